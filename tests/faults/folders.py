@@ -61,7 +61,7 @@ _TEXTS = (
     '{"lr": 1, "step": 1, "x": "' + "y" * 2_000_000 + '"}\n',
     '{"default_hooks": {"checkpoint": {"save_best": [[1]], "rule": {}}}, "lr": {"a": {"b": NaN}}}',
     "<!--<script></script>\u2028" + _ESCAPE,
-    '{"step": 1, "mode": "val", "dataset": "", "metric": "a", "columns": ["a", "a"], "rows": [["\\u001b[2J", 1e999]]}\n',
+    '{"step": 1, "mode": "val", "dataset": "", "metric": "a", "columns": ["a", "b"], "rows": [["\\u001b[2J", 1]]}\n',
     "t - x - WARNING - " + _ESCAPE + "\n" * 10_000,
     "lr = " + "-" * 100_000 + "1",
 )

@@ -159,7 +159,7 @@ def test_classes_are_sorted_by_their_heads(show: Callable[..., Any], make_run: C
 def test_a_class_that_was_never_predicted_leaves_the_page_whole(
     show: Callable[..., Any], make_run: Callable[..., Run]
 ) -> None:
-    rows = [["bag", None, 22.5], ["shoe", 96.2, 0.0], ["shirt", 19.48, 100.0]]
+    rows: list[list[Any]] = [["bag", None, 22.5], ["shoe", 96.2, 0.0], ["shirt", 19.48, 100.0]]
     run = make_run()
     table = run.per_class[0]._replace(columns=["class", "Precision", "Recall"], rows=rows)
     run = run._replace(per_class=[table])
@@ -211,10 +211,10 @@ def test_text_that_looks_like_html_leaves_the_page_whole(
 ) -> None:
     run = make_run("a")
     series = [each._replace(name=f"{each.name}{text}") for each in run.series]
-    classes = [{**run.classes[0], "rows": [[text, 1.0, 2.0]], "set": text}]
+    per_class = [run.per_class[0]._replace(rows=[[text, 1.0, 2.0]], dataset=text)]
     pictures = [each._replace(name=text) for each in run.pictures]
     hostile = run._replace(
-        series=series, explained=text, warnings=[text], environment={text: text}, classes=classes, pictures=pictures
+        series=series, explained=text, warnings=[text], environment={text: text}, per_class=per_class, pictures=pictures
     )
     page = show(hostile, make_run("b"))
     assert page.execute_script("return document.querySelectorAll('.chart').length") == len(series) + len(run.series)
@@ -237,14 +237,8 @@ def _hostile_run(folder: Path, text: str) -> Run:
     (start / "environment.json").write_text(json.dumps({text: text, "packages": {text: text}}))
     said = "2026/01/01 00:00:00 - footplate - "
     (start / "run.log").write_text(f"{said}WARNING - {text}\n")
-    table = {
-        "step": 10,
-        "mode": text,
-        "dataset": text,
-        "metric": text,
-        "columns": [text, text],
-        "rows": [[text, 53.59]],
-    }
+    names = {"mode": text, "dataset": text, "metric": text}
+    table = {"step": 10, **names, "columns": [text, text], "rows": [[text, 53.59]]}
     (start / "vis_data/per_class.jsonl").write_text(json.dumps(table) + "\n")
     Image.new("RGB", (90, 30)).save(start / f"vis_data/vis_image/{text.replace('/', '')}_10.png")
     return read_run(folder / "hostile")
