@@ -13,7 +13,7 @@ import torch
 
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
-from footplate.engine.validation_points import validation_points
+from footplate.engine.base_loops import validation_points
 from footplate.errors import ArgumentError
 from footplate.hooks.checkpoint import CheckpointHook
 from footplate.hooks.comparing import as_shown, is_better, rule_of
