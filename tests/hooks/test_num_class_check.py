@@ -18,7 +18,7 @@ class Head(ToyModel):
 
 def test_a_head_with_another_number_of_classes_is_refused(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, model=Head(3), custom_hooks=[{"type": "NumClassCheckHook"}]))
-    with pytest.raises(ArgumentError, match="'layers' has 3 classes, the data set 'Points' has 2: left, right"):
+    with pytest.raises(ArgumentError, match="'layers' has 3 classes, the dataset 'Points' has 2: left, right"):
         runner.train()
 
 
@@ -32,7 +32,7 @@ def test_it_comes_before_anything_goes_through_the_model(tmp_path: Path) -> None
     cfg = settings(tmp_path, model={"type": "ToyModel", "num_classes": 1}, custom_hooks=[{"type": "NumClassCheckHook"}])
     runner = Runner(**cfg, preflight=True)
     runner.model.num_classes = 1
-    with pytest.raises(ArgumentError, match="the model has 1 classes, the data set 'Points' has 2") as caught:
+    with pytest.raises(ArgumentError, match="the model has 1 classes, the dataset 'Points' has 2") as caught:
         runner.train()
     assert caught.value.key == "model.num_classes"
 
@@ -56,7 +56,7 @@ def test_every_validation_set_is_looked_at(tmp_path: Path) -> None:
     runner = Runner(**cfg)
     assert runner.val_loop is not None
     runner.val_loop.sets[1].dataloader.dataset.metainfo = {"classes": ("left", "right", "ahead")}
-    with pytest.raises(ArgumentError, match="'layers' has 2 classes, the data set 'Points' has 3"):
+    with pytest.raises(ArgumentError, match="'layers' has 2 classes, the dataset 'Points' has 3"):
         runner.train()
 
 
@@ -65,7 +65,7 @@ def test_a_data_set_without_names_is_a_warning(tmp_path: Path, caplog: pytest.Lo
     runner = Runner(**{**cfg, "val_dataloader": None, "val_cfg": None, "val_evaluator": None})
     runner.train_dataloader.dataset.metainfo = {}
     runner.train()
-    assert "the data set 'Points' does not name its classes" in caplog.text
+    assert "the dataset 'Points' does not name its classes" in caplog.text
 
 
 @pytest.mark.parametrize(

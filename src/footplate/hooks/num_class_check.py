@@ -42,7 +42,7 @@ class NumClassCheckHook(Hook):
         with at_key(key):
             classes = classes_of(dataset)
         if classes is None:
-            _logger.warning("the data set '%s' does not name its classes", type(dataset).__name__)
+            _logger.warning("the dataset '%s' does not name its classes", type(dataset).__name__)
             return
         for name, module in unwrap_model(runner.model).named_modules():
             count = getattr(module, "num_classes", None)
@@ -51,7 +51,7 @@ class NumClassCheckHook(Hook):
             if count != len(classes):
                 raise ArgumentError(
                     f"{repr(name) if name else 'the model'} has {count} classes, "
-                    f"the data set '{type(dataset).__name__}' has {len(classes)}: {_named(classes)}",
+                    f"the dataset '{type(dataset).__name__}' has {len(classes)}: {_named(classes)}",
                     key=".".join(each for each in ("model", name, "num_classes") if each),
                     found=count,
                     notes=_where_classes_are_written(runner.cfg, f"{key}.metainfo.classes"),

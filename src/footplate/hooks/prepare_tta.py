@@ -31,7 +31,7 @@ class PrepareTTAHook(Hook):
         phases: The phases to which it applies: "test", "val" or both.
 
     Raises:
-        ArgumentError: There is no such phase. When a run begins: model or pipeline are given nowhere, a data set has no
+        ArgumentError: There is no such phase. When a run begins: model or pipeline are given nowhere, a dataset has no
             pipeline, or the losses of a validation are asked for too.
     """
 
@@ -67,7 +67,7 @@ class PrepareTTAHook(Hook):
         for each in loop.sets:
             for dataset in _innermost(getattr(each.dataloader, "dataset", None)):
                 if not hasattr(dataset, "pipeline"):
-                    raise BuildError(f"the data set '{type(dataset).__name__}' has no pipeline to replace")
+                    raise BuildError(f"the dataset '{type(dataset).__name__}' has no pipeline to replace")
                 with at_key("tta_pipeline"):
                     dataset.pipeline = Compose(pipeline)
 

@@ -40,7 +40,6 @@ DATASETS = _root(
     _ADAPTERS,
     base="torch.utils.data:Dataset",
     strict=False,
-    noun="data set",
 )
 DATA_SAMPLERS = _root("data sampler", "footplate.data", base="torch.utils.data:Sampler", strict=False)
 TRANSFORMS = _root("transform", "footplate.data", _TASKS)

@@ -1,4 +1,4 @@
-"""Checks gradients for non-finite values before each optimizer step."""
+"""x"""
 
 import logging
 import math

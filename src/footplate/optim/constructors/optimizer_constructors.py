@@ -11,7 +11,7 @@ from footplate.distributed import unwrap_model
 from footplate.errors import ArgumentError
 from footplate.optim.constructors.default import DefaultOptimWrapperConstructor
 from footplate.optim.constructors.param_groups import Group
-from footplate.optim.constructors.paramwise_rules import ParamLocation, ParamwiseRules
+from footplate.optim.constructors.paramwise import ParamLocation, ParamwiseRules
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS
 
 
