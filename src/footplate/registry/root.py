@@ -83,8 +83,10 @@ VISUALIZERS = _root(
     _TASKS,
     base="footplate.visualization.visualizer:Visualizer",
 )
-VISBACKENDS = _root("visualizer backend", "footplate.records", base="footplate.records.writers.base:BaseVisBackend")
-LOG_PROCESSORS = _root("log processor", "footplate.records", base="footplate.records.processor:LogProcessor")
+VISBACKENDS = _root(
+    "visualizer backend", "footplate.records", base="footplate.records.writers.base_writer:BaseVisBackend"
+)
+LOG_PROCESSORS = _root("log processor", "footplate.records", base="footplate.records.log_processor:LogProcessor")
 INFERENCERS = _root("inferencer")
 
 ROOT_REGISTRIES: dict[str, Registry] = {

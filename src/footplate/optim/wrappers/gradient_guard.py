@@ -1,4 +1,4 @@
-"""x"""
+"""Checks gradients for non-finite values before each optimizer step."""
 
 import logging
 import math
