@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footplate.errors import DataError
-from footplate.evaluation.running_sum import RunningSum
+from footplate.evaluation.metric import RunningSum
 
 
 def running_sum(values: list[int]) -> RunningSum[int]:

@@ -7,7 +7,7 @@ from torch import nn
 
 from footplate.errors import ArgumentError, UnknownNameError
 from footplate.registry import MODELS
-from footplate.tasks.model import TaskModel, build_part
+from footplate.tasks.task_base import TaskModel, build_part
 
 
 class Echo(TaskModel):

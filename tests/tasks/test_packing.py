@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from footplate.errors import DataError
-from footplate.tasks.packing import as_planes, chosen, loaded
+from footplate.tasks.task_base import as_planes, chosen, loaded
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 3)])

@@ -7,7 +7,7 @@ from PIL import Image
 
 from footplate.data.structures import BaseDataElement
 from footplate.errors import DataError
-from footplate.tasks.pictures import picture_of
+from footplate.tasks.visualization_hook import picture_of
 
 
 def test_the_picture_on_disk_is_preferred(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from footplate.config.merging import joined
 from footplate.config.python_form import write_value
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, Origin
-from footplate.tasks.recipes.catalog import find_config
+from footplate.tasks.recipes import find_config
 from footplate.tools.run_files import config_of
 
 _WIDEST_VALUE = 96

@@ -5,7 +5,7 @@ import torch
 
 from footplate.errors import ArgumentError
 from footplate.tasks.classification import ConfusionMatrix
-from footplate.tasks.classification.matrix_picture import draw_matrix
+from footplate.tasks.classification.confusion_matrix import draw_matrix
 
 MATRIX = np.array([[8, 2], [0, 0]])
 

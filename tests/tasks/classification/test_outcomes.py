@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from footplate.errors import ArgumentError, DataError
-from footplate.tasks.classification.outcomes import (
+from footplate.tasks.classification.metric import (
     check_classes,
     check_thresholds,
     class_count,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from footplate.tasks.classification.ranking import rank_of_truth
+from footplate.tasks.classification.metric import rank_of_truth
 
 
 @pytest.mark.parametrize("seed", range(20))

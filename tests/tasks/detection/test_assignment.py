@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from footplate.data.structures import InstanceData
-from footplate.tasks.detection.assignment import Truth, assign
 from footplate.tasks.detection.boxes import pairwise_iou
-from footplate.tasks.detection.network import Grid
+from footplate.tasks.detection.small_detector import Grid, Truth, assign
 
 
 def grid(seed: int = 0, classes: int = 3) -> Grid:

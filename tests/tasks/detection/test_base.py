@@ -8,7 +8,7 @@ from torch import Tensor
 from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError, DataError
 from footplate.tasks.detection import DetDataSample
-from footplate.tasks.detection.base import BaseDetector
+from footplate.tasks.detection.detector import BaseDetector
 
 BOX = [0.0, 0, 4, 4]
 

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from footplate.tasks.detection.coco_values import Curves, measure, named_values, values_by_category
+from footplate.tasks.detection.metric import Curves, measure, named_values, values_by_category
 
 THRESHOLDS = np.array([0.5, 0.75])
 

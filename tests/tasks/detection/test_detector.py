@@ -9,8 +9,8 @@ from footplate.errors import ArgumentError, DataError
 from footplate.optim import build_optim_wrapper
 from footplate.registry import MODELS
 from footplate.tasks.detection import DetDataSample, SmallDetector
-from footplate.tasks.detection.assignment import Truth, assign
 from footplate.tasks.detection.boxes import aligned_giou
+from footplate.tasks.detection.small_detector import Truth, assign
 
 
 def model(**arguments: Any) -> SmallDetector:

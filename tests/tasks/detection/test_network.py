@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from footplate.errors import ArgumentError
-from footplate.tasks.detection.network import PyramidDetector
+from footplate.tasks.detection.small_detector import PyramidDetector
 
 
 def network(levels: int = 2) -> PyramidDetector:

@@ -6,7 +6,7 @@ import torch
 from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError, DataError
 from footplate.tasks.detection import DetDataSample
-from footplate.tasks.detection.predictions import Selection, filled, true_instances
+from footplate.tasks.detection.detector import Selection, filled, true_instances
 
 BOXES = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 34, 30]])
 SCORES = torch.tensor([[0.9, 0.2], [0.8, 0.7], [0.01, 0.6]])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from footplate.errors import ArgumentError
-from footplate.tasks.recipes.composition import Scene, SceneStyle, compose
-from footplate.tasks.recipes.items import load_items
+from footplate.tasks.recipes.fashion_items import load_items
+from footplate.tasks.recipes.fashion_scenes import Scene, SceneStyle, compose
 
 TURNED = SceneStyle(turn=10, stretch=0.15, num_items=(3, 3), size=80)
 

@@ -1,8 +1,8 @@
 import numpy as np
 
 from footplate.registry import DATASETS
-from footplate.tasks.recipes import FashionScenes
-from footplate.tasks.recipes.items import CLASSES
+from footplate.tasks.recipes.fashion_items import CLASSES
+from footplate.tasks.recipes.fashion_scenes import FashionScenes
 
 
 def test_scenes_equal_those_of_fashion_scenes() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
-from footplate.tasks.recipes.items import CLASSES, load_items
+from footplate.tasks.recipes.fashion_items import CLASSES, load_items
 
 
 def items(*arguments: Any, **settings: Any) -> Any:

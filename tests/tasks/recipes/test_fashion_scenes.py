@@ -7,7 +7,7 @@ import pytest
 
 from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
-from footplate.tasks.recipes import FashionScenes
+from footplate.tasks.recipes.fashion_scenes import FashionScenes
 
 
 def digest(scenes: FashionScenes, count: int) -> str:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from footplate.errors import ArgumentError
-from footplate.tasks.recipes.items import CLASSES, load_items
+from footplate.tasks.recipes.fashion_items import CLASSES, load_items
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 70), ("test", 20)])

@@ -7,7 +7,7 @@ from torch import Tensor
 from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError, DataError
 from footplate.tasks.segmentation import BaseSegmentor, SegDataSample
-from footplate.tasks.segmentation.base import stack_truth
+from footplate.tasks.segmentation.segmentor import stack_truth
 
 
 class Columns(BaseSegmentor):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from footplate.errors import ArgumentError
-from footplate.tasks.segmentation.network import EncoderDecoder
+from footplate.tasks.segmentation.segmentor import EncoderDecoder
 
 
 @pytest.mark.parametrize(("widths", "depths"), [((8, 12, 16), (1, 0, 2)), ((8, 12), (1, 1))])

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from footplate.errors import UnknownNameError
 from footplate.tasks.selfsup import SelfSupDataSample
-from footplate.tasks.selfsup.base import BaseSelfSup
+from footplate.tasks.selfsup.selfsup_models import BaseSelfSup
 
 
 class Flat(BaseSelfSup):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from footplate.tasks.selfsup.pictures import as_picture, draw_neighbors, draw_reconstructions
+from footplate.tasks.selfsup.selfsup_hooks import as_picture, draw_neighbors, draw_reconstructions
 
 BLUE, ORANGE = [0, 114, 178], [213, 94, 0]
 

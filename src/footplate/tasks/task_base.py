@@ -1,13 +1,15 @@
-"""The base class of the task models, and a builder for their submodules."""
+"""What all tasks build on: the base class of models, and the steps of packing transforms."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 from footplate.error_context import at_key, with_origins
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseDataPreprocessor, BaseModel
 from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
@@ -94,3 +96,25 @@ def build_part(name: str, part: Part) -> nn.Module:
     with at_key(name):
         built: nn.Module = MODELS.build(part)
     return built
+
+
+def loaded(results: Mapping[str, Any], key: str = "img") -> Any:
+    """Returns the image of a pipeline's results.
+
+    Raises:
+        DataError: No image was loaded.
+    """
+    if key not in results:
+        raise DataError(f"the pipeline has loaded no picture: there is no '{key}'", found=sorted(results))
+    return results[key]
+
+
+def as_planes(image: Any) -> Tensor:
+    """Copies an image ``(H, W, C)`` or ``(H, W)`` to a tensor ``(C, H, W)`` of the same dtype."""
+    pixels = np.asarray(image)
+    return torch.from_numpy(np.array(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), order="C"))
+
+
+def chosen(results: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Returns the entries of `keys` that are present."""
+    return {key: results[key] for key in keys if key in results}

@@ -256,6 +256,8 @@ _VALID: Mapping[str, Callable[[Any], bool]] = {
     "width": _is_side,
     "height": _is_side,
 }
+
+
 _WANTED = {
     "id": "a number or a text",
     "file_name": "a text",

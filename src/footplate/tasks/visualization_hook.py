@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from footplate import visualization
 from footplate.checks import check_count
 from footplate.data.structures import BaseDataElement
 from footplate.engine import Hook
+from footplate.errors import DataError
 from footplate.records import length_of
 from footplate.storage import read_bytes
-from footplate.tasks.pictures import picture_of
-from footplate.visualization import Visualizer
+from footplate.visualization import Picture, Visualizer
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -141,3 +142,23 @@ def _sizes_of(loop: Any) -> Iterator[tuple[str, int | None]]:
 
 def _name_of(output: BaseDataElement, otherwise: str) -> str:
     return os.path.splitext(os.path.basename(str(output.get("img_path", otherwise))))[0]
+
+
+def picture_of(output: BaseDataElement, data_batch: Any, position: int) -> Picture:
+    """Returns the image file of a sample, or the model input if the image was composed in memory.
+
+    Args:
+        output: The sample with the prediction; `img_path` is the path of the image.
+        data_batch: The batch of the loader, with images ``(C, H, W)`` in `inputs`.
+        position: The position of the sample in the batch.
+
+    Returns:
+        ``(H, W, 3)``, uint8, RGB.
+
+    Raises:
+        DataError: The batch contains no image.
+    """
+    found = visualization.picture_of(output.get("img_path"), data_batch, position)
+    if found is None:
+        raise DataError("the batch holds no picture (C, H, W) of 1 or 3 channels", found=type(data_batch))
+    return found
