@@ -11,6 +11,7 @@ from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator, build_evaluator
 from footplate.messages import nearest
+from footplate.records.scalar_names import dataset_metric
 
 
 class EvaluationSet(NamedTuple):
@@ -30,7 +31,7 @@ class EvaluationSet(NamedTuple):
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the metrics with the dataset's prefix."""
-        return {f"{self.name}/{key}" if self.name else key: value for key, value in metrics.items()}
+        return {dataset_metric(self.name, key): value for key, value in metrics.items()}
 
 
 def build_loaders(cfg: Any, seed: int) -> Any:
