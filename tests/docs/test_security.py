@@ -23,7 +23,9 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/registry/test_dotted_paths.py::test_class_in_user_module_needs_no_registration",
         "tests/registry/test_dotted_paths.py::test_rejected_module_is_not_imported",
     ),
-    "`--trust FILE` lets": ("tests/checkpoint/test_trust.py::test_the_file_that_is_trusted_is_executed_and_no_other",),
+    "`--trust FILE` allows": (
+        "tests/checkpoint/test_trust.py::test_the_file_that_is_trusted_is_executed_and_no_other",
+    ),
     "Paths on the command line": (
         "tests/config/test_values.py::test_values_that_cannot_be_read",
         "tests/faults/malice.py::_overridden",

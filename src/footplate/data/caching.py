@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from footplate.data.compose import Compose
 from footplate.data.kept_samples import KeptSamples, says
 from footplate.data.seeding import kept_random_state, seed_generators
 from footplate.data.structures import BaseDataElement
+from footplate.data.transforms.pipeline import Compose
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import nearest
 

@@ -247,7 +247,7 @@ def _is_in_iteration(frame: FrameType | None) -> bool:
     for each in reversed(stack):
         if called == "run":
             return each.f_code.co_name not in _BETWEEN and not are_reading(stack)
-        called = each.f_code.co_name if _module_of(each) == "footplate.engine.base_train_loop" else ""
+        called = each.f_code.co_name if _module_of(each) == "footplate.engine.base_loops" else ""
     return False
 
 

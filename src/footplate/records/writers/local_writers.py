@@ -1,6 +1,5 @@
 """Writers of local files: JSON lines with images, and TensorBoard events."""
 
-import errno
 import hashlib
 import json
 import logging
@@ -18,7 +17,7 @@ from footplate.errors import ArgumentError, ConfigError, MissingExtraError
 from footplate.records.writers.base_writer import BaseVisBackend
 from footplate.records.writers.tracker import Tracker
 from footplate.registry import VISBACKENDS
-from footplate.storage import check_output_path, commit_bytes, commit_image, output_path
+from footplate.storage import append_line, check_output_path, commit_bytes, commit_image, output_path
 
 _logger = logging.getLogger("footplate.records")
 _MAX_CONFIG_SIZE = 16 << 20  # bytes
@@ -90,17 +89,7 @@ class LocalVisBackend(BaseVisBackend):
             self._append(file_path, line)
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
-        # Writes the whole line at once, so that a run that is killed leaves no incomplete line.
-        data = (json.dumps(line) + "\n").encode()
-        path = output_path(str(self.folder), name)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            written = os.write(descriptor, data)
-            if written < len(data):  # the disk is full
-                os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-        finally:
-            os.close(descriptor)
+        append_line(output_path(str(self.folder), name), json.dumps(line))
 
 
 @VISBACKENDS.register_module()

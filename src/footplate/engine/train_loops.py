@@ -1,18 +1,20 @@
 """The epoch-based and the iteration-based training loop."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+import logging
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checks import MAX_RUN_LENGTH, check_count
-from footplate.engine.base_train_loop import BaseTrainLoop
-from footplate.engine.own_data import CountedBatches, check_not_skipped, warn_of_new_epoch, warn_of_new_pass
+from footplate.engine.base_loops import BaseTrainLoop
 from footplate.errors import ArgumentError, DataError
 from footplate.records import length_of
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
 
 
 @LOOPS.register_module()
@@ -87,7 +89,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         """
         if not self.in_progress:
             self._begin()
-        with closing(self._one_epoch()) as stream, self._guarded():
+        with closing(self._one_epoch()) as stream, self._saving_progress():
             for idx, data_batch in stream:
                 self.run_iter(idx, data_batch)
                 del data_batch
@@ -97,7 +99,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         for _ in self._epochs():
             self.run_epoch()
             if self.runner.requests.pending:
-                self._answer_requests(iter(()))
+                self._answer_requests()
         yield from ()
 
     def _epochs(self) -> Iterator[None]:
@@ -113,13 +115,16 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         """Yields the remaining batches of one epoch, and calls the hooks at its start and end."""
         runner, length = self.runner, len(self.dataloader)
         if length == 0:
-            raise DataError("the training loader gives no batch", notes=["drop_last drops a batch that is too small"])
+            raise DataError(
+                "the training loader has no batch",
+                notes=["With `drop_last=True`, a loader drops a batch that is too small."],
+            )
         within = not self.at_epoch_start
         self.move_epoch_start()
         runner.call_hook("before_train_epoch")
         runner.model.train()
         if within:
-            self._go_on_within()
+            self._continue_epoch()
         count = self._iter - self._epoch * length
         self._reading = True
         for batch in self._data.one_pass(self._epoch, count):
@@ -133,11 +138,19 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         runner.call_hook("after_train_epoch")
         self._epoch += 1
 
-    def _check_own_data(self) -> None:
+    def _check_resumed_data(self) -> None:
+        """Starts the epoch over if the run was saved within an epoch that an overridden `run_epoch` reads by itself."""
         done = self._iter - self._epoch * len(self.dataloader)
-        if not self._reading and self._iter == self._began_at and done > 0:
-            warn_of_new_epoch(self, done)
-            self._iter = self._began_at = self._epoch * len(self.dataloader)
+        if self._reading or self._iter != self._began_at or done <= 0:
+            return
+        _logger.warning(
+            "The run was saved after %d batches of epoch %d, and %s reads its data by itself: this epoch starts over. "
+            "Call super().run_epoch() to resume within an epoch.",
+            done,
+            self._epoch + 1,
+            type(self).__name__,
+        )
+        self._iter = self._began_at = self._epoch * len(self.dataloader)
 
 
 @LOOPS.register_module()
@@ -176,6 +189,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._max_epochs = 1
         self._stream: Iterator[Any] | None = None
         self._own_stream: Iterator[Any] | None = None
+        self._drawn = 0  # the batches that an overridden `run` has drawn
 
     @property
     def epoch(self) -> int:
@@ -199,7 +213,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
             return self._own_stream
         if self._stream is None:
             stream = self._data.endless(self._iter)
-            self._stream = CountedBatches(stream) if self._own_run else stream
+            self._stream, self._drawn = self._counted(stream) if self._own_run else stream, 0
         return self._stream
 
     @dataloader_iterator.setter
@@ -209,7 +223,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a position. Training resumes after it."""
         super().load_state_dict(state)
-        self._stream = None
+        self._stream, self._drawn = None, 0
 
     def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]  # existing subclasses have this signature
         """Trains on one batch. A loop that overrides this method decides what an iteration is."""
@@ -220,7 +234,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         runner = self.runner
         runner.call_hook("before_train_epoch")
         runner.model.train()
-        self._go_on_within()
+        self._continue_epoch()
         stream = self.dataloader_iterator
         try:
             while self._iter < self._max_iters and not self.stop_training:
@@ -231,13 +245,32 @@ class IterBasedTrainLoop(BaseTrainLoop):
             self._stream = None  # ends its workers too
         runner.call_hook("after_train_epoch")
 
-    def _called_with_both(self) -> Callable[[int, Any], None]:
-        own = self.run_iter
-        return lambda _, data_batch: own(data_batch)
+    def _counted(self, stream: Iterator[Any]) -> Iterator[Any]:
+        """Yields the batches of a stream and counts them."""
+        for batch in stream:
+            self._drawn += 1
+            yield batch
+            del batch
 
-    def _check_own_data(self) -> None:
-        if self._own_run and self._iter == self._began_at > 0:
-            drawn = getattr(self._stream, "drawn", 0)
-            check_not_skipped(self, drawn)
-            if not drawn:
-                warn_of_new_pass(self)
+    def _check_resumed_data(self) -> None:
+        """Checks that an overridden `run` neither skips nor repeats the batches of completed iterations.
+
+        Raises:
+            ArgumentError: It skips them, although `dataloader_iterator` starts after them.
+        """
+        if not self._own_run or self._iter == 0 or self._iter != self._began_at:
+            return
+        name = type(self).__name__
+        if self._drawn == self._iter + 1:
+            raise ArgumentError(
+                f"{name}.run skips the {self._iter} batches of the completed iterations",
+                key="train_cfg.type",
+                notes=["dataloader_iterator starts after them already. Remove the lines that skip batches from run."],
+            )
+        if not self._drawn:
+            _logger.warning(
+                "%s.run reads its data by itself: after a resume at iteration %d, the data may start over. "
+                "Draw batches from self.dataloader_iterator to continue at the right one.",
+                name,
+                self._iter,
+            )

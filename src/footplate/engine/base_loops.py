@@ -1,24 +1,67 @@
-"""The base class of the training loops, independent of whether they count epochs or iterations."""
+"""The base classes of the loops, and when a training loop validates."""
 
+import bisect
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checkpoint import capture_rng, restore_rng
 from footplate.checks import check_count
-from footplate.data import end_workers
-from footplate.engine.base_loop import BaseLoop, ValidationLeftError, overrides
+from footplate.data import build_dataloader, end_workers
 from footplate.engine.heap import keep_freed_memory
+from footplate.engine.hook import check_accepts
 from footplate.engine.position import DataPosition
 from footplate.engine.rescue import may_rescue, rescue, who_asked_for_data
 from footplate.engine.signals import WaitEndedError, answer_requests
 from footplate.engine.snapshot import Buffers, copied_state
 from footplate.engine.state import hook_states
-from footplate.engine.validation_points import checked_intervals, interval_at, is_due
+from footplate.errors import ArgumentError
 from footplate.state_values import read_count, read_flag
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
+
+
+class ValidationLeftError(Exception):
+    """Raised when a stop request ends a validation early. The resumed run validates again."""
+
+
+class BaseLoop:
+    """The base class of all loops: a runner and a dataloader.
+
+    `calls` lists the methods that a subclass may override and the engine calls, each with its positional arguments.
+
+    Args:
+        runner: The runner that drives the loop.
+        dataloader: A loader, any iterable of batches, or the config dict of a loader.
+
+    Raises:
+        ArgumentError: An overridden method does not take the arguments that it is called with.
+    """
+
+    calls: ClassVar[dict[str, tuple[str, ...]]] = {"run": ()}
+    in_progress = False
+
+    def __init__(self, runner: "Runner", dataloader: Any) -> None:
+        self._runner = runner
+        for method, arguments in self.calls.items():
+            if self._overrides(method):
+                check_accepts(self, method, arguments)
+        self.dataloader = build_dataloader(dataloader, seed=runner.seed)
+
+    @property
+    def runner(self) -> "Runner":
+        """The runner that drives the loop."""
+        return self._runner
+
+    def run(self) -> Any:
+        """Runs the loop once."""
+        raise NotImplementedError(f"{type(self).__name__} does not define run()")
+
+    def _overrides(self, method: str) -> bool:
+        """Checks whether a user's subclass overrides a method."""
+        owner = next((kind for kind in type(self).__mro__ if method in vars(kind)), None)
+        return owner is not None and not owner.__module__.startswith("footplate.engine.")
 
 
 class BaseTrainLoop(BaseLoop):
@@ -68,12 +111,17 @@ class BaseTrainLoop(BaseLoop):
         self._validated_at = 0
         # Whether everything after the last iteration is done too. None if the checkpoint does not contain it.
         self.ended: bool | None = False
-        self._before_epoch: dict[str, Any] | None = None
+        self._random_at_epoch_start: dict[str, Any] | None = None
+        # From before the latest validation: `_validated_at` and `validation_requested`, and the random state.
         self._before_validation: tuple[tuple[int, bool], dict[str, Any]] = (0, False), {}
         self._hooks_before_validation: dict[str, Any] = {}
         self.hooks_to_save: dict[str, Any] | None = None  # hook states to save instead of the current ones
-        self._own_iter = self._called_with_both() if overrides(self, "run_iter") else None
-        self._own_run, self._own_epoch = overrides(self, "run"), overrides(self, "run_epoch")
+        self._own_run, self._own_epoch = self._overrides("run"), self._overrides("run_epoch")
+        self._own_iter: Callable[[int, Any], None] | None = None
+        if self._overrides("run_iter"):
+            own: Callable[..., None] = self.run_iter
+            takes_index = "idx" in self.calls["run_iter"]
+            self._own_iter = own if takes_index else lambda _, data_batch: own(data_batch)
         self._within_iteration: bool | None = None  # None while `run` of this class drives the iterations
         if self._own_run or self._own_epoch:
             self.run_iter = self._answering(self.run_iter)  # type: ignore[method-assign]
@@ -134,8 +182,8 @@ class BaseTrainLoop(BaseLoop):
         self._within_iteration = None
         own_iter = self._own_iter
         requests = runner.requests
-        stream = self.batches() if not self._own_epoch else self._own_epochs()
-        with self._guarded():
+        stream = self._own_epochs() if self._own_epoch else self.batches()
+        with self._saving_progress():
             for batch_idx, data_batch in stream:
                 if own_iter is not None:
                     own_iter(batch_idx, data_batch)
@@ -185,7 +233,7 @@ class BaseTrainLoop(BaseLoop):
         self.ended = read_flag(state, "ended") if "ended" in state else None
         if "data" in state:
             if self.by_epoch and state["data"]["epoch"] != self._epoch:
-                raise ValueError(f"the data stands in epoch {state['data']['epoch']}, the run in {self._epoch}")
+                raise ValueError(f"the data is at epoch {state['data']['epoch']}, the run at epoch {self._epoch}")
             done = self._data.load_state_dict(state["data"], self._iter)
             self._iter = done if self.by_epoch else self._iter
 
@@ -197,7 +245,7 @@ class BaseTrainLoop(BaseLoop):
         """Saves the run as it was before the current validation, and then continues the validation."""
         here, random = (self._validated_at, self.validation_requested), capture_rng()
         buffers = Buffers(self.runner.model)
-        self._as_before_validation()
+        self._restore_before_validation()
         try:
             answer_requests(self.runner)
         finally:
@@ -208,7 +256,7 @@ class BaseTrainLoop(BaseLoop):
 
     def move_epoch_start(self) -> None:
         """Records the current random state: a run that stops before the first batch of this epoch resumes with it."""
-        self._before_epoch = capture_rng()
+        self._random_at_epoch_start = capture_rng()
 
     @property
     def _position(self) -> int:
@@ -226,20 +274,20 @@ class BaseTrainLoop(BaseLoop):
         self.runner.saver.ends, self.hooks_to_save = False, None
 
     @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _saving_progress(self) -> Iterator[None]:
         """Saves the run when a stop is requested while the block waits for data, or when reading data fails."""
         try:
             yield
         except WaitEndedError:
-            self._as_before_wait()
+            self._restore_epoch_start()
             self._answer_and_end_workers()
         except Exception as error:
-            self._save_unless_half_done(error)
+            asked_by = who_asked_for_data(error)  # empty unless reading failed: an iteration may be half done
+            has_progress = self._iter > self._began_at and not self.runner.requests.rescued
+            if asked_by and has_progress and may_rescue(self.runner):
+                self._restore_before_validation() if asked_by == "_evaluate" else self._restore_epoch_start()
+                rescue(self.runner, error)
             raise
-
-    def _called_with_both(self) -> Callable[[int, Any], None]:
-        """Returns the overridden `run_iter` as a function of index and batch."""
-        return self.run_iter
 
     def _answering(self, run_iter: Callable[..., None]) -> Callable[..., None]:
         """Wraps the `run_iter` of a loop whose overridden `run` or `run_epoch` does not answer requests."""
@@ -247,22 +295,22 @@ class BaseTrainLoop(BaseLoop):
         def call(*args: Any, **kwargs: Any) -> None:
             if not self.in_progress:
                 self._begin()
-            self._check_own_data()
+            self._check_resumed_data()
             self._within_iteration = True
             run_iter(*args, **kwargs)
             self._within_iteration = False
             if self.runner.requests.pending:
-                self._answer_requests(iter(()))
+                self._answer_requests()
 
         return call
 
-    def _check_own_data(self) -> None:
+    def _check_resumed_data(self) -> None:
         """Checks, before an iteration of an overridden loop, that a resumed run reads the right next batch."""
 
     def _own_epochs(self) -> Iterator[tuple[int, Any]]:
         raise NotImplementedError
 
-    def _answer_requests(self, stream: Iterator[Any]) -> None:
+    def _answer_requests(self, stream: Iterator[Any] | None = None) -> None:
         try:
             answer_requests(self.runner)
         except BaseException:
@@ -270,19 +318,18 @@ class BaseTrainLoop(BaseLoop):
                 stream.close()  # ends the workers too, which the traceback would keep alive
             raise
 
-    def _save_unless_half_done(self, error: Exception) -> None:
-        """Saves the progress of this run if reading data failed: then no iteration is in progress."""
-        asked_by = who_asked_for_data(error)
-        if asked_by and self._iter > self._began_at and may_rescue(self.runner) and not self.runner.requests.rescued:
-            self._as_before_validation() if asked_by == "_evaluate" else self._as_before_wait()
-            rescue(self.runner, error)
+    def _answer_and_end_workers(self) -> None:
+        try:
+            answer_requests(self.runner)
+        finally:  # the workers may hang, and the exit of the process would wait for them
+            end_workers([self.dataloader, self.runner.val_dataloader])
 
-    def _as_before_wait(self) -> None:
+    def _restore_epoch_start(self) -> None:
         """Restores the random state from before the epoch if the run waits for the first batch of the epoch."""
-        if self._before_epoch is not None and self.at_epoch_start:
-            restore_rng(self._before_epoch)
+        if self._random_at_epoch_start is not None and self.at_epoch_start:
+            restore_rng(self._random_at_epoch_start)
 
-    def _as_before_validation(self) -> None:
+    def _restore_before_validation(self) -> None:
         (self._validated_at, self.validation_requested), random = self._before_validation
         self.hooks_to_save = self._hooks_before_validation
         buffers = getattr(self.runner.val_loop, "buffers", None)
@@ -290,13 +337,7 @@ class BaseTrainLoop(BaseLoop):
             buffers.restore()
         restore_rng(random)
 
-    def _answer_and_end_workers(self) -> None:
-        try:
-            answer_requests(self.runner)
-        finally:  # the workers may hang, and the exit of the process would wait for them
-            end_workers([self.dataloader, self.runner.val_dataloader])
-
-    def _go_on_within(self) -> None:
+    def _continue_epoch(self) -> None:
         """Restores the checkpoint's random state after the hooks of the epoch start, and validates if due."""
         self.runner.restore_random_state()
         if self._validation_is_due():
@@ -325,8 +366,52 @@ class BaseTrainLoop(BaseLoop):
             with self.runner.during("validation"):
                 self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
         except (ValidationLeftError, WaitEndedError):
-            self._as_before_validation()
+            self._restore_before_validation()
             self._answer_and_end_workers()
         finally:
             self.validating = False
         self.runner.model.train()
+
+
+def validation_points(
+    end: int, val_begin: int = 1, val_interval: int = 1, dynamic_intervals: Sequence[tuple[int, int]] | None = None
+) -> list[int]:
+    """Returns the epochs or iterations after which a training loop validates.
+
+    Args:
+        end: The number of epochs or iterations of the run.
+        val_begin: The first epoch or iteration after which to validate.
+        val_interval: The number of epochs or iterations between two validations.
+        dynamic_intervals: `[(milestone, interval), ...]`: each interval applies from its milestone on.
+
+    >>> validation_points(5, val_interval=2)
+    [2, 4, 5]
+    """
+    changes = checked_intervals(dynamic_intervals or ())
+    milestones = [0, *(milestone for milestone, _ in changes)]
+    intervals = [check_count("val_interval", val_interval), *(interval for _, interval in changes)]
+    points = range(1, end + 1)
+    return [done for done in points if is_due(done, end, val_begin, interval_at(done, milestones, intervals))]
+
+
+def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
+    """Returns the interval in effect after the given number of epochs or iterations."""
+    return intervals[bisect.bisect(milestones, done + 1) - 1]
+
+
+def is_due(done: int, end: int, begin: int, interval: int) -> bool:
+    """Checks whether a run validates after the given number of epochs or iterations."""
+    return done > 0 and done >= begin and (done % interval == 0 or done == end)
+
+
+def checked_intervals(intervals: Any) -> list[tuple[int, int]]:
+    """Checks pairs of a milestone and the interval that applies from it on."""
+    pairs = intervals if isinstance(intervals, Sequence) else ()
+    valid = all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs) and isinstance(intervals, Sequence)
+    if not valid or sorted(pairs, key=lambda pair: pair[0]) != list(pairs):
+        raise ArgumentError(
+            "'dynamic_intervals' must be pairs of a milestone and an interval, in ascending order",
+            key="dynamic_intervals",
+            found=intervals,
+        )
+    return [(check_count("dynamic_intervals", at), check_count("dynamic_intervals", every)) for at, every in pairs]

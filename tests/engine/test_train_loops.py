@@ -225,9 +225,9 @@ def test_an_own_way_of_counting_is_a_generator(tmp_path: Path) -> None:
     assert runner.iter == 2
 
 
-def test_a_base_loop_says_what_it_lacks(tmp_path: Path) -> None:
+def test_base_loop_has_no_run(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path))
-    with pytest.raises(NotImplementedError, match="BaseLoop does not say what its run"):
+    with pytest.raises(NotImplementedError, match="BaseLoop does not define run"):
         BaseLoop(runner, []).run()
 
 
