@@ -221,7 +221,10 @@ def test_a_validation_too_small_for_pictures_is_named(tiny: Path, footplate: Com
     hook = 'custom_hooks = [dict(type="ClsVisualizationHook", draw=True, interval=10)]\n'
     tiny.write_text(tiny.read_text() + hook)
     told = footplate("check", "tiny.py")[1].splitlines()
-    assert "warning     ClsVisualizationHook: interval 10, but a validation has 2 batches: no pictures" in told
+    warning = (
+        "ClsVisualizationHook draws no images of the validation dataset: it has 2 batches, fewer than interval=10."
+    )
+    assert f"warning     {warning} interval=10." in told
 
 
 @pytest.mark.parametrize(("rank", "told"), [("0", "warning     one\n"), ("1", "")])

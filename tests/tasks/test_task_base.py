@@ -8,7 +8,7 @@ from torch import nn
 
 from footplate.errors import ArgumentError, DataError, UnknownNameError
 from footplate.registry import MODELS
-from footplate.tasks.task_base import TaskModel, as_planes, build_part, chosen, loaded
+from footplate.tasks.task_base import TaskModel, build_part, image_to_tensor, loaded_image, select_keys
 
 
 class Echo(TaskModel):
@@ -29,7 +29,7 @@ def test_each_mode_has_a_method() -> None:
     assert model(1, [2]) == ("outputs", 1)
     assert model(1, [2], mode="loss") == {"loss": (1, [2])}
     assert model(1, [2], mode="predict") == [1, [2]]
-    with pytest.raises(ArgumentError, match="a model is asked for 'tensor', 'loss' or 'predict'"):
+    with pytest.raises(ArgumentError, match="mode must be 'tensor', 'loss' or 'predict'"):
         model(1, mode="train")
 
 
@@ -37,10 +37,10 @@ def test_each_mode_has_a_method() -> None:
 def test_pictures_that_nothing_has_stacked_are_told(mode: Any) -> None:
     pictures = [torch.zeros(3, 4, 4)] * 2
     for inputs in (pictures, [pictures, pictures]):
-        with pytest.raises(ArgumentError, match="no data preprocessor has made one tensor of them") as raised:
+        with pytest.raises(ArgumentError, match="the model has no data preprocessor") as raised:
             Echo()(inputs, mode=mode)
     assert raised.value.notes == (
-        "the model takes data_preprocessor=dict(type='ImgDataPreprocessor', mean=[...], std=[...])",
+        "Set data_preprocessor=dict(type='ImgDataPreprocessor', mean=[...], std=[...]).",
     )
     views = [torch.zeros(2, 3, 4, 4)] * 2
     assert Echo()(views) == ("outputs", views)  # stacked by the loader
@@ -75,7 +75,7 @@ def test_a_part_is_a_module_or_the_dict_of_one() -> None:
 def test_a_picture_becomes_planes_with_memory_of_its_own(shape: tuple[int, ...]) -> None:
     image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
     image.flags.writeable = False  # as one that is kept for the next epoch
-    planes = as_planes(image)
+    planes = image_to_tensor(image)
     assert (planes.dtype, planes.is_contiguous()) == (torch.uint8, True)
     expected = image.reshape(4, 5, -1).transpose(2, 0, 1)
     assert np.array_equal(planes.numpy(), expected)
@@ -84,11 +84,11 @@ def test_a_picture_becomes_planes_with_memory_of_its_own(shape: tuple[int, ...])
 
 
 def test_what_is_not_loaded_is_named() -> None:
-    assert loaded({"img": 3}) == loaded({"picture": 3}, "picture") == 3
-    with pytest.raises(DataError, match="there is no 'img'") as raised:
-        loaded({"label": 1, "img_path": "a.png"})
+    assert loaded_image({"img": 3}) == loaded_image({"picture": 3}, "picture") == 3
+    with pytest.raises(DataError, match="there is no key 'img'") as raised:
+        loaded_image({"label": 1, "img_path": "a.png"})
     assert raised.value.found == ["img_path", "label"]
 
 
 def test_only_what_is_there_is_chosen() -> None:
-    assert chosen({"a": 1, "b": None, "c": 3}, ("b", "d", "a")) == {"b": None, "a": 1}
+    assert select_keys({"a": 1, "b": None, "c": 3}, ("b", "d", "a")) == {"b": None, "a": 1}

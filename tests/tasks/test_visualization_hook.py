@@ -12,7 +12,7 @@ from footplate.data.structures import BaseDataElement
 from footplate.engine.evaluation_loops import EvaluationSet
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
-from footplate.tasks.visualization_hook import BaseVisualizationHook, picture_of
+from footplate.tasks.visualization_hook import BaseVisualizationHook
 from tests.tasks.recording import RUNNER, Recorder, batch
 
 
@@ -39,9 +39,24 @@ def test_every_so_many_batches_are_drawn(event: str, arguments: dict[str, Any], 
 @pytest.mark.parametrize(
     ("event", "mode", "interval", "told"),
     [
-        ("before_train", "val", 10, ["interval 10, but a validation of 'night' has 3 batches: no pictures"]),
-        ("before_val", "val", 10, ["interval 10, but a validation of 'night' has 3 batches: no pictures"]),
-        ("before_test", "test", 2, ["interval 2, but a test of 'day' has 1 batch: no pictures"]),
+        (
+            "before_train",
+            "val",
+            10,
+            ["draws no images of the validation dataset 'night': it has 3 batches, fewer than interval=10."],
+        ),
+        (
+            "before_val",
+            "val",
+            10,
+            ["draws no images of the validation dataset 'night': it has 3 batches, fewer than interval=10."],
+        ),
+        (
+            "before_test",
+            "test",
+            2,
+            ["draws no images of the test dataset 'day': it has 1 batches, fewer than interval=2."],
+        ),
         ("before_val", "val", 3, []),
     ],
 )
@@ -55,14 +70,16 @@ def test_a_set_too_small_for_a_picture_is_named_once(
         hook = BaseVisualizationHook(draw, interval)
         for _ in range(2):
             getattr(hook, event)(runner)
-    assert caplog.messages == [f"BaseVisualizationHook: {each}" for each in told]
+    assert caplog.messages == [f"BaseVisualizationHook {each}" for each in told]
 
 
 def test_the_only_set_needs_no_name(caplog: pytest.LogCaptureFixture) -> None:
     runner: Any = SimpleNamespace(val_loop=SimpleNamespace(dataloader=range(3)))
     BaseVisualizationHook(True, 10).before_train(runner)
     BaseVisualizationHook(True, 10).before_train(RUNNER)
-    assert caplog.messages == ["BaseVisualizationHook: interval 10, but a validation has 3 batches: no pictures"]
+    assert caplog.messages == [
+        "BaseVisualizationHook draws no images of the validation dataset: it has 3 batches, fewer than interval=10."
+    ]
 
 
 class Choosy(BaseVisualizationHook):
@@ -117,21 +134,8 @@ def test_numbers_without_sense(settings: dict[str, Any]) -> None:
         BaseVisualizationHook(**settings)
 
 
-def test_image_of_prefers_the_file_to_the_model_input(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    Image.fromarray(np.full((4, 5, 3), (9, 8, 7), np.uint8)).save(path)
-    inputs = {"inputs": [torch.zeros(3, 2, 2)]}
-    assert picture_of(BaseDataElement(metainfo={"img_path": str(path)}), inputs, 0)[3, 4].tolist() == [9, 8, 7]
-
-
-def test_of_one_made_in_memory_it_is_what_the_model_was_given() -> None:
-    inputs = torch.full((2, 3, 4, 5), 300.0)
-    inputs[1] = torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1)
-    output = BaseDataElement(metainfo={"img_path": "made/0001.png"})
-    assert picture_of(output, {"inputs": inputs}, 1)[0, 0].tolist() == [1, 2, 3]
-    assert picture_of(BaseDataElement(), (inputs, []), 0).tolist() == np.full((4, 5, 3), 255).tolist()
-
-
-def test_a_batch_without_pictures_is_named() -> None:
-    with pytest.raises(DataError, match="holds no picture"):
-        picture_of(BaseDataElement(), {"inputs": torch.zeros(2, 7)}, 0)
+def test_a_batch_without_images_is_an_error() -> None:
+    Recorder()
+    hook = BaseVisualizationHook(draw=True, interval=1)
+    with pytest.raises(DataError, match="the batch contains no image"):
+        hook.after_val_iter(RUNNER, 0, {"inputs": torch.zeros(2, 7)}, [BaseDataElement()])

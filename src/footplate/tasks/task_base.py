@@ -50,22 +50,21 @@ class TaskModel(BaseModel):
         Raises:
             ArgumentError: The mode is unknown, or no data preprocessor has stacked the images into one tensor.
         """
-        if type(self.data_preprocessor) is BaseDataPreprocessor and _is_one_by_one(inputs):
-            raise self._no_preprocessor()
+        is_stacked = not isinstance(inputs, list) or not inputs or getattr(inputs[0], "ndim", 0) == 4  # a list of views
+        if not is_stacked and type(self.data_preprocessor) is BaseDataPreprocessor:
+            usual = f"data_preprocessor=dict(type='{self.usual_preprocessor}', mean=[...], std=[...])"
+            raise ArgumentError(
+                "the images of the batch are not stacked into one tensor: the model has no data preprocessor",
+                key="model",
+                notes=[f"Set {usual}."],
+            )
         if mode == "tensor":
             return self.outputs(inputs)
         if mode == "loss":
             return self.loss(inputs, data_samples)
         if mode == "predict":
             return self.predict(inputs, data_samples)
-        raise ArgumentError("a model is asked for 'tensor', 'loss' or 'predict'", key="mode", found=mode)
-
-    def _no_preprocessor(self) -> ArgumentError:
-        return ArgumentError(
-            "the pictures of a batch are a list: no data preprocessor has made one tensor of them",
-            key="model",
-            notes=[f"the model takes data_preprocessor=dict(type='{self.usual_preprocessor}', mean=[...], std=[...])"],
-        )
+        raise ArgumentError("mode must be 'tensor', 'loss' or 'predict'", key="mode", found=mode)
 
     @abstractmethod
     def outputs(self, inputs: Any) -> Any:
@@ -84,11 +83,6 @@ class TaskModel(BaseModel):
         """Returns one sample with the prediction for each image."""
 
 
-def _is_one_by_one(inputs: Any) -> bool:
-    """Checks whether inputs are an unstacked list of ``(C, H, W)`` images, or of lists of views."""
-    return isinstance(inputs, list) and bool(inputs) and getattr(inputs[0], "ndim", 0) < 4
-
-
 def build_part(name: str, part: Part) -> nn.Module:
     """Returns a module, or builds it from a config. Errors are reported under the key `name`."""
     if isinstance(part, nn.Module):
@@ -98,23 +92,38 @@ def build_part(name: str, part: Part) -> nn.Module:
     return built
 
 
-def loaded(results: Mapping[str, Any], key: str = "img") -> Any:
+def data_field(name: str, kind: type) -> property:
+    """Returns a property of a data sample that checks the type of its value, and stores it in the field `_name`."""
+
+    def read(sample: Any) -> Any:
+        return getattr(sample, f"_{name}")
+
+    def write(sample: Any, value: Any) -> None:
+        sample.set_field(value, f"_{name}", dtype=kind)
+
+    def remove(sample: Any) -> None:
+        delattr(sample, f"_{name}")
+
+    return property(read, write, remove)
+
+
+def loaded_image(results: Mapping[str, Any], key: str = "img") -> Any:
     """Returns the image of a pipeline's results.
 
     Raises:
         DataError: No image was loaded.
     """
     if key not in results:
-        raise DataError(f"the pipeline has loaded no picture: there is no '{key}'", found=sorted(results))
+        raise DataError(f"the pipeline loaded no image: there is no key '{key}'", found=sorted(results))
     return results[key]
 
 
-def as_planes(image: Any) -> Tensor:
+def image_to_tensor(image: Any) -> Tensor:
     """Copies an image ``(H, W, C)`` or ``(H, W)`` to a tensor ``(C, H, W)`` of the same dtype."""
     pixels = np.asarray(image)
     return torch.from_numpy(np.array(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), order="C"))
 
 
-def chosen(results: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+def select_keys(results: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     """Returns the entries of `keys` that are present."""
     return {key: results[key] for key in keys if key in results}

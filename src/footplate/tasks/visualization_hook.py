@@ -2,18 +2,16 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from footplate import visualization
 from footplate.checks import check_count
-from footplate.data.structures import BaseDataElement
 from footplate.engine import Hook
 from footplate.errors import DataError
 from footplate.records import length_of
 from footplate.storage import read_bytes
-from footplate.visualization import Picture, Visualizer
+from footplate.visualization import Visualizer, picture_of
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -55,19 +53,19 @@ class BaseVisualizationHook(Hook):
         self.show = show
         self.wait_time = wait_time
         self.max_samples = max_samples if max_samples is None else check_count("max_samples", max_samples)
-        self._looked_at: set[str] = set()
+        self._checked: set[str] = set()  # modes
 
     def before_train(self, runner: "Runner") -> None:
         """Warns if a validation set has too few batches for any image to be drawn."""
-        self._name_too_small(runner, "val")
+        self._check_sizes(runner, "val")
 
     def before_val(self, runner: "Runner") -> None:
         """Warns as `before_train` does, for validation without training."""
-        self._name_too_small(runner, "val")
+        self._check_sizes(runner, "val")
 
     def before_test(self, runner: "Runner") -> None:
         """Warns if a test set has too few batches for any image to be drawn."""
-        self._name_too_small(runner, "test")
+        self._check_sizes(runner, "test")
 
     @property
     def _visualizer(self) -> Visualizer:
@@ -103,10 +101,14 @@ class BaseVisualizationHook(Hook):
         current = getattr(getattr(runner, f"{mode}_loop", None), "current", "")  # the name of one of several datasets
         prefix = f"{mode}_{current}" if current else mode
         for position, output in list(self.choose(outputs or ()))[: self.max_samples]:
-            name = _name_of(output, f"{batch_idx}_{position}")
+            path = output.get("img_path")
+            name = os.path.splitext(os.path.basename(str(path or f"{batch_idx}_{position}")))[0]
+            image = picture_of(path, data_batch, position)
+            if image is None:
+                raise DataError("the batch contains no image (C, H, W) with 1 or 3 channels", found=type(data_batch))
             self._visualizer.add_datasample(
                 f"{prefix}_{name}",
-                picture_of(output, data_batch, position),
+                image,
                 data_sample=output,
                 show=self.show,
                 wait_time=self.wait_time,
@@ -114,51 +116,20 @@ class BaseVisualizationHook(Hook):
                 **self.options(runner, mode, name),
             )
 
-    def _name_too_small(self, runner: "Runner", mode: str) -> None:
+    def _check_sizes(self, runner: "Runner", mode: str) -> None:
         """Warns once about datasets that are too small for any image to be drawn."""
-        if not self.draw or mode in self._looked_at:
+        if not self.draw or mode in self._checked:
             return
-        self._looked_at.add(mode)
+        self._checked.add(mode)
         loop = getattr(runner, f"{mode}_loop", None)
-        for name, batches in _sizes_of(loop):
+        for each in getattr(loop, "sets", (loop,)):  # a custom loop has one dataset
+            batches, name = length_of(getattr(each, "dataloader", None)), getattr(each, "name", "")
             if batches and batches < self.interval:
-                of = f" of '{name}'" if name else ""
                 _logger.warning(
-                    "%s: interval %d, but a %s%s has %d batch%s: no pictures",
+                    "%s draws no images of the %s dataset%s: it has %d batches, fewer than interval=%d.",
                     type(self).__name__,
-                    self.interval,
                     {"val": "validation"}.get(mode, mode),
-                    of,
+                    f" '{name}'" if name else "",
                     batches,
-                    "es" if batches > 1 else "",
+                    self.interval,
                 )
-
-
-def _sizes_of(loop: Any) -> Iterator[tuple[str, int | None]]:
-    """Yields the name and number of batches of each dataset of a loop; a custom loop has one dataset."""
-    for each in getattr(loop, "sets", (loop,)):
-        yield getattr(each, "name", ""), length_of(getattr(each, "dataloader", None))
-
-
-def _name_of(output: BaseDataElement, otherwise: str) -> str:
-    return os.path.splitext(os.path.basename(str(output.get("img_path", otherwise))))[0]
-
-
-def picture_of(output: BaseDataElement, data_batch: Any, position: int) -> Picture:
-    """Returns the image file of a sample, or the model input if the image was composed in memory.
-
-    Args:
-        output: The sample with the prediction; `img_path` is the path of the image.
-        data_batch: The batch of the loader, with images ``(C, H, W)`` in `inputs`.
-        position: The position of the sample in the batch.
-
-    Returns:
-        ``(H, W, 3)``, uint8, RGB.
-
-    Raises:
-        DataError: The batch contains no image.
-    """
-    found = visualization.picture_of(output.get("img_path"), data_batch, position)
-    if found is None:
-        raise DataError("the batch holds no picture (C, H, W) of 1 or 3 channels", found=type(data_batch))
-    return found

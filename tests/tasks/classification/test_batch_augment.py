@@ -94,9 +94,9 @@ def test_augments_are_built_by_name() -> None:
     [
         (lambda: Mixup(alpha=0), "alpha must be above 0"),
         (lambda: CutMix(alpha=-1), "alpha must be above 0"),
-        (lambda: RandomBatchAugment([]), "one augmentation or more"),
-        (lambda: RandomBatchAugment([Mixup(1.0)], [0.5, 0.5]), "one share for each"),
-        (lambda: RandomBatchAugment([Mixup(1.0), CutMix(1.0)], [0.7, 0.7]), "together at most 1"),
+        (lambda: RandomBatchAugment([]), "augments must have at least one augmentation"),
+        (lambda: RandomBatchAugment([Mixup(1.0)], [0.5, 0.5]), "one probability per augmentation"),
+        (lambda: RandomBatchAugment([Mixup(1.0), CutMix(1.0)], [0.7, 0.7]), "sum must be at most 1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(build: Any, message: str) -> None:

@@ -39,7 +39,7 @@ def test_each_mode_gives_what_it_says() -> None:
 def test_without_a_head_there_are_features() -> None:
     model = classifier(head=None)
     assert [each.shape for each in model(torch.zeros(2, 1, 12, 12))] == [(2, 4), (2, 8)]
-    with pytest.raises(ArgumentError, match="cannot answer 'predict'"):
+    with pytest.raises(ArgumentError, match="mode 'predict' needs a classifier with a head"):
         model(torch.zeros(2, 1, 12, 12), mode="predict")
 
 
@@ -60,7 +60,7 @@ def test_augments_may_stand_in_train_cfg() -> None:
 
 def test_batches_are_mixed_in_one_place() -> None:
     mixing = {"augments": {"type": "Mixup", "alpha": 1.0}}
-    with pytest.raises(ArgumentError, match="not by both"):
+    with pytest.raises(ArgumentError, match="not in both"):
         classifier(train_cfg=mixing, data_preprocessor={"num_classes": 3, "batch_augments": mixing})
 
 
@@ -139,8 +139,8 @@ def test_predictions_are_probabilities_and_the_best_class() -> None:
     ("given", "message"),
     [
         (None, "has no 'data_samples'"),
-        (samples(0, 3), "the truth of '3.png' is class 3, there are 3"),
-        (samples(0, [1, 2]), "has 2 classes, this loss takes one"),
+        (samples(0, 3), "the ground truth of '3.png' is class 3, but there are only 3 classes"),
+        (samples(0, [1, 2]), "has 2 classes, but this loss needs exactly one"),
         ([ClsDataSample(), ClsDataSample()], "'gt_label'"),
     ],
 )
@@ -150,7 +150,7 @@ def test_the_loss_needs_one_class_of_every_picture(given: Any, message: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [({"num_classes": 0}, "at least 1"), ({"topk": (1, 4)}, "there are 3 classes")]
+    ("arguments", "message"), [({"num_classes": 0}, "at least 1"), ({"topk": (1, 4)}, "between 1 and num_classes, 3")]
 )
 def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
@@ -194,5 +194,5 @@ def test_classes_may_weigh_unequally() -> None:
 
 @pytest.mark.parametrize("value", [-0.1, 1.0])
 def test_a_share_is_wanted(value: float) -> None:
-    with pytest.raises(ArgumentError, match="a share from 0 to 1"):
+    with pytest.raises(ArgumentError, match="at least 0 and below 1"):
         MODELS.build({"type": "LabelSmoothLoss", "label_smooth_val": value})

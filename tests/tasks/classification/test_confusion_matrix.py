@@ -38,15 +38,17 @@ def test_rows_are_true_classes() -> None:
     assert found.tolist() == [[1, 1], [0, 1]]
 
 
-@pytest.mark.parametrize(("predicted", "truth", "what"), [(3, 0, "prediction"), (0, -1, "truth"), (0, 3, "truth")])
+@pytest.mark.parametrize(
+    ("predicted", "truth", "what"), [(3, 0, "prediction"), (0, -1, "ground truth"), (0, 3, "ground truth")]
+)
 def test_classes_out_of_range_are_named(predicted: int, truth: int, what: str) -> None:
-    with pytest.raises(DataError, match=f"the {what} holds class"):
+    with pytest.raises(DataError, match=f"the {what} contains class"):
         ConfusionMatrix.calculate(torch.tensor([predicted]), torch.tensor([truth]), 3)
 
 
 @pytest.mark.parametrize("sample", [ClsDataSample().set_pred_label(1), ClsDataSample().set_gt_label([0, 1])])
 def test_one_true_class_is_wanted(sample: Any) -> None:
-    with pytest.raises(DataError, match="this metric takes one"):
+    with pytest.raises(DataError, match="this metric needs exactly one"):
         METRICS.build({"type": "ConfusionMatrix", "num_classes": 2}).process(None, [sample.to_dict()])
 
 
@@ -78,5 +80,5 @@ def test_names_or_numbers_stand_at_the_sides() -> None:
 
 @pytest.mark.parametrize(("shape", "classes"), [((2, 3), None), ((2, 2), ["one"])])
 def test_what_does_not_fit_is_refused(shape: tuple[int, int], classes: list[str] | None) -> None:
-    with pytest.raises(ArgumentError, match="C names"):
+    with pytest.raises(ArgumentError, match="with C class names"):
         draw_matrix(np.zeros(shape, np.int64), classes)

@@ -46,7 +46,7 @@ def test_a_subset_of_the_folders_may_be_named(
     bag, shoe = classes.index("bag"), classes.index("shoe")
     assert read(found, folder) == [("bag/1.png", bag), ("bag/deep/er/2.PNG", bag), ("shoe/4.png", shoe)]
     assert list(found.metainfo["classes"]) == classes
-    assert caplog.messages == [f"'{folder / 'pictures'}': folders that are no class are left out: coat"]
+    assert caplog.messages == [f"Folders of '{folder / 'pictures'}' that are not classes are ignored: coat"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_an_empty_folder_of_a_class_is_said(folder: Path, caplog: pytest.LogCapt
     found = dataset(data_root=str(folder), data_prefix="pictures")
     assert found.metainfo["classes"] == ("bag", "coat", "hat", "shoe")
     assert [record.message for record in caplog.records] == [
-        f"there is no picture in the folder '{folder}/pictures/hat'"
+        f"There are no images in the folder '{folder}/pictures/hat'"
     ]
 
 
@@ -98,10 +98,10 @@ def test_an_empty_folder_of_a_class_is_said(folder: Path, caplog: pytest.LogCapt
     ("arguments", "message"),
     [
         ({"data_prefix": "nowhere"}, "nowhere' does not exist\n  key data_prefix\n  '.*' has no 'nowhere'"),
-        ({"data_prefix": "pictures/bag/deep/er"}, "no folder of a class"),
-        ({"data_prefix": "pictures", "extensions": [".gif"]}, "there is no picture below"),
-        ({"data_prefix": "pictures", "classes": ["a", "b"]}, "holds 3 folders, there are 2 classes"),
-        ({"data_prefix": "pictures", "classes": ["bag", "cat"]}, "holds 3 folders, there are 2 classes"),
+        ({"data_prefix": "pictures/bag/deep/er"}, "no class folders"),
+        ({"data_prefix": "pictures", "extensions": [".gif"]}, "there are no images below"),
+        ({"data_prefix": "pictures", "classes": ["a", "b"]}, "contains 3 folders, but there are 2 classes"),
+        ({"data_prefix": "pictures", "classes": ["bag", "cat"]}, "contains 3 folders, but there are 2 classes"),
         # By the order of the folders the pictures of a bag would be called shoes.
         ({"data_prefix": "pictures", "classes": ["shoe", "coat", "bagg"]}, "folder 'bag' would be class 'shoe'"),
         (
@@ -133,5 +133,5 @@ def test_a_list_that_cannot_be_read_is_named(folder: Path, text: str, message: s
 
 
 def test_an_ending_is_needed() -> None:
-    with pytest.raises(ArgumentError, match="how their names end"):
+    with pytest.raises(ArgumentError, match="at least one file extension"):
         CustomDataset(extensions=[])

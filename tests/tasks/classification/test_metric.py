@@ -93,9 +93,13 @@ def test_where_nothing_counts_there_is_no_value() -> None:
         (
             ClsDataSample().set_gt_label(0).set_pred_score([0.5, 0.5]),
             {"topk": (1, 3)},
-            "top3 is asked for, there are 2",
+            "topk is 3, but there are only 2 classes",
         ),
-        (ClsDataSample().set_gt_label(2).set_pred_score([0.5, 0.5]), {}, "the truth is class 2, there are 2"),
+        (
+            ClsDataSample().set_gt_label(2).set_pred_score([0.5, 0.5]),
+            {},
+            "the ground truth is class 2, but there are only 2 classes",
+        ),
         (ClsDataSample().set_pred_score([0.5, 0.5]), {}, "has 0 true classes"),
         (ClsDataSample().set_gt_label([0, 1]).set_pred_score([0.5, 0.5]), {}, "has 2 true classes"),
         (ClsDataSample().set_gt_label(0).set_pred_label(1), {"topk": 5}, "top5 needs 'pred_score'"),
@@ -110,7 +114,11 @@ def test_samples_without_an_accuracy_are_refused(
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"topk": 0}, "positive whole"), ({"topk": ()}, "positive whole"), ({"thrs": "high"}, "a number or None")],
+    [
+        ({"topk": 0}, "positive integers"),
+        ({"topk": ()}, "positive integers"),
+        ({"thrs": "high"}, "thrs must be"),
+    ],
 )
 def test_invalid_arguments_of_accuracy_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
@@ -163,9 +171,9 @@ def test_how_many_classes_there_are(samples: Any, given: int | None, meta: Any, 
 @pytest.mark.parametrize(
     ("samples", "given", "words"),
     [
-        ([{"pred_score": [0.1] * 4}], 5, r"scores are of \[4\] classes"),
-        ([{"pred_score": [0.1] * 4}, {"pred_score": [0.1] * 3}], None, r"scores are of \[3, 4\] classes"),
-        ([{"pred_label": [1]}], None, "how many classes there are is not known"),
+        ([{"pred_score": [0.1] * 4}], 5, r"num_classes differ: \[4\]"),
+        ([{"pred_score": [0.1] * 4}, {"pred_score": [0.1] * 3}], None, r"num_classes differ: \[3, 4\]"),
+        ([{"pred_label": [1]}], None, "the number of classes is unknown"),
     ],
 )
 def test_a_number_of_classes_that_nobody_knows_is_refused(samples: Any, given: int | None, words: str) -> None:
@@ -175,11 +183,11 @@ def test_a_number_of_classes_that_nobody_knows_is_refused(samples: Any, given: i
 
 @pytest.mark.parametrize("kind", [torch.tensor, np.array])
 def test_classes_that_there_are_not_are_refused(kind: Any) -> None:
-    check_classes("truth", kind([0, 2]), 3)
+    check_classes("ground truth", kind([0, 2]), 3)
     check_classes("prediction", kind([-1, 2]), 3, least=-1)
-    with pytest.raises(DataError, match="the truth holds class -1, there are 3"):
-        check_classes("truth", kind([0, -1]), 3)
-    with pytest.raises(DataError, match="the prediction holds class 3, there are 3") as raised:
+    with pytest.raises(DataError, match="the ground truth contains class -1, but there are only 3"):
+        check_classes("ground truth", kind([0, -1]), 3)
+    with pytest.raises(DataError, match="the prediction contains class 3, but there are only 3") as raised:
         check_classes("prediction", kind([3, 4]), 3, least=-1)
     assert raised.value.found == 3
 
@@ -191,7 +199,7 @@ def test_thresholds_are_one_or_several(thrs: Any, several: tuple[Any, ...]) -> N
 
 @pytest.mark.parametrize("thrs", [[], ["half"], "half"])
 def test_thresholds_that_are_no_numbers_are_refused(thrs: Any) -> None:
-    with pytest.raises(ArgumentError, match="a threshold is a number or None"):
+    with pytest.raises(ArgumentError, match="thrs must be a number, None, or a list of these"):
         check_thresholds(thrs)
 
 
@@ -290,14 +298,18 @@ def test_the_number_of_classes_is_told_by_the_data_set() -> None:
 @pytest.mark.parametrize(
     ("sample", "arguments", "message"),
     [
-        (ClsDataSample().set_gt_label(0).set_pred_label(0), {}, "is not known"),
+        (ClsDataSample().set_gt_label(0).set_pred_label(0), {}, "is unknown"),
         (
             ClsDataSample().set_gt_label(0).set_pred_score([0.1, 0.9]),
             {"num_classes": 3},
-            r"scores are of \[2\] classes",
+            r"num_classes differ: \[2\]",
         ),
-        (ClsDataSample().set_gt_label(3).set_pred_label(0), {"num_classes": 3}, "the truth holds class 3, there are 3"),
-        (ClsDataSample().set_gt_label(0).set_pred_label(4), {"num_classes": 3}, "the prediction holds class 4"),
+        (
+            ClsDataSample().set_gt_label(3).set_pred_label(0),
+            {"num_classes": 3},
+            "the ground truth contains class 3, but there are only 3",
+        ),
+        (ClsDataSample().set_gt_label(0).set_pred_label(4), {"num_classes": 3}, "the prediction contains class 4"),
     ],
 )
 def test_samples_without_precision_and_recall_are_refused(

@@ -85,8 +85,8 @@ def test_boxes_that_cannot_be_used_are_left_out_and_counted(tmp_path: Path, capl
         found = dataset(tmp_path, given)
     assert [each["bbox"] for each in found.get_data_info(0)["instances"]] == [[0, 0, 5, 5], [30, 20, 40, 31]]
     assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith("2 of the boxes of ")
-    assert caplog.messages[0].endswith("annotation 0 of '1.png', which lies outside of the picture")
+    assert caplog.messages[0].startswith("2 boxes of ")
+    assert caplog.messages[0].endswith("annotation 0 of '1.png', which lies outside the image")
 
 
 def changed(section: str, position: int, **values: Any) -> dict[str, Any]:
@@ -99,21 +99,21 @@ def changed(section: str, position: int, **values: Any) -> dict[str, Any]:
     ("given", "message"),
     [
         (changed("annotations", 1, category_id=5), "annotation 101 of .* unknown category\n.*category_id\n.*5\n.*4, 9"),
-        (changed("annotations", 1, image_id=3), "annotation 101 of .* picture that is not there"),
-        (changed("annotations", 0, bbox=[1, 2, 3]), "not four numbers"),
-        (changed("annotations", 0, bbox=[1, 2, 3, None]), "not four numbers"),
-        (changed("annotations", 0, bbox=[1, 2, float("nan"), 3]), "not four numbers"),
-        (changed("images", 1, id=1), "two pictures of the id 1"),
+        (changed("annotations", 1, image_id=3), "annotation 101 of .* refers to an unknown image"),
+        (changed("annotations", 0, bbox=[1, 2, 3]), "must be four numbers"),
+        (changed("annotations", 0, bbox=[1, 2, 3, None]), "must be four numbers"),
+        (changed("annotations", 0, bbox=[1, 2, float("nan"), 3]), "must be four numbers"),
+        (changed("images", 1, id=1), "two images with the id 1"),
         (
             {**content(), "images": [{"id": 1, "file_name": "a.png"}]},
             "entry 0 of 'images' .* lacks one of id, file_name",
         ),
         ({**content(), "categories": [4]}, "entry 0 of 'categories'"),
-        ({**content(), "annotations": [5]}, "entry 0 of 'annotations' .* is no dict"),
+        ({**content(), "annotations": [5]}, "entry 0 of 'annotations' .* is not a dict"),
         ({**content(), "annotations": [{"id": 7}]}, "annotation 7 of .* has no 'image_id'"),
-        ({"images": [], "annotations": []}, "lacks one of images, categories, annotations, so it is no COCO file"),
-        ([1, 2], "no COCO file"),
-        ({**content(), "images": [], "annotations": []}, "the dataset is empty: the file .* has no pictures"),
+        ({"images": [], "annotations": []}, "lacks one of images, categories, annotations, so it is not a COCO file"),
+        ([1, 2], "not a COCO file"),
+        ({**content(), "images": [], "annotations": []}, "the dataset is empty: the file .* has no images"),
     ],
 )
 def test_a_file_that_is_none_is_refused(tmp_path: Path, given: Any, message: str) -> None:
@@ -127,7 +127,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, given: Any, message: str
         ({"metainfo": {"classes": ["cat", "dgo"]}}, DataError, "no category 'dgo'\n.*\n.*did you mean 'dog'"),
         ({"filter_cfg": {"min_sise": 3}}, ArgumentError, "did you mean 'min_size'"),
         ({"filter_cfg": {"min_size": 33, "filter_empty_gt": True}, "indices": [0]}, None, ""),
-        ({"filter_cfg": {"min_size": 90}}, DataError, "none of the 3 pictures .* is left\n(.*\n)*.*3 are smaller"),
+        ({"filter_cfg": {"min_size": 90}}, DataError, "filter_cfg removed all 3 images\n(.*\n)*.*3 are smaller"),
         ({"ann_file": ""}, DataError, "has no ann_file"),
         ({"ann_file": "annotations/val.json"}, DataError, "does not exist\n  key ann_file\n  .* has no 'val.json'"),
     ],

@@ -54,7 +54,7 @@ def test_a_config_says_which_predictions_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("samples", "words"), [(None, "needs the truth"), ([truth(2)], "class 2, the model 2 classes")]
+    ("samples", "words"), [(None, "needs the ground truth"), ([truth(2)], "class 2, but the model has 2 classes")]
 )
 def test_the_loss_needs_a_truth_that_the_model_knows(samples: Any, words: str) -> None:
     with pytest.raises(DataError, match=words):
@@ -114,7 +114,7 @@ def test_a_config_goes_before_a_models_own_choice() -> None:
     assert Selection.of({"nms_iou_thr": 0.5}, nms_iou_thr=None).nms_iou_thr == 0.5
 
 
-@pytest.mark.parametrize(("label", "message"), [(3, "class 3, the model 3 classes"), (-1, "class -1")])
+@pytest.mark.parametrize(("label", "message"), [(3, "class 3, but the model has 3 classes"), (-1, "class -1")])
 def test_a_class_that_the_model_lacks_is_named(label: int, message: str) -> None:
     truth = InstanceData(bboxes=torch.zeros(2, 4), labels=torch.tensor([1, label]))
     with pytest.raises(DataError, match=message):
@@ -123,5 +123,5 @@ def test_a_class_that_the_model_lacks_is_named(label: int, message: str) -> None
 
 @pytest.mark.parametrize("samples", [None, [], [DetDataSample()]])
 def test_a_loss_needs_the_truth(samples: Any) -> None:
-    with pytest.raises(DataError, match="needs the truth"):
+    with pytest.raises(DataError, match="needs the ground truth"):
         true_instances(samples, 3)

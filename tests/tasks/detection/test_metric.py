@@ -308,12 +308,12 @@ def without(field: str) -> DetDataSample:
 @pytest.mark.parametrize(
     ("samples", "arguments", "message"),
     [
-        ([without("pred_instances")], {}, "predicted nothing for the picture 'a.png'"),
-        ([without("gt_instances")], {}, "truth of the picture 'a.png' is unknown"),
-        ([sample(3, img_path="a.png")], {"metric": "segm"}, "instances of the picture 'a.png' have none"),
+        ([without("pred_instances")], {}, "no 'pred_instances' for the image 'a.png'"),
+        ([without("gt_instances")], {}, "the image 'a.png' has no ground truth"),
+        ([sample(3, img_path="a.png")], {"metric": "segm"}, "instances of the image 'a.png' have none"),
         ([sample(3)], {"classes": ()}, "needs the classes"),
-        ([sample(8)], {"ann_file": ""}, "has no picture 8"),
-        ([sample(3), sample(3)], {"ann_file": ""}, "the picture 3 was seen twice"),
+        ([sample(8)], {"ann_file": ""}, "has no image 8"),
+        ([sample(3), sample(3)], {"ann_file": ""}, "the image 3 was evaluated twice"),
         ([sample(3)], {"ann_file": "", "classes": ("dgo",)}, "no category 'dgo'\n.*\n.*did you mean 'dog'"),
     ],
 )
@@ -334,7 +334,7 @@ def test_resized_masks_are_no_truth() -> None:
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "truth.json"
     path.write_text("[]")
-    with pytest.raises(DataError, match="is no COCO file"):
+    with pytest.raises(DataError, match="is not a COCO file"):
         values([sample(3)], ann_file=str(path))
 
 

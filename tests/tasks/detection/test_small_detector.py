@@ -97,7 +97,7 @@ def test_a_config_builds_it_with_its_preprocessor() -> None:
 
 
 def test_what_makes_no_sense_is_refused() -> None:
-    with pytest.raises(DataError, match="needs the truth"):
+    with pytest.raises(DataError, match="needs the ground truth"):
         model()(pictures(1), None, mode="loss")
     with pytest.raises(ArgumentError, match="'tensor', 'loss' or 'predict'"):
         model()(pictures(1), mode="train")
@@ -145,7 +145,7 @@ def test_every_part_learns() -> None:
 @pytest.mark.parametrize("arguments", [{"widths": (8, 8)}, {"levels": 0}, {"levels": 3}])
 def test_stages_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> None:
     settings: dict[str, Any] = {"widths": (8, 8, 12), "depths": (1, 1, 1), "levels": 2, "head_width": 8}
-    with pytest.raises(ArgumentError, match="each stage has a width and a depth"):
+    with pytest.raises(ArgumentError, match="widths and depths must have the same length"):
         PyramidDetector(3, **{**settings, **arguments})
 
 

@@ -121,7 +121,7 @@ def test_predictions_that_are_not_sure_are_left_out(tmp_path: Path) -> None:
 
 
 def test_an_opacity_that_makes_no_sense_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="alpha lies between 0 and 1"):
+    with pytest.raises(ArgumentError, match="alpha must be between 0 and 1"):
         DetLocalVisualizer(alpha=2)
 
 
@@ -166,5 +166,5 @@ def test_pictures_of_a_test_may_go_into_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_threshold_that_makes_no_sense_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="score_thr lies between 0 and 1"):
+    with pytest.raises(ArgumentError, match="score_thr must be between 0 and 1"):
         DetVisualizationHook(score_thr=1.2)

@@ -10,7 +10,7 @@ from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError, DataError, MissingExtraError
 from footplate.registry import MODELS
 from footplate.tasks.segmentation import BaseSegmentor, SegDataSample, SegTTAModel, SmallSegmentor
-from footplate.tasks.segmentation.segmentor import EncoderDecoder, stack_truth
+from footplate.tasks.segmentation.segmentor import EncoderDecoder, stack_label_maps
 
 pytestmark = pytest.mark.filterwarnings("default:::transformers")
 SMALL = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "decoder_hidden_size": 16}
@@ -105,7 +105,7 @@ def test_a_config_builds_it_with_its_preprocessor() -> None:
 
 @pytest.mark.parametrize("given", [None, [SegDataSample()]])
 def test_a_loss_needs_the_truth(given: Any) -> None:
-    with pytest.raises(DataError, match="needs the truth"):
+    with pytest.raises(DataError, match="needs the ground truth"):
         model()(pictures(1), given, mode="loss")
 
 
@@ -115,7 +115,7 @@ def test_another_mode_is_refused() -> None:
 
 
 def test_weights_are_as_many_as_classes() -> None:
-    with pytest.raises(ArgumentError, match="there are 3 classes"):
+    with pytest.raises(ArgumentError, match="class_weight must have 3 entries"):
         model(class_weight=[1, 2])
 
 
@@ -137,10 +137,10 @@ def test_truth_of_any_size_meets_the_inputs() -> None:
     padded = sample([[1, 2, 255], [1, 2, 255]], img_shape=(2, 2))
     only_cut = sample([[1, 2], [1, 2]], img_shape=(2, 2))
     as_on_disk = sample([[1] * 2 + [2] * 2] * 4, img_shape=(2, 2), ori_shape=(4, 4))
-    found = stack_truth([padded, only_cut, as_on_disk], (2, 3), 255)
+    found = stack_label_maps([padded, only_cut, as_on_disk], (2, 3), 255)
     assert found.tolist() == [[[1, 2, 255]] * 2] * 3
-    with pytest.raises(DataError, match="needs the truth of every picture"):
-        stack_truth([padded, sample()], (2, 3), 255)
+    with pytest.raises(DataError, match="needs the ground truth of every image"):
+        stack_label_maps([padded, sample()], (2, 3), 255)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_losses_and_modes() -> None:
     assert losses["loss_ce"].item() == pytest.approx(torch.tensor([1.0, 0, 0]).softmax(0)[0].log().neg().item())
     with pytest.raises(ArgumentError, match="'tensor', 'loss' or 'predict'"):
         Columns(3)(inputs, mode="predicts")
-    with pytest.raises(ArgumentError, match="there are 3 classes"):
+    with pytest.raises(ArgumentError, match="class_weight must have 3 entries"):
         Columns(3, class_weight=[1.0])
 
 
@@ -207,7 +207,7 @@ def test_every_parameter_takes_part() -> None:
 
 @pytest.mark.parametrize(("widths", "depths"), [((8, 12), (1,)), ((8,), (1,))])
 def test_every_stage_needs_width_and_depth(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
-    with pytest.raises(ArgumentError, match="a width and a depth"):
+    with pytest.raises(ArgumentError, match="widths and depths must have"):
         EncoderDecoder(3, widths=widths, depths=depths)
 
 

@@ -93,7 +93,7 @@ def test_without_a_palette_colors_are_found() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"alpha": 1.5}, "between 0 and 1"), ({"classes": ["a"], "palette": PALETTE}, "1 classes and 3 colours")],
+    [({"alpha": 1.5}, "between 0 and 1"), ({"classes": ["a"], "palette": PALETTE}, "one length, but have 1 and 3")],
 )
 def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):

@@ -40,7 +40,7 @@ def test_of_a_draw_the_lowest_class_is_taken() -> None:
 
 @pytest.mark.parametrize("k", [0, 5])
 def test_as_many_neighbours_as_there_are(k: int) -> None:
-    with pytest.raises(DataError, match=f"{k} neighbours are asked for, there are 4"):
+    with pytest.raises(DataError, match=f"k is {k}, but it must be between 1 and .* 4"):
         knn_predict(torch.eye(4), torch.arange(4), torch.eye(4), 4, k=k)
 
 
@@ -110,10 +110,10 @@ def test_pixels_may_be_probed_instead() -> None:
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        ([sample([1.0], 0, "train")], "has seen no 'test' picture"),
-        ([sample([1.0], 0, "test")], "has seen no 'train' picture"),
-        ([SelfSupDataSample(metainfo={"img_path": "b.png", "part": "test"})], "the class and the part of 'b.png'"),
-        ([SelfSupDataSample().set_gt_label(1)], "the class and the part of 'a picture'"),
+        ([sample([1.0], 0, "train")], "no image with part 'test'"),
+        ([sample([1.0], 0, "test")], "no image with part 'train'"),
+        ([SelfSupDataSample(metainfo={"img_path": "b.png", "part": "test"})], "'gt_label' and 'part' of 'b.png'"),
+        ([SelfSupDataSample().set_gt_label(1)], "'gt_label' and 'part' of 'an image'"),
     ],
 )
 def test_what_cannot_be_probed_is_named(samples: list[SelfSupDataSample], message: str) -> None:

@@ -174,5 +174,5 @@ def test_what_is_not_there_is_named() -> None:
         hook(keys=["knn/top"]).after_val_epoch(runner(0), {"knn/top1": 1.0})
     run = runner()
     run.val_loop = None
-    with pytest.raises(ArgumentError, match="needs a validation"):
+    with pytest.raises(ArgumentError, match="needs a val_dataloader"):
         hook().before_train(run)

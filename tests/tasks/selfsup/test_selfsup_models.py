@@ -123,7 +123,7 @@ def test_only_directions_count() -> None:
 
 @pytest.mark.parametrize("shapes", [((1, 3), (1, 3)), ((3, 2), (2, 2))])
 def test_pairs_of_several_pictures_are_needed(shapes: tuple[Any, Any]) -> None:
-    with pytest.raises(DataError, match="two views of two pictures"):
+    with pytest.raises(DataError, match="two views of at least two images"):
         nt_xent(torch.zeros(shapes[0]), torch.zeros(shapes[1]), 0.1)
 
 
@@ -176,7 +176,7 @@ def test_steps_of_lars_bring_views_together() -> None:
 
 def test_what_cannot_be_answered_is_refused() -> None:
     model = MODELS.build(SIMCLR_CFG)
-    with pytest.raises(DataError, match="two views of a picture, not 1"):
+    with pytest.raises(DataError, match="two views of each image, but the batch has 1"):
         model(views()[:1], mode="loss")
     with pytest.raises(ArgumentError, match="'tensor', 'loss' or 'predict'"):
         model(views(), mode="train")
@@ -264,5 +264,5 @@ def test_what_can_be_guessed_is_learned() -> None:
 
 
 def test_patches_fill_a_square() -> None:
-    with pytest.raises(ArgumentError, match="patches fill a square"):
+    with pytest.raises(ArgumentError, match="num_patches must be a square number"):
         MODELS.build({**MAE_CFG["neck"], "num_patches": 15})

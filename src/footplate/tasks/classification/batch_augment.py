@@ -106,11 +106,15 @@ class RandomBatchAugment:
         several = list(augments) if isinstance(augments, (list, tuple)) else [augments]
         self.augments = [_build(each, place) for place, each in enumerate(several)]
         if not self.augments:
-            raise ArgumentError("one augmentation or more", key="augments", found=augments)
+            raise ArgumentError("augments must have at least one augmentation", key="augments", found=augments)
         given = [probs] if isinstance(probs, (int, float)) else probs
         self.probs = [1 / len(several)] * len(several) if given is None else list(given)
         if len(self.probs) != len(several) or min(self.probs) < 0 or sum(self.probs) > 1 + 1e-9:
-            raise ArgumentError("one share for each augmentation, together at most 1", key="probs", found=probs)
+            raise ArgumentError(
+                "probs must have one probability per augmentation, and their sum must be at most 1",
+                key="probs",
+                found=probs,
+            )
 
     def __call__(self, inputs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the batch, changed by at most one augmentation."""

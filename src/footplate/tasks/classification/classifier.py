@@ -96,7 +96,7 @@ class ImageClassifier(TaskModel):
 
     def _head_for(self, mode: str) -> Any:
         if self.head is None:
-            raise ArgumentError(f"a classifier without a head cannot answer '{mode}'", key="head")
+            raise ArgumentError(f"mode '{mode}' needs a classifier with a head", key="head")
         return self.head
 
 
@@ -113,7 +113,7 @@ def _with_augments(preprocessor: Part | None, train_cfg: Mapping[str, Any]) -> P
         return {} if preprocessor is None else preprocessor
     if isinstance(preprocessor, nn.Module) or (preprocessor or {}).get("batch_augments"):
         raise ArgumentError(
-            "batches are mixed by the preprocessor or by train_cfg, not by both", key="train_cfg.augments"
+            "set batch augmentations in data_preprocessor or in train_cfg, not in both", key="train_cfg.augments"
         )
     mixing = with_origins({"augments": augments, "probs": train_cfg.get("probs")}, train_cfg)
     return with_origins({**(preprocessor or {}), "batch_augments": mixing}, preprocessor)
@@ -160,7 +160,7 @@ class LinearClsHead(BaseModule):
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
         check_count("num_classes", num_classes)
         if not all(1 <= k <= num_classes for k in self.topk):
-            raise ArgumentError(f"there are {num_classes} classes to be among the top of", key="topk", found=self.topk)
+            raise ArgumentError(f"topk must be between 1 and num_classes, {num_classes}", key="topk", found=self.topk)
         self.num_classes = num_classes
         self.cal_acc = cal_acc
         self.fc = nn.Linear(in_channels, num_classes)
@@ -183,7 +183,7 @@ class LinearClsHead(BaseModule):
         """
         scores = self(features)
         if not data_samples:
-            raise DataError("the loss needs the truth of every picture, and the batch has no 'data_samples'")
+            raise DataError("the loss needs the ground truth of every image, but the batch has no 'data_samples'")
         soft = all("gt_score" in sample for sample in data_samples)
         target = _stack_scores(data_samples) if soft else self._stack_labels(data_samples)
         losses = {"loss": self.loss_module(scores, target)}
@@ -208,8 +208,10 @@ class LinearClsHead(BaseModule):
         labels = [labels_of(sample, self.num_classes) for sample in data_samples]
         for each, sample in zip(labels, data_samples, strict=True):
             if len(each) != 1:
-                where = sample.get("img_path", "a picture")
-                raise DataError(f"'{where}' has {len(each)} classes, this loss takes one", found=tuple(each.shape))
+                where = sample.get("img_path", "an image")
+                raise DataError(
+                    f"'{where}' has {len(each)} classes, but this loss needs exactly one", found=tuple(each.shape)
+                )
         return torch.cat(labels)
 
 
@@ -246,7 +248,7 @@ class LabelSmoothLoss(nn.Module):
         super().__init__()
         if not 0 <= label_smooth_val < 1:
             raise ArgumentError(
-                "label_smooth_val is a share from 0 to 1", key="label_smooth_val", found=label_smooth_val
+                "label_smooth_val must be at least 0 and below 1", key="label_smooth_val", found=label_smooth_val
             )
         self.label_smooth_val = label_smooth_val
         self.num_classes = num_classes

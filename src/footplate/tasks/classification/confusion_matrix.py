@@ -89,7 +89,7 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
             DataError: A class is out of range.
         """
         predicted, truth = torch.as_tensor(pred).long(), torch.as_tensor(target).long()
-        check_classes("truth", truth, num_classes)
+        check_classes("ground truth", truth, num_classes)
         check_classes("prediction", predicted, num_classes)
         cells = torch.bincount(truth * num_classes + predicted, minlength=num_classes**2)
         return cells.reshape(num_classes, num_classes)
@@ -126,7 +126,11 @@ def draw_matrix(
     count = len(matrix)
     names = [str(name) for name in (classes if classes is not None else range(count))]
     if matrix.shape != (count, count) or len(names) != count:
-        raise ArgumentError(f"a matrix (C, C) and C names, not {len(names)}", key="classes", found=matrix.shape)
+        raise ArgumentError(
+            f"the matrix must be (C, C) with C class names, but there are {len(names)} names",
+            key="classes",
+            found=matrix.shape,
+        )
     height, width = (margin + count * _CELL + _EDGE for margin in (_TOP, _LEFT))
     drawing = Drawing(np.full((height, width, 3), _PAPER, np.uint8))
     rows, columns = np.divmod(np.arange(count**2), count)

@@ -62,7 +62,7 @@ class CustomDataset(BaseDataset):
         self.with_label = with_label
         self.extensions = tuple(each.lower() for each in extensions)
         if not self.extensions:
-            raise ArgumentError("pictures are told by how their names end", key="extensions", found=extensions)
+            raise ArgumentError("extensions must list at least one file extension", key="extensions", found=extensions)
         super().__init__(
             ann_file=ann_file,
             metainfo={**(metainfo or {}), **({} if classes is None else {"classes": classes})},
@@ -98,9 +98,9 @@ class CustomDataset(BaseDataset):
             ]
         if not found:
             raise DataError(
-                f"there is no picture below '{folder}'",
+                f"there are no images below '{folder}'",
                 key="data_prefix",
-                notes=[f"pictures are files that end in {', '.join(self.extensions)}"],
+                notes=[f"Images are files that end in {', '.join(self.extensions)}"],
             )
         return found
 
@@ -126,7 +126,9 @@ class CustomDataset(BaseDataset):
             return {"img_path": join(folder, line.strip())}
         path, _, label = line.strip().rpartition(" ")
         if not path or not label.isdecimal():
-            raise DataError(f"line {number} of '{self.ann_file}' is no path and number of a class", found=line)
+            raise DataError(
+                f"line {number} of '{self.ann_file}' is not an image path followed by a class index", found=line
+            )
         classes = self._metainfo.get("classes")
         if classes and int(label) >= len(classes):
             raise DataError(f"line {number} of '{self.ann_file}': there are {len(classes)} classes", found=line)
@@ -136,26 +138,26 @@ class CustomDataset(BaseDataset):
         """Maps folder names to labels, and sets the classes in the metainfo."""
         folders = [name for name in self._names(folder) if not self._is_picture(name) and self._is_folder(folder, name)]
         if not folders:
-            raise DataError(f"there is no folder of a class in '{folder}'", key="data_prefix")
+            raise DataError(f"there are no class folders in '{folder}'", key="data_prefix")
         classes = list(self._metainfo.get("classes") or folders)
         self._metainfo["classes"] = tuple(classes)
         if set(folders) <= set(classes) or set(classes) <= set(folders):
             if left_out := [name for name in folders if name not in classes]:
-                _logger.warning("'%s': folders that are no class are left out: %s", folder, ", ".join(left_out))
+                _logger.warning("Folders of '%s' that are not classes are ignored: %s", folder, ", ".join(left_out))
             return {name: classes.index(name) for name in folders if name in classes}
         if len(classes) != len(folders):
             raise DataError(
-                f"'{folder}' holds {len(folders)} folders, there are {len(classes)} classes",
+                f"'{folder}' contains {len(folders)} folders, but there are {len(classes)} classes",
                 key="metainfo.classes",
                 found=folders,
             )
         for name, given in zip(folders, classes, strict=True):
             if name != given and (name in classes or given in folders):
                 raise DataError(
-                    f"the classes do not fit the folders of '{folder}': folder '{name}' would be class '{given}'",
+                    f"the classes do not match the folders of '{folder}': folder '{name}' would be class '{given}'",
                     key="metainfo.classes",
                     found=folders,
-                    notes=["name the classes as the folders, or none of them"],
+                    notes=["Name all classes like their folders, or none of them."],
                 )
         return {name: label for label, name in enumerate(folders)}
 
@@ -170,7 +172,7 @@ class CustomDataset(BaseDataset):
                 count += 1
                 yield from self._pictures(join(folder, name))
         if not count:
-            _logger.warning("there is no picture in the folder '%s'", folder)
+            _logger.warning("There are no images in the folder '%s'", folder)
 
     def _names(self, folder: str) -> list[str]:
         try:

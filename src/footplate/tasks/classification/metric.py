@@ -27,8 +27,10 @@ def true_label(sample: Mapping[str, Any]) -> int:
     """
     labels = as_array(sample["gt_label"]).reshape(-1).tolist() if "gt_label" in sample else []
     if len(labels) != 1:
-        where = sample.get("img_path", "a picture")
-        raise DataError(f"'{where}' has {len(labels)} true classes, this metric takes one", found=list(sample))
+        where = sample.get("img_path", "an image")
+        raise DataError(
+            f"'{where}' has {len(labels)} true classes, but this metric needs exactly one", found=list(sample)
+        )
     return int(labels[0])
 
 
@@ -54,7 +56,7 @@ def predicted_labels(sample: Mapping[str, Any]) -> npt.NDArray[Any]:
         DataError: The sample has no `pred_label`.
     """
     if "pred_label" not in sample:
-        where = sample.get("img_path", "a picture")
+        where = sample.get("img_path", "an image")
         raise DataError(f"the model predicted no class for '{where}'", found=sorted(map(str, sample)))
     return as_array(sample["pred_label"]).reshape(-1)
 
@@ -68,12 +70,16 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
     scored = {len(sample["pred_score"]) for sample in samples if "pred_score" in sample}
     known = ({given} if given is not None else set()) | scored
     if len(known) > 1:
-        raise DataError(f"scores are of {sorted(scored)} classes", key="num_classes", found=given)
+        raise DataError(
+            f"the numbers of classes of the scores and of num_classes differ: {sorted(scored)}",
+            key="num_classes",
+            found=given,
+        )
     if known:
         return known.pop()
     classes = (meta or {}).get("classes")
     if not classes:
-        raise DataError("how many classes there are is not known", key="num_classes", notes=["num_classes=... tells"])
+        raise DataError("the number of classes is unknown", key="num_classes", notes=["Set num_classes."])
     return len(classes)
 
 
@@ -97,7 +103,10 @@ def check_classes(name: str, labels: Tensor | npt.NDArray[np.int64], num_classes
     """
     outside = labels[(labels < least) | (labels >= num_classes)]
     if len(outside):
-        raise DataError(f"the {name} holds class {int(outside[0])}, there are {num_classes}", found=int(outside[0]))
+        raise DataError(
+            f"the {name} contains class {int(outside[0])}, but there are only {num_classes} classes",
+            found=int(outside[0]),
+        )
 
 
 def check_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
@@ -108,7 +117,7 @@ def check_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
     """
     several = tuple(thrs) if isinstance(thrs, (list, tuple)) else (thrs,)
     if not several or not all(each is None or isinstance(each, (int, float)) for each in several):
-        raise ArgumentError("a threshold is a number or None", key="thrs", found=thrs)
+        raise ArgumentError("thrs must be a number, None, or a list of these", key="thrs", found=thrs)
     return several
 
 
@@ -181,7 +190,7 @@ class Accuracy(BaseMetric[Ranked]):
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
         if not self.topk or not all(isinstance(k, int) and k >= 1 for k in self.topk):
-            raise ArgumentError("topk are positive whole numbers", key="topk", found=topk)
+            raise ArgumentError("topk must be positive integers", key="topk", found=topk)
         self.thrs = check_thresholds(thrs)
         self.ignore_index = ignore_index
 
@@ -211,15 +220,17 @@ class Accuracy(BaseMetric[Ranked]):
 
     def _ranked(self, scores: npt.NDArray[Any], truth: int) -> Ranked:
         if max(self.topk) > len(scores):
-            raise DataError(f"top{max(self.topk)} is asked for, there are {len(scores)} classes", key="topk")
+            raise DataError(f"topk is {max(self.topk)}, but there are only {len(scores)} classes", key="topk")
         if not 0 <= truth < len(scores):
-            raise DataError(f"the truth is class {truth}, there are {len(scores)}", found=truth)
+            raise DataError(f"the ground truth is class {truth}, but there are only {len(scores)} classes", found=truth)
         rank = rank_of_truth(torch.from_numpy(scores)[None], torch.tensor([truth]))
         return Ranked(int(rank), float(scores[truth]))
 
     def _compared(self, sample: Any, truth: int) -> Ranked:
         if max(self.topk) > 1:
-            raise DataError(f"top{max(self.topk)} needs 'pred_score', the samples hold 'pred_label'", key="topk")
+            raise DataError(
+                f"top{max(self.topk)} needs 'pred_score', but the samples have only 'pred_label'", key="topk"
+            )
         return Ranked(int(truth not in predicted_labels(sample)[:1]), np.inf)
 
 
@@ -271,7 +282,7 @@ class SingleLabelMetric(BaseMetric[Outcome]):
             if item not in _ITEMS:
                 raise ArgumentError("unknown value", key="items", found=item, suggestion=nearest(item, _ITEMS))
         if average not in ("macro", "micro", None):
-            raise ArgumentError("average is 'macro', 'micro' or None", key="average", found=average)
+            raise ArgumentError("average must be 'macro', 'micro' or None", key="average", found=average)
         self.thrs = check_thresholds(thrs)
         self.items = tuple(items)
         self.average = average
@@ -316,7 +327,7 @@ def precision_recall_f1(
     Raises:
         DataError: A class is out of range.
     """
-    check_classes("truth", truth, num_classes)
+    check_classes("ground truth", truth, num_classes)
     check_classes("prediction", predicted, num_classes, least=-1)
     right = np.bincount(truth[truth == predicted], minlength=num_classes)
     claimed = np.bincount(predicted[predicted >= 0], minlength=num_classes)

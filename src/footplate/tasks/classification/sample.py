@@ -14,7 +14,7 @@ from footplate.errors import ArgumentError, DataError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import MODELS, TRANSFORMS
 from footplate.tasks.classification.batch_augment import RandomBatchAugment
-from footplate.tasks.task_base import as_planes, chosen, loaded
+from footplate.tasks.task_base import image_to_tensor, loaded_image, select_keys
 
 Labels = int | Sequence[int] | Tensor | npt.NDArray[Any]
 Scores = Sequence[float] | Tensor | npt.NDArray[Any]
@@ -94,26 +94,29 @@ def labels_of(sample: ClsDataSample, num_classes: int | None) -> Tensor:
     """
     labels: Tensor | None = sample.get("gt_label")
     if labels is None:
-        raise DataError("the truth of every picture is needed: 'gt_label' in its data sample")
+        raise DataError("every image needs its ground truth: 'gt_label' in its data sample")
     if num_classes is not None and labels.device.type == "cpu":
         for label in labels.tolist():
             if not 0 <= label < num_classes:
-                where = sample.get("img_path", "a picture")
-                raise DataError(f"the truth of '{where}' is class {label}, there are {num_classes}", found=label)
+                where = sample.get("img_path", "an image")
+                raise DataError(
+                    f"the ground truth of '{where}' is class {label}, but there are only {num_classes} classes",
+                    found=label,
+                )
     return labels
 
 
 def _as_labels(value: Any) -> Tensor:
-    labels = _as_tensor(value, "a label is a whole number, or a list of them")
+    labels = _as_tensor(value, "labels must be an integer or a list of integers")
     if labels.dim() > 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ArgumentError("a label is a whole number, or a list of them", found=value)
+        raise ArgumentError("labels must be an integer or a list of integers", found=value)
     return labels.reshape(-1).long()
 
 
 def _as_scores(value: Any) -> Tensor:
-    scores = _as_tensor(value, "scores are a row of numbers, one a class")
+    scores = _as_tensor(value, "scores must be a list of numbers, one per class")
     if scores.dim() != 1:
-        raise ArgumentError("scores are a row of numbers, one a class", found=value)
+        raise ArgumentError("scores must be a list of numbers, one per class", found=value)
     return scores if scores.is_floating_point() else scores.float()
 
 
@@ -154,14 +157,14 @@ class PackInputs:
 
     def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a tensor ``(C, H, W)`` of the image's dtype, and `data_samples`, a ClsDataSample."""
-        image = loaded(results, self.input_key)
-        sample = ClsDataSample(metainfo=chosen(results, self.meta_keys))
+        image = loaded_image(results, self.input_key)
+        sample = ClsDataSample(metainfo=select_keys(results, self.meta_keys))
         if "gt_label" in results:
             sample.set_gt_label(results["gt_label"])
         if "gt_score" in results:
             sample.set_gt_score(results["gt_score"])
-        sample.set_data(chosen(results, self.algorithm_keys))
-        return {"inputs": as_planes(image), "data_samples": sample}
+        sample.set_data(select_keys(results, self.algorithm_keys))
+        return {"inputs": image_to_tensor(image), "data_samples": sample}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(input_key={self.input_key!r}, meta_keys={self.meta_keys})"
@@ -203,7 +206,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
         with at_key("batch_augments"):
             self.mixing = _build_mixing(batch_augments)
         if (to_onehot or self.mixing is not None) and num_classes is None:
-            raise ArgumentError("writing the truth as scores needs the number of classes", key="num_classes")
+            raise ArgumentError("to_onehot and batch_augments need num_classes", key="num_classes")
 
     def forward(self, data: Any, training: bool = False) -> dict[str, Any]:
         """Returns `inputs`, float ``(N, C, H, W)``, and `data_samples`; samples of mixed images have `gt_score`.
@@ -215,7 +218,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
         samples = batch["data_samples"]
         if training and self.mixing is not None:
             if samples is None:
-                raise DataError("pictures are mixed with their truth, and the batch has no 'data_samples'")
+                raise DataError("batch_augments needs the ground truth, but the batch has no 'data_samples'")
             scores = self._scores(samples, batch["inputs"])
             batch["inputs"], scores = self.mixing(batch["inputs"], scores)
             _set_scores(samples, scores)

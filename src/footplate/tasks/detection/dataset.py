@@ -137,7 +137,7 @@ class _Reader:
         self._pictures = {each["id"]: each for each in content["images"]}
         if len(self._pictures) < len(content["images"]):
             twice, _ = Counter(each["id"] for each in content["images"]).most_common(1)[0]
-            raise DataError(f"the file '{ann_file}' has two pictures of the id {twice}")
+            raise DataError(f"the file '{ann_file}' has two images with the id {twice}")
         self._annotations: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
         for each in content["annotations"]:
             self._annotations[self._checked(each)["image_id"]].append(each)
@@ -161,7 +161,7 @@ class _Reader:
         if self._left_out:
             first = self._left_out[0]
             _logger.warning(
-                "%d of the boxes of '%s' are left out; the first is annotation %s of '%s', which %s",
+                "%d boxes of '%s' are skipped; the first is annotation %s of '%s', which %s",
                 len(self._left_out),
                 self._ann_file,
                 first.annotation,
@@ -178,7 +178,7 @@ class _Reader:
                 raise DataError(f"the '{key}' of {where} is not {_WANTED['id']}", key=key, found=annotation[key])
         if annotation["image_id"] not in self._pictures:
             number = annotation["image_id"]
-            raise DataError(f"{where} belongs to a picture that is not there", key="image_id", found=number)
+            raise DataError(f"{where} refers to an unknown image", key="image_id", found=number)
         if annotation["category_id"] not in self._categories:
             known = ", ".join(map(str, sorted(self._categories)[:20]))
             raise DataError(
@@ -188,7 +188,9 @@ class _Reader:
                 notes=[f"categories: {known}"],
             )
         if not _is_box(annotation["bbox"]):
-            raise DataError(f"the box of {where} is not four numbers x y w h", key="bbox", found=annotation["bbox"])
+            raise DataError(
+                f"the box of {where} must be four numbers: x, y, width, height", key="bbox", found=annotation["bbox"]
+            )
         return annotation
 
     def _instances(self, picture: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -199,7 +201,7 @@ class _Reader:
             x, y, width, height = annotation["bbox"]
             box = [max(x, 0.0), max(y, 0.0), min(x + width, picture["width"]), min(y + height, picture["height"])]
             if box[2] <= box[0] or box[3] <= box[1]:
-                why = "has no area" if width <= 0 or height <= 0 else "lies outside of the picture"
+                why = "has no area" if width <= 0 or height <= 0 else "lies outside the image"
                 self._left_out.append(_Box(annotation.get("id", "?"), picture["file_name"], why))
                 continue
             label = self._labels[annotation["category_id"]]
@@ -218,7 +220,9 @@ def _sections(content: Any, ann_file: str, *, test_mode: bool) -> dict[str, Any]
         content = {"annotations": [], **content}
     if not isinstance(content, Mapping) or not wanted.keys() <= content.keys():
         found = sorted(content) if isinstance(content, Mapping) else type(content)
-        raise DataError(f"the file '{ann_file}' lacks one of {', '.join(wanted)}, so it is no COCO file", found=found)
+        raise DataError(
+            f"the file '{ann_file}' lacks one of {', '.join(wanted)}, so it is not a COCO file", found=found
+        )
     for section, keys in wanted.items():
         if not isinstance(content[section], list):
             found = type(content[section])
@@ -226,7 +230,7 @@ def _sections(content: Any, ann_file: str, *, test_mode: bool) -> dict[str, Any]
         for position, entry in enumerate(content[section]):
             if not isinstance(entry, Mapping) or not set(keys) <= entry.keys():
                 found = sorted(entry) if isinstance(entry, Mapping) else entry
-                lack = f"lacks one of {', '.join(keys)}" if keys else "is no dict"
+                lack = f"lacks one of {', '.join(keys)}" if keys else "is not a dict"
                 raise DataError(f"entry {position} of '{section}' in '{ann_file}' {lack}", found=found)
             for key in keys:
                 if not _VALID[key](entry[key]):
@@ -259,11 +263,11 @@ _VALID: Mapping[str, Callable[[Any], bool]] = {
 
 
 _WANTED = {
-    "id": "a number or a text",
-    "file_name": "a text",
-    "name": "a text",
-    "width": f"a whole number from 1 to {_LONGEST_SIDE}",
-    "height": f"a whole number from 1 to {_LONGEST_SIDE}",
+    "id": "a number or a string",
+    "file_name": "a string",
+    "name": "a string",
+    "width": f"an integer from 1 to {_LONGEST_SIDE}",
+    "height": f"an integer from 1 to {_LONGEST_SIDE}",
 }
 
 
@@ -271,9 +275,9 @@ def _check_some(records: Sequence[Any], ann_file: str, pictures: int, large: int
     if records:
         return
     if not pictures:
-        raise DataError(f"the dataset is empty: the file '{ann_file}' has no pictures", key="ann_file")
+        raise DataError(f"the dataset is empty: the file '{ann_file}' has no images", key="ann_file")
     raise DataError(
-        f"the dataset is empty: none of the {pictures} pictures of '{ann_file}' is left",
+        f"the dataset is empty: filter_cfg removed all {pictures} images of '{ann_file}'",
         key="filter_cfg",
-        notes=[f"{pictures - large} are smaller than min_size, {large} have no instance of the classes"],
+        notes=[f"{pictures - large} are smaller than min_size, and {large} have no instance of the classes"],
     )

@@ -1,10 +1,8 @@
 """Detection models: the base class with its postprocessing, and the models of transformers."""
 
-import importlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from types import ModuleType
 from typing import Any, ClassVar
 
 import torch
@@ -12,13 +10,13 @@ from torch import Tensor, nn
 
 from footplate.data.structures import InstanceData
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError, DataError, MissingExtraError
+from footplate.errors import ArgumentError, DataError
 from footplate.messages import nearest
 from footplate.registry import MODELS
 from footplate.tasks.detection.boxes import clip_boxes, from_centers, nms, to_centers
 from footplate.tasks.detection.sample import DetDataSample
 from footplate.tasks.task_base import TaskModel
-from footplate.tasks.transformers_config import check_offline
+from footplate.tasks.transformers_config import check_offline, import_transformers
 
 
 class BaseDetector(TaskModel):
@@ -96,10 +94,10 @@ class Selection:
         for name in ("score_thr", "nms_iou_thr"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
-                raise ArgumentError(f"{name} lies between 0 and 1", key=name, found=value)
+                raise ArgumentError(f"{name} must be between 0 and 1", key=name, found=value)
         for name in ("nms_pre", "max_per_img"):
             if getattr(self, name) < 1:
-                raise ArgumentError(f"{name} is at least 1", key=name, found=getattr(self, name))
+                raise ArgumentError(f"{name} must be at least 1", key=name, found=getattr(self, name))
 
     @classmethod
     def of(cls, test_cfg: Mapping[str, Any] | None, **defaults: Any) -> "Selection":
@@ -146,7 +144,7 @@ def true_instances(data_samples: Sequence[DetDataSample] | None, num_classes: in
         DataError: The ground truth is missing, or has a class out of range.
     """
     if not data_samples or any("gt_instances" not in sample for sample in data_samples):
-        raise DataError("the loss needs the truth of every picture: 'gt_instances' in its data sample")
+        raise DataError("the loss needs the ground truth of every image: 'gt_instances' in its data sample")
     instances = [sample.gt_instances for sample in data_samples]
     labels = torch.cat([each.labels for each in instances])
     # Only checked on the CPU, since reading from an accelerator would synchronize every step.
@@ -154,7 +152,7 @@ def true_instances(data_samples: Sequence[DetDataSample] | None, num_classes: in
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= num_classes:
             raise DataError(
-                f"the truth has class {low if low < 0 else high}, the model {num_classes} classes",
+                f"the ground truth contains class {low if low < 0 else high}, but the model has {num_classes} classes",
                 key="model.num_classes",
             )
     return instances
@@ -236,8 +234,8 @@ class TransformersDetector(BaseDetector):
 
 
 def _build(num_classes: int, config: Mapping[str, Any]) -> nn.Module:
-    transformers = _imported("transformers")
-    _imported("scipy")  # needed to match predictions and ground truth; would fail only at the first loss otherwise
+    # scipy matches predictions and ground truth; without it, only the first loss would fail.
+    transformers = import_transformers("TransformersDetector", needed=["scipy"])
     settings = {key: _plain(value) for key, value in config.items()}
     name = settings.pop("model_type", None)
     check_offline(settings)
@@ -254,15 +252,8 @@ def _build(num_classes: int, config: Mapping[str, Any]) -> nn.Module:
         model: nn.Module = transformers.AutoModelForObjectDetection.from_config(made)
     except (TypeError, ValueError, KeyError, IndexError) as error:
         why = str(error).strip().split("\n", 1)[0]
-        raise ArgumentError(f"transformers refuses the config of '{name}': {why}", key="config") from error
+        raise ArgumentError(f"transformers rejects the config of '{name}': {why}", key="config") from error
     return model
-
-
-def _imported(package: str) -> ModuleType:
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise MissingExtraError(package, extra="transformers", why="TransformersDetector") from error
 
 
 def _plain(value: Any) -> Any:

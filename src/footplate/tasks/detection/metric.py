@@ -85,7 +85,9 @@ class CocoMetric(BaseMetric[Picture]):
         if format_only and outfile_prefix is None:
             raise ArgumentError("format_only needs an outfile_prefix", key="format_only")
         if len(proposal_nums) != 3 or any(number < 1 for number in proposal_nums):
-            raise ArgumentError("proposal_nums are three positive numbers", key="proposal_nums", found=proposal_nums)
+            raise ArgumentError(
+                "proposal_nums must be three positive numbers", key="proposal_nums", found=proposal_nums
+            )
         self.ann_file = ann_file
         self.classwise = classwise
         self.proposal_nums = tuple(sorted(proposal_nums))
@@ -135,7 +137,7 @@ class CocoMetric(BaseMetric[Picture]):
         unique = len(set(own)) == len(own)
         if self.ann_file is not None and not unique:
             twice = next(number for number in own if own.count(number) > 1)
-            raise DataError(f"the picture {twice} was seen twice", key="img_id", found=twice)
+            raise DataError(f"the image {twice} was evaluated twice", key="img_id", found=twice)
         return own if unique and all(isinstance(number, int) for number in own) else list(range(len(own)))
 
     def _values(
@@ -180,11 +182,11 @@ class CocoMetric(BaseMetric[Picture]):
         with at_key("ann_file"):
             content = load_data_file(self.ann_file)
         if not isinstance(content, dict) or not {"images", "categories"} <= content.keys():
-            raise DataError(f"the file '{self.ann_file}' is no COCO file", key="ann_file")
+            raise DataError(f"the file '{self.ann_file}' is not a COCO file", key="ann_file")
         pictures = {image["id"]: image for image in content["images"]}
         for number in numbers:
             if number not in pictures:
-                raise DataError(f"the file '{self.ann_file}' has no picture {number}", key="img_id", found=number)
+                raise DataError(f"the file '{self.ann_file}' has no image {number}", key="img_id", found=number)
         annotations = [_whole(each) for each in content.get("annotations", ())]
         if "segm" in self.metrics:
             for each in annotations:
@@ -226,7 +228,7 @@ def _thresholds(iou_thrs: float | Sequence[float] | None) -> tuple[float, ...]:
         return tuple(np.linspace(0.5, 0.95, 10).tolist())
     several = (iou_thrs,) if isinstance(iou_thrs, (int, float)) else tuple(iou_thrs)
     if not several or any(not 0 <= threshold <= 1 for threshold in several):
-        raise ArgumentError("thresholds lie between 0 and 1", key="iou_thrs", found=iou_thrs)
+        raise ArgumentError("iou_thrs must be between 0 and 1", key="iou_thrs", found=iou_thrs)
     return several
 
 

@@ -12,7 +12,7 @@ from footplate.data.structures import BaseDataElement, InstanceData
 from footplate.errors import DataError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import MODELS, TRANSFORMS
-from footplate.tasks.task_base import as_planes, chosen, loaded
+from footplate.tasks.task_base import image_to_tensor, loaded_image, select_keys
 
 _META_KEYS = (
     "img_id",
@@ -111,20 +111,20 @@ class PackDetInputs:
 
     def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a tensor ``(C, H, W)`` of the image's dtype, and `data_samples`, a DetDataSample."""
-        image = np.asarray(loaded(results))
-        sample = DetDataSample(metainfo={"img_shape": image.shape[:2], **chosen(results, self.meta_keys)})
+        image = np.asarray(loaded_image(results))
+        sample = DetDataSample(metainfo={"img_shape": image.shape[:2], **select_keys(results, self.meta_keys)})
         if "gt_bboxes" in results:
             instances, ignored = self._instances(results)
             sample.gt_instances = instances[~ignored]
             sample.ignored_instances = instances[ignored]
-        return {"inputs": as_planes(image), "data_samples": sample}
+        return {"inputs": image_to_tensor(image), "data_samples": sample}
 
     def _instances(self, results: Mapping[str, Any]) -> tuple[InstanceData, npt.NDArray[np.bool_]]:
         boxes = np.asarray(results["gt_bboxes"], dtype=np.float32).reshape(-1, 4)
         labels = np.asarray(results.get("gt_bboxes_labels", ()), dtype=np.int64)
         if len(labels) != len(boxes):
             where = results.get("img_path", "")
-            raise DataError(f"there are {len(boxes)} boxes and {len(labels)} labels in the picture '{where}'")
+            raise DataError(f"the image '{where}' has {len(boxes)} boxes but {len(labels)} labels")
         instances = InstanceData(bboxes=torch.from_numpy(boxes), labels=torch.from_numpy(labels))
         if self.with_masks and "gt_masks" in results:
             instances.masks = torch.from_numpy(np.asarray(results["gt_masks"], dtype=bool))

@@ -70,7 +70,9 @@ class PyramidDetector(Pyramid):
     ) -> None:
         if len(widths) != len(depths) or not 1 <= levels < len(widths):
             raise ArgumentError(
-                "each stage has a width and a depth, and the first has no head", key="depths", found=(widths, depths)
+                "widths and depths must have the same length, and levels must be below it",
+                key="depths",
+                found=(widths, depths),
             )
         super().__init__(widths, depths, levels=levels)
         self.heads = nn.ModuleList(_Head(width, num_classes, head_width) for width in widths[: -levels - 1 : -1])

@@ -64,7 +64,7 @@ class DetLocalVisualizer(Visualizer):
     ) -> None:
         super().__init__(name, image, vis_backends, save_dir)
         if not 0 <= alpha <= 1:
-            raise ArgumentError("alpha lies between 0 and 1", key="alpha", found=alpha)
+            raise ArgumentError("alpha must be between 0 and 1", key="alpha", found=alpha)
         self.bbox_color = bbox_color
         self.text_color = text_color
         self.line_width = line_width
@@ -217,7 +217,7 @@ class DetVisualizationHook(BaseVisualizationHook):
     ) -> None:
         super().__init__(draw, interval, show, wait_time, max_samples=max_samples)
         if not 0 <= score_thr <= 1:
-            raise ArgumentError("score_thr lies between 0 and 1", key="score_thr", found=score_thr)
+            raise ArgumentError("score_thr must be between 0 and 1", key="score_thr", found=score_thr)
         self.score_thr = score_thr
         if test_out_dir is not None:
             check_output_path(test_out_dir, key="test_out_dir")

@@ -7,13 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from footplate.data.structures import BaseDataElement, PixelData
 from footplate.errors import ArgumentError, DataError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import MODELS, TRANSFORMS
-from footplate.tasks.task_base import as_planes, chosen, loaded
+from footplate.tasks.task_base import data_field, image_to_tensor, loaded_image, select_keys
 
 _META_KEYS = (
     "img_path",
@@ -45,47 +44,9 @@ class SegDataSample(BaseDataElement):
         ('a.png', (8, 8))
     """
 
-    @property
-    def gt_sem_seg(self) -> PixelData:
-        """The true classes."""
-        value: PixelData = self._gt_sem_seg
-        return value
-
-    @gt_sem_seg.setter
-    def gt_sem_seg(self, value: PixelData) -> None:
-        self.set_field(value, "_gt_sem_seg", dtype=PixelData)
-
-    @gt_sem_seg.deleter
-    def gt_sem_seg(self) -> None:
-        del self._gt_sem_seg
-
-    @property
-    def pred_sem_seg(self) -> PixelData:
-        """The predicted classes."""
-        value: PixelData = self._pred_sem_seg
-        return value
-
-    @pred_sem_seg.setter
-    def pred_sem_seg(self, value: PixelData) -> None:
-        self.set_field(value, "_pred_sem_seg", dtype=PixelData)
-
-    @pred_sem_seg.deleter
-    def pred_sem_seg(self) -> None:
-        del self._pred_sem_seg
-
-    @property
-    def seg_logits(self) -> PixelData:
-        """The scores of all classes."""
-        value: PixelData = self._seg_logits
-        return value
-
-    @seg_logits.setter
-    def seg_logits(self, value: PixelData) -> None:
-        self.set_field(value, "_seg_logits", dtype=PixelData)
-
-    @seg_logits.deleter
-    def seg_logits(self) -> None:
-        del self._seg_logits
+    gt_sem_seg = data_field("gt_sem_seg", PixelData)
+    pred_sem_seg = data_field("pred_sem_seg", PixelData)
+    seg_logits = data_field("seg_logits", PixelData)
 
 
 @TRANSFORMS.register_module()
@@ -108,29 +69,28 @@ class PackSegInputs:
 
     def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a tensor ``(C, H, W)`` of the image's dtype, and `data_samples`, a SegDataSample."""
-        image = np.asarray(loaded(results))
-        sample = SegDataSample(metainfo={"img_shape": image.shape[:2], **chosen(results, self.meta_keys)})
+        image = np.asarray(loaded_image(results))
+        sample = SegDataSample(metainfo={"img_shape": image.shape[:2], **select_keys(results, self.meta_keys)})
         if "gt_seg_map" in results:
             labels = np.asarray(results["gt_seg_map"]).astype(np.int64)
             if "num_classes" in results:
-                _check_labels(labels, results)
+                _check_label_map(labels, results)
             sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels))
-        return {"inputs": as_planes(image), "data_samples": sample}
+        return {"inputs": image_to_tensor(image), "data_samples": sample}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(meta_keys={self.meta_keys})"
 
 
-def _check_labels(labels: npt.NDArray[np.int64], results: Mapping[str, Any]) -> None:
+def _check_label_map(labels: npt.NDArray[np.int64], results: Mapping[str, Any]) -> None:
     count, ignored = results["num_classes"], results.get("ignore_index", 255)
-    if labels.size and labels.min() >= 0 and labels.max() < count:
-        return
-    outside = np.unique(labels[((labels < 0) | (labels >= count)) & (labels != ignored)])
-    if outside.size:
+    is_wrong = (labels < 0) | (labels >= count)
+    is_wrong &= labels != ignored
+    if is_wrong.any():
         path = results.get("seg_map_path", results.get("img_path", ""))
         raise DataError(
-            f"the label map '{path}' holds class {outside[0]}, there are {count}",
-            notes=[f"classes are 0 to {count - 1}, {ignored} does not count"],
+            f"the label map '{path}' contains class {labels[is_wrong].min()}, but there are only {count} classes",
+            notes=[f"Classes are 0 to {count - 1}; {ignored} marks ignored pixels."],
         )
 
 
@@ -176,9 +136,11 @@ class SegDataPreProcessor(ImgDataPreprocessor):
             batch_augments=batch_augments,
         )
         self.seg_pad_val = seg_pad_val
-        self._train_padding = _Padding.of(size, size_divisor)
         test = test_cfg or {}
-        self._test_padding = _Padding.of(test.get("size"), test.get("size_divisor"))
+        if (size and size_divisor) or (test.get("size") and test.get("size_divisor")):
+            raise ArgumentError("set either size or size_divisor, not both", key="size_divisor")
+        self._train_padding = size or (0, 0), size_divisor or 1
+        self._test_padding = test.get("size") or (0, 0), test.get("size_divisor") or 1
 
     def forward(self, data: Any, training: bool = False) -> dict[str, Any]:
         """Returns `inputs`, float ``(N, C, H, W)``, and `data_samples`; in training, their label maps are padded too.
@@ -187,43 +149,21 @@ class SegDataPreProcessor(ImgDataPreprocessor):
             DataError: `inputs` is missing or contains no images.
         """
         batch: dict[str, Any] = super().forward(data, training=False)
-        padding = self._train_padding if training else self._test_padding
-        batch["inputs"] = padding(batch["inputs"], self.pad_value)
-        samples = batch["data_samples"]
-        if samples is not None:
-            shape = batch["inputs"].shape[-2:]
+        (least_height, least_width), divisor = self._train_padding if training else self._test_padding
+        height, width = batch["inputs"].shape[-2:]
+        bottom = max(least_height, -(-height // divisor) * divisor) - height
+        right = max(least_width, -(-width // divisor) * divisor) - width
+        if bottom or right:
+            batch["inputs"] = F.pad(batch["inputs"], (0, right, 0, bottom), value=self.pad_value)
+        shape = height + bottom, width + right
+        for sample in batch["data_samples"] or ():
+            sample.set_metainfo({"pad_shape": shape})
             # Only the loss needs label maps at the input size; predictions are resized to the original image.
-            batch["data_samples"] = [self._padded(sample, shape, truth=training) for sample in samples]
+            known = sample.get("gt_sem_seg") if training else None
+            if known is not None and known.shape != shape:
+                missing = (0, shape[1] - known.shape[1], 0, shape[0] - known.shape[0])
+                sample.gt_sem_seg = PixelData(data=F.pad(known.data, missing, value=self.seg_pad_val))
         if training:
             for augment in self.batch_augments:
                 batch["inputs"], batch["data_samples"] = augment(batch["inputs"], batch["data_samples"])
         return batch
-
-    def _padded(self, sample: SegDataSample, shape: torch.Size, *, truth: bool) -> SegDataSample:
-        sample.set_metainfo({"pad_shape": tuple(shape)})
-        known = sample.get("gt_sem_seg") if truth else None
-        if known is not None and known.shape != tuple(shape):
-            labels = known.data
-            right, bottom = shape[1] - labels.shape[-1], shape[0] - labels.shape[-2]
-            sample.gt_sem_seg = PixelData(data=F.pad(labels, (0, right, 0, bottom), value=self.seg_pad_val))
-        return sample
-
-
-class _Padding:
-    """Pads images to at least `size`, or to multiples of `divisor`."""
-
-    def __init__(self, size: tuple[int, int] | None, divisor: int) -> None:
-        self.size, self.divisor = size, divisor
-
-    @classmethod
-    def of(cls, size: tuple[int, int] | None, divisor: int | None) -> "_Padding":
-        if size is not None and divisor is not None:
-            raise ArgumentError("pictures are padded to a size or to a multiple, not to both", key="size_divisor")
-        return cls(size, divisor or 1)
-
-    def __call__(self, inputs: Tensor, value: float) -> Tensor:
-        height, width = inputs.shape[-2:]
-        least = self.size or (0, 0)
-        bottom = max(least[0], -(-height // self.divisor) * self.divisor) - height
-        right = max(least[1], -(-width // self.divisor) * self.divisor) - width
-        return F.pad(inputs, (0, right, 0, bottom), value=value) if right or bottom else inputs

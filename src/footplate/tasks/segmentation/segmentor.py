@@ -9,16 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.data.structures import PixelData
-from footplate.errors import ArgumentError, DataError, MissingExtraError
+from footplate.errors import ArgumentError, DataError
 from footplate.messages import nearest
 from footplate.models import BaseTTAModel
 from footplate.registry import MODELS
 from footplate.tasks.pyramid import Pyramid
 from footplate.tasks.segmentation.sample import SegDataSample
 from footplate.tasks.task_base import TaskModel
-from footplate.tasks.transformers_config import check_offline
+from footplate.tasks.transformers_config import check_offline, import_transformers
 
-_AXES = {"horizontal": (-1,), "vertical": (-2,), "diagonal": (-2, -1)}
+_FLIPPED_DIMS = {"horizontal": (-1,), "vertical": (-2,), "diagonal": (-2, -1)}
 
 
 class BaseSegmentor(TaskModel):
@@ -50,7 +50,9 @@ class BaseSegmentor(TaskModel):
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         if class_weight is not None and len(class_weight) != num_classes:
-            raise ArgumentError(f"there are {num_classes} classes", key="class_weight", found=class_weight)
+            raise ArgumentError(
+                f"class_weight must have {num_classes} entries, one per class", key="class_weight", found=class_weight
+            )
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.flip_test = flip_test
@@ -76,64 +78,58 @@ class BaseSegmentor(TaskModel):
         Raises:
             DataError: The ground truth is missing.
         """
-        truth = stack_truth(data_samples, inputs.shape[-2:], self.ignore_index)
+        truth = stack_label_maps(data_samples, (inputs.shape[-2], inputs.shape[-1]), self.ignore_index)
         scores = self.score(inputs)
         loss = F.cross_entropy(scores, truth, self.class_weight, ignore_index=self.ignore_index)
-        accuracy = _pixel_accuracy(scores.detach(), truth, self.ignore_index)
-        return {"loss_ce": loss, "acc_seg": accuracy}
+        counted = truth != self.ignore_index
+        right = (scores.detach().argmax(dim=1) == truth) & counted
+        return {"loss_ce": loss, "acc_seg": 100 * right.sum() / counted.sum().clamp(min=1)}
 
     def predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> list[SegDataSample]:
         """Sets `seg_logits` and `pred_sem_seg` of the sample of each image; creates samples if none are given."""
         scores = self.score(inputs)
         if self.flip_test:
             scores = (scores + self.score(inputs.flip(-1)).flip(-1)) / 2
-        samples = data_samples if data_samples is not None else [SegDataSample() for _ in scores]
-        return [_fill(sample, each) for sample, each in zip(samples, scores, strict=True)]
+        samples = list(data_samples) if data_samples is not None else [SegDataSample() for _ in scores]
+        for sample, each in zip(samples, scores, strict=True):
+            sample.seg_logits = PixelData(data=scores_of_original(each, sample))
+            sample.pred_sem_seg = PixelData(data=sample.seg_logits.data.argmax(dim=0, keepdim=True))
+        return samples
 
 
-def stack_truth(data_samples: Sequence[SegDataSample] | None, shape: Sequence[int], ignore_index: int) -> Tensor:
-    """Returns the ground truth of all images, ``(N, H, W)``, int64, at the size of the inputs.
+def stack_label_maps(data_samples: Sequence[SegDataSample] | None, shape: tuple[int, int], ignore_index: int) -> Tensor:
+    """Returns the label maps of all images, ``(N, H, W)``, int64, at the size of the inputs.
 
-    In training, the preprocessor has already padded the label maps. In validation, they may have the original image
-    size.
+    In training, the preprocessor has already padded the label maps. In validation, they may have the size of the
+    original image.
 
     Raises:
         DataError: A sample has no ground truth.
     """
     if not data_samples or any("gt_sem_seg" not in sample for sample in data_samples):
-        raise DataError("the loss needs the truth of every picture: 'gt_sem_seg' in its data sample")
-    return torch.cat([_truth_at(sample, (shape[0], shape[1]), ignore_index) for sample in data_samples]).long()
+        raise DataError("the loss needs the ground truth of every image: 'gt_sem_seg' in its data sample")
+    found = []
+    for sample in data_samples:
+        labels: Tensor = sample.gt_sem_seg.data
+        if labels.shape[-2:] != shape:
+            size = tuple(sample.get("img_shape", shape))[:2]
+            if labels.shape[-2:] != size:
+                labels = F.interpolate(labels[None].float(), size, mode="nearest")[0].to(labels.dtype)
+            labels = F.pad(labels, (0, shape[1] - size[1], 0, shape[0] - size[0]), value=ignore_index)
+        found.append(labels)
+    return torch.cat(found).long()
 
 
-def _truth_at(sample: SegDataSample, shape: tuple[int, int], ignore_index: int) -> Tensor:
-    labels: Tensor = sample.gt_sem_seg.data
-    if tuple(labels.shape[-2:]) == shape:
-        return labels
-    size = tuple(sample.get("img_shape", shape))[:2]
-    if tuple(labels.shape[-2:]) != size:
-        labels = F.interpolate(labels[None].float(), size, mode="nearest")[0].to(labels.dtype)
-    return F.pad(labels, (0, shape[1] - size[1], 0, shape[0] - size[0]), value=ignore_index)
-
-
-def _pixel_accuracy(scores: Tensor, truth: Tensor, ignore_index: int) -> Tensor:
-    """Returns the accuracy over pixels that are not ignored, in percent, ``()``."""
-    counted = truth != ignore_index
-    right = (scores.argmax(dim=1) == truth) & counted
-    return 100 * right.sum() / counted.sum().clamp(min=1)
-
-
-def _fill(sample: SegDataSample, scores: Tensor) -> SegDataSample:
-    """Sets the scores and classes of a sample, after undoing padding, flipping and resizing."""
+def scores_of_original(scores: Tensor, sample: SegDataSample) -> Tensor:
+    """Undoes padding, flipping and resizing; returns scores ``(C, H, W)`` at the size of the original image."""
     height, width = sample.get("img_shape", scores.shape[-2:])[:2]
     scores = scores[:, :height, :width]
     if sample.get("flip", False):
-        scores = scores.flip(_AXES[sample.get("flip_direction") or "horizontal"])
+        scores = scores.flip(_FLIPPED_DIMS[sample.get("flip_direction") or "horizontal"])
     original = tuple(sample.get("ori_shape", scores.shape[-2:]))[:2]
     if original != tuple(scores.shape[-2:]):
         scores = F.interpolate(scores[None], original, mode="bilinear", align_corners=False)[0]
-    sample.seg_logits = PixelData(data=scores)
-    sample.pred_sem_seg = PixelData(data=scores.argmax(dim=0, keepdim=True))
-    return sample
+    return scores
 
 
 class EncoderDecoder(Pyramid):
@@ -222,28 +218,20 @@ class SegFormer(BaseSegmentor):
 
     def __init__(self, num_classes: int, *, config: dict[str, Any] | None = None, **settings: Any) -> None:
         super().__init__(num_classes, **settings)
-        self.network: Any = _build(num_classes, config or {})
+        transformers = import_transformers("SegFormer")
+        check_offline(config or {})
+        known = transformers.SegformerConfig().to_dict()
+        for key in config or ():
+            if key not in known:
+                near = nearest(key, known)
+                raise ArgumentError(f"the config of SegFormer has no key '{key}'", key=f"config.{key}", suggestion=near)
+        settings = transformers.SegformerConfig(**{**(config or {}), "num_labels": num_classes})
+        self.network: Any = transformers.SegformerForSemanticSegmentation(settings)
 
     def score(self, inputs: Tensor) -> Tensor:
         """Returns scores ``(N, num_classes, H, W)``, interpolated from a quarter of the resolution."""
         scores = self.network(pixel_values=inputs).logits
         return F.interpolate(scores.float(), inputs.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def _build(num_classes: int, config: dict[str, Any]) -> Any:
-    try:
-        from transformers import SegformerConfig, SegformerForSemanticSegmentation
-    except ImportError as error:
-        why = "SegFormer is a model of that package"
-        raise MissingExtraError("transformers", extra="transformers", why=why) from error
-    check_offline(config)
-    known = SegformerConfig().to_dict()
-    for key in config:
-        if key not in known:
-            near = nearest(key, known)
-            raise ArgumentError(f"SegFormer's config has no '{key}'", key=f"config.{key}", suggestion=near)
-    settings: dict[str, Any] = {**config, "num_labels": num_classes}
-    return SegformerForSemanticSegmentation(SegformerConfig(**settings))
 
 
 @MODELS.register_module()
@@ -257,12 +245,11 @@ class SegTTAModel(BaseTTAModel):
 
     def merge_preds(self, data_samples_list: list[list[Any]]) -> list[SegDataSample]:
         """Returns for each image the sample of its first unflipped view, with the mean probabilities of all views."""
-        return [_merged(views) for views in data_samples_list]
-
-
-def _merged(views: list[Any]) -> SegDataSample:
-    probabilities = torch.stack([view.seg_logits.data.softmax(dim=0) for view in views]).mean(dim=0)
-    chosen: SegDataSample = next((view for view in views if not view.get("flip", False)), views[0])
-    chosen.seg_logits = PixelData(data=probabilities)
-    chosen.pred_sem_seg = PixelData(data=probabilities.argmax(dim=0, keepdim=True))
-    return chosen
+        merged = []
+        for views in data_samples_list:
+            probabilities = torch.stack([view.seg_logits.data.softmax(dim=0) for view in views]).mean(dim=0)
+            sample: SegDataSample = next((view for view in views if not view.get("flip", False)), views[0])
+            sample.seg_logits = PixelData(data=probabilities)
+            sample.pred_sem_seg = PixelData(data=probabilities.argmax(dim=0, keepdim=True))
+            merged.append(sample)
+        return merged

@@ -52,9 +52,11 @@ class SegLocalVisualizer(Visualizer):
     ) -> None:
         super().__init__(name, image, vis_backends, save_dir)
         if not 0 <= alpha <= 1:
-            raise ArgumentError("alpha lies between 0 and 1", key="alpha", found=alpha)
+            raise ArgumentError("alpha must be between 0 and 1", key="alpha", found=alpha)
         if classes is not None and palette is not None and len(classes) != len(palette):
-            raise ArgumentError(f"there are {len(classes)} classes and {len(palette)} colours", key="palette")
+            raise ArgumentError(
+                f"classes and palette must have one length, but have {len(classes)} and {len(palette)}", key="palette"
+            )
         self.alpha = alpha
         self._classes, self._palette = classes, palette
 

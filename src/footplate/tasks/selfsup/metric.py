@@ -38,7 +38,9 @@ def knn_predict(
     Source: Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", arXiv:1805.01978.
     """
     if not 1 <= k <= len(features):
-        raise DataError(f"{k} neighbours are asked for, there are {len(features)} pictures to choose from", key="k")
+        raise DataError(
+            f"k is {k}, but it must be between 1 and the number of training images, {len(features)}", key="k"
+        )
     cosines = F.normalize(queries.double(), dim=1) @ F.normalize(features.double(), dim=1).T
     nearest, places = cosines.topk(k, dim=1)
     votes = nearest.new_zeros(len(queries), num_classes)
@@ -125,19 +127,19 @@ class _Probe(BaseMetric[Seen]):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         if of not in ("features", "pixels"):
-            raise ArgumentError("a probe looks at 'features' or 'pixels'", key="of", found=of)
+            raise ArgumentError("of must be 'features' or 'pixels'", key="of", found=of)
         self.of = of
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Records features, class and part of each sample."""
         check_samples(self, data_samples)
         for position, sample in enumerate(data_samples):
-            where = sample.get("img_path", "a picture")
+            where = sample.get("img_path", "an image")
             if "gt_label" not in sample or sample.get("part") not in ("train", "test"):
                 raise DataError(
-                    f"a probe needs the class and the part of '{where}'",
+                    f"the probe needs 'gt_label' and 'part' of '{where}'",
                     found=sorted(sample),
-                    notes=["PackSelfSupInputs(part='train') or part='test' tells the part"],
+                    notes=["Set the part in the pipeline: PackSelfSupInputs(part='train') or part='test'."],
                 )
             values = sample["features"] if self.of == "features" else data_batch["inputs"][0][position]
             features = as_array(values).astype(np.float32).reshape(-1)
@@ -150,7 +152,9 @@ class _Probe(BaseMetric[Seen]):
         test = torch.tensor([each.is_test for each in results])
         if not test.any() or test.all():
             missing = "train" if test.all() else "test"
-            raise DataError(f"a probe has seen no '{missing}' picture", notes=["part='...' of PackSelfSupInputs"])
+            raise DataError(
+                f"the probe has no image with part '{missing}'", notes=["Set part='...' of PackSelfSupInputs."]
+            )
         count = int(labels.max()) + 1
         found = self._predict(features[~test], labels[~test], features[test], count)
         return {"top1": 100 * float((found == labels[test]).double().mean())}

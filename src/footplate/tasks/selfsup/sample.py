@@ -14,7 +14,7 @@ from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import MODELS, TRANSFORMS
-from footplate.tasks.task_base import as_planes, chosen, loaded
+from footplate.tasks.task_base import image_to_tensor, loaded_image, select_keys
 
 Part = Literal["train", "test"]
 
@@ -41,7 +41,7 @@ class SelfSupDataSample(BaseDataElement):
         """
         label = torch.as_tensor(value)
         if label.numel() != 1 or label.is_floating_point() or label.dtype == torch.bool:
-            raise ArgumentError("a label is a whole number", key="gt_label", found=value)
+            raise ArgumentError("gt_label must be an integer", key="gt_label", found=value)
         self.gt_label: Tensor = label.reshape(1).long()
         return self
 
@@ -69,7 +69,9 @@ class MultiView:
         pipelines = list(transforms) if all(isinstance(each, (list, tuple)) for each in transforms) else [transforms]
         if not numbers or len(pipelines) != len(numbers):
             raise ArgumentError(
-                f"one pipeline for each number of views, not {len(pipelines)}", key="num_views", found=num_views
+                f"transforms must have one pipeline for each entry of num_views, but has {len(pipelines)}",
+                key="num_views",
+                found=num_views,
             )
         self.num_views = [check_count("num_views", number) for number in numbers]
         self.pipelines: list[Compose] = []
@@ -121,7 +123,7 @@ class PackSelfSupInputs:
         part: Part | None = None,
     ) -> None:
         if part not in (None, "train", "test"):
-            raise ArgumentError("a picture is for 'train' or for 'test'", key="part", found=part)
+            raise ArgumentError("part must be 'train' or 'test'", key="part", found=part)
         self.key = key
         self.data_keys = (*algorithm_keys, *pseudo_label_keys)
         self.meta_keys = tuple(meta_keys)
@@ -129,15 +131,15 @@ class PackSelfSupInputs:
 
     def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a list of one tensor ``(C, H, W)`` per view, and `data_samples`."""
-        image = loaded(results, self.key)
+        image = loaded_image(results, self.key)
         views = image if isinstance(image, list) else [image]
-        sample = SelfSupDataSample(metainfo=chosen(results, self.meta_keys))
+        sample = SelfSupDataSample(metainfo=select_keys(results, self.meta_keys))
         if self.part is not None:
             sample.set_metainfo({"part": self.part})
         if "gt_label" in results:
             sample.set_gt_label(results["gt_label"])
-        sample.set_data(chosen(results, self.data_keys))
-        return {"inputs": [as_planes(view) for view in views], "data_samples": sample}
+        sample.set_data(select_keys(results, self.data_keys))
+        return {"inputs": [image_to_tensor(view) for view in views], "data_samples": sample}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(key={self.key!r}, part={self.part!r})"
@@ -154,7 +156,7 @@ class SelfSupDataPreprocessor(ImgDataPreprocessor):
             DataError: `inputs` is missing or contains no images.
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("inputs"), (list, tuple)) or not data["inputs"]:
-            raise DataError("a batch of views is a dict with a list of them under 'inputs'", found=type(data))
+            raise DataError("a batch must be a dict with a list of views as 'inputs'", found=type(data))
         views, samples = data["inputs"], data.get("data_samples")
         if isinstance(views[0], Tensor) and views[0].dim() == 3:
             views = [views]  # a list of single images is one view

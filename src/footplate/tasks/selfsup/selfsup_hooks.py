@@ -230,7 +230,7 @@ class ValidateFirstHook(Hook):
     def before_train(self, runner: "Runner") -> None:
         """Requests a validation before training; a resumed run already has the initial metrics."""
         if runner.val_loop is None:
-            raise ArgumentError("validating before training needs a validation", key="val_dataloader")
+            raise ArgumentError("ValidateFirstHook needs a val_dataloader", key="val_dataloader")
         if runner.iter == 0:
             runner.train_loop.validation_requested = True
 
@@ -260,5 +260,5 @@ class ValidateFirstHook(Hook):
             if key not in numbers:
                 known = ", ".join(numbers) or "none"
                 near = nearest(key, numbers)
-                raise ArgumentError(f"no metric is called '{key}'", suggestion=near, notes=[f"metrics: {known}"])
+                raise ArgumentError(f"there is no metric '{key}'", suggestion=near, notes=[f"metrics: {known}"])
         return numbers if self.keys is None else {key: numbers[key] for key in self.keys}

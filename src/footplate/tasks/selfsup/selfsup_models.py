@@ -151,7 +151,10 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         DataError: The views differ in shape, or have fewer than two images.
     """
     if first.shape != second.shape or len(first) < 2:
-        raise DataError("two views of two pictures or more", found=(tuple(first.shape), tuple(second.shape)))
+        raise DataError(
+            "the contrastive loss needs two views of at least two images",
+            found=(tuple(first.shape), tuple(second.shape)),
+        )
     views = F.normalize(torch.cat([first, second]).float(), dim=1)
     cosines = views @ views.T / temperature
     itself = torch.eye(len(views), dtype=torch.bool, device=views.device)
@@ -195,7 +198,8 @@ class SimCLR(BaseSelfSup):
         """
         if len(inputs) != 2:
             raise DataError(
-                f"SimCLR compares two views of a picture, not {len(inputs)}", notes=["MultiView makes them"]
+                f"SimCLR needs two views of each image, but the batch has {len(inputs)}",
+                notes=["Use MultiView in the pipeline."],
             )
         # Run both views in one batch, so that batch normalisation uses the statistics of both.
         first, second = self.neck(self.backbone(torch.cat(list(inputs)))).chunk(2)
@@ -237,7 +241,7 @@ class MAEPretrainDecoder(BaseModule):
         super().__init__(init_cfg or {"type": "Xavier", "layer": "Linear", "distribution": "uniform"})
         side = round(num_patches**0.5)
         if side * side != num_patches:
-            raise ArgumentError("patches fill a square", key="num_patches", found=num_patches)
+            raise ArgumentError("num_patches must be a square number", key="num_patches", found=num_patches)
         self.decoder_embed = nn.Linear(embed_dim, decoder_embed_dim)
         self.mask_token = nn.Parameter(torch.empty(1, 1, decoder_embed_dim))
         self.decoder_pos_embed = nn.Parameter(position_codes(decoder_embed_dim, side), requires_grad=False)
