@@ -17,7 +17,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 DATA = [
     Mistake(
-        'type="Points", size=16', 'type="Pints", size=16', "unknown data set", "train_dataloader.dataset.type", "Points"
+        'type="Points", size=16', 'type="Pints", size=16', "unknown dataset", "train_dataloader.dataset.type", "Points"
     ),
     Mistake(
         'type="Points", size=16',
@@ -43,7 +43,7 @@ DATA = [
         "16 samples make no batch of 64, and drop_last keeps no smaller one",
         "train_dataloader.drop_last",
     ),
-    Mistake("size=8)", "size=0)", "the data set 'Points' is empty", "val_dataloader.dataset"),
+    Mistake("size=8)", "size=0)", "the dataset 'Points' is empty", "val_dataloader.dataset"),
 ]
 KEYS = [
     Mistake("val_cfg = dict()", "val_cgf = dict()", "unknown key 'val_cgf'", "val_cgf", "val_cfg"),
@@ -193,9 +193,7 @@ def test_a_variable_that_is_changed_too_late_is_a_warning(tiny: Path, footplate:
     _, text, _ = footplate("check", "tiny.py", *options)
     assert text.splitlines()[0].endswith(", 1 warning")
     sentence = "tiny.py:2: 'steps' has no effect, because other lines had read 'steps' before"
-    assert [line for line in text.splitlines() if "has no effect" in line] == [
-        f"warning     {sentence}; it is"
-    ]  # held by
+    assert [line for line in text.splitlines() if "has no effect" in line] == [f"warning     {sentence}; it is"]
 
 
 def test_what_does_not_fit_is_a_warning(tiny: Path, footplate: Command) -> None:

@@ -91,7 +91,7 @@ def test_files_packages_and_recipes_are_found_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("a = 1 + 1\n")
     assert read_either(str(tmp_path / "a.py")).a == 2
     assert "model" in read_either("fashion-seg")
-    with pytest.raises(ConfigError, match="does not exist or recipe 'fashion-sex'"):
+    with pytest.raises(ConfigError, match="no config file or recipe 'fashion-sex'"):
         read_either("fashion-sex")
 
 
@@ -102,6 +102,6 @@ def test_the_scope_that_a_base_in_a_package_marks_is_no_difference(tmp_path: Pat
 
 
 def test_a_missing_name_mentions_run_folders() -> None:
-    with pytest.raises(ConfigError, match="there is does not exist or recipe 'nowhere'") as caught:
+    with pytest.raises(ConfigError, match="there is no config file or recipe 'nowhere'") as caught:
         read_either("nowhere")
     assert "A run folder can be compared too; there is none of this name." in caught.value.notes

@@ -25,8 +25,7 @@ from footplate.distributed import (
 from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
-from footplate.engine.evaluation_loops import loss_of, predicting
-from footplate.engine.evaluation_sets import EvaluationSet
+from footplate.engine.evaluation_loops import EvaluationSet, loss_of, predicting
 from footplate.engine.opening import name_idle_variables
 from footplate.engine.preflight import checkpoint_size
 from footplate.engine.signals import LeavingError
@@ -198,6 +197,7 @@ def _validate(runner: Runner, evaluator: Evaluator, batch: Any) -> tuple[float, 
     """Validates a batch twice; returns the seconds of the second pass and the names of the metrics."""
     loop: Any = runner.val_loop
     evaluator = copy.deepcopy(evaluator)
+    evaluator.set_context(is_trial=True)
     runner.model.eval()
     for _ in range(2):
         begin = time.perf_counter()
