@@ -114,7 +114,7 @@ def _name_changes(runner: "Runner", overrides: list[str]) -> None:
     """Logs the keys that differ from the config that the run in the work_dir started with."""
     from pathlib import Path
 
-    from footplate.records import remembered
+    from footplate.records import buffer_log
     from footplate.tools.diff import OF_A_START, compare
     from footplate.tools.run_files import config_of
 
@@ -134,7 +134,7 @@ def _name_changes(runner: "Runner", overrides: list[str]) -> None:
             f"these keys have other values than then: {list_names(others, _MOST_NAMED)}. "
             "Repeat each --set of the start when you resume"
         )
-    with remembered() as said:
+    with buffer_log() as said:
         runner.logger.warning("the run was begun with another config: %s", "; ".join(told))
     runner.begin_log_with(said)
 
