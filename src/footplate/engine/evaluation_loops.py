@@ -20,6 +20,7 @@ from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator, build_evaluator
 from footplate.messages import nearest
 from footplate.records import length_of
+from footplate.records.scalar_names import dataset_metric
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class EvaluationSet(NamedTuple):
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the metrics with the dataset's prefix."""
-        return {f"{self.name}/{key}" if self.name else key: value for key, value in metrics.items()}
+        return {dataset_metric(self.name, key): value for key, value in metrics.items()}
 
 
 class MeanLosses:

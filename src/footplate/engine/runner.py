@@ -44,7 +44,7 @@ from footplate.engine.unsupported import refuse_unsupported
 from footplate.engine.whereabouts import refusing_exits
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
-from footplate.records import NOT_SHOWN, MessageHub, check_log_file, remembered, set_level
+from footplate.records import NOT_SHOWN, MessageHub, buffer_log, check_log_file, set_level
 from footplate.registry import RUNNERS, set_default_scope
 
 _logger = logging.getLogger("footplate.engine")
@@ -203,7 +203,7 @@ class Runner(Parts):
         refuse_unsupported(cfg)
         cfg = in_second_generation(cfg)
         arguments = {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
-        with located(cfg), remembered() as said, refusing_exits():
+        with located(cfg), buffer_log() as said, refusing_exits():
             for key in ("model", "work_dir"):
                 if arguments.get(key) is None:
                     raise ArgumentError(f"the config has no '{key}'", key=key)
@@ -246,7 +246,7 @@ class Runner(Parts):
         Returns:
             The model.
         """
-        with located(self.cfg), remembered() as said, refusing_exits():
+        with located(self.cfg), buffer_log() as said, refusing_exits():
             name_idle_variables(self.cfg)
             begins = not self.should_resume and self.saver.last is None  # this runner has not trained or resumed yet
             if begins and storage.exists(storage.join(self.home, "last_checkpoint")):
@@ -417,7 +417,7 @@ class Runner(Parts):
         path, resumes = state.pick_checkpoint(self.home, self.load_from, self.should_resume)
         if path is not None:
             where = at_key("load_from") if path == self.load_from else nullcontext()
-            with located(self.cfg), where, remembered() as said:
+            with located(self.cfg), where, buffer_log() as said:
                 (self.resume if resumes else self.load_checkpoint)(path)
                 if whole_model and self._load_report is not None:
                     self._load_report.require_whole_model()
