@@ -8,7 +8,7 @@ from footplate.config.config_dict import ConfigDict, copy_as_config_dict
 from footplate.config.origins import KeyOrigin, Replaced
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
-from footplate.messages import nearest
+from footplate.messages import list_names, nearest
 
 _PART = re.compile(r"""'([^']*)'|"([^"]*)"|\[([^\[\]]+)\]|([^.\[\]'"]+)""")
 _ABSENT = object()
@@ -216,19 +216,14 @@ def _missing_key(config: ConfigDict, path: str, holder: ConfigDict, missing: lis
     elif not suggestions:
         names = {str(each[-1]): None for each in _all_paths(config, [])}
         suggestions = paths_ending(config, join_path([nearest(part, names) or part for part in split_path(path)]))
-    notes = [f"or: {_listed(suggestions[1:])}"] if len(suggestions) > 1 else []
+    notes = [f"or: {list_names(suggestions[1:], _MAX_LISTED)}"] if len(suggestions) > 1 else []
     return ConfigKeyError(
         f"'{join_path(done)}' has no key '{key}'" if done else f"the config has no key '{key}'",
         origin=origin_of(holder) if done else None,
         key=join_path(missing),
         suggestion=suggestions[0] if suggestions else None,
-        notes=notes if suggestions else [f"its keys: {_listed(list(holder))}"],
+        notes=notes if suggestions else [f"its keys: {list_names(holder, _MAX_LISTED)}"],
     )
-
-
-def _listed(names: Sequence[Any]) -> str:
-    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return ", ".join(map(str, names[:_MAX_LISTED])) + more
 
 
 def _is_index(part: object) -> bool:

@@ -8,6 +8,7 @@ from footplate.config.key_paths import find_value, join_path, paths_ending
 from footplate.config.origins import KeyOrigin, value_history
 from footplate.error_context import origin_of
 from footplate.errors import ConfigKeyError
+from footplate.messages import list_names
 
 if TYPE_CHECKING:
     from footplate.config.config import Config
@@ -128,9 +129,7 @@ def without_effect(cfg: "Config", known: Collection[str]) -> list[str]:
             unchanged = _same_ending(top, path)
         else:
             unchanged = _keys_with_value(top, name, value_history(top[name], origin)[-2].value, known)
-        listed = ", ".join(unchanged[:_MAX_NAMED])
-        more = f" and {len(unchanged) - _MAX_NAMED} more" if len(unchanged) > _MAX_NAMED else ""
-        advice = f"; set {listed}{more} instead" if unchanged else ""
+        advice = f"; set {list_names(unchanged, _MAX_NAMED)} instead" if unchanged else ""
         warnings.append(
             f"{origin}: '{join_path(path)}' has no effect, because other lines had read '{name}' before{advice}"
         )
