@@ -20,6 +20,7 @@ from footplate.engine.evaluation_sets import (
     build_loaders,
     put_together,
 )
+from footplate.engine.phase import Phase
 from footplate.engine.snapshot import Buffers
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator
@@ -107,7 +108,8 @@ class _EvaluationLoop(BaseLoop):
         self.left_out = tuple(each.name for each in self.sets if each not in due)
         altered = altered_by(runner, f"before_{mode}", f"before_{mode}_epoch")
         # If a user's loop runs the validation itself, requests are answered only after it.
-        runner.requests.patient = altered or not getattr(runner.__dict__.get("train_loop"), "validating", False)
+        validating = getattr(runner.__dict__.get("train_loop"), "validating", False)
+        runner.requests.must_finish_evaluation = altered or not validating
         self.buffers = Buffers(runner.model)  # taken after hooks have swapped the weights, if any do
         runner.model.eval()
         broadcast_buffers(runner.model)  # every rank evaluates the same model, the one that is saved
@@ -119,7 +121,7 @@ class _EvaluationLoop(BaseLoop):
         self._choose(self.sets[0])
         runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
         runner.call_hook(f"after_{mode}")
-        runner.requests.patient, self.buffers = False, None
+        runner.requests.must_finish_evaluation, self.buffers = False, None
         return metrics
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
@@ -155,16 +157,20 @@ class _EvaluationLoop(BaseLoop):
         """Runs over the selected dataset and returns its metrics."""
         runner = self.runner
         self._losses = MeanLosses() if self.loss else None
-        within = runner.during(f"{self.mode}_iter")
-        with self._predicting(), within:
+        outer = runner.phase
+        # An evaluation that a hook starts within an iteration belongs to the phase of the hook.
+        loading = Phase.EVALUATION_DATA_LOADING if outer is Phase.EVALUATION else outer
+        with self._predicting():
+            runner.phase = loading
             for idx, data_batch in enumerate(batches(self.dataloader)):
+                runner.phase = outer
                 self.run_iter(idx, data_batch)
-                if runner.requests.patient:
-                    continue
-                if runner.requests.stop is not None:
+                if not runner.requests.must_finish_evaluation and runner.requests.stop is not None:
                     raise ValidationLeftError
-                if runner.requests.save_at_once:
+                if not runner.requests.must_finish_evaluation and runner.requests.save_at_once:
                     runner.train_loop.save_within_validation()
+                runner.phase = loading
+        runner.phase = outer
         metrics = self.evaluator.evaluate(_sample_count(self.dataloader))
         losses = {} if self._losses is None else self._losses.result()
         return {**losses, **metrics}
