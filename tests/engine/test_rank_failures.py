@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-import footplate.engine.loops
+import footplate.engine.train_loops
 from footplate import Hook, Runner
 from footplate.distributed import rank_monitor
 from footplate.distributed.failure_report import FailureReport
@@ -182,7 +182,7 @@ def test_what_the_watch_says_is_as_wide_as_the_screen(
     found: Any = SimpleNamespace()
     monkeypatch.setattr(rank_monitor, "start", lambda **_: found)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setattr(module, "columns_of", lambda stream: columns)
+    monkeypatch.setattr(module, "terminal_width", lambda stream: columns)
     start_rank_monitor(None)
     assert (
         found.wrap_text("error: rank 0 died\n  the last checkpoint is a.pth; use --resume to continue from it") == shown
@@ -265,7 +265,7 @@ def _frame(file: str, line: int, name: str = "go") -> Any:
 
 def test_a_rank_waits_for_others_in_a_collective(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_current_run", None)
-    engine, collectives = footplate.engine.loops.__file__, torch.distributed.distributed_c10d.__file__
+    engine, collectives = footplate.engine.train_loops.__file__, torch.distributed.distributed_c10d.__file__
     waiting = [
         _frame(engine, 3),
         _frame("/x/my.py", 7),

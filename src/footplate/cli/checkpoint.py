@@ -4,11 +4,11 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.fitting import fitted_to_screen
 from footplate.cli.options import add_trust
 from footplate.cli.parsing import Parser
 from footplate.cli.streams import say
 from footplate.messages import pluralize
+from footplate.wrap import wrap_for_screen
 
 if TYPE_CHECKING:
     from footplate.checkpoint import Contents
@@ -220,7 +220,7 @@ def _print_contents(found: "Contents", *, most: int | None) -> None:
     lines += [f"    {name:<{width}}  {list(shape)} {dtype}" for name, shape, dtype in found.weights[:most]]
     if most is not None and len(found.weights) > most:
         lines.append(f"    ... and {len(found.weights) - most} more; --all lists them")
-    say(fitted_to_screen("\n".join(lines) + "\n"))
+    say(wrap_for_screen("\n".join(lines) + "\n"))
 
 
 def _told_files(found: "Contents", most: int | None) -> list[str]:

@@ -22,7 +22,7 @@ from footplate.engine.signals import EarlyExitError, Interrupted
 from footplate.error_context import innermost_user_line
 from footplate.errors import FootplateError, RankError
 from footplate.messages import printable
-from footplate.records.folding import columns_of, folded
+from footplate.wrap import terminal_width, wrap_log
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -169,8 +169,8 @@ def _code_of(method: Callable[..., Any]) -> Any:
 
 
 def _wrap_for_terminal(text: str) -> str:
-    columns = columns_of(sys.stderr)
-    return folded(text, columns) if columns else text
+    columns = terminal_width(sys.stderr)
+    return wrap_log(text, columns) if columns else text
 
 
 def _report_uncaught(hook: Any, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

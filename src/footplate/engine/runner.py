@@ -27,6 +27,7 @@ from footplate.distributed import (
 from footplate.engine import assemble, determinism, setup, state
 from footplate.engine.capture import capturing
 from footplate.engine.hook import Hook
+from footplate.engine.hook_list import build_hooks
 from footplate.engine.keys import RUNNER_KEYS
 from footplate.engine.lock import locked_for
 from footplate.engine.nonfinite import NonFiniteHook
@@ -43,7 +44,7 @@ from footplate.engine.translators import in_second_generation, known_keys
 from footplate.engine.unsupported import refuse_unsupported
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
-from footplate.records import NOT_SHOWN, MessageHub, check_log_file, remembered, set_level
+from footplate.records import NOT_SHOWN, MessageHub, buffer_log, check_log_file, set_level
 from footplate.registry import RUNNERS, set_default_scope
 
 _logger = logging.getLogger("footplate.engine")
@@ -179,7 +180,7 @@ class Runner(Parts):
         self.requests = Requests()
         self.saver = RunSaver(on_save_error, alarm=self.requests.alarm)
         self.checkpoint_dir = self.home
-        self.hooks = assemble.build_hooks(default_hooks, custom_hooks)
+        self.hooks = build_hooks(default_hooks, custom_hooks)
         with at_key("on_nonfinite"):
             self.nonfinite = NonFiniteHook(on_nonfinite)
         self.hooks.register(self.nonfinite)
@@ -203,7 +204,7 @@ class Runner(Parts):
         refuse_unsupported(cfg)
         cfg = in_second_generation(cfg)
         arguments = {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
-        with located(cfg), remembered() as said, refusing_exits():
+        with located(cfg), buffer_log() as said, refusing_exits():
             for key in ("model", "work_dir"):
                 if arguments.get(key) is None:
                     raise ArgumentError(f"the config has no '{key}'", key=key)
@@ -237,7 +238,7 @@ class Runner(Parts):
             The model.
         """
         self.phase = Phase.BUILDING
-        with located(self.cfg), remembered() as said, refusing_exits():
+        with located(self.cfg), buffer_log() as said, refusing_exits():
             name_idle_variables(self.cfg)
             begins = not self.should_resume and self.saver.last is None  # this runner has not trained or resumed yet
             if begins and storage.exists(storage.join(self.home, "last_checkpoint")):
@@ -309,7 +310,7 @@ class Runner(Parts):
 
     def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
         """Adds a hook, built from its dict if needed. Without `priority`, the hook's own applies."""
-        assemble.add_hook(self.hooks, hook, priority)
+        self.hooks.build(hook, priority)
 
     def save_checkpoint(
         self,
@@ -400,7 +401,7 @@ class Runner(Parts):
         path, resumes = state.pick_checkpoint(self.home, self.load_from, self.should_resume)
         if path is not None:
             where = at_key("load_from") if path == self.load_from else nullcontext()
-            with located(self.cfg), where, remembered() as said:
+            with located(self.cfg), where, buffer_log() as said:
                 (self.resume if resumes else self.load_checkpoint)(path)
                 if whole_model and self._load_report is not None:
                     self._load_report.require_whole_model()
@@ -444,7 +445,7 @@ class Runner(Parts):
             self.visualizer.move(before, self.log_dir)
             for loop in self._built_loops():  # a loop that is built later uses the new folder
                 for each in getattr(loop, "sets", ()):
-                    each.evaluator.write_to(self.log_dir)
+                    each.evaluator.set_context(folder=self.log_dir)
 
     def _opened(self) -> AbstractContextManager[None]:
         if not self._has_folder:

@@ -21,7 +21,7 @@ from footplate.engine.phase import Phase
 from footplate.engine.saving import save_on_request
 from footplate.error_context import innermost_user_line
 from footplate.errors import ExitError
-from footplate.records.urgent import say_at_once
+from footplate.records.standard_streams import print_urgent
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -165,14 +165,14 @@ class Requests:
         if number in _STOP_SIGNALS:
             now = time.monotonic()
             if self._first_stop_at is not None and now - self._first_stop_at > _SAME_REQUEST:
-                say_at_once(f"{name} again: exiting at once. Nothing more is saved.", leaving=True)
+                print_urgent(f"{name} again: exiting at once. Nothing more is saved.", exiting=True)
                 os._exit(128 + number)
             self._first_stop_at = self._first_stop_at or now
         if is_repeated:
             return
         if get_rank() == 0:
             again = f"{name} again" if number in _STOP_SIGNALS else "SIGTERM twice"
-            say_at_once(f"{name}: finishing the iteration, then saving. Send {again} to exit at once.")
+            print_urgent(f"{name}: finishing the iteration, then saving. Send {again} to exit at once.")
         self._first_signal = number
         if not self._has_ranks:
             self.stop, self.pending = number, True

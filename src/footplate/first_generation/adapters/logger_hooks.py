@@ -9,7 +9,7 @@ from footplate.distributed import is_main_process
 from footplate.first_generation.adapters.hook import Hook
 from footplate.first_generation.adapters.runner_view import view_of
 from footplate.records import BaseVisBackend, GuardedWriters
-from footplate.records.writers import Refused
+from footplate.records.writers.base_writer import Refused
 from footplate.registry import HOOKS, VISBACKENDS
 from footplate.storage import check_output_path, output_path
 
@@ -182,7 +182,7 @@ class WriterLoggerHook(LoggerHook):
                 {"type": self.backend, "save_dir": self.folder(runner), **self._settings}
             )
             self._guard.load_state_dict(self._state)
-            self._guard.tell("add_config", runner.recorded_cfg)
+            self._guard.call_all("add_config", runner.recorded_cfg)
 
     def folder(self, runner: Any) -> str:
         """Returns the output folder of the writer."""
@@ -190,7 +190,7 @@ class WriterLoggerHook(LoggerHook):
 
     def log(self, runner: Any) -> None:
         """Writes the values of `get_loggable_tags`."""
-        self._guard.tell("add_scalars", self.get_loggable_tags(runner), self.get_iter(runner))
+        self._guard.call_all("add_scalars", self.get_loggable_tags(runner), self.get_iter(runner))
 
     def after_run(self, runner: Any) -> None:
         """Closes the writer."""

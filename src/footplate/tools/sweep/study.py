@@ -20,7 +20,7 @@ from footplate.engine.translators import keys_read
 from footplate.error_context import located
 from footplate.errors import ArgumentError, DataError, FootplateError, MissingExtraError
 from footplate.first_generation.translation import is_first_generation
-from footplate.hooks.comparing import MissingMetricError, rule_of, saved_best, saved_rules
+from footplate.hooks.metric_rules import MissingMetricError, rule_of, saved_best, saved_rules
 from footplate.messages import nearest
 from footplate.registry.dotted_paths import executed_files
 from footplate.tools.runs import read_run
