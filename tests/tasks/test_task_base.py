@@ -39,9 +39,7 @@ def test_pictures_that_nothing_has_stacked_are_told(mode: Any) -> None:
     for inputs in (pictures, [pictures, pictures]):
         with pytest.raises(ArgumentError, match="the model has no data preprocessor") as raised:
             Echo()(inputs, mode=mode)
-    assert raised.value.notes == (
-        "Set data_preprocessor=dict(type='ImgDataPreprocessor', mean=[...], std=[...]).",
-    )
+    assert raised.value.notes == ("Set data_preprocessor=dict(type='ImgDataPreprocessor', mean=[...], std=[...]).",)
     views = [torch.zeros(2, 3, 4, 4)] * 2
     assert Echo()(views) == ("outputs", views)  # stacked by the loader
     assert Echo(data_preprocessor={"type": "ImgDataPreprocessor"})(pictures) == ("outputs", pictures)
