@@ -3,7 +3,7 @@
 import difflib
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # Terminal control characters, line separators, text direction marks, and surrogates, which cannot be encoded.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -46,6 +46,16 @@ def pluralize(count: int, noun: str) -> str:
     ('1 group', '1200 groups')
     """
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def list_names(names: Sequence[object], most: int = 3) -> str:
+    """Returns at most `most` names, and the number of the others.
+
+    >>> list_names(["a", "b", "c", "d"])
+    'a, b, c and 1 more'
+    """
+    rest = len(names) - most
+    return ", ".join(str(each) for each in names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def format_interval(interval: int, noun: str) -> str:
