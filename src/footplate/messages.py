@@ -3,7 +3,7 @@
 import difflib
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 # Terminal control characters, line separators, text direction marks, and surrogates, which cannot be encoded.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -48,14 +48,15 @@ def pluralize(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def list_names(names: Sequence[object], most: int = 3) -> str:
-    """Returns at most `most` names, and the number of the others.
+def list_names(names: Iterable[object], limit: int) -> str:
+    """Returns at most `limit` names, separated by commas, and the number of the others.
 
-    >>> list_names(["a", "b", "c", "d"])
-    'a, b, c and 1 more'
+    >>> list_names(range(5), 3)
+    '0, 1, 2 and 2 more'
     """
-    rest = len(names) - most
-    return ", ".join(str(each) for each in names[:most]) + (f" and {rest} more" if rest > 0 else "")
+    texts = [str(name) for name in names]
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more
 
 
 def format_interval(interval: int, noun: str) -> str:

@@ -23,14 +23,15 @@ from footplate.checks import check_count, check_flag, check_names, check_score
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, ValLoop
+from footplate.engine.phase import Phase
 from footplate.engine.reach import NEVER_VALIDATES, Reach
-from footplate.engine.state import is_after_step
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import GREATER, LESS, expand_rules, is_better, is_skipped, missing_metric, rule_of
 from footplate.messages import list_names, pluralize
 from footplate.registry import HOOKS
 
 _SAVE_BEST = "default_hooks.checkpoint.save_best"
+_MOST_NAMES = 3
 _Action = Callable[[], None]
 
 
@@ -187,9 +188,9 @@ class CheckpointHook(Hook):
 
     def after_val(self, runner: Runner) -> None:
         """Saves the best checkpoints, or defers that until all hooks of the enclosing event have acted."""
-        if self._metrics is None or runner.outer_event == "after_train_epoch":
+        if self._metrics is None or runner.phase is Phase.AFTER_EPOCH:
             return
-        if is_after_step(runner):
+        if runner.phase is Phase.AFTER_STEP:
             runner.requests.save_after_iteration(lambda: self._save_bests(runner))
         else:
             self._save_bests(runner)
@@ -284,7 +285,7 @@ class CheckpointHook(Hook):
             runner.logger.warning(
                 "'%s' lists files that this run did not write, so they are not removed: %s",
                 runner.saver.last,
-                list_names([repr(each) for each in present]),
+                list_names(map(repr, present), _MOST_NAMES),
             )
 
     def _warn_about_replaceable(self, runner: Runner, is_resumed: bool) -> None:
@@ -308,7 +309,7 @@ class CheckpointHook(Hook):
                 "keep them, choose another %s.%s",
                 self._folder,
                 pluralize(len(names), "checkpoint"),
-                list_names(names),
+                list_names(names, _MOST_NAMES),
                 "work_dir" if self.out_dir is None else "out_dir",
                 "" if is_resumed else " To resume from them, pass --resume (resume=True).",
             )

@@ -53,10 +53,9 @@ class NumClassCheckHook(Hook):
                 for parent in parents:
                     cfg = cfg.get(parent) if hasattr(cfg, "get") else None
                 origin = origin_of(cfg, last) if isinstance(cfg, Mapping) and last in cfg else None
-                names = list_names(list(classes), _MOST_NAMES)
                 raise ArgumentError(
                     f"{repr(name) if name else 'the model'} has {count} classes, "
-                    f"the dataset '{type(dataset).__name__}' has {len(classes)}: {names}",
+                    f"the dataset '{type(dataset).__name__}' has {len(classes)}: {list_names(classes, _MOST_NAMES)}",
                     key=".".join(each for each in ("model", name, "num_classes") if each),
                     found=count,
                     notes=[f"The classes are set by {written}, at {origin}."] if origin else [],
