@@ -160,7 +160,7 @@ class Kill(Hook):
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         if "request" in runner._events and runner.requests._lost is None:
             loop = getattr(runner, f"{self.mode}_loop")
-            os.kill(loop.dataloader.whereabouts.processes()[0], signal.SIGKILL)
+            os.kill(loop.dataloader.worker_progress.processes()[0], signal.SIGKILL)
             until = time.monotonic() + 60
             while runner.requests._lost is None and time.monotonic() < until:
                 time.sleep(0.01)

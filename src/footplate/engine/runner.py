@@ -13,7 +13,7 @@ from torch import nn
 from footplate import storage
 from footplate.checkpoint import LoadReport, load_checkpoint, load_weights, restore_rng, trusted_in
 from footplate.config import Config, as_plain, check_keys
-from footplate.data import naming_lost_workers
+from footplate.data import explain_worker_deaths
 from footplate.distributed import (
     broadcast_object,
     check_same_weights,
@@ -287,7 +287,7 @@ class Runner(Parts):
             self.call_hook("before_run")
             if self._sections["preflight"]:
                 look_ahead(self)
-            with self.requests.from_signals(), naming_lost_workers(self._loaders()), capturing(self):
+            with self.requests.from_signals(), explain_worker_deaths(self._loaders()), capturing(self):
                 loop.run()
             loop.in_progress = False  # in case a user's `run` has set it
             self.call_hook("after_run")
@@ -442,7 +442,7 @@ class Runner(Parts):
         self.load_or_resume(whole_model=mode == "test")
         with located(self.cfg), self._opened(), together(), refusing_exits():
             self.call_hook("before_run")
-            with naming_lost_workers(self._loaders()):
+            with explain_worker_deaths(self._loaders()):
                 metrics: dict[str, float] = loop.run()
             self.call_hook("after_run")
         return metrics

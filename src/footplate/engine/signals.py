@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from footplate import storage
 from footplate.checkpoint import is_folder, read_contents, remove_checkpoint, write_pointer
-from footplate.data import handle_deaths_of_workers, tells_of_lost_worker
+from footplate.data import install_worker_death_handler, is_worker_death
 from footplate.distributed import barrier, get_rank, is_distributed, is_main_process, rank_monitor
 from footplate.engine.hook import Hook
 from footplate.errors import CheckpointError
@@ -30,7 +30,7 @@ ON_REQUEST = "on_signal.pth"
 EARLIER = "on_signal_earlier.pth"
 # Functions that read samples or wait for workers. Not their callers, which swap the random state around them.
 _READING = (
-    ("footplate.data.reading", "_read"),
+    ("footplate.data.batch_reader", "_read"),
     ("footplate.data.workers", "_get_data"),
     ("torch.utils.data.dataloader", "_get_data"),
 )
@@ -133,7 +133,7 @@ class Requests:
         if _HANGING_UP is not None and signal.getsignal(_HANGING_UP) != signal.SIG_IGN:
             handlers[_HANGING_UP] = self._on_stop
         if _CHILD_ENDS is not None:
-            handle_deaths_of_workers()
+            install_worker_death_handler()
             self._when_child_ends = signal.getsignal(_CHILD_ENDS)
             handlers[_CHILD_ENDS] = self._on_end_of_child
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
@@ -188,7 +188,7 @@ class Requests:
             if callable(self._when_child_ends):
                 self._when_child_ends(number, frame)
         except RuntimeError as error:
-            is_of_worker = tells_of_lost_worker(error)  # otherwise a user's handler has raised it
+            is_of_worker = is_worker_death(error)  # otherwise a user's handler has raised it
             if not is_of_worker or os.getpid() != self._process or not _is_in_iteration(frame):
                 raise
             self._lost, self.pending = error.with_traceback(None), True
