@@ -13,6 +13,7 @@ from footplate.data.shared_memory import RecordStore
 from footplate.data.transforms import BaseTransform, LoadImageFromFile
 from footplate.data.transforms.pipeline import Compose
 from footplate.data.workers import (
+    data_wait,
     explain_worker_deaths,
     install_worker_death_handler,
     is_worker_death,
@@ -35,6 +36,7 @@ __all__ = [
     "batches",
     "build_dataloader",
     "check_dataloader",
+    "data_wait",
     "default_collate",
     "endless_batches",
     "explain_worker_deaths",

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from footplate.data.batch_plan import BatchPlan, samplers_of, set_epoch
 from footplate.data.batch_reader import BatchReader, ReadFailure
 from footplate.data.samplers import CustomSamplers, DefaultSampler
 from footplate.data.seeding import mix_seed, preserve_random_state
-from footplate.data.workers import MonitoredLoader, WorkerInit, WorkerProgress
+from footplate.data.workers import MonitoredLoader, WorkerInit, WorkerProgress, iterate_interruptibly
 from footplate.errors import DataError
 from footplate.records import length_of
 
@@ -190,7 +191,10 @@ def batches(
     if isinstance(loader, SampleLoader):
         return loader.batches(epoch=epoch, start=start, sample=sample, most=most)
     set_epoch(samplers_of(loader), epoch)
-    found = _skip(iter(loader), start)
+    iterator = iter(loader)
+    if isinstance(iterator, _MultiProcessingDataLoaderIter):
+        iterator = iterate_interruptibly(iterator)
+    found = _skip(iterator, start)
     return found if most is None else islice(found, max(most - start, 0))
 
 

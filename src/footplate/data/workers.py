@@ -41,6 +41,34 @@ _REPEAT_INTERVAL = 0.5  # seconds in which a repeated signal counts as the same 
 _FIELDS = 3  # per worker: process, position + 1, index
 
 
+class DataWait:
+    """Whether this process waits for data at a place where a signal handler may raise an error.
+
+    Set while a sample is read and while a worker is waited for, but not while the random generators of the run are
+    exchanged for those of a sample, or stored.
+    """
+
+    is_interruptible = False
+
+
+data_wait = DataWait()
+
+
+def iterate_interruptibly(iterator: Iterator[Any]) -> Iterator[Any]:
+    """Yields the batches of another loader's iterator; a signal handler may interrupt the wait for each."""
+    end = object()
+    while True:
+        data_wait.is_interruptible = True
+        try:
+            batch = next(iterator, end)
+        finally:
+            data_wait.is_interruptible = False
+        if batch is end:
+            return
+        yield batch
+        del batch
+
+
 class WorkerProgress:
     """The current sample of each worker, in shared memory.
 
@@ -178,6 +206,13 @@ class _MonitoringIterator(_MultiProcessingDataLoaderIter):
         return super()._process_data(batch, *worker)  # type: ignore[no-untyped-call]
 
     def _get_data(self) -> Any:
+        data_wait.is_interruptible = True
+        try:
+            return self._wait_for_data()
+        finally:
+            data_wait.is_interruptible = False
+
+    def _wait_for_data(self) -> Any:
         deadline = time.monotonic() + (self._timeout or math.inf)
         interval = min(_CHECK_INTERVAL, self._timeout or _CHECK_INTERVAL)
         while True:
