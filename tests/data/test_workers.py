@@ -256,7 +256,7 @@ def test_workers_have_a_default_timeout() -> None:
         return built.timeout
 
     assert [timeout(num_workers=1), timeout(num_workers=1, timeout=0), timeout()] == [600, 0, 0]
-    with pytest.raises(ArgumentError, match="timeout is a number of seconds") as caught:
+    with pytest.raises(ArgumentError, match="timeout must be a number of seconds") as caught:
         timeout(num_workers=1, timeout=-1)
     assert caught.value.key == "timeout"
 

@@ -2,8 +2,8 @@
 
 from footplate.data.annotations import load_annotations
 from footplate.data.base_dataset import BaseDataset
-from footplate.data.building import build_dataloader, check_dataloader
 from footplate.data.collate import default_collate, pseudo_collate
+from footplate.data.dataloader_config import build_dataloader, check_dataloader
 from footplate.data.dataset_wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from footplate.data.loader import SampleLoader, batches, endless_batches
 from footplate.data.sample_cache import SampleCache
