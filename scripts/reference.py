@@ -12,7 +12,7 @@ import griffe
 
 from footplate.data import SampleLoader
 from footplate.engine import Runner
-from footplate.engine.keys import RUNNER_KEYS
+from footplate.engine.sections import RUNNER_KEYS
 from footplate.first_generation.translation import FIRST_GENERATION_KEYS, RULES
 from footplate.registry import (
     DATA_SAMPLERS,

@@ -1,6 +1,9 @@
 """Checks of argument and config values that raise ArgumentError."""
 
+from collections.abc import Collection, Mapping
+
 from footplate.errors import ArgumentError
+from footplate.messages import nearest
 
 MAX_RUN_LENGTH = 10**12  # iterations or epochs
 
@@ -42,6 +45,28 @@ def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
     if not isinstance(value, bool):
         raise ArgumentError(f"{name} must be True or False", key=key or name, found=value)
     return value
+
+
+def check_known_keys(section: object, known: Collection[str], *, name: str, key: str = "") -> None:
+    """Checks that a section of a config is a dict with known keys only.
+
+    Args:
+        section: The section.
+        known: The known keys.
+        name: The name of the section in the message.
+        key: The key path of the section, if no caller adds it.
+
+    Raises:
+        ArgumentError: The section is not a dict, or it has an unknown key.
+    """
+    if not isinstance(section, Mapping):
+        raise ArgumentError(f"{name} must be a dict", key=key, found=section)
+    for each in section:
+        if each not in known:
+            path = f"{key}.{each}" if key else str(each)
+            raise ArgumentError(
+                f"{name} has no '{each}'", key=path, found=section[each], suggestion=nearest(each, known)
+            )
 
 
 def check_score(name: str, value: object, *, key: str) -> float:

@@ -28,7 +28,7 @@ from footplate.distributed.accumulation import (
 )
 from footplate.distributed.sharding import is_dtensor
 from footplate.engine.hook import EVENTS, Hook
-from footplate.engine.in_force import keep_in_force, settings_of
+from footplate.engine.resumed_settings import keep_in_force, settings_of
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import collect_steps
 from footplate.optim.wrappers.optimizer_state import reorder_by_name

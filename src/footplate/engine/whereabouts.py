@@ -18,9 +18,9 @@ _OURS = os.path.dirname(os.path.abspath(footplate.__file__)) + os.sep
 _NOT_USERS = (_OURS, *{os.path.join(path, "") for path in sysconfig.get_paths().values()}, "<")
 # By the end of a file name and a function. The innermost match applies.
 _PHASES = {
-    ("engine/assemble.py", "build_model"): "building the model",
-    ("engine/assemble.py", "build_train_loop"): "building data",
-    ("engine/assemble.py", "build_evaluation_loop"): "building data",
+    ("engine/model_setup.py", "build_model"): "building the model",
+    ("engine/components.py", "train_loop"): "building data",
+    ("engine/components.py", "_evaluation_loop"): "building data",
     ("engine/runner.py", "_initialize_weights"): "initial weights",
     ("engine/runner.py", "load_or_resume"): "loading a checkpoint",
     ("engine/runner.py", "save_checkpoint"): "saving a checkpoint",

@@ -23,7 +23,7 @@ from footplate.checks import check_count, check_flag, check_score
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, ValLoop
-from footplate.engine.reach import NEVER_VALIDATES, Reach
+from footplate.engine.idle_settings import NEVER_VALIDATES, Reach
 from footplate.engine.state import is_after_step
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import GREATER, LESS, checked_rule, is_better, is_left_out, missing_metric, rule_of

@@ -5,8 +5,8 @@ from typing import Any
 
 from footplate.checks import check_count
 from footplate.config import Config
-from footplate.engine.assemble import counts_epochs
 from footplate.engine.base_loops import validation_points
+from footplate.engine.components import counts_epochs
 from footplate.error_context import located
 from footplate.hooks import CheckpointHook, LoggerHook
 from footplate.messages import format_interval, pluralize

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from footplate import Config, Runner
-from footplate.engine import scaling
-from footplate.engine.scaling import scale_learning_rates
+from footplate.engine import learning_rate_scaling
+from footplate.engine.learning_rate_scaling import scale_learning_rates
 from footplate.errors import ArgumentError
 from footplate.optim import OptimWrapper, build_optim_wrapper
 from tests.support import settings
@@ -24,7 +24,7 @@ def rates(wrapper: Any) -> list[float]:
 def test_rates_grow_with_the_batch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str, world: int, base: int, factor: float
 ) -> None:
-    monkeypatch.setattr(scaling, "get_world_size", lambda: world)
+    monkeypatch.setattr(learning_rate_scaling, "get_world_size", lambda: world)
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     cfg = {"optimizer": {"type": kind, "lr": 0.1}, "paramwise_cfg": {"custom_keys": {"0": {"lr_mult": 0.1}}}}
     wrapper = build_optim_wrapper(model, cfg)

@@ -1,11 +1,14 @@
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from footplate import Runner
 from footplate.config import Config
-from footplate.engine.static import check_config
+from footplate.engine.sections import RUNNER_KEYS, check_config, known_keys
 from footplate.errors import FootplateError
+from footplate.first_generation.translation import FIRST_GENERATION_KEYS
 from tests.support import Points, ToyModel, loader, settings
 
 
@@ -51,3 +54,13 @@ def test_several_validation_sets_are_looked_into(tmp_path: Path, name: str) -> N
 def test_a_field_of_the_models_own_groups_is_no_mistake(tmp_path: Path) -> None:
     schedule = {"type": "LinearParamScheduler", "param_name": "temperature", "start_factor": 0.5, "end": 2}
     check_config(Config(settings(tmp_path, param_scheduler=[schedule])))
+
+
+def test_every_argument_of_the_runner_is_a_key_of_a_config() -> None:
+    arguments = list(inspect.signature(Runner.__init__).parameters)
+    assert list(RUNNER_KEYS) == [name for name in arguments if name not in ("self", "cfg")]
+
+
+def test_known_keys_are_those_of_both_generations() -> None:
+    assert {*RUNNER_KEYS, *FIRST_GENERATION_KEYS, "custom_imports", "runner_type"} <= known_keys()
+    assert not {"models", "gallery_dataloader", "val_evaluator_dice", "train_dataloder"} & known_keys()

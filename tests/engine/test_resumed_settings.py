@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from footplate import Config, Runner
-from footplate.engine.in_force import settings_of
+from footplate.engine.resumed_settings import settings_of
 from footplate.error_context import origin_of
 from tests.support import loader, settings
 
