@@ -111,7 +111,9 @@ VALUES = [
         "train_dataloder",
         "train_dataloader",
     ),
-    Mistake("randomness = dict(seed=3)", "randomness = dict(seed=-3)", "a seed is a whole number", "randomness.seed"),
+    Mistake(
+        "randomness = dict(seed=3)", "randomness = dict(seed=-3)", "the seed must be a whole number", "randomness.seed"
+    ),
     Mistake("max_iters=8", "max_iters=10**23", "max_iters must be at most 1,000,000,000,000", "train_cfg.max_iters"),
     Mistake("max_iters=8", "max_iters=0", "max_iters must be a whole number of at least 1", "train_cfg.max_iters"),
     Mistake(

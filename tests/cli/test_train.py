@@ -100,7 +100,7 @@ def test_resuming_a_finished_run_changes_nothing(tiny: Path, footplate: Command,
     before, names = tree(tiny.parent / "work"), sorted((tiny.parent / "work").rglob("*"))
     code, said, errors = footplate("train", "tiny.py", "--work-dir", "work", *resume)
     assert (code, errors) == (0, "")
-    assert "the run has finished: 8 of 8 iterations are done. To train further, raise max_iters" in said
+    assert "The run is complete: 8 of 8 iterations. To train further, raise max_iters" in said
     assert (tree(tiny.parent / "work"), sorted((tiny.parent / "work").rglob("*"))) == (before, names)
 
 
@@ -204,7 +204,7 @@ def test_what_went_wrong_stands_last_whatever_workers_do_then(tiny: Path) -> Non
 
 def test_a_folder_with_an_earlier_run_is_named_and_said_in_the_log(tiny: Path, footplate: Command) -> None:
     assert "earlier run" not in footplate("train", "tiny.py", "--work-dir", "work")[1]
-    assert "work holds an earlier run: this one begins anew" in footplate("train", "tiny.py", "--work-dir", "work")[1]
+    assert "work holds an earlier run. This run starts over" in footplate("train", "tiny.py", "--work-dir", "work")[1]
     logs = [path.read_text() for path in (tiny.parent / "work").glob("*/*.log")]
     assert any("WARNING - " in text and "earlier run" in text for text in logs)
     assert "earlier run" not in footplate("test", "tiny.py", "work/iter_8.pth", "--work-dir", "work")[1]

@@ -47,7 +47,7 @@ def test_optimizers_that_find_their_own_step_stay(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.INFO, logger="footplate"):
         scale_learning_rates(wrapper, SimpleNamespace(batch_size=8), {"enable": True, "base_batch_size": 2})
     assert rates(wrapper) == [1.0]
-    assert "Prodigy finds its own step" in caplog.text
+    assert "Prodigy computes its own step size" in caplog.text
 
 
 def test_several_optimizers_and_rates_that_are_tensors() -> None:
@@ -73,7 +73,7 @@ def test_nothing_moves_unless_it_is_asked_for(cfg: Any) -> None:
         ({"enable": True, "base_batchsize": 2}, "auto_scale_lr has no 'base_batchsize'", "base_batchsize"),
         ({"enable": "yes", "base_batch_size": 2}, "enable must be True or False", "enable"),
         ({"enable": True, "base_batch_size": 0}, "base_batch_size", "base_batch_size"),
-        ({"enable": True, "base_batch_size": 2}, "the training loader does not tell", "enable"),
+        ({"enable": True, "base_batch_size": 2}, "the training loader has no batch_size", "enable"),
     ],
 )
 def test_mistakes_are_named(cfg: dict[str, Any], message: str, key: str) -> None:

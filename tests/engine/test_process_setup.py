@@ -57,7 +57,7 @@ def test_deterministic_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("seed", [-1, 1 << 32, "7", 1.5, True])
 def test_a_seed_is_a_whole_number(seed: Any) -> None:
-    with pytest.raises(ArgumentError, match="a seed is a whole number") as caught:
+    with pytest.raises(ArgumentError, match="the seed must be a whole number") as caught:
         seed_everything({"seed": seed})
     assert (caught.value.key, caught.value.found) == ("randomness.seed", seed)
 

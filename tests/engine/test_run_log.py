@@ -89,13 +89,13 @@ def test_the_log_begins_with_the_command_and_what_trains_together(
     open_and_say(runner)
     lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
     told = [each.rpartition(" - ")[2] for each in lines if " 2 processes" in each]
-    assert told == ["2 processes", "2 processes, 8 samples an iteration"]
+    assert told == ["2 processes", "2 processes, 8 samples per iteration"]
 
 
 def test_another_rank_writes_its_errors_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner(**settings(tmp_path, log_level="INFO"))
     runner.rank = 3
-    monkeypatch.setattr(opening, "is_main_process", lambda: False)
+    monkeypatch.setattr(run_log, "is_main_process", lambda: False)
     with run_log.opened_log(runner, [], None):
         logging.getLogger("footplate.engine").warning("no error")
     assert not Path(runner.log_dir).exists()

@@ -34,12 +34,12 @@ class Components:
     @cached_property
     def train_loop(self) -> BaseTrainLoop:
         """The training loop."""
-        cfg = self._required("train_cfg")
+        cfg, dataloader = self._required("train_cfg"), self._required("train_dataloader")
         if not isinstance(cfg, Mapping):
             return _checked_loop(cfg, "train_cfg")  # type: ignore[no-any-return]
         settings = loop_settings(cfg, "train")
         with at_key("train_dataloader"):
-            loader = build_dataloader(self._required("train_dataloader"), seed=self.seed)
+            loader = build_dataloader(dataloader, seed=self.seed)
             if getattr(loader, "drop_last", False) and not getattr(loader, "endless", False) and length_of(loader) == 0:
                 samples = length_of(loader.dataset)
                 if samples:

@@ -26,10 +26,15 @@ _PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 
 
 def folders_of(work_dir: str) -> tuple[str, str]:
-    """Returns the folder of a run's checkpoints and pointer file, and the local folder of its logs and lock."""
+    """Returns the folder of a run's checkpoints and pointer file, and the local folder of its logs and lock.
+
+    Raises:
+        ArgumentError: The storage protocol of `work_dir` is unknown or not installed.
+    """
     home = storage.absolute(work_dir)
     if storage.is_local(work_dir):
         return home, home
+    storage.check_protocol(work_dir)
     return home.rstrip("/"), os.path.abspath(os.path.join("work_dirs", storage.base_name(home.rstrip("/"))))
 
 

@@ -151,7 +151,8 @@ class Runner(Components):
         set_default_scope(default_scope)
         self.cfg = cfg if cfg is not None else Config({})
         self.device = process_setup.pick_device()
-        self.home, self.work_dir = run_log.folders_of(work_dir)
+        with at_key("work_dir"):
+            self.home, self.work_dir = run_log.folders_of(work_dir)
         self.timestamp = broadcast_object(run_log.unused_name(self.work_dir))
         self.log_dir = os.path.join(self.work_dir, self.timestamp)
         self._has_log_dir = False  # whether this run has created its `log_dir`

@@ -12,7 +12,7 @@ from torch import nn
 from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.config import Config, check_keys
 from footplate.data import check_dataloader
-from footplate.distributed import LAUNCHERS
+from footplate.distributed import check_launcher, check_model_wrapper
 from footplate.distributed.sync_bn import check_sync_bn
 from footplate.engine.base_loops import validation_points
 from footplate.engine.components import build_log_processor, loop_settings
@@ -22,17 +22,16 @@ from footplate.engine.hook_list import build_hooks
 from footplate.engine.learning_rate_scaling import base_batch_size
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.process_setup import check_environment, check_randomness
+from footplate.engine.run_log import folders_of
 from footplate.engine.saving import RunSaver
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
 from footplate.evaluation import BaseMetric, Evaluator
-from footplate.messages import nearest
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.records import BaseVisBackend, LogProcessor, check_level, check_log_file
 from footplate.registry import (
     LOOPS,
     METRICS,
-    MODEL_WRAPPERS,
     MODELS,
     OPTIM_WRAPPER_CONSTRUCTORS,
     OPTIMIZER_BUILDERS,
@@ -41,7 +40,6 @@ from footplate.registry import (
     VISUALIZERS,
     set_default_scope,
 )
-from footplate.storage import check_protocol, is_local
 from footplate.visualization import Visualizer
 
 Sections = Mapping[str, Any]
@@ -183,12 +181,6 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _check_work_dir(sections: Sections) -> None:
-    if not is_local(sections["work_dir"]):
-        with at_key("work_dir"):
-            check_protocol(sections["work_dir"])
-
-
 def _check_model(sections: Sections) -> None:
     model = sections["model"]
     with at_key("model"):
@@ -206,14 +198,6 @@ def _check_preprocessor(cfg: Any, model: Any) -> None:
         cfg = with_origins({"type": usual, **cfg}, cfg)
     with at_key("data_preprocessor"):
         MODELS.check(cfg)
-
-
-def _check_own_preprocessor(sections: Sections) -> None:
-    _check_preprocessor(sections["data_preprocessor"], sections["model"])
-
-
-def _check_hooks(sections: Sections) -> None:
-    build_hooks(sections["default_hooks"], sections["custom_hooks"])
 
 
 def _check_loaders(mode: str, sections: Sections) -> None:
@@ -332,22 +316,6 @@ def _check_optimization(sections: Sections) -> None:
         logger.setLevel(level)
 
 
-def _check_model_wrapper(sections: Sections) -> None:
-    if sections["model_wrapper_cfg"] is not None:
-        with at_key("model_wrapper_cfg"):
-            MODEL_WRAPPERS.check({"type": "MMDistributedDataParallel", **sections["model_wrapper_cfg"]}, module=None)
-
-
-def _check_launcher(sections: Sections) -> None:
-    name = sections["launcher"]
-    if name not in (None, *LAUNCHERS):
-        raise ArgumentError(f"unknown launcher '{name}'", key="launcher", suggestion=nearest(name, LAUNCHERS))
-
-
-def _check_log_processor(sections: Sections) -> None:
-    build_log_processor(sections["log_processor"], sections["train_cfg"])
-
-
 def _check_value(name: str, check: Callable[[Any], object], sections: Sections) -> None:
     """Runs the check of a single section, and adds its key to errors."""
     if sections[name] is not None:
@@ -359,10 +327,11 @@ _DICT, _BOOL, _STR = (Mapping,), (bool,), (str,)
 _ANYTHING = (object,)  # the check decides
 _LOADER = "a dict, or a non-empty iterable of batches"
 _EVALUATOR = "a metric, a list of metrics, or an Evaluator; dicts are built"
+_RESUME = "True, False or 'auto' (`load_from` is the path of a checkpoint)"
 # In the order of the Runner's arguments.
 SECTIONS: tuple[Section, ...] = (
     Section("model", "a model, or its dict", _ANYTHING, _check_model),
-    Section("work_dir", "the path of a folder", _is_folder, _check_work_dir),
+    Section("work_dir", "the path of a folder", _is_folder, partial(_check_value, "work_dir", folders_of), True),
     Section("train_dataloader", _LOADER, _is_loader, partial(_check_loaders, "train")),
     Section("val_dataloader", _LOADER, _is_loader, partial(_check_loaders, "val")),
     Section("test_dataloader", _LOADER, _is_loader, partial(_check_loaders, "test")),
@@ -374,23 +343,38 @@ SECTIONS: tuple[Section, ...] = (
     Section("param_scheduler", "a schedule, its dict, or a list of these", _ANYTHING),  # checked with the optimizer
     Section("val_evaluator", _EVALUATOR, _ANYTHING, partial(_check_evaluators, "val")),
     Section("test_evaluator", _EVALUATOR, _ANYTHING, partial(_check_evaluators, "test")),
-    Section("default_hooks", "a dict", _DICT, _check_hooks, True),
+    Section(
+        "default_hooks", "a dict", _DICT, lambda each: build_hooks(each["default_hooks"], each["custom_hooks"]), True
+    ),
     Section("custom_hooks", "a list of hooks", _is_list),  # checked with the default hooks
-    Section("data_preprocessor", "a data preprocessor, or its dict", _ANYTHING, _check_own_preprocessor),
+    Section(
+        "data_preprocessor",
+        "a data preprocessor, or its dict",
+        _ANYTHING,
+        lambda each: _check_preprocessor(each["data_preprocessor"], each["model"]),
+    ),
     Section("load_from", "a string", _STR),
-    Section("resume", "True, False or 'auto'", lambda value: value is True or value is False or value == "auto"),
-    Section("launcher", "a string", _STR, _check_launcher, True),
+    Section("resume", _RESUME, lambda value: value is True or value is False or value == "auto"),
+    Section("launcher", "a string", _STR, lambda each: check_launcher(each["launcher"] or "none"), True),
     Section("env_cfg", "a dict", _DICT, lambda each: check_environment(each["env_cfg"] or {}), True),
-    Section("log_processor", "a dict or a LogProcessor", (Mapping, LogProcessor), _check_log_processor, True),
-    Section("log_level", "the name of a log level", _ANYTHING, partial(_check_value, "log_level", check_level), True),
+    Section(
+        "log_processor",
+        "a dict or a LogProcessor",
+        (Mapping, LogProcessor),
+        lambda each: build_log_processor(each["log_processor"], each["train_cfg"]),
+        True,
+    ),
+    Section("log_level", "a log level", _ANYTHING, lambda each: check_level(each["log_level"] or "INFO"), True),
     Section("visualizer", "a dict or a Visualizer", (Mapping, Visualizer), _check_visualizer),
     Section("default_scope", "a string", _STR),
     Section("randomness", "a dict", _DICT, lambda each: check_randomness(each["randomness"] or {}), True),
     Section("experiment_name", "a string", _STR),
-    Section("on_save_error", "'warn' or 'stop'", _ANYTHING, partial(_check_value, "on_save_error", RunSaver), True),
+    Section(
+        "on_save_error", "'warn' or 'stop'", _ANYTHING, lambda each: RunSaver(each["on_save_error"] or "warn"), True
+    ),
     Section("on_nonfinite", "a dict", _DICT, partial(_check_value, "on_nonfinite", NonFiniteHook), True),
     Section("preflight", "True or False", _BOOL),
-    Section("model_wrapper_cfg", "a dict", _DICT, _check_model_wrapper),
+    Section("model_wrapper_cfg", "a dict", _DICT, partial(_check_value, "model_wrapper_cfg", check_model_wrapper)),
     Section("find_unused_parameters", "True or False", _BOOL),
     Section("sync_bn", "'torch'", _ANYTHING, lambda each: check_sync_bn(each["sync_bn"])),
     Section("compile", "True, False or a dict", (bool, Mapping)),
