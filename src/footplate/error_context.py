@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from footplate.errors import FootplateError, Origin
+from footplate.messages import list_names
 
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _MAX_CHANGES = 3
@@ -83,8 +84,7 @@ def describe_changes(section: object, key: str = "") -> list[str]:
         key: Its key path.
     """
     changes = [f"{path} ({origin})" for path, origin in changes_in(section, key).items()]
-    more = f" and {len(changes) - _MAX_CHANGES} more" if len(changes) > _MAX_CHANGES else ""
-    return [f"changed from the base: {', '.join(changes[:_MAX_CHANGES])}{more}"] if changes else []
+    return [f"changed from the base: {list_names(changes, _MAX_CHANGES)}"] if changes else []
 
 
 class _DictWithOrigins(dict[str, Any]):

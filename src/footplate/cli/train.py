@@ -9,6 +9,7 @@ from footplate.cli.following import tell, tell_how_to_go_on, tell_how_to_look
 from footplate.cli.launching import add_launcher, choose_launcher, start_processes, starts_processes
 from footplate.cli.options import add_config, add_trust, choose_work_dir, read_config
 from footplate.cli.streams import say_error
+from footplate.messages import list_names
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -125,18 +126,14 @@ def _name_changes(runner: "Runner", overrides: list[str]) -> None:
     keys = [each.partition("=")[0].strip().lstrip("+") for each in overrides]
     given = [each.path for each in changed if each.path in keys or (each.second and each.second.origin in _GIVEN)]
     others = [each.path for each in changed if each.path not in given]
-    told = [f"other values are given now for {_named(given)}"] if given else []
+    told = [f"other values are given now for {list_names(given, _MOST_NAMED)}"] if given else []
     if others:
         told.append(
-            f"these keys have other values than then: {_named(others)}. Repeat each --set of the start when you resume"
+            f"these keys have other values than then: {list_names(others, _MOST_NAMED)}. "
+            "Repeat each --set of the start when you resume"
         )
     with runner.buffered_log():
         runner.logger.warning("the run was begun with another config: %s", "; ".join(told))
-
-
-def _named(paths: list[str]) -> str:
-    more = f" and {len(paths) - _MOST_NAMED} more" if len(paths) > _MOST_NAMED else ""
-    return ", ".join(paths[:_MOST_NAMED]) + more
 
 
 def _how_far(runner: "Runner") -> str:

@@ -1,14 +1,14 @@
 """Sets and finds values by key path: `model.backbone.depth`, `pipeline.0.type`, `pipeline[0].type`."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from footplate.config.mapping import ConfigDict, settled
 from footplate.config.origins import KeyOrigin, Replaced
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
-from footplate.messages import nearest
+from footplate.messages import list_names, nearest
 
 _PART = re.compile(r"""'([^']*)'|"([^"]*)"|\[([^\[\]]+)\]|([^.\[\]'"]+)""")
 
@@ -139,7 +139,7 @@ def find(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
         ending = paths_ending(config, path) or ([] if error.suggestion else _misspelt_ending(config, path))
         if ending:
             error.suggestion = ending[0]
-            error.notes = (f"or: {listed(ending[1:])}",) if len(ending) > 1 else ()
+            error.notes = (f"or: {list_names(ending[1:], _MOST_LISTED)}",) if len(ending) > 1 else ()
         raise
 
 
@@ -174,17 +174,6 @@ def _paths(value: Any, done: list[Any]) -> Iterator[list[Any]]:
             yield from _paths(item, [*done, place])
 
 
-def listed(names: Sequence[Any]) -> str:
-    """Joins names by commas; shortens long lists.
-
-    Example:
-        >>> listed(range(14))
-        '0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more'
-    """
-    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
-    return ", ".join(map(str, names[:_MOST_LISTED])) + more
-
-
 def _follow(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
     holder: Any = config
     parts: list[Any] = list(split_path(path))
@@ -215,7 +204,7 @@ def missing_key(holder: ConfigDict, key: Any, done: list[Any]) -> ConfigKeyError
         origin=origin_of(holder) if done else None,
         key=joined([*done, key]),
         suggestion=joined([*done, near]) if near else None,
-        notes=[] if near else [f"its keys: {listed(list(holder))}"],
+        notes=[] if near else [f"its keys: {list_names(holder, _MOST_LISTED)}"],
     )
 
 

@@ -7,6 +7,7 @@ from footplate.config.mapping import ConfigDict
 from footplate.config.merging import find, joined, paths_ending
 from footplate.config.origins import KeyOrigin, chain
 from footplate.error_context import origin_of
+from footplate.messages import list_names
 
 if TYPE_CHECKING:
     from footplate.config.config import Config
@@ -100,8 +101,7 @@ def _sentence(top: ConfigDict, name: str, path: list[Any], known: Collection[str
         reached = _holding(top, name, chain(top[name], origin)[-2].value, known)
     instead = f"; --set {reached[0]}=... reaches it" if reached else ""
     if len(reached) > 1:
-        more = f" and {len(reached) - _MOST_NAMED} more" if len(reached) > _MOST_NAMED else ""
-        instead = f"; it is held by {', '.join(reached[:_MOST_NAMED])}{more}, which --set reaches"
+        instead = f"; it is held by {list_names(reached, _MOST_NAMED)}, which --set reaches"
     return f"{origin}: '{written}' has no effect: what read '{name}' keeps the value from before{instead}"
 
 

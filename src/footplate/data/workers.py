@@ -21,7 +21,7 @@ from torch.utils.data._utils import signal_handling
 from torch.utils.data._utils import worker as torch_worker
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from footplate.data.packing import PackedBatch
+from footplate.data.shared_memory import PackedBatch
 from footplate.error_context import add_note
 from footplate.errors import DataError
 

@@ -20,6 +20,7 @@ from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator, build_evaluator
 from footplate.messages import nearest
 from footplate.records import length_of
+from footplate.records.scalar_names import dataset_metric
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class EvaluationSet(NamedTuple):
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the metrics with the dataset's prefix."""
-        return {f"{self.name}/{key}" if self.name else key: value for key, value in metrics.items()}
+        return {dataset_metric(self.name, key): value for key, value in metrics.items()}
 
 
 class MeanLosses:
@@ -116,7 +117,7 @@ class _EvaluationLoop(BaseLoop):
         loaders = build_loaders(dataloader, runner.seed)
         self.sets = build_evaluation_sets(loaders, build_evaluators(evaluator, loaders), intervals)
         for each in self.sets:
-            each.evaluator.write_to(runner.log_dir)
+            each.evaluator.set_context(folder=runner.log_dir, mode=self.mode, step=lambda: runner.iter)
         super().__init__(runner, self.sets[0].dataloader)
         self.fp16 = fp16
         self.inference_mode = check_flag("inference_mode", inference_mode)
@@ -380,8 +381,7 @@ def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str,
     sets = [EvaluationSet(name, each, owned[name], (intervals or {}).get(name)) for name, each in several.items()]
     for each in sets:
         each.evaluator.attach(getattr(each.dataloader, "dataset", None))
-        for metric in each.evaluator.metrics:
-            metric.set_name = each.name
+        each.evaluator.set_context(dataset=each.name)
     return sets
 
 

@@ -15,7 +15,7 @@ from footplate import storage
 from footplate.distributed import is_main_process
 from footplate.engine.signals import LeavingError
 from footplate.errors import FootplateError
-from footplate.records import NOT_SHOWN, describe_environment, errors_to, logging_to, surviving_streams
+from footplate.records import NOT_SHOWN, describe_environment, logging_errors_to, logging_to, surviving_streams
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -73,7 +73,7 @@ def opened_log(
         log_file: The size limits of the log file, see `Runner`.
     """
     if not is_main_process():
-        with errors_to(os.path.join(runner.log_dir, f"rank_{runner.rank}.log")), surviving_streams():
+        with logging_errors_to(os.path.join(runner.log_dir, f"rank_{runner.rank}.log")), surviving_streams():
             yield
         return
     os.makedirs(runner.log_dir, exist_ok=True)

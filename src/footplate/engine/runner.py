@@ -41,7 +41,7 @@ from footplate.engine.together import name_run, together
 from footplate.engine.whereabouts import refusing_exits
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
-from footplate.records import NOT_SHOWN, MessageHub, check_log_file, remembered, set_level
+from footplate.records import NOT_SHOWN, MessageHub, buffer_log, check_log_file, set_level
 from footplate.registry import RUNNERS, set_default_scope
 
 _logger = logging.getLogger("footplate.engine")
@@ -207,7 +207,7 @@ class Runner(Components):
             ConfigError: The config steps or schedules in both generations at once.
         """
         cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
-        with remembered() as records, refusing_exits():
+        with buffer_log() as records, refusing_exits():
             cfg = sections.runner_config(cfg)
             if check:
                 sections.check_sections(cfg, built_next=True)
@@ -230,7 +230,7 @@ class Runner(Components):
     @contextmanager
     def buffered_log(self) -> Iterator[None]:
         """Buffers what the block logs until the log file is open."""
-        with remembered() as records:
+        with buffer_log() as records:
             yield
         self._log_records += records
 
@@ -455,6 +455,6 @@ class Runner(Components):
                 self.visualizer.move(before, self.log_dir)
                 for loop in self._built_loops():  # a loop that is built later uses the new folder
                     for each in getattr(loop, "sets", ()):
-                        each.evaluator.write_to(self.log_dir)
+                        each.evaluator.set_context(folder=self.log_dir)
         records, self._log_records = self._log_records, []
         return run_log.opened_log(self, records, self._sections["log_file"])

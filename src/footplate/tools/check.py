@@ -35,7 +35,7 @@ from footplate.errors import CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
 from footplate.hooks import CheckpointHook
 from footplate.records import length_of, memory_in_use
-from footplate.records.logger import collected_warnings, remembered
+from footplate.records.logger import buffer_log, collect_warnings
 from footplate.tools.failing_module import TrialError, module_error
 from footplate.tools.largest import Largest, largest_batch
 from footplate.tools.topics.hooks import explain_hooks
@@ -113,7 +113,7 @@ def _warnings() -> Iterator[list[str]]:
     """Collects warnings; logs them if the check fails, since no summary shows them then."""
     records: list[logging.LogRecord] = []
     try:
-        with collected_warnings() as found, remembered() as records:
+        with collect_warnings() as found, buffer_log() as records:
             yield found
     except Exception:
         told = [each.getMessage() for each in records if each.levelno == logging.WARNING]
@@ -197,6 +197,7 @@ def _validate(runner: Runner, evaluator: Evaluator, batch: Any) -> tuple[float, 
     """Validates a batch twice; returns the seconds of the second pass and the names of the metrics."""
     loop: Any = runner.val_loop
     evaluator = copy.deepcopy(evaluator)
+    evaluator.set_context(is_trial=True)
     runner.model.eval()
     for _ in range(2):
         begin = time.perf_counter()

@@ -9,14 +9,23 @@ import pytest
 import torch
 from PIL import Image
 
-from footplate.data import BaseDataset, BaseTransform, Compose, ConcatDataset, RepeatDataset, build_dataloader, caching
-from footplate.data.caching import Cache, free_memory, keep_samples, read_cache
-from footplate.data.kept_samples import says
+from footplate.data import (
+    BaseDataset,
+    BaseTransform,
+    Compose,
+    ConcatDataset,
+    RepeatDataset,
+    build_dataloader,
+    sample_cache,
+)
+from footplate.data.sample_cache import CacheSettings, cache_samples, free_memory, has_flag, parse_cache
 from footplate.data.structures import LabelData
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, DataError
 from footplate.registry import TRANSFORMS
 
 HEAD: list[Any] = [{"type": "LoadImageFromFile"}, {"type": "Resize", "scale": (8, 6)}]
+
+
 RANDOM = {"type": "RandomFlip", "prob": 0.5}
 
 
@@ -89,23 +98,23 @@ def assert_same(one: Any, other: Any) -> None:
 @pytest.mark.parametrize(
     ("cache", "workers"), [("memory", 0), ("memory", 2), ({"place": "memory", "max_gb": 1}, 0), ("device", 0)]
 )
-def test_cached_samples_are_those_read_anew(pictures: str, cache: Any, workers: int) -> None:
+def test_cached_samples_equal_samples_that_are_read_again(pictures: str, cache: Any, workers: int) -> None:
     plain = passes(section(pictures, RANDOM, {"type": "PackForCache"}))
     kept = passes(section(pictures, RANDOM, {"type": "PackForCache"}, cache=cache, num_workers=workers))
     assert_same(kept, plain)
 
 
-def test_the_fixed_beginning_acts_once_and_the_rest_each_time(pictures: str) -> None:
+def test_leading_transforms_are_applied_once(pictures: str) -> None:
     cfg = section(pictures, RANDOM, cache="memory")
     loader = build_dataloader(cfg, seed=5)
     before, Pictures.reads = Pictures.reads, 0
     flips = [[bool(flip) for batch in loader.batches(epoch=epoch) for flip in batch["flip"]] for epoch in range(4)]
     assert (before, Pictures.reads) == (before, 0)
     assert len({tuple(each) for each in flips}) > 1
-    assert len(cfg["dataset"].kept.first.transforms) == 2
+    assert len(cfg["dataset"].sample_cache.leading.transforms) == 2
 
 
-def test_whole_samples_on_the_device_are_copies(pictures: str) -> None:
+def test_samples_on_the_device_are_copied_at_each_access(pictures: str) -> None:
     cfg = section(pictures, {"type": "PackForCache"}, cache="device", num_workers=2, pin_memory=True)
     loader = build_dataloader(cfg)
     assert loader.num_workers == 0
@@ -119,53 +128,53 @@ def test_whole_samples_on_the_device_are_copies(pictures: str) -> None:
     assert [int(each["sample"].item) for each in cfg["dataset"].get_subset([4, 2])] == [4, 2]
 
 
-def test_a_random_transform_keeps_samples_off_the_device(pictures: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_samples_are_cached_in_memory_if_a_transform_is_random(pictures: str, caplog: pytest.LogCaptureFixture) -> None:
     cfg = section(pictures, RANDOM, cache="device")
-    assert keep_samples(cfg["dataset"], Cache("device")) == "memory"
-    assert "RandomFlip acts anew each time" in caplog.text
+    assert cache_samples(cfg["dataset"], CacheSettings("device")) == "memory"
+    assert "RandomFlip may be random" in caplog.text
 
 
 @pytest.mark.parametrize("place", ["memory", "device"])
-def test_what_does_not_fit_is_read_as_without(pictures: str, place: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_samples_that_do_not_fit_are_not_cached(pictures: str, place: str, caplog: pytest.LogCaptureFixture) -> None:
     cfg = section(pictures, {"type": "PackForCache"}, cache={"place": place, "max_gb": 1e-7})
     plain = passes(section(pictures, {"type": "PackForCache"}))
     assert_same(passes(cfg), plain)
-    assert cfg["dataset"].kept is None
+    assert cfg["dataset"].sample_cache is None
     (line,) = [record.getMessage() for record in caplog.records if "may be used" in record.getMessage()]
-    assert "read as without" in line
+    assert "so they are not cached" in line
 
 
-def test_what_is_free_decides_where_nothing_is_said(pictures: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caching, "free_memory", lambda: 30_000)
+def test_the_free_memory_is_the_default_limit(pictures: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample_cache, "free_memory", lambda: 30_000)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
     cfg = section(pictures)
-    assert keep_samples(cfg["dataset"], Cache("memory")) == "memory"
+    assert cache_samples(cfg["dataset"], CacheSettings("memory")) == "memory"
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "20")
-    assert keep_samples(section(pictures)["dataset"], Cache("memory")) is None
+    assert cache_samples(section(pictures)["dataset"], CacheSettings("memory")) is None
 
 
-def test_samples_that_differ_each_time_are_not_kept(pictures: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_samples_that_differ_between_reads_are_not_cached(pictures: str, caplog: pytest.LogCaptureFixture) -> None:
     cfg = section(pictures, {"type": "ShakenForCache"}, cache="memory")
     state = random.getstate()
     build_dataloader(cfg)
-    assert (cfg["dataset"].kept, random.getstate()) == (None, state)
-    assert "differ each time" in caplog.text
+    assert (cfg["dataset"].sample_cache, random.getstate()) == (None, state)
+    assert "differ between two reads" in caplog.text
 
 
-def test_a_pipeline_that_begins_at_random_has_nothing_to_keep(pictures: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pipeline_without_a_keepable_start_is_not_cached(pictures: str, caplog: pytest.LogCaptureFixture) -> None:
     dataset = Pictures(data_root=pictures, pipeline=[lambda data: data])
-    assert keep_samples(dataset, Cache("memory")) is None
-    assert "begins with nothing to keep" in caplog.text
+    assert cache_samples(dataset, CacheSettings("memory")) is None
+    assert "does not begin with a keepable transform" in caplog.text
 
 
-def test_data_sets_inside_others_are_kept(pictures: str) -> None:
+def test_wrapped_datasets_are_cached(pictures: str) -> None:
     parts = [Pictures(data_root=pictures, pipeline=HEAD) for _ in range(2)]
-    assert keep_samples(RepeatDataset(ConcatDataset(parts), times=2), Cache("memory")) == "memory"
-    assert all(part.kept is not None for part in parts)
+    assert cache_samples(RepeatDataset(ConcatDataset(parts), times=2), CacheSettings("memory")) == "memory"
+    assert all(part.sample_cache is not None for part in parts)
 
 
-def test_a_data_set_that_does_not_tell_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="the dataset 'list' does not tell") as caught:
+def test_a_dataset_without_leading_samples_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="the samples of the dataset 'list' cannot be cached") as caught:
         build_dataloader({"dataset": [1, 2], "cache": "memory"})
     assert caught.value.key == "cache"
 
@@ -174,13 +183,13 @@ def test_a_data_set_that_does_not_tell_is_refused() -> None:
     ("value", "key"),
     [("ram", "cache"), (True, "cache"), ({"place": "memory", "gb": 1}, "cache.gb"), ({"max_gb": 0}, "cache.max_gb")],
 )
-def test_other_values_are_refused(value: Any, key: str) -> None:
+def test_invalid_settings_are_refused(value: Any, key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
-        read_cache(value)
+        parse_cache(value)
     assert caught.value.key == key
 
 
-def test_who_overrides_transform_says_anew_what_it_is() -> None:
+def test_a_subclass_that_overrides_transform_must_set_its_flags_again() -> None:
     class Own(ShakenForCache):
         def transform(self, results: dict[str, Any]) -> dict[str, Any]:
             return results
@@ -188,29 +197,29 @@ def test_who_overrides_transform_says_anew_what_it_is() -> None:
     class Named(ShakenForCache):
         pass
 
-    assert (says(Named(), "keepable"), says(Own(), "keepable"), says(lambda data: data, "keepable")) == (
+    assert (has_flag(Named(), "keepable"), has_flag(Own(), "keepable"), has_flag(lambda data: data, "keepable")) == (
         True,
         False,
         False,
     )
 
 
-def test_scenes_that_are_composed_are_kept() -> None:
+def test_composed_scenes_are_cached() -> None:
     from footplate.tasks.recipes.fashion_scenes import FashionScenes
 
     plain, kept = FashionScenes("test", length=5), FashionScenes("test", length=5)
-    assert keep_samples(kept, Cache("memory")) == "memory"
+    assert cache_samples(kept, CacheSettings("memory")) == "memory"
     kept.scene = None  # type: ignore[assignment, method-assign]
     assert_same([kept[at] for at in range(5)], [plain[at] for at in range(5)])
 
 
-def test_a_container_may_have_less_than_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_memory_is_limited_by_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {
         "/proc/meminfo": ["MemTotal: 9 kB", "MemAvailable: 8 kB"],
         "/sys/fs/cgroup/memory.max": ["5000"],
         "/sys/fs/cgroup/memory.current": ["1000"],
     }
-    monkeypatch.setattr(caching, "_lines", lambda path: files.get(path, []))
+    monkeypatch.setattr(sample_cache, "_lines", lambda path: files.get(path, []))
     assert free_memory() == 4000
     files["/sys/fs/cgroup/memory.max"] = ["max"]
     assert free_memory() == 8192
@@ -219,21 +228,21 @@ def test_a_container_may_have_less_than_the_machine(monkeypatch: pytest.MonkeyPa
 
 
 def read_in_a_process(dataset: Any, answers: Any) -> None:
-    store = dataset.kept._store
+    store = dataset.sample_cache._store
     shared = all(each.is_shared() for each in store._shared)
     answers.put((shared, [int(dataset[at]["img"].sum()) for at in range(3)]))
 
 
-def test_a_spawned_worker_sees_the_same_bytes() -> None:
+def test_spawned_workers_share_the_cache() -> None:
     dataset: Any = SpawnedForCache(pipeline=Compose([]))
-    assert keep_samples(dataset, Cache("memory")) == "memory"
+    assert cache_samples(dataset, CacheSettings("memory")) == "memory"
     context = multiprocessing.get_context("spawn")
     answers: Any = context.Queue()
     reader = context.Process(target=read_in_a_process, args=(dataset, answers))
     reader.start()
     assert answers.get(timeout=100) == (True, [0, 4, 8])
     reader.join()
-    assert len(dataset.kept._store._shared) == 2
+    assert len(dataset.sample_cache._store._shared) == 2
     assert int(dataset[2]["img"].sum()) == 8
 
 
@@ -241,13 +250,79 @@ class SpawnedForCache(SimpleNamespace):
     """A dataset that composes its samples in memory."""
 
     makes_samples = True
-    kept: Any = None
+    sample_cache: Any = None
 
     def __len__(self) -> int:
         return 3
 
     def __getitem__(self, index: int) -> Any:
-        return self.kept[index]
+        return self.sample_cache[index]
 
-    def first_samples(self, first: Any, indices: Any) -> Any:
-        return (first({"img": np.full((2, 2), index)}) for index in indices)
+    def leading_samples(self, leading: Any, indices: Any) -> Any:
+        return (leading({"img": np.full((2, 2), index)}) for index in indices)
+
+
+class Load(BaseTransform):
+    keepable = True
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
+        self.calls += 1
+        if results["height"] == 9:
+            raise DataError("cannot be read")
+        return {**results, "values": [results["height"]]} if results["height"] != 3 else None
+
+
+def append_random(data: dict[str, Any]) -> dict[str, Any]:
+    data["values"].append(random.random())
+    return data
+
+
+class Heights(BaseDataset):
+    def load_data_list(self) -> list[Any]:
+        return [{"height": at} for at in (self.filter_cfg or {}).get("heights", range(5, 9))]
+
+
+@pytest.mark.parametrize("keep", [True, 1])
+def test_keep_in_memory_applies_leading_transforms_once(keep: bool | int) -> None:
+    load = Load()
+    dataset = Heights(pipeline=[load, append_random], keep_in_memory=keep)
+    assert load.calls == 4
+    first, second = dataset[1], dataset[1]
+    assert first["values"][0] == second["values"][0] == 6
+    assert first["values"][1] != second["values"][1]
+    assert (len(second["values"]), second["sample_idx"], load.calls) == (2, 1, 4)
+
+
+def test_a_subset_uses_the_cached_samples() -> None:
+    load = Load()
+    dataset = Heights(pipeline=[load, append_random], keep_in_memory=True)
+    assert dataset.get_subset([2, 0])[0]["height"] == 7
+    dataset.get_subset_(-1)
+    assert (dataset[0]["height"], load.calls) == (8, 4)
+
+
+def test_the_cache_is_not_used_with_another_pipeline() -> None:
+    dataset = Heights(pipeline=[Load(), append_random], keep_in_memory=True)
+    dataset.pipeline = Compose([lambda data: data["height"]])
+    assert dataset[0] == 5
+
+
+def test_a_dropped_sample_stays_dropped() -> None:
+    dataset = Heights(pipeline=[Load()], keep_in_memory=True, filter_cfg={"heights": [3, 4]})
+    assert {dataset[0]["height"] for _ in range(5)} == {4}
+
+
+def test_an_unreadable_sample_stops_or_is_skipped() -> None:
+    options: dict[str, Any] = {"pipeline": [Load()], "keep_in_memory": True, "filter_cfg": {"heights": [9, 4]}}
+    with pytest.raises(DataError, match="cannot be read"):
+        Heights(**options)
+    assert Heights(**options, on_error="skip")[0]["height"] == 4
+
+
+@pytest.mark.parametrize(("pipeline", "keep"), [([append_random], True), ([], True), ([Load()], 2), ([Load()], -1)])
+def test_an_invalid_number_of_transforms_is_refused(pipeline: list[Any], keep: bool | int) -> None:
+    with pytest.raises(ArgumentError, match="keep_in_memory must be the number of leading transforms"):
+        Heights(pipeline=pipeline, keep_in_memory=keep)

@@ -3,8 +3,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from footplate.data.structures import InstanceData
+from footplate.data.structures import InstanceData, LabelData, PixelData
 from footplate.errors import ArgumentError
 
 
@@ -48,7 +49,7 @@ def test_indexing_by_name_returns_the_field() -> None:
 
 
 def test_index_out_of_range_is_refused() -> None:
-    with pytest.raises(IndexError, match="index 3 is out of range for 3 instances"):
+    with pytest.raises(IndexError, match="index 3 is out of range for a dimension of size 3"):
         _ = instances()[3]
 
 
@@ -98,3 +99,73 @@ def test_cat_refuses_invalid_input(several: list[InstanceData], message: str) ->
 def test_empty_instances_have_length_zero() -> None:
     assert len(InstanceData()) == 0
     assert len(InstanceData(bboxes=torch.zeros(0, 4), names=[])[[]]) == 0
+
+
+def test_channel_dimension_is_added() -> None:
+    assert PixelData(data=torch.zeros(4, 5)).data.shape == (1, 4, 5)
+    assert PixelData(data=np.zeros((4, 5))).data.shape == (1, 4, 5)
+    assert PixelData(data=torch.zeros(2, 4, 5)).data.shape == (2, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        ((slice(1, 3), slice(None, 2)), [[5, 6], [10, 11]]),
+        ((1, 4), [[9]]),
+        ((-1, slice(3, None)), [[18, 19]]),
+    ],
+)
+def test_indexing_crops_all_fields(index: Any, expected: list[list[int]]) -> None:
+    found = PixelData(metainfo={"a": 1}, data=torch.arange(20).view(4, 5), logits=np.arange(40).reshape(2, 4, 5))
+    part = found[index]
+    assert part.data[0].tolist() == expected
+    assert part.logits[0].tolist() == expected
+    assert (part.a, part.shape) == (1, (len(expected), len(expected[0])))
+
+
+def test_shape_without_fields_is_none() -> None:
+    assert PixelData().shape is None
+
+
+@pytest.mark.parametrize("index", [3, (1, 2, 3)])
+def test_index_without_rows_and_columns_is_refused(index: Any) -> None:
+    with pytest.raises(ArgumentError, match="rows and columns"):
+        _ = PixelData(data=torch.zeros(4, 5))[index]
+
+
+def test_row_out_of_range_is_refused() -> None:
+    with pytest.raises(IndexError, match="index 4 is out of range for a dimension of size 4"):
+        _ = PixelData(data=torch.zeros(4, 5))[4, 0]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.zeros(4, 6), r"but 'other' has \(4, 6\) and 'data' has \(4, 5\)"),
+        (torch.zeros(1, 1, 4, 5), r"\(C, H, W\) or \(H, W\)"),
+        ([[1]], r"\(C, H, W\) or \(H, W\)"),
+    ],
+)
+def test_fields_of_another_shape_are_refused(value: Any, message: str) -> None:
+    found = PixelData(data=torch.zeros(4, 5))
+    with pytest.raises(ArgumentError, match=message):
+        found.other = value
+
+
+@pytest.mark.parametrize(("label", "onehot"), [([0, 2], [1, 0, 1, 0]), ([], [0, 0, 0, 0]), ([3], [0, 0, 0, 1])])
+def test_conversion_between_indices_and_onehot(label: list[int], onehot: list[int]) -> None:
+    labels = torch.tensor(label, dtype=torch.int64)
+    assert LabelData.label_to_onehot(labels, 4).tolist() == onehot
+    assert LabelData.onehot_to_label(torch.tensor(onehot)).tolist() == label
+
+
+@pytest.mark.parametrize("label", [torch.tensor([4]), torch.tensor([-1, 0])])
+def test_label_out_of_range_is_refused(label: Tensor) -> None:
+    with pytest.raises(ArgumentError, match="labels must be from 0 to 3"):
+        LabelData.label_to_onehot(label, 4)
+
+
+@pytest.mark.parametrize("onehot", [torch.tensor([0, 2]), torch.zeros(2, 2)])
+def test_invalid_onehot_is_refused(onehot: Tensor) -> None:
+    with pytest.raises(ArgumentError, match="zeros and ones"):
+        LabelData.onehot_to_label(onehot)

@@ -3,7 +3,7 @@
 LANGUAGES = ("en", "zh")
 
 NAMES = {
-    "bare": ("by hand", "手写循环"),
+    "bare": ("bare loop", "裸循环"),
     "footplate": ("footplate", "footplate"),
     "ignite": ("ignite", "ignite"),
     "mmengine": ("mmengine", "mmengine"),
@@ -15,8 +15,8 @@ STATES = {"met": ("met", "达到"), "missed": ("**missed**", "**未达到**"), "
 TEXTS: dict[str, tuple[str, str]] = {
     "title": ("Performance", "性能"),
     "intro": (
-        "What the engine costs, beside plain PyTorch and the engines that people would pick instead. This page is "
-        "written by `make bench`; every figure is from one run of it.",
+        "The cost of the engine, compared with plain PyTorch and with other engines. `make bench` generates "
+        "this page. All figures come from one run.",
         "引擎的开销，与纯 PyTorch 以及人们会改选的其他引擎对比。本页由 `make bench` 生成，所有数字出自同一次运行。",
     ),
     "run": (
@@ -27,41 +27,42 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "nothing": ("Nothing is measured yet.", "尚未测量。"),
     "ahead": ("Where another engine is ahead", "其他引擎领先之处"),
-    "none_ahead": ("Nowhere in these measurements.", "在这些测量中没有。"),
+    "none_ahead": ("In none of these measurements.", "在这些测量中没有。"),
     "goals": ("Goals", "目标"),
-    "misses": ("Where the time goes in what is missed", "未达到之处时间花在哪里"),
+    "misses": ("Where the time goes in missed goals", "未达到之处时间花在哪里"),
     "no_misses": ("Nothing is missed.", "没有未达到的目标。"),
     "profile": ("footplate in `{case}` under cProfile:", "cProfile 下 `{case}` 中的 footplate："),
     "steps": ("An iteration", "每次迭代"),
-    "plot": ("Time of an iteration by that of the loop by hand", "每次迭代时间与手写循环之比"),
+    "plot": ("Iteration time relative to the bare loop", "每次迭代时间与裸循环之比"),
     "steps_about": (
-        "Microseconds an iteration, and below them the ratio to the loop by hand: medians over rounds, with quartiles. "
-        "An iteration is the median over blocks of 50, so that a log line is always within. One thread; engines take "
-        "turns, and the turns begin with another engine each round. Where a goal compares footplate with the "
-        "loop by hand, these two take turns in further rounds, each case in a process to itself: a ratio of two "
-        "processes has a spread of some percent.",
-        "每次迭代的微秒数，其下是与手写循环之比：各轮的中位数与四分位数。一次迭代取每 50 次一块的中位数，"
-        "日志行总在其内。单线程；各引擎轮流，每轮从另一个引擎开始。目标与手写循环相比时，二者再轮流若干轮，"
+        "Microseconds per iteration, and below them the ratio to the bare loop: medians over rounds, with "
+        "quartiles. The time of an iteration is the median over blocks of 50 iterations, so each block "
+        "contains a log line. All engines use one thread and run in turns; each round starts with a different "
+        "engine. If a goal compares footplate with the bare loop, these two run in further rounds, each case "
+        "in its own process. Ratios between processes vary by a few percent.",
+        "每次迭代的微秒数，其下是与裸循环之比：各轮的中位数与四分位数。一次迭代取每 50 次一块的中位数，"
+        "日志行总在其内。单线程；各引擎轮流，每轮从另一个引擎开始。目标与裸循环相比时，二者再轮流若干轮，"
         "每个项目独占一个进程：两个进程之比有百分之几的离散。",
     ),
     "case": ("case", "项目"),
     "goal": ("goal", "目标"),
     "measured": ("measured", "测得"),
-    "verdict": ("", ""),
+    "goal_result": ("", ""),
     "engine": ("engine", "引擎"),
-    "share": ("its share of footplate's", "与 footplate 之比"),
+    "share": ("relative to footplate", "与 footplate 之比"),
     "rounds": ("rounds: {count}", "轮数：{count}"),
-    "beside": ("beside {engine}", "相对 {engine}"),
+    "baseline": ("relative to {engine}", "相对 {engine}"),
     "not_measured": ("not measured", "未测"),
     "rest": ("Further cases", "其他项目"),
     "what": ("What each case does", "各项目的内容"),
     "differently": ("What each engine did differently", "各引擎的不同之处"),
     "versions": ("Versions", "版本"),
     "version": ("version", "版本"),
-    "again": ("To make it again", "重新生成"),
+    "again": ("How to reproduce this page", "重新生成"),
     "again_about": (
-        "The environments lie in `~/.cache/footplate/bench`, one an engine, from the lists in "
-        "`benchmarks/engines/lists`. A run goes on where the last one stopped, unless sources have changed.",
+        "Each engine has its own environment in `~/.cache/footplate/bench`, created from the lists in "
+        "`benchmarks/engines/lists`. A run continues where the last one stopped, unless the sources have "
+        "changed.",
         "环境位于 `~/.cache/footplate/bench`，每个引擎一个，按 `benchmarks/engines/lists` 中的清单建立。"
         "运行会从上次停下之处继续，除非源码有变。",
     ),
