@@ -22,6 +22,7 @@ from footplate.distributed import (
     get_world_size,
     initialize_weights,
     is_main_process,
+    rank_from_environment,
     unwrap_model,
 )
 from footplate.engine import determinism, process_setup, run_log, sections, state
@@ -208,6 +209,8 @@ class Runner(Components):
         """
         cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
         with buffer_log() as records, refusing_exits():
+            with located(cfg):
+                set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
             cfg = sections.runner_config(cfg)
             if check:
                 sections.check_sections(cfg, built_next=True)

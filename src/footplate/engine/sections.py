@@ -383,8 +383,16 @@ SECTIONS: tuple[Section, ...] = (
     Section("log_file", "a dict", _DICT, partial(_check_value, "log_file", check_log_file), True),
 )
 RUNNER_KEYS = tuple(section.name for section in SECTIONS)
+# Keys that are not arguments of the Runner, with their meaning for the key reference.
+OTHER_KEYS = {
+    "custom_imports": "`dict(imports=['my_module'], allow_failed_imports=False)`: modules to import first, so that "
+    "they register their classes.",
+    "runner_type": "The name of another class in place of Runner.",
+    "tta_model": "For `PrepareTTAHook`: the model that merges the predictions on several views of a sample.",
+    "tta_pipeline": "For `PrepareTTAHook`: the transforms that make these views.",
+}
 # Keys that a second-generation config is read for. Other names in it, `optimizer` for example, are variables.
-READ_KEYS = frozenset({*RUNNER_KEYS, "custom_imports", "runner_type", "tta_model", "tta_pipeline"})
+READ_KEYS = frozenset({*RUNNER_KEYS, *OTHER_KEYS})
 
 
 @cache
