@@ -201,19 +201,19 @@ RECORDS = [
     Mistake(
         _SEED,
         'visualizer = dict(vis_backends=dict(type="LocalVisBackend"))',
-        "vis_backends is a list of writers",
+        "'vis_backends' must be a list of backends",
         "visualizer.vis_backends",
     ),
     Mistake(
         _SEED,
         'visualizer = dict(vis_backends=["LocalVisBackend"])',
-        "a writer is a BaseVisBackend or the dict of one",
+        "a backend must be a BaseVisBackend or the dict of one",
         "visualizer.vis_backends[0]",
     ),
     Mistake(
         _SEED,
         'visualizer = dict(vis_backends=[dict(type="LocalVisBackend"), dict(type="LocalVisBackend")])',
-        "two writers are called 'LocalVisBackend'",
+        "two backends have the name 'LocalVisBackend'",
         "visualizer.vis_backends[1]",
     ),
     Mistake(_SEED, 'launcher = "pytorh"', "unknown launcher 'pytorh'", "launcher", "pytorch"),

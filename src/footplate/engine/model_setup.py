@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from footplate.config.compiling import compile_arguments
 from footplate.distributed import check_same_parameters, wrap_model
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError
 from footplate.registry import MODELS
+from footplate.torch_compile import compile_arguments
 
 _logger = logging.getLogger("footplate.engine")
 # oneDNN kernels work on blocks of 16 channels with AVX-512, and of 8 with AVX2.

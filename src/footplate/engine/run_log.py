@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate import storage
 from footplate.distributed import is_main_process
-from footplate.engine.signals import LeavingError
+from footplate.engine.signals import EarlyExitError
 from footplate.errors import FootplateError
 from footplate.records import NOT_SHOWN, describe_environment, logging_errors_to, logging_to, surviving_streams
 
@@ -82,7 +82,7 @@ def opened_log(
         _log_start(runner)
         try:
             yield
-        except LeavingError:
+        except EarlyExitError:
             raise
         except Exception as error:
             text = "; ".join(line.strip() for line in str(error).strip().splitlines()[:_MOST_LINES])

@@ -34,12 +34,12 @@ from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_
 from footplate.engine.lock import locked_for
 from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
+from footplate.engine.phase import PHASE_OF_EVENT, Phase
 from footplate.engine.preflight import preflight as look_ahead
+from footplate.engine.rank_failures import monitor_run, reporting_failures
 from footplate.engine.restart import Restart
 from footplate.engine.saving import RunSaver, save_run
-from footplate.engine.signals import AgreementHook, Requests
-from footplate.engine.together import name_run, together
-from footplate.engine.whereabouts import refusing_exits
+from footplate.engine.signals import AgreementHook, Requests, refusing_exits
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.records import NOT_SHOWN, MessageHub, buffer_log, check_log_file, set_level
@@ -144,6 +144,7 @@ class Runner(Components):
         log_file: Mapping[str, Any] | None = None,
     ) -> None:
         self._sections = {name: value for name, value in locals().items() if name != "self"}
+        self.phase = Phase.BUILDING
         sections.check_kinds(self._sections)
         process_setup.prepare(env_cfg or {}, launcher=launcher)
         set_level(log_level, screen=is_main_process())
@@ -162,7 +163,7 @@ class Runner(Components):
         stem = os.path.splitext(os.path.basename(filename))[0] if filename else "run"
         self.experiment_name = experiment_name or f"{stem}_{self.timestamp}"
         self.rank, self.world_size = get_rank(), get_world_size()
-        name_run(self)
+        monitor_run(self)
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
         self.logger = logging.getLogger("footplate")
@@ -173,7 +174,6 @@ class Runner(Components):
             resumed=lambda: state.seed_of_resumed(self.home, self.load_from, self.should_resume),
         )
         determinism.name_settings(randomness or {}, env_cfg or {}, self.seed, compile)
-        self._events: list[str] = []
         self._loaded = self._initialized = False
         self.resuming = False  # while a checkpoint loads: whether the run resumes, rather than takes the weights only
         self._load_report: LoadReport | None = None
@@ -193,6 +193,7 @@ class Runner(Components):
             visualizer, name=self.experiment_name, work_dir=self.work_dir, log_dir=self.log_dir
         )
         self.model = build_model(self._sections, self.device)
+        self.phase = Phase.START
 
     @classmethod
     def from_cfg(cls, cfg: Config | Mapping[str, Any], *, check: bool = False) -> "Runner":
@@ -242,22 +243,13 @@ class Runner(Components):
         """Whether several processes train together."""
         return self.world_size > 1
 
-    @property
-    def event(self) -> str | None:
-        """The current event, or None."""
-        return self._events[-1] if self._events else None
-
-    @property
-    def outer_event(self) -> str | None:
-        """The outermost of nested events, or None."""
-        return self._events[0] if self._events else None
-
     def train(self) -> Any:
         """Trains to the end, from the start or from a checkpoint.
 
         Returns:
             The model.
         """
+        self.phase = Phase.BUILDING
         with located(self.cfg), self.buffered_log(), refusing_exits():
             warn_about_variables(self.cfg)
             is_new = not self.should_resume and self.saver.last is None  # this runner has not trained or resumed yet
@@ -270,7 +262,9 @@ class Runner(Components):
                 with at_key("model"):
                     initialize_weights(self.model)
                 self._initialized = True
+        self.phase = Phase.LOADING_CHECKPOINT
         self.load_or_resume()
+        self.phase = Phase.START
         if loop.finished:
             self.restore_random_state()
             _logger.info(
@@ -287,7 +281,7 @@ class Runner(Components):
                 stack.enter_context(locked_for(self))
             stack.enter_context(self._opened_log())
             stack.callback(self.saver.settle)
-            stack.enter_context(together())
+            stack.enter_context(reporting_failures())
             stack.enter_context(refusing_exits())
             self._restart.note()
             check_same_weights(self.model)
@@ -298,9 +292,9 @@ class Runner(Components):
             self.call_hook("before_run")
             if self._sections["preflight"]:
                 look_ahead(self)
-            with self.requests.from_signals(), naming_lost_workers(self._loaders()), capturing(self):
+            with self.requests.from_signals(self), naming_lost_workers(self._loaders()), capturing(self):
                 loop.run()
-            loop.in_progress = False  # in case a user's `run` has set it
+            loop.in_progress, self.phase = False, Phase.START  # in case a user's `run` has set them
             self.call_hook("after_run")
         loop.ended, self._random = True, None
         return self.model
@@ -319,18 +313,11 @@ class Runner(Components):
 
     def call_hook(self, event: str, **arguments: Any) -> None:
         """Calls the hooks that act at `event`, in their order."""
-        with self.during(event):
-            for method in self.hooks.at(event):
-                method(self, **arguments)
-
-    @contextmanager
-    def during(self, event: str) -> Iterator[None]:
-        """Sets the current event for the duration of the block."""
-        self._events.append(event)
-        try:
-            yield
-        finally:
-            self._events.pop()
+        outer = self.phase
+        self.phase = PHASE_OF_EVENT.get(event, outer)
+        for method in self.hooks.at(event):
+            method(self, **arguments)
+        self.phase = outer
 
     def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
         """Adds a hook, built from its dict if needed. Without `priority`, the hook's own applies."""
@@ -435,15 +422,19 @@ class Runner(Components):
         return [getattr(loop, "dataloader", None) for loop in self._built_loops()]
 
     def _evaluate(self, mode: str) -> dict[str, float]:
+        outer = self.phase
         with located(self.cfg):
             loop = getattr(self, f"{mode}_loop")
         if loop is None:
             raise ArgumentError(f"there is nothing to {mode}: {mode}_dataloader, {mode}_cfg and {mode}_evaluator")
         self.load_or_resume(whole_model=mode == "test")
-        with located(self.cfg), self._opened_log(), together(), refusing_exits():
+        with located(self.cfg), self._opened_log(), reporting_failures(), refusing_exits():
             self.call_hook("before_run")
+            if outer is Phase.START:  # otherwise a hook of a training run calls this
+                self.phase = Phase.EVALUATION
             with naming_lost_workers(self._loaders()):
                 metrics: dict[str, float] = loop.run()
+            self.phase = outer
             self.call_hook("after_run")
         return metrics
 
@@ -454,7 +445,7 @@ class Runner(Components):
             self.timestamp = compute_on_main(lambda: run_log.create_log_folder(self.work_dir, self.timestamp))
             self.log_dir = os.path.join(self.work_dir, self.timestamp)
             if self.log_dir != before:
-                name_run(self)
+                monitor_run(self)
                 self.visualizer.move(before, self.log_dir)
                 for loop in self._built_loops():  # a loop that is built later uses the new folder
                     for each in getattr(loop, "sets", ()):

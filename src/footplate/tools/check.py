@@ -29,7 +29,7 @@ from footplate.engine.evaluation_loops import EvaluationSet, loss_of, predicting
 from footplate.engine.idle_settings import warn_about_idle_settings_of, warn_about_variables
 from footplate.engine.preflight import checkpoint_size
 from footplate.engine.sections import check_config
-from footplate.engine.signals import LeavingError
+from footplate.engine.signals import EarlyExitError
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
@@ -213,7 +213,7 @@ def _validate(runner: Runner, evaluator: Evaluator, batch: Any) -> tuple[float, 
     return seconds, []
 
 
-class _EnoughError(LeavingError):
+class _EnoughError(EarlyExitError):
     """Stops the run after the iterations of the trial."""
 
 
