@@ -111,3 +111,15 @@ def check_score(name: str, value: object, *, key: str) -> float:
         return float(value)  # type: ignore[arg-type]  # other types raise TypeError
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(f"the metric '{name}' is not a single number", key=key, found=value) from error
+
+
+def check_names(key: str, value: Any) -> list[str]:
+    """Checks a name or a list of names and returns a list; None is an empty list.
+
+    Raises:
+        ArgumentError: The value is neither a string nor a list of strings.
+    """
+    names = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(each, str) for each in names):
+        raise ArgumentError(f"{key} must be a name or a list of names", key=key, found=value)
+    return list(names)

@@ -81,7 +81,7 @@ def _train(arguments: argparse.Namespace, cfg: "Config") -> int:
         progress.stop(runner)
         arguments.place = _how_far(runner)
         _leave_workers_alone()
-        if isinstance(error, Interrupted) or runner.requests.rescued:
+        if isinstance(error, Interrupted) or runner.requests.saved_after_error:
             with surviving_streams():
                 tell_how_to_go_on(runner, arguments)
         from footplate.cli.failures import raise_of_module

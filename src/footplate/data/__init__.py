@@ -12,7 +12,13 @@ from footplate.data.seeding import kept_random_state, mixed_seed, seed_generator
 from footplate.data.shared_memory import RecordStore
 from footplate.data.transforms import BaseTransform, LoadImageFromFile
 from footplate.data.transforms.pipeline import Compose
-from footplate.data.workers import end_workers, handle_deaths_of_workers, naming_lost_workers, tells_of_lost_worker
+from footplate.data.workers import (
+    data_wait,
+    end_workers,
+    handle_deaths_of_workers,
+    naming_lost_workers,
+    tells_of_lost_worker,
+)
 
 __all__ = [
     "BaseDataset",
@@ -30,6 +36,7 @@ __all__ = [
     "batches",
     "build_dataloader",
     "check_dataloader",
+    "data_wait",
     "default_collate",
     "end_workers",
     "endless_batches",

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from footplate.data.seeding import SampleGenerators, mixed_seed, next_seed, seed_generators
 from footplate.data.shared_memory import BlockPool, PackedBatch, find_unpicklable
-from footplate.data.workers import Whereabouts
+from footplate.data.workers import Whereabouts, data_wait
 from footplate.errors import DataError, FootplateError
 
 # A dataset that calls sys.exit() counts as unreadable. KeyboardInterrupt in the main process is left to the user.
@@ -93,7 +93,11 @@ class BatchReader(Dataset[Any]):
         if self._generators is None:
             self._generators = SampleGenerators()
         with self._generators.lent():
-            return self._read(key)
+            data_wait.is_interruptible = True
+            try:
+                return self._read(key)
+            finally:
+                data_wait.is_interruptible = False
 
     def _read(self, key: BatchKey, worker: int = 0, process: int = 0) -> Any:
         samples = []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.config import Config, unread_overrides, without_effect
 from footplate.distributed import is_main_process
 from footplate.engine.keys import READ_KEYS
-from footplate.engine.signals import LeavingError
+from footplate.engine.signals import EarlyExitError
 from footplate.engine.unsupported import unsupported_conveniences
 from footplate.errors import FootplateError
 from footplate.records import NOT_SHOWN, describe_environment, logging_errors_to, logging_to, surviving_streams
@@ -65,7 +65,7 @@ def _noting_the_end() -> Iterator[None]:
     """Logs the error that ended the run, to the file only: whoever catches the error prints it."""
     try:
         yield
-    except LeavingError:
+    except EarlyExitError:
         raise
     except Exception as error:
         told = "; ".join(line.strip() for line in str(error).strip().splitlines()[:_MOST_LINES])

@@ -28,7 +28,7 @@ from footplate.engine import Hook, Runner
 from footplate.engine.evaluation_loops import EvaluationSet, loss_of, predicting
 from footplate.engine.opening import name_idle_variables
 from footplate.engine.preflight import checkpoint_size
-from footplate.engine.signals import LeavingError
+from footplate.engine.signals import EarlyExitError
 from footplate.engine.static import check_config, name_idle_in_config
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
@@ -213,7 +213,7 @@ def _validate(runner: Runner, evaluator: Evaluator, batch: Any) -> tuple[float, 
     return seconds, []
 
 
-class _EnoughError(LeavingError):
+class _EnoughError(EarlyExitError):
     """Stops the run after the iterations of the trial."""
 
 
