@@ -1,13 +1,9 @@
 """Checks of argument and config values that raise ArgumentError."""
 
 from collections.abc import Collection, Mapping
-<<<<<<< HEAD
-
-=======
 from typing import Any
 
 from footplate.error_context import origin_of
->>>>>>> main
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 
