@@ -12,7 +12,7 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.config import Config, check_keys
 from footplate.data import check_dataloader
 from footplate.distributed import LAUNCHERS
-from footplate.distributed.sync_bn import check_sync_bn
+from footplate.distributed.wrappers import check_sync_bn
 from footplate.engine import assemble, setup
 from footplate.engine.base_loops import validation_points
 from footplate.engine.evaluation_loops import check_evaluator_names, check_intervals, has_several_loaders
