@@ -42,7 +42,7 @@ def test_no_launcher_creates_no_process_group() -> None:
 
 
 def test_unknown_launcher_suggests_nearest() -> None:
-    with pytest.raises(ArgumentError, match="unknown launcher 'pytorh'") as caught:
+    with pytest.raises(ArgumentError, match="launcher must be one of none, pytorch, slurm, mpi") as caught:
         initialize("pytorh")
     assert (caught.value.key, caught.value.suggestion) == ("launcher", "pytorch")
 

@@ -14,8 +14,8 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from footplate.checks import check_choice, check_keys
 from footplate.errors import ArgumentError, RankError
-from footplate.messages import nearest
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _KEYS = ("backend", "timeout", "port", "init_backend")
@@ -135,15 +135,13 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
         ArgumentError: A key or value is unknown.
     """
 
-    def error(message: str, found: object, key: str = "", **details: Any) -> ArgumentError:
-        return ArgumentError(message, key=f"env_cfg.dist_cfg{key and '.'}{key}", found=found, **details)
+    def error(message: str, found: object, key: str = "") -> ArgumentError:
+        return ArgumentError(message, key=f"env_cfg.dist_cfg{key and '.'}{key}", found=found)
 
     if not isinstance(dist_cfg, Mapping):
         raise error("dist_cfg must be a dict", dist_cfg)
     settings = dict(dist_cfg)
-    for key, value in settings.items():
-        if key not in _KEYS:
-            raise error(f"dist_cfg has no key '{key}'", value, key, suggestion=nearest(key, _KEYS))
+    check_keys("dist_cfg", settings, _KEYS, prefix="env_cfg.dist_cfg.")
     backend, port, timeout = (settings.get(key) for key in ("backend", "port", "timeout"))
     if not isinstance(backend, (str, type(None))):
         raise error("a backend must be a string", backend, "backend")
@@ -168,8 +166,7 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
     Raises:
         ArgumentError: The launcher is unknown or did not start this process.
     """
-    if launcher not in LAUNCHERS:
-        raise ArgumentError(f"unknown launcher '{launcher}'", key="launcher", suggestion=nearest(launcher, LAUNCHERS))
+    check_launcher(launcher)
     if launcher == "none":
         return None
     names = _VARIABLES[launcher]
@@ -192,6 +189,15 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
             notes=[f"{_SET_ADDRESS}, for example with mpirun -x"],
         )
     return RankInfo(rank, size, local_rank, address, _number(launcher, ("MASTER_PORT",), port or _DEFAULT_PORT))
+
+
+def check_launcher(launcher: str) -> None:
+    """Checks the name of a launcher.
+
+    Raises:
+        ArgumentError: The launcher is unknown.
+    """
+    check_choice("launcher", launcher, LAUNCHERS)
 
 
 def rank_from_environment() -> int:

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from footplate.checks import check_choice
 from footplate.distributed.collectives import get_world_size, is_distributed
 from footplate.distributed.sharding import FullyShard, initialize_from_main, is_sharded
-from footplate.error_context import at_key, origin_of, with_origins
+from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError
 from footplate.messages import list_names, nearest
 from footplate.registry import MODEL_WRAPPERS
 
+_USUAL_WRAPPER = "MMDistributedDataParallel"
 _logger = logging.getLogger("footplate.distributed")
 _UNUSED_PARAMETERS_MESSAGE = "Expected to have finished reduction in the prior iteration"
 _INDICES = re.compile(r"did not receive grad for rank \d+:((?: \d+)+)")
@@ -123,15 +125,7 @@ def compress_gradients(model: DistributedDataParallel, cfg: "str | Mapping[str, 
     from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 
     settings = dict(cfg) if isinstance(cfg, Mapping) else {"type": cfg}
-    kind, names = settings.pop("type", None), [*_CAST_HOOKS, *_POWER_SGD_HOOKS]
-    if kind not in names:
-        raise ArgumentError(
-            f"{_COMPRESSION_KEY} must be one of {', '.join(names)}",
-            key=_COMPRESSION_KEY,
-            found=kind,
-            suggestion=nearest(str(kind), names),
-            origin=origin_of(cfg, "type"),
-        )
+    kind = check_choice(_COMPRESSION_KEY, settings.pop("type", None), [*_CAST_HOOKS, *_POWER_SGD_HOOKS])
     taken = inspect.signature(powerSGD_hook.PowerSGDState).parameters.keys() - {"process_group"}
     for name in settings:
         if kind in _CAST_HOOKS or name not in taken:
@@ -187,7 +181,7 @@ def wrap_model(
     """
     model = synchronize_batch_norm(model, sync_bn)
     with at_key("model_wrapper_cfg"):
-        kind = (cfg or {}).get("type", "MMDistributedDataParallel")
+        kind = (cfg or {}).get("type", _USUAL_WRAPPER)
         if MODEL_WRAPPERS.resolve(kind, cfg or {}) is FullyShard:
             model = MODEL_WRAPPERS.build(cfg, module=model)  # on one process, this only checks the arguments
         if cfg and not is_distributed():
@@ -202,6 +196,15 @@ def wrap_model(
         return wrapped
 
 
+def check_model_wrapper(cfg: Mapping[str, Any]) -> None:
+    """Checks the name and the arguments of a model wrapper without building it.
+
+    Args:
+        cfg: `model_wrapper_cfg`, see `wrap_model`.
+    """
+    MODEL_WRAPPERS.check({"type": _USUAL_WRAPPER, **cfg}, module=None)
+
+
 def initialize_weights(model: nn.Module) -> None:
     """Initializes the weights of a model, unless it is sharded, and copies them from rank 0 to all ranks."""
     if not is_sharded(model):  # otherwise it was initialized before sharding
@@ -214,10 +217,8 @@ def check_sync_bn(kind: object) -> None:
     Raises:
         ArgumentError: The kind is unknown.
     """
-    if kind is not None and kind not in _SYNC_BN_KINDS:
-        raise ArgumentError(
-            "sync_bn must be 'torch'", key="sync_bn", found=kind, suggestion=nearest(str(kind), _SYNC_BN_KINDS)
-        )
+    if kind is not None:
+        check_choice("sync_bn", kind, _SYNC_BN_KINDS)
 
 
 def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Module:
