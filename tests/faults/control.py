@@ -10,7 +10,7 @@ from footplate.engine import position, runner, signals, state
 from footplate.engine.signals import Requests
 from footplate.hooks import CheckpointHook
 from footplate.optim import AmpOptimWrapper, OptimWrapper, ParamSchedule
-from footplate.storage.sink import DescriptorSink
+from footplate.storage.local_files import DescriptorSink
 from tests.faults.processes import nothing
 from tests.faults.row import Fault
 
@@ -88,7 +88,7 @@ def _forgetful() -> None:
 
 
 def _without_rename() -> None:
-    from footplate.storage import local
+    from footplate.storage import local_files
 
     def commit(path: str, write: Callable[[Any], None]) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -98,7 +98,7 @@ def _without_rename() -> None:
         sink.flush()
         os.close(descriptor)
 
-    local.commit = commit
+    local_files.commit = commit
 
 
 def _older_first() -> None:
@@ -121,15 +121,15 @@ def _unchecked() -> None:
 
 
 def _swallowed() -> None:
-    from footplate.storage import local
+    from footplate.storage import local_files
 
-    whole = local.commit
+    whole = local_files.commit
 
     def commit(path: str, write: Callable[[Any], None]) -> None:
         with contextlib.suppress(OSError):
             whole(path, write)
 
-    local.commit = commit
+    local_files.commit = commit
 
 
 def _removed_first() -> None:

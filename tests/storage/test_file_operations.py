@@ -1,10 +1,11 @@
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from footplate import storage
-from footplate.storage import Sink
+from footplate.storage import Sink, file_operations
 
 
 @pytest.fixture(params=["local", "file", "memory"])
@@ -80,3 +81,23 @@ def test_free_space_uses_nearest_existing_folder(tmp_path: Path) -> None:
 def test_clean_stale_ignores_missing_and_remote_folders(tmp_path: Path) -> None:
     assert storage.clean_stale(tmp_path / "nope") == []
     assert storage.clean_stale("memory://run") == []
+
+
+def test_unknown_protocol_raises() -> None:
+    with pytest.raises(ValueError, match="nowhere"):
+        file_operations.file_system("nowhere://a")
+
+
+def test_failed_remote_move_keeps_old_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = f"memory://{uuid.uuid4()}/a"
+    storage.commit_bytes(path, b"one")
+    system, _ = file_operations.file_system(path)
+
+    def refuse(*args: object) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr(type(system), "mv", refuse)
+    with pytest.raises(OSError, match="no"):
+        storage.commit_bytes(path, b"two")
+    assert storage.read_bytes(path) == b"one"
+    assert storage.list_dir(storage.parent(path)) == ["a"]

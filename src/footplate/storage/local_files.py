@@ -1,4 +1,4 @@
-"""File operations on local paths: atomic writes and durable removals."""
+"""Writes local files atomically, removes them durably, and refuses to open pipes and devices."""
 
 import contextlib
 import errno
@@ -7,19 +7,18 @@ import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator
-from typing import IO, Any
-
-from footplate.storage.sink import DescriptorSink, Sink
+from typing import IO, Any, Protocol, TypeAlias
 
 try:
     import fcntl
 except ImportError:  # without advisory locks, stale temporary files are kept
     fcntl = None  # type: ignore[assignment]
 
-_SUFFIX = ".partial"
-_TEMPORARY_NAME = re.compile(
-    r"\..*\.[0-9a-f]{8}\.partial", re.DOTALL
-)  # specific, because other programs use .partial too
+Data: TypeAlias = "bytes | bytearray | memoryview"
+
+_BUFFER_BYTES = 1 << 20
+# Specific, because other programs use .partial too.
+_TEMPORARY_NAME = re.compile(r"\..*\.[0-9a-f]{8}\.partial", re.DOTALL)
 _MAX_NAME_BYTES = 200
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 _KINDS = (
@@ -29,6 +28,57 @@ _KINDS = (
     ("a device", stat.S_ISBLK),
 )
 _FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
+
+
+class Sink(Protocol):
+    """An object that bytes are written to in order."""
+
+    def write(self, data: Data, /) -> int:
+        """Writes all of `data` and returns its number of bytes."""
+        ...
+
+    def flush(self) -> None:
+        """Writes out the buffer."""
+        ...
+
+
+class DescriptorSink:
+    """Buffers small writes to a file descriptor. Does not close it.
+
+    Args:
+        descriptor: The file to write to.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._buffer = bytearray()
+
+    def write(self, data: Data, /) -> int:
+        """Writes `data`; large data is not copied.
+
+        Raises:
+            OSError: Writing failed.
+        """
+        size = memoryview(data).nbytes
+        if len(self._buffer) + size < _BUFFER_BYTES:
+            self._buffer += data
+            return size
+        self.flush()
+        self._write_all(memoryview(data).cast("B"))
+        return size
+
+    def flush(self) -> None:
+        """Writes the buffer to the file descriptor.
+
+        Raises:
+            OSError: Writing failed.
+        """
+        buffer, self._buffer = self._buffer, bytearray()
+        self._write_all(memoryview(buffer))
+
+    def _write_all(self, data: memoryview) -> None:
+        while len(data):
+            data = data[os.write(self._descriptor, data) :]
 
 
 def open_file(path: str, mode: str, encoding: str | None) -> IO[Any]:
@@ -44,19 +94,16 @@ def _open_regular(path: str, flags: int) -> int:
     try:
         descriptor = os.open(path, flags | _NONBLOCK, 0o666)
     except OSError as error:
-        if error.errno == errno.ENXIO:  # a socket, or a pipe without a reader
-            raise _not_regular(os.stat(path).st_mode, path) from error
-        raise
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # open() itself reports a folder
-        return descriptor
-    os.close(descriptor)
-    raise _not_regular(mode, path)
-
-
-def _not_regular(mode: int, path: str) -> OSError:
-    name = next((name for name, matches in _KINDS if matches(mode)), "a special file")
-    return OSError(errno.EINVAL, f"it is {name}, not a regular file", path)
+        if error.errno != errno.ENXIO:  # a socket, or a pipe without a reader
+            raise
+        mode = os.stat(path).st_mode
+    else:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # open() itself reports a folder
+            return descriptor
+        os.close(descriptor)
+    kind = next((kind for kind, matches in _KINDS if matches(mode)), "a special file")
+    raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", path)
 
 
 def commit(path: str, write: Callable[[Sink], None]) -> None:
@@ -65,30 +112,25 @@ def commit(path: str, write: Callable[[Sink], None]) -> None:
     Raises:
         OSError: A step failed. The previous file is untouched.
     """
-    with _with_file_name(path):
-        _commit(path, write)
-
-
-def _commit(path: str, write: Callable[[Sink], None]) -> None:
     folder, name = os.path.split(os.path.abspath(path))
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError(errno.EEXIST, "it is a folder or a device", path)
-    os.makedirs(folder, exist_ok=True)
-    temporary, descriptor = _open_temporary(folder, name)
-    try:
+    with _with_file_name(path):
+        os.makedirs(folder, exist_ok=True)
+        temporary, descriptor = _open_temporary(folder, name)
         try:
             sink = DescriptorSink(descriptor)
             write(sink)
             sink.flush()
             os.fsync(descriptor)
             os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
         finally:
             os.close(descriptor)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    sync_folder(folder)
+        sync_folder(folder)
 
 
 def remove(path: str) -> None:
@@ -140,7 +182,9 @@ def clean_stale(folder: str) -> list[str]:
     Raises:
         OSError: The folder cannot be read.
     """
-    return [path for path in _partial_files(folder) if _remove_unlocked(path)]
+    with os.scandir(folder) as entries:
+        found = [entry.path for entry in entries if _TEMPORARY_NAME.fullmatch(entry.name)]
+    return [path for path in found if _remove_unlocked(path)]
 
 
 @contextlib.contextmanager
@@ -155,34 +199,18 @@ def _with_file_name(path: str) -> Iterator[None]:
 
 
 def _open_temporary(folder: str, name: str) -> tuple[str, int]:
+    """Creates and locks a temporary file for `name`; returns its path and descriptor."""
+    short = os.fsencode(name)[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
     while True:
-        temporary = os.path.join(folder, f".{_truncated(name)}.{secrets.token_hex(4)}{_SUFFIX}")
+        temporary = os.path.join(folder, f".{short}.{secrets.token_hex(4)}.partial")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         if not fcntl:
             return temporary, descriptor
         with contextlib.suppress(OSError):  # file systems without locks; `clean_stale` removes nothing there
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not _is_unlinked(descriptor):
+        if os.fstat(descriptor).st_nlink:
             return temporary, descriptor
         os.close(descriptor)  # another process removed the file as stale before it was locked
-
-
-def _truncated(name: str) -> str:
-    return os.fsencode(name)[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
-
-
-def _is_unlinked(descriptor: int) -> bool:
-    try:
-        return os.fstat(descriptor).st_nlink == 0
-    except OSError:
-        return False
-
-
-def _partial_files(folder: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if _TEMPORARY_NAME.fullmatch(entry.name):
-                yield entry.path
 
 
 def _remove_unlocked(path: str) -> bool:

@@ -1,14 +1,18 @@
-"""File operations that work for both local and remote paths."""
+"""File operations for local paths and for every storage that fsspec supports."""
 
+import contextlib
 import io
 import os
+import posixpath
+import secrets
 import shutil
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from footplate.storage import local, remote
+from footplate.errors import ArgumentError
+from footplate.storage import local_files
+from footplate.storage.local_files import Sink
 from footplate.storage.paths import Path, is_local, local_path
-from footplate.storage.sink import Sink
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,18 +23,53 @@ class FileStatus(NamedTuple):
 
     Attributes:
         size: The size in bytes.
-        modified: The time of the last modification, in seconds since the epoch.
+        modified: The time of the last modification, in seconds since the epoch; 0 if unknown.
     """
 
     size: int
     modified: float
 
 
+def file_system(path: Path) -> tuple[Any, str]:
+    """Returns the fsspec file system of a URL and the path inside it.
+
+    Raises:
+        ArgumentError: The protocol is unknown or needs a package that is not installed.
+    """
+    import fsspec  # type: ignore[import-untyped]
+
+    try:
+        system, inner = fsspec.core.url_to_fs(os.fspath(path))
+    except (ValueError, ImportError) as error:
+        raise _unsupported(os.fspath(path), error) from error
+    return system, inner
+
+
+def check_protocol(path: str) -> None:
+    """Checks that the protocol of a URL is supported, without connecting.
+
+    Raises:
+        ArgumentError: The protocol is unknown or needs a package that is not installed.
+    """
+    import fsspec
+
+    protocol = path.partition("://")[0].rpartition("::")[2]
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except (ValueError, ImportError) as error:
+        raise _unsupported(path, error) from error
+
+
+def _unsupported(path: str, error: Exception) -> ArgumentError:
+    protocol, reason = path.partition("://")[0], str(error).partition("\n")[0]
+    return ArgumentError(f"cannot use the storage protocol '{protocol}': {reason}", found=path)
+
+
 def commit_file(path: Path, write: Callable[[Sink], None]) -> None:
     """Writes a file atomically: `path` either holds the complete new content or is unchanged.
 
-    A local file is written to a temporary file in the same folder, synced and renamed; then the folder is synced.
-    Missing folders are created.
+    The content goes to a temporary file in the same folder, which is renamed to `path`. Locally, the file is synced
+    before the rename and the folder after it. Missing folders are created.
 
     Args:
         path: The file to write. An existing file is replaced.
@@ -40,9 +79,21 @@ def commit_file(path: Path, write: Callable[[Sink], None]) -> None:
         OSError: Writing failed. The previous file is untouched.
     """
     if is_local(path):
-        local.commit(local_path(path), write)
-    else:
-        remote.commit(os.fspath(path), write)
+        local_files.commit(local_path(path), write)
+        return
+    system, target = file_system(path)
+    folder, name = posixpath.split(target)
+    temporary = posixpath.join(folder, f".{name}.{secrets.token_hex(4)}.partial")
+    system.makedirs(folder, exist_ok=True)
+    try:
+        with system.open(temporary, "wb") as stream:
+            write(stream)
+        system.mv(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            system.rm(temporary)
+        raise
+    system.invalidate_cache()
 
 
 def commit_bytes(path: Path, data: bytes) -> None:
@@ -81,8 +132,8 @@ def open_file(path: Path, mode: str = "rb") -> IO[Any]:
     """
     encoding = None if "b" in mode else "utf-8"
     if is_local(path):
-        return local.open_file(local_path(path), mode, encoding)
-    system, inner = remote.file_system(os.fspath(path))
+        return local_files.open_file(local_path(path), mode, encoding)
+    system, inner = file_system(path)
     stream: IO[Any] = system.open(inner, mode, encoding=encoding) if encoding else system.open(inner, mode)
     return stream
 
@@ -102,7 +153,7 @@ def exists(path: Path) -> bool:
     """Checks whether there is a file or folder at `path`."""
     if is_local(path):
         return os.path.exists(local_path(path))
-    system, inner = remote.file_system(os.fspath(path))
+    system, inner = file_system(path)
     return bool(system.exists(inner))
 
 
@@ -112,7 +163,11 @@ def list_dir(folder: Path) -> list[str]:
     Raises:
         FileNotFoundError: The folder does not exist.
     """
-    return sorted(os.listdir(local_path(folder))) if is_local(folder) else remote.list_dir(os.fspath(folder))
+    if is_local(folder):
+        return sorted(os.listdir(local_path(folder)))
+    system, inner = file_system(folder)
+    system.invalidate_cache()
+    return sorted(posixpath.basename(entry.rstrip("/")) for entry in system.ls(inner, detail=False))
 
 
 def status(path: Path) -> FileStatus:
@@ -121,10 +176,14 @@ def status(path: Path) -> FileStatus:
     Raises:
         FileNotFoundError: The file does not exist.
     """
-    if not is_local(path):
-        return FileStatus(*remote.status(os.fspath(path)))
-    found = os.stat(local_path(path))
-    return FileStatus(found.st_size, found.st_mtime)
+    if is_local(path):
+        found = os.stat(local_path(path))
+        return FileStatus(found.st_size, found.st_mtime)
+    system, inner = file_system(path)
+    modified = 0.0
+    with contextlib.suppress(NotImplementedError):
+        modified = system.modified(inner).timestamp()
+    return FileStatus(int(system.size(inner)), modified)
 
 
 def make_dirs(folder: Path) -> None:
@@ -136,7 +195,7 @@ def make_dirs(folder: Path) -> None:
     if is_local(folder):
         os.makedirs(local_path(folder), exist_ok=True)
     else:
-        system, inner = remote.file_system(os.fspath(folder))
+        system, inner = file_system(folder)
         system.makedirs(inner, exist_ok=True)
 
 
@@ -147,21 +206,27 @@ def remove(path: Path) -> None:
         OSError: The file cannot be removed.
     """
     if is_local(path):
-        local.remove(local_path(path))
+        local_files.remove(local_path(path))
     else:
-        remote.remove(os.fspath(path))
+        system, inner = file_system(path)
+        with contextlib.suppress(FileNotFoundError):
+            system.rm(inner)
 
 
 def remove_empty_folder(folder: Path) -> None:
-    """Removes an empty folder if it exists.
+    """Removes an empty folder if it exists; object stores have no folders.
 
     Raises:
         OSError: The folder is not empty or cannot be removed.
     """
     if is_local(folder):
-        local.remove_empty_folder(local_path(folder))
-    else:
-        remote.remove_empty_folder(os.fspath(folder))
+        local_files.remove_empty_folder(local_path(folder))
+        return
+    system, inner = file_system(folder)
+    system.invalidate_cache()
+    with contextlib.suppress(FileNotFoundError):
+        if system.isdir(inner):
+            system.rmdir(inner)
 
 
 def clean_stale(folder: Path) -> list[str]:
@@ -170,7 +235,7 @@ def clean_stale(folder: Path) -> list[str]:
     Raises:
         OSError: The folder cannot be read.
     """
-    return local.clean_stale(local_path(folder)) if is_local(folder) and exists(folder) else []
+    return local_files.clean_stale(local_path(folder)) if is_local(folder) and exists(folder) else []
 
 
 def free_space(folder: Path) -> int | None:
