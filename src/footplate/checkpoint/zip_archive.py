@@ -50,11 +50,11 @@ class Archive:
 
     Args:
         stream: An open file.
-        comment: The required length of the comment at the end in bytes: that of a seal, or 0.
+        comment: The required length of the comment at the end in bytes: that of the digest, or 0.
 
     Raises:
-        CheckpointDamagedError: It is cut off or altered.
-        CheckpointError: It is an archive, but none that torch writes.
+        CheckpointDamagedError: The archive is truncated or altered.
+        CheckpointError: torch does not write such archives.
     """
 
     def __init__(self, stream: IO[bytes], *, comment: int = 0) -> None:
@@ -63,8 +63,12 @@ class Archive:
         stream.seek(start)
         members = list(_read_directory(stream.read(size)))
         if len(members) != count:
-            raise CheckpointDamagedError("its directory counts other members than it lists")
-        self.members = _by_name(members)
+            raise CheckpointDamagedError("its directory lists another number of members than it states")
+        names = {member.name.casefold(): member for member in members}  # torch ignores case
+        if len(names) != len(members):
+            twice = next(member.name for member in members if names[member.name.casefold()] is not member)
+            raise CheckpointDamagedError(f"it is ambiguous: it contains the member '{twice}' twice")
+        self.members = {member.name: member for member in members}
         self._ends = _checked_ends(members, start)
         self.root = self._find_root()
 
@@ -72,25 +76,25 @@ class Archive:
         """Returns the size of the member `name` below the root, in bytes.
 
         Raises:
-            CheckpointDamagedError: There is none.
+            CheckpointDamagedError: There is no such member.
         """
         return self._member(name).size
 
-    def read(self, name: str, *, check: bool) -> bytes:
+    def read(self, name: str, *, verify: bool) -> bytes:
         """Returns the content of the member `name` below the root.
 
         Args:
             name: The name of the member.
-            check: Whether to verify its checksum.
+            verify: Whether to verify its checksum.
 
         Raises:
-            CheckpointDamagedError: There is none, or it is not what was written.
+            CheckpointDamagedError: There is no such member, or it is not what was written.
         """
         content = bytearray(self.size_of(name))
-        self.read_into(name, memoryview(content), check=check)
+        self.read_into(name, memoryview(content), verify=verify)
         return bytes(content)
 
-    def read_into(self, name: str, target: memoryview, *, check: bool) -> None:
+    def read_into(self, name: str, target: memoryview, *, verify: bool) -> None:
         """Reads the content of a member into `target`, which must have the size of the member; see `read`.
 
         Raises:
@@ -99,27 +103,26 @@ class Archive:
         member = self._member(name)
         self._stream.seek(self._content_start(member))
         read_fully(self._stream, target)
-        if check and zlib.crc32(target) != member.checksum:
+        if verify and zlib.crc32(target) != member.checksum:
             raise CheckpointDamagedError(f"its member '{member.name}' is not what was written (CRC-32)")
 
     def place_of(self, name: str) -> tuple[int, int]:
         """Returns the offset in the file and the size in bytes of the content of the member `name` below the root.
 
         Raises:
-            CheckpointDamagedError: There is none.
+            CheckpointDamagedError: There is no such member.
         """
         member = self._member(name)
         return self._content_start(member), member.size
 
-    def check(self) -> None:
+    def verify(self) -> None:
         """Verifies the checksum of every member.
 
         Raises:
-            CheckpointDamagedError: One is not what was written.
+            CheckpointDamagedError: A member is not what was written.
         """
         for name in self.members:
-            if name.startswith(f"{self.root}/"):
-                self.read(name[len(self.root) + 1 :], check=True)
+            self.read(name.removeprefix(f"{self.root}/"), verify=True)
 
     def __contains__(self, name: str) -> bool:
         return f"{self.root}/{name}" in self.members
@@ -127,7 +130,7 @@ class Archive:
     def _member(self, name: str) -> Member:
         member = self.members.get(f"{self.root}/{name}")
         if member is None:
-            raise CheckpointDamagedError(f"it lacks the member '{name}'")
+            raise CheckpointDamagedError(f"it has no member '{name}'")
         return member
 
     def _find_root(self) -> str:
@@ -135,9 +138,9 @@ class Archive:
         if f"{root}/data.pkl" not in self.members:
             raise CheckpointError("it is an archive, but torch.save did not write it")
         if other := next((name for name in self.members if not name.startswith(f"{root}/")), None):
-            raise CheckpointDamagedError(f"it is ambiguous: '{other}' lies outside of its folder '{root}'")
+            raise CheckpointDamagedError(f"it is ambiguous: '{other}' is outside of its folder '{root}'")
         if f"{root}/constants.pkl" in self.members:
-            raise CheckpointError("it holds a TorchScript program; export its state dict to use its weights")
+            raise CheckpointError("it contains a TorchScript program; export its state dict to use its weights")
         return root
 
     def _content_start(self, member: Member) -> int:
@@ -146,15 +149,15 @@ class Archive:
         if len(header) != _LOCAL.size or header[:4] != b"PK\x03\x04":
             raise CheckpointDamagedError(f"its member '{member.name}' has no header")
         _, _, flags, method, _, _, checksum, packed, size, name_size, extra_size = _LOCAL.unpack(header)
-        told = (checksum, packed, size)
-        is_later = flags & _SIZES_FOLLOW and told == (0, 0, 0)
+        stated = (checksum, packed, size)
+        are_sizes_later = flags & _SIZES_FOLLOW and stated == (0, 0, 0)
         is_wide = _ESCAPED in (packed, size) and checksum in (0, member.checksum)
-        is_same = is_later or is_wide or told == (member.checksum, member.size, member.size)
+        is_same = are_sizes_later or is_wide or stated == (member.checksum, member.size, member.size)
         name = self._stream.read(name_size)
         start = member.start + _LOCAL.size + name_size + extra_size
         is_inside = start + member.size <= self._ends[member.name]
         if name != member.name.encode() or method or flags & _ENCRYPTED or not is_same or not is_inside:
-            raise CheckpointDamagedError(f"the header of its member '{member.name}' says something else")
+            raise CheckpointDamagedError(f"the header of its member '{member.name}' contradicts the directory")
         return int(start)
 
 
@@ -162,12 +165,12 @@ def read_fully(stream: IO[bytes], target: memoryview) -> None:
     """Fills `target` with the next bytes of a stream.
 
     Raises:
-        CheckpointDamagedError: There are not so many.
+        CheckpointDamagedError: The stream ends before.
     """
     while len(target):
         count = stream.readinto(target)  # type: ignore[attr-defined]
         if not count:
-            raise CheckpointDamagedError("it is cut off in the middle of a tensor")
+            raise CheckpointDamagedError("it is truncated in the middle of a tensor")
         target = target[count:]
 
 
@@ -177,26 +180,23 @@ def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
     stream.seek(max(0, end))
     record = stream.read(_END.size)
     if end < 0 or record[:4] != b"PK\x05\x06" or _END.unpack(record)[-1] != comment:
-        raise CheckpointDamagedError("it is cut off or altered: the end of the archive is not where it should be")
+        raise CheckpointDamagedError("it is truncated or altered: the end of the archive is not where it should be")
     _, disk, first_disk, count_here, count, size, start, _comment = _END.unpack(record)
-    if _ESCAPED in (size, start) or count == _ESCAPED_COUNT or _has_locator(stream, end):
+    stream.seek(max(0, end - _END_64_LOCATOR.size))
+    has_locator = stream.read(4) == b"PK\x06\x07"
+    if _ESCAPED in (size, start) or count == _ESCAPED_COUNT or has_locator:
         narrow = ((start, _ESCAPED), (size, _ESCAPED), (count, _ESCAPED_COUNT))
         end, *wide = _find_directory_64(stream, end)
         if any(value not in (escaped, there) for (value, escaped), there in zip(narrow, wide, strict=True)):
-            raise CheckpointDamagedError("it is ambiguous: the two ends of the archive say different things")
+            raise CheckpointDamagedError("it is ambiguous: the two end records of the archive differ")
         start, size, count = wide
     elif (disk, first_disk, count_here) != (0, 0, count):
-        raise CheckpointDamagedError("it is altered: it says that it is a part of an archive")
+        raise CheckpointDamagedError("it is altered: it claims to be a part of an archive")
     if start + size != end:
-        raise CheckpointDamagedError("it is cut off or altered: its directory is not where it should be")
+        raise CheckpointDamagedError("it is truncated or altered: its directory is not where it should be")
     if count > _MOST_MEMBERS or size > _LONGEST_DIRECTORY:
         raise CheckpointError(f"it has {count} members, more than any checkpoint")
     return start, size, count
-
-
-def _has_locator(stream: IO[bytes], end: int) -> bool:
-    stream.seek(max(0, end - _END_64_LOCATOR.size))
-    return stream.read(4) == b"PK\x06\x07"
 
 
 def _find_directory_64(stream: IO[bytes], end: int) -> tuple[int, int, int, int]:
@@ -206,14 +206,14 @@ def _find_directory_64(stream: IO[bytes], end: int) -> tuple[int, int, int, int]
         raise CheckpointDamagedError("it is altered: the end of the archive is incomplete")
     end_64 = _END_64_LOCATOR.unpack(locator)[2]
     if end_64 + _END_64.size + _END_64_LOCATOR.size != end:
-        raise CheckpointDamagedError("it is cut off or altered: its end is not where it should be")
+        raise CheckpointDamagedError("it is truncated or altered: its end is not where it should be")
     stream.seek(end_64)
     record = stream.read(_END_64.size)
     if len(record) != _END_64.size or record[:4] != b"PK\x06\x06":
         raise CheckpointDamagedError("it is altered: the end of the archive is incomplete")
     *_, disk, first_disk, count_here, count, size, start = _END_64.unpack(record)
     if (disk, first_disk, count_here) != (0, 0, count):
-        raise CheckpointDamagedError("it is altered: it says that it is a part of an archive")
+        raise CheckpointDamagedError("it is altered: it claims to be a part of an archive")
     return end_64, start, size, count
 
 
@@ -222,7 +222,7 @@ def _read_directory(directory: bytes) -> Iterator[Member]:
     while position < len(directory):
         entry = directory[position : position + _ENTRY.size]
         if len(entry) != _ENTRY.size or entry[:4] != b"PK\x01\x02":
-            raise CheckpointDamagedError("it is altered: its directory makes no sense")
+            raise CheckpointDamagedError("it is altered: its directory is invalid")
         flags, method = struct.unpack_from("<2H", entry, 8)
         checksum, packed, size, name_size, extra_size, comment_size = struct.unpack_from("<3L3H", entry, 16)
         (start,) = struct.unpack_from("<L", entry, 42)
@@ -249,7 +249,7 @@ def _widened(size: int, packed: int, start: int, extra: bytes) -> tuple[int, int
             break
         position += 4 + length
     if _ESCAPED in values:
-        raise CheckpointDamagedError("it is altered: its directory leaves out the size of a member")
+        raise CheckpointDamagedError("it is altered: its directory omits the size of a member")
     return values[0], values[1], values[2]
 
 
@@ -258,19 +258,10 @@ def _decoded(name: bytes) -> str:
     try:
         text = name.decode()
     except UnicodeDecodeError as error:
-        raise CheckpointDamagedError("it is altered: a name in its directory is no text") from error
+        raise CheckpointDamagedError("it is altered: a name in its directory is not UTF-8") from error
     if "\\" in text or "\0" in text or {"", ".", ".."} & set(text.removesuffix("/").split("/")):
-        raise CheckpointDamagedError(f"it is ambiguous: readers understand the name {text!r} differently")
+        raise CheckpointDamagedError(f"it is ambiguous: readers interpret the name {text!r} differently")
     return text
-
-
-def _by_name(members: list[Member]) -> dict[str, Member]:
-    """Returns the members by name; names must differ in more than case, which torch ignores."""
-    found = {member.name.casefold(): member for member in members}
-    if len(found) != len(members):
-        twice = next(member.name for member in members if found[member.name.casefold()] is not member)
-        raise CheckpointDamagedError(f"it is ambiguous: it holds the member '{twice}' twice")
-    return {member.name: member for member in members}
 
 
 def _checked_ends(members: list[Member], directory: int) -> dict[str, int]:
@@ -278,8 +269,8 @@ def _checked_ends(members: list[Member], directory: int) -> dict[str, int]:
     ordered = sorted(members, key=lambda member: member.start)
     limits = [*(member.start for member in ordered), directory][1:]
     if ordered and ordered[0].start:
-        raise CheckpointDamagedError("it is ambiguous: bytes stand before its first member")
+        raise CheckpointDamagedError("it is ambiguous: there are bytes before its first member")
     for member, limit in zip(ordered, limits, strict=True):
         if member.start + _LOCAL.size + len(member.name.encode()) + member.size > limit:
-            raise CheckpointError(f"its member '{member.name}' overlaps another one, or reaches beyond the end")
+            raise CheckpointError(f"its member '{member.name}' overlaps another one, or exceeds the end of the file")
     return {member.name: limit for member, limit in zip(ordered, limits, strict=True)}

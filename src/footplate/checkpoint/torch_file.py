@@ -1,5 +1,7 @@
 """Reads files of `torch.save` as data: zip archives, and the format of torch before 1.6.
 
+Nothing that a file names is imported or called.
+
 Source: https://docs.pytorch.org/docs/stable/notes/serialization.html
 """
 
@@ -11,11 +13,17 @@ from typing import IO, Any, NamedTuple
 
 import torch
 
-from footplate.checkpoint.inert import tensors
-from footplate.checkpoint.inert.archive import Archive, read_fully
-from footplate.checkpoint.inert.budget import Budget
-from footplate.checkpoint.inert.known import CONSTANTS, CONSTRUCTORS
-from footplate.checkpoint.inert.machine import Machine, Name
+from footplate.checkpoint.memory_budget import Budget
+from footplate.checkpoint.pickle_constructors import (
+    CONSTANTS,
+    CONSTRUCTORS,
+    Storage,
+    empty_memory,
+    mapped_memory,
+    storage_dtype,
+)
+from footplate.checkpoint.pickle_interpreter import Interpreter, Name
+from footplate.checkpoint.zip_archive import Archive, read_fully
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
 _OLD_MAGIC = 0x1950A86A20F9469CFC6C
@@ -28,41 +36,41 @@ class Content(NamedTuple):
 
     Attributes:
         value: The object that was saved.
-        inert_names: The names of classes and functions that were not imported, and how often each occurs.
+        opaque_names: The names of classes and functions that were not imported, and how often each occurs.
     """
 
     value: Any
-    inert_names: dict[str, int]
+    opaque_names: dict[str, int]
 
 
-def read(
-    stream: IO[bytes], *, device: "str | torch.device" = "cpu", seal: int = 0, mapped: "mmap.mmap | None" = None
+def read_content(
+    stream: IO[bytes], *, device: "str | torch.device" = "cpu", comment: int = 0, mapped: "mmap.mmap | None" = None
 ) -> Content:
     """Returns the content of an open file; nothing in it is imported or called.
 
     Args:
         stream: The file, at any position.
         device: The device for the tensors; with 'meta' only their shapes are read.
-        seal: The length of the seal after an archive in bytes; if 0, the checksums of the members are verified.
-        mapped: A memory map of the file, for an archive with a seal. The tensors are views of this memory.
+        comment: The length of the digest after an archive in bytes; if 0, the checksums of the members are verified.
+        mapped: A memory map of the file, for an archive with a digest. The tensors are views of this memory.
 
     Raises:
-        CheckpointDamagedError: It is cut off or altered.
-        CheckpointError: It is no checkpoint, or a hostile one.
+        CheckpointDamagedError: The file is truncated or altered.
+        CheckpointError: The file is not a checkpoint, or a hostile one.
     """
     budget = Budget(stream.seek(0, 2))
     stream.seek(0)
     start = stream.read(len(_ZIP_START))
+    reader: _ArchiveReader | _OldReader
     if start == _ZIP_START:
-        archive = Archive(stream, comment=seal)
-        reader = _ArchiveReader(archive, torch.device(device), check=not seal, mapped=mapped, budget=budget)
-        content = reader.read()
+        reader = _ArchiveReader(Archive(stream, comment=comment), torch.device(device), not comment, mapped, budget)
     elif start[:1] == b"\x80":
         if _is_tar(stream):
             raise CheckpointDamagedError("it is ambiguous: torch reads it as a tar archive")
-        content = _OldReader(stream, torch.device(device), budget).read()
+        reader = _OldReader(stream, torch.device(device), budget)
     else:
-        raise CheckpointDamagedError("it is no checkpoint, or its beginning is not what was written")
+        raise CheckpointDamagedError("it is not a checkpoint, or its beginning is not what was written")
+    content = reader.read()
     budget.check_copies(content.value)
     return content
 
@@ -77,61 +85,62 @@ def _is_tar(stream: IO[bytes]) -> bool:
     return True
 
 
-def check(stream: IO[bytes]) -> None:
+def verify_checksums(stream: IO[bytes]) -> None:
     """Verifies the checksums of an archive; files of torch before 1.6 have no checksums and are read instead.
 
     Raises:
-        CheckpointDamagedError: It is cut off or altered.
-        CheckpointError: It is no checkpoint.
+        CheckpointDamagedError: The file is truncated or altered.
+        CheckpointError: The file is not a checkpoint.
     """
     stream.seek(0)
     if stream.read(len(_ZIP_START)) == _ZIP_START:
-        Archive(stream).check()
+        Archive(stream).verify()
     else:
-        read(stream)
+        read_content(stream)
 
 
 class _ArchiveReader:
     def __init__(
-        self, archive: Archive, device: torch.device, *, check: bool, mapped: "mmap.mmap | None", budget: Budget
+        self, archive: Archive, device: torch.device, verify: bool, mapped: "mmap.mmap | None", budget: Budget
     ) -> None:
         self._archive = archive
-        self._budget = budget
-        self._mapped = mapped
         self._device = device
-        self._check = check
+        self._verify = verify
+        self._mapped = mapped
+        self._budget = budget
         self._memories: dict[str, torch.Tensor] = {}
 
     def read(self) -> Content:
         if "byteorder" in self._archive:
-            order = self._archive.read("byteorder", check=self._check).decode("ascii", "replace")
+            order = self._archive.read("byteorder", verify=self._verify).decode("ascii", "replace")
             if order != sys.byteorder:
                 raise CheckpointError(f"it was written on a machine of the other byte order ('{order}')")
-        pickled = self._archive.read("data.pkl", check=self._check)
+        pickled = self._archive.read("data.pkl", verify=self._verify)
         self._budget.take(len(pickled))
-        machine = Machine(CONSTRUCTORS, constants=CONSTANTS, persistent=self._storage_of, budget=self._budget)
-        value = machine.run(io.BytesIO(pickled))
-        return Content(value, machine.inert_names)
+        interpreter = Interpreter(
+            CONSTRUCTORS, constants=CONSTANTS, persistent=self._find_storage, budget=self._budget
+        )
+        return Content(interpreter.run(io.BytesIO(pickled)), interpreter.opaque_names)
 
-    def _storage_of(self, identity: Any) -> tensors.Storage:
-        _, kind, key, _, count = _checked_identity(identity, length=5)
-        dtype = tensors.storage_dtype(kind)
+    def _find_storage(self, identity: Any) -> Storage:
+        kind, key, count, _ = _checked_identity(identity, length=5)
+        dtype = storage_dtype(kind)
         if key not in self._memories:
             self._memories[key] = self._read_memory(f"data/{key}")
         memory = self._memories[key]
         if memory.numel() != count * dtype.itemsize:
-            raise CheckpointDamagedError(f"the storage '{key}' in it has another size than it should")
-        return tensors.Storage(memory, dtype)
+            raise CheckpointDamagedError(f"its storage '{key}' has another size than it should")
+        return Storage(memory, dtype)
 
     def _read_memory(self, name: str) -> torch.Tensor:
         size = self._archive.size_of(name)
         if self._device.type == "meta":
-            return tensors.empty_memory(size, "meta")
+            return empty_memory(size, "meta")
         if self._mapped is not None and size:
-            return tensors.mapped_memory(self._mapped, *self._archive.place_of(name))
+            return mapped_memory(self._mapped, *self._archive.place_of(name))
         self._budget.take(size)
-        memory = tensors.empty_memory(size)
-        self._archive.read_into(name, memory.numpy().data, check=self._check)
+        memory = empty_memory(size)
+        self._archive.read_into(name, memory.numpy().data, verify=self._verify)
         return memory.to(self._device)
 
 
@@ -150,63 +159,67 @@ class _OldReader:
         self._sizes: dict[str, tuple[int, int]] = {}
         self._memories: dict[str, torch.Tensor] = {}
         self._budget = budget
-        self._machine = Machine(CONSTRUCTORS, constants=CONSTANTS, persistent=self._object_of, budget=budget)
+        self._interpreter = Interpreter(
+            CONSTRUCTORS, constants=CONSTANTS, persistent=self._find_object, budget=budget
+        )
 
     def read(self) -> Content:
+        names = self._interpreter.opaque_names
         first = self._next_pickle()
         if type(first) is not int or first != _OLD_MAGIC:
-            return Content(first, self._machine.inert_names)
+            return Content(first, names)
         self._next_pickle()  # the protocol version, which never changed
         system = self._next_pickle()
         if isinstance(system, dict) and system.get("little_endian") is not (sys.byteorder == "little"):
             raise CheckpointError("it was written on a machine of the other byte order")
-        start, spent = self._stream.tell(), self._budget.spent
+        start, used = self._stream.tell(), self._budget.used
         value = self._next_pickle()
         if self._device.type != "meta":
-            self._budget.spent, value = spent, None  # it is read again
+            self._budget.used, value = used, None  # it is read again
             keys = self._next_pickle()
             self._memories = {key: self._read_memory(key).to(self._device) for key in keys}
-            self._machine.inert_names.clear()
+            names.clear()
             self._stream.seek(start)
             value = self._next_pickle()
-        return Content(value, self._machine.inert_names)
+        return Content(value, names)
 
     def _next_pickle(self) -> Any:
-        return self._machine.run(_Bounded(self._stream, self._length))  # type: ignore[arg-type]
+        return self._interpreter.run(_BoundedStream(self._stream, self._length))  # type: ignore[arg-type]
 
-    def _object_of(self, identity: Any) -> Any:
+    def _find_object(self, identity: Any) -> Any:
         if isinstance(identity, tuple) and identity[:1] == ("module",) and len(identity) > 1:
             return identity[1]
-        _, kind, key, _, count, view = _checked_identity(identity, length=6)
-        if view is not None:
-            raise CheckpointError("it holds views of storages, which only very old versions of torch wrote")
-        dtype = tensors.storage_dtype(kind)
+        kind, key, count, view = _checked_identity(identity, length=6)
+        if view:
+            raise CheckpointError("it contains views of storages, which only very old versions of torch wrote")
+        dtype = storage_dtype(kind)
         size = count * dtype.itemsize
         if self._sizes.setdefault(key, (count, size)) != (count, size) or size > self._length:
-            raise CheckpointDamagedError(f"the storage '{key}' in it has another size than it should")
+            raise CheckpointDamagedError(f"its storage '{key}' has another size than it should")
         memory = self._memories.get(key)
-        return tensors.Storage(tensors.empty_memory(size, "meta") if memory is None else memory, dtype)
+        return Storage(empty_memory(size, "meta") if memory is None else memory, dtype)
 
     def _read_memory(self, key: Any) -> torch.Tensor:
         if type(key) is not str or key not in self._sizes:
             raise CheckpointDamagedError("it lists a storage that nothing uses")
         count, size = self._sizes[key]
         if int.from_bytes(self._stream.read(8), "little") != count:
-            raise CheckpointDamagedError(f"the storage '{key}' in it has another size than it should")
+            raise CheckpointDamagedError(f"its storage '{key}' has another size than it should")
         if self._stream.tell() + size > self._length:
-            raise CheckpointDamagedError("it is cut off in the middle of a tensor")
+            raise CheckpointDamagedError("it is truncated in the middle of a tensor")
         self._budget.take(size)
-        memory = tensors.empty_memory(size)
+        memory = empty_memory(size)
         read_fully(self._stream, memory.numpy().data)
         return memory
 
 
-class _Bounded:
+class _BoundedStream:
     """Limits each read to the file size, so that a length in a pickle cannot request more memory."""
 
     def __init__(self, stream: IO[bytes], length: int) -> None:
         self._stream = stream
         self._length = length
+        self.tell = stream.tell
 
     def read(self, count: int) -> bytes:
         return self._stream.read(min(count, self._length))
@@ -214,15 +227,13 @@ class _Bounded:
     def readline(self) -> bytes:
         return self._stream.readline(_LONGEST_LINE)
 
-    def tell(self) -> int:
-        return self._stream.tell()
 
-
-def _checked_identity(identity: Any, *, length: int) -> tuple[Any, ...]:
+def _checked_identity(identity: Any, *, length: int) -> tuple[Name, str, int, bool]:
+    """Returns the storage class, the key and the number of elements of a storage, and whether it is a view."""
     if not isinstance(identity, tuple) or len(identity) != length or identity[0] != "storage":
-        raise CheckpointError("it refers to an object outside of it that is no storage")
-    _, kind, key, location, count = identity[:5]
+        raise CheckpointError("it refers to an external object that is not a storage")
+    _, kind, key, location, count, *rest = identity
     is_name = isinstance(kind, Name) and type(key) is str and type(location) is str
     if not is_name or type(count) is not int or count < 0:
-        raise CheckpointError("it refers to a storage in a way that makes no sense")
-    return identity
+        raise CheckpointError("it contains an invalid reference to a storage")
+    return kind, key, count, any(each is not None for each in rest)
