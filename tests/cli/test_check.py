@@ -17,7 +17,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 DATA = [
     Mistake(
-        'type="Points", size=16', 'type="Pints", size=16', "unknown data set", "train_dataloader.dataset.type", "Points"
+        'type="Points", size=16', 'type="Pints", size=16', "unknown dataset", "train_dataloader.dataset.type", "Points"
     ),
     Mistake(
         'type="Points", size=16',
@@ -43,7 +43,7 @@ DATA = [
         "16 samples make no batch of 64, and drop_last keeps no smaller one",
         "train_dataloader.drop_last",
     ),
-    Mistake("size=8)", "size=0)", "the data set 'Points' is empty", "val_dataloader.dataset"),
+    Mistake("size=8)", "size=0)", "the dataset 'Points' is empty", "val_dataloader.dataset"),
 ]
 KEYS = [
     Mistake("val_cfg = dict()", "val_cgf = dict()", "unknown key 'val_cgf'", "val_cgf", "val_cfg"),

@@ -98,7 +98,7 @@ def test_a_check_tells_of_a_hook_as_a_run_does_and_what_it_warned_of(own: Comman
         ],
     )
     assert told == (
-        "warning     Misspelt.after_train_itr is no event and is never called: did you mean after_train_iter?\n"
+        "warning     Misspelt.after_train_itr is not an event and is never called: did you mean after_train_iter?\n"
     )
     with pytest.raises(KeyError, match="los"):
         footplate("check", "tiny.py", "--debug")
@@ -113,7 +113,7 @@ def test_a_file_that_a_constructor_does_not_find_is_a_mistake_of_the_config(
     assert (code, errors.splitlines()) == (
         2,
         [
-            "error: data set 'Listed' cannot be built: FileNotFoundError: [Errno 2] No such file or directory: "
+            "error: dataset 'Listed' cannot be built: FileNotFoundError: [Errno 2] No such file or directory: "
             "'nowhere.json'",
             "  at tiny.py:5, key train_dataloader.dataset",
             "  raised at own_parts.py:32; --debug shows where",

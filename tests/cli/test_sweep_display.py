@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from footplate.cli.sweep_display import SweepDisplay
-from tests.hooks.test_progress import lines_of, terminal
+from tests.hooks.test_progress_hook import lines_of, terminal
 
 study = pytest.importorskip("footplate.tools.sweep.study")
 

@@ -109,7 +109,7 @@ def test_a_test_wants_every_sample(root: str) -> None:
 
 def broken(data: dict[str, Any]) -> dict[str, Any]:
     if data["height"] == 2:
-        raise DataError("the picture '2.jpg' cannot be read")
+        raise DataError("the image '2.jpg' cannot be read")
     return data
 
 
@@ -118,7 +118,7 @@ def test_a_record_that_cannot_be_read_stops_or_is_skipped(root: str, caplog: pyt
         build(root, pipeline=[broken])[2]
     assert build(root, pipeline=[broken], on_error="skip")[2]["height"] != 2
     assert caplog.record_tuples == [
-        ("footplate.data", logging.WARNING, "sample 2 is skipped, 1 so far: the picture '2.jpg' cannot be read")
+        ("footplate.data", logging.WARNING, "sample 2 is skipped, 1 so far: the image '2.jpg' cannot be read")
     ]
     with pytest.raises(DataError, match=r"2.jpg"):
         build(root, pipeline=[broken], on_error="skip", test_mode=True)[2]
@@ -141,7 +141,7 @@ def test_a_record_may_become_several(root: str) -> None:
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"ann_file": ""}, DataError, "the data set 'Heights' has no ann_file"),
+        ({"ann_file": ""}, DataError, "the dataset 'Heights' has no ann_file"),
         (
             {"ann_file": "nowhere.json"},
             DataError,

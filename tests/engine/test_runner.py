@@ -389,6 +389,6 @@ def test_metrics_write_to_the_folder_that_the_run_has_created(tmp_path: Path) ->
     before = runner.log_dir
     runner.val()
     assert runner.log_dir != before
-    assert [each.output_folder for each in loop.evaluator.metrics] == [runner.log_dir]
+    assert [each.context.folder for each in loop.evaluator.metrics] == [runner.log_dir]
     test_loop: Any = runner.test_loop
-    assert [each.output_folder for each in test_loop.evaluator.metrics] == [runner.log_dir]
+    assert [each.context.folder for each in test_loop.evaluator.metrics] == [runner.log_dir]

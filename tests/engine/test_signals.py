@@ -16,7 +16,7 @@ from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, Hook
 from footplate.data import handle_deaths_of_workers
-from footplate.engine import base_train_loop
+from footplate.engine import base_loops
 from footplate.engine.signals import AgreementHook, Interrupted, Requests
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import Points, Witness
@@ -382,7 +382,7 @@ def told_within(cfg: dict[str, Any], place: Any, name: str, call: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "call"), [(base_train_loop, "capture_rng", 3), (np.random, "set_bit_generator", 6)]
+    ("place", "name", "call"), [(base_loops, "capture_rng", 3), (np.random, "set_bit_generator", 6)]
 )
 def test_a_stop_leaves_random_generators_alone(tmp_path: Path, place: Any, name: str, call: int) -> None:
     """The third state is captured at the start of the second epoch; the sixth exchange follows the third batch."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-import footplate.engine.loops
+import footplate.engine.train_loops
 from footplate import Hook, Runner
 from footplate.engine.signals import Requests
 from footplate.engine.whereabouts import look
@@ -99,7 +99,7 @@ def test_without_a_line_of_the_users_it_is_ours() -> None:
     def frame(file: str, line: int) -> Any:
         return SimpleNamespace(f_code=SimpleNamespace(co_filename=file, co_name="go"), f_locals={}), line
 
-    library, ours = os.__file__, footplate.engine.loops.__file__
+    library, ours = os.__file__, footplate.engine.train_loops.__file__
     stack = [frame("<frozen runpy>", 198), frame(ours, 3), frame(library, 4), frame(ours, 5), frame(library, 6)]
     assert look(stack) == ("start", False, f"{os.path.relpath(ours)}:5")
     assert look([*stack, frame("/x/my.py", 7), frame(library, 8)])[2] == "/x/my.py:7"

@@ -1,3 +1,4 @@
+import resource
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,3 +102,17 @@ def test_failed_remote_move_keeps_old_file(monkeypatch: pytest.MonkeyPatch) -> N
         storage.commit_bytes(path, b"two")
     assert storage.read_bytes(path) == b"one"
     assert storage.list_dir(storage.parent(path)) == ["a"]
+
+
+def test_appended_lines_are_whole_or_missing(tmp_path: Path) -> None:
+    path = str(tmp_path / "deep/lines.jsonl")
+    storage.append_line(path, "one")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(OSError, match="No space left on device"):
+            storage.append_line(path, "a long second line")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    storage.append_line(path, "two")
+    assert storage.read_bytes(path) == b"one\ntwo\n"

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -140,21 +140,8 @@ class FolderWriter(StorageWriter):
         if not plan.items:
             done.set_result([])
             return done
-        starts: list[int] = []
-        sha256 = hashlib.sha256()
-        size = 0
-
-        def write(sink: Sink) -> None:
-            nonlocal size
-            for item in plan.items:
-                starts.append(size)
-                for piece in _pieces_of(torch.as_tensor(planner.resolve_data(item))):
-                    sha256.update(piece)
-                    sink.write(piece)
-                    size += len(piece)
-
-        storage.commit_file(storage.join(self.folder, plan.storage_data), write)
-        digest = FileDigest(size, sha256.hexdigest())
+        tensors = (torch.as_tensor(planner.resolve_data(item)) for item in plan.items)
+        starts, digest = _write_tensors(storage.join(self.folder, plan.storage_data), tensors)
         done.set_result(
             [
                 WriteResult(item.index, _bytes_of(item), (plan.storage_data, start, *digest))
@@ -192,6 +179,25 @@ class FolderWriter(StorageWriter):
                 remove_own_files(self.folder, own)
                 if own == names:
                     storage.remove_empty_folder(self.folder)
+
+
+def _write_tensors(path: str, tensors: Iterable[torch.Tensor]) -> tuple[list[int], FileDigest]:
+    """Writes tensors one after the other; returns the offset of each in the file, and the digest of the file."""
+    starts: list[int] = []
+    sha256 = hashlib.sha256()
+    size = 0
+
+    def write(sink: Sink) -> None:
+        nonlocal size
+        for tensor in tensors:
+            starts.append(size)
+            for piece in _pieces_of(tensor):
+                sha256.update(piece)
+                sink.write(piece)
+                size += len(piece)
+
+    storage.commit_file(path, write)
+    return starts, FileDigest(size, sha256.hexdigest())
 
 
 def _pieces_of(tensor: torch.Tensor) -> Iterator[memoryview]:

@@ -115,7 +115,7 @@ def average_weights(
         raise ArgumentError("averaging needs checkpoints, and a share for each", key="shares", found=shares)
     sums: dict[str, torch.Tensor] = {}
     first: OrderedDict[str, Any] = OrderedDict()
-    for path, part in zip(map(os.fspath, paths), parts, strict=True):
+    for path, part in zip([os.fspath(each) for each in paths], parts, strict=True):
         weights = weights_of(load_checkpoint(path), path)
         try:
             check_separate_copies([each for each in weights.values() if isinstance(each, torch.Tensor)])

@@ -143,9 +143,7 @@ def _load_safetensors(path: str, device: torch.device) -> dict[str, torch.Tensor
         raise CheckpointDamagedError(f"checkpoint '{path}' is damaged: its header is longer than the file")
     # The file, its tensors and the parsed header.
     if 2 * size + _SAFETENSORS_MEMORY_PER_BYTE * header > memory_limit(size):
-        raise CheckpointError(
-            f"cannot use checkpoint '{path}': it needs far more memory than its size justifies"
-        )
+        raise CheckpointError(f"cannot use checkpoint '{path}': it needs far more memory than its size justifies")
     try:
         tensors: dict[str, torch.Tensor] = package.load(storage.read_bytes(path))
     except OSError:

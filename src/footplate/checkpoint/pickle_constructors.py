@@ -136,7 +136,12 @@ def _rebuild_meta_tensor(dtype: Any, size: Any, stride: Any, *_: Any) -> torch.T
     return torch.empty_strided(size, stride, dtype=_require_type(dtype, torch.dtype), device="meta")
 
 
-@_builds("torch._utils._rebuild_device_tensor_from_cpu_tensor", "torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state", "torch.nn.parameter.Parameter")
+@_builds(
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_parameter_with_state",
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor",
+    "torch.nn.parameter.Parameter",
+)
 def _rebuild_parameter(data: Any, *_: Any) -> torch.Tensor:
     return _require_type(data, torch.Tensor)
 

@@ -34,7 +34,7 @@ _BYTES_PER_MEMO = 112
 _MOST_MARKS = 1000  # each starts a container inside the previous one
 # The memory in bytes that each opcode allocates: a small pickle must not exhaust the memory.
 _COSTS = {
-    **{"EMPTY_LIST": 100, "LIST": 100, "EMPTY_DICT": 80, "DICT": 80},
+    **{"EMPTY_LIST": 160, "LIST": 160, "EMPTY_DICT": 120, "DICT": 120},
     **{"MARK": 56, "TUPLE": 120, "TUPLE1": 80, "TUPLE2": 88, "TUPLE3": 96},
     **dict.fromkeys(["EMPTY_SET", "FROZENSET", "GLOBAL", "STACK_GLOBAL"], 320),
     **dict.fromkeys(["REDUCE", "NEWOBJ", "NEWOBJ_EX", "INST", "OBJ", "BUILD"], 320),
@@ -366,8 +366,12 @@ def checked_key(key: Any) -> Any:
         return key
     if type(key) in (int, float) and not abs(key) >= _LARGEST_KEY:
         return key
-    if type(key) is tuple and len(key) <= _LONGEST_KEY and not any(
-        type(part) is tuple or (isinstance(part, (str, bytes)) and len(part) > _LONGEST_PART) for part in key
+    if (
+        type(key) is tuple
+        and len(key) <= _LONGEST_KEY
+        and not any(
+            type(part) is tuple or (isinstance(part, (str, bytes)) and len(part) > _LONGEST_PART) for part in key
+        )
     ):
         return tuple(map(checked_key, key))
     raise ValueError(f"a dict or set has a key of type '{type(key).__name__}' that is not allowed")

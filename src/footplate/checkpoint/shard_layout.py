@@ -233,7 +233,8 @@ def _parse(body: Mapping[str, Any], sha256: str) -> Layout:
     if body["format"] != _FORMAT:
         raise ValueError(f"its format is '{body['format']}', not '{_FORMAT}'")
     files = {
-        _checked_file_name(name): FileDigest(_checked_size(size), str(sha)) for name, (size, sha) in body["files"].items()
+        _checked_file_name(name): FileDigest(_checked_size(size), str(sha))
+        for name, (size, sha) in body["files"].items()
     }
     state = body["state"]
     if state not in files:
@@ -318,7 +319,9 @@ def is_tiled(shape: Sequence[int], boxes: Sequence[tuple[Sequence[int], Sequence
         return False
     split = [d for d, length in enumerate(shape) if any(sizes[d] != length or offsets[d] for offsets, sizes in boxes)]
     if len(split) > _MOST_CUT_DIMENSIONS:
-        raise ValueError(f"a tensor is split along {len(split)} dimensions, but at most {_MOST_CUT_DIMENSIONS} are possible")
+        raise ValueError(
+            f"a tensor is split along {len(split)} dimensions, but only {_MOST_CUT_DIMENSIONS} are possible"
+        )
     if len(boxes) << len(split) > _MOST_CORNERS:
         raise ValueError(
             f"a tensor is split into {len(boxes)} shards, but at most {_MOST_CORNERS >> len(split)} are possible"

@@ -117,9 +117,7 @@ class _ArchiveReader:
                 raise CheckpointError(f"it was written on a machine of the other byte order ('{order}')")
         pickled = self._archive.read("data.pkl", verify=self._verify)
         self._budget.take(len(pickled))
-        interpreter = Interpreter(
-            CONSTRUCTORS, constants=CONSTANTS, persistent=self._find_storage, budget=self._budget
-        )
+        interpreter = Interpreter(CONSTRUCTORS, constants=CONSTANTS, persistent=self._find_storage, budget=self._budget)
         return Content(interpreter.run(io.BytesIO(pickled)), interpreter.opaque_names)
 
     def _find_storage(self, identity: Any) -> Storage:
@@ -159,9 +157,7 @@ class _OldReader:
         self._sizes: dict[str, tuple[int, int]] = {}
         self._memories: dict[str, torch.Tensor] = {}
         self._budget = budget
-        self._interpreter = Interpreter(
-            CONSTRUCTORS, constants=CONSTANTS, persistent=self._find_object, budget=budget
-        )
+        self._interpreter = Interpreter(CONSTRUCTORS, constants=CONSTANTS, persistent=self._find_object, budget=budget)
 
     def read(self) -> Content:
         names = self._interpreter.opaque_names

@@ -89,9 +89,10 @@ def read_outline(path: "str | os.PathLike[str]") -> Outline:
             value = read_content(stream, device="meta", comment=digest.length).value
         if layout is not None:
             digest = layout.digest
-            value = join_state(value, {
-                key: torch.empty(each.size, dtype=each.dtype, device="meta") for key, each in layout.tensors.items()
-            })
+            value = join_state(
+                value,
+                {key: torch.empty(each.size, dtype=each.dtype, device="meta") for key, each in layout.tensors.items()},
+            )
         return Outline(dict(value) if isinstance(value, Mapping) else {"": value}, digest, layout)
 
 
@@ -134,9 +135,7 @@ def naming_checkpoint(path: str) -> Iterator[None]:
     except FootplateError:
         raise
     except FileNotFoundError as error:
-        raise CheckpointError(
-            f"checkpoint '{path}' does not exist", notes=storage.missing_path_notes(path)
-        ) from error
+        raise CheckpointError(f"checkpoint '{path}' does not exist", notes=storage.missing_path_notes(path)) from error
     except IsADirectoryError as error:
         # Suggests the newest best checkpoint in the folder, or else the newest one.
         files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(SUFFIXES)]

@@ -211,9 +211,7 @@ def _fill(module: torch.nn.Module, weights: "OrderedDict[str, Any]", source: str
     differing = {entry.key for entry in mismatched}
     return LoadReport(
         source,
-        loaded=tuple(
-            key for key in expected if key not in lacking and (key in weights or not key.endswith(_COUNTER))
-        ),
+        loaded=tuple(key for key in expected if key not in lacking and (key in weights or not key.endswith(_COUNTER))),
         missing=tuple(key for key in missing if key not in differing and not key.endswith(_COUNTER)),
         unexpected=tuple(unexpected),
         mismatched=tuple(mismatched),

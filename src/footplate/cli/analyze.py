@@ -3,9 +3,9 @@
 import argparse
 from typing import Any
 
-from footplate.cli.fitting import fitted_to_screen
 from footplate.cli.options import PICTURE_SUFFIXES
 from footplate.cli.streams import say
+from footplate.wrap import wrap_for_screen
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -57,5 +57,5 @@ def run(arguments: argparse.Namespace) -> int:
         figures = {str(each.folder): analysis.summarize(each) for each in runs}
         say(json.dumps(figures, indent=2) + "\n")
     else:
-        say(fitted_to_screen(analysis.explain_runs(runs)))
+        say(wrap_for_screen(analysis.explain_runs(runs)))
     return 0

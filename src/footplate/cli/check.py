@@ -3,10 +3,10 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.fitting import fitted
 from footplate.cli.launching import add_launcher, choose_launcher, start_processes, starts_processes
 from footplate.cli.options import add_config, choose_work_dir, read_config
 from footplate.cli.streams import say
+from footplate.wrap import wrap_text
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         return start_processes(arguments, cfg)
     told = _check(cfg, arguments)
     if not rank_from_environment():
-        say(fitted(told))
+        say(wrap_text(told))
     return 0
 
 
@@ -61,4 +61,4 @@ def _check(cfg: "Config", arguments: argparse.Namespace) -> str:
             raise
         finally:
             if not rank_from_environment():
-                say("".join(fitted(f"{'warning':<11} {each}\n") for each in warnings))
+                say("".join(wrap_text(f"{'warning':<11} {each}\n") for each in warnings))

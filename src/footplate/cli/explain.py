@@ -5,11 +5,11 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.fitting import fitted
 from footplate.cli.options import PICTURE_SUFFIXES, add_config
 from footplate.cli.streams import say, say_error
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.messages import nearest
+from footplate.wrap import wrap_text
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -115,7 +115,7 @@ def _say_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None
     with collected_warnings() as warnings:
         text = _explain_topic(topic, cfg, arguments)
     is_seen = sys.stdout.isatty() and not arguments.json
-    say(fitted(text) if is_seen else text)
+    say(wrap_text(text) if is_seen else text)
     tell = say_error if arguments.json else say
     tell("".join(f"{'warning':<11} {each}\n" for each in dict.fromkeys(warnings)))
 

@@ -99,13 +99,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if is_unread:  # the reader, such as `head`, has exited, which is not an error
             return code
         from footplate.cli.failures import describe_failure
-        from footplate.cli.fitting import fitted
         from footplate.cli.generations import name_own_key
+        from footplate.wrap import wrap_text
 
         name_own_key(error, getattr(arguments, "cfg", None))
         told = None if debug else describe_failure(error, getattr(arguments, "place", ""))
         if told is None:
             raise
-        say_error(fitted(told[0]) if sys.stderr.isatty() else told[0])
+        say_error(wrap_text(told[0]) if sys.stderr.isatty() else told[0])
         return told[1]
     return code

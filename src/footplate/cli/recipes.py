@@ -3,8 +3,8 @@
 import argparse
 from typing import Any
 
-from footplate.cli.fitting import fitted_to_screen
 from footplate.cli.streams import say
+from footplate.wrap import wrap_for_screen
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -26,5 +26,5 @@ def run(arguments: argparse.Namespace) -> int:
     found = recipes()
     width = max(len(recipe.name) for recipe in found) + 2
     for recipe in found:
-        say(fitted_to_screen(f"{recipe.name:<{width}}{recipe.summary}\n{'':<{width}}{recipe.path}\n"))
+        say(wrap_for_screen(f"{recipe.name:<{width}}{recipe.summary}\n{'':<{width}}{recipe.path}\n"))
     return 0

@@ -11,7 +11,7 @@ from footplate.cli.streams import say
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from footplate.hooks.live_text import LiveText
+    from footplate.hooks.live_display import LiveText
     from footplate.tools.sweep.study import TrialInfo, TrialNews
 
 _BAR = 20
@@ -35,7 +35,7 @@ class SweepDisplay:
 
     def __enter__(self) -> "SweepDisplay":
         if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-            from footplate.hooks.live_text import LiveText
+            from footplate.hooks.live_display import LiveText
 
             self._live = LiveText(sys.stdout)
             self._live.open()
@@ -74,7 +74,7 @@ class SweepDisplay:
     def _line(self, news: "TrialNews") -> "Text":
         from rich.text import Text
 
-        from footplate.hooks.readings import bar
+        from footplate.hooks.progress_lines import bar
 
         done = f"{news.done}/{news.length}" if news.length else "starting"
         score = "" if news.score is None else f"  {self._metric} {news.score:.4g}"

@@ -4,7 +4,6 @@ from footplate.data.annotations import load_annotations
 from footplate.data.base_dataset import BaseDataset
 from footplate.data.building import build_dataloader, check_dataloader
 from footplate.data.collate import default_collate, pseudo_collate
-from footplate.data.compose import Compose
 from footplate.data.dataset_wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from footplate.data.kept_samples import KeptSamples
 from footplate.data.loader import SampleLoader, batches, endless_batches
@@ -12,6 +11,7 @@ from footplate.data.record_store import RecordStore
 from footplate.data.samplers import DefaultSampler, InfiniteSampler
 from footplate.data.seeding import kept_random_state, mixed_seed, seed_generators
 from footplate.data.transforms import BaseTransform, LoadImageFromFile
+from footplate.data.transforms.pipeline import Compose
 from footplate.data.workers import end_workers, handle_deaths_of_workers, naming_lost_workers, tells_of_lost_worker
 
 __all__ = [

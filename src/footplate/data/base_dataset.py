@@ -10,11 +10,11 @@ import numpy as np
 from torch.utils.data import Dataset
 from typing_extensions import Self
 
-from footplate.data.annotations import joined, load_annotations, read_lines
-from footplate.data.compose import Compose, Transform
+from footplate.data.annotations import join_root, load_annotations, read_lines
 from footplate.data.kept_samples import KeptSamples
 from footplate.data.record_store import RecordStore, give_back_memory
 from footplate.data.shared_count import SharedCount
+from footplate.data.transforms.pipeline import Compose, Transform
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATASETS
@@ -33,7 +33,7 @@ class BaseDataset(Dataset[Any]):
     `filter_data` to select records. `METAINFO` holds metadata of the whole dataset, such as `classes`.
 
     Args:
-        ann_file: The annotation file; a relative path is joined to `data_root`. See `load_annotations`.
+        ann_file: The annotation file; a relative path is join_root to `data_root`. See `load_annotations`.
         metainfo: Overrides entries of `METAINFO`. A value that is the path of a text file is replaced by its lines.
         data_root: The root folder of relative paths.
         data_prefix: The folder of the relative paths under each key of a record.
@@ -78,9 +78,9 @@ class BaseDataset(Dataset[Any]):
         if on_error not in ("stop", "skip"):
             raise ArgumentError("on_error is 'stop' or 'skip'", key="on_error", found=on_error)
         self.data_root = data_root or ""
-        self.ann_file = joined(self.data_root, ann_file) if ann_file else ""
+        self.ann_file = join_root(self.data_root, ann_file) if ann_file else ""
         prefixes = {"img_path": ""} if data_prefix is None else data_prefix
-        self.data_prefix = {key: joined(self.data_root, _prefix(key, value)) for key, value in prefixes.items()}
+        self.data_prefix = {key: join_root(self.data_root, _prefix(key, value)) for key, value in prefixes.items()}
         self.filter_cfg = copy.deepcopy(filter_cfg)
         self.serialize_data = serialize_data
         self.test_mode = test_mode
@@ -138,7 +138,7 @@ class BaseDataset(Dataset[Any]):
             DataError: The file cannot be read, or holds something else.
         """
         if not self.ann_file:
-            raise DataError(f"the data set '{type(self).__name__}' has no ann_file", key="ann_file")
+            raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file")
         with at_key("ann_file"):
             metainfo, records = load_annotations(self.ann_file)
         self._metainfo = {**metainfo, **self._metainfo}
@@ -152,7 +152,7 @@ class BaseDataset(Dataset[Any]):
         """Converts a record of the annotation file to one record or a list of records.
 
         Args:
-            raw_data_info: The record. Paths under the keys of `data_prefix` are joined to their prefix.
+            raw_data_info: The record. Paths under the keys of `data_prefix` are join_root to their prefix.
 
         Raises:
             DataError: It lacks a key of `data_prefix`.
@@ -164,7 +164,7 @@ class BaseDataset(Dataset[Any]):
                     key="data_prefix",
                     found=list(raw_data_info),
                 )
-            raw_data_info[key] = joined(prefix, raw_data_info[key])
+            raw_data_info[key] = join_root(prefix, raw_data_info[key])
         return raw_data_info
 
     def filter_data(self) -> list[Any]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from typing_extensions import Self
 
-from footplate.data.compose import Compose
 from footplate.data.record_store import RecordStore
+from footplate.data.transforms.pipeline import Compose
 from footplate.errors import ArgumentError
 
 

@@ -27,6 +27,7 @@ from footplate.distributed import (
 from footplate.engine import assemble, determinism, setup, state
 from footplate.engine.capture import capturing
 from footplate.engine.hook import Hook
+from footplate.engine.hook_list import build_hooks
 from footplate.engine.keys import RUNNER_KEYS
 from footplate.engine.lock import locked_for
 from footplate.engine.nonfinite import NonFiniteHook
@@ -179,7 +180,7 @@ class Runner(Parts):
         self.requests = Requests()
         self.saver = RunSaver(on_save_error, alarm=self.requests.alarm)
         self.checkpoint_dir = self.home
-        self.hooks = assemble.build_hooks(default_hooks, custom_hooks)
+        self.hooks = build_hooks(default_hooks, custom_hooks)
         with at_key("on_nonfinite"):
             self.nonfinite = NonFiniteHook(on_nonfinite)
         self.hooks.register(self.nonfinite)
@@ -325,7 +326,7 @@ class Runner(Parts):
 
     def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
         """Adds a hook, built from its dict if needed. Without `priority`, the hook's own applies."""
-        assemble.add_hook(self.hooks, hook, priority)
+        self.hooks.build(hook, priority)
 
     def save_checkpoint(
         self,
@@ -456,7 +457,7 @@ class Runner(Parts):
             self.visualizer.move(before, self.log_dir)
             for loop in self._built_loops():  # a loop that is built later uses the new folder
                 for each in getattr(loop, "sets", ()):
-                    each.evaluator.write_to(self.log_dir)
+                    each.evaluator.set_context(folder=self.log_dir)
 
     def _opened(self) -> AbstractContextManager[None]:
         if not self._has_folder:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
-from footplate.checkpoint import BackgroundSaver, is_folder, name_in_parts
+from footplate.checkpoint import BackgroundSaver, is_sharded_path, sharded_name
 from footplate.distributed import is_distributed, is_main_process
 from footplate.distributed.sharding import gather_full_state, is_sharded, reshard
 from footplate.engine import state
@@ -53,7 +53,7 @@ class RunSaver:
 
     def name_of(self, name: str) -> str:
         """Returns the name under which this run saves a checkpoint called `name`."""
-        return name_in_parts(name) if self.in_parts else name
+        return sharded_name(name) if self.in_parts else name
 
     def save(
         self,
@@ -157,7 +157,7 @@ def save_run(
     )
     checkpoint["meta"].update(meta or {})
     runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
-    in_parts = is_folder(path)
+    in_parts = is_sharded_path(path)
     if not in_parts:
         checkpoint = _whole(runner, checkpoint, together=background)
     if in_parts or is_main_process():

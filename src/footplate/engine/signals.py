@@ -15,12 +15,12 @@ import torch
 import torch.distributed as dist
 
 from footplate import storage
-from footplate.checkpoint import is_folder, read_contents, remove_checkpoint, write_pointer
+from footplate.checkpoint import is_sharded_path, read_contents, remove_checkpoint, write_pointer
 from footplate.data import handle_deaths_of_workers, tells_of_lost_worker
 from footplate.distributed import barrier, get_rank, is_distributed, is_main_process, rank_monitor
 from footplate.engine.hook import Hook
 from footplate.errors import CheckpointError
-from footplate.records.urgent import say_at_once
+from footplate.records.standard_streams import print_urgent
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -153,14 +153,14 @@ class Requests:
         if number in _STOPPING:
             now = time.monotonic()
             if self._asked_at is not None and now - self._asked_at > _AT_ONCE:
-                say_at_once(f"{name} again: leaving at once, nothing more is saved", leaving=True)
+                print_urgent(f"{name} again: leaving at once, nothing more is saved", exiting=True)
                 os._exit(128 + number)
             self._asked_at = self._asked_at or now
         if again:
             return
         if get_rank() == 0:
             how = "once more" if number in _STOPPING else "SIGTERM twice"
-            say_at_once(f"{name}: finishing the iteration, then saving; {how} leaves at once")
+            print_urgent(f"{name}: finishing the iteration, then saving; {how} leaves at once")
         self._asked = number
         if not self._together:
             self.stop, self.pending = number, True
@@ -247,7 +247,7 @@ def _is_in_iteration(frame: FrameType | None) -> bool:
     for each in reversed(stack):
         if called == "run":
             return each.f_code.co_name not in _BETWEEN and not are_reading(stack)
-        called = each.f_code.co_name if _module_of(each) == "footplate.engine.base_train_loop" else ""
+        called = each.f_code.co_name if _module_of(each) == "footplate.engine.base_loops" else ""
     return False
 
 
@@ -339,7 +339,7 @@ def _set_aside(path: str, aside: str, done: int) -> None:
     try:
         if not storage.is_local(path):
             raise OSError(errno.ENOTSUP, "only local checkpoints are set aside")
-        if is_folder(aside):  # os.replace would replace a file but not a folder
+        if is_sharded_path(aside):  # os.replace would replace a file but not a folder
             remove_checkpoint(aside)
         os.replace(path, aside)
         _logger.warning("the checkpoint of an earlier run that had come farther is kept as %s", aside)

@@ -26,7 +26,7 @@ _PHASES = {
     ("engine/runner.py", "save_checkpoint"): "saving a checkpoint",
     ("engine/signals.py", "agree"): "agreement on requests",
     ("engine/signals.py", "raise_lost"): "data loading",
-    ("engine/loops.py", "batches"): "data loading",
+    ("engine/train_loops.py", "batches"): "data loading",
     ("engine/evaluation_loops.py", "run"): "validation",
     ("evaluation/metric.py", "evaluate"): "metrics",
 }

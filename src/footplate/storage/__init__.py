@@ -2,6 +2,7 @@
 
 from footplate.storage.file_operations import (
     FileStatus,
+    append_line,
     check_protocol,
     clean_stale,
     commit_bytes,
@@ -38,6 +39,7 @@ __all__ = [
     "FileStatus",
     "Sink",
     "absolute",
+    "append_line",
     "base_name",
     "canonical",
     "check_output",

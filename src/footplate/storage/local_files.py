@@ -208,7 +208,10 @@ def _open_temporary(folder: str, name: str) -> tuple[str, int]:
             return temporary, descriptor
         with contextlib.suppress(OSError):  # file systems without locks; `clean_stale` removes nothing there
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink:
+        is_there = True
+        with contextlib.suppress(OSError):
+            is_there = os.fstat(descriptor).st_nlink > 0
+        if is_there:
             return temporary, descriptor
         os.close(descriptor)  # another process removed the file as stale before it was locked
 

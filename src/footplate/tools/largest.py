@@ -44,7 +44,7 @@ def largest_batch(loader: Any) -> Largest:
     count = length_of(dataset) if dataset is not None else None
     batch_size = getattr(loader, "batch_size", None) or _of_sampler(loader)
     if not count or collate is None or not batch_size:
-        return Largest(_first(loader), count or "unknown", "the first batch, since its data set has no length")
+        return Largest(_first(loader), count or "unknown", "the first batch, since its dataset has no length")
     told = list(_told_sizes(dataset, count))
     read = [dataset[index] for index in _promising(told, count, batch_size)]
     samples = _worst(read, batch_size, whole=bool(told) or len(read) == count)

@@ -95,7 +95,7 @@ def test_a_label_that_is_no_class_is_named(root: Path) -> None:
         ({"data_prefix": {**FOLDERS, "seg_map_path": "images"}}, DataError, "2 of 3 pictures have no label map"),
         ({"img_suffix": ".bmp"}, DataError, "there is no picture in '.*images'"),
         ({"seg_map_suffix": "_labels.png"}, DataError, "3 of 3 pictures have no label map"),
-        ({"metainfo": {"classes": ("rode",)}}, ArgumentError, "the data set has no class 'rode'"),
+        ({"metainfo": {"classes": ("rode",)}}, ArgumentError, "the dataset has no class 'rode'"),
     ],
 )
 def test_what_does_not_fit_is_named(root: Path, settings: Any, kind: type[Exception], message: str) -> None:
@@ -119,10 +119,10 @@ def test_the_field_s_name_and_a_telling_one() -> None:
 
 def test_a_picture_that_cannot_be_read_stops_or_is_counted(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     (root / "images/b.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"the picture '.*images/b.png' cannot be read"):
+    with pytest.raises(DataError, match=r"the image '.*images/b.png' cannot be read"):
         made(root)[1]
     np.random.seed(0)
     dataset = made(root, on_error="skip")
     assert int(dataset[1]["data_samples"].gt_sem_seg.data[0, 0, 0]) != 1
     assert dataset.skipped == 1
-    assert "sample 1 is skipped, 1 so far: the picture" in caplog.text
+    assert "sample 1 is skipped, 1 so far: the image" in caplog.text

@@ -8,7 +8,7 @@ import pytest
 
 from footplate.config import Config
 from footplate.errors import ArgumentError, DataError, FootplateError
-from footplate.hooks.comparing import MissingMetricError, missing_metric
+from footplate.hooks.metric_rules import MissingMetricError, missing_metric
 from footplate.tools.sweep.space import parse_parameter
 
 study = pytest.importorskip("footplate.tools.sweep.study")

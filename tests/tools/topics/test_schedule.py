@@ -39,7 +39,7 @@ def test_runs_by_epoch_need_the_length_of_one(write: Callable[..., Config]) -> N
     cfg = write("train_dataloader = dict(dataset=dict(type='CityscapesDatasetThatIsNotHere'))")
     with pytest.raises(ArgumentError, match="--epoch-length N") as caught:
         schedule_of(cfg)
-    assert "  unknown data set 'CityscapesDatasetThatIsNotHere'\n" in str(caught.value)
+    assert "  unknown dataset 'CityscapesDatasetThatIsNotHere'\n" in str(caught.value)
     assert schedule_of(cfg, length_of_epoch=7).length == 42
     with pytest.raises(ArgumentError, match="does not say how long"):
         schedule_of(write("train_cfg = dict()"))

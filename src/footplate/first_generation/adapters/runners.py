@@ -1,7 +1,6 @@
 """The runners that first-generation scripts build; they collect settings and train with the engine's Runner."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import nn
@@ -13,11 +12,10 @@ from footplate.distributed import get_rank, get_world_size, unwrap_model
 from footplate.engine import Runner
 from footplate.engine.translators import in_second_generation
 from footplate.errors import ArgumentError
-from footplate.first_generation.adapters.checkpoints import load_checkpoint
-from footplate.first_generation.adapters.model import adapt_model
+from footplate.first_generation.adapters.mmcv_functions import load_checkpoint
+from footplate.first_generation.adapters.model import MMDataParallel, adapt_model
 from footplate.first_generation.adapters.optim_wrappers import SteppedByHook, SteppedByModel
 from footplate.first_generation.adapters.optimizer_hooks import OptimizerHook
-from footplate.first_generation.adapters.parallel import MMDataParallel
 from footplate.first_generation.adapters.runner_view import view_of
 from footplate.first_generation.adapters.workflow import WorkflowHook
 from footplate.optim import OptimWrapper, OptimWrapperDict
@@ -207,8 +205,13 @@ class BaseRunner(_HookSettings):
             runner.register_hook(hook, priority)
         view = view_of(runner)
         view.meta.update(self.meta)
-        with _without_weight_init(_unwrapped(self.model)):
+        # The script has already initialized or loaded the weights.
+        model = _unwrapped(self.model)
+        model.__dict__["init_weights"] = lambda: None
+        try:
             runner.train()
+        finally:
+            del model.__dict__["init_weights"]
         for name in ("epoch", "iter", "inner_iter", "max_iters", "max_epochs"):
             setattr(self, name, getattr(view, name))
         self._ran = runner
@@ -277,13 +280,3 @@ def build_runner(cfg: Mapping[str, Any], default_args: Mapping[str, Any] | None 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
     return unwrap_model(model.module if isinstance(model, MMDataParallel) else model)
-
-
-@contextmanager
-def _without_weight_init(model: nn.Module) -> Iterator[None]:
-    """Disables the model's `init_weights`, because the script has already initialized or loaded the weights."""
-    model.__dict__["init_weights"] = lambda: None
-    try:
-        yield
-    finally:
-        del model.__dict__["init_weights"]

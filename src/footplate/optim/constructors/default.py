@@ -1,4 +1,4 @@
-"""The default constructor of optimizer wrappers."""
+"""The default constructor of optimizer wrappers, and the constructor for several optimizers."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -10,17 +10,19 @@ from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
 from footplate.error_context import at_key, origin_of, with_origins
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, BuildError
 from footplate.optim.constructors.param_groups import Group, drop_duplicates, merge_groups, parameters_of
-from footplate.optim.constructors.paramwise_checks import (
+from footplate.optim.constructors.paramwise import (
+    ParamLocation,
+    ParamwiseRules,
     check_paramwise,
+    is_deformable,
     warn_of_missing_fields,
     warn_of_unknown_keys,
     warn_of_unmatched_keys,
 )
-from footplate.optim.constructors.paramwise_rules import ParamLocation, ParamwiseRules, is_deformable
 from footplate.optim.optimizers import build_optimizer, default_of
-from footplate.optim.wrappers.optim_wrapper import OptimWrapper
+from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 
@@ -131,7 +133,9 @@ class DefaultOptimWrapperConstructor:
         for name, parameter in module.named_parameters(recurse=False):
             rules = self.rules
             group: Group = {"params": [parameter], **self._optimizer_settings}
-            if self._uses_is_in() and self._is_in(group, params):
+            # A subclass may override `_is_in` to find duplicates; otherwise `make_optimizer` drops them.
+            finds_duplicates = type(self)._is_in is not DefaultOptimWrapperConstructor._is_in
+            if finds_duplicates and self.paramwise_cfg.get("bypass_duplicate") and self._is_in(group, params):
                 continue
             if parameter.requires_grad:
                 location = ParamLocation(name, prefix, module, parameter.ndim, bool(is_dcn_module))
@@ -148,11 +152,6 @@ class DefaultOptimWrapperConstructor:
         wanted = {id(each) for each in parameters_of(param_group)}
         return any(id(each) in wanted for group in param_group_list for each in parameters_of(group))
 
-    def _uses_is_in(self) -> bool:
-        """Checks whether a subclass overrides `_is_in` to find duplicates; otherwise `make_optimizer` drops them."""
-        is_overridden = type(self)._is_in is not DefaultOptimWrapperConstructor._is_in
-        return is_overridden and bool(self.paramwise_cfg.get("bypass_duplicate"))
-
     def _validate_cfg(self) -> None:
         """Checks `paramwise_cfg`; a subclass with its own settings overrides this."""
         check_paramwise(self.paramwise_cfg)
@@ -163,3 +162,44 @@ class DefaultOptimWrapperConstructor:
         if self.rules.was_used:  # a subclass may not use the rules
             warn_of_missing_fields(self.rules)
             warn_of_unmatched_keys(self.rules, model)
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class MultiOptimWrapperConstructor:
+    """Builds one optimizer wrapper for each submodule in the section.
+
+    Args:
+        optim_wrapper_cfg: Sections `dict(optimizer=..., ...)`, or wrappers, by the dotted path of a submodule.
+        paramwise_cfg: The default `paramwise_cfg` of the sections.
+
+    Raises:
+        ArgumentError: An entry is neither a dict nor a wrapper.
+    """
+
+    def __init__(self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
+        self.sections = {name: section for name, section in optim_wrapper_cfg.items() if name != "type"}
+        self.paramwise_cfg = paramwise_cfg
+        for name, section in self.sections.items():
+            if not isinstance(section, (Mapping, OptimWrapper)):
+                raise ArgumentError(
+                    "the optimizer of a submodule must be a dict or an optimizer wrapper", key=name, found=section
+                )
+
+    def __call__(self, model: nn.Module) -> OptimWrapperDict:
+        """Returns the wrappers of the submodules of `model`."""
+        return OptimWrapperDict(**{name: self._build(model, name, section) for name, section in self.sections.items()})
+
+    def _build(self, model: nn.Module, name: str, section: Any) -> OptimWrapper:
+        if isinstance(section, OptimWrapper):
+            return section
+        with at_key(name):
+            defaults = {"constructor": "DefaultOptimWrapperConstructor", "paramwise_cfg": self.paramwise_cfg}
+            settings = with_origins({**defaults, **section}, section)
+            kind, paramwise = settings.pop("constructor"), settings.pop("paramwise_cfg")
+            constructor = OPTIM_WRAPPER_CONSTRUCTORS.build({"type": kind}, settings, paramwise)
+            try:
+                submodule = unwrap_model(model).get_submodule(name)
+            except AttributeError as error:
+                raise BuildError(f"the model has no submodule '{name}'", origin=origin_of(section)) from error
+            wrapper: OptimWrapper = constructor(submodule)
+            return wrapper

@@ -9,8 +9,7 @@ from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.optim.schedules.checks import check_number, is_number
 from footplate.optim.schedules.curves import Constant
-from footplate.optim.schedules.param_group_fields import HasParamGroups
-from footplate.optim.schedules.param_schedule import ParamSchedule
+from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 from footplate.state_values import read_count, read_number
 
@@ -103,7 +102,14 @@ class ReduceOnPlateau(ParamSchedule):
         if metrics is None:
             return
         self.check_metrics(metrics)
-        self._update_counters(check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor"))
+        value = check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor")
+        if self._is_better(value):
+            self.best, self.num_bad_epochs = value, 0
+        else:
+            self.num_bad_epochs += 1
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.num_bad_epochs = 0
         if self.num_bad_epochs > self.patience:
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
             self._reduce()
@@ -136,15 +142,6 @@ class ReduceOnPlateau(ParamSchedule):
                 found=sorted(metrics),
                 suggestion=nearest(self.monitor, metrics),
             )
-
-    def _update_counters(self, value: float) -> None:
-        if self._is_better(value):
-            self.best, self.num_bad_epochs = value, 0
-        else:
-            self.num_bad_epochs += 1
-        if self.cooldown_counter > 0:
-            self.cooldown_counter -= 1
-            self.num_bad_epochs = 0
 
     def _is_better(self, value: float) -> bool:
         sign = -1 if self.rule == "less" else 1

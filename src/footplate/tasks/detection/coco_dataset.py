@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from footplate.data import BaseDataset
-from footplate.data.annotations import joined, load_data_file
-from footplate.data.masks import check_segmentation
+from footplate.data.annotations import check_segmentation, join_root, load_data_file
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import nearest
@@ -52,13 +51,13 @@ class CocoDataset(BaseDataset):
             DataError: The file cannot be read, or is not in COCO format.
         """
         if not self.ann_file:
-            raise DataError(f"the data set '{type(self).__name__}' has no ann_file", key="ann_file")
+            raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file")
         with at_key("ann_file"):
             content = _sections(load_data_file(self.ann_file), self.ann_file, test_mode=self.test_mode)
         labels = self._labels(content["categories"])
         reader = _Reader(self.ann_file, content, labels)
         prefix = self.data_prefix.get("img", self.data_prefix.get("img_path", self.data_root))
-        records = [{**record, "img_path": joined(prefix, record["img_path"])} for record in reader.records()]
+        records = [{**record, "img_path": join_root(prefix, record["img_path"])} for record in reader.records()]
         reader.report()
         return records
 
@@ -270,9 +269,9 @@ def _check_some(records: Sequence[Any], ann_file: str, pictures: int, large: int
     if records:
         return
     if not pictures:
-        raise DataError(f"the data set is empty: the file '{ann_file}' has no pictures", key="ann_file")
+        raise DataError(f"the dataset is empty: the file '{ann_file}' has no pictures", key="ann_file")
     raise DataError(
-        f"the data set is empty: none of the {pictures} pictures of '{ann_file}' is left",
+        f"the dataset is empty: none of the {pictures} pictures of '{ann_file}' is left",
         key="filter_cfg",
         notes=[f"{pictures - large} are smaller than min_size, {large} have no instance of the classes"],
     )

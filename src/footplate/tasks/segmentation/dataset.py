@@ -9,7 +9,7 @@ import numpy as np
 
 from footplate.data import BaseDataset
 from footplate.data.annotations import read_lines
-from footplate.data.transforms.annotating import LoadAnnotations
+from footplate.data.transforms import LoadAnnotations
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import nearest
@@ -159,6 +159,6 @@ def _label_map(known: Sequence[str] | None, wanted: Any, ignore_index: int) -> d
     for name in wanted:
         if name not in known:
             near = nearest(str(name), known)
-            raise ArgumentError(f"the data set has no class '{name}'", key="metainfo.classes", suggestion=near)
+            raise ArgumentError(f"the dataset has no class '{name}'", key="metainfo.classes", suggestion=near)
     places = {name: place for place, name in enumerate(wanted)}
     return {label: places.get(name, ignore_index) for label, name in enumerate(known)}

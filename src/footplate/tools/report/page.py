@@ -85,7 +85,7 @@ def _run(run: Run, name: str, unread: list[str]) -> dict[str, Any]:
         "config": run.explained or (run.config.pretty_text if run.config is not None else ""),
         "environment": run.environment,
         "warnings": [*run.warnings, *unread],
-        "classes": run.classes,
+        "perClass": [table._asdict() for table in run.per_class],
     }
 
 

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 
 from footplate.engine.signals import Requests
-from footplate.records.urgent import say_at_once
+from footplate.records.standard_streams import print_urgent
 
 _UNTIL_BOTH_KNOW = 0.3  # seconds after which a terminal interrupt that reached the sweep has reached its trials too
 _ONE_WISH = 0.5  # seconds in which a repeated interrupt is the same request, sent to a process and its group
@@ -89,7 +89,7 @@ class Leash:
         again, self.gone = self.gone, True
         words = " again: leaving at once, nothing more is saved" if again else _ONCE_MORE
         if self._held:
-            say_at_once(f"{signal.Signals(number).name}{words}", leaving=again)
+            print_urgent(f"{signal.Signals(number).name}{words}", exiting=again)
         for process in list(self._held):
             if again and process.pid is not None:
                 process.kill()

@@ -15,7 +15,7 @@ from footplate.engine import Hook, Runner
 from footplate.engine.signals import Interrupted
 from footplate.engine.static import check_config
 from footplate.errors import FootplateError
-from footplate.hooks.comparing import MissingMetricError, missing_metric
+from footplate.hooks.metric_rules import MissingMetricError, missing_metric
 from footplate.registry.dotted_paths import mark_executed
 from footplate.tools.sweep.leash import Interrupts, Leash
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.config import Config
-from footplate.engine import HookList, assemble
+from footplate.engine import HookList
+from footplate.engine.hook_list import build_hooks
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.error_context import located
 from footplate.errors import UnknownNameError
@@ -30,7 +31,7 @@ def order_of_hooks(cfg: Config) -> tuple[HookList, list[str]]:
             name: hook for name, hook in (cfg.get("default_hooks") or {}).items() if not _is_missing(hook, missing)
         }
         custom = [hook for hook in cfg.get("custom_hooks") or () if not _is_missing(hook, missing)]
-        hooks = assemble.build_hooks(default, custom)
+        hooks = build_hooks(default, custom)
         hooks.register(NonFiniteHook(cfg.get("on_nonfinite")))
     return hooks, missing
 

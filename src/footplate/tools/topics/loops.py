@@ -6,7 +6,7 @@ from typing import Any
 from footplate.checks import check_count
 from footplate.config import Config
 from footplate.engine.assemble import counts_epochs
-from footplate.engine.validation_points import validation_points
+from footplate.engine.base_loops import validation_points
 from footplate.error_context import located
 from footplate.hooks import CheckpointHook, LoggerHook
 from footplate.messages import format_interval, pluralize
