@@ -389,8 +389,8 @@ def test_a_farther_checkpoint_that_is_not_taken_is_named(
     assert find_latest(tmp_path / "work") == taken
     farther = tmp_path / place / "iter_8.pth"
     assert caplog.messages == [
-        f"Resuming from '{taken}' (iteration 4). '{farther}' (iteration 8) is at a later iteration and is not used, nor 1 more. "
-        "To resume from it, pass `--resume PATH`."
+        f"Resuming from '{taken}' (iteration 4). '{farther}' (iteration 8) is at a later iteration and is not used, "
+        "nor 1 more. To resume from it, pass `--resume PATH`."
     ]
 
 

@@ -122,7 +122,9 @@ def test_trust_is_a_decision_that_is_recorded(tmp_path: Path, caplog: pytest.Log
         loaded = load_checkpoint(path)
     assert isinstance(loaded["trap"], OpaqueObject)
     assert not trap.exists()
-    assert caplog.messages == [f"checkpoint '{path}': objects of 1 classes were not instantiated: {os.mkdir.__module__}.mkdir"]
+    assert caplog.messages == [
+        f"checkpoint '{path}': objects of 1 classes were not instantiated: {os.mkdir.__module__}.mkdir"
+    ]
     load_checkpoint(path, trust=True)
     assert trap.exists()
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -243,7 +243,9 @@ def test_links_do_not_stop_a_save(folder: Path, is_there: bool) -> None:
 
 def test_a_link_that_leads_nowhere_is_named(folder: Path) -> None:
     shutil.rmtree(_moved_and_linked(folder))
-    with pytest.raises(CheckpointError, match=r"cannot save '.*iter_8\.sharded': it is a broken symbolic link") as caught:
+    with pytest.raises(
+        CheckpointError, match=r"cannot save '.*iter_8\.sharded': it is a broken symbolic link"
+    ) as caught:
         _save_as_a_run(folder)
     assert caught.value.notes == ("Remove the link.",)
 

@@ -100,7 +100,7 @@ def test_a_file_in_parts_and_back(files: list[str], tmp_path: Path, capsys: pyte
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith(f"sha256 {verify(folder).sha256} (not verified here)")
     assert lines[3] == "  state_dict       22 tensors      352 B"
-    assert [line.split()[1:] for line in lines[6:8]] == [["176", "B", "parts", "of", "22", "tensors"]] * 2
+    assert [line.split()[1:] for line in lines[6:8]] == [["176", "B", "shards", "of", "22", "tensors"]] * 2
     assert lines[8].endswith("everything else")
     assert lines[10] == "    layer0.w   [2, 2] float32"
     assert run("consolidate", folder, "-o", again) == 0
@@ -175,7 +175,7 @@ def test_only_suffixes_of_formats_that_are_written_are_taken(
 def test_an_average_is_no_safetensors_file(files: list[str], tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"must end in \.pth, \.pt or \.ckpt"):
         run("average", *files, "-o", str(tmp_path / "w.safetensors"))
-    with pytest.raises(ArgumentError, match=r"ends in \.sharded"):
+    with pytest.raises(ArgumentError, match=r"must end in \.sharded"):
         run("shard", files[0], "-o", str(tmp_path / "w.foo"))
 
 

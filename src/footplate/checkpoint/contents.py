@@ -15,6 +15,7 @@ from footplate.checkpoint.serializable import tensors_in, walk
 from footplate.checkpoint.verifying import naming_checkpoint, read_outline
 from footplate.checkpoint.weights import weights_of
 from footplate.errors import CheckpointError
+from footplate.messages import list_names
 
 _MOST_KEYS = 8  # the number of keys of a dict that are shown
 _META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "footplate_version", "mmengine_version")
@@ -124,11 +125,11 @@ def _describe(value: Any) -> str:
     if isinstance(value, OpaqueObject):
         return f"an object of {value.name}"
     if isinstance(value, Mapping):
-        return _list_keys(value) or "empty"
+        return list_names(value, _MOST_KEYS) or "empty"
     if not isinstance(value, (list, tuple, set, frozenset)):
         return repr(value) if isinstance(value, str) else _text(value)
     if value and isinstance(value, (list, tuple)) and all(isinstance(each, Mapping) for each in value):
-        keys = _list_keys(value[0])
+        keys = list_names(value[0], _MOST_KEYS)
         return f"{len(value)}, each with {keys}" if len(value) > 1 else f"one with {keys}"
     return f"{len(value)} values" if value else "empty"
 
@@ -138,9 +139,3 @@ def _text(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.dtype, torch.device)):
         return str(value)
     return f"a value of type '{type(value).__name__}'"
-
-
-def _list_keys(values: Mapping[Any, Any]) -> str:
-    keys = [str(key) for key in values]
-    more = f" and {len(keys) - _MOST_KEYS} more" if len(keys) > _MOST_KEYS else ""
-    return ", ".join(keys[:_MOST_KEYS]) + more

@@ -18,6 +18,7 @@ from footplate.checkpoint.sharded_reading import load_sharded
 from footplate.checkpoint.torch_file import read_content
 from footplate.checkpoint.verifying import SAFETENSORS_SUFFIX, naming_checkpoint, open_checkpoint
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError, MissingExtraError
+from footplate.messages import list_names
 
 _logger = logging.getLogger("footplate.checkpoint")
 _SHOWN_NAMES = 5
@@ -112,8 +113,8 @@ def _load(
 def _load_as_data(stream: IO[bytes], name: str, device: torch.device) -> Any:
     digest = read_digest(stream) if device.type == "meta" else verify_digest(stream)
     content = read_content(stream, device=device, comment=digest.length)
-    if names := list(content.opaque_names):
-        shown = ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")
+    if names := content.opaque_names:
+        shown = list_names(names, _SHOWN_NAMES)
         _logger.info("checkpoint '%s': objects of %d classes were not instantiated: %s", name, len(names), shown)
     return content.value
 

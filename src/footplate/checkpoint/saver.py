@@ -18,7 +18,7 @@ from footplate.checkpoint.sharded_writing import cut_replicated, remove_sharded,
 from footplate.distributed import get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import new_cpu_group
 from footplate.errors import CheckpointError
-from footplate.messages import format_bytes
+from footplate.messages import format_bytes, list_names
 from footplate.storage import Sink
 
 _logger = logging.getLogger("footplate.checkpoint")
@@ -92,7 +92,7 @@ def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
             _logger.warning(
                 "'%s' is kept, because it contains files that footplate did not write: %s",
                 name,
-                ", ".join(left[:_SHOWN_NAMES]),
+                list_names(left, _SHOWN_NAMES),
             )
     except OSError as error:
         raise CheckpointError(f"cannot remove '{name}': {error.strerror or error}") from error

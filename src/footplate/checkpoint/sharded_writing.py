@@ -19,6 +19,7 @@ from footplate import storage
 from footplate.checkpoint.shard_layout import LAYOUT, is_sharded_path
 from footplate.distributed.sharding import is_dtensor, local_tensor
 from footplate.errors import CheckpointError
+from footplate.messages import list_names
 
 _MARK = "footplate.sharded"
 _SPLIT_SECTIONS = re.compile(r"(state_dict|optimizer|ema_state_dict)\.")
@@ -265,9 +266,8 @@ def check_writable(folder: str) -> None:
     except NotADirectoryError as error:
         raise CheckpointError("it is a file, not a folder", notes=["Choose another name, or move the file."]) from error
     if foreign:
-        shown = ", ".join(foreign[:_SHOWN_NAMES]) + (", ..." if len(foreign) > _SHOWN_NAMES else "")
         raise CheckpointError(
-            f"it contains files that footplate did not write: {shown}",
+            f"it contains files that footplate did not write: {list_names(foreign, _SHOWN_NAMES)}",
             notes=["Choose another folder, or move the files."],
         )
 

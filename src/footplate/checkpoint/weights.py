@@ -16,7 +16,7 @@ from footplate.checkpoint.pickle_interpreter import OpaqueObject
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import distribute_like, is_dtensor
 from footplate.errors import CheckpointError
-from footplate.messages import nearest
+from footplate.messages import list_names, nearest
 
 _logger = logging.getLogger("footplate.checkpoint")
 _SHOWN_KEYS = 10
@@ -284,8 +284,7 @@ def _state_dict_in(mapping: Mapping[Any, Any]) -> "OrderedDict[str, Any] | None"
 def _list_keys(title: str, entries: Sequence[object]) -> list[str]:
     if not entries:
         return []
-    more = f", and {len(entries) - _SHOWN_KEYS} more" if len(entries) > _SHOWN_KEYS else ""
-    return [f"  {title} ({len(entries)}): {', '.join(map(str, entries[:_SHOWN_KEYS]))}{more}"]
+    return [f"  {title} ({len(entries)}): {list_names(entries, _SHOWN_KEYS)}"]
 
 
 def _hints(report: LoadReport) -> list[str]:

@@ -47,11 +47,11 @@ def _check(cfg: "Config", arguments: argparse.Namespace) -> str:
     """Returns the summary; raises errors of user code themselves, so that their lines are shown as in `train`."""
     from footplate.cli.failures import own_frames
     from footplate.distributed import rank_from_environment
-    from footplate.records.logger import collected_warnings
+    from footplate.records.logger import collect_warnings
     from footplate.tools.check import check
     from footplate.tools.failing_module import TrialError
 
-    with collected_warnings() as warnings:
+    with collect_warnings() as warnings:
         try:
             return check(cfg, run=not arguments.no_run)
         except TrialError as error:

@@ -110,9 +110,9 @@ def _say_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None
 
     Wraps lines to the width of a terminal only, so that text for a file is the same everywhere.
     """
-    from footplate.records.logger import collected_warnings
+    from footplate.records.logger import collect_warnings
 
-    with collected_warnings() as warnings:
+    with collect_warnings() as warnings:
         text = _explain_topic(topic, cfg, arguments)
     is_seen = sys.stdout.isatty() and not arguments.json
     say(wrap_text(text) if is_seen else text)

@@ -75,11 +75,11 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
     """
     from footplate.checks import check_count
     from footplate.engine.static import check_config
-    from footplate.records.logger import collected_warnings
+    from footplate.records.logger import collect_warnings
 
     check_count("--max-restarts", arguments.max_restarts, least=0)
     processes = _count_processes(arguments.nproc)
-    with collected_warnings():  # the first rank logs them
+    with collect_warnings():  # the first rank logs them
         check_config(cfg)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     return _torchrun(processes, arguments.max_restarts, ["-m", "footplate", *arguments.words])

@@ -34,11 +34,11 @@ def _code_of_all(error: BaseException) -> int | None:
     if "footplate.engine" not in sys.modules:
         _let_first_speak()
         return None
-    from footplate.engine.together import fail
+    from footplate.engine.rank_failures import report_failure
     from footplate.errors import FootplateError
 
     try:
-        code = fail(error)
+        code = report_failure(error)
     except FootplateError as other:
         return other.exit_code
     if code is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.cli.options import add_overrides, override, read_config
 from footplate.cli.streams import say
-from footplate.messages import one_line
+from footplate.messages import list_names, one_line
 
 if TYPE_CHECKING:
     from footplate.tools.layers import Reading
@@ -102,10 +102,10 @@ def _verdict(found: "Replay") -> list[str]:
         return [*elsewhere, f"all is finite in iteration {found.iteration}: the failure did not come again"]
     lines = [*elsewhere, *([f"stopped: {found.stopped}"] if found.stopped else [])]
     if found.weights_before:
-        lines.append(f"weights were not finite before it: {_named(found.weights_before)}")
+        lines.append(f"weights were not finite before it: {list_names(found.weights_before, 1)}")
     lines += [*_about_outputs(found), *_about_gradients(found)]
     if found.weights_after and not found.weights_before:
-        lines.append(f"weights are not finite behind it: {_named(found.weights_after)}")
+        lines.append(f"weights are not finite behind it: {list_names(found.weights_after, 1)}")
     return lines
 
 
@@ -123,7 +123,3 @@ def _about_gradients(found: "Replay") -> list[str]:
     flow = next((each for each in found.flowing if not each.finite), None)
     where = f"; it came first through the output of {flow.name} ({flow.kind})" if flow is not None else ""
     return [f"first gradient that is not finite: {gradient.name}, {_finite(gradient)}{where}"]
-
-
-def _named(names: Sequence[str]) -> str:
-    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

@@ -90,11 +90,11 @@ def _refuse_what_no_trial_mends(cfg: "Config", parameters: "Sequence[Parameter]"
     from footplate.cli.options import choose_work_dir
     from footplate.engine.static import check_config
     from footplate.errors import FootplateError
-    from footplate.records.logger import collected_warnings
+    from footplate.records.logger import collect_warnings
     from footplate.tools.sweep.study import first_of
 
     choose_work_dir(cfg, None)
-    with collected_warnings():  # each trial logs its own
+    with collect_warnings():  # each trial logs its own
         try:
             check_config(first_of(cfg, parameters))
         except FootplateError:

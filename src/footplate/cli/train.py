@@ -9,6 +9,7 @@ from footplate.cli.following import tell, tell_how_to_go_on, tell_how_to_look
 from footplate.cli.launching import add_launcher, choose_launcher, start_processes, starts_processes
 from footplate.cli.options import add_config, add_trust, choose_work_dir, read_config
 from footplate.cli.streams import say_error
+from footplate.messages import list_names
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -80,7 +81,7 @@ def _train(arguments: argparse.Namespace, cfg: "Config") -> int:
         progress.stop(runner)
         arguments.place = _how_far(runner)
         _leave_workers_alone()
-        if isinstance(error, Interrupted) or runner.requests.rescued:
+        if isinstance(error, Interrupted) or runner.requests.saved_after_error:
             with surviving_streams():
                 tell_how_to_go_on(runner, arguments)
         from footplate.cli.failures import raise_of_module
@@ -113,7 +114,7 @@ def _name_changes(runner: "Runner", overrides: list[str]) -> None:
     """Logs the keys that differ from the config that the run in the work_dir started with."""
     from pathlib import Path
 
-    from footplate.records import remembered
+    from footplate.records import buffer_log
     from footplate.tools.diff import OF_A_START, compare
     from footplate.tools.run_files import config_of
 
@@ -127,19 +128,15 @@ def _name_changes(runner: "Runner", overrides: list[str]) -> None:
     keys = [each.partition("=")[0].strip().lstrip("+") for each in overrides]
     given = [each.path for each in changed if each.path in keys or (each.second and each.second.origin in _GIVEN)]
     others = [each.path for each in changed if each.path not in given]
-    told = [f"other values are given now for {_named(given)}"] if given else []
+    told = [f"other values are given now for {list_names(given, _MOST_NAMED)}"] if given else []
     if others:
         told.append(
-            f"these keys have other values than then: {_named(others)}. Repeat each --set of the start when you resume"
+            f"these keys have other values than then: {list_names(others, _MOST_NAMED)}. "
+            "Repeat each --set of the start when you resume"
         )
-    with remembered() as said:
+    with buffer_log() as said:
         runner.logger.warning("the run was begun with another config: %s", "; ".join(told))
     runner.begin_log_with(said)
-
-
-def _named(paths: list[str]) -> str:
-    more = f" and {len(paths) - _MOST_NAMED} more" if len(paths) > _MOST_NAMED else ""
-    return ", ".join(paths[:_MOST_NAMED]) + more
 
 
 def _how_far(runner: "Runner") -> str:

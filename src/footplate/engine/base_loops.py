@@ -10,9 +10,10 @@ from footplate.checks import check_count
 from footplate.data import build_dataloader, end_workers
 from footplate.engine.heap import keep_freed_memory
 from footplate.engine.hook import check_accepts
+from footplate.engine.phase import Phase
 from footplate.engine.position import DataPosition
-from footplate.engine.rescue import may_rescue, rescue, who_asked_for_data
-from footplate.engine.signals import WaitEndedError, answer_requests
+from footplate.engine.saving import save_after_data_error
+from footplate.engine.signals import InterruptedWaitError, answer_requests
 from footplate.engine.snapshot import Buffers, copied_state
 from footplate.engine.state import hook_states
 from footplate.errors import ArgumentError
@@ -122,7 +123,6 @@ class BaseTrainLoop(BaseLoop):
             own: Callable[..., None] = self.run_iter
             takes_index = "idx" in self.calls["run_iter"]
             self._own_iter = own if takes_index else lambda _, data_batch: own(data_batch)
-        self._within_iteration: bool | None = None  # None while `run` of this class drives the iterations
         if self._own_run or self._own_epoch:
             self.run_iter = self._answering(self.run_iter)  # type: ignore[method-assign]
 
@@ -158,15 +158,6 @@ class BaseTrainLoop(BaseLoop):
             return False
         return not self._validation_is_due() if self.ended is None else self.ended
 
-    @property
-    def within_iteration(self) -> bool:
-        """Whether an iteration is in progress, for hooks that are called outside of any event.
-
-        Validations that this class starts are events. Those that an overridden `run` starts are not, and count as
-        between iterations.
-        """
-        return self.in_progress if self._within_iteration is None else self._within_iteration
-
     def run(self) -> Any:
         """Trains from the current position to the end.
 
@@ -179,12 +170,12 @@ class BaseTrainLoop(BaseLoop):
         before, after = runner.hooks.at("before_train_iter"), runner.hooks.at("after_train_iter")
         train_step, optim_wrapper = runner.model.train_step, runner.optim_wrapper
         self._begin()
-        self._within_iteration = None
         own_iter = self._own_iter
         requests = runner.requests
         stream = self._own_epochs() if self._own_epoch else self.batches()
         with self._saving_progress():
             for batch_idx, data_batch in stream:
+                runner.phase = Phase.STEP
                 if own_iter is not None:
                     own_iter(batch_idx, data_batch)
                 else:
@@ -192,22 +183,27 @@ class BaseTrainLoop(BaseLoop):
                     for method in before:
                         method(runner, batch_idx=batch_idx, data_batch=data_batch)
                     outputs = train_step(data_batch, optim_wrapper=optim_wrapper)
+                    runner.phase = Phase.AFTER_STEP
                     for method in after:
                         method(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
                     self._iter += 1
+                runner.phase = Phase.BETWEEN_ITERATIONS
                 del data_batch  # before the next one is requested: decision 025
                 if requests.pending:
                     self._answer_requests(stream)
-        self.in_progress = False
+        self.in_progress, runner.phase = False, Phase.START
         runner.call_hook("after_train")
         return runner.model
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Trains on one batch. A loop that overrides this method decides what an iteration is."""
-        self.runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
-        outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
-        self.runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        runner = self.runner
+        runner.phase = Phase.STEP
+        runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
+        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
+        runner.phase = Phase.BETWEEN_ITERATIONS
 
     def batches(self) -> Iterator[tuple[int, Any]]:
         """Yields the index and the batch of every remaining iteration, and validates between them when it is due."""
@@ -270,6 +266,7 @@ class BaseTrainLoop(BaseLoop):
         """Records where the run begins. Called after the hooks at `before_train` and before the first batch."""
         self.runner.restore_random_state()
         self.in_progress, self.ended, self._began_at = True, False, self._iter
+        self.runner.phase = Phase.BETWEEN_ITERATIONS
         # An earlier run that was stopped has set these.
         self.runner.saver.ends, self.hooks_to_save = False, None
 
@@ -278,15 +275,18 @@ class BaseTrainLoop(BaseLoop):
         """Saves the run when a stop is requested while the block waits for data, or when reading data fails."""
         try:
             yield
-        except WaitEndedError:
+        except InterruptedWaitError:
             self._restore_epoch_start()
             self._answer_and_end_workers()
         except Exception as error:
-            asked_by = who_asked_for_data(error)  # empty unless reading failed: an iteration may be half done
-            has_progress = self._iter > self._began_at and not self.runner.requests.rescued
-            if asked_by and has_progress and may_rescue(self.runner):
-                self._restore_before_validation() if asked_by == "_evaluate" else self._restore_epoch_start()
-                rescue(self.runner, error)
+            phase = self.runner.phase
+            # In any other phase, an iteration may be half done.
+            if self._iter > self._began_at and phase in (Phase.DATA_LOADING, Phase.EVALUATION_DATA_LOADING):
+                if phase is Phase.EVALUATION_DATA_LOADING:
+                    self._restore_before_validation()
+                else:
+                    self._restore_epoch_start()
+                save_after_data_error(self.runner, error)
             raise
 
     def _answering(self, run_iter: Callable[..., None]) -> Callable[..., None]:
@@ -296,9 +296,9 @@ class BaseTrainLoop(BaseLoop):
             if not self.in_progress:
                 self._begin()
             self._check_resumed_data()
-            self._within_iteration = True
+            self.runner.phase = Phase.STEP
             run_iter(*args, **kwargs)
-            self._within_iteration = False
+            self.runner.phase = Phase.BETWEEN_ITERATIONS
             if self.runner.requests.pending:
                 self._answer_requests()
 
@@ -363,9 +363,10 @@ class BaseTrainLoop(BaseLoop):
         self._validated_at, self.validation_requested = self._position, False
         self.validating = True
         try:
-            with self.runner.during("validation"):
-                self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
-        except (ValidationLeftError, WaitEndedError):
+            self.runner.phase = Phase.EVALUATION
+            self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
+            self.runner.phase = Phase.BETWEEN_ITERATIONS
+        except (ValidationLeftError, InterruptedWaitError):
             self._restore_before_validation()
             self._answer_and_end_workers()
         finally:

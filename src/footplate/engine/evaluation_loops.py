@@ -14,12 +14,14 @@ from footplate.distributed import broadcast_buffers, gather_objects, unwrap_mode
 from footplate.distributed.sharding import is_sharded
 from footplate.engine.altering import altered_by
 from footplate.engine.base_loops import BaseLoop, ValidationLeftError
+from footplate.engine.phase import Phase
 from footplate.engine.snapshot import Buffers
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator, build_evaluator
 from footplate.messages import nearest
 from footplate.records import length_of
+from footplate.records.scalar_names import dataset_metric
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class EvaluationSet(NamedTuple):
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the metrics with the dataset's prefix."""
-        return {f"{self.name}/{key}" if self.name else key: value for key, value in metrics.items()}
+        return {dataset_metric(self.name, key): value for key, value in metrics.items()}
 
 
 class MeanLosses:
@@ -163,7 +165,7 @@ class _EvaluationLoop(BaseLoop):
         self.left_out = tuple(each.name for each in self.sets if each not in due)
         altered = altered_by(runner, f"before_{mode}", f"before_{mode}_epoch")
         # If a user's loop runs the validation itself, requests are answered only after it.
-        runner.requests.patient = altered or not getattr(training, "validating", False)
+        runner.requests.must_finish_evaluation = altered or not getattr(training, "validating", False)
         self.buffers = Buffers(runner.model)  # taken after hooks have swapped the weights, if any do
         runner.model.eval()
         broadcast_buffers(runner.model)  # every rank evaluates the same model, the one that is saved
@@ -175,7 +177,7 @@ class _EvaluationLoop(BaseLoop):
         self._choose(self.sets[0])
         runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
         runner.call_hook(f"after_{mode}")
-        runner.requests.patient, self.buffers = False, None
+        runner.requests.must_finish_evaluation, self.buffers = False, None
         return metrics
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
@@ -211,16 +213,20 @@ class _EvaluationLoop(BaseLoop):
         """Runs over the selected dataset and returns its metrics."""
         runner = self.runner
         self._losses = MeanLosses() if self.loss else None
-        within = runner.during(f"{self.mode}_iter")
-        with self._predicting(), within:
+        outer = runner.phase
+        # An evaluation that a hook starts within an iteration belongs to the phase of the hook.
+        loading = Phase.EVALUATION_DATA_LOADING if outer is Phase.EVALUATION else outer
+        with self._predicting():
+            runner.phase = loading
             for idx, data_batch in enumerate(batches(self.dataloader)):
+                runner.phase = outer
                 self.run_iter(idx, data_batch)
-                if runner.requests.patient:
-                    continue
-                if runner.requests.stop is not None:
+                if not runner.requests.must_finish_evaluation and runner.requests.stop is not None:
                     raise ValidationLeftError
-                if runner.requests.save_at_once:
+                if not runner.requests.must_finish_evaluation and runner.requests.save_at_once:
                     runner.train_loop.save_within_validation()
+                runner.phase = loading
+        runner.phase = outer
         size = length_of(getattr(self.dataloader, "dataset", None))
         metrics = self.evaluator.evaluate(sys.maxsize if size is None else size)  # drops samples beyond this number
         return {**(self._losses.result() if self._losses else {}), **metrics}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.engine.base_loops import BaseTrainLoop
+from footplate.engine.phase import Phase
 from footplate.errors import ArgumentError, DataError
 from footplate.records import length_of
 from footplate.registry import LOOPS
@@ -127,12 +128,16 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             self._continue_epoch()
         count = self._iter - self._epoch * length
         self._reading = True
+        runner.phase = Phase.DATA_LOADING
         for batch in self._data.one_pass(self._epoch, count):
+            runner.phase = Phase.BETWEEN_ITERATIONS
             yield count, batch
             del batch
             count += 1
             if self.validation_requested and self._validation_is_due():
                 self._validate()
+            runner.phase = Phase.DATA_LOADING
+        runner.phase = Phase.BETWEEN_ITERATIONS
         self._reading = False
         self._data.check_pass(self._epoch, count, length)
         runner.call_hook("after_train_epoch")
@@ -238,7 +243,11 @@ class IterBasedTrainLoop(BaseTrainLoop):
         stream = self.dataloader_iterator
         try:
             while self._iter < self._max_iters and not self.stop_training:
-                yield self._iter, next(stream)
+                runner.phase = Phase.DATA_LOADING
+                batch = next(stream)
+                runner.phase = Phase.BETWEEN_ITERATIONS
+                yield self._iter, batch
+                del batch
                 if self._validation_is_due():
                     self._validate()
         finally:

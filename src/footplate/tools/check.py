@@ -27,7 +27,7 @@ from footplate.engine import Hook, Runner
 from footplate.engine.evaluation_loops import EvaluationSet, loss_of, predicting
 from footplate.engine.opening import name_idle_variables
 from footplate.engine.preflight import checkpoint_size
-from footplate.engine.signals import LeavingError
+from footplate.engine.signals import EarlyExitError
 from footplate.engine.static import check_config, name_idle_in_config
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
@@ -35,7 +35,7 @@ from footplate.evaluation import Evaluator
 from footplate.hooks import CheckpointHook
 from footplate.messages import format_bytes
 from footplate.records import length_of, memory_in_use
-from footplate.records.logger import collected_warnings, remembered
+from footplate.records.logger import buffer_log, collect_warnings
 from footplate.tools.failing_module import TrialError, module_error
 from footplate.tools.largest import Largest, largest_batch
 from footplate.tools.topics.hooks import explain_hooks
@@ -113,7 +113,7 @@ def _warnings() -> Iterator[list[str]]:
     """Collects warnings; logs them if the check fails, since no summary shows them then."""
     records: list[logging.LogRecord] = []
     try:
-        with collected_warnings() as found, remembered() as records:
+        with collect_warnings() as found, buffer_log() as records:
             yield found
     except Exception:
         told = [each.getMessage() for each in records if each.levelno == logging.WARNING]
@@ -213,7 +213,7 @@ def _validate(runner: Runner, evaluator: Evaluator, batch: Any) -> tuple[float, 
     return seconds, []
 
 
-class _EnoughError(LeavingError):
+class _EnoughError(EarlyExitError):
     """Stops the run after the iterations of the trial."""
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.errors import DataError
-from footplate.messages import nearest, one_line
+from footplate.messages import list_names, nearest, one_line
 from footplate.tools.run_files import config_of, read_lines, read_logs, read_small, safe_files
 
 _logger = logging.getLogger("footplate.tools")
@@ -159,12 +159,11 @@ def _no_run(path: Path) -> DataError:
         return DataError(f"'{path}' is neither a regular file nor a folder")
     below = [str(each) for each in sorted(path.iterdir()) if _scalar_files(each)]
     if below:
-        more = f" and {len(below) - _MOST_NAMED} more" if len(below) > _MOST_NAMED else ""
         return DataError(
             f"'{path}' is not a run but holds {len(below)}"
             if len(below) > 1
             else f"'{path}' is not a run but holds one",
-            notes=[f"give one of them, or several: {', '.join(below[:_MOST_NAMED])}{more}"],
+            notes=[f"give one of them, or several: {list_names(below, _MOST_NAMED)}"],
         )
     return DataError(f"no scalars of a run in '{path}'", notes=["looked for */vis_data/scalars.json and *.log.json"])
 
