@@ -15,16 +15,23 @@ from footplate.distributed.collectives import (
     master_only,
 )
 from footplate.distributed.consistency import check_same_parameters, check_same_weights
-from footplate.distributed.launchers import LAUNCHERS, rank_from_environment
+from footplate.distributed.launchers import check_launcher, rank_from_environment
 from footplate.distributed.process_group import check_dist_cfg, initialize
-from footplate.distributed.wrappers import initialize_weights, is_model_wrapper, unwrap_model, wrap_model
+from footplate.distributed.wrappers import (
+    check_model_wrapper,
+    initialize_weights,
+    is_model_wrapper,
+    unwrap_model,
+    wrap_model,
+)
 
 __all__ = [
-    "LAUNCHERS",
     "barrier",
     "broadcast_buffers",
     "broadcast_object",
     "check_dist_cfg",
+    "check_launcher",
+    "check_model_wrapper",
     "check_same_parameters",
     "check_same_weights",
     "collect_results",

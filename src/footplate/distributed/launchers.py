@@ -54,9 +54,18 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
     Raises:
         ArgumentError: The launcher is unknown or did not start this process.
     """
+    check_launcher(launcher)
+    return _FINDERS[launcher](port) if launcher in _FINDERS else None
+
+
+def check_launcher(launcher: str) -> None:
+    """Checks the name of a launcher.
+
+    Raises:
+        ArgumentError: The launcher is unknown.
+    """
     if launcher not in LAUNCHERS:
         raise ArgumentError(f"unknown launcher '{launcher}'", key="launcher", suggestion=nearest(launcher, LAUNCHERS))
-    return _FINDERS[launcher](port) if launcher in _FINDERS else None
 
 
 def rank_from_environment() -> int:

@@ -21,6 +21,7 @@ from footplate.errors import ArgumentError
 from footplate.messages import list_names
 from footplate.registry import MODEL_WRAPPERS
 
+_USUAL_WRAPPER = "MMDistributedDataParallel"
 _logger = logging.getLogger("footplate.distributed")
 _UNUSED_PARAMETERS_MESSAGE = "Expected to have finished reduction in the prior iteration"
 _INDICES = re.compile(r"did not receive grad for rank \d+:((?: \d+)+)")
@@ -138,7 +139,7 @@ def wrap_model(
     """
     model = synchronize_batch_norm(model, sync_bn)
     with at_key("model_wrapper_cfg"):
-        kind = (cfg or {}).get("type", "MMDistributedDataParallel")
+        kind = (cfg or {}).get("type", _USUAL_WRAPPER)
         if MODEL_WRAPPERS.resolve(kind, cfg or {}) is FullyShard:
             model = MODEL_WRAPPERS.build(cfg, module=model)  # on one process, this only checks the arguments
         if cfg and not is_distributed():
@@ -151,6 +152,15 @@ def wrap_model(
             settings.setdefault("device_ids", [device.index])
         wrapped: nn.Module = MODEL_WRAPPERS.build(settings, module=model)
         return wrapped
+
+
+def check_model_wrapper(cfg: Mapping[str, Any]) -> None:
+    """Checks the name and the arguments of a model wrapper without building it.
+
+    Args:
+        cfg: `model_wrapper_cfg`, see `wrap_model`.
+    """
+    MODEL_WRAPPERS.check({"type": _USUAL_WRAPPER, **cfg}, module=None)
 
 
 def initialize_weights(model: nn.Module) -> None:
