@@ -216,7 +216,7 @@ RECORDS = [
         "two backends have the name 'LocalVisBackend'",
         "visualizer.vis_backends[1]",
     ),
-    Mistake(_SEED, 'launcher = "pytorh"', "unknown launcher 'pytorh'", "launcher", "pytorch"),
+    Mistake(_SEED, 'launcher = "pytorh"', "launcher must be one of none, pytorch, slurm, mpi", "launcher", "pytorch"),
     Mistake(
         _SEED,
         'data_preprocessor = dict(type="ImgDataPreprocesor")',

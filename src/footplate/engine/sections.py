@@ -12,8 +12,7 @@ from torch import nn
 from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.config import Config, check_keys
 from footplate.data import check_dataloader
-from footplate.distributed import check_launcher, check_model_wrapper
-from footplate.distributed.sync_bn import check_sync_bn
+from footplate.distributed import check_launcher, check_model_wrapper, check_sync_bn
 from footplate.engine.base_loops import validation_points
 from footplate.engine.components import build_log_processor, loop_settings
 from footplate.engine.config_compatibility import in_second_generation, refuse_unsupported, translators
