@@ -161,7 +161,7 @@ class Kill(Hook):
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         if runner.phase is Phase.SAVING and runner.requests._lost_worker is None:
             loop = getattr(runner, f"{self.mode}_loop")
-            os.kill(loop.dataloader.whereabouts.processes()[0], signal.SIGKILL)
+            os.kill(loop.dataloader.worker_progress.processes()[0], signal.SIGKILL)
             until = time.monotonic() + 60
             while runner.requests._lost_worker is None and time.monotonic() < until:
                 time.sleep(0.01)

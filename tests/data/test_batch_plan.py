@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
-from footplate.data import SampleLoader, build_dataloader, loader, samplers
-from footplate.data.tails import Tail
+from footplate.data import SampleLoader, batch_plan, build_dataloader, samplers
+from footplate.data.batch_plan import UnevenSplit
 
 sizes, worlds, batch_sizes = st.integers(1, 40), st.integers(1, 8), st.integers(1, 7)
 
 
 def on_rank(rank: int, world: int, size: int, batch_size: int | None, **section: Any) -> SampleLoader:
     with pytest.MonkeyPatch.context() as patch:
-        for module in (samplers, loader):
+        for module in (samplers, batch_plan):
             patch.setattr(module, "get_rank", lambda: rank)
             patch.setattr(module, "get_world_size", lambda: world)
         sampler = {"type": "DefaultSampler", "shuffle": True, "round_up": False}
@@ -38,7 +38,7 @@ def passes(size: int, world: int, batch_size: int, **where: Any) -> list[list[tu
 
 @settings(deadline=None)
 @given(sizes, worlds, batch_sizes)
-def test_every_sample_counts_once_on_equally_many_batches(size: int, world: int, batch_size: int) -> None:
+def test_every_sample_counts_once_and_ranks_have_equally_many_batches(size: int, world: int, batch_size: int) -> None:
     found = passes(size, world, batch_size, epoch=2)
     assert len({len(each) for each in found}) == 1
     seen = [index for each in found for batch, share in each if share for index in batch]
@@ -58,7 +58,7 @@ def test_every_sample_counts_once_on_equally_many_batches(size: int, world: int,
 
 @settings(deadline=None)
 @given(sizes, worlds, batch_sizes)
-def test_drop_last_drops_what_is_not_full_on_every_rank(size: int, world: int, batch_size: int) -> None:
+def test_drop_last_drops_batches_that_are_not_full_on_every_rank(size: int, world: int, batch_size: int) -> None:
     found = passes(size, world, batch_size, drop_last=True)
     assert {len(each) for each in found} == {size // world // batch_size}
     assert all(len(batch) == batch_size and share == 1 for each in found for batch, share in each)
@@ -66,14 +66,14 @@ def test_drop_last_drops_what_is_not_full_on_every_rank(size: int, world: int, b
 
 @settings(deadline=None)
 @given(sizes, worlds, batch_sizes, st.integers(0, 12))
-def test_a_pass_begun_late_is_the_rest_of_a_whole_one(size: int, world: int, batch_size: int, start: int) -> None:
+def test_a_pass_can_start_at_any_batch(size: int, world: int, batch_size: int, start: int) -> None:
     whole, late = passes(size, world, batch_size), passes(size, world, batch_size, start=start)
     assert late == [each[start:] for each in whole]
 
 
 @settings(deadline=None)
 @given(sizes, worlds, batch_sizes, st.integers(0, 20))
-def test_a_pass_begun_within_a_batch_ends_together(size: int, world: int, batch_size: int, sample: int) -> None:
+def test_a_pass_can_start_within_a_batch(size: int, world: int, batch_size: int, sample: int) -> None:
     found = passes(size, world, batch_size, sample=sample)
     assert {len(each) for each in found} == {max(-(-(-(-size // world) - sample) // batch_size), 0)}
     assert {on_rank(rank, world, size, batch_size).batches_from(sample) for rank in range(world)} == {len(found[0])}
@@ -82,7 +82,7 @@ def test_a_pass_begun_within_a_batch_ends_together(size: int, world: int, batch_
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_nothing(workers: int) -> None:
+def test_batches_do_not_depend_on_workers(workers: int) -> None:
     assert passes(11, 3, 2, num_workers=workers, epoch=1) == passes(11, 3, 2, epoch=1)
 
 
@@ -90,16 +90,16 @@ def test_workers_change_nothing(workers: int) -> None:
     ("world", "round_up", "uneven", "shares"),
     [(1, False, False, [1.0] * 3), (2, False, True, [1.0, 2.0]), (2, True, False, [1.0] * 2)],
 )
-def test_only_what_may_end_unevenly_is_uneven(world: int, round_up: bool, uneven: bool, shares: list[float]) -> None:
+def test_uneven_is_set_only_if_needed(world: int, round_up: bool, uneven: bool, shares: list[float]) -> None:
     made = on_rank(0, world, 5, 2, sampler={"type": "DefaultSampler", "round_up": round_up})
     assert made.uneven is uneven
     assert [made.share for _ in made] == shares
 
 
-def test_samples_that_stand_alone_are_read_again_alone() -> None:
+def test_a_single_sample_is_repeated_as_a_single_sample() -> None:
     made = on_rank(1, 2, 3, None, collate_fn=torch.tensor)
     assert [(int(each), made.share) for each in made][1][1] == 0.0
-    assert Tail(3, 1, 2).share(1, 1) == 0.0
+    assert UnevenSplit(3, 1, 2).share(1, 1) == 0.0
 
 
 class Shaken(Dataset[Any]):
@@ -129,9 +129,7 @@ def read_together(world: int, size: int, *, round_up: bool, workers: int, epoch:
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 8), st.integers(1, 50), st.booleans(), st.integers(0, 5))
-def test_neither_order_nor_chance_depends_on_the_number_of_ranks(
-    world: int, size: int, round_up: bool, epoch: int
-) -> None:
+def test_samples_do_not_depend_on_the_number_of_ranks(world: int, size: int, round_up: bool, epoch: int) -> None:
     whole = read_together(1, size, round_up=False, workers=0, epoch=epoch)
     found = read_together(world, size, round_up=round_up, workers=0, epoch=epoch)
     assert found[:size] == whole
@@ -141,6 +139,6 @@ def test_neither_order_nor_chance_depends_on_the_number_of_ranks(
 
 @pytest.mark.parametrize(("world", "size", "workers"), [(1, 7, 2), (2, 9, 1), (3, 10, 2)])
 @pytest.mark.parametrize("round_up", [True, False])
-def test_nor_on_the_number_of_workers(world: int, size: int, workers: int, round_up: bool) -> None:
+def test_samples_do_not_depend_on_the_number_of_workers(world: int, size: int, workers: int, round_up: bool) -> None:
     found = read_together(world, size, round_up=round_up, workers=workers, epoch=1)
     assert found == read_together(world, size, round_up=round_up, workers=0, epoch=1)

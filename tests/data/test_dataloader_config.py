@@ -74,7 +74,7 @@ def section(**changes: Any) -> dict[str, Any]:
     return {"dataset": {"type": "NumbersForTest", "size": 5}, "batch_size": 2, **changes}
 
 
-def test_a_section_becomes_a_loader() -> None:
+def test_a_loader_is_built_from_a_section() -> None:
     loader = build_dataloader(
         section(sampler={"type": "DefaultSampler", "shuffle": True}, drop_last=True, num_workers=0), seed=7
     )
@@ -85,7 +85,7 @@ def test_a_section_becomes_a_loader() -> None:
     assert (len(loader), loader.collate_fn) == (2, pseudo_collate)
 
 
-def test_without_a_sampler_the_order_is_that_of_the_data_set() -> None:
+def test_the_default_order_is_that_of_the_dataset() -> None:
     assert list(build_dataloader(section())) == [[0, 1], [2, 3], [4]]
     assert isinstance(build_dataloader(section(shuffle=True)).sampler, DefaultSampler)
 
@@ -97,14 +97,14 @@ def test_shuffle_may_be_none_as_in_torch() -> None:
         build_dataloader(section(drop_last=None))
 
 
-def test_the_section_itself_is_left_as_it_is() -> None:
+def test_the_section_is_not_changed() -> None:
     cfg = section(sampler={"type": "DefaultSampler"}, collate_fn={"type": "default_collate"})
     before = repr(cfg)
     build_dataloader(cfg)
     assert repr(cfg) == before
 
 
-def test_parts_may_be_objects() -> None:
+def test_components_may_be_objects() -> None:
     dataset = TensorDataset(torch.arange(4))
     sampler = DefaultSampler(dataset, shuffle=False)
     loader = build_dataloader({"dataset": dataset, "sampler": sampler, "collate_fn": default_collate})
@@ -124,11 +124,11 @@ def test_parts_may_be_objects() -> None:
         ({"type": "ShiftedForTest", "shift": 5}, [5, 6]),
     ],
 )
-def test_collate_functions_by_name_and_with_arguments(collate: Any, expected: Any) -> None:
+def test_collate_functions_are_built_by_name_and_with_arguments(collate: Any, expected: Any) -> None:
     assert next(iter(build_dataloader(section(collate_fn=collate)))) == expected
 
 
-def test_workers_begin_with_a_function_that_is_told_what_it_asks_for() -> None:
+def test_worker_init_fn_gets_the_arguments_that_it_accepts() -> None:
     cfg = section(num_workers=2, worker_init_fn={"type": "begin_for_test", "mark": 3})
     assert list(build_dataloader(cfg, seed=7)) == [[10, 11], [112, 113], [14]]
 
@@ -140,8 +140,8 @@ def test_batch_samplers_get_sampler_and_batch_size() -> None:
     assert list(build_dataloader(cfg)) == [[4, 3], [2, 1], [0]]
 
 
-def test_an_order_by_rank_is_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("footplate.data.building.get_rank", lambda: 2)
+def test_diff_rank_seed_gives_each_rank_another_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("footplate.data.dataloader_config.get_rank", lambda: 2)
     cfg = section(sampler={"type": "DefaultSampler"}, diff_rank_seed=True)
     assert build_dataloader(cfg, seed=7).sampler.seed == 9
 
@@ -162,33 +162,33 @@ def test_an_order_by_rank_is_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"batch_sampler": {"type": "PairsForTst"}}, UnknownNameError, "key batch_sampler.type\n.*'PairsForTest'"),
         ({"collate_fn": {"type": "pseudo_colate"}}, UnknownNameError, "key collate_fn.type\n.*'pseudo_collate'"),
         ({"collate_fn": {"factor": 3}}, BuildError, "key 'type'"),
-        ({"collate_fn": 3}, ArgumentError, "collate_fn is a function"),
+        ({"collate_fn": 3}, ArgumentError, "collate_fn must be a function"),
     ],
 )
-def test_unfit_sections_are_refused(changes: Any, kind: type[FootplateError], message: str) -> None:
+def test_invalid_sections_are_refused(changes: Any, kind: type[FootplateError], message: str) -> None:
     with pytest.raises(kind, match=message) as raised:
         build_dataloader(section(**changes))
     assert len(str(raised.value).splitlines()) <= 5
 
 
-def test_a_data_set_that_cannot_count_is_named() -> None:
+def test_a_dataset_without_a_length_is_refused() -> None:
     class Uncounted(NumbersForTest):
         def __len__(self) -> int:
             raise RuntimeError("no index yet")
 
-    with pytest.raises(DataError, match="'Uncounted' cannot say how many samples it has: RuntimeError: no index yet"):
+    with pytest.raises(DataError, match="length of the dataset 'Uncounted' is unknown: RuntimeError: no index yet"):
         build_dataloader(section(dataset=Uncounted(4)))
 
 
-def test_what_has_no_effect_is_said_and_dropped(caplog: pytest.LogCaptureFixture) -> None:
+def test_settings_without_effect_are_logged_and_dropped(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "footplate.data")
     loader = build_dataloader(section(persistent_workers=True, prefetch_factor=4, num_workers=0, pin_memory=True))
     assert list(loader)[0] == [0, 1]
-    assert "persistent_workers, prefetch_factor: without effect" in caplog.text
-    assert ("pin_memory: without effect" in caplog.text) is not torch.accelerator.is_available()
+    assert "persistent_workers, prefetch_factor: ignored" in caplog.text
+    assert ("pin_memory: ignored" in caplog.text) is not torch.accelerator.is_available()
 
 
-def test_a_plain_loader_is_taken_over() -> None:
+def test_a_plain_loader_is_converted() -> None:
     dataset = TensorDataset(torch.arange(9))
     plain = DataLoader(dataset, batch_size=2, shuffle=True, drop_last=True)
     loader = build_dataloader(plain, seed=4)
@@ -223,7 +223,7 @@ class Stream(IterableDataset[int]):
         [{"inputs": torch.zeros(2), "type": torch.zeros(2)}],
     ],
 )
-def test_other_loaders_are_returned_as_they_are(loader: Any) -> None:
+def test_other_loaders_are_returned_unchanged(loader: Any) -> None:
     assert build_dataloader(loader) is loader
 
 
@@ -236,13 +236,13 @@ def test_other_loaders_are_returned_as_they_are(loader: Any) -> None:
         ({"type": "NumbersForTest"},),
     ],
 )
-def test_a_list_of_sections_is_no_list_of_batches(loader: Any) -> None:
+def test_a_list_of_sections_is_refused(loader: Any) -> None:
     for refuse in (build_dataloader, check_dataloader):
-        with pytest.raises(ArgumentError, match="a data loader is one dict") as caught:
+        with pytest.raises(ArgumentError, match="a data loader must be one dict") as caught:
             refuse(loader)
     assert caught.value.key == f"[{len(loader) - 1}]"
 
 
-def test_a_stream_needs_no_sampler() -> None:
+def test_an_iterable_dataset_needs_no_sampler() -> None:
     cfg = {"dataset": Stream(), "batch_size": 2, "sampler": {"type": "DefaultSampler"}, "num_batch_per_epoch": 3}
     assert list(build_dataloader(cfg)) == [[0, 1], [2, 3], [4]]

@@ -38,17 +38,17 @@ class Failing:
             KeyError("img"),
             "/data/3.png",
             r"sample 3 of the dataset 'Failing' cannot be read: KeyError: 'img'\n  file: /data/3.png\n"
-            r"  raised in __getitem__\(\) at .*test_reading.py:\d+$",
+            r"  raised in __getitem__\(\) at .*test_batch_reader.py:\d+$",
         ),
         (PrivateError("to", "day\nmore"), None, r"cannot be read: PrivateError: today\n  raised in"),
         (
-            DataError("no picture", found="a.png", notes=["look there"]),
+            DataError("no image", found="a.png", notes=["look there"]),
             "a.png",
-            r"sample 3 .* cannot be read: no picture\n  found: 'a.png'\n  look there$",
+            r"sample 3 .* cannot be read: no image\n  found: 'a.png'\n  look there$",
         ),
     ],
 )
-def test_the_sample_is_named(workers: int, error: Exception, path: str | None, expected: str) -> None:
+def test_an_unreadable_sample_is_reported(workers: int, error: Exception, path: str | None, expected: str) -> None:
     loader = SampleLoader(Failing(error, path=path), num_workers=workers)
     with pytest.raises(DataError, match=expected) as raised:
         list(loader)
@@ -58,18 +58,18 @@ def test_the_sample_is_named(workers: int, error: Exception, path: str | None, e
     if workers:
         assert cause is not None
         assert "in worker 1" in str(cause.__cause__)
-        assert "test_reading.py" in str(cause.__cause__)
+        assert "test_batch_reader.py" in str(cause.__cause__)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_samples_that_do_not_make_a_batch_are_named(workers: int) -> None:
+def test_samples_that_cannot_be_collated_are_reported(workers: int) -> None:
     dataset = [[0.0], [0.0, 1.0]]
     loader = SampleLoader(dataset, batch_size=2, num_workers=workers, collate_fn=default_collate)
     with pytest.raises(DataError, match=r"the samples 0, 1 cannot be put into a batch: .*different numbers"):
         list(loader)
 
 
-def test_reading_goes_on_after_an_error_was_caught() -> None:
+def test_a_loader_can_be_used_after_an_error() -> None:
     loader = SampleLoader(Failing(KeyError("img")), collate_fn=pseudo_collate)
     for _ in range(2):
         with pytest.raises(DataError, match="sample 3"):
@@ -77,7 +77,7 @@ def test_reading_goes_on_after_an_error_was_caught() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_data_set_that_leaves_does_not_end_the_run_in_silence(workers: int) -> None:
+def test_a_dataset_that_exits_is_an_error(workers: int) -> None:
     with pytest.raises(DataError, match="sample 3 of the dataset 'Failing' cannot be read: SystemExit: 0"):
         list(SampleLoader(Failing(SystemExit(0)), num_workers=workers, timeout=10 * workers))
 
