@@ -89,12 +89,12 @@ class CustomDataset(BaseDataset):
         if self.ann_file:
             return self._listed(folder)
         if not self.with_label:
-            found: list[dict[str, Any]] = [{"img_path": path} for path in self._pictures(folder)]
+            found: list[dict[str, Any]] = [{"img_path": path} for path in self._images(folder)]
         else:
             found = [
                 {"img_path": path, "gt_label": label}
                 for name, label in self._labels(folder).items()
-                for path in self._pictures(join(folder, name))
+                for path in self._images(join(folder, name))
             ]
         if not found:
             raise DataError(
@@ -136,7 +136,7 @@ class CustomDataset(BaseDataset):
 
     def _labels(self, folder: str) -> dict[str, int]:
         """Maps folder names to labels, and sets the classes in the metainfo."""
-        folders = [name for name in self._names(folder) if not self._is_picture(name) and self._is_folder(folder, name)]
+        folders = [name for name in self._names(folder) if not self._is_image(name) and self._is_folder(folder, name)]
         if not folders:
             raise DataError(f"there are no class folders in '{folder}'", key="data_prefix")
         classes = list(self._metainfo.get("classes") or folders)
@@ -161,16 +161,16 @@ class CustomDataset(BaseDataset):
                 )
         return {name: label for label, name in enumerate(folders)}
 
-    def _pictures(self, folder: str) -> Iterator[str]:
+    def _images(self, folder: str) -> Iterator[str]:
         """Yields all images below a folder, in the order of the folder listings."""
         count = 0
         for name in self._names(folder):
-            if self._is_picture(name):
+            if self._is_image(name):
                 count += 1
                 yield join(folder, name)
             elif self._is_folder(folder, name):
                 count += 1
-                yield from self._pictures(join(folder, name))
+                yield from self._images(join(folder, name))
         if not count:
             _logger.warning("There are no images in the folder '%s'", folder)
 
@@ -183,7 +183,7 @@ class CustomDataset(BaseDataset):
         except OSError as error:
             raise DataError(f"the folder '{folder}' cannot be read: {error}", key="data_prefix") from error
 
-    def _is_picture(self, name: str) -> bool:
+    def _is_image(self, name: str) -> bool:
         return name.lower().endswith(self.extensions)
 
     @staticmethod
