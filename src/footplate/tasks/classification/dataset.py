@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from footplate.data import BaseDataset
 from footplate.errors import ArgumentError, DataError
@@ -32,7 +32,7 @@ class CustomDataset(BaseDataset):
             folders are ignored with a warning. Otherwise the classes name the folders in order.
         classes: An alternative to `metainfo["classes"]`.
         lazy_init: Whether to defer scanning the folders to `full_init`.
-        filter_cfg: See `BaseDataset`, also for the other arguments.
+        settings: Arguments of `BaseDataset`: `pipeline`, `indices`, `test_mode`, `on_error` ...
 
     Raises:
         DataError: A folder or all images are missing, a line is malformed, a label is out of range, or classes and
@@ -49,15 +49,7 @@ class CustomDataset(BaseDataset):
         metainfo: Mapping[str, Any] | None = None,
         lazy_init: bool = False,
         classes: Sequence[str] | str | None = None,
-        filter_cfg: Mapping[str, Any] | None = None,
-        indices: int | Sequence[int] | None = None,
-        serialize_data: bool = True,
-        pipeline: Sequence[Any] = (),
-        test_mode: bool = False,
-        max_refetch: int = 1000,
-        *,
-        keep_in_memory: bool | int = False,
-        on_error: Literal["stop", "skip"] = "stop",
+        **settings: Any,
     ) -> None:
         self.with_label = with_label
         self.extensions = tuple(each.lower() for each in extensions)
@@ -68,15 +60,8 @@ class CustomDataset(BaseDataset):
             metainfo={**(metainfo or {}), **({} if classes is None else {"classes": classes})},
             data_root=data_root,
             data_prefix={"img_path": data_prefix} if isinstance(data_prefix, str) else data_prefix,
-            filter_cfg=filter_cfg,
-            indices=indices,
-            serialize_data=serialize_data,
-            pipeline=pipeline,
-            test_mode=test_mode,
             lazy_init=lazy_init,
-            max_refetch=max_refetch,
-            keep_in_memory=keep_in_memory,
-            on_error=on_error,
+            **settings,
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:
