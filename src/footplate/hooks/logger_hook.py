@@ -16,7 +16,7 @@ from footplate.messages import printable
 from footplate.records import NOT_SHOWN, OF_ITERATION, is_written_config, length_of, numbers_in, write_config
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, commit_bytes, output_path, read_bytes
-from footplate.visualization import draw_curves, picture_of
+from footplate.visualization import draw_curves, sample_image
 
 _TIMES = ("time", "data_time")
 
@@ -270,7 +270,7 @@ class NaiveVisualizationHook(Hook):
         for position, output in enumerate(outputs or ()):
             meta = output.metainfo if isinstance(output, BaseDataElement) else {}
             path = meta.get("img_path")
-            picture = picture_of(path, data_batch, position)
+            picture = sample_image(path, data_batch, position)
             if picture is None:
                 runner.logger.warning("NaiveVisualizationHook finds no picture in a batch of type %s", type(data_batch))
                 return
