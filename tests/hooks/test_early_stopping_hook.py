@@ -82,7 +82,7 @@ def test_a_run_that_stopped_early_is_saved_and_stays_ended(
     assert (tmp_path / "last_checkpoint").read_text().endswith(f"epoch_{epochs}.pth")
     resumed = run(tmp_path, values, interval=interval, resume=True, **hook)
     assert (resumed.epoch, resumed.iter) == (epochs, 4 * epochs)
-    told = f"early stopping has ended this run at iteration {4 * epochs}: acc "
+    told = f"Early stopping ended this run at iteration {4 * epochs}: acc "
     assert [each for each in caplog.messages if each.startswith(told)]
     assert resumed.val_loop is not None
     assert resumed.val_loop.metrics == {}  # no validation is repeated
@@ -117,7 +117,7 @@ def test_a_stop_of_an_earlier_call_does_not_stop_the_next(tmp_path: Path, by_epo
 
 def test_a_metric_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert run(tmp_path / "lax", [1, 1], monitor="accc", patience=1).epoch == 2
-    assert "early stopping waits for 'accc', which no evaluator computes: acc" in caplog.messages
+    assert "Early stopping monitors 'accc', which no evaluator computes. Did you mean 'acc'?" in caplog.messages
     with pytest.raises(ArgumentError, match="monitor names 'accc'") as caught:
         run(tmp_path / "strict", [1, 1], monitor="accc", strict=True)
     assert (caught.value.suggestion, caught.value.notes) == ("acc", ("metrics: acc",))

@@ -145,7 +145,7 @@ def test_samples_that_were_skipped_are_counted_at_the_end(tmp_path: Path, caplog
 
     train = loader(dataset=Broken())
     Runner(**settings(tmp_path, train_dataloader=train)).train()
-    assert "3 samples could not be read and were skipped, each named above" in caplog.messages
+    assert "3 samples could not be read and were skipped; see the warnings above." in caplog.messages
 
 
 def test_a_file_that_no_run_wrote_is_not_replaced_by_the_config(tmp_path: Path) -> None:

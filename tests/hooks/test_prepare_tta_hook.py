@@ -119,5 +119,5 @@ def test_data_without_a_pipeline_and_phases_without_sense_are_refused(tmp_path: 
     hook = {"type": "PrepareTTAHook", "tta_cfg": {"type": "SegTTAModel"}, "tta_pipeline": VIEWS}
     with pytest.raises(BuildError, match="'Points' has no pipeline to replace"):
         Runner(**settings(tmp_path, custom_hooks=[hook], test_dataloader=loader(8))).test()
-    with pytest.raises(ArgumentError, match="'test' and 'val'"):
+    with pytest.raises(ArgumentError, match="'test' or 'val'"):
         PrepareTTAHook(phases="train")

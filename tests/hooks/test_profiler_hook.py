@@ -20,7 +20,7 @@ def run(tmp_path: Path, **hook: Any) -> Runner:
 
 
 def ends(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [each for each in caplog.messages if each.startswith("profiling ends")]
+    return [each for each in caplog.messages if each.startswith("Profiling ends")]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def ends(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_how_long_is_measured(tmp_path: Path, caplog: pytest.LogCaptureFixture, hook: dict[str, Any], end: int) -> None:
     caplog.set_level(logging.INFO)
     run(tmp_path, **hook)
-    assert ends(caplog) == [f"profiling ends after iteration {end}"]
+    assert ends(caplog) == [f"Profiling ends after iteration {end}."]
 
 
 def test_a_trace_holds_what_the_model_does(tmp_path: Path) -> None:
@@ -106,5 +106,5 @@ def test_a_table_can_be_sorted_by_what_torch_knows(
 
 
 def test_more_than_the_run_has_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="the run has 3 epochs"):
+    with pytest.raises(ArgumentError, match="the run has only 3 epochs"):
         run(tmp_path, profile_times=4)

@@ -299,7 +299,7 @@ def test_the_step_is_waited_for_while_gradients_are_summed(tmp_path: Path) -> No
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="interval"):
         GradientNormHook(interval=0)
-    with pytest.raises(ArgumentError, match="no regular expression") as caught:
+    with pytest.raises(ArgumentError, match="invalid regular expression") as caught:
         GradientNormHook(groups={"first": "("})
     assert caught.value.key == "groups.first"
     with pytest.raises(ArgumentError, match="no parameter belongs to the group") as caught:
