@@ -51,7 +51,7 @@ def name_own_key(error: Exception, cfg: "Config | None") -> None:
         error: The error.
         cfg: The config before translation, or None.
     """
-    from footplate.config.merging import find, paths_ending
+    from footplate.config.key_paths import find_value, paths_ending
     from footplate.first_generation.translation import is_first_generation
 
     if not isinstance(error, FootplateError) or cfg is None or error.origin is None:
@@ -64,7 +64,7 @@ def name_own_key(error: Exception, cfg: "Config | None") -> None:
     name = error.key.rpartition(".")[2]
     found = []
     for path in paths_ending(cfg._cfg_dict, name) if name else []:
-        holder, key, _ = find(cfg._cfg_dict, path)
+        holder, key, _ = find_value(cfg._cfg_dict, path)
         if origin_of(holder, key) == error.origin:
             found.append(path)
     if len(found) == 1:
@@ -88,11 +88,11 @@ def _word(cfg: "Config", path: str, *, first: bool) -> str | None:
 
 
 def _is_there(cfg: "Config", path: str) -> bool:
-    from footplate.config.merging import find
+    from footplate.config.key_paths import find_value
     from footplate.errors import ConfigError
 
     try:
-        find(cfg._cfg_dict, path)
+        find_value(cfg._cfg_dict, path)
     except ConfigError:
         return False
     return True

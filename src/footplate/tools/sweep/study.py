@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 from footplate.config import Config, apply_overrides, without_effect
-from footplate.config.python_form import write_value
+from footplate.config.formats import write_value
 from footplate.engine.lock import locked
 from footplate.engine.state import seed_of_resumed
 from footplate.engine.translators import keys_read

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch._inductor import config as inductor
 
-from footplate.config.compiling import _OPTIONS, compile_arguments
 from footplate.errors import ArgumentError
 from footplate.optim.wrappers import OptimWrapper
+from footplate.torch_compile import _OPTIONS, compile_arguments
 
 # What the compiler knows by a name of its own, and what torch.compile takes.
 KNOWN: dict[str, Any] = dict(inductor.get_config_copy())

@@ -1,5 +1,5 @@
-from footplate.config.execute import Namespace, variables_of
-from footplate.config.origins import chain
+from footplate.config.origins import value_history
+from footplate.config.python_execution import Namespace, variables_of
 from footplate.error_context import origin_of
 
 
@@ -11,7 +11,7 @@ def run(text: str) -> Namespace:
 
 def test_assignments_note_their_lines_and_what_they_replaced() -> None:
     namespace = run("a = 1\nb = 2\na = 3\n")
-    assert [(link.value, link.origin) for link in chain(3, namespace.origins["a"])] == [
+    assert [(link.value, link.origin) for link in value_history(3, namespace.origins["a"])] == [
         (1, ("main.py", 1)),
         (3, ("main.py", 3)),
     ]

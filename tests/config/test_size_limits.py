@@ -1,4 +1,4 @@
-"""Short texts that stand for much, and long ones: each is refused at once, with its file and line."""
+"""Texts that are too long, or that expand to too much, are refused at once with their file and line."""
 
 import time
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from footplate import Config
-from footplate.config.forms import read_form
-from footplate.errors import ConfigError, ConfigSyntaxError, Origin
+from footplate.config.formats import read_data
+from footplate.errors import ArgumentError, ConfigError, ConfigKeyError, ConfigSyntaxError, Origin
 
 _MOST_SECONDS = 3.0  # of the processor; minutes without the bounds
 
@@ -47,7 +47,7 @@ def test_it_is_refused_at_once(name: str) -> None:
     suffix, text, line = TEXTS[name]
     begun = time.process_time()
     with pytest.raises(ConfigSyntaxError) as caught:
-        read_form(text, f"main{suffix}", suffix)
+        read_data(text, f"main{suffix}", suffix)
     assert time.process_time() - begun < _MOST_SECONDS
     assert caught.value.origin == Origin(f"main{suffix}", line)
 
@@ -56,14 +56,14 @@ def test_it_is_refused_at_once(name: str) -> None:
 def test_nested_merges_of_the_same_keys_are_read_at_once(tag: str) -> None:
     text = _doubled(f"{tag}{{x: null}}", f"{{this}}: &{{this}} {tag}{{{{<<: [{{before}}]}}}}", 12)
     begun = time.process_time()
-    found = read_form(text, "main.yaml", ".yaml")
+    found = read_data(text, "main.yaml", ".yaml")
     assert time.process_time() - begun < _MOST_SECONDS
     assert found["a11"] == ({"x"} if tag else {"x": None})
 
 
 def test_the_first_of_merged_mappings_wins_and_own_keys_win_over_all() -> None:
     text = "a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc: {<<: [*a, *b], x: 3}\nd: {<<: *a, <<: *b}\n"
-    found = read_form(text, "main.yaml", ".yaml")
+    found = read_data(text, "main.yaml", ".yaml")
     assert found["c"] == {"x": 3, "y": 1, "z": 2}
     assert found["d"] == {"x": 1, "y": 2, "z": 2}
 
@@ -74,3 +74,57 @@ def test_bases_that_are_read_again_and_again_are_refused(tmp_path: Path) -> None
         (tmp_path / f"a{number}.yaml").write_text(f"_base_: [./a{number - 1}.yaml, ./a{number - 1}.yaml]")
     with pytest.raises(ConfigError, match="inherits from more than 1000 files"):
         Config.fromfile(tmp_path / "a24.yaml")
+
+
+DIGITS = "9" * 5000
+LONG_INTEGERS = {
+    "config.toml": f"a = 1\n[model]\nwidth = {DIGITS}\n",
+    "config.yaml": f"a: 1\nmodel:\n  width: {DIGITS}\n",
+    "config.json": f'{{"a": 1,\n"model": {{\n"width": {DIGITS}}}}}\n',
+    "config.py": f"a = 1\nmodel = dict(\n    width={DIGITS})\n",
+}
+IN_HEX = {
+    name: text.replace(DIGITS, "0x" + "f" * 5000) for name, text in LONG_INTEGERS.items() if name != "config.json"
+}
+
+
+@pytest.mark.parametrize("name", LONG_INTEGERS)
+def test_they_are_refused_with_their_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(LONG_INTEGERS[name])
+    with pytest.raises(ConfigError, match=r"a number is too long|Exceeds the limit") as caught:
+        Config.fromfile(tmp_path / name)
+    assert caught.value.origin is not None
+    assert caught.value.origin.line == 3
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("name", [*IN_HEX, "power.py"])
+def test_what_python_reads_but_cannot_write_is_refused_too(tmp_path: Path, name: str) -> None:
+    text = IN_HEX.get(name, "a = 1\nmodel = dict(\n    width=10**5000)\n")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match="an integer has too many digits") as caught:
+        Config.fromfile(tmp_path / name)
+    assert caught.value.origin is not None
+    assert (caught.value.origin.line, caught.value.key) == (3, "model.width")
+
+
+def test_an_error_shows_what_has_no_text() -> None:
+    assert "found: a int that cannot be shown: ValueError" in str(ArgumentError("wrong", found=10**5000))
+
+
+@pytest.mark.parametrize("name", ["child.py", "child.yaml", "child.toml", "child.json"])
+@pytest.mark.parametrize("reference", ["__class__", "model.__class__", "__len__"])
+def test_a_reference_to_a_name_of_pythons_own(tmp_path: Path, name: str, reference: str) -> None:
+    (tmp_path / "base.py").write_text("model = dict(width=1)\n")
+    (tmp_path / "base.json").write_text('{"model": {"width": 1}}')
+    texts = {
+        ".py": "_base_ = './base.py'\nfound = {{ _base_.NAME }}\n",
+        ".yaml": "_base_: ./base.json\nfound: '{{ _base_.NAME }}'\n",
+        ".toml": "_base_ = './base.json'\nfound = '{{ _base_.NAME }}'\n",
+        ".json": '{"_base_": "./base.json",\n"found": "{{ _base_.NAME }}"}\n',
+    }
+    (tmp_path / name).write_text(texts[Path(name).suffix].replace("NAME", reference))
+    with pytest.raises(ConfigKeyError, match=f"the base has no '{reference}'") as caught:
+        Config.fromfile(tmp_path / name)
+    assert caught.value.origin is not None
+    assert caught.value.origin.line == 2

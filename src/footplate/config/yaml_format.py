@@ -5,22 +5,21 @@ from typing import Any
 
 import yaml
 
-from footplate.config.origins import Place
-from footplate.config.templates import TEMPLATE
-from footplate.config.traced import TracedDict
-from footplate.config.values import line_of_long_integer
+from footplate.config.origins import Place, TracedDict
+from footplate.config.sources import PLACEHOLDER_BRACE
 from footplate.errors import ConfigSyntaxError, Origin
 
 # YAML aliases let a short text expand to a tree of any size.
-_MOST_NODES = 100_000
-_DEEPEST = 200
-_LONGEST_NUMBER = 20_000  # characters
-_MOST_DIRECTIVES = 100  # the parser compares each one with all earlier ones
+_MAX_NODES = 100_000
+_MAX_DEPTH = 200
+_MAX_DIGITS = 20_000  # characters
+_MAX_DIRECTIVES = 100  # the parser compares each one with all earlier ones
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _MERGE = "tag:yaml.org,2002:merge"
 _TUPLE = "tag:yaml.org,2002:python/tuple"
 _ORDERED = ("tag:yaml.org,2002:omap", "tag:yaml.org,2002:pairs")
-_SET = "tag:yaml.org,2002:set"
+_MAPPING = "tag:yaml.org,2002:map"
+_SEQUENCE = "tag:yaml.org,2002:seq"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _FLOAT = "tag:yaml.org,2002:float"
 _DIRECTIVE = re.compile(r"^%", re.MULTILINE)
@@ -51,8 +50,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         pairs: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
         for source in self._sources(node, values):
             self._merged += len(source.value)
-            if self._merged > _MOST_NODES:
-                raise _refusal(node, f"the merges (`<<`) stand for more than {_MOST_NODES} values")
+            if self._merged > _MAX_NODES:
+                raise _constructor_error(node, f"the merges (`<<`) expand to more than {_MAX_NODES} values")
             for key, value in source.value:
                 pairs[(key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)] = key, value
         node.value = [*pairs.values(), *node.value]
@@ -65,11 +64,11 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
             listed: list[Any] = value.value if isinstance(value, yaml.SequenceNode) else [value]
             for source in listed:  # in text order, since a mapping may merge earlier ones
                 if not isinstance(source, yaml.MappingNode):
-                    raise _refusal(source, "`<<` takes a mapping or a list of mappings")
+                    raise _constructor_error(source, "`<<` must be a mapping or a list of mappings")
                 self.flatten_mapping(source)
             sources.extend(reversed(listed))
-        if len(sources) > _MOST_NODES:
-            raise _refusal(node, "there are too many merges (`<<`)")
+        if len(sources) > _MAX_NODES:
+            raise _constructor_error(node, "there are too many merges (`<<`)")
         return sources
 
 
@@ -80,40 +79,34 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _refusal(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
+def _constructor_error(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-
-
-def _set_up() -> None:
-    _Loader.yaml_constructors = {
-        tag: construct for tag, construct in _Loader.yaml_constructors.items() if tag not in _ORDERED
-    }
-    for kind in (_Loader, _Dumper):
-        resolvers: dict[Any, list[tuple[str, Any]]] = {
-            first: [pair for pair in pairs if pair[0] != _TIMESTAMP]
-            for first, pairs in kind.yaml_implicit_resolvers.items()
-        }
-        kind.yaml_implicit_resolvers = resolvers
-        for first in "-+0123456789":
-            resolvers.setdefault(first, []).insert(0, (_FLOAT, _PLAIN_FLOAT))
-    _Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_sequence(_TUPLE, value))
-    _Dumper.add_representer(str, _represent_string)
 
 
 def _represent_string(dumper: _Dumper, value: str) -> yaml.ScalarNode:
     # Only double-quoted strings have escapes, which unprintable characters and literal placeholders need.
-    style = '"' if TEMPLATE.search(value) or not value.isprintable() else None
+    style = '"' if PLACEHOLDER_BRACE.search(value) or not value.isprintable() else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
-_set_up()
+_Loader.yaml_constructors = {tag: value for tag, value in _Loader.yaml_constructors.items() if tag not in _ORDERED}
+_Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_sequence(_TUPLE, value))
+_Dumper.add_representer(str, _represent_string)
+for _kind in (_Loader, _Dumper):
+    _resolvers: dict[Any, list[tuple[str, Any]]] = {
+        first: [pair for pair in pairs if pair[0] != _TIMESTAMP]
+        for first, pairs in _kind.yaml_implicit_resolvers.items()
+    }
+    for _first in "-+0123456789":
+        _resolvers.setdefault(_first, []).insert(0, (_FLOAT, _PLAIN_FLOAT))
+    _kind.yaml_implicit_resolvers = _resolvers
 
 
 def read_yaml(text: str, path: str) -> Any:
     """Parses a YAML text; each dict records the lines of its keys. An empty text is an empty dict.
 
     Raises:
-        ConfigSyntaxError: If the text is not valid YAML, has a tag for code, or a mapping has a duplicate key.
+        ConfigSyntaxError: The text is not valid YAML, has a tag for code, or a mapping has a duplicate key.
     """
     try:
         _check_extent(text, path)
@@ -129,12 +122,9 @@ def read_yaml(text: str, path: str) -> Any:
         reason = ", ".join(filter(None, (error.context, error.problem)))
         raise ConfigSyntaxError(f"not valid YAML: {reason}", origin=Place(path, line)) from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        if isinstance(error, ConfigSyntaxError):
+        if isinstance(error, ConfigSyntaxError) or "integer string conversion" in str(error):
             raise
         reason = str(error).split("\n")[0]
-        if "integer string conversion" in reason:
-            place = Place(path, line_of_long_integer(text))
-            raise ConfigSyntaxError("not valid YAML: a number is too long", origin=place) from error
         raise ConfigSyntaxError(f"not valid YAML: {reason}", origin=Place(path, 1)) from error
 
 
@@ -148,13 +138,13 @@ def write_yaml(value: Any) -> str:
 
 def _check_extent(text: str, path: str) -> None:
     """Raises an error if the text has too many values or is nested so deeply that the C parser would crash."""
-    if len(_DIRECTIVE.findall(text)) > _MOST_DIRECTIVES:
+    if len(_DIRECTIVE.findall(text)) > _MAX_DIRECTIVES:
         raise ConfigSyntaxError("the config has too many directives (lines that begin with %)", origin=Place(path, 1))
     depth = 0
     for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST or count > 2 * _MOST_NODES:
-            problem = "is nested too deeply" if depth > _DEEPEST else f"holds more than {_MOST_NODES} values"
+        if depth > _MAX_DEPTH or count > 2 * _MAX_NODES:
+            problem = "is nested too deeply" if depth > _MAX_DEPTH else f"has more than {_MAX_NODES} values"
             line = event.start_mark.line + 1 if event.start_mark else 1
             raise ConfigSyntaxError(f"the config {problem}", origin=Place(path, line))
 
@@ -168,37 +158,33 @@ class _Builder:
         self.built = 0
 
     def build(self, node: yaml.Node) -> Any:
+        """Returns the value of a node."""
         self.built += 1
-        if self.built > _MOST_NODES:
-            raise ConfigSyntaxError(f"the config holds more than {_MOST_NODES} values", origin=self._origin(node))
-        if isinstance(node, yaml.MappingNode) and node.tag != _SET:
+        if self.built > _MAX_NODES:
+            raise ConfigSyntaxError(f"the config has more than {_MAX_NODES} values", origin=self._origin(node))
+        if node.tag == _MAPPING and isinstance(node, yaml.MappingNode):
             return self._mapping(node)
-        if isinstance(node, yaml.SequenceNode) and node.tag in (_TUPLE, "tag:yaml.org,2002:seq"):
+        if node.tag in (_SEQUENCE, _TUPLE) and isinstance(node, yaml.SequenceNode):
             items = [self.build(child) for child in node.value]
             return tuple(items) if node.tag == _TUPLE else items
-        if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
+        if node.tag in _NUMBERS and len(node.value) > _MAX_DIGITS:
             raise ConfigSyntaxError("not valid YAML: a number is too long", origin=self._origin(node))
         return self.loader.construct_object(node, deep=True)
 
     def _mapping(self, node: yaml.MappingNode) -> TracedDict:
-        if node.tag != "tag:yaml.org,2002:map":
-            return self.loader.construct_object(node)  # type: ignore[no-any-return]
-        own = {id(key) for key, _ in node.value}
+        own = {id(key) for key, _ in node.value}  # the others are merged by `<<`
         self.loader.flatten_mapping(node)
         result = TracedDict()
         result._origins[None] = self._origin(node)
         seen: set[Any] = set()
         for key_node, value_node in node.value:
-            origin = self._origin(key_node)
-            key = self.build(key_node)
+            origin, key = self._origin(key_node), self.build(key_node)
             if isinstance(key, (dict, list, set)):
                 raise ConfigSyntaxError("a key must not be a list or a mapping", origin=origin)
-            if key in seen and id(key_node) in own:
-                first = result._origins[key].line
-                raise ConfigSyntaxError(
-                    f"the key '{key}' stands twice in one mapping, first in line {first}", origin=origin, key=str(key)
-                )
             if id(key_node) in own:
+                if key in seen:
+                    message = f"the key '{key}' is set twice in one mapping, first in line {result._origins[key].line}"
+                    raise ConfigSyntaxError(message, origin=origin, key=str(key))
                 seen.add(key)
             dict.__setitem__(result, key, self.build(value_node))
             result._origins[key] = origin

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
-from footplate.config.merging import split_path
+from footplate.config.key_paths import split_path
 from footplate.errors import ConfigError
 
 
@@ -51,11 +51,11 @@ def test_values_are_put_at_their_path(options: dict[str, Any], key: str, value: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"a.l.2.x": 5}, "'a.l' has 2 elements, the first is number 0; there is no number 2"),
-        ({"a.l.-1.x": 5}, "write a number, not '-1'"),
-        ({"a.l.x": 5}, "'a.l' is a list: write a number, not 'x'"),
-        ({"s.x": 5}, "'s' is a str and has nothing below it"),
-        ({"n.x": 5}, "'n' is a NoneType and has nothing below it"),
+        ({"a.l.2.x": 5}, "'a.l' is a list of 2 elements, counted from 0, and has no element 2"),
+        ({"a.l.-1.x": 5}, "has no key '-1': use an index"),
+        ({"a.l.x": 5}, "'a.l' is a list and has no key 'x': use an index"),
+        ({"s.x": 5}, "'s' is a str and has no keys"),
+        ({"n.x": 5}, "'n' is a NoneType and has no keys"),
         ({"s": dict(x=5)}, "a dict cannot be merged into a str"),
         ({"a.b": dict(c=1)}, "a dict cannot be merged into a int"),
         ({"a..b": 1}, "empty or not closed"),
@@ -72,7 +72,7 @@ def test_paths_that_lead_nowhere_are_refused(options: dict[str, Any], message: s
 
 
 def test_lists_can_be_closed_to_paths() -> None:
-    with pytest.raises(ConfigError, match="'a.l' is a list and has nothing below it"):
+    with pytest.raises(ConfigError, match="'a.l' is a list and has no keys"):
         config().merge_from_dict({"a.l.0.x": 5}, allow_list_keys=False)
 
 

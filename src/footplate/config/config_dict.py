@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import Any
 
-from footplate.config.lazy import LazyObject
-from footplate.config.origins import KeyOrigin, Place, Replaced, place_of
-from footplate.config.traced import TracedDict
+from footplate.config.imports import LazyObject
+from footplate.config.origins import KeyOrigin, Place, Replaced, TracedDict, place_of
 from footplate.error_context import at_key, origin_of
 from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin
 from footplate.messages import nearest
@@ -27,22 +26,21 @@ class ConfigDict(TracedDict):
         0.1
     """
 
-    __slots__ = ("_place",)
+    __slots__ = ("_key_path",)
 
-    _place: str
+    _key_path: str
 
     def __new__(cls, /, *args: object, **kwargs: object) -> "ConfigDict":
         """Creates an empty mapping without origins."""
         self = dict.__new__(cls)
         object.__setattr__(self, "_origins", {})
-        object.__setattr__(self, "_place", "")
+        object.__setattr__(self, "_key_path", "")
         return self
 
     def __init__(self, /, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for key, value in self.items():
-            if type(value) not in _LEAVES:
-                dict.__setitem__(self, key, _converted(value))
+            dict.__setitem__(self, key, _convert_dicts(value))
         if args and isinstance(args[0], TracedDict):
             self._origins.update(args[0]._origins)
 
@@ -71,22 +69,15 @@ class ConfigDict(TracedDict):
         super().__delitem__(name)
 
     def __or__(self, other: Mapping[Any, Any]) -> "ConfigDict":
-        result: ConfigDict = settled(self, self._place)
+        result: ConfigDict = copy_as_config_dict(self, self._key_path)
         result._write_all(other, sys._getframe(1))
         return result
-
-    def __ior__(self, other: Any) -> "ConfigDict":  # type: ignore[misc]
-        self._write_all(dict(other), sys._getframe(1))
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self)._restored, (dict(self), self._origins, self._place))
 
     def copy(self) -> "ConfigDict":
         """Returns a copy with new lists and tuples; nested dicts are shared with the original."""
         result = ConfigDict.__new__(type(self))
-        dict.update(result, {key: self._taken_in(value) for key, value in self.items()})
-        result._remember(self)
+        dict.update(result, {key: _convert_dicts(value) for key, value in self.items()})
+        result._copy_origins(self)
         return result
 
     def pop(self, key: Any, default: Any = None) -> Any:
@@ -100,47 +91,37 @@ class ConfigDict(TracedDict):
             ConfigError: If a dict would be merged into a value that is not a dict.
         """
         frame = sys._getframe(1)
-        child: ConfigDict = settled(options)
+        child: ConfigDict = copy_as_config_dict(options)
         for key in child:
             child._origins.setdefault(key, KeyOrigin(*place_of(frame)))
         merge_into(self, child)
 
     def to_dict(self) -> dict[Any, Any]:
         """Returns plain dicts; lazily imported names become dotted strings."""
-        return {key: plain(value) for key, value in self.items()}
+        return {key: to_plain(value) for key, value in self.items()}
 
     def _write_all(self, items: Mapping[Any, Any], frame: FrameType, source: object = None) -> None:
         """Sets several keys; merges a dict into an existing dict."""
-        known = getattr(source if source is not None else items, "_origins", {})
+        origins = getattr(items if source is None else source, "_origins", {})
         for key, value in items.items():
-            held = dict.get(self, key)
-            if isinstance(held, ConfigDict) and isinstance(value, dict):
-                held._write_all(value, frame)
+            present = dict.get(self, key)
+            if isinstance(present, ConfigDict) and isinstance(value, dict):
+                present._write_all(value, frame)
             else:
-                self._write(key, value, frame, known.get(key))
+                self._write(key, value, frame, origins.get(key))
 
-    def _taken_in(self, value: object) -> object:
-        return value if type(value) in _LEAVES else _converted(value)
+    def _write(self, key: Any, value: object, frame: FrameType, origin: Origin | None = None) -> None:
+        super()._write(key, _convert_dicts(value), frame, origin)
 
-    def _remember(self, other: TracedDict) -> None:
-        super()._remember(other)
+    def _copy_origins(self, other: TracedDict) -> None:
+        super()._copy_origins(other)
         if isinstance(other, ConfigDict):
-            object.__setattr__(self, "_place", other._place)
-
-    @classmethod
-    def _restored(cls, items: dict[Any, Any], origins: dict[object, Origin], *rest: object) -> "TracedDict":
-        result = super()._restored(items, origins)
-        object.__setattr__(result, "_place", rest[0])
-        return result
+            object.__setattr__(self, "_key_path", other._key_path)
 
     def _missing(self, key: object, kind: Callable[..., ConfigError]) -> Exception:
-        holder = f"'{self._place}'" if self._place else "the config"
+        holder = f"'{self._key_path}'" if self._key_path else "the config"
         near = nearest(key, [name for name in self if isinstance(name, str)]) if isinstance(key, str) else None
         return kind(f"{holder} has no key '{key}'", origin=origin_of(self), suggestion=near)
-
-
-_set_origins = ConfigDict._origins.__set__  # type: ignore[attr-defined]
-_set_place = ConfigDict._place.__set__  # type: ignore[attr-defined]
 
 
 def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
@@ -152,47 +133,45 @@ def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
     for key, value in child.items():
         origin = child._origins.get(key)
         replaced = Replaced(dict.__getitem__(base, key), base._origins.get(key)) if key in base else None
-        dict.__setitem__(base, key, _merged(key, base, value, origin))
+        dict.__setitem__(base, key, _merged_value(base, key, value, origin))
         if origin is None:
             base._origins.pop(key, None)
         else:
-            base._origins[key] = _behind(origin, replaced)
+            base._origins[key] = _append_replaced(origin, replaced)
     if None not in base._origins and None in child._origins:
         base._origins[None] = child._origins[None]
     return base
 
 
-def _merged(key: Any, base: ConfigDict, value: Any, origin: Origin | None) -> Any:
-    if not isinstance(value, ConfigDict) or key not in base:
+def _merged_value(base: ConfigDict, key: Any, value: Any, origin: Origin | None) -> Any:
+    if not isinstance(value, ConfigDict) or key not in base or value.pop("_delete_", False):
         return value
-    held = dict.__getitem__(base, key)
-    if value.pop("_delete_", False):
-        return value
-    if isinstance(held, ConfigDict):
+    present = dict.__getitem__(base, key)
+    if isinstance(present, ConfigDict):
         # The base may contain the same dict elsewhere, where it must not change.
         with at_key(str(key)):
-            return merge_into(held.copy(), value)
+            return merge_into(present.copy(), value)
     raise ConfigError(
-        f"a dict cannot be merged into the {type(held).__name__} of the base",
+        f"a dict cannot be merged into the {type(present).__name__} of the base",
         origin=origin,
         key=str(key),
-        found=held,
+        found=present,
         notes=["write `_delete_=True` into the dict to replace the value of the base"],
     )
 
 
-def _behind(origin: Origin, replaced: Replaced | None) -> Origin:
-    """Appends the value of the base to the end of the chain of values that the key had in the child."""
+def _append_replaced(origin: Origin, replaced: Replaced | None) -> Origin:
+    """Appends the value of the base to the values that the key had in the child."""
     if replaced is None:
         return origin
     earlier = origin.replaced if isinstance(origin, KeyOrigin) else None
     if earlier is None:
         return KeyOrigin(*origin, replaced)
-    behind = _behind(earlier.origin or Place("", 0), replaced)
-    return KeyOrigin(*origin, Replaced(earlier.value, behind))
+    history = _append_replaced(earlier.origin or Place("", 0), replaced)
+    return KeyOrigin(*origin, Replaced(earlier.value, history))
 
 
-def settled(value: Any, place: str = "") -> Any:
+def copy_as_config_dict(value: Any, path: str = "") -> Any:
     """Returns a copy in which every dict is a separate `ConfigDict` that stores its key path."""
     kind = type(value)
     if kind in _LEAVES:
@@ -201,35 +180,35 @@ def settled(value: Any, place: str = "") -> Any:
         # Skips the constructor, since this runs for every dict of every config.
         result = dict.__new__(ConfigDict)
         dict.update(result, value)
-        prefix = f"{place}." if place else ""
+        prefix = f"{path}." if path else ""
         for key, item in value.items():
             if type(item) not in _LEAVES:
-                dict.__setitem__(result, key, settled(item, f"{prefix}{key}"))
-        _set_origins(result, dict(value._origins) if isinstance(value, TracedDict) else {})
-        _set_place(result, place)
+                dict.__setitem__(result, key, copy_as_config_dict(item, f"{prefix}{key}"))
+        object.__setattr__(result, "_origins", dict(value._origins) if isinstance(value, TracedDict) else {})
+        object.__setattr__(result, "_key_path", path)
         return result
     if kind is list or kind is tuple:
         if all(type(item) in _LEAVES for item in value):
             return list(value) if kind is list else value
-        return kind([settled(item, f"{place}[{index}]") for index, item in enumerate(value)])
+        return kind([copy_as_config_dict(item, f"{path}[{index}]") for index, item in enumerate(value)])
     return value
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """Returns a copy with plain dicts, and dotted strings for lazily imported names."""
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: to_plain(item) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)([plain(item) for item in value])
+        return type(value)([to_plain(item) for item in value])
     return value.dotted_path if isinstance(value, LazyObject) else value
 
 
-def _converted(value: Any) -> Any:
+def _convert_dicts(value: Any) -> Any:
     """Returns a value with nested dicts converted to `ConfigDict`; an existing `ConfigDict` is kept."""
     if isinstance(value, ConfigDict):
         return value
     if isinstance(value, dict):
         return ConfigDict(value)
     if type(value) in (list, tuple):
-        return type(value)([item if type(item) in _LEAVES else _converted(item) for item in value])
+        return type(value)([item if type(item) in _LEAVES else _convert_dicts(item) for item in value])
     return value
