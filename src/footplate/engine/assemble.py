@@ -10,9 +10,8 @@ from footplate.checks import check_flag
 from footplate.data import build_dataloader
 from footplate.distributed import check_same_parameters, wrap_model
 from footplate.engine.evaluation_loops import build_evaluators, build_loaders
-from footplate.engine.scaling import scale_learning_rates
+from footplate.engine.scaling import UnevenStepHook, scale_learning_rates
 from footplate.engine.speed import made_fast
-from footplate.engine.uneven import UnevenStepHook
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.optim import build_optim_wrapper, build_param_schedulers

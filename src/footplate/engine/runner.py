@@ -24,20 +24,18 @@ from footplate.distributed import (
     is_main_process,
     unwrap_model,
 )
-from footplate.engine import assemble, determinism, setup, state
-from footplate.engine.capture import capturing
+from footplate.engine import assemble, setup, state
 from footplate.engine.hook import Hook
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.keys import RUNNER_KEYS
-from footplate.engine.lock import locked_for
-from footplate.engine.nonfinite import NonFiniteHook
+from footplate.engine.nonfinite import NonFiniteHook, capturing
 from footplate.engine.opening import name_idle_variables, opened
 from footplate.engine.parts import Parts
 from footplate.engine.phase import PHASE_OF_EVENT, Phase
 from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.rank_failures import monitor_run, reporting_failures
 from footplate.engine.reach import name_idle_settings, reach_of
-from footplate.engine.restart import Restart
+from footplate.engine.run_folder import Restart, locked_for
 from footplate.engine.saving import RunSaver, save_run
 from footplate.engine.signals import AgreementHook, Requests, refusing_exits
 from footplate.engine.translators import in_second_generation, known_keys
@@ -170,7 +168,7 @@ class Runner(Parts):
         self.load_from, self.should_resume = self._restart.begins_with(load_from, resume)
         begins_with = self.home, self.load_from, self.should_resume
         self.seed = setup.seed_everything(randomness or {}, resumed=lambda: state.seed_of_resumed(*begins_with))
-        determinism.name_settings(randomness or {}, env_cfg or {}, self.seed, compile)
+        setup.warn_of_nondeterminism(randomness or {}, env_cfg or {}, self.seed, compile)
         self._loaded = self._trained = False
         self.resuming = False  # while a checkpoint loads: whether the run resumes, rather than takes the weights only
         self._load_report: LoadReport | None = None
@@ -272,11 +270,11 @@ class Runner(Parts):
             stack.callback(self.saver.settle)
             stack.enter_context(reporting_failures())
             stack.enter_context(refusing_exits())
-            self._restart.note()
+            self._restart.record()
             check_same_weights(self.model)
             _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
             self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
-            determinism.name_loader(self, self._sections["randomness"] or {})
+            setup.warn_of_nondeterministic_loader(self, self._sections["randomness"] or {})
             loop.stop_training = False  # an earlier call may have set it
             self.call_hook("before_run")
             if self._sections["preflight"]:

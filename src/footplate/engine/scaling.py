@@ -1,14 +1,18 @@
-"""Scales learning rates to a batch size other than the one a config was made for."""
+"""Scales learning rates to the batch size, and the losses of ranks with fewer samples than others."""
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from footplate.checks import check_count, check_flag
 from footplate.distributed import get_world_size
+from footplate.engine.hook import Hook
 from footplate.error_context import origin_of
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 _KEYS = ("enable", "base_batch_size")
@@ -90,3 +94,19 @@ def _batch_size(loader: Any) -> int:
         key="enable",
         notes=["a section train_dataloader=dict(batch_size=...) tells"],
     )
+
+
+class UnevenStepHook(Hook):
+    """Weighs the loss of each rank by its number of samples, so that the gradient equals that of a single process.
+
+    A rank without samples repeats one with weight 0. It thus takes part in the exchange of gradients, which would
+    otherwise wait for it, but does not contribute.
+    """
+
+    priority = "HIGHEST"
+
+    def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
+        """Sets the weight of this batch's loss in the optimizer wrapper."""
+        share = runner.train_dataloader.share
+        for part in runner.optim_wrapper.parts.values():
+            part.loss_share = share
