@@ -206,7 +206,7 @@ def test_what_does_not_fit_is_a_warning(tiny: Path, footplate: Command) -> None:
     ("line", "instead", "told"),
     [
         ("val_interval=4", "val_interval=4, val_begin=9", "no validation: the first would come after the end"),
-        ('dict(type="Witness")', _STOPPING, "early stopping waits for 'acuracy', which no metric gives"),
+        ('dict(type="Witness")', _STOPPING, "early stopping waits for 'acuracy', which no evaluator computes"),
         ("optim_wrapper = dict(", _MULTIPLIED, 'the custom key "layers" of paramwise_cfg has the unknown key "lr_mul"'),
     ],
 )
@@ -219,7 +219,10 @@ def test_a_validation_too_small_for_pictures_is_named(tiny: Path, footplate: Com
     hook = 'custom_hooks = [dict(type="ClsVisualizationHook", draw=True, interval=10)]\n'
     tiny.write_text(tiny.read_text() + hook)
     told = footplate("check", "tiny.py")[1].splitlines()
-    assert "warning     ClsVisualizationHook: interval 10, but a validation has 2 batches: no pictures" in told
+    warning = (
+        "ClsVisualizationHook draws no images of the validation dataset: it has 2 batches, fewer than interval=10."
+    )
+    assert f"warning     {warning} interval=10." in told
 
 
 @pytest.mark.parametrize(("rank", "told"), [("0", "warning     one\n"), ("1", "")])

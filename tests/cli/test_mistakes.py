@@ -141,7 +141,7 @@ def test_a_mistake_that_shows_later_has_five_lines_too(tiny: Path, footplate: Co
     code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
     assert code == 2
     assert errors.splitlines() == [
-        "error: save_best names 'acuracy', which no metric gives",
+        "error: save_best names 'acuracy', which no evaluator computes",
         "  at tiny.py:32, key default_hooks.checkpoint.save_best",
         "  did you mean 'accuracy'?",
         "  metrics: accuracy",

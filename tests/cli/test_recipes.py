@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from footplate.tasks.recipes.catalog import recipes
+from footplate.tasks.recipes import recipes
 
 
 def test_recipes_are_listed_with_their_files(footplate: Callable[..., tuple[int, str, str]]) -> None:

@@ -148,7 +148,7 @@ def _explain_schedule(cfg: "Config", arguments: argparse.Namespace) -> str:
 
 def _other(arguments: argparse.Namespace) -> "Config | None":
     from footplate.config import Config
-    from footplate.tasks.recipes.catalog import find_config
+    from footplate.tasks.recipes import find_config
 
     return Config.fromfile(find_config(arguments.model)) if arguments.model else None
 

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _migrated(arguments: argparse.Namespace) -> "list[MigratedFile]":
     from footplate.first_generation.rewriting import check_output_file, check_output_folder, migrate_file, migrate_tree
-    from footplate.tasks.recipes.catalog import find_config
+    from footplate.tasks.recipes import find_config
 
     if arguments.tree is not None:
         folder, output = Path(arguments.tree), _folder(arguments)

@@ -40,7 +40,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
     """Loads the config in the arguments and applies their overrides."""
     from footplate.config import Config
-    from footplate.tasks.recipes.catalog import find_config
+    from footplate.tasks.recipes import find_config
 
     cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=False)
     arguments.cfg = cfg  # so that errors can name its keys

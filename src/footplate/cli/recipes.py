@@ -21,7 +21,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the name, summary and file of each recipe."""
-    from footplate.tasks.recipes.catalog import recipes
+    from footplate.tasks.recipes import recipes
 
     found = recipes()
     width = max(len(recipe.name) for recipe in found) + 2

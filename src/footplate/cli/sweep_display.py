@@ -11,7 +11,7 @@ from footplate.cli.streams import say
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from footplate.hooks.live_display import LiveText
+    from footplate.hooks.live_display import LiveTerminal
     from footplate.tools.sweep.study import TrialInfo, TrialNews
 
 _BAR = 20
@@ -31,13 +31,13 @@ class SweepDisplay:
         self._metric, self._describe = metric, describe
         self._working: dict[int, TrialNews] = {}
         self._lock = threading.Lock()
-        self._live: LiveText | None = None
+        self._live: LiveTerminal | None = None
 
     def __enter__(self) -> "SweepDisplay":
         if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-            from footplate.hooks.live_display import LiveText
+            from footplate.hooks.live_display import LiveTerminal
 
-            self._live = LiveText(sys.stdout)
+            self._live = LiveTerminal(sys.stdout)
             self._live.open()
         return self
 
@@ -74,13 +74,13 @@ class SweepDisplay:
     def _line(self, news: "TrialNews") -> "Text":
         from rich.text import Text
 
-        from footplate.hooks.progress_lines import bar
+        from footplate.hooks.progress_lines import progress_bar
 
         done = f"{news.done}/{news.length}" if news.length else "starting"
         score = "" if news.score is None else f"  {self._metric} {news.score:.4g}"
         head = f"trial {news.number} "
         return Text.assemble(
-            head, bar(news.done, news.length or 1, _BAR), f" {done}{score}  {settings_of(news.values)}"
+            head, progress_bar(news.done, news.length or 1, _BAR), f" {done}{score}  {settings_of(news.values)}"
         )
 
 

@@ -62,7 +62,7 @@ def _begin_of_validation(arguments: argparse.Namespace) -> str:
 
 def _config_of(arguments: argparse.Namespace) -> "Config | None":
     from footplate.config import Config
-    from footplate.tasks.recipes.catalog import find_config
+    from footplate.tasks.recipes import find_config
 
     if not hasattr(arguments, "set"):
         return None

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
-from footplate.checks import check_count, check_flag
+from footplate.checks import check_choice, check_count, check_flag
 from footplate.data.loader import SampleLoader
 from footplate.data.sample_cache import cache_samples, parse_cache
 from footplate.distributed import get_rank
@@ -182,13 +182,8 @@ def _check_numbers(cfg: Mapping[str, Any]) -> None:
     ):
         raise ArgumentError("timeout is a number of seconds, 0 without an end", key="timeout", found=timeout)
     context, known = cfg.get("multiprocessing_context"), multiprocessing.get_all_start_methods()
-    if context is not None and context not in known and not isinstance(context, multiprocessing.context.BaseContext):
-        raise ArgumentError(
-            f"multiprocessing_context must be one of {', '.join(known)}",
-            key="multiprocessing_context",
-            found=context,
-            suggestion=nearest(context, known),
-        )
+    if context is not None and not isinstance(context, multiprocessing.context.BaseContext):
+        check_choice("multiprocessing_context", context, known)
     _check_device(cfg.get("pin_memory_device"))
     if not isinstance(cfg.get("generator"), (torch.Generator, type(None))):
         raise ArgumentError("generator must be a torch.Generator", key="generator", found=cfg["generator"])

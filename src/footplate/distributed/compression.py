@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.nn.parallel import DistributedDataParallel
 
-from footplate.error_context import origin_of
+from footplate.checks import check_choice
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 
@@ -29,15 +29,7 @@ def compress_gradients(model: DistributedDataParallel, cfg: "str | Mapping[str, 
         ArgumentError: The hook or an argument is unknown, or the backend does not support the hook.
     """
     settings = dict(cfg) if isinstance(cfg, Mapping) else {"type": cfg}
-    kind = settings.pop("type", None)
-    if kind not in _NAMES:
-        raise ArgumentError(
-            f"gradient_compression must be one of {', '.join(_NAMES)}",
-            key=_KEY,
-            found=kind,
-            suggestion=nearest(str(kind), _NAMES),
-            origin=origin_of(cfg, "type"),
-        )
+    kind = check_choice("gradient_compression", settings.pop("type", None), _NAMES, key=_KEY)
     state, hook = _cast_hook(kind, settings) if kind in _CAST_HOOKS else _power_sgd_hook(kind, settings)
     try:
         model.register_comm_hook(state, hook)

@@ -11,9 +11,9 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from footplate.checks import check_keys
 from footplate.distributed.launchers import RankInfo, find_rank_info
 from footplate.errors import ArgumentError, RankError
-from footplate.messages import nearest
 
 _KEYS = ("backend", "timeout", "port", "init_backend")
 # Gloo on the CPU is needed for Python objects and for checkpoints that are saved in the background.
@@ -62,10 +62,7 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
     settings = dict(dist_cfg)
     if not isinstance(settings.get("backend"), (str, type(None))):
         raise ArgumentError("a backend must be a string", key="env_cfg.dist_cfg.backend", found=settings["backend"])
-    for key in settings:
-        if key not in _KEYS:
-            path, near = f"env_cfg.dist_cfg.{key}", nearest(key, _KEYS)
-            raise ArgumentError(f"dist_cfg has no key '{key}'", key=path, suggestion=near)
+    check_keys("dist_cfg", settings, _KEYS, prefix="env_cfg.dist_cfg.")
     if settings.get("init_backend", "torch") != "torch":
         key, found = "env_cfg.dist_cfg.init_backend", settings["init_backend"]
         raise ArgumentError("init_backend must be 'torch'", key=key, found=found)

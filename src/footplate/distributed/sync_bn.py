@@ -8,9 +8,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from footplate.checks import check_choice
 from footplate.distributed.collectives import get_world_size
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
 
 _logger = logging.getLogger("footplate.distributed")
 _KINDS = ("torch", "mmcv")
@@ -22,8 +22,8 @@ def check_sync_bn(kind: object) -> None:
     Raises:
         ArgumentError: The kind is unknown.
     """
-    if kind is not None and kind not in _KINDS:
-        raise ArgumentError("sync_bn must be 'torch'", key="sync_bn", found=kind, suggestion=nearest(str(kind), _KINDS))
+    if kind is not None:
+        check_choice("sync_bn", kind, _KINDS)
 
 
 def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Module:

@@ -192,7 +192,7 @@ class IterTimerHook(Hook):
         """Excludes a validation from the time of the next training iteration."""
         self._since = time.perf_counter()
 
-    def leave_out(self, seconds: float) -> None:
+    def exclude(self, seconds: float) -> None:
         """Excludes a time span that has just passed from the current iteration: the process was suspended."""
         self._since += seconds
 

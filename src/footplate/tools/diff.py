@@ -14,7 +14,7 @@ from footplate.config.formats import write_value
 from footplate.config.key_paths import join_path
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, Origin
-from footplate.tasks.recipes.catalog import find_config
+from footplate.tasks.recipes import find_config
 from footplate.tools.run_files import config_of
 
 _WIDEST_VALUE = 96

@@ -64,9 +64,9 @@ def test_sizes_are_those_of_masks_where_there_are_some() -> None:
 @pytest.mark.parametrize(
     ("given", "asked", "words"),
     [
-        ({"img_path": "a.png"}, {}, "the model predicted nothing for the picture 'a.png'"),
-        (sample(), {"with_truth": True}, "the truth of the picture 'a.png' is unknown"),
-        (sample(), {"with_masks": True}, "the instances of the picture 'a.png' have none"),
+        ({"img_path": "a.png"}, {}, "no 'pred_instances' for the image 'a.png'"),
+        (sample(), {"with_truth": True}, "the image 'a.png' has no ground truth"),
+        (sample(), {"with_masks": True}, "the instances of the image 'a.png' have none"),
     ],
 )
 def test_what_is_not_there_is_named(given: dict[str, Any], asked: dict[str, bool], words: str) -> None:
@@ -78,5 +78,5 @@ def test_masks_that_were_resized_are_no_truth() -> None:
     pytest.importorskip("faster_coco_eval")
     masks = {"masks": np.ones((1, 6, 8), dtype=bool)}
     fields = {"pred_instances": {**PREDICTED, "masks": np.ones((2, 6, 8), dtype=bool)}, "gt_instances": TRUE | masks}
-    with pytest.raises(DataError, match="the masks of the picture 'a.png' were resized"):
+    with pytest.raises(DataError, match="the masks of the image 'a.png' were resized"):
         picture_of(sample(**fields, scale_factor=(2.0, 2.0)), with_truth=True, with_masks=True)

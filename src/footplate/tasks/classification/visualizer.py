@@ -1,15 +1,20 @@
 """Draws an image and its most probable classes."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from footplate.checks import check_count
-from footplate.registry import VISUALIZERS
+from footplate.registry import HOOKS, VISUALIZERS
+from footplate.tasks.classification.confusion_matrix import draw_matrix
 from footplate.tasks.classification.sample import ClsDataSample
+from footplate.tasks.visualization_hook import BaseVisualizationHook
 from footplate.visualization import Drawing, Visualizer, arrange_panels, as_array
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
 
 _Picture = npt.NDArray[np.uint8]
 _INK, _PAPER = (40, 40, 40), (255, 255, 255)
@@ -103,3 +108,55 @@ def _fitted(picture: _Picture) -> _Picture:
     fitted = np.full((_PANEL, _PANEL, 3), 255, np.uint8)
     fitted[: len(rows), : len(columns)] = picture[rows][:, columns]
     return fitted
+
+
+@HOOKS.register_module()
+class ClsVisualizationHook(BaseVisualizationHook):
+    """Draws predictions of every `interval`-th batch of a validation or test run, and the confusion matrix.
+
+    Args:
+        draw: Whether to draw at all.
+        interval: Draw every `interval`-th batch.
+        show: Whether to also show the images on the screen.
+        wait_time: The minimum time to show an image, in seconds.
+        max_samples: The maximum number of images per batch; None draws all.
+        only_wrong: Whether to draw only misclassified images.
+
+    Raises:
+        ArgumentError: `interval` or `max_samples` is not positive.
+    """
+
+    def __init__(
+        self,
+        draw: bool = True,
+        interval: int = 50,
+        show: bool = False,
+        wait_time: float = 0.0,
+        *,
+        max_samples: int | None = None,
+        only_wrong: bool = False,
+    ) -> None:
+        super().__init__(draw, interval, show, wait_time, max_samples=max_samples)
+        self.only_wrong = only_wrong
+
+    def choose(self, outputs: Sequence[ClsDataSample]) -> Iterable[tuple[int, ClsDataSample]]:
+        """Returns all predictions, or only the wrong ones."""
+        return [each for each in enumerate(outputs) if not self.only_wrong or _is_wrong(each[1])]
+
+    def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
+        """Draws the confusion matrix."""
+        self._draw_matrix(runner, metrics, "val")
+
+    def after_test_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
+        """Draws the confusion matrix."""
+        self._draw_matrix(runner, metrics, "test")
+
+    def _draw_matrix(self, runner: "Runner", metrics: Mapping[str, Any] | None, mode: str) -> None:
+        for name, value in (metrics or {}).items():
+            if self.draw and name.endswith("confusion_matrix/result"):
+                picture = draw_matrix(as_array(value), self._visualizer.dataset_meta.get("classes"))
+                self._visualizer.add_image(f"{mode}_confusion_matrix", picture, runner.iter)
+
+
+def _is_wrong(sample: ClsDataSample) -> bool:
+    return sample.pred_label[0].item() not in sample.gt_label.tolist() if "gt_label" in sample else False

@@ -53,7 +53,7 @@ def picture_of(sample: Mapping[str, Any], *, with_truth: bool, with_masks: bool)
     """
     name = str(sample.get("img_path", sample.get("img_id", "")))
     if "pred_instances" not in sample:
-        raise DataError(f"the model predicted nothing for the picture '{name}': there is no 'pred_instances'")
+        raise DataError(f"the model returned no 'pred_instances' for the image '{name}'")
     predicted = _instances(sample["pred_instances"], name, with_masks=with_masks)
     shape = tuple(sample.get("ori_shape", sample.get("img_shape", (0, 0))))[:2]
     true = _truth(sample, name, shape, with_masks=with_masks) if with_truth else None
@@ -132,8 +132,8 @@ def _area(entry: Mapping[str, Any]) -> float:
 def _truth(sample: Mapping[str, Any], name: str, shape: tuple[int, ...], *, with_masks: bool) -> Instances:
     if "gt_instances" not in sample:
         raise DataError(
-            f"the truth of the picture '{name}' is unknown: there is no 'gt_instances'",
-            notes=["load annotations in the test pipeline, or give CocoMetric an ann_file"],
+            f"the image '{name}' has no ground truth: there is no 'gt_instances'",
+            notes=["Load annotations in the test pipeline, or set ann_file of CocoMetric."],
         )
     parts = [_instances(sample["gt_instances"], name, with_masks=with_masks)]
     if "ignored_instances" in sample:
@@ -141,8 +141,8 @@ def _truth(sample: Mapping[str, Any], name: str, shape: tuple[int, ...], *, with
     factor = np.asarray(sample.get("scale_factor", (1.0, 1.0)), dtype=np.float64)
     if with_masks and not np.allclose(factor, 1):
         raise DataError(
-            f"the masks of the picture '{name}' were resized, so they are no truth to compare with",
-            notes=["give CocoMetric an ann_file"],
+            f"the masks of the image '{name}' were resized and cannot serve as ground truth",
+            notes=["Set ann_file of CocoMetric."],
         )
     return Instances(
         np.concatenate([part.boxes for part in parts]) / np.tile(factor, 2),
@@ -156,7 +156,7 @@ def _truth(sample: Mapping[str, Any], name: str, shape: tuple[int, ...], *, with
 def _instances(fields: Any, name: str, *, with_masks: bool, crowd: bool = False) -> Instances:
     boxes = as_array(fields["bboxes"]).astype(np.float64).reshape(-1, 4)
     if with_masks and "masks" not in fields:
-        raise DataError(f"metric='segm' needs masks, and the instances of the picture '{name}' have none")
+        raise DataError(f"metric='segm' needs masks, but the instances of the image '{name}' have none")
     scores = as_array(fields["scores"]).astype(np.float64) if "scores" in fields else np.ones(len(boxes))
     return Instances(
         boxes,

@@ -73,7 +73,7 @@ class BaseSegDataset(BaseDataset):
         names = self._named() if self.ann_file else list(_walk(folder, self._suffixes))
         if not names:
             looked_for = ", ".join(self._suffixes)
-            raise DataError(f"there is no picture in '{folder}'", key="data_prefix.img_path", notes=[looked_for])
+            raise DataError(f"there are no images in '{folder}'", key="data_prefix.img_path", notes=[looked_for])
         if not self._has_truth:
             return [{"img_path": join(folder, name)} for name in names]
         labels = self._label_names(names)
@@ -117,7 +117,7 @@ class BaseSegDataset(BaseDataset):
         missing = [label for label in labels if label not in there]
         if missing:
             raise DataError(
-                f"{len(missing)} of {len(labels)} pictures have no label map in '{folder}'",
+                f"{len(missing)} of {len(labels)} images have no label map in '{folder}'",
                 key="data_prefix.seg_map_path",
                 found=missing[0],
                 suggestion=_near_name(missing[0], there) if len(there) < _MOST_TO_COMPARE else None,

@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from footplate.errors import ArgumentError
-from footplate.registry import VISUALIZERS
+from footplate.registry import HOOKS, VISUALIZERS
 from footplate.tasks.segmentation.sample import SegDataSample
+from footplate.tasks.visualization_hook import BaseVisualizationHook
 from footplate.visualization import Color, LegendEntry, Visualizer, arrange_panels, as_array, as_rgb, distinct_colors
 
 _Classes = npt.NDArray[np.int64]
@@ -51,9 +52,11 @@ class SegLocalVisualizer(Visualizer):
     ) -> None:
         super().__init__(name, image, vis_backends, save_dir)
         if not 0 <= alpha <= 1:
-            raise ArgumentError("alpha lies between 0 and 1", key="alpha", found=alpha)
+            raise ArgumentError("alpha must be between 0 and 1", key="alpha", found=alpha)
         if classes is not None and palette is not None and len(classes) != len(palette):
-            raise ArgumentError(f"there are {len(classes)} classes and {len(palette)} colours", key="palette")
+            raise ArgumentError(
+                f"classes and palette must have one length, but have {len(classes)} and {len(palette)}", key="palette"
+            )
         self.alpha = alpha
         self._classes, self._palette = classes, palette
 
@@ -104,3 +107,23 @@ def _class_maps(sample: SegDataSample | None, *, draw_gt: bool, draw_pred: bool)
         for caption, (field, draw) in wanted.items()
         if draw and sample is not None and field in sample
     }
+
+
+@HOOKS.register_module()
+class SegVisualizationHook(BaseVisualizationHook):
+    """Draws image, ground truth and prediction of every `interval`-th batch of a validation or test run.
+
+    Args:
+        draw: Whether to draw at all.
+        interval: Draw every `interval`-th batch.
+        show: Whether to also show the images on the screen.
+        wait_time: The minimum time to show an image, in seconds.
+        backend_args: Ignored; accepted for compatibility.
+        file_client_args: Same as above.
+        max_samples: The maximum number of images per batch; None draws all.
+
+    Raises:
+        ArgumentError: `interval` or `max_samples` is not positive.
+
+    Source: the hooks page of the MMSegmentation documentation, "SegVisualizationHook".
+    """

@@ -20,7 +20,7 @@ from footplate.engine.translators import keys_read
 from footplate.error_context import located
 from footplate.errors import ArgumentError, DataError, FootplateError, MissingExtraError
 from footplate.first_generation.translation import is_first_generation
-from footplate.hooks.metric_rules import MissingMetricError, rule_of, saved_best, saved_rules
+from footplate.hooks.metric_rules import MissingMetricError, best_metric_rules, best_metrics, rule_of
 from footplate.messages import nearest
 from footplate.registry.dotted_paths import executed_files
 from footplate.tools.runs import read_run
@@ -142,9 +142,9 @@ def sweep(
     """
     _check_parameters(cfg, parameters)  # before creating any files
     try:
-        rule = saved_rules(cfg._cfg_dict).get(settings.metric) or rule_of(settings.metric, named_by="--metric")
+        rule = best_metric_rules(cfg._cfg_dict).get(settings.metric) or rule_of(settings.metric, named_by="--metric")
     except ArgumentError as error:
-        others = [name for name in saved_best(cfg._cfg_dict) if name != settings.metric]
+        others = [name for name in best_metrics(cfg._cfg_dict) if name != settings.metric]
         error.suggestion = nearest(settings.metric, others)
         raise
     direction: Literal["maximize", "minimize"] = "maximize" if rule == "greater" else "minimize"
@@ -342,7 +342,7 @@ class _Sweep:
             raise KeyboardInterrupt
         if isinstance(why, MissingMetricError):
             trial.set_user_attr("error", why.message)
-            if self.settings.metric in saved_best(self.cfg._cfg_dict):
+            if self.settings.metric in best_metrics(self.cfg._cfg_dict):
                 first = is_first_generation(self.cfg)
                 why.key = "evaluation.save_best" if first else "default_hooks.checkpoint.save_best"
             why.origin = None  # the trial's config has no origins
@@ -485,7 +485,7 @@ def default_metric(cfg: Config) -> str:
     Raises:
         ArgumentError: The config names no such metric.
     """
-    name = next((each for each in saved_best(cfg._cfg_dict) if each != "auto"), None)
+    name = next((each for each in best_metrics(cfg._cfg_dict) if each != "auto"), None)
     if name is None:
         raise ArgumentError("the config names no metric to judge trials by", notes=["--metric NAME does"])
     return name
