@@ -100,7 +100,7 @@ def test_resuming_a_finished_run_changes_nothing(tiny: Path, footplate: Command,
     before, names = tree(tiny.parent / "work"), sorted((tiny.parent / "work").rglob("*"))
     code, said, errors = footplate("train", "tiny.py", "--work-dir", "work", *resume)
     assert (code, errors) == (0, "")
-    assert "the run has finished: 8 of 8 iterations are done. To train further, raise max_iters" in said
+    assert "The run is complete: 8 of 8 iterations. To train further, raise max_iters" in said
     assert (tree(tiny.parent / "work"), sorted((tiny.parent / "work").rglob("*"))) == (before, names)
 
 
@@ -204,7 +204,7 @@ def test_what_went_wrong_stands_last_whatever_workers_do_then(tiny: Path) -> Non
 
 def test_a_folder_with_an_earlier_run_is_named_and_said_in_the_log(tiny: Path, footplate: Command) -> None:
     assert "earlier run" not in footplate("train", "tiny.py", "--work-dir", "work")[1]
-    assert "work holds an earlier run: this one begins anew" in footplate("train", "tiny.py", "--work-dir", "work")[1]
+    assert "work holds an earlier run. This run starts over" in footplate("train", "tiny.py", "--work-dir", "work")[1]
     logs = [path.read_text() for path in (tiny.parent / "work").glob("*/*.log")]
     assert any("WARNING - " in text and "earlier run" in text for text in logs)
     assert "earlier run" not in footplate("test", "tiny.py", "work/iter_8.pth", "--work-dir", "work")[1]
@@ -265,7 +265,7 @@ def test_the_records_of_a_resumed_run_hold_the_rate_that_is_in_force(tiny: Path,
     footplate("train", "tiny.py", "--work-dir", "work", "--set", "optim_wrapper.optimizer.lr=0.2")
     (tiny.parent / "work/iter_8.pth").unlink()
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
-    assert "the config's lr 0.1 does not count: the run goes on with 0.2, as it was saved" in said
+    assert "The config's lr 0.1 is not used: the run resumes with the saved 0.2." in said
     log_dir = sorted(each for each in (tiny.parent / "work").iterdir() if each.is_dir())[-1]
     for record in (tiny.parent / "work/tiny.py", log_dir / "vis_data/config.py"):
         assert Config.fromfile(str(record)).optim_wrapper.optimizer.lr == 0.2
@@ -378,3 +378,16 @@ def test_a_finished_run_in_a_copied_folder_names_the_files_of_the_copy(tiny: Pat
 def test_a_resume_without_a_run_is_a_warning(tiny: Path, footplate: Command) -> None:
     said = footplate("train", "tiny.py", "--work-dir", "mistyped", "--resume")[1]
     assert f"WARNING - nothing to resume in {tiny.parent / 'mistyped'}: the run starts anew" in said
+
+
+def test_warning_about_an_unused_first_generation_key_is_shown_and_logged_once(
+    tiny: Path, footplate: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    code, output, _ = footplate(
+        "train", "tiny.py", "--work-dir", "work", "--no-preflight", "--set", "+dist_params.backend=gloo"
+    )
+    (log,) = (tiny.parent / "work").glob("*/*.log")
+    warning = "first-generation keys in a second-generation config have no effect: dist_params"
+    assert code == 0
+    assert [text.count(warning) for text in (output, log.read_text())] == [1, 1]
+    assert caplog.messages.count(warning) == 1

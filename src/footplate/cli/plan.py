@@ -99,7 +99,7 @@ def _parts(arguments: argparse.Namespace) -> "Parts":
         return Parts.read(arguments.parts)
     if arguments.config is None:
         raise ArgumentError("a plan needs a config to measure, or --parts")
-    from footplate.engine.static import check_config
+    from footplate.engine.sections import check_config
     from footplate.tools.plan.measuring import measure
 
     cfg = read_config(arguments)

@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _refuse_what_no_trial_mends(cfg: "Config", parameters: "Sequence[Parameter]") -> None:
     """Checks the config once before the sweep creates files, for errors that every trial would have."""
     from footplate.cli.options import choose_work_dir
-    from footplate.engine.static import check_config
+    from footplate.engine.sections import check_config
     from footplate.errors import FootplateError
     from footplate.records.logger import collect_warnings
     from footplate.tools.sweep.study import first_of

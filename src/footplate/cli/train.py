@@ -63,11 +63,10 @@ def _train(arguments: argparse.Namespace, cfg: "Config") -> int:
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
     from footplate.engine.signals import Interrupted
-    from footplate.engine.static import check_config
     from footplate.hooks import CurveHook, ProgressHook, RecordHook
     from footplate.records import surviving_streams
 
-    runner = Runner.from_cfg(check_config(cfg))
+    runner = Runner.from_cfg(cfg, check=True)
     if cfg.get("resume") and not runner.rank:
         _name_changes(runner, [*arguments.set, *arguments.cfg_options])
     runner.register_hook(RecordHook("explained.txt", lambda: _explained(cfg, runner)))
@@ -114,7 +113,6 @@ def _name_changes(runner: "Runner", overrides: list[str]) -> None:
     """Logs the keys that differ from the config that the run in the work_dir started with."""
     from pathlib import Path
 
-    from footplate.records import buffer_log
     from footplate.tools.diff import OF_A_START, compare
     from footplate.tools.run_files import config_of
 
@@ -134,14 +132,13 @@ def _name_changes(runner: "Runner", overrides: list[str]) -> None:
             f"these keys have other values than then: {list_names(others, _MOST_NAMED)}. "
             "Repeat each --set of the start when you resume"
         )
-    with buffer_log() as said:
+    with runner.buffered_log():
         runner.logger.warning("the run was begun with another config: %s", "; ".join(told))
-    runner.begin_log_with(said)
 
 
 def _how_far(runner: "Runner") -> str:
     """Returns the progress of a run, for an error of user code."""
-    if "train_loop" not in runner.__dict__:
+    if not runner.is_built("train_loop"):
         return "before the first iteration"
     saved = f"; the last checkpoint is {runner.saver.last}" if runner.saver.last else ""
     return f"after {runner.iter} of {runner.max_iters} iterations{saved}"

@@ -75,7 +75,7 @@ def _config_of(arguments: argparse.Namespace) -> "Config | None":
 def _key_ending_in(word: str, arguments: argparse.Namespace) -> str:
     """Returns the key path of the config that ends with a word, or ""; keys of a run come before variables."""
     from footplate.config.key_paths import paths_ending, split_path
-    from footplate.engine.translators import keys_read
+    from footplate.engine.sections import keys_read
 
     cfg = _config_of(arguments)
     if cfg is None:

@@ -11,8 +11,8 @@ from footplate.data import build_dataloader, end_workers
 from footplate.engine.hook import check_accepts
 from footplate.engine.phase import Phase
 from footplate.engine.position import DataPosition
+from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.saving import save_after_data_error
-from footplate.engine.setup import keep_freed_memory
 from footplate.engine.signals import InterruptedWaitError, answer_requests
 from footplate.engine.snapshot import Buffers, copied_state
 from footplate.engine.state import hook_states

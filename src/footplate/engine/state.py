@@ -28,8 +28,8 @@ from footplate.distributed.accumulation import (
 )
 from footplate.distributed.sharding import is_dtensor
 from footplate.engine.hook import Hook
-from footplate.engine.in_force import keep_in_force, settings_of
 from footplate.engine.phase import Phase
+from footplate.engine.resumed_settings import keep_saved_settings, settings_of
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import collect_steps
 from footplate.optim.wrappers.optimizer_state import reorder_by_name
@@ -161,7 +161,7 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
         with _understood("optimizer"):
             runner.optim_wrapper.load_state_dict(checkpoint["optimizer"])
             _take_gradients(runner, checkpoint["optimizer"])
-    keep_in_force(runner, settings)
+    keep_saved_settings(runner, settings)
     if "param_schedulers" in checkpoint:
         with _understood("param_schedulers"):
             _load_schedules(runner, runner.param_schedulers, checkpoint["param_schedulers"])

@@ -23,8 +23,8 @@ from footplate.checks import check_count, check_flag, check_names, check_score
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, ValLoop
+from footplate.engine.idle_settings import NEVER_VALIDATES, Reach
 from footplate.engine.phase import Phase
-from footplate.engine.reach import NEVER_VALIDATES, Reach
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import GREATER, LESS, expand_rules, is_better, is_skipped, missing_metric, rule_of
 from footplate.messages import list_names, pluralize

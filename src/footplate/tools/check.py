@@ -26,10 +26,10 @@ from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
 from footplate.engine.evaluation_loops import EvaluationSet, loss_of, predicting
-from footplate.engine.opening import name_idle_variables
+from footplate.engine.idle_settings import warn_about_idle_settings_of, warn_about_variables
 from footplate.engine.preflight import checkpoint_size
+from footplate.engine.sections import check_config
 from footplate.engine.signals import EarlyExitError
-from footplate.engine.static import check_config, name_idle_in_config
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
@@ -90,10 +90,10 @@ def check(cfg: Config, *, run: bool = True) -> str:
     """
     with _warnings() as warnings:
         checked = check_config(cfg)
-        name_idle_variables(checked)
+        warn_about_variables(checked)
         lines = []
         if not run:
-            name_idle_in_config(checked)
+            warn_about_idle_settings_of(checked)
         if run:
             with _folder(checked) as folder:
                 trial = _try(checked, folder)

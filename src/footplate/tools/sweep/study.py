@@ -15,8 +15,8 @@ from typing import Any, Literal, NamedTuple
 from footplate.config import Config, apply_overrides, without_effect
 from footplate.config.formats import write_value
 from footplate.engine.run_folder import locked
+from footplate.engine.sections import keys_read
 from footplate.engine.state import seed_of_resumed
-from footplate.engine.translators import keys_read
 from footplate.error_context import located
 from footplate.errors import ArgumentError, DataError, FootplateError, MissingExtraError
 from footplate.first_generation.translation import is_first_generation

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from footplate.config import Config
 from footplate.engine import Hook, Runner
 from footplate.engine.signals import Interrupted
-from footplate.engine.static import check_config
 from footplate.errors import FootplateError
 from footplate.hooks.metric_rules import MissingMetricError, missing_metric
 from footplate.registry.dotted_paths import mark_executed
@@ -181,7 +180,7 @@ def _attempt(request: Request, pipe: Connection, interrupts: Interrupts) -> Outc
             mark_executed(file)
         cfg = Config(request.config)
         request.prepare(cfg)
-        runner = Runner.from_cfg(check_config(cfg))
+        runner = Runner.from_cfg(cfg, check=True)
         runner.register_hook(_ReportHook(pipe, request.metric, interrupts))
         runner.train()
     except _PrunedError:

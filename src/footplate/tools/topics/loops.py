@@ -5,8 +5,8 @@ from typing import Any
 
 from footplate.checks import check_count
 from footplate.config import Config
-from footplate.engine.assemble import counts_epochs
 from footplate.engine.base_loops import validation_points
+from footplate.engine.components import counts_epochs, loop_settings
 from footplate.error_context import located
 from footplate.hooks import CheckpointHook, LoggerHook
 from footplate.messages import format_interval, pluralize
@@ -85,7 +85,7 @@ def _train(cfg: Config, length_of_epoch: int | None) -> dict[str, Any] | None:
     given = cfg.get("train_dataloader")
     loader = given if isinstance(given, Mapping) else {}
     return {
-        "type": section.get("type", "EpochBasedTrainLoop" if by_epoch else "IterBasedTrainLoop"),
+        "type": loop_settings(section, "train")["type"],
         "unit": "epoch" if by_epoch else "iteration",
         "length": length,
         "epoch_length": per_epoch,
@@ -99,8 +99,7 @@ def _evaluation(cfg: Config, name: str) -> dict[str, Any] | None:
     section, evaluator = cfg.get(f"{name}_cfg"), cfg.get(f"{name}_evaluator")
     if not isinstance(section, Mapping):
         return None
-    kind = section.get("type", "ValLoop" if name == "val" else "TestLoop")
-    return {"type": kind, "metrics": _metric_names(evaluator)}
+    return {"type": loop_settings(section, name)["type"], "metrics": _metric_names(evaluator)}
 
 
 def _checkpoint(hook: CheckpointHook) -> dict[str, Any]:

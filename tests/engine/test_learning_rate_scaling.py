@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from footplate import Config, Runner
 from footplate.distributed import unwrap_model
-from footplate.engine import scaling
-from footplate.engine.scaling import scale_learning_rates
+from footplate.engine import learning_rate_scaling
+from footplate.engine.learning_rate_scaling import scale_learning_rates
 from footplate.errors import ArgumentError
 from footplate.optim import OptimWrapper, build_optim_wrapper
 from tests.support import ToyModel, loader, settings
@@ -29,7 +29,7 @@ def rates(wrapper: Any) -> list[float]:
 def test_rates_grow_with_the_batch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str, world: int, base: int, factor: float
 ) -> None:
-    monkeypatch.setattr(scaling, "get_world_size", lambda: world)
+    monkeypatch.setattr(learning_rate_scaling, "get_world_size", lambda: world)
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     cfg = {"optimizer": {"type": kind, "lr": 0.1}, "paramwise_cfg": {"custom_keys": {"0": {"lr_mult": 0.1}}}}
     wrapper = build_optim_wrapper(model, cfg)
@@ -52,7 +52,7 @@ def test_optimizers_that_find_their_own_step_stay(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.INFO, logger="footplate"):
         scale_learning_rates(wrapper, SimpleNamespace(batch_size=8), {"enable": True, "base_batch_size": 2})
     assert rates(wrapper) == [1.0]
-    assert "Prodigy finds its own step" in caplog.text
+    assert "Prodigy computes its own step size" in caplog.text
 
 
 def test_several_optimizers_and_rates_that_are_tensors() -> None:
@@ -78,7 +78,7 @@ def test_nothing_moves_unless_it_is_asked_for(cfg: Any) -> None:
         ({"enable": True, "base_batchsize": 2}, "auto_scale_lr has no 'base_batchsize'", "base_batchsize"),
         ({"enable": "yes", "base_batch_size": 2}, "enable must be True or False", "enable"),
         ({"enable": True, "base_batch_size": 0}, "base_batch_size", "base_batch_size"),
-        ({"enable": True, "base_batch_size": 2}, "the training loader does not tell", "enable"),
+        ({"enable": True, "base_batch_size": 2}, "the training loader has no batch_size", "enable"),
     ],
 )
 def test_mistakes_are_named(cfg: dict[str, Any], message: str, key: str) -> None:

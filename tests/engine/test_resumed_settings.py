@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from footplate import Config, Runner
-from footplate.engine.in_force import settings_of
+from footplate.engine.resumed_settings import settings_of
 from footplate.error_context import origin_of
 from tests.support import loader, settings
 
@@ -42,7 +42,7 @@ def sgd(lr: float, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("schedule", [None, {"type": "LinearLR", "start_factor": 0.5, "end": 4, "by_epoch": False}])
-def test_the_config_of_record_holds_what_is_in_force(tmp_path: Path, schedule: Any) -> None:
+def test_recorded_config_has_saved_settings(tmp_path: Path, schedule: Any) -> None:
     cfg, runner = resumed(tmp_path, sgd(0.2, weight_decay=0.5), sgd(0.1, momentum=0.9), param_scheduler=schedule)
     assert cfg.optim_wrapper.optimizer.lr == 0.1
     kept = runner.cfg.optim_wrapper.optimizer
@@ -67,10 +67,10 @@ def test_what_no_number_says_stays_with_its_warning(tmp_path: Path, caplog: pyte
     with caplog.at_level(logging.WARNING, "footplate"):
         _, runner = resumed(tmp_path, first, {**sgd(0.1), "paramwise_cfg": {"bias_lr_mult": 0.5}})
     assert runner.cfg.optim_wrapper.optimizer.lr == 0.2
-    told = [each for each in caplog.messages if "does not count" in each]
+    told = [each for each in caplog.messages if "is not used" in each]
     assert [each.partition(":")[0] for each in told] == [
-        "the config's lr 0.05 does not count",
-        "the config's lr 0.1 does not count",
+        "The config's lr 0.05 is not used",
+        "The config's lr 0.1 is not used",
     ]
 
 
@@ -97,15 +97,15 @@ CHANGED = [
 
 
 @pytest.mark.parametrize(("build", "first", "second", "now", "then"), CHANGED)
-def test_each_setting_that_does_not_count_is_named_once(
+def test_each_replaced_setting_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, build: Any, first: Any, second: Any, now: str, then: str
 ) -> None:
     with caplog.at_level(logging.WARNING, "footplate"):
         _, runner = resumed(tmp_path, build(**first), build(**second))
 
-    said = [each for each in caplog.messages if "does not count" in each]
+    said = [each for each in caplog.messages if "is not used" in each]
     assert len(said) == 1
-    assert said[0].startswith(f"the config's {now} does not count: the run goes on with {then}, as it was saved")
+    assert said[0].startswith(f"The config's {now} is not used: the run resumes with the saved {then}.")
     field = now.partition(" ")[0]
     kept = runner.cfg.optim_wrapper.optimizer.get(field)
     assert kept == runner.optim_wrapper.param_groups[0][field]
@@ -122,7 +122,7 @@ def test_settings_that_did_not_change_are_not_named(
     with caplog.at_level(logging.WARNING, "footplate"):
         resumed(tmp_path, wrapper, wrapper, param_scheduler=schedule)
 
-    assert not [each for each in caplog.messages if "does not count" in each]
+    assert not [each for each in caplog.messages if "is not used" in each]
 
 
 def test_the_state_that_an_optimizer_keeps_in_its_groups_is_no_setting(tmp_path: Path) -> None:

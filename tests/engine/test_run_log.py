@@ -10,7 +10,7 @@ import torch
 import footplate
 from footplate import Config, Runner
 from footplate.config import apply_overrides
-from footplate.engine import opening, setup
+from footplate.engine import run_log
 from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError
 from tests.support import settings
@@ -21,7 +21,7 @@ def record(text: str) -> logging.LogRecord:
 
 
 def open_and_say(runner: Any, *said_before: str) -> None:
-    with opening.opened(runner, [record(text) for text in said_before], None):
+    with run_log.opened_log(runner, [record(text) for text in said_before], None):
         logging.getLogger("footplate.engine").warning("within")
         try:
             raise ValueError("a label is out of range")
@@ -59,7 +59,7 @@ def test_the_log_alone_says_by_what_error_a_run_ended(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception, told: list[str]
 ) -> None:
     runner = Runner(**settings(tmp_path, log_level="INFO"))
-    with pytest.raises(type(error)), opening.opened(runner, [], None):
+    with pytest.raises(type(error)), run_log.opened_log(runner, [], None):
         raise error
     lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
     assert [line.partition(" - ERROR - ")[2] for line in lines if " - ERROR - " in line] == told
@@ -89,14 +89,14 @@ def test_the_log_begins_with_the_command_and_what_trains_together(
     open_and_say(runner)
     lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
     told = [each.rpartition(" - ")[2] for each in lines if " 2 processes" in each]
-    assert told == ["2 processes", "2 processes, 8 samples an iteration"]
+    assert told == ["2 processes", "2 processes, 8 samples per iteration"]
 
 
 def test_another_rank_writes_its_errors_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner(**settings(tmp_path, log_level="INFO"))
     runner.rank = 3
-    monkeypatch.setattr(opening, "is_main_process", lambda: False)
-    with opening.opened(runner, [], None):
+    monkeypatch.setattr(run_log, "is_main_process", lambda: False)
+    with run_log.opened_log(runner, [], None):
         logging.getLogger("footplate.engine").warning("no error")
     assert not Path(runner.log_dir).exists()
     open_and_say(runner, "said before")
@@ -146,7 +146,7 @@ def test_what_was_said_while_parts_were_built_stands_in_the_file_once(tmp_path: 
 
 def test_two_starts_at_one_instant_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both choose a name before either creates the folder, as two `footplate test` with the same work_dir may do."""
-    monkeypatch.setattr("footplate.engine.setup.time.strftime", lambda form, *_: "20260101_000000")
+    monkeypatch.setattr("footplate.engine.run_log.time.strftime", lambda form, *_: "20260101_000000")
     backends = [{"type": "LocalVisBackend"}]
     first, second = (Runner(**settings(tmp_path, visualizer={"vis_backends": backends})) for _ in range(2))
     assert first.timestamp == second.timestamp == "20260101_000000"
@@ -168,8 +168,10 @@ def test_two_starts_at_one_instant_have_folders_of_their_own(tmp_path: Path, mon
 
 
 def test_starts_that_race_make_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("footplate.engine.setup.time.strftime", lambda form, *_: "20260101_000000")
+    monkeypatch.setattr("footplate.engine.run_log.time.strftime", lambda form, *_: "20260101_000000")
     with ThreadPoolExecutor(8) as pool:
-        names = list(pool.map(lambda _: setup.make_start(str(tmp_path / "work"), "20260101_000000"), range(40)))
+        names = list(
+            pool.map(lambda _: run_log.create_log_folder(str(tmp_path / "work"), "20260101_000000"), range(40))
+        )
     assert len(set(names)) == 40
     assert {each.name for each in (tmp_path / "work").iterdir()} == set(names)

@@ -4,21 +4,17 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from footplate.checks import check_count, check_flag
+from footplate.checks import check_count, check_flag, check_known_keys
 from footplate.distributed import get_world_size
 from footplate.engine.hook import Hook
-from footplate.error_context import origin_of
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
-_KEYS = ("enable", "base_batch_size")
-_RATES = ("lr", "initial_lr")
 # Optimizers that compute their own step size: their lr is a factor of it and is not scaled.
-_FREE_OF_RATES = ("DAdapt", "Prodigy")
+_WITHOUT_RATE = ("DAdapt", "Prodigy")
 
 
 def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any] | None) -> None:
@@ -30,16 +26,23 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
         cfg: `auto_scale_lr`: `enable`, and `base_batch_size`, the samples per iteration on all processes together.
 
     Raises:
-        ArgumentError: A key is unknown, a value makes no sense, or the loader does not tell its batch size.
+        ArgumentError: A key is unknown, a value is invalid, or the loader has no batch size.
 
     Source: the linear scaling rule of Goyal et al., "Accurate, Large Minibatch SGD", arXiv:1706.02677, section 2.1.
     """
     base = base_batch_size(cfg)
     if base is None:
         return
-    batch, processes = _batch_size(loader), get_world_size()
+    sizes = [getattr(each, "batch_size", None) for each in (loader, getattr(loader, "batch_sampler", None))]
+    batch = next((size for size in sizes if isinstance(size, int)), None)
+    if batch is None:
+        raise ArgumentError(
+            "auto_scale_lr needs the number of samples in a batch, and the training loader has no batch_size",
+            key="enable",
+            notes=["Set `train_dataloader=dict(batch_size=...)`."],
+        )
+    processes = get_world_size()
     factor = batch * processes / base
-    words = [_scaled(part.optimizer, name, factor) for name, part in optim_wrapper.parts.items()]
     _logger.info(
         "auto_scale_lr: %d x %d samples on %d processes = %d, / base_batch_size %d = x %g: %s",
         processes,
@@ -48,7 +51,7 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
         batch * processes,
         base,
         factor,
-        "; ".join(words),
+        "; ".join(_scale(part.optimizer, name, factor) for name, part in optim_wrapper.parts.items()),
     )
 
 
@@ -59,41 +62,26 @@ def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
         cfg: `auto_scale_lr`, see `scale_learning_rates`.
 
     Raises:
-        ArgumentError: A key is unknown, or a value makes no sense.
+        ArgumentError: A key is unknown, or a value is invalid.
     """
-    for key in cfg or ():
-        if key not in _KEYS:
-            near = nearest(str(key), _KEYS)
-            raise ArgumentError(f"auto_scale_lr has no '{key}'", key=str(key), suggestion=near, origin=origin_of(cfg))
+    check_known_keys(cfg or {}, ("enable", "base_batch_size"), name="auto_scale_lr")
     if cfg is None or not check_flag("enable", cfg.get("enable", False)):
         return None
     return check_count("base_batch_size", cfg.get("base_batch_size"))
 
 
-def _scaled(optimizer: Any, name: str, factor: float) -> str:
+def _scale(optimizer: Any, name: str, factor: float) -> str:
     """Scales the rates of one optimizer, and returns a description for the log."""
     label = f"{name}: " if name else ""
     kind = type(optimizer).__name__
-    if kind.startswith(_FREE_OF_RATES) or not all(group.get("lr") is not None for group in optimizer.param_groups):
-        return f"{label}{kind} finds its own step, so that its lr stays"
+    if kind.startswith(_WITHOUT_RATE) or not all(group.get("lr") is not None for group in optimizer.param_groups):
+        return f"{label}{kind} computes its own step size, so its lr is not scaled"
     before = list(dict.fromkeys(float(group["lr"]) for group in optimizer.param_groups))
     for group in optimizer.param_groups:
-        for rate in _RATES:
+        for rate in ("lr", "initial_lr"):
             if rate in group:
                 group[rate] = group[rate] * factor
     return label + ", ".join(f"lr {rate:g} -> {rate * factor:g}" for rate in before)
-
-
-def _batch_size(loader: Any) -> int:
-    for source in (loader, getattr(loader, "batch_sampler", None)):
-        size = getattr(source, "batch_size", None)
-        if isinstance(size, int):
-            return size
-    raise ArgumentError(
-        "auto_scale_lr needs to know how many samples a batch has, and the training loader does not tell",
-        key="enable",
-        notes=["a section train_dataloader=dict(batch_size=...) tells"],
-    )
 
 
 class UnevenStepHook(Hook):

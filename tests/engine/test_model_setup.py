@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate import Runner
-from footplate.engine.speed import made_fast
+from footplate.engine.model_setup import speed_up
 from footplate.errors import ArgumentError
 from footplate.models import BaseModel
 from footplate.registry import MODELS
@@ -79,7 +79,7 @@ def test_the_model_or_a_part_of_it_is_compiled_once() -> None:
         graphs.append(graph)
         return graph.forward
 
-    model = made_fast(Convolving(), compile={"backend": backend, "target": "backbone"}, channels_last=False)
+    model = speed_up(Convolving(), compile={"backend": backend, "target": "backbone"}, channels_last=False)
     points = torch.randn(4, 4)
     for _ in range(3):
         model(points, torch.zeros(4, dtype=torch.long), mode="loss")
@@ -88,7 +88,7 @@ def test_the_model_or_a_part_of_it_is_compiled_once() -> None:
 
 
 def test_a_copy_runs_with_weights_of_its_own() -> None:
-    model = made_fast(Convolving(), compile=COMPILED, channels_last=False)
+    model = speed_up(Convolving(), compile=COMPILED, channels_last=False)
     points, labels = torch.randn(4, 4), torch.zeros(4, dtype=torch.long)
     other = copy.deepcopy(model)
     with torch.no_grad():
@@ -126,7 +126,7 @@ REFUSED = "a CPU cannot train the strided 1 x 1 convolution '1' of fewer than 16
 @pytest.mark.parametrize("compile", [False, True, {"options": {"max_autotune": False}}])
 def test_what_corrupts_memory_on_a_cpu_is_refused(model: nn.Module, compile: Any) -> None:
     with pytest.raises(ArgumentError, match=REFUSED) as caught:
-        made_fast(model, compile=compile, channels_last=compile is False)
+        speed_up(model, compile=compile, channels_last=compile is False)
     assert caught.value.key == ("compile" if compile else "channels_last")
     assert model[0].weight.is_contiguous()  # type: ignore[index]
 
@@ -140,19 +140,19 @@ def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("without_compiler")
 @pytest.mark.parametrize("model", SAFE)
 def test_other_models_are_laid_out_on_a_cpu(model: nn.Module) -> None:
-    laid_out = made_fast(copy.deepcopy(model), compile=True, channels_last=True)
+    laid_out = speed_up(copy.deepcopy(model), compile=True, channels_last=True)
     assert laid_out[0].weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[index]
 
 
 @pytest.mark.usefixtures("without_compiler")
 @pytest.mark.parametrize("compile", [COMPILED, {"options": {"layout_optimization": False}}, {"target": "0"}])
 def test_a_compiler_that_keeps_the_layout_is_not_refused(compile: Any) -> None:
-    assert made_fast(shortcut(4), compile=compile, channels_last=False)
+    assert speed_up(shortcut(4), compile=compile, channels_last=False)
 
 
 @pytest.mark.usefixtures("without_compiler")
 def test_a_device_other_than_a_cpu_is_not_concerned() -> None:
-    assert made_fast(shortcut(4).to("meta"), compile=True, channels_last=True)
+    assert speed_up(shortcut(4).to("meta"), compile=True, channels_last=True)
 
 
 @pytest.mark.parametrize(("channels", "warnings"), [(4, 1), (16, 0)])
@@ -160,8 +160,8 @@ def test_a_model_that_chose_the_layout_itself_is_warned_of(
     channels: int, warnings: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = shortcut(channels).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    made_fast(model, compile=False, channels_last=False)
-    assert caplog.text.count("The model lays its weights out channels last and has the convolution '1'.") == warnings
+    speed_up(model, compile=False, channels_last=False)
+    assert caplog.text.count("The model stores its weights channels last and has the convolution '1'.") == warnings
 
 
 def test_the_refusal_reaches_the_command_line(tmp_path: Path) -> None:

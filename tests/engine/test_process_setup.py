@@ -15,7 +15,13 @@ import pytest
 import torch
 
 from footplate import Runner
-from footplate.engine.setup import keep_freed_memory, pick_device, prepare, seed_everything, warn_of_nondeterminism
+from footplate.engine.process_setup import (
+    keep_freed_memory,
+    pick_device,
+    prepare,
+    seed_everything,
+    warn_of_nondeterminism,
+)
 from footplate.errors import ArgumentError, UnknownNameError
 from tests.engine.test_train_loops import Stream
 from tests.support import settings
@@ -50,7 +56,7 @@ def test_without_a_seed_one_is_drawn() -> None:
 def test_ranks_may_have_their_own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     seed_everything({"seed": 8})
     eight = draws()
-    monkeypatch.setattr("footplate.engine.setup.get_rank", lambda: 3)
+    monkeypatch.setattr("footplate.engine.process_setup.get_rank", lambda: 3)
     assert seed_everything({"seed": 5, "diff_rank_seed": True}) == 5
     assert draws() == eight
     seed_everything({"seed": 8, "diff_rank_seed": False})
@@ -66,7 +72,7 @@ def test_deterministic_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("seed", [-1, 1 << 32, "7", 1.5, True])
 def test_a_seed_is_a_whole_number(seed: Any) -> None:
-    with pytest.raises(ArgumentError, match="a seed is a whole number") as caught:
+    with pytest.raises(ArgumentError, match="the seed must be a whole number") as caught:
         seed_everything({"seed": seed})
     assert (caught.value.key, caught.value.found) == ("randomness.seed", seed)
 
@@ -83,7 +89,7 @@ def test_unknown_keys_get_the_nearest_one() -> None:
 def test_the_environment_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(multiprocessing, "set_start_method", lambda method, force: calls.append((method, force)))
-    monkeypatch.setattr("footplate.engine.setup.initialize", lambda *given: calls.append(given))
+    monkeypatch.setattr("footplate.engine.process_setup.initialize", lambda *given: calls.append(given))
     workers = {"mp_start_method": "fork", "opencv_num_threads": 0}
     prepare({"cudnn_benchmark": True, "mp_cfg": workers, "dist_cfg": {"backend": "nccl"}}, launcher="none")
     assert torch.backends.cudnn.benchmark
@@ -172,7 +178,7 @@ HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 FAULTS = """
 import resource, sys
 import torch
-from footplate.engine.setup import keep_freed_memory
+from footplate.engine.process_setup import keep_freed_memory
 
 keep_freed_memory(torch.device("cpu"))
 

@@ -8,8 +8,7 @@ import pytest
 
 from footplate.config import Config
 from footplate.engine import Runner
-from footplate.engine.keys import READ_KEYS
-from footplate.engine.static import check_config
+from footplate.engine.sections import READ_KEYS, check_config
 from footplate.errors import FootplateError
 from footplate.tools.check import check
 from tests.support import settings
