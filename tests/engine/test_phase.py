@@ -91,7 +91,7 @@ def test_loops_set_each_phase(tmp_path: Path, by_epoch: bool, monkeypatch: pytes
     checkpoint = {"interval": -1, "save_last": False}
     runner = recorded(tmp_path, stop, by_epoch=by_epoch, default_hooks={"checkpoint": checkpoint, "logger": None})
     assert runner.phase is Phase.START
-    build = components.build_param_schedulers
+    build = vars(components)["build_param_schedulers"]
 
     def building(*arguments: Any, **settings: Any) -> Any:
         runner.recorder.note("build_param_schedulers")
