@@ -94,28 +94,6 @@ def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
     return value
 
 
-def check_known_keys(section: object, known: Collection[str], *, name: str, key: str = "") -> None:
-    """Checks that a section of a config is a dict with known keys only.
-
-    Args:
-        section: The section.
-        known: The known keys.
-        name: The name of the section in the message.
-        key: The key path of the section, if no caller adds it.
-
-    Raises:
-        ArgumentError: The section is not a dict, or it has an unknown key.
-    """
-    if not isinstance(section, Mapping):
-        raise ArgumentError(f"{name} must be a dict", key=key, found=section)
-    for each in section:
-        if each not in known:
-            path = f"{key}.{each}" if key else str(each)
-            raise ArgumentError(
-                f"{name} has no '{each}'", key=path, found=section[each], suggestion=nearest(each, known)
-            )
-
-
 def check_score(name: str, value: object, *, key: str) -> float:
     """Returns the value of a metric as a float.
 

@@ -49,7 +49,7 @@ KEYS = [
     Mistake("val_cfg = dict()", "val_cgf = dict()", "unknown key 'val_cgf'", "val_cgf", "val_cfg"),
     Mistake("custom_hooks = [", "custom_hook = [", "unknown key 'custom_hook'", "custom_hook", "custom_hooks"),
     Mistake(
-        "randomness = dict(seed=3)", "randomness = dict(sed=3)", "randomness has no 'sed'", "randomness.sed", "seed"
+        "randomness = dict(seed=3)", "randomness = dict(sed=3)", "randomness has no key 'sed'", "randomness.sed", "seed"
     ),
     Mistake("val_cfg = dict()", "val_cfg = None", "validation needs 'val_cfg'", "val_cfg"),
     Mistake(

@@ -75,7 +75,7 @@ def test_nothing_moves_unless_it_is_asked_for(cfg: Any) -> None:
 @pytest.mark.parametrize(
     ("cfg", "message", "key"),
     [
-        ({"enable": True, "base_batchsize": 2}, "auto_scale_lr has no 'base_batchsize'", "base_batchsize"),
+        ({"enable": True, "base_batchsize": 2}, "auto_scale_lr has no key 'base_batchsize'", "base_batchsize"),
         ({"enable": "yes", "base_batch_size": 2}, "enable must be True or False", "enable"),
         ({"enable": True, "base_batch_size": 0}, "base_batch_size", "base_batch_size"),
         ({"enable": True, "base_batch_size": 2}, "the training loader has no batch_size", "enable"),

@@ -78,10 +78,10 @@ def test_a_seed_is_a_whole_number(seed: Any) -> None:
 
 
 def test_unknown_keys_get_the_nearest_one() -> None:
-    with pytest.raises(ArgumentError, match="randomness has no 'sed'") as caught:
+    with pytest.raises(ArgumentError, match="randomness has no key 'sed'") as caught:
         seed_everything({"sed": 1})
     assert (caught.value.key, caught.value.suggestion) == ("randomness.sed", "seed")
-    with pytest.raises(ArgumentError, match="env_cfg has no 'cudnn_benchmrk'") as caught:
+    with pytest.raises(ArgumentError, match="env_cfg has no key 'cudnn_benchmrk'") as caught:
         prepare({"cudnn_benchmrk": True}, launcher="none")
     assert (caught.value.key, caught.value.suggestion) == ("env_cfg.cudnn_benchmrk", "cudnn_benchmark")
 

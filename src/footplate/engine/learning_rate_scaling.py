@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from footplate.checks import check_count, check_flag, check_known_keys
+from footplate.checks import check_count, check_flag, check_keys
 from footplate.distributed import get_world_size
 from footplate.engine.hook import Hook
 from footplate.errors import ArgumentError
@@ -64,7 +64,7 @@ def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
     Raises:
         ArgumentError: A key is unknown, or a value is invalid.
     """
-    check_known_keys(cfg or {}, ("enable", "base_batch_size"), name="auto_scale_lr")
+    check_keys("auto_scale_lr", cfg or {}, ("enable", "base_batch_size"), prefix="")
     if cfg is None or not check_flag("enable", cfg.get("enable", False)):
         return None
     return check_count("base_batch_size", cfg.get("base_batch_size"))

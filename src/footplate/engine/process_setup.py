@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from footplate.checks import check_count, check_flag, check_known_keys
+from footplate.checks import check_count, check_flag, check_keys
 from footplate.data import SampleLoader
 from footplate.distributed import broadcast_object, check_dist_cfg, compute_on_main, get_rank, initialize
 from footplate.engine.rank_failures import start_rank_monitor
@@ -69,13 +69,14 @@ def check_environment(env_cfg: Mapping[str, Any]) -> None:
     Raises:
         ArgumentError: A key or value is unknown.
     """
-    sections = ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit")
-    check_known_keys(env_cfg, sections, name="env_cfg", key="env_cfg")
+    check_keys("env_cfg", env_cfg, ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"))
     if env_cfg.get("cudnn_benchmark") is not None:
         check_flag("cudnn_benchmark", env_cfg["cudnn_benchmark"], key="env_cfg.cudnn_benchmark")
     check_dist_cfg(env_cfg.get("dist_cfg") or {})
     workers = env_cfg.get("mp_cfg") or {}
-    check_known_keys(workers, ("mp_start_method", "opencv_num_threads"), name="env_cfg.mp_cfg", key="env_cfg.mp_cfg")
+    if not isinstance(workers, Mapping):
+        raise ArgumentError("env_cfg.mp_cfg must be a dict", key="env_cfg.mp_cfg", found=workers)
+    check_keys("env_cfg.mp_cfg", workers, ("mp_start_method", "opencv_num_threads"))
     method, threads = workers.get("mp_start_method"), workers.get("opencv_num_threads")
     if method is not None and method not in multiprocessing.get_all_start_methods():
         raise ArgumentError(f"unknown start method '{method}' of worker processes", key="env_cfg.mp_cfg", found=method)
@@ -91,8 +92,7 @@ def check_randomness(randomness: Mapping[str, Any]) -> None:
     Raises:
         ArgumentError: A key or value is unknown.
     """
-    known = ("seed", "deterministic", "diff_rank_seed")
-    check_known_keys(randomness, known, name="randomness", key="randomness")
+    check_keys("randomness", randomness, ("seed", "deterministic", "diff_rank_seed"))
     for key in ("deterministic", "diff_rank_seed"):
         if randomness.get(key) is not None:
             check_flag(key, randomness[key], key=f"randomness.{key}")

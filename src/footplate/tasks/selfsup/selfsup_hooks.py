@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from footplate.checks import check_count
-from footplate.data import kept_random_state, seed_generators
+from footplate.data import preserve_random_state, seed_generators
 from footplate.distributed import is_main_process, unwrap_model
 from footplate.engine import Hook
 from footplate.errors import ArgumentError
@@ -121,7 +121,7 @@ class ReconstructionPictureHook(Hook):
         every = max(1, len(data_batch["inputs"][0]) // self.num_samples)
         chosen = list(data_batch["inputs"][0])[::every][: self.num_samples]
         inputs = model.data_preprocessor({"inputs": [chosen]})["inputs"][0]
-        with kept_random_state():
+        with preserve_random_state():
             seed_generators(self.seed)
             guessed, mask = model.reconstruct(inputs)
         page = draw_reconstructions(
