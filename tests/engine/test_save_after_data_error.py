@@ -1,0 +1,331 @@
+import errno
+import gc
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import DATASETS, Hook
+from footplate.engine import Runner
+from footplate.engine.phase import Phase
+from footplate.engine.saving import save_after_data_error
+from footplate.engine.signals import Interrupted, Requests
+from footplate.errors import DataError
+from tests.engine.test_signals import Draw, Send, in_process
+from tests.engine.test_state import assert_same, config, run, state
+from tests.support import Points, Witness
+from tests.support_samplers import section
+
+
+@DATASETS.register_module()
+class Spoilt(Points):
+    """Fails at one of its reads, in one of several ways, while the file that counts the reads exists."""
+
+    def __init__(self, reads: str, at: int, way: str = "raise", **options: Any) -> None:
+        super().__init__(**options)
+        self.reads, self.at, self.way = Path(reads), at, way
+
+    def __getitem__(self, index: int) -> Any:
+        if self.reads.exists():
+            with self.reads.open("ab", buffering=0) as file:
+                file.write(b".")
+                number = file.tell()  # the position after this mark, even if other workers have added marks since
+            if number == self.at:
+                self._fail()
+        return super().__getitem__(index)
+
+    def _fail(self) -> None:
+        torch.rand(3)
+        if self.way == "raise":
+            raise OSError("cut short")
+        if self.way == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.way == "leave":
+            os._exit(0)
+        time.sleep(60)
+
+
+def spoilt(work_dir: Path, at: int, way: str = "raise", *, of: str = "train", **settings: Any) -> dict[str, Any]:
+    """Returns the config of a run in which one read of the dataset fails while the file `reads` exists."""
+    cfg = config(work_dir, **{"by_epoch": True, "by_iteration": 3, "accumulate": 2, **settings})
+    found = cfg[f"{of}_dataloader"]
+    found["dataset"].update(type="Spoilt", reads=str(work_dir.parent / "reads"), at=at, way=way)
+    if way != "raise":
+        found["num_workers"] = 1
+    if way == "hang":
+        found["timeout"] = 2
+    return cfg
+
+
+def failed(cfg: dict[str, Any], *hooks: Hook, **changes: Any) -> str:
+    """Runs until a read fails, and returns the error message; afterwards reads succeed."""
+    reads = Path(cfg["work_dir"]).parent / "reads"
+    reads.touch()
+    try:
+        with pytest.raises(DataError) as caught:
+            run(cfg, *hooks, **changes)
+        return str(caught.value)
+    finally:
+        reads.unlink()
+        del caught
+        gc.collect()  # ends workers that the traceback keeps alive
+
+
+def assert_goes_on(tmp_path: Path, cfg: dict[str, Any], told: str, done: Sequence[int]) -> None:
+    """Asserts that a failed run is saved, reports this, and resumes as if it had never failed.
+
+    Args:
+        done: The iterations after which it may be saved.
+    """
+    path = tmp_path / "part/on_signal.pth"
+    at = torch.load(path, weights_only=True)["meta"]["iter"]
+    assert at in done
+    assert told.splitlines()[-1] == (
+        f"  The run was saved after iteration {at}: {path}. Fix the data and resume with --resume (resume=True)."
+    )
+    assert (tmp_path / "part/last_checkpoint").read_text() == str(path)
+    whole = run({**cfg, "work_dir": str(tmp_path / "whole")}, Draw())
+    witness = Witness()
+    resumed = run(cfg, Draw(), witness, resume="auto")
+    assert witness.when("before_train_iter")[0][0] == at
+    assert_same(resumed.model.state_dict(), whole.model.state_dict())
+    assert_same(state(tmp_path / "part/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
+
+
+READS: list[tuple[bool, int, str, int, Sequence[int]]] = [
+    (True, 0, "train", 7, [1]),
+    (False, 0, "train", 17, [4]),
+    (True, 0, "train", 17, [4]),
+]
+READS += [(True, 2, "train", 30, range(3, 8)), (False, 2, "train", 30, range(3, 8)), (True, 0, "val", 11, [8])]
+READS += [(False, 0, "val", 11, [8]), (True, 2, "val", 11, [8])]
+
+
+@pytest.mark.parametrize(("by_epoch", "workers", "of", "at", "done"), READS)
+def test_what_came_before_a_bad_sample_is_kept(
+    tmp_path: Path, by_epoch: bool, workers: int, of: str, at: int, done: Sequence[int]
+) -> None:
+    """Workers prefetch, so they may reach the same sample some reads earlier or later."""
+    cfg = spoilt(tmp_path / "part", at, of=of, by_epoch=by_epoch)
+    cfg[f"{of}_dataloader"]["num_workers"] = workers
+    told = failed(cfg, Draw())
+    assert "of the dataset 'Spoilt' cannot be read: OSError: cut short" in told
+    assert_goes_on(tmp_path, cfg, told, done)
+
+
+class Compute(Hook):
+    """Makes a step slow, so that a prefetching worker dies during it, between hooks of the same priority."""
+
+    def __init__(self, event: str) -> None:
+        setattr(self, event, self._compute)
+
+    def _compute(self, runner: Any, **arguments: Any) -> None:
+        reads = Path(runner.work_dir).parent / "reads"
+        until = time.monotonic() + 0.3
+        while reads.exists() and time.monotonic() < until:
+            sum(range(1000))
+
+
+@pytest.mark.parametrize(
+    ("way", "of", "event"),
+    [
+        ("die", "train", "before_save_checkpoint"),
+        ("die", "train", "after_train_iter"),
+        ("die", "train", "before_train_iter"),
+        ("die", "val", "after_val_iter"),
+        ("die", "val", "before_save_checkpoint"),
+        ("leave", "train", "before_save_checkpoint"),
+        ("hang", "train", "before_save_checkpoint"),
+    ],
+)
+def test_what_came_before_a_worker_was_lost_is_kept(tmp_path: Path, way: str, of: str, event: str) -> None:
+    """The worker may die while the run waits for it, or during an iteration, which is then completed."""
+    cfg = spoilt(tmp_path / "part", 25 if of == "train" else 13, way, of=of)
+    told = failed(cfg, Draw(), Compute(event))
+    assert "of the data loader" in told
+    assert_goes_on(tmp_path, cfg, told, [8] if of == "val" else range(3, 8))
+
+
+class Kill(Hook):
+    """Kills a worker while a requested checkpoint is saved, and waits until this process is notified."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        if runner.phase is Phase.SAVING and runner.requests._lost_worker is None:
+            loop = getattr(runner, f"{self.mode}_loop")
+            os.kill(loop.dataloader.worker_progress.processes()[0], signal.SIGKILL)
+            until = time.monotonic() + 60
+            while runner.requests._lost_worker is None and time.monotonic() < until:
+                time.sleep(0.01)
+
+
+def test_a_worker_that_is_lost_while_a_run_is_saved_does_not_keep_it_from_that(tmp_path: Path) -> None:
+    """If memory is short, several workers are killed one after the other."""
+    cfg = spoilt(tmp_path / "part", 30)
+    cfg["val_dataloader"].update(num_workers=1, persistent_workers=True)
+    told = failed(cfg, Draw(), Kill("val"))
+    assert "cannot be read: OSError: cut short" in told
+    assert_goes_on(tmp_path, cfg, told, [7])
+
+
+def test_a_worker_that_is_lost_while_a_run_is_stopped_does_not_keep_it_from_that(tmp_path: Path) -> None:
+    cfg = config(tmp_path, by_epoch=True, workers=1)
+    assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 5), Kill("train")) == 143
+    assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] == 6
+
+
+class Raise(Hook):
+    """Fails at an event of an iteration."""
+
+    def __init__(self, event: str, at: int, error: type[Exception] = DataError) -> None:
+        self.at, self.error = at, error
+        setattr(self, event, self._raise)
+
+    def _raise(self, runner: Any, **arguments: Any) -> None:
+        if runner.iter == self.at:
+            raise self.error("a mistake of a hook")
+
+
+EVENTS = [("before_train_epoch", 4), ("before_train_iter", 5), ("after_train_iter", 6), ("after_train_epoch", 8)]
+EVENTS += [("before_val", 8), ("before_val_iter", 8), ("after_val_iter", 4), ("after_val_epoch", 8)]
+
+
+@pytest.mark.parametrize(("event", "at"), EVENTS)
+def test_a_run_is_not_saved_at_an_error_of_a_hook(tmp_path: Path, event: str, at: int) -> None:
+    cfg = config(tmp_path, by_epoch=True)
+    with pytest.raises(DataError) as caught:
+        run(cfg, Raise(event, at))
+    assert str(caught.value) == "a mistake of a hook"
+    assert not (tmp_path / "on_signal.pth").exists()
+
+
+def test_a_run_that_has_trained_nothing_is_not_saved(tmp_path: Path) -> None:
+    cfg = spoilt(tmp_path / "part", 2)
+    assert "saved" not in failed(cfg)
+    assert not (tmp_path / "part/on_signal.pth").exists()
+    cfg["train_dataloader"]["dataset"]["at"] = 14
+    assert "saved after iteration 3" in failed(cfg)
+    cfg["train_dataloader"]["dataset"]["at"] = 1
+    assert "saved" not in failed(cfg, resume=True)
+
+
+@pytest.mark.parametrize("policy", ["warn", "stop"])
+def test_a_full_disk_does_not_hide_what_failed_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    class Fill(Hook):
+        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+            if runner.iter == 2:
+                runner.saver.settle()
+                monkeypatch.setattr("footplate.checkpoint.saver.storage.commit_file", full)
+
+    cfg = spoilt(tmp_path / "part", 14, on_save_error=policy, by_iteration=2)
+    first, *rest = failed(cfg, Fill()).splitlines()
+    assert first.endswith("of the dataset 'Spoilt' cannot be read: OSError: cut short")
+    assert rest[-1] == (
+        f"  The run was NOT saved after iteration 3: cannot save '{tmp_path / 'part/on_signal.pth'}': "
+        f"No space left on device. The last checkpoint is {tmp_path / 'part/iter_2.pth'}."
+    )
+
+
+def test_a_failed_save_is_not_taken_for_the_one_that_a_run_goes_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = config(tmp_path, by_epoch=True, log_level="INFO")
+    assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 5)) == 143
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("footplate.checkpoint.saver.storage.commit_file", full)
+    time.sleep(1)  # so that the second log gets another name
+    assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 6), resume=True) == 143
+    log = max(tmp_path.glob("*/*.log")).read_text()
+    last = f"The last checkpoint is {tmp_path / 'on_signal.pth'}."
+    assert f"stopped after iteration 7. The run was NOT saved. {last}" in log
+    assert "No space left on device; training stops, the last checkpoint is" in log
+
+
+def test_training_that_is_taken_up_again_says_that_it_goes_on_when_a_save_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a notebook, in which the runner still exists after its run was stopped."""
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    runner = Runner(**config(tmp_path, by_epoch=True))
+    runner.register_hook(Send(signal.SIGTERM, "after_train_iter", 5))
+    with pytest.raises(Interrupted):
+        runner.train()
+    monkeypatch.setattr("footplate.checkpoint.saver.storage.commit_file", full)
+    runner.train()
+    assert "No space left on device; training goes on" in caplog.text
+    assert "training stops" not in caplog.text
+
+
+class Wear(Hook):
+    """Replaces the weights of the model during validation."""
+
+    def before_val(self, runner: Any) -> None:
+        self.own = {key: value.clone() for key, value in runner.model.state_dict().items()}
+        for each in runner.model.parameters():
+            each.data.zero_()
+
+    def after_val(self, runner: Any) -> None:
+        runner.model.load_state_dict(self.own)
+
+
+def test_weights_that_a_hook_has_put_in_for_a_validation_are_not_saved(tmp_path: Path) -> None:
+    assert "saved" not in failed(spoilt(tmp_path / "part", 11, of="val"), Wear())
+    assert not (tmp_path / "part/on_signal.pth").exists()
+
+
+def test_batches_of_a_users_own_are_data_too(tmp_path: Path) -> None:
+    def batches() -> Iterator[Any]:
+        for number in range(12):
+            if number == 5:
+                raise RuntimeError("the stream broke off")
+            yield {"inputs": torch.full((4, 4), float(number)), "labels": torch.tensor([0, 1, 0, 1])}
+
+    class Stream:
+        def __iter__(self) -> Iterator[Any]:
+            return batches()
+
+    cfg = config(tmp_path, by_epoch=False)
+    sections = {key: value for key, value in cfg.items() if key != "train_dataloader"}
+    with pytest.raises(RuntimeError, match="broke off") as caught:
+        Runner(**sections, train_dataloader=Stream()).train()
+    assert getattr(caught.value, "__notes__", [""])[0].startswith(
+        f"The run was saved after iteration 5: {tmp_path / 'on_signal.pth'}"
+    )
+    assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] == 5
+
+
+def test_several_processes_are_not_saved_by_one_that_fails() -> None:
+    runner: Any = SimpleNamespace(world_size=2, requests=Requests(), saver=None)
+    error = DataError("not readable")
+    save_after_data_error(runner, error)
+    assert not error.notes
+
+
+@pytest.mark.parametrize("name", ["Remembering", "Batches"])
+def test_what_came_before_a_bad_sample_of_a_users_own_sampler_is_kept(tmp_path: Path, name: str) -> None:
+    cfg = spoilt(tmp_path / "part", 17, by_epoch=False)
+    for key in ("sampler", "batch_size"):
+        cfg["train_dataloader"].pop(key)
+    cfg["train_dataloader"] |= {"batch_size": 4, **section(name)}
+    if name == "Batches":
+        del cfg["train_dataloader"]["batch_size"]
+    assert_goes_on(tmp_path, cfg, failed(cfg, Draw()), [4])
