@@ -165,7 +165,7 @@ KINDS = [
     Mistake(
         _TRAIN_DATA,
         'dataset=[dict(type="Points", size=16)]',
-        "a dataset is one dict; several are joined by dict(type='ConcatDataset', datasets=[...])",
+        "dataset must be one dict, not a list of dicts",
         "train_dataloader.dataset",
     ),
     Mistake(

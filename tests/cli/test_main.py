@@ -90,7 +90,7 @@ def test_the_usage_shows_what_stands_first_and_what_is_required(footplate: Comma
         ),
         (
             ["checkpoint"],
-            ["    show         show what is inside", "    shard        write a single file as a checkpoint in parts"],
+            ["    show         show what is inside", "    shard        write a single file as a sharded checkpoint"],
         ),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from footplate import Config
-from footplate.checkpoint import find_latest, saving
+from footplate.checkpoint import find_latest, saver
 from footplate.errors import CheckpointError
 from tests.support import TINY, Points
 
@@ -164,19 +164,23 @@ def test_a_run_that_could_not_save_its_end_does_not_end_well(
     def full(plain: Any, path: str) -> None:
         raise CheckpointError(f"cannot save '{path}': No space left on device")
 
-    commit = saving.commit_plain
-    monkeypatch.setattr(saving, "commit_plain", full)
+    commit = saver.commit_checkpoint
+    monkeypatch.setattr(saver, "commit_checkpoint", full)
     code, _, errors = footplate("train", tiny, "--work-dir", "work", "--no-preflight")
     assert code == 4
     assert errors.splitlines()[-1] == (
         "error: trained to the end, but the last save failed: cannot save "
         f"'{tiny.parent / 'work/iter_8.pth'}': No space left on device; there is no checkpoint of this run"
     )
-    monkeypatch.setattr(saving, "commit_plain", lambda plain, path: (full if "iter_8" in path else commit)(plain, path))
+    monkeypatch.setattr(
+        saver, "commit_checkpoint", lambda plain, path: (full if "iter_8" in path else commit)(plain, path)
+    )
     code, _, errors = footplate("train", tiny, "--work-dir", "work", "--no-preflight")
     assert code == 4
     assert errors.splitlines()[-1].endswith(f"; the last checkpoint is {tiny.parent / 'work/iter_4.pth'}")
-    monkeypatch.setattr(saving, "commit_plain", lambda plain, path: (full if "iter_4" in path else commit)(plain, path))
+    monkeypatch.setattr(
+        saver, "commit_checkpoint", lambda plain, path: (full if "iter_4" in path else commit)(plain, path)
+    )
     assert footplate("train", tiny, "--work-dir", "work", "--no-preflight")[0] == 0
 
 

@@ -88,10 +88,10 @@ def _add_export(actions: Any) -> None:
 def _add_consolidate(actions: Any) -> None:
     parser = actions.add_parser(
         "consolidate",
-        help="write a checkpoint in parts to a single file",
-        description="Write a checkpoint in parts, iter_4000.sharded, to a single file.",
+        help="write a sharded checkpoint to a single file",
+        description="Write a sharded checkpoint, iter_4000.sharded, to a single file.",
     )
-    parser.add_argument("folder", metavar="FOLDER", help="a checkpoint in parts")
+    parser.add_argument("folder", metavar="FOLDER", help="a sharded checkpoint")
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="where to write")
     parser.set_defaults(run=consolidate)
 
@@ -99,12 +99,12 @@ def _add_consolidate(actions: Any) -> None:
 def _add_shard(actions: Any) -> None:
     parser = actions.add_parser(
         "shard",
-        help="write a single file as a checkpoint in parts",
-        description="Write a single file as a checkpoint in parts, which runs of any number of processes take.",
+        help="write a single file as a sharded checkpoint",
+        description="Write a single file as a sharded checkpoint, which runs with any number of processes can load.",
     )
     parser.add_argument("file", metavar="FILE", help="a checkpoint")
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="its name ends in .sharded")
-    parser.add_argument("--parts", metavar="N", type=int, default=8, help="how many parts (8)")
+    parser.add_argument("--parts", metavar="N", type=int, default=8, help="the number of shards (8)")
     parser.set_defaults(run=shard)
 
 
@@ -125,7 +125,7 @@ def verify(arguments: argparse.Namespace) -> int:
     worst = 0
     for path in arguments.files:
         try:
-            digest = verify_file(path).digest
+            digest = verify_file(path).sha256
         except CheckpointError as error:
             worst = 1
             say(f"{error}\n")
@@ -137,8 +137,7 @@ def verify(arguments: argparse.Namespace) -> int:
 
 def average(arguments: argparse.Namespace) -> int:
     """Writes the mean of the weights."""
-    from footplate.checkpoint import average_weights, save_checkpoint, trusted_files, trusting
-    from footplate.checkpoint.naming import SUFFIXES
+    from footplate.checkpoint import SUFFIXES, average_weights, save_checkpoint, trusted_files, trusting
     from footplate.storage import check_output
 
     check_output(arguments.output, suffixes=SUFFIXES, inputs=arguments.files)
@@ -179,7 +178,7 @@ def consolidate(arguments: argparse.Namespace) -> int:
     from footplate.checkpoint import consolidate as join
 
     count = join(arguments.folder, arguments.output)
-    say(f"{count} tensors in parts joined: {arguments.output}\n")
+    say(f"{count} sharded tensors joined: {arguments.output}\n")
     return 0
 
 
@@ -188,7 +187,7 @@ def shard(arguments: argparse.Namespace) -> int:
     from footplate.checkpoint import shard as cut
 
     count = cut(arguments.file, arguments.output, arguments.parts)
-    say(f"{count} tensors cut into {arguments.parts} parts: {arguments.output}\n")
+    say(f"{count} tensors split into {arguments.parts} shards: {arguments.output}\n")
     return 0
 
 
@@ -202,17 +201,17 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _print_contents(found: "Contents", *, most: int | None) -> None:
-    from footplate.checkpoint import readable_size
+    from footplate.messages import format_bytes
 
-    lines = [f"{found.path}: {readable_size(found.size)}, {_told_seal(found)}"]
+    lines = [f"{found.path}: {format_bytes(found.size)}, {_told_digest(found)}"]
     if found.meta:
         lines.append("  " + ", ".join(f"{key} {value}" for key, value in found.meta.items()))
     width = 2 + max((len(section.name) for section in found.sections), default=0)
     for section in found.sections:
-        size = f"{section.tensors:>7} tensors {readable_size(section.size):>10}" if section.tensors else section.text
+        size = f"{section.tensors:>7} tensors {format_bytes(section.size):>10}" if section.tensors else section.text
         lines.append(f"  {section.name:<{width}}{size}".rstrip())
-    if found.foreign:
-        lines.append(f"  of other programs: {', '.join(found.foreign)}")
+    if found.opaque_names:
+        lines.append(f"  of other programs: {', '.join(found.opaque_names)}")
     lines += _told_files(found, most)
     if found.weights:
         lines.append("  weights:")
@@ -224,22 +223,22 @@ def _print_contents(found: "Contents", *, most: int | None) -> None:
 
 
 def _told_files(found: "Contents", most: int | None) -> list[str]:
-    from footplate.checkpoint import readable_size
+    from footplate.messages import format_bytes
 
     lines = ["  files:"] if found.files else []
     width = max((len(each.name) for each in found.files), default=0)
     for each in found.files[:most]:
-        held = f"parts of {each.parts} tensors" if each.parts else "everything else"
-        lines.append(f"    {each.name:<{width}}  {readable_size(each.size):>10}  {held}")
+        held = f"shards of {each.shards} tensors" if each.shards else "everything else"
+        lines.append(f"    {each.name:<{width}}  {format_bytes(each.size):>10}  {held}")
     if most is not None and len(found.files) > most:
         lines.append(f"    ... and {len(found.files) - most} more; --all lists them")
     return lines
 
 
-def _told_seal(found: "Contents") -> str:
+def _told_digest(found: "Contents") -> str:
     from datetime import datetime, timezone
 
-    if found.seal.digest is None:
+    if found.digest.sha256 is None:
         return "no digest in it"
-    saved = datetime.fromtimestamp(found.seal.saved / 1e9, tz=timezone.utc)
-    return f"saved {saved:%Y-%m-%d %H:%M:%S} UTC, sha256 {found.seal.digest} (not verified here)"
+    saved = datetime.fromtimestamp(found.digest.saved / 1e9, tz=timezone.utc)
+    return f"saved {saved:%Y-%m-%d %H:%M:%S} UTC, sha256 {found.digest.sha256} (not verified here)"

@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Writes the report and prints its path."""
     import os
 
-    from footplate.checkpoint import readable_size
+    from footplate.messages import format_bytes
     from footplate.storage import check_output
     from footplate.tools.report import write_report
     from footplate.tools.runs import read_run
@@ -34,5 +34,5 @@ def run(arguments: argparse.Namespace) -> int:
     check_output(path, suffixes=(".html", ".htm"), inputs=filter(os.path.isfile, arguments.runs))
     runs = [read_run(each) for each in arguments.runs]
     size = write_report(runs, path)
-    say(f"{path}, {readable_size(size)}\n")
+    say(f"{path}, {format_bytes(size)}\n")
     return 0

@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from footplate.checks import check_choice, check_keys
 from footplate.data.dataset_wrappers import wrapped_datasets
-from footplate.data.seeding import kept_random_state, seed_generators
+from footplate.data.seeding import preserve_random_state, seed_generators
 from footplate.data.shared_memory import RecordStore
 from footplate.data.structures import BaseDataElement
 from footplate.data.transforms.pipeline import Compose
@@ -201,7 +201,7 @@ def _fill_cache(cache: SampleCache, dataset: Any, settings: CacheSettings) -> bo
     begin, name = time.perf_counter(), type(dataset).__name__
     indices = range(0, len(dataset), max(1, len(dataset) // _PROBED))[:_PROBED]
     reads = []
-    with kept_random_state():
+    with preserve_random_state():
         for seed in (1, 2):
             seed_generators(seed)
             reads.append(list(dataset.leading_samples(cache.leading, indices)))

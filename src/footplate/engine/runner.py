@@ -13,7 +13,7 @@ from torch import nn
 from footplate import storage
 from footplate.checkpoint import LoadReport, load_checkpoint, load_weights, restore_rng, trusted_in
 from footplate.config import Config, as_plain
-from footplate.data import naming_lost_workers
+from footplate.data import explain_worker_deaths
 from footplate.distributed import (
     broadcast_object,
     check_same_weights,
@@ -289,7 +289,7 @@ class Runner(Components):
             self.call_hook("before_run")
             if self._sections["preflight"]:
                 look_ahead(self)
-            with self.requests.from_signals(self), naming_lost_workers(self._loaders()), capturing(self):
+            with self.requests.from_signals(self), explain_worker_deaths(self._loaders()), capturing(self):
                 loop.run()
             loop.in_progress, self.phase = False, Phase.START  # in case a user's `run` has set them
             self.call_hook("after_run")
@@ -428,7 +428,7 @@ class Runner(Components):
             self.call_hook("before_run")
             if outer is Phase.START:  # otherwise a hook of a training run calls this
                 self.phase = Phase.EVALUATION
-            with naming_lost_workers(self._loaders()):
+            with explain_worker_deaths(self._loaders()):
                 metrics: dict[str, float] = loop.run()
             self.phase = outer
             self.call_hook("after_run")

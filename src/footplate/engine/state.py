@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from footplate.checkpoint import (
-    Inert,
-    candidates,
+    OpaqueObject,
     capture_rng,
     check_rng,
     find_latest,
+    list_candidates,
     load_weights,
     read_contents,
     trusted_files,
@@ -171,7 +171,9 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
             runner, [each for part in found.values() for each in part] if isinstance(found, Mapping) else found
         )
         _logger.info("the checkpoint holds no schedules: they are moved to iteration %d", runner.train_loop.iter)
-    if not isinstance(checkpoint.get("message_hub", {}), Inert):  # an object of another engine, which was not built
+    if not isinstance(
+        checkpoint.get("message_hub", {}), OpaqueObject
+    ):  # an object of another engine, which was not built
         with _understood("message_hub"):
             runner.message_hub.load_state_dict(part_of(checkpoint, "message_hub"))
     with _understood("run.writers"):
@@ -263,7 +265,7 @@ def seed_of_resumed(work_dir: str, load_from: str | None, resume: bool | str) ->
         return None
     paths: list[str] = [load_from] if load_from is not None and resume != "auto" else []
     with suppress(CheckpointError):  # reported when the checkpoint is loaded
-        paths = paths or candidates(work_dir)
+        paths = paths or list_candidates(work_dir)
     for path in paths:
         with suppress(CheckpointError):
             seed = read_contents(path).meta.get("seed", "")

@@ -9,16 +9,18 @@ from typing import Any
 
 from footplate import storage
 from footplate.checkpoint import (
+    BEST,
+    checked_template,
     is_committed,
-    is_folder,
-    is_written_here,
+    is_sharded_path,
+    is_written_by_footplate,
     load_checkpoint,
+    number_in,
     remove_checkpoint,
     save_checkpoint,
     verify,
     write_pointer,
 )
-from footplate.checkpoint.naming import BEST, checked_template, number_in
 from footplate.checks import check_count, check_flag, check_names, check_score
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
@@ -271,13 +273,13 @@ class CheckpointHook(Hook):
             return here if here != path and storage.exists(here) else path
 
         kept = [moved(each) for each in self._kept]
-        self._kept = [each for each in kept if self._is_own(each) and is_written_here(each)]
+        self._kept = [each for each in kept if self._is_own(each) and is_written_by_footplate(each)]
         foreign = [each for each in kept if each not in self._kept]
         for key, best in self._best.items():
             for each in best:
                 path = each["path"] = moved(each["path"])
                 is_best = storage.base_name(path).startswith(_best_prefix(key))  # whatever the template was earlier
-                is_own = is_best and (is_written_here(path) or not storage.exists(path))
+                is_own = is_best and (is_written_by_footplate(path) or not storage.exists(path))
                 if self._is_in_folder(path) and not is_own:
                     foreign.append(path)
             self._best[key] = [each for each in best if each["path"] not in foreign]
@@ -300,7 +302,9 @@ class CheckpointHook(Hook):
             for name in storage.list_dir(self._folder):
                 number = number_in(self.filename_tmpl, name)
                 is_best = bool(self.save_best) and not is_resumed and name.startswith(BEST)
-                if is_folder(name) == runner.saver.in_parts and (is_best or (number is not None and number > done)):
+                if is_sharded_path(name) == runner.saver.in_parts and (
+                    is_best or (number is not None and number > done)
+                ):
                     names.append(name)
         self._replaceable = {os.path.join(self._folder, each) for each in names}
         if names:
@@ -410,7 +414,7 @@ class CheckpointHook(Hook):
         stem = os.path.splitext(path)[0]
         draft = storage.join(self._folder, f".{os.path.basename(stem)}.{secrets.token_hex(4)}.partial")  # a new name
         save_checkpoint({key: checkpoint[key] for key in keys if key in checkpoint}, draft)
-        final = f"{stem}-{str(verify(draft).digest)[:8]}.pth"
+        final = f"{stem}-{str(verify(draft).sha256)[:8]}.pth"
         storage.commit_bytes(final, storage.read_bytes(draft))
         storage.remove(draft)
         runner.logger.info("The checkpoint is published as %s.", final)

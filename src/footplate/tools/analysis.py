@@ -8,11 +8,10 @@ from typing import Any
 
 from PIL import Image
 
-from footplate.checkpoint import readable_size
 from footplate.checks import MAX_RUN_LENGTH
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import Rule, best_metric_rules, best_metrics, order_metrics, rule_of
-from footplate.messages import nearest
+from footplate.messages import format_bytes, nearest
 from footplate.tools.runs import Point, Run, Series
 from footplate.visualization.plotting import Curve, Panel, plot
 
@@ -180,7 +179,7 @@ def _text(run: Run, found: dict[str, Any]) -> str:
         values = ", ".join(f"{name} {value:.4g}" for name, value in found["last"].items())
         lines.append("  last        " + ("" if whole else f"at iteration {logged}: ") + values)
     for name, size in found["checkpoints"].items():
-        lines.append(f"  checkpoint  {name}, {readable_size(size)}")
+        lines.append(f"  checkpoint  {name}, {format_bytes(size)}")
     return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import torch.distributed as dist
 
 from footplate import storage
-from footplate.checkpoint import readable_size
 from footplate.config import Config
 from footplate.distributed import (
     barrier,
@@ -34,6 +33,7 @@ from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
 from footplate.hooks import CheckpointHook
+from footplate.messages import format_bytes
 from footplate.records import length_of, memory_in_use
 from footplate.records.logger import buffer_log, collect_warnings
 from footplate.tools.failing_module import TrialError, module_error
@@ -278,7 +278,7 @@ def _check_target(folder: str, size: int) -> None:
     free = storage.free_space(there)
     if free is not None and free < size:
         raise CheckpointError(
-            f"a checkpoint takes {readable_size(size)}, and {readable_size(free)} are free in '{there}'", key="work_dir"
+            f"a checkpoint takes {format_bytes(size)}, and {format_bytes(free)} are free in '{there}'", key="work_dir"
         )
 
 
@@ -304,7 +304,7 @@ def _trial_lines(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
     lines.append(f"{'time':<11} about {_clock(_whole_time(trial, loops))} in all")
     most = _each([f"{each} MiB" for each in trial.memory])
     lines.append(f"{'memory':<11} {most} at most, the largest batches of training and validation included")
-    lines.append(f"{'size':<11} {readable_size(trial.checkpoint)} a checkpoint")
+    lines.append(f"{'size':<11} {format_bytes(trial.checkpoint)} a checkpoint")
     if trial.metrics:
         lines.append(f"{'metrics':<11} {', '.join(trial.metrics)}")
     return lines

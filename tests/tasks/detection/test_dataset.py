@@ -100,9 +100,9 @@ def changed(section: str, position: int, **values: Any) -> dict[str, Any]:
     [
         (changed("annotations", 1, category_id=5), "annotation 101 of .* unknown category\n.*category_id\n.*5\n.*4, 9"),
         (changed("annotations", 1, image_id=3), "annotation 101 of .* refers to an unknown image"),
-        (changed("annotations", 0, bbox=[1, 2, 3]), "must be four numbers"),
-        (changed("annotations", 0, bbox=[1, 2, 3, None]), "must be four numbers"),
-        (changed("annotations", 0, bbox=[1, 2, float("nan"), 3]), "must be four numbers"),
+        (changed("annotations", 0, bbox=[1, 2, 3]), "is not four numbers"),
+        (changed("annotations", 0, bbox=[1, 2, 3, None]), "is not four numbers"),
+        (changed("annotations", 0, bbox=[1, 2, float("nan"), 3]), "is not four numbers"),
         (changed("images", 1, id=1), "two images with the id 1"),
         (
             {**content(), "images": [{"id": 1, "file_name": "a.png"}]},
@@ -219,8 +219,8 @@ def test_a_mask_that_asks_for_too_much_is_refused_by_its_annotation(
         ("categories", "id", {"a": 1}, "the 'id' of entry 0 of 'categories' in"),
         ("annotations", "image_id", [1], "the 'image_id' of annotation 100 of"),
         ("annotations", "category_id", {}, "the 'category_id' of annotation 100 of"),
-        ("annotations", "bbox", [0, 0, 10**400, 1], "the box of annotation 100 of"),
-        ("annotations", "bbox", [0, 0, float("nan"), 1], "the box of annotation 100 of"),
+        ("annotations", "bbox", [0, 0, 10**400, 1], "the 'bbox' of annotation 100 of"),
+        ("annotations", "bbox", [0, 0, float("nan"), 1], "the 'bbox' of annotation 100 of"),
     ],
 )
 def test_a_value_of_another_kind_is_named(tmp_path: Path, section: str, key: str, value: Any, says: str) -> None:

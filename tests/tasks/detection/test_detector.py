@@ -8,7 +8,7 @@ from torch import Tensor
 from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError, DataError
 from footplate.tasks.detection import DetDataSample
-from footplate.tasks.detection.detector import BaseDetector, Selection, filled, true_instances
+from footplate.tasks.detection.detector import BaseDetector, Selection, true_instances
 
 BOX = [0.0, 0, 4, 4]
 BOXES = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 34, 30]])
@@ -43,6 +43,7 @@ def test_each_mode_has_its_answer() -> None:
     found = detector(pictures, given, mode="predict")
     assert found[1] is given[1]
     assert found[1].pred_instances.scores.tolist() == pytest.approx([0.9])  # of equal boxes one, none below 0.3
+    assert len(detector(pictures, mode="predict")) == 2  # samples are created if none are given
 
 
 def test_a_config_says_which_predictions_stay() -> None:
@@ -86,14 +87,6 @@ def test_boxes_are_cut_and_brought_to_the_size_before_resizing() -> None:
     sample = DetDataSample(metainfo={"img_shape": (25, 30), "scale_factor": (2.0, 5.0)})
     found = selected(sample, score_thr=0.5)
     assert found.bboxes.tolist() == [[0, 0, 5, 2], pytest.approx([0, 0, 5, 1.8]), [10, 4, 15, 5]]
-
-
-def test_predictions_are_written_into_samples() -> None:
-    samples = [DetDataSample(), DetDataSample()]
-    found = filled(samples, torch.stack([SCORES, SCORES * 0]), torch.stack([BOXES, BOXES]), Selection())
-    assert found[0] is samples[0]
-    assert [len(each.pred_instances) for each in found] == [3, 0]
-    assert len(filled(None, SCORES[None], BOXES[None], Selection())) == 1
 
 
 @pytest.mark.parametrize(

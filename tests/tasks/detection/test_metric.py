@@ -196,7 +196,9 @@ def test_every_class_has_its_value(caplog: pytest.LogCaptureFixture) -> None:
         found = values(samples, classwise=True, prefix="val")
     assert (found["val/cat_precision"], found["val/dog_precision"]) == (1.0, 0.0)
     assert np.isnan(found["val/cow_precision"])
-    assert caplog.messages == ["bbox, average precision per class:\nclass  AP\ncat    1.000\ndog    0.000\ncow    nan"]
+    assert caplog.messages == [
+        "bbox, average precision per class:\nclass      AP\ncat     1.000\ndog     0.000\ncow       nan"
+    ]
 
 
 def test_truth_is_brought_to_the_size_before_resizing() -> None:

@@ -9,7 +9,7 @@ import torch
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS, MODELS
 from footplate.tasks.selfsup import SelfSupDataSample
-from footplate.tasks.selfsup.selfsup_hooks import as_picture, draw_neighbors, draw_reconstructions
+from footplate.tasks.selfsup.selfsup_hooks import draw_neighbors, draw_reconstructions, planes_to_image
 from footplate.visualization import Visualizer
 from tests.tasks.selfsup.test_selfsup_models import MAE_CFG
 
@@ -117,7 +117,7 @@ def test_what_was_hidden_is_covered_and_then_filled() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_planes_become_pictures(channels: int) -> None:
-    picture = as_picture(torch.tensor([-5.0, 20.4, 300.0]).view(1, 1, 3).expand(channels, 2, 3))
+    picture = planes_to_image(torch.tensor([-5.0, 20.4, 300.0]).view(1, 1, 3).expand(channels, 2, 3))
     assert picture.shape == (2, 3, 3)
     assert picture[0, :, 1].tolist() == [0, 20, 255]
 

@@ -57,7 +57,17 @@ class ImageClassifier(TaskModel):
         *,
         flip_test: bool = False,
     ) -> None:
-        super().__init__(_with_augments(data_preprocessor, train_cfg or {}), init_cfg)
+        augments = (train_cfg or {}).get("augments")
+        if augments:
+            if isinstance(data_preprocessor, nn.Module) or (data_preprocessor or {}).get("batch_augments"):
+                raise ArgumentError(
+                    "set batch augmentations in data_preprocessor or in train_cfg, not in both",
+                    key="train_cfg.augments",
+                )
+            mixing = with_origins({"augments": augments, "probs": (train_cfg or {}).get("probs")}, train_cfg)
+            settings = {**(data_preprocessor or {}), "batch_augments": mixing}
+            data_preprocessor = with_origins(settings, data_preprocessor)
+        super().__init__({} if data_preprocessor is None else data_preprocessor, init_cfg)
         self.backbone: nn.Module = build_part("backbone", backbone)
         self.neck: nn.Module = nn.Identity() if neck is None else build_part("neck", neck)
         self.head: nn.Module | None = None if head is None else build_part("head", head)
@@ -105,18 +115,6 @@ def _averaged(first: Any, second: Any) -> Any:
     if isinstance(first, Tensor):
         return (first + second) / 2
     return tuple(map(_averaged, first, second))
-
-
-def _with_augments(preprocessor: Part | None, train_cfg: Mapping[str, Any]) -> Part | None:
-    augments = train_cfg.get("augments")
-    if not augments:
-        return {} if preprocessor is None else preprocessor
-    if isinstance(preprocessor, nn.Module) or (preprocessor or {}).get("batch_augments"):
-        raise ArgumentError(
-            "set batch augmentations in data_preprocessor or in train_cfg, not in both", key="train_cfg.augments"
-        )
-    mixing = with_origins({"augments": augments, "probs": train_cfg.get("probs")}, train_cfg)
-    return with_origins({**(preprocessor or {}), "batch_augments": mixing}, preprocessor)
 
 
 @MODELS.register_module()
@@ -185,7 +183,7 @@ class LinearClsHead(BaseModule):
         if not data_samples:
             raise DataError("the loss needs the ground truth of every image, but the batch has no 'data_samples'")
         soft = all("gt_score" in sample for sample in data_samples)
-        target = _stack_scores(data_samples) if soft else self._stack_labels(data_samples)
+        target = torch.stack([sample.gt_score for sample in data_samples]) if soft else self._stack_labels(data_samples)
         losses = {"loss": self.loss_module(scores, target)}
         if self.cal_acc:
             ranks = rank_of_truth(scores.detach(), target.argmax(dim=1) if soft else target)
@@ -205,18 +203,15 @@ class LinearClsHead(BaseModule):
         ]
 
     def _stack_labels(self, data_samples: Sequence[ClsDataSample]) -> Tensor:
-        labels = [labels_of(sample, self.num_classes) for sample in data_samples]
-        for each, sample in zip(labels, data_samples, strict=True):
-            if len(each) != 1:
+        labels = []
+        for sample in data_samples:
+            found = labels_of(sample, self.num_classes)
+            if len(found) != 1:
                 where = sample.get("img_path", "an image")
-                raise DataError(
-                    f"'{where}' has {len(each)} classes, but this loss needs exactly one", found=tuple(each.shape)
-                )
+                message = f"'{where}' has {len(found)} classes, but this loss needs exactly one"
+                raise DataError(message, found=tuple(found.shape))
+            labels.append(found)
         return torch.cat(labels)
-
-
-def _stack_scores(data_samples: Sequence[ClsDataSample]) -> Tensor:
-    return torch.stack([sample.gt_score for sample in data_samples])
 
 
 @MODELS.register_module()

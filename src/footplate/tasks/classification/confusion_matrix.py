@@ -136,49 +136,21 @@ def draw_matrix(
     rows, columns = np.divmod(np.arange(count**2), count)
     corners = np.stack([columns, rows, columns + 1, rows + 1], axis=1) * _CELL + (_LEFT, _TOP, _LEFT, _TOP)
     shares = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)).ravel()
-    colors = [_tinted(_RIGHT if at % (count + 1) == 0 else _WRONG, share) for at, share in enumerate(shares)]
-    drawing.draw_bboxes(corners, edge_colors=(225, 225, 225), face_colors=colors)
-    if include_values:
-        _write_values(drawing, matrix.ravel(), shares, corners)
-    _write_names(drawing, names)
+    hues = np.where((rows == columns)[:, None], _RIGHT, _WRONG)
+    colors = np.rint(255 + shares[:, None] * (hues - 255)).astype(int)
+    drawing.draw_bboxes(corners, edge_colors=(225, 225, 225), face_colors=[tuple(color) for color in colors.tolist()])
+    centered: dict[str, Any] = {"vertical_alignments": "center", "horizontal_alignments": "center"}
+    shown = np.flatnonzero(matrix)
+    if include_values and shown.size:
+        inks = [_PAPER if shares[at] > 0.55 else _INK for at in shown]
+        texts = [str(value) for value in matrix.ravel()[shown]]
+        drawing.draw_texts(texts, corners[shown, :2] + _CELL / 2, font_sizes=15, colors=inks, **centered)
+    # True classes on the left; predicted classes at the top, alternating two rows to fit long names.
+    middles = (np.arange(count) + 0.5) * _CELL
+    left = np.stack([np.full(count, _LEFT - 8.0), _TOP + middles], axis=1)
+    above = np.stack([_LEFT + middles, _TOP - 12.0 - 18 * (np.arange(count) % 2)], axis=1)
+    drawing.draw_texts(names, left, font_sizes=14, colors=_INK, **{**centered, "horizontal_alignments": "right"})
+    drawing.draw_texts(names, above, font_sizes=14, colors=_INK, **centered)
+    title = "true \\ predicted"
+    drawing.draw_texts([title], [[12, 16]], font_sizes=14, colors=_INK, vertical_alignments="center")
     return drawing.get_image()
-
-
-def _tinted(color: tuple[int, int, int], share: float) -> tuple[int, int, int]:
-    red, green, blue = (round(255 + share * (each - 255)) for each in color)
-    return red, green, blue
-
-
-def _write_values(
-    drawing: Drawing, values: npt.NDArray[Any], shares: npt.NDArray[np.float64], corners: npt.NDArray[Any]
-) -> None:
-    shown = np.flatnonzero(values)
-    if shown.size:
-        drawing.draw_texts(
-            [str(values[at]) for at in shown],
-            corners[shown, :2] + _CELL / 2,
-            font_sizes=15,
-            colors=[_PAPER if shares[at] > 0.55 else _INK for at in shown],
-            vertical_alignments="center",
-            horizontal_alignments="center",
-        )
-
-
-def _write_names(drawing: Drawing, names: Sequence[str]) -> None:
-    """Writes true classes on the left and predicted classes at the top, alternating two rows to fit long names."""
-    middles = (np.arange(len(names)) + 0.5) * _CELL
-    left = np.stack([np.full(len(names), _LEFT - 8.0), _TOP + middles], axis=1)
-    above = np.stack([_LEFT + middles, _TOP - 12.0 - 18 * (np.arange(len(names)) % 2)], axis=1)
-    drawing.draw_texts(
-        names, left, font_sizes=14, colors=_INK, vertical_alignments="center", horizontal_alignments="right"
-    )
-    drawing.draw_texts(
-        names, above, font_sizes=14, colors=_INK, vertical_alignments="center", horizontal_alignments="center"
-    )
-    drawing.draw_texts(
-        ["true \\ predicted"],
-        [[12, 16]],
-        font_sizes=14,
-        colors=_INK,
-        vertical_alignments="center",
-    )

@@ -50,7 +50,7 @@ class ClsDataSample(BaseDataElement):
         Raises:
             ArgumentError: It is neither an integer nor a list of integers.
         """
-        self.gt_label = _as_labels(value)
+        self.gt_label = _to_labels(value)
         return self
 
     def set_gt_score(self, value: Scores) -> Self:
@@ -59,26 +59,40 @@ class ClsDataSample(BaseDataElement):
         Raises:
             ArgumentError: It is not a sequence of numbers.
         """
-        self.gt_score = _as_scores(value)
+        self.gt_score = _to_scores(value)
         return self
 
     def set_pred_label(self, value: Labels) -> Self:
-        """Sets one or several predicted classes.
-
-        Raises:
-            ArgumentError: It is neither an integer nor a list of integers.
-        """
-        self.pred_label = _as_labels(value)
+        """Sets one or several predicted classes; raises as `set_gt_label`."""
+        self.pred_label = _to_labels(value)
         return self
 
     def set_pred_score(self, value: Scores) -> Self:
-        """Sets the probability of each class, ``(C,)``.
-
-        Raises:
-            ArgumentError: It is not a sequence of numbers.
-        """
-        self.pred_score = _as_scores(value)
+        """Sets the probability of each class, ``(C,)``; raises as `set_gt_score`."""
+        self.pred_score = _to_scores(value)
         return self
+
+
+def _to_labels(value: Any) -> Tensor:
+    labels = _to_tensor(value)
+    is_integer = labels is not None and not (labels.is_floating_point() or labels.is_complex())
+    if labels is None or labels.dim() > 1 or not is_integer or labels.dtype == torch.bool:
+        raise ArgumentError("labels must be an integer or a list of integers", found=value)
+    return labels.reshape(-1).long()
+
+
+def _to_scores(value: Any) -> Tensor:
+    scores = _to_tensor(value)
+    if scores is None or scores.dim() != 1:
+        raise ArgumentError("scores must be a list of numbers, one per class", found=value)
+    return scores if scores.is_floating_point() else scores.float()
+
+
+def _to_tensor(value: Any) -> Tensor | None:
+    try:
+        return value if isinstance(value, Tensor) else torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
 
 
 def labels_of(sample: ClsDataSample, num_classes: int | None) -> Tensor:
@@ -104,27 +118,6 @@ def labels_of(sample: ClsDataSample, num_classes: int | None) -> Tensor:
                     found=label,
                 )
     return labels
-
-
-def _as_labels(value: Any) -> Tensor:
-    labels = _as_tensor(value, "labels must be an integer or a list of integers")
-    if labels.dim() > 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ArgumentError("labels must be an integer or a list of integers", found=value)
-    return labels.reshape(-1).long()
-
-
-def _as_scores(value: Any) -> Tensor:
-    scores = _as_tensor(value, "scores must be a list of numbers, one per class")
-    if scores.dim() != 1:
-        raise ArgumentError("scores must be a list of numbers, one per class", found=value)
-    return scores if scores.is_floating_point() else scores.float()
-
-
-def _as_tensor(value: Any, wanted: str) -> Tensor:
-    try:
-        return value if isinstance(value, Tensor) else torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ArgumentError(wanted, found=value) from error
 
 
 @TRANSFORMS.register_module(["PackInputs", "PackClsInputs"])
@@ -204,7 +197,8 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
         self.to_onehot = to_onehot
         self.num_classes = num_classes
         with at_key("batch_augments"):
-            self.mixing = _build_mixing(batch_augments)
+            several = batch_augments if isinstance(batch_augments, Mapping) else {"augments": batch_augments}
+            self.mixing = RandomBatchAugment(**several) if batch_augments else None
         if (to_onehot or self.mixing is not None) and num_classes is None:
             raise ArgumentError("to_onehot and batch_augments need num_classes", key="num_classes")
 
@@ -241,9 +235,3 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
 def _set_scores(samples: Sequence[ClsDataSample], scores: Tensor) -> None:
     for sample, row in zip(samples, scores, strict=True):
         sample.set_gt_score(row)
-
-
-def _build_mixing(cfg: Mapping[str, Any] | Sequence[Any] | None) -> RandomBatchAugment | None:
-    if not cfg:
-        return None
-    return RandomBatchAugment(**cfg) if isinstance(cfg, Mapping) else RandomBatchAugment(cfg)

@@ -16,7 +16,7 @@ from footplate.visualization import Drawing, Visualizer, arrange_panels, as_arra
 if TYPE_CHECKING:
     from footplate.engine import Runner
 
-_Picture = npt.NDArray[np.uint8]
+_Image = npt.NDArray[np.uint8]
 _INK, _PAPER = (40, 40, 40), (255, 255, 255)
 _TRUE, _OTHER = (0, 114, 178), (213, 94, 0)
 _PANEL = 256
@@ -59,7 +59,7 @@ class ClsVisualizer(Visualizer):
 
     def render(
         self, image: Any, data_sample: ClsDataSample | None, *, draw_gt: bool = True, draw_pred: bool = True
-    ) -> _Picture:
+    ) -> _Image:
         """Returns the image with its true class, next to the bars of the prediction.
 
         Args:
@@ -76,7 +76,7 @@ class ClsVisualizer(Visualizer):
             panels["prediction"] = self._bars(as_array(data_sample.pred_score), truth)
         return arrange_panels(panels)
 
-    def _bars(self, scores: npt.NDArray[Any], truth: Sequence[int]) -> _Picture:
+    def _bars(self, scores: npt.NDArray[Any], truth: Sequence[int]) -> _Image:
         """Draws the most probable classes from top to bottom, each with name, bar and percentage."""
         shown = np.argsort(-scores, kind="stable")[: self.topk]
         drawing = Drawing(np.full((_PANEL, _PANEL, 3), _PAPER, np.uint8))
@@ -101,7 +101,7 @@ def _labels(sample: ClsDataSample | None, field: str) -> list[int]:
     return [] if labels is None else [int(each) for each in as_array(labels).reshape(-1)]
 
 
-def _fitted(picture: _Picture) -> _Picture:
+def _fitted(picture: _Image) -> _Image:
     """Resizes an image to the size of a panel by nearest-neighbour sampling."""
     places = (np.arange(_PANEL) + 0.5) * max(picture.shape[:2]) / _PANEL
     rows, columns = places[places < picture.shape[0]].astype(int), places[places < picture.shape[1]].astype(int)

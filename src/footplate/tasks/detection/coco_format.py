@@ -31,16 +31,16 @@ class Instances(NamedTuple):
     crowd: npt.NDArray[np.bool_]
 
 
-class Picture(NamedTuple):
+class ImageResult(NamedTuple):
     """The prediction for one image, and its ground truth if this does not come from a file."""
 
-    number: Any
+    image_id: Any
     shape: tuple[int, int]
     predicted: Instances
     true: Instances | None
 
 
-def picture_of(sample: Mapping[str, Any], *, with_truth: bool, with_masks: bool) -> Picture:
+def image_result(sample: Mapping[str, Any], *, with_truth: bool, with_masks: bool) -> ImageResult:
     """Returns the predictions and, optionally, the ground truth of a sample.
 
     Args:
@@ -57,42 +57,38 @@ def picture_of(sample: Mapping[str, Any], *, with_truth: bool, with_masks: bool)
     predicted = _instances(sample["pred_instances"], name, with_masks=with_masks)
     shape = tuple(sample.get("ori_shape", sample.get("img_shape", (0, 0))))[:2]
     true = _truth(sample, name, shape, with_masks=with_masks) if with_truth else None
-    return Picture(sample.get("img_id"), (int(shape[0]), int(shape[1])), predicted, true)
+    return ImageResult(sample.get("img_id"), (int(shape[0]), int(shape[1])), predicted, true)
 
 
-def as_results(
-    pictures: Sequence[Picture], numbers: Sequence[Any], category_ids: Sequence[int]
-) -> list[dict[str, Any]]:
+def as_results(results: Sequence[ImageResult], ids: Sequence[Any], category_ids: Sequence[int]) -> list[dict[str, Any]]:
     """Returns predictions in the format of COCO result files.
 
     Args:
-        pictures: The predictions.
-        numbers: The id of each image.
+        results: The predictions, one per image.
+        ids: The id of each image.
         category_ids: The id of each class.
     """
     return [
         entry | {"score": score}
-        for picture, number in zip(pictures, numbers, strict=True)
+        for result, image_id in zip(results, ids, strict=True)
         for entry, score in zip(
-            _entries(picture.predicted, number, category_ids), picture.predicted.scores.tolist(), strict=True
+            _entries(result.predicted, image_id, category_ids), result.predicted.scores.tolist(), strict=True
         )
     ]
 
 
-def as_truth(pictures: Sequence[Picture], numbers: Sequence[Any], classes: Sequence[str]) -> dict[str, Any]:
+def as_truth(results: Sequence[ImageResult], ids: Sequence[Any], classes: Sequence[str]) -> dict[str, Any]:
     """Returns the ground truth in the format of COCO files; category ids are class indices."""
+    images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for picture, number in zip(pictures, numbers, strict=True):
-        true = picture.true
-        if true is None:
+    for result, image_id in zip(results, ids, strict=True):
+        height, width = result.shape
+        images.append({"id": image_id, "file_name": str(image_id), "height": height, "width": width})
+        if result.true is None:
             continue
-        entries = _entries(true, number, range(len(classes)))
-        for entry, crowd in zip(entries, true.crowd.tolist(), strict=True):
+        entries = _entries(result.true, image_id, range(len(classes)))
+        for entry, crowd in zip(entries, result.true.crowd.tolist(), strict=True):
             annotations.append(entry | {"id": len(annotations) + 1, "iscrowd": int(crowd), "area": _area(entry)})
-    images = [
-        {"id": number, "file_name": str(number), "height": picture.shape[0], "width": picture.shape[1]}
-        for picture, number in zip(pictures, numbers, strict=True)
-    ]
     categories = [{"id": position, "name": name} for position, name in enumerate(classes)]
     return {"images": images, "annotations": annotations, "categories": categories}
 

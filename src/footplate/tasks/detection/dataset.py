@@ -3,7 +3,7 @@
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from footplate.data import BaseDataset
 from footplate.data.annotations import check_segmentation, join_root, load_data_file
@@ -53,12 +53,32 @@ class CocoDataset(BaseDataset):
         if not self.ann_file:
             raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file")
         with at_key("ann_file"):
-            content = _sections(load_data_file(self.ann_file), self.ann_file, test_mode=self.test_mode)
+            content = load_data_file(self.ann_file)
+            if self.test_mode and isinstance(content, Mapping):
+                content = {"annotations": [], **content}
+            _check_sections(content, self.ann_file)
         labels = self._labels(content["categories"])
-        reader = _Reader(self.ann_file, content, labels)
+        _check_annotations(content, self.ann_file)
+        annotations: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+        for annotation in content["annotations"]:
+            if annotation["category_id"] in labels:
+                annotations[annotation["image_id"]].append(annotation)
         prefix = self.data_prefix.get("img", self.data_prefix.get("img_path", self.data_root))
-        records = [{**record, "img_path": join_root(prefix, record["img_path"])} for record in reader.records()]
-        reader.report()
+        skipped: list[str] = []
+        records = []
+        for image in content["images"]:
+            found = (self._instance(each, image, labels, skipped) for each in annotations.get(image["id"], ()))
+            records.append(
+                {
+                    "img_path": join_root(prefix, image["file_name"]),
+                    "img_id": image["id"],
+                    "width": int(image["width"]),
+                    "height": int(image["height"]),
+                    "instances": [instance for instance in found if instance is not None],
+                }
+            )
+        if skipped:
+            _logger.warning("%d boxes of '%s' are skipped; the first is %s", len(skipped), self.ann_file, skipped[0])
         return records
 
     def filter_data(self) -> list[Any]:
@@ -73,15 +93,19 @@ class CocoDataset(BaseDataset):
                 near = nearest(key, _FILTERS)
                 raise ArgumentError(f"there is no filter '{key}'", key=f"filter_cfg.{key}", suggestion=near)
         chosen = {**_FILTERS, **(self.filter_cfg or {})}
-        records = list(self.data_list)
+        large = records = list(self.data_list)
         if not self.test_mode:
-            records = [each for each in records if min(each["width"], each["height"]) >= chosen["min_size"]]
-            large = len(records)
-            if chosen["filter_empty_gt"]:
-                records = [each for each in records if each["instances"]]
-            _check_some(records, self.ann_file, len(self.data_list), large)
-        else:
-            _check_some(records, self.ann_file, len(self.data_list), len(records))
+            large = [each for each in records if min(each["width"], each["height"]) >= chosen["min_size"]]
+            records = [each for each in large if each["instances"] or not chosen["filter_empty_gt"]]
+        if not records:
+            count, small = len(self.data_list), len(self.data_list) - len(large)
+            if not count:
+                raise DataError(f"the dataset is empty: the file '{self.ann_file}' has no images", key="ann_file")
+            raise DataError(
+                f"the dataset is empty: filter_cfg removed all {count} images of '{self.ann_file}'",
+                key="filter_cfg",
+                notes=[f"{small} are smaller than min_size, and {len(large)} have no instance of the classes"],
+            )
         return records
 
     def get_cat_ids(self, idx: int) -> list[int]:
@@ -102,8 +126,25 @@ class CocoDataset(BaseDataset):
                 )
         return {ids[name]: position for position, name in enumerate(classes)}
 
+    def _instance(
+        self, annotation: Mapping[str, Any], image: Mapping[str, Any], labels: Mapping[Any, int], skipped: list[str]
+    ) -> dict[str, Any] | None:
+        """Returns the instance of an annotation; None if its box is unusable, with a line in `skipped`."""
+        x, y, width, height = annotation["bbox"]
+        box = [max(x, 0.0), max(y, 0.0), min(x + width, image["width"]), min(y + height, image["height"])]
+        if box[2] <= box[0] or box[3] <= box[1]:
+            why = "has no area" if width <= 0 or height <= 0 else "lies outside the image"
+            skipped.append(f"annotation {annotation.get('id', '?')} of '{image['file_name']}', which {why}")
+            return None
+        label, is_crowd = labels[annotation["category_id"]], bool(annotation.get("iscrowd", 0))
+        instance = {"bbox": box, "bbox_label": label, "ignore_flag": int(is_crowd)}
+        if annotation.get("segmentation"):
+            check_mask(annotation, image, self.ann_file)
+            instance["mask"] = annotation["segmentation"]
+        return instance
 
-def check_mask(annotation: Mapping[str, Any], picture: Mapping[str, Any], ann_file: str) -> None:
+
+def check_mask(annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file: str) -> None:
     """Raises an error if the mask of an annotation is malformed, or takes far more memory than its image.
 
     Raises:
@@ -111,7 +152,7 @@ def check_mask(annotation: Mapping[str, Any], picture: Mapping[str, Any], ann_fi
     """
     where = f"the mask of annotation {annotation.get('id', '?')} of '{ann_file}' cannot be used"
     try:
-        check_segmentation(annotation["segmentation"], (picture["height"], picture["width"]))
+        check_segmentation(annotation["segmentation"], (image["height"], image["width"]))
     except DataError as error:
         raise DataError(f"{where}: {error.message}", key="segmentation") from error
     except (TypeError, KeyError, ValueError, OverflowError) as error:
@@ -119,128 +160,12 @@ def check_mask(annotation: Mapping[str, Any], picture: Mapping[str, Any], ann_fi
         raise DataError(reason, key="segmentation", found=str(annotation["segmentation"])[:60]) from error
 
 
-class _Box(NamedTuple):
-    """A skipped box: its annotation and image, and the reason."""
-
-    annotation: Any
-    picture: str
-    why: str
-
-
-class _Reader:
-    """Converts the sections of a COCO file to records."""
-
-    def __init__(self, ann_file: str, content: Mapping[str, Any], labels: Mapping[Any, int]) -> None:
-        self._ann_file = ann_file
-        self._labels = labels
-        self._categories = {each["id"] for each in content["categories"]}
-        self._pictures = {each["id"]: each for each in content["images"]}
-        if len(self._pictures) < len(content["images"]):
-            twice, _ = Counter(each["id"] for each in content["images"]).most_common(1)[0]
-            raise DataError(f"the file '{ann_file}' has two images with the id {twice}")
-        self._annotations: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
-        for each in content["annotations"]:
-            self._annotations[self._checked(each)["image_id"]].append(each)
-        self._left_out: list[_Box] = []
-
-    def records(self) -> list[dict[str, Any]]:
-        """Returns a record for each image, with its path as in the file."""
-        return [
-            {
-                "img_path": picture["file_name"],
-                "img_id": number,
-                "width": int(picture["width"]),
-                "height": int(picture["height"]),
-                "instances": self._instances(picture),
-            }
-            for number, picture in self._pictures.items()
-        ]
-
-    def report(self) -> None:
-        """Logs the number of skipped boxes, and the first of them."""
-        if self._left_out:
-            first = self._left_out[0]
-            _logger.warning(
-                "%d boxes of '%s' are skipped; the first is annotation %s of '%s', which %s",
-                len(self._left_out),
-                self._ann_file,
-                first.annotation,
-                first.picture,
-                first.why,
-            )
-
-    def _checked(self, annotation: Mapping[str, Any]) -> Mapping[str, Any]:
-        where = f"annotation {annotation.get('id', '?')} of '{self._ann_file}'"
-        for key in ("image_id", "category_id", "bbox"):
-            if key not in annotation:
-                raise DataError(f"{where} has no '{key}'", found=sorted(annotation))
-            if key != "bbox" and not _VALID["id"](annotation[key]):
-                raise DataError(f"the '{key}' of {where} is not {_WANTED['id']}", key=key, found=annotation[key])
-        if annotation["image_id"] not in self._pictures:
-            number = annotation["image_id"]
-            raise DataError(f"{where} refers to an unknown image", key="image_id", found=number)
-        if annotation["category_id"] not in self._categories:
-            known = ", ".join(map(str, sorted(self._categories)[:20]))
-            raise DataError(
-                f"{where} has an unknown category",
-                key="category_id",
-                found=annotation["category_id"],
-                notes=[f"categories: {known}"],
-            )
-        if not _is_box(annotation["bbox"]):
-            raise DataError(
-                f"the box of {where} must be four numbers: x, y, width, height", key="bbox", found=annotation["bbox"]
-            )
-        return annotation
-
-    def _instances(self, picture: Mapping[str, Any]) -> list[dict[str, Any]]:
-        found = []
-        for annotation in self._annotations.get(picture["id"], ()):
-            if annotation["category_id"] not in self._labels:
-                continue
-            x, y, width, height = annotation["bbox"]
-            box = [max(x, 0.0), max(y, 0.0), min(x + width, picture["width"]), min(y + height, picture["height"])]
-            if box[2] <= box[0] or box[3] <= box[1]:
-                why = "has no area" if width <= 0 or height <= 0 else "lies outside the image"
-                self._left_out.append(_Box(annotation.get("id", "?"), picture["file_name"], why))
-                continue
-            label = self._labels[annotation["category_id"]]
-            instance = {"bbox": box, "bbox_label": label, "ignore_flag": int(bool(annotation.get("iscrowd", 0)))}
-            if annotation.get("segmentation"):
-                instance["mask"] = annotation["segmentation"]
-                check_mask(annotation, picture, self._ann_file)
-            found.append(instance)
-        return found
-
-
-def _sections(content: Any, ann_file: str, *, test_mode: bool) -> dict[str, Any]:
-    """Validates the content of a COCO file, and returns its sections."""
-    wanted = {"images": ("id", "file_name", "width", "height"), "categories": ("id", "name"), "annotations": ()}
-    if isinstance(content, Mapping) and test_mode:
-        content = {"annotations": [], **content}
-    if not isinstance(content, Mapping) or not wanted.keys() <= content.keys():
-        found = sorted(content) if isinstance(content, Mapping) else type(content)
-        raise DataError(
-            f"the file '{ann_file}' lacks one of {', '.join(wanted)}, so it is not a COCO file", found=found
-        )
-    for section, keys in wanted.items():
-        if not isinstance(content[section], list):
-            found = type(content[section])
-            raise DataError(f"'{section}' of the file '{ann_file}' is not a list", found=found)
-        for position, entry in enumerate(content[section]):
-            if not isinstance(entry, Mapping) or not set(keys) <= entry.keys():
-                found = sorted(entry) if isinstance(entry, Mapping) else entry
-                lack = f"lacks one of {', '.join(keys)}" if keys else "is not a dict"
-                raise DataError(f"entry {position} of '{section}' in '{ann_file}' {lack}", found=found)
-            for key in keys:
-                if not _VALID[key](entry[key]):
-                    where = f"entry {position} of '{section}' in '{ann_file}'"
-                    raise DataError(f"the '{key}' of {where} is not {_WANTED[key]}", found=entry[key])
-    return dict(content)
+def _is_side(value: Any) -> bool:
+    """Checks whether a value is a valid number of pixels; some files write integers as floats."""
+    return isinstance(value, (int, float)) and 1 <= value <= _LONGEST_SIDE and value == int(value)
 
 
 def _is_box(value: Any) -> bool:
-    """Checks whether a value is a list of four finite numbers."""
     return (
         isinstance(value, list)
         and len(value) == 4
@@ -248,36 +173,62 @@ def _is_box(value: Any) -> bool:
     )
 
 
-def _is_side(value: Any) -> bool:
-    """Checks whether a value is a valid number of pixels; some files write integers as floats."""
-    return isinstance(value, (int, float)) and 1 <= value <= _LONGEST_SIDE and value == int(value)
-
-
-_VALID: Mapping[str, Callable[[Any], bool]] = {
-    "id": lambda value: isinstance(value, (int, float, str)),
-    "file_name": lambda value: isinstance(value, str),
-    "name": lambda value: isinstance(value, (int, str)),
-    "width": _is_side,
-    "height": _is_side,
+# The keys of the entries: the check of a value, and its description.
+_KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "id": (lambda value: isinstance(value, (int, float, str)), "a number or a string"),
+    "image_id": (lambda value: isinstance(value, (int, float, str)), "a number or a string"),
+    "category_id": (lambda value: isinstance(value, (int, float, str)), "a number or a string"),
+    "file_name": (lambda value: isinstance(value, str), "a string"),
+    "name": (lambda value: isinstance(value, (int, str)), "a string"),
+    "width": (_is_side, f"an integer from 1 to {_LONGEST_SIDE}"),
+    "height": (_is_side, f"an integer from 1 to {_LONGEST_SIDE}"),
+    "bbox": (_is_box, "four numbers: x, y, width, height"),
 }
+_SECTIONS = {"images": ("id", "file_name", "width", "height"), "categories": ("id", "name"), "annotations": ()}
 
 
-_WANTED = {
-    "id": "a number or a string",
-    "file_name": "a string",
-    "name": "a string",
-    "width": f"an integer from 1 to {_LONGEST_SIDE}",
-    "height": f"an integer from 1 to {_LONGEST_SIDE}",
-}
+def _check_sections(content: Any, ann_file: str) -> None:
+    """Checks the sections of a COCO file, and the entries of images and categories."""
+    if not isinstance(content, Mapping) or not _SECTIONS.keys() <= content.keys():
+        found = sorted(content) if isinstance(content, Mapping) else type(content)
+        reason = f"the file '{ann_file}' lacks one of {', '.join(_SECTIONS)}, so it is not a COCO file"
+        raise DataError(reason, found=found)
+    for section, keys in _SECTIONS.items():
+        if not isinstance(content[section], list):
+            raise DataError(f"'{section}' of the file '{ann_file}' is not a list", found=type(content[section]))
+        for position, entry in enumerate(content[section]):
+            where = f"entry {position} of '{section}' in '{ann_file}'"
+            if not isinstance(entry, Mapping):
+                raise DataError(f"{where} is not a dict", found=entry)
+            if not set(keys) <= entry.keys():
+                raise DataError(f"{where} lacks one of {', '.join(keys)}", found=sorted(entry))
+            for key in keys:
+                is_valid, wanted = _KEYS[key]
+                if not is_valid(entry[key]):
+                    raise DataError(f"the '{key}' of {where} is not {wanted}", found=entry[key])
 
 
-def _check_some(records: Sequence[Any], ann_file: str, pictures: int, large: int) -> None:
-    if records:
-        return
-    if not pictures:
-        raise DataError(f"the dataset is empty: the file '{ann_file}' has no images", key="ann_file")
-    raise DataError(
-        f"the dataset is empty: filter_cfg removed all {pictures} images of '{ann_file}'",
-        key="filter_cfg",
-        notes=[f"{pictures - large} are smaller than min_size, and {large} have no instance of the classes"],
-    )
+def _check_annotations(content: Mapping[str, Any], ann_file: str) -> None:
+    """Checks that image ids are unique, and that annotations are complete and refer to images and categories."""
+    images = Counter(each["id"] for each in content["images"])
+    if len(images) < len(content["images"]):
+        raise DataError(f"the file '{ann_file}' has two images with the id {images.most_common(1)[0][0]}")
+    categories = {each["id"] for each in content["categories"]}
+    for annotation in content["annotations"]:
+        where = f"annotation {annotation.get('id', '?')} of '{ann_file}'"
+        for key in ("image_id", "category_id", "bbox"):
+            if key not in annotation:
+                raise DataError(f"{where} has no '{key}'", found=sorted(annotation))
+            is_valid, wanted = _KEYS[key]
+            if not is_valid(annotation[key]):
+                raise DataError(f"the '{key}' of {where} is not {wanted}", key=key, found=annotation[key])
+        if annotation["image_id"] not in images:
+            raise DataError(f"{where} refers to an unknown image", key="image_id", found=annotation["image_id"])
+        if annotation["category_id"] not in categories:
+            known = ", ".join(map(str, sorted(categories)[:20]))
+            raise DataError(
+                f"{where} has an unknown category",
+                key="category_id",
+                found=annotation["category_id"],
+                notes=[f"categories: {known}"],
+            )

@@ -68,7 +68,10 @@ class BaseDetector(TaskModel):
     def predict(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> list[DetDataSample]:
         """Sets `pred_instances` of the sample of each image; creates samples if none are given."""
         scores, boxes = self.candidates(inputs)
-        return filled(data_samples, scores, boxes, self.select)
+        samples = list(data_samples) if data_samples is not None else [DetDataSample() for _ in scores]
+        for sample, score, box in zip(samples, scores, boxes, strict=True):
+            sample.pred_instances = self.select(score, box, sample)
+        return samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,23 +159,6 @@ def true_instances(data_samples: Sequence[DetDataSample] | None, num_classes: in
                 key="model.num_classes",
             )
     return instances
-
-
-def filled(
-    data_samples: Sequence[DetDataSample] | None, scores: Tensor, boxes: Tensor, select: Selection
-) -> list[DetDataSample]:
-    """Sets the predictions of the samples of a batch; creates samples if none are given.
-
-    Args:
-        data_samples: One sample for each image.
-        scores: ``(N, P, C)``, 0 to 1.
-        boxes: ``(N, P, 4)``, x1 y1 x2 y2 in pixels of the model's input.
-        select: The selection of the predictions to keep.
-    """
-    samples = list(data_samples) if data_samples is not None else [DetDataSample() for _ in scores]
-    for sample, score, box in zip(samples, scores, boxes, strict=True):
-        sample.pred_instances = select(score, box, sample)
-    return samples
 
 
 @MODELS.register_module()

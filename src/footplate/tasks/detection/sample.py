@@ -12,7 +12,7 @@ from footplate.data.structures import BaseDataElement, InstanceData
 from footplate.errors import DataError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import MODELS, TRANSFORMS
-from footplate.tasks.task_base import image_to_tensor, loaded_image, select_keys
+from footplate.tasks.task_base import data_field, image_to_tensor, loaded_image, select_keys
 
 _META_KEYS = (
     "img_id",
@@ -45,47 +45,9 @@ class DetDataSample(BaseDataElement):
         ('a.png', 2)
     """
 
-    @property
-    def gt_instances(self) -> InstanceData:
-        """The true instances."""
-        value: InstanceData = self._gt_instances
-        return value
-
-    @gt_instances.setter
-    def gt_instances(self, value: InstanceData) -> None:
-        self.set_field(value, "_gt_instances", dtype=InstanceData)
-
-    @gt_instances.deleter
-    def gt_instances(self) -> None:
-        del self._gt_instances
-
-    @property
-    def ignored_instances(self) -> InstanceData:
-        """The instances that are ignored in the evaluation."""
-        value: InstanceData = self._ignored_instances
-        return value
-
-    @ignored_instances.setter
-    def ignored_instances(self, value: InstanceData) -> None:
-        self.set_field(value, "_ignored_instances", dtype=InstanceData)
-
-    @ignored_instances.deleter
-    def ignored_instances(self) -> None:
-        del self._ignored_instances
-
-    @property
-    def pred_instances(self) -> InstanceData:
-        """The predicted instances."""
-        value: InstanceData = self._pred_instances
-        return value
-
-    @pred_instances.setter
-    def pred_instances(self, value: InstanceData) -> None:
-        self.set_field(value, "_pred_instances", dtype=InstanceData)
-
-    @pred_instances.deleter
-    def pred_instances(self) -> None:
-        del self._pred_instances
+    gt_instances = data_field("gt_instances", InstanceData)
+    ignored_instances = data_field("ignored_instances", InstanceData)
+    pred_instances = data_field("pred_instances", InstanceData)
 
 
 @TRANSFORMS.register_module()
@@ -190,15 +152,11 @@ class DetDataPreprocessor(ImgDataPreprocessor):
         shape = tuple(batch["inputs"].shape[-2:])
         for sample in batch["data_samples"] or ():
             sample.set_metainfo({"batch_input_shape": shape, "pad_shape": shape})
-            if self.pad_mask:
-                self._pad_masks(sample, shape)
+            instances = sample.get("gt_instances") if self.pad_mask else None
+            if instances is not None and "masks" in instances:
+                bottom, right = shape[0] - instances.masks.shape[-2], shape[1] - instances.masks.shape[-1]
+                instances.masks = F.pad(instances.masks, (0, right, 0, bottom), value=self.mask_pad_value)
         if training:
             for augment in self.batch_augments:
                 batch["inputs"], batch["data_samples"] = augment(batch["inputs"], batch["data_samples"])
         return batch
-
-    def _pad_masks(self, sample: DetDataSample, shape: tuple[int, ...]) -> None:
-        instances = sample.get("gt_instances")
-        if instances is not None and "masks" in instances:
-            bottom, right = shape[0] - instances.masks.shape[-2], shape[1] - instances.masks.shape[-1]
-            instances.masks = F.pad(instances.masks, (0, right, 0, bottom), value=self.mask_pad_value)

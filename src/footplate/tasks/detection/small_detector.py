@@ -103,17 +103,14 @@ class _Head(nn.Module):
         scores = self.to_class(shared).flatten(2).transpose(1, 2)
         # Computed in float32 even under autocast. The factor 2 makes the initial boxes four strides wide.
         sides = 2 * stride * self.to_box(shared).flatten(2).transpose(1, 2).float().clamp(max=6).exp()
-        points = _points(features.shape[-2], features.shape[-1], stride, features.device)
+        rows, columns = (
+            (torch.arange(length, device=features.device, dtype=torch.float32) + 0.5) * stride
+            for length in features.shape[-2:]
+        )
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
+        points = torch.stack([x.flatten(), y.flatten()], dim=-1)
         boxes = torch.cat([points - sides[..., :2], points + sides[..., 2:]], dim=-1)
         return Grid(scores.float(), boxes, points, torch.full_like(points[:, 0], stride))
-
-
-def _points(height: int, width: int, stride: int, device: torch.device) -> Tensor:
-    """Returns the centres of the positions of one level, ``(H * W, 2)``, x y in pixels."""
-    rows = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) * stride
-    columns = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) * stride
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
-    return torch.stack([x.flatten(), y.flatten()], dim=-1)
 
 
 class Targets(NamedTuple):
@@ -178,35 +175,24 @@ def assign(grid: Grid, truth: Truth, *, top: int = 10, score_power: float = 0.5,
     positions = grid.scores.shape[1]
     scores = grid.scores.sigmoid().transpose(1, 2)  # (N, C, P)
     scores = scores.gather(1, truth.labels[..., None].expand(-1, -1, positions))
-    inside = _inside(grid.points, truth.boxes)
+    corners = truth.boxes[..., None, :]  # (N, G, 1, 4)
+    inside = torch.cat([grid.points - corners[..., :2], corners[..., 2:] - grid.points], dim=-1).amin(dim=-1) > 0
     ratings = scores**score_power * overlaps**iou_power * inside
-    chosen = _chosen(ratings, inside, overlaps, top)
+    best = ratings.topk(min(top, positions), dim=-1).indices
+    chosen = torch.zeros_like(inside).scatter_(-1, best, True) & inside
+    closest = torch.where(chosen, overlaps, -1.0).argmax(dim=1, keepdim=True)
+    chosen &= torch.zeros_like(chosen).scatter_(1, closest, True)  # each position belongs to one instance at most
     found = chosen.any(dim=1)
     owner = chosen.int().argmax(dim=1)  # (N, P)
     boxes = truth.boxes.gather(1, owner[..., None].expand(-1, -1, 4))
     # Scale the ratings of each instance so that the best equals its largest IoU.
     ratings = ratings * chosen
-    best = ratings.amax(dim=-1, keepdim=True)
-    wanted = ratings / best.clamp(min=1e-9) * (overlaps * chosen).amax(dim=-1, keepdim=True)
+    highest = ratings.amax(dim=-1, keepdim=True)
+    wanted = ratings / highest.clamp(min=1e-9) * (overlaps * chosen).amax(dim=-1, keepdim=True)
     sure = wanted.amax(dim=1)  # (N, P)
     labels = truth.labels.gather(1, owner)
     hot = torch.nn.functional.one_hot(labels, classes).to(sure.dtype)
     return Targets(hot * (sure * found)[..., None], boxes, found)
-
-
-def _inside(points: Tensor, boxes: Tensor) -> Tensor:
-    """Checks whether points ``(P, 2)`` lie inside boxes ``(N, G, 4)``; returns ``(N, G, P)``, bool."""
-    begin = points - boxes[..., None, :2]
-    end = boxes[..., None, 2:] - points
-    return torch.cat([begin, end], dim=-1).amin(dim=-1) > 0
-
-
-def _chosen(ratings: Tensor, inside: Tensor, overlaps: Tensor, top: int) -> Tensor:
-    """Returns which positions are assigned to which instance, ``(N, G, P)``, bool; at most one instance each."""
-    best = ratings.topk(min(top, ratings.shape[-1]), dim=-1).indices
-    chosen = torch.zeros_like(inside).scatter_(-1, best, True) & inside
-    owner = torch.where(chosen, overlaps, -1.0).argmax(dim=1, keepdim=True)
-    return chosen & torch.zeros_like(chosen).scatter_(1, owner, True)
 
 
 @MODELS.register_module()
@@ -280,12 +266,12 @@ class SmallDetector(BaseDetector):
         grid = self.outputs(inputs)
         scores, boxes = grid.scores.sigmoid(), grid.boxes
         if self.flip_test:
-            mirrored = _mirrored(self.outputs(inputs.flip(-1)), inputs.shape[-1])
+            mirrored = flip_back(self.outputs(inputs.flip(-1)), inputs.shape[-1])
             scores, boxes = (scores + mirrored.scores.sigmoid()) / 2, (boxes + mirrored.boxes) / 2
         return scores, boxes
 
 
-def _mirrored(grid: Grid, width: int) -> Grid:
+def flip_back(grid: Grid, width: int) -> Grid:
     """Maps the predictions for a flipped image of `width` pixels back to the original image."""
     strides, counts = torch.unique_consecutive(grid.strides.long(), return_counts=True)
     places, begin = [], 0

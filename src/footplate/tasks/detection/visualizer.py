@@ -19,7 +19,7 @@ from footplate.visualization import Color, LegendEntry, Visualizer, arrange_pane
 if TYPE_CHECKING:
     from footplate.engine import Runner
 
-_Picture = npt.NDArray[np.uint8]
+_Image = npt.NDArray[np.uint8]
 _TEXT_SIZE = 12
 _SMALLEST = 320  # pixels of the longer side, so that the labels of boxes are readable
 
@@ -106,7 +106,7 @@ class DetLocalVisualizer(Visualizer):
 
     def render(
         self, image: Any, data_sample: DetDataSample | None, *, draw_gt: bool = True, draw_pred: bool = True
-    ) -> _Picture:
+    ) -> _Image:
         """Returns image, ground truth and prediction side by side; missing ones are omitted.
 
         Args:
@@ -118,7 +118,8 @@ class DetLocalVisualizer(Visualizer):
         """
         self.set_image(image)
         size = self.get_image().shape[:2]
-        plain = _enlarged(self.get_image())
+        zoom = max(1, -(-_SMALLEST // max(size)))  # enlarges small images, without smoothing
+        plain = self.get_image().repeat(zoom, axis=0).repeat(zoom, axis=1)
         wanted = {
             "truth": ("gt_instances", "img_shape", draw_gt),
             "prediction": ("pred_instances", "ori_shape", draw_pred),
@@ -133,17 +134,19 @@ class DetLocalVisualizer(Visualizer):
         colors = self._colors(max(labels, default=-1) + 1)
         return arrange_panels(panels, [LegendEntry(colors[each], self._name_of(each)) for each in sorted(labels)])
 
-    def _overlay(self, picture: _Picture, instances: InstanceData, shape: Sequence[int]) -> _Picture:
-        height, width = picture.shape[:2]
+    def _overlay(self, image: _Image, instances: InstanceData, shape: Sequence[int]) -> _Image:
+        height, width = image.shape[:2]
         factor = np.array([width / shape[1], height / shape[0]] * 2)
         labels = as_array(instances.labels).tolist()
         palette = self._colors(max(labels, default=-1) + 1)
         colors = [palette[label] for label in labels]
-        self.set_image(picture)
+        self.set_image(image)
         if not labels:
             return self.get_image()
         if "masks" in instances:
-            self.draw_binary_masks(_enlarged_masks(as_array(instances.masks), (width, height)), colors, self.alpha)
+            masks = [Image.fromarray(mask.astype(np.uint8)) for mask in as_array(instances.masks)]
+            resized = [np.asarray(mask.resize((width, height), Image.Resampling.NEAREST)) for mask in masks]
+            self.draw_binary_masks(np.array(resized, dtype=bool), colors, self.alpha)
         boxes = as_array(instances.bboxes) * factor
         self.draw_bboxes(boxes, edge_colors=colors, line_widths=self.line_width)
         if "keypoints" in instances:
@@ -152,7 +155,8 @@ class DetLocalVisualizer(Visualizer):
         scores = as_array(instances.scores).tolist() if "scores" in instances else [None] * len(labels)
         for box, label, score, color in zip(boxes, labels, scores, colors, strict=True):
             text = self._name_of(label) if score is None else f"{self._name_of(label)} {score:.2f}"
-            ink = self.text_color or _readable_on(color)
+            is_bright = np.dot(color, (0.299, 0.587, 0.114)) > 140
+            ink = self.text_color or ((0, 0, 0) if is_bright else (255, 255, 255))
             self.draw_texts(text, box[None, :2], font_sizes=_TEXT_SIZE, colors=ink, background=color)
         return self.get_image()
 
@@ -165,23 +169,6 @@ class DetLocalVisualizer(Visualizer):
     def _name_of(self, position: int) -> str:
         classes = self.dataset_meta.get("classes") or ()
         return str(classes[position]) if position < len(classes) else f"class {position}"
-
-
-def _readable_on(color: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Returns black for bright colours and white for dark ones, by their luma."""
-    red, green, blue = color
-    return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
-
-
-def _enlarged(picture: _Picture) -> _Picture:
-    """Enlarges small images by an integer factor, without smoothing."""
-    zoom = max(1, -(-_SMALLEST // max(picture.shape[:2])))
-    return picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
-
-
-def _enlarged_masks(masks: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    found = [Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST) for mask in masks]
-    return np.array([np.asarray(mask) for mask in found], dtype=bool)
 
 
 @HOOKS.register_module()

@@ -13,7 +13,7 @@ from footplate.tasks.visualization_hook import BaseVisualizationHook
 from footplate.visualization import Color, LegendEntry, Visualizer, arrange_panels, as_array, as_rgb, distinct_colors
 
 _Classes = npt.NDArray[np.int64]
-_Picture = npt.NDArray[np.uint8]
+_Image = npt.NDArray[np.uint8]
 _IGNORED = 255  # the usual label of ignored pixels
 
 
@@ -62,7 +62,7 @@ class SegLocalVisualizer(Visualizer):
 
     def render(
         self, image: Any, data_sample: SegDataSample | None, *, draw_gt: bool = True, draw_pred: bool = True
-    ) -> _Picture:
+    ) -> _Image:
         """Returns image, ground truth and prediction side by side; missing ones are omitted.
 
         Args:
@@ -73,7 +73,12 @@ class SegLocalVisualizer(Visualizer):
         """
         self.set_image(image)
         plain = self.get_image()
-        maps = _class_maps(data_sample, draw_gt=draw_gt, draw_pred=draw_pred)
+        wanted = {"truth": ("gt_sem_seg", draw_gt), "prediction": ("pred_sem_seg", draw_pred)}
+        maps: dict[str, _Classes] = {
+            caption: as_array(data_sample.get(field).data)[0].astype(np.int64)
+            for caption, (field, draw) in wanted.items()
+            if draw and data_sample is not None and field in data_sample
+        }
         found = {int(value) for classes in maps.values() for value in np.unique(classes)} - {_IGNORED}
         colors = dict(enumerate(self._colors(max(found, default=0) + 1)))
         shown = sorted(found & colors.keys())
@@ -82,7 +87,7 @@ class SegLocalVisualizer(Visualizer):
             panels[caption] = self._overlay(plain, classes, colors)
         return arrange_panels(panels, [LegendEntry(colors[each], self._name_of(each)) for each in shown])
 
-    def _overlay(self, image: _Picture, classes: _Classes, colors: dict[int, tuple[int, int, int]]) -> _Picture:
+    def _overlay(self, image: _Image, classes: _Classes, colors: dict[int, tuple[int, int, int]]) -> _Image:
         """Colours the pixels of known classes; ignored pixels show the image."""
         present = [value for value in np.unique(classes).tolist() if value in colors and value != _IGNORED]
         self.set_image(image)
@@ -98,15 +103,6 @@ class SegLocalVisualizer(Visualizer):
     def _name_of(self, position: int) -> str:
         classes = self._classes or self.dataset_meta.get("classes") or ()
         return str(classes[position]) if position < len(classes) else f"class {position}"
-
-
-def _class_maps(sample: SegDataSample | None, *, draw_gt: bool, draw_pred: bool) -> dict[str, _Classes]:
-    wanted = {"truth": ("gt_sem_seg", draw_gt), "prediction": ("pred_sem_seg", draw_pred)}
-    return {
-        caption: as_array(sample.get(field).data)[0].astype(np.int64)
-        for caption, (field, draw) in wanted.items()
-        if draw and sample is not None and field in sample
-    }
 
 
 @HOOKS.register_module()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from footplate.checks import check_count
-from footplate.data import kept_random_state, seed_generators
+from footplate.data import preserve_random_state, seed_generators
 from footplate.distributed import is_main_process, unwrap_model
 from footplate.engine import Hook
 from footplate.errors import ArgumentError
@@ -24,7 +24,7 @@ from footplate.visualization import Visualizer, as_array
 if TYPE_CHECKING:
     from footplate.engine import Runner
 
-Picture = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
 _GAP = 4
 _SHOWN_SIZE = 84
 _PAPER = 255
@@ -35,7 +35,7 @@ _logger = logging.getLogger("footplate.tasks")
 class _Shown(NamedTuple):
     """One validation image with its features and label."""
 
-    picture: Picture
+    image: Image
     features: Tensor
     label: int
     is_test: bool
@@ -74,9 +74,9 @@ class NeighborPictureHook(Hook):
         """Stores images and features."""
         for position, output in enumerate(outputs or ()):
             if is_main_process() and len(self._seen) < self.max_samples and "part" in output:
-                picture = as_picture(data_batch["inputs"][0][position])
+                image = planes_to_image(data_batch["inputs"][0][position])
                 label = int(output.gt_label) if "gt_label" in output else -1
-                self._seen.append(_Shown(picture, output.features.detach().cpu(), label, output.part == "test"))
+                self._seen.append(_Shown(image, output.features.detach().cpu(), label, output.part == "test"))
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
         """Draws the neighbours if there are both test and train images."""
@@ -89,8 +89,8 @@ class NeighborPictureHook(Hook):
         count = min(self.num_neighbors, len(train))
         found = [[train[at] for at in (features @ query.features).topk(count).indices.tolist()] for query in queries]
         page = draw_neighbors(
-            [query.picture for query in queries],
-            [[each.picture for each in row] for row in found],
+            [query.image for query in queries],
+            [[each.image for each in row] for row in found],
             [[each.label == query.label for each in row] for query, row in zip(queries, found, strict=True)],
         )
         Visualizer.get_current_instance().add_image("val_neighbors", page, runner.iter)
@@ -121,32 +121,25 @@ class ReconstructionPictureHook(Hook):
         every = max(1, len(data_batch["inputs"][0]) // self.num_samples)
         chosen = list(data_batch["inputs"][0])[::every][: self.num_samples]
         inputs = model.data_preprocessor({"inputs": [chosen]})["inputs"][0]
-        with kept_random_state():
+        with preserve_random_state():
             seed_generators(self.seed)
-            guessed, mask = model.reconstruct(inputs)
+            reconstructed, mask = model.reconstruct(inputs)
+        side = round(mask.shape[1] ** 0.5)
+        hidden = F.interpolate(mask.view(-1, 1, side, side), list(inputs.shape[-2:]), mode="nearest")[:, 0].bool()
+        mean, std = (getattr(model.data_preprocessor, name, None) for name in ("mean", "std"))
+        if mean is not None and std is not None:
+            reconstructed = reconstructed * std + mean
         page = draw_reconstructions(
-            [as_picture(each) for each in chosen],
-            [each.cpu().numpy() for each in _hidden_pixels(mask, inputs)],
-            [as_picture(each) for each in _as_pixels(model.data_preprocessor, guessed)],
+            [planes_to_image(each) for each in chosen],
+            [each.cpu().numpy() for each in hidden],
+            [planes_to_image(each) for each in reconstructed],
         )
         Visualizer.get_current_instance().add_image("val_reconstructions", page, runner.iter)
 
 
-def _hidden_pixels(mask: Tensor, inputs: Tensor) -> Tensor:
-    """Converts a mask of patches ``(N, L)`` to a mask of pixels ``(N, H, W)``, bool."""
-    side = round(mask.shape[1] ** 0.5)
-    return F.interpolate(mask.view(-1, 1, side, side), list(inputs.shape[-2:]), mode="nearest")[:, 0].bool()
-
-
-def _as_pixels(preprocessor: Any, pictures: Tensor) -> Tensor:
-    """Undoes the normalisation."""
-    mean, std = getattr(preprocessor, "mean", None), getattr(preprocessor, "std", None)
-    return pictures if mean is None or std is None else pictures * std + mean
-
-
 def draw_neighbors(
-    queries: Sequence[Picture], neighbors: Sequence[Sequence[Picture]], same: Sequence[Sequence[bool]]
-) -> Picture:
+    queries: Sequence[Image], neighbors: Sequence[Sequence[Image]], same: Sequence[Sequence[bool]]
+) -> Image:
     """Returns an image in which each row shows a query, followed by its nearest neighbours.
 
     Args:
@@ -164,11 +157,11 @@ def draw_neighbors(
     return _page(rows)
 
 
-def draw_reconstructions(pictures: Sequence[Picture], hidden: Sequence[Picture], guessed: Sequence[Picture]) -> Picture:
+def draw_reconstructions(images: Sequence[Image], hidden: Sequence[Image], guessed: Sequence[Image]) -> Image:
     """Returns an image in which each row shows an image, its visible patches, and its reconstruction.
 
     Args:
-        pictures: ``(h, w, 3)`` each, uint8, RGB, all of one size.
+        images: ``(h, w, 3)`` each, uint8, RGB, all of one size.
         hidden: The masked pixels, ``(h, w)`` each, bool.
         guessed: The reconstructions, ``(h, w, 3)`` each, uint8, RGB.
 
@@ -177,24 +170,24 @@ def draw_reconstructions(pictures: Sequence[Picture], hidden: Sequence[Picture],
         reconstruction for masked pixels only.
     """
     rows = []
-    for picture, gone, guess in zip(pictures, hidden, guessed, strict=True):
-        covered, filled = picture.copy(), picture.copy()
+    for image, gone, guess in zip(images, hidden, guessed, strict=True):
+        covered, filled = image.copy(), image.copy()
         covered[gone] = 128
         filled[gone] = guess[gone]
-        rows.append([_framed(each, None) for each in (picture, covered, filled)])
+        rows.append([_framed(each, None) for each in (image, covered, filled)])
     return _page(rows)
 
 
-def as_picture(planes: object) -> Picture:
+def planes_to_image(planes: object) -> Image:
     """Converts ``(1 or 3, h, w)`` with values from 0 to 255 to an image ``(h, w, 3)``, uint8, RGB."""
     pixels = np.rint(as_array(planes)).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
-def _framed(picture: Picture, same: bool | None) -> Picture:
+def _framed(image: Image, same: bool | None) -> Image:
     """Enlarges an image by an integer factor, and adds a frame whose colour shows whether the class is the same."""
-    zoom = max(1, _SHOWN_SIZE // max(picture.shape[:2]))
-    large = picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
+    zoom = max(1, _SHOWN_SIZE // max(image.shape[:2]))
+    large = image.repeat(zoom, axis=0).repeat(zoom, axis=1)
     color = _PAPER if same is None else _SAME if same else _OTHER
     framed = np.empty((large.shape[0] + 2 * _GAP, large.shape[1] + 2 * _GAP, 3), np.uint8)
     framed[:] = color
@@ -202,7 +195,7 @@ def _framed(picture: Picture, same: bool | None) -> Picture:
     return framed
 
 
-def _page(rows: Sequence[Sequence[Picture]]) -> Picture:
+def _page(rows: Sequence[Sequence[Image]]) -> Image:
     margin = ((_GAP, _GAP), (_GAP, _GAP), (0, 0))
     lines = [np.concatenate([np.pad(each, margin, constant_values=_PAPER) for each in row], axis=1) for row in rows]
     return np.concatenate(lines, axis=0)

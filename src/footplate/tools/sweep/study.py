@@ -37,7 +37,7 @@ except ImportError as error:
 _logger = logging.getLogger("footplate.tools")
 _ANOTHER = "--out DIR begins another one"
 _STUDY = "study.db"  # SQLite creates files next to it whose names start with this name
-_TRIAL = re.compile(r"[0-9a-f]{12}")  # a trial's folder name, see `digest_of`
+_TRIAL = re.compile(r"[0-9a-f]{12}")  # a trial's folder name, see `sha256_of`
 _KNOWN = frozenset({"error", "infeasible"})  # attributes of trials that failed for their own reasons
 _SEEDS = 1 << 31
 _IGNORED = ("work_dir", "resume", "load_from", "preflight")  # keys that do not affect the result of a run
@@ -238,7 +238,7 @@ def describe_trials(study: Any, parameters: Sequence[Parameter], folder: str) ->
     return sorted(ended, key=lambda each: (order[each.state], sign * (each.score if each.score is not None else 0)))
 
 
-def digest_of(cfg: Config) -> str:
+def sha256_of(cfg: Config) -> str:
     """Returns a hash that identifies a trial's config; equal configs have equal hashes."""
     content = {key: value for key, value in cfg.to_dict().items() if key not in _IGNORED}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:12]
@@ -316,7 +316,7 @@ class _Sweep:
     def _objective(self, trial: Any) -> float:
         values = {parameter.key: parameter.suggest(trial) for parameter in self.parameters}
         cfg = _with_values(self.cfg, values)
-        digest = digest_of(cfg)
+        digest = sha256_of(cfg)
         trial.set_user_attr("config", digest)
         for other in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
             if other.user_attrs.get("config") == digest:
@@ -418,7 +418,7 @@ def _check_same(study: Any, cfg: Config, parameters: Sequence[Parameter], settin
     """Raises an error if a study has another config, metric, keys or choices; ranges may change."""
     varied = {each.key: repr(each.choices) if each.choices else "a range" for each in parameters}
     firsts = {each.key: each.choices[0] if each.choices else 0 for each in parameters}
-    asked = {"metric": settings.metric, "parameters": varied, "config": digest_of(_with_values(cfg, firsts))}
+    asked = {"metric": settings.metric, "parameters": varied, "config": sha256_of(_with_values(cfg, firsts))}
     begun = study.user_attrs.get("asked", asked)
     if begun != asked:
         told = ", ".join(f"{key}: {what}" for key, what in begun["parameters"].items())
