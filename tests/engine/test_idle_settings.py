@@ -90,9 +90,7 @@ class Asking(Hook):
 
 
 @pytest.mark.parametrize("hook", [EvalHook(interval=1), Asking()])
-def test_hook_that_requests_validations_logs_no_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, hook: Hook
-) -> None:
+def test_hook_that_requests_validations(tmp_path: Path, caplog: pytest.LogCaptureFixture, hook: Hook) -> None:
     best: dict[str, Any] = {"default_hooks": {"checkpoint": {"save_best": "accuracy"}}}
     with caplog.at_level(logging.WARNING):
         Runner.from_cfg(Config(settings(tmp_path, **LATE, **best, custom_hooks=[hook]))).train()

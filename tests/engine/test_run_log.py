@@ -144,9 +144,7 @@ def test_records_from_before_the_log_file_are_written_once(tmp_path: Path) -> No
     assert "deterministic: " in lines[0]
 
 
-def test_runs_started_at_the_same_time_have_different_log_folders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_simultaneous_runs_have_different_log_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both choose a name before either creates the folder, as two `footplate test` with the same work_dir may do."""
     monkeypatch.setattr("footplate.engine.run_log.time.strftime", lambda form, *_: "20260101_000000")
     backends = [{"type": "LocalVisBackend"}]
