@@ -57,8 +57,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/engine/test_outputs.py::test_image_name_stays_in_the_log_folder",
     ),
     "`CheckpointHook.out_dir` and": (
-        "tests/hooks/test_checkpoint_hook.py::test_checkpoints_may_lie_elsewhere",
-        "tests/hooks/test_logger_hook.py::test_logs_are_handed_over",
+        "tests/hooks/test_checkpoint_hook.py::test_checkpoints_in_out_dir",
+        "tests/hooks/test_logger_hook.py::test_logs_are_copied_to_out_dir",
     ),
     "Loading, showing, verifying": ("tests/checkpoint/test_malicious_files.py::test_nothing_is_executed",),
     "The names inside an archive": ("tests/checkpoint/test_malicious_files.py::test_names_of_members_lead_nowhere",),
@@ -67,8 +67,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/faults/peak.py::begin_memory",
     ),
     "A resumed run removes only": (
-        "tests/hooks/test_checkpoints_kept.py::test_foreign_files_that_a_checkpoint_lists_are_kept",
-        "tests/hooks/test_checkpoints_kept.py::test_what_the_checkpoint_of_another_folder_lists_is_not_of_this_one",
+        "tests/hooks/test_checkpoints_kept.py::test_foreign_files_listed_in_a_checkpoint_are_kept",
+        "tests/hooks/test_checkpoints_kept.py::test_files_listed_by_another_folder_are_not_owned",
     ),
     "The pointer `last_checkpoint`": ("tests/checkpoint/test_latest.py::test_a_pointer_to_another_storage_is_ignored",),
     "Inspecting a run": (
