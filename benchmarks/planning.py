@@ -34,7 +34,7 @@ def role_parts(config: str, steps: int) -> dict[str, Any]:
     checked = _config(config)
     dist.barrier()
     dist.destroy_process_group()  # the processes now compute independently, in parallel
-    from footplate.tools.plan.measuring import measure
+    from footplate.tools.plan_measurements import measure
 
     return dataclasses.asdict(measure(checked, steps=steps))
 
@@ -160,8 +160,8 @@ def main() -> None:
     if chosen.role:
         print(json.dumps(globals()[f"role_{chosen.role}"](chosen.config, chosen.steps)))
         return
-    from footplate.tools.plan.parts import Cluster, Parts
-    from footplate.tools.plan.prediction import predict
+    from footplate.tools.plan_measurements import Cluster, Parts
+    from footplate.tools.plan_prediction import predict
 
     rounds = []
     taken: dict[int, list[float]] = {number: [] for number in chosen.processes}

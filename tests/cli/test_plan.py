@@ -2,10 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.tools.plan.test_parts import GIVEN
 
 from footplate.cli.main import main
 from tests.support import TINY
-from tests.tools.plan.test_parts import GIVEN
 
 
 @pytest.fixture

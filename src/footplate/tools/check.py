@@ -37,11 +37,10 @@ from footplate.evaluation import Evaluator
 from footplate.hooks import CheckpointHook
 from footplate.records import length_of, memory_in_use
 from footplate.records.logger import collected_warnings, remembered
+from footplate.tools.explain_loops import explain_hooks, explain_loops, loops_as_data
+from footplate.tools.explain_params import Groups, groups_in
 from footplate.tools.failing_module import TrialError, module_error
-from footplate.tools.largest import Largest, largest_batch
-from footplate.tools.topics.hooks import explain_hooks
-from footplate.tools.topics.loops import explain_loops, loops_as_data
-from footplate.tools.topics.params import Groups, groups_in
+from footplate.tools.largest_batch import Largest, largest_batch
 
 _logger = logging.getLogger("footplate.tools")
 _ITERATIONS = 2

@@ -18,7 +18,7 @@ from footplate.engine import Hook, Runner
 from footplate.engine.capture import CAPTURE, SUFFIX, facts_of
 from footplate.engine.nonfinite import nonfinite_weights
 from footplate.errors import ArgumentError, NonFiniteError
-from footplate.tools.layers import LayerTrace, Reading
+from footplate.tools.layer_trace import LayerTrace, Reading
 
 _WHOLE_NUMBERS = {
     "iteration": (1, MAX_RUN_LENGTH),

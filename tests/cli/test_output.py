@@ -1,0 +1,125 @@
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from footplate.cli.output import resuming, tell_how_to_go_on, tell_how_to_look
+
+ROOT = Path(__file__).parents[2]
+PRINTING = """\
+import os, socket, sys, time
+from footplate import HOOKS, Hook
+
+@HOOKS.register_module()
+class Printing(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        print("iteration", runner.iter, flush=True)
+        print("iteration", runner.iter, file=sys.stderr, flush=True)
+        time.sleep(0.05)
+
+@HOOKS.register_module()
+class Talking(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        one, other = socket.socketpair()
+        other.close()
+        one.send(b"x")
+"""
+
+
+def shell(folder: Path, command: str, *, unbuffered: str = "") -> "subprocess.CompletedProcess[str]":
+    """Runs a line of bash in which FOOTPLATE is the command, and returns the exit code of the command."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "PYTHONUNBUFFERED": unbuffered}
+    line = f"set -o pipefail; {command.replace('FOOTPLATE', f'{sys.executable} -m footplate')}"
+    return subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def with_hook(tiny: Path, name: str) -> None:
+    (tiny.parent / "printing.py").write_text(PRINTING)
+    tiny.write_text(
+        f'{tiny.read_text()}custom_imports["imports"] += ["printing"]\ncustom_hooks = [dict(type="{name}")]\n'
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "FOOTPLATE train tiny.py | head -n 1",
+        "FOOTPLATE train tiny.py 2>&1 | head -n 1",
+        "FOOTPLATE train tiny.py >&-",
+        "FOOTPLATE train tiny.py 2>&-",
+        "FOOTPLATE train tiny.py <&- >&- 2>&-",
+        "FOOTPLATE train tiny.py > /dev/full",
+    ],
+)
+def test_a_run_ends_whatever_becomes_of_its_streams(tiny: Path, command: str) -> None:
+    with_hook(tiny, "Printing")
+    done = shell(tiny.parent, command)
+    assert done.returncode == 0, done.stderr
+    work = tiny.parent / "work_dirs/tiny"
+    assert (work / "last_checkpoint").read_text() == str(work / "iter_8.pth")
+    assert "Traceback" not in done.stderr
+    log = next(work.glob("*/*.log")).read_text()
+    assert "iteration 7" not in log  # printed output must not end up in a file opened later
+    assert ("is lost (" in log) == ("head" in command or "full" in command)
+
+
+def test_a_broken_pipe_of_a_hook_is_an_error_of_it(tiny: Path) -> None:
+    with_hook(tiny, "Talking")
+    done = shell(tiny.parent, "FOOTPLATE train tiny.py")
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "error: BrokenPipeError: [Errno 32] Broken pipe\n  at printing.py:16, in after_train_iter"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        ("FOOTPLATE explain tiny.py | true", 0, ""),
+        ("FOOTPLATE recipes | true", 0, ""),
+        ("FOOTPLATE recipes > /dev/full", 2, "error: cannot write: No space left on device\n"),
+    ],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_command_whose_output_nobody_takes(tiny: Path, command: str, code: int, says: str, unbuffered: str) -> None:
+    """Buffered output is discarded after a failure; otherwise Python would fail again with another exit code."""
+    done = shell(tiny.parent, command, unbuffered=unbuffered)
+    assert (done.returncode, done.stderr) == (code, says)
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ("a.py", "a.py --resume"),
+        ("a.py --resume", "a.py --resume"),
+        ("a.py --resume old.pth --seed 3", "a.py --seed 3 --resume"),
+        ("a.py --resume=old.pth --amp", "a.py --amp --resume"),
+        ("a.py --resume --set 'b=[1, 2]' c=3", "a.py --set 'b=[1, 2]' c=3 --resume"),
+    ],
+)
+def test_the_command_is_the_one_that_was_given(words: str, command: str) -> None:
+    assert resuming(["train", *shlex.split(words)]) == f"footplate train {command}"
+
+
+@pytest.mark.parametrize(
+    ("world_size", "nproc", "last", "told"),
+    [(1, None, "a.pth", True), (2, "2", "a.pth", True), (2, None, "a.pth", False), (1, None, None, False)],
+)
+def test_it_is_told_where_it_would_go_on(
+    capsys: pytest.CaptureFixture[str], world_size: int, nproc: str | None, last: str | None, told: bool
+) -> None:
+    runner: Any = SimpleNamespace(rank=0, world_size=world_size, saver=SimpleNamespace(last=last))
+    tell_how_to_go_on(runner, argparse.Namespace(nproc=nproc, words=["train", "a.py"]))
+    assert capsys.readouterr().out == ("go on:           footplate train a.py --resume\n" if told else "")
+
+
+def test_a_folder_with_a_blank_is_quoted(capsys: pytest.CaptureFixture[str]) -> None:
+    runner: Any = SimpleNamespace(work_dir="/my runs/one")
+    tell_how_to_look(runner)
+    assert capsys.readouterr().out == "look:            footplate report '/my runs/one'\n"
