@@ -160,7 +160,7 @@ def main() -> None:
     if chosen.role:
         print(json.dumps(globals()[f"role_{chosen.role}"](chosen.config, chosen.steps)))
         return
-    from footplate.tools.plan_measurements import Cluster, Parts
+    from footplate.tools.plan_measurements import Cluster, Measurements
     from footplate.tools.plan_prediction import predict
 
     rounds = []
@@ -170,7 +170,7 @@ def main() -> None:
         for number in chosen.processes:
             found = together(number, "train", chosen.config, chosen.steps)
             taken[number].append(statistics.median(each["step"] for each in found))
-    parts = Parts.from_dict(_middle(rounds))
+    parts = Measurements.from_dict(_middle(rounds))
     if chosen.parts:
         parts.write(str(Path(chosen.parts).absolute()))
     print(f"parts: {json.dumps(dataclasses.asdict(parts))}")

@@ -13,7 +13,7 @@ from footplate.registry import DATA_SAMPLERS
 
 
 class Endless(Sampler[int]):
-    """Never ends, and says that it has as many samples as the data set."""
+    """Never ends, and says that it has as many samples as the dataset."""
 
     def __init__(self, dataset: Any = range(16), seed: int = 3, **settings: Any) -> None:
         self.size = 16

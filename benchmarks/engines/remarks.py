@@ -13,10 +13,10 @@ DIFFERENTLY: dict[str, tuple[str, str]] = {
         "schedules, checkpoints (their interval is never "
         "reached where none are measured); gradients are looked at for NaN before every step; samples are read with "
         "random state of their own. Steps make no entry in a profile that nobody takes "
-        "([decision 021](decisions/021-no-entry-in-a-profile-that-nobody-takes.md)). Validation with `torch.no_grad`.",
+        "([decision 021](decisions/021-no-profiler-entries.md)). Validation with `torch.no_grad`.",
         "全部默认钩子：运行信息、计时、采样种子、日志、调度、检查点（不测检查点时间隔永不到达）；"
         "每步之前检查梯度是否有 NaN；每个样本以自己的随机状态读取。没有人做性能分析时，优化器的一步不留分析条目"
-        "（[决策 021](decisions/021-no-entry-in-a-profile-that-nobody-takes.md)）。验证用 `torch.no_grad`。",
+        "（[决策 021](decisions/021-no-profiler-entries.md)）。验证用 `torch.no_grad`。",
     ),
     "ignite": (
         "An Engine around the bare step, which returns `loss.item()` as "
@@ -55,22 +55,22 @@ TRIED: dict[str, tuple[str, str]] = {
     "tiny": (
         "Left out one at a time, the look at gradients is worth some 6 us, moving the batch 3.5, records 3, the "
         "schedule 2; torch's entry in a profile around each step was worth 23 and is no longer made where nobody takes "
-        "one ([decision 021](decisions/021-no-entry-in-a-profile-that-nobody-takes.md)). Hooks that say when they act "
+        "one ([decision 021](decisions/021-no-profiler-entries.md)). Hooks that say when they act "
         "next would save 0.7 us in all, a table of learning rates 0.2: both were left, for what they cost in clarity "
-        "([decision 015](decisions/015-an-iteration-is-counted.md)).",
+        "([decision 015](decisions/015-cost-of-an-iteration.md)).",
         "逐项去掉来看，检查梯度约 6 us，移动批次 3.5，记录 3，调度 2；torch 在每一步外围的性能分析条目值 23 us，"
-        "没有人做分析时不再产生（[决策 021](decisions/021-no-entry-in-a-profile-that-nobody-takes.md)）。"
+        "没有人做分析时不再产生（[决策 021](decisions/021-no-profiler-entries.md)）。"
         "让钩子自报下次何时行动总共可省 0.7 us，学习率查表可省 0.2：两者都因有损清晰而放弃"
-        "（[决策 015](decisions/015-an-iteration-is-counted.md)）。",
+        "（[决策 015](decisions/015-cost-of-an-iteration.md)）。",
     ),
     "norms": (
         "The look at gradients, which no other engine takes, is some 58 us of 161 tensors, 31 of them in the kernel. "
         "Other kernels take 51 to 161; one that takes 22 reads past gradients that are not dense; in one flat buffer "
         "they could be looked at in 4, but autograd would add to each, 122 us in all "
-        "([decision 021](decisions/021-no-entry-in-a-profile-that-nobody-takes.md)).",
+        "([decision 021](decisions/021-no-profiler-entries.md)).",
         "检查梯度（其他引擎都不做）在 161 个张量上约 58 us，其中内核占 31。其他内核要 51 到 161；有一种只要 22，"
         "但遇到不连续的梯度会越界读取；放进一个平坦的缓冲区只要 4，但自动求导要逐个累加，合计 122 us"
-        "（[决策 021](decisions/021-no-entry-in-a-profile-that-nobody-takes.md)）。",
+        "（[决策 021](decisions/021-no-profiler-entries.md)）。",
     ),
     "ema": (
         "Places of weights are noted once where modules were walked: 485 us became 118. Parameters are kept at hand, "
@@ -97,13 +97,13 @@ TRIED: dict[str, tuple[str, str]] = {
     "validation": (
         "Of a batch, some 25 us are `torch.no_grad`, where the loop by hand uses `torch.inference_mode`: tensors that "
         "a model or a metric keeps from a validation would fail in the next training iteration "
-        "([decision 021](decisions/021-no-entry-in-a-profile-that-nobody-takes.md)), so that it is a key of the "
+        "([decision 021](decisions/021-no-profiler-entries.md)), so that it is a key of the "
         "config, with which the next goal is measured. The calls of preprocessor, evaluator and hooks are some 12 "
         "us; a line of the log each 50 batches takes 0.2 ms, and 0.9 ms come once, the first use of each part and the "
         "writing of metrics: 9 us a batch in a validation as short as this. A guard that torch has for its own use "
         "saves 5 to 9 of the 25, and was left: a metric that asks for gradients would get none.",
         "每批约 25 us 来自 `torch.no_grad`，而手写循环用 `torch.inference_mode`：那样模型或指标在验证中留下的张量"
-        "会在下一次训练迭代中出错（[决策 021](decisions/021-no-entry-in-a-profile-that-nobody-takes.md)），"
+        "会在下一次训练迭代中出错（[决策 021](decisions/021-no-profiler-entries.md)），"
         "因此交给配置中的一个键，下一个目标即以它测得。预处理、评估器与钩子的调用约 12 us，"
         "每 50 批一行日志 0.2 ms；只发生一次的 0.9 ms 是各部分的首次运行与写出指标，在这样短的验证中合每批 9 us。"
         "torch 供自身使用的一种守卫可省 25 us 中的 5 到 9，但放弃了：需要梯度的指标将得不到梯度。",
@@ -111,10 +111,10 @@ TRIED: dict[str, tuple[str, str]] = {
     "waiting": (
         "A batch crosses in one piece of shared memory that the main process knows already, where torch sends each of "
         "its 32 tensors with a handshake, and the worker is asked for more when it is unpacked and the one before is "
-        "gone ([decision 025](decisions/025-batches-cross-in-one-piece.md)). On two cores the worker takes one from "
+        "gone ([decision 025](decisions/025-one-transfer-per-batch.md)). On two cores the worker takes one from "
         "the training, whose kernels run on both: the loop by hand waits too.",
         "一个批次放在主进程已知的一块共享内存中传递，而 torch 对其中 32 个张量逐个握手；解包完毕、前一批释放之后，"
-        "才向 worker 要下一批（[决策 025](decisions/025-batches-cross-in-one-piece.md)）。只有两个核心时，"
+        "才向 worker 要下一批（[决策 025](decisions/025-one-transfer-per-batch.md)）。只有两个核心时，"
         "worker 从训练手里拿走一个，而训练的内核在两个核心上运行：手写循环同样要等。",
     ),
 }

@@ -159,11 +159,11 @@ KINDS = [
         "a sampler is built from a dict",
         "train_dataloader.sampler",
     ),
-    Mistake(_TRAIN_DATA, 'dataset="Points"', "a data set is built from a dict", "train_dataloader.dataset"),
+    Mistake(_TRAIN_DATA, 'dataset="Points"', "a dataset is built from a dict", "train_dataloader.dataset"),
     Mistake(
         _TRAIN_DATA,
         'dataset=[dict(type="Points", size=16)]',
-        "a data set is one dict; several are joined by dict(type='ConcatDataset', datasets=[...])",
+        "a dataset is one dict; several are joined by dict(type='ConcatDataset', datasets=[...])",
         "train_dataloader.dataset",
     ),
     Mistake(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from footplate import Config
-from footplate.cli.arguments import add_config, choose_work_dir, read_config
+from footplate.cli.arguments import add_config, read_config, set_work_dir
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -32,32 +32,35 @@ def test_the_work_dir(tiny: Path, written: str | None, given: str | None, chosen
     cfg = Config.fromfile(str(tiny))
     if written is not None:
         cfg["work_dir"] = written
-    choose_work_dir(cfg, given)
+    set_work_dir(cfg, given)
     assert cfg.work_dir == chosen
 
 
 Command = Callable[..., tuple[int, str, str]]
-HELP = "footplate train --help shows what it takes\n"
+HELP = "Run `footplate train --help` for its arguments.\n"
 
 
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (["--lr", "1e-3"], "; a value of the config: --set optim_wrapper.optimizer.lr=1e-3"),
-        (["--max-iters=4"], "; a value of the config: --set train_cfg.max_iters=4"),
-        (["--lr", "--amp"], "; a value of the config: --set optim_wrapper.optimizer.lr=..."),
+        (["--lr", "1e-3"], "; set it in the config: --set optim_wrapper.optimizer.lr=1e-3"),
+        (["--max-iters=4"], "; set it in the config: --set train_cfg.max_iters=4"),
+        (["--lr", "--amp"], "; set it in the config: --set optim_wrapper.optimizer.lr=..."),
         (["--work_dir", "x"], "; did you mean --work-dir?"),
         (["--sed", "x"], "; did you mean --seed?"),
         (["--quality", "x"], ""),
         (["--auto-resume"], "; did you mean --resume?"),
-        (["--deterministic"], "; a value of the config: --set +randomness.deterministic=True"),
-        (["--gpus", "2"], "; --nproc N starts a process a device"),
-        (["--gpu-id", "1"], "; CUDA_VISIBLE_DEVICES chooses devices"),
-        (["--gpu-ids", "1"], "; CUDA_VISIBLE_DEVICES chooses devices, --nproc N starts a process a device"),
-        (["--eval", "bbox"], "; the config's test_evaluator says what is measured"),
-        (["--no-validate"], "; a value of the config: --set +train_cfg.val_begin=1000000"),
+        (["--deterministic"], "; set it in the config: --set +randomness.deterministic=True"),
+        (["--gpus", "2"], "; use --nproc N to start one process per device"),
+        (["--gpu-id", "1"], "; use CUDA_VISIBLE_DEVICES to choose devices"),
+        (
+            ["--gpu-ids", "1"],
+            "; use CUDA_VISIBLE_DEVICES to choose devices, and --nproc N to start one process per device",
+        ),
+        (["--eval", "bbox"], "; set the metrics in the config, in test_evaluator"),
+        (["--no-validate"], "; set it in the config: --set +train_cfg.val_begin=1000000"),
         (["lr"], ""),
-        (["train_cfg.max_iters=4"], "; a value of the config: --set train_cfg.max_iters=4"),
+        (["train_cfg.max_iters=4"], "; set it in the config: --set train_cfg.max_iters=4"),
     ],
 )
 def test_a_word_that_no_option_knows(tiny: Path, footplate: Command, words: list[str], hint: str) -> None:
@@ -88,14 +91,14 @@ def test_a_config_that_cannot_be_read_is_no_hint(tiny: Path, footplate: Command)
 def test_an_inner_command_names_itself(footplate: Command) -> None:
     assert footplate("checkpoint", "verify", "a.pth", "--lr")[2] == (
         "footplate checkpoint verify: error: unrecognized arguments: --lr\n"
-        "footplate checkpoint verify --help shows what it takes\n"
+        "Run `footplate checkpoint verify --help` for its arguments.\n"
     )
 
 
 def test_a_config_of_the_first_generation_validates_by_its_own_word(tiny: Path, footplate: Command) -> None:
     tiny.write_text("data = dict(samples_per_gpu=2)\nevaluation = dict(interval=1)\n")
     assert (
-        "--no-validate; a value of the config: --set +evaluation.start=1000000\n"
+        "--no-validate; set it in the config: --set +evaluation.start=1000000\n"
         in (footplate("train", "tiny.py", "--no-validate")[2])
     )
 
@@ -110,7 +113,7 @@ def test_a_run_with_the_value_of_the_hint_does_not_validate(tiny: Path, footplat
 
 def test_results_of_a_test_are_written_by_a_metric(tiny: Path, footplate: Command) -> None:
     assert (
-        "--out a.pkl; a metric writes them: dict(type='DumpResults', out_file_path='results.pkl')"
+        "--out a.pkl; add a metric to test_evaluator: dict(type='DumpResults', out_file_path='results.pkl')"
         in (footplate("test", "tiny.py", "a.pth", "--out", "a.pkl")[2])
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import footplate as package
-from footplate.cli.error_messages import describe_failure, own_frames
+from footplate.cli.error_messages import describe_error, user_frames
 from tests.support import TINY
 
 Command = Callable[..., tuple[int, str, str]]
@@ -113,7 +113,7 @@ def test_a_file_that_a_constructor_does_not_find_is_a_mistake_of_the_config(
     assert (code, errors.splitlines()) == (
         2,
         [
-            "error: data set 'Listed' cannot be built: FileNotFoundError: [Errno 2] No such file or directory: "
+            "error: dataset 'Listed' cannot be built: FileNotFoundError: [Errno 2] No such file or directory: "
             "'nowhere.json'",
             "  at tiny.py:5, key train_dataloader.dataset",
             "  raised at own_parts.py:32; --debug shows where",
@@ -152,7 +152,7 @@ def test_an_error_of_a_worker_is_told_by_the_lines_that_it_names() -> None:
         '  File "/home/me/sets.py", line 26, in __getitem__\n    return 1 / 0\n'
         "ZeroDivisionError: division by zero\n"
     )
-    told = describe_failure(_without_this_frame(ZeroDivisionError(text)), "after 2 of 8 iterations")
+    told = describe_error(_without_this_frame(ZeroDivisionError(text)), "after 2 of 8 iterations")
     assert told == (
         "error: ZeroDivisionError: division by zero, in DataLoader worker process 1\n"
         "  at /home/me/sets.py:26, in __getitem__: return 1 / 0\n"
@@ -167,8 +167,8 @@ def test_an_error_of_ours_keeps_its_traceback() -> None:
     exec(compile("def fail():\n    raise KeyError('ours')", package.__file__, "exec"), namespace)
     with pytest.raises(KeyError) as caught:
         namespace["fail"]()
-    assert [frame.name for frame in own_frames(caught.value)] == ["test_an_error_of_ours_keeps_its_traceback"]
-    assert describe_failure(caught.value.with_traceback(caught.tb.tb_next)) is None
+    assert [frame.name for frame in user_frames(caught.value)] == ["test_an_error_of_ours_keeps_its_traceback"]
+    assert describe_error(caught.value.with_traceback(caught.tb.tb_next)) is None
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,8 @@ def test_an_error_of_ours_keeps_its_traceback() -> None:
     ],
 )
 def test_what_the_system_refuses(error: OSError, says: str) -> None:
-    assert describe_failure(_without_this_frame(error)) == (f"error: {says}\n", 2)
-    assert describe_failure(OSError(22, "Invalid argument")) is None
+    assert describe_error(_without_this_frame(error)) == (f"error: {says}\n", 2)
+    assert describe_error(OSError(22, "Invalid argument")) is None
 
 
 def _without_this_frame(error: Exception) -> Exception:

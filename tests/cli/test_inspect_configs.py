@@ -84,19 +84,19 @@ def test_a_schedule_is_a_picture(tiny: Path, footplate: Footplate) -> None:
 
 def test_options_of_topics_need_one(tiny: Path, footplate: Footplate) -> None:
     code, _, error = footplate("explain", tiny, "--json")
-    assert (code, error.splitlines()[0]) == (2, "error: --json belongs to a topic")
+    assert (code, error.splitlines()[0]) == (2, "error: --json needs a topic")
 
 
 @pytest.mark.parametrize(
     ("topic", "option", "value", "says"),
     [
-        ("hooks", "--plot", "s.png", "the topic hooks has no --plot, which belongs to schedule"),
-        ("loops", "--model", "tiny.py", "the topic loops has no --model, which belongs to schedule and params"),
+        ("hooks", "--plot", "s.png", "--plot does not apply to the topic hooks"),
+        ("loops", "--model", "tiny.py", "--model does not apply to the topic loops"),
         (
             "params",
             "--epoch-length",
             "3",
-            "the topic params has no --epoch-length, which belongs to schedule and loops",
+            "--epoch-length does not apply to the topic params",
         ),
     ],
 )
@@ -166,7 +166,7 @@ def test_differences_are_printed_and_told_by_the_exit_code(
     Path("b.yaml").write_text("custom_imports: {imports: [fp_nope]}\na: 1\n")
     Path("c.py").write_text("_base_ = 'a.py'\na = 2\n")
     assert main(["diff", "a.py", "b.yaml"]) == 0
-    assert capsys.readouterr().out == "the configs mean the same\n"
+    assert capsys.readouterr().out == "The configs are equivalent.\n"
     assert main(["diff", "a.py", "c.py"]) == 1
     assert capsys.readouterr().out == "a\n  - 1  a.py:1\n  + 2  c.py:2\n"
     assert main(["diff", "a.py", "nope.py"]) == 2
@@ -183,7 +183,7 @@ def test_a_config_and_what_it_was_migrated_to_mean_the_same(
     assert main(["migrate", "old.py", "-o", "new.py"]) == 0
     capsys.readouterr()
     assert main(["diff", "old.py", "new.py"]) == 0
-    assert capsys.readouterr().out == "the configs mean the same\n"
+    assert capsys.readouterr().out == "The configs are equivalent.\n"
 
 
 def test_where_a_run_lies_is_no_difference(

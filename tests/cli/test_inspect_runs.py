@@ -1,15 +1,14 @@
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 import torch
-from footplate.cli.replay import describe
 
 from footplate.checkpoint import load_checkpoint, save_checkpoint
-from footplate.tools.layer_trace import Reading
-from footplate.tools.replay import Replay
+from footplate.tools.layer_trace import LayerTrace, Reading
+from footplate.tools.replay import Replay, describe_replay
 from tests.support import TINY
 
 
@@ -128,9 +127,9 @@ def test_a_run_that_stopped_is_seen_to_stop_again(name: str, tiny: Path, footpla
     assert lines[0].startswith("the run stopped: the loss is nan since iteration 7")
     precision = "autocast to bfloat16" if name == "bfloat16" else "float32"
     assert lines[1] == f"iteration 7: loss nan; learning rate 0.1, {precision}"
-    assert "first output that is not finite: layers.3 (Burst), " in out
+    assert "first non-finite output: layers.3 (Burst), " in out
     assert "; inputs finite\n" in out
-    assert "\nfirst gradient that is not finite: layers.4." in out
+    assert "\nfirst non-finite gradient: layers.4." in out
     assert sorted(tiny.parent.rglob("*")) == before
 
 
@@ -149,32 +148,39 @@ def reading(number: int, *, nans: int = 0) -> Reading:
     return Reading(f"layers.{number}", "Linear", "float32", (2,), nans, 0, 0.0, 1.0)
 
 
+def trace_of(readings: Iterable[Reading]) -> LayerTrace:
+    trace = LayerTrace(torch.nn.Identity())
+    trace.close()
+    trace.outputs += readings
+    return trace
+
+
 @pytest.mark.parametrize(
     ("bad", "shown", "before", "behind"),
     [
         ((20, 21, 40), range(15, 21), "... 15 before them, all finite", "... 29 behind them, 2 of those not finite"),
-        ((2,), range(3), "", "... 47 behind them, none of those not finite"),
-        ((49,), range(44, 50), "... 44 before them, all finite", ""),
-        ((), range(12), "", "... 38 behind them, none of those not finite"),
+        ((2,), range(3), "", "... 47 after, 0 of them non-finite"),
+        ((49,), range(44, 50), "... 44 before, all finite", ""),
+        ((), range(12), "", "... 38 after, 0 of them non-finite"),
     ],
 )
 def test_of_a_long_table_what_comes_to_the_first_failure_is_shown(
     bad: tuple[int, ...], shown: range, before: str, behind: str
 ) -> None:
-    found = Replay(7, outputs=[reading(number, nans=number in bad) for number in range(50)])
-    lines = describe(found).splitlines()
+    found = Replay(7, trace_of(reading(number, nans=number in bad) for number in range(50)))
+    lines = describe_replay(found).splitlines()
     rows = [int(line.split()[0].partition(".")[2]) for line in lines if line.startswith("layers.")]
     assert rows == list(shown)
     assert [line for line in lines if line.startswith("...")] == [
         f"{each}; --all shows them" for each in (before, behind) if each
     ]
-    whole = describe(found, whole=True).splitlines()
+    whole = describe_replay(found, whole=True).splitlines()
     assert (sum(line.startswith("layers.") for line in whole), "..." in "".join(whole)) == (50, False)
 
 
 def test_a_short_table_is_shown_in_whole() -> None:
-    found = Replay(7, outputs=[reading(number, nans=number in (1, 2)) for number in range(12)])
-    assert describe(found) == describe(found, whole=True)
+    found = Replay(7, trace_of(reading(number, nans=number in (1, 2)) for number in range(12)))
+    assert describe_replay(found) == describe_replay(found, whole=True)
 
 
 def test_the_replayed_iteration_is_bit_equal(tiny: Path, footplate: Command) -> None:
@@ -189,7 +195,7 @@ def test_the_replayed_iteration_is_bit_equal(tiny: Path, footplate: Command) -> 
     code, from_four, _ = footplate("replay", "work/nonfinite_iter_7.capture", "--iteration", 6)
     assert from_four == from_start
     assert code == 1
-    assert from_four.endswith("all is finite in iteration 6: the failure did not come again\n")
+    assert from_four.endswith("iteration 6 is finite: the failure could not be reproduced\n")
 
 
 @pytest.mark.parametrize(
@@ -207,13 +213,13 @@ def test_gradients_that_stop_a_run(policy: str, message: str, tiny: Path, footpl
     code, out, _ = footplate("replay", f"work/nonfinite_iter_{number}.capture", "--iteration", 7)
     assert code == 0
     assert "every output of a module is finite" in out
-    assert "first gradient that is not finite: layers.0." in out or "it came first through the output of layers." in out
+    assert "first non-finite gradient: layers.0." in out or "it came through the output of layers." in out
 
 
 def test_other_settings_may_cure_it(tiny: Path, footplate: Command) -> None:
     stopped(tiny, footplate)
     code, out, _ = footplate("replay", "work/nonfinite_iter_7.capture", "--set", "+model.at=99")
-    assert (code, out.splitlines()[-1]) == (1, "all is finite in iteration 7: the failure did not come again")
+    assert (code, out.splitlines()[-1]) == (1, "iteration 7 is finite: the failure could not be reproduced")
 
 
 def test_a_replay_begins_with_the_weights_that_the_run_began_with(tiny: Path, footplate: Command) -> None:

@@ -42,7 +42,7 @@ def test_the_second_generations_words_on_a_config_of_the_first(
     lines = errors.splitlines()
     assert (code, lines[0], lines[-1]) == (
         2,
-        f"error: '{path}' is a key of the second generation, and the config is of the first",
+        f"error: '{path}' is a key of second-generation configs, but this is a first-generation config",
         f"  did you mean '{word}'?",
     )
 
@@ -65,7 +65,7 @@ def test_the_first_generations_words_on_a_config_of_the_second(
     code, _, errors = footplate("train", "tiny.py", "--set", written)
     assert (code, errors.splitlines()[0]) == (
         2,
-        f"error: '{written.partition('=')[0]}' is a key of the first generation, and the config is of the second",
+        f"error: '{written.partition('=')[0]}' is a key of first-generation configs, but this is a second-generation config",
     )
     assert errors.splitlines()[-1] == f"  did you mean '{word}'?"
 

@@ -141,7 +141,7 @@ def test_a_record_may_become_several(root: str) -> None:
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"ann_file": ""}, DataError, "the data set 'Heights' has no ann_file"),
+        ({"ann_file": ""}, DataError, "the dataset 'Heights' has no ann_file"),
         (
             {"ann_file": "nowhere.json"},
             DataError,

@@ -154,7 +154,7 @@ def test_an_order_by_rank_is_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"batch_size": 0}, ArgumentError, "batch_size must be a whole number of at least 1\n  key batch_size\n.*: 0"),
         ({"batch_size": "2"}, ArgumentError, "batch_size must be a whole number"),
         ({"num_workers": -1}, ArgumentError, "num_workers must be a whole number of at least 0"),
-        ({"dataset": {"type": "NumbersForTest", "size": 0}}, DataError, "the data set 'NumbersForTest' is empty"),
+        ({"dataset": {"type": "NumbersForTest", "size": 0}}, DataError, "the dataset 'NumbersForTest' is empty"),
         ({"dataset": {"type": "NumbersForTest"}}, BuildError, "needs the argument 'size'\n  key dataset.size"),
         ({"dataset": {"type": "NumbersForTst"}}, UnknownNameError, "key dataset.type\n.*'NumbersForTest'"),
         ({"sampler": {"type": "DefaultSamplr"}}, UnknownNameError, "key sampler.type\n.*'DefaultSampler'"),

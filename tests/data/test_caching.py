@@ -165,7 +165,7 @@ def test_data_sets_inside_others_are_kept(pictures: str) -> None:
 
 
 def test_a_data_set_that_does_not_tell_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="the data set 'list' does not tell") as caught:
+    with pytest.raises(ArgumentError, match="the dataset 'list' does not tell") as caught:
         build_dataloader({"dataset": [1, 2], "cache": "memory"})
     assert caught.value.key == "cache"
 

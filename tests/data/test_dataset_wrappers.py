@@ -62,7 +62,7 @@ def test_metainfo_of_several_data_sets_must_agree() -> None:
 @pytest.mark.parametrize(
     ("datasets", "kind", "message"),
     [
-        ([], ArgumentError, "no data sets"),
+        ([], ArgumentError, "no datasets"),
         ([{"type": "CategoriesForTst"}], UnknownNameError, r"key datasets\[0\].type\n.*'CategoriesForTest'"),
     ],
 )

@@ -37,7 +37,7 @@ class Failing:
         (
             KeyError("img"),
             "/data/3.png",
-            r"sample 3 of the data set 'Failing' cannot be read: KeyError: 'img'\n  file: /data/3.png\n"
+            r"sample 3 of the dataset 'Failing' cannot be read: KeyError: 'img'\n  file: /data/3.png\n"
             r"  raised in __getitem__\(\) at .*test_reading.py:\d+$",
         ),
         (PrivateError("to", "day\nmore"), None, r"cannot be read: PrivateError: today\n  raised in"),
@@ -78,7 +78,7 @@ def test_reading_goes_on_after_an_error_was_caught() -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_data_set_that_leaves_does_not_end_the_run_in_silence(workers: int) -> None:
-    with pytest.raises(DataError, match="sample 3 of the data set 'Failing' cannot be read: SystemExit: 0"):
+    with pytest.raises(DataError, match="sample 3 of the dataset 'Failing' cannot be read: SystemExit: 0"):
         list(SampleLoader(Failing(SystemExit(0)), num_workers=workers, timeout=10 * workers))
 
 

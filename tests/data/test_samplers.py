@@ -97,5 +97,5 @@ def test_without_a_seed_one_is_drawn_past_the_global_generators(kind: Any) -> No
 
 @pytest.mark.parametrize("kind", [DefaultSampler, InfiniteSampler])
 def test_an_empty_data_set_is_refused(kind: Any) -> None:
-    with pytest.raises(DataError, match="the data set 'list' is empty"):
+    with pytest.raises(DataError, match="the dataset 'list' is empty"):
         kind([])

@@ -223,7 +223,7 @@ def test_workers_that_hang_are_ended_and_the_process_goes_on(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("deed", "error"), [(deed, type(error).__name__) for deed, error in ENDS.items()])
 def test_whatever_a_worker_raises_is_named_with_its_sample_at_once(deed: str, error: str) -> None:
-    with pytest.raises(DataError, match=f"sample 5 of the data set 'Fatal' cannot be read: {error}"):
+    with pytest.raises(DataError, match=f"sample 5 of the dataset 'Fatal' cannot be read: {error}"):
         list(make(deed, timeout=10))
 
 

@@ -23,7 +23,9 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/registry/test_dotted_paths.py::test_class_in_user_module_needs_no_registration",
         "tests/registry/test_dotted_paths.py::test_rejected_module_is_not_imported",
     ),
-    "`--trust FILE` lets": ("tests/checkpoint/test_trust.py::test_the_file_that_is_trusted_is_executed_and_no_other",),
+    "`--trust FILE` allows": (
+        "tests/checkpoint/test_trust.py::test_the_file_that_is_trusted_is_executed_and_no_other",
+    ),
     "Paths on the command line": (
         "tests/config/test_values.py::test_values_that_cannot_be_read",
         "tests/faults/malice.py::_overridden",
@@ -55,8 +57,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/engine/test_outputs.py::test_the_name_of_a_picture_does_not_lead_out",
     ),
     "`CheckpointHook.out_dir` and": (
-        "tests/hooks/test_checkpoint.py::test_checkpoints_may_lie_elsewhere",
-        "tests/hooks/test_logger.py::test_logs_are_handed_over",
+        "tests/hooks/test_checkpoint_hook.py::test_checkpoints_may_lie_elsewhere",
+        "tests/hooks/test_logger_hook.py::test_logs_are_handed_over",
     ),
     "Loading, showing, verifying": ("tests/checkpoint/inert/test_malicious.py::test_nothing_is_executed",),
     "The names inside an archive": ("tests/checkpoint/inert/test_malicious.py::test_names_of_members_lead_nowhere",),
@@ -65,8 +67,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/faults/peak.py::begin_memory",
     ),
     "A resumed run removes only": (
-        "tests/hooks/test_kept.py::test_foreign_files_that_a_checkpoint_lists_are_kept",
-        "tests/hooks/test_kept.py::test_what_the_checkpoint_of_another_folder_lists_is_not_of_this_one",
+        "tests/hooks/test_checkpoints_kept.py::test_foreign_files_that_a_checkpoint_lists_are_kept",
+        "tests/hooks/test_checkpoints_kept.py::test_what_the_checkpoint_of_another_folder_lists_is_not_of_this_one",
     ),
     "The pointer `last_checkpoint`": (
         "tests/checkpoint/test_finding.py::test_a_pointer_to_another_storage_is_ignored",

@@ -67,7 +67,7 @@ class Totals(Hook):
 
 
 def test_an_error_of_ones_own_code_is_told_as_the_guide_shows(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (shown,) = [text for text in _texts("looking.md") if text.startswith("error: KeyError")]
+    (shown,) = [text for text in _texts("inspecting-runs.md") if text.startswith("error: KeyError")]
     Path("my_hooks.py").write_text(OWN)
     text = TINY.replace("tests.support", "my_hooks").replace("interval=4", "interval=2")
     Path("own.py").write_text(text.replace('type="Witness"', 'type="Totals"'))
@@ -83,7 +83,7 @@ def _texts(page: str) -> list[str]:
 @pytest.mark.slow
 def test_check_says_what_the_guide_shows(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """But for speed, time and memory, which are those of a machine."""
-    shown, mistake = [each.text for each in blocks_of((DOCS / "looking.md").read_text(encoding="utf-8"))][:2]
+    shown, mistake = [each.text for each in blocks_of((DOCS / "inspecting-runs.md").read_text(encoding="utf-8"))][:2]
     assert main(["check", "fashion-seg"]) == 0
     told = capsys.readouterr().out.splitlines()
     lines = [line for line in shown.splitlines()[1:] if not re.match("speed|time|memory", line)]

@@ -230,7 +230,7 @@ def test_a_config_trains(tmp_path: Path, fragment: Fragment) -> None:
 
 @DATASETS.register_module()
 class Boxes(OldPoints):
-    """Evaluates as a detection data set does, under the name of its metric."""
+    """Evaluates as a detection dataset does, under the name of its metric."""
 
     def evaluate(self, results: list[Any], metric: Any = "mAP", logger: Any = None, **options: Any) -> Any:
         self.evaluations.append({"metric": metric})

@@ -79,7 +79,7 @@ def test_what_is_published_at_the_end_is_published_by_the_resumed_run(
 ) -> None:
     cfg = section(tmp_path, by_epoch, True, published_keys=["meta", "state_dict"], save_best=None)
     with monkeypatch.context() as patch:
-        patch.setattr("footplate.hooks.checkpoint.CheckpointHook._publish", lambda *arguments: kill())
+        patch.setattr("footplate.hooks.checkpoint_hook.CheckpointHook._publish", lambda *arguments: kill())
         with pytest.raises(KilledError):
             run(cfg)
     run(cfg, resume=True)

@@ -73,8 +73,8 @@ CASES: dict[str, tuple[type[FootplateError], dict[str, Any]]] = {
     "model that is built": (ExitError, {"model": {"type": "LeavingModel", "when": "built"}}),
     "metric": (ExitError, {"val_evaluator": {"type": "LeavingMetric"}}),
     "sampler": (ExitError, {"train_dataloader": loader(sampler=LeavingSampler())}),
-    "data set": (DataError, {"train_dataloader": loader(dataset={"type": "LeavingPoints"})}),
-    "data set of a worker": (DataError, {"train_dataloader": loader(dataset={"type": "LeavingPoints"}, num_workers=1)}),
+    "dataset": (DataError, {"train_dataloader": loader(dataset={"type": "LeavingPoints"})}),
+    "dataset of a worker": (DataError, {"train_dataloader": loader(dataset={"type": "LeavingPoints"}, num_workers=1)}),
     "collate function": (DataError, {"train_dataloader": loader(collate_fn={"type": "leaving_collate"})}),
     **{
         event: (ExitError, {"custom_hooks": [{"type": "LeavingHook", "event": event}]})

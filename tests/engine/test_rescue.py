@@ -114,7 +114,7 @@ def test_what_came_before_a_bad_sample_is_kept(
     cfg = spoilt(tmp_path / "part", at, of=of, by_epoch=by_epoch)
     cfg[f"{of}_dataloader"]["num_workers"] = workers
     told = failed(cfg, Draw())
-    assert "of the data set 'Spoilt' cannot be read: OSError: cut short" in told
+    assert "of the dataset 'Spoilt' cannot be read: OSError: cut short" in told
     assert_goes_on(tmp_path, cfg, told, done)
 
 
@@ -231,7 +231,7 @@ def test_a_full_disk_does_not_hide_what_failed_first(
 
     cfg = spoilt(tmp_path / "part", 14, on_save_error=policy, by_iteration=2)
     first, *rest = failed(cfg, Fill()).splitlines()
-    assert first.endswith("of the data set 'Spoilt' cannot be read: OSError: cut short")
+    assert first.endswith("of the dataset 'Spoilt' cannot be read: OSError: cut short")
     assert rest[-1] == (
         f"  NOT saved after iteration 3: cannot save '{tmp_path / 'part/on_signal.pth'}': No space left on device; "
         f"the last checkpoint is {tmp_path / 'part/iter_2.pth'}"

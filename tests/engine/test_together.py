@@ -171,7 +171,7 @@ def test_what_the_watch_says_is_as_wide_as_the_screen(
     found: Any = SimpleNamespace()
     monkeypatch.setattr(rank_monitor, "start", lambda **_: found)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setattr(module, "columns_of", lambda stream: columns)
+    monkeypatch.setattr(module, "terminal_width", lambda stream: columns)
     begin_watch(None)
     assert (
         found.wrap_text("error: rank 0 died\n  the last checkpoint is a.pth; use --resume to continue from it") == shown

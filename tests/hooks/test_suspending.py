@@ -38,7 +38,7 @@ print("[ended]", flush=True)
 JOB = """
 import os, sys, time
 from rich.text import Text
-from footplate.hooks.live_text import LiveText
+from footplate.hooks.live_display import LiveText
 
 live = LiveText(sys.stdout)
 live.open()

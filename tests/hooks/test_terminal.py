@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("tmux") is None,
 # The display of a run of 100,000 iterations, redrawn more often than usual, with log lines in between.
 SCRIPT = """
 import os, sys, time
-from footplate.hooks.live_text import LiveText
-from footplate.hooks.readings import Readings, Sparkline, lines_of
+from footplate.hooks.live_display import LiveText
+from footplate.hooks.progress_lines import Readings, Sparkline, lines_of
 
 curves = {{name: Sparkline() for name in ("loss", "loss_ce", "loss_dice")}}
 print("a command was typed")

@@ -73,7 +73,7 @@ def test_rejected_module_is_not_imported(registry: Registry, path: str, monkeypa
         (DATA_SAMPLERS, "torch.utils.data.DistributedSampler", "DistributedSampler"),
         (DATA_SAMPLERS, "torch.utils.data.sampler.BatchSampler", "BatchSampler"),
         (HOOKS, "footplate.hooks.CheckpointHook", "CheckpointHook"),
-        (HOOKS, "footplate.hooks.checkpoint.CheckpointHook", "CheckpointHook"),
+        (HOOKS, "footplate.hooks.checkpoint_hook.CheckpointHook", "CheckpointHook"),
     ],
 )
 def test_registered_and_listed_classes_are_found_by_path(registry: Registry, path: str, name: str) -> None:

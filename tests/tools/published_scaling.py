@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from footplate.tools.plan_measurements import Cluster, Parts
+from footplate.tools.plan_measurements import Cluster, Measurements
 from footplate.tools.plan_prediction import predict
 
 _SHARE_OF_LINE = 0.8  # the share of a link's line rate that an exchange reaches; assumed, not published
@@ -25,7 +25,7 @@ class Published(NamedTuple):
 
     name: str
     source: str
-    parts: Parts
+    parts: Measurements
     cluster: Cluster
     devices: tuple[int, int]
     efficiency: float
@@ -45,9 +45,9 @@ def cluster_of(cluster: Cluster) -> tuple[int, float, float, float]:
     return cluster.per_node, cluster.bandwidth, cluster.inner_bandwidth, cluster.latency
 
 
-def _parts(batch: int, step: float, backward: float, parameters: float) -> Parts:
+def _parts(batch: int, step: float, backward: float, parameters: float) -> Measurements:
     size = int(4 * parameters)
-    return Parts(
+    return Measurements(
         batch=batch,
         forward=step - backward,
         backward=backward,

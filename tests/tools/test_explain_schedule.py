@@ -1,7 +1,6 @@
 from collections.abc import Callable
 
 import pytest
-from tests.tools.topics.conftest import TEXT
 
 from footplate.config import Config
 from footplate.errors import ArgumentError
@@ -12,6 +11,7 @@ from footplate.tools.explain_schedule import (
     schedule_of,
     terminal_plot,
 )
+from tests.tools.conftest import TEXT
 
 
 def test_values_are_those_of_the_run(write: Callable[..., Config]) -> None:
@@ -45,7 +45,7 @@ def test_runs_by_epoch_need_the_length_of_one(write: Callable[..., Config]) -> N
     cfg = write("train_dataloader = dict(dataset=dict(type='CityscapesDatasetThatIsNotHere'))")
     with pytest.raises(ArgumentError, match="--epoch-length N") as caught:
         schedule_of(cfg)
-    assert "  unknown data set 'CityscapesDatasetThatIsNotHere'\n" in str(caught.value)
+    assert "  unknown dataset 'CityscapesDatasetThatIsNotHere'\n" in str(caught.value)
     assert schedule_of(cfg, length_of_epoch=7).length == 42
     with pytest.raises(ArgumentError, match="does not say how long"):
         schedule_of(write("train_cfg = dict()"))

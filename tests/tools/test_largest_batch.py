@@ -31,8 +31,8 @@ def test_the_largest_samples_are_put_together(tells: bool) -> None:
     found = largest_batch(loader)
     assert sorted(widths(found.batch)) == [7, 9]
     assert found.samples == 4
-    assert "3x2x9" in found.words
-    assert ("by their recorded size" in found.words) is tells
+    assert "3x2x9" in found.description
+    assert ("by their recorded size" in found.description) is tells
 
 
 class Shapes(Dataset[Any]):
@@ -57,11 +57,11 @@ def sizes(data: Dataset[Any], batch_size: int) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("given", "words"), [([4, 4], "all of one size, 3x2x4"), ([4, 9], "of several sizes, at most 3x2x9")]
+    ("given", "words"), [([4, 4], "all of the same size, 3x2x4"), ([4, 9], "of several sizes, at most 3x2x9")]
 )
 def test_a_size_that_all_have_is_not_the_most_of_several(given: list[int], words: str) -> None:
     loader = DataLoader(Pictures(given, tells=False), batch_size=2, collate_fn=list)
-    assert largest_batch(loader).words == f"batches of 2, 2 looked at, {words}"
+    assert largest_batch(loader).description == f"batches of 2, 2 inspected, {words}"
 
 
 @pytest.mark.parametrize("told", [True, False])

@@ -55,7 +55,7 @@ def test_layers_are_read_in_the_order_in_which_they_give() -> None:
 
 @pytest.mark.parametrize(
     ("broken", "notes"),
-    [("input", "inputs not finite, weights finite"), ("weight", "inputs finite, weights not finite")],
+    [("input", "inputs non-finite, weights finite"), ("weight", "inputs finite, weights non-finite")],
 )
 def test_what_went_in_is_told_where_what_came_out_is_not_finite(broken: str, notes: str) -> None:
     model = Net()

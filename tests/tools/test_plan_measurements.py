@@ -11,8 +11,8 @@ import torch
 from footplate.config import Config
 from footplate.errors import ArgumentError, FootplateError
 from footplate.models import BaseModel
-from footplate.tools.plan import measuring
-from footplate.tools.plan_measurements import Cluster, Parts, measure
+from footplate.tools import plan_measurements
+from footplate.tools.plan_measurements import Cluster, Measurements, measure
 from tests.support import Points, loader, settings
 
 
@@ -54,7 +54,7 @@ def test_reading_and_steps_take_turns(tmp_path: Path, monkeypatch: pytest.Monkey
         return call
 
     monkeypatch.setattr(Points, "__getitem__", noted("read", Points.__getitem__))
-    monkeypatch.setattr(measuring, "_step", noted("step", measuring._step))
+    monkeypatch.setattr(plan_measurements, "_time_step", noted("step", plan_measurements._time_step))
     sampler = {"type": "DefaultSampler", "shuffle": True}
     measure(config(tmp_path, train_dataloader=loader(size, sampler=sampler)), steps=2)
     several = min(size // 4, 5)
@@ -74,7 +74,7 @@ def test_one_step_tells_no_spread(tmp_path: Path) -> None:
 
 def test_a_model_that_is_no_base_model_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(BaseModel, "_run_forward")
-    with pytest.raises(FootplateError, match="has a train step of its own"):
+    with pytest.raises(FootplateError, match="has its own train_step"):
         measure(config(tmp_path), steps=2)
 
 
@@ -97,9 +97,9 @@ GIVEN: dict[str, Any] = {
 
 
 def test_parts_are_written_and_read(tmp_path: Path) -> None:
-    parts = Parts.from_dict({**GIVEN, "byte_seconds": None})
+    parts = Measurements.from_dict({**GIVEN, "byte_seconds": None})
     parts.write(str(tmp_path / "parts.json"))
-    assert Parts.read(str(tmp_path / "parts.json")) == parts
+    assert Measurements.read(str(tmp_path / "parts.json")) == parts
     assert parts.step == pytest.approx(0.32)
     assert json.loads((tmp_path / "parts.json").read_text())["forward"] == 0.1
 
@@ -107,25 +107,25 @@ def test_parts_are_written_and_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"forwrd": 1}, "a plan has no part 'forwrd'"),
-        ({"forward": -1}, "the part 'forward' is a number of at least 0"),
-        ({"forward": "0.1"}, "the part 'forward' is a number of at least 0"),
+        ({"forwrd": 1}, "there is no measurement 'forwrd'"),
+        ({"forward": -1}, "'forward' must be a non-negative number"),
+        ({"forward": "0.1"}, "'forward' must be a non-negative number"),
     ],
 )
 def test_mistakes_are_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        Parts.from_dict({**GIVEN, **changes})
+        Measurements.from_dict({**GIVEN, **changes})
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="a plan needs the part 'batch'"):
-        Parts.from_dict({})
-    with pytest.raises(ArgumentError, match="the parts of a plan are a dict"):
-        Parts.from_dict([])
+    with pytest.raises(ArgumentError, match="the measurement 'batch' is missing"):
+        Measurements.from_dict({})
+    with pytest.raises(ArgumentError, match="measurements must be a dict"):
+        Measurements.from_dict([])
     (tmp_path / "no.json").write_text("{")
     for name in ("no.json", "absent.json"):
-        with pytest.raises(ArgumentError, match="cannot be read as the parts of a plan"):
-            Parts.read(str(tmp_path / name))
+        with pytest.raises(ArgumentError, match="cannot read .* as measurements"):
+            Measurements.read(str(tmp_path / name))
 
 
 def test_devices_are_those_of_all_nodes() -> None:

@@ -2,14 +2,14 @@ import dataclasses
 from typing import Any
 
 import pytest
-from tests.tools.plan.test_parts import GIVEN
 
-from footplate.tools.plan import formulas
-from footplate.tools.plan_measurements import Cluster, Parts
-from footplate.tools.plan_prediction import FORMULAS, as_table, describe_formulas, described, predict, predict_growth
+from footplate.tools import plan_prediction
+from footplate.tools.plan_measurements import Cluster, Measurements
+from footplate.tools.plan_prediction import FORMULAS, describe_formulas, describe_plan, predict, predict_growth
 from tests.tools.published_scaling import PUBLISHED, Published, predicted_efficiency
+from tests.tools.test_plan_measurements import GIVEN
 
-PARTS = Parts(**GIVEN)
+PARTS = Measurements(**GIVEN)
 
 
 def cluster(nodes: int, per_node: int, bandwidth: float = 1e9, inner: float = 10e9) -> Cluster:
@@ -89,14 +89,14 @@ def test_growth_is_told_node_by_node() -> None:
     found = predict_growth(PARTS, cluster(6, 8))
     assert [(each.nodes, each.devices) for each in found] == [(1, 1), (1, 8), (2, 16), (4, 32), (6, 48)]
     assert [each.devices for each in predict_growth(PARTS, Cluster())] == [1]
-    table = as_table(found)
-    assert table[0][:4] == ["nodes", "devices", "batch", "step"]
-    assert table[1] == ["1", "1", "16", "0.32 s", "0.32 s", "0 s", "0 s", "50", "100.0 %", "1.40 GB", "0.3 s"]
-    assert {len(row) for row in table} == {11}
+    table = describe_plan(PARTS, cluster(6, 8), found).splitlines()[6:]
+    assert " ".join(table[0].split()).startswith("nodes devices batch step compute data exchange samples/s")
+    assert " ".join(table[1].split()) == "1 1 16 0.32 s 0.32 s 0 s 0 s 50 100.0 % 1.40 GB 0.3 s"
+    assert len({len(row) for row in table}) == 1
 
 
 def test_what_a_plan_stands_on_is_told() -> None:
-    lines = "\n".join(described(PARTS, Cluster(128, 8)))
+    lines = describe_plan(PARTS, Cluster(128, 8), [])
     for words in (
         "forward 0.1 s",
         "update 20 ms",
@@ -106,7 +106,8 @@ def test_what_a_plan_stands_on_is_told() -> None:
         "0.30 GB at",
     ):
         assert words in lines
-    assert "which processes of 1 threads share" in "\n".join(described(dataclasses.replace(PARTS, **CORES), Cluster()))
+    on_cores = dataclasses.replace(PARTS, **CORES)
+    assert "shared by processes of 1 threads" in describe_plan(on_cores, Cluster(), [])
 
 
 @pytest.mark.parametrize(
@@ -139,17 +140,17 @@ def test_what_a_plan_stands_on_is_told() -> None:
         ("replicated_bytes", (1.0, 2.0, 4.0, 8.0), 15.0),
         ("sharded_bytes", (8.0, 8.0, 16.0, 1.0, 2.0, 4), 13.0),
         ("checkpoint_seconds", (100.0, 10.0, 5), 2.0),
-        ("efficiency", (1.0, 1.25), 0.8),
+        ("scaling_efficiency", (1.0, 1.25), 0.8),
     ],
 )
 def test_figures(name: str, arguments: tuple[Any, ...], found: float) -> None:
-    assert getattr(formulas, name)(*arguments) == pytest.approx(found)
+    assert getattr(plan_prediction, name)(*arguments) == pytest.approx(found)
 
 
 @pytest.mark.parametrize(("devices", "times"), [(2, 0.564), (4, 1.029), (64, 2.344), (1024, 3.21)])
 def test_the_slowest_of_several_normals(devices: int, times: float) -> None:
     """Beside the expected maximum that tables of order statistics give."""
-    assert formulas.slowest_of(1.0, 0.1, devices) == pytest.approx(1 + 0.1 * times, abs=0.005)
+    assert plan_prediction.slowest_of(1.0, 0.1, devices) == pytest.approx(1 + 0.1 * times, abs=0.005)
 
 
 def test_every_formula_has_a_source_and_is_told() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from footplate.config import Config
 from footplate.errors import ArgumentError, DataError, FootplateError
-from footplate.hooks.comparing import MissingMetricError, missing_metric
+from footplate.hooks.metric_rules import MissingMetricError, missing_metric
 from footplate.tools.sweep_space import parse_parameter
 
 study = pytest.importorskip("footplate.tools.sweep")
@@ -29,15 +29,15 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], list[Any]]:
     def answer(function: Answer) -> list[Any]:
         ran: list[Any] = []
 
-        def in_a_process(request: Any, trial: Any, tell: Any, leash: Any) -> Any:
+        def run_in_process(request: Any, trial: Any, on_progress: Any, processes: Any) -> Any:
             ran.append(request.config)
-            tell(done=3, length=8, score=None)
+            on_progress(done=3, length=8, score=None)
             scores, outcome = function(request.config)
             for step, score in enumerate(scores):
                 trial.report(score, step)
             return scores, outcome
 
-        monkeypatch.setattr(study, "in_a_process", in_a_process)
+        monkeypatch.setattr(study, "run_in_process", run_in_process)
         return ran
 
     return answer
@@ -135,7 +135,7 @@ def test_another_config_is_no_part_of_a_sweep(cfg: Config, tmp_path: Path, answe
     answer(lambda config: ([1.0], ("done", "")))
     study.sweep(cfg, [LR], settings(tmp_path, trials=1))
     cfg["width"] = 9
-    with pytest.raises(ArgumentError, match="begun with another config"):
+    with pytest.raises(ArgumentError, match="started with another config"):
         study.sweep(cfg, [LR], settings(tmp_path, trials=2))
 
 
@@ -241,7 +241,7 @@ def test_a_sweep_does_not_go_on_as_another(
 ) -> None:
     ran = answer(lambda config: ([1.0], ("done", "")))
     study.sweep(cfg, [parse_parameter("width=4,8")], settings(tmp_path, trials=1))
-    with pytest.raises(ArgumentError, match="was begun with another config, metric, keys or choices") as caught:
+    with pytest.raises(ArgumentError, match="was started with another config, metric, keys or choices") as caught:
         study.sweep(cfg, [parse_parameter(text) for text in texts], settings(tmp_path, metric=metric))
     assert caught.value.notes[0] == "metric mIoU; width: (4, 8)"
     assert len(ran) == 1
@@ -255,7 +255,7 @@ def test_ranges_may_change(cfg: Config, tmp_path: Path, answer: Any) -> None:
 
 
 def test_a_key_is_varied_once(cfg: Config, tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="varied once") as caught:
+    with pytest.raises(ArgumentError, match="varied twice") as caught:
         study.sweep(cfg, [LR, LR], settings(tmp_path))
     assert caught.value.found == "optimizer.lr"
 
@@ -304,7 +304,7 @@ def test_validations_before_an_interruption_count(cfg: Config, tmp_path: Path, a
 def test_how_far_trials_are_is_told(cfg: Config, tmp_path: Path, answer: Any) -> None:
     ran = answer(lambda config: ([1.0], ("done", "")))
     told: list[Any] = []
-    study.sweep(cfg, [LR], settings(tmp_path, trials=2), watch=told.append)
+    study.sweep(cfg, [LR], settings(tmp_path, trials=2), on_progress=told.append)
     assert [(news.number, news.done, news.length) for news in told] == [
         *[(0, 0, None), (0, 3, 8)],
         *[(1, 0, None), (1, 3, 8)],
@@ -327,7 +327,7 @@ def test_workers_share_what_waits(cfg: Config, tmp_path: Path, answer: Any) -> N
     widths = list(range(8))
     choices = [parse_parameter("width=" + ",".join(map(str, widths)))]
     begun: list[Any] = []
-    found = study.sweep(cfg, choices, settings(tmp_path, trials=8, workers=4), watch=begun.append)
+    found = study.sweep(cfg, choices, settings(tmp_path, trials=8, workers=4), on_progress=begun.append)
     assert sorted(news.number for news in begun if not news.done) == widths
     assert sorted(config["width"] for config in ran) == widths
     assert [each.state for each in found] == ["complete"] * 8

@@ -16,8 +16,8 @@ import pytest
 
 from footplate.config import Config
 from footplate.registry.dotted_paths import executed_files
-from footplate.tools.sweep import leash
-from footplate.tools.sweep_trial import Request, in_a_process
+from footplate.tools import sweep_trial
+from footplate.tools.sweep_trial import Request, run_in_process
 from tests.support import settings
 
 pytest.importorskip("optuna")
@@ -53,8 +53,8 @@ def run(
     steps: list[int] = []
     trial = SimpleNamespace(report=lambda value, step: steps.append(step), should_prune=lambda: prune)
     cfg = settings(tmp_path, by_epoch=False, **changes)
-    tell = lambda **news: told.append(news)  # noqa: E731
-    return (*in_a_process(Request(cfg, metric, 1, prepare), trial, tell), steps)
+    request = Request(cfg, metric, 1, prepare)
+    return (*run_in_process(request, trial, lambda **progress: told.append(progress)), steps)
 
 
 def test_a_run_tells_what_each_validation_gives(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_class_of_an_installed_package_in_a_python_config_is_built(
     trial = SimpleNamespace(report=lambda value, step: None, should_prune=lambda: False)
     for executed, kind in ((executed_files(), "done"), (frozenset[str](), "failed")):
         request = Request(cfg._cfg_dict, "accuracy", 1, sound, executed)
-        assert in_a_process(request, trial, lambda **news: None)[1][0] == kind
+        assert run_in_process(request, trial, lambda **news: None)[1][0] == kind
 
 
 def test_what_a_run_says_lies_in_its_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +104,7 @@ def test_a_run_that_is_told_to_stops(tmp_path: Path) -> None:
 
 def test_a_run_without_memory_is_infeasible(tmp_path: Path) -> None:
     assert run(tmp_path, starved)[1] == ("infeasible", "out of memory")
-    assert run(tmp_path, killed)[1] == ("infeasible", "killed, most likely since memory ran out")
+    assert run(tmp_path, killed)[1] == ("infeasible", "killed, most likely because memory ran out")
 
 
 def test_a_run_that_leaves_at_the_second_interrupt_is_interrupted(tmp_path: Path) -> None:
@@ -116,13 +116,8 @@ def test_a_mistake_is_told(tmp_path: Path) -> None:
     assert (kind, why) == ("failed", "UnknownNameError: unknown model 'ToyModl'")
 
 
-pytestmark = [pytest.mark.slow]
 ENDLESS = {"train_cfg": {"by_epoch": False, "max_iters": 100_000_000, "val_interval": 50_000_000}}
 INTERRUPTED: tuple[list[float], tuple[str, str]] = ([], ("interrupted", ""))
-
-
-def sound(cfg: Config) -> None:
-    import tests.support  # noqa: F401 - registers its parts
 
 
 def interrupted_while_it_is_built(cfg: Config) -> None:
@@ -137,35 +132,36 @@ def with_code_that_swallows_an_interrupt(cfg: Config) -> None:
         time.sleep(10)
 
 
-def run(
+def run_interrupted(
     tmp_path: Path,
     prepare: Any = sound,
     *,
-    tell: Any = lambda **news: None,
+    on_progress: Any = lambda **progress: None,
     prune: Any = lambda: False,
-    held: Any = None,
+    processes: Any = None,
     **changes: Any,
 ) -> Any:
     trial = SimpleNamespace(report=lambda value, step: None, should_prune=prune)
     request = Request(settings(tmp_path, by_epoch=False, **changes), "accuracy", 1, prepare)
-    return in_a_process(request, trial, tell, held)
+    return run_in_process(request, trial, on_progress, processes)
 
 
-def interrupt_children(**news: Any) -> None:
+def interrupt_children(**progress: Any) -> None:
     for process in multiprocessing.active_children():
         os.kill(process.pid or 0, signal.SIGINT)
 
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sends the interrupt behind the start of the process, long before it has imported anything."""
-    take = leash._take_interrupts
+    """Sends the interrupt after the start of the process, long before it has imported anything."""
+    set_mask = sweep_trial._set_mask
 
-    def interrupt() -> None:
-        interrupt_children()
-        take()
+    def interrupt(how: int) -> None:
+        if how == signal.SIG_UNBLOCK:
+            interrupt_children()
+        set_mask(how)
 
-    monkeypatch.setattr(leash, "_take_interrupts", interrupt)
+    monkeypatch.setattr(sweep_trial, "_set_mask", interrupt)
 
 
 @pytest.fixture
@@ -180,29 +176,29 @@ def ignoring() -> Iterator[None]:
 def test_an_interrupt_while_a_trial_imports_waits_until_it_can_be_answered(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(tmp_path) == INTERRUPTED
+    assert run_interrupted(tmp_path) == INTERRUPTED
     assert capfd.readouterr() == ("", "")
     assert (tmp_path / "output.txt").read_text() == ""
 
 
 @pytest.mark.usefixtures("ignoring", "at_once")
 def test_an_interrupt_counts_where_those_who_started_the_sweep_ignore_it(tmp_path: Path) -> None:
-    assert run(tmp_path) == INTERRUPTED
+    assert run_interrupted(tmp_path) == INTERRUPTED
 
 
 @pytest.mark.parametrize("prepare", [interrupted_while_it_is_built, with_code_that_swallows_an_interrupt])
 def test_an_interrupt_while_a_trial_is_built(tmp_path: Path, prepare: Any) -> None:
-    assert run(tmp_path, prepare) == INTERRUPTED
+    assert run_interrupted(tmp_path, prepare) == INTERRUPTED
     assert "Traceback" not in (tmp_path / "output.txt").read_text()
 
 
 def test_an_interrupt_while_a_trial_trains_has_it_saved(tmp_path: Path) -> None:
-    assert run(tmp_path, tell=interrupt_children, **ENDLESS) == INTERRUPTED
+    assert run_interrupted(tmp_path, on_progress=interrupt_children, **ENDLESS) == INTERRUPTED
     assert (tmp_path / "on_signal.pth").is_file()
 
 
 def test_an_interrupt_while_a_trial_waits_for_an_answer(tmp_path: Path) -> None:
-    scores, outcome = run(tmp_path, prune=interrupt_children)
+    scores, outcome = run_interrupted(tmp_path, prune=interrupt_children)
     assert (len(scores), outcome) == (1, ("interrupted", ""))
 
 
@@ -210,53 +206,57 @@ def test_an_interrupt_while_a_trial_waits_for_an_answer(tmp_path: Path) -> None:
 def test_an_interrupt_of_the_sweep_alone_has_its_trial_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], begun: bool
 ) -> None:
-    held, interrupt = leash.Leash(), lambda **news: os.kill(os.getpid(), signal.SIGINT)
+    processes, interrupt = sweep_trial.TrialProcesses(), lambda **progress: os.kill(os.getpid(), signal.SIGINT)
     if not begun:
         start = multiprocessing.get_context("spawn").Process.start
         monkeypatch.setattr("multiprocessing.process.BaseProcess.start", _then(start, interrupt))
-    with pytest.raises(KeyboardInterrupt), held.answering_interrupts():
-        run(tmp_path, tell=interrupt, held=held, **ENDLESS)
+    with pytest.raises(KeyboardInterrupt), processes.handling_interrupts():
+        run_interrupted(tmp_path, on_progress=interrupt, processes=processes, **ENDLESS)
     assert multiprocessing.active_children() == []
     assert (tmp_path / "on_signal.pth").is_file() is begun
-    assert capfd.readouterr().err == "SIGINT: trials finish their iterations and save; once more leaves at once\n"
+    assert (
+        capfd.readouterr().err == "SIGINT: trials finish their iterations and save; interrupt again to exit at once\n"
+    )
     assert "again" not in (tmp_path / "output.txt").read_text()
 
 
 def test_the_second_interrupt_of_a_sweep_ends_its_trial_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    held = leash.Leash()
+    processes = sweep_trial.TrialProcesses()
     join = multiprocessing.process.BaseProcess.join
 
     def interrupt_while_it_waits(process: Any, timeout: float | None = None) -> None:
-        os.kill(os.getpid(), signal.SIGINT)  # the same wish, as `timeout` sends it to a process and to its group
-        monkeypatch.setattr(leash, "_ONE_WISH", 0.0)
+        os.kill(os.getpid(), signal.SIGINT)  # the same request, as `timeout` sends it to a process and to its group
+        monkeypatch.setattr(sweep_trial, "_REPEAT_INTERVAL", 0.0)
         os.kill(os.getpid(), signal.SIGINT)
         join(process, timeout)
 
     monkeypatch.setattr("multiprocessing.process.BaseProcess.join", interrupt_while_it_waits)
-    with pytest.raises(KeyboardInterrupt), held.answering_interrupts():
-        run(tmp_path, tell=lambda **news: os.kill(os.getpid(), signal.SIGINT), held=held, **ENDLESS)
+    with pytest.raises(KeyboardInterrupt), processes.handling_interrupts():
+        run_interrupted(
+            tmp_path, on_progress=lambda **progress: os.kill(os.getpid(), signal.SIGINT), processes=processes, **ENDLESS
+        )
     monkeypatch.undo()
     _wait_for(lambda: multiprocessing.active_children() == [])
     assert not (tmp_path / "on_signal.pth").exists()
-    assert "SIGINT again: leaving at once" in capfd.readouterr().err
+    assert "SIGINT again: exiting at once without saving" in capfd.readouterr().err
 
 
 KILLED = """\
 import os, signal
 from pathlib import Path
-from tests.tools.sweep.test_leash import ENDLESS, run
+from tests.tools.test_sweep_trial import ENDLESS, run_interrupted
 
 if __name__ == "__main__":
-    run(Path({folder!r}), tell=lambda **news: os.kill(os.getpid(), signal.SIGKILL), **ENDLESS)
+    run_interrupted(Path({folder!r}), on_progress=lambda **progress: os.kill(os.getpid(), signal.SIGKILL), **ENDLESS)
 """
 
 
 def test_a_trial_whose_sweep_is_killed_ends_saved(tmp_path: Path) -> None:
     script = tmp_path / "killed.py"
     script.write_text(KILLED.format(folder=str(tmp_path)))
-    root = str(Path(__file__).parents[3])
+    root = str(Path(__file__).parents[2])
     found = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     done = subprocess.run([sys.executable, str(script)], cwd=root, env={**os.environ, "PYTHONPATH": found}, check=False)
     assert done.returncode == -signal.SIGKILL

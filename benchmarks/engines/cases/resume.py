@@ -8,7 +8,7 @@ CASE = Case(
     title=("Resuming", "恢复训练"),
     about=(
         "From building the run to its next iteration, behind iteration 100 and behind iteration 100,000 of `tiny` "
-        "with a shuffled data set of 100,000 samples, batch 1; the median of five.",
+        "with a shuffled dataset of 100,000 samples, batch 1; the median of five.",
         "从构建运行到它的下一次迭代：`tiny` 的第 100 次之后与第 100,000 次之后；"
         "数据集 100,000 个样本，打乱，批大小 1；五次的中位数。",
     ),

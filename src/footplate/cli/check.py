@@ -4,9 +4,9 @@ import argparse
 from typing import Any
 
 from footplate.cli.arguments import add_config, read_config, set_work_dir
-from footplate.cli.fitting import fitted
 from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
 from footplate.cli.output import print_text
+from footplate.wrap import wrap_text
 
 
 def add_commands(subparsers: Any) -> None:
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise
         finally:
             if not rank_from_environment():
-                print_text("".join(fitted(f"{'warning':<11} {each}\n") for each in warnings))
+                print_text("".join(wrap_text(f"{'warning':<11} {each}\n") for each in warnings))
     if not rank_from_environment():
-        print_text(fitted(summary))
+        print_text(wrap_text(summary))
     return 0

@@ -5,9 +5,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import Parser, add_trust
-from footplate.cli.fitting import fitted_to_screen
 from footplate.cli.output import print_text
 from footplate.messages import pluralize
+from footplate.wrap import wrap_for_screen
 
 if TYPE_CHECKING:
     from footplate.checkpoint import Contents
@@ -19,8 +19,8 @@ def add_commands(subparsers: Any) -> None:
     """Adds the command and its subcommands to the parser."""
     parser: Parser = subparsers.add_parser(
         "checkpoint",
-        help="show, verify, average, export, consolidate or shard checkpoints",
-        description="Show, verify, average, export, consolidate or shard checkpoints.",
+        help="show, verify, average, export or convert checkpoints",
+        description="Show, verify, average, export or convert checkpoints.",
     )
     parser.hints = dict.fromkeys(("list", "ls"), "run `footplate analyze WORK_DIR` to list the checkpoints of a run")
     actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -42,7 +42,7 @@ def add_commands(subparsers: Any) -> None:
     verify.add_argument("files", **files)  # type: ignore[arg-type]
     average = add("average", average_files, "average the weights of several checkpoints", "the file to write")
     average.add_argument("files", **files)  # type: ignore[arg-type]
-    average.add_argument("--shares", metavar="X", type=float, nargs="+", help="the weight of each file (default: equal)")
+    average.add_argument("--shares", metavar="X", type=float, nargs="+", help="the share of each file (default: equal)")
     add_trust(average)
     export = add("export", export_file, "write only the weights", "the .pth or .safetensors file to write")
     export.add_argument("file", metavar="FILE", help="a checkpoint")
@@ -84,7 +84,7 @@ def show_contents(arguments: argparse.Namespace) -> int:
 
     for path in arguments.files:
         text = "\n".join(_describe(read_contents(path), None if arguments.all else _MAX_ROWS))
-        print_text(fitted_to_screen(text + "\n"))
+        print_text(wrap_for_screen(text + "\n"))
     return 0
 
 
@@ -188,7 +188,10 @@ def _describe(found: "Contents", most: int | None) -> list[str]:
     if found.foreign:
         lines.append(f"  of other programs: {', '.join(found.foreign)}")
     files = [
-        (each.name, f"{readable_size(each.size):>10}  {f'{each.parts} sharded tensors' if each.parts else 'other data'}")
+        (
+            each.name,
+            f"{readable_size(each.size):>10}  {f'shards of {each.parts} tensors' if each.parts else 'the rest'}",
+        )
         for each in found.files
     ]
     weights = [(name, f"{list(shape)} {dtype}") for name, shape, dtype in found.weights]

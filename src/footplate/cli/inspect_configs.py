@@ -7,10 +7,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, read_config
-from footplate.cli.fitting import fitted, fitted_to_screen
 from footplate.cli.output import print_error, print_text
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.messages import nearest
+from footplate.wrap import wrap_for_screen, wrap_text
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -79,7 +79,7 @@ def list_recipes(arguments: argparse.Namespace) -> int:
     found = recipes()
     width = max(len(recipe.name) for recipe in found) + 2
     for recipe in found:
-        print_text(fitted_to_screen(f"{recipe.name:<{width}}{recipe.summary}\n{'':<{width}}{recipe.path}\n"))
+        print_text(wrap_for_screen(f"{recipe.name:<{width}}{recipe.summary}\n{'':<{width}}{recipe.path}\n"))
     return 0
 
 
@@ -91,7 +91,8 @@ def explain_config(arguments: argparse.Namespace) -> int:
     for option, topics in _TOPICS_OF_OPTIONS.items():
         if getattr(arguments, option) and topic not in topics:
             flag = "--" + option.replace("_", "-")
-            raise ArgumentError(f"{flag} needs a topic", notes=[f"Add one of these topics: {', '.join(topics)}."])
+            problem = "needs a topic" if topic is None else f"does not apply to the topic {topic}"
+            raise ArgumentError(f"{flag} {problem}", notes=[f"Use it with {' or '.join(topics)}."])
     if arguments.plot:
         check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=[arguments.config])
     cfg = read_config(arguments, import_custom_modules=topic is not None)
@@ -137,7 +138,7 @@ def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> No
     if arguments.json:
         print_text(json.dumps(data, indent=2, default=str) + "\n")
     else:
-        print_text(fitted(text) if sys.stdout.isatty() else text)
+        print_text(wrap_text(text) if sys.stdout.isatty() else text)
     lines = "".join(f"{'warning':<11} {each}\n" for each in dict.fromkeys(warnings))
     (print_error if arguments.json else print_text)(lines)
 
@@ -156,7 +157,8 @@ def _explain_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> 
             commit_image(arguments.plot, explain_schedule.plot_schedule(schedule))
         return explain_schedule.schedule_as_data(schedule), explain_schedule.explain_schedule(schedule)
     if topic == "hooks":
-        return explain_loops.hooks_as_data(cfg), explain_loops.explain_hooks(cfg)
+        hooks, missing = explain_loops.order_of_hooks(cfg)
+        return explain_loops.hooks_as_data(hooks, missing), explain_loops.explain_hooks(hooks, missing)
     if topic == "params":
         groups = explain_params.groups_of(cfg, other=other)
         return explain_params.params_as_data(groups), explain_params.explain_params(groups)

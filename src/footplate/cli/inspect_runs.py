@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_overrides, override, read_config
-from footplate.cli.fitting import fitted_to_screen
 from footplate.cli.output import print_text
 from footplate.messages import one_line
+from footplate.wrap import wrap_for_screen
 
 _RUN_HELP = "a work_dir, or a scalars.json or .log.json file"
 
@@ -90,7 +90,7 @@ def analyze_runs(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_text(json.dumps({str(each.folder): analysis.summarize(each) for each in runs}, indent=2) + "\n")
     else:
-        print_text(fitted_to_screen(analysis.explain_runs(runs)))
+        print_text(wrap_for_screen(analysis.explain_runs(runs)))
     return 0
 
 

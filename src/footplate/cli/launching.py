@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from footplate.cli.output import print_error
@@ -69,7 +69,7 @@ def starts_processes(arguments: argparse.Namespace) -> bool:
 
 
 def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
-    """Runs this command in several processes, like `torchrun --standalone`, after checking the config once.
+    """Runs this command in several processes with torchrun, after checking the config once.
 
     Returns:
         The exit code of the process that failed first; 130 or 143 if a signal ended the processes.
@@ -78,10 +78,6 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
         ConfigError: The config is invalid.
         ArgumentError: A number is invalid.
     """
-    from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
     from footplate.checks import check_count
     from footplate.engine.static import check_config
     from footplate.records.logger import collected_warnings
@@ -91,6 +87,15 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
     with collected_warnings():  # the first rank logs them
         check_config(cfg)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    return _torchrun(processes, arguments.max_restarts, ["-m", "footplate", *arguments.argv])
+
+
+def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> int:
+    """Runs Python with these arguments in several processes, like `torchrun --standalone`; returns the exit code."""
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -98,11 +103,11 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
         run_id=str(uuid.uuid4()),
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
-        max_restarts=arguments.max_restarts,
+        max_restarts=restarts,
     )
     logging.disable(logging.CRITICAL)  # the ranks report errors
     try:
-        elastic_launch(config, sys.executable)("-u", "-m", "footplate", *arguments.argv)
+        elastic_launch(config, sys.executable)("-u", *argv)
     except SignalException as error:
         return _SIGNALED + int(error.sigval)
     except ChildFailedError as error:

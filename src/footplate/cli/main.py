@@ -95,13 +95,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if is_unread:  # the reader, such as `head`, has exited, which is not an error
             return code
         from footplate.cli.error_messages import describe_error
-        from footplate.cli.fitting import fitted
         from footplate.cli.key_equivalents import restore_key
+        from footplate.wrap import wrap_text
 
         restore_key(error, getattr(arguments, "cfg", None))
         described = None if debug else describe_error(error, getattr(arguments, "progress", ""))
         if described is None:
             raise
         message, code = described
-        print_error(fitted(message) if sys.stderr.isatty() else message)
+        print_error(wrap_text(message) if sys.stderr.isatty() else message)
     return code

@@ -10,7 +10,7 @@ from footplate.cli.arguments import add_config, import_modules, read_config, set
 from footplate.cli.output import print_text
 
 if TYPE_CHECKING:
-    from footplate.hooks.live_text import LiveText
+    from footplate.hooks.live_display import LiveText
     from footplate.tools.sweep import TrialInfo, TrialProgress
 
 _MAX_PRINTED = 10
@@ -39,9 +39,11 @@ def add_commands(subparsers: Any) -> None:
     )
     parser.add_argument("--metric", metavar="NAME", help="the metric to optimize (default: the config's save_best)")
     parser.add_argument(
-        "--trials", metavar="N", type=int, default=20, help="the number of trials, including earlier ones (default: 20)"
+        "--trials", metavar="N", type=int, default=20, help="the number of trials, earlier ones included (default: 20)"
     )
-    parser.add_argument("--workers", metavar="N", type=int, default=1, help="the number of parallel trials (default: 1)")
+    parser.add_argument(
+        "--workers", metavar="N", type=int, default=1, help="how many trials run in parallel (default: 1)"
+    )
     parser.add_argument(
         "--out", metavar="DIR", help="the folder for study and trials (default: sweeps/<name of the config>)"
     )
@@ -141,7 +143,7 @@ class SweepDisplay:
 
     def __enter__(self) -> "SweepDisplay":
         if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-            from footplate.hooks.live_text import LiveText
+            from footplate.hooks.live_display import LiveText
 
             self._live = LiveText(sys.stdout)
             self._live.open()
@@ -179,7 +181,7 @@ class SweepDisplay:
             return
         from rich.text import Text
 
-        from footplate.hooks.readings import bar
+        from footplate.hooks.progress_lines import bar
 
         lines = []
         for each in self._running.values():

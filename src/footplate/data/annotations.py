@@ -30,7 +30,7 @@ def load_annotations(path: str) -> tuple[dict[str, Any], list[Any]]:
         raise DataError(
             f"the annotation file '{path}' lacks the keys 'metainfo' and 'data_list'",
             found=list(content) if isinstance(content, Mapping) else type(content),
-            notes=["a data set of another layout overrides load_data_list()"],
+            notes=["a dataset of another layout overrides load_data_list()"],
         )
     return dict(content["metainfo"]), list(content["data_list"])
 
@@ -44,7 +44,7 @@ def load_data_file(path: str) -> Any:
     if not path.lower().endswith(_SUFFIXES):
         raise DataError(
             f"the annotation file '{path}' is none of {', '.join(_SUFFIXES)}",
-            notes=["a data set of another layout overrides load_data_list()"],
+            notes=["a dataset of another layout overrides load_data_list()"],
         )
     text = read_file(path)
     try:

@@ -138,7 +138,7 @@ class BaseDataset(Dataset[Any]):
             DataError: The file cannot be read, or holds something else.
         """
         if not self.ann_file:
-            raise DataError(f"the data set '{type(self).__name__}' has no ann_file", key="ann_file")
+            raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file")
         with at_key("ann_file"):
             metainfo, records = load_annotations(self.ann_file)
         self._metainfo = {**metainfo, **self._metainfo}

@@ -47,7 +47,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0, default_col
     Raises:
         BuildError: A key is unknown, or `dataset` is missing.
         ArgumentError: A value makes no sense.
-        DataError: The data set is empty.
+        DataError: The dataset is empty.
     """
     if type(cfg) is DataLoader:
         return _adopted(cfg, seed)
@@ -127,7 +127,7 @@ def _check_keys(cfg: Mapping[str, Any]) -> None:
 
 def _check_parts(cfg: Mapping[str, Any]) -> None:
     """Refuses a string instead of a dict, whose characters would be taken for samples or indices."""
-    for key, noun in (("dataset", "data set"), ("sampler", "sampler"), ("batch_sampler", "batch sampler")):
+    for key, noun in (("dataset", "dataset"), ("sampler", "sampler"), ("batch_sampler", "batch sampler")):
         if isinstance(cfg.get(key), str):
             raise BuildError(f"a {noun} is built from a dict with the key 'type'", key=key, found=cfg[key])
         if key != "dataset" and not hasattr(cfg.get(key, ()) or (), "__iter__"):
@@ -139,7 +139,7 @@ def _check_samples(dataset: Any) -> None:
     several = dataset if isinstance(dataset, (list, tuple)) else ()
     if several and all(isinstance(each, Mapping) and isinstance(each.get("type"), str) for each in several):
         raise ArgumentError(
-            "a data set is one dict; several are joined by dict(type='ConcatDataset', datasets=[...])",
+            "a dataset is one dict; several are joined by dict(type='ConcatDataset', datasets=[...])",
             found=[dict(each) for each in several],
         )
 
@@ -150,7 +150,7 @@ def _check_batches(loader: Any) -> None:
     for place, each in enumerate(several):
         if isinstance(each, Mapping) and (not each or "dataset" in each or isinstance(each.get("type"), str)):
             raise ArgumentError(
-                "a data loader is one dict; data sets are joined by dataset=dict(type='ConcatDataset', datasets=[...])",
+                "a data loader is one dict; datasets are joined by dataset=dict(type='ConcatDataset', datasets=[...])",
                 key=f"[{place}]",
                 found=dict(each),
             )
@@ -242,7 +242,7 @@ def _build_dataset(cfg: Any) -> Any:
     if not isinstance(dataset, IterableDataset) and _length(dataset) == 0:
         chosen = isinstance(cfg, Mapping) and cfg.get("indices") in (0, [], ())
         raise DataError(
-            f"the data set '{type(dataset).__name__}' is empty",
+            f"the dataset '{type(dataset).__name__}' is empty",
             key="dataset.indices" if chosen else "dataset",
             origin=origin_of(cfg, "indices" if chosen else None),
             notes=() if chosen else describe_changes(cfg, "dataset"),
@@ -254,7 +254,7 @@ def _length(dataset: Any) -> int:
     try:
         return len(dataset)
     except Exception as error:
-        what = f"the data set '{type(dataset).__name__}' cannot say how many samples it has"
+        what = f"the dataset '{type(dataset).__name__}' cannot say how many samples it has"
         raise DataError(f"{what}: {type(error).__name__}: {error}", key="dataset") from error
 
 

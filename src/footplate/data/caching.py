@@ -78,7 +78,7 @@ def keep_samples(dataset: Any, cache: Cache) -> str | None:
         The location of all samples, "memory" or "device"; None if it differs or some datasets are not cached.
 
     Raises:
-        ArgumentError: The data set does not tell what may be kept.
+        ArgumentError: The dataset does not tell what may be kept.
     """
     inside = [*(getattr(dataset, "datasets", None) or ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
     if inside:
@@ -86,7 +86,7 @@ def keep_samples(dataset: Any, cache: Cache) -> str | None:
         return places.pop() if len(places) == 1 else None
     if not hasattr(dataset, "first_samples") or not isinstance(getattr(dataset, "pipeline", None), Compose):
         raise ArgumentError(
-            f"the data set '{type(dataset).__name__}' does not tell what of its samples is always the same",
+            f"the dataset '{type(dataset).__name__}' does not tell what of its samples is always the same",
             key="cache",
             notes=["BaseDataset does: what its first transforms make, those that say keepable = True"],
         )
@@ -183,7 +183,7 @@ def _looked_at(dataset: Any, kept: KeptSamples) -> list[Any] | None:
         _logger.warning("cache: samples of '%s' differ each time: they are read as without", type(dataset).__name__)
         return None
     if not rounds[0]:
-        raise DataError(f"the data set '{type(dataset).__name__}' is empty")
+        raise DataError(f"the dataset '{type(dataset).__name__}' is empty")
     return rounds[0]
 
 

@@ -72,7 +72,7 @@ class ConcatDataset(Dataset[Any]):
         ignore_keys: str | Sequence[str] | None = None,
     ) -> None:
         if not datasets:
-            raise ArgumentError("there are no data sets to put together", key="datasets")
+            raise ArgumentError("there are no datasets to put together", key="datasets")
         self.datasets = [_build(each, f"datasets[{place}]") for place, each in enumerate(datasets)]
         self._ignored = {ignore_keys} if isinstance(ignore_keys, str) else set(ignore_keys or ())
         self._check_metainfo()
@@ -125,7 +125,7 @@ class ConcatDataset(Dataset[Any]):
             for key in differing:
                 if key not in self._ignored:
                     raise ArgumentError(
-                        f"the metainfo of data sets 0 and {place} differs in '{key}'",
+                        f"the metainfo of datasets 0 and {place} differs in '{key}'",
                         key=f"datasets[{place}].metainfo.{key}",
                         found=other.get(key),
                         notes=[f"ignore_keys=['{key}'] takes that of the first"],

@@ -137,7 +137,7 @@ def _failure(error: DataError, cause: BaseException) -> ReadFailure:
 def _sample_error(dataset: Any, index: Any, error: BaseException) -> DataError:
     path = _path_of(dataset, index)
     notes = [f"file: {path}"] if path and path not in str(error) else []
-    what = f"sample {index} of the data set '{type(dataset).__name__}' cannot be read"
+    what = f"sample {index} of the dataset '{type(dataset).__name__}' cannot be read"
     return DataError(f"{what}: {_summary(error)}", notes=[*notes, *_details(error)])
 
 

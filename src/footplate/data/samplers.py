@@ -28,7 +28,7 @@ class DefaultSampler(Sampler[int]):
             batches.
 
     Raises:
-        DataError: The data set is empty.
+        DataError: The dataset is empty.
 
     Example:
         >>> list(DefaultSampler(range(4), shuffle=False))
@@ -85,7 +85,7 @@ class InfiniteSampler(Sampler[int]):
         seed: The seed of the order; None draws a random seed that all ranks share.
 
     Raises:
-        DataError: The data set is empty.
+        DataError: The dataset is empty.
     """
 
     endless = True
@@ -134,7 +134,7 @@ def _numbers(chosen: torch.Tensor | range) -> Iterator[int]:
 def _length(dataset: Sized) -> int:
     size = len(dataset)
     if size == 0:
-        raise DataError(f"the data set '{type(dataset).__name__}' is empty")
+        raise DataError(f"the dataset '{type(dataset).__name__}' is empty")
     return size
 
 

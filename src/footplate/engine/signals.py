@@ -20,7 +20,7 @@ from footplate.data import handle_deaths_of_workers, tells_of_lost_worker
 from footplate.distributed import barrier, get_rank, is_distributed, is_main_process, rank_monitor
 from footplate.engine.hook import Hook
 from footplate.errors import CheckpointError
-from footplate.records.urgent import say_at_once
+from footplate.records.standard_streams import print_urgent
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -153,14 +153,14 @@ class Requests:
         if number in _STOPPING:
             now = time.monotonic()
             if self._asked_at is not None and now - self._asked_at > _AT_ONCE:
-                say_at_once(f"{name} again: leaving at once, nothing more is saved", leaving=True)
+                print_urgent(f"{name} again: leaving at once, nothing more is saved", exiting=True)
                 os._exit(128 + number)
             self._asked_at = self._asked_at or now
         if again:
             return
         if get_rank() == 0:
             how = "once more" if number in _STOPPING else "SIGTERM twice"
-            say_at_once(f"{name}: finishing the iteration, then saving; {how} leaves at once")
+            print_urgent(f"{name}: finishing the iteration, then saving; {how} leaves at once")
         self._asked = number
         if not self._together:
             self.stop, self.pending = number, True

@@ -20,7 +20,7 @@ from footplate.engine.signals import Interrupted, LeavingError
 from footplate.engine.whereabouts import look
 from footplate.errors import FootplateError, RankError
 from footplate.messages import printable
-from footplate.records.folding import columns_of, folded
+from footplate.wrap import terminal_width, wrap_log
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -118,8 +118,8 @@ def fail(error: BaseException) -> int | None:
 
 
 def _as_wide_as_the_screen(text: str) -> str:
-    columns = columns_of(sys.stderr)
-    return folded(text, columns) if columns else text
+    columns = terminal_width(sys.stderr)
+    return wrap_log(text, columns) if columns else text
 
 
 def _text_of(error: BaseException) -> str:

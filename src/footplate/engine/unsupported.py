@@ -39,7 +39,7 @@ UNSUPPORTED: Mapping[str, Unsupported] = {
     "apex_amp": Unsupported(True, "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()`."),
     "use_apex_amp": Unsupported(True, "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()`."),
     "module_hooks": Unsupported(True, "Register the hooks in the model."),
-    "omnisource": Unsupported(True, "Join the data sets with `dict(type='ConcatDataset', datasets=[...])`."),
+    "omnisource": Unsupported(True, "Join the datasets with `dict(type='ConcatDataset', datasets=[...])`."),
     "precise_bn": Unsupported(True, "Compute the statistics in a hook of your own."),
     "use_ddp_wrapper": Unsupported(False, "Set `model_wrapper_cfg` to choose the wrapper."),
 }

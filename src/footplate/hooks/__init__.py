@@ -1,24 +1,21 @@
-"""The built-in hooks, one per file."""
+"""The built-in hooks. Files without `hook` in their names hold what several hooks share."""
 
-from footplate.hooks.checkpoint import CheckpointHook
-from footplate.hooks.curve import CurveHook
-from footplate.hooks.early_stopping import EarlyStoppingHook
-from footplate.hooks.ema import EMAHook
-from footplate.hooks.empty_cache import EmptyCacheHook
-from footplate.hooks.freeze import FreezeHook
-from footplate.hooks.gradient_norm import GradientNormHook
-from footplate.hooks.iter_timer import IterTimerHook
-from footplate.hooks.logger import LoggerHook
-from footplate.hooks.naive_visualization import NaiveVisualizationHook
-from footplate.hooks.num_class_check import NumClassCheckHook
-from footplate.hooks.param_scheduler import ParamSchedulerHook
-from footplate.hooks.prepare_tta import PrepareTTAHook
-from footplate.hooks.profiler import ProfilerHook
-from footplate.hooks.progress import ProgressHook
-from footplate.hooks.record import RecordHook
-from footplate.hooks.runtime_info import RuntimeInfoHook
-from footplate.hooks.sampler_seed import DistSamplerSeedHook
-from footplate.hooks.sync_buffers import SyncBuffersHook
+from footplate.hooks.checkpoint_hook import CheckpointHook
+from footplate.hooks.early_stopping_hook import EarlyStoppingHook
+from footplate.hooks.ema_hook import EMAHook
+from footplate.hooks.freeze_hook import FreezeHook
+from footplate.hooks.housekeeping_hooks import (
+    DistSamplerSeedHook,
+    EmptyCacheHook,
+    ParamSchedulerHook,
+    SyncBuffersHook,
+)
+from footplate.hooks.logger_hook import CurveHook, LoggerHook, NaiveVisualizationHook, RecordHook
+from footplate.hooks.num_class_check_hook import NumClassCheckHook
+from footplate.hooks.prepare_tta_hook import PrepareTTAHook
+from footplate.hooks.profiler_hook import ProfilerHook
+from footplate.hooks.progress_hook import ProgressHook
+from footplate.hooks.runtime_info_hook import GradientNormHook, IterTimerHook, RuntimeInfoHook
 
 __all__ = [
     "CheckpointHook",

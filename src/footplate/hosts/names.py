@@ -18,7 +18,7 @@ _ADAPTERS = "footplate.first_generation.adapters"
 _BUILDING = _from(_ADAPTERS, "build_from_cfg")
 _CONFIG = _from("footplate.config", "Config", "ConfigDict", "DictAction")
 _CHECKS = _from(
-    f"{_ADAPTERS}.utils",
+    f"{_ADAPTERS}.mmcv_functions",
     "is_list_of",
     "is_seq_of",
     "is_str",
@@ -26,14 +26,14 @@ _CHECKS = _from(
     _BatchNorm="BatchNorm",
     _InstanceNorm="InstanceNorm",
 )
-_FILES = _from(f"{_ADAPTERS}.files", "FileClient", "mkdir_or_exist")
-_IMAGES = _from(f"{_ADAPTERS}.files", "imfrombytes", "imread")
-_LOGS = {**_from(f"{_ADAPTERS}.utils", "get_logger"), **_from("footplate.records", "print_log")}
+_FILES = _from(f"{_ADAPTERS}.mmcv_functions", "FileClient", "mkdir_or_exist")
+_IMAGES = _from(f"{_ADAPTERS}.mmcv_functions", "imfrombytes", "imread")
+_LOGS = {**_from(f"{_ADAPTERS}.mmcv_functions", "get_logger"), **_from("footplate.records", "print_log")}
 _RANKS = {
     **_from("footplate.distributed", "barrier", "get_rank", "get_world_size", "is_main_process", "master_only"),
     **_from("footplate.distributed", is_distributed="is_distributed", broadcast_object_list="broadcast_object"),
 }
-_DIST_INFO = _from(f"{_ADAPTERS}.utils", "get_dist_info", "init_dist")
+_DIST_INFO = _from(f"{_ADAPTERS}.mmcv_functions", "get_dist_info", "init_dist")
 _MODULES = _from("footplate.models", "BaseModule", "ModuleDict", "ModuleList", "Sequential")
 _PRIORITY = _from("footplate.engine", "Priority", "get_priority")
 
@@ -48,9 +48,9 @@ _OPTIMIZER_HOOKS = _from(
 )
 _EVALUATION = _from(_ADAPTERS, "EvalHook", DistEvalHook="EvalHook")
 _LOGGERS = {
-    **_from(f"{_ADAPTERS}.loggers", "LoggerHook", "TextLoggerHook"),
+    **_from(f"{_ADAPTERS}.logger_hooks", "LoggerHook", "TextLoggerHook"),
     **_from(
-        "footplate.first_generation.adapters.writer_loggers",
+        "footplate.first_generation.adapters.logger_hooks",
         "ClearMLLoggerHook",
         "DvcliveLoggerHook",
         "MlflowLoggerHook",
@@ -100,7 +100,7 @@ _RUNNERS = _from(
     Runner="EpochBasedRunner",
 )
 _CHECKPOINTS = _from(
-    "footplate.first_generation.adapters.checkpoints", "load_checkpoint", "load_state_dict", "save_checkpoint"
+    "footplate.first_generation.adapters.mmcv_functions", "load_checkpoint", "load_state_dict", "save_checkpoint"
 )
 
 _SECOND_HOOKS = _from(
@@ -144,7 +144,7 @@ _SCHEDULES = _from(
 _MODEL_REGISTRIES = ("BACKBONES", "HEADS", "LOSSES", "MODELS", "NECKS")
 _DATA_NAMES = {
     **_from("footplate.registry", "DATASETS", PIPELINES="TRANSFORMS"),
-    **_from(f"{_ADAPTERS}.building", "build_dataset"),
+    **_from(f"{_ADAPTERS}.mmcv_functions", "build_dataset"),
 }
 
 
@@ -154,7 +154,7 @@ def _models(*registries: str) -> Names:
 
 def _code_base(package: str, *registries: str) -> dict[str, Names]:
     """Returns the registries and helper functions of a code base, for both generations."""
-    utils = _from(f"{_ADAPTERS}.utils", "get_model", "get_root_logger")
+    utils = _from(f"{_ADAPTERS}.mmcv_functions", "get_model", "get_root_logger")
     hooks = {**_from("footplate.registry", "HOOKS"), **_FIRST_OPTIMIZERS, **_EVALUATION}
     return {
         package: {},
@@ -215,8 +215,8 @@ SECOND_GENERATION: dict[str, Names] = {
         **_from("footplate.engine", "Runner"),
         **_from("footplate.hooks", *[name for name in _SECOND_HOOKS if name != "Hook"]),
         **_from("footplate.records", "MessageHub"),
-        **_from(f"{_ADAPTERS}.utils", "is_list_of", "is_seq_of", "is_str", "is_tuple_of"),
-        **_from(f"{_ADAPTERS}.files", "mkdir_or_exist"),
+        **_from(f"{_ADAPTERS}.mmcv_functions", "is_list_of", "is_seq_of", "is_str", "is_tuple_of"),
+        **_from(f"{_ADAPTERS}.mmcv_functions", "mkdir_or_exist"),
     },
     "mmengine.config": {**_CONFIG, **_from("footplate.config", "read_base")},
     "mmengine.dataset": _from(
@@ -233,7 +233,7 @@ SECOND_GENERATION: dict[str, Names] = {
     ),
     "mmengine.dist": {**_RANKS, **_DIST_INFO},
     "mmengine.evaluator": _from("footplate.evaluation", "BaseMetric", "DumpResults", "Evaluator"),
-    "mmengine.fileio": _from(f"{_ADAPTERS}.files", "FileClient"),
+    "mmengine.fileio": _from(f"{_ADAPTERS}.mmcv_functions", "FileClient"),
     "mmengine.hooks": _SECOND_HOOKS,
     "mmengine.logging": {**_from("footplate.records", "HistoryBuffer", "MessageHub"), **_LOGS},
     "mmengine.model": {
@@ -260,7 +260,7 @@ SECOND_GENERATION: dict[str, Names] = {
     "mmengine.structures": _from(
         "footplate.data.structures", "BaseDataElement", "InstanceData", "LabelData", "PixelData"
     ),
-    "mmengine.utils": {**_CHECKS, **_from(f"{_ADAPTERS}.files", "mkdir_or_exist")},
+    "mmengine.utils": {**_CHECKS, **_from(f"{_ADAPTERS}.mmcv_functions", "mkdir_or_exist")},
     "mmengine.visualization": {
         **_from("footplate.visualization", "Visualizer"),
         **_from("footplate.records", "BaseVisBackend", "LocalVisBackend", "TensorboardVisBackend", "WandbVisBackend"),

@@ -2,9 +2,7 @@
 
 from footplate.records.environment import describe_environment, memory_in_use
 from footplate.records.history import HistoryBuffer
-from footplate.records.hub import MessageHub
-from footplate.records.instances import Instances
-from footplate.records.lengths import length_of
+from footplate.records.log_processor import LogProcessor, length_of
 from footplate.records.logger import (
     NOT_SHOWN,
     OF_ITERATION,
@@ -19,26 +17,24 @@ from footplate.records.logger import (
     set_level,
     show_iterations,
 )
-from footplate.records.processor import LogProcessor
-from footplate.records.reserved import ScalarNames
-from footplate.records.streams import surviving_streams
-from footplate.records.writers import (
+from footplate.records.message_hub import Instances, MessageHub
+from footplate.records.scalar_names import ScalarNames
+from footplate.records.standard_streams import surviving_streams
+from footplate.records.writers.artifact_writers import ClearMLVisBackend, DVCLiveVisBackend, MLflowVisBackend
+from footplate.records.writers.base_writer import (
     AimVisBackend,
     BaseVisBackend,
-    ClearMLVisBackend,
-    DVCLiveVisBackend,
     GuardedWriters,
-    LocalVisBackend,
-    MLflowVisBackend,
     NeptuneVisBackend,
-    SwanlabVisBackend,
-    TensorboardVisBackend,
-    TrackioVisBackend,
-    WandbVisBackend,
-    is_written_config,
     numbers_in,
+)
+from footplate.records.writers.local_writers import (
+    LocalVisBackend,
+    TensorboardVisBackend,
+    is_written_config,
     write_config,
 )
+from footplate.records.writers.wandb_writers import SwanlabVisBackend, TrackioVisBackend, WandbVisBackend
 
 __all__ = [
     "AimVisBackend",

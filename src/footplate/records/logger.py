@@ -12,7 +12,7 @@ from typing import Any
 from footplate.checks import check_count
 from footplate.errors import ArgumentError
 from footplate.messages import PrintableFormatter, nearest, printable
-from footplate.records.folding import columns_of, folded
+from footplate.wrap import terminal_width, wrap_log
 
 _NAME = "footplate"
 # `logger.info(..., extra=NOT_SHOWN)` writes a record only to the log file, so that it does not clutter the screen.
@@ -59,11 +59,11 @@ class _ScreenHandler(logging.Handler):
         return getattr(record, "shown", True) and not spared
 
     def _line(self, record: logging.LogRecord) -> str:
-        columns = columns_of(sys.stdout)
+        columns = terminal_width(sys.stdout)
         if columns is None:
             return self.format(record)
         line = self.format(record) if columns >= _ROOMY else _SHORT.format(record)
-        return folded(line, columns - 1)  # a line that fills the last column would wrap after a resize
+        return wrap_log(line, columns - 1)  # a line that fills the last column would wrap after a resize
 
 
 class _Collector(_ScreenHandler):

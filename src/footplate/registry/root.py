@@ -40,7 +40,6 @@ DATASETS = _root(
     _ADAPTERS,
     base="torch.utils.data:Dataset",
     strict=False,
-    noun="data set",
 )
 DATA_SAMPLERS = _root("data sampler", "footplate.data", base="torch.utils.data:Sampler", strict=False)
 TRANSFORMS = _root("transform", "footplate.data", _TASKS)
@@ -84,8 +83,10 @@ VISUALIZERS = _root(
     _TASKS,
     base="footplate.visualization.visualizer:Visualizer",
 )
-VISBACKENDS = _root("visualizer backend", "footplate.records", base="footplate.records.writers.base:BaseVisBackend")
-LOG_PROCESSORS = _root("log processor", "footplate.records", base="footplate.records.processor:LogProcessor")
+VISBACKENDS = _root(
+    "visualizer backend", "footplate.records", base="footplate.records.writers.base_writer:BaseVisBackend"
+)
+LOG_PROCESSORS = _root("log processor", "footplate.records", base="footplate.records.log_processor:LogProcessor")
 INFERENCERS = _root("inferencer")
 
 ROOT_REGISTRIES: dict[str, Registry] = {

@@ -11,7 +11,7 @@ from PIL import Image
 from footplate.checkpoint import readable_size
 from footplate.checks import MAX_RUN_LENGTH
 from footplate.errors import ArgumentError
-from footplate.hooks.comparing import Rule, as_shown, rule_of, saved_best, saved_rules
+from footplate.hooks.metric_rules import Rule, as_shown, rule_of, saved_best, saved_rules
 from footplate.messages import nearest
 from footplate.tools.runs import Point, Run, Series
 from footplate.visualization.plotting import Curve, Panel, plot

@@ -9,7 +9,7 @@ from footplate.config import Config
 from footplate.error_context import located
 from footplate.messages import pluralize
 from footplate.optim import build_optim_wrapper
-from footplate.tools.partial_build import build_model, matching, prepare, without_compiler
+from footplate.tools.partial_build import build_model, prepare, silencing_unmatched_keys, without_compiler
 
 _FIELDS = ("lr", "momentum", "betas", "weight_decay")
 _SHOWN = 3
@@ -62,7 +62,7 @@ def groups_of(cfg: Config, *, other: Config | None = None) -> Groups:
     """
     cfg = prepare(cfg)
     model, words = build_model(cfg, other)
-    with located(cfg), matching(model):
+    with located(cfg), silencing_unmatched_keys(model):
         wrapper = build_optim_wrapper(model, cfg.get("optim_wrapper"))
     return groups_in(wrapper, model)._replace(model=words)
 

@@ -4,14 +4,20 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import plotille
+import plotille  # type: ignore[import-untyped, unused-ignore]
 from PIL import Image
 from torch import nn
 
 from footplate.config import Config
 from footplate.error_context import located
 from footplate.errors import ArgumentError
-from footplate.tools.partial_build import build_model, epoch_length_or_why, matching, prepare, without_compiler
+from footplate.tools.partial_build import (
+    build_model,
+    find_epoch_length,
+    prepare,
+    silencing_unmatched_keys,
+    without_compiler,
+)
 from footplate.tools.simulation import FIELDS, simulate
 from footplate.visualization.plotting import Curve, Panel, plot, round_ticks
 
@@ -72,8 +78,8 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
     """
     cfg = prepare(cfg)
     model, words = build_model(cfg, other)
-    with located(cfg), matching(model):
-        per_epoch, why = epoch_length_or_why(cfg, length_of_epoch)
+    with located(cfg), silencing_unmatched_keys(model):
+        per_epoch, why = find_epoch_length(cfg, length_of_epoch)
         total = _length(cfg, per_epoch, why)
         if total > _LONGEST:
             raise ArgumentError(
@@ -226,7 +232,7 @@ def _points(iters: list[int], track: Track) -> list[tuple[float, float]]:
 
 
 _WIDTH = 48  # characters between the axes, with two dots each
-_ROWS = 12
+_PLOT_ROWS = 12
 _DOTS = 4  # per row
 _MOST_TICKS = 6
 _BLANK = "\N{BRAILLE PATTERN BLANK}"
@@ -241,7 +247,7 @@ def terminal_plot(curves: Sequence[_Points]) -> list[str]:
     """
     last = max(x for curve in curves for x, _ in curve) or 1.0
     heights = _rungs([y for curve in curves for _, y in curve])
-    between = max(1, _ROWS // (len(heights) - 1))  # rows between two ticks
+    between = max(1, _PLOT_ROWS // (len(heights) - 1))  # rows between two ticks
     rows = (len(heights) - 1) * between + 1
     labels = _as_numbers(heights)
     left = max(map(len, labels))

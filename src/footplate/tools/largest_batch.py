@@ -10,7 +10,7 @@ from footplate.data.structures import BaseDataElement
 from footplate.errors import DataError
 from footplate.records import length_of
 
-_LOOKED_AT = 64  # samples to read if the dataset does not record their sizes
+_MAX_READ = 64  # samples to read if the dataset does not record their sizes
 
 
 class Largest(NamedTuple):
@@ -19,12 +19,12 @@ class Largest(NamedTuple):
     Attributes:
         batch: The batch.
         samples: The number of samples in the dataset, or "unknown".
-        words: A description of the batch.
+        description: A description of the batch.
     """
 
     batch: Any
     samples: int | str
-    words: str
+    description: str
 
 
 def largest_batch(loader: Any) -> Largest:
@@ -42,55 +42,29 @@ def largest_batch(loader: Any) -> Largest:
     dataset: Any = getattr(loader, "dataset", None)
     collate = getattr(loader, "collate_fn", None)
     count = length_of(dataset) if dataset is not None else None
-    batch_size = getattr(loader, "batch_size", None) or _of_sampler(loader)
+    batch_size = getattr(loader, "batch_size", None) or getattr(
+        getattr(loader, "batch_sampler", None), "batch_size", None
+    )
     if not count or collate is None or not batch_size:
-        return Largest(_first(loader), count or "unknown", "the first batch, since its data set has no length")
-    told = list(_told_sizes(dataset, count))
-    read = [dataset[index] for index in _promising(told, count, batch_size)]
-    samples = _worst(read, batch_size, whole=bool(told) or len(read) == count)
-    return Largest(collate(samples), count, f"batches of {batch_size}, {_words(read, told)}")
+        for batch in loader:
+            return Largest(batch, count or "unknown", "the first batch, since its dataset has no length")
+        raise DataError("the dataloader has no batches")
+    recorded = list(_recorded_sizes(dataset, count))
+    read = [dataset[index] for index in _indices_to_read(recorded, count, batch_size)]
+    samples = _worst_batch(read, batch_size, whole=bool(recorded) or len(read) == count)
+    largest = max(read, key=_size)
+    shapes = sorted((tuple(tensor.shape) for tensor in _tensors(largest) if tensor.ndim > 1), key=len, reverse=True)
+    shape = "x".join(map(str, shapes[0])) if shapes else "no tensor"
+    if recorded:
+        sizes = f"the largest by their recorded size, {shape}"
+    elif len({_size(sample) for sample in read}) == 1:
+        sizes = f"{len(read)} inspected, all of the same size, {shape}"
+    else:
+        sizes = f"{len(read)} inspected, of several sizes, at most {shape}"
+    return Largest(collate(samples), count, f"batches of {batch_size}, {sizes}")
 
 
-def _promising(told: list[tuple[int, int]], count: int, batch_size: int) -> list[int]:
-    """Returns the indices of the samples to read: the largest by recorded size, and some spread over the dataset."""
-    chosen: dict[int, None] = {}
-    measures = ([height * width for height, width in told], *zip(*told, strict=True)) if told else ()
-    for values in measures:  # areas, heights, widths
-        ordered = sorted(range(count), key=lambda index: (-values[index], index))
-        chosen.update(dict.fromkeys(ordered[: min(batch_size, _LOOKED_AT)]))
-    step = max(1, count // _LOOKED_AT)
-    chosen.update(dict.fromkeys(islice(range(0, count, step), max(_LOOKED_AT - len(chosen), 0))))
-    return list(chosen)
-
-
-def _worst(read: list[Any], batch_size: int, *, whole: bool) -> list[Any]:
-    """Returns the samples of the largest batch; if not `whole`, unread samples may be as large as the largest."""
-    ordered = sorted(read, key=_size, reverse=True)
-    extreme = [max(ordered, key=lambda each: _side(each, side)) for side in (-1, -2)]
-    samples = list({id(sample): sample for sample in [ordered[0], *extreme]}.values())
-    samples += [each for each in ordered if all(each is not other for other in samples)] if whole else []
-    return [*samples, *[ordered[0]] * batch_size][:batch_size]
-
-
-def _words(read: list[Any], told: list[tuple[int, int]]) -> str:
-    shape = _shape(max(read, key=_size))
-    if told:
-        return f"the largest by their recorded size, {shape}"
-    sizes = {_size(sample) for sample in read}
-    return f"{len(read)} looked at, {'all of one size,' if len(sizes) == 1 else 'of several sizes, at most'} {shape}"
-
-
-def _of_sampler(loader: Any) -> int | None:
-    return getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
-
-
-def _first(loader: Any) -> Any:
-    for batch in loader:
-        return batch
-    raise DataError("the loader gives no batch")
-
-
-def _told_sizes(dataset: Any, count: int) -> Iterator[tuple[int, int]]:
+def _recorded_sizes(dataset: Any, count: int) -> Iterator[tuple[int, int]]:
     """Yields the height and width of every record; stops at the first record without both."""
     if not hasattr(dataset, "get_data_info"):
         return
@@ -104,28 +78,42 @@ def _told_sizes(dataset: Any, count: int) -> Iterator[tuple[int, int]]:
         yield int(info["height"]), int(info["width"])
 
 
-def _side(sample: Any, side: int) -> int:
-    """Returns the largest height (side -2) or width (side -1) of a sample's tensors."""
-    return max((tensor.shape[side] for tensor in _tensors(sample) if tensor.ndim > 2), default=0)
+def _indices_to_read(recorded: list[tuple[int, int]], count: int, batch_size: int) -> list[int]:
+    """Returns the indices of the samples to read: the largest by recorded size, and some spread over the dataset."""
+    chosen: dict[int, None] = {}
+    measures = ([height * width for height, width in recorded], *zip(*recorded, strict=True)) if recorded else ()
+    for values in measures:  # areas, heights, widths
+        ordered = sorted(range(count), key=lambda index: (-values[index], index))
+        chosen.update(dict.fromkeys(ordered[: min(batch_size, _MAX_READ)]))
+    step = max(1, count // _MAX_READ)
+    chosen.update(dict.fromkeys(islice(range(0, count, step), max(_MAX_READ - len(chosen), 0))))
+    return list(chosen)
+
+
+def _worst_batch(read: list[Any], batch_size: int, *, whole: bool) -> list[Any]:
+    """Returns the samples of the largest batch; if not `whole`, unread samples may be as large as the largest."""
+
+    def side(sample: Any, axis: int) -> int:
+        return max((tensor.shape[axis] for tensor in _tensors(sample) if tensor.ndim > 2), default=0)
+
+    ordered = sorted(read, key=_size, reverse=True)
+    extreme = [max(ordered, key=lambda each: side(each, axis)) for axis in (-1, -2)]  # the widest and the highest
+    samples = list({id(sample): sample for sample in [ordered[0], *extreme]}.values())
+    samples += [each for each in ordered if all(each is not other for other in samples)] if whole else []
+    return [*samples, *[ordered[0]] * batch_size][:batch_size]
 
 
 def _size(sample: Any) -> int:
     return sum(tensor.numel() for tensor in _tensors(sample))
 
 
-def _shape(sample: Any) -> str:
-    shapes = sorted((tuple(tensor.shape) for tensor in _tensors(sample) if tensor.ndim > 1), key=len, reverse=True)
-    return "x".join(map(str, shapes[0])) if shapes else "no tensor"
-
-
 def _tensors(sample: Any) -> Iterator[torch.Tensor]:
+    """Yields the tensors in nested values."""
     if isinstance(sample, torch.Tensor):
         yield sample
-    elif isinstance(sample, dict):
-        for value in sample.values():
+    elif isinstance(sample, (dict, BaseDataElement)):
+        for _, value in sample.items():
             yield from _tensors(value)
     elif isinstance(sample, (list, tuple)):
         for value in sample:
             yield from _tensors(value)
-    elif isinstance(sample, BaseDataElement):
-        yield from _tensors(dict(sample.items()))

@@ -101,7 +101,7 @@ class LayerTrace:
             device = tensor.device.type
             if torch.is_autocast_enabled(device):
                 self.precision = f"autocast to {str(torch.get_autocast_dtype(device)).removeprefix('torch.')}"
-            notes = "" if bool(tensor.isfinite().all()) else _origin(module, (args, kwargs))
+            notes = "" if bool(tensor.isfinite().all()) else _describe_inputs(module, (args, kwargs))
             self.outputs.append(Reading.of(tensor, name, f"{kind}{key}", notes))
             if tensor.requires_grad:
                 tensor.register_hook(partial(self._on_flow, name, f"{kind}{key}"))  # type: ignore[no-untyped-call]
@@ -129,13 +129,9 @@ def tensors_in(found: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from tensors_in(each, f"{key}[{place}]")
 
 
-def _origin(module: nn.Module, taken: Any) -> str:
+def _describe_inputs(module: nn.Module, inputs: Any) -> str:
     """Returns whether the inputs and weights of a module were finite, as text."""
-    inputs = all(bool(each.isfinite().all()) for _, each in tensors_in(taken))
-    weights = all(bool(torch.isfinite(each).all()) for each in module.parameters(recurse=False))
-    told = f"inputs {'finite' if inputs else 'not finite'}"
-    return told if next(module.parameters(recurse=False), None) is None else f"{told}, weights {_word(weights)}"
-
-
-def _word(finite: bool) -> str:
-    return "finite" if finite else "not finite"
+    words = {True: "finite", False: "non-finite"}
+    text = f"inputs {words[all(bool(each.isfinite().all()) for _, each in tensors_in(inputs))]}"
+    weights = [bool(each.isfinite().all()) for each in module.parameters(recurse=False)]
+    return f"{text}, weights {words[all(weights)]}" if weights else text

@@ -1,4 +1,4 @@
-"""Builds only the components of a config that a topic needs."""
+"""Builds only the components of a config that an explanation needs, with a stand-in for models not installed."""
 
 import logging
 import os
@@ -53,11 +53,11 @@ def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, st
         except UnknownNameError as error:
             if error.suggestion is not None or other is not None:
                 raise
-    return StandIn(section), f"'{name}' is not installed: a stand-in with the usual names (--model takes another)"
+    return StandIn(section), f"'{name}' is not installed; a stand-in with common names is used (or set --model)"
 
 
 @contextmanager
-def matching(model: nn.Module) -> Iterator[None]:
+def silencing_unmatched_keys(model: nn.Module) -> Iterator[None]:
     """Silences warnings about keys that match no parameter while `model` is a stand-in."""
     logger = logging.getLogger("footplate.optim")
     level = logger.level
@@ -69,18 +69,13 @@ def matching(model: nn.Module) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def epoch_length(cfg: Config, given: int | None) -> int | None:
-    """Returns the iterations per epoch, or None if the training data cannot be read.
+def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
+    """Returns the iterations per epoch, or None and the reason why the training data cannot be read.
 
     Args:
         cfg: The config, in the second generation.
         given: The number that the user gave, or None.
     """
-    return epoch_length_or_why(cfg, given)[0]
-
-
-def epoch_length_or_why(cfg: Config, given: int | None) -> tuple[int | None, str]:
-    """Returns the iterations per epoch, or None and the reason in one line."""
     if given is not None or cfg.get("train_dataloader") is None:
         return given, ""
     try:
@@ -144,9 +139,7 @@ class _Backbone(nn.Module):
         self.norm = nn.LayerNorm(_WIDTH)
 
 
-class _Part(nn.Module):
-    """A neck or head."""
-
+class _NeckOrHead(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(_WIDTH, _WIDTH, 1)
@@ -169,12 +162,12 @@ class StandIn(nn.Module):
         super().__init__()
         for name, section in model.items():
             if isinstance(section, Mapping) and "type" in section and name != "data_preprocessor":
-                self.add_module(name, _part(name))
+                self.add_module(name, _build_part(name))
             elif isinstance(section, (list, tuple)) and any(isinstance(each, Mapping) for each in section):
-                self.add_module(name, nn.ModuleList([_part(name) for _ in section]))
+                self.add_module(name, nn.ModuleList([_build_part(name) for _ in section]))
         if not list(self.children()):
-            self.backbone, self.head = _Backbone(), _Part()
+            self.backbone, self.head = _Backbone(), _NeckOrHead()
 
 
-def _part(name: str) -> nn.Module:
-    return _Backbone() if any(word in name for word in _BACKBONES) else _Part()
+def _build_part(name: str) -> nn.Module:
+    return _Backbone() if any(word in name for word in _BACKBONES) else _NeckOrHead()

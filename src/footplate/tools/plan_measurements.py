@@ -1,4 +1,4 @@
-"""Measures the parts of a training step on this machine."""
+"""Measures the parts of a training step on this machine, and describes the cluster that a plan is for."""
 
 import copy
 import dataclasses
@@ -7,9 +7,9 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import cycle, islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -24,193 +24,12 @@ from footplate.error_context import located
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.messages import nearest
 
-_WARM_UP = 3
-
-
-def measure(cfg: Config, *, steps: int = 20) -> Parts:
-    """Runs a few training steps of a config on real data and measures their parts. Leaves no files.
-
-    Args:
-        cfg: A config of the second generation, with its `work_dir`.
-        steps: The number of steps to measure, after three warm-up steps.
-
-    Raises:
-        DataError: The training loader has no batches.
-        FootplateError: The run cannot be built.
-    """
-    check_count("--steps", steps, least=2)
-    with tempfile.TemporaryDirectory(prefix="footplate-plan-") as folder, located(cfg):
-        runner = _runner_of(cfg, folder)
-        read, timed = [], []
-        for each in _read(runner, steps + _WARM_UP):  # alternate as in training, so that both share the caches
-            read.append(each)
-            timed.append(_step(runner, each.batch))
-        loading = statistics.median(each.seconds for each in read)
-        checkpoint, write_speed = _saved(runner, folder)
-        activations = _kept_bytes(runner, read[0].batch)
-        return _parts(runner, timed[_WARM_UP:], _workers(cfg), loading, (checkpoint, write_speed), activations)
-
-
-class _Read(NamedTuple):
-    batch: Any
-    seconds: float
-
-
-class _Timed(NamedTuple):
-    forward: float
-    backward: float
-    update: float
-
-
-def _runner_of(cfg: Config, folder: str) -> Runner:
-    own = copy.deepcopy(cfg)
-    own["work_dir"], own["resume"], own["load_from"] = folder, False, None
-    visualizer = own.get("visualizer")
-    own["visualizer"] = {**(visualizer if isinstance(visualizer, Mapping) else {}), "vis_backends": None}
-    loader = own.get("train_dataloader")
-    if isinstance(loader, Mapping):
-        own["train_dataloader"] = {**loader, "num_workers": 0, "persistent_workers": False}
-    runner = Runner.from_cfg(own)
-    _ = runner.train_loop, runner.optim_wrapper
-    model: Any = unwrap_model(runner.model)
-    if hasattr(model, "init_weights"):
-        model.init_weights()
-    runner.model.train()
-    return runner
-
-
-def _read(runner: Runner, number: int) -> Iterator[_Read]:
-    """Yields `number` batches and their read times, read in this process on demand; repeats them if too few."""
-    read: list[_Read] = []
-    stream = iter(batches(runner.train_dataloader))
-    for _ in range(number):
-        begin = time.perf_counter()
-        batch = next(stream, None)
-        if batch is None:
-            break
-        read.append(_Read(batch, time.perf_counter() - begin))
-        yield read[-1]
-    if not read:
-        raise DataError("the training loader gives no batch to measure with", key="train_dataloader")
-    yield from islice(cycle(read), number - len(read))
-
-
-def _step(runner: Runner, batch: Any) -> _Timed:
-    """Trains on one batch and returns the seconds of forward pass, backward pass and update."""
-    wrapper, model = runner.optim_wrapper, runner.model
-    inner: Any = unwrap_model(model)
-    marks = [_now(runner.device)]
-    try:
-        with wrapper.optim_context(model):
-            losses = inner._run_forward(inner.data_preprocessor(batch, True), "loss")
-        loss, _ = inner.parse_losses(losses)
-    except AttributeError as error:
-        raise FootplateError(
-            f"the model '{type(inner).__name__}' has a train step of its own, whose parts cannot be measured",
-            key="model",
-            notes=["--parts takes figures that were measured in another way"],
-        ) from error
-    marks.append(_now(runner.device))
-    loss.backward()
-    marks.append(_now(runner.device))
-    for part in wrapper.parts.values():
-        part.step()
-        part.zero_grad()
-    marks.append(_now(runner.device))
-    return _Timed(*(after - before for before, after in zip(marks, marks[1:], strict=False)))
-
-
-def _now(device: torch.device) -> float:
-    if device.type != "cpu":
-        torch.accelerator.synchronize()
-    return time.perf_counter()
-
-
-def _kept_bytes(runner: Runner, batch: Any) -> int:
-    """Returns the bytes that a forward pass keeps for the backward pass, without weights and buffers."""
-    inner: Any = unwrap_model(runner.model)
-    known = {each.untyped_storage().data_ptr() for each in (*inner.parameters(), *inner.buffers())}
-    kept: dict[int, int] = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        storage_of = tensor.untyped_storage()
-        if storage_of.data_ptr() not in known:
-            kept[storage_of.data_ptr()] = storage_of.nbytes()
-        return tensor
-
-    with (
-        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
-        runner.optim_wrapper.optim_context(inner),
-    ):
-        losses = inner._run_forward(inner.data_preprocessor(batch, True), "loss")
-    del losses
-    return sum(kept.values())
-
-
-def _saved(runner: Runner, folder: str) -> tuple[int, float]:
-    """Saves a checkpoint; returns its size in bytes and the write speed in bytes per second."""
-    model: Any = unwrap_model(runner.model)
-    content = {"state_dict": model.state_dict(), "optimizer": runner.optim_wrapper.state_dict()}
-    path = os.path.join(folder, "measured.pth")
-    begin = time.perf_counter()
-    save_checkpoint(content, path)
-    seconds = time.perf_counter() - begin
-    size = storage.status(path).size
-    return size, size / seconds
-
-
-def _workers(cfg: Config) -> int:
-    loader = cfg.get("train_dataloader")
-    return int(loader.get("num_workers", 0)) if isinstance(loader, Mapping) else 0
-
-
-def _parts(
-    runner: Runner, timed: list[_Timed], workers: int, loading: float, saved: tuple[int, float], activations: int
-) -> Parts:
-    batch = getattr(runner.train_dataloader, "batch_size", None) or 1
-    steps = sorted(sum(each) for each in timed)
-    model: Any = unwrap_model(runner.model)
-    on_cores = runner.device.type == "cpu"
-    return Parts(
-        batch=batch,
-        forward=statistics.median(each.forward for each in timed),
-        backward=statistics.median(each.backward for each in timed),
-        update=statistics.median(each.update for each in timed),
-        spread=_spread(steps),
-        loading=loading / batch,
-        workers=workers,
-        weights=_bytes((*model.parameters(), *model.buffers())),
-        gradients=_bytes(each for each in model.parameters() if each.requires_grad),
-        optimizer=_bytes(_states(runner)),
-        activations=activations,
-        largest_unit=max((_bytes(child.parameters()) for child in model.children()), default=0),
-        checkpoint=saved[0],
-        write_speed=saved[1],
-        on_cores=on_cores,
-        threads=torch.get_num_threads() if on_cores else 1,
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-    )
-
-
-def _spread(steps: list[float]) -> float:
-    """Returns the standard deviation of step times, estimated from their quartiles, as a share of the median."""
-    quarter, half, third = (steps[len(steps) * at // 4] for at in (1, 2, 3))
-    return (third - quarter) / 1.349 / half
-
-
-def _states(runner: Runner) -> Iterator[torch.Tensor]:
-    for part in runner.optim_wrapper.parts.values():
-        for state in part.optimizer.state.values():
-            yield from (value for value in state.values() if isinstance(value, torch.Tensor))
-
-
-def _bytes(tensors: Any) -> int:
-    return sum(each.numel() * each.element_size() for each in tensors)
+_WARM_UP = 3  # steps
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
-    """The measurements of one device's step: seconds, bytes and counts.
+class Measurements:
+    """The measurements of a training step on one device: seconds, bytes and counts.
 
     Attributes:
         batch: Samples per step.
@@ -269,7 +88,7 @@ class Parts:
         storage.commit_bytes(path, content.encode())
 
     @classmethod
-    def read(cls, path: str) -> "Parts":
+    def read(cls, path: str) -> "Measurements":
         """Reads a file that `write` wrote and that may have been edited.
 
         Raises:
@@ -278,11 +97,11 @@ class Parts:
         try:
             content = json.loads(storage.read_bytes(path))
         except (OSError, ValueError) as error:
-            raise ArgumentError(f"'{path}' cannot be read as the parts of a plan: {error}", key="--parts") from error
+            raise ArgumentError(f"cannot read '{path}' as measurements: {error}", key="--parts") from error
         return cls.from_dict(content)
 
     @classmethod
-    def from_dict(cls, content: Any) -> "Parts":
+    def from_dict(cls, content: Any) -> "Measurements":
         """Builds the measurements from a dict.
 
         Raises:
@@ -290,17 +109,17 @@ class Parts:
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
         if not isinstance(content, dict):
-            raise ArgumentError("the parts of a plan are a dict", key="--parts", found=content)
+            raise ArgumentError("measurements must be a dict", key="--parts", found=content)
         for name, value in content.items():
             if name not in fields:
-                raise ArgumentError(f"a plan has no part '{name}'", key=name, suggestion=nearest(name, fields))
+                raise ArgumentError(f"there is no measurement '{name}'", key=name, suggestion=nearest(name, fields))
             if value is not None and (not isinstance(value, (int, float)) or value < 0):
-                raise ArgumentError(f"the part '{name}' is a number of at least 0", key=name, found=value)
+                raise ArgumentError(f"'{name}' must be a non-negative number", key=name, found=value)
         missing = [
             name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in content
         ]
         if missing:
-            raise ArgumentError(f"a plan needs the part '{missing[0]}'", key=missing[0])
+            raise ArgumentError(f"the measurement '{missing[0]}' is missing", key=missing[0])
         return cls(**content)
 
 
@@ -326,3 +145,152 @@ class Cluster:
     def devices(self) -> int:
         """The number of devices on all nodes."""
         return self.nodes * self.per_node
+
+
+def measure(cfg: Config, *, steps: int = 20) -> Measurements:
+    """Runs a few training steps of a config on real data and measures their parts. Leaves no files.
+
+    Args:
+        cfg: A config of the second generation, with its `work_dir`.
+        steps: The number of steps to measure, after three warm-up steps.
+
+    Raises:
+        DataError: The training loader has no batches.
+        FootplateError: The run cannot be built, or its model has its own `train_step`.
+    """
+    check_count("--steps", steps, least=2)
+    with tempfile.TemporaryDirectory(prefix="footplate-plan-") as folder, located(cfg):
+        runner = _build_runner(cfg, folder)
+        batches_read, loading, times = [], [], []
+        # Reading and training alternate as in a run, so that they share the caches in the same way.
+        for batch, seconds in _read_batches(runner, steps + _WARM_UP):
+            batches_read.append(batch)
+            loading.append(seconds)
+            times.append(_time_step(runner, batch))
+        model: Any = unwrap_model(runner.model)
+        path = os.path.join(folder, "measured.pth")
+        begin = time.perf_counter()
+        save_checkpoint({"state_dict": model.state_dict(), "optimizer": runner.optim_wrapper.state_dict()}, path)
+        write_seconds = time.perf_counter() - begin
+        checkpoint = storage.status(path).size
+        activations = _activation_bytes(runner, batches_read[0])
+    forward, backward, update = zip(*times[_WARM_UP:], strict=True)
+    batch_size = getattr(runner.train_dataloader, "batch_size", None) or 1
+    loader = cfg.get("train_dataloader")
+    states = [state for part in runner.optim_wrapper.parts.values() for state in part.optimizer.state.values()]
+    on_cores = runner.device.type == "cpu"
+    return Measurements(
+        batch=batch_size,
+        forward=statistics.median(forward),
+        backward=statistics.median(backward),
+        update=statistics.median(update),
+        spread=_spread(sorted(map(sum, times[_WARM_UP:]))),
+        loading=statistics.median(loading) / batch_size,
+        workers=int(loader.get("num_workers", 0)) if isinstance(loader, Mapping) else 0,
+        weights=_bytes((*model.parameters(), *model.buffers())),
+        gradients=_bytes(each for each in model.parameters() if each.requires_grad),
+        optimizer=_bytes(each for state in states for each in state.values() if isinstance(each, torch.Tensor)),
+        activations=activations,
+        largest_unit=max((_bytes(child.parameters()) for child in model.children()), default=0),
+        checkpoint=checkpoint,
+        write_speed=checkpoint / write_seconds,
+        on_cores=on_cores,
+        threads=torch.get_num_threads() if on_cores else 1,
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    )
+
+
+def _build_runner(cfg: Config, folder: str) -> Runner:
+    """Builds a run that reads data in this process and writes only to a temporary folder."""
+    cfg = copy.deepcopy(cfg)
+    cfg["work_dir"], cfg["resume"], cfg["load_from"] = folder, False, None
+    visualizer = cfg.get("visualizer")
+    cfg["visualizer"] = {**(visualizer if isinstance(visualizer, Mapping) else {}), "vis_backends": None}
+    loader = cfg.get("train_dataloader")
+    if isinstance(loader, Mapping):
+        cfg["train_dataloader"] = {**loader, "num_workers": 0, "persistent_workers": False}
+    runner = Runner.from_cfg(cfg)
+    _ = runner.train_loop, runner.optim_wrapper
+    model: Any = unwrap_model(runner.model)
+    if hasattr(model, "init_weights"):
+        model.init_weights()
+    runner.model.train()
+    return runner
+
+
+def _read_batches(runner: Runner, number: int) -> Iterator[tuple[Any, float]]:
+    """Yields `number` batches and the seconds of reading each, read on demand; repeats them if too few."""
+    read: list[tuple[Any, float]] = []
+    stream = iter(batches(runner.train_dataloader))
+    for _ in range(number):
+        begin = time.perf_counter()
+        batch = next(stream, None)
+        if batch is None:
+            break
+        read.append((batch, time.perf_counter() - begin))
+        yield read[-1]
+    if not read:
+        raise DataError("the training dataloader has no batches to measure with", key="train_dataloader")
+    yield from islice(cycle(read), number - len(read))
+
+
+def _time_step(runner: Runner, batch: Any) -> tuple[float, float, float]:
+    """Trains on one batch and returns the seconds of forward pass, backward pass and update."""
+    wrapper, model = runner.optim_wrapper, runner.model
+    inner: Any = unwrap_model(model)
+    times = [_now(runner.device)]
+    try:
+        with wrapper.optim_context(model):
+            losses = inner._run_forward(inner.data_preprocessor(batch, True), "loss")
+        loss, _ = inner.parse_losses(losses)
+    except AttributeError as error:
+        raise FootplateError(
+            f"the parts of a step cannot be measured, since the model '{type(inner).__name__}' has its own train_step",
+            key="model",
+            notes=["Measure it in another way and pass the figures with --parts."],
+        ) from error
+    times.append(_now(runner.device))
+    loss.backward()
+    times.append(_now(runner.device))
+    for part in wrapper.parts.values():
+        part.step()
+        part.zero_grad()
+    times.append(_now(runner.device))
+    return times[1] - times[0], times[2] - times[1], times[3] - times[2]
+
+
+def _now(device: torch.device) -> float:
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+    return time.perf_counter()
+
+
+def _activation_bytes(runner: Runner, batch: Any) -> int:
+    """Returns the bytes that a forward pass keeps for the backward pass, without weights and buffers."""
+    inner: Any = unwrap_model(runner.model)
+    known = {each.untyped_storage().data_ptr() for each in (*inner.parameters(), *inner.buffers())}
+    kept: dict[int, int] = {}
+
+    def record(tensor: torch.Tensor) -> torch.Tensor:
+        memory = tensor.untyped_storage()
+        if memory.data_ptr() not in known:
+            kept[memory.data_ptr()] = memory.nbytes()
+        return tensor
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor),
+        runner.optim_wrapper.optim_context(inner),
+    ):
+        losses = inner._run_forward(inner.data_preprocessor(batch, True), "loss")
+    del losses
+    return sum(kept.values())
+
+
+def _spread(steps: list[float]) -> float:
+    """Returns the standard deviation of sorted step times, estimated from quartiles, as a share of the median."""
+    quarter, half, third = (steps[len(steps) * at // 4] for at in (1, 2, 3))
+    return (third - quarter) / 1.349 / half
+
+
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(each.numel() * each.element_size() for each in tensors)

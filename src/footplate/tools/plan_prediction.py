@@ -1,16 +1,34 @@
-"""Predicts step time, efficiency, memory and checkpoint time from measurements and a cluster."""
+"""Predicts step time, efficiency, memory and checkpoint time from measurements and a cluster.
+
+The formulas compute seconds and bytes; each one states its source.
+"""
 
 import dataclasses
 import inspect
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
-from footplate.tools.plan import formulas
-from footplate.tools.plan_measurements import Cluster, Parts
+from footplate.tools.plan_measurements import Cluster, Measurements
 
-_GATHERS_AND_SCATTER = 3  # passes of sharded training: all-gather in forward and backward, reduce-scatter
+_SHARDED_PASSES = 3  # of sharded training: all-gather in forward and backward, reduce-scatter
+_COLUMNS = (
+    "nodes",
+    "devices",
+    "batch",
+    "step",
+    "compute",
+    "data",
+    "exchange",
+    "samples/s",
+    "efficiency",
+    "memory",
+    "save",
+)
+_FIRST_BUCKET = 1 << 20  # bytes; torch's defaults
+_BUCKET = 25 << 20
 
 
 class Prediction(NamedTuple):
@@ -43,7 +61,7 @@ class Prediction(NamedTuple):
     checkpoint: float
 
 
-def predict(parts: Parts, cluster: Cluster, *, sharded: bool = False) -> Prediction:
+def predict(parts: Measurements, cluster: Cluster, *, sharded: bool = False) -> Prediction:
     """Returns the predicted cost of a step.
 
     Args:
@@ -51,10 +69,10 @@ def predict(parts: Parts, cluster: Cluster, *, sharded: bool = False) -> Predict
         cluster: The machines.
         sharded: Whether weights and optimizer state are sharded rather than replicated.
     """
-    alone = parts.step + formulas.loading_seconds(parts.loading, parts.batch, parts.workers, parts.step)
+    alone = parts.step + loading_seconds(parts.loading, parts.batch, parts.workers, parts.step)
     here = _on_shared_cores(parts, cluster.per_node) if parts.on_cores else parts
-    compute = formulas.slowest_of(here.step, parts.spread, cluster.devices)
-    loading = formulas.loading_seconds(here.loading, parts.batch, parts.workers, compute)
+    compute = slowest_of(here.step, parts.spread, cluster.devices)
+    loading = loading_seconds(here.loading, parts.batch, parts.workers, compute)
     exchange = _exchange(parts, here, cluster, sharded=sharded)
     step = compute + loading + exchange
     batch = parts.batch * cluster.devices
@@ -67,13 +85,13 @@ def predict(parts: Parts, cluster: Cluster, *, sharded: bool = False) -> Predict
         loading=loading,
         exchange=exchange,
         throughput=batch / step,
-        efficiency=formulas.efficiency(alone, step),
+        efficiency=scaling_efficiency(alone, step),
         memory=_memory(parts, cluster.devices, sharded=sharded),
-        checkpoint=formulas.checkpoint_seconds(parts.checkpoint, parts.write_speed, cluster.nodes if sharded else 1),
+        checkpoint=checkpoint_seconds(parts.checkpoint, parts.write_speed, cluster.nodes if sharded else 1),
     )
 
 
-def predict_growth(parts: Parts, cluster: Cluster, *, sharded: bool = False) -> list[Prediction]:
+def predict_growth(parts: Measurements, cluster: Cluster, *, sharded: bool = False) -> list[Prediction]:
     """Returns predictions for one device, for one node, and for doubling numbers of nodes up to the whole cluster."""
     sizes = [dataclasses.replace(cluster, nodes=1, per_node=1)]
     nodes = 1
@@ -85,69 +103,55 @@ def predict_growth(parts: Parts, cluster: Cluster, *, sharded: bool = False) -> 
     return [predict(parts, each, sharded=sharded) for each in unique.values()]
 
 
-def as_table(predictions: Sequence[Prediction]) -> list[list[str]]:
-    """Returns a header row and one row of text per prediction."""
-    head = [
-        "nodes",
-        "devices",
-        "batch",
-        "step",
-        "compute",
-        "data",
-        "exchange",
-        "samples/s",
-        "efficiency",
-        "memory",
-        "save",
-    ]
-    rows = [
-        [
-            str(each.nodes),
-            str(each.devices),
-            str(each.batch),
-            *(_seconds(value) for value in (each.step, each.compute, each.loading, each.exchange)),
-            f"{each.throughput:,.0f}" if each.throughput >= 100 else f"{each.throughput:.3g}",
-            f"{100 * each.efficiency:.1f} %",
-            _gigabytes(each.memory),
-            _seconds(each.checkpoint),
-        ]
-        for each in predictions
-    ]
-    return [head, *rows]
-
-
-def described(parts: Parts, cluster: Cluster) -> list[str]:
-    """Returns the measurements and the cluster as lines of text."""
-    times = ", ".join(
-        f"{name} {_seconds(value)}"
-        for name, value in (("forward", parts.forward), ("backward", parts.backward), ("update", parts.update))
-    )
-    data = f"{_seconds(parts.loading)} a sample and worker, {parts.workers} workers"
+def describe_plan(measured: Measurements, cluster: Cluster, predictions: Sequence[Prediction]) -> str:
+    """Returns the measurements, the cluster and a table of the predictions as text."""
+    step = ", ".join(f"{name} {_seconds(getattr(measured, name))}" for name in ("forward", "backward", "update"))
     sizes = ", ".join(
-        f"{name} {_gigabytes(value)}"
-        for name, value in (
-            ("weights", parts.weights),
-            ("gradients", parts.gradients),
-            ("optimizer", parts.optimizer),
-            ("activations", parts.activations),
-        )
+        f"{name} {_gigabytes(getattr(measured, name))}" for name in ("weights", "gradients", "optimizer", "activations")
     )
-    bits = f"{8e-9 * cluster.bandwidth:g} Gbit/s between nodes, {8e-9 * cluster.inner_bandwidth:g} within"
-    links = f"{bits}, {1e6 * cluster.latency:g} us a message"
-    return [
-        f"{'step':<11} {times}, {parts.batch} samples, spread {100 * parts.spread:.1f} %",
-        f"{'data':<11} {data}",
+    links = (
+        f"{8e-9 * cluster.bandwidth:g} Gbit/s between nodes, {8e-9 * cluster.inner_bandwidth:g} within, "
+        f"{1e6 * cluster.latency:g} us per message"
+    )
+    lines = [
+        f"{'step':<11} {step}, {measured.batch} samples, spread {100 * measured.spread:.1f} %",
+        f"{'data':<11} {_seconds(measured.loading)} per sample and worker, {measured.workers} workers",
         f"{'bytes':<11} {sizes}",
-        f"{'saving':<11} {_gigabytes(parts.checkpoint)} at {_gigabytes(parts.write_speed)} a second",
+        f"{'saving':<11} {_gigabytes(measured.checkpoint)} at {_gigabytes(measured.write_speed)} per second",
         f"{'machines':<11} {cluster.nodes} x {cluster.per_node} devices, {links}",
-        *([f"{'cores':<11} {parts.cores}, which processes of {parts.threads} threads share"] if parts.on_cores else []),
     ]
+    if measured.on_cores:
+        lines.append(f"{'cores':<11} {measured.cores}, shared by processes of {measured.threads} threads")
+    rows: list[tuple[str, ...]] = [_COLUMNS]
+    for each in predictions:
+        rows.append(
+            (
+                str(each.nodes),
+                str(each.devices),
+                str(each.batch),
+                *(_seconds(value) for value in (each.step, each.compute, each.loading, each.exchange)),
+                f"{each.throughput:,.0f}" if each.throughput >= 100 else f"{each.throughput:.3g}",
+                f"{100 * each.efficiency:.1f} %",
+                _gigabytes(each.memory),
+                _seconds(each.checkpoint),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join([*lines, "", *table]) + "\n"
 
 
-def _on_shared_cores(parts: Parts, processes: int) -> Parts:
+def describe_formulas() -> str:
+    """Returns all formulas as text, each with its explanation and source."""
+    return "\n".join(
+        f"{each.__name__.replace('_', ' ')}\n{textwrap.indent(inspect.getdoc(each) or '', '  ')}\n" for each in FORMULAS
+    )
+
+
+def _on_shared_cores(parts: Measurements, processes: int) -> Measurements:
     def stretched(seconds: float) -> float:
         own = parts.threads, parts.cores, parts.crowding, parts.switching
-        return formulas.shared_cores(seconds, processes, *own)
+        return shared_cores(seconds, processes, *own)
 
     return dataclasses.replace(
         parts,
@@ -158,7 +162,7 @@ def _on_shared_cores(parts: Parts, processes: int) -> Parts:
     )
 
 
-def _exchange(parts: Parts, here: Parts, cluster: Cluster, *, sharded: bool) -> float:
+def _exchange(parts: Measurements, here: Measurements, cluster: Cluster, *, sharded: bool) -> float:
     if cluster.devices == 1:
         return 0.0
     bandwidth, latency = cluster.inner_bandwidth, cluster.latency
@@ -168,20 +172,20 @@ def _exchange(parts: Parts, here: Parts, cluster: Cluster, *, sharded: bool) -> 
         crowd = max(1.0, cluster.per_node * parts.threads / parts.cores) if parts.on_cores else 1.0
         bandwidth, latency = 1 / (parts.byte_seconds * crowd), (parts.message_seconds or 0.0) * crowd
     if sharded:
-        seconds = formulas.exchange_seconds(parts.weights, cluster.devices, bandwidth, latency, _GATHERS_AND_SCATTER)
+        seconds = exchange_seconds(parts.weights, cluster.devices, bandwidth, latency, _SHARDED_PASSES)
         return max(0.0, seconds - here.forward - here.backward)
-    seconds = formulas.exchange_seconds(parts.gradients, cluster.devices, bandwidth, latency)
+    seconds = exchange_seconds(parts.gradients, cluster.devices, bandwidth, latency)
     # CPU cores cannot compute and exchange at the same time.
     hidden = 0.0 if parts.on_cores else here.backward
-    return formulas.exposed_seconds(seconds, hidden, formulas.bucket_count(parts.gradients)) if hidden else seconds
+    return exposed_seconds(seconds, hidden, bucket_count(parts.gradients)) if hidden else seconds
 
 
-def _memory(parts: Parts, devices: int, *, sharded: bool) -> float:
+def _memory(parts: Measurements, devices: int, *, sharded: bool) -> float:
     if sharded:
-        return formulas.sharded_bytes(
+        return sharded_bytes(
             parts.weights, parts.gradients, parts.optimizer, parts.activations, parts.largest_unit, devices
         )
-    return formulas.replicated_bytes(parts.weights, parts.gradients, parts.optimizer, parts.activations)
+    return replicated_bytes(parts.weights, parts.gradients, parts.optimizer, parts.activations)
 
 
 def _seconds(value: float) -> str:
@@ -190,10 +194,6 @@ def _seconds(value: float) -> str:
 
 def _gigabytes(value: float) -> str:
     return f"{value / 1e9:.2f} GB" if value >= 1e8 else f"{value / 1e6:.1f} MB"
-
-
-_FIRST_BUCKET = 1 << 20  # bytes; torch's defaults
-_BUCKET = 25 << 20
 
 
 def exchange_seconds(size: float, devices: int, bandwidth: float, latency: float, passes: int = 2) -> float:
@@ -311,7 +311,7 @@ def checkpoint_seconds(size: float, write_speed: float, writers: int) -> float:
     return size / (write_speed * writers)
 
 
-def efficiency(alone: float, together: float) -> float:
+def scaling_efficiency(alone: float, together: float) -> float:
     """step time on one device / step time on n devices, each with the same batch
 
     Source: weak scaling, Gustafson, "Reevaluating Amdahl's law", Communications of the ACM 31 (1988).
@@ -329,15 +329,5 @@ FORMULAS: tuple[Callable[..., float], ...] = (
     replicated_bytes,
     sharded_bytes,
     checkpoint_seconds,
-    efficiency,
+    scaling_efficiency,
 )
-
-
-def describe_formulas() -> str:
-    """Returns all formulas as text, each with its explanation and source."""
-    told = (f"{each.__name__.replace('_', ' ')}\n{_indented(inspect.getdoc(each) or '')}" for each in FORMULAS)
-    return "\n\n".join(told) + "\n"
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}".rstrip() for line in text.splitlines())

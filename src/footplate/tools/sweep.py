@@ -16,7 +16,7 @@ from footplate.engine.state import seed_of_resumed
 from footplate.error_context import located
 from footplate.errors import ArgumentError, DataError, FootplateError, MissingExtraError
 from footplate.first_generation.translation import is_first_generation
-from footplate.hooks.comparing import MissingMetricError, rule_of, saved_best, saved_rules
+from footplate.hooks.metric_rules import MissingMetricError, rule_of, saved_best, saved_rules
 from footplate.messages import nearest
 from footplate.registry.dotted_paths import executed_files
 from footplate.tools.diff import START_KEYS
@@ -34,6 +34,7 @@ _NEW_FOLDER = "To start a new sweep, set --out to another folder."
 _STUDY = "study.db"  # SQLite creates files next to it whose names start with this name
 _TRIAL_FOLDER = re.compile(r"[0-9a-f]{12}")  # see `digest_of`
 _OWN_REASONS = frozenset({"error", "infeasible"})  # attributes of trials that failed for their own reasons
+_TEXT_ATTRIBUTES = ("config", *_OWN_REASONS)
 _MAX_SEED = (1 << 31) - 1
 
 
@@ -263,7 +264,9 @@ def _check_attributes(study: Any, folder: str) -> None:
         or not 0 <= seed <= _MAX_SEED
         or not isinstance(restarted, list)
         or any(type(number) is not int for number in restarted)
-        or any(not isinstance(each.user_attrs.get(key, ""), str) for each in trials for key in ("config", *_OWN_REASONS))
+        or any(
+            not isinstance(each.user_attrs.get(key, ""), str) for each in trials for key in ("config", *_OWN_REASONS)
+        )
     ):
         raise _damaged(folder)
 

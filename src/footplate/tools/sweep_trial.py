@@ -21,8 +21,8 @@ from footplate.engine import Hook, Runner
 from footplate.engine.signals import Interrupted, Requests
 from footplate.engine.static import check_config
 from footplate.errors import FootplateError
-from footplate.hooks.comparing import MissingMetricError, missing_metric
-from footplate.records.urgent import say_at_once
+from footplate.hooks.metric_rules import MissingMetricError, missing_metric
+from footplate.records.standard_streams import print_urgent
 from footplate.registry.dotted_paths import mark_executed
 
 Outcome = tuple[str, str | MissingMetricError]  # how a trial ended, and why
@@ -130,7 +130,7 @@ class TrialProcesses:
         if self._running:
             name = signal.Signals(number).name
             first = f"{name}: trials finish their iterations and save; interrupt again to exit at once"
-            say_at_once(f"{name} again: exiting at once without saving" if again else first, leaving=again)
+            print_urgent(f"{name} again: exiting at once without saving" if again else first, exiting=again)
         for process in list(self._running):
             if again and process.pid is not None:
                 process.kill()

@@ -15,7 +15,7 @@ from footplate import Config, Runner
 from footplate.engine import EpochBasedTrainLoop, IterBasedTrainLoop
 from footplate.errors import ConfigError
 from footplate.first_generation.adapters import Hook
-from footplate.first_generation.translation.generations import FIRST_GENERATION_KEYS
+from footplate.first_generation.translation.translate import FIRST_GENERATION_KEYS
 from footplate.optim import AmpOptimWrapper
 from footplate.registry import HOOKS
 from tests.first_generation.adapters.support import old_config

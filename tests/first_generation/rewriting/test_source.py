@@ -8,6 +8,64 @@ from footplate.first_generation.rewriting.source import SourceFile
 
 TEXT = """\
 # first
+data = dict(
+    # how many at once
+    # (for one card)
+    samples_per_gpu=4,  # not more
+    workers_per_gpu=2, pin_memory=True,  # for both
+    train=dict(
+        type='A',
+        pipeline=[
+            dict(type='Load'),  # reads
+            # dict(type='Flip'),
+        ]),  # the training data
+    val=dict(type='B'))  # of the statement
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> SourceFile:
+    path = tmp_path / "config.py"
+    path.write_text(TEXT)
+    return SourceFile(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "above", "trailing"),
+    [
+        (("samples_per_gpu",), ["# how many at once", "# (for one card)"], "# not more"),
+        (("workers_per_gpu",), [], None),
+        (("pin_memory",), [], "# for both"),
+        (("train",), [], "# the training data"),
+        (("train", "pipeline"), [], None),
+        (("train", "pipeline", "0"), [], "# reads"),
+        (("val",), [], None),
+    ],
+)
+def test_comments_of_an_entry(
+    source: SourceFile, path: tuple[str, ...], above: list[str], trailing: str | None
+) -> None:
+    comments = source.comments.of_entry(source.expression(("data", *path)))
+    assert [each.text for each in comments.above] == above
+    assert (comments.trailing.text if comments.trailing else None) == trailing
+
+
+def test_comments_inside_an_expression(source: SourceFile) -> None:
+    node = source.expression(("data", "train"))
+    assert [each.text for each in source.comments.inside(node)] == ["# reads", "# dict(type='Flip'),"]
+
+
+def test_comments_on_lines(source: SourceFile) -> None:
+    found = source.comments.on_lines(5, 6)
+    assert [(each.line, each.text, each.own_line) for each in found] == [
+        (5, "# not more", False),
+        (6, "# for both", False),
+    ]
+    assert source.comments.on_lines(1, 1)[0].own_line
+
+
+SOURCE_TEXT = """\
+# first
 _base_ = ['./a.py', "./b.py"]
 
 size = 4  # how large
@@ -23,14 +81,14 @@ a, b = 1, 2
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> SourceFile:
+def source_file(tmp_path: Path) -> SourceFile:
     path = tmp_path / "config.py"
-    path.write_text(TEXT)
+    path.write_text(SOURCE_TEXT)
     return SourceFile(path)
 
 
-def test_statements_have_the_variable_that_they_change(source: SourceFile) -> None:
-    found = [(each.name, each.assigns, each.first, each.last) for each in source.statements]
+def test_statements_have_the_variable_that_they_change(source_file: SourceFile) -> None:
+    found = [(each.name, each.assigns, each.first, each.last) for each in source_file.statements]
     assert found == [
         ("_base_", True, 2, 2),
         ("size", True, 4, 4),
@@ -42,10 +100,10 @@ def test_statements_have_the_variable_that_they_change(source: SourceFile) -> No
     ]
 
 
-def test_expressions_are_found_by_key_path(source: SourceFile) -> None:
+def test_expressions_are_found_by_key_path(source_file: SourceFile) -> None:
     def code(*path: str) -> str | None:
-        node = source.expression(path)
-        return None if node is None else source.code(node)
+        node = source_file.expression(path)
+        return None if node is None else source_file.code(node)
 
     assert code("data", "samples_per_gpu") == "size"
     assert code("data", "train", "pipeline", "0", "type") == "'Load'"
@@ -56,15 +114,15 @@ def test_expressions_are_found_by_key_path(source: SourceFile) -> None:
     assert code("runner", "max_iters") is None
 
 
-def test_reads_of_an_expression(source: SourceFile) -> None:
-    assert source.reads(source.expression(("data", "train"))) == {"dict", "more"}
-    assert source.reads(source.expression(("data", "val"))) == {"_base_", "_base_.common"}
+def test_reads_of_an_expression(source_file: SourceFile) -> None:
+    assert source_file.reads(source_file.expression(("data", "train"))) == {"dict", "more"}
+    assert source_file.reads(source_file.expression(("data", "val"))) == {"_base_", "_base_.common"}
 
 
-def test_bases_are_renamed_or_removed(source: SourceFile) -> None:
-    assert source.bases == ["./a.py", "./b.py"]
-    assert source.with_bases({"./a.py": "./c.py"})[1] == "_base_ = ['./c.py', \"./b.py\"]"
-    assert source.with_bases({"./a.py": None})[1] == '_base_ = ["./b.py"]'
+def test_bases_are_renamed_or_removed(source_file: SourceFile) -> None:
+    assert source_file.bases == ["./a.py", "./b.py"]
+    assert source_file.with_bases({"./a.py": "./c.py"})[1] == "_base_ = ['./c.py', \"./b.py\"]"
+    assert source_file.with_bases({"./a.py": None})[1] == '_base_ = ["./b.py"]'
 
 
 def test_syntax_error_has_its_line(tmp_path: Path) -> None:

@@ -4,9 +4,24 @@ import pytest
 
 from footplate.config import Config, ConfigDict
 from footplate.error_context import origin_of
-from footplate.errors import ConfigError
-from footplate.first_generation.translation.draft import Draft, with_origins
-from footplate.first_generation.translation.notes import Kind
+from footplate.errors import ConfigError, Origin
+from footplate.first_generation.translation.draft import Draft, Kind, Note, with_origins
+
+
+@pytest.mark.parametrize(
+    ("origin", "line"),
+    [
+        (Origin("old.py", 12), "old.py:12: evaluation.start: counts from 1"),
+        (None, "evaluation.start: counts from 1"),
+    ],
+)
+def test_note_is_one_line_with_its_origin(origin: Origin | None, line: str) -> None:
+    assert str(Note(Kind.WARNING, "evaluation.start", "counts from 1", origin)) == line
+
+
+def test_values_of_kinds() -> None:
+    assert [kind.value for kind in Kind] == ["became", "warning", "person"]
+
 
 TEXT = """\
 runner = dict(type='EpochBasedRunner', max_epochs=12)

@@ -1,5 +1,3 @@
-"""The default constructor."""
-
 import logging
 from typing import Any
 
@@ -8,6 +6,7 @@ import torch
 from torch import nn
 
 from footplate.errors import ArgumentError, BuildError
+from footplate.optim import OptimWrapperDict, build_optim_wrapper
 from footplate.optim.constructors import DefaultOptimWrapperConstructor
 from footplate.optim.constructors.param_groups import Group
 from footplate.optim.wrappers import AmpOptimWrapper
@@ -144,3 +143,46 @@ def test_groups_keep_the_order_of_the_model(caplog: pytest.LogCaptureFixture) ->
     shapes = [[tuple(each.shape) for each in group["params"]] for group in wrapper.param_groups]
     assert shapes == [[(2, 1, 1, 1), (2,), (2,), (1, 2)], [(2,), (1,)]]
     assert caplog.records == []
+
+
+PLAIN_SGD = {"type": "SGD", "lr": 1.0}
+
+
+def model() -> nn.Module:
+    return nn.ModuleDict({"generator": nn.Sequential(nn.Linear(1, 1)), "discriminator": nn.Linear(1, 1)})
+
+
+def test_each_submodule_has_its_wrapper() -> None:
+    section = {
+        "constructor": "MultiOptimWrapperConstructor",
+        "generator": {"type": "OptimWrapper", "optimizer": PLAIN_SGD, "paramwise_cfg": {"bias_lr_mult": 2.0}},
+        "discriminator": {"optimizer": {**PLAIN_SGD, "lr": 3.0}, "accumulative_counts": 2},
+    }
+    wrappers = build_optim_wrapper(model(), section)
+    assert isinstance(wrappers, OptimWrapperDict)
+    assert wrappers.get_lr() == {"generator.lr": [1.0, 2.0], "discriminator.lr": [3.0]}
+
+
+def test_nested_submodule_is_found_by_its_path() -> None:
+    wrappers: Any = build_optim_wrapper(model(), {"generator.0": {"optimizer": PLAIN_SGD}})
+    assert [len(group["params"]) for group in wrappers["generator.0"].param_groups] == [2]
+
+
+def test_wrapper_objects_are_used_unchanged() -> None:
+    wrapper = build_optim_wrapper(nn.Linear(1, 1), {"optimizer": PLAIN_SGD})
+    wrappers: Any = build_optim_wrapper(model(), {"generator": wrapper, "discriminator": {"optimizer": PLAIN_SGD}})
+    assert wrappers["generator"] is wrapper
+
+
+@pytest.mark.parametrize(
+    ("section", "error", "key"),
+    [
+        ({"generatr": {"optimizer": PLAIN_SGD}}, BuildError, "optim_wrapper.generatr"),
+        ({"constructor": "MultiOptimWrapperConstructor", "generator": 3}, ArgumentError, "optim_wrapper.generator"),
+        ({"generator": {"optimizer": {**PLAIN_SGD, "lr": ""}}}, ArgumentError, "optim_wrapper.generator.optimizer.lr"),
+    ],
+)
+def test_invalid_sections_of_several_optimizers_are_refused(section: Any, error: type[Any], key: str) -> None:
+    with pytest.raises(error) as caught:
+        build_optim_wrapper(model(), section)
+    assert caught.value.key == key

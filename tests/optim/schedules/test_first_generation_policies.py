@@ -1,9 +1,10 @@
-"""The policies of the first generation, compared with their formulas."""
-
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.first_generation_policies import (
@@ -22,6 +23,7 @@ from footplate.optim.schedules.first_generation_policies import (
     Steps,
     warmup_factor,
 )
+from footplate.tools.simulation import simulate
 
 RUN = RunInfo(full=10, unit=1, epoch_length=5, warmup=None, warmup_iters=0, warmup_ratio=0.1)
 
@@ -94,3 +96,19 @@ def test_cosine_matches_its_formula() -> None:
     for done in (1, 1000, 159999):
         formula = 1e-6 + 0.5 * (0.1 - 1e-6) * (math.cos(math.pi * done / 160000) + 1)
         assert regular(0.1, done) == pytest.approx(formula, rel=1e-12)
+
+
+LINES = (Path(__file__).parents[2] / "data" / "vectors" / "host.jsonl").read_text().splitlines()
+
+
+@pytest.mark.parametrize("vector", [json.loads(line) for line in LINES])
+def test_simulated_rates_match_recorded_values(vector: dict[str, Any]) -> None:
+    length = {key: vector[key] for key in ("max_epochs", "max_iters") if key in vector}
+    kind = "EpochBasedRunner" if "max_epochs" in length else "IterBasedRunner"
+    cfg: dict[str, Any] = {
+        "optimizer": {"type": "SGD", "lr": 0.1},
+        "lr_config": vector["lr_config"],
+        "runner": {"type": kind, **length},
+    }
+    found = simulate(cfg, nn.Linear(1, 1), epoch_length=11, iters=vector["iters"])
+    assert found["weight"]["lr"] == pytest.approx(vector["lr"], rel=1e-9, abs=1e-15)

@@ -113,7 +113,7 @@ def changed(section: str, position: int, **values: Any) -> dict[str, Any]:
         ({**content(), "annotations": [{"id": 7}]}, "annotation 7 of .* has no 'image_id'"),
         ({"images": [], "annotations": []}, "lacks one of images, categories, annotations, so it is no COCO file"),
         ([1, 2], "no COCO file"),
-        ({**content(), "images": [], "annotations": []}, "the data set is empty: the file .* has no pictures"),
+        ({**content(), "images": [], "annotations": []}, "the dataset is empty: the file .* has no pictures"),
     ],
 )
 def test_a_file_that_is_none_is_refused(tmp_path: Path, given: Any, message: str) -> None:

@@ -95,7 +95,7 @@ def test_a_label_that_is_no_class_is_named(root: Path) -> None:
         ({"data_prefix": {**FOLDERS, "seg_map_path": "images"}}, DataError, "2 of 3 pictures have no label map"),
         ({"img_suffix": ".bmp"}, DataError, "there is no picture in '.*images'"),
         ({"seg_map_suffix": "_labels.png"}, DataError, "3 of 3 pictures have no label map"),
-        ({"metainfo": {"classes": ("rode",)}}, ArgumentError, "the data set has no class 'rode'"),
+        ({"metainfo": {"classes": ("rode",)}}, ArgumentError, "the dataset has no class 'rode'"),
     ],
 )
 def test_what_does_not_fit_is_named(root: Path, settings: Any, kind: type[Exception], message: str) -> None:

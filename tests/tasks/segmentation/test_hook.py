@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from footplate.first_generation.adapters.files import imfrombytes
+from footplate.first_generation.adapters.mmcv_functions import imfrombytes
 from footplate.registry import HOOKS
 from footplate.tasks.segmentation import SegDataSample, SegVisualizationHook
 from footplate.visualization import Visualizer

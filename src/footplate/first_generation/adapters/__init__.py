@@ -1,18 +1,25 @@
 """Base classes and adapters that run first-generation code on the engine."""
 
-from footplate.first_generation.adapters.building import (
+from footplate.first_generation.adapters.evaluation import EvalHook, LegacyMetric, adapt_dataset
+from footplate.first_generation.adapters.hook import ClosureHook, Hook
+from footplate.first_generation.adapters.logger_hooks import LoggerHook, WriterLoggerHook
+from footplate.first_generation.adapters.mmcv_functions import (
+    auto_fp16,
     build_from_cfg,
     build_optimizer,
     build_optimizer_constructor,
+    force_fp32,
     obj_from_dict,
+    wrap_fp16_model,
 )
-from footplate.first_generation.adapters.dataset import adapt_dataset
-from footplate.first_generation.adapters.eval_hook import EvalHook
-from footplate.first_generation.adapters.hook import ClosureHook, Hook
-from footplate.first_generation.adapters.log_buffer import LogBuffer
-from footplate.first_generation.adapters.loggers import LoggerHook
-from footplate.first_generation.adapters.metric import LegacyMetric
-from footplate.first_generation.adapters.model import LegacyModel, adapt_model
+from footplate.first_generation.adapters.model import (
+    DataContainer,
+    LegacyModel,
+    MMDataParallel,
+    adapt_model,
+    collate,
+    scatter,
+)
 from footplate.first_generation.adapters.optim_wrappers import SteppedByHook, SteppedByModel
 from footplate.first_generation.adapters.optimizer_hooks import (
     Fp16OptimizerHook,
@@ -20,13 +27,10 @@ from footplate.first_generation.adapters.optimizer_hooks import (
     GradientCumulativeOptimizerHook,
     OptimizerHook,
 )
-from footplate.first_generation.adapters.parallel import DataContainer, MMDataParallel, collate, scatter
-from footplate.first_generation.adapters.precision import auto_fp16, force_fp32, wrap_fp16_model
-from footplate.first_generation.adapters.runner_view import RunnerView, view_of
+from footplate.first_generation.adapters.runner_view import LogBuffer, RunnerView, view_of
 from footplate.first_generation.adapters.runners import BaseRunner, EpochBasedRunner, IterBasedRunner, build_runner
 from footplate.first_generation.adapters.updater_hooks import LrUpdaterHook, MomentumUpdaterHook
 from footplate.first_generation.adapters.workflow import WorkflowHook
-from footplate.first_generation.adapters.writer_loggers import WriterLoggerHook
 
 __all__ = [
     "BaseRunner",

@@ -13,11 +13,10 @@ from footplate.distributed import get_rank, get_world_size, unwrap_model
 from footplate.engine import Runner
 from footplate.engine.translators import in_second_generation
 from footplate.errors import ArgumentError
-from footplate.first_generation.adapters.checkpoints import load_checkpoint
-from footplate.first_generation.adapters.model import adapt_model
+from footplate.first_generation.adapters.mmcv_functions import load_checkpoint
+from footplate.first_generation.adapters.model import MMDataParallel, adapt_model
 from footplate.first_generation.adapters.optim_wrappers import SteppedByHook, SteppedByModel
 from footplate.first_generation.adapters.optimizer_hooks import OptimizerHook
-from footplate.first_generation.adapters.parallel import MMDataParallel
 from footplate.first_generation.adapters.runner_view import view_of
 from footplate.first_generation.adapters.workflow import WorkflowHook
 from footplate.optim import OptimWrapper, OptimWrapperDict

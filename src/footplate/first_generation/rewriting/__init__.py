@@ -1,6 +1,12 @@
 """Rewrites first-generation config files; keeps their base files, expressions and comments."""
 
-from footplate.first_generation.rewriting.migrate import MigratedFile, migrate_file, migrate_tree
-from footplate.first_generation.rewriting.output import check_output_file, check_output_folder, write_files
+from footplate.first_generation.rewriting.migrate import (
+    MigratedFile,
+    check_output_file,
+    check_output_folder,
+    migrate_file,
+    migrate_tree,
+    write_files,
+)
 
 __all__ = ["MigratedFile", "check_output_file", "check_output_folder", "migrate_file", "migrate_tree", "write_files"]

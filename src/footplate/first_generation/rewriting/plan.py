@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 from footplate.config import Config, ConfigDict
 from footplate.errors import FootplateError
 from footplate.first_generation.rewriting.source import SourceFile
-from footplate.first_generation.translation.generations import is_first_generation
+from footplate.first_generation.translation.draft import Note
 from footplate.first_generation.translation.key_map import OWNERS, owners_of
-from footplate.first_generation.translation.notes import Note
 from footplate.first_generation.translation.rules import RULES
-from footplate.first_generation.translation.translate import translate_sections
+from footplate.first_generation.translation.translate import is_first_generation, translate_sections
 
 Values = dict[str, Any]
 

@@ -3,11 +3,9 @@
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
-from footplate.first_generation.rewriting.comments import Comment
-from footplate.first_generation.rewriting.expressions import ExpressionFinder
 from footplate.first_generation.rewriting.plan import OLD_KEYS
-from footplate.first_generation.rewriting.section_writer import SectionText, SectionWriter
-from footplate.first_generation.rewriting.source import SourceFile, Statement
+from footplate.first_generation.rewriting.section_writer import ExpressionFinder, SectionText, SectionWriter
+from footplate.first_generation.rewriting.source import Comment, SourceFile, Statement
 from footplate.first_generation.translation.key_map import owners_of
 
 # Sections that are written next to each other.

@@ -1,14 +1,174 @@
-"""Writes config sections as text; reuses equivalent expressions of the first-generation file."""
+"""Writes sections as source code, with the expressions of the first-generation file where they can be reused."""
 
 import keyword
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from footplate.config import Config
-from footplate.first_generation.rewriting.comments import Comment, EntryComments
-from footplate.first_generation.rewriting.differences import DELETE
-from footplate.first_generation.rewriting.expressions import OldExpression
-from footplate.first_generation.translation.key_map import Path
+from footplate.first_generation.rewriting.source import Comment, EntryComments, SourceFile
+from footplate.first_generation.translation.key_map import Path, is_first_use, old_paths, same_meaning
+
+DELETE = "_delete_"
+_ABSENT = object()
+
+KeyPath = tuple[str, ...]
+IsWritten = Callable[[KeyPath], bool]
+"""Checks whether a file itself writes the value at a key path, even if it equals the inherited value."""
+
+
+def config_difference(
+    inherited: Mapping[str, Any], expected: Mapping[str, Any], keys: Iterable[str], is_written: IsWritten | None = None
+) -> dict[str, Any]:
+    """Returns what to write on top of the inherited config.
+
+    Args:
+        inherited: The merged base configs.
+        expected: The config that the file must resolve to.
+        keys: The top-level keys to compare.
+        is_written: Selects values to write although they are inherited.
+
+    Returns:
+        The values by key. A dict is merged into the inherited one and has `_delete_` if inherited keys must go. None
+        removes an inherited key.
+    """
+    is_written = is_written or (lambda path: False)
+    difference: dict[str, Any] = {}
+    for key in keys:
+        if key not in expected:
+            if inherited.get(key) is not None:
+                difference[key] = None
+        elif _must_write(inherited, expected, key, (), is_written):
+            difference[key] = _override(inherited.get(key, _ABSENT), expected[key], (key,), is_written)
+    return difference
+
+
+def _must_write(
+    inherited: Mapping[str, Any], expected: Mapping[str, Any], key: str, parents: KeyPath, is_written: IsWritten
+) -> bool:
+    if key not in inherited or not is_identical(inherited[key], expected[key]):
+        return True
+    return _is_any_written(expected[key], (*parents, key), is_written)
+
+
+def _is_any_written(value: Any, path: KeyPath, is_written: IsWritten) -> bool:
+    """Checks whether a file writes the value at a path or any entry of it."""
+    if is_written(path) or (isinstance(value, Mapping) and is_written((*path, DELETE))):
+        return True
+    return isinstance(value, Mapping) and any(
+        _is_any_written(value[key], (*path, str(key)), is_written) for key in value
+    )
+
+
+def _override(inherited: Any, expected: Any, path: KeyPath, is_written: IsWritten) -> Any:
+    """Returns the value that, merged into `inherited`, results in `expected`."""
+    if inherited is _ABSENT or not isinstance(expected, Mapping):
+        return expected
+    has_extra_keys = not isinstance(inherited, Mapping) or any(key not in expected for key in inherited)
+    if has_extra_keys or is_written((*path, DELETE)):
+        return {DELETE: True, **expected}
+    if is_written(path):
+        return expected
+    return {
+        key: _override(inherited.get(key, _ABSENT), value, (*path, str(key)), is_written)
+        for key, value in expected.items()
+        if _must_write(inherited, expected, key, path, is_written)
+    }
+
+
+def is_identical(first: Any, second: Any) -> bool:
+    """Checks whether two values are equal and of the same type: a tuple differs from a list, and True from 1."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(is_identical(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
+        pairs = zip(first, second, strict=False)
+        return type(first) is type(second) and len(first) == len(second) and all(is_identical(a, b) for a, b in pairs)
+    return type(first) is type(second) and bool(first == second or (first != first and second != second))
+
+
+def differing_keys(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Returns the top-level keys in which two configs differ; None counts as absent."""
+    keys = [*expected, *(key for key in found if key not in expected)]
+    return [key for key in keys if not is_identical(found.get(key), expected.get(key))]
+
+
+class OldExpression(NamedTuple):
+    """An expression of the first-generation file.
+
+    Attributes:
+        code: The source text; None if the expression cannot be reused as a whole.
+        indentation: The indentation of the line on which the expression starts.
+        column: The column at which the expression starts.
+        keys: The keys that the expression writes; None if it is not a dict or unpacks another mapping.
+        is_list: Whether the expression is a list or a tuple; None if unknown.
+        reads: The variables that the expression reads.
+        comments: The comments on the entry.
+        inner_comments: The comments within the expression.
+    """
+
+    code: str | None
+    indentation: int = 0
+    column: int = 0
+    keys: frozenset[str] | None = None
+    is_list: bool | None = None
+    reads: frozenset[str] = frozenset()
+    comments: EntryComments = EntryComments()
+    inner_comments: tuple[Comment, ...] = ()
+
+
+class ExpressionFinder:
+    """Finds expressions of the first-generation file for paths of the new config.
+
+    Args:
+        source: The first-generation file.
+        removed: The variables that the new file does not have, so that no expression may read them.
+        by_value: Sections that reuse no expressions.
+    """
+
+    def __init__(self, source: SourceFile, removed: Container[str], by_value: Iterable[str] = ()) -> None:
+        self._source = source
+        self._removed = removed
+        self._by_value = frozenset(by_value)
+        self._cache: dict[Path, OldExpression | None] = {}
+
+    def find(self, path: Path) -> OldExpression | None:
+        """Returns the old expression for a path of the new config, or None."""
+        if path[0] in self._by_value:
+            return None
+        if path not in self._cache:
+            self._cache[path] = self._find(path)
+        return self._cache[path]
+
+    def _find(self, path: Path) -> OldExpression | None:
+        source = self._source
+        old, node = next(((old, node) for old in old_paths(path) if (node := source.expression(old))), ((), None))
+        if node is None:
+            return None
+        comments = source.comments.of_entry(node) if is_first_use(path, old) else EntryComments()
+        if self._reads_removed(node):
+            node = source.resolved(node)
+            if node is None or self._reads_removed(node):
+                return OldExpression(None, comments=comments)
+        return OldExpression(
+            source.code(node),
+            source.indentation(node),
+            source.column(node),
+            source.keys(node),
+            source.is_list(node),
+            source.reads(node),
+            comments,
+            tuple(source.comments.inside(node)),
+        )
+
+    def is_written(self, path: Path) -> bool:
+        """Checks whether the old file writes the value at a path as a whole, rather than entries of it."""
+        if path[-1] == DELETE or same_meaning(path):
+            return any(self._source.expression(old) is not None for old in (*old_paths(path), *same_meaning(path)))
+        found = self.find(path)
+        return found is not None and found.code is not None and found.keys is None
+
+    def _reads_removed(self, node: Any) -> bool:
+        return any(name.removeprefix("_base_.") in self._removed for name in self._source.reads(node))
+
 
 _WIDTH = 79
 _INDENT = 4

@@ -1,14 +1,48 @@
-"""The intermediate state of a translation."""
+"""The draft of a translation, its notes, and the definition of a rule."""
 
+import enum
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from footplate.config import ConfigDict, KeyOrigin
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, Origin
 from footplate.first_generation.translation.key_map import Path
-from footplate.first_generation.translation.notes import Kind, Note
 from footplate.first_generation.translation.policies import RunLength
+
+
+class Kind(enum.Enum):
+    """How much attention a note needs from the user."""
+
+    BECAME = "became"
+    """The key was translated without loss."""
+    WARNING = "warning"
+    """A setting cannot be kept, on this machine or in general."""
+    PERSON = "person"
+    """Needs a manual check, because the result depends on code or data that the translation cannot see."""
+
+
+class Note(NamedTuple):
+    """One line of the migration report.
+
+    Attributes:
+        kind: How much attention the note needs.
+        key: The first-generation key, such as `evaluation.start`.
+        text: What the key was translated to, or what to check and why.
+        origin: The file and line of the key.
+        near: The known key that an unknown key resembles, or None.
+    """
+
+    kind: Kind
+    key: str
+    text: str
+    origin: Origin | None = None
+    near: str | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.origin}: " if self.origin else ""
+        return f"{place}{self.key}: {self.text}"
+
 
 _ABSENT = object()
 # Sections whose types the engine resolves itself, so that the `_scope_` of an inherited package config is dropped.
@@ -184,3 +218,43 @@ def _without_scope(value: Any) -> Any:
     kept = ConfigDict({name: _without_scope(item) for name, item in value.items() if name != "_scope_"})
     kept._origins.update(getattr(value, "_origins", {}))
     return kept
+
+
+class Rule(NamedTuple):
+    """A rule that translates some first-generation keys, with an example for docs and tests.
+
+    Attributes:
+        id: The name of the rule in the docs.
+        summary: What the rule does, in one line.
+        keys: The top-level keys that trigger the rule; None applies it always.
+        apply: Applies the rule to a draft.
+        before: The example, as config source.
+        after: The result for the example, as config source.
+        given: Further lines of the example that the rule reads but does not translate.
+    """
+
+    id: str
+    summary: str
+    keys: tuple[str, ...] | None
+    apply: Callable[[Draft], None]
+    before: str
+    after: str
+    given: str = ""
+
+    def as_text(self) -> str:
+        """Returns the rule as a section of the docs."""
+        parts = [f"### {self.id}", self.summary]
+        if self.before.strip():
+            parts += [_code(self.before), "becomes"]
+        parts.append(_code(self.after) if self.after.strip() else "nothing.")
+        if self.given.strip():
+            parts += ["in a config with", _code(self.given)]
+        return "\n\n".join(parts) + "\n"
+
+    def acts_on(self, draft: Draft) -> bool:
+        """Checks whether the rule applies to a draft."""
+        return self.keys is None or any(key in draft.remaining for key in self.keys)
+
+
+def _code(text: str) -> str:
+    return f"```python\n{text.strip()}\n```"

@@ -9,7 +9,7 @@ from torch import nn
 from footplate.errors import ArgumentError
 from footplate.optim.constructors.default import DefaultOptimWrapperConstructor
 from footplate.optim.constructors.param_groups import Group
-from footplate.optim.constructors.paramwise_checks import check_paramwise, warn_of_unknown_keys
+from footplate.optim.constructors.paramwise import check_paramwise, warn_of_unknown_keys
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 LayerIndex = Callable[[list[str], int], int]

@@ -1,9 +1,13 @@
 """Optimizers: all of torch, LARS and LAMB, and those of `pytorch_optimizer` if it is installed."""
 
-from footplate.optim.optimizers.lamb import LAMB
-from footplate.optim.optimizers.lars import LARS
-from footplate.optim.optimizers.optimizer_builder import build_optimizer, default_of, optimizer_class
-from footplate.optim.optimizers.registration import register_extra_optimizers, register_torch_optimizers
+from footplate.optim.optimizers.layerwise import LAMB, LARS
+from footplate.optim.optimizers.optimizer_builder import (
+    build_optimizer,
+    default_of,
+    optimizer_class,
+    register_extra_optimizers,
+    register_torch_optimizers,
+)
 
 __all__ = [
     "LAMB",

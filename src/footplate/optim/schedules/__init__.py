@@ -47,8 +47,15 @@ from footplate.optim.schedules.named_schedules import (
     StepParamScheduler,
     schedule_type,
 )
-from footplate.optim.schedules.param_group_fields import LiveField, field_key, field_slot, field_slots
-from footplate.optim.schedules.param_schedule import ParamSchedule, ScheduleSteps, collect_steps
+from footplate.optim.schedules.param_schedule import (
+    LiveField,
+    ParamSchedule,
+    ScheduleSteps,
+    collect_steps,
+    field_key,
+    field_slot,
+    field_slots,
+)
 from footplate.optim.schedules.plateau import (
     ReduceOnPlateau,
     ReduceOnPlateauLR,

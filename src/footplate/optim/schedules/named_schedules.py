@@ -19,8 +19,7 @@ from footplate.optim.schedules.curves import (
     QuadraticWarmup,
     Step,
 )
-from footplate.optim.schedules.param_group_fields import HasParamGroups
-from footplate.optim.schedules.param_schedule import ParamSchedule
+from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 
 _COMMON_DEFAULTS = {"begin": 0, "end": None, "by_epoch": True, "last_step": -1, "verbose": False}

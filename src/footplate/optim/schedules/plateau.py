@@ -9,8 +9,7 @@ from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.optim.schedules.checks import check_number, is_number
 from footplate.optim.schedules.curves import Constant
-from footplate.optim.schedules.param_group_fields import HasParamGroups
-from footplate.optim.schedules.param_schedule import ParamSchedule
+from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 from footplate.state_values import read_count, read_number
 

@@ -8,8 +8,8 @@ from footplate.errors import ArgumentError, BuildError
 from footplate.messages import nearest
 from footplate.optim.schedules.checks import check_number, check_unit_interval
 from footplate.optim.schedules.curves import Curve, Family
-from footplate.optim.schedules.downstream_policies import CooledCosine, StepFixedCosine, YoloxCosine
 from footplate.optim.schedules.first_generation_policies import (
+    CooledCosine,
     Cosine,
     Cycle,
     Cyclic,
@@ -22,11 +22,12 @@ from footplate.optim.schedules.first_generation_policies import (
     Polynomial,
     RestartedCosine,
     RunInfo,
+    StepFixedCosine,
     Steps,
+    YoloxCosine,
     warmup_factor,
 )
-from footplate.optim.schedules.param_group_fields import HasParamGroups
-from footplate.optim.schedules.param_schedule import ParamSchedule
+from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 
 POLICIES: dict[str, type[Policy]] = {

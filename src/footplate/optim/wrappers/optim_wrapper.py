@@ -16,10 +16,10 @@ from footplate.config.compiling import compile_arguments
 from footplate.distributed.sharding import distribute_like
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.wrappers import optimizer_state
-from footplate.optim.wrappers.checking import check_state
 from footplate.optim.wrappers.gradient_clipping import GradientClipper, build_clipper
 from footplate.optim.wrappers.gradient_guard import GradientGuard
 from footplate.optim.wrappers.gradient_sync import NO_CONTEXT, Context, gradient_sync_switches
+from footplate.optim.wrappers.state_checks import check_state
 from footplate.optim.wrappers.unprofiled_step import raise_if_unusable, unprofiled_step
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS

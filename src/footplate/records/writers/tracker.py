@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from footplate.errors import ArgumentError, FootplateError, MissingExtraError
 from footplate.messages import nearest
-from footplate.records.writers.base import BaseVisBackend, moved, numbers_in
+from footplate.records.writers.base_writer import BaseVisBackend, moved, numbers_in
 from footplate.storage import output_path
 
 _FOLDER_KEYS = frozenset({"dir", "log_dir", "logdir"})

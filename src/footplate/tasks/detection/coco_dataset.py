@@ -52,7 +52,7 @@ class CocoDataset(BaseDataset):
             DataError: The file cannot be read, or is not in COCO format.
         """
         if not self.ann_file:
-            raise DataError(f"the data set '{type(self).__name__}' has no ann_file", key="ann_file")
+            raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file")
         with at_key("ann_file"):
             content = _sections(load_data_file(self.ann_file), self.ann_file, test_mode=self.test_mode)
         labels = self._labels(content["categories"])
@@ -270,9 +270,9 @@ def _check_some(records: Sequence[Any], ann_file: str, pictures: int, large: int
     if records:
         return
     if not pictures:
-        raise DataError(f"the data set is empty: the file '{ann_file}' has no pictures", key="ann_file")
+        raise DataError(f"the dataset is empty: the file '{ann_file}' has no pictures", key="ann_file")
     raise DataError(
-        f"the data set is empty: none of the {pictures} pictures of '{ann_file}' is left",
+        f"the dataset is empty: none of the {pictures} pictures of '{ann_file}' is left",
         key="filter_cfg",
         notes=[f"{pictures - large} are smaller than min_size, {large} have no instance of the classes"],
     )

@@ -163,7 +163,7 @@ class CocoMetric(BaseMetric[Picture]):
     def _classes(self) -> tuple[str, ...]:
         classes = (self.dataset_meta or {}).get("classes")
         if not classes:
-            raise DataError("CocoMetric needs the classes of the data set", notes=["metainfo has no 'classes'"])
+            raise DataError("CocoMetric needs the classes of the dataset", notes=["metainfo has no 'classes'"])
         return tuple(str(name) for name in classes)
 
     def _truth(self, results: list[Picture], numbers: list[Any]) -> tuple[dict[str, Any], list[int]]:

@@ -159,6 +159,6 @@ def _label_map(known: Sequence[str] | None, wanted: Any, ignore_index: int) -> d
     for name in wanted:
         if name not in known:
             near = nearest(str(name), known)
-            raise ArgumentError(f"the data set has no class '{name}'", key="metainfo.classes", suggestion=near)
+            raise ArgumentError(f"the dataset has no class '{name}'", key="metainfo.classes", suggestion=near)
     places = {name: place for place, name in enumerate(wanted)}
     return {label: places.get(name, ignore_index) for label, name in enumerate(known)}

@@ -121,7 +121,7 @@ class IoUMetric(BaseMetric[Areas]):
     def _classes(self) -> tuple[str, ...]:
         classes = (self.dataset_meta or {}).get("classes")
         if not classes:
-            raise DataError("IoUMetric needs the classes of the data set", notes=["metainfo has no 'classes'"])
+            raise DataError("IoUMetric needs the classes of the dataset", notes=["metainfo has no 'classes'"])
         return tuple(str(name) for name in classes)
 
     def _columns(self, areas: Areas) -> dict[str, _Values]:

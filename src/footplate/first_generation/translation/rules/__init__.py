@@ -1,7 +1,7 @@
 """The translation rules, in the order in which they are applied."""
 
+from footplate.first_generation.translation.draft import Rule
 from footplate.first_generation.translation.rules import data, evaluation, hooks, optimization, runtime
-from footplate.first_generation.translation.rules.rule import Rule
 
 RULES: tuple[Rule, ...] = (
     *runtime.RULES,

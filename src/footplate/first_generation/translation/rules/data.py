@@ -6,10 +6,9 @@ from typing import Any
 from footplate.checks import check_flag
 from footplate.config import ConfigDict
 from footplate.errors import ConfigError
-from footplate.first_generation.translation.draft import Draft, with_origins
+from footplate.first_generation.translation.draft import Draft, Rule, with_origins
 from footplate.first_generation.translation.key_map import LOADER_KEYS, SPLITS
 from footplate.first_generation.translation.rules.evaluation import METRIC
-from footplate.first_generation.translation.rules.rule import Rule
 from footplate.messages import nearest
 
 DATASET = "LegacyDataset"

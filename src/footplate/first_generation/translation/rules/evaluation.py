@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.config import ConfigDict
-from footplate.first_generation.translation.draft import Draft, with_origins
-from footplate.first_generation.translation.rules.rule import Rule
+from footplate.first_generation.translation.draft import Draft, Rule, with_origins
 from footplate.messages import format_interval, nearest
 
 METRIC = "LegacyMetric"

@@ -5,8 +5,7 @@ from typing import Any
 
 from footplate.checks import check_flag
 from footplate.config import ConfigDict
-from footplate.first_generation.translation.draft import Draft, with_origins
-from footplate.first_generation.translation.rules.rule import Rule
+from footplate.first_generation.translation.draft import Draft, Rule, with_origins
 from footplate.messages import format_interval, nearest
 
 _OBSOLETE_CHECKPOINT_KEYS = ("meta", "create_symlink", "file_client_args")

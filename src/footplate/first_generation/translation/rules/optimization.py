@@ -6,9 +6,8 @@ from typing import Any
 
 from footplate.config import ConfigDict
 from footplate.errors import ConfigError
-from footplate.first_generation.translation.draft import Draft, run_length, with_origins
+from footplate.first_generation.translation.draft import Draft, Rule, run_length, with_origins
 from footplate.first_generation.translation.policies import policy_name, translate_policy
-from footplate.first_generation.translation.rules.rule import Rule
 from footplate.messages import nearest
 
 STEPPED_BY_HOOK = "SteppedByHook"

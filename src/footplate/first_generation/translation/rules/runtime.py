@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.checks import check_flag
-from footplate.first_generation.translation.draft import Draft, with_origins
+from footplate.first_generation.translation.draft import Draft, Rule, with_origins
 from footplate.first_generation.translation.key_map import RENAMED
-from footplate.first_generation.translation.rules.rule import Rule
 
 MODEL = "LegacyModel"
 _LOOP_KEYS = ("by_epoch", "max_epochs", "max_iters", "val_interval", "val_begin")

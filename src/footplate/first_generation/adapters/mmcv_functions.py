@@ -1,0 +1,325 @@
+"""Functions of mmcv that first-generation code imports: building, checkpoints, images, precision, processes."""
+
+import functools
+import io
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNorm
+
+from footplate.checkpoint import load_checkpoint as _load_checkpoint
+from footplate.checkpoint import load_weights
+from footplate.checkpoint import save_checkpoint as _save_checkpoint
+from footplate.distributed import get_rank, get_world_size, initialize, unwrap_model
+from footplate.errors import ArgumentError, BuildError
+from footplate.messages import nearest
+from footplate.optim import build_optimizer as _build_optimizer
+from footplate.records import add_log_file
+from footplate.records import get_logger as _get_logger
+from footplate.registry import DATASETS, OPTIMIZER_BUILDERS, OPTIMIZERS, Registry
+from footplate.storage import read_bytes
+
+
+def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Mapping[str, Any] | None = None) -> Any:
+    """Builds an object from its config.
+
+    Args:
+        cfg: `type`, a name or class, and the arguments of the constructor.
+        registry: The registry for names.
+        default_args: Default values of the arguments.
+
+    Raises:
+        BuildError: `registry` is not a Registry, or an argument is invalid.
+    """
+    if not isinstance(registry, Registry):
+        raise BuildError("the registry of build_from_cfg must be a Registry", found=registry)
+    settings = {**(default_args or {}), **cfg}
+    if registry is OPTIMIZERS:
+        return _build_optimizer(settings, settings.pop("params"))
+    return registry.build_entry(settings)
+
+
+def build_optimizer_constructor(cfg: Mapping[str, Any]) -> Any:
+    """Builds an optimizer constructor from its config."""
+    return build_from_cfg(cfg, OPTIMIZER_BUILDERS)
+
+
+def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> Any:
+    """Builds an optimizer for the parameters of a model, with the `constructor` of the config."""
+    settings = dict(cfg)
+    kind = settings.pop("constructor", "DefaultOptimizerConstructor")
+    paramwise_cfg = settings.pop("paramwise_cfg", None)
+    build = build_optimizer_constructor({"type": kind, "optimizer_cfg": settings, "paramwise_cfg": paramwise_cfg})
+    built = build(unwrap_model(model))
+    return getattr(built, "optimizer", built)
+
+
+def obj_from_dict(info: Mapping[str, Any], parent: Any = None, default_args: Mapping[str, Any] | None = None) -> Any:
+    """Builds an object whose `type` is a class, or the name of a class in the module `parent`."""
+    settings = {**(default_args or {}), **info}
+    kind = settings.pop("type")
+    if isinstance(kind, str):
+        if parent is None or not hasattr(parent, kind):
+            raise BuildError(f"there is no '{kind}' in {getattr(parent, '__name__', parent)}")
+        kind = getattr(parent, kind)
+    return kind(**settings)
+
+
+def build_dataset(cfg: Any, default_args: Mapping[str, Any] | None = None) -> Any:
+    """Builds a dataset; a list of configs becomes a ConcatDataset."""
+    if isinstance(cfg, (list, tuple)):
+        return DATASETS.build({"type": "ConcatDataset", "datasets": list(cfg)})
+    return build_from_cfg(cfg, DATASETS, default_args)
+
+
+def load_checkpoint(
+    model: nn.Module,
+    filename: str,
+    map_location: str = "cpu",
+    strict: bool = False,
+    logger: Any = None,
+    revise_keys: Sequence[tuple[str, str]] = (("^module.", ""),),
+) -> dict[str, Any]:
+    """Loads the weights of a checkpoint into a model, and returns the checkpoint.
+
+    Args:
+        model: The model, wrapped or not.
+        filename: The checkpoint file.
+        map_location: The device for the tensors.
+        strict: Whether all keys must match.
+        logger: Ignored; mismatches are logged to footplate's logger.
+        revise_keys: Pairs of a regular expression and its replacement, applied to the keys.
+    """
+    checkpoint = _load_checkpoint(filename, map_location)
+    load_weights(unwrap_model(model), checkpoint, strict=strict, revise_keys=revise_keys, name=filename)
+    return checkpoint
+
+
+def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any], strict: bool = False, logger: Any = None) -> None:
+    """Loads a state dict into a module and logs mismatches."""
+    load_weights(unwrap_model(module), dict(state_dict), strict=strict)
+
+
+def save_checkpoint(
+    model: nn.Module, filename: str, optimizer: Any = None, meta: Mapping[str, Any] | None = None
+) -> None:
+    """Saves the weights of a model, and the state of one optimizer or of several by name."""
+    checkpoint: dict[str, Any] = {"meta": dict(meta or {}), "state_dict": unwrap_model(model).state_dict()}
+    if isinstance(optimizer, Mapping):
+        checkpoint["optimizer"] = {name: each.state_dict() for name, each in optimizer.items()}
+    elif optimizer is not None:
+        checkpoint["optimizer"] = optimizer.state_dict()
+    _save_checkpoint(checkpoint, filename)
+
+
+_FLAGS = ("color", "grayscale", "unchanged")
+_ORDERS = ("bgr", "rgb")
+_BACKENDS = ("cv2", "pillow", "turbojpeg", "tifffile")
+
+
+def imfrombytes(
+    content: bytes, flag: str = "color", channel_order: str = "bgr", backend: str | None = None
+) -> npt.NDArray[np.uint8]:
+    """Decodes an image, `(H, W, 3)`, `(H, W, 4)` or `(H, W)`, uint8.
+
+    Args:
+        content: The encoded image.
+        flag: "color", "grayscale", or "unchanged" for the channels of the file in BGR order.
+        channel_order: "bgr" or "rgb", for the flag "color".
+        backend: The backend whose result is reproduced, "cv2" by default. With "pillow" and "unchanged", an image with
+            a palette, such as a label map, is returned as indices, otherwise as colours. Pillow decodes all images.
+
+    Raises:
+        ArgumentError: The flag, the channel order or the backend is unknown.
+    """
+    known_backend = ("backend", backend or _BACKENDS[0], _BACKENDS)
+    for name, value, known in (("flag", flag, _FLAGS), ("channel_order", channel_order, _ORDERS), known_backend):
+        if value not in known:
+            near = nearest(str(value), known)
+            raise ArgumentError(f"{name} must be one of {', '.join(known)}", key=name, found=value, suggestion=near)
+    image = Image.open(io.BytesIO(content))
+    if flag == "unchanged":
+        return _unchanged(image, indices=backend == "pillow")
+    if flag == "grayscale":
+        return np.asarray(image.convert("L"))
+    pixels = np.asarray(image.convert("RGB"))
+    return np.ascontiguousarray(pixels[..., ::-1]) if channel_order == "bgr" else pixels
+
+
+def imread(
+    path: str | Path | npt.NDArray[np.uint8],
+    flag: str = "color",
+    channel_order: str = "bgr",
+    backend: str | None = None,
+    file_client_args: Any = None,
+) -> npt.NDArray[np.uint8]:
+    """Reads an image file as `imfrombytes` does; returns an array unchanged."""
+    if isinstance(path, np.ndarray):
+        return path
+    return imfrombytes(read_bytes(str(path)), flag, channel_order, backend)
+
+
+def _unchanged(image: Image.Image, *, indices: bool) -> npt.NDArray[np.uint8]:
+    pixels = np.asarray(image.convert("RGB") if image.mode == "P" and not indices else image)
+    if pixels.ndim == 3 and pixels.shape[2] >= 3:
+        return np.concatenate([pixels[..., 2::-1], pixels[..., 3:]], axis=2)
+    return pixels
+
+
+def mkdir_or_exist(dir_name: str | Path, mode: int = 0o777) -> None:
+    """Creates a folder and its parents."""
+    Path(dir_name).expanduser().mkdir(mode=mode, parents=True, exist_ok=True)
+
+
+class FileClient:
+    """Reads files from any storage that fsspec supports.
+
+    Args:
+        backend: Ignored; the path determines the storage.
+        options: Ignored.
+    """
+
+    def __init__(self, backend: str | None = None, **options: Any) -> None:
+        self.backend = backend
+
+    def get(self, filepath: str | Path) -> bytes:
+        """Returns the content of a file."""
+        return read_bytes(str(filepath))
+
+    def get_text(self, filepath: str | Path, encoding: str = "utf-8") -> str:
+        """Returns the content of a text file."""
+        return self.get(filepath).decode(encoding)
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def auto_fp16(*args: Any, **kwargs: Any) -> Callable[[_Function], _Function]:
+    """Returns a decorator without effect; with AmpOptimWrapper, the method runs in mixed precision anyway."""
+    return lambda function: function
+
+
+def force_fp32(*args: Any, **kwargs: Any) -> Callable[[_Function], Callable[..., Any]]:
+    """Returns a decorator that disables mixed precision for a method and casts its arguments to float32."""
+
+    def decorate(function: _Function) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*inputs: Any, **named: Any) -> Any:
+            device = next((each.device.type for each in inputs if isinstance(each, torch.Tensor)), "cpu")
+            if not torch.is_autocast_enabled(device):
+                return function(*inputs, **named)
+            with torch.autocast(device, enabled=False):
+                return function(*map(_to_float32, inputs), **{name: _to_float32(each) for name, each in named.items()})
+
+        return call
+
+    return decorate
+
+
+def wrap_fp16_model(model: torch.nn.Module) -> None:
+    """Does nothing; AmpOptimWrapper keeps the weights in float32 and uses autocast."""
+
+
+def _to_float32(value: Any) -> Any:
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        return value.float()
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        return type(value)([_to_float32(each) for each in value])
+    if isinstance(value, dict):
+        return {key: _to_float32(each) for key, each in value.items()}
+    return value
+
+
+__all__ = [
+    "BatchNorm",
+    "InstanceNorm",
+    "get_dist_info",
+    "get_logger",
+    "get_model",
+    "get_root_logger",
+    "init_dist",
+    "is_list_of",
+    "is_seq_of",
+    "is_str",
+    "is_tuple_of",
+]
+
+
+def is_seq_of(seq: Any, expected_type: Any, seq_type: type | None = None) -> bool:
+    """Checks whether `seq` is a sequence, or a `seq_type`, in which every item is an `expected_type`."""
+    container: type[Any] = seq_type or Sequence
+    return isinstance(seq, container) and all(isinstance(item, expected_type) for item in seq)
+
+
+def is_list_of(seq: Any, expected_type: Any) -> bool:
+    """Checks whether `seq` is a list in which every item is an `expected_type`."""
+    return is_seq_of(seq, expected_type, list)
+
+
+def is_tuple_of(seq: Any, expected_type: Any) -> bool:
+    """Checks whether `seq` is a tuple in which every item is an `expected_type`."""
+    return is_seq_of(seq, expected_type, tuple)
+
+
+def is_str(value: Any) -> bool:
+    """Checks whether `value` is a string."""
+    return isinstance(value, str)
+
+
+def get_model(model: nn.Module) -> nn.Module:
+    """Returns the model inside all wrappers."""
+    return unwrap_model(model)
+
+
+def get_dist_info(group: Any = None) -> tuple[int, int]:
+    """Returns the rank of this process and the world size."""
+    return get_rank(), get_world_size()
+
+
+def init_dist(launcher: str, backend: str | None = None, **options: Any) -> None:
+    """Initializes the process group; of `options`, only `timeout` and `port` have an effect."""
+    known = {key: value for key, value in options.items() if key in ("timeout", "port")}
+    initialize(launcher, {**({} if backend is None else {"backend": backend}), **known} or None)
+
+
+def get_logger(
+    name: str, log_file: str | None = None, log_level: int = logging.INFO, file_mode: str = "w"
+) -> logging.Logger:
+    """Returns a child of footplate's logger, which writes to the same outputs.
+
+    Args:
+        name: The name of the child.
+        log_file: An additional file to write to.
+        log_level: The log level.
+        file_mode: The mode in which the file is unpack_containers.
+    """
+    return _configured(_get_logger(f"footplate.{name}"), log_file, log_level, file_mode)
+
+
+def get_root_logger(log_file: str | None = None, log_level: int = logging.INFO) -> logging.Logger:
+    """Returns footplate's logger.
+
+    Args:
+        log_file: An additional file to write to.
+        log_level: The log level.
+    """
+    return _configured(_get_logger(), log_file, log_level, "w")
+
+
+def _configured(logger: logging.Logger, log_file: str | None, log_level: int, file_mode: str) -> logging.Logger:
+    if log_file is not None:
+        # First-generation code often requests the same logger several times.
+        known = [each.baseFilename for each in logger.handlers if isinstance(each, logging.FileHandler)]
+        if os.path.abspath(log_file) not in known:
+            add_log_file(logger, log_file, file_mode)
+    logger.setLevel(log_level)
+    return logger

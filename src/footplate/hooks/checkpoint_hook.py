@@ -1,0 +1,498 @@
+"""Saves checkpoints at intervals, at the end of training, and when a metric improves."""
+
+import contextlib
+import math
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from footplate import storage
+from footplate.checkpoint import (
+    is_committed,
+    is_folder,
+    is_written_here,
+    load_checkpoint,
+    remove_checkpoint,
+    save_checkpoint,
+    verify,
+    write_pointer,
+)
+from footplate.checkpoint.naming import BEST, checked_template, number_in
+from footplate.checks import check_count, check_flag, check_score
+from footplate.distributed import compute_on_main, is_main_process
+from footplate.distributed.sharding import is_sharded
+from footplate.engine import Hook, Runner, ValLoop
+from footplate.engine.reach import NEVER_VALIDATES, Reach
+from footplate.engine.state import is_after_step
+from footplate.errors import ArgumentError
+from footplate.hooks.metric_rules import GREATER, LESS, checked_rule, is_better, is_left_out, missing_metric, rule_of
+from footplate.messages import pluralize
+from footplate.registry import HOOKS
+
+_SAVE_BEST = "default_hooks.checkpoint.save_best"
+_SHOWN_FILES = 3
+
+
+@HOOKS.register_module()
+class CheckpointHook(Hook):
+    """Saves checkpoints: `epoch_12.pth`, `iter_4000.pth`, `best_mIoU_iter_4000.pth`.
+
+    It acts after all other hooks, whatever its priority, so that a checkpoint includes their changes. The best
+    checkpoints are saved when the validation and its hooks are done.
+
+    An old checkpoint is removed only after the new one is complete on the disk and `last_checkpoint` points to it.
+
+    Args:
+        interval: The number of epochs or iterations between two checkpoints. -1 saves none at intervals.
+        by_epoch: Whether `interval` counts epochs rather than iterations.
+        save_optimizer: Whether to include the optimizer state.
+        save_param_scheduler: Whether to include the state of the schedules.
+        out_dir: Another folder. Checkpoints go to its subfolder with the name of the work_dir.
+        max_keep_ckpts: The number of checkpoints to keep. -1 keeps all.
+        save_last: Whether to save the end of training in any case.
+        save_best: One or several metrics. The best checkpoint of each is kept. "auto" takes the first metric.
+        rule: "greater" or "less", for all metrics or for each. By default, it follows from the metric's name.
+        greater_keys: Parts of the names of metrics for which greater is better.
+        less_keys: Parts of the names of metrics for which less is better.
+        filename_tmpl: The file name, with `{}` for epoch or iteration. It must not begin with `.` or `best_`.
+        published_keys: At the end, the last and best checkpoints are also written with only these keys.
+        save_begin: The first epoch or iteration to save.
+        max_keep_best: The number of best checkpoints to keep for each metric.
+        sharded: Whether to save sharded checkpoints: a folder, `iter_4000.sharded`, to which each process writes its
+            shard. By default, this is so if the model is sharded. False gathers the shards on the first process.
+
+    Raises:
+        ArgumentError: An argument makes no sense, or `save_best` names no metric.
+    """
+
+    priority = "VERY_LOW"
+    acts_last = True
+
+    def __init__(
+        self,
+        interval: int = -1,
+        by_epoch: bool = True,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        out_dir: str | None = None,
+        max_keep_ckpts: int = -1,
+        save_last: bool = True,
+        save_best: str | Sequence[str] | None = None,
+        rule: str | Sequence[str] | None = None,
+        greater_keys: str | Sequence[str] | None = None,
+        less_keys: str | Sequence[str] | None = None,
+        filename_tmpl: str | None = None,
+        published_keys: str | Sequence[str] | None = None,
+        save_begin: int = 0,
+        max_keep_best: int = 1,
+        sharded: bool | None = None,
+    ) -> None:
+        _check_count_or_none("interval", interval)
+        _check_count_or_none("max_keep_ckpts", max_keep_ckpts)
+        self.save_begin = check_count("save_begin", save_begin, least=0)
+        self.max_keep_best = check_count("max_keep_best", max_keep_best)
+        self.sharded = sharded if sharded is None else check_flag("sharded", sharded)
+        self.interval, self.by_epoch = interval, check_flag("by_epoch", by_epoch)
+        self.save_optimizer = check_flag("save_optimizer", save_optimizer)
+        self.save_param_scheduler = check_flag("save_param_scheduler", save_param_scheduler)
+        self.max_keep_ckpts, self.save_last = max_keep_ckpts, check_flag("save_last", save_last)
+        if out_dir is not None and not isinstance(out_dir, str):
+            raise ArgumentError("out_dir is the name of a folder", key="out_dir", found=out_dir)
+        self.out_dir = out_dir
+        self.filename_tmpl = checked_template(filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth"))
+        self.published_keys = None if published_keys is None else _names("published_keys", published_keys)
+        self.greater_keys = _names("greater_keys", greater_keys or GREATER)
+        self.less_keys = _names("less_keys", less_keys or LESS)
+        self.save_best = _names("save_best", save_best)
+        _check_distinct(self.save_best)
+        self.rules = self._rules(_names("rule", rule))
+        self._kept: list[str] = []
+        self._best: dict[str, list[dict[str, Any]]] = {}  # by metric, best checkpoint first
+        self._saved_at = 0
+        self._metrics: Mapping[str, float] | None = None  # of a validation whose best checkpoints are not saved yet
+        self._last: int | None = None  # the last iteration, which is always saved
+        self._replaceable: set[str] = set()  # earlier files under names that this run may use
+
+    def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
+        """Yields settings that have no effect in a run of this length."""
+        if self.save_best and not reach.validates:
+            yield "save_best", f"it waits for a metric, and {NEVER_VALIDATES}"
+        length, unit = reach.length(by_epoch=self.by_epoch), "epochs" if self.by_epoch else "iterations"
+        if length is None or self.interval <= 0:
+            return
+        only = "so only its end is saved" if self.save_last else "so nothing is saved at intervals"
+        if self.save_begin > length:
+            yield "save_begin", f"the run ends after {length} {unit}, {only}"
+        elif not self.save_begin and self.interval > length and not self.save_last:
+            yield "interval", f"the run ends after {length} {unit}, {only}"
+
+    def before_train(self, runner: Runner) -> None:
+        """Sets the folder and the form of checkpoints."""
+        if self.by_epoch and not runner.train_loop.by_epoch:
+            runner.logger.warning(
+                "CheckpointHook counts epochs and training counts iterations: only the end is saved; "
+                "default_hooks.checkpoint.by_epoch=False saves at intervals"
+            )
+            self.by_epoch, self.interval = False, -1
+            self.filename_tmpl = "iter_{}.pth" if self.filename_tmpl == "epoch_{}.pth" else self.filename_tmpl
+        self._folder = runner.checkpoint_dir = self.folder_in(runner)
+        self._keep_own(runner)
+        runner.saver.in_parts = is_sharded(runner.model) if self.sharded is None else self.sharded
+        self._name_replaceable(runner)
+        self._last = runner.max_iters if self.save_last else None
+
+    def folder_in(self, runner: Runner) -> str:
+        """Returns the folder for the checkpoints of a run."""
+        if self.out_dir is None:
+            return str(runner.checkpoint_dir)
+        return storage.join(self.out_dir, os.path.basename(runner.work_dir.rstrip(os.sep)))
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Saves at intervals and at the end, when counting epochs."""
+        self._save_bests(runner)  # of a validation that a hook has started at this event
+        if not self.by_epoch:
+            return
+        last = self.save_last and self.is_last_train_epoch(runner)
+        if last or self.every_n_epochs(runner, self.interval, self.save_begin):
+            self._save(runner, runner.epoch + 1)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Saves at intervals and at the end, when counting iterations."""
+        if self.by_epoch:
+            return
+        done = runner.iter + 1
+        due = self.interval > 0 and done >= self.save_begin and (done - self.save_begin) % self.interval == 0
+        if due or done == self._last:
+            self._save(runner, done)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Keeps the metrics, to save the best checkpoints once the hooks at `after_val` have acted."""
+        if not self.save_best or not hasattr(self, "_folder"):
+            return
+        self._metrics = dict(metrics or {})
+        if getattr(type(runner.val_loop), "run", None) is not ValLoop.run:  # a user's loop need not call after_val
+            self.after_val(runner)
+
+    def after_val(self, runner: Runner) -> None:
+        """Saves the best checkpoints, or defers that until all hooks of the enclosing event have acted."""
+        if self._metrics is None or runner.outer_event == "after_train_epoch":
+            return
+        if is_after_step(runner):
+            runner.requests.save_after_iteration(lambda: self._save_bests(runner))
+        else:
+            self._save_bests(runner)
+
+    def _save_bests(self, runner: Runner) -> None:
+        metrics, self._metrics = self._metrics, None
+        if metrics is None:
+            return
+        runner.saver.settle()  # the save of the best checkpoint so far may have failed
+        for place, name in enumerate(self.save_best):
+            if is_left_out(runner, name):
+                continue
+            self.check_metrics(tuple(metrics), name)
+            key = next(iter(metrics)) if name == "auto" else name
+            rule = self.rules[place] or self._rule_of(key)
+            score = check_score(key, metrics[key], key=_SAVE_BEST)
+            if self._belongs_to_best(key, score, rule):
+                self._save_best(runner, key, score, rule)
+
+    def check_metrics(self, metrics: Sequence[str], *names: str) -> None:
+        """Checks that each metric of `save_best` is among those that a validation gives.
+
+        Args:
+            metrics: The names of the metrics that it gives.
+            names: The names to check. Defaults to all of `save_best`.
+
+        Raises:
+            ArgumentError: It is not; the message names those that there are.
+        """
+        for name in names or self.save_best:
+            if name not in metrics and not (name == "auto" and metrics):
+                raise missing_metric("save_best", name, metrics, _SAVE_BEST)
+
+    def after_train(self, runner: Runner) -> None:
+        """Saves the last checkpoint again with the mark that the run has ended, and writes the published files.
+
+        All other hooks have acted. A run that is killed before this repeats what follows its last iteration.
+        """
+        runner.saver.settle()
+        end = runner.max_epochs if self.by_epoch else runner.max_iters
+        done = runner.epoch if self.by_epoch else runner.iter
+        if self.save_last and done < end:  # stopped early, perhaps by a validation after the last save
+            is_new = compute_on_main(lambda: done != self._saved_at)  # only the first rank knows if a save failed
+            self._save(runner, done) if is_new else self._save_again(runner, done)
+        is_at_end = compute_on_main(lambda: self._saved_at == end)
+        if self.published_keys:
+            if is_at_end:
+                self._save_again(runner, end)
+            self._publish_all(runner)
+        if is_at_end:
+            runner.train_loop.ended = True
+            self._save_again(runner, end)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns which checkpoints are kept, the best ones, and where the last one was saved."""
+        best = {key: [dict(each) for each in several] for key, several in self._best.items()}
+        return {"kept": list(self._kept), "best": best, "saved_at": self._saved_at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores the state that `state_dict` returned. Entries of another form are dropped."""
+        kept, best = state.get("kept"), state.get("best")
+        self._kept = [each for each in kept if isinstance(each, str)] if isinstance(kept, list) else []
+        self._best = {str(key): _ranked(each) for key, each in best.items()} if isinstance(best, Mapping) else {}
+        saved_at = state.get("saved_at")
+        self._saved_at = saved_at if type(saved_at) is int else self._saved_at
+
+    def _keep_own(self, runner: Runner) -> None:
+        """Drops files that this run did not write from its lists, which come from a checkpoint of any origin.
+
+        A run continues in the folder of the checkpoint that it resumes, which may be a copy of the original folder. If
+        the checkpoint is in another folder, the files in its list do not belong to this run.
+        """
+        origin, is_here = runner.saver.last, self._continues_here(runner)
+        foreign = []
+        if is_here:
+            self._kept = [self._moved(each) for each in self._kept]
+            foreign = [each for each in self._kept if not (self._is_own(each) and is_written_here(each))]
+        self._kept = [each for each in self._kept if is_here and each not in foreign]
+        for key, best in self._best.items():
+            for each in best if is_here else ():
+                each["path"] = self._moved(each["path"])
+                if self._is_in_folder(each["path"]) and not self._is_own_best(key, each["path"]):
+                    foreign.append(each["path"])
+            self._best[key] = [each for each in best if each["path"] not in foreign]
+        if there := [each for each in foreign if self._is_in_folder(each) and storage.exists(each)]:
+            told = ", ".join(map(repr, there[:_SHOWN_FILES])) + (", ..." if len(there) > _SHOWN_FILES else "")
+            runner.logger.warning("'%s' lists files that this run did not write; they stay: %s", origin, told)
+
+    def _continues_here(self, runner: Runner) -> bool:
+        origin = runner.saver.last
+        return origin is not None and _folder_of(origin) == storage.canonical(self._folder)
+
+    def _name_replaceable(self, runner: Runner) -> None:
+        """Warns about checkpoints in the folder that this run does not continue but may replace.
+
+        If the run resumes in this folder, best checkpoints and earlier ones are its own. Later ones are from another
+        run, or from a part of this run that the resume discards.
+        """
+        self._replaceable = set()
+        if not is_main_process():
+            return
+        is_resumed = self._continues_here(runner)
+        done = (runner.epoch if self.by_epoch else runner.iter) if is_resumed else -1
+
+        def may_be_replaced(name: str) -> bool:
+            number = number_in(self.filename_tmpl, name)
+            is_best = bool(self.save_best) and not is_resumed and name.startswith(BEST)
+            return is_folder(name) == runner.saver.in_parts and (is_best or (number is not None and number > done))
+
+        with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or an error that a save reports
+            names = [each for each in storage.list_dir(self._folder) if may_be_replaced(each)]
+            self._replaceable = {os.path.join(self._folder, each) for each in names}
+        if self._replaceable:
+            told = ", ".join(names[:_SHOWN_FILES]) + (", ..." if len(names) > _SHOWN_FILES else "")
+            runner.logger.warning(
+                "'%s' holds %s that this run does not continue: %s. It replaces those whose names it uses. To keep "
+                "them, choose another %s.%s",
+                self._folder,
+                pluralize(len(names), "checkpoint"),
+                told,
+                "work_dir" if self.out_dir is None else "out_dir",
+                "" if is_resumed else " To go on from them, pass --resume (resume=True).",
+            )
+
+    def _moved(self, path: str) -> str:
+        here = storage.join(self._folder, storage.base_name(path))
+        return here if here != path and storage.exists(here) else path
+
+    def _is_in_folder(self, path: str) -> bool:
+        return storage.parent(path) == self._folder.rstrip("/")
+
+    def _is_own(self, path: str, prefix: str = "") -> bool:
+        """Checks whether `path` is a file that this run may write: in its folder, with a name by the template."""
+        name = storage.base_name(path)
+        is_named = name.startswith(prefix) and number_in(self.filename_tmpl, name[len(prefix) :]) is not None
+        return is_named and self._is_in_folder(path)
+
+    def _is_own_best(self, key: str, path: str) -> bool:
+        """Checks whether `path` is a best checkpoint of this run. Its template may have been different earlier."""
+        is_named = storage.base_name(path).startswith(_best_prefix(key)) and self._is_in_folder(path)
+        return is_named and (is_written_here(path) or not storage.exists(path))
+
+    def _save(self, runner: Runner, number: int) -> None:
+        runner.saver.settle()  # the previous save may have failed
+        path = self._path_of(runner, number)
+        # Before saving, so that the checkpoint lists itself among those to remove later.
+        if path not in self._kept:
+            self._kept.append(path)
+        surplus = self._kept[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else []
+        before = runner.message_hub.get_info("last_ckpt")
+
+        def then() -> None:
+            write_pointer(runner.home, path)
+            for each in surplus:
+                remove_checkpoint(each)
+
+        def undo() -> None:
+            kept = [each for each in (*surplus, *self._kept) if each != path or is_committed(path)]
+            self._kept, self._saved_at = list(dict.fromkeys(kept)), -1
+            runner.message_hub.update_info("last_ckpt", before)
+
+        runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
+        self._saved_at = number
+        self._write(runner, path, then, undo)
+        if self._saved_at == number:  # otherwise the save has already failed
+            self._kept = self._kept[len(surplus) :]
+            runner.message_hub.update_info("last_ckpt", path)
+
+    def _path_of(self, runner: Runner, number: int) -> str:
+        return os.path.join(self._folder, runner.saver.name_of(self.filename_tmpl.format(number)))
+
+    def _save_again(self, runner: Runner, number: int) -> None:
+        path = self._path_of(runner, number)
+        if compute_on_main(lambda: path in self._kept[-1:]):
+            self._write(runner, path, then=lambda: write_pointer(runner.home, path))
+        else:  # the run was resumed from a checkpoint in another folder, which must not change
+            self._save(runner, number)
+        runner.saver.settle()
+
+    @property
+    def best_checkpoints(self) -> list[str]:
+        """The best checkpoint of each metric."""
+        return [best[0]["path"] for best in self._best.values() if best]
+
+    def _belongs_to_best(self, key: str, score: float, rule: str) -> bool:
+        best = self._best.get(key, [])
+        if math.isnan(score):
+            return False
+        return len(best) < self.max_keep_best or is_better(score, best[-1]["score"], rule)
+
+    def _save_best(self, runner: Runner, key: str, score: float, rule: str) -> None:
+        number = runner.epoch if self.by_epoch else runner.iter
+        name = runner.saver.name_of(f"{_best_prefix(key)}{self.filename_tmpl.format(number)}")
+        path, before = os.path.join(self._folder, name), self._best.get(key, [])
+        infos = {each: runner.message_hub.get_info(each) for each in ("best_score", "best_ckpt")}
+        others = [each for each in before if each["path"] != path]
+        place = sum(not is_better(score, each["score"], rule) for each in others)
+        ranked = [*others[:place], {"score": score, "path": path}, *others[place:]]
+        kept = ranked[: self.max_keep_best]
+        which = "best" if place == 0 else f"{place + 1}. best"
+
+        def then() -> None:
+            held = {each["path"] for several in self._best.values() for each in several}
+            for each in ranked[self.max_keep_best :]:
+                if each["path"] not in held and self._is_own(each["path"], _best_prefix(key)):
+                    remove_checkpoint(each["path"])
+            runner.logger.info("The %s checkpoint with %.4f %s is saved to %s", which, score, key, name)
+
+        def undo() -> None:
+            self._best[key] = before
+            runner.message_hub.update_info_dict(infos)
+
+        self._best[key] = kept
+        runner.message_hub.update_info_dict({"best_score": kept[0]["score"], "best_ckpt": kept[0]["path"]})
+        self._write(runner, path, then, undo)
+
+    def _write(
+        self,
+        runner: Runner,
+        path: str,
+        then: Callable[[], None] | None = None,
+        undo: Callable[[], None] | None = None,
+    ) -> None:
+        folder, name = os.path.split(path)
+        if path in self._replaceable:
+            self._replaceable.discard(path)
+            runner.logger.warning("'%s' was there before this run and is replaced", path)
+        runner.save_checkpoint(
+            folder,
+            name,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            background=True,
+            then=then,
+            undo=undo,
+        )
+
+    def _publish_all(self, runner: Runner) -> None:
+        if is_main_process():
+            for path in [*self._kept[-1:], *self.best_checkpoints]:
+                if self._is_in_folder(path):
+                    self._publish(runner, path)
+
+    def _publish(self, runner: Runner, path: str) -> None:
+        checkpoint = load_checkpoint(path)
+        missing = [key for key in self.published_keys or () if key not in checkpoint]
+        if missing:
+            runner.logger.warning("%s holds no '%s' to publish", path, "', '".join(missing))
+        stem = os.path.splitext(path)[0]
+        folder, name = os.path.split(stem)
+        draft = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.partial")  # cannot be the name of another file
+        save_checkpoint({key: checkpoint[key] for key in self.published_keys or () if key in checkpoint}, draft)
+        final = f"{stem}-{str(verify(draft).digest)[:8]}.pth"
+        storage.commit_bytes(final, storage.read_bytes(draft))
+        storage.remove(draft)
+        runner.logger.info("The checkpoint is published as %s", final)
+
+    def _rules(self, rules: list[str]) -> list[str | None]:
+        for rule in rules:
+            checked_rule(rule)
+        if len(rules) not in (0, 1, len(self.save_best)):
+            raise ArgumentError("there is one rule, or one for each metric of save_best", key="rule", found=rules)
+        if "auto" in self.save_best and len(self.save_best) > 1:
+            raise ArgumentError("save_best 'auto' stands alone", key="save_best", found=self.save_best)
+        if len(rules) == len(self.save_best):
+            return list(rules)
+        found = rules * len(self.save_best)
+        return [*found] if found else [None if key == "auto" else self._rule_of(key) for key in self.save_best]
+
+    def _rule_of(self, key: str) -> str:
+        return rule_of(key, self.greater_keys, self.less_keys, named_by="save_best")
+
+
+def _names(key: str, value: Any) -> list[str]:
+    names = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(each, str) for each in names):
+        raise ArgumentError(f"{key} is a name or a list of names", key=key, found=value)
+    return list(names)
+
+
+def _check_count_or_none(name: str, value: Any) -> None:
+    if value != -1:
+        check_count(name, value)
+
+
+def _best_prefix(key: str) -> str:
+    return f"{BEST}{key.replace('/', '_')}_"
+
+
+def _check_distinct(metrics: Sequence[str]) -> None:
+    """Refuses metrics whose best checkpoints would have the same name: one would remove those of the other."""
+    named: dict[str, str] = {}
+    for key in metrics:
+        other = named.setdefault(_best_prefix(key), key)
+        if other != key:
+            raise ArgumentError(
+                f"the best checkpoints of '{other}' and '{key}' would have the same name, '{_best_prefix(key)}...'",
+                key=_SAVE_BEST,
+                found=list(metrics),
+                notes=["rename one of the metrics, for instance by the `prefix` of its evaluator"],
+            )
+
+
+def _ranked(best: Any) -> list[dict[str, Any]]:
+    """Returns the best checkpoints of a metric. Older checkpoints hold a single one rather than a list."""
+    several = [best] if isinstance(best, Mapping) else best if isinstance(best, list) else []
+    return [dict(each) for each in several if isinstance(each, Mapping) and _is_ranked(each)]
+
+
+def _is_ranked(best: Mapping[str, Any]) -> bool:
+    return isinstance(best.get("path"), str) and type(best.get("score")) in (int, float)
+
+
+def _folder_of(path: str) -> str:
+    return storage.canonical(storage.parent(storage.absolute(path)))

@@ -1,0 +1,144 @@
+"""Ends training when a metric stops improving."""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from footplate.checks import check_score
+from footplate.engine import Hook, Runner
+from footplate.engine.reach import NEVER_VALIDATES, Reach
+from footplate.errors import ArgumentError
+from footplate.hooks.metric_rules import checked_rule, is_better, is_left_out, missing_metric, rule_of
+from footplate.messages import nearest
+from footplate.registry import HOOKS
+from footplate.state_values import read_count, read_number
+
+_logger = logging.getLogger("footplate.hooks")
+
+
+@HOOKS.register_module()
+class EarlyStoppingHook(Hook):
+    """Ends training after `patience` consecutive validations in which a metric has not improved.
+
+    The run stays ended when it is resumed or trained again, unless the hook's settings have changed.
+
+    Args:
+        monitor: The metric, such as "mIoU" or "coco/bbox_mAP".
+        rule: "greater" or "less". By default, it follows from the metric's name.
+        min_delta: A value must be better than the best one by more than this to count as better.
+        strict: Whether to raise an error rather than warn if a validation does not give the metric.
+        check_finite: Whether to end training at once if the metric is NaN or infinite.
+        patience: The number of consecutive validations without improvement after which training ends.
+        stopping_threshold: Training also ends as soon as the metric is at least as good as this.
+
+    Raises:
+        ArgumentError: An argument makes no sense.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(
+        self,
+        monitor: str,
+        rule: str | None = None,
+        min_delta: float = 0.1,
+        strict: bool = False,
+        check_finite: bool = True,
+        patience: int = 5,
+        stopping_threshold: float | None = None,
+    ) -> None:
+        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+            raise ArgumentError("patience is a positive whole number", key="patience", found=patience)
+        if not isinstance(monitor, str):
+            raise ArgumentError("monitor must be the name of a metric", key="monitor", found=monitor)
+        if not isinstance(min_delta, (int, float)) or not 0 <= min_delta < math.inf:
+            raise ArgumentError("min_delta must be a finite number of at least 0", key="min_delta", found=min_delta)
+        limit = 0.0 if stopping_threshold is None else stopping_threshold
+        if not isinstance(limit, (int, float)) or not math.isfinite(limit):
+            raise ArgumentError("stopping_threshold must be a finite number", key="stopping_threshold", found=limit)
+        self.monitor = monitor
+        self.rule = rule_of(monitor, named_by="monitor") if rule is None else checked_rule(rule)
+        self.min_delta, self.patience = min_delta, patience
+        self.strict, self.check_finite = strict, check_finite
+        self.stopping_threshold = stopping_threshold
+        self.wait_count = 0
+        self.best_score = -math.inf if self.rule == "greater" else math.inf
+        self.last_score: float | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Stops a run at once if it was ended early before."""
+        if reason := self._reason_to_stop():
+            runner.train_loop.stop_training = True
+            runner.logger.warning(
+                "early stopping has ended this run at iteration %d: %s. To train further, change the settings of "
+                "EarlyStoppingHook or remove it",
+                runner.iter,
+                reason,
+            )
+
+    def after_val_epoch(self, runner: Runner, metrics: Mapping[str, Any] | None = None) -> None:
+        """Checks the metric and ends training if due."""
+        metrics = metrics or {}
+        if is_left_out(runner, self.monitor):
+            return
+        if self.monitor not in metrics:
+            if self.strict:
+                raise missing_metric("monitor", self.monitor, metrics, "EarlyStoppingHook.monitor")
+            runner.logger.warning(
+                "early stopping waits for '%s', which no metric gives: %s", self.monitor, ", ".join(metrics)
+            )
+            return
+        score = check_score(self.monitor, metrics[self.monitor], key="EarlyStoppingHook.monitor")
+        if is_better(score, self.best_score, self.rule, self.min_delta):
+            self.best_score, self.wait_count = score, 0
+        else:
+            self.wait_count += 1
+        self.last_score = score
+        if reason := self._reason_to_stop():
+            runner.train_loop.stop_training = True
+            runner.logger.info("early stopping after iteration %d: %s", runner.iter, reason)
+
+    def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
+        """Yields `monitor` if the run never validates."""
+        if not reach.validates:
+            yield "monitor", f"early stopping waits for '{self.monitor}', and {NEVER_VALIDATES}"
+
+    def check_metrics(self, metrics: Sequence[str]) -> None:
+        """Warns if the metric is not among those that a validation gives.
+
+        Raises:
+            ArgumentError: It is not, and `strict` is set.
+        """
+        if self.monitor in metrics:
+            return
+        if self.strict:
+            raise missing_metric("monitor", self.monitor, metrics, "EarlyStoppingHook.monitor")
+        near = nearest(self.monitor, metrics)
+        hint = f"; did you mean '{near}'?" if near else f"; metrics: {', '.join(metrics)}"
+        _logger.warning("early stopping waits for '%s', which no metric gives%s", self.monitor, hint)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the best and the last value, and the number of validations since the best one."""
+        return {"wait_count": self.wait_count, "best_score": self.best_score, "last_score": self.last_score}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores the state that `state_dict` returned."""
+        self.wait_count, self.best_score = (
+            read_count(state, "wait_count"),
+            read_number(state, "best_score", finite=False),
+        )
+        last = state.get("last_score")  # older checkpoints lack this key
+        if isinstance(last, bool) or not isinstance(last, (int, float, type(None))):
+            raise ValueError("'last_score' must be a number or None")
+        self.last_score = last
+
+    def _reason_to_stop(self) -> str:
+        score, limit = self.last_score, self.stopping_threshold
+        if score is not None and self.check_finite and not math.isfinite(score):
+            return f"{self.monitor} is {score}"
+        if score is not None and limit is not None and (score == limit or is_better(score, limit, self.rule)):
+            return f"{self.monitor} is {score:g}, {limit:g} was enough"
+        if self.wait_count >= self.patience:
+            return f"{self.monitor} was not better than {self.best_score:g} in {self.wait_count} validations"
+        return ""

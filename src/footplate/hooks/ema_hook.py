@@ -1,0 +1,160 @@
+"""Averages the weights during training, and validates, tests and saves with the average."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+from footplate.checks import check_count
+from footplate.distributed import unwrap_model
+from footplate.engine import Hook, Runner
+from footplate.engine.reach import Reach
+from footplate.errors import ArgumentError, CheckpointError, FootplateError, UnknownNameError
+from footplate.models import BaseAveragedModel
+from footplate.registry import HOOKS, MODELS
+
+_STATE = "ema_state_dict"
+
+
+@HOOKS.register_module()
+class EMAHook(Hook):
+    """Keeps an average of the model's weights.
+
+    Validations and tests use the average instead of the model's weights. In a checkpoint, `state_dict` holds the
+    average and `ema_state_dict` the weights with which training resumes.
+
+    Args:
+        ema_type: The type of average: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
+            WarmUpEMA, or another one in MODELS.
+        strict_load: Whether a loaded checkpoint must hold every key of the average.
+        begin_iter: The iteration from which on to average. Before it, the average equals the model.
+        begin_epoch: The same in epochs.
+        start_iters: An alias of `begin_iter`.
+        settings: Arguments of the average, such as `momentum`, `interval` and `update_buffers`.
+
+    Raises:
+        ArgumentError: The beginning is given twice, or negative.
+    """
+
+    priority = "NORMAL"
+    swaps_weights = True
+
+    def __init__(
+        self,
+        ema_type: str = "ExponentialMovingAverage",
+        strict_load: bool = False,
+        begin_iter: int = 0,
+        begin_epoch: int = 0,
+        start_iters: int = 0,
+        **settings: Any,
+    ) -> None:
+        begins = {"begin_iter": begin_iter, "begin_epoch": begin_epoch, "start_iters": start_iters}
+        for name, value in begins.items():
+            check_count(name, value, least=0)
+        given = [name for name, value in begins.items() if value]
+        if len(given) > 1:
+            raise ArgumentError(f"{' and '.join(given)} both say where averaging begins", key=given[0])
+        self.strict_load = strict_load
+        self.begin_iter, self.begin_epoch = begin_iter or start_iters, begin_epoch
+        self._cfg = {"type": ema_type, **settings}
+        self._averaged(nn.Identity())  # checks the arguments now, not when the run has begun
+        self._loaded: Mapping[str, Any] | None = None
+        self.ema_model: BaseAveragedModel | None = None
+        self._swapped = False
+
+    def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
+        """Yields the beginning of averaging if the run ends before it."""
+        for name, begin, length in (
+            ("begin_iter", self.begin_iter, reach.iters),
+            ("begin_epoch", self.begin_epoch, reach.epochs),
+        ):
+            if length is not None and begin >= length:
+                unit = "iterations" if name == "begin_iter" else "epochs"
+                yield name, f"the run ends after {length} {unit}, so nothing is averaged"
+
+    def before_run(self, runner: Runner) -> None:
+        """Builds the average, or continues with that of the checkpoint or of an earlier training of this runner."""
+        self._model = unwrap_model(runner.model)
+        if self.ema_model is not None and self._loaded is None:
+            return
+        average = self._averaged(self._model)
+        if self._loaded is not None:
+            try:
+                average.load_state_dict(self._loaded, strict=self.strict_load)
+            except FootplateError:
+                raise
+            except Exception as error:  # the state of a checkpoint may hold anything
+                raise CheckpointError(f"the '{_STATE}' of the checkpoint does not fit the model: {error}") from error
+            self._loaded = None
+        self.ema_model = average
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Updates the average."""
+        if self.ema_model is None:
+            return
+        # The epoch takes time to compute, so it is only requested if it matters.
+        if runner.iter + 1 >= self.begin_iter and (not self.begin_epoch or runner.epoch + 1 >= self.begin_epoch):
+            self.ema_model.update_parameters(self._model)
+        else:
+            self.ema_model.copy_from(self._model)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Swaps the average into the model."""
+        self._swap(runner, to_average=True)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Swaps the model's weights back."""
+        self._swap(runner, to_average=False)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Swaps the average into the model."""
+        self._swap(runner, to_average=True)
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Swaps the model's weights back."""
+        self._swap(runner, to_average=False)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Saves the average as the model's weights, and the training weights separately."""
+        if self.ema_model is None:
+            return
+        average = self.ema_model.state_dict()
+        if self._swapped:
+            checkpoint[_STATE] = average
+            return
+        weights = checkpoint["state_dict"]
+        checkpoint[_STATE] = {**average, **{f"module.{name}": value for name, value in weights.items()}}
+        checkpoint["state_dict"] = {name: average[f"module.{name}"] for name in weights}
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Restores the training weights and the average from the checkpoint of a resumed run."""
+        held = checkpoint.get(_STATE)
+        if held is None or not runner.resuming:
+            return
+        average = checkpoint.get("state_dict")
+        if not isinstance(held, Mapping) or not isinstance(average, Mapping):
+            raise CheckpointError(f"'{_STATE}' and 'state_dict' of the checkpoint must be dicts")
+        if missing := [name for name in average if f"module.{name}" not in held]:
+            raise CheckpointError(f"the '{_STATE}' of the checkpoint lacks weights", found=missing[0])
+        self._loaded = {**held, **{f"module.{name}": value for name, value in average.items()}}
+        checkpoint["state_dict"] = {name: held[f"module.{name}"] for name in average}
+        del checkpoint[_STATE]  # shows that a hook has restored it: see leave_average
+
+    def _averaged(self, model: nn.Module) -> BaseAveragedModel:
+        try:
+            average = MODELS.build(self._cfg, model=model)
+        except UnknownNameError as error:
+            error.key = "ema_type"
+            raise
+        if not isinstance(average, BaseAveragedModel):
+            raise ArgumentError(
+                "ema_type is the name of an average of weights", key="ema_type", found=self._cfg["type"]
+            )
+        return average
+
+    def _swap(self, runner: Runner, *, to_average: bool) -> None:
+        if self.ema_model is not None and self._swapped != to_average:
+            self.ema_model.swap_with(unwrap_model(runner.model))
+            self._swapped = to_average

@@ -1,0 +1,133 @@
+"""Hooks that each do one small task: step schedules, set the epoch of samplers, average buffers, free memory."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from footplate.distributed import get_world_size, is_distributed, unwrap_model
+from footplate.engine import Hook, Runner
+from footplate.hooks.metric_rules import is_left_out
+from footplate.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ParamSchedulerHook(Hook):
+    """Steps schedules by iteration or by epoch. Schedules that monitor a metric are stepped after each validation."""
+
+    priority = "LOW"
+
+    def before_train(self, runner: Runner) -> None:
+        """Sorts the schedules by when they are stepped."""
+        found = runner.param_schedulers
+        schedules = [each for part in found.values() for each in part] if isinstance(found, Mapping) else list(found)
+        self._watching = [each for each in schedules if each.takes_metrics]
+        moving = [each for each in schedules if not each.takes_metrics]
+        self._by_iter = [each.step for each in moving if not each.by_epoch]
+        self._by_epoch = [each.step for each in moving if each.by_epoch]
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Steps the schedules by iteration."""
+        for step in self._by_iter:
+            step()
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Steps the schedules by epoch."""
+        if runner.train_loop.by_epoch:
+            for step in self._by_epoch:
+                step()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Steps the schedules that monitor a metric."""
+        for schedule in getattr(self, "_watching", ()):
+            if is_left_out(runner, schedule.monitor):
+                continue
+            schedule.step(metrics)
+
+
+@HOOKS.register_module()
+class DistSamplerSeedHook(Hook):
+    """Calls `set_epoch` of the training sampler before each epoch, so that every epoch has its own order."""
+
+    priority = "NORMAL"
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Sets the epoch of the sampler, or of the one inside the batch sampler."""
+        loader = runner.train_dataloader
+        inner = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
+        for sampler in (getattr(loader, "sampler", None), inner):
+            if sampler is not None and hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(runner.epoch)
+                return
+
+
+@HOOKS.register_module()
+class SyncBuffersHook(Hook):
+    """Replaces floating point buffers, such as running means and variances, by their mean over ranks after each epoch.
+
+    Args:
+        distributed: Whether to do so. False disables the hook.
+    """
+
+    priority = "NORMAL"
+
+    def __init__(self, distributed: bool = True) -> None:
+        self.distributed = distributed
+
+    @torch.no_grad()
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Averages the buffers."""
+        if not (self.distributed and is_distributed()):
+            return
+        for buffer in unwrap_model(runner.model).buffers():
+            if buffer.is_floating_point() or buffer.is_complex():
+                dist.all_reduce(torch.view_as_real(buffer) if buffer.is_complex() else buffer)
+                buffer.div_(get_world_size())
+
+
+@HOOKS.register_module()
+class EmptyCacheHook(Hook):
+    """Empties the allocator's cache. This costs time and is meant for shared devices.
+
+    Args:
+        before_epoch: Whether to do so before each epoch of training, validation and test.
+        after_epoch: Whether to do so after each epoch.
+        after_iter: Whether to do so after each iteration.
+    """
+
+    priority = "NORMAL"
+
+    def __init__(self, before_epoch: bool = False, after_epoch: bool = True, after_iter: bool = False) -> None:
+        self.before_each_epoch = before_epoch
+        self.after_each_epoch = after_epoch
+        self.after_each_iter = after_iter
+
+    def _before_epoch(self, runner: Runner, mode: str = "train") -> None:
+        if self.before_each_epoch:
+            empty_cache()
+
+    def _after_epoch(self, runner: Runner, mode: str = "train") -> None:
+        if self.after_each_epoch:
+            empty_cache()
+
+    def _after_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict[str, Any] | Sequence[Any] | None = None,
+        mode: str = "train",
+    ) -> None:
+        if self.after_each_iter:
+            empty_cache()
+
+
+def empty_cache() -> None:
+    """Empties the cache of the accelerator's allocator, if there is an accelerator."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -1,0 +1,299 @@
+"""Hooks that write the records of a run: log lines and scalars, curves, images of a test, and text files."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from footplate.checks import check_count
+from footplate.data.shared_count import skipped_in
+from footplate.data.structures import BaseDataElement
+from footplate.distributed import is_main_process
+from footplate.engine import Hook, Runner
+from footplate.errors import ArgumentError, DataError
+from footplate.messages import printable
+from footplate.records import NOT_SHOWN, OF_ITERATION, is_written_config, length_of, numbers_in, write_config
+from footplate.registry import HOOKS
+from footplate.storage import check_output_path, commit_bytes, output_path, read_bytes
+from footplate.visualization import draw_curves, picture_of
+
+_TIMES = ("time", "data_time")
+
+
+@HOOKS.register_module()
+class LoggerHook(Hook):
+    """Logs losses every `interval` iterations and metrics after each validation and test.
+
+    Args:
+        interval: The number of iterations between two log lines.
+        ignore_last: Whether to skip the rest of an epoch that is shorter than `interval`. If the whole epoch is
+            shorter, it is logged at its end.
+        interval_exp_name: The number of iterations after which the name of the experiment is logged before a line.
+        out_dir: The folder to which logs are copied at the end of the run.
+        out_suffix: The suffixes of the files to copy.
+        keep_local: Whether the copied files also stay where they were.
+        log_metric_by_epoch: Whether the step of metrics is the epoch rather than the iteration. In iteration-based
+            training, it is always the iteration. A validation or test without training has the step of the checkpoint
+            that it loaded.
+
+    Raises:
+        ArgumentError: An interval is not positive, or `out_dir` is no string.
+    """
+
+    priority = "BELOW_NORMAL"
+
+    def __init__(
+        self,
+        interval: int = 10,
+        ignore_last: bool = True,
+        interval_exp_name: int = 1000,
+        out_dir: str | None = None,
+        out_suffix: Sequence[str] | str = (".json", ".log", ".py", ".yaml"),
+        keep_local: bool = True,
+        log_metric_by_epoch: bool = True,
+    ) -> None:
+        for name, value in (("interval", interval), ("interval_exp_name", interval_exp_name)):
+            check_count(name, value)
+        if out_dir is not None and not isinstance(out_dir, str):
+            raise ArgumentError("out_dir must be a folder's name", key="out_dir", found=out_dir)
+        self.interval = interval
+        self.ignore_last = ignore_last
+        self.interval_exp_name = interval_exp_name
+        self.out_dir = out_dir
+        self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
+        self.keep_local = keep_local
+        self.log_metric_by_epoch = log_metric_by_epoch
+        self._rest_ends_at, self._names_shown = -1, 0
+        self._loaded: Mapping[str, Any] = {}
+
+    def before_run(self, runner: Runner) -> None:
+        """Writes the config."""
+        self._json_name = f"{runner.timestamp}.json"
+        if is_main_process():
+            runner.visualizer.add_config(runner.recorded_cfg)
+            filename = getattr(runner.cfg, "filename", None)
+            if filename:
+                write_config(runner.cfg, _place_of_config(runner, filename), signed=True)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Records how far the loaded weights were trained."""
+        meta = checkpoint.get("meta")
+        self._loaded = meta if isinstance(meta, Mapping) else {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Determines whether the end of an epoch, or of the run, is logged in addition to the intervals."""
+        length = len(runner.train_dataloader) if runner.train_loop.by_epoch else runner.max_iters
+        if not self.ignore_last or length <= self.interval:
+            self._rest_ends_at = length
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Logs at intervals, and at the end of an epoch that no interval covers."""
+        done = batch_idx + 1
+        if done % self.interval and done != self._rest_ends_at:
+            return
+        if (runner.iter + 1) // self.interval_exp_name > self._names_shown:
+            self._names_shown = (runner.iter + 1) // self.interval_exp_name
+            runner.logger.info("Exp name: %s", runner.experiment_name, extra=OF_ITERATION)
+        tag, line = runner.log_processor.get_log_after_iter(runner, batch_idx, "train")
+        runner.logger.info(line, extra=OF_ITERATION)
+        if is_main_process():
+            runner.visualizer.add_scalars(tag, step=runner.iter + 1, file_path=self._json_name)
+        runner.nonfinite.check_shown(runner, tag)
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+    ) -> None:
+        """Logs the progress of the validation."""
+        self._log_progress(runner, batch_idx, "val")
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+    ) -> None:
+        """Logs the progress of the test."""
+        self._log_progress(runner, batch_idx, "test")
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Logs the metrics, and writes them with their step."""
+        tag, line = runner.log_processor.get_log_after_epoch(runner, length_of(runner.val_dataloader) or 0, "val")
+        runner.logger.info(line)
+        if is_main_process():
+            # A training scalar of the same name has other steps, so the metric gets a prefix.
+            trained = {key.removeprefix("train/") for key in runner.message_hub.log_scalars if key.startswith("train/")}
+            named = {f"val/{name}" if name in {*trained, *_TIMES} else name: tag[name] for name in tag}
+            runner.visualizer.add_scalars(named, step=self._step(runner), file_path=self._json_name)
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Logs the metrics, and writes them to `<timestamp>/<timestamp>.json` and to the backends as `test/<name>`."""
+        tag, line = runner.log_processor.get_log_after_epoch(
+            runner, length_of(runner.test_dataloader) or 0, "test", with_non_scalar=True
+        )
+        runner.logger.info(line)
+        if is_main_process():
+            written = json.dumps(_jsonable(tag), default=str).encode()
+            commit_bytes(os.path.join(runner.log_dir, self._json_name), written)
+            runner.visualizer.add_scalars(_named_as_test(tag), step=self._step(runner))
+
+    def after_train(self, runner: Runner) -> None:
+        """Logs how many training samples could not be read."""
+        skipped = skipped_in(getattr(runner.train_dataloader, "dataset", None))
+        if skipped:
+            runner.logger.warning("%d samples could not be read and were skipped, each named above", skipped)
+
+    def after_run(self, runner: Runner) -> None:
+        """Copies the logs to `out_dir` and closes the visualization backends."""
+        if not is_main_process():
+            return
+        runner.visualizer.close()
+        if self.out_dir is None:
+            return
+        target = os.path.join(self.out_dir, os.path.basename(runner.work_dir))
+        for folder, _, names in os.walk(runner.log_dir):
+            for name in names:
+                if name.endswith(self.out_suffix):
+                    self._hand_over(os.path.join(folder, name), os.path.relpath(folder, runner.work_dir), target)
+
+    def _step(self, runner: Runner) -> int:
+        # Iteration-based training has no meaningful epochs, whatever the default is.
+        unit = "epoch" if self.log_metric_by_epoch and runner.by_epoch else "iter"
+        done: int = getattr(runner, unit)
+        return done or int(self._loaded.get(unit, 0))
+
+    def _hand_over(self, path: str, inside: str, target: str) -> None:
+        folder = os.path.join(target, inside)
+        if os.path.realpath(folder) == os.path.realpath(os.path.dirname(path)):
+            return  # out_dir holds the work_dir: the file is already there, and stays
+        copy = os.path.join(folder, os.path.basename(path))
+        commit_bytes(copy, read_bytes(path))
+        shutil.copystat(path, copy)
+        if not self.keep_local:
+            os.remove(path)
+
+    def _log_progress(self, runner: Runner, batch_idx: int, mode: str) -> None:
+        if self.every_n_inner_iters(batch_idx, self.interval):
+            _, line = runner.log_processor.get_log_after_iter(runner, batch_idx, mode)
+            runner.logger.info(line, extra=OF_ITERATION)
+
+
+def _named_as_test(tag: Mapping[str, Any]) -> dict[str, float]:
+    """Prefixes the metrics of a test, which otherwise have the same names as those of a validation."""
+    found = {name.removeprefix("test/"): value for name, value in numbers_in(tag).items()}
+    return {f"test/{name}": value for name, value in found.items() if name not in _TIMES}
+
+
+def _place_of_config(runner: Runner, filename: str) -> str:
+    """Returns the path for the resolved config: in the work_dir, unless a file that no run wrote has that name."""
+    name = f"{_stem(filename)}.py"
+    path = os.path.join(runner.work_dir, name)
+    is_free = not os.path.lexists(path)
+    if is_free or (is_written_config(path) and os.path.realpath(path) != os.path.realpath(filename)):
+        return path
+    inside = os.path.join(runner.log_dir, name)
+    runner.logger.warning("'%s' is not a file that a run wrote; it stays, and the config goes to '%s'", path, inside)
+    return inside
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(each) for each in value]
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+@HOOKS.register_module()
+class CurveHook(Hook):
+    """Draws losses and metrics over the run to `<timestamp>/<filename>`, after the last iteration.
+
+    Args:
+        filename: The name of the image file, a PNG.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self, filename: str = "curves.png") -> None:
+        self.filename = check_output_path(filename, key="filename")
+
+    def after_train(self, runner: Runner) -> None:
+        """Draws the scalars that the local backend has written. Without that backend it does nothing."""
+        scalars = os.path.join(runner.log_dir, "vis_data", "scalars.json")
+        if is_main_process() and os.path.exists(scalars):
+            path = output_path(runner.log_dir, self.filename)
+            try:
+                draw_curves(scalars, path, epoch_length=_epoch_length(runner))
+            except (DataError, OSError) as error:
+                # A run must not fail because of an image: there may be nothing to draw, or no disk space.
+                runner.logger.warning("no curves are drawn: %s", error)
+                return
+            runner.logger.info("curves: %s", path, extra=NOT_SHOWN)
+
+
+def _epoch_length(runner: Runner) -> int:
+    """Returns the number of iterations per step of the validation metrics: 1 if the steps are iterations."""
+    by_epoch = any(isinstance(hook, LoggerHook) and hook.log_metric_by_epoch for hook in runner.hooks)
+    return (length_of(runner.train_dataloader) or 1) if by_epoch and runner.by_epoch else 1
+
+
+@HOOKS.register_module()
+class NaiveVisualizationHook(Hook):
+    """Draws every `interval`-th batch of a test with the visualizer's `add_datasample`.
+
+    The image is the file at a sample's `img_path` or, without one, the input from the loader.
+
+    Args:
+        interval: The number of batches between two drawn ones.
+        draw_gt: Whether to draw the ground truth.
+        draw_pred: Whether to draw the prediction.
+
+    Raises:
+        ArgumentError: `interval` is no positive whole number.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self, interval: int = 1, draw_gt: bool = True, draw_pred: bool = True) -> None:
+        self.interval = check_count("interval", interval)
+        self.draw_gt, self.draw_pred = draw_gt, draw_pred
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+    ) -> None:
+        """Draws each sample of the batch."""
+        if not self.every_n_inner_iters(batch_idx, self.interval):
+            return
+        for position, output in enumerate(outputs or ()):
+            meta = output.metainfo if isinstance(output, BaseDataElement) else {}
+            path = meta.get("img_path")
+            picture = picture_of(path, data_batch, position)
+            if picture is None:
+                runner.logger.warning("NaiveVisualizationHook finds no picture in a batch of type %s", type(data_batch))
+                return
+            name = os.path.splitext(os.path.basename(path))[0] if path else f"{batch_idx}_{position}"
+            runner.visualizer.add_datasample(
+                f"test_{name}", picture, output, draw_gt=self.draw_gt, draw_pred=self.draw_pred, step=runner.iter
+            )
+
+
+@HOOKS.register_module()
+class RecordHook(Hook):
+    """Writes a text to `<timestamp>/<filename>` when a run begins.
+
+    Args:
+        filename: The name of the file.
+        text: The text, or a function that returns it, called when the run begins.
+    """
+
+    def __init__(self, filename: str, text: str | Callable[[], str]) -> None:
+        self.filename, self.text = check_output_path(filename, key="filename"), text
+
+    def before_run(self, runner: Runner) -> None:
+        """Writes the file."""
+        if is_main_process():
+            text = self.text() if callable(self.text) else self.text
+            commit_bytes(output_path(runner.log_dir, self.filename), printable(text).encode())

@@ -1,0 +1,86 @@
+"""Compares a model's numbers of classes with that of the dataset."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from footplate.distributed import unwrap_model
+from footplate.engine import Hook, Runner
+from footplate.error_context import at_key, origin_of
+from footplate.errors import ArgumentError
+from footplate.registry import HOOKS
+
+_logger = logging.getLogger("footplate.hooks")
+# Modules that only separate objects from background, or have a number of classes without using it.
+_EXEMPT = ("rpn_head", "backbone")
+_MOST_NAMED = 12
+
+
+@HOOKS.register_module()
+class NumClassCheckHook(Hook):
+    """Refuses a run whose heads have another number of classes than the dataset."""
+
+    priority = "NORMAL"
+
+    def before_run(self, runner: Runner) -> None:
+        """Checks the model against the training and the validation dataset before the first batch.
+
+        Raises:
+            ArgumentError: A head has another number of classes.
+        """
+        for name in ("train_loop", "val_loop"):
+            loop = runner.__dict__.get(name)  # accessing the attribute would build the loop
+            sets = getattr(loop, "sets", [] if loop is None else [loop])
+            for each in sets:
+                key = ".".join(filter(None, (name.replace("loop", "dataloader"), getattr(each, "name", ""), "dataset")))
+                self._check(runner, getattr(getattr(each, "dataloader", None), "dataset", None), key)
+
+    def _check(self, runner: Runner, dataset: Any, key: str) -> None:
+        with at_key(key):
+            classes = classes_of(dataset)
+        if classes is None:
+            _logger.warning("the dataset '%s' does not name its classes", type(dataset).__name__)
+            return
+        for name, module in unwrap_model(runner.model).named_modules():
+            count = getattr(module, "num_classes", None)
+            if not isinstance(count, int) or count < 1 or name.rpartition(".")[2] in _EXEMPT:
+                continue
+            if count != len(classes):
+                raise ArgumentError(
+                    f"{repr(name) if name else 'the model'} has {count} classes, "
+                    f"the dataset '{type(dataset).__name__}' has {len(classes)}: {_named(classes)}",
+                    key=".".join(each for each in ("model", name, "num_classes") if each),
+                    found=count,
+                    notes=_where_classes_are_written(runner.cfg, f"{key}.metainfo.classes"),
+                )
+
+
+def _where_classes_are_written(cfg: Any, path: str) -> list[str]:
+    *parents, name = path.split(".")
+    for parent in parents:
+        cfg = cfg.get(parent) if hasattr(cfg, "get") else None
+    origin = origin_of(cfg, name) if isinstance(cfg, Mapping) and name in cfg else None
+    return [f"the classes are those of {path}, at {origin}"] if origin else []
+
+
+def _named(classes: Sequence[Any]) -> str:
+    shown = [str(each) for each in list(classes)[:_MOST_NAMED]]
+    return ", ".join(shown) + (f" and {len(classes) - len(shown)} more" if len(classes) > len(shown) else "")
+
+
+def classes_of(dataset: Any) -> Any:
+    """Returns the class names of a dataset of either generation, or None if it has none.
+
+    Raises:
+        ArgumentError: The classes are one string, where `('person',)` was meant.
+    """
+    metainfo = getattr(dataset, "metainfo", None) or {}
+    classes = getattr(dataset, "CLASSES", None) or metainfo.get("classes", metainfo.get("CLASSES"))
+    if isinstance(classes, str):
+        raise ArgumentError(
+            f"the classes of '{type(dataset).__name__}' are a string",
+            key="metainfo.classes",
+            found=classes,
+            notes=[f"one class is ('{classes}',)"],
+        )
+    return classes

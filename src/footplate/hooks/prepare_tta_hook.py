@@ -1,0 +1,82 @@
+"""Enables test-time augmentation."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from footplate.data import Compose
+from footplate.distributed import unwrap_model
+from footplate.engine import Hook, Runner
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, BuildError
+from footplate.messages import nearest
+from footplate.registry import HOOKS, MODELS
+
+_PHASES = ("test", "val")
+
+
+@HOOKS.register_module()
+class PrepareTTAHook(Hook):
+    """Makes a test or validation predict on several views of each sample and merge the predictions.
+
+    A pipeline that ends with `TestTimeAug` creates the views, and a `BaseTTAModel` merges the predictions. Training and
+    checkpoints are not affected.
+
+    Args:
+        tta_cfg: The merging model without its `module`: `dict(type="SegTTAModel")`. Defaults to `tta_model` of the
+            config.
+        tta_pipeline: The pipeline of the datasets. Defaults to `tta_pipeline` of the config.
+        phases: The phases to which it applies: "test", "val" or both.
+
+    Raises:
+        ArgumentError: There is no such phase. When a run begins: model or pipeline are given nowhere, a dataset has no
+            pipeline, or the losses of a validation are asked for too.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(
+        self,
+        tta_cfg: Mapping[str, Any] | None = None,
+        tta_pipeline: Sequence[Any] | None = None,
+        phases: str | Sequence[str] = ("test",),
+    ) -> None:
+        self.tta_cfg, self.tta_pipeline = tta_cfg, tta_pipeline
+        self.phases = [phases] if isinstance(phases, str) else list(phases)
+        for phase in self.phases:
+            if phase not in _PHASES:
+                near = nearest(str(phase), _PHASES)
+                raise ArgumentError("phases are 'test' and 'val'", key="phases", found=phase, suggestion=near)
+
+    def before_run(self, runner: Runner) -> None:
+        """Prepares the loops that this run has built."""
+        for phase in self.phases:
+            loop = runner.__dict__.get(f"{phase}_loop")
+            if loop is not None and loop.predictor is None:
+                self._prepare(runner, loop)
+
+    def _prepare(self, runner: Runner, loop: Any) -> None:
+        if loop.loss:
+            raise ArgumentError("losses are not known of merged predictions", key=f"{loop.mode}_cfg.loss", found=True)
+        cfg = dict(self._given(runner, "tta_cfg", "tta_model"))
+        pipeline = self._given(runner, "tta_pipeline", "tta_pipeline")
+        with at_key("tta_model"):
+            loop.predictor = MODELS.build(cfg, module=unwrap_model(runner.model))
+        for each in loop.sets:
+            for dataset in _innermost(getattr(each.dataloader, "dataset", None)):
+                if not hasattr(dataset, "pipeline"):
+                    raise BuildError(f"the dataset '{type(dataset).__name__}' has no pipeline to replace")
+                with at_key("tta_pipeline"):
+                    dataset.pipeline = Compose(pipeline)
+
+    def _given(self, runner: Runner, own: str, in_config: str) -> Any:
+        found = getattr(self, own)
+        found = found if found is not None else runner.cfg.get(in_config)
+        if found is None:
+            raise ArgumentError(f"test-time augmentation needs '{in_config}'", key=in_config)
+        return found
+
+
+def _innermost(dataset: Any) -> list[Any]:
+    """Returns the datasets that read samples, inside those that only wrap or select from others."""
+    inside = getattr(dataset, "datasets", None) or [each for each in (getattr(dataset, "dataset", None),) if each]
+    return [found for each in inside for found in _innermost(each)] if inside else [dataset]

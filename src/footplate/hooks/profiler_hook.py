@@ -1,0 +1,208 @@
+"""Profiles a part of training with torch's profiler."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import profiler
+from torch.autograd.profiler_util import FunctionEventAvg
+
+from footplate.checks import check_count
+from footplate.distributed import is_main_process
+from footplate.engine import Hook, Runner
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
+from footplate.registry import HOOKS
+from footplate.storage import check_output_path, output_path
+
+_SCHEDULE = ("wait", "warmup", "active", "repeat", "skip_first")
+_HANDLERS: dict[str, tuple[str, ...]] = {
+    "log_trace": ("sort_by", "row_limit"),
+    "tb_trace": ("dir_name", "worker_name", "use_gzip"),
+    "json_trace": ("path",),
+}
+_MEASURED = ("time", "time_total", "memory_usage", "count", "flops")
+_Handler = Callable[[Any], None]
+
+
+@HOOKS.register_module()
+class ProfilerHook(Hook):
+    """Profiles the first iterations or epochs of training, and writes or logs the results.
+
+    Args:
+        by_epoch: Whether `profile_times` counts epochs rather than iterations.
+        profile_times: How many of them to profile.
+        activity_with_cpu: Whether to profile the CPU.
+        activity_with_cuda: Whether to profile the GPU, if there is one.
+        schedule: Arguments of `torch.profiler.schedule`: `wait`, `warmup`, `active`, `repeat`, `skip_first`, in
+            iterations.
+        on_trace_ready: How to handle a trace. `dict(type="log_trace", sort_by=..., row_limit=...)` logs a table,
+            `dict(type="tb_trace", dir_name=..., worker_name=...)` writes it for TensorBoard, `dict(type="json_trace",
+            path=...)` for chrome://tracing. Can also be a function of the profiler. Paths are relative to the log
+            folder of the run.
+        record_shapes: Whether to record the shapes of arguments.
+        profile_memory: Whether to record memory.
+        with_stack: Whether to record source lines.
+        with_flops: Whether to count floating point operations.
+        json_trace_path: The file to which the whole profile is written at its end, for chrome://tracing.
+
+    Raises:
+        ArgumentError: An argument makes no sense.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(
+        self,
+        by_epoch: bool = True,
+        profile_times: int = 1,
+        activity_with_cpu: bool = True,
+        activity_with_cuda: bool = False,
+        schedule: Mapping[str, int] | None = None,
+        on_trace_ready: _Handler | Mapping[str, Any] | None = None,
+        record_shapes: bool = False,
+        profile_memory: bool = False,
+        with_stack: bool = False,
+        with_flops: bool = False,
+        json_trace_path: str | None = None,
+    ) -> None:
+        if not (activity_with_cpu or activity_with_cuda):
+            raise ArgumentError("the profiler has nothing to watch", key="activity_with_cpu", found=False)
+        self.by_epoch, self.profile_times = by_epoch, check_count("profile_times", profile_times)
+        self.schedule = None if schedule is None else _schedule(schedule)
+        self._handler = _checked_handler(on_trace_ready)
+        if json_trace_path is not None:
+            check_output_path(json_trace_path, key="json_trace_path")
+        self.json_trace_path = json_trace_path
+        self._activities = [profiler.ProfilerActivity.CPU] if activity_with_cpu else []
+        if activity_with_cuda and torch.cuda.is_available():
+            self._activities.append(profiler.ProfilerActivity.CUDA)
+        self._options: dict[str, Any] = {
+            "record_shapes": record_shapes,
+            "profile_memory": profile_memory,
+            "with_stack": with_stack,
+            "with_flops": with_flops,
+        }
+        self._profiler: Any = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Starts profiling."""
+        length = runner.max_epochs if self.by_epoch else runner.max_iters
+        if self.profile_times > length:
+            raise ArgumentError(
+                f"the run has {length} {'epochs' if self.by_epoch else 'iterations'}",
+                key="profile_times",
+                found=self.profile_times,
+            )
+        self._profiler = profiler.profile(
+            activities=self._activities or None,
+            schedule=self.schedule,
+            on_trace_ready=self._trace_handler(runner),
+            **self._options,
+        )
+        self._first = runner.epoch if self.by_epoch else runner.iter
+        self._profiler.start()
+        runner.logger.info("profiling begins: a profiled iteration takes longer than others")
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Reports the end of an iteration to the profiler."""
+        if self._profiler is not None:
+            self._profiler.step()
+            if not self.by_epoch and runner.iter + 1 - self._first >= self.profile_times:
+                self._end(runner, runner.iter + 1)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Stops profiling after `profile_times` epochs."""
+        if self._profiler is not None and self.by_epoch and runner.epoch + 1 - self._first >= self.profile_times:
+            self._end(runner, runner.iter)
+
+    def after_train(self, runner: Runner) -> None:
+        """Stops profiling at the end of training."""
+        if self._profiler is not None:
+            self._end(runner, runner.iter)
+
+    def _end(self, runner: Runner, done: int) -> None:
+        measured, self._profiler = self._profiler, None
+        measured.stop()
+        runner.logger.info("profiling ends after iteration %d", done)
+        if self.json_trace_path is not None and is_main_process():
+            measured.export_chrome_trace(_in_run(runner, self.json_trace_path))
+
+    def _trace_handler(self, runner: Runner) -> _Handler | None:
+        if not isinstance(self._handler, Mapping):
+            function: _Handler | None = self._handler
+            return function
+        settings = dict(self._handler)
+        kind = settings.pop("type")
+        if kind == "log_trace":
+            return lambda found: runner.logger.info("%s", found.key_averages().table(**{"row_limit": 100, **settings}))
+        if kind == "json_trace":
+            path = settings.get("path", "trace_{}.json")
+            return lambda found: found.export_chrome_trace(_in_run(runner, path.format(found.step_num)))
+        folder = _in_run(runner, settings.pop("dir_name", "tb_trace"))
+        handler: _Handler = profiler.tensorboard_trace_handler(folder, **settings)
+        return handler
+
+
+def _in_run(runner: Runner, path: str) -> str:
+    joined = output_path(runner.log_dir, path)
+    os.makedirs(os.path.dirname(joined), exist_ok=True)
+    return joined
+
+
+def _schedule(cfg: Mapping[str, int]) -> Any:
+    settings = _checked(cfg, _SCHEDULE, "schedule")
+    for name, value in settings.items():
+        check_count(name, value, least=int(name == "active"), key=f"schedule.{name}")
+    return profiler.schedule(**settings)
+
+
+def _checked(cfg: Mapping[str, Any], known: tuple[str, ...], key: str) -> dict[str, Any]:
+    for name in cfg:
+        if name not in known:
+            raise ArgumentError(f"'{key}' has no '{name}'", key=f"{key}.{name}", suggestion=nearest(name, known))
+    return dict(cfg)
+
+
+def _checked_handler(cfg: Any) -> Any:
+    if cfg is None or (callable(cfg) and not isinstance(cfg, Mapping)):
+        return cfg
+    kind = cfg.get("type") if isinstance(cfg, Mapping) else cfg
+    if kind not in _HANDLERS:
+        near = nearest(str(kind), _HANDLERS)
+        raise ArgumentError(
+            "a trace is handled by a function or one of " + ", ".join(_HANDLERS),
+            key="on_trace_ready",
+            found=kind,
+            suggestion=near,
+        )
+    _checked(cfg, ("type", *_HANDLERS[kind]), "on_trace_ready")
+    for name in ("path", "dir_name"):
+        if name in cfg:
+            check_output_path(cfg[name], key=f"on_trace_ready.{name}")
+    _check_table(cfg)
+    return cfg
+
+
+def _check_table(cfg: Mapping[str, Any]) -> None:
+    """Checks that torch's table has the column to sort by, and that the length of the table is valid."""
+    check_count("row_limit", cfg.get("row_limit", 100), least=-1, key="on_trace_ready.row_limit")
+    column = cfg.get("sort_by")
+    if column is not None and str(column).replace("cuda", "device").replace("xpu", "device") not in _columns():
+        raise ArgumentError(
+            f"torch's table of a profile has no column '{column}'",
+            key="on_trace_ready.sort_by",
+            suggestion=nearest(column, _columns()),
+            notes=[f"there are {', '.join(_columns())}"],
+        )
+
+
+def _columns() -> list[str]:
+    """Returns the columns by which torch's table can be sorted: the name and the numbers of an average."""
+    average = FunctionEventAvg()
+    names = [name for name in dir(average) if name.endswith(_MEASURED) and not name.startswith("_")]
+    own = [name for name in names if "cuda" not in name]  # those are aliases of `device` that warn when they are read
+    return ["key", *(name for name in own if isinstance(getattr(average, name), (int, float)))]

@@ -1,0 +1,304 @@
+"""Hooks that record what each iteration measures in the message hub."""
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from footplate.checks import check_count
+from footplate.distributed import unwrap_model
+from footplate.distributed.sharding import is_dtensor, tensor_norms
+from footplate.engine import Hook, Runner
+from footplate.engine.reach import Reach
+from footplate.errors import ArgumentError
+from footplate.records import HistoryBuffer, ScalarNames
+from footplate.registry import HOOKS
+
+
+@HOOKS.register_module()
+class RuntimeInfoHook(Hook):
+    """Records position, learning rates, losses and metrics in the message hub.
+
+    Infos: `epoch`, `iter`, `max_epochs`, `max_iters`, `seed`, `experiment_name`, `cfg`, `dataset_meta`. Scalars:
+    `train/lr` and other rates, `train/<loss>`, `val/<metric>`, `test/<metric>`. A loss or metric with a name that the
+    log uses itself, such as `lr` or `time`, is recorded as `<name>_of_model`.
+    """
+
+    priority = "VERY_HIGH"
+
+    @cached_property
+    def _names(self) -> ScalarNames:
+        return ScalarNames()
+
+    def before_run(self, runner: Runner) -> None:
+        """Records the constant infos of the run."""
+        runner.message_hub.update_info_dict(
+            {
+                "cfg": getattr(runner.cfg, "pretty_text", ""),
+                "seed": runner.seed,
+                "experiment_name": runner.experiment_name,
+            },
+            resumed=False,
+        )
+
+    def before_train(self, runner: Runner) -> None:
+        """Records the length of the run, and determines what each iteration will record."""
+        hub = runner.message_hub
+        hub.update_info_dict(
+            {
+                "loop_stage": "train",
+                "epoch": runner.epoch,
+                "iter": runner.iter,
+                "max_epochs": runner.max_epochs,
+                "max_iters": runner.max_iters,
+            }
+        )
+        metainfo = getattr(getattr(runner.train_dataloader, "dataset", None), "metainfo", None)
+        if metainfo is not None:
+            hub.update_info("dataset_meta", dict(metainfo))
+        self._infos, self._loop = hub.runtime_info, runner.train_loop
+        sources = [each for each in _rate_sources(runner.optim_wrapper) if each[1].get(each[2]) is not None]
+        self._rates = [(hub.history(f"train/{name}"), values, key) for name, values, key in sources]
+        self._rate_names = [name for name, _, _ in sources]
+        self._losses: dict[str, HistoryBuffer] = {}
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Records the epoch."""
+        runner.message_hub.update_info("epoch", runner.epoch)
+        if runner.train_loop.at_epoch_start:
+            for key, history in runner.message_hub.log_scalars.items():
+                if key.startswith("train/"):
+                    history.start_epoch()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Records the iteration and the current learning rates."""
+        self._infos["iter"] = self._loop.iter
+        for history, group, key in self._rates:
+            history.append(group[key])
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Records the losses, which stay on the device."""
+        histories = self._losses
+        for name, value in (outputs or {}).items():
+            if name not in histories:
+                recorded = self._names.name_of("train", name, self._rate_names)
+                histories[name] = runner.message_hub.history(f"train/{recorded}")
+            histories[name].append(value)
+
+    def before_val(self, runner: Runner) -> None:
+        """Records the stage, and marks the start of its scalars."""
+        _begin(runner, "val")
+
+    def after_val(self, runner: Runner) -> None:
+        """Records the stage."""
+        runner.message_hub.update_info("loop_stage", "train")
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Records the metrics."""
+        self._record(runner, "val", metrics)
+
+    def before_test(self, runner: Runner) -> None:
+        """Records the stage, and marks the start of its scalars."""
+        _begin(runner, "test")
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Records the metrics."""
+        self._record(runner, "test", metrics)
+
+    def _record(self, runner: Runner, mode: str, metrics: Mapping[str, Any] | None) -> None:
+        for name, value in (metrics or {}).items():
+            key = f"{mode}/{self._names.name_of(mode, name)}"
+            if _is_scalar(value):
+                runner.message_hub.update_scalar(key, value)
+            else:
+                runner.message_hub.update_info(key, value)
+
+
+def _begin(runner: Runner, mode: str) -> None:
+    runner.message_hub.update_info("loop_stage", mode)
+    for key, history in runner.message_hub.log_scalars.items():
+        if key.startswith(f"{mode}/"):
+            history.mark()
+
+
+def _is_scalar(value: Any) -> bool:
+    if isinstance(value, (np.ndarray, np.number)):
+        return value.size == 1
+    return isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def _rate_sources(optim_wrapper: Any) -> list[tuple[str, Any, str]]:
+    """Returns name, parameter group and key of each learning rate to record: that of each optimizer's first group."""
+    if isinstance(optim_wrapper, Mapping) or hasattr(optim_wrapper, "optim_wrappers"):
+        return [
+            (f"{name}.{rate}", group, key)
+            for name, each in optim_wrapper.items()
+            for rate, group, key in _rate_sources(each)
+        ]
+    found = [("lr", optim_wrapper.param_groups[0], "lr")]
+    base = getattr(optim_wrapper, "base_param_settings", None)
+    return [*found, ("base_lr", base, "lr")] if base is not None else found
+
+
+@HOOKS.register_module()
+class IterTimerHook(Hook):
+    """Records `<mode>/time` and `<mode>/data_time` of each iteration, in seconds."""
+
+    priority = "NORMAL"
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+        self._histories: dict[str, tuple[HistoryBuffer, HistoryBuffer]] = {}  # by mode: times, data times
+
+    def before_train(self, runner: Runner) -> None:
+        """Looks up the histories once."""
+        self._train_time, self._train_data_time = self._histories_of(runner, "train")
+
+    def _before_epoch(self, runner: Runner, mode: str = "train") -> None:
+        self._histories_of(runner, mode)
+        self._since = time.perf_counter()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Records how long the iteration waited for its batch."""
+        self._train_data_time.append(time.perf_counter() - self._since)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Records the duration of the iteration, including the wait."""
+        now = time.perf_counter()
+        self._train_time.append(now - self._since)
+        self._since = now
+
+    def _before_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = "train") -> None:
+        (self._histories.get(mode) or self._histories_of(runner, mode))[1].append(time.perf_counter() - self._since)
+
+    def _after_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
+    ) -> None:
+        now = time.perf_counter()
+        (self._histories.get(mode) or self._histories_of(runner, mode))[0].append(now - self._since)
+        self._since = now
+
+    def after_val(self, runner: Runner) -> None:
+        """Excludes a validation from the time of the next training iteration."""
+        self._since = time.perf_counter()
+
+    def leave_out(self, seconds: float) -> None:
+        """Excludes a time span that has just passed from the current iteration: the process was suspended."""
+        self._since += seconds
+
+    def _histories_of(self, runner: Runner, mode: str) -> tuple[HistoryBuffer, HistoryBuffer]:
+        hub = runner.message_hub
+        found = self._histories[mode] = hub.history(f"{mode}/time"), hub.history(f"{mode}/data_time")
+        return found
+
+
+@HOOKS.register_module()
+class GradientNormHook(Hook):
+    """Records the L2 norm of the gradients of each group of modules, as `train/grad_norm/<group>`.
+
+    It measures the gradients of an optimizer step: of the whole accumulation round, unscaled, and clipped if clipping
+    is enabled. Norms stay on the device until the log reads them. Iterations between two intervals have no extra cost.
+
+    Args:
+        interval: The number of iterations between two measured steps.
+        groups: The groups by name, each a regular expression for the start of its parameters' names. By default, each
+            child of the model is a group.
+
+    Raises:
+        ArgumentError: `interval` is no positive whole number, or a group has no regular expression. When training
+            begins: a group has no parameter.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, interval: int = 50, groups: Mapping[str, str] | None = None) -> None:
+        self.interval = check_count("interval", interval)
+        self.groups = dict(groups or {})
+        for group, pattern in self.groups.items():
+            try:
+                re.compile(pattern)
+            except (re.error, TypeError) as error:
+                key = f"groups.{group}"
+                raise ArgumentError(f"no regular expression: {error}", key=key, found=pattern) from error
+        self._members: dict[str, list[Tensor]] = {}
+        self._handles: list[Any] = []
+        self._squares: dict[str, Tensor] = {}
+
+    def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
+        """Yields `interval` if the run ends before it."""
+        if reach.iters is not None and self.interval > reach.iters:
+            yield "interval", f"the run ends after {reach.iters} iterations, so no norm is measured"
+
+    def before_train(self, runner: Runner) -> None:
+        """Assigns the parameters to groups."""
+        named = list(unwrap_model(runner.model).named_parameters())  # includes frozen ones, which may be unfrozen
+        found: dict[str, list[Tensor]] = {}
+        if self.groups:
+            found = {
+                group: [each for name, each in named if re.match(pattern, name)]
+                for group, pattern in self.groups.items()
+            }
+        else:
+            for name, each in named:
+                found.setdefault(name.partition(".")[0], []).append(each)
+        for group, members in found.items():
+            if not members:
+                raise ArgumentError(
+                    "no parameter belongs to the group", key=f"groups.{group}", found=self.groups[group]
+                )
+        self._members = found
+        self._histories = {group: runner.message_hub.history(f"train/grad_norm/{group}") for group in found}
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Starts measuring if the interval is complete."""
+        if (runner.iter + 1) % self.interval == 0 and not self._handles:
+            self._handles = [each.register_step_pre_hook(self._look) for each in _optimizers(runner.optim_wrapper)]
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Records the norms once a step was taken, and stops measuring."""
+        if not self._squares:
+            return
+        for group, square in self._squares.items():
+            self._histories[group].append(square.sqrt())
+        self._squares = {}
+        self._stop_looking()
+
+    def after_train(self, runner: Runner) -> None:
+        """Stops measuring."""
+        self._stop_looking()
+
+    def _stop_looking(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    @torch.no_grad()
+    def _look(self, optimizer: Optimizer, *_: Any) -> None:
+        own = {id(each) for group in optimizer.param_groups for each in group["params"]}
+        scale = getattr(optimizer, "grad_scale", None)  # set if the optimizer's kernel unscales by itself
+        for group, members in self._members.items():
+            found = [each.grad for each in members if each.grad is not None and id(each) in own]
+            gradients = [each.coalesce().values() if each.is_sparse else each for each in found]
+            if not gradients:
+                continue
+            parts = any(map(is_dtensor, gradients))
+            norms = tensor_norms(gradients) if parts else torch.stack(torch._foreach_norm(gradients))
+            norm = torch.linalg.vector_norm(norms.float())
+            square = (norm if scale is None else norm / scale) ** 2
+            self._squares[group] = self._squares[group] + square if group in self._squares else square
+
+
+def _optimizers(wrapper: Any) -> list[Optimizer]:
+    return [each.optimizer for each in wrapper.parts.values()]

@@ -1,0 +1,194 @@
+"""Collects the scalars and infos that all components of a run record."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
+from footplate.records.history import HistoryBuffer
+
+_Self = TypeVar("_Self", bound="Instances")
+
+
+class Instances:
+    """Stores the instances of a class by name; the latest one is the current instance.
+
+    Args:
+        name: The name of this instance.
+    """
+
+    _instances: ClassVar[dict[str, Any]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # A class and its subclasses, such as visualizers, share one table.
+        if Instances in cls.__bases__:
+            cls._instances = {}
+
+    def __init__(self, name: str = "") -> None:
+        self._name = name
+
+    @property
+    def instance_name(self) -> str:
+        """The name of the instance."""
+        return self._name
+
+    @classmethod
+    def get_instance(cls: type[_Self], name: str, **kwargs: Any) -> _Self:
+        """Returns the instance named `name`; creates it with `kwargs` if it does not exist."""
+        if name not in cls._instances:
+            cls._instances[name] = cls(name=name, **kwargs)
+        instance: _Self = cls._instances[name]
+        return instance
+
+    @classmethod
+    def get_current_instance(cls: type[_Self]) -> _Self:
+        """Returns the latest instance; creates one with the name of the class if there are no instances."""
+        if not cls._instances:
+            return cls.get_instance(cls.__name__)
+        instance: _Self = next(reversed(cls._instances.values()))
+        return instance
+
+    @classmethod
+    def check_instance_created(cls, name: str) -> bool:
+        """Checks whether an instance named `name` exists."""
+        return name in cls._instances
+
+    @classmethod
+    def keep_instance(cls, instance: Any) -> None:
+        """Makes `instance` the current one and replaces an instance of the same name."""
+        cls._instances.pop(instance.instance_name, None)
+        cls._instances[instance.instance_name] = instance
+
+
+_logger = logging.getLogger("footplate.records")
+
+
+class MessageHub(Instances):
+    """Stores the history of scalars, and the latest value of infos, by key.
+
+    Keys of scalars start with the phase, such as `"train/loss"` and `"val/mIoU"`. Code that records a value in every
+    iteration should call `history(key)` once and append to the result. Checkpoints include the state of the hub,
+    except for keys that were recorded with `resumed=False`.
+
+    Args:
+        name: The name of the hub; the hub of a run has the name of the experiment.
+    """
+
+    def __init__(self, name: str = "footplate") -> None:
+        super().__init__(name)
+        self._histories: dict[str, HistoryBuffer] = {}
+        self._infos: dict[str, Any] = {}
+        self._not_resumed: set[str] = set()
+
+    @property
+    def log_scalars(self) -> dict[str, HistoryBuffer]:
+        """All histories by key."""
+        return self._histories
+
+    @property
+    def runtime_info(self) -> dict[str, Any]:
+        """All infos by key."""
+        return self._infos
+
+    def history(self, key: str) -> HistoryBuffer:
+        """Returns the history of `key`; creates it if nothing was recorded yet."""
+        found = self._histories.get(key)
+        if found is None:
+            found = self._histories[key] = HistoryBuffer()
+        return found
+
+    def update_scalar(self, key: str, value: Any, count: float = 1, resumed: bool = True) -> None:
+        """Records one value.
+
+        Args:
+            key: The key, such as `"train/loss"`.
+            value: A number, or a tensor or array with one element; tensors stay on their device.
+            count: The number of items over which `value` is the sum.
+            resumed: Whether checkpoints include the scalar.
+
+        Raises:
+            ArgumentError: The value has more than one element, or is no number.
+        """
+        if not resumed:
+            self._not_resumed.add(key)
+        self.history(key).update(_one_number(key, value), count)
+
+    def update_scalars(self, scalars: Mapping[str, Any], resumed: bool = True) -> None:
+        """Records several values, each a number or `dict(value=..., count=...)`."""
+        for key, value in scalars.items():
+            if isinstance(value, Mapping):
+                self.update_scalar(key, value["value"], value.get("count", 1), resumed)
+            else:
+                self.update_scalar(key, value, resumed=resumed)
+
+    def update_info(self, key: str, value: Any, resumed: bool = True) -> None:
+        """Sets an info, of which only the latest value is kept."""
+        if not resumed:
+            self._not_resumed.add(key)
+        self._infos[key] = value
+
+    def update_info_dict(self, infos: Mapping[str, Any], resumed: bool = True) -> None:
+        """Sets several infos."""
+        for key, value in infos.items():
+            self.update_info(key, value, resumed)
+
+    def get_scalar(self, key: str) -> HistoryBuffer:
+        """Returns the history of `key`.
+
+        Raises:
+            KeyError: Nothing was recorded under it.
+        """
+        if key not in self._histories:
+            near = nearest(key, self._histories)
+            raise KeyError(f"no scalar '{key}' was recorded" + (f": did you mean '{near}'?" if near else ""))
+        return self._histories[key]
+
+    def get_info(self, key: str, default: Any = None) -> Any:
+        """Returns the info under `key`, or `default`."""
+        return self._infos.get(key, default)
+
+    def pop_info(self, key: str, default: Any = None) -> Any:
+        """Removes and returns the info under `key`, or returns `default`."""
+        return self._infos.pop(key, default)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the scalars and infos that a resumed run needs."""
+        return {
+            "log_scalars": {k: v.state_dict() for k, v in self._histories.items() if k not in self._not_resumed},
+            "runtime_info": {k: v for k, v in self._infos.items() if k not in self._not_resumed and _is_plain(v)},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores the result of `state_dict` into the existing history objects, so that references stay valid."""
+        if not all(isinstance(key, str) for part in ("log_scalars", "runtime_info") for key in state.get(part, {})):
+            raise ValueError("the names of scalars and infos must be strings")
+        for key, saved in state.get("log_scalars", {}).items():
+            if isinstance(saved, Mapping):
+                self.history(key).load_state_dict(dict(saved))
+            else:
+                _logger.warning("the history of '%s' in the checkpoint is another engine's: it starts anew", key)
+        # Infos of another engine may contain `Inert` placeholders.
+        self._infos.update({key: value for key, value in state.get("runtime_info", {}).items() if _is_plain(value)})
+
+
+def _one_number(key: str, value: Any) -> Any:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.detach().reshape(())
+    if isinstance(value, (int, float, np.number, np.ndarray)) and np.size(value) == 1:
+        return float(np.asarray(value).reshape(()))
+    raise ArgumentError(f"the scalar '{key}' must be one number", found=value)
+
+
+def _is_plain(value: Any) -> bool:
+    """Checks whether a value can be saved and loaded again without executing code."""
+    if isinstance(value, Mapping):
+        return all(isinstance(k, (str, int)) and _is_plain(v) for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(each) for each in value)
+    return value is None or isinstance(value, (bool, int, float, str, torch.Tensor))

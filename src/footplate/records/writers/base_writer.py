@@ -1,0 +1,194 @@
+"""The base class of writers, the calls of several writers, and writers that are not supported."""
+
+import logging
+import numbers
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from footplate.errors import ArgumentError, FootplateError
+from footplate.registry import VISBACKENDS
+
+
+class BaseVisBackend:
+    """The base class of writers for scalars, images and the config.
+
+    All methods do nothing by default. A subclass overrides the methods for the data that it can store.
+
+    Args:
+        save_dir: The output folder; set by a Visualizer.
+    """
+
+    def __init__(self, save_dir: str | None = None) -> None:
+        self._save_dir = save_dir
+
+    def move(self, before: str, now: str) -> None:
+        """Replaces the folder `before` by `now` in `save_dir`; called before anything is written."""
+        self._save_dir = moved(self._save_dir, before, now)
+
+    @property
+    def experiment(self) -> Any:
+        """The underlying object of the writer, such as a TensorBoard SummaryWriter."""
+        return self
+
+    def add_config(self, config: Any, **kwargs: Any) -> None:
+        """Stores the config of the run."""
+
+    def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
+        """Stores the graph of the model."""
+
+    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
+        """Stores an image: `(H, W, 3)`, uint8, RGB."""
+
+    def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
+        """Stores a scalar: a number, or a tensor with one element."""
+
+    def add_scalars(
+        self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
+    ) -> None:
+        """Stores several scalars of the same step.
+
+        Args:
+            scalar_dict: Numbers by name; an entry "step" replaces the argument `step`.
+            step: The iteration or epoch.
+            file_path: A separate file for these scalars, if the writer stores files.
+        """
+
+    def close(self) -> None:
+        """Finishes writing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state that a resumed run needs to continue the output of this run, as plain values by name."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores the result of `state_dict`; called before anything is written."""
+
+
+def moved(path: Any, before: str, now: str) -> Any:
+    """Moves a path below the folder `before` to the folder `now`; returns any other value unchanged.
+
+    >>> moved("work/a/vis_data", "work/a", "work/b"), moved("work/ab", "work/a", "work/b"), moved(None, "a", "b")
+    ('work/b/vis_data', 'work/ab', None)
+    """
+    is_below = isinstance(path, str) and path.startswith(os.path.join(before, ""))
+    return now + path[len(before) :] if is_below else path
+
+
+def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the values that are numbers, or tensors and arrays with one element, as floats by name."""
+    found = {}
+    for name, value in values.items():
+        try:
+            number = value.item() if hasattr(value, "item") else value
+        except (RuntimeError, ValueError):  # more than one element
+            continue
+        if isinstance(number, numbers.Real):
+            found[name] = float(number)
+    return found
+
+
+_logger = logging.getLogger("footplate.records")
+_PATIENCE = 3
+
+
+class GuardedWriters:
+    """Forwards each call to all writers.
+
+    If a writer fails, for example because its disk is full or its server is down, a warning is logged once. The writer
+    is called again for the next data, and skipped after three failures in a row. A FootplateError, which reports a
+    user error, is raised.
+
+    Args:
+        writers: The writers by name. Writers that are added to the mapping later are called, too.
+    """
+
+    def __init__(self, writers: Mapping[str, BaseVisBackend]) -> None:
+        self._writers = writers
+        self._missed: dict[str, int] = {}
+        self._in_a_row: dict[str, int] = {}
+
+    def tell(self, method: str, *args: Any, **kwargs: Any) -> None:
+        """Calls `method` of every writer."""
+        for name, writer in self._writers.items():
+            if self._in_a_row.get(name, 0) >= _PATIENCE and method != "close":
+                self._missed[name] += 1
+                continue
+            try:
+                getattr(writer, method)(*args, **kwargs)
+                self._in_a_row[name] = 0
+            except FootplateError:
+                raise
+            except Exception as error:  # no error of a library may stop the run
+                self._note(name, method, error)
+
+    def close(self) -> None:
+        """Closes all writers and logs how many calls each of them missed."""
+        self.tell("close")
+        for name, missed in self._missed.items():
+            _logger.info("the writer '%s' missed %d of the calls that it was told", name, missed)
+        self._missed.clear()
+        self._in_a_row.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the non-empty states of the writers by name."""
+        return {name: state for name, writer in self._writers.items() if (state := writer.state_dict())}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores the result of `state_dict`; ignores writers that were added or removed since."""
+        for name, writer in self._writers.items():
+            if name in state:
+                writer.load_state_dict(state[name])
+
+    def _note(self, name: str, method: str, error: Exception) -> None:
+        self._in_a_row[name] = self._in_a_row.get(name, 0) + 1
+        if name not in self._missed:
+            _logger.warning(
+                "the writer '%s' failed in %s (%s: %s): the run goes on, and the writer is left out if it fails %d "
+                "times in a row",
+                name,
+                method,
+                type(error).__name__,
+                " ".join(str(error).split())[:200],
+                _PATIENCE,
+            )
+        self._missed[name] = self._missed.get(name, 0) + 1
+        _logger.debug("the writer '%s' failed in %s", name, method, exc_info=error)
+
+
+class Refused:
+    """A base class for names in published configs that footplate does not support; must be the first base.
+
+    Raises:
+        ArgumentError: Always, when it is built.
+    """
+
+    service: ClassVar[str] = ""
+    """The service that the class would use."""
+    noun: ClassVar[str] = "writer"
+    advice: ClassVar[str] = "register a BaseVisBackend of your own"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise ArgumentError(
+            f"footplate has no {self.noun} for {self.service}",
+            key="type",
+            found=type(self).__name__,
+            notes=[f"take another of the writers in docs/records.md, or {self.advice}"],
+        )
+
+
+@VISBACKENDS.register_module()
+class NeptuneVisBackend(Refused, BaseVisBackend):
+    """Raises an error, because Neptune is not supported."""
+
+    service = "Neptune"
+
+
+@VISBACKENDS.register_module()
+class AimVisBackend(Refused, BaseVisBackend):
+    """Raises an error, because Aim is not supported."""
+
+    service = "Aim"

@@ -1,0 +1,188 @@
+"""Writers of local files: JSON lines with images, and TensorBoard events."""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from footplate.config import Config, as_python, write_recorded
+from footplate.errors import ArgumentError, ConfigError, MissingExtraError
+from footplate.records.writers.base_writer import BaseVisBackend
+from footplate.records.writers.tracker import Tracker
+from footplate.registry import VISBACKENDS
+from footplate.storage import check_output_path, commit_bytes, commit_image, output_path
+
+_logger = logging.getLogger("footplate.records")
+_LARGEST_CONFIG = 16 << 20  # bytes
+_MARK = "# Written by a run, which replaces this file only while it is unchanged: "
+
+
+@VISBACKENDS.register_module()
+class LocalVisBackend(BaseVisBackend):
+    """Writes scalars as JSON lines, images as PNG, and the config as Python and JSON, to files in `save_dir`.
+
+    Args:
+        save_dir: The output folder, `work_dir/<timestamp>/vis_data` in a run.
+        img_save_dir: The folder for images inside `save_dir`.
+        config_save_file: The file name of the config. The JSON file has the same name with the suffix .json.
+        scalar_save_file: The file name of the scalars.
+    """
+
+    def __init__(
+        self,
+        save_dir: str | None = None,
+        img_save_dir: str = "vis_image",
+        config_save_file: str = "config.py",
+        scalar_save_file: str = "scalars.json",
+    ) -> None:
+        super().__init__(save_dir)
+        check_output_path(img_save_dir, key="img_save_dir")
+        for name, suffix in ((config_save_file, ".py"), (scalar_save_file, ".json")):
+            if not check_output_path(name).endswith(suffix):
+                raise ArgumentError(f"a file that LocalVisBackend writes must end with '{suffix}'", found=name)
+        self._folder: Path | None = None
+        self._images = img_save_dir
+        self._config = config_save_file
+        self._scalars = scalar_save_file
+
+    @property
+    def folder(self) -> Path:
+        """The output folder, which is created on first use."""
+        if self._folder is None:
+            self._folder = Path(self._save_dir or "vis_data")
+            self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder
+
+    def add_config(self, config: Any, **kwargs: Any) -> None:
+        """Writes the config as Python, and as JSON, which can be read without executing code."""
+        path = self.folder / self._config
+        write_config(config, str(path))
+        if path.with_suffix(".json").name != self._scalars:
+            write_recorded(config, path.with_suffix(".json"))
+
+    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
+        """Writes `(H, W, 3)` or `(H, W)`, uint8, as `vis_image/<name>_<step>.png`."""
+        path = output_path(str(self.folder), f"{self._images}/{name}_{step}.png")
+        commit_image(path, Image.fromarray(np.ascontiguousarray(image)))
+
+    def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
+        """Appends a JSON line with a scalar."""
+        self._append(self._scalars, {name: _plain(value), "step": step})
+
+    def add_scalars(
+        self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
+    ) -> None:
+        """Appends a JSON line with several scalars, also to `file_path`, a path inside the folder."""
+        if file_path == self._scalars:
+            raise ArgumentError("file_path must differ from the file of all scalars", found=file_path)
+        line = {"step": step, **{name: _plain(value) for name, value in scalar_dict.items()}}
+        line["step"] = line.pop("step")
+        self._append(self._scalars, line)
+        if file_path is not None:
+            self._append(file_path, line)
+
+    def _append(self, name: str, line: dict[str, Any]) -> None:
+        # Writes the whole line at once, so that a run that is killed leaves no incomplete line.
+        data = (json.dumps(line) + "\n").encode()
+        path = output_path(str(self.folder), name)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            written = os.write(descriptor, data)
+            if written < len(data):  # the disk is full
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        finally:
+            os.close(descriptor)
+
+
+def write_config(config: Config, path: str, *, signed: bool = False) -> None:
+    """Writes a config as Python atomically; a config with objects is written as text that cannot be loaded again.
+
+    Args:
+        config: The config.
+        path: The output file.
+        signed: Whether to add a first line by which `is_written_config` recognizes the file.
+    """
+    try:
+        text = as_python(config)
+    except ConfigError as error:
+        _logger.warning("%s is written for reading only, since %s at %s", path, error.message, error.key)
+        text = config.pretty_text
+    commit_bytes(path, (_signed(text) if signed else text).encode())
+
+
+def is_written_config(path: str) -> bool:
+    """Returns whether `write_config` wrote the file at `path` and the file is unchanged."""
+    if os.path.islink(path) or not os.path.isfile(path) or os.path.getsize(path) > _LARGEST_CONFIG:
+        return False
+    try:
+        first, _, text = Path(path).read_text(encoding="utf-8").partition("\n")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return first.startswith(_MARK) and f"{first}\n{text}" == _signed(text)
+
+
+def _signed(text: str) -> str:
+    return f"{_MARK}{hashlib.sha256(text.encode()).hexdigest()[:16]}\n{text}"
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+@VISBACKENDS.register_module()
+class TensorboardVisBackend(Tracker):
+    """Writes scalars, images and the config as TensorBoard events to `save_dir`.
+
+    If a custom `save_dir` is set, a resumed run writes to the same folder and replaces the events that the earlier run
+    wrote after the checkpoint.
+
+    Args:
+        save_dir: The output folder, `work_dir/<timestamp>/vis_data` in a run.
+
+    Raises:
+        MissingExtraError: The package tensorboard is not installed.
+    """
+
+    def __init__(self, save_dir: str | None = None) -> None:
+        super().__init__(save_dir)
+        self._writer_type = _summary_writer()
+
+    def add_config(self, config: Any, **kwargs: Any) -> None:
+        """Writes the config as text."""
+        self.experiment.add_text("config", f"```python\n{config.pretty_text}\n```")
+
+    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
+        """Writes an image: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
+        self.experiment.add_image(
+            name, np.ascontiguousarray(image), step, dataformats="HWC" if image.ndim == 3 else "HW"
+        )
+
+    def _start(self) -> Any:
+        last = self.identity.get("last_step")
+        return self._writer_type(self.folder, purge_step=None if last is None else last + 1)
+
+    def _write(self, values: dict[str, float], step: int) -> None:
+        for name, value in values.items():
+            self.experiment.add_scalar(name, value, step)
+        self.identity["last_step"] = max(step, self.identity.get("last_step", 0))
+
+    def _finish(self) -> None:
+        self._run.close()
+
+
+def _summary_writer() -> Any:
+    try:
+        # Imported here because the import is slow and most runs do not need it.
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError("tensorboard", extra="tensorboard", why="TensorboardVisBackend") from error
+    return SummaryWriter

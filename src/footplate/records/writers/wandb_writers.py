@@ -1,0 +1,173 @@
+"""Writers for Weights & Biases and for libraries with its API: SwanLab and Trackio."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from footplate.errors import ArgumentError
+from footplate.records.writers.tracker import LoggingTracker, import_library
+from footplate.registry import VISBACKENDS
+
+_logger = logging.getLogger("footplate.records")
+
+
+@VISBACKENDS.register_module()
+class WandbVisBackend(LoggingTracker):
+    """Writes scalars, images and the config to a Weights & Biases run.
+
+    The step is logged as a value, so that a run can have metrics by epoch and losses by iteration. Without a mode and
+    a login, the run is stored offline, so that the library does not prompt for input.
+
+    Args:
+        save_dir: The folder for the library's files.
+        init_kwargs: Arguments of `wandb.init`, such as `project`, `name` and `mode="offline"`.
+        define_metric_cfg: The summaries of metrics, such as `{"mIoU": "max"}`, or a list of arguments of
+            `define_metric`.
+        commit: The argument `commit` of `run.log`: whether each call completes a history step.
+        log_code_name: The name under which the code in the current folder is stored with the config; None to not
+            store it.
+        watch_kwargs: Arguments of `watch`, which `add_graph` calls.
+
+    Raises:
+        MissingExtraError: The package wandb is not installed.
+        ArgumentError: `wandb.init` takes no such argument.
+    """
+
+    package = "wandb"
+
+    def __init__(
+        self,
+        save_dir: str | None = None,
+        init_kwargs: Mapping[str, Any] | None = None,
+        define_metric_cfg: Mapping[str, str] | Sequence[Mapping[str, Any]] | None = None,
+        commit: bool = True,
+        log_code_name: str | None = None,
+        watch_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(save_dir, init_kwargs)
+        self._metrics = define_metric_cfg or {}
+        self._commit = commit
+        self._log_code_name = log_code_name
+        self._watch_kwargs = dict(watch_kwargs or {})
+
+    def add_config(self, config: Any, **kwargs: Any) -> None:
+        """Writes the config as the config of the run."""
+        self.experiment.config.update(config.to_dict(), allow_val_change=True)
+        if self._log_code_name is not None:
+            self.experiment.log_code(name=self._log_code_name)
+
+    def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
+        """Calls `watch` for the model with `watch_kwargs`, to log its gradients and weights."""
+        self.experiment.watch(model, **self._watch_kwargs)
+
+    def _start(self) -> Any:
+        settings = {"dir": self.folder, **self._mode(), **self._init_kwargs}
+        if "id" in self.identity:
+            settings = {"id": self.identity["id"], "resume": "allow", **settings}
+        run = self._library.init(**settings)
+        self.identity = {"id": run.id}
+        run.define_metric("*", step_metric="step")
+        if isinstance(self._metrics, Mapping):
+            for name, summary in self._metrics.items():
+                run.define_metric(name, summary=summary, step_metric="step")
+        else:
+            for each in self._metrics:
+                run.define_metric(**each)
+        return run
+
+    def _log(self, values: dict[str, Any], step: int) -> None:
+        self.experiment.log({**values, "step": step}, commit=self._commit)
+
+    def _mode(self) -> dict[str, str]:
+        mode = self._init_kwargs.get("mode") or os.environ.get("WANDB_MODE")
+        if mode not in (None, "online") or self._knows_login():
+            return {}
+        if mode == "online":
+            # Otherwise the library would wait for input at the terminal.
+            raise ArgumentError(
+                "mode 'online' of Weights & Biases needs a login, and none is known",
+                notes=["run `wandb login`, set WANDB_API_KEY, or take mode='offline'"],
+            )
+        _logger.warning(
+            "no login of Weights & Biases is known: the run is kept offline in %s; `wandb sync` sends it", self.folder
+        )
+        return {"mode": "offline"}
+
+    def _knows_login(self) -> bool:
+        return bool(os.environ.get("WANDB_API_KEY")) or bool(self._library.login(prompt=False, verify=False))
+
+
+_logger = logging.getLogger("footplate.records")
+
+
+@VISBACKENDS.register_module()
+class SwanlabVisBackend(LoggingTracker):
+    """Writes scalars, images and the config to a SwanLab run.
+
+    Without a mode and a login, the run is stored offline, so that the library does not prompt for input.
+
+    Args:
+        save_dir: The folder for SwanLab's files.
+        init_kwargs: Arguments of `swanlab.init`, such as `project`, `name` and `mode="local"`.
+
+    Raises:
+        MissingExtraError: The package swanlab is not installed, or for the mode "local" its dashboard.
+    """
+
+    package = "swanlab"
+
+    def __init__(self, save_dir: str | None = None, init_kwargs: Mapping[str, Any] | None = None) -> None:
+        super().__init__(save_dir, init_kwargs)
+        if (self._init_kwargs.get("mode") or os.environ.get("SWANLAB_MODE")) == "local":
+            import_library("swanboard", extra=self.package, why=f"{type(self).__name__} in the mode 'local'")
+
+    def _start(self) -> Any:
+        settings = {**self._mode(), **self._init_kwargs}
+        if not {"log_dir", "logdir"} & settings.keys():
+            settings["log_dir"] = self.folder
+        if "id" in self.identity:
+            settings = {"id": self.identity["id"], "resume": "allow", **settings}
+        run = self._library.init(**settings)
+        self.identity = {"id": run.id}
+        return run
+
+    def _mode(self) -> dict[str, str]:
+        if "mode" in self._init_kwargs or os.environ.get("SWANLAB_MODE") or _knows_login():
+            return {}
+        _logger.warning(
+            "no login of SwanLab is known: the run is kept offline in %s; `swanlab sync` sends it", self.folder
+        )
+        return {"mode": "offline"}
+
+
+def _knows_login() -> bool:
+    home = Path(os.environ.get("SWANLAB_SAVE_DIR") or Path.home() / ".swanlab")
+    return bool(os.environ.get("SWANLAB_API_KEY")) or (home / ".netrc").exists()
+
+
+@VISBACKENDS.register_module()
+class TrackioVisBackend(LoggingTracker):
+    """Writes scalars, images and the config to a Trackio run.
+
+    The library stores all projects in the folder `TRACKIO_DIR`. To view them, run `trackio show`.
+
+    Args:
+        save_dir: Not used.
+        init_kwargs: Arguments of `trackio.init`, such as `project` ("footplate" by default), `name` and `space_id`.
+
+    Raises:
+        MissingExtraError: The package trackio is not installed.
+        ArgumentError: `trackio.init` takes no such argument.
+    """
+
+    package = "trackio"
+
+    def _start(self) -> Any:
+        settings = {"project": "footplate", "embed": False, **self._init_kwargs}
+        if "name" in self.identity:
+            settings = {"resume": "allow", **settings, "name": self.identity["name"]}
+        run = self._library.init(**settings)
+        self.identity = {"name": run.name}
+        return run

@@ -1,0 +1,120 @@
+"""Wraps text to the width of a terminal."""
+
+import os
+import re
+import shutil
+import sys
+import unicodedata
+from typing import Any
+
+_INDENT = 4  # of continuation lines in the log
+_GAP = 2  # the minimum number of blanks between fields
+_ELLIPSIS = " …"
+_DEFAULT_WIDTH, _MIN_WIDTH = 100, 40  # of the text of commands
+_LABEL = re.compile(r" *\S+(?: \S+)*? {2,}(?=\S)")
+# Blanks to break at: not the padding of a number in brackets, and not before a remark of one word in parentheses.
+_BLANKS = re.compile(r"(?<![\[( ]) +(?=\S)(?!\(\w+\))")
+_NAME = re.compile(r"(?::|(?:^| )--[\w-]+)$")  # "lr:" or "--set", which must stay on one line with its value
+
+
+def terminal_width(stream: Any) -> int | None:
+    """Returns the number of columns of the terminal of a stream, or None if the stream is not a terminal."""
+    if not getattr(stream, "isatty", bool)():
+        return None
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError, AttributeError):
+        columns = 0
+    return columns or shutil.get_terminal_size().columns
+
+
+def wrap_log(text: str, width: int) -> str:
+    """Wraps a log message to the width of a terminal and indents continuation lines.
+
+    Lines are broken between fields, which are separated by two or more blanks, or otherwise between words. They are
+    never broken between "name:" or "--name" and the value. A word that is wider than the terminal, such as a path, is
+    not broken. After the first line, lines with table columns are truncated after the last column that fits.
+
+    Args:
+        text: One or more lines.
+        width: The number of columns of the terminal.
+    """
+    wrapped = []
+    for number, line in enumerate(text.split("\n")):
+        start = len(line) - len(line.lstrip(" "))
+        gaps = sum(len(blanks[0]) >= _GAP for blanks in _BLANKS.finditer(line.lstrip(" ")))
+        if number and gaps >= 2 and _count_fitting(line, width) < len(line):
+            head = line[: _count_fitting(line, width - len(_ELLIPSIS)) + 1]
+            wrapped.append(head.rpartition(" ")[0].rstrip(" ") + _ELLIPSIS)
+        else:
+            wrapped.append(_wrap_line(line, width, start, min(start + _INDENT, width // 2)))
+    return "\n".join(wrapped)
+
+
+def wrap_text(text: str, width: int | None = None) -> str:
+    """Wraps the text of a command between words; continuation lines are indented to the second column.
+
+    Args:
+        text: The lines; a label may be separated from the rest of a line by two or more spaces.
+        width: The number of columns. The default is the width of the terminal, or 100 without one.
+
+    Example:
+        >>> print(wrap_text("metrics     mIoU, mAcc, mDice, mFscore, mPrecision, mRecall", 40))
+        metrics     mIoU, mAcc, mDice, mFscore,
+                    mPrecision, mRecall
+    """
+    columns = max(width or shutil.get_terminal_size((_DEFAULT_WIDTH, 24)).columns, _MIN_WIDTH)
+    wrapped = []
+    for line in text.split("\n"):
+        label = _LABEL.match(line)
+        start = len(line) - len(line.lstrip(" "))
+        if label and label.end() <= columns // 2:
+            wrapped.append(_wrap_line(line, columns, label.end(), label.end()))
+        else:
+            wrapped.append(_wrap_line(line, columns, start, start + 2))
+    return "\n".join(wrapped)
+
+
+def wrap_for_screen(text: str) -> str:
+    """Wraps text for a terminal; leaves text for a file or a pipe unchanged."""
+    return wrap_text(text) if sys.stdout.isatty() else text
+
+
+def _wrap_line(line: str, width: int, start: int, indent: int) -> str:
+    """Wraps a line: at the last gap between fields if it is in the right half, or else between words.
+
+    Args:
+        line: The line.
+        width: The number of columns.
+        start: The number of characters at the start of the line, such as a label, that are not broken.
+        indent: The indentation of continuation lines.
+    """
+    lines: list[str] = []
+    prefix = ""
+    while (fit := _count_fitting(line, width - len(prefix))) < len(line):
+        breaks = [
+            blanks
+            for blanks in _BLANKS.finditer(line, start)
+            if blanks.start() > start and (len(blanks[0]) >= _GAP or not _NAME.search(line, 0, blanks.start()))
+        ]
+        fitting = [blanks for blanks in breaks if blanks.start() <= fit]
+        gaps = [blanks for blanks in fitting if len(blanks[0]) >= _GAP and blanks.start() > fit // 2]
+        chosen = (gaps or fitting)[-1:] or breaks[:1]
+        if not chosen:
+            break
+        lines.append(prefix + line[: chosen[0].start()])
+        line, start, prefix = line[chosen[0].end() :], 0, " " * indent
+    return "\n".join([*lines, prefix + (line.rstrip(" ") if lines else line)])
+
+
+def _count_fitting(text: str, width: int) -> int:
+    """Returns how many characters of the text fit into `width` columns."""
+    if text.isascii():
+        return min(len(text), max(width, 0))
+    columns = 0
+    for count, letter in enumerate(text):
+        if not unicodedata.combining(letter):
+            columns += 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        if columns > width:
+            return count
+    return len(text)

@@ -1,0 +1,218 @@
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from footplate import Runner
+from footplate.data import ConcatDataset
+from footplate.errors import ArgumentError
+from footplate.evaluation import Evaluator
+from footplate.first_generation.adapters import EvalHook, LegacyMetric, adapt_dataset
+from footplate.first_generation.adapters.evaluation import _merged
+from footplate.first_generation.adapters.model import BatchResult
+from footplate.registry import DATASETS
+from tests.first_generation.adapters.support import OldPoints, old_config, old_config_with_evaluation
+from tests.support import Points, Witness
+
+
+@DATASETS.register_module()
+class PassesOn(OldPoints):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+
+
+@DATASETS.register_module()
+class Deaf(OldPoints):
+    def __init__(self, size: int = 4) -> None:
+        super().__init__(size, test_mode=False)
+
+
+def test_metainfo_from_classes_and_palette() -> None:
+    dataset = adapt_dataset({"type": "OldPoints", "size": 3})
+    assert type(dataset) is OldPoints
+    assert dataset.metainfo == {"classes": ("left", "right"), "palette": ((0, 0, 0), (255, 255, 255))}
+
+
+def test_second_generation_dataset_is_returned_unchanged() -> None:
+    dataset = Points(4)
+    before = dict(dataset.metainfo)
+    assert adapt_dataset(dataset, test_mode=True) is dataset
+    assert dataset.metainfo == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "test_mode", "expected"),
+    [("OldPoints", True, True), ("OldPoints", False, False), ("PassesOn", True, True), ("Deaf", True, False)],
+)
+def test_test_mode_is_passed_to_classes_that_accept_it(kind: str, test_mode: bool, expected: bool) -> None:
+    assert adapt_dataset({"type": kind}, test_mode=test_mode).test_mode is expected
+
+
+def test_test_mode_is_passed_to_nested_datasets() -> None:
+    cfg = {"type": "ConcatDataset", "datasets": [{"type": "OldPoints"}, {"type": "OldPoints", "test_mode": False}]}
+    dataset = adapt_dataset(cfg, test_mode=True)
+    assert isinstance(dataset, ConcatDataset)
+    inner: Any = dataset.datasets
+    assert [each.test_mode for each in inner] == [True, False]
+    assert cfg["datasets"] == [{"type": "OldPoints"}, {"type": "OldPoints", "test_mode": False}]
+
+
+@DATASETS.register_module()
+class PreEvaluated(OldPoints):
+    def pre_eval(self, results: list[Any], indices: list[int]) -> list[Any]:
+        return [(index, result == self[index]["label"]) for result, index in zip(results, indices, strict=True)]
+
+    def evaluate(self, results: list[Any], metric: Any = "accuracy", logger: Any = None, **options: Any) -> Any:
+        assert [index for index, _ in results] == list(range(len(self)))
+        return {"accuracy": sum(right for _, right in results) / len(results)}
+
+
+def test_evaluate_gets_all_settings(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(old_config_with_evaluation(tmp_path, metric=["accuracy"], classwise=True, topk=(1, 5)))
+    runner.train()
+    assert runner.val_loop is not None
+    asked = runner.val_dataloader.dataset.evaluations
+    expected = {"results": 8, "metric": ["accuracy"], "logger": logging.getLogger("footplate")}
+    assert asked == [{**expected, "classwise": True, "topk": (1, 5)}] * 3
+    assert runner.val_dataloader.dataset.test_mode is True
+    assert runner.message_hub.get_scalar("val/accuracy").data[0].shape == (3,)
+
+
+def test_pre_eval_gives_equal_results(tmp_path: Path) -> None:
+    found = []
+    for kind, pre_eval in (("OldPoints", False), ("PreEvaluated", True)):
+        cfg = old_config_with_evaluation(tmp_path / kind, metric="accuracy", pre_eval=pre_eval)
+        cfg["data"]["val"]["type"] = kind
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        found.append(runner.message_hub.get_scalar("val/accuracy").data[0].tolist())
+    assert found[0] == found[1]
+
+
+def test_best_checkpoint_by_a_metric_of_the_dataset(tmp_path: Path) -> None:
+    Runner.from_cfg(
+        old_config_with_evaluation(tmp_path, metric="accuracy", save_best="accuracy", rule="greater")
+    ).train()
+    assert len(list(tmp_path.glob("best_accuracy_epoch_*.pth"))) == 1
+
+
+def test_test_run_writes_the_metrics_of_the_dataset(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(old_config_with_evaluation(tmp_path, metric="accuracy"))
+    metrics = runner.test()
+    written = json.loads((Path(runner.log_dir) / f"{runner.timestamp}.json").read_text())
+    assert written["accuracy"] == metrics["accuracy"]
+    assert runner.test_dataloader.dataset.evaluations[0]["metric"] == "accuracy"
+
+
+def test_dataset_without_evaluate_uses_metrics_by_name() -> None:
+    metric = LegacyMetric(["mIoU", "mDice"])
+    metric.attach(np.zeros(3))
+    assert [type(each).__name__ for each in metric._metrics] == ["IoUMetric"]
+    assert _merged([{"type": "A", "k": "x"}, {"type": "B"}, {"type": "A", "k": ["y"]}]) == [
+        {"type": "A", "k": ["x", "y"]},
+        {"type": "B"},
+    ]
+
+
+@pytest.mark.parametrize(("metric", "suggestion"), [("mIuO", "mIoU"), (None, None), (["mIoU", "mDise"], "mDice")])
+def test_unknown_metric_raises(metric: Any, suggestion: str | None) -> None:
+    with pytest.raises(ArgumentError, match="the dataset 'list' has no evaluate") as caught:
+        Evaluator([LegacyMetric(metric)]).attach([1, 2])
+    assert caught.value.suggestion == suggestion
+
+
+def test_results_of_whole_batches_are_concatenated() -> None:
+    class Asked:
+        def evaluate(self, results: Any, logger: Any = None) -> dict[str, float]:
+            return {"sum": float(results["head0"].sum()), "count": len(results["head0"])}
+
+    metric = LegacyMetric()
+    metric.attach(Asked())
+    for values in ([1.0, 2.0], [3.0]):
+        metric.process(None, [BatchResult(head0=np.array(values))])
+    assert metric.evaluate(3) == {"sum": 6.0, "count": 3}
+
+
+def test_config_without_evaluation_does_not_validate(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(old_config(tmp_path))
+    runner.train()
+    assert runner.val_loop is None
+
+
+def validations(tmp_path: Path, evaluation: dict[str, Any], *, epochs: bool = True) -> list[int]:
+    """Returns the iterations after which a run of 12 iterations, or 6 epochs of 2, is validated."""
+    length = {"max_epochs": 6} if epochs else {"max_iters": 12}
+    cfg = old_config(tmp_path, by_epoch=epochs, evaluation={"metric": "accuracy", **evaluation})
+    cfg["data"] = {**cfg["data"], "train": {"type": "OldPoints", "size": 8}}
+    witness = Witness()
+    runner = Runner.from_cfg({**cfg, "runner": length, "lr_config": None, "custom_hooks": [witness]})
+    runner.train()
+    return [iteration for iteration, _ in witness.when("before_val")]
+
+
+# The iterations after which mmcv 1.7.2 validates.
+SCHEDULES: list[tuple[bool, dict[str, Any], list[int]]] = [
+    (True, {"start": 3, "interval": 2}, [6, 10]),
+    (True, {"start": 5, "interval": 3}, [10]),
+    (True, {"start": 0, "interval": 1}, [0, 2, 4, 6, 8, 10, 12]),
+    (True, {"by_epoch": False, "interval": 5}, [5, 10]),
+    (False, {"start": 3, "interval": 4}, [3, 7, 11]),
+    (False, {"by_epoch": True, "interval": 1}, []),
+    (False, {"start": 1, "interval": 4, "dynamic_intervals": [(9, 1)]}, [1, 5, 9, 10, 11, 12]),
+]
+
+
+@pytest.mark.parametrize(("epochs", "evaluation", "expected"), SCHEDULES)
+def test_validation_schedule_equals_that_of_mmcv(
+    tmp_path: Path, epochs: bool, evaluation: dict[str, Any], expected: list[int]
+) -> None:
+    assert validations(tmp_path, evaluation, epochs=epochs) == expected
+
+
+def test_dynamic_intervals_equal_those_of_mmcv(tmp_path: Path) -> None:
+    # The loop, which implements these intervals, also validates at the end.
+    found = validations(tmp_path, {"interval": 3, "dynamic_intervals": [(5, 1)]})
+    assert found == [6, 10, 12]
+
+
+def test_best_checkpoint_is_saved_after_the_evaluation(tmp_path: Path) -> None:
+    validations(tmp_path, {"start": 3, "interval": 2, "save_best": "accuracy", "rule": "greater"})
+    best = list(tmp_path.glob("best_accuracy_epoch_*.pth"))
+    assert [path.name for path in best] in (["best_accuracy_epoch_3.pth"], ["best_accuracy_epoch_5.pth"])
+
+
+def test_own_dataloader(tmp_path: Path) -> None:
+    dataset = OldPoints(8)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=4)
+    runner = Runner.from_cfg(old_config(tmp_path))
+    runner.register_hook(
+        EvalHook(loader, interval=2, metric="accuracy", classwise=True, save_best="auto", rule="greater")
+    )
+    runner.train()
+    assert [(asked["metric"], asked["classwise"]) for asked in dataset.evaluations] == [("accuracy", True)]
+    assert len(list(tmp_path.glob("best_accuracy_epoch_2.pth"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"), [({"interval": 0}, "interval"), ({"start": -1}, "start"), ({"interval": "1"}, "interval")]
+)
+def test_invalid_interval_or_start_raises(settings: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        EvalHook(**settings)
+    assert caught.value.key == key
+
+
+@pytest.mark.parametrize(("gpu_collect", "device"), [(True, "gpu"), (False, "cpu")])
+def test_arguments_of_dist_eval_hook_are_not_passed_to_evaluate(tmp_path: Path, gpu_collect: bool, device: str) -> None:
+    loader = torch.utils.data.DataLoader(OldPoints(8), batch_size=4)
+    hook = EvalHook(loader, gpu_collect=gpu_collect, tmpdir="there", broadcast_bn_buffer=False, metric="accuracy")
+    runner = Runner.from_cfg(old_config(tmp_path))
+    hook.before_run(runner)
+    assert runner.val_loop is not None
+    metric: Any = runner.val_loop.evaluator.metrics[0]
+    assert (metric.collect_device, metric.options) == (device, {})
+    assert "accuracy" in runner.val()

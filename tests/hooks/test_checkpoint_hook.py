@@ -1,0 +1,384 @@
+import math
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import Hook, Runner
+from footplate.checkpoint import load_checkpoint
+from footplate.errors import ArgumentError
+from footplate.hooks import CheckpointHook
+from tests.support import Witness, settings
+
+
+def epochs(number: int) -> dict[str, Any]:
+    return {"by_epoch": True, "max_epochs": number}
+
+
+def iterations(number: int) -> dict[str, Any]:
+    return {"by_epoch": False, "max_iters": number, "val_interval": 5}
+
+
+def run(tmp_path: Path, train_cfg: dict[str, Any], **changes: Any) -> tuple[Runner, Witness]:
+    hook = {key: changes.pop(key) for key in list(changes) if key not in ("val_evaluator", "log_level", "work_dir")}
+    witness, default_hooks = Witness(), {"logger": None, "checkpoint": hook}
+    cfg = settings(tmp_path / "work", train_cfg=train_cfg, custom_hooks=[witness], default_hooks=default_hooks)
+    runner = Runner(**{**cfg, **changes})
+    runner.train()
+    return runner, witness
+
+
+def names(tmp_path: Path) -> str:
+    return " ".join(sorted(each.stem for each in (tmp_path / "work").glob("*.pth")))
+
+
+# Files and the iterations at which mmengine's runner saves them, with epochs of 4 iterations.
+SAVED: list[tuple[dict[str, Any], dict[str, Any], str, list[int]]] = [
+    (epochs(5), {"interval": 2}, "epoch_2 epoch_4 epoch_5", [8, 16, 20]),
+    (epochs(5), {"interval": 2, "save_last": False}, "epoch_2 epoch_4", [8, 16]),
+    (epochs(5), {"interval": -1}, "epoch_5", [20]),
+    (epochs(5), {}, "epoch_5", [20]),
+    (epochs(5), {"interval": 1, "max_keep_ckpts": 2}, "epoch_4 epoch_5", [4, 8, 12, 16, 20]),
+    (epochs(5), {"interval": 2, "save_begin": 1}, "epoch_1 epoch_3 epoch_5", [4, 12, 20]),
+    (epochs(6), {"interval": 2, "save_begin": 3, "save_last": False}, "epoch_3 epoch_5", [12, 20]),
+    (epochs(6), {"interval": 2, "save_begin": 2, "save_last": False}, "epoch_2 epoch_4 epoch_6", [8, 16, 24]),
+    (iterations(10), {"interval": 3, "by_epoch": False}, "iter_10 iter_3 iter_6 iter_9", [2, 5, 8, 9]),
+    (iterations(10), {"interval": 3, "by_epoch": False, "max_keep_ckpts": 1}, "iter_10", [2, 5, 8, 9]),
+    (
+        iterations(10),
+        {"interval": 4, "by_epoch": False, "save_begin": 3, "save_last": False},
+        "iter_3 iter_7",
+        [2, 6],
+    ),
+    (epochs(3), {"interval": 3, "by_epoch": False}, "iter_12 iter_3 iter_6 iter_9", [2, 5, 8, 11]),
+    (epochs(3), {"interval": 1, "filename_tmpl": "model_{}.pth"}, "model_1 model_2 model_3", [4, 8, 12]),
+]
+
+
+@pytest.mark.parametrize(("train_cfg", "hook", "files", "moments"), SAVED)
+def test_when_it_saves(
+    tmp_path: Path, train_cfg: dict[str, Any], hook: dict[str, Any], files: str, moments: list[int]
+) -> None:
+    _, witness = run(tmp_path, train_cfg, **hook)
+    assert names(tmp_path) == files
+    end = witness.when("after_train")[0][0]
+    anew = [end] if moments[-1] >= end - 1 else []  # the final checkpoint, after the last validation
+    assert [at for at, _ in witness.when("before_save_checkpoint")] == moments + anew
+
+
+def test_the_pointer_names_the_newest_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    runner, _ = run(tmp_path, epochs(2), interval=1, work_dir="work")
+    pointed = (tmp_path / "work/last_checkpoint").read_text()
+    assert pointed == str(tmp_path / "work/epoch_2.pth") == runner.message_hub.get_info("last_ckpt")
+    assert torch.load(pointed, weights_only=True)["meta"]["epoch"] == 2
+
+
+def test_checkpoints_may_lie_elsewhere(tmp_path: Path) -> None:
+    run(tmp_path, epochs(2), interval=1, out_dir=str(tmp_path / "out"), save_best="accuracy")
+    assert {each.name for each in (tmp_path / "out/work").iterdir()} >= {"epoch_1.pth", "epoch_2.pth"}
+    assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "out/work/epoch_2.pth")
+    assert names(tmp_path) == ""
+    assert len(list((tmp_path / "out/work").glob("best_accuracy_epoch_*.pth"))) == 1
+
+
+def test_a_run_of_iterations_is_saved_at_its_end_whatever_the_hook_counts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tmp_path, iterations(10), interval=2)
+    assert names(tmp_path) == "iter_10"
+    assert [each for each in caplog.messages if "counts epochs and training counts iterations" in each]
+
+
+def told(**values: list[float]) -> dict[str, Any]:
+    return {"type": "Told", "values": values}
+
+
+BEST: list[tuple[dict[str, Any], dict[str, list[float]], str]] = [
+    ({"save_best": "acc"}, {"acc": [1, 3, 2, 3]}, "best_acc_epoch_2"),
+    ({"save_best": "val_loss"}, {"val_loss": [3, 1, 2, 1]}, "best_val_loss_epoch_2"),
+    ({"save_best": "acc", "rule": "less"}, {"acc": [1, 3, 2, 0]}, "best_acc_epoch_4"),
+    ({"save_best": "x", "rule": "greater"}, {"x": [math.nan, 3, 2, math.nan]}, "best_x_epoch_2"),
+    ({"save_best": "auto"}, {"loss_a": [3, 1, 2, 4], "acc": [1, 1, 9, 1]}, "best_loss_a_epoch_2"),
+    ({"save_best": ["acc", "loss"]}, {"acc": [1, 3, 2, 0], "loss": [4, 3, 2, 5]}, "best_acc_epoch_2 best_loss_epoch_3"),
+    (
+        {"save_best": ["acc", "x"], "rule": ["less", "greater"]},
+        {"acc": [1, 3, 2, 0], "x": [4, 3, 2, 5]},
+        "best_acc_epoch_4 best_x_epoch_4",
+    ),
+    ({"save_best": "coco/bbox_mAP", "interval": 1}, {"coco/bbox_mAP": [1, 2, 0, 0]}, "best_coco_bbox_mAP_epoch_2"),
+    ({"save_best": "x", "greater_keys": "x"}, {"x": [1, 2, 0, 0]}, "best_x_epoch_2"),
+    ({"save_best": "x", "less_keys": ["y", "x"]}, {"x": [1, 2, 0, 0]}, "best_x_epoch_3"),
+]
+
+
+@pytest.mark.parametrize(("hook", "values", "files"), BEST)
+def test_the_best_is_kept(tmp_path: Path, hook: dict[str, Any], values: dict[str, list[float]], files: str) -> None:
+    run(tmp_path, epochs(4), val_evaluator=told(**values), save_last=False, max_keep_ckpts=1, **hook)
+    regular = " epoch_4" if hook.get("interval") == 1 else ""
+    assert names(tmp_path) == files + regular
+
+
+def test_what_the_best_one_holds(tmp_path: Path) -> None:
+    runner, _ = run(tmp_path, epochs(3), val_evaluator=told(score=[1, 5, 2]), save_best="score", rule="greater")
+    path = str(tmp_path / "work/best_score_epoch_2.pth")
+    info = runner.message_hub.get_info
+    assert (info("best_ckpt"), info("best_score")) == (path, 5.0)
+    assert torch.load(path, weights_only=True)["meta"]["epoch"] == 2
+    assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/epoch_3.pth")
+
+
+def test_the_best_of_iterations(tmp_path: Path) -> None:
+    hook = {"by_epoch": False, "interval": 5, "save_best": "score", "rule": "greater"}
+    run(tmp_path, iterations(10), val_evaluator=told(score=[5, 1]), **hook)
+    assert names(tmp_path) == "best_score_iter_5 iter_10 iter_5"
+
+
+def test_an_older_best_goes_only_when_the_new_one_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def look(path: str) -> None:
+        seen.append(names(tmp_path))
+        Path(path).unlink()
+
+    monkeypatch.setattr("footplate.hooks.checkpoint_hook.remove_checkpoint", look)
+    run(tmp_path, epochs(2), val_evaluator=told(acc=[1, 2]), save_best="acc", interval=1, max_keep_ckpts=1)
+    assert seen == ["best_acc_epoch_1 epoch_1 epoch_2", "best_acc_epoch_1 best_acc_epoch_2 epoch_2"]
+
+
+# The rule that mmengine's hook infers for each metric; None if it cannot be inferred.
+RULES = {
+    **dict.fromkeys(["acc", "accuracy", "accuracy/top1", "accuracy/top5", "top1", "acc@1"], "greater"),
+    **dict.fromkeys(["coco/bbox_mAP", "coco/bbox_mAP_50", "coco/segm_mAP_s", "pascal_voc/mAP", "map"], "greater"),
+    **dict.fromkeys(["mIoU", "miou", "mDice", "aAcc", "mAcc", "AR@100", "auc", "AUC", "precision"], "greater"),
+    **dict.fromkeys(["Average Precision", "retrieval/mAP@10", "topdown/AP", "bbox_mAP_copypaste"], "greater"),
+    **dict.fromkeys(["acc_loss", "lossacc", "mAP/loss", "loss/mAP"], "greater"),
+    **dict.fromkeys(["loss", "Loss", "val_loss", "loss_ce", "total_loss"], "less"),
+    # mmengine's hook raises an error for these.
+    **dict.fromkeys(["AR_100", "AP50", "single-label/f1-score", "PCK", "PSNR", "iou"], "greater"),
+    **dict.fromkeys(["NME", "EPE", "MAE"], "less"),
+    **dict.fromkeys(["score", "speed"], None),
+}
+
+
+@pytest.mark.parametrize(("metric", "rule"), RULES.items())
+def test_the_rule_that_a_name_suggests(metric: str, rule: str | None) -> None:
+    if rule is not None:
+        assert CheckpointHook(save_best=metric).rules == [rule]
+        return
+    with pytest.raises(ArgumentError, match=f"whether '{metric}' should be great or small is not known") as caught:
+        CheckpointHook(save_best=metric)
+    assert (caught.value.key, caught.value.notes) == ("save_best", ("say rule='greater' or rule='less'",))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rules"),
+    [
+        ({"save_best": ["acc", "loss"]}, ["greater", "less"]),
+        ({"save_best": ["acc", "loss"], "rule": "greater"}, ["greater", "greater"]),
+        ({"save_best": ["acc", "loss"], "rule": ["less", "greater"]}, ["less", "greater"]),
+        ({"save_best": "auto"}, [None]),
+        ({"save_best": "auto", "rule": "less"}, ["less"]),
+        ({"save_best": "acc", "less_keys": ["acc"]}, ["greater"]),
+    ],
+)
+def test_rules_for_several_metrics(arguments: dict[str, Any], rules: list[str | None]) -> None:
+    assert CheckpointHook(**arguments).rules == rules
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        ({"interval": 0}, "interval"),
+        ({"interval": -2}, "interval"),
+        ({"interval": "5"}, "interval"),
+        ({"interval": 2.0}, "interval"),
+        ({"max_keep_ckpts": 0}, "max_keep_ckpts"),
+        ({"save_begin": -1}, "save_begin"),
+        ({"max_keep_best": 0}, "max_keep_best"),
+        ({"save_best": "acc", "rule": "more"}, "rule"),
+        ({"save_best": ["a", "b", "acc"], "rule": ["less", "less"]}, "rule"),
+        ({"save_best": ["auto", "acc"]}, "save_best"),
+        ({"save_best": 3}, "save_best"),
+        ({"save_best": [3]}, "save_best"),
+        ({"published_keys": 3}, "published_keys"),
+        ({"out_dir": 3}, "out_dir"),
+        ({"by_epoch": "yes"}, "by_epoch"),
+        ({"save_last": "no"}, "save_last"),
+        ({"save_optimizer": None}, "save_optimizer"),
+        ({"save_param_scheduler": 1}, "save_param_scheduler"),
+        ({"filename_tmpl": "last.pth"}, "filename_tmpl"),
+        ({"filename_tmpl": "model_{}"}, "filename_tmpl"),
+        ({"filename_tmpl": "{}/{}.pth"}, "filename_tmpl"),
+        ({"filename_tmpl": "a/{}.pth"}, "filename_tmpl"),
+        ({"filename_tmpl": 3}, "filename_tmpl"),
+        ({"filename_tmpl": "模" * 65 + "{}.pth"}, "filename_tmpl"),
+    ],
+)
+def test_values_that_make_no_sense(arguments: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        CheckpointHook(**arguments)
+    assert caught.value.key == key
+
+
+def test_a_metric_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="save_best names 'acuracy', which no metric gives") as caught:
+        run(tmp_path, epochs(2), save_best="acuracy", rule="greater")
+    assert (caught.value.key, caught.value.suggestion) == ("default_hooks.checkpoint.save_best", "accuracy")
+    assert caught.value.notes == ("metrics: accuracy",)
+
+
+def test_published_forms_hold_what_was_asked_for(tmp_path: Path) -> None:
+    runner, _ = run(
+        tmp_path,
+        epochs(2),
+        interval=1,
+        published_keys=["state_dict", "meta"],
+        save_best="acc",
+        val_evaluator=told(acc=[2, 1]),
+    )
+    published = {each.stem.rpartition("-")[0]: each for each in (tmp_path / "work").glob("*-????????.pth")}
+    assert set(published) == {"epoch_2", "best_acc_epoch_1"}
+    for stem, path in published.items():
+        read = torch.load(path, weights_only=True)
+        whole = load_checkpoint(str(tmp_path / f"work/{stem}.pth"))
+        assert {"state_dict", "meta"} == {key for key in read if key in whole}
+        for name, value in whole["state_dict"].items():
+            assert torch.equal(read["state_dict"][name], value)
+        assert path.stem.rpartition("-")[2].isalnum()
+    assert not list((tmp_path / "work").glob("*published*"))
+
+
+def test_a_key_that_cannot_be_published_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(tmp_path, epochs(1), published_keys="ema")
+    assert [each for each in caplog.messages if each.endswith("epoch_1.pth holds no 'ema' to publish")]
+
+
+@pytest.mark.parametrize("key", ["save_optimizer", "save_param_scheduler"])
+def test_parts_may_be_left_out(tmp_path: Path, key: str) -> None:
+    run(tmp_path, epochs(1), **{key: False})
+    read = torch.load(tmp_path / "work/epoch_1.pth", weights_only=True)
+    left_out = {"save_optimizer": "optimizer", "save_param_scheduler": "param_schedulers"}[key]
+    assert {"optimizer", "param_schedulers"} - set(read) == {left_out}
+
+
+def test_several_of_the_best_are_kept_for_each_metric(tmp_path: Path) -> None:
+    told_values = told(acc=[1, 5, 3, 4], loss=[4.0, 1.0, 3.0, 2.0])
+    runner, _ = run(
+        tmp_path, epochs(4), val_evaluator=told_values, save_best=["acc", "loss"], max_keep_best=2, save_last=False
+    )
+    files = "best_acc_epoch_2 best_acc_epoch_4 best_loss_epoch_2 best_loss_epoch_4"
+    assert names(tmp_path) == files
+    hook = next(each for each in runner.hooks if isinstance(each, CheckpointHook))
+    assert [each["score"] for each in hook.state_dict()["best"]["acc"]] == [5.0, 4.0]
+    assert runner.message_hub.get_info("best_score") == 1.0  # the value of the loss, which was saved last
+
+
+def test_the_best_of_an_older_checkpoint_is_understood() -> None:
+    hook = CheckpointHook(save_best="acc")
+    best = {"score": 1.0, "path": "best_acc_epoch_1.pth"}
+    hook.load_state_dict({"kept": [], "best": {"acc": best}})
+    assert hook.state_dict()["best"] == {"acc": [best]}
+
+
+def _told(folder: Path, epochs_: int, *values: float, **changes: Any) -> Runner:
+    hook = {"interval": 1, "max_keep_ckpts": 1, "save_best": "acc", "rule": "greater", "published_keys": ["state_dict"]}
+    cfg = settings(folder, train_cfg=epochs(epochs_), default_hooks={"logger": None, "checkpoint": hook})
+    runner = Runner(**{**cfg, "val_evaluator": {"type": "Told", "values": {"acc": list(values)}}, **changes})
+    runner.train()
+    return runner
+
+
+def _held(folder: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
+
+
+def test_a_run_that_goes_on_from_the_checkpoint_of_another_leaves_that_alone(tmp_path: Path) -> None:
+    _told(tmp_path / "one", 2, 1.0, 2.0)
+    before = _held(tmp_path / "one")
+    again: dict[str, Any] = {"load_from": str(tmp_path / "one/epoch_2.pth"), "resume": True}
+    _told(tmp_path / "two", 4, 3.0, 1.0, **again)
+    assert _held(tmp_path / "one") == before
+    assert {each.partition("-")[0] for each in _held(tmp_path / "two")} == {
+        *("best_acc_epoch_3", "best_acc_epoch_3.pth", "epoch_4", "epoch_4.pth", "last_checkpoint")
+    }
+
+
+def test_a_worse_one_than_the_best_of_another_folder_is_not_best(tmp_path: Path) -> None:
+    _told(tmp_path / "one", 2, 1.0, 5.0)
+    before = _held(tmp_path / "one")
+    again: dict[str, Any] = {"load_from": str(tmp_path / "one/epoch_2.pth"), "resume": True}
+    runner = _told(tmp_path / "two", 3, 3.0, **again)
+    assert (_held(tmp_path / "one"), sorted(_held(tmp_path / "two"))[-1]) == (before, "last_checkpoint")
+    assert not list((tmp_path / "two").glob("best*"))
+    assert runner.message_hub.get_info("best_ckpt") == str(tmp_path / "one/best_acc_epoch_2.pth")
+
+
+def test_a_copy_of_a_run_goes_on_without_touching_the_original(tmp_path: Path) -> None:
+    _told(tmp_path / "one", 2, 1.0, 2.0)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    before = _held(tmp_path / "one")
+    _told(tmp_path / "two", 3, 3.0, resume=True)
+    assert _held(tmp_path / "one") == before
+    left = {each for each in _held(tmp_path / "two") if "-" not in each}
+    assert left == {"best_acc_epoch_3.pth", "epoch_3.pth", "last_checkpoint"}  # old files of the copy are rotated out
+
+
+def test_a_validation_that_is_left_is_written_to_the_folder_of_the_run(tmp_path: Path) -> None:
+    """The final checkpoint records the last validation; the resumed checkpoint belongs to another run and is kept."""
+    _told(tmp_path / "one", 2, 1.0, 2.0)
+    loaded = torch.load(tmp_path / "one/epoch_2.pth", weights_only=True)
+    loaded["run"]["loop"] |= {"validated_at": 1, "ended": False}
+    torch.save(loaded, tmp_path / "one/epoch_2.pth")
+    before = _held(tmp_path / "one")
+    again: dict[str, Any] = {"load_from": str(tmp_path / "one/epoch_2.pth"), "resume": True}
+    _told(tmp_path / "two", 2, 3.0, **again)
+    assert _held(tmp_path / "one") == before
+    assert (tmp_path / "two/last_checkpoint").read_text() == str(tmp_path / "two/epoch_2.pth")
+    assert torch.load(tmp_path / "two/epoch_2.pth", weights_only=True)["run"]["loop"]["validated_at"] == 2
+
+
+def test_metrics_whose_best_checkpoints_have_one_name_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="'a/b' and 'a_b' would have the same name"):
+        CheckpointHook(save_best=["a/b", "c", "a_b"], rule="greater")
+
+
+def test_the_best_score_outlives_a_change_of_the_template(tmp_path: Path) -> None:
+    hook = CheckpointHook(save_best="acc", filename_tmpl="model_{}.pth")
+    runner = Runner(**settings(tmp_path, default_hooks={"checkpoint": {"save_best": "accuracy"}}))
+    runner.train()
+    path = next(tmp_path.glob("best_*.pth"))
+    before = path.name.removeprefix("best_").split("_epoch_")[0]
+    hook._folder, runner.saver.last = str(tmp_path), str(tmp_path / "epoch_3.pth")
+    hook.load_state_dict({"best": {before: [{"score": 0.9, "path": str(path)}]}})
+    hook._keep_own(runner)
+    assert hook._best[before] == [{"score": 0.9, "path": str(path)}]
+
+
+def test_the_end_of_a_run_that_is_stopped_early_is_saved(tmp_path: Path) -> None:
+    class StopEarly(Hook):
+        def after_train_epoch(self, runner: Any) -> None:
+            runner.train_loop.stop_training = runner.epoch == 1
+
+    saving = {"checkpoint": {"interval": 3}}
+    Runner(**settings(tmp_path, default_hooks=saving, custom_hooks=[StopEarly()])).train()
+    assert [path.name for path in tmp_path.glob("*.pth")] == ["epoch_2.pth"]
+    resumed = Runner(**settings(tmp_path, default_hooks=saving, resume=True))
+    resumed.train()
+    assert resumed.epoch == 3
+
+
+def test_all_ranks_save_an_early_stop_in_the_way_of_the_first_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a failed save, only the first rank knows that epoch 3 is not saved yet."""
+    of_first_rank = iter([True, False])  # the end is not saved yet; it is not the end of the whole run
+    monkeypatch.setattr("footplate.hooks.checkpoint_hook.compute_on_main", lambda function: next(of_first_rank))
+    hook, calls = CheckpointHook(), []
+    hook._saved_at = 3
+    monkeypatch.setattr(hook, "_save", lambda runner, done: calls.append(("save", done)))
+    monkeypatch.setattr(hook, "_save_again", lambda runner, done: calls.append(("save again", done)))
+    runner: Any = SimpleNamespace(saver=SimpleNamespace(settle=lambda: None), max_epochs=9, epoch=3)
+    hook.after_train(runner)
+    assert calls == [("save", 3)]

@@ -1,0 +1,188 @@
+from random import Random
+
+import pytest
+
+from footplate.hooks.eta import Clock, Recurring
+
+
+class Time:
+    now = 100.0
+
+
+@pytest.fixture
+def passing(monkeypatch: pytest.MonkeyPatch) -> Time:
+    passing = Time()
+    monkeypatch.setattr("footplate.hooks.eta.time.monotonic", lambda: passing.now)
+    return passing
+
+
+def test_time_left_is_what_an_iteration_takes_of_late(passing: Time) -> None:
+    clock = Clock(1000, [])
+    assert clock.left(0) is None
+    clock.tick(0)
+    for _ in range(100):
+        passing.now += 0.5
+        clock.tick()
+    assert clock.left(100) == pytest.approx(900 * 0.5)
+    for _ in range(700):
+        passing.now += 0.1
+        clock.tick()
+    assert clock.left(800) == pytest.approx(200 * 0.1, rel=0.1)
+
+
+def test_validations_to_come_count_and_those_that_were_do_not_slow_training(passing: Time) -> None:
+    clock = Clock(100, [25, 50, 75, 100])
+    clock.tick(0)
+    for done in range(1, 51):
+        passing.now += 1.0
+        clock.tick()
+        if done == 25:
+            clock.pause(done)
+            passing.now += 30.0
+            clock.validating(0.75)
+            assert clock.left(25) == pytest.approx(75 + 10.0 + 3 * 40.0)
+            passing.now += 10.0
+            clock.validated()
+            assert not clock.paused  # the time until the next iteration counts
+    assert clock.seconds_per_iteration == pytest.approx(1.0)
+    assert clock.left(50) == pytest.approx(50 + 3 * 40.0)  # includes the validation after iteration 50
+
+
+POINTS = [500, 1000, 1500, 2000, 2500, 3000, 3500, 4000]
+
+
+def iteration_by_iteration(usual: float, first: float, stays: dict[int, float]) -> list[float]:
+    """Returns the seconds of the iterations of a run, with random variation and periodic delays."""
+    random = Random(3)
+    seconds = [usual * random.uniform(0.5, 1.5) for _ in range(4000)]
+    seconds[0] += first
+    for every, stay in stays.items():
+        for at in range(every - 1, len(seconds), every):
+            seconds[at] += stay
+    return seconds
+
+
+def errors_of(passing: Time, clock: Clock, seconds: list[float], validation: float) -> list[tuple[int, float]]:
+    """Returns iterations with the relative error of a display that updates every quarter of a second."""
+    told, since, last = [], 0, passing.now
+    clock.tick(0)
+    for done, each in enumerate(seconds, 1):
+        passing.now += each
+        if passing.now - last >= 0.25 or done in POINTS:
+            clock.tick(done - since, between=done in POINTS)
+            since, last = done, passing.now
+            told.append((done, passing.now, clock.left(done) or 0.0))
+        if done in POINTS:
+            clock.pause(done)
+            passing.now += validation
+            clock.validated()
+    return [(done, left / (passing.now - now) - 1) for done, now, left in told]
+
+
+@pytest.mark.parametrize(
+    ("usual", "first", "stays", "validation"),
+    [
+        (0.07, 0.0, {}, 20.0),
+        (0.07, 30.0, {}, 20.0),
+        (0.07, 0.0, {500: 5.0}, 20.0),
+        (0.07, 0.0, {250: 0.3, 200: 3.0}, 60.0),
+        (0.07, 0.0, {250: 3.0, 200: 5.0}, 20.0),
+        (0.07, 0.0, {400: 20.0}, 5.0),
+        (1.5, 60.0, {500: 40.0, 100: 9.0}, 300.0),
+        (0.01, 0.0, {1000: 0.5}, 1.0),
+        (0.01, 0.0, {1000: 5.0}, 1.0),
+        (0.002, 0.0, {1000: 1.0}, 0.5),
+    ],
+)
+def test_time_left_is_right_within_a_tenth_after_warming_up(
+    passing: Time, usual: float, first: float, stays: dict[int, float], validation: float
+) -> None:
+    """The estimate is checked after the first validation and the second save, from a quarter of the run on."""
+    clock = Clock(4000, POINTS, [Recurring(range(every, 4001, every)) for every in stays])
+    errors = errors_of(passing, clock, iteration_by_iteration(usual, first, stays), validation)
+    warm = [error for done, error in errors if 1000 <= done < 3900]
+    assert len(warm) > 20
+    assert max(map(abs, warm)) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("usual", "stays", "validation"),
+    [(0.07, {500: 5.0}, 20.0), (0.07, {250: 0.3, 200: 3.0}, 60.0), (0.01, {1000: 0.5}, 1.0)],
+)
+def test_what_is_not_known_to_come_again_counts_evenly(
+    passing: Time, usual: float, stays: dict[int, float], validation: float
+) -> None:
+    errors = errors_of(passing, Clock(4000, POINTS), iteration_by_iteration(usual, 0.0, stays), validation)
+    assert max(abs(error) for done, error in errors if 1000 <= done < 3600) < 0.1
+
+
+def test_a_save_between_two_epochs_counts_whether_a_validation_follows_or_not(passing: Time) -> None:
+    saves = Recurring([20, 40, 60, 80, 100], behind=True)
+    clock = Clock(100, [40, 80], [saves])
+    clock.tick(0)
+    for done in range(1, 62):
+        passing.now += 1.0
+        clock.tick()
+        if done % 20 == 0:
+            passing.now += 9.0
+        if done == 40:
+            clock.tick(0, between=True)
+            clock.pause(40)
+            passing.now += 30.0
+            clock.validated()
+    assert clock.seconds_per_iteration == pytest.approx(1.0)
+    assert saves.left == 2
+    assert saves.seconds == pytest.approx(9.0)
+    assert clock.left(61) == pytest.approx(39 + 2 * 9.0 + 30.0)
+
+
+def test_what_comes_together_is_told_apart_by_what_came_alone(passing: Time) -> None:
+    saves, epochs = Recurring([20, 40]), Recurring(range(5, 41, 5))
+    clock = Clock(40, [], [saves, epochs])
+    clock.tick(0)
+    for done in range(1, 21):
+        passing.now += 1.0 + (9.0 if done % 5 == 0 else 0.0) + (40.0 if done == 20 else 0.0)
+        clock.tick()
+    assert saves.seconds == pytest.approx(40.0)
+    assert epochs.seconds == pytest.approx(9.0)
+    assert clock.left(20) == pytest.approx(20 + 4 * 9.0 + 40.0)
+
+
+def test_what_takes_longer_from_some_time_on_is_expected_to() -> None:
+    saves = Recurring(range(100))
+    for seconds in (4.0, 8.0):
+        saves.learn(seconds)
+    assert saves.seconds == 6.0
+    for _ in range(10):
+        saves.learn(20.0)
+    assert saves.seconds == pytest.approx(20.0, rel=0.05)
+
+
+def test_a_run_that_goes_on_counts_only_what_is_still_to_come(passing: Time) -> None:
+    saves, epochs = Recurring([50, 100], behind=True), Recurring(range(21, 101, 20))
+    clock = Clock(100, [], [saves, epochs], done=50)
+    assert (saves.left, epochs.left) == (1, 2)
+    clock.tick(0)
+    for _ in range(50):
+        passing.now += 1.0
+        clock.tick()
+    assert (saves.left, epochs.left) == (1, 0)
+
+
+def test_an_iteration_that_lasts_for_once_is_not_expected_again(passing: Time) -> None:
+    clock = Clock(10_000, [])
+    clock.tick(0)
+    for done in range(1, 101):
+        passing.now += 0.1 if done != 50 else 20.0
+        clock.tick()
+    assert clock.left(100) == pytest.approx(9900 * 0.1, rel=0.1)
+
+
+def test_iterations_that_become_slow_for_good_are_the_usual_ones_soon(passing: Time) -> None:
+    clock = Clock(10_000, [])
+    clock.tick(0)
+    for done in range(1, 2001):
+        passing.now += 0.1 if done <= 1000 else 1.0
+        clock.tick()
+    assert clock.seconds_per_iteration == pytest.approx(1.0, rel=0.02)
+    assert clock.left(2000) == pytest.approx(8000 * 1.0, rel=0.1)

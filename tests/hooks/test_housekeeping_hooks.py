@@ -1,0 +1,164 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from footplate import Hook, Runner
+from footplate.hooks import DistSamplerSeedHook, SyncBuffersHook, housekeeping_hooks
+from tests.support import loader, settings
+
+QUIET: dict[str, Any] = {"checkpoint": None, "logger": None}
+
+
+class Rates(Hook):
+    """Records the learning rate of each iteration."""
+
+    priority = "HIGHEST"
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        self.seen.append(runner.optim_wrapper.param_groups[0]["lr"])
+
+
+def rates(tmp_path: Path, by_epoch: bool, **changes: Any) -> list[float]:
+    hook = Rates()
+    cfg = settings(tmp_path, by_epoch=by_epoch, custom_hooks=[hook], default_hooks=QUIET, **changes)
+    Runner(**{**cfg, "optim_wrapper": {"optimizer": {"type": "SGD", "lr": 1.0}}}).train()
+    return hook.seen
+
+
+def test_schedules_by_epoch_move_after_each_epoch(tmp_path: Path) -> None:
+    schedule = {"type": "MultiStepLR", "milestones": [1, 2], "gamma": 0.5, "by_epoch": True}
+    assert rates(tmp_path, True, param_scheduler=schedule) == [1.0] * 4 + [0.5] * 4 + [0.25] * 4
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_schedules_by_iteration_move_after_each_iteration(tmp_path: Path, by_epoch: bool) -> None:
+    schedule = {"type": "MultiStepLR", "milestones": [2, 7], "gamma": 0.5, "by_epoch": False}
+    assert rates(tmp_path, by_epoch, param_scheduler=schedule) == [1.0] * 2 + [0.5] * 5 + [0.25] * 5
+
+
+def test_several_schedules_act_in_turn(tmp_path: Path) -> None:
+    schedules = [
+        {"type": "LinearLR", "start_factor": 0.5, "end": 2, "by_epoch": False},
+        {"type": "MultiStepLR", "milestones": [1], "gamma": 0.1, "by_epoch": True},
+    ]
+    assert rates(tmp_path, True, param_scheduler=schedules) == pytest.approx([0.5, 1.0, 1.0, 1.0] + [0.1] * 8)
+
+
+def test_a_schedule_that_watches_a_metric_moves_after_validations(tmp_path: Path) -> None:
+    schedule = {"type": "ReduceOnPlateauLR", "monitor": "loss", "patience": 0, "factor": 0.5, "by_epoch": True}
+    told = {"type": "Told", "values": {"loss": [1.0, 2.0, 3.0]}}
+    seen = rates(tmp_path, True, param_scheduler=schedule, val_evaluator=told)
+    assert seen == [1.0] * 8 + [0.5] * 4
+
+
+def test_without_schedules_nothing_moves(tmp_path: Path) -> None:
+    assert rates(tmp_path, True, param_scheduler=None) == [1.0] * 12
+
+
+def test_a_validation_alone_moves_nothing(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, default_hooks=QUIET))
+    runner.val()
+    assert runner.optim_wrapper.param_groups[0]["lr"] == 0.1
+
+
+class Told:
+    def __init__(self) -> None:
+        self.epochs: list[int] = []
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_sampler_is_told_wherever_it_is(inside: bool) -> None:
+    sampler = Told()
+    parts: Any = SimpleNamespace(sampler=None, batch_sampler=SimpleNamespace(sampler=sampler))
+    if not inside:
+        parts = SimpleNamespace(sampler=sampler)
+    runner: Any = SimpleNamespace(train_dataloader=parts, epoch=3)
+    DistSamplerSeedHook().before_train_epoch(runner)
+    assert sampler.epochs == [3]
+
+
+@pytest.mark.parametrize("sampler", [None, [0, 1]])
+def test_samplers_that_cannot_be_told_leave_the_word_to_the_next(sampler: Any) -> None:
+    inner = Told()
+    parts: Any = SimpleNamespace(sampler=sampler, batch_sampler=SimpleNamespace(sampler=inner))
+    DistSamplerSeedHook().before_train_epoch(SimpleNamespace(train_dataloader=parts, epoch=3))  # type: ignore[arg-type]
+    assert inner.epochs == [3]
+
+
+def test_a_loader_without_a_sampler_trains_through(tmp_path: Path) -> None:
+    batch = {"inputs": torch.zeros(4, 4), "labels": torch.zeros(4, dtype=torch.long)}
+    quiet = {"checkpoint": None, "logger": None}
+    runner = Runner(**settings(tmp_path, train_dataloader=[batch] * 2, default_hooks=quiet))
+    assert any(isinstance(hook, DistSamplerSeedHook) for hook in runner.hooks)
+    runner.train()
+    assert (runner.epoch, runner.iter) == (3, 6)
+
+
+def test_each_epoch_has_its_own_order(tmp_path: Path) -> None:
+    seen: list[list[Any]] = [[], [], []]
+
+    class Look(Hook):
+        def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+            seen[runner.epoch].extend(tuple(row) for row in data_batch["inputs"].tolist())
+
+    still = loader(dataset={"type": "Points", "noise": 0.0})
+    quiet = {"checkpoint": None, "logger": None}
+    Runner(**settings(tmp_path, train_dataloader=still, custom_hooks=[Look()], default_hooks=quiet)).train()
+    assert sorted(seen[0]) == sorted(seen[1]) == sorted(seen[2])
+    assert seen[0] != seen[1] != seen[2] != seen[0]
+
+
+@pytest.mark.parametrize(("distributed", "mean"), [(True, 2.0), (False, 1.0)])
+def test_buffers_become_the_mean_of_all_ranks(monkeypatch: pytest.MonkeyPatch, distributed: bool, mean: float) -> None:
+    model = nn.BatchNorm1d(1)
+    assert model.running_mean is not None
+    assert model.num_batches_tracked is not None
+    model.running_mean.fill_(1.0)
+    model.num_batches_tracked.fill_(4)
+
+    def all_reduce(tensor: torch.Tensor) -> None:
+        tensor.add_(3.0)  # adds the value of the other rank
+
+    monkeypatch.setattr(housekeeping_hooks, "is_distributed", lambda: True)
+    monkeypatch.setattr(housekeeping_hooks, "get_world_size", lambda: 2)
+    monkeypatch.setattr("torch.distributed.all_reduce", all_reduce)
+    runner: Any = SimpleNamespace(model=model)
+    SyncBuffersHook(distributed=distributed).after_train_epoch(runner)
+    assert model.running_mean.item() == mean
+    assert model.num_batches_tracked.item() == 4
+
+
+def test_one_process_alone_has_nothing_to_exchange() -> None:
+    model = nn.BatchNorm1d(1)
+    runner: Any = SimpleNamespace(model=model)
+    SyncBuffersHook().after_train_epoch(runner)
+    assert model.running_var is not None
+    assert model.running_var.item() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("hook", "times"),
+    [
+        ({}, 2 + 2),  # after each of two epochs of training and of validation
+        ({"before_epoch": True, "after_epoch": False}, 2 + 2),
+        ({"after_epoch": False, "after_iter": True}, 2 * 4 + 2 * 2),
+    ],
+)
+def test_the_cache_is_emptied_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: dict[str, Any], times: int
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(housekeeping_hooks, "empty_cache", lambda: calls.append(1))
+    cfg = settings(tmp_path, custom_hooks=[{"type": "EmptyCacheHook", **hook}])
+    Runner(**{**cfg, "train_cfg": {"by_epoch": True, "max_epochs": 2}}).train()
+    assert len(calls) == times

@@ -1,0 +1,99 @@
+import math
+from typing import Any
+
+import pytest
+
+from footplate.errors import ArgumentError
+from footplate.hooks.metric_rules import as_shown, checked_rule, is_better, missing_metric, rule_of, saved_rules
+
+
+@pytest.mark.parametrize(
+    ("value", "than", "rule", "by", "better"),
+    [
+        (2.0, 1.0, "greater", 0.0, True),
+        (1.0, 1.0, "greater", 0.0, False),
+        (1.2, 1.0, "greater", 0.5, False),
+        (1.0, 2.0, "less", 0.5, True),
+        (1.8, 2.0, "less", 0.5, False),
+        (math.nan, 1.0, "greater", 0.0, False),
+        (math.nan, 1.0, "less", 0.0, False),
+    ],
+)
+def test_what_is_better(value: float, than: float, rule: str, by: float, better: bool) -> None:
+    assert is_better(value, than, rule, by) is better
+
+
+@pytest.mark.parametrize(
+    ("rule", "names"),
+    [
+        ("greater", ["coco-wholebody/AP", "Mean PCK", "PCKh", "AP_rgb", "novel_ap50", "single-label/f1-score", "PSNR"]),
+        ("less", ["NME", "pa-mpjpe", "MPJPE_all", "FID-Full-50k/fid", "swd/avg", "val/rmse"]),
+    ],
+)
+def test_metrics_of_other_tasks_are_known_by_a_word(rule: str, names: list[str]) -> None:
+    assert {name: rule_of(name) for name in names} == dict.fromkeys(names, rule)
+
+
+@pytest.mark.parametrize("name", ["score", "grape", "psnr_error"])
+def test_words_that_say_nothing_or_two_things_are_not_guessed_at(name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"whether '{name}' should be great or small is not known"):
+        rule_of(name)
+
+
+def test_a_name_that_tells_nothing_is_refused() -> None:
+    assert rule_of("speed", greater=["speed"]) == "greater"
+    with pytest.raises(ArgumentError, match="whether 'speed' should be great or small is not known"):
+        rule_of("speed")
+    with pytest.raises(ArgumentError, match="'greater' or 'less'"):
+        checked_rule("larger")
+
+
+def test_a_metric_that_is_missing_names_the_nearest_and_all() -> None:
+    error = missing_metric("monitor", "mIuO", ["mIoU", "aAcc"], "x")
+    assert (error.suggestion, error.notes) == ("mIoU", ("metrics: mIoU, aAcc",))
+    assert missing_metric("save_best", "val/loss", ["loss", "val_los"], "x").suggestion == "loss"
+
+
+def test_metrics_are_shown_in_the_order_of_what_counts() -> None:
+    names = ["aAcc", "night/mIoU", "night/IoU.T-shirt/top", "IoU.dress", "top.5", "mPrecision", "Precision.trouser"]
+    assert as_shown(names) == ["aAcc", "night/mIoU", "IoU.dress", "top.5", "mPrecision"]  # there is no mean of IoU
+    boxes = [
+        "coco/bbox_mAP",
+        "coco/T-shirt/top_precision",
+        "coco/segm_dress_precision",
+        "night/dress_precision",
+        "precision",
+    ]
+    assert as_shown(boxes) == ["coco/bbox_mAP", "night/dress_precision", "precision"]  # there is no mean of `night`
+    assert as_shown(["segm_mAP", "ankle boot_precision"]) == ["segm_mAP"]
+    assert as_shown(names, ["auto", "Precision.trouser", "mPrecision"])[:3] == [
+        "Precision.trouser",
+        "mPrecision",
+        "aAcc",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "rules"),
+    [
+        ({"default_hooks": {"checkpoint": {"save_best": "share", "rule": "less"}}}, {"share": "less"}),
+        (
+            {"default_hooks": {"checkpoint": {"save_best": ["a", "b"], "rule": ["less", "greater"]}}},
+            {"a": "less", "b": "greater"},
+        ),
+        (
+            {"default_hooks": {"checkpoint": {"save_best": ["a", "b"], "rule": "less"}}},
+            {"a": "less", "b": "less"},
+        ),
+        ({"evaluation": {"save_best": "share", "rule": "less"}}, {"share": "less"}),
+        ({"default_hooks": {"checkpoint": {"save_best": "mIoU"}}}, {}),
+        ({}, {}),
+    ],
+)
+def test_the_rules_that_a_config_states(cfg: dict[str, Any], rules: dict[str, str]) -> None:
+    assert saved_rules(cfg) == rules
+
+
+def test_a_count_of_samples_is_no_metric_to_show() -> None:
+    names = ["single-label/support", "single-label/support.cat", "single-label/f1-score"]
+    assert as_shown(names) == ["single-label/f1-score"]

@@ -1,0 +1,81 @@
+import math
+from typing import Any
+
+import pytest
+
+from footplate.hooks.progress_lines import Readings, Sparkline, clock, lines_of
+
+
+def curve(values: list[float]) -> Sparkline:
+    line = Sparkline()
+    for value in values:
+        line.add(value)
+    return line
+
+
+def test_a_sparkline_goes_from_the_least_to_the_greatest() -> None:
+    assert curve([1.0, 2.0, 3.0]).draw(10) == "▁▅█"
+    assert curve([8.0, 0.0]).draw(10) == "█▁"
+    assert curve([5.0, 5.0]).draw(10) == "▁▁"
+    assert curve([5.0]).draw(10) == ""
+    assert curve([1.0, float("nan"), 2.0]).draw(10) == "▁█"
+
+
+def test_a_sparkline_holds_so_many_values_and_the_whole_run() -> None:
+    line = curve([float(1000 - number) for number in range(1000)])
+    drawn = line.draw(8)
+    assert len(drawn) == 8
+    assert (drawn[0], drawn[-1]) == ("█", "▁")
+    assert line.latest == 1.0
+    assert len(line._values) <= 96
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "--:--"), (7.4, "00:07"), (187, "03:07"), (3723, "1:02:03"), (2 * 86400 + 3720, "2 days 01:02")],
+)
+def test_seconds_are_written_as_a_clock_does(seconds: float | None, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def readings(**changes: Any) -> Readings:
+    losses = {"loss": curve([2.0, 1.0, 0.5]), "loss_ce": curve([1.0, 0.5])}
+    metrics = {"mIoU": (51.0, 53.5, 400), "mAcc": (70.0, 70.0, 600)}
+    values: dict[str, Any] = {
+        **{"done": 600, "length": 1100, "left": 36.0, "pace": 0.071, "waiting": 0.17, "memory": 555, "rate": 1.5e-3},
+        **{"losses": losses, "metrics": metrics, "validating": None},
+    }
+    return Readings(**{**values, **changes})
+
+
+def test_a_wide_terminal_shows_everything() -> None:
+    lines = [line.plain for line in lines_of(readings(), 160)]
+    assert lines == [
+        "train ━━━━━━━━━━━━━━━───────────── 600/1100  left 00:36  14.1 it/s  17% waiting for data  555 MiB",
+        "      loss 0.5 █▃▁  lr 1.50e-03  loss_ce 0.5 █▁",
+        "best  mIoU 53.5 at 400, now 51  mAcc 70 at 600",
+    ]
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 200])
+def test_nothing_is_wider_than_the_terminal_but_the_first_words(width: int) -> None:
+    for line in lines_of(readings(validating=(3, 10)), width):
+        assert line.cell_len <= width or line.plain.count("  ") <= 3
+    narrow = [line.plain for line in lines_of(readings(), 60)]
+    assert narrow[0] == "train ━━━━━━━━─────── 600/1100  left 00:36  14.1 it/s"
+
+
+def test_a_slow_iteration_is_counted_in_seconds() -> None:
+    assert "2.5 s/it" in lines_of(readings(pace=2.5), 160)[0].plain
+
+
+def test_what_is_not_known_yet_is_no_number() -> None:
+    first = readings(done=0, left=None, pace=None, waiting=math.nan, rate=math.nan, losses={}, metrics={})
+    progress, losses = (line.plain for line in lines_of(first, 160))
+    assert progress.endswith(" 0/1100  left --:--  -- waiting for data  555 MiB")
+    assert losses.strip() == "lr --"
+
+
+def test_a_validation_has_a_line() -> None:
+    assert lines_of(readings(validating=(5, 10)), 80)[-1].plain == "valid " + "━" * 10 + "─" * 10 + " 5/10"
+    assert lines_of(readings(validating=(5, None)), 80)[-1].plain.endswith(" 5")

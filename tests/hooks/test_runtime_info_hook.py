@@ -1,0 +1,305 @@
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from footplate import BaseModel, Hook, Runner
+from footplate.errors import ArgumentError
+from footplate.evaluation import BaseMetric
+from footplate.hooks import GradientNormHook
+from footplate.registry import MODELS
+from tests.support import ToyModel, settings
+
+QUIET: dict[str, Any] = {"checkpoint": None, "logger": None}
+
+
+def trained(tmp_path: Path, **changes: Any) -> Any:
+    runner = Runner(**settings(tmp_path, **{"default_hooks": QUIET, **changes}))
+    runner.train()
+    return runner.message_hub
+
+
+def values(hub: Any, key: str) -> list[float]:
+    found: list[float] = hub.get_scalar(key).data[0].tolist()
+    return found
+
+
+def test_what_does_not_change(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(settings(tmp_path, experiment_name="first"))
+    runner.train()
+    infos = runner.message_hub.runtime_info
+    assert (infos["seed"], infos["experiment_name"], infos["max_epochs"], infos["max_iters"]) == (7, "first", 3, 12)
+    assert infos["cfg"] == runner.cfg.pretty_text
+    assert infos["dataset_meta"] == {"classes": ("left", "right")}
+    assert not {"cfg", "seed", "experiment_name"} & set(runner.message_hub.state_dict()["runtime_info"])
+
+
+def test_where_the_run_is(tmp_path: Path) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    class Look(Hook):
+        def _after_iter(
+            self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
+        ) -> None:
+            info = runner.message_hub.get_info
+            seen.append((mode, info("loop_stage"), info("epoch"), info("iter")))
+
+    trained(tmp_path, custom_hooks=[Look()], train_cfg={"max_epochs": 2})
+    train = [("train", "train", iteration // 4, iteration) for iteration in range(8)]
+    assert seen == [
+        *[*train[:4], *[("val", "val", 0, 3)] * 2],
+        *[*train[4:], *[("val", "val", 1, 7)] * 2],
+    ]
+
+
+def test_the_learning_rate_is_the_one_in_force(tmp_path: Path) -> None:
+    hub = trained(tmp_path, optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.123}})
+    expected = [0.123 * (0.5 + 0.5 * min(at, 5) / 5) for at in range(12)]
+    assert values(hub, "train/lr") == pytest.approx(expected, rel=1e-12)
+
+
+def test_each_optimizer_has_its_rate(tmp_path: Path) -> None:
+    class Two(ToyModel):
+        def train_step(self, data: Any, optim_wrapper: Any) -> Any:
+            loss, log_vars = self.parse_losses(self._run_forward(self.data_preprocessor(data, True), "loss"))
+            for each in optim_wrapper.values():
+                each.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            for each in optim_wrapper.values():
+                each.step()
+            return log_vars
+
+    model: Any = Two()
+    wrappers: dict[str, Any] = {
+        "constructor": "TwoForTest",
+        "first": {"type": "OptimWrapper", "optimizer": {"type": "SGD", "lr": 0.1}},
+        "second": {"type": "OptimWrapper", "optimizer": {"type": "SGD", "lr": 0.2}},
+    }
+    from footplate.optim import OptimWrapperDict, build_optim_wrapper
+
+    parts = {"first": model.layers[0], "second": model.layers[3]}
+    built = OptimWrapperDict(**{name: build_optim_wrapper(part, wrappers[name]) for name, part in parts.items()})
+    hub = trained(tmp_path, model=model, optim_wrapper=built, param_scheduler=None)
+    assert values(hub, "train/first.lr") == [0.1] * 12
+    assert values(hub, "train/second.lr") == [0.2] * 12
+
+
+def test_losses_are_recorded_each_iteration(tmp_path: Path) -> None:
+    class Count(BaseModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.times = torch.nn.Parameter(torch.zeros(())), 0
+
+        def forward(self, inputs: Any, labels: Any, mode: str = "tensor") -> Any:
+            self.times += 1
+            extra = {"extra": torch.tensor(1.0)} if self.times > 2 else {}
+            return {"loss": self.weight * 0 + self.times, "acc": torch.tensor(self.times / 10), **extra}
+
+    model: Any = Count()
+    nothing = {"val_cfg": None, "val_dataloader": None, "val_evaluator": None}
+    hub = trained(tmp_path, model=model, train_cfg={"max_epochs": 1}, **nothing)
+    assert values(hub, "train/loss") == [1, 2, 3, 4]
+    assert values(hub, "train/acc") == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert values(hub, "train/extra") == [1, 1]  # a loss may be missing at first
+
+
+class Mixed(BaseMetric[float]):
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        self.results.append(1.0)
+
+    def compute_metrics(self, results: list[float]) -> dict[str, Any]:
+        scalars = {"a": 1, "b": 2.5, "c": np.float32(3.5), "d": torch.tensor([4.5]), "e": np.array([5.5])}
+        return {**scalars, "table": [1, 2], "name": "x"}
+
+
+@pytest.mark.parametrize("mode", ["val", "test"])
+def test_metrics_are_recorded_by_their_kind(tmp_path: Path, mode: str) -> None:
+    runner = Runner(**{**settings(tmp_path, default_hooks=QUIET), f"{mode}_evaluator": Mixed()})
+    getattr(runner, mode)()
+    hub = runner.message_hub
+    assert [values(hub, f"{mode}/{name}") for name in "abcde"] == [[1.0], [2.5], [3.5], [4.5], [5.5]]
+    assert (hub.get_info(f"{mode}/table"), hub.get_info(f"{mode}/name")) == ([1, 2], "x")
+
+
+@pytest.mark.parametrize(("by_epoch", "count"), [(True, 4), (False, 12)])
+def test_an_epochs_window_begins_with_the_epoch(tmp_path: Path, by_epoch: bool, count: int) -> None:
+    train_cfg = settings(tmp_path, by_epoch=by_epoch)["train_cfg"]
+    hub = trained(tmp_path, train_cfg=train_cfg)
+    history = hub.get_scalar("train/loss")
+    assert history.mean("epoch") == pytest.approx(history.mean(count))
+    assert history.mean("global") == pytest.approx(history.mean(12))
+
+
+@MODELS.register_module()
+class NamesItsLossesAsTheLogDoes(ToyModel):
+    """Returns losses with names that the log uses itself."""
+
+    NAMES = ("lr", "base_lr", "time", "data_time", "step", "iter", "epoch", "memory", "eta", "grad_norm", "mode", "at")
+
+    def forward(self, inputs: torch.Tensor, labels: torch.Tensor, mode: str = "tensor") -> Any:
+        found = super().forward(inputs, labels, mode)
+        return {**found, **{name: torch.tensor(-99.0) for name in self.NAMES}} if mode == "loss" else found
+
+
+def test_losses_do_not_replace_the_scalars_of_the_engine(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "footplate"):
+        hub = trained(
+            tmp_path,
+            model={"type": "NamesItsLossesAsTheLogDoes"},
+            optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.5}, "clip_grad": {"max_norm": 10}},
+            param_scheduler=None,
+            default_hooks={"checkpoint": None, "logger": {"interval": 1}},
+        )
+
+    assert set(values(hub, "train/lr")) == {0.5}
+    assert min(values(hub, "train/time")) > 0
+    assert min(values(hub, "train/grad_norm")) > 0
+    for name in NamesItsLossesAsTheLogDoes.NAMES:
+        assert set(values(hub, f"train/{name}_of_model")) == {-99.0}
+        said = [each for each in caplog.messages if each.startswith(f"the loss '{name}' has a name that the log uses")]
+        assert len(said) == 1
+    lines = [json.loads(line) for line in next(tmp_path.glob("*/vis_data/scalars.json")).read_text().splitlines()]
+    trained_lines = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in trained_lines] == [*range(1, 13)]
+    assert [line["iter"] for line in trained_lines] == [*range(1, 13)]
+    assert {line["epoch"] for line in trained_lines} == {1, 2, 3}
+    assert all(line["lr"] == 0.5 and line["time"] > 0 and line["memory"] >= 0 for line in trained_lines)
+
+
+class Timed(BaseMetric[float]):
+    """Returns metrics with names that the log uses itself."""
+
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        self.results.append(0.0)
+
+    def compute_metrics(self, results: list[float]) -> dict[str, float]:
+        return {"time": -99.0, "step": -99.0}
+
+
+def test_metrics_do_not_replace_the_scalars_of_the_engine(tmp_path: Path) -> None:
+    hub = trained(
+        tmp_path,
+        val_evaluator=Timed(),
+        default_hooks={"checkpoint": {"save_best": "step", "rule": "less"}, "logger": {}},
+    )
+
+    assert min(values(hub, "val/time")) > 0
+    assert set(values(hub, "val/time_of_model")) == {-99.0}
+    lines = [json.loads(line) for line in next(tmp_path.glob("*/vis_data/scalars.json")).read_text().splitlines()]
+    validated = [line for line in lines if "time_of_model" in line]
+    assert [line["step"] for line in validated] == [1, 2, 3]
+    assert {line["step_of_model"] for line in validated} == {-99.0}
+    assert list(tmp_path.glob("best_step_*.pth"))
+
+
+class Clock:
+    """A clock that only advances on request."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_times_of_iterations_are_those_of_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("time.perf_counter", clock)
+
+    class Slow(Hook):
+        priority = "HIGHEST"
+
+        def _before_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, mode: str = "train") -> None:
+            clock.now += {"train": 1.0, "val": 2.0, "test": 3.0}[mode]
+
+        def _after_iter(
+            self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
+        ) -> None:
+            clock.now += {"train": 10.0, "val": 20.0, "test": 30.0}[mode]
+
+        def before_val(self, runner: Any) -> None:
+            clock.now += 1000.0
+
+        def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+            clock.now += 5000.0
+
+    quiet = {"checkpoint": None, "logger": None}
+    train_cfg = {"by_epoch": False, "max_iters": 4, "val_interval": 2}
+    runner = Runner(**settings(tmp_path, custom_hooks=[Slow()], default_hooks=quiet, train_cfg=train_cfg))
+    runner.train()
+    runner.test()
+    times = {key: history.data[0].tolist() for key, history in runner.message_hub.log_scalars.items() if "time" in key}
+    assert times == {
+        "train/data_time": [1.0] * 4,
+        "train/time": [11.0] * 4,
+        "val/data_time": [2.0] * 4,
+        "val/time": [22.0] * 4,
+        "test/data_time": [3.0] * 2,
+        "test/time": [33.0] * 2,
+    }
+
+
+class Steps(Hook):
+    """Records the norms of both layers at each step, and the number of function calls before a step."""
+
+    def __init__(self) -> None:
+        self.norms: list[tuple[float, float]] = []
+        self.watchers: list[int] = []
+
+    def before_train(self, runner: Any) -> None:
+        def look(optimizer: Any, *_: Any) -> None:
+            self.norms.append(tuple(self._norm(runner.model.layers[at]) for at in (0, 3)))
+            self.watchers.append(len(optimizer._optimizer_step_pre_hooks) - 1)
+
+        runner.optim_wrapper.optimizer.register_step_pre_hook(look)
+
+    def _norm(self, layer: Any) -> Any:
+        return float(torch.cat([each.grad.flatten() for each in layer.parameters()]).norm())
+
+
+def run(tmp_path: Path, *, wrapper: dict[str, Any] | None = None, **hook: Any) -> tuple[Any, Steps]:
+    steps = Steps()
+    cfg = settings(tmp_path, model=ToyModel(), custom_hooks=[{"type": "GradientNormHook", **hook}, steps])
+    cfg["optim_wrapper"].update(wrapper or {})
+    runner = Runner(**cfg)
+    runner.train()
+    return runner.message_hub, steps
+
+
+def recorded(hub: Any, group: str) -> list[float]:
+    return [float(each) for each in hub.get_scalar(f"train/grad_norm/{group}").data[0]]
+
+
+def test_norms_of_the_groups_at_the_interval(tmp_path: Path) -> None:
+    hub, steps = run(tmp_path, interval=4, groups={"first": r"layers\.0", "last": r"layers\.3"})
+    at = [3, 7, 11]
+    assert recorded(hub, "first") == pytest.approx([steps.norms[each][0] for each in at], rel=1e-6)
+    assert recorded(hub, "last") == pytest.approx([steps.norms[each][1] for each in at], rel=1e-6)
+    assert [each for each, watchers in enumerate(steps.watchers) if watchers] == at
+
+
+def test_each_child_is_a_group_by_default(tmp_path: Path) -> None:
+    hub, steps = run(tmp_path, interval=12)
+    first, last = steps.norms[11]
+    assert recorded(hub, "layers") == pytest.approx([(first**2 + last**2) ** 0.5], rel=1e-6)
+
+
+def test_the_step_is_waited_for_while_gradients_are_summed(tmp_path: Path) -> None:
+    hub, steps = run(tmp_path, wrapper={"accumulative_counts": 3}, interval=4, groups={"first": r"layers\.0"})
+    # The interval is due at iterations 4, 8 and 12; the next optimizer steps are those of iterations 6, 9 and 12.
+    assert recorded(hub, "first") == pytest.approx([steps.norms[each][0] for each in (1, 2, 3)], rel=1e-6)
+
+
+def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="interval"):
+        GradientNormHook(interval=0)
+    with pytest.raises(ArgumentError, match="no regular expression") as caught:
+        GradientNormHook(groups={"first": "("})
+    assert caught.value.key == "groups.first"
+    with pytest.raises(ArgumentError, match="no parameter belongs to the group") as caught:
+        run(tmp_path, groups={"neck": "neck"})
+    assert caught.value.key == "groups.neck"

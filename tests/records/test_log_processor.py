@@ -1,0 +1,349 @@
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from footplate.errors import ArgumentError
+from footplate.records import HistoryBuffer, LogProcessor, MessageHub, length_of
+
+VECTORS = Path(__file__).parents[1] / "data" / "vectors" / "log_processor.jsonl"  # what mmengine 0.10.7 wrote
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A run after its tenth iteration."""
+    monkeypatch.setattr("footplate.records.log_processor.memory_in_use", lambda device: 321)
+    hub = MessageHub("test")
+    for value in range(10):
+        hub.update_scalars({"train/lr": 0.01, "train/loss": float(value), "train/acc": float(value)})
+        for mode in ("train", "val", "test"):
+            hub.update_scalars({f"{mode}/time": 0.5, f"{mode}/data_time": 0.125})
+    for mode in ("val", "test"):
+        hub.update_scalar(f"{mode}/mIoU", 55.123456)
+        hub.update_info(f"{mode}/table", {"a": [1, 2]})
+    return SimpleNamespace(
+        message_hub=hub,
+        iter=9,
+        epoch=1,
+        max_iters=1200,
+        max_epochs=12,
+        device=torch.device("cpu"),
+        train_dataloader=range(100),
+        val_dataloader=range(20),
+        test_dataloader=range(20),
+    )
+
+
+TRAIN = "lr: 1.0000e-02  eta: 0:09:55  time: 0.5000  data_time: 0.1250  memory: 321  loss: 4.5000  acc: 9.0000"
+
+
+@pytest.mark.parametrize(
+    ("by_epoch", "mode", "line"),
+    [
+        (True, "train", f"Epoch(train)  [2][ 10/100]  {TRAIN}"),
+        (True, "val", "Epoch(val) [1][ 5/20]  eta: 0:00:07  time: 0.5000  data_time: 0.1250"),
+        (True, "test", "Epoch(test) [ 5/20]  eta: 0:00:07  time: 0.5000  data_time: 0.1250"),
+        (False, "train", f"Iter(train) [  10/1200]  {TRAIN}"),
+        (False, "val", "Iter(val) [ 5/20]  eta: 0:00:07  time: 0.5000  data_time: 0.1250"),
+        (False, "test", "Iter(test) [ 5/20]  eta: 0:00:07  time: 0.5000  data_time: 0.1250"),
+    ],
+)
+def test_the_line_after_an_iteration(runner: Any, by_epoch: bool, mode: str, line: str) -> None:
+    batch_idx = 9 if mode == "train" else 4
+    assert LogProcessor(by_epoch=by_epoch).get_log_after_iter(runner, batch_idx, mode)[1] == line
+
+
+@pytest.mark.parametrize(
+    ("by_epoch", "mode", "head"),
+    [
+        (True, "val", "Epoch(val) [1][20/20]"),
+        (True, "test", "Epoch(test) [20/20]"),
+        (False, "val", "Iter(val) [20/20]"),
+        (False, "test", "Iter(test) [20/20]"),
+    ],
+)
+@pytest.mark.parametrize("with_non_scalar", [True, False])
+def test_the_line_after_an_evaluation(runner: Any, by_epoch: bool, mode: str, head: str, with_non_scalar: bool) -> None:
+    processor = LogProcessor(by_epoch=by_epoch)
+    tag, line = processor.get_log_after_epoch(runner, 20, mode, with_non_scalar)
+    assert line == f"{head}    mIoU: 55.1235  table: {{'a': [1, 2]}}  data_time: 0.1250  time: 0.5000"
+    table = {"table": {"a": [1, 2]}} if with_non_scalar else {}
+    assert tag == {"mIoU": 55.123456, **table, "data_time": 0.125, "time": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"), [("val", "val/loss"), ("test", "loss")], ids=["beside training's", "of a test alone"]
+)
+def test_a_loss_of_a_validation_has_one_name_in_line_and_scalars(runner: Any, mode: str, name: str) -> None:
+    runner.message_hub.update_scalar(f"{mode}/loss", 2.5)
+    tag, line = LogProcessor().get_log_after_epoch(runner, 20, mode)
+    assert {key: tag[key] for key in tag if "loss" in key} == {name: 2.5}
+    assert f"  {name}: 2.5000  " in line
+    assert "  data_time: 0.1250  time: 0.5000" in line
+    hierarchical = LogProcessor(log_with_hierarchy=True).get_log_after_epoch(runner, 20, mode)[0]
+    assert [key for key in hierarchical if "loss" in key] == [f"{mode}/loss"]
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_the_scalars_after_an_iteration(runner: Any, by_epoch: bool) -> None:
+    tag, _ = LogProcessor(by_epoch=by_epoch).get_log_after_iter(runner, 9, "train")
+    place = {"epoch": 2, "iter": 10} if by_epoch else {"iter": 10}
+    measured = {"lr": 0.01, "loss": 4.5, "acc": 9.0, "time": 0.5, "data_time": 0.125, "memory": 321}
+    assert dict(tag) == {**measured, **place}
+
+
+def test_the_last_epoch_needs_no_blank(runner: Any) -> None:
+    runner.epoch = 11
+    assert LogProcessor().get_log_after_iter(runner, 99, "train")[1].startswith("Epoch(train) [12][100/100]  lr: ")
+
+
+def test_the_time_left_is_that_of_the_whole_run(runner: Any) -> None:
+    processor = LogProcessor(by_epoch=False)
+    runner.message_hub = MessageHub("slow")
+    runner.message_hub.update_scalar("train/time", 60.0)
+    for done, left in ((1200, "0:00:00"), (1198, "0:02:00"), (1140, "1:00:00"), (1, "19:59:00")):
+        runner.iter = done - 1
+        assert f"  eta: {left}  " in processor.get_log_after_iter(runner, done - 1, "train")[1]
+    runner.max_iters = 1 + 49 * 60 + 1
+    assert "  eta: 2 days, 1:01:00  " in processor.get_log_after_iter(runner, 0, "train")[1]
+    runner.max_iters = 10**23
+    assert "  eta: 115740740 days, 17:46:40  " in processor.get_log_after_iter(runner, 0, "train")[1]
+
+
+def test_names_may_keep_their_phase(runner: Any) -> None:
+    processor = LogProcessor(log_with_hierarchy=True, num_digits=2)
+    tag, line = processor.get_log_after_iter(runner, 9, "train")
+    assert set(tag) >= {"train/lr", "train/loss", "train/acc", "train/time", "train/data_time", "iter", "epoch"}
+    assert re.search(r"train/lr: 1\.00e-02  eta: .*  train/time: 0\.50  .*  train/loss: 4\.50", line)
+    tag, line = processor.get_log_after_epoch(runner, 20, "val")
+    assert tag == {"val/mIoU": 55.123456, "val/data_time": 0.125, "val/time": 0.5}
+    assert line.endswith("    val/mIoU: 55.12  val/table: {'a': [1, 2]}  val/data_time: 0.12  val/time: 0.50")
+
+
+@pytest.mark.parametrize(
+    ("rule", "found"),
+    [
+        ({"method_name": "max", "log_name": "high", "window_size": 3}, {"high": 20.0, "loss": 6.5}),
+        ({"method_name": "current", "log_name": "now"}, {"now": 20.0, "loss": 6.5}),
+        ({"method_name": "min", "window_size": 3}, {"loss": 8.0}),
+        ({"method_name": "mean", "window_size": 4}, {"loss": 11.0}),
+        ({"method_name": "mean", "window_size": "global"}, {"loss": 65 / 11}),
+        ({"method_name": "mean", "window_size": "epoch"}, {"loss": 20.0}),
+        ({"method_name": "mean"}, {"loss": 65 / 11}),
+    ],
+)
+def test_rules_add_values_or_take_their_place(runner: Any, rule: dict[str, Any], found: dict[str, float]) -> None:
+    history = runner.message_hub.history("train/loss")  # 0 to 9
+    history.start_epoch()
+    history.append(20.0)
+    processor = LogProcessor(custom_cfg=[{"data_src": "loss", **rule}])
+    tag, _ = processor.get_log_after_iter(runner, 9, "train")
+    assert {name: tag[name] for name in tag if name in ("loss", "high", "now")} == pytest.approx(found)
+
+
+def test_a_rule_may_call_a_statistic_of_the_users(runner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spread(history: HistoryBuffer, factor: float, window_size: int) -> float:
+        return factor * (history.max(window_size) - history.min(window_size))
+
+    monkeypatch.setattr(HistoryBuffer, "_registered", {"spread": spread})
+    rule = {"data_src": "loss", "log_name": "range", "method_name": "spread", "window_size": 5, "factor": 3}
+    tag, _ = LogProcessor(custom_cfg=[rule]).get_log_after_iter(runner, 9, "train")
+    assert tag["range"] == 12.0
+
+
+@pytest.mark.parametrize(
+    ("rules", "key", "says"),
+    [
+        (
+            [{"data_src": "loss", "method_name": "mean", "window_sise": 3}],
+            "custom_cfg[0].window_sise",
+            "a rule of the log has no 'window_sise'\n.*\n.*did you mean 'window_size'",
+        ),
+        (
+            [{"data_src": "loss", "method_name": "men"}],
+            "custom_cfg[0].method_name",
+            "unknown statistic 'men'\n.*\n.*did you mean 'mean'",
+        ),
+        ([{"data_src": "loss"}], "custom_cfg[0]", "a rule of the log needs 'data_src' and 'method_name'"),
+        (
+            [{"data_src": "loss", "method_name": "mean", "window_size": 0}],
+            "custom_cfg[0].window_size",
+            "window_size is a positive number, 'epoch' or 'global'",
+        ),
+        (
+            [{"data_src": "loss", "method_name": "mean", "window_size": "all"}],
+            "custom_cfg[0].window_size",
+            "window_size is a positive number, 'epoch' or 'global'",
+        ),
+        (
+            [{"data_src": "loss", "method_name": "current", "window_size": 3}],
+            "custom_cfg[0].window_size",
+            "the current value has no window",
+        ),
+        ([{"log_name": "loss", "method_name": "mean"}], "custom_cfg[0]", "a rule of the log needs 'data_src'"),
+        (
+            [{"data_src": name, "log_name": "a", "method_name": "mean"} for name in ("loss", "acc")],
+            "custom_cfg[1]",
+            "two rules of the log write 'a'",
+        ),
+        ([{"data_src": "loss", "method_name": "mean"}] * 2, "custom_cfg[1]", "two rules of the log write 'loss'"),
+    ],
+)
+def test_a_malformed_rule_is_refused(rules: Any, key: str, says: str) -> None:
+    with pytest.raises(ArgumentError, match=says) as caught:
+        LogProcessor(custom_cfg=rules)
+    assert caught.value.key == key
+
+
+def test_iterations_have_no_epoch_to_average_over() -> None:
+    with pytest.raises(ArgumentError, match="window_size 'epoch' needs by_epoch=True"):
+        LogProcessor(by_epoch=False, custom_cfg=[{"data_src": "loss", "method_name": "mean", "window_size": "epoch"}])
+
+
+@pytest.mark.parametrize("window_size", [0, -1, 2.5, "10"])
+def test_a_window_is_a_positive_number(window_size: Any) -> None:
+    with pytest.raises(ArgumentError, match="window_size must be a whole number of at least 1"):
+        LogProcessor(window_size=window_size)
+
+
+def test_losses_and_times_are_averaged_over_the_window_others_are_the_latest(runner: Any) -> None:
+    tag, _ = LogProcessor(window_size=4).get_log_after_iter(runner, 9, "train")
+    assert (tag["loss"], tag["acc"]) == (7.5, 9.0)
+    tag, _ = LogProcessor(window_size=4, mean_pattern=".*acc.*").get_log_after_iter(runner, 9, "train")
+    assert (tag["loss"], tag["acc"]) == (9.0, 7.5)
+
+
+def test_a_validation_averages_only_its_own_times(runner: Any) -> None:
+    runner.message_hub.log_scalars["val/time"].mark()
+    processor = LogProcessor(by_epoch=False)
+    for place, (value, mean) in enumerate([(2.5, "2.5000"), (0.5, "1.5000")]):
+        runner.message_hub.update_scalar("val/time", value)
+        assert f"time: {mean}" in processor.get_log_after_iter(runner, place, "val")[1]
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        (
+            {"data_src": "los", "method_name": "mean"},
+            "a rule of the log reads 'los', which training does not record: did you mean 'loss'?",
+        ),
+        (
+            {"data_src": "loss", "log_name": "acc", "method_name": "mean"},
+            "a rule of the log writes 'acc' over the scalar of that name",
+        ),
+    ],
+)
+def test_a_rule_that_does_not_fit_what_is_recorded_is_warned_of_once(
+    runner: Any, caplog: pytest.LogCaptureFixture, rule: dict[str, Any], says: str
+) -> None:
+    processor = LogProcessor(custom_cfg=[rule])
+    for _ in range(2):
+        processor.get_log_after_iter(runner, 9, "train")
+    assert caplog.messages == [says]
+
+
+@pytest.mark.parametrize(
+    "cfg",
+    [
+        {"window_size": 20000},
+        {"custom_cfg": [{"data_src": "loss", "method_name": "mean", "window_size": 20000}]},
+    ],
+)
+def test_a_window_beyond_what_is_kept_is_warned_of(cfg: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    LogProcessor(**cfg)
+    assert caplog.messages == ["window_size 20000: of each scalar the latest 8192 values are kept"]
+
+
+def recorded(count: int) -> MessageHub:
+    """Returns the hub after `count` iterations, in epochs of ten."""
+    hub = MessageHub("recorded")
+    for at in range(count):
+        if at % 10 == 0:
+            for history in hub.log_scalars.values():
+                history.start_epoch()
+        values = {"lr": 0.01 * (at + 1), "loss": at * 7 % 11, "loss_cls": at * 5 % 13 / 4, "acc": at * 3 % 7}
+        hub.update_scalars({f"train/{name}": value for name, value in values.items()})
+        hub.update_scalars({"train/time": 0.5 + at / 8, "train/data_time": at / 16, "train/grad_norm": float(at)})
+        hub.update_scalar("train/top1_acc", float(at % 4), count=4)
+    return hub
+
+
+def test_figures_are_those_of_the_reference() -> None:
+    for row in map(json.loads, VECTORS.read_text().splitlines()):
+        count, cfg = row["n"], row["processor"]
+        place = {"iter": count - 1, "epoch": (count - 1) // 10, "max_iters": 1200, "max_epochs": 12}
+        run = SimpleNamespace(
+            message_hub=recorded(count), device=torch.device("cpu"), train_dataloader=range(10), **place
+        )
+        tag, _ = LogProcessor(**cfg).get_log_after_iter(run, (count - 1) % 10, "train")  # type: ignore[arg-type]
+        del tag["memory"]
+        assert dict(tag) == pytest.approx(row["tag"], abs=1e-9), cfg
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.zeros((5, 4)), "5x4 values"),
+        (torch.tensor([[20, 0, 0], [10, 3, 7], [0, 1, 19]]), "3x3 values"),
+        (np.zeros(17), "17 values"),
+        (np.array([0.123456789012345678] * 8), "[" + " ".join(["0.12345679"] * 8) + "]"),  # numpy would wrap it
+        ("two\nlines", "two lines"),
+    ],
+)
+def test_what_is_no_number_does_not_break_the_line(runner: Any, value: Any, text: str) -> None:
+    runner.message_hub.update_info("val/table", value)
+    line = LogProcessor().get_log_after_epoch(runner, 2, "val")[1]
+    assert f"table: {text}" in line
+    assert "\n" not in line
+
+
+def test_values_of_an_earlier_validation_are_not_in_the_line_of_this_one(runner: Any) -> None:
+    """Values that other code recorded under validation names in the meantime are excluded too."""
+    hub = runner.message_hub
+    runner.val_loop = SimpleNamespace(metrics={"accuracy": 0.5}, left_out=("noisy",))
+    for name in ("loss", "accuracy", "noisy/accuracy"):
+        hub.update_scalar(f"val/{name}", 9.0)
+    hub.update_info("val/noisy/classwise", {"cat": 1.0})
+    hub.update_info("val/clean/classwise", {"cat": 2.0})
+    for history in hub.log_scalars.values():
+        history.mark()
+    hub.update_scalar("val/accuracy", 0.5)
+    metrics, _ = LogProcessor().get_log_after_epoch(runner, 20, "val", with_non_scalar=True)
+    assert metrics == {"accuracy": 0.5, "table": {"a": [1, 2]}, "clean/classwise": {"cat": 2.0}}
+
+
+def test_a_name_with_line_ends_does_not_break_the_line(runner: Any) -> None:
+    runner.message_hub.update_scalar("train/loss\n2026 - ERROR - lost\t", 1.0)
+    runner.message_hub.update_scalar("val/a\r\nb", 1.0)
+    assert r"loss\n2026 - ERROR - lost\t: 1.0000" in LogProcessor().get_log_after_iter(runner, 9, "train")[1]
+    assert r"a\r\nb: 1.0000" in LogProcessor().get_log_after_epoch(runner, 20, "val")[1]
+
+
+class Stream(IterableDataset[int]):
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(3))
+
+
+POINTS: Any = range(5)
+BATCHES = DataLoader(POINTS, batch_size=2)
+
+
+@pytest.mark.parametrize(
+    ("loader", "length"),
+    [([1, 2, 3], 3), ([], 0), (iter([1]), None), (None, None), (BATCHES, 3)],
+)
+def test_how_long_a_pass_is(loader: Any, length: int | None) -> None:
+    assert length_of(loader) == length
+
+
+def test_a_stream_does_not_know() -> None:
+    stream: Any = DataLoader(Stream())
+    assert length_of(stream) is None

@@ -1,0 +1,94 @@
+import errno
+import io
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.records import surviving_streams
+
+
+class Refusing(io.StringIO):
+    """A stream that cannot write."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number, self.asked = number, 0
+
+    def write(self, text: str) -> int:
+        self.asked += 1
+        raise OSError(self.number, os.strerror(self.number))
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.EIO, errno.ENOSPC])
+def test_what_is_printed_raises_nothing_and_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    stream = Refusing(number)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with caplog.at_level(logging.WARNING), surviving_streams():
+        print("one", flush=True)
+        sys.stdout.writelines(["two\n", "three\n"])
+    assert sys.stdout is stream
+    assert caplog.messages == [f"Text for standard output is lost ({os.strerror(number)}). The run continues."]
+    with pytest.raises(OSError, match=os.strerror(number)):
+        print("behind it")
+
+
+def test_what_can_be_written_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    with surviving_streams(), surviving_streams():
+        print("one")
+        print("two", file=sys.stderr)
+        assert not sys.stdout.isatty()
+    assert [each.getvalue() for each in streams] == ["one\n", "two\n"]
+
+
+def test_a_pipe_without_a_reader_leads_nowhere_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with surviving_streams():
+            print("one", flush=True)
+        print("two", flush=True)
+        assert os.path.samestat(os.fstat(stream.fileno()), os.stat(os.devnull))
+
+
+def test_a_full_disk_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write, full = os.write, [True]
+
+    class Disk(io.FileIO):
+        def write(self, data: Any, /) -> int:
+            if full[0]:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(self.fileno(), bytes(data))
+
+    with io.TextIOWrapper(io.BufferedWriter(Disk(tmp_path / "out", "w"))) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with surviving_streams():
+            print("one", flush=True)
+            full[0] = False
+            print("two", flush=True)
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert [line for line in lines if "is lost" not in line] == ["one", "two"]  # a log may also be printed there
+
+
+def test_streams_that_are_not_there_stay_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with surviving_streams():
+        print("nowhere")
+    assert sys.stdout is None
+
+
+def test_a_stream_that_was_exchanged_within_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    with surviving_streams():
+        sys.stdout = other
+    assert sys.stdout is other

@@ -1,0 +1,136 @@
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from footplate.errors import ArgumentError
+from footplate.records import BaseVisBackend, GuardedWriters
+from footplate.records.writers.base_writer import Refused
+from footplate.registry import HOOKS, VISBACKENDS
+
+
+class Told(BaseVisBackend):
+    """Records the steps that it receives, and fails at some of them."""
+
+    def __init__(self, failing: tuple[int, ...] = (), error: Exception | None = None) -> None:
+        super().__init__()
+        self.steps: list[int] = []
+        self.failing, self.error = failing, error or OSError(28, "No space left\non device")
+        self.calls = 0
+
+    def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
+        self.calls += 1
+        if step in self.failing:
+            raise self.error
+        self.steps.append(step)
+
+    def close(self) -> None:
+        self.steps.append(-1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": len(self.steps)} if self.steps else {}
+
+
+def test_a_writer_that_fails_is_warned_of_once_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    whole, ill = Told(), Told(failing=(2, 3, 5))
+    writers = GuardedWriters({"ill": ill, "whole": whole})
+    with caplog.at_level(logging.INFO, "footplate"):
+        for step in range(1, 7):
+            writers.tell("add_scalar", "loss", 0.5, step)
+        writers.close()
+    assert (whole.steps, ill.steps) == ([1, 2, 3, 4, 5, 6, -1], [1, 4, 6, -1])
+    assert caplog.messages == [
+        "the writer 'ill' failed in add_scalar (OSError: [Errno 28] No space left on device): the run goes on, and "
+        "the writer is left out if it fails 3 times in a row",
+        "the writer 'ill' missed 3 of the calls that it was told",
+    ]
+
+
+def test_after_three_failures_in_a_row_it_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    whole, ill = Told(), Told(failing=(2, 3, 4))
+    writers = GuardedWriters({"ill": ill, "whole": whole})
+    with caplog.at_level(logging.INFO, "footplate"):
+        for step in range(1, 8):
+            writers.tell("add_scalar", "loss", 0.5, step)
+        writers.close()
+    assert (whole.steps, ill.steps, ill.calls) == ([1, 2, 3, 4, 5, 6, 7, -1], [1, -1], 4)
+    assert len([each for each in caplog.records if each.levelno == logging.WARNING]) == 1
+    assert caplog.messages[-1] == "the writer 'ill' missed 6 of the calls that it was told"
+
+
+def test_the_next_run_begins_with_new_patience() -> None:
+    ill = Told(failing=(1, 2, 3))
+    writers = GuardedWriters({"ill": ill})
+    for step in (1, 2, 3):
+        writers.tell("add_scalar", "loss", 0.5, step)
+    writers.close()
+    writers.tell("add_scalar", "loss", 0.5, 4)
+    assert ill.steps == [-1, 4]
+
+
+def test_a_users_mistake_is_not_held_back() -> None:
+    writers = GuardedWriters({"ill": Told(failing=(1,), error=ArgumentError("mode 'online' needs a login"))})
+    with pytest.raises(ArgumentError, match="needs a login"):
+        writers.tell("add_scalar", "loss", 0.5, 1)
+
+
+def test_an_interrupt_is_not_held_back() -> None:
+    class Stopped(Told):
+        def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        GuardedWriters({"a": Stopped()}).tell("add_scalar", "loss", 0.5, 1)
+
+
+def test_state_is_kept_by_name() -> None:
+    taken: list[Any] = []
+
+    class Takes(Told):
+        def load_state_dict(self, state: Any) -> None:
+            taken.append(state)
+
+    first, unused = Told(), Told()
+    first.add_scalar("loss", 0.5, 1)
+    assert GuardedWriters({"a": first, "b": unused}).state_dict() == {"a": {"steps": 1}}
+    GuardedWriters({"a": Takes(), "c": Takes()}).load_state_dict({"a": {"steps": 1}, "b": {"steps": 2}})
+    assert taken == [{"steps": 1}]
+
+
+def test_a_writer_that_stores_nothing_may_be_told_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    writer = BaseVisBackend(str(tmp_path))
+    writer.add_config({"lr": 0.1})
+    writer.add_graph(None, None)
+    writer.add_image("a", np.zeros((2, 2, 3), np.uint8), step=1, extra=2)
+    writer.add_scalar("loss", 1.0, step=1)
+    writer.add_scalars({"loss": 1.0}, step=1, file_path="a.json")
+    writer.close()
+    assert writer.experiment is writer
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("registry", "name", "words", "advice"),
+    [
+        (VISBACKENDS, "NeptuneVisBackend", "no writer for Neptune", "register a BaseVisBackend of your own"),
+        (VISBACKENDS, "AimVisBackend", "no writer for Aim", "register a BaseVisBackend of your own"),
+        (HOOKS, "PaviLoggerHook", "no logger for Pavi", "derive from LoggerHook"),
+    ],
+)
+def test_a_name_without_a_library_says_so_and_what_to_take(
+    registry: object, name: str, words: str, advice: str
+) -> None:
+    with pytest.raises(ArgumentError, match=f"footplate has {words}") as raised:
+        registry.build({"type": name, "init_kwargs": {"a": 1}})  # type: ignore[attr-defined]
+    assert raised.value.notes == (f"take another of the writers in docs/records.md, or {advice}",)
+    assert (raised.value.key, raised.value.found) == ("type", name)
+
+
+def test_such_a_name_is_a_writer_to_those_that_ask_for_its_kind() -> None:
+    kind = VISBACKENDS.get("AimVisBackend")
+    assert isinstance(kind, type)
+    assert issubclass(kind, BaseVisBackend)
+    assert issubclass(kind, Refused)
