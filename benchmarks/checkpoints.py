@@ -58,12 +58,12 @@ def measure_saving(folder: Path, state: dict[str, dict[str, torch.Tensor]], roun
     saver = BackgroundSaver()
     saver.save(state, folder / "first.pth")  # allocates the memory for copies
     saver.wait()
-    behind, before = [], []
+    background, foreground = [], []
     for _ in range(rounds):
-        behind.append(seconds(lambda: saver.save(state, folder / "behind.pth")))
+        background.append(seconds(lambda: saver.save(state, folder / "background.pth")))
         saver.wait()
-        before.append(seconds(lambda: save_checkpoint(state, folder / "before.pth")))
-    return compare(behind, before)
+        foreground.append(seconds(lambda: save_checkpoint(state, folder / "foreground.pth")))
+    return compare(background, foreground)
 
 
 def measure_loop(folder: Path, state: dict[str, dict[str, torch.Tensor]], rounds: int) -> tuple[float, float, float]:
@@ -71,13 +71,13 @@ def measure_loop(folder: Path, state: dict[str, dict[str, torch.Tensor]], rounds
     saver, step = BackgroundSaver(), make_step()
     saves: dict[str, Callable[[], object]] = {
         "none": lambda: None,
-        "behind": lambda: saver.save(state, folder / "behind.pth"),
-        "before": lambda: save_checkpoint(state, folder / "before.pth"),
+        "background": lambda: saver.save(state, folder / "background.pth"),
+        "foreground": lambda: save_checkpoint(state, folder / "foreground.pth"),
     }
-    saves["behind"]()
+    saves["background"]()
     saver.wait()
-    count = int(_LOOP_OF_SAVES * seconds(saves["before"]) / (seconds(lambda: [step() for _ in range(50)]) / 50)) + 1
-    delays: dict[str, list[float]] = {"behind": [], "before": []}
+    count = int(_LOOP_OF_SAVES * seconds(saves["foreground"]) / (seconds(lambda: [step() for _ in range(50)]) / 50)) + 1
+    delays: dict[str, list[float]] = {"background": [], "foreground": []}
     for _ in range(rounds):
         took = {}
         for name, save in saves.items():
@@ -85,7 +85,7 @@ def measure_loop(folder: Path, state: dict[str, dict[str, torch.Tensor]], rounds
             saver.wait()
         for name, each in delays.items():
             each.append(took[name] - took["none"])
-    return compare(delays["behind"], delays["before"])
+    return compare(delays["background"], delays["foreground"])
 
 
 def make_step() -> Callable[[], None]:
@@ -117,11 +117,11 @@ def main() -> None:
         save_checkpoint(state, path)
         size = os.path.getsize(path) / 1e6
         hashing, verifying, speed = measure_verifying(path, arguments.rounds)
-        behind, before, share = measure_saving(Path(folder), state, arguments.rounds)
+        background, foreground, share = measure_saving(Path(folder), state, arguments.rounds)
         later, foreground, part = measure_loop(Path(folder), state, arguments.rounds)
     print(f"a checkpoint of {size:.0f} MB in {_TENSORS} tensors, {arguments.rounds} rounds, one thread")
     print(f"verifying:  {verifying:.3f} s, sha256 in memory {hashing:.3f} s: {speed:.2f} x its speed")
-    print(f"background: {behind:.3f} s of delay, in the foreground {before:.3f} s: {share:.3f} of it")
+    print(f"background: {background:.3f} s of delay, in the foreground {foreground:.3f} s: {share:.3f} of it")
     print(
         f"in a loop:  it ends {later:.3f} s later, {foreground:.3f} s with a save in the foreground: {part:.3f} of it"
     )

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from footplate.config import Config
-from footplate.engine import assemble
+from footplate.engine.hook_list import build_hooks
 from footplate.errors import BuildError, FootplateError
 from footplate.first_generation.adapters import Hook
 from footplate.first_generation.rewriting import MigratedFile, migrate_tree, write_files
@@ -180,7 +180,7 @@ def _assembled(cfg: Config, named: Container[str]) -> dict[str, Any]:
     """Returns the settings of the run that a migrated config assembles; `named` selects the hooks in `order`."""
     wrapper = build_optim_wrapper(_model(cfg), cfg["optim_wrapper"])
     wrappers = list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-    hooks = assemble.build_hooks(cfg.get("default_hooks"), _typed(cfg))
+    hooks = build_hooks(cfg.get("default_hooks"), _typed(cfg))
     by_name = {type(hook).__name__: hook for hook in hooks}
     saving, logging_hook, loader = by_name.get("CheckpointHook"), by_name["LoggerHook"], cfg["train_dataloader"]
     interval = cfg["train_cfg"].get("val_interval") if "val_cfg" in cfg else None

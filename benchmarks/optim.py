@@ -129,7 +129,7 @@ def serve() -> None:
 def compare(rounds: int, versus: str | None) -> None:
     """Runs all sides alternately, and prints medians and ratios to the plain loop."""
     sides: dict[str, Callable[[], float]] = {}
-    for name, made in (("plain loop, merged by hand", by_hand()), ("footplate", ours())):
+    for name, made in (("plain loop with merged groups", by_hand()), ("footplate", ours())):
         sides[name] = lambda step=made: timed(step)  # type: ignore[misc]
     if versus:
         command, root = [versus, "-m", "benchmarks.optim", "--serve"], Path(__file__).parent.parent
@@ -148,7 +148,7 @@ def compare(rounds: int, versus: str | None) -> None:
             taken = side()
             if number > 1:  # the first rounds warm up
                 times[name].append(taken)
-    plain = times["plain loop, merged by hand"]
+    plain = times["plain loop with merged groups"]
     for name, values in times.items():
         ratios = sorted(value / base for value, base in zip(values, plain, strict=True))
         low, high = ratios[len(ratios) // 4], ratios[-len(ratios) // 4 - 1]

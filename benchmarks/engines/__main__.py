@@ -24,15 +24,19 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="NAME", help=", ".join(CASES))
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="NAME")
-    parser.add_argument("--rounds", type=int, default=3, help="of cases that name no number themselves")
-    parser.add_argument("--pairs", type=int, default=6, help="further rounds of footplate and the loop by hand alone")
+    parser.add_argument("--rounds", type=int, default=3, help="the rounds of cases without a number of their own")
+    parser.add_argument("--pairs", type=int, default=6, help="further rounds of footplate and the bare loop alone")
     parser.add_argument("--budget", type=float, default=float("inf"), metavar="MINUTES")
-    parser.add_argument("--quick", action="store_true", help="few iterations, results and page of their own")
-    parser.add_argument("--page", action="store_true", help="only judge what is there and write the page")
-    parser.add_argument("--fresh", action="store_true", help="measure anew what is there already")
+    parser.add_argument(
+        "--quick", action="store_true", help="few iterations, with separate results and a separate page"
+    )
+    parser.add_argument("--page", action="store_true", help="only evaluate the existing results and write the page")
+    parser.add_argument("--fresh", action="store_true", help="repeat measurements that already exist")
     parser.add_argument("--results", type=Path, help="the file of results")
     parser.add_argument("--docs", type=Path, help="the folder of the page")
-    parser.add_argument("--here", action="store_true", help="use this Python for all engines, make no environments")
+    parser.add_argument(
+        "--here", action="store_true", help="use this Python for all engines instead of creating environments"
+    )
     return parser.parse_args()
 
 
@@ -49,12 +53,12 @@ def main() -> int:
         _measure(chosen, results)
     docs = chosen.docs or (environments.home() / "quick" if chosen.quick else environments.ROOT / "docs")
     written = page.write(every, results, docs)
-    verdicts = judge(every, results)
-    print(tables.plain(["case", "goal", "measured", ""], tables.verdict_rows(verdicts, "en")))
+    goal_results = judge(every, results)
+    print(tables.plain(["case", "goal", "measured", ""], tables.goal_result_rows(goal_results, "en")))
     for place, error in results.errors.items():
         print(f"failed: {place}\n{error}")
     print("\n".join(str(each) for each in written))
-    return int(any(each.state == "missed" for each in verdicts))
+    return int(any(each.state == "missed" for each in goal_results))
 
 
 def _measure(chosen: argparse.Namespace, results: Results) -> None:

@@ -134,7 +134,7 @@ def compare(chosen: argparse.Namespace) -> bool:
             rows.append([mode, engine, f"{rate:.2f}", f"{share:.3f}", f"{copies:.0f}"])
             stays = not copies or chosen.device == "cpu"
             met = met and (engine != "footplate" or (share >= _GOAL and stays))
-    print(plain(["", "engine", "steps/s", "of the loop by hand", "copies in 35 steps"], rows))
+    print(plain(["", "engine", "steps/s", "of the bare loop", "copies in 35 steps"], rows))
     return met
 
 

@@ -33,14 +33,14 @@ class Spread(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
-    """A goal and its result; `beside` is the engine of the comparison."""
+class GoalResult:
+    """A goal and its result; `baseline` is the engine of the comparison."""
 
     case: Case
     goal: Goal
     state: Literal["met", "missed", "open"]
     spread: Spread | None = None
-    beside: str = ""
+    baseline: str = ""
 
 
 class Lead(NamedTuple):
@@ -51,9 +51,9 @@ class Lead(NamedTuple):
     spread: Spread
 
 
-def judge(cases: Iterable[Case], results: Results) -> list[Verdict]:
-    """Returns a verdict for each goal."""
-    return [_verdict(case, goal, results) for case in cases for goal in case.goals]
+def judge(cases: Iterable[Case], results: Results) -> list[GoalResult]:
+    """Returns a goal_result for each goal."""
+    return [_goal_result(case, goal, results) for case in cases for goal in case.goals]
 
 
 def leads(cases: Iterable[Case], results: Results) -> list[Lead]:
@@ -89,28 +89,28 @@ def _compared(
     return Spread.of(one[number] / other[number] for number in shared if other[number] > 0)
 
 
-def _verdict(case: Case, goal: Goal, results: Results) -> Verdict:
+def _goal_result(case: Case, goal: Goal, results: Results) -> GoalResult:
     if goal.by == "open":
-        return Verdict(case, goal, "open")
+        return GoalResult(case, goal, "open")
     if goal.by == "fastest":
-        return _beside_fastest(case, goal, results)
+        return _relative_to_fastest(case, goal, results)
     if goal.by == "value":
-        spread, beside = value(results, case, OURS, goal.figure), ""
+        spread, baseline = value(results, case, OURS, goal.figure), ""
     else:
-        theirs, beside = (goal.against, goal.against_figure or goal.figure), goal.against
+        theirs, baseline = (goal.against, goal.against_figure or goal.figure), goal.against
         spread = _compared(results, case, (OURS, goal.figure), theirs, difference=goal.by == "difference")
     if spread is None:
-        return Verdict(case, goal, "open", None, beside)
-    return Verdict(case, goal, "met" if spread.median <= goal.at_most else "missed", spread, beside)
+        return GoalResult(case, goal, "open", None, baseline)
+    return GoalResult(case, goal, "met" if spread.median <= goal.at_most else "missed", spread, baseline)
 
 
-def _beside_fastest(case: Case, goal: Goal, results: Results) -> Verdict:
+def _relative_to_fastest(case: Case, goal: Goal, results: Results) -> GoalResult:
     """Checks whether the lower quartile of the ratio to the fastest engine is within the limit."""
     others = [each for each in case.engines if each not in (OURS, BY_HAND)]
     known = {each: ratio(results, case, OURS, each, goal.figure) for each in others}
     measured = {engine: spread for engine, spread in known.items() if spread is not None}
     if not measured:
-        return Verdict(case, goal, "open")
+        return GoalResult(case, goal, "open")
     fastest = max(measured, key=lambda engine: measured[engine].median)
     spread = measured[fastest]
-    return Verdict(case, goal, "met" if spread.low <= goal.at_most else "missed", spread, fastest)
+    return GoalResult(case, goal, "met" if spread.low <= goal.at_most else "missed", spread, fastest)

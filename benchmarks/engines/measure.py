@@ -54,8 +54,8 @@ class Request:
         self.driver: Any = importlib.import_module(f"benchmarks.engines.drivers.{_MODULES.get(engine, engine)}")
         self.job: Job = case.job_of(engine, quick=quick)
 
-    def task(self, looks: tuple[int, ...] = ()) -> Task:
-        stamps = Stamps(self.job.iterations, looks)
+    def task(self, memory_passes: tuple[int, ...] = ()) -> Task:
+        stamps = Stamps(self.job.iterations, memory_passes)
         if self.profile is not None:
             stamps.actions[self.warm] = self.profile.enable
             stamps.actions[self.job.iterations - 1] = self.profile.disable

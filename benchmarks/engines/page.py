@@ -5,11 +5,11 @@ from pathlib import Path
 
 from benchmarks.engines import judge, tables
 from benchmarks.engines.case import ENGINES, STEP, Case
-from benchmarks.engines.judge import Verdict
+from benchmarks.engines.judge import GoalResult
 from benchmarks.engines.plot import draw
 from benchmarks.engines.remarks import DIFFERENTLY, TRIED
 from benchmarks.engines.results import Results
-from benchmarks.engines.words import NAMES, pick, text
+from benchmarks.engines.texts import NAMES, pick, text
 
 _PICTURE = "images/performance.svg"
 _COMMANDS = """```sh
@@ -31,17 +31,17 @@ def write(cases: Sequence[Case], results: Results, docs: Path) -> list[Path]:
 
 
 def _parts(cases: Sequence[Case], results: Results, language: str) -> Iterator[str]:
-    verdicts = judge.judge(cases, results)
+    goal_results = judge.judge(cases, results)
     yield f"# {text('title', language)}"
     yield text("intro", language)
     yield _run(results, language)
     yield f"## {text('ahead', language)}"
     yield _ahead(cases, results, language)
     yield f"## {text('goals', language)}"
-    head = [text(key, language) for key in ("case", "goal", "measured", "verdict")]
-    yield tables.markdown(head, tables.verdict_rows(verdicts, language))
+    head = [text(key, language) for key in ("case", "goal", "measured", "goal_result")]
+    yield tables.markdown(head, tables.goal_result_rows(goal_results, language))
     yield f"### {text('misses', language)}"
-    yield from _misses(verdicts, results, language)
+    yield from _misses(goal_results, results, language)
     yield f"## {text('steps', language)}"
     yield text("steps_about", language)
     yield f"![{text('plot', language)}]({_PICTURE})"
@@ -68,8 +68,8 @@ def _ahead(cases: Sequence[Case], results: Results, language: str) -> str:
     return tables.markdown(head, tables.lead_rows(found, language))
 
 
-def _misses(verdicts: Sequence[Verdict], results: Results, language: str) -> Iterator[str]:
-    missed = {each.case.name for each in verdicts if each.state == "missed"}
+def _misses(goal_results: Sequence[GoalResult], results: Results, language: str) -> Iterator[str]:
+    missed = {each.case.name for each in goal_results if each.state == "missed"}
     if not missed:
         yield text("no_misses", language)
     for case in sorted(missed):

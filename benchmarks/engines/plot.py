@@ -32,8 +32,7 @@ def draw(cases: Sequence[Case], results: Results) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
         'font-family="Helvetica, Arial, sans-serif" font-size="13">',
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
-        f'<text x="{_LEFT}" y="22" font-size="15">time of an iteration '
-        f"/ loop by hand (log scale; 1 = no overhead)</text>",
+        f'<text x="{_LEFT}" y="22" font-size="15">time of an iteration / bare loop (log scale; 1 = no overhead)</text>',
         *_legend(),
         *_grid(scale, height - 24),
     ]

@@ -16,14 +16,16 @@ class Stamps:
 
     Args:
         total: The maximum number of passes.
-        looks: The passes before which to measure the memory of the process.
+        memory_passes: The passes before which to measure the memory of the process.
     """
 
-    def __init__(self, total: int, looks: tuple[int, ...] = ()) -> None:
+    def __init__(self, total: int, memory_passes: tuple[int, ...] = ()) -> None:
         self.times = array("d", bytes(8 * (total + 64)))
         self.count = 0
         self.memory: dict[int, float] = {}
-        self.actions: dict[int, Callable[[], None]] = {count: partial(self._look, count) for count in looks}
+        self.actions: dict[int, Callable[[], None]] = {
+            count: partial(self._measure_memory, count) for count in memory_passes
+        }
 
     def __call__(self) -> None:
         count = self.count
@@ -43,7 +45,7 @@ class Stamps:
         """Returns the seconds between two passes."""
         return self.times[end] - self.times[begin]
 
-    def _look(self, count: int) -> None:
+    def _measure_memory(self, count: int) -> None:
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
         self.memory[count] = own_megabytes()

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from benchmarks.engines.case import ENGINES, STEP, Case, Figure
-from benchmarks.engines.judge import BY_HAND, Lead, Spread, Verdict, ratio, value
+from benchmarks.engines.judge import BY_HAND, GoalResult, Lead, Spread, ratio, value
 from benchmarks.engines.results import Results
-from benchmarks.engines.words import NAMES, STATES, pick, text
+from benchmarks.engines.texts import NAMES, STATES, pick, text
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -23,7 +23,7 @@ def plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def verdict_rows(verdicts: Iterable[Verdict], language: str) -> list[list[str]]:
+def goal_result_rows(goal_results: Iterable[GoalResult], language: str) -> list[list[str]]:
     """Returns a row for each goal: case, goal, measured value, result."""
     return [
         [
@@ -32,7 +32,7 @@ def verdict_rows(verdicts: Iterable[Verdict], language: str) -> list[list[str]]:
             _measured(each, language),
             pick(STATES[each.state], language),
         ]
-        for each in verdicts
+        for each in goal_results
     ]
 
 
@@ -77,8 +77,8 @@ def _step_cell(case: Case, engine: str, results: Results) -> str:
     taken = value(results, case, engine, "us")
     if taken is None:
         return ""
-    beside = ratio(results, case, engine, BY_HAND) if engine != BY_HAND else None
-    return f"{taken.median:,.0f}" + (f"<br>{written(beside, 3)}" if beside else "")
+    baseline = ratio(results, case, engine, BY_HAND) if engine != BY_HAND else None
+    return f"{taken.median:,.0f}" + (f"<br>{written(baseline, 3)}" if baseline else "")
 
 
 def _figure_cell(case: Case, engine: str, figure: Figure, results: Results) -> str:
@@ -86,12 +86,12 @@ def _figure_cell(case: Case, engine: str, figure: Figure, results: Results) -> s
     return "" if taken is None else f"{written(taken, figure.digits)} {figure.unit}".strip()
 
 
-def _measured(verdict: Verdict, language: str) -> str:
-    spread, goal = verdict.spread, verdict.goal
+def _measured(goal_result: GoalResult, language: str) -> str:
+    spread, goal = goal_result.spread, goal_result.goal
     if spread is None:
         return text("not_measured", language)
     digits = 3 if goal.by in ("ratio", "fastest") else 2 if goal.unit in ("MB", "%") else 1
     found = f"{written(spread, digits)} {goal.unit}".strip()
-    if verdict.beside and goal.by == "fastest":
-        found += f", {text('beside', language, engine=pick(NAMES[verdict.beside], language))}"
+    if goal_result.baseline and goal.by == "fastest":
+        found += f", {text('baseline', language, engine=pick(NAMES[goal_result.baseline], language))}"
     return found

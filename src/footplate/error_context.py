@@ -1,14 +1,20 @@
-"""Adds the location in the config, and notes, to errors that pass through."""
+"""Adds the location in the config, and notes, to errors that pass through, and finds their line of user code."""
 
+import os
 import re
-from collections.abc import Iterator, Mapping
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from footplate.errors import FootplateError, Origin
+from footplate.messages import list_names
 
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _MAX_CHANGES = 3
+_OWN_CODE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+_NOT_USER_CODE = (_OWN_CODE, *{os.path.join(path, "") for path in sysconfig.get_paths().values()}, "<")
 
 
 @contextmanager
@@ -83,8 +89,7 @@ def describe_changes(section: object, key: str = "") -> list[str]:
         key: Its key path.
     """
     changes = [f"{path} ({origin})" for path, origin in changes_in(section, key).items()]
-    more = f" and {len(changes) - _MAX_CHANGES} more" if len(changes) > _MAX_CHANGES else ""
-    return [f"changed from the base: {', '.join(changes[:_MAX_CHANGES])}{more}"] if changes else []
+    return [f"changed from the base: {list_names(changes, _MAX_CHANGES)}"] if changes else []
 
 
 class _DictWithOrigins(dict[str, Any]):
@@ -110,3 +115,21 @@ def add_note(error: BaseException, note: str) -> None:
     while kept and not str(error).endswith(note):
         kept = kept[:-1]
         error.notes = (*kept, note)
+
+
+def innermost_user_line(stack: Iterable[tuple[FrameType, int]]) -> str:
+    """Returns the innermost line of user code in a stack as "file:line", or else that of footplate's own code.
+
+    Args:
+        stack: Frames with their line numbers, outermost frame first.
+    """
+    own = user = ""
+    for frame, number in stack:
+        file = frame.f_code.co_filename
+        if not file.startswith(_NOT_USER_CODE):
+            user = f"{file}:{number}"
+        elif file.startswith(_OWN_CODE):
+            own = f"{file}:{number}"
+    line = user or own
+    relative = os.path.relpath(line) if line.startswith(os.sep) else line
+    return line if relative.startswith(os.pardir) else relative

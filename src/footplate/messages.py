@@ -48,6 +48,17 @@ def pluralize(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def list_names(names: Iterable[object], limit: int) -> str:
+    """Returns at most `limit` names, separated by commas, and the number of the others.
+
+    >>> list_names(range(5), 3)
+    '0, 1, 2 and 2 more'
+    """
+    texts = [str(name) for name in names]
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more
+
+
 def format_interval(interval: int, noun: str) -> str:
     """Returns how often something is done.
 

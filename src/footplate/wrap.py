@@ -32,8 +32,9 @@ def wrap_log(text: str, width: int) -> str:
     """Wraps a log message to the width of a terminal and indents continuation lines.
 
     Lines are broken between fields, which are separated by two or more blanks, or otherwise between words. They are
-    never broken between "name:" or "--name" and the value. A word that is wider than the terminal, such as a path, is
-    not broken. After the first line, lines with table columns are truncated after the last column that fits.
+    only broken between "name:" or "--name" and the value if both do not fit into a line. A word that is wider than the
+    terminal, such as a path, is not broken. After the first line, lines with table columns are truncated after the
+    last column that fits.
 
     Args:
         text: One or more lines.
@@ -92,14 +93,12 @@ def _wrap_line(line: str, width: int, start: int, indent: int) -> str:
     lines: list[str] = []
     prefix = ""
     while (fit := _count_fitting(line, width - len(prefix))) < len(line):
-        breaks = [
-            blanks
-            for blanks in _BLANKS.finditer(line, start)
-            if blanks.start() > start and (len(blanks[0]) >= _GAP or not _NAME.search(line, 0, blanks.start()))
-        ]
+        breaks = [blanks for blanks in _BLANKS.finditer(line, start) if blanks.start() > start]
         fitting = [blanks for blanks in breaks if blanks.start() <= fit]
-        gaps = [blanks for blanks in fitting if len(blanks[0]) >= _GAP and blanks.start() > fit // 2]
-        chosen = (gaps or fitting)[-1:] or breaks[:1]
+        gaps = [blanks for blanks in fitting if len(blanks[0]) >= _GAP]
+        late_gaps = [blanks for blanks in gaps if blanks.start() > fit // 2]
+        words = [blanks for blanks in fitting if blanks in gaps or not _NAME.search(line, 0, blanks.start())]
+        chosen = (late_gaps or words or fitting)[-1:] or breaks[:1]
         if not chosen:
             break
         lines.append(prefix + line[: chosen[0].start()])

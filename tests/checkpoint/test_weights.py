@@ -152,7 +152,7 @@ def test_modules_that_contain_themselves_are_refused(tmp_path: Path) -> None:
 def test_long_lists_are_cut() -> None:
     state = _filled(2, **{f"extra{number}": torch.ones(1) for number in range(25)})
     assert "not in the model (25): extra0, extra1" in str(load_weights(_Model(), state))
-    assert str(load_weights(_Model(), state)).endswith("extra9, and 15 more")
+    assert str(load_weights(_Model(), state)).endswith("extra9 and 15 more")
 
 
 def test_extra_state_is_passed_on(tmp_path: Path) -> None:

@@ -192,10 +192,8 @@ def test_a_variable_that_is_changed_too_late_is_a_warning(tiny: Path, footplate:
     tiny.write_text("_base_ = 'base.py'\nsteps = 6\n")
     _, text, _ = footplate("check", "tiny.py", *options)
     assert text.splitlines()[0].endswith(", 1 warning")
-    sentence = "tiny.py:2: 'steps' has no effect: what read 'steps' keeps the value from before"
-    assert [line for line in text.splitlines() if "has no effect" in line] == [
-        f"warning     {sentence}; it is"
-    ]  # held by
+    sentence = "tiny.py:2: 'steps' has no effect, because other lines had read 'steps' before"
+    assert [line for line in text.splitlines() if "has no effect" in line] == [f"warning     {sentence}; set"]
 
 
 def test_what_does_not_fit_is_a_warning(tiny: Path, footplate: Command) -> None:

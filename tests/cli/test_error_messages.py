@@ -98,7 +98,7 @@ def test_a_check_tells_of_a_hook_as_a_run_does_and_what_it_warned_of(own: Comman
         ],
     )
     assert told == (
-        "warning     Misspelt.after_train_itr is no event and is never called: did you mean after_train_iter?\n"
+        "warning     Misspelt.after_train_itr is not an event and is never called: did you mean after_train_iter?\n"
     )
     with pytest.raises(KeyError, match="los"):
         footplate("check", "tiny.py", "--debug")

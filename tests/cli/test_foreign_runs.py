@@ -263,28 +263,40 @@ def test_the_best_checkpoint_of_each_metric_is_named(tiny: Path, footplate: Comm
     assert ["best_day" in found[0], "best_night" in found[1], len(found)] == [True, True, 2]
 
 
-HEAD = "2026/01/01 00:00:00 - footplate - INFO - "
+def _table(metric: str, rows: int, columns: int = 2) -> str:
+    names = ["class", *(f"c{number}" for number in range(columns - 1))]
+    numbers = [["a", *[1.0] * (columns - 1)]] * rows
+    line = {"step": 1, "mode": "val", "dataset": "", "metric": metric, "columns": names, "rows": numbers}
+    return json.dumps(line) + "\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "warned"),
+    ("name", "text", "warning"),
     [
-        (f"{HEAD}s: per class:\nname IoU\n" * 100_000, False),
-        ("".join(f"{HEAD}s{n}: per class:\nname IoU\nc 1\n" for n in range(60_000)), False),
-        (f"{HEAD}per class:\nname IoU\n" + "c 1\n" * 1_500_000, True),
-        (f"{HEAD}per class:\n" + "c " * 200_000 + "\n" + "1 " * 200_000 + "\n", False),
+        ("a.log", "2026/01/01 00:00:00 - x - WARNING - a\n" * 1_000_000, "is very long: only its last"),
+        ("20260101_000000/vis_data/per_class.jsonl", "".join(_table(str(n), 1) for n in range(60_000)), ""),
+        ("20260101_000000/vis_data/per_class.jsonl", _table("a", 10_000) * 700, "is very long: only its last"),
+        ("20260101_000000/vis_data/per_class.jsonl", _table("a", 1_000_000), "holds a line of more than"),
+        ("20260101_000000/vis_data/per_class.jsonl", _table("a", 1, 50_000), "cannot be read"),
+        ("20260101_000000/vis_data/per_class.jsonl", "{}\n" * 2_000_000, "cannot be read"),
     ],
-    ids=["empty tables", "many tables", "many rows", "a wide table"],
+    ids=["a long log", "many tables", "many rows", "a long line", "a wide table", "empty lines"],
 )
-def test_a_hostile_log_is_read_within_seconds(
-    tmp_path: Path, footplate: Command, code: str, text: str, warned: bool, caplog: pytest.LogCaptureFixture
+def test_hostile_logs_and_tables_are_read_within_seconds(
+    tmp_path: Path,
+    footplate: Command,
+    code: str,
+    name: str,
+    text: str,
+    warning: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     run = make_run(tmp_path / "run")
-    (run / "a.log").write_text(text)
+    (run / name).write_text(text)
     begin = time.process_time()
     assert footplate("report", "run")[0] == 0
     assert time.process_time() - begin < 20
-    assert ("is very long: only its last" in caplog.text) == warned
+    assert warning in caplog.text
 
 
 def test_scalars_of_very_many_names_are_left_out_with_a_warning(

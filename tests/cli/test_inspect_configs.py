@@ -64,7 +64,7 @@ def test_the_config_is_converted(config: str, tmp_path: Path, suffix: str) -> No
 def test_a_value_without_a_form_is_refused(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", config, "--set", "+x=None", "--dump", "out.toml"]) == 2
     error = capsys.readouterr().err
-    assert "TOML cannot hold None" in error
+    assert "TOML cannot represent None" in error
     assert "key x" in error
     assert not Path("out.toml").exists()
 

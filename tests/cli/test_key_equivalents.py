@@ -65,7 +65,8 @@ def test_the_first_generations_words_on_a_config_of_the_second(
     code, _, errors = footplate("train", "tiny.py", "--set", written)
     assert (code, errors.splitlines()[0]) == (
         2,
-        f"error: '{written.partition('=')[0]}' is a key of first-generation configs, but this is a second-generation config",
+        f"error: '{written.partition('=')[0]}' is a key of first-generation configs, "
+        "but this is a second-generation config",
     )
     assert errors.splitlines()[-1] == f"  did you mean '{word}'?"
 

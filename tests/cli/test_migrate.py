@@ -93,13 +93,13 @@ BAD: dict[str, bytes] = {
         (["odl.py"], ["no config file or recipe 'odl.py'", "did you mean 'old.py'?"]),
         (["mixed.py"], ["keys of both generations", "at mixed.py:2", "lr_config"]),
         (["bad.py"], ["not valid Python", "at bad.py:1"]),
-        (["latin.py"], ["a config is text in UTF-8, which byte 5 is not", "at latin.py:1"]),
-        (["latin.yaml"], ["a config is text in UTF-8", "at latin.yaml:1"]),
+        (["latin.py"], ["the config is not valid UTF-8 at byte 5", "at latin.py:1"]),
+        (["latin.yaml"], ["the config is not valid UTF-8 at byte 4", "at latin.yaml:1"]),
         (["second.py"], ["is already a second-generation config", "at second.py:1"]),
         (["second.py", "--lint"], ["is already a second-generation config"]),
         (["empty.py"], ["the config has no first-generation keys", "at empty.py:1"]),
         (["raises.py"], ["fails with ZeroDivisionError: division by zero", "at raises.py:2"]),
-        (["orphan.py"], ["no config file 'odl.py'", "at orphan.py:1", "did you mean 'old.py'?"]),
+        (["orphan.py"], ["the config file 'odl.py' does not exist", "at orphan.py:1", "did you mean 'old.py'?"]),
         (["typo.py"], ['unknown policy "setp"', "at typo.py:2, key lr_config.policy", "did you mean 'step'?"]),
         (["folder"], ["'folder' is a folder, not a file"]),
         (["circle.py"], ["'circle.py' is a symbolic link to a file that does not exist"]),
@@ -151,7 +151,7 @@ def test_a_file_that_may_not_be_read_is_named(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "read_bytes", refuse)
         code, _, error = footplate("migrate", old.name)
-    assert (code, error) == (2, "error: cannot read config 'old.py': Permission denied\n")
+    assert (code, error) == (2, "error: cannot read the config 'old.py': Permission denied\n")
 
 
 def test_the_tree_of_here_goes_beside_it(old: Path, footplate: Callable[..., tuple[int, str, str]]) -> None:

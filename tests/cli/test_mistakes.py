@@ -133,7 +133,7 @@ def test_a_line_in_a_base_is_named_there(tiny: Path, footplate: Command) -> None
 def test_an_override_that_changes_the_kind_of_a_value(tiny: Path, footplate: Command) -> None:
     _, _, errors = footplate("train", "tiny.py", "--work-dir", "work", "--set", "optim_wrapper.optimizer.lr=fast")
     assert errors.startswith("error: cannot set 'optim_wrapper.optimizer.lr': ")
-    assert "is a number, which 'fast' is not\n  at tiny.py:24, key optim_wrapper.optimizer.lr\n  found: 0.1\n" in errors
+    assert "must be a number, not 'fast'\n  at tiny.py:24, key optim_wrapper.optimizer.lr\n  found: 0.1\n" in errors
 
 
 def test_a_mistake_that_shows_later_has_five_lines_too(tiny: Path, footplate: Command) -> None:

@@ -361,7 +361,7 @@ def test_a_run_whose_data_fail_says_how_to_go_on(
         "resume:          footplate train tiny.py --work-dir work --no-preflight --resume",
     )
     path = Path("work/on_signal.pth").resolve()
-    saved = f"saved after iteration 2: {path}; --resume (resume=True) goes on there, once this is mended"
+    saved = f"The run was saved after iteration 2: {path}. Fix the data and resume with --resume (resume=True)."
     assert told.splitlines()[-1] == f"  {saved}"
     assert (
         f"resumed from {path} at epoch 0, iteration 2"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config, KeyOrigin
-from footplate.config.origins import Replaced, chain
-from footplate.error_context import origin_at
+from footplate.config.origins import Replaced, TracedDict, value_history
+from footplate.error_context import origin_at, origin_of
 from footplate.errors import Origin
 
 
@@ -15,8 +15,8 @@ def test_a_chain_leads_from_the_first_base_to_the_value() -> None:
     first = KeyOrigin("base.py", 1)
     second = KeyOrigin("child.py", 2, Replaced(0.1, first))
     third = KeyOrigin("--set", 0, Replaced(0.2, second))
-    assert chain(0.3, third) == [(0.1, first), (0.2, second), (0.3, third)]
-    assert chain(1, None) == [(1, None)]
+    assert value_history(0.3, third) == [(0.1, first), (0.2, second), (0.3, third)]
+    assert value_history(1, None) == [(1, None)]
 
 
 def test_it_is_equal_to_a_plain_origin_and_survives_copies() -> None:
@@ -31,14 +31,14 @@ def test_one_line_that_sets_a_key_over_and_over_is_one_link() -> None:
     origin = KeyOrigin("a.py", 1)
     for value in range(1000):
         origin = KeyOrigin("a.py", 2, Replaced(value, origin))
-    assert [link.value for link in chain(1000, origin)] == [0, 1000]
+    assert [link.value for link in value_history(1000, origin)] == [0, 1000]
 
 
 def test_chains_are_bounded() -> None:
     origin = KeyOrigin("a.py", 1)
     for value in range(1000):
         origin = KeyOrigin("a.py", value % 2, Replaced(value, origin))
-    assert len(chain(0, origin)) <= 65
+    assert len(value_history(0, origin)) <= 65
 
 
 def test_files_below_the_current_folder_are_shown_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,3 +91,27 @@ def test_a_key_that_is_spread_into_a_dict_keeps_its_line(
     base = "head = dict(\n    type='H',\n    depth=3,\n)\n"
     path = write({"main.py": f"{SPREAD}_base_ = 'base.py'\n", "base.py": base})
     assert origin_at(Config.fromfile(str(path)), key) == Origin(str(path.parent / file), line)
+
+
+def test_it_is_a_dict_that_notes_who_sets_a_key() -> None:
+    traced = TracedDict(a=1)
+    traced["b"] = 2
+    traced.update(c=3)
+    traced |= {"d": 4}
+    assert traced.setdefault("e", 5) == 5
+    assert traced == {"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}
+    assert origin_of(traced, "a") is None
+    assert all((origin_of(traced, key) or Origin("", 0)).file == __file__ for key in "bcde")
+    assert isinstance(traced, dict)
+    assert not hasattr(traced, "a")
+
+
+def test_origins_go_with_copies_and_updates() -> None:
+    traced = TracedDict(a=[1])
+    traced._origins["a"] = Origin("base.py", 3)
+    for other in (traced.copy(), copy.copy(traced), copy.deepcopy(traced), pickle.loads(pickle.dumps(traced))):
+        assert (other, other._origins["a"]) == (traced, Origin("base.py", 3))
+    target = TracedDict()
+    target.update(traced)
+    assert origin_of(target, "a") == Origin("base.py", 3)
+    assert (target | {"b": 1})["b"] == 1

@@ -1,10 +1,12 @@
+import argparse
 import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from footplate.config import Config, KeyOrigin, apply_overrides
+from footplate.config import Config, DictAction, KeyOrigin, apply_overrides
+from footplate.config.overrides import parse_value
 from footplate.error_context import origin_of
 from footplate.errors import Origin, OverrideError
 
@@ -60,22 +62,22 @@ def test_strict_overrides_set_values(override: str, path: tuple[Any, ...], value
         ("optimzer.lr=1", "the config has no key 'optimzer'", "optimizer"),
         ("optimizer.lrr=1", "'optimizer' has no key 'lrr'", "optimizer.lr"),
         ("pipeline.1.prb=1", "'pipeline[1]' has no key 'prb'", "pipeline[1].prob"),
-        ("pipeline.7.prob=1", "'pipeline' has 2 elements", None),
-        ("optimizer.lr.x=1", "'optimizer.lr' is a float and has nothing below it", None),
-        ("optimizer.lr=high", "'optimizer.lr' is a number, which 'high' is not", None),
-        ("train_cfg.max_iters=[1]", "'train_cfg.max_iters' is a number", None),
-        ("train_cfg.max_iters=True", "'train_cfg.max_iters' is a number, which True is not", None),
-        ("train_cfg.dynamic=1", "'train_cfg.dynamic' is True or False, which 1 is not", None),
-        ("train_cfg.type=5", "'train_cfg.type' is a string, which 5 is not", None),
-        ("pipeline=3", "'pipeline' is a list", None),
-        ("optimizer=3", "'optimizer' is a dict", None),
-        ("optimizer={lr: abc}", "'optimizer.lr' is a number, which 'abc' is not", None),
+        ("pipeline.7.prob=1", "'pipeline' is a list of 2 elements", None),
+        ("optimizer.lr.x=1", "'optimizer.lr' is a float and has no keys", None),
+        ("optimizer.lr=high", "'optimizer.lr' must be a number, not 'high'", None),
+        ("train_cfg.max_iters=[1]", "'train_cfg.max_iters' must be a number", None),
+        ("train_cfg.max_iters=True", "'train_cfg.max_iters' must be a number, not True", None),
+        ("train_cfg.dynamic=1", "'train_cfg.dynamic' must be True or False, not 1", None),
+        ("train_cfg.type=5", "'train_cfg.type' must be a string, not 5", None),
+        ("pipeline=3", "'pipeline' must be a list", None),
+        ("optimizer=3", "'optimizer' must be a dict", None),
+        ("optimizer={lr: abc}", "'optimizer.lr' must be a number, not 'abc'", None),
         ("optimizer={lrr: 1}", "has no key 'lrr'", "lr"),
         ("lr=1", "the config has no key 'lr'", "optimizer.lr"),
         ("1.prob=1", "the config has no key '1'", "pipeline[1].prob"),
-        ("lr", "an override is written key=value", None),
-        ("=3", "an override is written key=value", None),
-        ("+=3", "an override is written key=value", None),
+        ("lr", "is not an override: write key=value", None),
+        ("=3", "is not an override: write key=value", None),
+        ("+=3", "is not an override: write key=value", None),
         ("optimizer..lr=3", "empty or not closed", None),
         ("optimizer.lr=[1", "']' is missing", None),
     ],
@@ -100,7 +102,7 @@ def test_a_refused_value_names_where_the_key_was_written(tmp_path: Path) -> None
 
 
 def test_a_refused_key_tells_how_to_add_it() -> None:
-    with pytest.raises(OverrideError, match=r"write \+optimizer.zzz=... to add it on purpose"):
+    with pytest.raises(OverrideError, match=r"write \+optimizer.zzz=... to add the key"):
         apply_overrides(config(), ["optimizer.zzz=1"])
 
 
@@ -123,7 +125,7 @@ def test_lenient_overrides_merge_and_warn(caplog: pytest.LogCaptureFixture) -> N
     assert (cfg.optimizer.lrr, cfg.train_cfg.type, cfg.optimizer.lr) == (1, 5, 0.2)
     assert [record.getMessage() for record in caplog.records] == [
         "--cfg-options optimizer.lrr: 'optimizer' has no key 'lrr'; did you mean 'optimizer.lr'?",
-        "--cfg-options train_cfg.type: 'train_cfg.type' is a string, which 5 is not",
+        "--cfg-options train_cfg.type: 'train_cfg.type' must be a string, not 5",
     ]
 
 
@@ -135,3 +137,87 @@ def test_an_override_is_remembered_with_what_it_replaced() -> None:
     assert str(origin) == "--set"
     assert origin.replaced is not None
     assert origin.replaced.value == 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("-1_000", -1000),
+        ("0x10", 16),
+        ("1.5", 1.5),
+        ("1e-3", 0.001),
+        ("-.5", -0.5),
+        (".inf", float("inf")),
+        ("true", True),
+        ("False", False),
+        ("None", None),
+        ("null", None),
+        ("~", None),
+        ("none", "none"),
+        ("abc", "abc"),
+        ("'1'", "1"),
+        ('"x,y"', "x,y"),
+        ("'it\\'s\\n'", "it's\n"),
+        ("it's", "it's"),
+        ("", ""),
+        ("b=c", "b=c"),
+        ("https://host:80/a?b", "https://host:80/a?b"),
+        ("1,2", [1, 2]),
+        ("x,", ["x"]),
+        ("[]", []),
+        ("()", ()),
+        ("(1)", 1),
+        ("(1,)", (1,)),
+        ("[a, b, (c, d)]", ["a", "b", ("c", "d")]),
+        ("{a: 1, 'b': [x, {c: null}]}", {"a": 1, "b": ["x", {"c": None}]}),
+        ("{0: x, (1, 2): y}", {0: "x", (1, 2): "y"}),
+        ("dict(type='SGD', lr=1e-2, betas=(0.9, 0.99))", {"type": "SGD", "lr": 0.01, "betas": (0.9, 0.99)}),
+        ("{}", {}),
+        ("dict()", {}),
+        ("poly(1,2)", "poly(1,2)"),
+        ("1" * 5000, "1" * 5000),
+    ],
+)
+def test_values_read_as_people_write_them(text: str, value: Any) -> None:
+    read = parse_value(text)
+    assert (read, type(read)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1,2", "']' is missing"),
+        ("[[1]", "']' is missing"),
+        ("{a", "expected `key: value`"),
+        ("{a:}", "expected a value after 'a:'"),
+        ("dict(a)", "expected `key= value`"),
+        ("[,]", "expected a value"),
+        ("[1](2", "expected a comma"),
+        ("x(1", "a bracket is not closed"),
+        ("[" * 10000, "nested too deeply"),
+        ("{[1]: 2}", "expected `key: value`"),
+    ],
+)
+def test_values_that_cannot_be_read(text: str, message: str) -> None:
+    with pytest.raises(OverrideError, match="cannot read the value") as caught:
+        parse_value(text)
+    assert message in caught.value.message
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
+    return parser
+
+
+def test_pairs_are_collected_over_several_flags() -> None:
+    arguments = ["--cfg-options", "a=1", "b.c=x=y", "--cfg-options", "d=[1,(2,3)]", "a=2"]
+    assert parser().parse_args(arguments).cfg_options == {"a": 2, "b.c": "x=y", "d": [1, (2, 3)]}
+    assert parser().parse_args([]).cfg_options is None
+
+
+@pytest.mark.parametrize("pair", ["noequals", "=3", "a=[1,2"])
+def test_wrong_pairs_are_argument_errors(pair: str) -> None:
+    with pytest.raises(argparse.ArgumentError):
+        parser().parse_args(["--cfg-options", pair])

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from footplate.config import Config, ConfigDict, apply_overrides
-from footplate.config.forms import write_form
-from footplate.config.merging import joined
-from footplate.config.values import read_value
+from footplate.config.formats import write_config
+from footplate.config.key_paths import join_path
+from footplate.config.overrides import parse_value
 from footplate.error_context import origin_of
 from footplate.errors import OverrideError
 
@@ -68,7 +68,7 @@ def equal(first: Any, second: Any) -> bool:
 @given(data=st.data())
 def test_what_is_written_reads_back_equal(suffix: str, data: st.DataObject) -> None:
     mapping = data.draw(FORMS[suffix])
-    assert equal(Config.fromstring(write_form(mapping, suffix), suffix).to_dict(), mapping)
+    assert equal(Config.fromstring(write_config(mapping, suffix), suffix).to_dict(), mapping)
 
 
 @settings(deadline=None)
@@ -116,7 +116,7 @@ def test_merging_follows_its_definition(base: dict[str, Any], child: dict[str, A
 @given(configs, names, st.dictionaries(names, scalars, max_size=3))
 def test_delete_replaces_whatever_was_there(base: dict[str, Any], name: str, new: dict[str, Any]) -> None:
     base = {**base, name: base.get(name, {"old": 1})}
-    text = write_form(base, ".py")
+    text = write_config(base, ".py")
     cfg = Config.fromstring(text, ".py")
     cfg.merge_from_dict({name: {**new, "_delete_": True}})
     assert equal(cfg.to_dict(), {**base, name: new})
@@ -138,7 +138,7 @@ simple = trees(st.integers() | names, tuples=True, keys=names)
 def test_an_override_changes_one_leaf_and_nothing_else(mapping: dict[str, Any], data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(leaves(mapping, [])))
     cfg = Config(copy.deepcopy(mapping))
-    apply_overrides(cfg, [f"+{joined(path)}=12345"])
+    apply_overrides(cfg, [f"+{join_path(path)}=12345"])
     expected: Any = put(mapping, path, 12345)
     assert equal(cfg.to_dict(), expected)
 
@@ -164,7 +164,7 @@ quiet = (
 @settings(deadline=None)
 @given(trees(quiet, tuples=True, keys=names))
 def test_values_are_read_as_python_writes_them(value: Any) -> None:
-    assert equal(read_value(repr(value)), value)
+    assert equal(parse_value(repr(value)), value)
 
 
 @settings(deadline=None)
@@ -172,7 +172,7 @@ def test_values_are_read_as_python_writes_them(value: Any) -> None:
 def test_any_text_is_read_or_refused_in_our_words(text: str) -> None:
     value: Any = None
     with contextlib.suppress(OverrideError):
-        value = read_value(text)
+        value = parse_value(text)
     assert value is None or isinstance(value, (bool, int, float, str, list, tuple, dict))
 
 

@@ -1,23 +1,26 @@
 import os
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from footplate.config import Config
-from footplate.errors import ConfigError, ConfigSyntaxError, Origin
+from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nope.py", "no config file"),
+        ("nope.py", "does not exist"),
         ("folder.py", "is a folder, not a file"),
-        ("pipe.py", "is no regular file"),
-        ("large.py", "is too large: 100 MB, and the most is 16 MB"),
-        ("main.ini", "is no config: configs end in .py, .json, .yaml, .yml, .toml"),
-        ("main", "is no config: configs end in"),
-        ("nope\0.py", "no config file"),
-        ("x" * 5000 + ".py", "no config file"),
+        ("pipe.py", "is not a regular file"),
+        ("large.py", "is too large: 100 MB, more than 16 MB"),
+        ("main.ini", "is not a config: the suffix must be one of .py, .json, .yaml, .yml, .toml"),
+        ("main", "is not a config: the suffix must be one of"),
+        ("nope\0.py", "does not exist"),
+        ("x" * 5000 + ".py", "does not exist"),
     ],
 )
 def test_what_is_no_config_file_is_refused_at_once(tmp_path: Path, name: str, message: str) -> None:
@@ -34,7 +37,7 @@ def test_what_is_no_config_file_is_refused_at_once(tmp_path: Path, name: str, me
 
 def test_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "faster_rcnn.py").write_text("")
-    with pytest.raises(ConfigError, match="no config file") as caught:
+    with pytest.raises(ConfigError, match="does not exist") as caught:
         Config.fromfile(tmp_path / "faster_rccn.py")
     assert caught.value.suggestion == str(tmp_path / "faster_rcnn.py")
 
@@ -43,7 +46,7 @@ def test_text_is_utf8(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_bytes("\ufeffa = 'ü'\r\nb = 1\r\n".encode())
     assert Config.fromfile(tmp_path / "a.py").to_dict() == {"a": "ü", "b": 1}
     (tmp_path / "b.py").write_bytes(b"a = 1\nb = '\xff'\n")
-    with pytest.raises(ConfigSyntaxError, match="text in UTF-8, which byte 11 is not") as caught:
+    with pytest.raises(ConfigSyntaxError, match="not valid UTF-8 at byte 11") as caught:
         Config.fromfile(tmp_path / "b.py")
     assert caught.value.origin == Origin(str(tmp_path / "b.py"), 2)
 
@@ -52,3 +55,193 @@ def test_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.py").write_text("a = 1\n")
     assert Config.fromfile("~/a.py").a == 1
+
+
+FILES = {
+    "fp_pkg/__init__.py": "raise RuntimeError('imported')\n",
+    "fp_pkg/.mim/configs/_base_/models/net.py": "model = dict(type='Net', head=dict(type='Head'), own=dict(x=1))\n",
+    "fp_pkg/.mim/configs/_base_/runtime.py": "work_dir = 'x'\n",
+    "fp_pkg/configs/new.py": "a = dict(b=1)\n",
+    "fp_pkg-1.0.dist-info/METADATA": "Name: fp-distribution\nVersion: 1.0\n",
+    "fp_pkg-1.0.dist-info/top_level.txt": "fp_pkg\n",
+}
+
+
+@pytest.fixture
+def package(write: Callable[[Mapping[str, str]], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = write(FILES).parent.parent
+    (folder / "fp_pkg-1.0.dist-info").rename(folder / "fp_distribution-1.0.dist-info")
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["fp_pkg", "fp-distribution"])
+def test_a_base_in_another_package_is_found_without_importing_it(package: Path, name: str) -> None:
+    (package / "main.py").write_text(f"_base_ = ['{name}::_base_/models/net.py', '{name}::_base_/runtime.py']\n")
+    cfg = Config.fromfile(package / "main.py")
+    assert cfg.work_dir == "x"
+    assert cfg.model == {
+        "type": "Net",
+        "head": {"type": "Head"},
+        "own": {"x": 1},
+        "_scope_": name,
+    }
+    assert "fp_pkg" not in sys.modules
+
+
+def test_a_config_of_a_package_is_loaded_by_its_name(package: Path) -> None:
+    assert Config.fromfile("fp_pkg::_base_/runtime.py").to_dict() == {"work_dir": "x"}
+
+
+@pytest.mark.parametrize("module", ["fp_pkg.configs.new", "fp_pkg.configs._base_.runtime"])
+def test_pure_python_bases_are_found_as_modules(package: Path, module: str) -> None:
+    (package / "main.py").write_text(f"with read_base():\n    from {module} import *\n")
+    assert len(Config.fromfile(package / "main.py")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fp_nope::a.py", "the package 'fp_nope' of 'fp_nope::a.py' is not installed"),
+        ("fp_pkg::nope.py", "the package 'fp_pkg' has no config 'nope.py'"),
+        ("a/b::c.py", "is not installed"),
+    ],
+)
+def test_what_is_not_there(package: Path, name: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config.fromfile(name)
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("fp_pkg::_base_/runtme.py", "fp_pkg::_base_/runtime.py"),
+        ("fp_pkg::_base_/model/net.py", None),
+        ("footplate::fashion-sge", "footplate::fashion-seg.py"),
+    ],
+)
+def test_the_nearest_config_of_a_package_is_named(package: Path, name: str, near: str | None) -> None:
+    with pytest.raises(ConfigError, match="has no config") as caught:
+        Config.fromfile(name)
+    assert caught.value.suggestion == near
+
+
+@pytest.mark.parametrize(
+    ("base", "near"),
+    [
+        ("fashion-seg.py", "footplate::fashion-seg.py"),  # although a neighbour is called much alike
+        ("fashion-seg", "footplate::fashion-seg.py"),
+        ("../fashon-det.py", "footplate::fashion-det.py"),
+        ("fashion-sge-mine.py", "fashion-seg-mine.py"),
+        ("swin.py", None),
+    ],
+)
+def test_a_recipe_that_is_named_as_a_file_is_a_base_under_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, near: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fashion-seg-mine.py").write_text(f"_base_ = '{base}'\n")
+    with pytest.raises(ConfigError, match="does not exist") as caught:
+        Config.fromfile(tmp_path / "fashion-seg-mine.py")
+    assert caught.value.suggestion == near
+    tried = (tmp_path.parent if base.startswith("..") else tmp_path) / Path(base).name
+    assert caught.value.notes == (f"a base is relative to the folder of the config that names it; tried '{tried}'",)
+    if near is not None and near.startswith("footplate"):
+        assert Config.fromfile(near).model.type.startswith("Small")
+
+
+def test_our_own_recipes_are_bases(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("_base_ = 'footplate::fashion-seg.py'\ntrain_cfg = dict(max_iters=275)\n")
+    cfg = Config.fromfile(tmp_path / "mine.py")
+    assert cfg.train_cfg.max_iters == 275
+    assert cfg.model.type == "SmallSegmentor"
+    named = Config.fromfile("footplate::fashion-seg.py")
+    assert Config.fromfile("footplate::fashion-seg").to_dict() == named.to_dict()
+
+
+Write = Callable[[Mapping[str, str]], Path]
+
+BASE = "a = dict(b=1, l=[dict(x=5)])\ns = 'text'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("'{{ fileBasename }}'", "main.py"),
+        ("'{{fileBasenameNoExtension}}'", "main"),
+        ("'x{{ fileExtname }}'", "x.py"),
+        ("'{{unknown}}'", "{{unknown}}"),
+    ],
+)
+def test_predefined_names(write: Write, text: str, value: str) -> None:
+    assert Config.fromfile(write({"main.py": f"v = {text}\n"})).v == value
+
+
+def test_folder_of_the_file_is_absolute(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    main = write({"main.py": "v = '{{ fileDirname }}'\n"})
+    monkeypatch.chdir(main.parent)
+    assert main.parent.as_posix() == Config.fromfile("main.py").v
+
+
+def test_predefined_names_can_be_left_alone(write: Write) -> None:
+    main = write({"main.py": "v = '{{ fileBasename }}'\n"})
+    assert Config.fromfile(main, use_predefined_variables=False).v == "{{ fileBasename }}"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{{_base_.a.b}} + 1", 2),
+        ("{{ _base_.a }}", {"b": 1, "l": [{"x": 5}]}),
+        ("{{ _base_.a.l.0.x }}", 5),
+        ("'{{_base_.a.b}}'", 1),
+        ("'<{{ _base_.s }}>'", "<text>"),
+        ("f'{1 + 1}-{{_base_.s}}'", "2-text"),
+        ("dict(k={{_base_.s}})", {"k": "text"}),
+        ("1  # {{ _base_.nope }}", 1),
+    ],
+)
+def test_values_of_the_base(write: Write, text: str, value: Any) -> None:
+    main = write({"main.py": f"_base_ = 'base.py'\nv = {text}\n", "base.py": BASE})
+    assert Config.fromfile(main).to_dict()["v"] == value
+
+
+def test_missing_value_of_the_base_names_line_and_nearest_key(write: Write) -> None:
+    main = write({"main.py": "_base_ = 'base.py'\nv = 1\nw = {{ _base_.ss }}\n", "base.py": "sss = 1\n"})
+    with pytest.raises(ConfigKeyError, match="the base has no 'ss'") as caught:
+        Config.fromfile(main)
+    assert caught.value.origin == Origin(str(main), 3)
+    assert caught.value.suggestion == "sss"
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "used"),
+    [
+        ("'{{$FP_NAME:default}}'", 'it\'s "x"', {"FP_NAME": 'it\'s "x"'}),
+        ("'{{ $FP_NONE:some/path }}'", "some/path", {}),
+        ("{{'$FP_NUMBER:3'}}", 12, {"FP_NUMBER": "12"}),
+        ("{{'$FP_NONE:3e-1'}}", 0.3, {}),
+        ("{{'$FP_NONE:[1, a]'}}", [1, "a"], {}),
+    ],
+)
+def test_environment(
+    write: Write, monkeypatch: pytest.MonkeyPatch, text: str, value: Any, used: dict[str, str]
+) -> None:
+    monkeypatch.setenv("FP_NAME", 'it\'s "x"')
+    monkeypatch.setenv("FP_NUMBER", "12")
+    cfg = Config.fromfile(write({"main.py": f"v = {text}\n"}))
+    assert (cfg.v, cfg.env_variables) == (value, used)
+
+
+@pytest.mark.parametrize("text", ["{{$FP_NONE:}}", "{{$FP_NONE}}"])
+def test_environment_variable_without_default_must_be_set(write: Write, text: str) -> None:
+    main = write({"main.py": f"\nv = '{text}'\n"})
+    with pytest.raises(ConfigKeyError, match="'FP_NONE' is not set and has no default") as caught:
+        Config.fromfile(main)
+    assert caught.value.origin == Origin(str(main), 2)
+
+
+def test_environment_can_be_left_alone(write: Write) -> None:
+    main = write({"main.py": "v = '{{$FP_NAME:x}}'\n"})
+    assert Config.fromfile(main, use_environment_variables=False).v == "{{$FP_NAME:x}}"

@@ -1,12 +1,19 @@
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from footplate.data.annotations import joined, load_annotations, read_lines
-from footplate.errors import DataError
+from footplate.data.annotations import decode_mask, encode_mask, join_root, load_annotations, read_lines
+from footplate.errors import DataError, MissingExtraError
 
 CONTENT = {"metainfo": {"classes": ["a"]}, "data_list": [{"img_path": "1.png"}]}
+
+
+SQUARE = np.zeros((6, 8), dtype=bool)
+SQUARE[1:4, 2:5] = True
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.yaml", "A.YML"])
@@ -21,19 +28,23 @@ def test_annotation_files(name: str, tmp_path: Path) -> None:
         ("a.json", None, "a.json' does not exist\n  '.*' has no 'a.json'"),
         ("a.json", "{", "a.json' cannot be parsed: Expecting property name"),
         ("a.yaml", "a: [", "a.yaml' cannot be parsed"),
-        ("a.json", '{"images": []}', r"lacks the keys 'metainfo' and 'data_list'\n  found: \['images'\]\n.*overrides"),
+        (
+            "a.json",
+            '{"images": []}',
+            r"lacks the keys 'metainfo' and 'data_list'\n  found: \['images'\]\n.*Override",
+        ),
         ("a.json", "[1]", "lacks the keys"),
-        ("a.pkl", "", "a.pkl' is none of .json, .yaml, .yml\n.*overrides load_data_list"),
+        ("a.pkl", "", "must end with one of .json, .yaml, .yml\n.*Override load_data_list"),
     ],
 )
-def test_what_cannot_be_read_is_named(name: str, text: str | None, message: str, tmp_path: Path) -> None:
+def test_unreadable_annotation_files_are_reported(name: str, text: str | None, message: str, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=message):
         load_annotations(str(tmp_path / name))
 
 
-def test_lines_have_no_ends(tmp_path: Path) -> None:
+def test_lines_have_no_line_ends(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("cat\ndog\n")
     assert read_lines(str(tmp_path / "a.txt")) == ["cat", "dog"]
 
@@ -51,11 +62,11 @@ def test_lines_have_no_ends(tmp_path: Path) -> None:
         ("s3://bucket/root", "a", "s3://bucket/root/a"),
     ],
 )
-def test_paths_are_joined(root: str, path: str, expected: str) -> None:
-    assert joined(root, path) == expected
+def test_paths_are_join_root(root: str, path: str, expected: str) -> None:
+    assert join_root(root, path) == expected
 
 
-def _doubling(kind: str) -> str:
+def _nested_references(kind: str) -> str:
     """Returns a YAML text in which each of 40 lines refers to the previous one nine times."""
     if kind == "merges":
         lines = ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 40))]
@@ -67,16 +78,16 @@ def _doubling(kind: str) -> str:
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("a.yaml", _doubling("merges"), "its references (`*`) stand for more than 100000 values"),
-        ("a.yaml", _doubling("lists"), "its references (`*`) stand for more than 100000 values"),
-        ("a.yaml", "a: &a [*a]", "its references (`*`) stand for more than 100000 values"),
+        ("a.yaml", _nested_references("merges"), "its references (`*`) expand to more than 100000 values"),
+        ("a.yaml", _nested_references("lists"), "its references (`*`) expand to more than 100000 values"),
+        ("a.yaml", "a: &a [*a]", "its references (`*`) expand to more than 100000 values"),
         ("a.yaml", "[" * 5000, "it is nested too deeply"),
         ("a.json", "[" * 200_000, "it is nested too deeply"),
         ("a.yaml", "a: 1" + ":59" * 500, "a number in it has more than 1000 characters"),
         ("a.json", f"[{'9' * 5000}]", "Exceeds the limit (4300 digits)"),
     ],
 )
-def test_a_short_file_that_stands_for_much_is_refused(name: str, text: str, reason: str, tmp_path: Path) -> None:
+def test_a_short_file_that_expands_to_many_values_is_refused(name: str, text: str, reason: str, tmp_path: Path) -> None:
     path = str(tmp_path / name)
     Path(path).write_text(text)
     with pytest.raises(DataError) as caught:
@@ -84,7 +95,67 @@ def test_a_short_file_that_stands_for_much_is_refused(name: str, text: str, reas
     assert caught.value.message.startswith(f"the annotation file '{path}' cannot be parsed: {reason}")
 
 
-def test_references_within_reason_are_followed(tmp_path: Path) -> None:
+def test_references_are_resolved(tmp_path: Path) -> None:
     text = "base: &base {width: 4}\nmetainfo: {}\ndata_list:\n- {<<: *base, img_path: 1.png}\n- *base\n"
     (tmp_path / "a.yaml").write_text(text)
     assert load_annotations(str(tmp_path / "a.yaml")) == ({}, [{"width": 4, "img_path": "1.png"}, {"width": 4}])
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[2, 1, 5, 1, 5, 4, 2, 4]],
+        [[2, 1, 5, 1, 5, 2, 2, 2], [2, 2, 5, 2, 5, 4, 2, 4]],
+        [[0, 0, 1, 1], [2, 1, 5, 1, 5, 4, 2, 4]],
+        {"size": [6, 8], "counts": [13, 3, 3, 3, 3, 3, 20]},
+        encode_mask(SQUARE),
+    ],
+)
+def test_polygons_and_run_lengths_give_the_same_mask(segmentation: Any) -> None:
+    assert np.array_equal(decode_mask(segmentation, (6, 8)), SQUARE)
+
+
+def test_encoded_masks_are_decoded_to_equal_masks() -> None:
+    rng = np.random.default_rng(0)
+    for share in (0.0, 0.01, 0.5, 1.0):
+        mask = rng.random((37, 53)) < share
+        runs = encode_mask(mask)
+        assert isinstance(runs["counts"], str)
+        assert np.array_equal(decode_mask(runs, (37, 53)), mask)
+
+
+@pytest.mark.parametrize("segmentation", [[], [[0, 0, 3, 3]]])
+def test_polygons_with_fewer_than_three_corners_are_ignored(segmentation: Any) -> None:
+    assert not decode_mask(segmentation, (6, 8)).any()
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        (5, "cannot be decoded"),
+        ({"size": [6, 8]}, "cannot be decoded"),
+        ({"size": [6, 8], "counts": [1, 2]}, "the run lengths of a segmentation do not add up to 48 pixels"),
+        ({"size": [6, 8], "counts": [0, 10**12]}, "the run lengths of a segmentation do not add up to 48 pixels"),
+        ({"size": [6, 8], "counts": [60, -12]}, "the run lengths of a segmentation do not add up to 48 pixels"),
+        ({"size": [1 << 20, 1 << 20], "counts": "0"}, r"size \(1048576, 1048576\) does not fit an image"),
+        (
+            [[0, 0, 1e9, 0, 1e9, 1e9]],
+            r"a corner of a segmentation is far outside of its image of size \(6, 8\)",
+        ),
+        ([[0, 0, 4, 0, 4, float("nan")]], "a corner of a segmentation is far outside"),
+        ([[0, 0, 4, 0, 4, 10**400]], "cannot be decoded"),
+        ([[0, 0, 7, 5] * 5000], "the outline of a segmentation is 70000 pixels long in an image of size"),
+        ([["a", 0, 7, 5, 1, 1]], "cannot be decoded"),
+        ({"size": [6, 8], "counts": "zzzz"}, "cannot be decoded"),
+        (encode_mask(SQUARE[:5]), r"size \(5, 8\) does not fit an image of size \(6, 8\)"),
+    ],
+)
+def test_invalid_segmentations_are_refused(segmentation: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        decode_mask(segmentation, (6, 8))
+
+
+def test_a_missing_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    with pytest.raises(MissingExtraError, match=r"faster-coco-eval.*\n.*footplate\[detection\]"):
+        encode_mask(SQUARE)

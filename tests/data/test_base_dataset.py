@@ -36,7 +36,7 @@ def heights(dataset: BaseDataset) -> list[int]:
 
 
 @pytest.mark.parametrize("serialize_data", [True, False])
-def test_a_record_becomes_a_sample(root: str, serialize_data: bool) -> None:
+def test_records_are_converted_to_samples(root: str, serialize_data: bool) -> None:
     dataset = build(root, serialize_data=serialize_data)
     assert len(dataset) == 8
     assert dataset[1] == {"img_path": f"{root}/images/1.jpg", "height": 1, "sample_idx": 1}
@@ -47,7 +47,7 @@ def test_a_record_becomes_a_sample(root: str, serialize_data: bool) -> None:
         dataset[8]
 
 
-def test_metainfo_of_class_argument_and_file(root: str, tmp_path: Path) -> None:
+def test_metainfo_is_merged_from_class_argument_and_file(root: str, tmp_path: Path) -> None:
     assert build(root).metainfo == {"classes": ("q",), "own": 1, "task": "x"}
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     dataset = build(root, metainfo={"classes": str(tmp_path / "classes.txt"), "extra": "word"})
@@ -67,7 +67,7 @@ def test_records_are_filtered(root: str) -> None:
     ("indices", "expected"),
     [(3, [0, 1, 2]), (-3, [5, 6, 7]), ([1, 5], [1, 5]), ([-1], [7]), (0, []), (99, list(range(8)))],
 )
-def test_some_records(root: str, serialize_data: bool, indices: Any, expected: list[int]) -> None:
+def test_indices_select_records(root: str, serialize_data: bool, indices: Any, expected: list[int]) -> None:
     assert heights(build(root, serialize_data=serialize_data, indices=indices)) == expected
     dataset = build(root, serialize_data=serialize_data)
     assert heights(dataset.get_subset(indices)) == expected
@@ -76,12 +76,12 @@ def test_some_records(root: str, serialize_data: bool, indices: Any, expected: l
     assert heights(dataset) == expected
 
 
-def test_records_that_are_not_there(root: str) -> None:
-    with pytest.raises(ArgumentError, match="beyond the 8 there are"):
+def test_indices_out_of_range_are_refused(root: str) -> None:
+    with pytest.raises(ArgumentError, match="in the range of the 8 records"):
         build(root, indices=[8])
 
 
-def test_a_lazy_data_set_reads_when_asked(root: str) -> None:
+def test_a_lazy_dataset_is_initialized_at_first_use(root: str) -> None:
     dataset = build(root, lazy_init=True)
     assert dataset.metainfo == {"classes": ("q",), "own": 1}
     assert len(dataset) == 8
@@ -90,7 +90,7 @@ def test_a_lazy_data_set_reads_when_asked(root: str) -> None:
     assert build(root, lazy_init=True).get_data_info(2)["height"] == 2
 
 
-def test_in_training_another_sample_is_taken_for_one_given_up(root: str) -> None:
+def test_in_training_a_dropped_sample_is_replaced_by_another(root: str) -> None:
     dataset = build(root, pipeline=[lambda data: data if data["height"] > 5 else None])
     np.random.seed(0)
     assert {dataset[0]["height"] for _ in range(20)} == {6, 7}
@@ -99,17 +99,17 @@ def test_in_training_another_sample_is_taken_for_one_given_up(root: str) -> None
     assert first == again
 
 
-def test_a_test_wants_every_sample(root: str) -> None:
+def test_a_dropped_sample_is_an_error_in_test_mode(root: str) -> None:
     dataset = build(root, pipeline=[lambda data: None], test_mode=True)
-    with pytest.raises(DataError, match="gave up sample 0, and a test wants every sample"):
+    with pytest.raises(DataError, match="dropped sample 0, but test_mode needs every sample"):
         dataset[0]
-    with pytest.raises(DataError, match="gave up 4 samples in a row"):
+    with pytest.raises(DataError, match="dropped 4 samples in a row"):
         build(root, pipeline=[lambda data: None], max_refetch=3)[0]
 
 
 def broken(data: dict[str, Any]) -> dict[str, Any]:
     if data["height"] == 2:
-        raise DataError("the picture '2.jpg' cannot be read")
+        raise DataError("the image '2.jpg' cannot be read")
     return data
 
 
@@ -118,19 +118,19 @@ def test_a_record_that_cannot_be_read_stops_or_is_skipped(root: str, caplog: pyt
         build(root, pipeline=[broken])[2]
     assert build(root, pipeline=[broken], on_error="skip")[2]["height"] != 2
     assert caplog.record_tuples == [
-        ("footplate.data", logging.WARNING, "sample 2 is skipped, 1 so far: the picture '2.jpg' cannot be read")
+        ("footplate.data", logging.WARNING, "sample 2 is skipped, 1 so far: the image '2.jpg' cannot be read")
     ]
     with pytest.raises(DataError, match=r"2.jpg"):
         build(root, pipeline=[broken], on_error="skip", test_mode=True)[2]
 
 
 @pytest.mark.parametrize("prefix", [{}, {"img_path": ""}, {"img_path": None}, {"img_path": "/abs"}])
-def test_prefixes_of_paths(root: str, prefix: dict[str, str | None]) -> None:
+def test_paths_are_joined_to_their_prefix(root: str, prefix: dict[str, str | None]) -> None:
     start = {"": f"{root}/", "/abs": "/abs/"}[prefix.get("img_path") or ""] if prefix else ""
     assert build(root, data_prefix=prefix)[0]["img_path"] == f"{start}0.jpg"
 
 
-def test_a_record_may_become_several(root: str) -> None:
+def test_a_record_may_be_split(root: str) -> None:
     class Doubled(Heights):
         def parse_data_info(self, raw_data_info: dict[str, Any]) -> list[dict[str, Any]]:
             return [dict(raw_data_info), dict(raw_data_info)]
@@ -150,9 +150,9 @@ def test_a_record_may_become_several(root: str) -> None:
         (
             {"metainfo": {"classes": "c.txt"}},
             DataError,
-            r"no file 'c.txt' of classes\n  key metainfo.classes\n  tried /",
+            r"the file of classes 'c.txt' does not exist\n  key metainfo.classes\n  tried /",
         ),
-        ({"data_prefix": {"seg": "x"}}, DataError, "lacks the key 'seg', which data_prefix names"),
+        ({"data_prefix": {"seg": "x"}}, DataError, "lacks the key 'seg' of data_prefix"),
         ({"data_prefix": {"img_path": 3}}, ArgumentError, "key data_prefix.img_path\n  found: 3"),
         ({"on_error": "ignore"}, ArgumentError, "'stop' or 'skip'"),
         (
@@ -162,11 +162,11 @@ def test_a_record_may_become_several(root: str) -> None:
         ),
     ],
 )
-def test_unfit_arguments_are_named(root: str, options: Any, kind: type[Exception], message: str) -> None:
+def test_invalid_arguments_are_reported(root: str, options: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         Heights(**{"ann_file": "ann/a.json", "data_root": root, **options})
 
 
-def test_categories_are_the_subclass_s_business(root: str) -> None:
+def test_get_cat_ids_must_be_overridden(root: str) -> None:
     with pytest.raises(NotImplementedError, match="Heights does not override get_cat_ids"):
         build(root).get_cat_ids(0)

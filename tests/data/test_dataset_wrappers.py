@@ -1,10 +1,12 @@
 import math
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from footplate.data import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
+from footplate.data.dataset_wrappers import count_skipped
 from footplate.errors import ArgumentError, UnknownNameError
 from footplate.registry import DATASETS
 
@@ -38,7 +40,7 @@ def cats_of(dataset: Any) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("lazy_init", [False, True])
-def test_data_sets_follow_each_other(lazy_init: bool) -> None:
+def test_datasets_are_concatenated(lazy_init: bool) -> None:
     dataset = ConcatDataset(
         [section([1], [2], lazy_init=lazy_init), build(), build([3], lazy_init=lazy_init)], lazy_init=lazy_init
     )
@@ -49,7 +51,7 @@ def test_data_sets_follow_each_other(lazy_init: bool) -> None:
         dataset[3]
 
 
-def test_metainfo_of_several_data_sets_must_agree() -> None:
+def test_metainfo_of_concatenated_datasets_must_agree() -> None:
     parts = [build([1], metainfo={"a": 1}), build([2], metainfo={"a": 2})]
     with pytest.raises(
         ArgumentError, match=r"differs in 'a'\n  key datasets\[1\].metainfo.a\n  found: 2\n.*ignore_keys"
@@ -62,17 +64,17 @@ def test_metainfo_of_several_data_sets_must_agree() -> None:
 @pytest.mark.parametrize(
     ("datasets", "kind", "message"),
     [
-        ([], ArgumentError, "no datasets"),
+        ([], ArgumentError, "needs at least one dataset"),
         ([{"type": "CategoriesForTst"}], UnknownNameError, r"key datasets\[0\].type\n.*'CategoriesForTest'"),
     ],
 )
-def test_unfit_parts_are_named(datasets: list[Any], kind: type[Exception], message: str) -> None:
+def test_invalid_datasets_are_reported(datasets: list[Any], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         ConcatDataset(datasets)
 
 
 @pytest.mark.parametrize("lazy_init", [False, True])
-def test_a_data_set_is_repeated(lazy_init: bool) -> None:
+def test_a_dataset_is_repeated(lazy_init: bool) -> None:
     dataset = RepeatDataset(section([1], [2], metainfo={"a": 1}), times=3, lazy_init=lazy_init)
     assert cats_of(dataset) == [[1], [2]] * 3
     assert dataset.get_data_info(5)["cats"] == dataset.get_cat_ids(-1) == [2]
@@ -96,12 +98,21 @@ def test_samples_of_rare_categories_are_repeated(threshold: float) -> None:
 
 
 @pytest.mark.parametrize("threshold", [0, 1.5])
-def test_a_threshold_is_a_share(threshold: float) -> None:
-    with pytest.raises(ArgumentError, match="a share of the samples"):
+def test_invalid_thresholds_are_refused(threshold: float) -> None:
+    with pytest.raises(ArgumentError, match="must be above 0 and up to 1"):
         ClassBalancedDataset(build([1]), threshold)
 
 
-def test_a_lazy_balance_is_struck_when_asked() -> None:
+def test_a_lazy_balanced_dataset_is_initialized_at_first_use() -> None:
     dataset = ClassBalancedDataset(section([0], [0], [0], [1], lazy_init=True), 1.0, lazy_init=True)
     assert dataset[-1]["cats"] == [1]
     assert len(dataset) == 8
+
+
+def test_what_was_count_skippedside_counts() -> None:
+    def dataset(skipped: Any) -> Any:
+        return SimpleNamespace(skipped=skipped, metainfo={}, __len__=lambda: 1)
+
+    assert count_skipped(None) == 0
+    assert count_skipped(SimpleNamespace(dataset=dataset(2))) == 2
+    assert count_skipped(SimpleNamespace(datasets=[dataset(2), SimpleNamespace(dataset=dataset(3))])) == 5

@@ -17,7 +17,7 @@ from torch.utils.data._utils import worker as torch_worker
 
 from footplate import Runner
 from footplate.data import SampleLoader, build_dataloader, naming_lost_workers
-from footplate.data.packing import PackedBatch
+from footplate.data.shared_memory import PackedBatch
 from footplate.data.workers import WorkerStart, _Watching
 from footplate.errors import ArgumentError, DataError
 from tests.support import settings

@@ -243,7 +243,7 @@ def test_ranks_waiting_for_buffers_are_not_late(tmp_path: Path) -> None:
     _await(_start(tmp_path, 3, _fault("hangs"), *changes))
     lines = [line for line in _output(tmp_path) if "WARNING" not in line]
     assert lines[0] == "error: ranks 0, 2 waited for rank 1 for N s"
-    assert "forward pass (exchange of buffers) of iteration 4 for N s" in " ".join(lines)
+    assert "training step (distributed_broadcast_coalesced) of iteration 4 for N s" in " ".join(lines)
 
 
 def test_unused_parameters_are_reported_once(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_signal_to_one_rank_stops_all_and_saves_once(tmp_path: Path) -> None:
     assert _await(_start(tmp_path, 2, _fault("SIGTERM", rank=1)))[1] == [143, 143]
     assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/on_signal.pth")
     (line,) = [line.partition("WARNING - ")[2] for line in _output(tmp_path)]
-    assert re.fullmatch(r"SIGTERM: stopped after iteration [4-8]: resume goes on from there", line)
+    assert re.fullmatch(r"SIGTERM: stopped after iteration [4-8]\. Resume to continue from there\.", line)
 
 
 def test_restart_resumes_automatically(tmp_path: Path) -> None:

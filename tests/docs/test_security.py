@@ -9,14 +9,14 @@ from tests.docs.pages import DOCS, ROOT
 # The first words of each item of the page, and the tests that hold it.
 TESTS: dict[str, tuple[str, ...]] = {
     "A `.py` config is a program.": (
-        "tests/config/test_execute.py::test_assignments_note_their_lines_and_what_they_replaced",
+        "tests/config/test_python_execution.py::test_assignments_note_their_lines_and_what_they_replaced",
     ),
     "A dotted `type` that is written": (
         "tests/config/test_trusted_paths.py::test_a_python_config_may_name_any_class_that_fits",
         "tests/config/test_trusted_paths.py::test_a_class_that_does_not_fit_is_refused_in_a_python_config_too",
     ),
     "Commands that build something": (
-        "tests/config/test_custom_imports.py::test_modules_are_imported_from_the_current_folder",
+        "tests/config/test_imports.py::test_modules_are_imported_from_the_current_folder",
     ),
     "They also import `<package>.registry`": (
         "tests/registry/test_registry.py::test_registry_of_installed_package_is_found",
@@ -27,18 +27,18 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/checkpoint/test_trust.py::test_the_file_that_is_trusted_is_executed_and_no_other",
     ),
     "Paths on the command line": (
-        "tests/config/test_values.py::test_values_that_cannot_be_read",
+        "tests/config/test_overrides.py::test_values_that_cannot_be_read",
         "tests/faults/malice.py::_overridden",
     ),
     "Reading one executes nothing": (
-        "tests/config/test_yaml_form.py::test_wrong_texts_name_the_line",
+        "tests/config/test_yaml_format.py::test_wrong_texts_name_the_line",
         "tests/faults/malice.py::_tagged",
     ),
     "It inherits from data only.": (
-        "tests/config/test_data_bases.py::test_no_base_is_executed",
-        "tests/config/test_data_bases.py::test_a_recipe_that_ships_is_a_base",
+        "tests/config/test_loader.py::test_no_base_is_executed",
+        "tests/config/test_loader.py::test_a_recipe_that_ships_is_a_base",
     ),
-    "`explain` without a topic": ("tests/config/test_data_bases.py::test_looking_at_a_config_imports_nothing",),
+    "`explain` without a topic": ("tests/config/test_loader.py::test_looking_at_a_config_imports_nothing",),
     "Every `type` names": (
         "tests/registry/test_dotted_paths.py::test_yaml_config_unpickles_nothing",
         "tests/registry/test_dotted_paths.py::test_library_classes_are_rejected",
@@ -49,7 +49,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "`compile` takes": (
         "tests/cli/test_compiling.py::test_a_data_config_starts_no_program",
-        "tests/config/test_compiling.py::test_every_other_option_of_the_compiler_is_refused",
+        "tests/test_torch_compile.py::test_every_other_option_of_the_compiler_is_refused",
     ),
     "Models of transformers": ("tests/tasks/test_transformers_config.py::test_a_detector_fetches_nothing",),
     "What a hook, metric or writer": (
@@ -89,7 +89,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/cli/test_foreign_runs.py::test_no_escape_sequence_reaches_the_terminal",
         "tests/test_messages.py::test_commands_print_only_through_streams",
     ),
-    "`replay` trains": ("tests/cli/test_replay.py::test_the_config_that_a_run_left_is_read_and_not_executed",),
+    "`replay` trains": ("tests/cli/test_inspect_runs.py::test_the_config_that_a_run_left_is_read_and_not_executed",),
 }
 
 

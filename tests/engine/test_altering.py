@@ -7,6 +7,7 @@ import torch
 
 from footplate import Hook
 from footplate.engine.altering import altered_by
+from footplate.engine.phase import Phase
 from tests.engine.test_signals import Draw, Send, in_process
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import Witness
@@ -57,7 +58,7 @@ def test_a_wish_to_save_waits_too(tmp_path: Path) -> None:
     told = Send(signal.SIGUSR1, "before_val_iter", 4)
     asked = run(config(tmp_path / "told", **settings), Halves(), told)
     assert_same(asked.model.state_dict(), whole.model.state_dict())
-    assert not asked.requests.patient  # training does not wait for slow data
+    assert not asked.requests.must_finish_evaluation  # training does not wait for slow data
     again: dict[str, Any] = {"resume": True, "load_from": str(tmp_path / "told/on_signal.pth")}
     resumed = run(config(tmp_path / "again", **settings), Halves(), **again)
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
@@ -66,11 +67,11 @@ def test_a_wish_to_save_waits_too(tmp_path: Path) -> None:
 def test_a_hook_that_changes_nothing_keeps_nobody_waiting(tmp_path: Path) -> None:
     class Looks(Hook):
         def before_val_epoch(self, runner: Any) -> None:
-            self.seen = runner.event
+            self.seen = runner.phase
 
     looks = Looks()
     runner = run(config(tmp_path, by_epoch=True), looks)
-    assert looks.seen == "before_val_epoch"
+    assert looks.seen is Phase.EVALUATION
     assert not altered_by(runner, "before_val", "before_val_epoch")
     runner.register_hook(Halves())
     assert altered_by(runner, "before_val", "before_val_epoch")

@@ -5,7 +5,7 @@ import pytest
 from torch import nn
 
 from footplate import Hook, Runner
-from footplate.engine.assemble import DEFAULT_HOOKS, build_hooks
+from footplate.engine.hook_list import DEFAULT_HOOKS, build_hooks
 from footplate.errors import ArgumentError, BuildError, UnknownNameError
 from footplate.hooks import CheckpointHook, LoggerHook
 from tests.support import ToyModel, Witness, loader, settings

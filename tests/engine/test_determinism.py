@@ -8,7 +8,7 @@ import torch
 from footplate import Runner
 from footplate.engine.determinism import name_settings
 from footplate.errors import UnknownNameError
-from tests.engine.test_loops import Stream
+from tests.engine.test_train_loops import Stream
 from tests.support import settings
 
 

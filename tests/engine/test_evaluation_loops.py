@@ -9,11 +9,21 @@ import torch
 from torch import nn
 
 from footplate import Hook, Runner
+from footplate.data import SampleLoader
 from footplate.engine import evaluation_loops
-from footplate.errors import ArgumentError
+from footplate.engine.evaluation_loops import (
+    MeanLosses,
+    build_evaluation_sets,
+    build_evaluators,
+    build_loaders,
+    has_several_loaders,
+)
+from footplate.errors import ArgumentError, DataError
 from footplate.records import history
 from footplate.registry import METRICS
 from tests.support import PointAccuracy, ToyModel, loader, settings
+
+ACCURACY = {"type": "PointAccuracy"}
 
 
 class Look(Hook):
@@ -161,9 +171,9 @@ def test_a_checkpoint_within_a_validation_in_inference_mode(tmp_path: Path) -> N
     assert all(map(torch.equal, runner.model.state_dict().values(), saved.values()))
 
 
-def test_a_model_in_parts_does_not_predict_in_inference_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sharded_model_cannot_predict_in_inference_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation_loops, "is_sharded", lambda model: True)
-    with pytest.raises(ArgumentError, match="a model in parts does not predict in inference_mode"):
+    with pytest.raises(ArgumentError, match="a sharded model cannot predict in inference mode"):
         run(tmp_path, val_cfg={"inference_mode": True})
 
 
@@ -202,3 +212,80 @@ def test_buffers_are_shared_before_each_evaluation(tmp_path: Path, monkeypatch: 
     runner.val()
     runner.test()
     assert told == [(runner.model, False)] * 2
+
+
+@pytest.mark.parametrize(
+    ("section", "several"),
+    [
+        (loader(), False),
+        ({"batch_size": 4}, False),
+        ({}, False),
+        ([1, 2], False),
+        ({"clean": loader(), "noisy": loader()}, True),
+        ({"clean": [1, 2]}, True),
+        ({"clean": loader(), "batch_size": 4}, False),
+    ],
+)
+def test_has_several_loaders(section: Any, several: bool) -> None:
+    assert has_several_loaders(section) is several
+
+
+def test_each_dataset_has_its_loader_and_metrics() -> None:
+    loaders = build_loaders({"clean": loader(8), "noisy": loader(12)}, seed=0)
+    sets = build_evaluation_sets(loaders, build_evaluators(ACCURACY, loaders), {"noisy": 2})
+    assert [(each.name, len(each.dataloader.dataset), each.interval) for each in sets] == [
+        ("clean", 8, None),
+        ("noisy", 12, 2),
+    ]
+    metrics = [each.evaluator.metrics[0] for each in sets]
+    assert all(isinstance(each, PointAccuracy) for each in metrics)
+    assert metrics[0] is not metrics[1]
+    assert sets[1].named({"accuracy": 1.0}) == {"noisy/accuracy": 1.0}
+
+
+def test_single_dataset_has_no_name() -> None:
+    loaders = build_loaders(loader(8), seed=0)
+    (only,) = build_evaluation_sets(loaders, build_evaluators([ACCURACY], loaders), None)
+    assert isinstance(only.dataloader, SampleLoader)
+    assert only.evaluator.dataset_meta == {"classes": ("left", "right")}
+    assert only.named({"accuracy": 1.0}) == {"accuracy": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("evaluators", "key", "suggestion"),
+    [
+        ({"clean": ACCURACY}, "noisy", None),
+        ({"clean": ACCURACY, "noisi": ACCURACY}, "noisi", "noisy"),
+    ],
+)
+def test_evaluator_names_must_match_datasets(evaluators: Any, key: str, suggestion: str | None) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        build_evaluators(evaluators, {"clean": [], "noisy": []})
+    assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
+
+
+def test_invalid_intervals_and_names_raise() -> None:
+    loaders = {"clean": [1], "noisy": [2]}
+    for intervals, key in (({"noisi": 2}, "intervals.noisi"), ({"noisy": 0}, "intervals.noisy")):
+        with pytest.raises(ArgumentError) as caught:
+            build_evaluation_sets(loaders, build_evaluators(ACCURACY, loaders), intervals)
+        assert caught.value.key == key
+    with pytest.raises(ArgumentError, match="must be a string without '/'"):
+        build_loaders({1: [1]}, seed=0)
+    with pytest.raises(ArgumentError, match="several datasets must be a dict of sections by name"):
+        build_loaders([{"dataset": [1]}, {"dataset": [2]}], seed=0)
+    with pytest.raises(ArgumentError, match="without '/'"):
+        build_loaders({"a/b": loader()}, seed=0)
+
+
+def test_error_in_one_dataset_has_its_key() -> None:
+    with pytest.raises(DataError) as caught:
+        build_loaders({"clean": loader(), "empty": loader(0)}, seed=0)
+    assert caught.value.key == "empty.dataset"
+
+
+def test_losses_are_means_over_samples() -> None:
+    losses = MeanLosses()
+    losses.add({"loss": torch.tensor(1.0), "loss_ce": torch.tensor(0.5), "acc": torch.tensor(9.0)}, 3)
+    losses.add({"loss": torch.tensor(5.0), "loss_ce": torch.tensor(2.5), "acc": torch.tensor(9.0)}, 1)
+    assert losses.result() == {"loss": 2.0, "loss_ce": 1.0}

@@ -102,7 +102,7 @@ def test_the_command_ends_with_an_error(
     )
     assert main(["train", "config.py"]) == 1
     told = capsys.readouterr().err
-    assert "The run was left by SystemExit(0), raised at " in told
+    assert "User code raised SystemExit(0) at " in told
     assert "Traceback" not in told
 
 

@@ -31,10 +31,10 @@ def test_the_nine_priorities() -> None:
     [
         ("VERY_LO", "unknown priority 'VERY_LO'", "VERY_LOW"),
         ("urgent", "unknown priority 'urgent'", None),
-        (101, "a priority lies between 0 and 100", None),
-        (-1, "a priority lies between 0 and 100", None),
-        (1.5, "a priority is a name or a number", None),
-        (True, "a priority is a name or a number", None),
+        (101, "'priority' must be between 0 and 100", None),
+        (-1, "'priority' must be between 0 and 100", None),
+        (1.5, "'priority' must be a name or a number", None),
+        (True, "'priority' must be a name or a number", None),
     ],
 )
 def test_anything_else_is_no_priority(priority: Any, says: str, near: str | None) -> None:
@@ -123,7 +123,9 @@ def test_a_hook_may_take_fewer_arguments_or_any() -> None:
 )
 def test_a_method_that_cannot_be_called_is_refused_at_once(method: str, function: Any, expected: str) -> None:
     kind: Any = type("Own", (Hook,), {method: function})
-    with pytest.raises(ArgumentError, match=f"Own.{method} does not take the arguments of its event") as caught:
+    with pytest.raises(
+        ArgumentError, match=f"Own.{method} does not take the arguments that the engine passes"
+    ) as caught:
         HookList().register(kind())
     assert caught.value.notes == (f"expected: {method}(self, {expected})",)
 
@@ -136,7 +138,9 @@ def test_a_misspelt_event_is_told(caplog: pytest.LogCaptureFixture) -> None:
 
     with caplog.at_level(logging.WARNING, "footplate"):
         HookList().register(Own())
-    assert caplog.messages == ["Own.after_train_itr is no event and is never called: did you mean after_train_iter?"]
+    assert caplog.messages == [
+        "Own.after_train_itr is not an event and is never called: did you mean after_train_iter?"
+    ]
 
 
 @pytest.mark.parametrize(

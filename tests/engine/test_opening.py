@@ -11,7 +11,7 @@ import footplate
 from footplate import Config, Runner
 from footplate.config import apply_overrides
 from footplate.engine import opening, setup
-from footplate.engine.signals import LeavingError
+from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError
 from tests.support import settings
 
@@ -52,7 +52,7 @@ def test_the_first_rank_writes_its_log_and_what_it_runs_on(tmp_path: Path) -> No
     [
         (ArgumentError("the loss is nan", notes=["mend it"]), ["ended by an error: the loss is nan; mend it"]),
         (RuntimeError("no data\nat all"), ["ended by an error: RuntimeError: no data; at all"]),
-        (LeavingError(), []),
+        (EarlyExitError(), []),
     ],
 )
 def test_the_log_alone_says_by_what_error_a_run_ended(

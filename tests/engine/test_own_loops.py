@@ -212,7 +212,7 @@ def test_it_resumes_bit_equal_within_an_epoch(tmp_path: Path, kind: type, by_epo
 
 @pytest.mark.parametrize(
     ("kind", "by_epoch", "says"),
-    [(WholeEpoch, True, "saved after 2 batches of epoch 2"), (UnseenDataRun, False, "they may start over")],
+    [(WholeEpoch, True, "saved after 2 batches of epoch 2"), (UnseenDataRun, False, "the data may start over")],
 )
 def test_a_resume_that_cannot_be_exact_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: type, by_epoch: bool, says: str

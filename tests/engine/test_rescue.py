@@ -13,7 +13,8 @@ import torch
 
 from footplate import DATASETS, Hook
 from footplate.engine import Runner
-from footplate.engine.rescue import may_rescue
+from footplate.engine.phase import Phase
+from footplate.engine.saving import save_after_data_error
 from footplate.engine.signals import Interrupted, Requests
 from footplate.errors import DataError
 from tests.engine.test_signals import Draw, Send, in_process
@@ -86,7 +87,7 @@ def assert_goes_on(tmp_path: Path, cfg: dict[str, Any], told: str, done: Sequenc
     at = torch.load(path, weights_only=True)["meta"]["iter"]
     assert at in done
     assert told.splitlines()[-1] == (
-        f"  saved after iteration {at}: {path}; --resume (resume=True) goes on there, once this is mended"
+        f"  The run was saved after iteration {at}: {path}. Fix the data and resume with --resume (resume=True)."
     )
     assert (tmp_path / "part/last_checkpoint").read_text() == str(path)
     whole = run({**cfg, "work_dir": str(tmp_path / "whole")}, Draw())
@@ -158,11 +159,11 @@ class Kill(Hook):
         self.mode = mode
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        if "request" in runner._events and runner.requests._lost is None:
+        if runner.phase is Phase.SAVING and runner.requests._lost_worker is None:
             loop = getattr(runner, f"{self.mode}_loop")
             os.kill(loop.dataloader.whereabouts.processes()[0], signal.SIGKILL)
             until = time.monotonic() + 60
-            while runner.requests._lost is None and time.monotonic() < until:
+            while runner.requests._lost_worker is None and time.monotonic() < until:
                 time.sleep(0.01)
 
 
@@ -233,8 +234,8 @@ def test_a_full_disk_does_not_hide_what_failed_first(
     first, *rest = failed(cfg, Fill()).splitlines()
     assert first.endswith("of the dataset 'Spoilt' cannot be read: OSError: cut short")
     assert rest[-1] == (
-        f"  NOT saved after iteration 3: cannot save '{tmp_path / 'part/on_signal.pth'}': No space left on device; "
-        f"the last checkpoint is {tmp_path / 'part/iter_2.pth'}"
+        f"  The run was NOT saved after iteration 3: cannot save '{tmp_path / 'part/on_signal.pth'}': "
+        f"No space left on device. The last checkpoint is {tmp_path / 'part/iter_2.pth'}."
     )
 
 
@@ -251,8 +252,8 @@ def test_a_failed_save_is_not_taken_for_the_one_that_a_run_goes_on_from(
     time.sleep(1)  # so that the second log gets another name
     assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 6), resume=True) == 143
     log = max(tmp_path.glob("*/*.log")).read_text()
-    last = f"the last checkpoint is {tmp_path / 'on_signal.pth'}"
-    assert f"stopped after iteration 7: NOT saved, {last}" in log
+    last = f"The last checkpoint is {tmp_path / 'on_signal.pth'}."
+    assert f"stopped after iteration 7. The run was NOT saved. {last}" in log
     assert "No space left on device; training stops, the last checkpoint is" in log
 
 
@@ -307,16 +308,16 @@ def test_batches_of_a_users_own_are_data_too(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="broke off") as caught:
         Runner(**sections, train_dataloader=Stream()).train()
     assert getattr(caught.value, "__notes__", [""])[0].startswith(
-        f"saved after iteration 5: {tmp_path / 'on_signal.pth'}"
+        f"The run was saved after iteration 5: {tmp_path / 'on_signal.pth'}"
     )
     assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] == 5
 
 
 def test_several_processes_are_not_saved_by_one_that_fails() -> None:
-    runner: Any = SimpleNamespace(world_size=1, requests=Requests())
-    assert may_rescue(runner)
-    runner.world_size = 2
-    assert not may_rescue(runner)
+    runner: Any = SimpleNamespace(world_size=2, requests=Requests(), saver=None)
+    error = DataError("not readable")
+    save_after_data_error(runner, error)
+    assert not error.notes
 
 
 @pytest.mark.parametrize("name", ["Remembering", "Batches"])

@@ -11,6 +11,7 @@ import torch
 
 from footplate import RUNNERS, Config, Hook, Runner
 from footplate.engine import EpochBasedTrainLoop
+from footplate.engine.phase import Phase
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.evaluation import build_evaluator
 from footplate.hooks import LoggerHook
@@ -209,7 +210,7 @@ def test_names_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert MessageHub.get_current_instance() is runner.message_hub
     assert runner.visualizer.instance_name == runner.message_hub.instance_name == "first"
     assert Runner(**settings("a")).experiment_name.startswith("run_2")
-    assert (runner.rank, runner.world_size, runner.distributed, runner.event) == (0, 1, False, None)
+    assert (runner.rank, runner.world_size, runner.distributed, runner.phase) == (0, 1, False, Phase.START)
 
 
 def test_hooks_are_registered_later_too(tmp_path: Path) -> None:
@@ -284,7 +285,7 @@ def test_weights_are_initialized_once_before_training(tmp_path: Path) -> None:
     assert model.times == 1
 
 
-def test_an_error_in_a_run_keeps_its_traceback_and_the_event_ends(tmp_path: Path) -> None:
+def test_an_error_in_a_run_keeps_its_traceback(tmp_path: Path) -> None:
     class Fail(Hook):
         def before_train(self, runner: Any) -> None:
             raise ZeroDivisionError("own mistake")
@@ -292,7 +293,6 @@ def test_an_error_in_a_run_keeps_its_traceback_and_the_event_ends(tmp_path: Path
     runner = Runner(**settings(tmp_path, custom_hooks=[Fail()]))
     with pytest.raises(ZeroDivisionError, match="own mistake"):
         runner.train()
-    assert runner.event is None
 
 
 def test_the_log_level(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -389,6 +389,6 @@ def test_metrics_write_to_the_folder_that_the_run_has_created(tmp_path: Path) ->
     before = runner.log_dir
     runner.val()
     assert runner.log_dir != before
-    assert [each.output_folder for each in loop.evaluator.metrics] == [runner.log_dir]
+    assert [each.context.folder for each in loop.evaluator.metrics] == [runner.log_dir]
     test_loop: Any = runner.test_loop
-    assert [each.output_folder for each in test_loop.evaluator.metrics] == [runner.log_dir]
+    assert [each.context.folder for each in test_loop.evaluator.metrics] == [runner.log_dir]

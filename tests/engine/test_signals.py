@@ -16,7 +16,8 @@ from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, Hook
 from footplate.data import handle_deaths_of_workers
-from footplate.engine import base_train_loop
+from footplate.engine import base_loops
+from footplate.engine.phase import Phase
 from footplate.engine.signals import AgreementHook, Interrupted, Requests
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import Points, Witness
@@ -54,8 +55,11 @@ class WhenSaved(Hook):
         self.seen: list[tuple[str, int]] = []
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        if runner._events[-2:-1] == ["request"]:
-            self.seen.append((runner._events[-2], runner.iter))
+        if runner.phase is Phase.SAVING:
+            self.seen.append((runner.phase.name, runner.iter))
+
+
+IDLE: Any = SimpleNamespace(phase=Phase.START)
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +120,7 @@ def test_a_wish_to_save_in_a_validation_is_met_at_once(tmp_path: Path, by_epoch:
     whole = run(config(tmp_path / "whole", by_epoch=by_epoch, by_iteration=3), Draw())
     told = Send(signal.SIGUSR1, "after_val_iter", 4), WhenSaved(), Draw()
     asked = run(config(tmp_path / "asked", by_epoch=by_epoch, by_iteration=3), *told)
-    assert told[1].seen == [("request", 4)] * 2  # once a batch
+    assert told[1].seen == [("SAVING", 4)] * 2  # once a batch
     assert_same(asked.model.state_dict(), whole.model.state_dict())
     witness = Witness()
     cfg = config(tmp_path / "b", by_epoch=by_epoch, by_iteration=3)
@@ -134,8 +138,8 @@ def test_the_second_signal_leaves_at_once(tmp_path: Path, capfd: pytest.CaptureF
     assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "epoch_1.pth")
     told = capfd.readouterr().err.splitlines()
     assert told == [
-        "SIGTERM: finishing the iteration, then saving; once more leaves at once",
-        "SIGTERM again: leaving at once, nothing more is saved",
+        "SIGTERM: finishing the iteration, then saving. Send SIGTERM again to exit at once.",
+        "SIGTERM again: exiting at once. Nothing more is saved.",
     ]
 
 
@@ -181,7 +185,7 @@ def test_a_stop_is_saved_though_nobody_hears_of_it(tmp_path: Path, broken: bool)
     assert in_process(unheard) == 143
     assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] == 6
     log = next(tmp_path.glob("*/*.log")).read_text()  # its descriptor may be that of the closed stream
-    assert "leaves at once" not in log
+    assert "exit at once" not in log
     assert "SIGTERM: stopped after iteration 6" in log
 
 
@@ -205,13 +209,13 @@ def test_what_a_user_reads(tmp_path: Path) -> None:
     cfg = config(tmp_path, by_epoch=True, log_level="INFO")
     assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 5)) == 143
     log = next(tmp_path.glob("*/*.log")).read_text()
-    assert log.endswith("SIGTERM: stopped after iteration 6: resume goes on from there\n")
+    assert log.endswith("SIGTERM: stopped after iteration 6. Resume to continue from there.\n")
 
 
 def test_handlers_are_lent() -> None:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     before = [signal.getsignal(each) for each in numbers]
-    with Requests().from_signals():
+    with Requests().from_signals(IDLE):
         assert not {signal.getsignal(each) for each in numbers} & set(before)
     assert [signal.getsignal(each) for each in numbers] == before
 
@@ -220,7 +224,7 @@ def test_threads_take_no_signals() -> None:
     seen: list[Any] = []
 
     def look() -> None:
-        with Requests().from_signals():
+        with Requests().from_signals(IDLE):
             seen.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=look)
@@ -231,17 +235,17 @@ def test_threads_take_no_signals() -> None:
 
 def test_what_an_earlier_run_left_does_not_count_in_a_thread_either() -> None:
     requests = Requests()
-    requests.rescued = requests.patient = True
+    requests.saved_after_error = requests.must_finish_evaluation = True
 
     def begin() -> None:
-        with requests.from_signals():
+        with requests.from_signals(IDLE):
             pass
 
     thread = threading.Thread(target=begin)
     thread.start()
     thread.join()
-    assert not requests.rescued
-    assert not requests.patient
+    assert not requests.saved_after_error
+    assert not requests.must_finish_evaluation
 
 
 class Hear(Hook):
@@ -382,7 +386,7 @@ def told_within(cfg: dict[str, Any], place: Any, name: str, call: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "call"), [(base_train_loop, "capture_rng", 3), (np.random, "set_bit_generator", 6)]
+    ("place", "name", "call"), [(base_loops, "capture_rng", 3), (np.random, "set_bit_generator", 6)]
 )
 def test_a_stop_leaves_random_generators_alone(tmp_path: Path, place: Any, name: str, call: int) -> None:
     """The third state is captured at the start of the second epoch; the sixth exchange follows the third batch."""

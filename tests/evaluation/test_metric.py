@@ -12,7 +12,7 @@ from torch.utils.data import default_collate
 from footplate.data import SampleLoader
 from footplate.data.structures import BaseDataElement
 from footplate.errors import ArgumentError, DataError
-from footplate.evaluation import BaseMetric, DumpResults
+from footplate.evaluation import BaseMetric, DumpResults, EvaluationContext
 
 
 class Sample(NamedTuple):
@@ -140,7 +140,7 @@ def test_ranks_gather_each_sample_once_and_in_order(world: int, tmp_path: Path) 
 def test_dump_results_writes_copies_of_predictions(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "found.pkl"
     metric = DumpResults("deep/found.pkl")
-    metric.output_folder = str(tmp_path)
+    metric.context = EvaluationContext(folder=str(tmp_path))
     batch = torch.tensor([1.0, 2.0])
     for each in batch:
         metric.process(None, [{"scores": each[None]}])

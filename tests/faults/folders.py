@@ -61,7 +61,7 @@ _TEXTS = (
     '{"lr": 1, "step": 1, "x": "' + "y" * 2_000_000 + '"}\n',
     '{"default_hooks": {"checkpoint": {"save_best": [[1]], "rule": {}}}, "lr": {"a": {"b": NaN}}}',
     "<!--<script></script>\u2028" + _ESCAPE,
-    "2026/01/01 00:00:00 - x - INFO - per class:\nclass a a\n" + _ESCAPE + " nan 1e999\n",
+    '{"step": 1, "mode": "val", "dataset": "", "metric": "a", "columns": ["a", "b"], "rows": [["\\u001b[2J", 1]]}\n',
     "t - x - WARNING - " + _ESCAPE + "\n" * 10_000,
     "lr = " + "-" * 100_000 + "1",
 )
@@ -70,6 +70,7 @@ _PLACES = (
     f"{_START}/vis_data/config.py",
     f"{_START}/vis_data/config.json",
     f"{_START}/vis_data/scalars.json",
+    f"{_START}/vis_data/per_class.jsonl",
     f"{_START}/explained.txt",
     f"{_START}/environment.json",
     f"{_START}/run.log",

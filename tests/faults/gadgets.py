@@ -155,6 +155,6 @@ def _import_anything(path: str, name: str, entries: Any) -> Any:
 
 
 def _execute_bases() -> None:
-    from footplate.config import packages
+    from footplate.config import loader
 
-    packages.is_recipe = lambda path: True
+    vars(loader)["is_recipe"] = lambda path: True

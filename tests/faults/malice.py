@@ -361,15 +361,15 @@ def _call_anything() -> None:
 
 
 def _obey_tags() -> None:
-    from footplate.config import yaml_form
+    from footplate.config import yaml_format
 
-    yaml_form.read_yaml = lambda text, path: yaml.unsafe_load(text)
+    yaml_format.read_yaml = lambda text, path: yaml.unsafe_load(text)
 
 
 def _evaluate() -> None:
     from footplate.config import overrides
 
-    vars(overrides)["read_value"] = eval
+    vars(overrides)["parse_value"] = eval
 
 
 def _unpack() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint, save_checkpoint
-from footplate.engine.signals import save_on_request
+from footplate.engine.saving import save_on_request
 from footplate.hooks import CheckpointHook
 from tests.support import settings
 
@@ -107,7 +107,7 @@ def test_where_an_earlier_run_was_stopped_is_kept(
         runner.saver.settle()
     assert load_checkpoint(tmp_path / f"on_signal_earlier.{suffix}")["meta"]["iter"] == 12
     assert load_checkpoint(tmp_path / f"on_signal.{suffix}")["meta"]["iter"] == 4
-    kept = "the checkpoint of an earlier run that had come farther is kept as "
+    kept = "The checkpoint of an earlier run, which had come further, is kept as "
     assert [each for each in caplog.messages if each.startswith(kept)] == [
         f"{kept}{tmp_path}/on_signal_earlier.{suffix}"
     ] * 2

@@ -164,36 +164,36 @@ def test_a_rule_may_call_a_statistic_of_the_users(runner: Any, monkeypatch: pyte
         (
             [{"data_src": "loss", "method_name": "mean", "window_sise": 3}],
             "custom_cfg[0].window_sise",
-            "a rule of the log has no 'window_sise'\n.*\n.*did you mean 'window_size'",
+            "a rule of custom_cfg has no 'window_sise'\n.*\n.*did you mean 'window_size'",
         ),
         (
             [{"data_src": "loss", "method_name": "men"}],
             "custom_cfg[0].method_name",
             "unknown statistic 'men'\n.*\n.*did you mean 'mean'",
         ),
-        ([{"data_src": "loss"}], "custom_cfg[0]", "a rule of the log needs 'data_src' and 'method_name'"),
+        ([{"data_src": "loss"}], "custom_cfg[0]", "a rule of custom_cfg needs 'data_src' and 'method_name'"),
         (
             [{"data_src": "loss", "method_name": "mean", "window_size": 0}],
             "custom_cfg[0].window_size",
-            "window_size is a positive number, 'epoch' or 'global'",
+            "window_size must be a positive number, 'epoch' or 'global'",
         ),
         (
             [{"data_src": "loss", "method_name": "mean", "window_size": "all"}],
             "custom_cfg[0].window_size",
-            "window_size is a positive number, 'epoch' or 'global'",
+            "window_size must be a positive number, 'epoch' or 'global'",
         ),
         (
             [{"data_src": "loss", "method_name": "current", "window_size": 3}],
             "custom_cfg[0].window_size",
-            "the current value has no window",
+            "the statistic 'current' has no window",
         ),
-        ([{"log_name": "loss", "method_name": "mean"}], "custom_cfg[0]", "a rule of the log needs 'data_src'"),
+        ([{"log_name": "loss", "method_name": "mean"}], "custom_cfg[0]", "a rule of custom_cfg needs 'data_src'"),
         (
             [{"data_src": name, "log_name": "a", "method_name": "mean"} for name in ("loss", "acc")],
             "custom_cfg[1]",
-            "two rules of the log write 'a'",
+            "two rules of custom_cfg write 'a'",
         ),
-        ([{"data_src": "loss", "method_name": "mean"}] * 2, "custom_cfg[1]", "two rules of the log write 'loss'"),
+        ([{"data_src": "loss", "method_name": "mean"}] * 2, "custom_cfg[1]", "two rules of custom_cfg write 'loss'"),
     ],
 )
 def test_a_malformed_rule_is_refused(rules: Any, key: str, says: str) -> None:
@@ -233,11 +233,11 @@ def test_a_validation_averages_only_its_own_times(runner: Any) -> None:
     [
         (
             {"data_src": "los", "method_name": "mean"},
-            "a rule of the log reads 'los', which training does not record: did you mean 'loss'?",
+            "A rule of custom_cfg reads 'los', which training does not record. Did you mean 'loss'?",
         ),
         (
             {"data_src": "loss", "log_name": "acc", "method_name": "mean"},
-            "a rule of the log writes 'acc' over the scalar of that name",
+            "A rule of custom_cfg overwrites the scalar 'acc'.",
         ),
     ],
 )
@@ -259,7 +259,7 @@ def test_a_rule_that_does_not_fit_what_is_recorded_is_warned_of_once(
 )
 def test_a_window_beyond_what_is_kept_is_warned_of(cfg: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     LogProcessor(**cfg)
-    assert caplog.messages == ["window_size 20000: of each scalar the latest 8192 values are kept"]
+    assert caplog.messages == ["window_size 20000 is too large: only the latest 8192 values are kept."]
 
 
 def recorded(count: int) -> MessageHub:
@@ -283,7 +283,7 @@ def test_figures_are_those_of_the_reference() -> None:
         run = SimpleNamespace(
             message_hub=recorded(count), device=torch.device("cpu"), train_dataloader=range(10), **place
         )
-        tag, _ = LogProcessor(**cfg).get_log_after_iter(run, (count - 1) % 10, "train")  # type: ignore[arg-type]
+        tag, _ = LogProcessor(**cfg).get_log_after_iter(run, (count - 1) % 10, "train")
         del tag["memory"]
         assert dict(tag) == pytest.approx(row["tag"], abs=1e-9), cfg
 

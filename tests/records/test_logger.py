@@ -13,11 +13,11 @@ from footplate.errors import ArgumentError
 from footplate.records import (
     NOT_SHOWN,
     OF_ITERATION,
+    buffer_log,
     check_log_file,
     get_logger,
     logging_to,
     print_log,
-    remembered,
     set_level,
     show_iterations,
 )
@@ -144,7 +144,7 @@ def test_settings_of_a_log_file_without_sense(settings: dict[str, Any]) -> None:
 
 def test_what_was_said_before_stands_in_the_file(tmp_path: Path) -> None:
     set_level("INFO", screen=False)
-    with remembered() as said:
+    with buffer_log() as said:
         get_logger().info("early")
     with logging_to(str(tmp_path / "run.log"), said):
         get_logger().info("late")
@@ -153,7 +153,7 @@ def test_what_was_said_before_stands_in_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_processes_without_a_screen_show_nothing(capsys: pytest.CaptureFixture[str], begun: bool) -> None:
-    with remembered() if begun else contextlib.nullcontext():
+    with buffer_log() if begun else contextlib.nullcontext():
         set_level("INFO", screen=False)
     get_logger().propagate, before = False, get_logger().propagate
     get_logger().warning("of rank 1")

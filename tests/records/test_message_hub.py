@@ -92,7 +92,7 @@ def test_state_goes_into_the_histories_that_parts_hold(hub: MessageHub) -> None:
 def test_another_engines_history_starts_anew(hub: MessageHub, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "footplate"):
         hub.load_state_dict({"log_scalars": {"train/loss": object()}, "runtime_info": {"epoch": 3}})
-    assert caplog.messages == ["the history of 'train/loss' in the checkpoint is another engine's: it starts anew"]
+    assert caplog.messages == ["The history of 'train/loss' is not restored: another engine wrote the checkpoint."]
     assert (dict(hub.log_scalars), hub.get_info("epoch")) == ({}, 3)
 
 

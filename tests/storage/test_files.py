@@ -1,3 +1,4 @@
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,3 +81,17 @@ def test_free_space_uses_nearest_existing_folder(tmp_path: Path) -> None:
 def test_clean_stale_ignores_missing_and_remote_folders(tmp_path: Path) -> None:
     assert storage.clean_stale(tmp_path / "nope") == []
     assert storage.clean_stale("memory://run") == []
+
+
+def test_appended_lines_are_whole_or_missing(tmp_path: Path) -> None:
+    path = str(tmp_path / "deep/lines.jsonl")
+    storage.append_line(path, "one")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(OSError, match="No space left on device"):
+            storage.append_line(path, "a long second line")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    storage.append_line(path, "two")
+    assert storage.read_bytes(path) == b"one\ntwo\n"

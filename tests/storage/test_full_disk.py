@@ -16,7 +16,7 @@ from PIL import Image
 from footplate import Config, Runner, storage
 from footplate.cli.main import main
 from footplate.config import write_recorded
-from footplate.evaluation import DumpResults
+from footplate.evaluation import DumpResults, EvaluationContext
 from footplate.hooks import CurveHook, LoggerHook
 from footplate.records import LocalVisBackend
 from footplate.tasks.detection import CocoMetric
@@ -41,20 +41,20 @@ def full_disk() -> Iterator[None]:
 
 def _dump_results() -> None:
     metric = DumpResults("predictions.pkl")
-    metric.output_folder = "."
+    metric.context = EvaluationContext(folder=".")
     metric.compute_metrics([{"scores": list(range(100))}])
 
 
 def _format_masks() -> None:
     metric = IoUMetric(format_only=True, output_dir="masks")
-    metric.dataset_meta, metric.output_folder = {"classes": ["a", "b"]}, "."
+    metric.dataset_meta = {"classes": ["a", "b"]}
     sample = {"pred_sem_seg": {"data": torch.from_numpy(_NOISE[None, :, :, 0] % 2)}, "img_path": "1.jpg"}
     metric.process({}, [sample])
 
 
 def _write_boxes() -> None:
     metric = CocoMetric(outfile_prefix="boxes")
-    metric.output_folder = "."
+    metric.context = EvaluationContext(folder=".")
     metric._write([{"image_id": 1, "bbox": [0.0, 0.0, 1.0, 1.0], "score": 0.5}], {"images": []})
 
 

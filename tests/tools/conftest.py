@@ -36,13 +36,17 @@ def write(tmp_path: Path) -> Callable[..., Config]:
     return write
 
 
-LOG = """2026/01/01 00:00:00 - footplate.tasks - INFO - per class, in percent:
-class         IoU     Acc
-T-shirt/top  53.59   65.96
-ankle boot   57.39   79.45
-2026/01/01 00:00:01 - footplate - INFO - Iter(val) [2/2]    mIoU: 41.0000
+LOG = """2026/01/01 00:00:00 - footplate.tasks - INFO - Iter(val) [2/2]    mIoU: 41.0000
 2026/01/01 00:00:01 - footplate - WARNING - the disk is nearly full
 """
+PER_CLASS = {
+    "step": 400,
+    "mode": "val",
+    "dataset": "",
+    "metric": "IoU",
+    "columns": ["class", "IoU", "Acc"],
+    "rows": [["T-shirt/top", 53.59, 65.96], ["ankle boot", 57.39, 79.45]],
+}
 
 
 @pytest.fixture
@@ -63,6 +67,7 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         (start / "explained.txt").write_text(f"lr = {lr}  # base.py:7\n")
         (start / "environment.json").write_text('{"python": "3.11", "packages": {"torch": "2"}}')
         (start / "run.log").write_text(LOG)
+        (start / "vis_data/per_class.jsonl").write_text(json.dumps(PER_CLASS) + "\n")
         return read_run(tmp_path / name)
 
     return make_run

@@ -84,7 +84,7 @@ def test_nothing_in_a_work_dir_is_executed(tmp_path: Path, caplog: pytest.LogCap
     with pytest.raises(ConfigError, match="cannot be read as data"):
         read_either(str(tmp_path / "2024_01" / "vis_data" / "config.py"))
     assert not (tmp_path / "mark").exists()
-    assert "it holds more than assignments of plain values" in caplog.text
+    assert "it contains more than assignments of plain values" in caplog.text
 
 
 def test_files_packages_and_recipes_are_found_by_name(tmp_path: Path) -> None:

@@ -98,5 +98,5 @@ def test_a_short_data_set_is_repeated() -> None:
 
 def test_other_loaders_give_their_first_batch() -> None:
     assert largest_batch([1, 2]).batch == 1
-    with pytest.raises(DataError, match="gives no batch"):
+    with pytest.raises(DataError, match="has no batches"):
         largest_batch([])

@@ -38,13 +38,14 @@ def test_the_page_holds_everything_of_a_run(make_run: Callable[..., Run], tmp_pa
     run = data["runs"][0]
     assert run["config"] == "lr = 0.1  # base.py:7\n"
     table = {
-        "set": "",
+        "dataset": "",
+        "metric": "IoU",
+        "mode": "val",
+        "step": 400,
         "columns": ["class", "IoU", "Acc"],
         "rows": [["T-shirt/top", 53.59, 65.96], ["ankle boot", 57.39, 79.45]],
-        "iteration": 400,
-        "test": False,
     }
-    assert run["classes"] == [table]
+    assert run["perClass"] == [table]
     assert run["warnings"] == ["2026/01/01 00:00:01 - footplate - WARNING - the disk is nearly full"]
     assert run["environment"]["python"] == "3.11"
     assert [frame["step"] for frame in data["pictures"][0]["frames"]] == [100, 200]
@@ -54,14 +55,13 @@ def test_the_page_holds_everything_of_a_run(make_run: Callable[..., Run], tmp_pa
 def test_a_number_that_is_not_finite_is_no_number_of_the_page(
     make_run: Callable[..., Run], tmp_path: Path, strange: float
 ) -> None:
-    run = make_run()._replace(
-        classes=[{"columns": ["class", "IoU"], "rows": [["shoe", strange], ["bag", 22.0]], "iteration": 400}],
-        environment={"clock": strange},
-    )
+    run = make_run()
+    table = run.per_class[0]._replace(rows=[["shoe", strange, 1.0], ["bag", 22.0, 1.0]])
+    run = run._replace(per_class=[table], environment={"clock": strange})
     run.series[0].points[3] = (40.0, strange)
     write_report([run], str(tmp_path / "report.html"))
     data = data_of(tmp_path / "report.html")
-    assert data["runs"][0]["classes"][0]["rows"] == [["shoe", None], ["bag", 22.0]]
+    assert data["runs"][0]["perClass"][0]["rows"] == [["shoe", None, 1.0], ["bag", 22.0, 1.0]]
     assert data["runs"][0]["environment"] == {"clock": None}
     curves = {chart["name"]: chart["curves"][0]["y"] for chart in data["charts"]}
     assert curves[run.series[0].name][3] is None
@@ -135,14 +135,11 @@ def test_escapes_of_a_terminal_are_visible_on_the_page(make_run: Callable[..., R
 
 def test_each_validation_set_has_its_table(make_run: Callable[..., Run], tmp_path: Path) -> None:
     run = make_run()
-    night = (
-        (tmp_path / "first/20260101_000000/run.log").read_text().replace("INFO - per class", "INFO - night: per class")
-    )
-    (tmp_path / "first/20260101_000000/run.log").write_text(
-        night.replace("53.59", "11.11") + "\n" + night.replace("night", "day")
-    )
-    tables = read_run(run.folder).classes
-    assert [(table["set"], table["rows"][0][1]) for table in tables] == [("night", 11.11), ("day", 53.59)]
+    file = tmp_path / "first/20260101_000000/vis_data/per_class.jsonl"
+    night = file.read_text().replace('"dataset": ""', '"dataset": "night"')
+    file.write_text(night + night.replace("53.59", "11.11") + night.replace("night", "day"))
+    tables = read_run(run.folder).per_class
+    assert [(table.dataset, table.rows[0][1]) for table in tables] == [("night", 11.11), ("day", 53.59)]
 
 
 def test_pictures_become_small_data_uris(make_run: Callable[..., Run]) -> None:

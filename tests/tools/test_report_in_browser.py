@@ -1,7 +1,6 @@
 """The page in a real browser; where Debian's Chromium is not installed these tests say so."""
 
 import json
-import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -160,17 +159,18 @@ def test_classes_are_sorted_by_their_heads(show: Callable[..., Any], make_run: C
 def test_a_class_that_was_never_predicted_leaves_the_page_whole(
     show: Callable[..., Any], make_run: Callable[..., Run]
 ) -> None:
-    rows = [["bag", math.nan, 22.0], ["shoe", 96.2, 0.0], ["shirt", 19.48, 100.0]]
+    rows: list[list[Any]] = [["bag", None, 22.5], ["shoe", 96.2, 0.0], ["shirt", 19.48, 100.0]]
     run = make_run()
-    run = run._replace(classes=[{**run.classes[0], "columns": ["class", "Precision", "Recall"], "rows": rows}])
+    table = run.per_class[0]._replace(columns=["class", "Precision", "Recall"], rows=rows)
+    run = run._replace(per_class=[table])
     page = show(run)
     cells = "return [...document.querySelectorAll('#class-tables tbody tr')].map((row) => row.innerText.split('\\t'))"
     assert page.execute_script(cells) == [
-        ["bag", "–", "22.00"],
+        ["bag", "–", "22.50"],
         ["shoe", "96.20", "0.00"],
         ["shirt", "19.48", "100.00"],
     ]
-    assert page.find_element("css selector", "#class-tables h3").text == "first at iteration 400"
+    assert page.find_element("css selector", "#class-tables h3").text == "first: IoU at iteration 400"
     assert "iteration 200" in page.find_element("css selector", "#gallery figcaption").text
     for names in (["shoe", "shirt", "bag"], ["shirt", "shoe", "bag"]):  # what is no number stays below
         keys(page, "#class-tables th:nth-child(2) button", "\ue007")
@@ -211,10 +211,10 @@ def test_text_that_looks_like_html_leaves_the_page_whole(
 ) -> None:
     run = make_run("a")
     series = [each._replace(name=f"{each.name}{text}") for each in run.series]
-    classes = [{**run.classes[0], "rows": [[text, 1.0, 2.0]], "set": text}]
+    per_class = [run.per_class[0]._replace(rows=[[text, 1.0, 2.0]], dataset=text)]
     pictures = [each._replace(name=text) for each in run.pictures]
     hostile = run._replace(
-        series=series, explained=text, warnings=[text], environment={text: text}, classes=classes, pictures=pictures
+        series=series, explained=text, warnings=[text], environment={text: text}, per_class=per_class, pictures=pictures
     )
     page = show(hostile, make_run("b"))
     assert page.execute_script("return document.querySelectorAll('.chart').length") == len(series) + len(run.series)
@@ -236,8 +236,10 @@ def _hostile_run(folder: Path, text: str) -> Run:
     (start / "explained.txt").write_text(f"classes = [{text!r}]  # {text}.py:7\n")
     (start / "environment.json").write_text(json.dumps({text: text, "packages": {text: text}}))
     said = "2026/01/01 00:00:00 - footplate - "
-    table = f"{said}INFO - per class, in percent:\nclass  IoU\n{text.replace(' ', '')}  53.59\n"
-    (start / "run.log").write_text(f"{table}{said}WARNING - {text}\n")
+    (start / "run.log").write_text(f"{said}WARNING - {text}\n")
+    names = {"mode": text, "dataset": text, "metric": text}
+    table = {"step": 10, **names, "columns": [text, text], "rows": [[text, 53.59]]}
+    (start / "vis_data/per_class.jsonl").write_text(json.dumps(table) + "\n")
     Image.new("RGB", (90, 30)).save(start / f"vis_data/vis_image/{text.replace('/', '')}_10.png")
     return read_run(folder / "hostile")
 

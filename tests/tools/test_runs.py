@@ -128,27 +128,44 @@ def test_a_folder_that_is_no_run_says_why(tmp_path: Path) -> None:
     assert f"give one of them, or several: {below} and 1 more" in str(error.value)
 
 
+TABLE = {"step": 20, "mode": "val", "dataset": "", "metric": "IoU", "columns": ["class", "IoU"], "rows": [["bag", 5.5]]}
+
+
+def test_the_last_per_class_results_of_each_dataset_and_metric_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "a/vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
+    other = {**TABLE, "dataset": "night", "metric": "bbox", "rows": [["ankle boot", None]]}
+    write(tmp_path / "a/vis_data/per_class.jsonl", [TABLE, other, {**TABLE, "step": 30}])
+    write(tmp_path / "b/vis_data/per_class.jsonl", [{**other, "step": 40, "mode": "test"}])
+    assert [tuple(table) for table in read_run(tmp_path).per_class] == [
+        ("", "IoU", "val", 30, ["class", "IoU"], [["bag", 5.5]]),
+        ("night", "bbox", "test", 40, ["class", "IoU"], [["ankle boot", None]]),
+    ]
+
+
 @pytest.mark.parametrize(
-    ("lines", "at"),
+    "line",
     [
-        ("Iter(val) [4/4]    IoU.x: nan", {"iteration": 20, "test": False}),
-        ("Iter(test) [4/4]    IoU.x: nan", {"iteration": None, "test": True}),
-        ("Iter(train) [30/40]  lr: 1", {"iteration": None, "test": False}),
-        ("killed", {"iteration": None, "test": False}),
+        "[]",
+        "{",
+        "[" * 100_000,
+        json.dumps({**TABLE, "dataset": None}),
+        json.dumps({**TABLE, "step": "20"}),
+        json.dumps({**TABLE, "step": 1e300}),
+        json.dumps({**TABLE, "columns": []}),
+        json.dumps({**TABLE, "columns": [], "rows": [[]]}),
+        json.dumps({**TABLE, "columns": ["a"] * 102, "rows": []}),
+        json.dumps({**TABLE, "rows": [["bag"]]}),
+        json.dumps({**TABLE, "rows": [["bag", "5"]]}),
+        json.dumps({**TABLE, "rows": [[5, 5]]}),
     ],
 )
-@pytest.mark.parametrize(
-    ("title", "column"), [("per class, in percent", "IoU"), ("bbox, average precision per class", "AP")]
-)
-def test_the_table_of_classes_belongs_to_an_iteration(
-    tmp_path: Path, lines: str, at: dict[str, object], title: str, column: str
+def test_lines_without_per_class_results_are_left_out_with_a_warning(
+    tmp_path: Path, line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scalars = ['{"loss": 1, "iter": 30, "step": 30}', '{"mIoU": 1, "step": 10}', '{"mIoU": 1, "step": 20}']
-    _text(tmp_path / "scalars.json", "\n".join(scalars) + "\n")
-    head = "2026/01/01 00:00:00 - footplate - INFO - "
-    _text(tmp_path / "run.log", f"{head}{title}:\nclass   {column}\nankle boot     50.00\n{head}{lines}\n")
-    table = {"set": "", "columns": ["class", column], "rows": [["ankle boot", 50.0]], **at}
-    assert read_run(tmp_path).classes == [table]
+    _text(tmp_path / "scalars.json", '{"loss": 1, "step": 1}\n')
+    _text(tmp_path / "per_class.jsonl", f"{line}\n{json.dumps(TABLE)}\n")
+    assert [table.rows for table in read_run(tmp_path).per_class] == [[["bag", 5.5]]]
+    assert caplog.messages == ["1 lines of the per-class results cannot be read and are left out."]
 
 
 @pytest.mark.parametrize(

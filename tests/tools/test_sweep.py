@@ -106,7 +106,7 @@ def test_the_rule_of_the_config_says_what_is_best(tmp_path: Path, answer: Any, r
 def test_a_variable_that_was_read_is_not_varied(tmp_path: Path, answer: Any, varied: str) -> None:
     lines = "optimizer = dict(type='SGD', lr=0.1)\noptim_wrapper = dict(optimizer=optimizer)\n"
     ran = answer(lambda config: ([1.0], ("done", "")))
-    with pytest.raises(ArgumentError, match="'optimizer.lr' has no effect: .* --set optim_wrapper.optimizer.lr="):
+    with pytest.raises(ArgumentError, match="'optimizer.lr' has no effect, .*; set optim_wrapper.optimizer.lr instead"):
         study.sweep(Config.fromstring(lines, ".py"), [parse_parameter(varied)], settings(tmp_path / "sweep"))
     assert not ran
     study.sweep(
@@ -120,7 +120,7 @@ def test_a_config_is_never_run_twice(cfg: Config, tmp_path: Path, answer: Any) -
     found = study.sweep(cfg, [parse_parameter("width=4..5")], settings(tmp_path, trials=6))
     assert sorted(config["width"] for config in ran) == [4, 5]
     assert [each.state for each in found] == ["complete"] * 2 + ["repeated"] * 4
-    assert found[-1].note.startswith("as trial ")
+    assert found[-1].note.startswith("same as trial ")
 
 
 def test_choices_are_combined_once_each(cfg: Config, tmp_path: Path, answer: Any) -> None:

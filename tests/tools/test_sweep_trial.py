@@ -260,7 +260,7 @@ def test_a_trial_whose_sweep_is_killed_ends_saved(tmp_path: Path) -> None:
     found = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     done = subprocess.run([sys.executable, str(script)], cwd=root, env={**os.environ, "PYTHONPATH": found}, check=False)
     assert done.returncode == -signal.SIGKILL
-    _wait_for(lambda: "resume goes on from there" in (tmp_path / "output.txt").read_text())
+    _wait_for(lambda: "Resume to continue from there." in (tmp_path / "output.txt").read_text())
 
 
 def _then(start: Callable[[Any], None], also: Callable[[], None]) -> Callable[[Any], None]:

@@ -6,7 +6,7 @@ CASE = fused_case(
     "accumulation",
     ("Accumulation", "梯度累积"),
     (
-        "Four iterations a step of the optimizer.",
+        "One optimizer step every four iterations.",
         "每 4 次迭代更新一次优化器。",
     ),
     accumulate=4,

@@ -6,8 +6,9 @@ CASE = Case(
     name="first-iteration",
     title=("Config to first iteration", "从配置到第一次迭代"),
     about=(
-        "From `Config.fromfile` of five small files to the first `before_train_iter`, imports done; footplate with "
-        "and without its preflight. The first run of a process imports what is imported on first use.",
+        "The time from `Config.fromfile` of five small files to the first `before_train_iter`, after all "
+        "imports. footplate runs with and without its preflight. The first run of a process also imports "
+        "modules that are loaded on first use.",
         "从 `Config.fromfile` 读入五个小文件到第一次 `before_train_iter`，导入已完成；footplate 分别关闭与打开预检。"
         "进程中的第一次运行会导入首次使用时才导入的内容。",
     ),

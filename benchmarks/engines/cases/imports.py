@@ -6,15 +6,16 @@ CASE = Case(
     name="imports",
     title=("Imports and --help", "导入与 --help"),
     about=(
-        "Fresh processes: what `import ENGINE` adds to an empty one, what the names for a training take with torch, "
-        "and `footplate --help`; medians of three.",
+        "In new processes: the time that `import ENGINE` adds to an empty process, the time to import "
+        "everything that training needs, including torch, and the time of `footplate --help`. Medians of "
+        "three.",
         "全新进程：`import 引擎` 比空进程多用的时间，连同 torch "
         "导入训练所需名字的时间，以及 `footplate --help`；三次的中位数。",
     ),
     kind="imports",
     figures=(
         Figure("package_ms", ("import, added", "import 增加"), "ms"),
-        Figure("names_ms", ("names for a training, torch included", "训练所需的名字，含 torch"), "ms"),
+        Figure("names_ms", ("all imports for training", "训练所需的名字，含 torch"), "ms"),
         Figure("help_ms", ("--help", "--help"), "ms"),
         Figure("torch_loaded", ("torch loaded by the import", "import 是否载入 torch"), ""),
     ),

@@ -10,7 +10,7 @@ CASE_0 = Case(
     name="loading-0",
     title=("Data loading, 0 workers", "数据加载，0 个 worker"),
     about=(
-        "16 pictures of 32 x 32 a batch, mirrored at random, shuffled, torch's default collate.",
+        "Batches of 16 images of 32 x 32 pixels, randomly flipped and shuffled, with torch's default collate function.",
         "每批 16 张 32 x 32 的图片，随机翻转，打乱，用 torch 默认的 collate。",
     ),
     kind="train",

@@ -7,8 +7,8 @@ CASE = Case(
     name="long",
     title=("Long runs", "长时间运行"),
     about=(
-        "`tiny` for 100,000 iterations, bare loop and footplate for 1,000,000; medians of 10,000 iterations each, and "
-        "the process' own memory at iterations 1,000 and 100,000.",
+        "`tiny` for 100,000 iterations; the bare loop and footplate for 1,000,000. Times are medians of "
+        "10,000 iterations. Memory is that of the process itself, from iteration 1,000 to 100,000.",
         "`tiny` 运行 100,000 次迭代，裸循环与 footplate 运行 1,000,000 次；每处取 10,000 次迭代的中位数，"
         "以及进程自身在第 1,000 次与第 100,000 次迭代时的内存。",
     ),
@@ -26,7 +26,7 @@ CASE = Case(
     alone=True,
     goals=(
         Goal(
-            ("after 1,000,000 iterations within 10 percent of the start", "1,000,000 次迭代后与开始时相差 10% 以内"),
+            ("after 1,000,000 iterations, within 10 percent of the start", "1,000,000 次迭代后与开始时相差 10% 以内"),
             "us_1m",
             1.10,
             "ratio",
@@ -35,7 +35,7 @@ CASE = Case(
         ),
         Goal(
             (
-                "memory from 1,000 to 100,000, beyond the bare loop's: at most 1 MB",
+                "memory growth from iteration 1,000 to 100,000: at most 1 MB more than the bare loop",
                 "1,000 到 100,000 次迭代，内存比裸循环最多多增长 1 MB",
             ),
             "growth_mb",

@@ -14,7 +14,7 @@ CASE = Case(
     name="norms",
     title=("161 tensors, norm decay 0", "161 个张量，归一化层不衰减"),
     about=(
-        "161 parameter tensors as in a ResNet-50, 16 channels wide, batch 4, AdamW, poly decay.",
+        "161 parameter tensors, as in a ResNet-50, with 16 channels; batch size 4, AdamW, polynomial decay.",
         "161 个参数张量，数量同 ResNet-50，宽 16 通道，批大小 4，AdamW，poly 衰减。",
     ),
     kind="train",

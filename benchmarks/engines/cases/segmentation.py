@@ -12,8 +12,9 @@ CASE = Case(
     name="fashion-seg",
     title=("fashion-seg, end to end", "fashion-seg，从头到尾"),
     about=(
-        "From the start of the process to a validation with mIoU 50; model, data, loaders and metric are the same "
-        "objects in all engines, a validation every 100 iterations, no pictures, no checkpoints.",
+        "The time from the start of the process to a validation with mIoU 50. All engines use the same model, "
+        "data, loaders and metric. They validate every 100 iterations, and save neither images nor "
+        "checkpoints.",
         "从进程启动到一次 mIoU 达到 50 的验证；各引擎的模型、数据、加载器与指标都是同样的对象，"
         "每 100 次迭代验证一次，不画图，不存检查点。",
     ),

@@ -7,7 +7,7 @@ CASE = Case(
     name="tiny",
     title=("Tiny model", "极小模型"),
     about=(
-        "Linear 32-64-2, batch 8, AdamW, linear decay, every default hook, a log line every 50 iterations.",
+        "Linear layers 32-64-2, batch size 8, AdamW, linear decay, all default hooks, a log line every 50 iterations.",
         "Linear 32-64-2，批大小 8，AdamW，线性衰减，全部默认钩子，每 50 次迭代一行日志。",
     ),
     kind="train",

@@ -8,7 +8,7 @@ CASE = Case(
     name="waiting",
     title=("Waiting for data", "等待数据"),
     about=(
-        "The share of the time that `fashion-seg` waits for its batches with one worker, behind iteration 20.",
+        "The share of time that `fashion-seg` waits for batches with one worker, after iteration 20.",
         "`fashion-seg` 使用一个 worker 时等待批次的时间占比，自第 20 次迭代起。",
     ),
     kind="segment",

@@ -16,6 +16,7 @@ from footplate.checkpoint.trust import trusted_in
 from footplate.checkpoint.verifying import opened, reading, shapes_in
 from footplate.checkpoint.weights import weights_of
 from footplate.errors import CheckpointError
+from footplate.messages import list_names
 
 _MOST_KEYS = 8  # the number of keys of a dict that are shown
 _META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "footplate_version", "mmengine_version")
@@ -121,11 +122,12 @@ def _told(value: Any) -> str:
     if isinstance(value, Inert):
         return f"an object of {value.name}"
     if isinstance(value, Mapping):
-        return _listed(value) or "empty"
+        return list_names(value, _MOST_KEYS) or "empty"
     if not isinstance(value, (list, tuple, set, frozenset)):
         return repr(value) if isinstance(value, str) else _text(value)
     if value and isinstance(value, (list, tuple)) and all(isinstance(each, Mapping) for each in value):
-        return f"{len(value)}, each with {_listed(value[0])}" if len(value) > 1 else f"one with {_listed(value[0])}"
+        keys = list_names(value[0], _MOST_KEYS)
+        return f"{len(value)}, each with {keys}" if len(value) > 1 else f"one with {keys}"
     return f"{len(value)} values" if value else "empty"
 
 
@@ -134,12 +136,6 @@ def _text(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.dtype, torch.device)):
         return str(value)
     return f"a value of type '{type(value).__name__}'"
-
-
-def _listed(names: Mapping[Any, Any]) -> str:
-    shown = [str(name) for name in names]
-    more = f" and {len(shown) - _MOST_KEYS} more" if len(shown) > _MOST_KEYS else ""
-    return ", ".join(shown[:_MOST_KEYS]) + more
 
 
 def _weights(held: Mapping[Any, Any]) -> list[tuple[str, tuple[int, ...], str]]:

@@ -16,7 +16,7 @@ from footplate.checkpoint.loading import load_checkpoint
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import distribute_like, is_dtensor
 from footplate.errors import CheckpointError
-from footplate.messages import nearest
+from footplate.messages import list_names, nearest
 
 _logger = logging.getLogger("footplate.checkpoint")
 _SHOWN_KEYS = 10
@@ -312,8 +312,7 @@ def _tensors_of(mapping: Mapping[Any, Any]) -> "OrderedDict[str, Any]":
 def _listed(title: str, entries: Sequence[str]) -> list[str]:
     if not entries:
         return []
-    more = f", and {len(entries) - _SHOWN_KEYS} more" if len(entries) > _SHOWN_KEYS else ""
-    return [f"  {title} ({len(entries)}): {', '.join(entries[:_SHOWN_KEYS])}{more}"]
+    return [f"  {title} ({len(entries)}): {list_names(entries, _SHOWN_KEYS)}"]
 
 
 def _hints(report: LoadReport) -> list[str]:

@@ -207,7 +207,7 @@ def _try_config(arguments: argparse.Namespace) -> "Config | None":
 
 def _find_key(cfg: "Config", name: str) -> str:
     """Returns the key path of the config that ends with a name, or ""; keys of a run come before variables."""
-    from footplate.config.merging import paths_ending, split_path
+    from footplate.config.key_paths import paths_ending, split_path
     from footplate.engine.translators import keys_read
 
     try:

@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Tries a run and prints the summary."""
     from footplate.cli.error_messages import user_frames
     from footplate.distributed import rank_from_environment
-    from footplate.records.logger import collected_warnings
+    from footplate.records.logger import collect_warnings
     from footplate.tools.check import check
     from footplate.tools.failing_module import TrialError
 
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     set_launcher(arguments, cfg)
     if starts_processes(arguments):
         return start_processes(arguments, cfg)
-    with collected_warnings() as warnings:
+    with collect_warnings() as warnings:
         try:
             summary = check(cfg, run=not arguments.no_run)
         except TrialError as error:

@@ -131,9 +131,9 @@ def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> No
 
     Wraps lines to the width of a terminal only, so that text for a file is the same everywhere.
     """
-    from footplate.records.logger import collected_warnings
+    from footplate.records.logger import collect_warnings
 
-    with collected_warnings() as warnings:
+    with collect_warnings() as warnings:
         data, text = _explain_topic(topic, cfg, arguments)
     if arguments.json:
         print_text(json.dumps(data, indent=2, default=str) + "\n")

@@ -58,7 +58,7 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
         error: The error.
         cfg: The config before translation, or None.
     """
-    from footplate.config.merging import find, paths_ending
+    from footplate.config.key_paths import find_value, paths_ending
     from footplate.first_generation.translation import is_first_generation
 
     if not isinstance(error, FootplateError) or cfg is None or error.origin is None:
@@ -71,7 +71,7 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
     name = error.key.rpartition(".")[2]
     found = []
     for path in paths_ending(cfg._cfg_dict, name) if name else []:
-        holder, key, _ = find(cfg._cfg_dict, path)
+        holder, key, _ = find_value(cfg._cfg_dict, path)
         if origin_of(holder, key) == error.origin:
             found.append(path)
     if len(found) == 1:
@@ -79,10 +79,10 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
 
 
 def _has_key(cfg: "Config", path: str) -> bool:
-    from footplate.config.merging import find
+    from footplate.config.key_paths import find_value
 
     try:
-        find(cfg._cfg_dict, path)
+        find_value(cfg._cfg_dict, path)
     except ConfigError:
         return False
     return True

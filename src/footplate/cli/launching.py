@@ -80,11 +80,11 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
     """
     from footplate.checks import check_count
     from footplate.engine.static import check_config
-    from footplate.records.logger import collected_warnings
+    from footplate.records.logger import collect_warnings
 
     check_count("--max-restarts", arguments.max_restarts, least=0)
     processes = _count_processes(arguments.nproc)
-    with collected_warnings():  # the first rank logs them
+    with collect_warnings():  # the first rank logs them
         check_config(cfg)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     return _torchrun(processes, arguments.max_restarts, ["-m", "footplate", *arguments.argv])
@@ -161,11 +161,11 @@ def _report_as_rank(error: BaseException) -> int | None:
     """Reports an error on behalf of all ranks; returns their exit code, or None if this process must report it."""
     code = None
     if "footplate.engine" in sys.modules:
-        from footplate.engine.together import fail
+        from footplate.engine.rank_failures import report_failure
         from footplate.errors import FootplateError
 
         try:
-            code = fail(error)
+            code = report_failure(error)
         except FootplateError as other:
             return other.exit_code
     if code is None:

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.cli.launching import refuse_launchers
     from footplate.engine.static import check_config
     from footplate.errors import FootplateError
-    from footplate.records.logger import collected_warnings
+    from footplate.records.logger import collect_warnings
     from footplate.tools.sweep_space import first_values, parse_parameter, with_values
 
     refuse_launchers("sweep")
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
     )
     set_work_dir(cfg, None)
-    with collected_warnings():  # checks once, before creating files; each trial logs its own warnings
+    with collect_warnings():  # checks once, before creating files; each trial logs its own warnings
         try:
             check_config(with_values(cfg, first_values(parameters)))
         except FootplateError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.cli.arguments import add_config, add_trust, read_config, set_work_dir
 from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
 from footplate.cli.output import print_error, print_text
+from footplate.messages import list_names
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -88,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         # Otherwise torch raises errors about workers that exit with the process, which would hide the real error.
         if hasattr(signal, "SIGCHLD"):
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        if isinstance(error, Interrupted) or runner.requests.rescued:
+        if isinstance(error, Interrupted) or runner.requests.saved_after_error:
             with surviving_streams():
                 print_resume_command(runner, arguments)
         raise_module_error(f"training, {arguments.progress},", error, runner)
@@ -143,7 +144,7 @@ def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:
     """Logs the keys that differ from the config that the run in the work_dir started with."""
     from pathlib import Path
 
-    from footplate.records import remembered
+    from footplate.records import buffer_log
     from footplate.tools.diff import START_KEYS, compare
     from footplate.tools.run_files import config_of
 
@@ -160,11 +161,10 @@ def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:
     message = "The config differs from that of the start of the run."
     for title, paths in (("Keys with new values on the command line", given), ("Other changed keys", others)):
         if paths:
-            more = f" and {len(paths) - _MAX_KEYS} more" if len(paths) > _MAX_KEYS else ""
-            message += f" {title}: {', '.join(paths[:_MAX_KEYS])}{more}."
+            message += f" {title}: {list_names(paths, _MAX_KEYS)}."
     if others:
         message += " To keep their values, repeat each --set of the start."
-    with remembered() as records:
+    with buffer_log() as records:
         runner.logger.warning("%s", message)
     runner.begin_log_with(records)
 

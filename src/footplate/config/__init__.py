@@ -1,16 +1,12 @@
 """Config files: reads, merges, overrides and writes them, and records where each key was written."""
 
-from footplate.config.arguments import DictAction
 from footplate.config.config import Config
-from footplate.config.custom_imports import import_custom
-from footplate.config.keys import check_keys
-from footplate.config.lazy import LazyObject
-from footplate.config.mapping import ConfigDict
+from footplate.config.config_dict import ConfigDict
+from footplate.config.imports import LazyObject, import_custom, read_base
 from footplate.config.origins import KeyOrigin
-from footplate.config.overrides import apply_overrides
-from footplate.config.pure import read_base
+from footplate.config.overrides import DictAction, apply_overrides
 from footplate.config.recorded import as_plain, as_python, read_recorded, write_recorded
-from footplate.config.variables import unread_overrides, without_effect
+from footplate.config.unused_keys import check_keys, unread_overrides, without_effect
 
 __all__ = [
     "Config",

@@ -6,15 +6,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from footplate.config import packages
-from footplate.config.custom_imports import import_custom
-from footplate.config.forms import write_form
+from footplate.config.config_dict import ConfigDict, copy_as_config_dict
+from footplate.config.formats import write_config, write_python
+from footplate.config.imports import import_custom
+from footplate.config.key_paths import merge_options
 from footplate.config.loader import Loaded, Options, load, load_text
-from footplate.config.mapping import ConfigDict, settled
-from footplate.config.merging import merge_options
 from footplate.config.origins import Place, place_of
-from footplate.config.python_form import write_python
-from footplate.config.sources import absolute, suffix_of
+from footplate.config.sources import absolute, locate, split_package, suffix_of
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
 from footplate.storage import commit_bytes
@@ -52,7 +50,7 @@ class Config:
     ) -> None:
         mapping = cfg_dict._cfg_dict if isinstance(cfg_dict, Config) else (cfg_dict or {})
         if not isinstance(mapping, Mapping):
-            raise ConfigError("a Config is made of a dict", found=cfg_dict)
+            raise ConfigError("a Config must be created from a dict", found=cfg_dict)
         for key in _RESERVED:
             if key in mapping:
                 raise ConfigKeyError(
@@ -61,7 +59,7 @@ class Config:
                     key=key,
                 )
         set_attribute = super().__setattr__
-        set_attribute("_cfg_dict", settled(mapping if isinstance(mapping, dict) else dict(mapping)))
+        set_attribute("_cfg_dict", copy_as_config_dict(mapping if isinstance(mapping, dict) else dict(mapping)))
         set_attribute("_filename", os.fspath(filename) if filename is not None else None)
         set_attribute("_text", cfg_text if cfg_text is not None else "")
         set_attribute("_env_variables", dict(env_variables or {}))
@@ -88,8 +86,8 @@ class Config:
         Raises:
             ConfigError: If a file is missing or invalid; the error names the file and line.
         """
-        parts = packages.split_package(os.fspath(filename))
-        path = packages.locate(*parts) if parts else absolute(filename)
+        parts = split_package(os.fspath(filename))
+        path = locate(*parts) if parts else absolute(filename)
         options = Options(use_predefined_variables, use_environment_variables, lazy_import)
         try:
             config = _config_of(load(path, options), filename)
@@ -169,7 +167,7 @@ class Config:
             ConfigError: If the format cannot represent a value.
         """
         suffix = suffix_of(os.fspath(file if file is not None else self.filename or "config.py"))
-        text = write_form(self._cfg_dict, suffix)
+        text = write_config(self._cfg_dict, suffix)
         if file is None:
             return text
         commit_bytes(file, text.encode())

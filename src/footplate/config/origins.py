@@ -1,8 +1,11 @@
-"""Records where a key got its value, and which values it replaced."""
+"""Records where each key was written, and which values it replaced."""
 
+import copy
 import os
+import sys
+from collections.abc import Mapping
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from footplate.errors import Origin
 
@@ -10,7 +13,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _COMMANDS = os.path.join(_PACKAGE, "cli", "")
 _RECIPES = os.path.join(_PACKAGE, "tasks", "recipes", "configs", "")
 # Bounds the history of a key that a loop sets many times.
-_LONGEST_CHAIN = 64
+_LONGEST_HISTORY = 64
 
 
 class Replaced(NamedTuple):
@@ -46,18 +49,17 @@ class KeyOrigin(Place):
     def __new__(cls, file: str, line: int, replaced: Replaced | None = None) -> "KeyOrigin":
         """Creates an origin; as a tuple, it is compared and hashed by file and line."""
         self = super().__new__(cls, file, line)
+        self.replaced, self.depth = replaced, 1
         earlier = replaced.origin if replaced else None
-        depth = earlier.depth + 1 if isinstance(earlier, KeyOrigin) else 1
-        if isinstance(earlier, KeyOrigin) and (earlier == (file, line) or depth > _LONGEST_CHAIN):
-            replaced, depth = earlier.replaced, earlier.depth
-        self.replaced = replaced
-        self.depth = depth
-        if isinstance(earlier, KeyOrigin) and earlier.read:
-            self.read = True
+        if isinstance(earlier, KeyOrigin):
+            self.read = earlier.read
+            self.depth = earlier.depth + 1
+            if earlier == (file, line) or self.depth > _LONGEST_HISTORY:
+                self.replaced, self.depth = earlier.replaced, earlier.depth
         return self
 
 
-def chain(value: object, origin: Origin | None) -> list[Replaced]:
+def value_history(value: object, origin: Origin | None) -> list[Replaced]:
     """Returns all values of a key, from the first base to `value`."""
     links = [Replaced(value, origin)]
     while isinstance(origin, KeyOrigin) and origin.replaced is not None:
@@ -90,3 +92,81 @@ def shown_path(file: str) -> str:
     if relative.startswith(os.pardir):
         return f"footplate::{file[len(_RECIPES) :]}" if file.startswith(_RECIPES) else file
     return relative
+
+
+class TracedDict(dict[Any, Any]):
+    """A dict that records the file and line of each statement that sets a key.
+
+    `dict(...)` and `{...}` create it while a config runs. Otherwise it behaves like a dict. `_origins` maps each key to
+    its place, and None to the place of the dict itself.
+    """
+
+    __slots__ = ("_origins",)
+
+    _origins: dict[object, Origin]
+
+    def __new__(cls, /, *args: object, **kwargs: object) -> "TracedDict":
+        """Creates an empty dict without origins."""
+        self = super().__new__(cls)
+        object.__setattr__(self, "_origins", {})
+        return self
+
+    def __setitem__(self, key: Any, value: object) -> None:
+        self._write(key, value, sys._getframe(1))
+
+    def __or__(self, other: Mapping[Any, Any]) -> "TracedDict":
+        result = self.copy()
+        result._write_all(other, sys._getframe(1))
+        return result
+
+    def __ior__(self, other: Any) -> Any:  # type: ignore[misc]
+        self._write_all(dict(other), sys._getframe(1))
+        return self
+
+    def __copy__(self) -> "TracedDict":
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "TracedDict":
+        result = type(self)()
+        memo[id(self)] = result
+        for key, value in self.items():
+            dict.__setitem__(result, copy.deepcopy(key, memo), copy.deepcopy(value, memo))
+        result._copy_origins(self)
+        return result
+
+    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
+        for name, value in state[1].items():
+            object.__setattr__(self, name, value)
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """Returns the value of a key, after setting it to `default` if it is missing."""
+        if key not in self:
+            self._write(key, default, sys._getframe(1))
+        return self[key]
+
+    def update(self, /, *args: Any, **kwargs: Any) -> None:
+        """Sets several keys."""
+        self._write_all(dict(*args, **kwargs), sys._getframe(1), args[0] if args else None)
+
+    def copy(self) -> "TracedDict":
+        """Returns a shallow copy with the same origins."""
+        result = type(self)()
+        dict.update(result, self)
+        result._copy_origins(self)
+        return result
+
+    def _write(self, key: Any, value: object, frame: FrameType, origin: Origin | None = None) -> None:
+        """Sets a key; its origin is `origin`, or else the current statement of `frame`."""
+        replaced = Replaced(dict.__getitem__(self, key), self._origins.get(key)) if key in self else None
+        super().__setitem__(key, value)
+        file, line = origin or place_of(frame)
+        self._origins[key] = KeyOrigin(file, line, replaced)
+
+    def _write_all(self, items: Mapping[Any, Any], frame: FrameType, source: object = None) -> None:
+        """Sets several keys; keeps the origins that `source`, or else `items`, has for them."""
+        origins = getattr(items if source is None else source, "_origins", {})
+        for key, value in items.items():
+            self._write(key, value, frame, origins.get(key))
+
+    def _copy_origins(self, other: "TracedDict") -> None:
+        object.__setattr__(self, "_origins", dict(other._origins))

@@ -1,13 +1,14 @@
 """Parses and applies overrides from the command line: `key=value`, `+new.key=value`."""
 
+import argparse
 import logging
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from footplate.config.mapping import ConfigDict, settled
-from footplate.config.merging import Placing, find, put, split_path
+from footplate.config.config_dict import ConfigDict
+from footplate.config.key_paths import find_value, merge_options
 from footplate.config.origins import Place
-from footplate.config.values import read_value
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin, OverrideError
 
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.config")
 _SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
+MAX_BITS = 14_000  # per integer: Python converts at most 4,300 digits to text
+_CONSTANTS = {
+    **dict.fromkeys(("None", "null", "~")),
+    **dict.fromkeys(("True", "true", "TRUE"), True),
+    **dict.fromkeys(("False", "false", "FALSE"), False),
+}
+_INTEGER = re.compile(r"[+-]?\d+(?:_\d+)*")
+_PREFIXED_INTEGER = re.compile(r"[+-]?0(?:[xX][\da-fA-F]+|[oO][0-7]+|[bB][01]+)")
+_FLOAT = re.compile(r"[+-]?(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?\.?(?:inf|nan)")
+_CLOSERS = {"[": "]", "(": ")", "{": "}"}
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
+_SPACE = re.compile(r"\s*")
 
 
 class Override(NamedTuple):
@@ -23,29 +38,7 @@ class Override(NamedTuple):
 
     path: str
     value: Any
-    on_purpose: bool
-
-
-def parse_override(text: str) -> Override:
-    """Parses `key=value` or `+key=value`.
-
-    Raises:
-        OverrideError: If the `=` or the key is missing, or the value is invalid.
-
-    Example:
-        >>> parse_override("optim_wrapper.optimizer.betas=(0.9,0.95)")
-        Override(path='optim_wrapper.optimizer.betas', value=(0.9, 0.95), on_purpose=False)
-    """
-    left, mark, right = text.partition("=")
-    path = left.strip()
-    if not mark or not path.strip("+"):
-        raise OverrideError(f"an override is written key=value, which '{text}' is not")
-    try:
-        value = read_value(right.strip())
-    except OverrideError as error:
-        error.key = path
-        raise
-    return Override(path.lstrip("+").strip(), value, path.startswith("+"))
+    is_forced: bool
 
 
 def apply_overrides(
@@ -63,113 +56,262 @@ def apply_overrides(
         source: The origin of the values. The default is `--set` if strict, otherwise `--cfg-options`.
 
     Raises:
-        OverrideError: If an override is rejected or cannot be parsed.
+        OverrideError: An override is rejected or cannot be parsed.
     """
     mapping = cfg if isinstance(cfg, ConfigDict) else cfg._cfg_dict
-    origin = Place(source or ("--set" if strict else "--cfg-options"), 0)
+    origin: Origin = Place(source or ("--set" if strict else "--cfg-options"), 0)
     for text in overrides:
         override = parse_override(text)
         try:
-            value = override.value
-            if not override.on_purpose:
-                value = _checked(mapping, override, strict, origin)
-            put(mapping, list(split_path(override.path)), settled(value), Placing(origin), [])
-        except OverrideError:
-            raise
+            value = override.value if override.is_forced else _checked_value(mapping, override, strict, origin)
+            merge_options(mapping, {override.path: value}, origin=origin)
         except ConfigError as error:
-            raise _refusal(error, override) from error
+            notes = list(error.notes)
+            if isinstance(error, ConfigKeyError):
+                notes = [*notes[:1], f"write +{override.path}=... to add the key"]
+            raise OverrideError(
+                f"cannot set '{override.path}': {error.message}",
+                origin=error.origin,
+                key=error.key,
+                found=error.found,
+                suggestion=error.suggestion,
+                notes=notes,
+            ) from error
 
 
-def _checked(mapping: ConfigDict, override: Override, strict: bool, origin: Origin) -> Any:
+def _checked_value(mapping: ConfigDict, override: Override, strict: bool, origin: Origin) -> Any:
     """Returns the value in the type of the key; an unknown key or a wrong type is an error or a warning."""
-    place: Origin | None = origin
+    place = origin
     try:
-        holder, key, held = find(mapping, override.path)
+        holder, key, present = find_value(mapping, override.path)
         place = origin_of(holder, key) or origin
-        return fitted(held, override.value, override.path)
+        return convert_type(present, override.value, override.path)
     except ConfigError as error:
         if strict:
             error.origin = error.origin or place
-            raise _refusal(error, override) from error
+            raise
         advice = f"; did you mean '{error.suggestion}'?" if error.suggestion else ""
         _logger.warning("--cfg-options %s: %s%s", override.path, error.message, advice)
         return override.value
 
 
-def fitted(held: Any, value: Any, path: str) -> Any:
+def parse_override(text: str) -> Override:
+    """Parses `key=value` or `+key=value`.
+
+    Raises:
+        OverrideError: The `=` or the key is missing, or the value is invalid.
+
+    Example:
+        >>> parse_override("optim_wrapper.optimizer.betas=(0.9,0.95)")
+        Override(path='optim_wrapper.optimizer.betas', value=(0.9, 0.95), is_forced=False)
+    """
+    left, mark, right = text.partition("=")
+    path = left.strip()
+    if not mark or not path.strip("+"):
+        raise OverrideError(f"'{text}' is not an override: write key=value")
+    try:
+        value = parse_value(right.strip())
+    except OverrideError as error:
+        error.key = path
+        raise
+    return Override(path.lstrip("+").strip(), value, path.startswith("+"))
+
+
+def convert_type(present: Any, value: Any, path: str) -> Any:
     """Returns `value` converted to the type of the value it replaces.
 
     Integers and floats count as one type, and so do lists and tuples. None can replace any value, and any value can
     replace None.
 
     Raises:
-        OverrideError: If the types differ.
+        OverrideError: The types differ.
 
     Example:
-        >>> fitted(100, 1e3, "train_cfg.max_iters"), fitted((0.9, 0.999), [0.9, 0.95], "optimizer.betas")
+        >>> convert_type(100, 1e3, "train_cfg.max_iters"), convert_type((0.9, 0.999), [0.9, 0.95], "optimizer.betas")
         (1000, (0.9, 0.95))
     """
-    if held is None or value is None:
+    if present is None or value is None:
         return value
-    if isinstance(held, bool) and isinstance(value, str) and value.casefold() in _SWITCHES:
+    if isinstance(present, bool) and isinstance(value, str) and value.casefold() in _SWITCHES:
         return _SWITCHES[value.casefold()]
-    if _kind(held) != _kind(value):
-        raise OverrideError(
-            f"'{path}' is {_KIND_NAMES[_kind(held)]}, which {value!r} is not",
-            key=path,
-            found=held,
-            notes=[_advice(held, value)],
-        )
-    if type(held) is int and isinstance(value, float) and value.is_integer():
+    kind = _kind(present)
+    if kind != _kind(value):
+        advice = "write +key=value to change the type"
+        if kind == "a string" and not isinstance(value, (dict, list, tuple)):
+            advice = f"quote it if it is a string: \"'{value}'\"; or {advice}"
+        raise OverrideError(f"'{path}' must be {kind}, not {value!r}", key=path, found=present, notes=[advice])
+    if type(present) is int and isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(held, tuple) and isinstance(value, list):
-        return tuple(value)
-    if isinstance(held, list) and isinstance(value, tuple):
-        return list(value)
-    if isinstance(held, ConfigDict) and not value.get("_delete_"):
-        return {key: _fitted_item(held, key, item, path) for key, item in value.items()}
+    if kind == "a list":
+        return tuple(value) if isinstance(present, tuple) else list(value)
+    if isinstance(present, ConfigDict) and not value.get("_delete_"):
+        return {
+            key: convert_type(find_value(present, f"'{key}'")[2], item, f"{path}.{key}") for key, item in value.items()
+        }
     return value
-
-
-def _fitted_item(held: ConfigDict, key: Any, value: Any, path: str) -> Any:
-    _, _, item = find(held, f"'{key}'")
-    return fitted(item, value, f"{path}.{key}")
-
-
-_KIND_NAMES = {
-    "boolean": "True or False",
-    "number": "a number",
-    "string": "a string",
-    "list": "a list",
-    "dict": "a dict",
-}
 
 
 def _kind(value: Any) -> str:
     if isinstance(value, bool):
-        return "boolean"
+        return "True or False"
     if isinstance(value, (int, float)):
-        return "number"
+        return "a number"
     if isinstance(value, (list, tuple)):
-        return "list"
-    return "dict" if isinstance(value, dict) else "string"
+        return "a list"
+    return "a dict" if isinstance(value, dict) else "a string"
 
 
-def _advice(held: Any, value: Any) -> str:
-    if isinstance(held, str) and not isinstance(value, (dict, list, tuple)):
-        return f"quote it if it is a string: \"'{value}'\"; or write +key=value to change the kind on purpose"
-    return "write +key=value to change the kind on purpose"
+def parse_value(text: str) -> Any:
+    """Parses numbers, booleans, None, strings, lists, tuples and dicts; any other text is a string.
+
+    Raises:
+        OverrideError: Brackets or quotes are not closed.
+
+    Example:
+        >>> parse_value("[1, (a, 2e-3), {x: null, 'y': True}]")
+        [1, ('a', 0.002), {'x': None, 'y': True}]
+        >>> parse_value("0.9,0.999")
+        [0.9, 0.999]
+    """
+    try:
+        items, has_comma = _ValueParser(text).items("")
+    except RecursionError as error:
+        raise OverrideError("cannot read the value: it is nested too deeply", found=text) from error
+    if not items:
+        return ""
+    return items if has_comma else items[0]
 
 
-def _refusal(error: ConfigError, override: Override) -> OverrideError:
-    notes = list(error.notes)
-    if isinstance(error, ConfigKeyError):
-        notes = [*notes[:1], f"write +{override.path}=... to add it on purpose"]
-    return OverrideError(
-        f"cannot set '{override.path}': {error.message}",
-        origin=error.origin,
-        key=error.key,
-        found=error.found,
-        suggestion=error.suggestion,
-        notes=notes,
-    )
+class _ValueParser:
+    """Parses one value in Python or YAML notation."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def items(self, closer: str) -> tuple[list[Any], bool]:
+        """Parses items up to `closer`; returns them and whether there was a comma."""
+        items: list[Any] = []
+        has_comma = False
+        while not self._ends(closer):
+            items.append(self._item(closer))
+            has_comma = self._skip_comma(closer) or has_comma
+        return items, has_comma
+
+    def _item(self, closers: str) -> Any:
+        text, start = self.text, self.at
+        quoted = _QUOTED.match(text, start)
+        if quoted:
+            rest = text[quoted.end() :].lstrip()
+            if not rest or rest[0] == "," or rest[0] in closers:
+                self.at = quoted.end()
+                return _ESCAPE.sub(lambda match: _ESCAPED.get(match[1], match[1]), quoted[0][1:-1])
+        if text.startswith("dict(", start):
+            self.at += len("dict(")
+            return self._pairs(")", "=")
+        if text[start] not in _CLOSERS:
+            return self._scalar(closers)
+        self.at += 1
+        if text[start] == "{":
+            return self._pairs("}", ":")
+        items, has_comma = self.items(_CLOSERS[text[start]])
+        if text[start] == "[":
+            return items
+        return tuple(items) if has_comma or not items else items[0]
+
+    def _pairs(self, closer: str, mark: str) -> dict[Any, Any]:
+        result: dict[Any, Any] = {}
+        while not self._ends(closer):
+            key = self._item(closer + mark)
+            if self._next() != mark or isinstance(key, (dict, list)):
+                raise self._error(f"expected `key{mark} value`")
+            self.at += 1
+            if self._next() in ("", ",", closer):
+                raise self._error(f"expected a value after '{key}{mark}'")
+            result[key] = self._item(closer)
+            self._skip_comma(closer)
+        return result
+
+    def _scalar(self, closers: str) -> Any:
+        """Parses a number, a boolean or None; any other text up to a comma or one of `closers` is a string."""
+        start, depth = self.at, 0
+        while self.at < len(self.text):
+            character = self.text[self.at]
+            if depth == 0 and (character == "," or character in closers):
+                break
+            depth += (character in "([{") - (character in ")]}")
+            self.at += 1
+        if depth > 0:
+            raise self._error("a bracket is not closed")
+        if start == self.at:
+            raise self._error("expected a value")
+        word = self.text[start : self.at].strip()
+        if word in _CONSTANTS:
+            return _CONSTANTS[word]
+        try:
+            if _INTEGER.fullmatch(word):
+                return int(word)
+            if _PREFIXED_INTEGER.fullmatch(word) and int(word, 0).bit_length() <= MAX_BITS:
+                return int(word, 0)
+            if _FLOAT.fullmatch(word):
+                return float(word.replace(".inf", "inf").replace(".nan", "nan"))
+        except ValueError:  # more than 4,300 digits
+            pass
+        return word
+
+    def _ends(self, closer: str) -> bool:
+        """Consumes `closer` and returns True if it is next; without a closer, checks for the end of the text."""
+        character = self._next()
+        if closer and not character:
+            raise self._error(f"'{closer}' is missing")
+        if character != closer:
+            return False
+        self.at += 1
+        return True
+
+    def _skip_comma(self, closer: str) -> bool:
+        character = self._next()
+        if character == ",":
+            self.at += 1
+        elif character and character != closer:
+            raise self._error("expected a comma")
+        return character == ","
+
+    def _next(self) -> str:
+        """Skips spaces and returns the next character, or "" at the end."""
+        space = _SPACE.match(self.text, self.at)
+        self.at = space.end() if space else self.at
+        return self.text[self.at : self.at + 1]
+
+    def _error(self, reason: str) -> OverrideError:
+        return OverrideError(f"cannot read the value: {reason}", found=self.text)
+
+
+class DictAction(argparse.Action):
+    """Collects `key=value` arguments into a dict for `Config.merge_from_dict`.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> action = parser.add_argument("--cfg-options", nargs="+", action=DictAction)
+        >>> parser.parse_args(["--cfg-options", "optimizer.lr=0.1", "scale=1333,800"]).cfg_options
+        {'optimizer.lr': 0.1, 'scale': [1333, 800]}
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Parses the pairs of one flag; keeps the pairs of earlier flags."""
+        options = dict(getattr(namespace, self.dest, None) or {})
+        for pair in [values] if isinstance(values, str) else values or []:
+            key, mark, value = str(pair).partition("=")
+            if not mark or not key:
+                raise argparse.ArgumentError(self, f"expected key=value, got '{pair}'")
+            try:
+                options[key] = parse_value(value.strip())
+            except OverrideError as error:
+                raise argparse.ArgumentError(self, error.message) from error
+        setattr(namespace, self.dest, options)

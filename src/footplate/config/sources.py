@@ -1,21 +1,53 @@
-"""Reads the text of a config file, or explains why it cannot be read."""
+"""Finds config files and reads their text, with placeholders in double braces replaced.
 
+`{{ fileDirname }}` and similar names are parts of the file's own path, `{{$NAME:default}}` is an environment variable,
+and `{{ _base_.a.b }}` is a value of the base, which is filled in after the bases are loaded.
+"""
+
+import importlib.util
+import json
 import os
+import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from footplate.config.origins import Place, shown_path
-from footplate.config.packages import SUFFIXES, near_config
-from footplate.errors import ConfigError, ConfigSyntaxError, Origin
+from footplate.config.origins import Place, TracedDict, shown_path
+from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin
 from footplate.messages import nearest
 
-_RECIPES = "footplate"  # the package of the recipes
-_MOST_BYTES = 16 * 2**20
+SUFFIXES = (".py", ".json", ".yaml", ".yml", ".toml")
+_MAX_BYTES = 16 * 2**20
+_RECIPES = os.path.realpath(os.path.join(os.path.dirname(__file__), os.pardir, "tasks", "recipes", "configs"))
+_CONFIG_FOLDERS = ((".mim", "configs"), ("configs",), ("tasks", "recipes", "configs"), (os.pardir, "configs"))
+_FILE_NAMES = "fileDirname|fileBasename|fileBasenameNoExtension|fileExtname"
+_PREDEFINED = re.compile(rf"\{{\{{\s*({_FILE_NAMES})\s*\}}\}}")
+_ENVIRONMENT = re.compile(
+    r"\{\{\s*(?P<quote>['\"]?)\s*\$(?P<name>[A-Za-z_]\w*)\s*(?::(?P<default>[^{}\n]*?))?\s*(?P=quote)\s*\}\}"
+)
+_BASE = re.compile(r"\{\{\s*_base_\.([\w.]+?)\s*\}\}")
+_REFERENCE = re.compile(r"__footplate_base_(\d+)__")
+# The first brace of a placeholder. Writers escape it, so that the text is read back unchanged.
+PLACEHOLDER_BRACE = re.compile(rf"\{{(?=\{{\s*(?:(?:{_FILE_NAMES}|_base_\.[\w.]+)\s*\}}\}}|['\"]?\s*\$))")
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
     """Returns the absolute path of a config file, with `~` expanded and forward slashes."""
     return os.path.abspath(os.path.expanduser(os.fspath(path))).replace(os.sep, "/")
+
+
+def suffix_of(path: str, asked_at: Origin | None = None) -> str:
+    """Returns the suffix of a config file in lower case.
+
+    Raises:
+        ConfigError: It is not the suffix of a config format.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in SUFFIXES:
+        return suffix
+    name = os.path.basename(path)
+    raise ConfigError(f"'{name}' is not a config: the suffix must be one of {', '.join(SUFFIXES)}", origin=asked_at)
 
 
 def read_text(path: str, asked_at: Origin | None = None) -> str:
@@ -26,52 +58,33 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
         asked_at: The place that refers to the file, for errors.
 
     Raises:
-        ConfigError: If the file is missing, not a regular file, too large or unreadable.
-        ConfigSyntaxError: If it is not UTF-8.
+        ConfigError: The file is missing, not a regular file, too large or unreadable.
+        ConfigSyntaxError: It is not UTF-8.
     """
-    _check_file(path, asked_at)
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read config '{shown_path(path)}': {error.strerror}", origin=asked_at) from error
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigSyntaxError(
-            f"a config is text in UTF-8, which byte {error.start} is not",
-            origin=Place(path, line),
-            found=data[error.start : error.start + 1],
-        ) from error
-
-
-def suffix_of(path: str, asked_at: Origin | None = None) -> str:
-    """Returns the suffix of a config file in lower case.
-
-    Raises:
-        ConfigError: If it is not the suffix of a config format.
-    """
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in SUFFIXES:
-        return suffix
-    raise ConfigError(f"'{os.path.basename(path)}' is no config: configs end in {', '.join(SUFFIXES)}", origin=asked_at)
-
-
-def _check_file(path: str, asked_at: Origin | None) -> None:
+    shown = shown_path(path)
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
         raise _missing_file(path, asked_at) from error
-    shown = shown_path(path)
     if stat.S_ISDIR(status.st_mode):
-        raise ConfigError(f"config '{shown}' is a folder, not a file", origin=asked_at)
+        raise ConfigError(f"the config '{shown}' is a folder, not a file", origin=asked_at)
     if not stat.S_ISREG(status.st_mode):
-        raise ConfigError(f"config '{shown}' is no regular file", origin=asked_at)
-    if status.st_size > _MOST_BYTES:
-        size = status.st_size / 2**20
-        raise ConfigError(
-            f"config '{shown}' is too large: {size:.0f} MB, and the most is {_MOST_BYTES >> 20} MB", origin=asked_at
-        )
+        raise ConfigError(f"the config '{shown}' is not a regular file", origin=asked_at)
+    if status.st_size > _MAX_BYTES:
+        size = f"{status.st_size / 2**20:.0f} MB, more than {_MAX_BYTES >> 20} MB"
+        raise ConfigError(f"the config '{shown}' is too large: {size}", origin=asked_at)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read the config '{shown}': {error.strerror}", origin=asked_at) from error
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise ConfigSyntaxError(
+            f"the config is not valid UTF-8 at byte {error.start}",
+            origin=Place(path, data.count(b"\n", 0, error.start) + 1),
+            found=data[error.start : error.start + 1],
+        ) from error
 
 
 def _missing_file(path: str, asked_at: Origin | None) -> ConfigError:
@@ -81,11 +94,221 @@ def _missing_file(path: str, asked_at: Origin | None) -> ConfigError:
     except (OSError, ValueError):
         neighbours = []
     near = nearest(name, neighbours)
-    recipe = near_config(_RECIPES, name)
-    is_meant = recipe is not None and recipe.endswith(f"::{os.path.splitext(name)[0]}.py")
+    recipe = _near_config("footplate", name)
+    is_recipe_name = recipe is not None and recipe.endswith(f"::{os.path.splitext(name)[0]}.py")
+    note = f"a base is relative to the folder of the config that names it; tried '{path}'"
     return ConfigError(
-        f"no config file '{shown_path(path)}'",
+        f"the config file '{shown_path(path)}' does not exist",
         origin=asked_at,
-        suggestion=shown_path(os.path.join(folder, near)) if near and not is_meant else recipe,
-        notes=[f"a base begins at the folder of the config that names it; tried '{path}'"] if asked_at else (),
+        suggestion=shown_path(os.path.join(folder, near)) if near and not is_recipe_name else recipe,
+        notes=[note] if asked_at else (),
     )
+
+
+def split_package(name: str) -> tuple[str, str] | None:
+    """Splits `package::file`; returns None for a plain path."""
+    package, mark, rest = name.partition("::")
+    return (package, rest) if mark else None
+
+
+def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
+    """Returns the path of a config in another package, without importing the package.
+
+    Raises:
+        ConfigError: The package is not installed or has no such config.
+    """
+    roots = _package_folders(package)
+    if not roots:
+        raise ConfigError(
+            f"the package '{package}' of '{package}::{file}' is not installed",
+            origin=asked_at,
+            notes=["install it, or add its parent folder to PYTHONPATH"],
+        )
+    for root in roots:
+        for folder in _CONFIG_FOLDERS:
+            path = os.path.normpath(os.path.join(root, *folder, file))
+            for candidate in (path, f"{path}.py"):
+                if os.path.isfile(candidate):
+                    return candidate
+    near = _near_config(package, file)
+    raise ConfigError(f"the package '{package}' has no config '{file}'", origin=asked_at, suggestion=near)
+
+
+def locate_module(module: str, asked_at: Origin | None = None) -> str:
+    """Returns the path of the config for `from package.configs.folder.name import *` in `read_base`.
+
+    Raises:
+        ConfigError: There is no such config.
+    """
+    package, _, rest = module.partition(".")
+    parts = rest.split(".")
+    for root in _package_folders(package):
+        for candidate in (parts, [".mim", *parts], [os.pardir, *parts]):
+            path = os.path.normpath(os.path.join(root, *candidate) + ".py")
+            if os.path.isfile(path):
+                return path
+    raise ConfigError(
+        f"there is no config '{module}'", origin=asked_at, notes=[f"check that the package '{package}' is installed"]
+    )
+
+
+def is_recipe(path: str) -> bool:
+    """Checks whether a file is a recipe of footplate."""
+    return os.path.dirname(os.path.realpath(path)) == _RECIPES
+
+
+def _near_config(package: str, file: str) -> str | None:
+    """Returns `package::file` of the config whose name is most similar to `file`, or None; the suffix is optional."""
+    folder, name = os.path.split(file)
+    places = [os.path.join(root, *each, folder) for root in _package_folders(package) for each in _CONFIG_FOLDERS]
+    entries = [entry for place in places if os.path.isdir(place) for entry in sorted(os.listdir(place))]
+    stems = {os.path.splitext(entry)[0]: entry for entry in entries if entry.endswith(SUFFIXES)}
+    near = nearest(os.path.splitext(name)[0], stems)
+    return f"{package}::{os.path.join(folder, stems[near])}" if near else None
+
+
+def _package_folders(package: str) -> list[str]:
+    """Returns the folders of a package, given its import name or its distribution name."""
+    for name in (package, *_modules_of_distribution(package)):
+        try:
+            spec = importlib.util.find_spec(name) if name.isidentifier() else None
+        except (ImportError, ValueError):
+            spec = None
+        if spec is not None and spec.submodule_search_locations:
+            return list(spec.submodule_search_locations)
+    return []
+
+
+def _modules_of_distribution(name: str) -> list[str]:
+    # This import takes 0.1 s, and few configs need it.
+    import importlib.metadata
+
+    try:
+        text = importlib.metadata.distribution(name).read_text("top_level.txt")
+    except (importlib.metadata.PackageNotFoundError, ValueError, OSError):
+        return []
+    return (text or "").split()
+
+
+class ExpandedText(NamedTuple):
+    """The text of a config after its placeholders were replaced.
+
+    Attributes:
+        text: The text. Reference number 3 to the base is `__footplate_base_3__` in it.
+        environment: The environment variables that were used.
+        references: The paths in the base that the text refers to.
+    """
+
+    text: str
+    environment: dict[str, str]
+    references: list[str]
+
+
+def expand_placeholders(
+    text: str, path: str, *, predefined: bool = True, environment: bool = True, literal: Callable[[str], str] = str
+) -> ExpandedText:
+    """Replaces the placeholders in double braces.
+
+    Args:
+        text: The text of the file.
+        path: The absolute path of the file.
+        predefined: Whether to replace `{{ fileDirname }}` and similar names.
+        environment: Whether to replace environment variables.
+        literal: Formats the value of an environment variable that is quoted inside the braces, and so forms a whole
+            value.
+
+    Raises:
+        ConfigKeyError: An environment variable is not set and has no default.
+    """
+    folder, base_name = os.path.split(path)
+    stem, suffix = os.path.splitext(base_name)
+    names = {
+        "fileDirname": folder,
+        "fileBasename": base_name,
+        "fileBasenameNoExtension": stem,
+        "fileExtname": suffix,
+    }
+    used: dict[str, str] = {}
+    references: list[str] = []
+
+    def variable(match: re.Match[str]) -> str:
+        name, value = match["name"], match["default"]
+        place = Place(path, match.string.count("\n", 0, match.start()) + 1)
+        if name in os.environ:
+            value = used[name] = os.environ[name]
+        elif not value:
+            raise ConfigKeyError(
+                f"the environment variable '{name}' is not set and has no default",
+                origin=place,
+                notes=[f"set it, or write `{{{{${name}:default}}}}`"],
+            )
+        if not match["quote"]:
+            return _escaped(value)
+        try:
+            return literal(value)
+        except ConfigError as error:
+            error.origin = place
+            raise
+
+    def reference(match: re.Match[str]) -> str:
+        references.append(match[1])
+        return f"__footplate_base_{len(references) - 1}__"
+
+    if "{{" in text:
+        text = _PREDEFINED.sub(lambda match: _escaped(names[match[1]]), text) if predefined else text
+        text = _ENVIRONMENT.sub(variable, text) if environment else text
+        text = _BASE.sub(reference, text)
+    return ExpandedText(text, used, references)
+
+
+def _escaped(value: str) -> str:
+    """Escapes a value for use inside a quoted string, with escapes that all config formats support."""
+    if '"' not in value and "\\" not in value and "'" not in value and value.isprintable():
+        return value
+    return json.dumps(value, ensure_ascii=False)[1:-1].replace("'", "\\u0027")
+
+
+def references_in(text: str) -> list[int]:
+    """Returns the numbers of the references to the base in `text`."""
+    return [int(number) for number in _REFERENCE.findall(text)]
+
+
+def fill_string(text: str, value_of: Callable[[int], object]) -> object:
+    """Replaces references in a string by values of the base; a string that is one reference becomes the value."""
+    whole = _REFERENCE.fullmatch(text)
+    if whole:
+        return value_of(int(whole[1]))
+    return _REFERENCE.sub(lambda match: str(value_of(int(match[1]))), text)
+
+
+def fill_references(value: Any, base: Any, references: list[str], origin: Origin) -> Any:
+    """Replaces the references to the base in all strings of a value; `origin` is the place of the value."""
+    if isinstance(value, TracedDict):
+        result = TracedDict()
+        for key, item in value.items():
+            place = value._origins.get(key, origin)
+            dict.__setitem__(result, key, fill_references(item, base, references, place))
+        result._copy_origins(value)
+        return result
+    if isinstance(value, (list, tuple)):
+        return type(value)([fill_references(item, base, references, origin) for item in value])
+    if isinstance(value, str):
+        return fill_string(value, lambda number: referenced_value(base, references[number], origin))
+    return value
+
+
+def referenced_value(base: Any, path: str, origin: Origin) -> Any:
+    """Returns the value of the base that a placeholder `{{ _base_.path }}` refers to.
+
+    Raises:
+        ConfigKeyError: The base has no such key.
+    """
+    value = base
+    for part in path.split("."):
+        try:
+            value = value[int(part)] if isinstance(value, (list, tuple)) else value[part]
+        except (LookupError, TypeError, ValueError) as error:
+            raise ConfigKeyError(
+                f"the base has no '{path}'", origin=origin, suggestion=getattr(error, "suggestion", None)
+            ) from error
+    return value

@@ -4,15 +4,21 @@ from footplate.data.annotations import load_annotations
 from footplate.data.base_dataset import BaseDataset
 from footplate.data.building import build_dataloader, check_dataloader
 from footplate.data.collate import default_collate, pseudo_collate
-from footplate.data.compose import Compose
 from footplate.data.dataset_wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
-from footplate.data.kept_samples import KeptSamples
 from footplate.data.loader import SampleLoader, batches, endless_batches
-from footplate.data.record_store import RecordStore
+from footplate.data.sample_cache import SampleCache
 from footplate.data.samplers import DefaultSampler, InfiniteSampler
 from footplate.data.seeding import kept_random_state, mixed_seed, seed_generators
+from footplate.data.shared_memory import RecordStore
 from footplate.data.transforms import BaseTransform, LoadImageFromFile
-from footplate.data.workers import end_workers, handle_deaths_of_workers, naming_lost_workers, tells_of_lost_worker
+from footplate.data.transforms.pipeline import Compose
+from footplate.data.workers import (
+    data_wait,
+    end_workers,
+    handle_deaths_of_workers,
+    naming_lost_workers,
+    tells_of_lost_worker,
+)
 
 __all__ = [
     "BaseDataset",
@@ -22,7 +28,7 @@ __all__ = [
     "ConcatDataset",
     "DefaultSampler",
     "InfiniteSampler",
-    "KeptSamples",
+    "SampleCache",
     "LoadImageFromFile",
     "RecordStore",
     "RepeatDataset",
@@ -30,6 +36,7 @@ __all__ = [
     "batches",
     "build_dataloader",
     "check_dataloader",
+    "data_wait",
     "default_collate",
     "end_workers",
     "endless_batches",

@@ -1,18 +1,26 @@
-"""Reads annotation files and joins paths."""
+"""Reads annotation files, and encodes and decodes masks in COCO format."""
 
+import importlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import PurePosixPath, PureWindowsPath
+from types import ModuleType
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import yaml
 
-from footplate.errors import DataError
+from footplate.errors import DataError, MissingExtraError
 from footplate.storage import join, missing_path_notes, read_bytes
 
+_SUFFIXES = (".json", ".yaml", ".yml")
 _MOST_VALUES = 100_000  # for a short YAML text; a longer one may have as many values as bytes
 _LONGEST_NUMBER = 1000  # characters: parsing base-60 numbers takes quadratic time
-_SUFFIXES = (".json", ".yaml", ".yml")
+_FEWEST_NUMBERS = 6  # three corners of a polygon
+_FARTHEST = 10  # the maximum coordinate of a corner, in units of the longer image side
+_LONGEST_OUTLINE = 200  # in units of height + width; drawing takes about 100 bytes per pixel of the outline
 
 
 def load_annotations(path: str) -> tuple[dict[str, Any], list[Any]]:
@@ -23,14 +31,14 @@ def load_annotations(path: str) -> tuple[dict[str, Any], list[Any]]:
             fsspec supports.
 
     Raises:
-        DataError: It is not there, cannot be parsed, or holds something else.
+        DataError: The file does not exist, cannot be parsed, or has another layout.
     """
     content = load_data_file(path)
     if not isinstance(content, Mapping) or not {"metainfo", "data_list"} <= content.keys():
         raise DataError(
             f"the annotation file '{path}' lacks the keys 'metainfo' and 'data_list'",
             found=list(content) if isinstance(content, Mapping) else type(content),
-            notes=["a dataset of another layout overrides load_data_list()"],
+            notes=["Override load_data_list() to read files of another layout."],
         )
     return dict(content["metainfo"]), list(content["data_list"])
 
@@ -39,50 +47,53 @@ def load_data_file(path: str) -> Any:
     """Returns the content of a JSON or YAML file.
 
     Raises:
-        DataError: It is not there, cannot be parsed, or is of another kind.
+        DataError: The file does not exist, cannot be parsed, or has another suffix.
     """
     if not path.lower().endswith(_SUFFIXES):
         raise DataError(
-            f"the annotation file '{path}' is none of {', '.join(_SUFFIXES)}",
-            notes=["a dataset of another layout overrides load_data_list()"],
+            f"the name of the annotation file '{path}' must end with one of {', '.join(_SUFFIXES)}",
+            notes=["Override load_data_list() to read files of another format."],
         )
     text = read_file(path)
     try:
-        return json.loads(text) if path.lower().endswith(".json") else _read_yaml(text)
+        return json.loads(text) if path.lower().endswith(".json") else _parse_yaml(text)
     except RecursionError as error:
         raise DataError(f"the annotation file '{path}' cannot be parsed: it is nested too deeply") from error
     except (ValueError, OverflowError, yaml.YAMLError) as error:
         raise DataError(f"the annotation file '{path}' cannot be parsed: {str(error).splitlines()[0]}") from error
 
 
-def _read_yaml(text: bytes) -> Any:
+def _parse_yaml(text: bytes) -> Any:
     """Parses a YAML text; refuses it if its references expand to far more values than the text has bytes."""
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
         if node is None:
             return None
-        _measure(node, max(_MOST_VALUES, len(text)), {})
+        _count_values(node, max(_MOST_VALUES, len(text)), {})
         return loader.construct_document(node)
     finally:
         loader.dispose()
 
 
-def _measure(node: yaml.Node, most: int, known: dict[int, int]) -> int:
-    """Returns how many values a node expands to; referenced values (`*`, `<<`) count at each reference."""
+def _count_values(node: yaml.Node, most: int, known: dict[int, int]) -> int:
+    """Returns how many values a node expands to; referenced values (`*`, `<<`) count at each reference.
+
+    Raises:
+        ValueError: There are more than `most`, or a number is too long.
+    """
     if isinstance(node, yaml.ScalarNode):
         if node.tag.endswith((":int", ":float")) and len(node.value) > _LONGEST_NUMBER:
             raise ValueError(f"a number in it has more than {_LONGEST_NUMBER} characters")
         return 1
     if id(node) not in known:
         known[id(node)] = most + 1  # while being measured: a node that contains itself exceeds the limit
-        pairs = isinstance(node, yaml.MappingNode)
-        inner = (each for pair in node.value for each in pair) if pairs else iter(node.value)
         total = 1
-        for each in inner:
-            total += _measure(each, most, known)
-            if total > most:
-                raise ValueError(f"its references (`*`) stand for more than {most} values")
+        for child in node.value:
+            for each in child if isinstance(node, yaml.MappingNode) else (child,):  # a key and its value
+                total += _count_values(each, most, known)
+                if total > most:
+                    raise ValueError(f"its references (`*`) expand to more than {most} values")
         known[id(node)] = total
     return known[id(node)]
 
@@ -91,13 +102,13 @@ def read_file(path: str) -> bytes:
     """Returns the bytes of a file.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: The file cannot be read.
     """
     try:
         return read_bytes(path)
+    except FileNotFoundError as error:
+        raise DataError(f"the file '{path}' does not exist", notes=missing_path_notes(path)) from error
     except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            raise DataError(f"the file '{path}' does not exist", notes=missing_path_notes(path)) from error
         raise DataError(f"the file '{path}' cannot be read: {error}") from error
 
 
@@ -105,18 +116,113 @@ def read_lines(path: str) -> list[str]:
     """Returns the lines of a text file without line ends.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: The file cannot be read.
     """
     return read_file(path).decode("utf-8").splitlines()
 
 
-def joined(root: str, path: str) -> str:
+def join_root(root: str, path: str) -> str:
     """Joins a relative `path` to `root`; returns absolute paths and URLs unchanged.
 
     Example:
-        >>> joined("data/ade", "images"), joined("data/ade", "/images"), joined("", "a.json")
+        >>> join_root("data/ade", "images"), join_root("data/ade", "/images"), join_root("", "a.json")
         ('data/ade/images', '/images', 'a.json')
     """
     if not root or "://" in path or PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute():
         return path
     return join(root, path) if path else root
+
+
+def coco_package(why: str) -> ModuleType:
+    """Imports the package that reads masks and computes COCO metrics.
+
+    Args:
+        why: The feature that needs it, for the error.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        return importlib.import_module("faster_coco_eval")
+    except ImportError as error:
+        raise MissingExtraError("faster-coco-eval", extra="detection", why=why) from error
+
+
+def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Decodes a segmentation in COCO format to a mask, ``(H, W)``, bool.
+
+    Args:
+        segmentation: Polygons, each `[x1, y1, x2, y2, ...]`, or run lengths, compressed or not. Polygons with fewer
+            than three corners are ignored.
+        shape: Height and width of the image.
+
+    Raises:
+        DataError: The segmentation has another form, or the size of another image.
+        MissingExtraError: The package faster-coco-eval is not installed.
+
+    Example:
+        >>> decode_mask([[0, 0, 2, 0, 2, 2, 0, 2]], (3, 4)).astype(int).tolist()
+        [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
+    """
+    tools = coco_package("reading masks").mask
+    try:
+        check_segmentation(segmentation, shape)
+        runs = segmentation  # compressed run lengths, unless converted below
+        if isinstance(segmentation, list):
+            polygons = [polygon for polygon in segmentation if len(polygon) >= _FEWEST_NUMBERS]
+            if not polygons:
+                return np.zeros(shape, dtype=bool)
+            runs = tools.merge(tools.frPyObjects(polygons, *shape))
+        elif isinstance(segmentation["counts"], list):
+            runs = tools.frPyObjects(segmentation, *shape)
+        decoded: npt.NDArray[np.bool_] = tools.decode(runs).astype(bool)
+    except (TypeError, ValueError, KeyError, IndexError, RuntimeError, OverflowError) as error:
+        why = str(error).split("\n", 1)[0]
+        raise DataError(f"a segmentation cannot be decoded: {why}", found=str(segmentation)[:60]) from error
+    return decoded
+
+
+def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
+    """Checks that decoding a mask takes an amount of time and memory that fits the size of its image.
+
+    Args:
+        segmentation: See `decode_mask`.
+        shape: Height and width of the image.
+
+    Raises:
+        DataError: Run lengths have another size, a corner is not finite or far outside, or an outline is very long.
+        TypeError: It is not a segmentation.
+        KeyError: It is not a segmentation.
+    """
+    if not isinstance(segmentation, list):
+        size = tuple(segmentation["size"])
+        if size != tuple(shape) or any(type(each) is not int for each in size):
+            raise DataError(f"a segmentation of size {size} does not fit an image of size {tuple(shape)}")
+        counts = segmentation["counts"]
+        if isinstance(counts, list) and not (
+            all(type(each) is int and each >= 0 for each in counts) and sum(counts) == math.prod(shape)
+        ):
+            raise DataError(f"the run lengths of a segmentation do not add up to {math.prod(shape)} pixels")
+        return
+    most = _FARTHEST * max(shape)
+    for polygon in segmentation:
+        total = math.fsum(polygon) if len(polygon) else 0.0
+        if not math.isfinite(total) or (polygon and not -most <= min(polygon) <= max(polygon) <= most):
+            raise DataError(f"a corner of a segmentation is far outside of its image of size {tuple(shape)}")
+        if len(polygon) * most > _LONGEST_OUTLINE * sum(shape):  # otherwise the outline cannot be too long
+            corners = np.asarray(polygon, dtype=np.float64)[: len(polygon) // 2 * 2].reshape(-1, 2)
+            length = np.abs(np.diff(corners, axis=0, append=corners[:1])).max(axis=1).sum()
+            if length > _LONGEST_OUTLINE * sum(shape):
+                raise DataError(
+                    f"the outline of a segmentation is {length:.0f} pixels long in an image of size {tuple(shape)}"
+                )
+
+
+def encode_mask(mask: npt.NDArray[Any]) -> dict[str, Any]:
+    """Encodes a mask ``(H, W)`` as compressed run lengths that can be written as JSON.
+
+    Raises:
+        MissingExtraError: The package faster-coco-eval is not installed.
+    """
+    runs = coco_package("writing masks").mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": [int(side) for side in runs["size"]], "counts": runs["counts"].decode("ascii")}

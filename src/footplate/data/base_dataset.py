@@ -10,18 +10,17 @@ import numpy as np
 from torch.utils.data import Dataset
 from typing_extensions import Self
 
-from footplate.data.annotations import joined, load_annotations, read_lines
-from footplate.data.compose import Compose, Transform
-from footplate.data.kept_samples import KeptSamples
-from footplate.data.record_store import RecordStore, give_back_memory
-from footplate.data.shared_count import SharedCount
+from footplate.data.annotations import join_root, load_annotations, read_lines
+from footplate.data.sample_cache import SampleCache
+from footplate.data.shared_memory import RecordStore, SharedCount, trim_heap
+from footplate.data.transforms.pipeline import Compose, Transform
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATASETS
 from footplate.storage import missing_path_notes
 
 _logger = logging.getLogger("footplate.data")
-_LARGE = 1 << 20  # bytes
+_LARGE = 1 << 20  # bytes of records
 Indices: TypeAlias = int | Sequence[int]
 
 
@@ -33,7 +32,7 @@ class BaseDataset(Dataset[Any]):
     `filter_data` to select records. `METAINFO` holds metadata of the whole dataset, such as `classes`.
 
     Args:
-        ann_file: The annotation file; a relative path is joined to `data_root`. See `load_annotations`.
+        ann_file: The annotation file; a relative path is join_root to `data_root`. See `load_annotations`.
         metainfo: Overrides entries of `METAINFO`. A value that is the path of a text file is replaced by its lines.
         data_root: The root folder of relative paths.
         data_prefix: The folder of the relative paths under each key of a record.
@@ -53,7 +52,7 @@ class BaseDataset(Dataset[Any]):
 
     Raises:
         DataError: The annotation file cannot be read.
-        ArgumentError: An argument makes no sense.
+        ArgumentError: `on_error`, `data_prefix`, `indices`, `pipeline` or `keep_in_memory` is invalid.
     """
 
     METAINFO: ClassVar[Mapping[str, Any]] = {}
@@ -76,11 +75,14 @@ class BaseDataset(Dataset[Any]):
         on_error: Literal["stop", "skip"] = "stop",
     ) -> None:
         if on_error not in ("stop", "skip"):
-            raise ArgumentError("on_error is 'stop' or 'skip'", key="on_error", found=on_error)
+            raise ArgumentError("on_error must be 'stop' or 'skip'", key="on_error", found=on_error)
         self.data_root = data_root or ""
-        self.ann_file = joined(self.data_root, ann_file) if ann_file else ""
-        prefixes = {"img_path": ""} if data_prefix is None else data_prefix
-        self.data_prefix = {key: joined(self.data_root, _prefix(key, value)) for key, value in prefixes.items()}
+        self.ann_file = join_root(self.data_root, ann_file) if ann_file else ""
+        self.data_prefix: dict[str, str] = {}
+        for key, prefix in ({"img_path": ""} if data_prefix is None else data_prefix).items():
+            if prefix is not None and not isinstance(prefix, str):
+                raise ArgumentError("a prefix of paths must be a string", key=f"data_prefix.{key}", found=prefix)
+            self.data_prefix[key] = join_root(self.data_root, prefix or "")
         self.filter_cfg = copy.deepcopy(filter_cfg)
         self.serialize_data = serialize_data
         self.test_mode = test_mode
@@ -88,13 +90,13 @@ class BaseDataset(Dataset[Any]):
         self.on_error = on_error
         self._skipped = SharedCount()
         self.data_list: Sequence[Any] = []
-        self._metainfo = {key: _from_file(key, value) for key, value in {**self.METAINFO, **(metainfo or {})}.items()}
+        self._metainfo = {key: _load_value(key, value) for key, value in {**self.METAINFO, **(metainfo or {})}.items()}
         self._indices = indices
         self._fully_initialized = False
         with at_key("pipeline"):
             self.pipeline = Compose(pipeline)
         self._keep_in_memory = keep_in_memory
-        self.kept: KeptSamples | None = None
+        self.sample_cache: SampleCache | None = None
         if not lazy_init:
             self.full_init()
 
@@ -113,29 +115,29 @@ class BaseDataset(Dataset[Any]):
 
         Raises:
             DataError: The annotation file cannot be read.
-            ArgumentError: `indices` asks for records that are not there.
+            ArgumentError: `indices` contains an index out of range.
         """
         if self._fully_initialized:
             return
         self.data_list = self.load_data_list()
         self.data_list = self.filter_data()
         if self._indices is not None:
-            self.data_list = [self.data_list[at] for at in _positions(self._indices, len(self.data_list))]
+            self.data_list = [self.data_list[each] for each in _select_indices(self._indices, len(self.data_list))]
         if self.serialize_data:
             self.data_list = store = RecordStore(self.data_list)
             if store.num_bytes > _LARGE:
-                give_back_memory()  # after the original records are freed
+                trim_heap()  # after the original records are freed
         self._fully_initialized = True
         if self._keep_in_memory:
-            kept = KeptSamples(self.pipeline, self._keep_in_memory)
-            kept.fill(self.first_samples(kept.first, range(len(self))))
-            self.kept = kept
+            cache = SampleCache(self.pipeline, self._keep_in_memory)
+            cache.fill(self.leading_samples(cache.leading, range(len(self))))
+            self.sample_cache = cache
 
     def load_data_list(self) -> list[Any]:
         """Reads the annotation file and returns the records from `parse_data_info`.
 
         Raises:
-            DataError: The file cannot be read, or holds something else.
+            DataError: The file cannot be read, or has another layout.
         """
         if not self.ann_file:
             raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file")
@@ -152,19 +154,19 @@ class BaseDataset(Dataset[Any]):
         """Converts a record of the annotation file to one record or a list of records.
 
         Args:
-            raw_data_info: The record. Paths under the keys of `data_prefix` are joined to their prefix.
+            raw_data_info: The record. Paths under the keys of `data_prefix` are join_root to their prefix.
 
         Raises:
-            DataError: It lacks a key of `data_prefix`.
+            DataError: The record lacks a key of `data_prefix`.
         """
         for key, prefix in self.data_prefix.items():
             if key not in raw_data_info:
                 raise DataError(
-                    f"a record of '{self.ann_file}' lacks the key '{key}', which data_prefix names",
+                    f"a record of '{self.ann_file}' lacks the key '{key}' of data_prefix",
                     key="data_prefix",
                     found=list(raw_data_info),
                 )
-            raw_data_info[key] = joined(prefix, raw_data_info[key])
+            raw_data_info[key] = join_root(prefix, raw_data_info[key])
         return raw_data_info
 
     def filter_data(self) -> list[Any]:
@@ -185,14 +187,14 @@ class BaseDataset(Dataset[Any]):
 
     def prepare_data(self, idx: int) -> Any:
         """Returns the sample that the pipeline makes from one record, or None if the pipeline drops it."""
-        if self.kept is not None and self.kept.pipeline is self.pipeline:
-            return self.kept[idx]
+        if self.sample_cache is not None and self.sample_cache.pipeline is self.pipeline:
+            return self.sample_cache[idx]
         return self.pipeline(self.get_data_info(idx))
 
-    def first_samples(self, first: Transform, indices: Iterable[int]) -> Iterator[Any]:
+    def leading_samples(self, leading: Transform, indices: Iterable[int]) -> Iterator[Any]:
         """Yields the results of the leading transforms for some records, None for skipped records; used by caches."""
         for idx in indices:
-            yield self._readable(lambda at: first(self.get_data_info(at)), idx)
+            yield self._read_or_skip(lambda each: leading(self.get_data_info(each)), idx)
 
     def get_subset_(self, indices: Indices) -> None:
         """Keeps only some records.
@@ -202,16 +204,16 @@ class BaseDataset(Dataset[Any]):
                 is negative.
 
         Raises:
-            ArgumentError: It asks for records that are not there.
+            ArgumentError: An index is out of range.
         """
         self.full_init()
-        chosen = _positions(indices, len(self))
+        selected = _select_indices(indices, len(self))
         if isinstance(self.data_list, RecordStore):
-            self.data_list = self.data_list.subset(chosen)
+            self.data_list = self.data_list.subset(selected)
         else:
-            self.data_list = [copy.deepcopy(self.data_list[at]) for at in chosen]
-        if self.kept is not None:
-            self.kept = self.kept.subset(chosen)
+            self.data_list = [copy.deepcopy(self.data_list[each]) for each in selected]
+        if self.sample_cache is not None:
+            self.sample_cache = self.sample_cache.subset(selected)
 
     def get_subset(self, indices: Indices) -> Self:
         """Returns a copy of this dataset with the records that `get_subset_` selects."""
@@ -228,15 +230,15 @@ class BaseDataset(Dataset[Any]):
     def __getitem__(self, idx: int) -> Any:
         self.full_init()
         for _ in range(self.max_refetch + 1):
-            sample = self._readable(self.prepare_data, idx)
+            sample = self._read_or_skip(self.prepare_data, idx)
             if sample is not None:
                 return sample
             if self.test_mode:
-                raise DataError(f"the pipeline gave up sample {idx}, and a test wants every sample")
+                raise DataError(f"the pipeline dropped sample {idx}, but test_mode needs every sample")
             idx = int(np.random.randint(len(self)))
-        raise DataError(f"the pipeline gave up {self.max_refetch + 1} samples in a row")
+        raise DataError(f"the pipeline dropped {self.max_refetch + 1} samples in a row")
 
-    def _readable(self, read: Callable[[int], Any], idx: int) -> Any:
+    def _read_or_skip(self, read: Callable[[int], Any], idx: int) -> Any:
         """Returns the result of `read` for one record, or None if it cannot be read and may be skipped."""
         try:
             return read(idx)
@@ -247,25 +249,21 @@ class BaseDataset(Dataset[Any]):
             return None
 
 
-def _prefix(key: str, value: str | None) -> str:
-    if value is not None and not isinstance(value, str):
-        raise ArgumentError("a prefix of paths is a string", key=f"data_prefix.{key}", found=value)
-    return value or ""
-
-
-def _from_file(key: str, value: Any) -> Any:
-    is_file = isinstance(value, str) and os.path.isfile(value)
-    if key == "classes" and isinstance(value, str) and not is_file:  # each character would become a class
+def _load_value(key: str, value: Any) -> Any:
+    """Returns a copy of a value of metainfo, or the lines of the file that it is the path of."""
+    if isinstance(value, str) and os.path.isfile(value):
+        return read_lines(value)
+    if key == "classes" and isinstance(value, str):  # each character would become a class
         raise DataError(
-            f"there is no file '{value}' of classes", key=f"metainfo.{key}", notes=missing_path_notes(value)
+            f"the file of classes '{value}' does not exist", key=f"metainfo.{key}", notes=missing_path_notes(value)
         )
-    return read_lines(value) if is_file else copy.deepcopy(value)
+    return copy.deepcopy(value)
 
 
-def _positions(indices: Indices, size: int) -> Sequence[int]:
-    """Returns the positions that `indices` selects in a list of length `size`."""
-    if not isinstance(indices, int):
-        if any(not -size <= at < size for at in indices):
-            raise ArgumentError(f"indices asks for records beyond the {size} there are", key="indices")
-        return [at % size for at in indices]
-    return range(size)[:indices] if indices >= 0 else range(size)[indices:]
+def _select_indices(indices: Indices, size: int) -> Sequence[int]:
+    """Returns the non-negative indices that `indices` selects in a list of length `size`."""
+    if isinstance(indices, int):
+        return range(size)[:indices] if indices >= 0 else range(size)[indices:]
+    if any(not -size <= each < size for each in indices):
+        raise ArgumentError(f"indices must be in the range of the {size} records", key="indices")
+    return [each % size for each in indices]

@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from footplate.checks import check_count, check_flag
-from footplate.data.caching import keep_samples, read_cache
 from footplate.data.loader import SampleLoader
+from footplate.data.sample_cache import cache_samples, parse_cache
 from footplate.distributed import get_rank
 from footplate.error_context import at_key, describe_changes, located, origin_of
 from footplate.errors import ArgumentError, BuildError, DataError
@@ -158,17 +158,17 @@ def _check_batches(loader: Any) -> None:
 
 def _keep(dataset: Any, settings: dict[str, Any]) -> None:
     """Fills the cache that `cache` requests; samples on the device are read without workers."""
-    cache = read_cache(settings.pop("cache", None))
+    cache = parse_cache(settings.pop("cache", None))
     if cache is None:
         return
-    if keep_samples(dataset, cache) == "device":
+    if cache_samples(dataset, cache) == "device":
         idle = [key for key in ("num_workers", "pin_memory") if settings.pop(key, None)]
         if idle:
             _logger.info("%s: without effect, since samples are on the device", ", ".join(idle))
 
 
 def _check_numbers(cfg: Mapping[str, Any]) -> None:
-    read_cache(cfg.get("cache"))
+    parse_cache(cfg.get("cache"))
     check_flags(SampleLoader, cfg, source=cfg)
     check_flag("diff_rank_seed", cfg.get("diff_rank_seed", False))
     for key, least in (("batch_size", 1), ("num_workers", 0), ("num_batch_per_epoch", 1), ("prefetch_factor", 1)):

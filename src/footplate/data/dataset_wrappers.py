@@ -15,45 +15,56 @@ from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
 
 
-class _Wrapper(Dataset[Any]):
-    """A dataset that maps its indices to those of another dataset."""
+class _DatasetWrapper(Dataset[Any]):
+    """A dataset that maps its indices to those of other datasets.
 
-    def __init__(self, dataset: Any, *, lazy_init: bool) -> None:
-        self.dataset = _build(dataset, "dataset")
+    Args:
+        datasets: The wrapped datasets.
+        lazy_init: Whether to initialize them later, in `full_init`.
+    """
+
+    def __init__(self, datasets: Sequence[Any], *, lazy_init: bool) -> None:
+        self._wrapped = datasets
         self._fully_initialized = False
         if not lazy_init:
             self.full_init()
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The metadata of the wrapped dataset."""
-        return _metainfo(self.dataset)
+        """The metadata of the wrapped dataset, or of the first one."""
+        return _metainfo(self._wrapped[0])
 
     def full_init(self) -> None:
-        """Initializes the wrapped dataset; later calls have no effect."""
+        """Initializes the wrapped datasets; later calls have no effect."""
         if not self._fully_initialized:
-            _initialize(self.dataset)
+            for dataset in self._wrapped:
+                if hasattr(dataset, "full_init"):
+                    dataset.full_init()
             self._fully_initialized = True
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """Returns the record of a sample."""
-        found: dict[str, Any] = self.dataset.get_data_info(self._inner_index(idx))
-        return found
+        dataset, inner = self._locate(idx)
+        info: dict[str, Any] = dataset.get_data_info(inner)
+        return info
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Returns the category indices in a sample."""
-        found: list[int] = self.dataset.get_cat_ids(self._inner_index(idx))
-        return found
-
-    def _inner_index(self, idx: int) -> int:
-        raise NotImplementedError
+        dataset, inner = self._locate(idx)
+        categories: list[int] = dataset.get_cat_ids(inner)
+        return categories
 
     def __getitem__(self, idx: int) -> Any:
-        return self.dataset[self._inner_index(idx)]
+        dataset, inner = self._locate(idx)
+        return dataset[inner]
+
+    def _locate(self, idx: int) -> tuple[Any, int]:
+        """Returns the dataset of a sample, and the index of the sample in it."""
+        raise NotImplementedError
 
 
 @DATASETS.register_module()
-class ConcatDataset(Dataset[Any]):
+class ConcatDataset(_DatasetWrapper):
     """Concatenates datasets.
 
     Args:
@@ -62,7 +73,7 @@ class ConcatDataset(Dataset[Any]):
         ignore_keys: Keys of metainfo that may differ. The values of the first dataset are used.
 
     Raises:
-        ArgumentError: There are none, or their metainfo differs.
+        ArgumentError: `datasets` is empty, or their metainfo differs.
     """
 
     def __init__(
@@ -72,68 +83,36 @@ class ConcatDataset(Dataset[Any]):
         ignore_keys: str | Sequence[str] | None = None,
     ) -> None:
         if not datasets:
-            raise ArgumentError("there are no datasets to put together", key="datasets")
-        self.datasets = [_build(each, f"datasets[{place}]") for place, each in enumerate(datasets)]
-        self._ignored = {ignore_keys} if isinstance(ignore_keys, str) else set(ignore_keys or ())
-        self._check_metainfo()
+            raise ArgumentError("ConcatDataset needs at least one dataset", key="datasets")
+        self.datasets = [_build(each, f"datasets[{index}]") for index, each in enumerate(datasets)]
+        ignored = {ignore_keys} if isinstance(ignore_keys, str) else set(ignore_keys or ())
+        first = _metainfo(self.datasets[0])
+        for index, dataset in enumerate(self.datasets[1:], 1):
+            other = _metainfo(dataset)
+            for key in {**first, **other}:
+                if key not in ignored and first.get(key) != other.get(key):
+                    raise ArgumentError(
+                        f"the metainfo of datasets 0 and {index} differs in '{key}'",
+                        key=f"datasets[{index}].metainfo.{key}",
+                        found=other.get(key),
+                        notes=[f"Set ignore_keys=['{key}'] to use the value of the first dataset."],
+                    )
         self._ends: list[int] = []
-        if not lazy_init:
-            self.full_init()
-
-    @property
-    def metainfo(self) -> dict[str, Any]:
-        """The metadata of the first dataset."""
-        return _metainfo(self.datasets[0])
-
-    def full_init(self) -> None:
-        """Initializes the datasets; later calls have no effect."""
-        if not self._ends:
-            for dataset in self.datasets:
-                _initialize(dataset)
-            self._ends = list(accumulate(len(dataset) for dataset in self.datasets))
-
-    def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Returns the record of a sample."""
-        dataset, inner = self._place(idx)
-        found: dict[str, Any] = dataset.get_data_info(inner)
-        return found
-
-    def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the category indices in a sample."""
-        dataset, inner = self._place(idx)
-        found: list[int] = dataset.get_cat_ids(inner)
-        return found
+        super().__init__(self.datasets, lazy_init=lazy_init)
 
     def __len__(self) -> int:
         self.full_init()
+        self._ends = self._ends or list(accumulate(len(dataset) for dataset in self.datasets))
         return self._ends[-1]
 
-    def __getitem__(self, idx: int) -> Any:
-        dataset, inner = self._place(idx)
-        return dataset[inner]
-
-    def _place(self, idx: int) -> tuple[Any, int]:
+    def _locate(self, idx: int) -> tuple[Any, int]:
         idx = range(len(self))[idx]
         which = bisect_right(self._ends, idx)
         return self.datasets[which], idx - (self._ends[which - 1] if which else 0)
 
-    def _check_metainfo(self) -> None:
-        first = _metainfo(self.datasets[0])
-        for place, dataset in enumerate(self.datasets[1:], 1):
-            other = _metainfo(dataset)
-            differing = [key for key in {**first, **other} if first.get(key) != other.get(key)]
-            for key in differing:
-                if key not in self._ignored:
-                    raise ArgumentError(
-                        f"the metainfo of datasets 0 and {place} differs in '{key}'",
-                        key=f"datasets[{place}].metainfo.{key}",
-                        found=other.get(key),
-                        notes=[f"ignore_keys=['{key}'] takes that of the first"],
-                    )
-
 
 @DATASETS.register_module()
-class RepeatDataset(_Wrapper):
+class RepeatDataset(_DatasetWrapper):
     """Repeats a dataset, to make epochs over few samples longer.
 
     Args:
@@ -147,18 +126,19 @@ class RepeatDataset(_Wrapper):
 
     def __init__(self, dataset: Any, times: int, lazy_init: bool = False) -> None:
         self.times = check_count("times", times)
-        super().__init__(dataset, lazy_init=lazy_init)
+        self.dataset = _build(dataset, "dataset")
+        super().__init__([self.dataset], lazy_init=lazy_init)
 
     def __len__(self) -> int:
         self.full_init()
         return self.times * len(self.dataset)
 
-    def _inner_index(self, idx: int) -> int:
-        return range(len(self))[idx] % len(self.dataset)
+    def _locate(self, idx: int) -> tuple[Any, int]:
+        return self.dataset, range(len(self))[idx] % len(self.dataset)
 
 
 @DATASETS.register_module()
-class ClassBalancedDataset(_Wrapper):
+class ClassBalancedDataset(_DatasetWrapper):
     """Repeats samples of rare categories.
 
     A sample is repeated ``max(1, sqrt(oversample_thr / f))`` times, rounded up, where f is the fraction of samples
@@ -173,15 +153,18 @@ class ClassBalancedDataset(_Wrapper):
         lazy_init: Whether to initialize the dataset later, in `full_init`.
 
     Raises:
-        ArgumentError: `oversample_thr` is no share.
+        ArgumentError: `oversample_thr` is not above 0 and up to 1.
     """
 
     def __init__(self, dataset: Any, oversample_thr: float, lazy_init: bool = False) -> None:
         if not 0 < oversample_thr <= 1:
-            raise ArgumentError("oversample_thr is a share of the samples", key="oversample_thr", found=oversample_thr)
+            raise ArgumentError(
+                "oversample_thr must be above 0 and up to 1", key="oversample_thr", found=oversample_thr
+            )
         self.oversample_thr = oversample_thr
         self._indices: list[int] = []
-        super().__init__(dataset, lazy_init=lazy_init)
+        self.dataset = _build(dataset, "dataset")
+        super().__init__([self.dataset], lazy_init=lazy_init)
 
     def full_init(self) -> None:
         """Initializes the wrapped dataset and counts its categories; later calls have no effect."""
@@ -189,10 +172,10 @@ class ClassBalancedDataset(_Wrapper):
             return
         super().full_init()
         categories = [set(self.dataset.get_cat_ids(idx)) for idx in range(len(self.dataset))]
-        seen_in = Counter(category for each in categories for category in each)
+        counts = Counter(category for each in categories for category in each)
         factors = {
-            category: max(1.0, math.sqrt(self.oversample_thr * len(categories) / number))
-            for category, number in seen_in.items()
+            category: max(1.0, math.sqrt(self.oversample_thr * len(categories) / count))
+            for category, count in counts.items()
         }
         for idx, each in enumerate(categories):
             times = math.ceil(max((factors[category] for category in each), default=1.0))
@@ -202,9 +185,20 @@ class ClassBalancedDataset(_Wrapper):
         self.full_init()
         return len(self._indices)
 
-    def _inner_index(self, idx: int) -> int:
+    def _locate(self, idx: int) -> tuple[Any, int]:
         self.full_init()
-        return self._indices[idx]
+        return self.dataset, self._indices[idx]
+
+
+def wrapped_datasets(dataset: Any) -> list[Any]:
+    """Returns the datasets that a dataset wraps, as `dataset` or `datasets`; an empty list for other datasets."""
+    return [*(getattr(dataset, "datasets", None) or ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
+
+
+def count_skipped(dataset: Any) -> int:
+    """Returns the number of samples that a dataset and the datasets that it wraps have skipped."""
+    own = getattr(dataset, "skipped", 0)
+    return (own if isinstance(own, int) else 0) + sum(map(count_skipped, wrapped_datasets(dataset)))
 
 
 def _build(dataset: Any, key: str) -> Any:
@@ -212,11 +206,6 @@ def _build(dataset: Any, key: str) -> Any:
         return dataset
     with at_key(key):
         return DATASETS.build(dataset)
-
-
-def _initialize(dataset: Any) -> None:
-    if hasattr(dataset, "full_init"):
-        dataset.full_init()
 
 
 def _metainfo(dataset: Any) -> dict[str, Any]:

@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from footplate.data.own_samplers import KeptGenerators, OwnSamplers, begins_anywhere, is_known, warn_of_length
 from footplate.data.reading import BatchKey, BatchReader, ReadFailure
 from footplate.data.samplers import DefaultSampler
 from footplate.data.seeding import kept_random_state, mixed_seed
 from footplate.data.tails import Tail
-from footplate.data.workers import WatchedLoader, Whereabouts, WorkerStart
+from footplate.data.workers import WatchedLoader, Whereabouts, WorkerStart, interruptible
 from footplate.distributed import get_rank, get_world_size
 from footplate.errors import DataError
 from footplate.records import length_of
@@ -347,7 +348,10 @@ def batches(
     if isinstance(loader, SampleLoader):
         return loader.batches(epoch=epoch, start=start, sample=sample, most=most)
     _set_epoch(loader, epoch)
-    found = _skipped(iter(loader), start)
+    iterator = iter(loader)
+    if isinstance(iterator, _MultiProcessingDataLoaderIter):
+        iterator = interruptible(iterator)
+    found = _skipped(iterator, start)
     return found if most is None else islice(found, max(most - start, 0))
 
 

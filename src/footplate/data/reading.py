@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset, get_worker_info
 
-from footplate.data.packing import PackedBatch, SharedPieces, blamed
 from footplate.data.seeding import SampleGenerators, mixed_seed, next_seed, seed_generators
-from footplate.data.workers import Whereabouts
+from footplate.data.shared_memory import BlockPool, PackedBatch, find_unpicklable
+from footplate.data.workers import Whereabouts, data_wait
 from footplate.errors import DataError, FootplateError
 
 # A dataset that calls sys.exit() counts as unreadable. KeyboardInterrupt in the main process is left to the user.
@@ -83,7 +83,7 @@ class BatchReader(Dataset[Any]):
         self._whereabouts = whereabouts
         self._refilled = refilled
         self._pass = -1
-        self._pieces: SharedPieces | None = None
+        self._pool: BlockPool | None = None
         self._generators: SampleGenerators | None = None
 
     def __getitem__(self, key: BatchKey) -> Any:
@@ -93,7 +93,11 @@ class BatchReader(Dataset[Any]):
         if self._generators is None:
             self._generators = SampleGenerators()
         with self._generators.lent():
-            return self._read(key)
+            data_wait.is_interruptible = True
+            try:
+                return self._read(key)
+            finally:
+                data_wait.is_interruptible = False
 
     def _read(self, key: BatchKey, worker: int = 0, process: int = 0) -> Any:
         samples = []
@@ -115,13 +119,13 @@ class BatchReader(Dataset[Any]):
         if type(batch) is ReadFailure:
             return batch
         if key.number != self._pass:  # the main process forgets the memory blocks after each pass
-            self._pass, self._pieces = key.number, SharedPieces(worker, self._refilled) if self._refilled else None
+            self._pass, self._pool = key.number, BlockPool(worker, self._refilled) if self._refilled else None
         try:
-            if self._pieces is None:  # the batch will be copied to pinned memory
-                return PackedBatch.of(batch)
-            return PackedBatch.of(batch, self._pieces.take, small=_SMALL)
+            if self._pool is None:  # the batch will be copied to pinned memory
+                return PackedBatch.pack(batch)
+            return PackedBatch.pack(batch, self._pool.allocate, small=_SMALL)
         except Exception as error:
-            return _unsendable(blamed(batch, key.indices), error)
+            return _unsendable(find_unpicklable(batch, key.indices), error)
 
 
 class _WorkerTraceError(Exception):

@@ -21,7 +21,7 @@ from torch.utils.data._utils import signal_handling
 from torch.utils.data._utils import worker as torch_worker
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from footplate.data.packing import PackedBatch
+from footplate.data.shared_memory import PackedBatch
 from footplate.error_context import add_note
 from footplate.errors import DataError
 
@@ -38,6 +38,34 @@ _LOOK = 1.0  # seconds between checks whether workers are alive
 _MOMENT = 2.0  # seconds to wait for a process to die
 _AT_ONCE = 0.5  # seconds in which a repeated signal counts as the same one; some senders send each signal twice
 _FIELDS = 3  # per worker: process, position + 1, index
+
+
+class DataWait:
+    """Whether this process waits for data at a place where a signal handler may raise an error.
+
+    Set while a sample is read and while a worker is waited for, but not while the random generators of the run are
+    exchanged for those of a sample, or stored.
+    """
+
+    is_interruptible = False
+
+
+data_wait = DataWait()
+
+
+def interruptible(iterator: Iterator[Any]) -> Iterator[Any]:
+    """Yields the batches of a foreign iterator, each wait for which a signal handler may interrupt."""
+    end = object()
+    while True:
+        data_wait.is_interruptible = True
+        try:
+            batch = next(iterator, end)
+        finally:
+            data_wait.is_interruptible = False
+        if batch is end:
+            return
+        yield batch
+        del batch
 
 
 class WorkerStart:
@@ -149,6 +177,13 @@ class _Watching(_MultiProcessingDataLoaderIter):
         return super()._process_data(batch, *worker)  # type: ignore[no-untyped-call]
 
     def _get_data(self) -> Any:
+        data_wait.is_interruptible = True
+        try:
+            return self._wait_for_data()
+        finally:
+            data_wait.is_interruptible = False
+
+    def _wait_for_data(self) -> Any:
         until = time.monotonic() + (self._timeout or math.inf)
         while True:
             asked = time.monotonic()

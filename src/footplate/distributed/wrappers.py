@@ -18,6 +18,7 @@ from footplate.distributed.sharding import broadcast_values, is_sharded
 from footplate.distributed.sync_bn import synchronize_batch_norm
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError
+from footplate.messages import list_names
 from footplate.registry import MODEL_WRAPPERS
 
 _logger = logging.getLogger("footplate.distributed")
@@ -171,9 +172,8 @@ def _unused_parameters_error(model: nn.Module, message: str) -> ArgumentError:
     modules = dict(model.named_modules())
     owners = {name.rpartition(".")[0] for name in names}
     kinds = [f"{owner or 'the model'} ({type(modules[owner]).__name__})" for owner in sorted(owners)]
-    listed = ", ".join(names[:_MAX_NAMES]) + (f" and {len(names) - _MAX_NAMES} more" * (len(names) > _MAX_NAMES))
     return ArgumentError(
-        f"{len(names)} parameters were not used in the loss of the previous iteration: {listed}",
+        f"{len(names)} parameters were not used in the loss of the previous iteration: {list_names(names, _MAX_NAMES)}",
         key="find_unused_parameters",
         notes=[
             f"they belong to {', '.join(kinds[:_MAX_NAMES])}",

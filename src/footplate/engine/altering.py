@@ -26,11 +26,10 @@ def altered_by(runner: "Runner", *events: str) -> bool:
         if not any(map(_is_users, methods)):
             runner.call_hook(event)
             continue
-        with runner.during(event):
-            for method in methods:
-                before = _norms(runner) if _is_users(method) else None
-                method(runner)
-                altered = altered or (before is not None and before != _norms(runner))
+        for method in methods:
+            before = _norms(runner) if _is_users(method) else None
+            method(runner)
+            altered = altered or (before is not None and before != _norms(runner))
     return altered
 
 

@@ -9,23 +9,20 @@ from footplate import storage
 from footplate.checks import check_flag
 from footplate.data import build_dataloader
 from footplate.distributed import check_same_parameters, wrap_model
-from footplate.engine.evaluation_sets import build_evaluators, build_loaders
-from footplate.engine.hook import Hook
-from footplate.engine.hook_list import HookList
+from footplate.engine.evaluation_loops import build_evaluators, build_loaders
 from footplate.engine.scaling import scale_learning_rates
 from footplate.engine.speed import made_fast
 from footplate.engine.uneven import UnevenStepHook
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, DataError
-from footplate.messages import nearest
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.records import LogProcessor, length_of
-from footplate.registry import HOOKS, LOG_PROCESSORS, LOOPS, MODELS, VISUALIZERS
+from footplate.registry import LOG_PROCESSORS, LOOPS, MODELS, VISUALIZERS
 from footplate.storage import output_path
 from footplate.visualization import Visualizer
 
 if TYPE_CHECKING:
-    from footplate.engine.base_train_loop import BaseTrainLoop
+    from footplate.engine.base_loops import BaseTrainLoop
     from footplate.engine.runner import Runner
 
 
@@ -56,14 +53,6 @@ _KINDS: tuple[tuple[tuple[type, ...], str, tuple[str, ...]], ...] = (
     ((bool, Mapping), "True, False or a dict", ("compile",)),
     ((str,), "a string", ("work_dir", "load_from", "launcher", "experiment_name", "default_scope")),
 )
-DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
-    "runtime_info": {"type": "RuntimeInfoHook"},
-    "timer": {"type": "IterTimerHook"},
-    "sampler_seed": {"type": "DistSamplerSeedHook"},
-    "logger": {"type": "LoggerHook"},
-    "param_scheduler": {"type": "ParamSchedulerHook"},
-    "checkpoint": {"type": "CheckpointHook"},
-}
 
 
 def check_kinds(sections: Mapping[str, Any]) -> None:
@@ -201,58 +190,6 @@ def build_log_processor(log_processor: Any, train_cfg: Any) -> LogProcessor:
         settings = {"type": "LogProcessor", "by_epoch": counts_epochs(train_cfg), **(log_processor or {})}
         built: LogProcessor = LOG_PROCESSORS.build(with_origins(settings, log_processor))
     return built
-
-
-def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[Any] | None) -> HookList:
-    """Builds all hooks in the order in which they act.
-
-    Args:
-        default_hooks: Changes to the default hooks, by name. None removes a hook, a dict without `type` keeps its
-            class, and other names add hooks.
-        custom_hooks: Hooks, or their config dicts with an optional `priority`.
-    """
-    hooks = HookList()
-    settings: dict[str, Any] = {name: dict(cfg) for name, cfg in DEFAULT_HOOKS.items()}
-    for name, given in (default_hooks or {}).items():
-        if isinstance(given, Mapping) and "type" not in given and name in DEFAULT_HOOKS:
-            settings[name] = with_origins({**DEFAULT_HOOKS[name], **given}, given)
-        elif isinstance(given, Mapping) and "type" not in given:
-            raise BuildError(
-                f"the hook 'default_hooks.{name}' has no type",
-                key=f"default_hooks.{name}",
-                suggestion=nearest(name, DEFAULT_HOOKS),
-            )
-        else:
-            settings[name] = given
-    _check_removed(settings)
-    named = [(f"default_hooks.{name}", cfg) for name, cfg in settings.items() if cfg is not None]
-    named += [(f"custom_hooks[{place}]", cfg) for place, cfg in enumerate(custom_hooks or ())]
-    for key, cfg in named:
-        with at_key(key):
-            add_hook(hooks, cfg, key=key)
-    return hooks
-
-
-def _check_removed(settings: Mapping[str, Any]) -> None:
-    """Refuses to remove an unknown hook whose name resembles that of a remaining one: it is likely a typo."""
-    staying = [name for name, cfg in settings.items() if cfg is not None]
-    for name, cfg in settings.items():
-        near = nearest(name, staying) if cfg is None and name not in DEFAULT_HOOKS else None
-        if near:
-            raise BuildError(f"default_hooks has no '{name}' to remove", key=f"default_hooks.{name}", suggestion=near)
-
-
-def add_hook(hooks: HookList, hook: Any, priority: int | str | None = None, *, key: str = "") -> Hook:
-    """Registers a hook, built from its dict if needed. The argument `priority` overrides the one in the dict."""
-    if isinstance(hook, Mapping):
-        cfg = dict(hook)
-        written = cfg.pop("priority", None)
-        priority = priority if priority is not None else written
-        hook = HOOKS.build(with_origins(cfg, hook))
-    if not isinstance(hook, Hook):
-        raise BuildError("a hook must be a Hook or the dict of one", found=hook)
-    hooks.register(hook, priority, key=key)
-    return hook
 
 
 def counts_epochs(train_cfg: Any) -> bool:

@@ -1,33 +1,79 @@
-"""The validation loop and the test loop."""
+"""The validation loop and the test loop, over one dataset or several by name."""
 
+import copy
 import sys
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Collection, Iterator, Mapping, Sized
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 
-from footplate.checks import check_flag
-from footplate.data import batches
-from footplate.distributed import broadcast_buffers, unwrap_model
+from footplate.checks import check_count, check_flag
+from footplate.data import SampleLoader, batches, build_dataloader
+from footplate.distributed import broadcast_buffers, gather_objects, unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine.altering import altered_by
-from footplate.engine.base_loop import BaseLoop, ValidationLeftError
-from footplate.engine.evaluation_sets import (
-    EvaluationSet,
-    MeanLosses,
-    build_evaluators,
-    build_loaders,
-    put_together,
-)
+from footplate.engine.base_loops import BaseLoop, ValidationLeftError
+from footplate.engine.phase import Phase
 from footplate.engine.snapshot import Buffers
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError
-from footplate.evaluation import Evaluator
+from footplate.evaluation import Evaluator, build_evaluator
+from footplate.messages import nearest
 from footplate.records import length_of
+from footplate.records.scalar_names import dataset_metric
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
+
+
+class EvaluationSet(NamedTuple):
+    """A dataset with its metrics.
+
+    Attributes:
+        name: The prefix of its metrics, as in `name/mIoU`. Empty if it is the only dataset.
+        dataloader: Its batches.
+        evaluator: Its metrics.
+        interval: The number of epochs or iterations between its validations. None: every validation includes it.
+    """
+
+    name: str
+    dataloader: Any
+    evaluator: Evaluator
+    interval: int | None = None
+
+    def is_due(self, done: int, end: int) -> bool:
+        """Checks whether a validation after `done` of `end` epochs or iterations includes the dataset."""
+        return self.interval is None or done % self.interval == 0 or done >= end
+
+    def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the metrics with the dataset's prefix."""
+        return {dataset_metric(self.name, key): value for key, value in metrics.items()}
+
+
+class MeanLosses:
+    """The mean losses over the samples of a validation. Sums stay on the device of the losses."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Any] = {}
+        self._count = 0
+
+    def add(self, losses: Mapping[str, Any], count: int) -> None:
+        """Adds the scalar mean losses of a batch of `count` samples. A repeated batch has a `count` of 0."""
+        if not count:
+            return
+        self._count += count
+        for name, value in losses.items():
+            if "loss" in name:
+                self._sums[name] = self._sums.get(name, 0) + value * count
+
+    def result(self) -> dict[str, float]:
+        """Returns the means over all processes."""
+        parts = gather_objects(({name: float(value) for name, value in self._sums.items()}, self._count))
+        total = sum(count for _, count in parts)
+        names = dict.fromkeys(name for sums, _ in parts for name in sums)
+        return {name: sum(sums.get(name, 0.0) for sums, _ in parts) / total for name in names}
 
 
 class _EvaluationLoop(BaseLoop):
@@ -52,7 +98,7 @@ class _EvaluationLoop(BaseLoop):
             by name. Must be multiples of the training loop's `val_interval`. The final validation includes all.
 
     Raises:
-        ArgumentError: Names or intervals do not fit together, or a model in parts is to predict in inference mode.
+        ArgumentError: Names or intervals do not fit together, or a sharded model is to predict in inference mode.
     """
 
     mode = ""
@@ -70,16 +116,16 @@ class _EvaluationLoop(BaseLoop):
         intervals: Mapping[str, int] | None = None,
     ) -> None:
         loaders = build_loaders(dataloader, runner.seed)
-        self.sets = put_together(loaders, build_evaluators(evaluator, loaders), intervals)
+        self.sets = build_evaluation_sets(loaders, build_evaluators(evaluator, loaders), intervals)
         for each in self.sets:
-            each.evaluator.write_to(runner.log_dir)
+            each.evaluator.set_context(folder=runner.log_dir, mode=self.mode, step=lambda: runner.iter)
         super().__init__(runner, self.sets[0].dataloader)
         self.fp16 = fp16
         self.inference_mode = check_flag("inference_mode", inference_mode)
         if inference_mode and is_sharded(unwrap_model(runner.model)):
             raise ArgumentError(
-                "a model in parts does not predict in inference_mode: the weights that it gathers there could not be "
-                "trained on",
+                "a sharded model cannot predict in inference mode, because it could not train the weights that it "
+                "gathers there",
                 key="inference_mode",
                 found=inference_mode,
             )
@@ -93,7 +139,15 @@ class _EvaluationLoop(BaseLoop):
         self._step = f"{self.mode}_step"
         self._before_iter = runner.hooks.at(f"before_{self.mode}_iter")
         self._after_iter = runner.hooks.at(f"after_{self.mode}_iter")
-        self._check_intervals()
+        training: Any = runner.__dict__.get("train_loop")
+        for each in self.sets if len(getattr(training, "dynamic_intervals", ())) == 1 else ():
+            if each.interval is not None and each.interval % training.val_interval:
+                raise ArgumentError(
+                    f"the interval of '{each.name}' must be a multiple of train_cfg.val_interval, "
+                    f"{training.val_interval}",
+                    key=f"intervals.{each.name}",
+                    found=each.interval,
+                )
         self._choose(self.sets[0])
 
     def run(self) -> dict[str, float]:
@@ -103,11 +157,15 @@ class _EvaluationLoop(BaseLoop):
             The metrics by name.
         """
         runner, mode = self.runner, self.mode
-        due = [each for each in self.sets if self._is_due(each)]
+        training: Any = runner.__dict__.get("train_loop")
+        due = self.sets
+        if getattr(training, "in_progress", False):
+            at = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)
+            due = [each for each in self.sets if each.is_due(*at)]
         self.left_out = tuple(each.name for each in self.sets if each not in due)
         altered = altered_by(runner, f"before_{mode}", f"before_{mode}_epoch")
         # If a user's loop runs the validation itself, requests are answered only after it.
-        runner.requests.patient = altered or not getattr(runner.__dict__.get("train_loop"), "validating", False)
+        runner.requests.must_finish_evaluation = altered or not getattr(training, "validating", False)
         self.buffers = Buffers(runner.model)  # taken after hooks have swapped the weights, if any do
         runner.model.eval()
         broadcast_buffers(runner.model)  # every rank evaluates the same model, the one that is saved
@@ -119,7 +177,7 @@ class _EvaluationLoop(BaseLoop):
         self._choose(self.sets[0])
         runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
         runner.call_hook(f"after_{mode}")
-        runner.requests.patient, self.buffers = False, None
+        runner.requests.must_finish_evaluation, self.buffers = False, None
         return metrics
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
@@ -155,19 +213,23 @@ class _EvaluationLoop(BaseLoop):
         """Runs over the selected dataset and returns its metrics."""
         runner = self.runner
         self._losses = MeanLosses() if self.loss else None
-        within = runner.during(f"{self.mode}_iter")
-        with self._predicting(), within:
+        outer = runner.phase
+        # An evaluation that a hook starts within an iteration belongs to the phase of the hook.
+        loading = Phase.EVALUATION_DATA_LOADING if outer is Phase.EVALUATION else outer
+        with self._predicting():
+            runner.phase = loading
             for idx, data_batch in enumerate(batches(self.dataloader)):
+                runner.phase = outer
                 self.run_iter(idx, data_batch)
-                if runner.requests.patient:
-                    continue
-                if runner.requests.stop is not None:
+                if not runner.requests.must_finish_evaluation and runner.requests.stop is not None:
                     raise ValidationLeftError
-                if runner.requests.save_at_once:
+                if not runner.requests.must_finish_evaluation and runner.requests.save_at_once:
                     runner.train_loop.save_within_validation()
-        metrics = self.evaluator.evaluate(_sample_count(self.dataloader))
-        losses = {} if self._losses is None else self._losses.result()
-        return {**losses, **metrics}
+                runner.phase = loading
+        runner.phase = outer
+        size = length_of(getattr(self.dataloader, "dataset", None))
+        metrics = self.evaluator.evaluate(sys.maxsize if size is None else size)  # drops samples beyond this number
+        return {**(self._losses.result() if self._losses else {}), **metrics}
 
     def _choose(self, chosen: EvaluationSet) -> None:
         self.current, self.dataloader = chosen.name, chosen.dataloader
@@ -175,25 +237,6 @@ class _EvaluationLoop(BaseLoop):
         metainfo = getattr(getattr(chosen.dataloader, "dataset", None), "metainfo", None)
         if metainfo is not None:
             self.runner.visualizer.dataset_meta = metainfo
-
-    def _is_due(self, each: EvaluationSet) -> bool:
-        training: Any = self.runner.__dict__.get("train_loop")
-        if each.interval is None or not getattr(training, "in_progress", False):
-            return True
-        done, end = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)
-        return bool(done % each.interval == 0 or done >= end)
-
-    def _check_intervals(self) -> None:
-        training: Any = self.runner.__dict__.get("train_loop")
-        if len(getattr(training, "dynamic_intervals", (0, 0))) > 1:  # no training loop, or its interval changes
-            return
-        for each in self.sets:
-            if each.interval is not None and each.interval % training.val_interval:
-                raise ArgumentError(
-                    f"the interval of '{each.name}' is no multiple of train_cfg.val_interval, {training.val_interval}",
-                    key=f"intervals.{each.name}",
-                    found=each.interval,
-                )
 
 
 @LOOPS.register_module()
@@ -228,20 +271,130 @@ def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
     """Returns a model's losses on a batch as scalars.
 
     Raises:
-        ArgumentError: The model does not tell them.
+        ArgumentError: The model has no `val_loss`.
     """
     inner: Any = unwrap_model(model)
     if not hasattr(inner, "val_loss"):
         raise ArgumentError(
             f"the model '{type(inner).__name__}' has no val_loss",
             key="val_cfg.loss",
-            notes=["derive it from BaseModel"],
+            notes=["Derive it from BaseModel."],
         )
     losses: Mapping[str, Any] = inner.val_loss(data_batch)
     return losses
 
 
-def _sample_count(loader: Any) -> int:
-    """Returns the number of samples in the dataset, or, if it is unknown, a number that drops no sample."""
-    found = length_of(getattr(loader, "dataset", None))
-    return sys.maxsize if found is None else found
+def build_loaders(cfg: Any, seed: int) -> Any:
+    """Builds the loader of a section, or a dict of loaders if the section is a dict of sections by name.
+
+    On several processes each sample is in one batch of one process: no sample is repeated to fill the last batches.
+
+    Raises:
+        ArgumentError: A name contains a slash or is not a string, or several sections have no names.
+        FootplateError: A loader cannot be built.
+    """
+    if isinstance(cfg, (list, tuple)) and any(isinstance(each, Mapping) and "dataset" in each for each in cfg):
+        raise ArgumentError(
+            "several datasets must be a dict of sections by name", notes=["Write dict(clean=dict(...), ...)."]
+        )
+    if has_several_loaders(cfg):
+        loaders = {}
+        for name, each in cfg.items():
+            if not isinstance(name, str) or "/" in name or not name:
+                raise ArgumentError("the name of a dataset must be a string without '/'", key=str(name), found=name)
+            with at_key(name):
+                loaders[name] = build_loaders(each, seed)
+        return loaders
+    loader = build_dataloader(cfg, seed=seed)
+    if isinstance(loader, SampleLoader) and loader is not cfg:
+        loader.count_once()
+    return loader
+
+
+def build_evaluators(cfg: Any, loaders: Any) -> Any:
+    """Builds the evaluator of a section, or, for several loaders, a dict of evaluators by name.
+
+    Args:
+        cfg: The section of an evaluator, of which each dataset gets its own, or a dict of such sections by name.
+        loaders: The result of `build_loaders`.
+
+    Raises:
+        ArgumentError: A dataset has no evaluator, or an evaluator has no dataset.
+    """
+    if not isinstance(loaders, Mapping):
+        return build_evaluator(cfg)
+    if not _is_by_set(cfg):
+        return {name: build_evaluator(copy.deepcopy(cfg)) for name in loaders}
+    check_evaluator_names(cfg, loaders)
+    found = {}
+    for name in loaders:
+        with at_key(name):
+            found[name] = build_evaluator(cfg[name])
+    return found
+
+
+def _is_by_set(cfg: Any) -> bool:
+    return isinstance(cfg, Mapping) and "type" not in cfg and "metrics" not in cfg
+
+
+def check_evaluator_names(cfg: Any, sets: Collection[str]) -> None:
+    """Checks that a dict of evaluators has exactly the names of the datasets.
+
+    Raises:
+        ArgumentError: A dataset has no evaluator, or an evaluator has no dataset.
+    """
+    if not _is_by_set(cfg):
+        return
+    for name in cfg:
+        if name not in sets:
+            raise ArgumentError(f"there is no dataset '{name}'", key=name, suggestion=nearest(name, sets))
+    for name in sets:
+        if name not in cfg:
+            notes = [f"evaluators: {', '.join(cfg)}"]
+            raise ArgumentError(f"the dataset '{name}' has no evaluator", key=name, notes=notes)
+
+
+def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) -> None:
+    """Checks that each interval belongs to a dataset and is a positive integer.
+
+    Raises:
+        ArgumentError: An interval belongs to no dataset, or is not positive.
+    """
+    if not isinstance(intervals, (Mapping, type(None))):
+        raise ArgumentError("'intervals' must be a dict of numbers by dataset", key="intervals", found=intervals)
+    for name, value in (intervals or {}).items():
+        if name not in sets:
+            near = nearest(name, sets)
+            raise ArgumentError(f"there is no dataset '{name}'", key=f"intervals.{name}", suggestion=near)
+        check_count(name, value, key=f"intervals.{name}")
+
+
+def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str, int] | None) -> list[EvaluationSet]:
+    """Combines loaders, evaluators and intervals into datasets, and attaches each dataset to its evaluator.
+
+    Args:
+        loaders: A loader, or a dict of loaders by name.
+        evaluators: An evaluator, or a dict of evaluators by the same names.
+        intervals: The intervals of some datasets, by name.
+
+    Raises:
+        ArgumentError: An interval belongs to no dataset, or is not positive.
+    """
+    several = loaders if isinstance(loaders, Mapping) else {"": loaders}
+    owned = evaluators if isinstance(loaders, Mapping) else {"": evaluators}
+    check_intervals(intervals, several)
+    sets = [EvaluationSet(name, each, owned[name], (intervals or {}).get(name)) for name, each in several.items()]
+    for each in sets:
+        each.evaluator.attach(getattr(each.dataloader, "dataset", None))
+        each.evaluator.set_context(dataset=each.name)
+    return sets
+
+
+def has_several_loaders(cfg: Any) -> bool:
+    """Checks whether a dataloader section is a dict of loaders by name."""
+    if not isinstance(cfg, Mapping) or not cfg or "dataset" in cfg:
+        return False
+    return all(
+        "dataset" in each if isinstance(each, Mapping) else hasattr(each, "__iter__") and not isinstance(each, str)
+        for each in cfg.values()
+    )

@@ -67,20 +67,21 @@ def get_priority(priority: int | str | Priority) -> int:
     """Returns the number of a priority that is given by name or by number.
 
     Raises:
-        ArgumentError: No such name, or a number outside 0 to 100.
+        ArgumentError: The name is unknown, or the number is not between 0 and 100.
     """
     if isinstance(priority, bool) or not isinstance(priority, (int, str)):
-        raise ArgumentError("a priority is a name or a number", key="priority", found=priority)
+        raise ArgumentError("'priority' must be a name or a number", key="priority", found=priority)
     if isinstance(priority, str):
         if priority.upper() not in Priority.__members__:
-            near = nearest(priority, Priority.__members__)
-            names = ", ".join(Priority.__members__)
             raise ArgumentError(
-                f"unknown priority '{priority}'", key="priority", suggestion=near, notes=[f"one of {names}"]
+                f"unknown priority '{priority}'",
+                key="priority",
+                suggestion=nearest(priority, Priority.__members__),
+                notes=[f"Use one of {', '.join(Priority.__members__)}."],
             )
         return Priority[priority.upper()].value
     if not 0 <= priority <= 100:
-        raise ArgumentError("a priority lies between 0 and 100", key="priority", found=priority)
+        raise ArgumentError("'priority' must be between 0 and 100", key="priority", found=priority)
     return int(priority)
 
 
@@ -268,8 +269,16 @@ class Hook:
         Raises:
             ArgumentError: A method does not take the arguments of its event.
         """
-        _check_methods(self)
-        return {event: _adapted(self, event) for event in EVENTS if acts_at(self, event)}
+        methods = {event: _checked_method(self, event) for event in EVENTS if acts_at(self, event)}
+        for shared, arguments in _SHARED.items():
+            check_accepts(self, shared, ("runner",), keywords=arguments)
+        for attribute in dir(type(self)):
+            if attribute.startswith(("before_", "after_")) and attribute not in EVENTS and not hasattr(Hook, attribute):
+                near = nearest(attribute, EVENTS)
+                if near:
+                    name = f"{type(self).__name__}.{attribute}"
+                    _logger.warning("%s is not an event and is never called: did you mean %s?", name, near)
+        return methods
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state that a resumed run needs. Empty for most hooks."""
@@ -294,80 +303,51 @@ def acts_at(hook: Hook | type[Hook], event: str) -> bool:
     return any(name in own or getattr(kind, name) is not getattr(Hook, name) for name in names)
 
 
-def _adapted(hook: Hook, event: str) -> Callable[..., Any]:
-    """Returns the bound method, wrapped if it takes fewer arguments, to drop the others."""
+def _checked_method(hook: Hook, event: str) -> Callable[..., Any]:
+    """Returns the bound method of an event, wrapped if it takes fewer arguments, to drop the others."""
     method: Callable[..., Any] = getattr(hook, event)
-    taken = _keywords_taken(method, event)
-    if taken == EVENTS[event]:
+    arguments, parameters = EVENTS[event], inspect.signature(method).parameters
+    takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    taken = arguments if takes_all else tuple(name for name in arguments if name in parameters)
+    check_accepts(hook, event, ("runner",), keywords=taken, expected=("runner", *arguments))
+    for name in parameters:
+        near = None if name in ("runner", *arguments) else nearest(name, arguments)
+        if near:  # such an argument would always keep its default
+            raise ArgumentError(f"{type(hook).__name__}.{event} takes '{name}'", suggestion=near)
+    if taken == arguments:
         return method
 
-    def call(runner: "Runner", **arguments: Any) -> Any:
-        return method(runner, **{name: arguments[name] for name in taken if name in arguments})
+    def call(runner: "Runner", **given: Any) -> Any:
+        return method(runner, **{name: given[name] for name in taken if name in given})
 
     return call
-
-
-def _keywords_taken(method: Callable[..., Any], event: str) -> tuple[str, ...]:
-    parameters = inspect.signature(method).parameters
-    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
-        return EVENTS[event]
-    return tuple(name for name in EVENTS[event] if name in parameters)
-
-
-def _check_methods(hook: Hook) -> None:
-    name = type(hook).__name__
-    for event in EVENTS:
-        if acts_at(hook, event):
-            _check_arguments(hook, event, _keywords_taken(getattr(hook, event), event), EVENTS[event])
-            _check_names(hook, event)
-    for shared, arguments in _SHARED.items():
-        _check_arguments(hook, shared, arguments, arguments)
-    for attribute in dir(type(hook)):
-        if attribute.startswith(("before_", "after_")) and attribute not in EVENTS and not hasattr(Hook, attribute):
-            near = nearest(attribute, EVENTS)
-            if near:
-                _logger.warning("%s.%s is no event and is never called: did you mean %s?", name, attribute, near)
-
-
-def _check_names(hook: Hook, event: str) -> None:
-    """Refuses an argument that resembles one of the event's: it would always keep its default."""
-    for name in inspect.signature(getattr(hook, event)).parameters:
-        near = None if name in ("runner", *EVENTS[event]) else nearest(name, EVENTS[event])
-        if near:
-            raise ArgumentError(f"{type(hook).__name__}.{event} takes '{name}'", suggestion=near)
-
-
-def _check_arguments(hook: Hook, method: str, given: Sequence[str], expected: Sequence[str]) -> None:
-    signature = f"{method}({', '.join(['self', 'runner', *expected])})"
-    check_accepts(hook, method, ("runner",), signature, caller="of its event", keywords=given)
 
 
 def check_accepts(
     owner: object,
     method: str,
     arguments: Sequence[str],
-    signature: str,
     *,
-    caller: str,
     keywords: Sequence[str] = (),
+    expected: Sequence[str] | None = None,
 ) -> None:
     """Checks that an overridden method accepts the arguments with which the engine calls it.
 
     Args:
         owner: The object with the method.
         method: The name of the method.
-        arguments: The arguments that are passed by position.
-        signature: The expected declaration, for the message.
-        caller: Where the arguments come from, for the message.
+        arguments: The names of the arguments that are passed by position.
         keywords: The names of the arguments that are passed by keyword.
+        expected: All arguments of a complete declaration, for the message, if the method may take fewer.
 
     Raises:
-        ArgumentError: It does not take them.
+        ArgumentError: The method does not accept them.
     """
     try:
         inspect.signature(getattr(owner, method)).bind(*arguments, **dict.fromkeys(keywords))
     except TypeError as error:
+        declared = expected or (*arguments, *keywords)
         raise ArgumentError(
-            f"{type(owner).__name__}.{method} does not take the arguments {caller}",
-            notes=[f"expected: {signature}"],
+            f"{type(owner).__name__}.{method} does not take the arguments that the engine passes",
+            notes=[f"expected: {method}({', '.join(['self', *declared])})"],
         ) from error

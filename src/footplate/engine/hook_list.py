@@ -1,11 +1,22 @@
-"""The ordered hooks of a run."""
+"""The ordered hooks of a run, and how they are built from a config."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from footplate.engine.hook import EVENTS, Hook, Priority, acts_at, get_priority
-from footplate.errors import ArgumentError
+from footplate.error_context import at_key, with_origins
+from footplate.errors import ArgumentError, BuildError
 from footplate.messages import nearest
+from footplate.registry import HOOKS
+
+DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
+    "runtime_info": {"type": "RuntimeInfoHook"},
+    "timer": {"type": "IterTimerHook"},
+    "sampler_seed": {"type": "DistSamplerSeedHook"},
+    "logger": {"type": "LoggerHook"},
+    "param_scheduler": {"type": "ParamSchedulerHook"},
+    "checkpoint": {"type": "CheckpointHook"},
+}
 
 
 class HookList(Sequence[Hook]):
@@ -38,37 +49,53 @@ class HookList(Sequence[Hook]):
             key: The key path of its section in the config.
 
         Raises:
-            ArgumentError: The priority is none, a method does not take the arguments of its event, or a second hook
+            ArgumentError: The priority is invalid, a method does not take the arguments of its event, or a second hook
                 swaps weights.
         """
-        if hook.swaps_weights:
-            self._refuse_second_swap(hook)
+        other = next((each for each in self._hooks if each.swaps_weights), None)
+        if hook.swaps_weights and other is not None:  # restored in the same order, the wrong weights would remain
+            raise ArgumentError(
+                f"{type(hook).__name__} and {type(other).__name__} both swap the weights of the model for validations. "
+                "A run takes one such hook",
+                notes=[f"The other one is {self.key_of(other)}. Remove one of them."],
+            )
         if priority is not None:
             hook.priority = priority
-        own_rank = _rank(hook)
+        rank = _rank(hook)
         listeners = hook.listeners()
         self._keys[id(hook)] = key or type(hook).__name__
-        behind = [place for place, each in enumerate(self._hooks) if _rank(each) > own_rank]
-        place = behind[0] if behind else len(self._hooks)
+        place = next((at for at, each in enumerate(self._hooks) if _rank(each) > rank), len(self._hooks))
         self._hooks.insert(place, hook)
         self._listeners.insert(place, listeners)
         for event, methods in self._methods.items():
             # In place: a running loop holds references to these lists.
             methods[:] = [each[event] for each in self._listeners if event in each]
 
+    def build(self, cfg: Any, priority: int | str | None = None, *, key: str = "") -> Hook:
+        """Builds a hook from its config dict and registers it. A Hook object is only registered.
+
+        Args:
+            cfg: The hook, or its config dict with an optional `priority`.
+            priority: The priority, instead of the one in the dict.
+            key: The key path of its section in the config.
+
+        Raises:
+            BuildError: It is neither a Hook nor the config dict of one.
+        """
+        hook = cfg
+        if isinstance(cfg, Mapping):
+            settings = dict(cfg)
+            written = settings.pop("priority", None)
+            priority = written if priority is None else priority
+            hook = HOOKS.build(with_origins(settings, cfg))
+        if not isinstance(hook, Hook):
+            raise BuildError("a hook must be a Hook or the dict of one", found=hook)
+        self.register(hook, priority, key=key)
+        return hook
+
     def key_of(self, hook: Hook) -> str:
         """Returns the key path of a hook's section in the config, or the name of its class without one."""
         return self._keys[id(hook)]
-
-    def _refuse_second_swap(self, hook: Hook) -> None:
-        """Refuses a second hook that swaps weights: restored in the same order, the wrong weights would remain."""
-        for other in self._hooks:
-            if other.swaps_weights:
-                raise ArgumentError(
-                    f"{type(hook).__name__} and {type(other).__name__} both swap the weights of the model for "
-                    "validations. A run takes one such hook",
-                    notes=[f"The other one is {self.key_of(other)}. Remove one of them."],
-                )
 
     def at(self, event: str) -> list[Callable[..., Any]]:
         """Returns the methods to call at `event`, a list that later registrations change in place."""
@@ -89,6 +116,40 @@ class HookList(Sequence[Hook]):
         for event, acting in self.order():
             lines.append(f"  {event:<22}  {', '.join(f'{name} ({priority})' for name, priority in acting)}")
         return "\n".join(lines)
+
+
+def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[Any] | None) -> HookList:
+    """Builds all hooks of a config in the order in which they act.
+
+    Args:
+        default_hooks: Changes to the default hooks, by name. None removes a hook, a dict without `type` keeps its
+            class, and other names add hooks.
+        custom_hooks: Hooks, or their config dicts with an optional `priority`.
+
+    Raises:
+        BuildError: A hook cannot be built. A name to remove that resembles the name of a hook is likely a typo.
+    """
+    settings: dict[str, Any] = {name: dict(cfg) for name, cfg in DEFAULT_HOOKS.items()}
+    for name, given in (default_hooks or {}).items():
+        settings[name] = given
+        if isinstance(given, Mapping) and "type" not in given:
+            key = f"default_hooks.{name}"
+            if name not in DEFAULT_HOOKS:
+                near = nearest(name, DEFAULT_HOOKS)
+                raise BuildError(f"the hook '{key}' has no type", key=key, suggestion=near)
+            settings[name] = with_origins({**DEFAULT_HOOKS[name], **given}, given)
+    kept = {name: cfg for name, cfg in settings.items() if cfg is not None}
+    for name in settings:
+        near = None if name in kept or name in DEFAULT_HOOKS else nearest(name, kept)
+        if near:
+            raise BuildError(f"default_hooks has no '{name}' to remove", key=f"default_hooks.{name}", suggestion=near)
+    named = [(f"default_hooks.{name}", cfg) for name, cfg in kept.items()]
+    named += [(f"custom_hooks[{place}]", cfg) for place, cfg in enumerate(custom_hooks or ())]
+    hooks = HookList()
+    for key, cfg in named:
+        with at_key(key):
+            hooks.build(cfg, key=key)
+    return hooks
 
 
 def _rank(hook: Hook) -> tuple[bool, int]:

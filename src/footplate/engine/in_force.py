@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from footplate.config import Config
-from footplate.config.merging import merge_options
+from footplate.config.key_paths import merge_options
 from footplate.config.origins import Place
 
 if TYPE_CHECKING:

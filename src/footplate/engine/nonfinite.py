@@ -17,7 +17,7 @@ from footplate.distributed.sharding import is_sharded, local_tensor
 from footplate.engine import state
 from footplate.engine.hook import Hook
 from footplate.errors import ArgumentError, FootplateError, NonFiniteError
-from footplate.messages import nearest
+from footplate.messages import list_names, nearest
 from footplate.optim.wrappers.gradient_guard import can_skip_on_device
 
 if TYPE_CHECKING:
@@ -152,12 +152,11 @@ def check_weights(runner: "Runner") -> None:
     names = nonfinite_weights(unwrap_model(runner.model))
     if names:
         runner.nonfinite.check(runner, done, stop=True)
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         rate = runner.message_hub.history("train/lr").current()
         raise NonFiniteError(
             f"the weights hold NaN or infinity after iteration {done}, learning rate {rate:g}: not saved",
             iteration=done,
-            notes=[f"first in '{names[0]}'{more}", _last_good(runner)],
+            notes=[f"first in {list_names([repr(name) for name in names], 1)}", _last_good(runner)],
         )
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from footplate.config import Config, unread_overrides, without_effect
 from footplate.distributed import is_main_process
 from footplate.engine.keys import READ_KEYS
-from footplate.engine.signals import LeavingError
+from footplate.engine.signals import EarlyExitError
 from footplate.engine.unsupported import unsupported_conveniences
 from footplate.errors import FootplateError
-from footplate.records import NOT_SHOWN, describe_environment, errors_to, logging_to, surviving_streams
+from footplate.records import NOT_SHOWN, describe_environment, logging_errors_to, logging_to, surviving_streams
 from footplate.storage import commit_bytes
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def opened(
         log_file: The size limits of the log file, see `Runner`.
     """
     if not is_main_process():
-        with errors_to(os.path.join(runner.log_dir, f"rank_{runner.rank}.log")), surviving_streams():
+        with logging_errors_to(os.path.join(runner.log_dir, f"rank_{runner.rank}.log")), surviving_streams():
             yield
         return
     os.makedirs(runner.log_dir, exist_ok=True)
@@ -65,7 +65,7 @@ def _noting_the_end() -> Iterator[None]:
     """Logs the error that ended the run, to the file only: whoever catches the error prints it."""
     try:
         yield
-    except LeavingError:
+    except EarlyExitError:
         raise
     except Exception as error:
         told = "; ".join(line.strip() for line in str(error).strip().splitlines()[:_MOST_LINES])

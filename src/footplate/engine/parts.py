@@ -4,7 +4,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from footplate.engine import assemble
-from footplate.engine.base_train_loop import BaseTrainLoop
+from footplate.engine.base_loops import BaseTrainLoop
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.errors import ArgumentError
 

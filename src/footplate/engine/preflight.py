@@ -194,6 +194,7 @@ def _validated(runner: "Runner", chosen: Any) -> list[str] | None:
     if batch is None:
         return None
     loop, evaluator = runner.val_loop, copy.deepcopy(chosen.evaluator)
+    evaluator.set_context(is_trial=True)
     runner.model.eval()
     with predicting(loop, runner.device):
         samples = (loop.predictor or runner.model).val_step(batch)  # type: ignore[union-attr]

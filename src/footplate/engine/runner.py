@@ -3,8 +3,8 @@
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -27,23 +27,24 @@ from footplate.distributed import (
 from footplate.engine import assemble, determinism, setup, state
 from footplate.engine.capture import capturing
 from footplate.engine.hook import Hook
+from footplate.engine.hook_list import build_hooks
 from footplate.engine.keys import RUNNER_KEYS
 from footplate.engine.lock import locked_for
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.opening import name_idle_variables, opened
 from footplate.engine.parts import Parts
+from footplate.engine.phase import PHASE_OF_EVENT, Phase
 from footplate.engine.preflight import preflight as look_ahead
+from footplate.engine.rank_failures import monitor_run, reporting_failures
 from footplate.engine.reach import name_idle_settings, reach_of
 from footplate.engine.restart import Restart
 from footplate.engine.saving import RunSaver, save_run
-from footplate.engine.signals import AgreementHook, Requests
-from footplate.engine.together import name_run, together
+from footplate.engine.signals import AgreementHook, Requests, refusing_exits
 from footplate.engine.translators import in_second_generation, known_keys
 from footplate.engine.unsupported import refuse_unsupported
-from footplate.engine.whereabouts import refusing_exits
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
-from footplate.records import NOT_SHOWN, MessageHub, check_log_file, remembered, set_level
+from footplate.records import NOT_SHOWN, MessageHub, buffer_log, check_log_file, set_level
 from footplate.registry import RUNNERS, set_default_scope
 
 _logger = logging.getLogger("footplate.engine")
@@ -145,6 +146,7 @@ class Runner(Parts):
         log_file: Mapping[str, Any] | None = None,
     ) -> None:
         self._sections = {name: value for name, value in locals().items() if name != "self"}
+        self.phase = Phase.BUILDING
         assemble.check_kinds(self._sections)
         assemble.check_phases(self._sections)
         setup.prepare(env_cfg or {}, launcher=launcher)
@@ -160,7 +162,7 @@ class Runner(Parts):
         self._has_folder = False  # whether this run has created its `log_dir`
         self.experiment_name = experiment_name or self._default_name()
         self.rank, self.world_size = get_rank(), get_world_size()
-        name_run(self)
+        monitor_run(self)
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
         self.logger = logging.getLogger("footplate")
@@ -169,7 +171,6 @@ class Runner(Parts):
         begins_with = self.home, self.load_from, self.should_resume
         self.seed = setup.seed_everything(randomness or {}, resumed=lambda: state.seed_of_resumed(*begins_with))
         determinism.name_settings(randomness or {}, env_cfg or {}, self.seed, compile)
-        self._events: list[str] = []
         self._loaded = self._trained = False
         self.resuming = False  # while a checkpoint loads: whether the run resumes, rather than takes the weights only
         self._load_report: LoadReport | None = None
@@ -179,7 +180,7 @@ class Runner(Parts):
         self.requests = Requests()
         self.saver = RunSaver(on_save_error, alarm=self.requests.alarm)
         self.checkpoint_dir = self.home
-        self.hooks = assemble.build_hooks(default_hooks, custom_hooks)
+        self.hooks = build_hooks(default_hooks, custom_hooks)
         with at_key("on_nonfinite"):
             self.nonfinite = NonFiniteHook(on_nonfinite)
         self.hooks.register(self.nonfinite)
@@ -188,6 +189,7 @@ class Runner(Parts):
         self.log_processor = assemble.build_log_processor(log_processor, train_cfg)
         self.visualizer = assemble.build_visualizer(self, visualizer)
         self.model: Any = assemble.build_model(self, self._sections)
+        self.phase = Phase.START
 
     @classmethod
     def from_cfg(cls, cfg: Config | Mapping[str, Any]) -> "Runner":
@@ -202,7 +204,7 @@ class Runner(Parts):
         refuse_unsupported(cfg)
         cfg = in_second_generation(cfg)
         arguments = {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
-        with located(cfg), remembered() as said, refusing_exits():
+        with located(cfg), buffer_log() as said, refusing_exits():
             for key in ("model", "work_dir"):
                 if arguments.get(key) is None:
                     raise ArgumentError(f"the config has no '{key}'", key=key)
@@ -229,23 +231,14 @@ class Runner(Parts):
         """Whether several processes train together."""
         return self.world_size > 1
 
-    @property
-    def event(self) -> str | None:
-        """The current event, or None."""
-        return self._events[-1] if self._events else None
-
-    @property
-    def outer_event(self) -> str | None:
-        """The outermost of nested events, or None."""
-        return self._events[0] if self._events else None
-
     def train(self) -> Any:
         """Trains to the end, from the start or from a checkpoint.
 
         Returns:
             The model.
         """
-        with located(self.cfg), remembered() as said, refusing_exits():
+        self.phase = Phase.BUILDING
+        with located(self.cfg), buffer_log() as said, refusing_exits():
             name_idle_variables(self.cfg)
             begins = not self.should_resume and self.saver.last is None  # this runner has not trained or resumed yet
             if begins and storage.exists(storage.join(self.home, "last_checkpoint")):
@@ -258,7 +251,9 @@ class Runner(Parts):
                     initialize_weights(self.model)
                 self._trained = True
         self.begin_log_with(said)
+        self.phase = Phase.LOADING_CHECKPOINT
         self.load_or_resume()
+        self.phase = Phase.START
         if loop.finished:
             self.restore_random_state()
             _logger.info(
@@ -275,7 +270,7 @@ class Runner(Parts):
                 stack.enter_context(locked_for(self))
             stack.enter_context(self._opened())
             stack.callback(self.saver.settle)
-            stack.enter_context(together())
+            stack.enter_context(reporting_failures())
             stack.enter_context(refusing_exits())
             self._restart.note()
             check_same_weights(self.model)
@@ -286,9 +281,9 @@ class Runner(Parts):
             self.call_hook("before_run")
             if self._sections["preflight"]:
                 look_ahead(self)
-            with self.requests.from_signals(), naming_lost_workers(self._loaders()), capturing(self):
+            with self.requests.from_signals(self), naming_lost_workers(self._loaders()), capturing(self):
                 loop.run()
-            loop.in_progress = False  # in case a user's `run` has set it
+            loop.in_progress, self.phase = False, Phase.START  # in case a user's `run` has set them
             self.call_hook("after_run")
         loop.ended, self._random = True, None
         return self.model
@@ -307,25 +302,15 @@ class Runner(Parts):
 
     def call_hook(self, event: str, **arguments: Any) -> None:
         """Calls the hooks that act at `event`, in their order."""
-        self._events.append(event)
-        try:
-            for method in self.hooks.at(event):
-                method(self, **arguments)
-        finally:
-            self._events.pop()
-
-    @contextmanager
-    def during(self, event: str) -> Iterator[None]:
-        """Sets the current event for the duration of the block."""
-        self._events.append(event)
-        try:
-            yield
-        finally:
-            self._events.pop()
+        outer = self.phase
+        self.phase = PHASE_OF_EVENT.get(event, outer)
+        for method in self.hooks.at(event):
+            method(self, **arguments)
+        self.phase = outer
 
     def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
         """Adds a hook, built from its dict if needed. Without `priority`, the hook's own applies."""
-        assemble.add_hook(self.hooks, hook, priority)
+        self.hooks.build(hook, priority)
 
     def save_checkpoint(
         self,
@@ -416,7 +401,7 @@ class Runner(Parts):
         path, resumes = state.pick_checkpoint(self.home, self.load_from, self.should_resume)
         if path is not None:
             where = at_key("load_from") if path == self.load_from else nullcontext()
-            with located(self.cfg), where, remembered() as said:
+            with located(self.cfg), where, buffer_log() as said:
                 (self.resume if resumes else self.load_checkpoint)(path)
                 if whole_model and self._load_report is not None:
                     self._load_report.require_whole_model()
@@ -434,15 +419,19 @@ class Runner(Parts):
         return [getattr(loop, "dataloader", None) for loop in self._built_loops()]
 
     def _evaluate(self, mode: str) -> dict[str, float]:
+        outer = self.phase
         with located(self.cfg):
             loop = getattr(self, f"{mode}_loop")
         if loop is None:
             raise ArgumentError(f"there is nothing to {mode}: {mode}_dataloader, {mode}_cfg and {mode}_evaluator")
         self.load_or_resume(whole_model=mode == "test")
-        with located(self.cfg), self._opened(), together(), refusing_exits():
+        with located(self.cfg), self._opened(), reporting_failures(), refusing_exits():
             self.call_hook("before_run")
+            if outer is Phase.START:  # otherwise a hook of a training run calls this
+                self.phase = Phase.EVALUATION
             with naming_lost_workers(self._loaders()):
                 metrics: dict[str, float] = loop.run()
+            self.phase = outer
             self.call_hook("after_run")
         return metrics
 
@@ -452,11 +441,11 @@ class Runner(Parts):
         self.timestamp = compute_on_main(lambda: setup.make_start(self.work_dir, self.timestamp))
         self.log_dir = os.path.join(self.work_dir, self.timestamp)
         if self.log_dir != before:
-            name_run(self)
+            monitor_run(self)
             self.visualizer.move(before, self.log_dir)
             for loop in self._built_loops():  # a loop that is built later uses the new folder
                 for each in getattr(loop, "sets", ()):
-                    each.evaluator.write_to(self.log_dir)
+                    each.evaluator.set_context(folder=self.log_dir)
 
     def _opened(self) -> AbstractContextManager[None]:
         if not self._has_folder:

@@ -1,15 +1,27 @@
-"""Saves a run in the background during training, and handles failed saves."""
+"""Saves a run: in the background, on request, and when its data cannot be read. Handles failed saves."""
 
+import errno
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
-from footplate.checkpoint import BackgroundSaver, is_folder, name_in_parts
+from footplate import storage
+from footplate.checkpoint import (
+    BackgroundSaver,
+    is_folder,
+    name_in_parts,
+    read_contents,
+    remove_checkpoint,
+    write_pointer,
+)
 from footplate.distributed import is_distributed, is_main_process
 from footplate.distributed.sharding import gather_full_state, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.nonfinite import check_weights
-from footplate.errors import ArgumentError, NonFiniteError
+from footplate.engine.phase import Phase
+from footplate.error_context import add_note
+from footplate.errors import ArgumentError, CheckpointError, NonFiniteError
 from footplate.messages import nearest
 
 if TYPE_CHECKING:
@@ -17,6 +29,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 _POLICIES = ("warn", "stop")
+ON_REQUEST = "on_signal.pth"
+EARLIER = "on_signal_earlier.pth"
 
 
 class RunSaver:
@@ -158,8 +172,11 @@ def save_run(
     checkpoint["meta"].update(meta or {})
     runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
     in_parts = is_folder(path)
-    if not in_parts:
-        checkpoint = _whole(runner, checkpoint, together=background)
+    if not in_parts and is_sharded(runner.model):
+        checkpoint = gather_full_state(checkpoint)
+    elif not in_parts and background and is_distributed() and "optimizer" in checkpoint:
+        # Each rank has its own gradients of an accumulation round.
+        checkpoint["optimizer"] = gather_full_state(checkpoint["optimizer"])
     if in_parts or is_main_process():
         alike = state.held_alike(runner) if in_parts else frozenset()
         runner.saver.save(checkpoint, path, then=then, undo=undo, replicated=alike)
@@ -167,12 +184,69 @@ def save_run(
             runner.saver.settle()
 
 
-def _whole(runner: "Runner", checkpoint: dict[str, Any], *, together: bool) -> dict[str, Any]:
-    """Returns a checkpoint for a single file, with the shards of all processes gathered."""
-    if is_sharded(runner.model):
-        found: dict[str, Any] = gather_full_state(checkpoint)
-        return found
-    if together and is_distributed() and "optimizer" in checkpoint:
-        # Each rank has its own gradients of an accumulation round.
-        checkpoint["optimizer"] = gather_full_state(checkpoint["optimizer"])
-    return checkpoint
+def save_on_request(runner: "Runner") -> str:
+    """Starts saving a run between two iterations, as its checkpoint to resume from, and returns the path."""
+    folder, name = runner.checkpoint_dir, runner.saver.name_of(ON_REQUEST)
+    path = os.path.join(folder, name)
+    if is_main_process():
+        _set_aside(path, os.path.join(folder, runner.saver.name_of(EARLIER)), runner.iter)
+    outer, runner.phase = runner.phase, Phase.SAVING
+    runner.save_checkpoint(folder, name, background=True, then=lambda: write_pointer(runner.home, path))
+    runner.phase = outer
+    _logger.info("Saving a checkpoint after iteration %d: %s", runner.iter, path)
+    return path
+
+
+def save_after_data_error(runner: "Runner", error: Exception) -> None:
+    """Saves a run whose data cannot be read, between two iterations, and adds a note to the error that says where.
+
+    Does nothing if the run is saved already, and on several processes: the others are in the next iteration, or wait
+    there for this one. Also does nothing while a hook has replaced the weights for a validation.
+    """
+    requests, saver = runner.requests, runner.saver
+    if requests.saved_after_error or requests.must_finish_evaluation or runner.world_size > 1:
+        return
+    saver.ends = True
+    try:
+        path = save_on_request(runner)
+        saver.settle()
+        lost = saver.lost
+    except Exception as second:  # the first error is the one to fix
+        lost = str(second).split("\n", 1)[0]
+    if lost is None:
+        requests.saved_after_error = True
+        note = f"saved after iteration {runner.iter}: {path}. Fix the data and resume with --resume (resume=True)."
+    else:
+        note = f"NOT saved after iteration {runner.iter}: {lost}. The last checkpoint is {saver.last}."
+    _logger.warning("Reading data failed. The run was %s", note)
+    add_note(error, f"The run was {note}")
+
+
+def _set_aside(path: str, aside: str, done: int) -> None:
+    """Keeps the checkpoint of an earlier run that had come further, in case this run started over by mistake.
+
+    Args:
+        path: The checkpoint that would be overwritten.
+        aside: The path to move it to. A checkpoint there that had come even further stays.
+        done: The number of iterations that this run has completed.
+    """
+    if not max(done, _iteration_of(aside)) < _iteration_of(path):
+        return
+    try:
+        if not storage.is_local(path):
+            raise OSError(errno.ENOTSUP, "only local checkpoints are set aside")
+        if is_folder(aside):  # os.replace would replace a file but not a folder
+            remove_checkpoint(aside)
+        os.replace(path, aside)
+        _logger.warning("The checkpoint of an earlier run, which had come further, is kept as %s", aside)
+    except (OSError, CheckpointError) as error:
+        reason = getattr(error, "strerror", None) or error
+        _logger.warning("'%s' of an earlier run, which had come further, is replaced: %s", path, reason)
+
+
+def _iteration_of(path: str) -> float:
+    """Returns the iteration of a checkpoint, or -1 if there is no readable one."""
+    try:
+        return float(read_contents(path).meta["iter"])
+    except (CheckpointError, KeyError, ValueError):
+        return -1.0

@@ -15,7 +15,7 @@ import torch
 from footplate import storage
 from footplate.checks import check_count, check_flag
 from footplate.distributed import broadcast_object, check_dist_cfg, compute_on_main, get_rank, initialize
-from footplate.engine.together import begin_watch
+from footplate.engine.rank_failures import start_rank_monitor
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 
@@ -38,7 +38,7 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
     """
     check_environment(env_cfg)
     initialize(launcher, env_cfg.get("dist_cfg"))
-    begin_watch(env_cfg.get("dist_cfg"))
+    start_rank_monitor(env_cfg.get("dist_cfg"))
     if env_cfg.get("cudnn_benchmark"):
         torch.backends.cudnn.benchmark = True
     if env_cfg.get("resource_limit"):

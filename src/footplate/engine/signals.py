@@ -1,12 +1,12 @@
-"""Handles signals: requests to stop or save a run, answered between two iterations."""
+"""Handles signals: requests to stop or save a run, which its loop answers between two iterations."""
 
-import errno
 import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -14,40 +14,28 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from footplate import storage
-from footplate.checkpoint import is_folder, read_contents, remove_checkpoint, write_pointer
-from footplate.data import handle_deaths_of_workers, tells_of_lost_worker
-from footplate.distributed import barrier, get_rank, is_distributed, is_main_process, rank_monitor
+from footplate.data import data_wait, handle_deaths_of_workers, tells_of_lost_worker
+from footplate.distributed import barrier, get_rank, is_distributed, rank_monitor
 from footplate.engine.hook import Hook
-from footplate.errors import CheckpointError
+from footplate.engine.phase import Phase
+from footplate.engine.saving import save_on_request
+from footplate.error_context import innermost_user_line
+from footplate.errors import ExitError
 from footplate.records.standard_streams import print_urgent
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
-ON_REQUEST = "on_signal.pth"
-EARLIER = "on_signal_earlier.pth"
-# Functions that read samples or wait for workers. Not their callers, which swap the random state around them.
-_READING = (
-    ("footplate.data.reading", "_read"),
-    ("footplate.data.workers", "_get_data"),
-    ("torch.utils.data.dataloader", "_get_data"),
-)
-# Functions of loops that iterate over a loader, with their callers: a hook may validate within an iteration too.
-_ASKING = (("batches",), ("_one_epoch",), ("_evaluate", "run", "_validate"))
-_PASSING_ON = "footplate.engine.position"  # its generators stand between these functions and the loader
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
-_HANGING_UP = getattr(signal, "SIGHUP", None)
-_SAVING = getattr(signal, "SIGUSR1", None)
-_CHILD_ENDS = getattr(signal, "SIGCHLD", None)
-# What a training loop calls between iterations. Anything else it calls belongs to an iteration or a save.
-_BETWEEN = ("batches", "call_hook")
-_BETWEEN_QUESTIONS = 1.0  # seconds
-_AT_ONCE = 0.5  # seconds in which a repeated signal is the same request: `timeout` and others send each twice
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGHUP = getattr(signal, "SIGHUP", None)
+_SIGUSR1 = getattr(signal, "SIGUSR1", None)
+_SIGCHLD = getattr(signal, "SIGCHLD", None)
+_SAME_REQUEST = 0.5  # seconds in which a repeated signal is the same request: `timeout` and others send each twice
+_BETWEEN_EXCHANGES = 1.0  # seconds
 
 
-class LeavingError(Exception):
+class EarlyExitError(Exception):
     """Ends a run on purpose, on all ranks at once."""
 
 
@@ -63,7 +51,26 @@ class Interrupted(SystemExit):
         self.name = signal.Signals(number).name
 
 
-class WaitEndedError(BaseException):
+@contextmanager
+def refusing_exits() -> Iterator[None]:
+    """Replaces a SystemExit that user code raises by an error, because the run is not complete.
+
+    Raises:
+        ExitError: The block raised SystemExit, other than for a signal.
+    """
+    try:
+        yield
+    except Interrupted:
+        raise
+    except SystemExit as error:
+        line = innermost_user_line(traceback.walk_tb(error.__traceback__))
+        raise ExitError(
+            f"User code raised SystemExit({error.code!r}) at {line}, and the run is not complete.",
+            notes=["Raise an error there, or set `runner.train_loop.stop_training = True` in a hook."],
+        ) from error
+
+
+class InterruptedWaitError(BaseException):
     """Raised when a stop is requested while the run waits for a batch: there is no iteration to finish."""
 
 
@@ -73,28 +80,32 @@ class Requests:
     A training loop only checks `pending` after each iteration.
 
     Attributes:
-        patient: Whether the current validation must finish first, because its weights are not those of the run.
-        rescued: Whether reading data failed and the progress of the run is saved.
+        pending: Whether there is something to answer.
+        save: Whether a save is requested.
+        stop: The number of the signal that requests a stop, or None.
+        must_finish_evaluation: Whether a stop must wait for the end of the current evaluation, because the weights of
+            the model are not those of the run, or because a hook has started the evaluation.
+        saved_after_error: Whether reading data failed and the progress of the run is saved.
     """
 
     def __init__(self) -> None:
-        self.pending = False
-        self.patient = False
-        self.save = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self.pending = self.save = self.must_finish_evaluation = self.saved_after_error = False
         self.stop: int | None = None
-        self.rescued = False
         self._saves: list[Callable[[], None]] = []
-        self._lost: Exception | None = None
-        self._when_child_ends: Any = None
-        self._together = False
-        self._asked: int | None = None
-        self._asked_at: float | None = None  # time of the first SIGINT or SIGTERM
-        self._process = os.getpid()
+        self._lost_worker: Exception | None = None
+        self._first_signal: int | None = None
+        self._first_stop_at: float | None = None  # time of the first SIGINT or SIGTERM
+        self._process, self._has_ranks = os.getpid(), is_distributed()
+        self._runner: Runner | None = None
+        self._previous_on_child: Any = None
 
     @property
     def save_at_once(self) -> bool:
         """Whether a save is requested on a single process, which need not wait for other ranks."""
-        return self.save and not self._together
+        return self.save and not self._has_ranks
 
     def alarm(self) -> None:
         """Makes the loop check for requests. May be called from any thread."""
@@ -112,30 +123,31 @@ class Requests:
             save()
 
     @contextmanager
-    def from_signals(self) -> Iterator[None]:
+    def from_signals(self, runner: "Runner") -> Iterator[None]:
         """Handles signals during the block: SIGINT, SIGTERM and SIGHUP request a stop, SIGUSR1 requests a save.
 
         The second SIGINT or SIGTERM exits at once. A second SIGHUP does not, because a closing terminal can send
         several. SIGHUP is ignored under `nohup`. If a worker of a loader dies, torch raises an error in whatever this
         process does; the error is held back until the end of the iteration. Signals can be handled only in the main
         thread. In other threads nothing changes.
+
+        Args:
+            runner: The runner, whose phase decides whether a stop may end the wait for a batch.
         """
-        self.pending, self.save, self.patient, self.rescued = False, False, False, False
-        self.stop, self._asked, self._asked_at = None, None, None
-        self._process, self._together, self._lost = os.getpid(), is_distributed(), None
-        self._saves = []
+        self._reset()
+        self._runner = runner
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        handlers: dict[int, Any] = dict.fromkeys(_STOPPING, self._on_stop)
-        if _SAVING is not None:
-            handlers[_SAVING] = self._on_save
-        if _HANGING_UP is not None and signal.getsignal(_HANGING_UP) != signal.SIG_IGN:
-            handlers[_HANGING_UP] = self._on_stop
-        if _CHILD_ENDS is not None:
+        handlers: dict[int, Any] = dict.fromkeys(_STOP_SIGNALS, self._on_stop)
+        if _SIGUSR1 is not None:
+            handlers[_SIGUSR1] = self._on_save
+        if _SIGHUP is not None and signal.getsignal(_SIGHUP) != signal.SIG_IGN:
+            handlers[_SIGHUP] = self._on_stop
+        if _SIGCHLD is not None:
             handle_deaths_of_workers()
-            self._when_child_ends = signal.getsignal(_CHILD_ENDS)
-            handlers[_CHILD_ENDS] = self._on_end_of_child
+            self._previous_on_child = signal.getsignal(_SIGCHLD)
+            handlers[_SIGCHLD] = self._on_end_of_child
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
@@ -146,26 +158,57 @@ class Requests:
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a forked worker, which ends with its loader
-        mine = rank_monitor.current() if self._together else None
-        if mine is not None and mine.is_ending:
+        monitor = rank_monitor.current() if self._has_ranks else None
+        if monitor is not None and monitor.is_ending:
             return  # another rank has failed, and the launcher ends the remaining ones
-        name, again = signal.Signals(number).name, self._asked is not None
-        if number in _STOPPING:
+        name, is_repeated = signal.Signals(number).name, self._first_signal is not None
+        if number in _STOP_SIGNALS:
             now = time.monotonic()
-            if self._asked_at is not None and now - self._asked_at > _AT_ONCE:
-                print_urgent(f"{name} again: leaving at once, nothing more is saved", exiting=True)
+            if self._first_stop_at is not None and now - self._first_stop_at > _SAME_REQUEST:
+                print_urgent(f"{name} again: exiting at once. Nothing more is saved.", exiting=True)
                 os._exit(128 + number)
-            self._asked_at = self._asked_at or now
-        if again:
+            self._first_stop_at = self._first_stop_at or now
+        if is_repeated:
             return
         if get_rank() == 0:
-            how = "once more" if number in _STOPPING else "SIGTERM twice"
-            print_urgent(f"{name}: finishing the iteration, then saving; {how} leaves at once")
-        self._asked = number
-        if not self._together:
+            again = f"{name} again" if number in _STOP_SIGNALS else "SIGTERM twice"
+            print_urgent(f"{name}: finishing the iteration, then saving. Send {again} to exit at once.")
+        self._first_signal = number
+        if not self._has_ranks:
             self.stop, self.pending = number, True
-            if not self.patient and _waits_for_data(frame):
-                raise WaitEndedError
+            if self._may_raise():
+                raise InterruptedWaitError
+
+    def _on_save(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() == self._process:
+            self.save, self.pending = True, not self._has_ranks
+
+    def _on_end_of_child(self, number: int, frame: FrameType | None) -> None:
+        try:
+            if callable(self._previous_on_child):
+                self._previous_on_child(number, frame)
+        except RuntimeError as error:
+            is_of_worker = tells_of_lost_worker(error)  # otherwise a user's handler has raised it
+            if not is_of_worker or os.getpid() != self._process or self._may_raise():
+                raise
+            self._lost_worker, self.pending = error.with_traceback(None), True
+
+    def _may_raise(self) -> bool:
+        """Checks whether a handler may raise an error here: the run waits for a batch, and nothing is half done.
+
+        If it may, it may not again until the run waits for the next batch.
+        """
+        phase = self._runner.phase if self._runner is not None else None
+        if phase is not Phase.DATA_LOADING and phase is not Phase.EVALUATION_DATA_LOADING:
+            return False
+        may_raise = data_wait.is_interruptible and not self.must_finish_evaluation
+        data_wait.is_interruptible = data_wait.is_interruptible and not may_raise
+        return may_raise
+
+    def take_lost_worker(self) -> Exception | None:
+        """Returns the error of a worker that died during the iteration, once."""
+        error, self._lost_worker = self._lost_worker, None
+        return error
 
     def agree(self, device: torch.device, pause: int = 1) -> int:
         """Exchanges the requests of all ranks. All ranks must call it in the same iteration.
@@ -177,31 +220,11 @@ class Requests:
         Returns:
             The number of iterations until the next exchange, the same on all ranks: the smallest proposal.
         """
-        wishes = torch.tensor([self._asked or 0, int(self.save), -pause], device=device)
-        dist.all_reduce(wishes, dist.ReduceOp.MAX)
-        stop, save, least = wishes.tolist()
+        requests = torch.tensor([self._first_signal or 0, int(self.save), -pause], device=device)
+        dist.all_reduce(requests, dist.ReduceOp.MAX)
+        stop, save, pause = requests.tolist()
         self.stop, self.save, self.pending = stop or None, bool(save), self.pending or bool(stop or save)
-        return -int(least)
-
-    def _on_end_of_child(self, number: int, frame: FrameType | None) -> None:
-        try:
-            if callable(self._when_child_ends):
-                self._when_child_ends(number, frame)
-        except RuntimeError as error:
-            is_of_worker = tells_of_lost_worker(error)  # otherwise a user's handler has raised it
-            if not is_of_worker or os.getpid() != self._process or not _is_in_iteration(frame):
-                raise
-            self._lost, self.pending = error.with_traceback(None), True
-
-    def raise_lost(self) -> None:
-        """Raises the error of a worker that died during an iteration, once."""
-        lost, self._lost = self._lost, None
-        if lost is not None:
-            raise lost
-
-    def _on_save(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() == self._process:
-            self.save, self.pending = True, not self._together
+        return -pause
 
 
 class AgreementHook(Hook):
@@ -228,61 +251,10 @@ class AgreementHook(Hook):
         self._left -= 1
         if self._left == 0:
             now = time.monotonic()
-            fitting = int(self._pause * _BETWEEN_QUESTIONS / max(now - self._since, 1e-3))
+            fitting = int(self._pause * _BETWEEN_EXCHANGES / max(now - self._since, 1e-3))
             wanted = max(1, min(fitting, 2 * self._pause, self.interval))
             self._pause = self._left = runner.requests.agree(runner.device, wanted)
             self._since = now
-
-
-def _waits_for_data(frame: FrameType | None) -> bool:
-    """Checks whether a loop of the engine is waiting for a batch that is being read."""
-    within, asks = asking(_outwards(frame))
-    return bool(asks) and are_reading(within)
-
-
-def _is_in_iteration(frame: FrameType | None) -> bool:
-    """Checks whether a training step or a save is in progress, and is not reading data itself."""
-    stack = list(_outwards(frame))
-    called = ""
-    for each in reversed(stack):
-        if called == "run":
-            return each.f_code.co_name not in _BETWEEN and not are_reading(stack)
-        called = each.f_code.co_name if _module_of(each) == "footplate.engine.base_train_loop" else ""
-    return False
-
-
-def asking(frames: Iterable[FrameType]) -> tuple[list[FrameType], str]:
-    """Returns the frames below the engine, and the loop's function there that requests a batch, or "".
-
-    Args:
-        frames: A stack, innermost frame first.
-    """
-    within: list[FrameType] = []
-    callers: list[str] = []
-    for frame in frames:
-        if _module_of(frame) == _PASSING_ON:
-            continue
-        if not callers and not _module_of(frame).startswith("footplate.engine."):
-            within.append(frame)
-        elif len(callers) < max(map(len, _ASKING)):
-            callers.append(frame.f_code.co_name)
-    return within, callers[0] if any(tuple(callers[: len(each)]) == each for each in _ASKING) else ""
-
-
-def are_reading(frames: Iterable[FrameType]) -> bool:
-    """Checks whether a stack is reading a sample or waiting for a worker."""
-    return any((_module_of(frame), frame.f_code.co_name) in _READING for frame in frames)
-
-
-def _module_of(frame: FrameType) -> str:
-    """Returns the name of the module whose code a frame runs."""
-    return str(frame.f_globals.get("__name__"))
-
-
-def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
 
 
 def answer_requests(runner: "Runner") -> None:
@@ -293,13 +265,17 @@ def answer_requests(runner: "Runner") -> None:
         CheckpointError: A save failed, and `on_save_error` is "stop".
         RuntimeError: A worker died.
     """
-    requests = runner.requests
+    requests, outer = runner.requests, runner.phase
     requests.pending = False
-    requests.raise_lost()
-    with runner.during("request"):
-        requests.make_saves()
+    lost_worker = requests.take_lost_worker()
+    if lost_worker is not None:  # reading data has failed, although the iteration was finished first
+        runner.phase = Phase.EVALUATION_DATA_LOADING if outer is Phase.EVALUATION else Phase.DATA_LOADING
+        raise lost_worker
+    runner.phase = Phase.SAVING
+    requests.make_saves()
     if requests.stop is None and not requests.save:
         runner.saver.settle()
+        runner.phase = outer
         return
     requests.save, runner.saver.ends = False, requests.stop is not None
     save_on_request(runner)
@@ -308,49 +284,8 @@ def answer_requests(runner: "Runner") -> None:
         barrier()  # the launcher may end all ranks as soon as one has exited
         runner.visualizer.close()
         error = Interrupted(requests.stop)
-        lost = f"NOT saved, the last checkpoint is {runner.saver.last}"
-        saved = "resume goes on from there" if runner.saver.lost is None else lost
-        _logger.warning("%s: stopped after iteration %d: %s", error.name, runner.iter, saved)
+        lost = f"The run was NOT saved. The last checkpoint is {runner.saver.last}."
+        advice = "Resume to continue from there." if runner.saver.lost is None else lost
+        _logger.warning("%s: stopped after iteration %d. %s", error.name, runner.iter, advice)
         raise error
-
-
-def save_on_request(runner: "Runner") -> str:
-    """Starts saving a run between two iterations, as its checkpoint to resume from, and returns the path."""
-    folder, name = runner.checkpoint_dir, runner.saver.name_of(ON_REQUEST)
-    path = os.path.join(folder, name)
-    if is_main_process():
-        _set_aside(path, os.path.join(folder, runner.saver.name_of(EARLIER)), runner.iter)
-    with runner.during("request"):  # between two iterations, where the loop's own count is correct
-        runner.save_checkpoint(folder, name, background=True, then=lambda: write_pointer(runner.home, path))
-    _logger.info("saving checkpoint after iteration %d: %s", runner.iter, path)
-    return path
-
-
-def _set_aside(path: str, aside: str, done: int) -> None:
-    """Keeps the checkpoint of an earlier run that had come further, in case this run started over by mistake.
-
-    Args:
-        path: The checkpoint that would be overwritten.
-        aside: The path to move it to. A checkpoint there that had come even further stays.
-        done: The number of iterations that this run has completed.
-    """
-    if not max(done, _progress(aside)) < _progress(path):
-        return
-    try:
-        if not storage.is_local(path):
-            raise OSError(errno.ENOTSUP, "only local checkpoints are set aside")
-        if is_folder(aside):  # os.replace would replace a file but not a folder
-            remove_checkpoint(aside)
-        os.replace(path, aside)
-        _logger.warning("the checkpoint of an earlier run that had come farther is kept as %s", aside)
-    except (OSError, CheckpointError) as error:
-        reason = getattr(error, "strerror", None) or error
-        _logger.warning("'%s' of an earlier run that had come farther is replaced: %s", path, reason)
-
-
-def _progress(path: str) -> float:
-    """Returns the iteration of a checkpoint, or -1 if there is no readable one."""
-    try:
-        return float(read_contents(path).meta["iter"])
-    except (CheckpointError, KeyError, ValueError):
-        return -1.0
+    runner.phase = outer

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from footplate.config.compiling import compile_arguments
 from footplate.errors import ArgumentError
+from footplate.torch_compile import compile_arguments
 
 _logger = logging.getLogger("footplate.engine")
 # oneDNN kernels work on blocks of 16 channels with AVX-512, and of 8 with AVX2.

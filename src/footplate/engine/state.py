@@ -27,8 +27,9 @@ from footplate.distributed.accumulation import (
     unreduced_gradients,
 )
 from footplate.distributed.sharding import is_dtensor
-from footplate.engine.hook import EVENTS, Hook
+from footplate.engine.hook import Hook
 from footplate.engine.in_force import keep_in_force, settings_of
+from footplate.engine.phase import Phase
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import collect_steps
 from footplate.optim.wrappers.optimizer_state import reorder_by_name
@@ -40,7 +41,6 @@ _logger = logging.getLogger("footplate.engine")
 _ADVICE = "load_from without resume begins with the weights alone"
 _ROUND = "accumulated_gradients"
 _OF_RANKS = "gradients_of_ranks"
-_OF_VALIDATION = frozenset(event for event in EVENTS if "_val" in event)
 _MOST_RANKS = 16  # maximum number of ranks that save their own gradients: each takes as much space as the weights
 
 
@@ -294,28 +294,16 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
 
 
 def position(runner: "Runner") -> dict[str, Any]:
-    """Returns the position to save, which during an event can be one ahead of the loop's own count."""
+    """Returns the position to save, which is one ahead of the loop's own count after a step or an epoch."""
     loop = runner.train_loop
     state: dict[str, Any] = dict(loop.state_dict())
-    if runner.outer_event == "after_train_epoch" and loop.by_epoch:
+    if runner.phase is Phase.AFTER_EPOCH and loop.by_epoch:
         state["epoch"] += 1
-    elif is_after_step(runner):
+    elif runner.phase is Phase.AFTER_STEP:
         state["iter"] += 1
     if hasattr(loop, "data_state"):
         state["data"] = loop.data_state(state["iter"], state["epoch"])
     return state
-
-
-def is_after_step(runner: "Runner") -> bool:
-    """Checks whether hooks act after the step of an iteration that the loop has not counted yet.
-
-    A loop calls the hooks of an iteration without recording the event. A validation belongs to the iteration only if a
-    hook of the iteration started it. Validations that the loop starts are recorded as events.
-    """
-    event = runner.outer_event
-    if event is None or event in _OF_VALIDATION:
-        return runner.train_loop.within_iteration
-    return event == "after_train_iter"
 
 
 def hook_states(runner: "Runner") -> dict[str, Any]:

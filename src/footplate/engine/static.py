@@ -14,7 +14,9 @@ from footplate.data import check_dataloader
 from footplate.distributed import LAUNCHERS
 from footplate.distributed.sync_bn import check_sync_bn
 from footplate.engine import assemble, setup
-from footplate.engine.evaluation_sets import check_evaluator_names, check_intervals, holds_several
+from footplate.engine.base_loops import validation_points
+from footplate.engine.evaluation_loops import check_evaluator_names, check_intervals, has_several_loaders
+from footplate.engine.hook_list import build_hooks
 from footplate.engine.keys import RUNNER_KEYS
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.reach import name_idle_settings, reach_in
@@ -22,7 +24,6 @@ from footplate.engine.saving import RunSaver
 from footplate.engine.scaling import base_batch_size
 from footplate.engine.translators import in_second_generation, known_keys
 from footplate.engine.unsupported import refuse_unsupported
-from footplate.engine.validation_points import validation_points
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
 from footplate.evaluation import BaseMetric, Evaluator
@@ -71,7 +72,7 @@ def check_config(cfg: Config) -> Config:
             RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type")
         assemble.check_kinds(sections)
         assemble.check_phases(sections)
-        assemble.build_hooks(sections["default_hooks"], sections["custom_hooks"])
+        build_hooks(sections["default_hooks"], sections["custom_hooks"])
         assemble.build_log_processor(sections["log_processor"], sections["train_cfg"])
         setup.check_environment(sections["env_cfg"] or {})
         setup.check_randomness(sections["randomness"] or {})
@@ -97,7 +98,7 @@ def name_idle_in_config(cfg: Config) -> None:
         cfg: The result of `check_config`.
     """
     sections = {key: cfg.get(key) for key in RUNNER_KEYS}
-    hooks = assemble.build_hooks(sections["default_hooks"], sections["custom_hooks"])
+    hooks = build_hooks(sections["default_hooks"], sections["custom_hooks"])
     name_idle_settings(cfg, hooks, sections["param_scheduler"], reach_in(sections, hooks))
 
 
@@ -125,7 +126,7 @@ def _check_sections(sections: Mapping[str, Any]) -> None:
                 check_dataloader(loader)
     for mode in ("val", "test"):
         loaders, given = sections[f"{mode}_dataloader"], sections[f"{mode}_evaluator"]
-        several = holds_several(loaders)
+        several = has_several_loaders(loaders)
         if several:
             with at_key(f"{mode}_evaluator"):
                 check_evaluator_names(given, loaders)

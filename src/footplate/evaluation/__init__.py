@@ -2,5 +2,6 @@
 
 from footplate.evaluation.evaluator import Evaluator, build_evaluator
 from footplate.evaluation.metric import BaseMetric, DumpResults, check_samples
+from footplate.evaluation.per_class import EvaluationContext
 
-__all__ = ["BaseMetric", "DumpResults", "Evaluator", "build_evaluator", "check_samples"]
+__all__ = ["BaseMetric", "DumpResults", "EvaluationContext", "Evaluator", "build_evaluator", "check_samples"]

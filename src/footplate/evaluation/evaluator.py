@@ -51,10 +51,10 @@ class Evaluator:
         for metric in self.metrics:
             metric.attach(dataset)
 
-    def write_to(self, folder: str) -> None:
-        """Sets the folder in which metrics write files."""
+    def set_context(self, **changes: Any) -> None:
+        """Changes fields of the `EvaluationContext` of all metrics."""
         for metric in self.metrics:
-            metric.output_folder = folder
+            metric.context = metric.context._replace(**changes)
 
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
         """Passes one batch to all metrics.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from footplate.distributed import broadcast_object, collect_results, get_rank, get_world_size, local_sample_count
 from footplate.errors import ArgumentError, DataError, FootplateError
+from footplate.evaluation.per_class import EvaluationContext, append_table
 from footplate.evaluation.running_sum import RunningSum
 from footplate.registry import METRICS
 from footplate.storage import check_output_path, commit_bytes, output_path
@@ -48,9 +49,8 @@ class BaseMetric(ABC, Generic[_Result]):
     """
 
     default_prefix: str | None = None
-    output_folder: str = ""
-    """The folder in which the metric writes files: the folder of the run, or else the current one."""
-    set_name = ""  # the name of the validation or test set, if there are several
+    context = EvaluationContext()
+    """The run and the dataset that the evaluator computes the metric for."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class BaseMetric(ABC, Generic[_Result]):
     @property
     def title(self) -> str:
         """The prefix for titles of tables: "night: " for the set `night`, "" if there is only one set."""
-        return f"{self.set_name}: " if self.set_name else ""
+        return f"{self.context.dataset}: " if self.context.dataset else ""
 
     @property
     def dataset_meta(self) -> Mapping[str, Any] | None:
@@ -95,6 +95,20 @@ class BaseMetric(ABC, Generic[_Result]):
     @abstractmethod
     def compute_metrics(self, results: list[_Result]) -> dict[str, Any]:
         """Computes the values by name; called on rank 0 with the results of all ranks."""
+
+    def record_per_class(self, name: str, classes: Sequence[str], columns: Mapping[str, Any]) -> None:
+        """Appends a table to the per-class results of the run; call it in `compute_metrics`.
+
+        The file is `vis_data/per_class.jsonl` in the folder of the run. `footplate report` shows its tables. Without a
+        run, this does nothing.
+
+        Args:
+            name: The name of the table, such as "IoU".
+            classes: The names of the classes, ``(C,)``.
+            columns: The numbers of the classes by name, ``(C,)`` each; NaN for a class without a value.
+        """
+        if self.context.folder and not self.context.is_trial:
+            append_table(self.context, name, classes, columns)
 
     def added(self, one: _Result, other: _Result) -> _Result:
         """Returns the sum of two results.
@@ -218,7 +232,7 @@ class DumpResults(BaseMetric[Any]):
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
         """Writes the file and returns no values."""
-        commit_bytes(output_path(self.output_folder, self.out_file_path), pickle.dumps(results))
+        commit_bytes(output_path(self.context.folder, self.out_file_path), pickle.dumps(results))
         return {}
 
 

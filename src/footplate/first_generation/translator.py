@@ -45,7 +45,8 @@ class FirstGenerationTranslator(ConfigTranslator):
         translation = translate_sections(cfg, device=pick_device().type, is_hook_registered=HOOKS.__contains__)
         _logger.info("a config of the first generation, translated; `footplate migrate` writes what it became")
         for note in translation.notes:
-            if note.near is not None and _is_misspelt(note.key, note.near):
+            name = note.key.rpartition(".")[2]
+            if note.near and difflib.SequenceMatcher(None, name, note.near).ratio() >= _MISSPELT:
                 raise ConfigError(
                     f"'{note.key}' is not a key of first-generation configs, so it would have no effect",
                     key=note.key,
@@ -59,7 +60,3 @@ class FirstGenerationTranslator(ConfigTranslator):
     def check_untranslated(self, cfg: Config) -> None:
         """Warns about first-generation keys that have no effect in a second-generation config."""
         warn_about_leftovers(cfg)
-
-
-def _is_misspelt(key: str, near: str) -> bool:
-    return difflib.SequenceMatcher(None, key.rpartition(".")[2], near).ratio() >= _MISSPELT

@@ -23,8 +23,8 @@ from footplate.checks import check_count, check_flag, check_score
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, ValLoop
+from footplate.engine.phase import Phase
 from footplate.engine.reach import NEVER_VALIDATES, Reach
-from footplate.engine.state import is_after_step
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import GREATER, LESS, checked_rule, is_better, is_left_out, missing_metric, rule_of
 from footplate.messages import pluralize
@@ -178,9 +178,9 @@ class CheckpointHook(Hook):
 
     def after_val(self, runner: Runner) -> None:
         """Saves the best checkpoints, or defers that until all hooks of the enclosing event have acted."""
-        if self._metrics is None or runner.outer_event == "after_train_epoch":
+        if self._metrics is None or runner.phase is Phase.AFTER_EPOCH:
             return
-        if is_after_step(runner):
+        if runner.phase is Phase.AFTER_STEP:
             runner.requests.save_after_iteration(lambda: self._save_bests(runner))
         else:
             self._save_bests(runner)

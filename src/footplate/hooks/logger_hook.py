@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from footplate.checks import check_count
-from footplate.data.shared_count import skipped_in
+from footplate.data.dataset_wrappers import count_skipped
 from footplate.data.structures import BaseDataElement
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
@@ -138,7 +138,7 @@ class LoggerHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Logs how many training samples could not be read."""
-        skipped = skipped_in(getattr(runner.train_dataloader, "dataset", None))
+        skipped = count_skipped(getattr(runner.train_dataloader, "dataset", None))
         if skipped:
             runner.logger.warning("%d samples could not be read and were skipped, each named above", skipped)
 

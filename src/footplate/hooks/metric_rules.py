@@ -7,6 +7,7 @@ from typing import Any, Literal
 from footplate.engine import Runner
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
+from footplate.records.scalar_names import is_of_dataset, metric_of_label
 
 Rule = Literal["greater", "less"]
 GREATER = ("acc", "top", "AR@", "auc", "precision", "recall", "mAP", "mDice", "mIoU", "mAcc", "aAcc", "mFscore")
@@ -123,7 +124,7 @@ def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequenc
         metrics: The existing metrics.
         key: The key path of the setting in the config.
     """
-    written = name.removeprefix("val/")  # in the scalars, this prefix marks losses of a validation
+    written = metric_of_label(name)
     return MissingMetricError(
         f"{what} names '{name}', which no metric gives",
         key=key,
@@ -134,4 +135,4 @@ def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequenc
 
 def is_left_out(runner: Runner, name: str) -> bool:
     """Checks whether a metric belongs to a dataset that this validation skipped; see `ValLoop`."""
-    return name.partition("/")[0] in getattr(runner.val_loop, "left_out", ())
+    return is_of_dataset(name, getattr(runner.val_loop, "left_out", ()))

@@ -1,13 +1,14 @@
 """Compares a model's numbers of classes with that of the dataset."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.error_context import at_key, origin_of
 from footplate.errors import ArgumentError
+from footplate.messages import list_names
 from footplate.registry import HOOKS
 
 _logger = logging.getLogger("footplate.hooks")
@@ -48,7 +49,7 @@ class NumClassCheckHook(Hook):
             if count != len(classes):
                 raise ArgumentError(
                     f"{repr(name) if name else 'the model'} has {count} classes, "
-                    f"the dataset '{type(dataset).__name__}' has {len(classes)}: {_named(classes)}",
+                    f"the dataset '{type(dataset).__name__}' has {len(classes)}: {list_names(classes, _MOST_NAMED)}",
                     key=".".join(each for each in ("model", name, "num_classes") if each),
                     found=count,
                     notes=_where_classes_are_written(runner.cfg, f"{key}.metainfo.classes"),
@@ -61,11 +62,6 @@ def _where_classes_are_written(cfg: Any, path: str) -> list[str]:
         cfg = cfg.get(parent) if hasattr(cfg, "get") else None
     origin = origin_of(cfg, name) if isinstance(cfg, Mapping) and name in cfg else None
     return [f"the classes are those of {path}, at {origin}"] if origin else []
-
-
-def _named(classes: Sequence[Any]) -> str:
-    shown = [str(each) for each in list(classes)[:_MOST_NAMED]]
-    return ", ".join(shown) + (f" and {len(classes) - len(shown)} more" if len(classes) > len(shown) else "")
 
 
 def classes_of(dataset: Any) -> Any:

@@ -13,7 +13,7 @@ import torch
 
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
-from footplate.engine.validation_points import validation_points
+from footplate.engine.base_loops import validation_points
 from footplate.errors import ArgumentError
 from footplate.hooks.checkpoint_hook import CheckpointHook
 from footplate.hooks.eta import Clock, Recurring

@@ -14,7 +14,7 @@ from footplate.state_values import read_count, read_number, read_tensor
 Statistic = Callable[..., float]
 Values = npt.NDArray[np.float64]
 
-OWN_STATISTICS = ("mean", "min", "max", "current")
+BUILTIN_STATISTICS = ("mean", "min", "max", "current")
 CAPACITY = 1 << 13  # the number of values that are kept per scalar
 _CHUNK = 1024
 
@@ -103,8 +103,13 @@ class HistoryBuffer:
         """Marks the start of the values of a validation or test."""
         self._marked = self.total
 
-    def append(self, value: float | Tensor) -> None:
-        """Adds a value: a number, or a detached 0-d tensor on any device."""
+    def append(self, value: float | Tensor, count: float = 1) -> None:
+        """Adds a value: a number, or a detached 0-d tensor on any device.
+
+        Args:
+            value: The value; with a `count`, the sum over `count` items.
+            count: The number of items. `mean` divides by the sum of the counts.
+        """
         if isinstance(value, Tensor) and value.is_cpu:
             # Needs no copy from an accelerator. Hundreds of tiny tensors that outlive their iteration would fragment
             # the heap.
@@ -112,19 +117,13 @@ class HistoryBuffer:
         pending = self._pending
         pending.append(value)
         if self._pending_counts is not None:
-            self._pending_counts.append(1)
+            self._pending_counts.append(count)
+        elif count != 1:
+            self._pending_counts = [1.0] * (len(pending) - 1) + [count]
         if len(pending) >= _CHUNK:
             self._flush()
 
-    def update(self, value: float | Tensor, count: float = 1) -> None:
-        """Adds a value that is the sum over `count` items; `mean` divides by the sum of the counts."""
-        if count != 1 and self._pending_counts is None:
-            self._pending_counts = [1.0] * len(self._pending)
-        self._pending.append(value.item() if isinstance(value, Tensor) and value.is_cpu else value)
-        if self._pending_counts is not None:
-            self._pending_counts.append(count)
-        if len(self._pending) >= _CHUNK:
-            self._flush()
+    update = append
 
     def start_epoch(self) -> None:
         """Starts a new `"epoch"` window."""
@@ -158,19 +157,19 @@ class HistoryBuffer:
 
     def min(self, window: int | str | None = None) -> float:
         """Returns the minimum over a window; see `mean`."""
-        totals = self._totals_of(window)
-        if totals is not None:
-            return float(totals.min) if totals.min is not None else float("nan")
-        values, _ = self._latest(window)
-        return float(values.min()) if len(values) else float("nan")
+        return self._extreme("min", window)
 
     def max(self, window: int | str | None = None) -> float:
         """Returns the maximum over a window; see `mean`."""
+        return self._extreme("max", window)
+
+    def _extreme(self, name: str, window: int | str | None) -> float:
         totals = self._totals_of(window)
         if totals is not None:
-            return float(totals.max) if totals.max is not None else float("nan")
+            extreme = getattr(totals, name)
+            return float("nan") if extreme is None else float(extreme)
         values, _ = self._latest(window)
-        return float(values.max()) if len(values) else float("nan")
+        return float(getattr(values, name)()) if len(values) else float("nan")
 
     @classmethod
     def register_statistics(cls, method: Statistic) -> Statistic:
@@ -182,9 +181,9 @@ class HistoryBuffer:
         """Computes the statistic `name`: mean, min, max, current, or a registered one.
 
         Raises:
-            KeyError: There is no statistic of that name.
+            KeyError: The statistic does not exist.
         """
-        if name in OWN_STATISTICS:
+        if name in BUILTIN_STATISTICS:
             result: float = getattr(self, name)(*args, **kwargs)
             return result
         if name not in self._registered:
@@ -198,7 +197,7 @@ class HistoryBuffer:
         """
         values, counts = self._stored(self._capacity)
         waiting, own = len(self._pending), self._pending_counts or [1.0] * len(self._pending)
-        latest = _as_vector(self._pending).cpu().double().numpy() if waiting else np.empty(0)
+        latest = _as_vector(self._pending).cpu().double().numpy()
         return {
             "values": torch.from_numpy(np.concatenate([values, latest])),
             "counts": torch.from_numpy(np.concatenate([counts, own])),
@@ -239,25 +238,29 @@ class HistoryBuffer:
         wanted = min(int(window or 0), self._capacity)
         if 0 < wanted <= len(self._pending) and self._pending_counts is None:
             # The usual case of a log line does not need the ring.
-            return _as_array(self._pending[-wanted:]), np.ones(wanted)
+            return _as_vector(self._pending[-wanted:]).cpu().double().numpy(), np.ones(wanted)
         self._flush()
         return self._stored(wanted)
 
     def _stored(self, wanted: int) -> tuple[Values, Values]:
         if self._ring is None:
             return np.empty(0), np.empty(0)
-        size = min(wanted, self._written)
-        end = self._written % self._capacity
-        places = np.arange(end - size, end) % self._capacity
-        values = self._ring[torch.from_numpy(places).to(self._ring.device)]
-        return values.cpu().double().numpy(), np.ones(size) if self._counts is None else self._counts[places]
+        places = self._latest_places(min(wanted, self._written))
+        values = self._ring[places.to(self._ring.device)].cpu().double().numpy()
+        return values, np.ones(len(places)) if self._counts is None else self._counts[places.numpy()]
+
+    def _latest_places(self, count: int) -> Tensor:
+        """Returns where the latest `count` values are in the ring."""
+        return torch.arange(self._written - count, self._written) % self._capacity
 
     @torch.inference_mode(False)  # tensors made in the inference mode of a validation could not be updated later
     def _flush(self) -> None:
+        """Moves the pending values to the ring and adds them to the totals."""
         if not self._pending:
             return
         values = _as_vector(self._pending)
-        counts = None if self._pending_counts is None else np.array(self._pending_counts, dtype=np.float64)
+        counts = np.array(self._pending_counts or [1.0] * len(values))
+        has_counts = self._pending_counts is not None
         self._pending.clear()
         self._pending_counts = None
         if self._ring is None:
@@ -268,36 +271,20 @@ class HistoryBuffer:
             for totals in (self._totals, self._epoch):
                 totals.move_to(values)
         total, (low, high) = values.sum(), values.aminmax()
-        count = float(len(values) if counts is None else counts.sum())
         for totals in (self._totals, self._epoch):
-            totals.add(total, low, high, count)
-        self._store(values, counts)
-
-    def _store(self, values: Tensor, counts: Values | None) -> None:
-        """Writes the latest values to the ring buffer, in two parts if they wrap around."""
-        if counts is not None and self._counts is None:
-            self._counts = np.ones(self._capacity)
+            totals.add(total, low, high, float(counts.sum()))
         self._written += len(values)
-        kept = min(len(values), self._capacity)
-        start = (self._written - kept) % self._capacity
-        first = min(kept, self._capacity - start)
-        for place, begin, size in ((start, len(values) - kept, first), (0, len(values) - kept + first, kept - first)):
-            if size and self._ring is not None:
-                self._ring[place : place + size] = values[begin : begin + size]
-                if self._counts is not None:
-                    self._counts[place : place + size] = 1.0 if counts is None else counts[begin : begin + size]
+        places = self._latest_places(min(len(values), self._capacity))
+        self._ring[places.to(self._ring.device)] = values[-len(places) :]
+        if has_counts and self._counts is None:
+            self._counts = np.ones(self._capacity)
+        if self._counts is not None:
+            self._counts[places.numpy()] = counts[-len(places) :]
 
 
 def known_statistics() -> list[str]:
     """Returns the names that `HistoryBuffer.statistics` accepts."""
-    return [*OWN_STATISTICS, *HistoryBuffer._registered]
-
-
-def _as_array(values: list[Any]) -> Values:
-    """Converts numbers and 0-d tensors to an array, `(N,), float64`."""
-    if any(isinstance(value, Tensor) for value in values):
-        return _as_vector(values).cpu().double().numpy()
-    return np.array(values, dtype=np.float64)
+    return [*BUILTIN_STATISTICS, *HistoryBuffer._registered]
 
 
 def _as_vector(values: list[Any]) -> Tensor:

@@ -4,18 +4,47 @@ import datetime
 import logging
 import math
 import re
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+
+import torch
 
 from footplate.checks import check_count, check_flag
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import nearest, one_line
 from footplate.records.environment import memory_in_use
-from footplate.records.history import CAPACITY, OWN_STATISTICS, HistoryBuffer, known_statistics
-from footplate.records.scalar_names import SUFFIX
+from footplate.records.history import BUILTIN_STATISTICS, CAPACITY, HistoryBuffer, known_statistics
+from footplate.records.message_hub import MessageHub
+from footplate.records.scalar_names import RENAMED_SUFFIX, is_of_dataset, validation_label
 from footplate.registry import LOG_PROCESSORS
+
+_RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")
+_TIMES = ("time", "data_time")
+_ETA_WINDOW = 50  # iterations
+_LONGEST_ETA = 10**13  # seconds; a timedelta cannot hold much more
+_MOST_VALUES = 16  # the maximum number of values of one metric in a log line
+_logger = logging.getLogger("footplate.records")
+
+
+class _LoggedRun(Protocol):
+    """The state of a run that a log line shows.
+
+    For each mode, it also has `<mode>_dataloader` and may have `<mode>_loop`.
+    """
+
+    @property
+    def message_hub(self) -> MessageHub: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def iter(self) -> int: ...
+    @property
+    def max_epochs(self) -> int: ...
+    @property
+    def max_iters(self) -> int: ...
 
 
 def length_of(loader: Any) -> int | None:
@@ -24,17 +53,6 @@ def length_of(loader: Any) -> int | None:
         return len(loader)
     except TypeError:  # a torch DataLoader always has `__len__`, which raises for streams
         return None
-
-
-if TYPE_CHECKING:
-    from footplate.engine import Runner
-
-_RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")
-_TIME_WINDOW = 50
-_LONGEST_ETA = 10**13  # seconds; a timedelta cannot hold much more
-_logger = logging.getLogger("footplate.records")
-
-_MOST_SHOWN = 16  # the maximum number of values of one metric in a log line
 
 
 @LOG_PROCESSORS.register_module()
@@ -65,17 +83,23 @@ class LogProcessor:
         mean_pattern: str = r".*(loss|time|data_time|grad_norm).*",
     ) -> None:
         self.window_size = check_count("window_size", window_size)
-        _warn_of_long(self.window_size)
+        _warn_about_capacity(self.window_size)
         self.by_epoch = check_flag("by_epoch", by_epoch)
         self._unit = "Epoch" if by_epoch else "Iter"
         self.custom_cfg = [dict(rule) for rule in custom_cfg or ()]
         self.num_digits = num_digits
         self.log_with_hierarchy = log_with_hierarchy
         self.mean_pattern = re.compile(mean_pattern)
-        self._rules_met = False
-        self._check_rules()
+        self._rules_are_matched = False
+        names: list[Any] = []
+        for index, rule in enumerate(self.custom_cfg):
+            with at_key(f"custom_cfg[{index}]"):
+                self._check_rule(rule)
+                names.append(rule.get("log_name", rule["data_src"]))
+                if names[-1] in names[:-1]:
+                    raise ArgumentError(f"two rules of custom_cfg write '{names[-1]}'")
 
-    def get_log_after_iter(self, runner: "Runner", batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
+    def get_log_after_iter(self, runner: _LoggedRun, batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
         """Returns the scalars and the log line after an iteration.
 
         Args:
@@ -84,11 +108,23 @@ class LogProcessor:
             mode: "train", "val" or "test".
         """
         tag = self._collect(runner, mode)
-        head = self._head_after_iter(runner, batch_idx, mode, tag)
-        return tag, one_line("  ".join([head, *self._parts(runner, mode, batch_idx, tag)]))
+        size = _batches(runner, mode)
+        batch = f"[{_padded(batch_idx + 1, size)}/{size}]"
+        left = size - batch_idx - 1
+        if mode == "train":
+            left = runner.max_iters - runner.iter - 1
+            if self.by_epoch:
+                tag["epoch"] = runner.epoch + 1
+                # The padding is before the bracket, where scripts that parse logs expect it.
+                batch = f"[{runner.epoch + 1}]".rjust(len(f"[{runner.max_epochs}]")) + batch
+            else:
+                batch = f"[{_padded(runner.iter + 1, runner.max_iters)}/{runner.max_iters}]"
+            tag["iter"] = runner.iter + 1
+        parts = [self._head(runner, mode) + batch, *self._format_iteration(runner, mode, tag, left)]
+        return tag, one_line("  ".join(parts))
 
     def get_log_after_epoch(
-        self, runner: "Runner", batch_idx: int, mode: str, with_non_scalar: bool = False
+        self, runner: _LoggedRun, batch_idx: int, mode: str, with_non_scalar: bool = False
     ) -> tuple[dict[str, Any], str]:
         """Returns the metrics and the log line after a validation or test.
 
@@ -98,183 +134,133 @@ class LogProcessor:
             mode: "val" or "test".
             with_non_scalar: Whether the dict includes metrics that are not scalars.
         """
-        metrics = self._told_apart(runner, mode, self._collect(runner, mode, times=False))
-        times = self._times(runner, mode)
-        others = self._non_scalars(runner, mode)
-        size = _length(runner, mode)
-        head = self._head(runner, mode)
+        hub, prefix = runner.message_hub, f"{mode}/"
+        metrics = self._collect(runner, mode, times=False)
+        if mode == "val":
+            metrics = {validation_label(name, hub.log_scalars): value for name, value in metrics.items()}
+        skipped = getattr(getattr(runner, f"{mode}_loop", None), "left_out", ())
+        infos = {key[len(prefix) :]: value for key, value in hub.runtime_info.items() if key.startswith(prefix)}
+        others = {self._name(mode, key): value for key, value in infos.items() if not is_of_dataset(key, skipped)}
+        histories = _histories(hub, mode)
+        times = {
+            self._name(mode, key): histories[key].mean(histories[key].since_mark)
+            for key in reversed(_TIMES)
+            if key in histories
+        }
+        size = _batches(runner, mode)
         shown = {**metrics, **others, **times}
-        line = f"{head}[{size}/{size}]    " + "  ".join(f"{k}: {self._shown(v)}" for k, v in shown.items())
-        return {**metrics, **(others if with_non_scalar else {}), **times}, one_line(line)
-
-    def _check_rules(self) -> None:
-        seen: set[str] = set()
-        for index, rule in enumerate(self.custom_cfg):
-            with at_key(f"custom_cfg[{index}]"):
-                self._check_rule(rule)
-                name = rule.get("log_name", rule["data_src"])
-                if name in seen:
-                    raise ArgumentError(f"two rules of the log write '{name}'")
-                seen.add(name)
+        values = "  ".join(f"{name}: {self._format(value)}" for name, value in shown.items())
+        line = one_line(f"{self._head(runner, mode)}[{size}/{size}]    {values}")
+        return {**metrics, **(others if with_non_scalar else {}), **times}, line
 
     def _check_rule(self, rule: Mapping[str, Any]) -> None:
         if "data_src" not in rule or "method_name" not in rule:
-            raise ArgumentError("a rule of the log needs 'data_src' and 'method_name'", found=rule)
+            raise ArgumentError("a rule of custom_cfg needs 'data_src' and 'method_name'", found=rule)
         method, known = rule["method_name"], known_statistics()
         if method not in known:
             near = nearest(str(method), known)
             raise ArgumentError(f"unknown statistic '{method}'", key="method_name", suggestion=near)
         for key in rule:
-            if method in OWN_STATISTICS and key not in _RULE_KEYS:
+            if method in BUILTIN_STATISTICS and key not in _RULE_KEYS:
                 near = nearest(key, _RULE_KEYS)
-                raise ArgumentError(f"a rule of the log has no '{key}'", key=key, suggestion=near)
+                raise ArgumentError(f"a rule of custom_cfg has no '{key}'", key=key, suggestion=near)
+        window = rule.get("window_size", "global")
         if method == "current" and "window_size" in rule:
-            raise ArgumentError("the current value has no window", key="window_size", found=rule["window_size"])
-        self._check_window(rule.get("window_size", "global"))
-
-    def _check_window(self, window: Any) -> None:
+            raise ArgumentError("the statistic 'current' has no window", key="window_size", found=window)
         if not (window in ("epoch", "global") or (isinstance(window, int) and window > 0)):
             raise ArgumentError(
-                "window_size is a positive number, 'epoch' or 'global'", key="window_size", found=window
+                "window_size must be a positive number, 'epoch' or 'global'", key="window_size", found=window
             )
         if window == "epoch" and not self.by_epoch:
             raise ArgumentError("window_size 'epoch' needs by_epoch=True", key="window_size", found=window)
-        _warn_of_long(window)
+        _warn_about_capacity(window)
 
-    def _collect(self, runner: "Runner", mode: str, *, times: bool = True) -> dict[str, Any]:
+    def _collect(self, runner: _LoggedRun, mode: str, *, times: bool = True) -> dict[str, Any]:
         """Returns the values of all histories of the phase `mode`."""
-        tag: dict[str, Any] = OrderedDict()
-        histories = self._histories(runner, mode)
+        tag: dict[str, Any] = {}
+        histories = _histories(runner.message_hub, mode)
         metrics = {} if mode == "train" else getattr(getattr(runner, f"{mode}_loop", None), "metrics", {})
         for name, history in histories.items():
-            if not times and name in ("time", "data_time"):
+            if not times and name in _TIMES:
                 continue
-            averaged = self.mean_pattern.match(name) and (
-                times or name.removesuffix(SUFFIX) not in metrics
-            )  # metrics are already means
-            tag[self._name(mode, name)] = history.mean(self._window(mode, history)) if averaged else history.current()
+            # Validation histories also contain values of earlier validations and of first-generation workflows.
+            window = self.window_size if mode == "train" else min(self.window_size, history.since_mark)
+            is_metric = not times and name.removesuffix(RENAMED_SUFFIX) in metrics  # which is a mean already
+            is_averaged = self.mean_pattern.match(name) and not is_metric
+            tag[self._name(mode, name)] = history.mean(window) if is_averaged else history.current()
         if mode == "train":
-            self._meet_rules(histories)
+            if not self._rules_are_matched:
+                self._rules_are_matched = True
+                self._warn_about_rules(histories)
             for rule in self.custom_cfg:
-                source = rule["data_src"]
-                if source in histories:
-                    tag[self._name(mode, rule.get("log_name", source))] = self._apply(rule, histories[source])
+                if rule["data_src"] in histories:
+                    name = self._name(mode, rule.get("log_name", rule["data_src"]))
+                    tag[name] = _apply_rule(rule, histories[rule["data_src"]])
         return tag
 
-    def _told_apart(self, runner: "Runner", mode: str, tag: dict[str, Any]) -> dict[str, Any]:
-        """Adds the prefix `val/` to validation scalars, such as losses, that have the name of a training scalar."""
-        trained = {} if mode != "val" else self._histories(runner, "train")
-        return {f"val/{name}" if name in trained else name: value for name, value in tag.items()}
-
-    def _meet_rules(self, histories: Mapping[str, HistoryBuffer]) -> None:
-        """Warns once about rules that read missing scalars or overwrite existing ones."""
-        if self._rules_met:
-            return
-        self._rules_met = True
+    def _warn_about_rules(self, histories: Mapping[str, HistoryBuffer]) -> None:
+        """Warns about rules that read missing scalars or overwrite existing ones."""
         for rule in self.custom_cfg:
             source, name = rule["data_src"], rule.get("log_name", rule["data_src"])
             if source not in histories:
                 near = nearest(str(source), histories)
-                hint = f": did you mean '{near}'?" if near else ""
-                _logger.warning("a rule of the log reads '%s', which training does not record%s", source, hint)
+                hint = f" Did you mean '{near}'?" if near else ""
+                _logger.warning("A rule of custom_cfg reads '%s', which training does not record.%s", source, hint)
             elif name != source and name in histories:
-                _logger.warning("a rule of the log writes '%s' over the scalar of that name", name)
+                _logger.warning("A rule of custom_cfg overwrites the scalar '%s'.", name)
 
-    def _histories(self, runner: "Runner", mode: str) -> dict[str, HistoryBuffer]:
-        """Returns the histories of a phase by name; for validation or test, those with values of the current one."""
-        prefix = f"{mode}/"
-        found = {key: each for key, each in runner.message_hub.log_scalars.items() if key.startswith(prefix)}
-        return {
-            key[len(prefix) :]: each
-            for key, each in found.items()
-            if (len(each) if mode == "train" else each.since_mark)
-        }
-
-    def _apply(self, rule: Mapping[str, Any], history: HistoryBuffer) -> float:
-        method = rule["method_name"]
-        if method == "current":
-            return history.current()
-        if method in OWN_STATISTICS:
-            return history.statistics(method, rule.get("window_size"))
-        options = {key: value for key, value in rule.items() if key not in ("data_src", "log_name", "method_name")}
-        return history.statistics(method, **options)
-
-    def _window(self, mode: str, history: HistoryBuffer) -> int:
-        # Validation histories also contain values of earlier validations and of first-generation workflows.
-        return self.window_size if mode == "train" else min(self.window_size, history.since_mark)
+    def _format_iteration(self, runner: _LoggedRun, mode: str, tag: dict[str, Any], left: int) -> list[str]:
+        """Returns the values of a line in order: learning rates, ETA, times, memory, then all others."""
+        rates = {name: value for name, value in tag.items() if name.rpartition("/")[2].endswith("lr")}
+        parts = [f"{name}: {value:.{self.num_digits}e}" for name, value in rates.items()]
+        history = runner.message_hub.log_scalars.get(f"{mode}/time")
+        if history is not None and len(history):
+            eta = int(min(history.mean(_ETA_WINDOW) * max(left, 0), _LONGEST_ETA))
+            parts.append(f"eta: {datetime.timedelta(seconds=eta)}")
+        times = [self._name(mode, key) for key in _TIMES]
+        parts += [f"{name}: {tag[name]:.{self.num_digits}f}" for name in times if name in tag]
+        if mode == "train":
+            tag["memory"] = memory_in_use(runner.device)
+            parts.append(f"memory: {tag['memory']}")
+            shown = {"iter", "epoch", "memory", *rates, *times}
+            parts += [f"{name}: {self._format(value)}" for name, value in tag.items() if name not in shown]
+        return parts
 
     def _name(self, mode: str, name: str) -> str:
         return f"{mode}/{name}" if self.log_with_hierarchy else name
 
-    def _head_after_iter(self, runner: "Runner", batch_idx: int, mode: str, tag: dict[str, Any]) -> str:
-        size = _length(runner, mode)
-        batch = f"[{_padded(batch_idx + 1, size)}/{size}]"
-        if mode != "train":
-            return self._head(runner, mode) + batch
-        if self.by_epoch:
-            tag["epoch"] = runner.epoch + 1
-            # The padding is before the bracket, where scripts that parse logs expect it.
-            batch = f"[{runner.epoch + 1}]".rjust(len(f"[{runner.max_epochs}]")) + batch
-        else:
-            batch = f"[{_padded(runner.iter + 1, runner.max_iters)}/{runner.max_iters}]"
-        tag["iter"] = runner.iter + 1
-        return f"{self._unit}({mode}) {batch}"
-
-    def _head(self, runner: "Runner", mode: str) -> str:
+    def _head(self, runner: _LoggedRun, mode: str) -> str:
         return f"{self._unit}({mode}) " + (f"[{runner.epoch}]" if self.by_epoch and mode == "val" else "")
 
-    def _parts(self, runner: "Runner", mode: str, batch_idx: int, tag: dict[str, Any]) -> list[str]:
-        """Returns the values of a line in order: learning rates, ETA, times, memory, then all others."""
-        named = {self._name(mode, key): key for key in ("time", "data_time")}
-        rates = {key: value for key, value in tag.items() if key.rpartition("/")[2].endswith("lr")}
-        parts = [f"{key}: {value:.{self.num_digits}e}" for key, value in rates.items()]
-        left = self._seconds_left(runner, mode, batch_idx)
-        if left is not None:
-            parts.append(f"eta: {datetime.timedelta(seconds=min(int(left), _LONGEST_ETA))}")
-        parts += [f"{key}: {tag[key]:.{self.num_digits}f}" for key in named if key in tag]
-        if mode == "train":
-            tag["memory"] = memory_in_use(runner.device)
-            parts.append(f"memory: {tag['memory']}")
-        shown = {"iter", "epoch", "memory", *rates, *named}
-        if mode == "train":
-            parts += [f"{key}: {self._shown(value)}" for key, value in tag.items() if key not in shown]
-        return parts
-
-    def _seconds_left(self, runner: "Runner", mode: str, batch_idx: int) -> float | None:
-        history = runner.message_hub.log_scalars.get(f"{mode}/time")
-        if history is None or not len(history):
-            return None
-        left = runner.max_iters - runner.iter - 1 if mode == "train" else _length(runner, mode) - batch_idx - 1
-        return history.mean(_TIME_WINDOW) * max(left, 0)
-
-    def _times(self, runner: "Runner", mode: str) -> dict[str, float]:
-        histories = self._histories(runner, mode)
-        found = {key: histories[key] for key in ("data_time", "time") if key in histories}
-        return {self._name(mode, key): each.mean(each.since_mark) for key, each in found.items()}
-
-    def _non_scalars(self, runner: "Runner", mode: str) -> dict[str, Any]:
-        prefix = f"{mode}/"
-        left_out = getattr(getattr(runner, f"{mode}_loop", None), "left_out", ())
-        infos = runner.message_hub.runtime_info
-        found = {key[len(prefix) :]: value for key, value in infos.items() if key.startswith(prefix)}
-        return {
-            self._name(mode, name): value for name, value in found.items() if name.partition("/")[0] not in left_out
-        }
-
-    def _shown(self, value: Any) -> str:
+    def _format(self, value: Any) -> str:
         shape = getattr(value, "shape", ())
-        if len(shape) > 1 or math.prod(shape) > _MOST_SHOWN:
+        if len(shape) > 1 or math.prod(shape) > _MOST_VALUES:
             return f"{'x'.join(map(str, shape))} values"  # a matrix would break the line
         return f"{value:.{self.num_digits}f}" if isinstance(value, float) else " ".join(str(value).split())
 
 
-def _length(runner: "Runner", mode: str) -> int:
+def _histories(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
+    """Returns the histories of a phase by name; for validation or test, those with values of the current one."""
+    prefix = f"{mode}/"
+    found = {key[len(prefix) :]: history for key, history in hub.log_scalars.items() if key.startswith(prefix)}
+    return {name: each for name, each in found.items() if (len(each) if mode == "train" else each.since_mark)}
+
+
+def _apply_rule(rule: Mapping[str, Any], history: HistoryBuffer) -> float:
+    method = rule["method_name"]
+    options = {key: value for key, value in rule.items() if key not in ("data_src", "log_name", "method_name")}
+    if method in BUILTIN_STATISTICS:
+        return history.statistics(method, *options.values())  # at most the window, which they call `window`
+    return history.statistics(method, **options)
+
+
+def _batches(runner: _LoggedRun, mode: str) -> int:
     return length_of(getattr(runner, f"{mode}_dataloader")) or 0
 
 
-def _warn_of_long(window: int | str) -> None:
+def _warn_about_capacity(window: int | str) -> None:
     if isinstance(window, int) and window > CAPACITY:
-        _logger.warning("window_size %d: of each scalar the latest %d values are kept", window, CAPACITY)
+        _logger.warning("window_size %d is too large: only the latest %d values are kept.", window, CAPACITY)
 
 
 def _padded(number: int, largest: int) -> str:

@@ -19,6 +19,8 @@ _NAME = "footplate"
 NOT_SHOWN = {"shown": False}
 # Marks records of single iterations, which `show_iterations(False)` hides from the screen.
 OF_ITERATION = {"of_iteration": True}
+_MAX_MB = 1e9  # larger than any disk; infinity cannot be converted to an integer
+_WIDE_TERMINAL = 120  # the minimum number of columns to show the date and the name of the logger
 
 
 class _Formatter(PrintableFormatter):
@@ -32,8 +34,7 @@ class _Formatter(PrintableFormatter):
 
 
 _FORMAT = _Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", "%Y/%m/%d %H:%M:%S")
-_SHORT = PrintableFormatter("%(asctime)s - %(levelname)s - %(message)s", "%H:%M:%S")
-_ROOMY = 120  # the minimum number of columns to show the date and the name of the logger
+_SHORT_FORMAT = PrintableFormatter("%(asctime)s - %(levelname)s - %(message)s", "%H:%M:%S")
 
 
 class _ScreenHandler(logging.Handler):
@@ -46,40 +47,79 @@ class _ScreenHandler(logging.Handler):
     shows_iterations = True
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not self._shows(record) or sys.stdout is None:
+        is_hidden = getattr(record, "of_iteration", False) and not self.shows_iterations
+        if is_hidden or not getattr(record, "shown", True) or sys.stdout is None:
             return
         try:
-            sys.stdout.write(self._line(record) + "\n")
+            columns = terminal_width(sys.stdout)
+            if columns is None:
+                line = self.format(record)
+            else:
+                line = self.format(record) if columns >= _WIDE_TERMINAL else _SHORT_FORMAT.format(record)
+                line = wrap_log(line, columns - 1)  # a line that fills the last column would wrap after a resize
+            sys.stdout.write(line + "\n")
             sys.stdout.flush()
         except (OSError, ValueError):
             self.handleError(record)
 
-    def _shows(self, record: logging.LogRecord) -> bool:
-        spared = getattr(record, "of_iteration", False) and not self.shows_iterations
-        return getattr(record, "shown", True) and not spared
 
-    def _line(self, record: logging.LogRecord) -> str:
-        columns = terminal_width(sys.stdout)
-        if columns is None:
-            return self.format(record)
-        line = self.format(record) if columns >= _ROOMY else _SHORT.format(record)
-        return wrap_log(line, columns - 1)  # a line that fills the last column would wrap after a resize
-
-
-class _Collector(_ScreenHandler):
+class _WarningCollector(_ScreenHandler):
     """Collects warnings instead of showing log records."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.found: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.found.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
-def show_iterations(shown: bool) -> None:
-    """Sets whether the screen shows lines of single iterations; the log file always has them."""
-    _ScreenHandler.shows_iterations = shown
+class _BufferHandler(logging.Handler):
+    """Buffers log records until the log file is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+class _FileHandler(RotatingFileHandler):
+    """Writes the log to a file, and to a new one when that is full; `maxBytes=0` sets no limit.
+
+    Full files keep the suffix of the log file. With `delay=True`, the first record creates the file and its folder.
+    Only the first failed write is reported, in one line; the standard library prints a traceback for each.
+    """
+
+    _has_reported = False
+
+    def _open(self) -> Any:
+        if self.delay:
+            os.makedirs(os.path.dirname(self.baseFilename), exist_ok=True)
+        return super()._open()
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802
+        # Makes one file system call instead of four in the standard library.
+        if self.maxBytes <= 0 or self.stream is None:
+            return False
+        size = os.fstat(self.stream.fileno()).st_size
+        return size > 0 and size + len(self.format(record).encode("utf-8", "replace")) + 1 >= self.maxBytes
+
+    def rotation_filename(self, default_name: str) -> str:
+        path, _, number = default_name.rpartition(".")
+        stem, suffix = os.path.splitext(path)
+        return f"{stem}.{number}{suffix}"
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._has_reported and sys.stderr is not None:
+            self._has_reported = True
+            message = f"cannot write to '{self.baseFilename}': {error.strerror or error}. Lines are missing.\n"
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(printable(message))
 
 
 def get_logger(name: str = _NAME) -> logging.Logger:
@@ -91,7 +131,7 @@ def check_level(level: object) -> None:
     """Checks whether logging accepts a level.
 
     Raises:
-        ArgumentError: There is no such level.
+        ArgumentError: The level does not exist.
     """
     try:
         if isinstance(level, bool):
@@ -100,6 +140,22 @@ def check_level(level: object) -> None:
     except (ValueError, TypeError):
         near = nearest(str(level), ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
         raise ArgumentError(f"unknown log level '{level}'", key="log_level", suggestion=near) from None
+
+
+def check_log_file(settings: Mapping[str, Any]) -> None:
+    """Checks settings for `logging_to`.
+
+    Raises:
+        ArgumentError: A key is unknown, or a value is out of range.
+    """
+    known = ("max_mb", "backups")
+    for key, value in settings.items():
+        if key not in known:
+            raise ArgumentError(f"log_file has no '{key}'", key=key, found=value, suggestion=nearest(key, known))
+    check_count("backups", settings.get("backups", 1))
+    size = settings.get("max_mb", 0)
+    if isinstance(size, bool) or not isinstance(size, (int, float)) or not 0 <= size <= _MAX_MB:
+        raise ArgumentError("max_mb must be a number of megabytes, or 0 for no limit", key="max_mb", found=size)
 
 
 def set_level(level: int | str, *, screen: bool = True) -> None:
@@ -120,30 +176,33 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
     if not screen:
         for each in shown:
             logger.removeHandler(each)
-        if all(isinstance(each, _Keeper) for each in logger.handlers):  # otherwise Python prints warnings itself
+        if all(isinstance(each, _BufferHandler) for each in logger.handlers):  # otherwise Python prints warnings itself
             logger.addHandler(logging.NullHandler())
 
 
-class _Keeper(logging.Handler):
-    """Buffers log records until the log file is open."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
+def show_iterations(shown: bool) -> None:
+    """Sets whether the screen shows lines of single iterations; the log file always has them."""
+    _ScreenHandler.shows_iterations = shown
 
 
 @contextmanager
-def remembered() -> Iterator[list[logging.LogRecord]]:
-    """Yields a list that collects all records that are logged in the block, for `logging_to`."""
-    keeper = _Keeper()
-    logging.getLogger(_NAME).addHandler(keeper)
+def _handled_by(handler: logging.Handler) -> Iterator[None]:
+    """Adds a handler to the logger for the duration of a block."""
+    logging.getLogger(_NAME).addHandler(handler)
     try:
-        yield keeper.records
+        yield
     finally:
-        logging.getLogger(_NAME).removeHandler(keeper)
+        logging.getLogger(_NAME).removeHandler(handler)
+        with contextlib.suppress(OSError):  # an error of a full disk must not hide an exception of the block
+            handler.close()
+
+
+@contextmanager
+def buffer_log() -> Iterator[list[logging.LogRecord]]:
+    """Yields a list that collects all records that are logged in the block, for `logging_to`."""
+    handler = _BufferHandler()
+    with _handled_by(handler):
+        yield handler.records
 
 
 @contextmanager
@@ -159,112 +218,32 @@ def logging_to(
         max_mb: The maximum size of a file in megabytes; 0 for no limit.
         backups: The number of full files that are kept.
     """
-    handler = _BoundedFileHandler(path, maxBytes=round(max_mb * 1e6), backupCount=backups, encoding="utf-8")
+    handler = _FileHandler(path, maxBytes=round(max_mb * 1e6), backupCount=backups, encoding="utf-8")
     handler.setFormatter(_FORMAT)
     for record in before:
         handler.handle(record)
-    logging.getLogger(_NAME).addHandler(handler)
-    try:
+    with _handled_by(handler):
         yield
-    finally:
-        logging.getLogger(_NAME).removeHandler(handler)
-        with contextlib.suppress(OSError):  # an error of a full disk must not hide an exception of the block
-            handler.close()
-
-
-class _OneComplaint(logging.Handler):
-    """Reports only the first failed write in one line; the standard library prints a traceback for each."""
-
-    _has_complained = False
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
-            super().handleError(record)
-        elif not self._has_complained and sys.stderr is not None:
-            self._has_complained = True
-            path = getattr(self, "baseFilename", "the log file")
-            with contextlib.suppress(OSError, ValueError):
-                sys.stderr.write(
-                    printable(f"cannot write to '{path}': {error.strerror or error}. Lines are missing.\n")
-                )
-
-
-class _FileHandler(_OneComplaint, logging.FileHandler):
-    """Writes the log to a file of unlimited size."""
-
-
-class _ErrorFileHandler(_FileHandler):
-    """Creates the file and its folder when the first error is logged."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path, encoding="utf-8", delay=True)
-        self.setLevel(logging.ERROR)
-        self.setFormatter(_FORMAT)
-
-    def _open(self) -> Any:
-        os.makedirs(os.path.dirname(self.baseFilename), exist_ok=True)
-        return super()._open()
 
 
 @contextmanager
-def errors_to(path: str) -> Iterator[None]:
+def logging_errors_to(path: str) -> Iterator[None]:
     """Writes logged errors to the file `path` for the duration of a block; the first error creates the file."""
-    handler = _ErrorFileHandler(path)
-    logging.getLogger(_NAME).addHandler(handler)
-    try:
+    handler = _FileHandler(path, encoding="utf-8", delay=True)
+    handler.setLevel(logging.ERROR)
+    handler.setFormatter(_FORMAT)
+    with _handled_by(handler):
         yield
-    finally:
-        logging.getLogger(_NAME).removeHandler(handler)
-        handler.close()
-
-
-_MOST_MB = 1e9  # larger than any disk; infinity cannot be converted to an integer
-
-
-def check_log_file(settings: Mapping[str, Any]) -> None:
-    """Checks settings for `logging_to`.
-
-    Raises:
-        ArgumentError: A key is unknown, or a value no number that makes sense.
-    """
-    for key, value in settings.items():
-        if key not in ("max_mb", "backups"):
-            raise ArgumentError(
-                f"log_file has no '{key}'", key=key, found=value, suggestion=nearest(key, ("max_mb", "backups"))
-            )
-    check_count("backups", settings.get("backups", 1))
-    size = settings.get("max_mb", 0)
-    if isinstance(size, bool) or not isinstance(size, (int, float)) or not 0 <= size <= _MOST_MB:
-        raise ArgumentError("max_mb is a number of millions of bytes, 0 for no end", key="max_mb", found=size)
-
-
-class _BoundedFileHandler(_OneComplaint, RotatingFileHandler):
-    """Keeps the suffix of the log file in the names of full files.
-
-    Makes one file system call before each line instead of four in the standard library.
-    """
-
-    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802
-        if self.maxBytes <= 0 or self.stream is None:
-            return False
-        size = os.fstat(self.stream.fileno()).st_size
-        return size > 0 and size + len(self.format(record).encode("utf-8", "replace")) + 1 >= self.maxBytes
-
-    def rotation_filename(self, default_name: str) -> str:
-        path, _, number = default_name.rpartition(".")
-        stem, suffix = os.path.splitext(path)
-        return f"{stem}.{number}{suffix}"
 
 
 @contextmanager
-def collected_warnings() -> Iterator[list[str]]:
+def collect_warnings() -> Iterator[list[str]]:
     """Hides the log for the duration of a block, and yields a list that collects its warnings."""
-    logger, collector = logging.getLogger(_NAME), _Collector()
+    logger, collector = logging.getLogger(_NAME), _WarningCollector()
     before, propagate = logger.handlers[:], logger.propagate
     logger.handlers[:], logger.propagate = [collector], False
     try:
-        yield collector.found
+        yield collector.messages
     finally:
         logger.handlers[:], logger.propagate = before, propagate
 

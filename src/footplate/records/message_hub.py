@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from footplate.errors import ArgumentError
@@ -13,10 +12,11 @@ from footplate.messages import nearest
 from footplate.records.history import HistoryBuffer
 
 _Self = TypeVar("_Self", bound="Instances")
+_logger = logging.getLogger("footplate.records")
 
 
 class Instances:
-    """Stores the instances of a class by name; the latest one is the current instance.
+    """A base class whose instances can be accessed globally by name; the latest one is the current instance.
 
     Args:
         name: The name of this instance.
@@ -66,9 +66,6 @@ class Instances:
         cls._instances[instance.instance_name] = instance
 
 
-_logger = logging.getLogger("footplate.records")
-
-
 class MessageHub(Instances):
     """Stores the history of scalars, and the latest value of infos, by key.
 
@@ -82,25 +79,17 @@ class MessageHub(Instances):
 
     def __init__(self, name: str = "footplate") -> None:
         super().__init__(name)
-        self._histories: dict[str, HistoryBuffer] = {}
-        self._infos: dict[str, Any] = {}
-        self._not_resumed: set[str] = set()
-
-    @property
-    def log_scalars(self) -> dict[str, HistoryBuffer]:
+        self.log_scalars: dict[str, HistoryBuffer] = {}
         """All histories by key."""
-        return self._histories
-
-    @property
-    def runtime_info(self) -> dict[str, Any]:
+        self.runtime_info: dict[str, Any] = {}
         """All infos by key."""
-        return self._infos
+        self._not_resumed: set[str] = set()
 
     def history(self, key: str) -> HistoryBuffer:
         """Returns the history of `key`; creates it if nothing was recorded yet."""
-        found = self._histories.get(key)
+        found = self.log_scalars.get(key)
         if found is None:
-            found = self._histories[key] = HistoryBuffer()
+            found = self.log_scalars[key] = HistoryBuffer()
         return found
 
     def update_scalar(self, key: str, value: Any, count: float = 1, resumed: bool = True) -> None:
@@ -113,11 +102,17 @@ class MessageHub(Instances):
             resumed: Whether checkpoints include the scalar.
 
         Raises:
-            ArgumentError: The value has more than one element, or is no number.
+            ArgumentError: The value has more than one element, or is not a number.
         """
+        if isinstance(value, Tensor) and value.numel() == 1:
+            value = value.detach().reshape(())
+        elif isinstance(value, (int, float, np.number, np.ndarray)) and np.size(value) == 1:
+            value = float(np.asarray(value).reshape(()))
+        else:
+            raise ArgumentError(f"the scalar '{key}' must be one number", found=value)
         if not resumed:
             self._not_resumed.add(key)
-        self.history(key).update(_one_number(key, value), count)
+        self.history(key).update(value, count)
 
     def update_scalars(self, scalars: Mapping[str, Any], resumed: bool = True) -> None:
         """Records several values, each a number or `dict(value=..., count=...)`."""
@@ -131,7 +126,7 @@ class MessageHub(Instances):
         """Sets an info, of which only the latest value is kept."""
         if not resumed:
             self._not_resumed.add(key)
-        self._infos[key] = value
+        self.runtime_info[key] = value
 
     def update_info_dict(self, infos: Mapping[str, Any], resumed: bool = True) -> None:
         """Sets several infos."""
@@ -142,26 +137,27 @@ class MessageHub(Instances):
         """Returns the history of `key`.
 
         Raises:
-            KeyError: Nothing was recorded under it.
+            KeyError: No scalar was recorded under this key.
         """
-        if key not in self._histories:
-            near = nearest(key, self._histories)
+        if key not in self.log_scalars:
+            near = nearest(key, self.log_scalars)
             raise KeyError(f"no scalar '{key}' was recorded" + (f": did you mean '{near}'?" if near else ""))
-        return self._histories[key]
+        return self.log_scalars[key]
 
     def get_info(self, key: str, default: Any = None) -> Any:
         """Returns the info under `key`, or `default`."""
-        return self._infos.get(key, default)
+        return self.runtime_info.get(key, default)
 
     def pop_info(self, key: str, default: Any = None) -> Any:
         """Removes and returns the info under `key`, or returns `default`."""
-        return self._infos.pop(key, default)
+        return self.runtime_info.pop(key, default)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the scalars and infos that a resumed run needs."""
+        skipped = self._not_resumed
         return {
-            "log_scalars": {k: v.state_dict() for k, v in self._histories.items() if k not in self._not_resumed},
-            "runtime_info": {k: v for k, v in self._infos.items() if k not in self._not_resumed and _is_plain(v)},
+            "log_scalars": {k: v.state_dict() for k, v in self.log_scalars.items() if k not in skipped},
+            "runtime_info": {k: v for k, v in self.runtime_info.items() if k not in skipped and _is_plain(v)},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -172,17 +168,9 @@ class MessageHub(Instances):
             if isinstance(saved, Mapping):
                 self.history(key).load_state_dict(dict(saved))
             else:
-                _logger.warning("the history of '%s' in the checkpoint is another engine's: it starts anew", key)
+                _logger.warning("The history of '%s' is not restored: another engine wrote the checkpoint.", key)
         # Infos of another engine may contain `Inert` placeholders.
-        self._infos.update({key: value for key, value in state.get("runtime_info", {}).items() if _is_plain(value)})
-
-
-def _one_number(key: str, value: Any) -> Any:
-    if isinstance(value, Tensor) and value.numel() == 1:
-        return value.detach().reshape(())
-    if isinstance(value, (int, float, np.number, np.ndarray)) and np.size(value) == 1:
-        return float(np.asarray(value).reshape(()))
-    raise ArgumentError(f"the scalar '{key}' must be one number", found=value)
+        self.runtime_info.update({k: v for k, v in state.get("runtime_info", {}).items() if _is_plain(v)})
 
 
 def _is_plain(value: Any) -> bool:
@@ -191,4 +179,4 @@ def _is_plain(value: Any) -> bool:
         return all(isinstance(k, (str, int)) and _is_plain(v) for k, v in value.items())
     if isinstance(value, (list, tuple)):
         return all(_is_plain(each) for each in value)
-    return value is None or isinstance(value, (bool, int, float, str, torch.Tensor))
+    return value is None or isinstance(value, (bool, int, float, str, Tensor))

@@ -1,13 +1,14 @@
-"""Renames losses and metrics whose names are reserved for scalars of the engine."""
+"""The names of losses and metrics in the message hub, in log lines and in files."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Container
 
 _logger = logging.getLogger("footplate.records")
-SUFFIX = "_of_model"
+RENAMED_SUFFIX = "_of_model"
 RESERVED_NAMES = frozenset(
     {"lr", "base_lr", "time", "data_time", "grad_norm", "memory", "eta", "iter", "epoch", "step", "mode", "at"}
 )
+_VALIDATION = "val/"
 
 
 class ScalarNames:
@@ -26,12 +27,39 @@ class ScalarNames:
         """
         if (mode, name) not in self._names:
             is_reserved = name in RESERVED_NAMES or name in further
-            self._names[mode, name] = name + SUFFIX if is_reserved else name
+            self._names[mode, name] = name + RENAMED_SUFFIX if is_reserved else name
             if is_reserved:
                 _logger.warning(
-                    "the %s '%s' has a name that the log uses itself: it is recorded as '%s'. Rename it.",
-                    "loss" if mode == "train" else "metric",
+                    "The log uses the name '%s' itself, so the %s of that name is recorded as '%s'. Rename it.",
                     name,
+                    "loss" if mode == "train" else "metric",
                     self._names[mode, name],
                 )
         return self._names[mode, name]
+
+
+def dataset_metric(dataset: str, metric: str) -> str:
+    """Returns the name of a metric of a dataset: `<dataset>/<metric>`, or `metric` if the dataset has no name."""
+    return f"{dataset}/{metric}" if dataset else metric
+
+
+def is_of_dataset(metric: str, datasets: Container[str]) -> bool:
+    """Checks whether a metric belongs to one of the named datasets."""
+    return metric.partition("/")[0] in datasets
+
+
+def validation_label(name: str, recorded: Container[str]) -> str:
+    """Returns the name of a validation scalar in log lines and files.
+
+    It is `val/<name>` if training has a scalar of the same name.
+
+    Args:
+        name: The name of the metric or loss.
+        recorded: The keys of all recorded scalars, such as `train/loss`.
+    """
+    return _VALIDATION + name if f"train/{name}" in recorded else name
+
+
+def metric_of_label(label: str) -> str:
+    """Returns the name of the metric with a given `validation_label`."""
+    return label.removeprefix(_VALIDATION)

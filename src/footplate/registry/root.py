@@ -20,7 +20,7 @@ def _root(
 
 RUNNERS = _root("runner", "footplate.engine", base="footplate.engine.runner:Runner")
 RUNNER_CONSTRUCTORS = _root("runner constructor")
-LOOPS = _root("loop", "footplate.engine", base="footplate.engine.base_loop:BaseLoop")
+LOOPS = _root("loop", "footplate.engine", base="footplate.engine.base_loops:BaseLoop")
 HOOKS = _root(
     "hook",
     "footplate.hooks",

@@ -2,6 +2,7 @@
 
 from footplate.storage.files import (
     FileStatus,
+    append_line,
     clean_stale,
     commit_bytes,
     commit_file,
@@ -36,6 +37,7 @@ __all__ = [
     "FileStatus",
     "Sink",
     "absolute",
+    "append_line",
     "base_name",
     "canonical",
     "check_output",

@@ -1,5 +1,6 @@
 """File operations that work for both local and remote paths."""
 
+import errno
 import io
 import os
 import shutil
@@ -56,6 +57,30 @@ def commit_bytes(path: Path, data: bytes) -> None:
         sink.write(data)
 
     commit_file(path, write)
+
+
+def append_line(path: str, line: str) -> None:
+    """Appends a line to a local file in one write, so that a killed process leaves no incomplete line.
+
+    Missing folders and the file are created.
+
+    Args:
+        path: A local path.
+        line: The text, without the line end.
+
+    Raises:
+        OSError: Writing failed, for example because the disk is full. The file has its previous length.
+    """
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    data = (line + "\n").encode()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        written = os.write(descriptor, data)
+        if written < len(data):  # the disk is full
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    finally:
+        os.close(descriptor)
 
 
 def commit_image(path: Path, image: "Image") -> None:

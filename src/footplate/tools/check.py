@@ -25,11 +25,10 @@ from footplate.distributed import (
 from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
-from footplate.engine.evaluation_loops import loss_of, predicting
-from footplate.engine.evaluation_sets import EvaluationSet
+from footplate.engine.evaluation_loops import EvaluationSet, loss_of, predicting
 from footplate.engine.opening import name_idle_variables
 from footplate.engine.preflight import checkpoint_size
-from footplate.engine.signals import LeavingError
+from footplate.engine.signals import EarlyExitError
 from footplate.engine.static import check_config, name_idle_in_config
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
@@ -37,7 +36,7 @@ from footplate.evaluation import Evaluator
 from footplate.hooks import CheckpointHook
 from footplate.messages import format_seconds, pluralize
 from footplate.records import length_of, memory_in_use
-from footplate.records.logger import collected_warnings, remembered
+from footplate.records.logger import buffer_log, collect_warnings
 from footplate.tools.explain_loops import explain_hooks, explain_loops, loops_as_data, order_of_hooks
 from footplate.tools.explain_params import Groups, groups_in
 from footplate.tools.failing_module import TrialError, module_error
@@ -115,7 +114,7 @@ def _collected_warnings() -> Iterator[list[str]]:
     """Collects warnings; logs them if the check fails, since no summary shows them then."""
     records: list[logging.LogRecord] = []
     try:
-        with collected_warnings() as found, remembered() as records:
+        with collect_warnings() as found, buffer_log() as records:
             yield found
     except Exception:
         messages = [each.getMessage() for each in records if each.levelno == logging.WARNING]
@@ -195,6 +194,7 @@ def _validate(runner: Runner, evaluator: Evaluator, batch: Any) -> tuple[float, 
     """Validates a batch twice; returns the seconds of the second pass and the names of the metrics."""
     loop: Any = runner.val_loop
     evaluator = copy.deepcopy(evaluator)
+    evaluator.set_context(is_trial=True)
     runner.model.eval()
     for _ in range(2):
         begin = time.perf_counter()
@@ -210,7 +210,7 @@ def _validate(runner: Runner, evaluator: Evaluator, batch: Any) -> tuple[float, 
     return seconds, []
 
 
-class _EnoughError(LeavingError):
+class _EnoughError(EarlyExitError):
     """Stops the run after the iterations of the trial."""
 
 

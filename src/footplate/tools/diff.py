@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from footplate.checkpoint import is_folder
 from footplate.config import Config, LazyObject, read_recorded
-from footplate.config.merging import joined
-from footplate.config.python_form import write_value
+from footplate.config.formats import write_value
+from footplate.config.key_paths import join_path
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, Origin
 from footplate.tasks.recipes.catalog import find_config
@@ -112,14 +112,14 @@ def _compared(place: list[Any], first: Side, second: Side) -> Iterator[Differenc
     elif _holds_dicts(one) and _holds_dicts(two):
         yield from _compared_items(place, first, second)
     elif not same(one, two):
-        yield Difference(joined(place), first, second)
+        yield Difference(join_path(place), first, second)
 
 
 def _compared_keys(place: list[Any], first: Side, second: Side) -> Iterator[Difference]:
     if first.value is _ABSENT:
-        yield Difference(joined(place), None, second)
+        yield Difference(join_path(place), None, second)
     elif second.value is _ABSENT:
-        yield Difference(joined(place), first, None)
+        yield Difference(join_path(place), first, None)
     else:
         yield from _compared(place, first, second)
 
@@ -136,7 +136,7 @@ def _compared_items(place: list[Any], first: Side, second: Side) -> Iterator[Dif
         for index, other in itertools.zip_longest(range(start, end), range(other_start, other_end)):
             old = None if index is None else _item(first, index)
             new = None if other is None else _item(second, other)
-            yield Difference(joined([*place, index if other is None else other]), old, new)
+            yield Difference(join_path([*place, index if other is None else other]), old, new)
 
 
 def _side(side: Side, key: Any) -> Side:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from footplate.config import Config, ConfigDict
-from footplate.config.merging import find, next_key, split_path
-from footplate.config.origins import Replaced, chain, shown_path
-from footplate.config.python_form import write_python, write_value
+from footplate.config.formats import write_python, write_value
+from footplate.config.key_paths import find_value, next_key, split_path
+from footplate.config.origins import Replaced, shown_path, value_history
 from footplate.error_context import origin_of
 from footplate.errors import Origin
 
@@ -67,7 +67,7 @@ def explain_key(cfg: Config, path: str) -> str:
     Raises:
         ConfigKeyError: There is no such key.
     """
-    _, _, value = find(cfg._cfg_dict, path)
+    _, _, value = find_value(cfg._cfg_dict, path)
     steps = history(cfg, path)
     written = write_python({"value": value})[len("value = ") :]
     texts = [_brief(step.value) for step in steps]
@@ -96,7 +96,7 @@ def _past(holder: Any, parts: list[Any]) -> Iterator[Replaced]:
         key, rest = next_key(holder, parts)
         if key not in holder:
             return
-        links = chain(dict.__getitem__(holder, key), origin_of(holder, key))
+        links = value_history(dict.__getitem__(holder, key), origin_of(holder, key))
     elif isinstance(holder, (list, tuple)) and str(parts[0]).isdigit() and int(parts[0]) < len(holder):
         rest = parts[1:]
         links = [Replaced(holder[int(parts[0])], None)]
@@ -133,7 +133,7 @@ def _lines(value: Any, indent: str, key: str = "", origin: Origin | None = None,
 
 
 def _before(value: Any, origin: Origin | None) -> list[Replaced]:
-    return chain(value, origin)[-2::-1]
+    return value_history(value, origin)[-2::-1]
 
 
 def _brief(value: Any) -> str:

@@ -5,10 +5,11 @@ from typing import Any
 
 from footplate.checks import check_count
 from footplate.config import Config
-from footplate.engine import HookList, assemble
+from footplate.engine import HookList
 from footplate.engine.assemble import counts_epochs
+from footplate.engine.base_loops import validation_points
+from footplate.engine.hook_list import build_hooks
 from footplate.engine.nonfinite import NonFiniteHook
-from footplate.engine.validation_points import validation_points
 from footplate.error_context import located
 from footplate.errors import UnknownNameError
 from footplate.hooks import CheckpointHook, LoggerHook
@@ -49,7 +50,7 @@ def order_of_hooks(cfg: Config) -> tuple[HookList, list[str]]:
     with located(cfg):
         default = {name: hook for name, hook in (cfg.get("default_hooks") or {}).items() if is_installed(hook)}
         custom = [hook for hook in cfg.get("custom_hooks") or () if is_installed(hook)]
-        hooks = assemble.build_hooks(default, custom)
+        hooks = build_hooks(default, custom)
         hooks.register(NonFiniteHook(cfg.get("on_nonfinite")))
     return hooks, missing
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from footplate.config import Config
 from footplate.error_context import located
-from footplate.messages import pluralize
+from footplate.messages import list_names, pluralize
 from footplate.optim import build_optim_wrapper
 from footplate.tools.partial_build import build_model, prepare, silencing_unmatched_keys, without_compiler
 
@@ -93,10 +93,10 @@ def explain_params(found: Groups) -> str:
             f"group {number}  {group.optimizer}  {settings}",
             f"  {len(group.names)} tensors, {group.size:,} numbers",
             f"  set by {', '.join(group.reasons) or 'the optimizer alone'}",
-            f"  {_listed(group.names)}",
+            f"  {list_names(group.names, _SHOWN)}",
         ]
     if found.frozen:
-        lines += ["", f"frozen: {len(found.frozen)} tensors: {_listed(found.frozen)}"]
+        lines += ["", f"frozen: {len(found.frozen)} tensors: {list_names(found.frozen, _SHOWN)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -133,8 +133,3 @@ def _times(group: GroupInfo, field: str) -> str:
 
 def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

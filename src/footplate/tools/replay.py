@@ -18,7 +18,7 @@ from footplate.engine import Hook, Runner
 from footplate.engine.capture import CAPTURE, SUFFIX, facts_of
 from footplate.engine.nonfinite import nonfinite_weights
 from footplate.errors import ArgumentError, NonFiniteError
-from footplate.messages import one_line
+from footplate.messages import list_names, one_line
 from footplate.tools.layer_trace import LayerTrace, Reading
 
 # The facts in a capture and their valid values.
@@ -249,7 +249,7 @@ def describe_replay(found: Replay, *, whole: bool = False) -> str:
         return "\n".join([*lines, ""])
     lines += [f"stopped: {found.stopped}"] if found.stopped else []
     if found.weights_before:
-        lines.append(f"non-finite weights before the iteration: {_shorten(found.weights_before)}")
+        lines.append(f"non-finite weights before the iteration: {list_names(found.weights_before, 1)}")
     output, gradient = first_nonfinite(trace.outputs), first_nonfinite(trace.gradients)
     if output is None:
         lines.append("all outputs are finite")
@@ -262,7 +262,7 @@ def describe_replay(found: Replay, *, whole: bool = False) -> str:
     elif trace.gradients:
         lines.append("all gradients are finite")
     if found.weights_after and not found.weights_before:
-        lines.append(f"non-finite weights after the iteration: {_shorten(found.weights_after)}")
+        lines.append(f"non-finite weights after the iteration: {list_names(found.weights_after, 1)}")
     return "\n".join([*lines, ""])
 
 
@@ -290,7 +290,3 @@ def _count(reading: Reading) -> str:
     """Returns the numbers of NaN and infinite entries, or "yes" if all are finite."""
     counts = ((reading.nans, "NaN"), (reading.infinities, "inf"))
     return ", ".join(f"{count} of {math.prod(reading.shape)} {name}" for count, name in counts if count) or "yes"
-
-
-def _shorten(names: Sequence[str]) -> str:
-    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

@@ -68,7 +68,7 @@ def _for_script(data: Any) -> str:
 
 
 def _asset(name: str) -> str:
-    return (files("footplate.tools.report") / "assets" / name).read_text(encoding="utf-8")
+    return (files("footplate.tools") / "report_assets" / name).read_text(encoding="utf-8")
 
 
 def _distinct_names(runs: Sequence[Run]) -> list[str]:
@@ -88,7 +88,7 @@ def _run(run: Run, name: str, unread: list[str]) -> dict[str, Any]:
         "config": run.explained or (run.config.pretty_text if run.config is not None else ""),
         "environment": run.environment,
         "warnings": [*run.warnings, *unread],
-        "classes": run.classes,
+        "perClass": [table._asdict() for table in run.per_class],
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.errors import DataError
-from footplate.messages import nearest, one_line
+from footplate.messages import list_names, nearest, one_line
 from footplate.tools.run_files import config_of, read_lines, read_logs, read_small, safe_files
 
 _logger = logging.getLogger("footplate.tools")
@@ -21,14 +21,10 @@ _POSITION = frozenset({"step", "iter", "epoch", "mode"})
 
 _MOST_NAMED = 5
 _PICTURE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
-_HEAD = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d - ")  # of a log line
 _OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
-_TABLES = ("per class, in percent:", "per class:")  # ends of the log lines before a table of per-class results
-_MOST_TABLES, _MOST_COLUMNS = 100, 100
+_MOST_TABLES, _MOST_COLUMNS = 100, 101  # of per-class results
 _MOST_SERIES = 2_000  # names of scalars per run
 _MOST_VALUES = 3_000_000  # values in memory, for all lines of a run
-_SET = re.compile(r"([^:]+): ")  # the dataset name before the title of a table
-_PHASE = re.compile(r" (?:Iter|Epoch)\((train|val|test)\) ")
 Point = tuple[float, float]
 
 
@@ -60,6 +56,26 @@ class Picture(NamedTuple):
     path: Path
 
 
+class PerClassResults(NamedTuple):
+    """A table of per-class results.
+
+    Attributes:
+        dataset: The name of the dataset, "" if there is only one.
+        metric: The name of the table.
+        mode: "val" or "test".
+        step: The training iteration.
+        columns: The names of the columns; the first one is that of the classes.
+        rows: For each class its name and its numbers; None if it has no value.
+    """
+
+    dataset: str
+    metric: str
+    mode: str
+    step: int
+    columns: list[str]
+    rows: list[list[Any]]
+
+
 class Run(NamedTuple):
     """The output of a run.
 
@@ -70,9 +86,7 @@ class Run(NamedTuple):
         pictures: The images, sorted by name and step.
         config: The config, read as data; None if no config can be read.
         explained: The config with the place of each key, or "".
-        classes: The last logged table of per-class results of each validation set: `set` is its name ("" for the only
-            one), `columns` and `rows` are the table, `iteration` is the training iteration if known, and `test` is
-            whether the table is from a test.
+        per_class: The last per-class results of each dataset and metric.
         environment: The environment of the last start, or {}.
         warnings: The warnings and errors in the logs.
         checkpoints: The checkpoints, the newest last.
@@ -84,7 +98,7 @@ class Run(NamedTuple):
     pictures: list[Picture]
     config: Config | None
     explained: str
-    classes: list[dict[str, Any]]
+    per_class: list[PerClassResults]
     environment: dict[str, Any]
     warnings: list[str]
     checkpoints: list[Path]
@@ -130,7 +144,7 @@ def read_run(path: str | Path) -> Run:
         pictures=sorted(_pictures(starts, folder), key=lambda picture: (picture.name, picture.step)),
         config=config_of(folder),
         explained=read_small(explained[-1]) if explained else "",
-        classes=_last_tables(logs, series),
+        per_class=_per_class_results(safe_files(sorted(folder.glob("**/per_class.jsonl")), folder)),
         environment=_environment(read_small(environments[-1]) if environments else ""),
         warnings=[line for log in logs for line in log if " - WARNING - " in line or " - ERROR - " in line],
         checkpoints=sorted(filter(Path.is_file, folder.glob("*.pth")), key=lambda file: file.stat().st_mtime),
@@ -145,12 +159,11 @@ def _no_run(path: Path) -> DataError:
         return DataError(f"'{path}' is neither a regular file nor a folder")
     below = [str(each) for each in sorted(path.iterdir()) if _scalar_files(each)]
     if below:
-        more = f" and {len(below) - _MOST_NAMED} more" if len(below) > _MOST_NAMED else ""
         return DataError(
             f"'{path}' is not a run but holds {len(below)}"
             if len(below) > 1
             else f"'{path}' is not a run but holds one",
-            notes=[f"give one of them, or several: {', '.join(below[:_MOST_NAMED])}{more}"],
+            notes=[f"give one of them, or several: {list_names(below, _MOST_NAMED)}"],
         )
     return DataError(f"no scalars of a run in '{path}'", notes=["looked for */vis_data/scalars.json and *.log.json"])
 
@@ -305,47 +318,34 @@ def _pictures(starts: Iterable[Path], folder: Path) -> Iterator[Picture]:
                 yield Picture(match["name"], int(match["step"]), file)
 
 
-def _last_tables(logs: Iterable[list[str]], series: Iterable[Series]) -> list[dict[str, Any]]:
-    """Returns the last logged table of per-class results of each validation set."""
-    tables: dict[str, tuple[dict[str, Any], str]] = {}
-    for lines in logs:
-        mode = ""  # the mode of the line that ends the evaluation, which comes after the table
-        later: dict[str, tuple[dict[str, Any], str]] = {}
-        for number in range(len(lines) - 2, -1, -1):  # backwards, since the last table of a set counts
-            found = _PHASE.search(lines[number + 1])
-            mode = found[1] if found else mode
-            if not lines[number].endswith(_TABLES):
-                continue
-            name = match[1] if (match := _SET.match(lines[number].rpartition(" - INFO - ")[2])) else ""
-            if name in later or len(later) >= _MOST_TABLES:
-                continue
-            if parsed := _parsed_table(lines, number + 1):
-                later[name] = parsed, mode
-        tables.update(reversed(later.items()))
-    return [{**table, **_place_of(name, mode, series), "set": name} for name, (table, mode) in tables.items()]
+def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
+    """Returns the last table of each dataset and metric, from files of which the newest is the last."""
+    tables: dict[tuple[str, str], PerClassResults] = {}
+    unknown = 0
+    for line in (line for lines in read_logs(list(files)) for line in lines):
+        table = _parsed_table(line)
+        if table is None:
+            unknown += 1
+        elif len(tables) < _MOST_TABLES or (table.dataset, table.metric) in tables:
+            tables[table.dataset, table.metric] = table
+    if unknown:
+        _logger.warning("%d lines of the per-class results cannot be read and are left out.", unknown)
+    return list(tables.values())
 
 
-def _place_of(name: str, mode: str, series: Iterable[Series]) -> dict[str, Any]:
-    """Returns the training iteration of a table and whether it is from a test, given the mode of its evaluation."""
-    before = f"{name}/" if name else ""
-    known = [each for each in series if each.mode == "val" and each.name.startswith(before)] if mode == "val" else []
-    validated = [each.points[-1][0] for each in known]
-    return {"iteration": int(max(validated)) if validated else None, "test": mode == "test"}
-
-
-def _parsed_table(lines: list[str], begin: int) -> dict[str, Any] | None:
-    columns = lines[begin].split()
-    rows: list[list[Any]] = []
-    if len(columns) > _MOST_COLUMNS:
+def _parsed_table(line: str) -> PerClassResults | None:
+    try:
+        found = json.loads(line)
+        columns, rows = list(found["columns"]), list(found["rows"])
+        table = PerClassResults(found["dataset"], found["metric"], found["mode"], found["step"], columns, rows)
+    except (ValueError, RecursionError, KeyError, TypeError):
         return None
-    for line in map(lines.__getitem__, range(begin + 1, len(lines))):
-        if _HEAD.match(line):
-            break
-        parts = line.rsplit(maxsplit=len(columns) - 1)
-        try:
-            rows.append([parts[0].strip(), *map(float, parts[1:])])
-        except (ValueError, IndexError):
-            break
-        if len(rows[-1]) != len(columns):
-            return None
-    return {"columns": columns, "rows": rows} if rows else None
+    fits = (
+        all(isinstance(each, str) for each in (*table[:3], *columns))
+        and _is_number(table.step)
+        and abs(table.step) <= MAX_RUN_LENGTH
+        and 0 < len(columns) <= _MOST_COLUMNS
+        and all(isinstance(row, list) and len(row) == len(columns) and isinstance(row[0], str) for row in rows)
+        and all(value is None or _is_number(value) for _, *values in rows for value in values)
+    )
+    return table if fits else None

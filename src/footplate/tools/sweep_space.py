@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from footplate.config import Config, apply_overrides, without_effect
-from footplate.config.python_form import write_value
+from footplate.config.formats import write_value
 from footplate.engine.translators import keys_read
 from footplate.errors import ArgumentError
 

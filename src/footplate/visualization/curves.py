@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from footplate.errors import DataError
+from footplate.records.scalar_names import metric_of_label
 from footplate.storage import commit_image
 from footplate.visualization.plotting import Curve, Panel, plot
 
@@ -88,7 +89,7 @@ def _by_prefix(curves: list[Curve]) -> list[tuple[str, list[Curve]]]:
     """Groups metrics by the text before the first slash: the name of a validation set or a metric prefix."""
     groups: dict[str, list[Curve]] = {}
     for curve in curves:
-        label = curve.label.removeprefix("val/")  # the logger adds it to names that training logs too
+        label = metric_of_label(curve.label)
         whole = label.partition(".")[0]  # class names may contain slashes
         prefix, slash, _ = whole.partition("/")
         groups.setdefault(f"validation: {prefix}" if slash else "validation", []).append(curve._replace(label=label))

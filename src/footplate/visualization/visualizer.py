@@ -74,25 +74,25 @@ class Visualizer(Drawing, Instances):
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Passes the config of the run to every writer."""
-        self._writers.tell("add_config", config, **kwargs)
+        self._writers.call_all("add_config", config, **kwargs)
 
     def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
         """Passes the graph of the model to every writer that supports graphs."""
-        self._writers.tell("add_graph", model, data_batch, **kwargs)
+        self._writers.call_all("add_graph", model, data_batch, **kwargs)
 
     def add_image(self, name: str, image: Any, step: int = 0) -> None:
         """Passes an image ``(H, W, 3)``, uint8, RGB to every writer."""
-        self._writers.tell("add_image", name, image, step)
+        self._writers.call_all("add_image", name, image, step)
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
         """Passes a number to every writer."""
-        self._writers.tell("add_scalar", name, value, step, **kwargs)
+        self._writers.call_all("add_scalar", name, value, step, **kwargs)
 
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
         """Passes the numbers of one step to every writer."""
-        self._writers.tell("add_scalars", scalar_dict, step, file_path, **kwargs)
+        self._writers.call_all("add_scalars", scalar_dict, step, file_path, **kwargs)
 
     def add_datasample(
         self,

@@ -91,7 +91,7 @@ def test_property_stores_its_value_under_a_private_name() -> None:
     assert found.new().truth.shape == (2, 2)
     with pytest.raises(ArgumentError, match="'_truth' must be of type PixelData, not int"):
         found.truth = 3  # type: ignore[assignment]
-    del found.truth
+    assert found.pop("truth").shape == (2, 2)
     assert found.keys() == []
 
 
@@ -143,10 +143,14 @@ def test_to_dict_converts_nested_elements() -> None:
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, lambda found: pickle.loads(pickle.dumps(found))])
-def test_copies_and_pickles_are_equal(copied: Any) -> None:
-    found = copied(element())
+def test_copies_and_pickles_are_equal_and_share_no_fields(copied: Any) -> None:
+    original = element()
+    found = copied(original)
     assert found.metainfo == {"img_path": "a.png", "scale": (2, 3)}
     assert found.scores.tolist() == [0.0, 1.0, 2.0]
+    found.set_metainfo({"img_path": "b.png"})
+    found.labels = [1]
+    assert (original.img_path, original.keys()) == ("a.png", ["scores", "note"])
 
 
 def test_repr_shows_shapes_instead_of_values() -> None:

@@ -7,8 +7,15 @@ from PIL import Image
 
 from footplate.data import LoadImageFromFile
 from footplate.errors import ArgumentError, DataError
+from footplate.registry import TRANSFORMS
 
 PIXELS = np.array([[[10, 20, 30], [40, 50, 60], [70, 80, 90]], [[1, 2, 3], [4, 5, 6], [7, 8, 9]]], np.uint8)
+
+
+INSTANCES = [
+    {"bbox": [1, 2, 5, 6], "bbox_label": 3, "ignore_flag": 0, "mask": [[1, 2, 5, 2, 5, 6, 1, 6]]},
+    {"bbox": [0.5, 0, 8, 7], "bbox_label": 1, "ignore_flag": 1, "mask": {"size": [7, 8], "counts": [56]}},
+]
 
 
 @pytest.fixture
@@ -17,20 +24,20 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "a.png")
 
 
-def load(path: str, **options: Any) -> dict[str, Any]:
+def load_image(path: str, **options: Any) -> dict[str, Any]:
     found = LoadImageFromFile(**options)({"img_path": path})
     assert isinstance(found, dict)
     return found
 
 
-def test_channels_are_blue_green_red_unless_told(path: str) -> None:
-    assert np.array_equal(load(path)["img"], PIXELS[..., ::-1])
-    assert np.array_equal(load(path, channel_order="rgb")["img"], PIXELS)
-    assert load(path)["img"].flags["C_CONTIGUOUS"]
+def test_channel_order_is_bgr_by_default(path: str) -> None:
+    assert np.array_equal(load_image(path)["img"], PIXELS[..., ::-1])
+    assert np.array_equal(load_image(path, channel_order="rgb")["img"], PIXELS)
+    assert load_image(path)["img"].flags["C_CONTIGUOUS"]
 
 
-def test_the_size_is_noted(path: str) -> None:
-    found = load(path, to_float32=True)
+def test_the_image_size_is_added(path: str) -> None:
+    found = load_image(path, to_float32=True)
     assert found["img_shape"] == found["ori_shape"] == (2, 3)
     assert found["img"].dtype == np.float32
 
@@ -44,39 +51,142 @@ def test_the_size_is_noted(path: str) -> None:
         ("unchanged", "L", (2, 3)),
     ],
 )
-def test_kinds_of_pictures(color_type: str, mode: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_color_type_determines_the_channels(color_type: str, mode: str, shape: tuple[int, ...], tmp_path: Path) -> None:
     Image.fromarray(PIXELS).convert(mode).save(tmp_path / "b.png")
-    assert load(str(tmp_path / "b.png"), color_type=color_type)["img"].shape == shape
+    assert load_image(str(tmp_path / "b.png"), color_type=color_type)["img"].shape == shape
 
 
-def test_how_the_camera_was_held_is_heeded(tmp_path: Path) -> None:
+def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # rotated by 90 degrees
     Image.fromarray(PIXELS).save(tmp_path / "c.png", exif=exif)
-    assert load(str(tmp_path / "c.png"))["img"].shape == (3, 2, 3)
-    assert load(str(tmp_path / "c.png"), color_type="color_ignore_orientation")["img"].shape == (2, 3, 3)
+    assert load_image(str(tmp_path / "c.png"))["img"].shape == (3, 2, 3)
+    assert load_image(str(tmp_path / "c.png"), color_type="color_ignore_orientation")["img"].shape == (2, 3, 3)
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", None])
-def test_a_picture_that_cannot_be_read_is_named(content: bytes | None, path: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"not an image", None])
+def test_an_unreadable_image_is_reported_with_its_path(content: bytes | None, path: str, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     if content is not None:
         broken.write_bytes(content)
     with pytest.raises(DataError, match=r"broken.png' (cannot be read: its format is not known|does not exist)"):
-        load(str(broken))
+        load_image(str(broken))
     assert LoadImageFromFile(ignore_empty=True)({"img_path": str(broken)}) is None
 
 
-def test_a_truncated_picture_is_named(path: str, tmp_path: Path) -> None:
+def test_a_truncated_image_is_reported_with_its_path(path: str, tmp_path: Path) -> None:
     (tmp_path / "short.png").write_bytes(Path(path).read_bytes()[:-30])
     with pytest.raises(DataError, match=r"short.png' cannot be read"):
-        load(str(tmp_path / "short.png"))
+        load_image(str(tmp_path / "short.png"))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"color_type": "colour"}, "did you mean 'color'?"), ({"channel_order": "grb"}, "'bgr' or 'rgb'")],
 )
-def test_unfit_arguments_are_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         LoadImageFromFile(**options)
+
+
+def load_annotations(record: dict[str, Any], **arguments: Any) -> dict[str, Any]:
+    found: dict[str, Any] = TRANSFORMS.build({"type": "LoadAnnotations", **arguments})(record)
+    return found
+
+
+def save_label_map(folder: Path, labels: Any) -> str:
+    path = folder / "labels.png"
+    Image.fromarray(labels).save(path)
+    return str(path)
+
+
+def test_instances_are_converted_to_arrays() -> None:
+    found = load_annotations({"instances": INSTANCES, "height": 7, "width": 8}, with_mask=True)
+    assert found["gt_bboxes"].tolist() == [[1, 2, 5, 6], [0.5, 0, 8, 7]]
+    assert found["gt_bboxes"].dtype == np.float32
+    assert found["gt_bboxes_labels"].tolist() == [3, 1]
+    assert found["gt_ignore_flags"].tolist() == [False, True]
+    assert found["gt_masks"].shape == (2, 7, 8)
+    assert found["gt_masks"].sum(axis=(1, 2)).tolist() == [16, 0]
+
+
+def test_an_image_without_instances_has_empty_arrays() -> None:
+    found = load_annotations({"instances": [], "height": 7, "width": 8}, with_bbox=True, with_mask=True)
+    shapes = {key: value.shape for key, value in found.items() if key.startswith("gt_")}
+    assert shapes == {
+        "gt_bboxes": (0, 4),
+        "gt_bboxes_labels": (0,),
+        "gt_ignore_flags": (0,),
+        "gt_masks": (0, 7, 8),
+    }
+
+
+@pytest.mark.parametrize(
+    ("record", "arguments", "expected"),
+    [
+        ({}, {}, [[0, 1, 2], [4, 255, 0]]),
+        ({"reduce_zero_label": True}, {}, [[255, 0, 1], [3, 255, 255]]),
+        ({"reduce_zero_label": True}, {"reduce_zero_label": False}, [[0, 1, 2], [4, 255, 0]]),
+        ({}, {"reduce_zero_label": True}, [[255, 0, 1], [3, 255, 255]]),
+        ({"label_map": {1: 2, 2: 1, 4: 255}}, {}, [[0, 2, 1], [255, 255, 0]]),
+    ],
+)
+def test_labels_are_read_and_mapped(tmp_path: Path, record: Any, arguments: Any, expected: Any) -> None:
+    path = save_label_map(tmp_path, np.array([[0, 1, 2], [4, 255, 0]], dtype=np.uint8))
+    found = load_annotations({"seg_map_path": path, **record}, **arguments)
+    assert found["gt_seg_map"].tolist() == expected
+    assert found["gt_seg_map"].dtype == np.uint8
+    assert "gt_bboxes" not in found
+
+
+def test_disabled_annotations_are_not_read(tmp_path: Path) -> None:
+    record = {"seg_map_path": str(tmp_path / "missing.png"), "instances": INSTANCES}
+    assert load_annotations(dict(record), with_seg=False, with_bbox=False, with_label=False) == record
+
+
+@pytest.mark.parametrize(
+    ("record", "arguments", "message"),
+    [
+        ({"img_path": "a.png"}, {"with_bbox": True}, "'a.png' has no annotations: 'instances' is missing"),
+        ({"img_path": "a.png"}, {"with_seg": True}, "'seg_map_path' is missing"),
+        ({"instances": [{"bbox": [0, 0, 1, 1], "bbox_label": 0}], "height": 2, "width": 2, "img_path": "a.png"},
+         {"with_mask": True}, "'a.png' has no mask"),
+    ],
+)  # fmt: skip
+def test_missing_annotations_are_reported(record: Any, arguments: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_annotations(record, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.zeros((2, 3, 3), np.uint8), "must have one channel, not 3"),
+        (np.full((2, 3), 300, np.uint16), "must have labels from 0 to 255"),
+    ],
+)
+def test_invalid_label_maps_are_refused(tmp_path: Path, labels: Any, message: str) -> None:
+    path = save_label_map(tmp_path, labels)
+    with pytest.raises(DataError, match=message):
+        load_annotations({"seg_map_path": path})
+
+
+def test_a_damaged_label_map_is_reported_with_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "labels.png"
+    path.write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"labels\.png' cannot be read: its format is not known"):
+        load_annotations({"seg_map_path": str(path)})
+
+
+def test_a_label_map_of_another_size_than_its_image_is_refused(tmp_path: Path) -> None:
+    path = save_label_map(tmp_path, np.zeros((30, 20), np.uint8))
+    record = {"img_path": "a.jpg", "seg_map_path": path, "ori_shape": (78, 108), "img": np.zeros((30, 20, 3), np.uint8)}
+    with pytest.raises(DataError, match=r"has another size than its image 'a\.jpg'") as caught:
+        load_annotations(record)
+    assert "20x30, and the image is 108x78" in str(caught.value)
+
+
+def test_a_label_map_may_be_loaded_after_its_image_was_resized(tmp_path: Path) -> None:
+    path = save_label_map(tmp_path, np.zeros((30, 20), np.uint8))
+    record = {"seg_map_path": path, "ori_shape": (30, 20), "img": np.zeros((60, 40, 3), np.uint8)}
+    assert load_annotations(record)["gt_seg_map"].shape == (30, 20)

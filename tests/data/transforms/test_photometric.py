@@ -8,23 +8,25 @@ from footplate.data import seed_generators
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
-STILL: dict[str, Any] = {
+UNCHANGED: dict[str, Any] = {
     "brightness_delta": 0,
     "contrast_range": (1.0, 1.0),
     "saturation_range": (1.0, 1.0),
     "hue_delta": 0,
 }
-COLOUR = (200, 100, 50)
 
 
-def pictures(number: int = 200, value: Any = COLOUR, **arguments: Any) -> np.ndarray[Any, Any]:
+COLOR = (200, 100, 50)
+
+
+def distort(number: int = 200, value: Any = COLOR, **arguments: Any) -> np.ndarray[Any, Any]:
     """Returns the first pixel that each seed gives."""
-    transform = TRANSFORMS.build({"type": "PhotoMetricDistortion", **arguments})
+    distortion = TRANSFORMS.build({"type": "PhotoMetricDistortion", **arguments})
     found = []
     for seed in range(number):
         seed_generators(seed)
         image = np.full((2, 3, 3), value, np.uint8) if isinstance(value, tuple) else np.full((2, 3), value, np.uint8)
-        result = transform({"img": image.copy()})["img"]
+        result = distortion({"img": image.copy()})["img"]
         assert (result.shape, result.dtype) == (image.shape, np.uint8)
         found.append(result[0, 0])
     return np.array(found, int)
@@ -34,47 +36,126 @@ def hsv(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.array([colorsys.rgb_to_hsv(*(pixel / 255)) for pixel in pixels])
 
 
-def test_brightness_is_added_in_half_of_the_pictures() -> None:
-    moved = pictures(value=100, **{**STILL, "brightness_delta": 20}) - 100
+def ramp() -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+def transform(image: Any, kind: str, seed: int = 0, **arguments: Any) -> Any:
+    seed_generators(seed)
+    return TRANSFORMS.build({"type": kind, **arguments})({"img": image})["img"]
+
+
+def x() -> None:
+    moved = distort(value=100, **{**UNCHANGED, "brightness_delta": 20}) - 100
     assert 70 < (moved != 0).sum() < 130
     assert -20 <= moved.min() < -17
     assert 17 < moved.max() <= 20
-    assert pictures(value=250, **{**STILL, "brightness_delta": 20}).max() == 255  # does not wrap around
+    assert distort(value=250, **{**UNCHANGED, "brightness_delta": 20}).max() == 255  # does not wrap around
 
 
-def test_contrast_is_a_factor_once_at_most() -> None:
-    found = pictures(value=100, **{**STILL, "contrast_range": (1.5, 1.5)})
+def test_contrast_is_changed_at_most_once() -> None:
+    found = distort(value=100, **{**UNCHANGED, "contrast_range": (1.5, 1.5)})
     assert set(found.tolist()) == {100, 150}
     assert 70 < (found == 150).sum() < 130
 
 
-def test_contrast_comes_before_or_behind_the_colours() -> None:
-    settings = {**STILL, "contrast_range": (2.0, 2.0), "saturation_range": (0.5, 0.5)}
-    blues = sorted(set(pictures(value=(200, 100, 50), **settings)[:, 2].tolist()))
+def test_contrast_is_changed_before_or_after_the_colors() -> None:
+    settings = {**UNCHANGED, "contrast_range": (2.0, 2.0), "saturation_range": (0.5, 0.5)}
+    blues = sorted(set(distort(value=(200, 100, 50), **settings)[:, 2].tolist()))
     # Unchanged; brighter; less contrast; brighter (255, 200, 100), then less contrast; the reverse (200, 150, 125).
     assert blues == pytest.approx([50, 100, 125, 177, 250], abs=2)
 
 
-def test_saturation_and_hue_leave_the_value() -> None:
-    hue, saturation, value = hsv(np.array([COLOUR]))[0]
-    pale = hsv(pictures(**{**STILL, "saturation_range": (0.5, 0.5)}))
+def test_saturation_and_hue_do_not_change_the_value() -> None:
+    hue, saturation, value = hsv(np.array([COLOR]))[0]
+    pale = hsv(distort(**{**UNCHANGED, "saturation_range": (0.5, 0.5)}))
     assert sorted(set(np.round(pale[:, 1] / saturation, 1))) == [0.5, 1.0]
     assert pale[:, 2] == pytest.approx(value, abs=0.01)
     assert pale[:, 0] == pytest.approx(hue, abs=0.01)
-    turns = (hsv(pictures(**{**STILL, "hue_delta": 18}))[:, 0] - hue + 0.5) % 1 - 0.5
+    turns = (hsv(distort(**{**UNCHANGED, "hue_delta": 18}))[:, 0] - hue + 0.5) % 1 - 0.5
     assert 0.085 < turns.max() < 0.11  # 18 of 180
     assert -0.11 < turns.min() < -0.085
 
 
-def test_nothing_to_do_leaves_the_picture_as_it_is() -> None:
-    assert (pictures(20, **STILL) == COLOUR).all()
+def test_zero_strength_does_not_change_the_image() -> None:
+    assert (distort(20, **UNCHANGED) == COLOR).all()
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [("brightness_delta", -1), ("hue_delta", -1), ("contrast_range", (1.5, 0.5)), ("saturation_range", (-1, 1))],
 )
-def test_settings_without_sense_are_refused(key: str, value: Any) -> None:
+def test_invalid_distortions_are_refused(key: str, value: Any) -> None:
     with pytest.raises(ArgumentError) as caught:
         TRANSFORMS.build({"type": "PhotoMetricDistortion", key: value})
     assert caught.value.key == key
+
+
+def test_tone_is_monotonic_and_keeps_black() -> None:
+    for seed in range(20):
+        found = transform(ramp(), "RandomTone", seed, gamma=0.7, dim=0.5).ravel()
+        assert found[0] == 0
+        assert (np.diff(found.astype(int)) >= 0).all()
+        assert 127 <= found[-1] <= 255
+
+
+def test_dim_limits_the_loss_of_brightness() -> None:
+    whites = [int(transform(ramp(), "RandomTone", seed, dim=0.5)[15, 15]) for seed in range(50)]
+    assert 127 <= min(whites) < 140
+    assert 240 < max(whites) <= 255
+
+
+def test_gamma_brightens_or_darkens_and_keeps_white() -> None:
+    middles = [int(transform(ramp(), "RandomTone", seed, gamma=0.7)[8, 0]) for seed in range(50)]
+    assert min(middles) < 80
+    assert max(middles) > 160
+    assert transform(ramp(), "RandomTone", gamma=0.7)[15, 15] == 255
+
+
+@pytest.mark.parametrize("kind", ["RandomTone", "RandomErasing"])
+def test_all_channels_are_changed_equally(kind: str) -> None:
+    image = np.repeat(ramp()[..., None], 3, axis=2)
+    arguments: dict[str, Any] = {"gamma": 0.5} if kind == "RandomTone" else {"erase_prob": 1.0}
+    found = transform(image, kind, **arguments)
+    assert found.shape == (16, 16, 3)
+    assert np.array_equal(found[..., 0], found[..., 2])
+    assert not np.array_equal(found, image)
+
+
+def test_blur_spreads_a_point_and_keeps_its_sum() -> None:
+    image = np.zeros((15, 15), np.uint8)
+    image[7, 7] = 250
+    found = transform(image, "RandomBlur", prob=1.0, radius=(1.0, 1.0))
+    assert 20 < found[7, 7] < 60
+    assert found.sum() == pytest.approx(250, rel=0.1)
+    blurred = [transform(image, "RandomBlur", seed, prob=0.3, radius=(1, 1))[7, 7] < 250 for seed in range(200)]
+    assert 40 < sum(blurred) < 80
+
+
+def test_erasing_fills_a_rectangle_of_the_right_area() -> None:
+    image = np.full((40, 40), 9, np.uint8)
+    for seed in range(50):
+        found = transform(image, "RandomErasing", seed, erase_prob=1.0, area_range=(0.1, 0.2), fill=77)
+        rows, columns = np.nonzero(found == 77)
+        tall, wide = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert len(rows) == tall * wide
+        assert 0.08 < len(rows) / 1600 < 0.22
+    assert (image == 9).all()
+    assert 30 < sum((transform(image, "RandomErasing", seed, erase_prob=0.5) == 0).any() for seed in range(100)) < 70
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("RandomTone", {"gamma": -1}),
+        ("RandomTone", {"dim": 1.1}),
+        ("RandomBlur", {"prob": 2}),
+        ("RandomBlur", {"radius": (2, 1)}),
+        ("RandomErasing", {"erase_prob": -0.1}),
+        ("RandomErasing", {"area_range": (0.5, 0.1)}),
+        ("RandomErasing", {"aspect_range": (0, 1)}),
+    ],
+)
+def test_invalid_arguments_are_refused(kind: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match="must be a number from 0 to 1|must not be negative|must be a range"):
+        transform(ramp(), kind, **arguments)

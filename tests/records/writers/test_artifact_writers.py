@@ -223,7 +223,7 @@ def test_arguments_of_the_task_are_checked(task: type[Task], monkeypatch: pytest
         """Accepts no other arguments."""
 
     monkeypatch.setattr(Task, "init", strict)
-    with pytest.raises(ArgumentError, match="takes no 'project'") as raised:
+    with pytest.raises(ArgumentError, match="has no argument 'project'") as raised:
         VISBACKENDS.build({"type": "ClearMLVisBackend", "init_kwargs": {"project": "p"}})
     assert raised.value.suggestion == "project_name"
 

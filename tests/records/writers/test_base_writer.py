@@ -38,13 +38,13 @@ def test_a_writer_that_fails_is_warned_of_once_and_tried_again(caplog: pytest.Lo
     writers = GuardedWriters({"ill": ill, "whole": whole})
     with caplog.at_level(logging.INFO, "footplate"):
         for step in range(1, 7):
-            writers.tell("add_scalar", "loss", 0.5, step)
+            writers.call_all("add_scalar", "loss", 0.5, step)
         writers.close()
     assert (whole.steps, ill.steps) == ([1, 2, 3, 4, 5, 6, -1], [1, 4, 6, -1])
     assert caplog.messages == [
-        "the writer 'ill' failed in add_scalar (OSError: [Errno 28] No space left on device): the run goes on, and "
-        "the writer is left out if it fails 3 times in a row",
-        "the writer 'ill' missed 3 of the calls that it was told",
+        "The writer 'ill' failed in add_scalar (OSError: [Errno 28] No space left on device). The run continues; the "
+        "writer is skipped after 3 failures in a row.",
+        "The writer 'ill' missed 3 calls.",
     ]
 
 
@@ -53,27 +53,27 @@ def test_after_three_failures_in_a_row_it_is_left_out(caplog: pytest.LogCaptureF
     writers = GuardedWriters({"ill": ill, "whole": whole})
     with caplog.at_level(logging.INFO, "footplate"):
         for step in range(1, 8):
-            writers.tell("add_scalar", "loss", 0.5, step)
+            writers.call_all("add_scalar", "loss", 0.5, step)
         writers.close()
     assert (whole.steps, ill.steps, ill.calls) == ([1, 2, 3, 4, 5, 6, 7, -1], [1, -1], 4)
     assert len([each for each in caplog.records if each.levelno == logging.WARNING]) == 1
-    assert caplog.messages[-1] == "the writer 'ill' missed 6 of the calls that it was told"
+    assert caplog.messages[-1] == "The writer 'ill' missed 6 calls."
 
 
 def test_the_next_run_begins_with_new_patience() -> None:
     ill = Told(failing=(1, 2, 3))
     writers = GuardedWriters({"ill": ill})
     for step in (1, 2, 3):
-        writers.tell("add_scalar", "loss", 0.5, step)
+        writers.call_all("add_scalar", "loss", 0.5, step)
     writers.close()
-    writers.tell("add_scalar", "loss", 0.5, 4)
+    writers.call_all("add_scalar", "loss", 0.5, 4)
     assert ill.steps == [-1, 4]
 
 
 def test_a_users_mistake_is_not_held_back() -> None:
     writers = GuardedWriters({"ill": Told(failing=(1,), error=ArgumentError("mode 'online' needs a login"))})
     with pytest.raises(ArgumentError, match="needs a login"):
-        writers.tell("add_scalar", "loss", 0.5, 1)
+        writers.call_all("add_scalar", "loss", 0.5, 1)
 
 
 def test_an_interrupt_is_not_held_back() -> None:
@@ -82,7 +82,7 @@ def test_an_interrupt_is_not_held_back() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        GuardedWriters({"a": Stopped()}).tell("add_scalar", "loss", 0.5, 1)
+        GuardedWriters({"a": Stopped()}).call_all("add_scalar", "loss", 0.5, 1)
 
 
 def test_state_is_kept_by_name() -> None:
@@ -115,8 +115,8 @@ def test_a_writer_that_stores_nothing_may_be_told_everything(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("registry", "name", "words", "advice"),
     [
-        (VISBACKENDS, "NeptuneVisBackend", "no writer for Neptune", "register a BaseVisBackend of your own"),
-        (VISBACKENDS, "AimVisBackend", "no writer for Aim", "register a BaseVisBackend of your own"),
+        (VISBACKENDS, "NeptuneVisBackend", "no writer for Neptune", "register your own BaseVisBackend"),
+        (VISBACKENDS, "AimVisBackend", "no writer for Aim", "register your own BaseVisBackend"),
         (HOOKS, "PaviLoggerHook", "no logger for Pavi", "derive from LoggerHook"),
     ],
 )
@@ -125,7 +125,7 @@ def test_a_name_without_a_library_says_so_and_what_to_take(
 ) -> None:
     with pytest.raises(ArgumentError, match=f"footplate has {words}") as raised:
         registry.build({"type": name, "init_kwargs": {"a": 1}})  # type: ignore[attr-defined]
-    assert raised.value.notes == (f"take another of the writers in docs/records.md, or {advice}",)
+    assert raised.value.notes == (f"Use another writer of docs/records.md, or {advice}.",)
     assert (raised.value.key, raised.value.found) == ("type", name)
 
 

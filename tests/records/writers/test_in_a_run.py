@@ -61,7 +61,7 @@ def test_training_goes_on(
     assert lines(runner) == [2, 4, 4, 6, 8, 8, 10, 12, 12]
     warned = [each.message for each in caplog.records if each.levelno >= logging.WARNING]
     assert len(warned) == 1
-    assert warned[0].startswith(f"the writer 'FailingBackend' failed in {method} (ConnectionError: the server is gone)")
+    assert warned[0].startswith(f"The writer 'FailingBackend' failed in {method} (ConnectionError: the server is gone)")
 
 
 def test_a_full_disk_stops_no_run_and_leaves_whole_lines(

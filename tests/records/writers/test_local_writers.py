@@ -63,7 +63,8 @@ def test_a_config_that_no_file_can_hold_is_written_for_reading(
     write_config(Config({"hook": Warmup()}), str(tmp_path / "config.py"))
     assert (tmp_path / "config.py").read_text() == "hook = <Warmup>\n"
     assert caplog.messages == [
-        f"{tmp_path / 'config.py'} is written for reading only, since Python cannot hold a Warmup at hook"
+        f"'{tmp_path / 'config.py'}' cannot be loaded as a config: "
+        "Python cannot represent a value of type Warmup at hook."
     ]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from footplate.errors import ArgumentError, MissingExtraError
-from footplate.records.writers.tracker import Tracker, check_init_kwargs, files_to_keep
+from footplate.records.writers.tracker import Tracker, check_init_kwargs, files_to_upload
 from footplate.registry import VISBACKENDS
 
 
@@ -69,7 +69,9 @@ def test_a_run_that_is_gone_is_begun_anew_with_a_warning(caplog: pytest.LogCaptu
     writer.load_state_dict({"id": "old"})
     writer.add_scalar("loss", 0.5, 3)
     assert writer.told == [("start", {"id": "old"}), ("start", {}), (True, {"loss": 0.5}, 3)]
-    assert caplog.messages == ["Kept cannot continue the run {'id': 'old'} (OSError: no such run): it starts a new one"]
+    assert caplog.messages == [
+        "Kept cannot continue the run {'id': 'old'} (OSError: no such run) and starts a new one."
+    ]
 
 
 def test_a_start_that_failed_is_not_waited_for_again() -> None:
@@ -118,7 +120,7 @@ def test_arguments_are_checked_where_the_library_names_them() -> None:
 
     assert check_init_kwargs(named, {"mode": "x"}) == check_init_kwargs(open_to_all, {"mode": "x"}) == {"mode": "x"}
     assert check_init_kwargs(named, None) == {}
-    with pytest.raises(ArgumentError, match="takes no 'mod'") as caught:
+    with pytest.raises(ArgumentError, match="has no argument 'mod'") as caught:
         check_init_kwargs(named, {"mod": "x"})
     assert (caught.value.key, caught.value.suggestion) == ("init_kwargs.mod", "mode")
 
@@ -127,6 +129,6 @@ def test_which_files_are_kept(tmp_path: Path) -> None:
     for name in ("b.py", "a.py", "c.json", "d.pth"):
         (tmp_path / name).touch()
     (tmp_path / "folder.py").mkdir()
-    assert [Path(each).name for each in files_to_keep(str(tmp_path), [".py", ".json"])] == ["a.py", "b.py", "c.json"]
-    assert [Path(each).name for each in files_to_keep(str(tmp_path), ".pth")] == ["d.pth"]
-    assert files_to_keep(None, ".py") == files_to_keep(str(tmp_path / "none"), ".py") == []
+    assert [Path(each).name for each in files_to_upload(str(tmp_path), [".py", ".json"])] == ["a.py", "b.py", "c.json"]
+    assert [Path(each).name for each in files_to_upload(str(tmp_path), ".pth")] == ["d.pth"]
+    assert files_to_upload(None, ".py") == files_to_upload(str(tmp_path / "none"), ".py") == []

@@ -135,7 +135,7 @@ def test_calls_of_swanlab(swanlab: Library, tmp_path: Path, caplog: pytest.LogCa
         ("finish", None),
     ]
     assert caplog.messages == [
-        f"no login of SwanLab is known: the run is kept offline in {tmp_path}; `swanlab sync` sends it"
+        f"Not logged in to SwanLab: the run is stored offline in {tmp_path}. `swanlab sync` uploads it."
     ]
 
 

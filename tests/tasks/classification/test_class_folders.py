@@ -109,7 +109,7 @@ def test_an_empty_folder_of_a_class_is_said(folder: Path, caplog: pytest.LogCapt
             "none.txt' does not exist\n  key ann_file\n  '.*' has no 'none",
         ),
         ({"data_prefix": "pictures", "ann_file": "pictures"}, "pictures' cannot be read"),
-        ({"data_prefix": "pictures", "classes": "names.txt"}, "no file 'names.txt' of classes"),
+        ({"data_prefix": "pictures", "classes": "names.txt"}, "the file of classes 'names.txt' does not exist"),
     ],
 )
 def test_what_is_not_there_is_named(folder: Path, arguments: dict[str, Any], message: str) -> None:

@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
 
 from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError, DataError
+from footplate.evaluation import EvaluationContext
 from footplate.registry import METRICS
 from footplate.tasks.detection import CocoMetric, DetDataSample
 
@@ -116,7 +117,7 @@ def values(
     samples: list[DetDataSample], classes: tuple[str, ...] = CLASSES, folder: Path | str = "", **arguments: Any
 ) -> dict[str, Any]:
     metric = METRICS.build({"type": "CocoMetric", **arguments})
-    metric.output_folder = str(folder)
+    metric.context = EvaluationContext(folder=str(folder))
     metric.dataset_meta = {"classes": classes}
     metric.process(None, [sample.to_dict() for sample in samples])
     found: dict[str, Any] = metric.evaluate(len(samples))

@@ -119,10 +119,10 @@ def test_the_field_s_name_and_a_telling_one() -> None:
 
 def test_a_picture_that_cannot_be_read_stops_or_is_counted(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     (root / "images/b.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"the picture '.*images/b.png' cannot be read"):
+    with pytest.raises(DataError, match=r"the image '.*images/b.png' cannot be read"):
         made(root)[1]
     np.random.seed(0)
     dataset = made(root, on_error="skip")
     assert int(dataset[1]["data_samples"].gt_sem_seg.data[0, 0, 0]) != 1
     assert dataset.skipped == 1
-    assert "sample 1 is skipped, 1 so far: the picture" in caplog.text
+    assert "sample 1 is skipped, 1 so far: the image" in caplog.text

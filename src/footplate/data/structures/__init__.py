@@ -1,8 +1,6 @@
 """Data elements that hold annotations and predictions for models, metrics and visualizers."""
 
 from footplate.data.structures.data_element import BaseDataElement
-from footplate.data.structures.instance_data import InstanceData
-from footplate.data.structures.label_data import LabelData
-from footplate.data.structures.pixel_data import PixelData
+from footplate.data.structures.element_types import InstanceData, LabelData, PixelData
 
 __all__ = ["BaseDataElement", "InstanceData", "LabelData", "PixelData"]

@@ -1,4 +1,4 @@
-"""Loads images."""
+"""Loads images and their annotations: boxes, labels, masks and label maps."""
 
 import io
 from typing import Any, ClassVar, Literal, get_args
@@ -7,13 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from footplate.data.annotations import read_file
-from footplate.data.transforms.base import BaseTransform
+from footplate.data.annotations import decode_mask, read_file
+from footplate.data.transforms.pipeline import BaseTransform
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import nearest
 from footplate.registry import TRANSFORMS
 
 ColorType = Literal["color", "grayscale", "unchanged", "color_ignore_orientation", "grayscale_ignore_orientation"]
+_IGNORED = 255  # the conventional label of ignored pixels
+_DECODING_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # raised by Pillow
 
 
 @TRANSFORMS.register_module()
@@ -31,8 +33,8 @@ class LoadImageFromFile(BaseTransform):
         file_client_args: Accepted for compatibility and ignored, as `backend_args`.
 
     Raises:
-        DataError: The picture cannot be read.
-        ArgumentError: An argument makes no sense.
+        DataError: The image cannot be read.
+        ArgumentError: `color_type` or `channel_order` is unknown.
     """
 
     keepable: ClassVar[bool] = True
@@ -52,7 +54,7 @@ class LoadImageFromFile(BaseTransform):
             near = nearest(color_type, get_args(ColorType))
             raise ArgumentError(f"unknown color_type '{color_type}'", key="color_type", suggestion=near)
         if channel_order not in ("bgr", "rgb"):
-            raise ArgumentError("channel_order is 'bgr' or 'rgb'", key="channel_order", found=channel_order)
+            raise ArgumentError("channel_order must be 'bgr' or 'rgb'", key="channel_order", found=channel_order)
         self.to_float32 = to_float32
         self.color_type = color_type
         self.ignore_empty = ignore_empty
@@ -60,33 +62,136 @@ class LoadImageFromFile(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
         """Adds the image to the sample."""
-        path = results["img_path"]
         try:
-            picture = self._decode(path)
+            image = self._load(results["img_path"])
         except DataError:
             if self.ignore_empty:
                 return None
             raise
-        results["img"] = picture.astype(np.float32) if self.to_float32 else picture
-        results["img_shape"] = results["ori_shape"] = picture.shape[:2]
+        results["img"] = image.astype(np.float32) if self.to_float32 else image
+        results["img_shape"] = results["ori_shape"] = image.shape[:2]
         return results
 
-    def _decode(self, path: str) -> NDArray[Any]:
+    def _load(self, path: str) -> NDArray[Any]:
         content = read_file(path)
         try:
             with Image.open(io.BytesIO(content)) as opened:
-                picture: Image.Image = opened
+                image: Image.Image = opened
                 if not self.color_type.endswith("ignore_orientation") and self.color_type != "unchanged":
-                    picture = ImageOps.exif_transpose(opened)
+                    image = ImageOps.exif_transpose(opened)
                 if self.color_type != "unchanged":
-                    picture = picture.convert("RGB" if self.color_type.startswith("color") else "L")
-                values = np.array(picture)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(f"the picture '{path}' cannot be read: {why_unreadable(error)}") from error
-        reverse = self.color_type.startswith("color") and self.channel_order == "bgr"
-        return np.ascontiguousarray(values[..., ::-1]) if reverse else values
+                    image = image.convert("RGB" if self.color_type.startswith("color") else "L")
+                values = np.array(image)
+        except _DECODING_ERRORS as error:
+            raise DataError(f"the image '{path}' cannot be read: {_describe_error(error)}") from error
+        is_reversed = self.color_type.startswith("color") and self.channel_order == "bgr"
+        return np.ascontiguousarray(values[..., ::-1]) if is_reversed else values
 
 
-def why_unreadable(error: Exception) -> str:
+@TRANSFORMS.register_module()
+class LoadAnnotations(BaseTransform):
+    """Loads the annotations of a record: its `instances`, and the label map at `seg_map_path`.
+
+    With None, an annotation is loaded if the record has it. With True, a missing annotation is an error. With False,
+    the annotation is not loaded.
+
+    Args:
+        with_bbox: Whether to load boxes: `gt_bboxes` ``(N, 4)``, float32, and `gt_ignore_flags` ``(N,)``, bool.
+        with_label: Whether to load the classes of the boxes: `gt_bboxes_labels` ``(N,)``, int64.
+        with_mask: Whether to load instance masks: `gt_masks` ``(N, H, W)``, bool.
+        with_seg: Whether to load the label map: `gt_seg_map` ``(H, W)``, uint8. The `label_map` of a record maps
+            labels to other labels.
+        reduce_zero_label: Whether to replace label 0 by 255, which is ignored, and subtract 1 from the other labels.
+            By default, the record determines it.
+        poly2mask: Accepted for compatibility and ignored; masks are always arrays.
+        box_type: Accepted for compatibility and ignored; boxes are x1 y1 x2 y2.
+        imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.
+        backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage.
+
+    Raises:
+        DataError: A requested annotation is missing or cannot be read, or a label map has another size than its image.
+    """
+
+    keepable: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        with_bbox: bool | None = None,
+        with_label: bool | None = None,
+        with_mask: bool = False,
+        with_seg: bool | None = None,
+        *,
+        reduce_zero_label: bool | None = None,
+        poly2mask: bool = True,
+        box_type: str = "hbox",
+        imdecode_backend: str | None = None,
+        backend_args: dict[str, Any] | None = None,
+    ) -> None:
+        self.with_bbox = with_bbox
+        self.with_label = with_label
+        self.with_mask = with_mask
+        self.with_seg = with_seg
+        self.reduce_zero_label = reduce_zero_label
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Adds the annotations to the sample."""
+        instances = results.get("instances") or ()
+        if _is_loaded(self.with_bbox, results, "instances"):
+            boxes = np.array([each["bbox"] for each in instances], dtype=np.float32)
+            results["gt_bboxes"] = boxes.reshape(-1, 4)
+            results["gt_ignore_flags"] = np.array([each.get("ignore_flag", 0) for each in instances], dtype=bool)
+        if _is_loaded(self.with_label, results, "instances"):
+            results["gt_bboxes_labels"] = np.array([each["bbox_label"] for each in instances], dtype=np.int64)
+        if self.with_mask:
+            shape = tuple(results["ori_shape"]) if "ori_shape" in results else (results["height"], results["width"])
+            results["gt_masks"] = np.zeros((len(instances), *shape), dtype=bool)
+            for index, instance in enumerate(instances):
+                if instance.get("mask") is None:
+                    raise DataError(f"an instance of the image '{results.get('img_path', '')}' has no mask")
+                results["gt_masks"][index] = decode_mask(instance["mask"], shape)
+        if _is_loaded(self.with_seg, results, "seg_map_path"):
+            labels = _load_label_map(results)
+            if results.get("reduce_zero_label") if self.reduce_zero_label is None else self.reduce_zero_label:
+                labels = np.where((labels == 0) | (labels == _IGNORED), _IGNORED, labels - np.uint8(1)).astype(np.uint8)
+            new_labels = np.arange(_IGNORED + 1, dtype=np.uint8)
+            for before, after in (results.get("label_map") or {}).items():  # class indices of the dataset
+                new_labels[before] = after
+            results["gt_seg_map"] = new_labels[labels]
+        return results
+
+
+def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
+    """Returns whether to load an annotation, given its setting and the key that it is loaded from."""
+    is_present = results.get(key) is not None
+    if setting and not is_present:
+        image = results.get("img_path", "")
+        raise DataError(f"the image '{image}' has no annotations: '{key}' is missing", found=sorted(results))
+    return is_present if setting is None else setting
+
+
+def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
+    """Returns the label map of a record, ``(H, W)``, after checking its shape and its values."""
+    path = results["seg_map_path"]
+    content = read_file(path)
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            labels = np.array(opened)
+    except _DECODING_ERRORS as error:
+        raise DataError(f"the label map '{path}' cannot be read: {_describe_error(error)}") from error
+    if labels.ndim != 2:
+        raise DataError(f"the label map '{path}' must have one channel, not {labels.shape[-1]}")
+    shape = results.get("ori_shape")  # the original size of the image, which may be resized already
+    if shape is not None and labels.shape != tuple(shape)[:2]:
+        raise DataError(
+            f"the label map '{path}' has another size than its image '{results.get('img_path', '')}'",
+            found=f"{labels.shape[1]}x{labels.shape[0]}, and the image is {shape[1]}x{shape[0]}",
+            notes=["Give each image a label map of its own size."],
+        )
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= _IGNORED:
+        raise DataError(f"the label map '{path}' must have labels from 0 to {_IGNORED}", found=int(labels.max()))
+    return labels.astype(np.uint8)
+
+
+def _describe_error(error: Exception) -> str:
     """Returns why an image cannot be read; Pillow's message for an unknown format contains a memory address."""
     return "its format is not known" if isinstance(error, UnidentifiedImageError) else str(error)

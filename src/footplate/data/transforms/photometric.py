@@ -1,13 +1,19 @@
-"""Changes brightness and colors of images at random, with the name and arguments that segmentation configs use."""
+"""Changes brightness, colors and details of images at random, without changing their geometry."""
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from footplate.data.transforms.base import BaseTransform
-from footplate.errors import ArgumentError
+from footplate.data.transforms.pipeline import (
+    BaseTransform,
+    check_fraction,
+    check_magnitude,
+    check_range,
+    log_uniform,
+)
 from footplate.registry import TRANSFORMS
 
 _Pixels = npt.NDArray[np.uint8]
@@ -29,7 +35,7 @@ class PhotoMetricDistortion(BaseTransform):
         hue_delta: The maximum rotation of the hue; 180 is a full circle.
 
     Raises:
-        ArgumentError: A delta is negative, or a range is none of factors.
+        ArgumentError: A delta is negative, or a range is empty or contains negative numbers.
 
     Source: Liu et al., "SSD: Single Shot MultiBox Detector", arXiv:1512.02325.
     """
@@ -41,56 +47,141 @@ class PhotoMetricDistortion(BaseTransform):
         saturation_range: tuple[float, float] = (0.5, 1.5),
         hue_delta: float = 18,
     ) -> None:
-        self.brightness_delta = _check_delta("brightness_delta", brightness_delta)
-        self.contrast_range = _check_range("contrast_range", contrast_range)
-        self.saturation_range = _check_range("saturation_range", saturation_range)
-        self.hue_delta = _check_delta("hue_delta", hue_delta)
+        self.brightness_delta = check_magnitude("brightness_delta", brightness_delta)
+        self.contrast_range = check_range("contrast_range", contrast_range, is_zero_allowed=True)
+        self.saturation_range = check_range("saturation_range", saturation_range, is_zero_allowed=True)
+        self.hue_delta = check_magnitude("hue_delta", hue_delta)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Changes `img`, ``(H, W)`` or ``(H, W, 3)``, uint8."""
         image: _Pixels = results["img"]
-        contrast_is_early = _half()
-        if _half():
-            image = _scaled(image, 1.0, np.random.uniform(-self.brightness_delta, self.brightness_delta))
-        if contrast_is_early:
-            image = self._with_contrast(image)
+        is_contrast_first = _flip_coin()
+        if _flip_coin():
+            image = _adjust_levels(image, 1.0, np.random.uniform(-self.brightness_delta, self.brightness_delta))
+        if is_contrast_first:
+            image = self._adjust_contrast(image)
         if image.ndim == 3 and image.shape[2] == 3:
-            image = self._with_colours(image)
-        results["img"] = image if contrast_is_early else self._with_contrast(image)
+            image = self._adjust_colors(image)
+        results["img"] = image if is_contrast_first else self._adjust_contrast(image)
         return results
 
-    def _with_contrast(self, image: _Pixels) -> _Pixels:
-        return _scaled(image, np.random.uniform(*self.contrast_range)) if _half() else image
+    def _adjust_contrast(self, image: _Pixels) -> _Pixels:
+        return _adjust_levels(image, np.random.uniform(*self.contrast_range)) if _flip_coin() else image
 
-    def _with_colours(self, image: _Pixels) -> _Pixels:
-        factor = np.random.uniform(*self.saturation_range) if _half() else 1.0
-        turn = np.random.uniform(-self.hue_delta, self.hue_delta) if _half() else 0.0
+    def _adjust_colors(self, image: _Pixels) -> _Pixels:
+        """Changes the saturation and the hue."""
+        factor = np.random.uniform(*self.saturation_range) if _flip_coin() else 1.0
+        turn = np.random.uniform(-self.hue_delta, self.hue_delta) if _flip_coin() else 0.0
         if factor == 1.0 and not turn:
             return image
         hue, saturation, value = (np.array(each) for each in Image.fromarray(image).convert("HSV").split())
         hue += np.uint8(round(turn * _LEVELS / _HUES) % _LEVELS)  # uint8 wraps around, like the hue
-        planes = [Image.fromarray(each) for each in (hue, _scaled(saturation, factor), value)]
+        planes = [Image.fromarray(each) for each in (hue, _adjust_levels(saturation, factor), value)]
         return np.array(Image.merge("HSV", planes).convert("RGB"))
 
 
-def _half() -> bool:
+@TRANSFORMS.register_module()
+class RandomTone(BaseTransform):
+    """Applies a random gamma and dimming to `img`: ``dim * value ** gamma``, with values from 0 to 1.
+
+    Args:
+        gamma: The maximum absolute value of the logarithm of the random exponent.
+        dim: The maximum fraction of brightness that is removed.
+
+    Raises:
+        ArgumentError: `gamma` is negative, or `dim` lies outside of 0 to 1.
+    """
+
+    def __init__(self, *, gamma: float = 0.0, dim: float = 0.0) -> None:
+        self.gamma = check_magnitude("gamma", gamma)
+        self.dim = check_fraction("dim", dim)
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Changes `img`, uint8."""
+        power, dim = math.exp(self.gamma * np.random.uniform(-1, 1)), 1 - self.dim * np.random.random()
+        # A lookup table of 256 values is faster than computing every pixel.
+        levels = np.rint(255 * dim * (np.arange(256) / 255) ** power).astype(np.uint8)
+        results["img"] = levels[results["img"]]
+        return results
+
+
+@TRANSFORMS.register_module()
+class RandomBlur(BaseTransform):
+    """Blurs `img` with a Gaussian.
+
+    Args:
+        prob: The probability, from 0 to 1.
+        radius: The smallest and the largest standard deviation, in pixels.
+
+    Raises:
+        ArgumentError: `prob` lies outside of 0 to 1, or `radius` is not a range.
+    """
+
+    def __init__(self, *, prob: float = 0.5, radius: tuple[float, float] = (0.1, 1.0)) -> None:
+        self.prob = check_fraction("prob", prob)
+        self.radius = check_range("radius", radius, is_zero_allowed=True)
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Changes `img`, uint8."""
+        if np.random.random() < self.prob:
+            blur = ImageFilter.GaussianBlur(np.random.uniform(*self.radius))
+            results["img"] = np.asarray(Image.fromarray(results["img"]).filter(blur))
+        return results
+
+
+@TRANSFORMS.register_module()
+class RandomErasing(BaseTransform):
+    """Fills a random rectangle of `img`.
+
+    Args:
+        erase_prob: The probability, from 0 to 1.
+        area_range: The smallest and the largest area of the rectangle, as a fraction of the image.
+        aspect_range: The smallest and the largest aspect ratio (height / width) of the rectangle; its logarithm is
+            uniformly distributed.
+        fill: The value of the erased pixels.
+
+    Raises:
+        ArgumentError: `erase_prob` or an area lies outside of 0 to 1, or a range is empty.
+
+    Source: Zhong et al., "Random Erasing Data Augmentation", arXiv:1708.04896.
+    """
+
+    def __init__(
+        self,
+        erase_prob: float = 0.5,
+        area_range: tuple[float, float] = (0.02, 0.33),
+        aspect_range: tuple[float, float] = (0.3, 10 / 3),
+        *,
+        fill: int = 0,
+    ) -> None:
+        self.erase_prob = check_fraction("erase_prob", erase_prob)
+        self.area_range = check_range("area_range", area_range, most=1)
+        self.aspect_range = check_range("aspect_range", aspect_range)
+        self.fill = fill
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Changes `img`, ``(H, W)`` or ``(H, W, C)``; the sides of the rectangle are limited to those of the image."""
+        if np.random.random() >= self.erase_prob:
+            return results
+        image = np.array(results["img"])
+        height, width = image.shape[:2]
+        area = height * width * np.random.uniform(*self.area_range)
+        aspect = log_uniform(*self.aspect_range)
+        box_height = min(height, max(1, round(math.sqrt(area * aspect))))
+        box_width = min(width, max(1, round(math.sqrt(area / aspect))))
+        top, left = np.random.randint(height - box_height + 1), np.random.randint(width - box_width + 1)
+        image[top : top + box_height, left : left + box_width] = self.fill
+        results["img"] = image
+        return results
+
+
+def _flip_coin() -> bool:
     return bool(np.random.random() < 0.5)
 
 
-def _scaled(values: _Pixels, factor: float, more: float = 0.0) -> _Pixels:
+def _adjust_levels(values: _Pixels, factor: float, offset: float = 0.0) -> _Pixels:
+    """Multiplies values by a factor, adds an offset and clips the results to 0 to 255."""
     # A lookup table of 256 values is faster than scaling every pixel.
-    levels = np.clip(np.rint(np.arange(256) * factor + more), 0, 255).astype(np.uint8)
-    scaled: _Pixels = levels[values]
-    return scaled
-
-
-def _check_delta(name: str, value: float) -> float:
-    if value < 0:
-        raise ArgumentError(f"{name} must not be negative", key=name, found=value)
-    return value
-
-
-def _check_range(name: str, value: tuple[float, float]) -> tuple[float, float]:
-    if len(value) != 2 or not 0 <= value[0] <= value[1]:
-        raise ArgumentError(f"{name} must be a range from 0", key=name, found=value)
-    return value[0], value[1]
+    levels = np.clip(np.rint(np.arange(256) * factor + offset), 0, 255).astype(np.uint8)
+    adjusted: _Pixels = levels[values]
+    return adjusted

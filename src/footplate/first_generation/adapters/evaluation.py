@@ -124,7 +124,6 @@ class LegacyMetric(BaseMetric[Any]):
             return
         self._metrics = self._build_metrics()
         for each in self._metrics:
-            each.output_folder = self.output_folder
             each.attach(dataset)
             each.dataset_meta = self.dataset_meta
 
@@ -147,6 +146,7 @@ class LegacyMetric(BaseMetric[Any]):
             return super().evaluate(size)
         values: dict[str, Any] = {}
         for each in self._metrics:
+            each.context = self.context
             values.update(each.evaluate(size))
         return values
 

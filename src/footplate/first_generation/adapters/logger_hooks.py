@@ -182,7 +182,7 @@ class WriterLoggerHook(LoggerHook):
                 {"type": self.backend, "save_dir": self.folder(runner), **self._settings}
             )
             self._guard.load_state_dict(self._state)
-            self._guard.tell("add_config", runner.recorded_cfg)
+            self._guard.call_all("add_config", runner.recorded_cfg)
 
     def folder(self, runner: Any) -> str:
         """Returns the output folder of the writer."""
@@ -190,7 +190,7 @@ class WriterLoggerHook(LoggerHook):
 
     def log(self, runner: Any) -> None:
         """Writes the values of `get_loggable_tags`."""
-        self._guard.tell("add_scalars", self.get_loggable_tags(runner), self.get_iter(runner))
+        self._guard.call_all("add_scalars", self.get_loggable_tags(runner), self.get_iter(runner))
 
     def after_run(self, runner: Any) -> None:
         """Closes the writer."""

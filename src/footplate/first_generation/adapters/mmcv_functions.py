@@ -148,7 +148,9 @@ def imfrombytes(
             raise ArgumentError(f"{name} must be one of {', '.join(known)}", key=name, found=value, suggestion=near)
     image = Image.open(io.BytesIO(content))
     if flag == "unchanged":
-        return _unchanged(image, indices=backend == "pillow")
+        pixels = np.asarray(image.convert("RGB") if image.mode == "P" and backend != "pillow" else image)
+        has_colors = pixels.ndim == 3 and pixels.shape[2] >= 3
+        return np.concatenate([pixels[..., 2::-1], pixels[..., 3:]], axis=2) if has_colors else pixels
     if flag == "grayscale":
         return np.asarray(image.convert("L"))
     pixels = np.asarray(image.convert("RGB"))
@@ -166,13 +168,6 @@ def imread(
     if isinstance(path, np.ndarray):
         return path
     return imfrombytes(read_bytes(str(path)), flag, channel_order, backend)
-
-
-def _unchanged(image: Image.Image, *, indices: bool) -> npt.NDArray[np.uint8]:
-    pixels = np.asarray(image.convert("RGB") if image.mode == "P" and not indices else image)
-    if pixels.ndim == 3 and pixels.shape[2] >= 3:
-        return np.concatenate([pixels[..., 2::-1], pixels[..., 3:]], axis=2)
-    return pixels
 
 
 def mkdir_or_exist(dir_name: str | Path, mode: int = 0o777) -> None:

@@ -74,11 +74,15 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
     Raises:
         DataError: Tensors differ in shape and are not in a data container.
     """
-    if _holds_elements(samples[0]):
-        return pseudo_collate(samples)
     first = samples[0]
+    values = first.values() if isinstance(first, Mapping) else first if isinstance(first, (list, tuple)) else ()
+    if any(isinstance(value, BaseDataElement) for value in values):
+        return pseudo_collate(samples)
     if isinstance(first, DataContainer):
-        return _collate_containers(first, samples)
+        data = [sample.data for sample in samples]
+        if first.cpu_only or not first.stack:
+            return DataContainer([data], first.stack, first.padding_value, cpu_only=first.cpu_only)
+        return DataContainer([_stacked(data, first)], True, first.padding_value)
     if isinstance(first, Mapping):
         return {key: collate([sample[key] for sample in samples]) for key in first}
     if isinstance(first, Sequence) and not isinstance(first, (str, bytes)):
@@ -87,18 +91,6 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
         return default_collate(list(samples))
     except (TypeError, RuntimeError) as error:
         raise DataError(f"values of type {type(first).__name__} cannot be stacked: {error}") from error
-
-
-def _holds_elements(sample: Any) -> bool:
-    values = sample.values() if isinstance(sample, Mapping) else sample if isinstance(sample, (list, tuple)) else ()
-    return any(isinstance(value, BaseDataElement) for value in values)
-
-
-def _collate_containers(first: DataContainer, samples: Sequence[Any]) -> DataContainer:
-    values = [sample.data for sample in samples]
-    if first.cpu_only or not first.stack:
-        return DataContainer([values], first.stack, first.padding_value, cpu_only=first.cpu_only)
-    return DataContainer([_stacked(values, first)], True, first.padding_value)
 
 
 def _stacked(values: list[Any], like: DataContainer) -> Tensor:
@@ -205,7 +197,10 @@ class LegacyModel(BaseModel):
         self.outputs: dict[str, Any] = {}
         self._optimizer: Any = None
         self._has_step = _is_step(getattr(module, "train_step", None))
-        self._takes_return_loss = _accepts_argument(module.forward, "return_loss")
+        parameters = _parameters(module.forward)
+        self._takes_return_loss = "return_loss" in parameters or any(
+            each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()
+        )
         if not self._has_step and not self._takes_return_loss:
             raise BuildError(
                 f"the model '{type(module).__name__}' has neither train_step(data, optimizer) nor "
@@ -323,9 +318,3 @@ def _parameters(function: Callable[..., Any] | None) -> Mapping[str, inspect.Par
 
 def _has_argument(function: Callable[..., Any] | None, argument: str) -> bool:
     return argument in _parameters(function)
-
-
-def _accepts_argument(function: Callable[..., Any], argument: str) -> bool:
-    """Checks whether a function accepts a keyword argument, by name or with `**kwargs`."""
-    parameters = _parameters(function)
-    return argument in parameters or any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())

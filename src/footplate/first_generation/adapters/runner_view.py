@@ -12,7 +12,7 @@ import numpy as np
 from footplate.checkpoint import find_latest
 from footplate.distributed import unwrap_model
 from footplate.first_generation.adapters.model import LegacyModel, MMDataParallel
-from footplate.records import HistoryBuffer, MessageHub
+from footplate.records import MessageHub
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -96,7 +96,8 @@ class LogBuffer:
 
     def _record(self, name: str, value: Any) -> None:
         key = f"{self._mode()}/{name}"
-        if isinstance(value, (int, float)) or getattr(value, "size", None) == 1 or _is_single_tensor(value):
+        is_single_tensor = hasattr(value, "numel") and value.numel() == 1
+        if isinstance(value, (int, float)) or getattr(value, "size", None) == 1 or is_single_tensor:
             self._hub.update_scalar(key, value)
         else:
             self._hub.update_info(key, value)
@@ -109,19 +110,12 @@ class LogBuffer:
             name = key.removeprefix(prefix)
             since = history.total - self._begin.get(key, 0)
             if key.startswith(prefix) and name not in _ENGINE_SCALARS and since > 0:
-                found.append((name, *self._recent(key, history, min(latest or since, since))))
+                values = history.data[0][-min(latest or since, since) :]
+                counts = np.ones(len(values))
+                own = list(self._counts.get(key, ()))[-len(values) :]
+                counts[len(values) - len(own) :] = own
+                found.append((name, values, counts))
         return found
-
-    def _recent(self, key: str, history: HistoryBuffer, number: int) -> tuple[Any, Any]:
-        values = history.data[0][-number:]
-        counts = np.ones(len(values))
-        own = list(self._counts.get(key, ()))[-len(values) :]
-        counts[len(values) - len(own) :] = own
-        return values, counts
-
-
-def _is_single_tensor(value: Any) -> bool:
-    return hasattr(value, "numel") and value.numel() == 1
 
 
 _views: "WeakKeyDictionary[Runner, RunnerView]" = WeakKeyDictionary()
@@ -313,19 +307,13 @@ class RunnerView:
 
     def _outputs_of(self, logged: Mapping[str, Any] | None) -> dict[str, Any]:
         """Returns the outputs of a first-generation model; for other models, builds them from the logged values."""
-        model = _adapter_of(self._runner.model)
-        if model is not None:
+        model: Any = self._runner.model
+        while not isinstance(model, LegacyModel) and hasattr(model, "module"):
+            model = model.module
+        if isinstance(model, LegacyModel):
             outputs = dict(model.outputs)
         else:
             size = getattr(self._runner.train_dataloader, "batch_size", None)
             outputs = {"loss": (logged or {}).get("loss"), "log_vars": dict(logged or {}), "num_samples": size or 1}
         pending = getattr(self._runner.optim_wrapper, "pending_loss", None)
         return outputs if pending is None else {**outputs, "loss": pending}
-
-
-def _adapter_of(model: Any) -> LegacyModel | None:
-    while not isinstance(model, LegacyModel):
-        if not hasattr(model, "module"):
-            return None
-        model = model.module
-    return model

@@ -1,7 +1,6 @@
 """The runners that first-generation scripts build; they collect settings and train with the engine's Runner."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import nn
@@ -206,8 +205,13 @@ class BaseRunner(_HookSettings):
             runner.register_hook(hook, priority)
         view = view_of(runner)
         view.meta.update(self.meta)
-        with _without_weight_init(_unwrapped(self.model)):
+        # The script has already initialized or loaded the weights.
+        model = _unwrapped(self.model)
+        model.__dict__["init_weights"] = lambda: None
+        try:
             runner.train()
+        finally:
+            del model.__dict__["init_weights"]
         for name in ("epoch", "iter", "inner_iter", "max_iters", "max_epochs"):
             setattr(self, name, getattr(view, name))
         self._ran = runner
@@ -276,13 +280,3 @@ def build_runner(cfg: Mapping[str, Any], default_args: Mapping[str, Any] | None 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
     return unwrap_model(model.module if isinstance(model, MMDataParallel) else model)
-
-
-@contextmanager
-def _without_weight_init(model: nn.Module) -> Iterator[None]:
-    """Disables the model's `init_weights`, because the script has already initialized or loaded the weights."""
-    model.__dict__["init_weights"] = lambda: None
-    try:
-        yield
-    finally:
-        del model.__dict__["init_weights"]

@@ -1,6 +1,7 @@
 """A hook that computes losses on validation data between phases of training."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -109,27 +110,21 @@ class WorkflowHook(Hook):
         view = view_of(runner)
         if runner.train_loop.by_epoch:
             for _ in range(due):
-                self._validate_epoch(runner, view)
+                view.set_validation_state(self.dataloader)
+                call_hooks(view, "before_val_epoch")
+                self._validate(runner, view, batches(self.dataloader))
+                call_hooks(view, "after_val_epoch")
         else:
-            self._validate_batches(runner, view, sum(map(self.due_after, range(done))), due)
+            stream = endless_batches(self.dataloader, start=sum(map(self.due_after, range(done))))
+            self._validate(runner, view, itertools.islice(stream, due))
         runner.model.train()
         view.mode = "train"
         self._validated_at = done
 
-    def _validate_epoch(self, runner: "Runner", view: RunnerView) -> None:
-        view.set_validation_state(self.dataloader)
-        call_hooks(view, "before_val_epoch")
+    def _validate(self, runner: "Runner", view: RunnerView, data: Iterable[Any]) -> None:
         totals = _Totals()
-        for number, batch in enumerate(batches(self.dataloader)):
+        for number, batch in enumerate(data):
             totals.add(self._validate_batch(runner, view, number, batch))
-        self._record(runner, totals)
-        call_hooks(view, "after_val_epoch")
-
-    def _validate_batches(self, runner: "Runner", view: RunnerView, start: int, count: int) -> None:
-        stream = endless_batches(self.dataloader, start=start)
-        totals = _Totals()
-        for number in range(count):
-            totals.add(self._validate_batch(runner, view, number, next(stream)))
         self._record(runner, totals)
 
     def _validate_batch(self, runner: "Runner", view: RunnerView, number: int, batch: Any) -> Mapping[str, Any]:

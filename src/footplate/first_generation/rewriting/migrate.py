@@ -94,7 +94,9 @@ def migrate_tree(folder: Path, output: Path) -> list[MigratedFile]:
         ConfigError: There is no config below the folder.
     """
     folder, output = _real_path(folder), _real_path(output)
-    paths = sorted(_resolved_within(folder, each) for each in folder.rglob("*.py") if not each.is_dir())
+    configs = [each for each in folder.rglob("*.py") if not each.is_dir()]
+    real = [(each, _real_path(each)) for each in configs]  # links are resolved unless they lead out of the folder
+    paths = sorted(target if target.is_relative_to(folder) and target.exists() else each for each, target in real)
     if not paths:
         raise ConfigError("there is no .py file below this folder", found=str(folder))
     tree = ConfigTree(paths)
@@ -105,12 +107,6 @@ def migrate_tree(folder: Path, output: Path) -> list[MigratedFile]:
 def _real_path(path: Path) -> Path:
     """Resolves links as far as possible; Path.resolve() raises for circular links."""
     return Path(os.path.realpath(path))
-
-
-def _resolved_within(folder: Path, path: Path) -> Path:
-    """Resolves links, unless the target is missing or outside of the folder."""
-    target = _real_path(path)
-    return target if target.is_relative_to(folder) and target.exists() else path
 
 
 def _unreadable(path: Path, target: Path, error: FootplateError) -> MigratedFile:

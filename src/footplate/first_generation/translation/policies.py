@@ -132,7 +132,8 @@ def _native_schedules(
     ratio = settings.get(f"min_{field}_ratio")
     known = set(settings) - {f"min_{field}", f"min_{field}_ratio"}
     ends_at_zero = not lowest and not ratio
-    full_range = _full_range(length, by_epoch)
+    end = length.epochs if by_epoch else length.iters
+    full_range = {"by_epoch": by_epoch, "begin": 0, **({} if end is None else {"end": end})}
     if policy == "fixed" and not settings:
         return []
     if policy == "exp" and set(settings) == {"gamma"}:
@@ -146,12 +147,6 @@ def _native_schedules(
     if policy == "poly" and known <= {"power"} and ratio is None and (not has_warmup or ends_at_zero):
         return _poly(kind, settings.get("power", 1.0), lowest or 0, length, by_epoch=by_epoch)
     return None
-
-
-def _full_range(length: RunLength, by_epoch: bool) -> Entry:
-    """Returns `by_epoch`, `begin` and, if the length is known, `end` of a schedule over the whole run."""
-    end = length.epochs if by_epoch else length.iters
-    return {"by_epoch": by_epoch, "begin": 0, **({} if end is None else {"end": end})}
 
 
 def _steps(settings: Entry, kind: str, full_range: Entry) -> list[Entry] | None:

@@ -56,7 +56,12 @@ def is_first_generation(cfg: AnyConfig) -> bool:
     Raises:
         ConfigError: The config sets up optimization with keys of both generations.
     """
-    conflicting = [key for key in _CONFLICTING if key in cfg and not _is_empty_override(cfg[key])]
+    # None, or an override of a base section that does not exist, sets nothing up.
+    conflicting = [
+        key
+        for key in _CONFLICTING
+        if cfg.get(key) is not None and not (isinstance(cfg[key], Mapping) and "_delete_" in cfg[key])
+    ]
     second = [key for key in _OPTIMIZATION_KEYS if key in cfg]
     if conflicting and second:
         raise ConfigError(
@@ -89,11 +94,6 @@ def _is_setting(cfg: AnyConfig, key: str) -> bool:
     """Checks whether a key is a setting of the run, and not a variable that other lines of the config read."""
     origin = origin_of(cfg, key)
     return key in cfg and not (isinstance(origin, KeyOrigin) and origin.read)
-
-
-def _is_empty_override(value: Any) -> bool:
-    """Checks whether a section is None, or overrides a base section that does not exist."""
-    return value is None or (isinstance(value, Mapping) and "_delete_" in value)
 
 
 _Config = TypeVar("_Config", bound="Config | Mapping[str, Any]")

@@ -133,7 +133,9 @@ class DefaultOptimWrapperConstructor:
         for name, parameter in module.named_parameters(recurse=False):
             rules = self.rules
             group: Group = {"params": [parameter], **self._optimizer_settings}
-            if self._uses_is_in() and self._is_in(group, params):
+            # A subclass may override `_is_in` to find duplicates; otherwise `make_optimizer` drops them.
+            finds_duplicates = type(self)._is_in is not DefaultOptimWrapperConstructor._is_in
+            if finds_duplicates and self.paramwise_cfg.get("bypass_duplicate") and self._is_in(group, params):
                 continue
             if parameter.requires_grad:
                 location = ParamLocation(name, prefix, module, parameter.ndim, bool(is_dcn_module))
@@ -149,11 +151,6 @@ class DefaultOptimWrapperConstructor:
         """Checks whether one of the groups contains a parameter of `param_group`."""
         wanted = {id(each) for each in parameters_of(param_group)}
         return any(id(each) in wanted for group in param_group_list for each in parameters_of(group))
-
-    def _uses_is_in(self) -> bool:
-        """Checks whether a subclass overrides `_is_in` to find duplicates; otherwise `make_optimizer` drops them."""
-        is_overridden = type(self)._is_in is not DefaultOptimWrapperConstructor._is_in
-        return is_overridden and bool(self.paramwise_cfg.get("bypass_duplicate"))
 
     def _validate_cfg(self) -> None:
         """Checks `paramwise_cfg`; a subclass with its own settings overrides this."""

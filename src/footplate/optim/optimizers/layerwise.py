@@ -115,7 +115,10 @@ class LAMB(LayerwiseOptimizer):
 
     def _adam_updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
         """Updates the moments and returns the updates of Adam."""
-        states = [self._state_of(each) for each in params]
+        for each in params:
+            if not self.state[each]:
+                self.state[each].update(step=0, exp_avg=torch.zeros_like(each), exp_avg_sq=torch.zeros_like(each))
+        states = [self.state[each] for each in params]
         means = [state["exp_avg"] for state in states]
         squares = [state["exp_avg_sq"] for state in states]
         for state in states:
@@ -133,14 +136,6 @@ class LAMB(LayerwiseOptimizer):
         if group["bias_correction"]:
             torch._foreach_div_(updates, [1 - first ** state["step"] for state in states])
         return updates
-
-    def _state_of(self, parameter: Tensor) -> dict[str, Any]:
-        state: dict[str, Any] = self.state[parameter]
-        if not state:
-            state["step"] = 0
-            state["exp_avg"] = torch.zeros_like(parameter)
-            state["exp_avg_sq"] = torch.zeros_like(parameter)
-        return state
 
 
 @OPTIMIZERS.register_module()
@@ -200,7 +195,9 @@ class LARS(LayerwiseOptimizer):
         decay = group["weight_decay"]
         steps = list(torch._foreach_add(grads, params, alpha=decay) if decay else torch._foreach_mul(grads, 1.0))
         if not group["lars_exclude"]:
-            scale_each(steps, _trust_ratios(norms_of(params), norms_of(grads), group))
+            weights, norms = norms_of(params), norms_of(grads)
+            ratios = group["eta"] * weights / (norms + decay * weights + group["eps"])
+            scale_each(steps, torch.where((weights > 0) & (norms > 0), ratios, 1.0))
         torch._foreach_mul_(steps, group["lr"])
         if group["momentum"]:
             steps = self._apply_momentum(group, params, steps)
@@ -218,9 +215,3 @@ class LARS(LayerwiseOptimizer):
         torch._foreach_mul_(buffers, momentum)
         torch._foreach_add_(buffers, steps, alpha=1 - group["dampening"])
         return list(torch._foreach_add(steps, buffers, alpha=momentum)) if group["nesterov"] else buffers
-
-
-def _trust_ratios(weights: Tensor, grads: Tensor, group: dict[str, Any]) -> Tensor:
-    """Returns the trust ratio of each layer, ``(N,)``, for the norms of weights and gradients, ``(N,)`` each."""
-    ratio = group["eta"] * weights / (grads + group["weight_decay"] * weights + group["eps"])
-    return torch.where((weights > 0) & (grads > 0), ratio, 1.0)

@@ -102,7 +102,14 @@ class ReduceOnPlateau(ParamSchedule):
         if metrics is None:
             return
         self.check_metrics(metrics)
-        self._update_counters(check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor"))
+        value = check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor")
+        if self._is_better(value):
+            self.best, self.num_bad_epochs = value, 0
+        else:
+            self.num_bad_epochs += 1
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.num_bad_epochs = 0
         if self.num_bad_epochs > self.patience:
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
             self._reduce()
@@ -135,15 +142,6 @@ class ReduceOnPlateau(ParamSchedule):
                 found=sorted(metrics),
                 suggestion=nearest(self.monitor, metrics),
             )
-
-    def _update_counters(self, value: float) -> None:
-        if self._is_better(value):
-            self.best, self.num_bad_epochs = value, 0
-        else:
-            self.num_bad_epochs += 1
-        if self.cooldown_counter > 0:
-            self.cooldown_counter -= 1
-            self.num_bad_epochs = 0
 
     def _is_better(self, value: float) -> bool:
         sign = -1 if self.rule == "less" else 1

@@ -12,6 +12,8 @@ from footplate.optim.schedules.curves import ENDLESS, MultiStep
 from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 
+_logger = logging.getLogger("footplate.optim")
+
 Schedules = list[ParamSchedule]
 
 _NUMBERS = (
@@ -100,9 +102,6 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: dict[str, int | None]) 
     return built
 
 
-_logger = logging.getLogger("footplate.optim")
-
-
 def warn_about_lengths(
     schedules: Sequence[ParamSchedule],
     *,
@@ -130,8 +129,11 @@ def warn_about_lengths(
         name = f"{type(schedule).__name__} (by {'epoch' if schedule.by_epoch else 'iteration'})"
         advice = f"; to end with training, use --set {key}={total}" if key else ""
         _warn_if_after(schedule, total, name, advice)
-        is_last = schedule is _last_schedule(schedules, schedule.param_name, epoch_length)
-        if is_last and schedule.end < total and not schedule.family.settles():
+        last = max(
+            (each for each in schedules if each.param_name == schedule.param_name),
+            key=lambda each: each.end * (epoch_length or 1) if each.by_epoch else each.end,
+        )
+        if schedule is last and schedule.end < total and not schedule.family.settles():
             _logger.warning("%s ends at %d, before the end of training at %d%s", name, schedule.end, total, advice)
 
 
@@ -144,11 +146,3 @@ def _warn_if_after(schedule: ParamSchedule, total: int, name: str, advice: str) 
         _logger.warning("%s ends at %d, after the end of training at %d%s", name, schedule.end, total, advice)
     elif unreached:
         _logger.warning("%s has a milestone at %d, after the end of training at %d", name, unreached[0], total)
-
-
-def _last_schedule(schedules: Sequence[ParamSchedule], field: str, epoch_length: int | None) -> ParamSchedule:
-    """Returns the schedule of `field` with the latest end."""
-    return max(
-        (each for each in schedules if each.param_name == field),
-        key=lambda each: each.end * (epoch_length or 1) if each.by_epoch else each.end,
-    )

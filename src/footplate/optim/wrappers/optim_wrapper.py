@@ -12,7 +12,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from footplate.checks import check_count
-from footplate.config.compiling import compile_arguments
 from footplate.distributed.sharding import distribute_like
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.wrappers import optimizer_state
@@ -23,6 +22,7 @@ from footplate.optim.wrappers.state_checks import check_state
 from footplate.optim.wrappers.unprofiled_step import raise_if_unusable, unprofiled_step
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
+from footplate.torch_compile import compile_arguments
 
 _logger = logging.getLogger("footplate.optim")
 

@@ -13,16 +13,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from footplate.records.writers.tracker import InitTracker, Tracker, files_to_keep, import_library
+from footplate.records.writers.tracker import InitTracker, Tracker, files_to_upload, import_library
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")
-# The library must not patch other frameworks, because the writer reports everything itself.
+# ClearML must not patch other frameworks, because the writer reports everything itself.
 _CLEARML_DEFAULTS = {
     "auto_connect_frameworks": False,
     "auto_connect_arg_parser": False,
     "auto_resource_monitoring": False,
 }
+# By default, DVCLive commits to the user's git repository and writes dvc.yaml to the current folder.
+_DVCLIVE_DEFAULTS = {"save_dvc_exp": False, "dvcyaml": None}
+_MLFLOW_MAX_LENGTH = 6000  # of a parameter value
+_MLFLOW_FORBIDDEN = re.compile(r"[^\w\-. :/]")  # characters that names of metrics and parameters must not contain
 
 
 @VISBACKENDS.register_module()
@@ -38,7 +42,7 @@ class ClearMLVisBackend(InitTracker):
 
     Raises:
         MissingExtraError: The package clearml is not installed.
-        ArgumentError: `Task.init` takes no such argument.
+        ArgumentError: `Task.init` has no such argument.
     """
 
     package = "clearml"
@@ -62,18 +66,24 @@ class ClearMLVisBackend(InitTracker):
         self.experiment.get_logger().report_image(name, name, iteration=step, image=np.ascontiguousarray(image))
 
     def _start(self) -> Any:
-        if hasattr(self._library.Task, "_report_subprocess_enabled"):
+        task_type = self._library.Task
+        if hasattr(task_type, "_report_subprocess_enabled"):
             # ClearML forks a reporting process while its threads start git, which sometimes causes a deadlock.
-            self._library.Task._report_subprocess_enabled = False
-        if not (self._library.Task.is_offline() or _knows_server()):
-            self._library.Task.set_offline(True)
-            _logger.warning("no server of ClearML is configured: the task is kept offline")
-        if self._library.Task.is_offline():
-            _ask_for_no_updates()
+            task_type._report_subprocess_enabled = False
+        config = Path(os.environ.get("CLEARML_CONFIG_FILE") or Path.home() / "clearml.conf")
+        has_server = bool(os.environ.get("CLEARML_API_ACCESS_KEY")) or config.exists()
+        if not (task_type.is_offline() or has_server):
+            task_type.set_offline(True)
+            _logger.warning("No ClearML server is configured: the task is stored offline.")
+        if task_type.is_offline():
+            # Disables the library's online check for updates.
+            with suppress(ImportError, AttributeError):
+                checks = importlib.import_module("clearml.utilities.check_updates").CheckPackageUpdates
+                checks.check_new_package_available = staticmethod(lambda **_: None)
         settings = {**_CLEARML_DEFAULTS, **self._init_kwargs}
         if "id" in self.identity:
             settings = {"continue_last_task": self.identity["id"], **settings}
-        task = self._library.Task.init(**settings)
+        task = task_type.init(**settings)
         # Otherwise the steps of a continued task would be counted from its last step.
         task.set_initial_iteration(0)
         self.identity = {"id": task.id}
@@ -85,25 +95,9 @@ class ClearMLVisBackend(InitTracker):
             logger.report_scalar(name, name, value, step)
 
     def _finish(self) -> None:
-        for path in files_to_keep(self._save_dir, self._artifact_suffix):
+        for path in files_to_upload(self._save_dir, self._artifact_suffix):
             self._run.upload_artifact(os.path.basename(path), path)
         self._run.close()
-
-
-def _ask_for_no_updates() -> None:
-    """Disables the library's online check for updates, because the task is offline."""
-    with suppress(ImportError, AttributeError):
-        checks = importlib.import_module("clearml.utilities.check_updates").CheckPackageUpdates
-        checks.check_new_package_available = staticmethod(lambda **_: None)
-
-
-def _knows_server() -> bool:
-    named = os.environ.get("CLEARML_CONFIG_FILE")
-    return bool(os.environ.get("CLEARML_API_ACCESS_KEY")) or Path(named or Path.home() / "clearml.conf").exists()
-
-
-# By default, the library commits to the user's git repository and writes dvc.yaml to the current folder.
-_DVCLIVE_DEFAULTS = {"save_dvc_exp": False, "dvcyaml": None}
 
 
 @VISBACKENDS.register_module()
@@ -120,7 +114,7 @@ class DVCLiveVisBackend(InitTracker):
 
     Raises:
         MissingExtraError: The package dvclive is not installed.
-        ArgumentError: `Live` takes no such argument.
+        ArgumentError: `Live` has no such argument.
     """
 
     package = "dvclive"
@@ -137,7 +131,7 @@ class DVCLiveVisBackend(InitTracker):
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as parameters."""
-        self.experiment.log_params(_plain(config.to_dict()))
+        self.experiment.log_params(_yaml_value(config.to_dict()))
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
         """Writes an image: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
@@ -163,22 +157,9 @@ class DVCLiveVisBackend(InitTracker):
 
     def _finish(self) -> None:
         if self._init_kwargs.get("save_dvc_exp"):
-            for path in files_to_keep(self._save_dir, self._artifact_suffix):
+            for path in files_to_upload(self._save_dir, self._artifact_suffix):
                 self._run.log_artifact(path)
         self._run.end()
-
-
-def _plain(value: Any) -> Any:
-    """Converts values that YAML cannot represent to strings."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-_LONGEST = 6000  # MLflow's maximum length of a parameter value
-_FORBIDDEN = re.compile(r"[^\w\-. :/]")  # characters that names of metrics and parameters must not contain
 
 
 @VISBACKENDS.register_module()
@@ -227,7 +208,7 @@ class MLflowVisBackend(Tracker):
         values = config.to_dict()
         wanted = {key: values[key] for key in values if self._tracked is None or key in self._tracked}
         library = self.experiment
-        self._add_params({key: str(value)[:_LONGEST] for key, value in _flat(wanted).items()})
+        self._add_params({key: str(value)[:_MLFLOW_MAX_LENGTH] for key, value in _flat(wanted).items()})
         library.log_text(config.pretty_text, "config.py")
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
@@ -240,23 +221,19 @@ class MLflowVisBackend(Tracker):
         continued = self._continued(store) if self._tracking_uri is None else None
         start = self.identity["start"] if continued is not None and self.start else self.start
         library.set_tracking_uri(self._tracking_uri or f"sqlite:///{continued or store}")
-        self._choose_experiment(os.path.dirname(continued or store))
+        # Without a location, an experiment stores artifacts in the current folder, as does "Default" in a new store.
+        name, location = self._exp_name or "Default", self._artifact_location
+        if self._tracking_uri is None:
+            name = self._exp_name or "footplate"
+            location = location or os.path.join(os.path.dirname(continued or store), "mlartifacts")
+        if location is not None and library.get_experiment_by_name(name) is None:
+            library.create_experiment(name, location)
+        library.set_experiment(name)
         run = library.start_run(run_id=self.identity.get("run_id"), run_name=self._run_name, tags=self._tags or None)
         self.identity = {"run_id": run.info.run_id, "start": start}
         self._known_params = set(run.data.params)
         self._add_params(self._params)
         return library
-
-    def _choose_experiment(self, folder: str) -> None:
-        library, own_store = self._library, self._tracking_uri is None
-        location = self._artifact_location
-        # Without a location, an experiment stores artifacts in the current folder, as does "Default" in a new store.
-        name = self._exp_name or ("footplate" if own_store else "Default")
-        if location is None and own_store:
-            location = os.path.join(folder, "mlartifacts")
-        if location is not None and library.get_experiment_by_name(name) is None:
-            library.create_experiment(name, location)
-        library.set_experiment(name)
 
     def _add_params(self, values: Mapping[str, Any]) -> None:
         # A store refuses to change the value of a parameter, which a continued run may try.
@@ -266,10 +243,12 @@ class MLflowVisBackend(Tracker):
         self._known_params.update(new)
 
     def _write(self, values: dict[str, float], step: int) -> None:
-        self.experiment.log_metrics({_FORBIDDEN.sub("_", name): value for name, value in values.items()}, step=step)
+        self.experiment.log_metrics(
+            {_MLFLOW_FORBIDDEN.sub("_", name): value for name, value in values.items()}, step=step
+        )
 
     def _finish(self) -> None:
-        for path in files_to_keep(self._save_dir, self._artifact_suffix):
+        for path in files_to_upload(self._save_dir, self._artifact_suffix):
             self._run.log_artifact(path)
         self._run.end_run()
 
@@ -280,5 +259,14 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(item, Mapping) and item:
             found.update(_flat(item, f"{prefix}{key}."))
         else:
-            found[_FORBIDDEN.sub("_", f"{prefix}{key}")] = item
+            found[_MLFLOW_FORBIDDEN.sub("_", f"{prefix}{key}")] = item
     return found
+
+
+def _yaml_value(value: Any) -> Any:
+    """Converts values that YAML cannot represent to strings."""
+    if isinstance(value, Mapping):
+        return {str(key): _yaml_value(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_yaml_value(each) for each in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

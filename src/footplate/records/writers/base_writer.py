@@ -1,4 +1,4 @@
-"""The base class of writers, the calls of several writers, and writers that are not supported."""
+"""The base class of writers, a wrapper that calls several of them, and writers that are not supported."""
 
 import logging
 import numbers
@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from footplate.errors import ArgumentError, FootplateError
 from footplate.registry import VISBACKENDS
+
+_logger = logging.getLogger("footplate.records")
+_MAX_FAILURES = 3
 
 
 class BaseVisBackend:
@@ -109,29 +112,41 @@ class GuardedWriters:
     def __init__(self, writers: Mapping[str, BaseVisBackend]) -> None:
         self._writers = writers
         self._missed: dict[str, int] = {}
-        self._in_a_row: dict[str, int] = {}
+        self._failures: dict[str, int] = {}  # in a row
 
-    def tell(self, method: str, *args: Any, **kwargs: Any) -> None:
+    def call_all(self, method: str, *args: Any, **kwargs: Any) -> None:
         """Calls `method` of every writer."""
         for name, writer in self._writers.items():
-            if self._in_a_row.get(name, 0) >= _PATIENCE and method != "close":
+            if self._failures.get(name, 0) >= _MAX_FAILURES and method != "close":
                 self._missed[name] += 1
                 continue
             try:
                 getattr(writer, method)(*args, **kwargs)
-                self._in_a_row[name] = 0
+                self._failures[name] = 0
             except FootplateError:
                 raise
             except Exception as error:  # no error of a library may stop the run
-                self._note(name, method, error)
+                if name not in self._missed:
+                    _logger.warning(
+                        "The writer '%s' failed in %s (%s: %s). The run continues; the writer is skipped after %d "
+                        "failures in a row.",
+                        name,
+                        method,
+                        type(error).__name__,
+                        " ".join(str(error).split())[:200],
+                        _MAX_FAILURES,
+                    )
+                _logger.debug("The writer '%s' failed in %s.", name, method, exc_info=error)
+                self._failures[name] = self._failures.get(name, 0) + 1
+                self._missed[name] = self._missed.get(name, 0) + 1
 
     def close(self) -> None:
         """Closes all writers and logs how many calls each of them missed."""
-        self.tell("close")
+        self.call_all("close")
         for name, missed in self._missed.items():
-            _logger.info("the writer '%s' missed %d of the calls that it was told", name, missed)
+            _logger.info("The writer '%s' missed %d calls.", name, missed)
         self._missed.clear()
-        self._in_a_row.clear()
+        self._failures.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the non-empty states of the writers by name."""
@@ -142,21 +157,6 @@ class GuardedWriters:
         for name, writer in self._writers.items():
             if name in state:
                 writer.load_state_dict(state[name])
-
-    def _note(self, name: str, method: str, error: Exception) -> None:
-        self._in_a_row[name] = self._in_a_row.get(name, 0) + 1
-        if name not in self._missed:
-            _logger.warning(
-                "the writer '%s' failed in %s (%s: %s): the run goes on, and the writer is left out if it fails %d "
-                "times in a row",
-                name,
-                method,
-                type(error).__name__,
-                " ".join(str(error).split())[:200],
-                _PATIENCE,
-            )
-        self._missed[name] = self._missed.get(name, 0) + 1
-        _logger.debug("the writer '%s' failed in %s", name, method, exc_info=error)
 
 
 class Refused:
@@ -169,14 +169,14 @@ class Refused:
     service: ClassVar[str] = ""
     """The service that the class would use."""
     noun: ClassVar[str] = "writer"
-    advice: ClassVar[str] = "register a BaseVisBackend of your own"
+    advice: ClassVar[str] = "register your own BaseVisBackend"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         raise ArgumentError(
             f"footplate has no {self.noun} for {self.service}",
             key="type",
             found=type(self).__name__,
-            notes=[f"take another of the writers in docs/records.md, or {self.advice}"],
+            notes=[f"Use another writer of docs/records.md, or {self.advice}."],
         )
 
 

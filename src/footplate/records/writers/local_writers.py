@@ -1,6 +1,5 @@
 """Writers of local files: JSON lines with images, and TensorBoard events."""
 
-import errno
 import hashlib
 import json
 import logging
@@ -18,10 +17,10 @@ from footplate.errors import ArgumentError, ConfigError, MissingExtraError
 from footplate.records.writers.base_writer import BaseVisBackend
 from footplate.records.writers.tracker import Tracker
 from footplate.registry import VISBACKENDS
-from footplate.storage import check_output_path, commit_bytes, commit_image, output_path
+from footplate.storage import append_line, check_output_path, commit_bytes, commit_image, output_path
 
 _logger = logging.getLogger("footplate.records")
-_LARGEST_CONFIG = 16 << 20  # bytes
+_MAX_CONFIG_SIZE = 16 << 20  # bytes
 _MARK = "# Written by a run, which replaces this file only while it is unchanged: "
 
 
@@ -47,7 +46,7 @@ class LocalVisBackend(BaseVisBackend):
         check_output_path(img_save_dir, key="img_save_dir")
         for name, suffix in ((config_save_file, ".py"), (scalar_save_file, ".json")):
             if not check_output_path(name).endswith(suffix):
-                raise ArgumentError(f"a file that LocalVisBackend writes must end with '{suffix}'", found=name)
+                raise ArgumentError(f"the file name must end with '{suffix}'", found=name)
         self._folder: Path | None = None
         self._images = img_save_dir
         self._config = config_save_file
@@ -75,7 +74,7 @@ class LocalVisBackend(BaseVisBackend):
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
         """Appends a JSON line with a scalar."""
-        self._append(self._scalars, {name: _plain(value), "step": step})
+        self._append(self._scalars, {name: _as_number(value), "step": step})
 
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
@@ -83,59 +82,14 @@ class LocalVisBackend(BaseVisBackend):
         """Appends a JSON line with several scalars, also to `file_path`, a path inside the folder."""
         if file_path == self._scalars:
             raise ArgumentError("file_path must differ from the file of all scalars", found=file_path)
-        line = {"step": step, **{name: _plain(value) for name, value in scalar_dict.items()}}
+        line = {"step": step, **{name: _as_number(value) for name, value in scalar_dict.items()}}
         line["step"] = line.pop("step")
         self._append(self._scalars, line)
         if file_path is not None:
             self._append(file_path, line)
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
-        # Writes the whole line at once, so that a run that is killed leaves no incomplete line.
-        data = (json.dumps(line) + "\n").encode()
-        path = output_path(str(self.folder), name)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            written = os.write(descriptor, data)
-            if written < len(data):  # the disk is full
-                os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-        finally:
-            os.close(descriptor)
-
-
-def write_config(config: Config, path: str, *, signed: bool = False) -> None:
-    """Writes a config as Python atomically; a config with objects is written as text that cannot be loaded again.
-
-    Args:
-        config: The config.
-        path: The output file.
-        signed: Whether to add a first line by which `is_written_config` recognizes the file.
-    """
-    try:
-        text = as_python(config)
-    except ConfigError as error:
-        _logger.warning("%s is written for reading only, since %s at %s", path, error.message, error.key)
-        text = config.pretty_text
-    commit_bytes(path, (_signed(text) if signed else text).encode())
-
-
-def is_written_config(path: str) -> bool:
-    """Returns whether `write_config` wrote the file at `path` and the file is unchanged."""
-    if os.path.islink(path) or not os.path.isfile(path) or os.path.getsize(path) > _LARGEST_CONFIG:
-        return False
-    try:
-        first, _, text = Path(path).read_text(encoding="utf-8").partition("\n")
-    except (OSError, UnicodeDecodeError):
-        return False
-    return first.startswith(_MARK) and f"{first}\n{text}" == _signed(text)
-
-
-def _signed(text: str) -> str:
-    return f"{_MARK}{hashlib.sha256(text.encode()).hexdigest()[:16]}\n{text}"
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
+        append_line(output_path(str(self.folder), name), json.dumps(line))
 
 
 @VISBACKENDS.register_module()
@@ -154,7 +108,12 @@ class TensorboardVisBackend(Tracker):
 
     def __init__(self, save_dir: str | None = None) -> None:
         super().__init__(save_dir)
-        self._writer_type = _summary_writer()
+        try:
+            # Imported here because the import is slow and most runs do not need it.
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingExtraError("tensorboard", extra="tensorboard", why=type(self).__name__) from error
+        self._writer_type: Any = SummaryWriter
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as text."""
@@ -179,10 +138,36 @@ class TensorboardVisBackend(Tracker):
         self._run.close()
 
 
-def _summary_writer() -> Any:
+def write_config(config: Config, path: str, *, signed: bool = False) -> None:
+    """Writes a config as Python, atomically. A config with objects is written as text that cannot be loaded again.
+
+    Args:
+        config: The config.
+        path: The output file.
+        signed: Whether to add a first line by which `is_written_config` recognizes the file.
+    """
     try:
-        # Imported here because the import is slow and most runs do not need it.
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingExtraError("tensorboard", extra="tensorboard", why="TensorboardVisBackend") from error
-    return SummaryWriter
+        text = as_python(config)
+    except ConfigError as error:
+        _logger.warning("'%s' cannot be loaded as a config: %s at %s.", path, error.message, error.key)
+        text = config.pretty_text
+    commit_bytes(path, (_signed(text) if signed else text).encode())
+
+
+def is_written_config(path: str) -> bool:
+    """Checks whether `write_config` wrote the file at `path` and the file is unchanged."""
+    if os.path.islink(path) or not os.path.isfile(path) or os.path.getsize(path) > _MAX_CONFIG_SIZE:
+        return False
+    try:
+        first, _, text = Path(path).read_text(encoding="utf-8").partition("\n")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return first.startswith(_MARK) and f"{first}\n{text}" == _signed(text)
+
+
+def _signed(text: str) -> str:
+    return f"{_MARK}{hashlib.sha256(text.encode()).hexdigest()[:16]}\n{text}"
+
+
+def _as_number(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value

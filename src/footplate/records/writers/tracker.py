@@ -10,16 +10,13 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
 from footplate.errors import ArgumentError, FootplateError, MissingExtraError
 from footplate.messages import nearest
 from footplate.records.writers.base_writer import BaseVisBackend, moved, numbers_in
 from footplate.storage import output_path
 
 _FOLDER_KEYS = frozenset({"dir", "log_dir", "logdir"})
-_PLACES = frozenset({"dir", "tracking_uri"})
+_OLD_PLACES = frozenset({"dir", "tracking_uri"})
 _START = re.compile(r"\d{8}_\d{6}(?:_\d+)?")  # the name of `work_dir/<timestamp>`
 _logger = logging.getLogger("footplate.records")
 
@@ -38,7 +35,7 @@ class Tracker(BaseVisBackend):
         super().__init__(save_dir)
         self.identity: dict[str, Any] = {}
         self._run: Any = None
-        self._never_started: Exception | None = None
+        self._start_error: Exception | None = None
 
     @property
     def folder(self) -> str:
@@ -57,16 +54,28 @@ class Tracker(BaseVisBackend):
     def experiment(self) -> Any:
         """The library's object for the run, which is started on first use.
 
-        A failed start is not repeated until the writer is closed, because it may have waited for a server.
+        If the run of the identity cannot be continued, a new one is started. A failed start is not repeated until the
+        writer is closed, because it may have waited for a server.
         """
-        if self._never_started is not None:
-            raise self._never_started
+        if self._start_error is not None:
+            raise self._start_error
         if self._run is None:
+            continued = self.identity
             try:
-                self._run = self._start_or_continue()
+                self._run = self._start()
             except Exception as error:
-                self._never_started = error
-                raise
+                self._start_error = error
+                if not continued or isinstance(error, FootplateError):
+                    raise
+                _logger.warning(
+                    "%s cannot continue the run %s (%s: %s) and starts a new one.",
+                    type(self).__name__,
+                    continued,
+                    type(error).__name__,
+                    " ".join(str(error).split())[:200],
+                )
+                self.identity, self._start_error = {}, None
+                return self.experiment
         return self._run
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
@@ -84,7 +93,7 @@ class Tracker(BaseVisBackend):
 
     def close(self) -> None:
         """Finishes the run; later writes continue it."""
-        self._never_started = None
+        self._start_error = None
         if self._run is not None:
             self._finish()
             self._run = None
@@ -96,7 +105,7 @@ class Tracker(BaseVisBackend):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Sets the run to continue."""
         self.identity = dict(state)
-        for key in _PLACES & self.identity.keys():  # from earlier versions; only the start time is used
+        for key in _OLD_PLACES & self.identity.keys():  # from earlier versions; only the start time is used
             found = _START.findall(str(self.identity.pop(key)))
             self.identity.setdefault("start", found[-1] if found else "")
 
@@ -116,35 +125,17 @@ class Tracker(BaseVisBackend):
                 return None
         return path if self.identity and os.path.exists(path) else None
 
-    def _start_or_continue(self) -> Any:
-        try:
-            return self._start()
-        except FootplateError:
-            raise
-        except Exception as error:
-            if not self.identity:
-                raise
-            _logger.warning(
-                "%s cannot continue the run %s (%s: %s): it starts a new one",
-                type(self).__name__,
-                self.identity,
-                type(error).__name__,
-                " ".join(str(error).split())[:200],
-            )
-            self.identity = {}
-            return self._start()
-
     def _start(self) -> Any:
         """Starts or continues the run and returns the library's object for it."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how its run starts")
+        raise NotImplementedError(f"{type(self).__name__} must implement _start")
 
     def _write(self, values: dict[str, float], step: int) -> None:
         """Writes numbers of the same step."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how it writes")
+        raise NotImplementedError(f"{type(self).__name__} must implement _write")
 
     def _finish(self) -> None:
         """Ends the run."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how its run ends")
+        raise NotImplementedError(f"{type(self).__name__} must implement _finish")
 
 
 class InitTracker(Tracker):
@@ -156,7 +147,7 @@ class InitTracker(Tracker):
 
     Raises:
         MissingExtraError: The library is not installed.
-        ArgumentError: The call takes no such argument, or a folder leads out of `save_dir`.
+        ArgumentError: The call has no such argument, or a folder is outside of `save_dir`.
     """
 
     package: ClassVar[str] = ""
@@ -179,32 +170,11 @@ class InitTracker(Tracker):
             self._init_kwargs[key] = moved(self._init_kwargs[key], os.path.abspath(before), os.path.abspath(now))
 
 
-class LoggingTracker(InitTracker):
-    """A writer for a library with the API of Weights & Biases: `run.config`, `run.log`, `run.finish` and `Image`."""
-
-    def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config as the config of the run."""
-        self.experiment.config.update(config.to_dict())
-
-    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes an image: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
-        self._log({name: self._library.Image(np.ascontiguousarray(image))}, step)
-
-    def _write(self, values: dict[str, float], step: int) -> None:
-        self._log(values, step)
-
-    def _log(self, values: dict[str, Any], step: int) -> None:
-        self.experiment.log(values, step=step)
-
-    def _finish(self) -> None:
-        self._run.finish()
-
-
 def import_library(module: str, *, extra: str, why: str) -> Any:
     """Imports an optional library.
 
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: The library is not installed.
     """
     try:
         return importlib.import_module(module)
@@ -216,25 +186,22 @@ def check_init_kwargs(function: Callable[..., Any], given: Mapping[str, Any] | N
     """Checks the names of arguments for `function` and returns a copy of the arguments.
 
     Raises:
-        ArgumentError: `function` takes no argument of that name.
+        ArgumentError: `function` has no argument of that name.
     """
     known = inspect.signature(function).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         for name in given or ():
             if name not in known:
+                module = getattr(function, "__module__", "").partition(".")[0]
+                title = f"{module}.{getattr(function, '__name__', 'init')}"
                 near = nearest(name, known)
-                raise ArgumentError(f"{_name(function)} takes no '{name}'", key=f"init_kwargs.{name}", suggestion=near)
+                raise ArgumentError(f"{title} has no argument '{name}'", key=f"init_kwargs.{name}", suggestion=near)
     return dict(given or {})
 
 
-def files_to_keep(folder: str | None, suffixes: Sequence[str] | str) -> list[str]:
+def files_to_upload(folder: str | None, suffixes: Sequence[str] | str) -> list[str]:
     """Returns the files in `folder` whose names end with one of `suffixes`, sorted."""
     if folder is None or not os.path.isdir(folder):
         return []
     ends = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
     return sorted(str(path) for path in Path(folder).iterdir() if path.is_file() and path.name.endswith(ends))
-
-
-def _name(function: Callable[..., Any]) -> str:
-    module = getattr(function, "__module__", "").partition(".")[0]
-    return f"{module}.{getattr(function, '__name__', 'init')}"

@@ -6,11 +6,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from footplate.errors import ArgumentError
-from footplate.records.writers.tracker import LoggingTracker, import_library
+from footplate.records.writers.tracker import InitTracker, import_library
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")
+
+
+class LoggingTracker(InitTracker):
+    """A writer for a library with the API of Weights & Biases: `run.config`, `run.log`, `run.finish` and `Image`."""
+
+    def add_config(self, config: Any, **kwargs: Any) -> None:
+        """Writes the config as the config of the run."""
+        self.experiment.config.update(config.to_dict())
+
+    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
+        """Writes an image: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
+        self._log({name: self._library.Image(np.ascontiguousarray(image))}, step)
+
+    def _write(self, values: dict[str, float], step: int) -> None:
+        self._log(values, step)
+
+    def _log(self, values: dict[str, Any], step: int) -> None:
+        self.experiment.log(values, step=step)
+
+    def _finish(self) -> None:
+        self._run.finish()
 
 
 @VISBACKENDS.register_module()
@@ -32,7 +56,7 @@ class WandbVisBackend(LoggingTracker):
 
     Raises:
         MissingExtraError: The package wandb is not installed.
-        ArgumentError: `wandb.init` takes no such argument.
+        ArgumentError: `wandb.init` has no such argument.
     """
 
     package = "wandb"
@@ -82,24 +106,20 @@ class WandbVisBackend(LoggingTracker):
 
     def _mode(self) -> dict[str, str]:
         mode = self._init_kwargs.get("mode") or os.environ.get("WANDB_MODE")
-        if mode not in (None, "online") or self._knows_login():
+        if mode not in (None, "online"):
+            return {}
+        if os.environ.get("WANDB_API_KEY") or self._library.login(prompt=False, verify=False):
             return {}
         if mode == "online":
             # Otherwise the library would wait for input at the terminal.
             raise ArgumentError(
-                "mode 'online' of Weights & Biases needs a login, and none is known",
-                notes=["run `wandb login`, set WANDB_API_KEY, or take mode='offline'"],
+                "mode 'online' of Weights & Biases needs a login",
+                notes=["Run `wandb login`, set WANDB_API_KEY, or set mode='offline'."],
             )
         _logger.warning(
-            "no login of Weights & Biases is known: the run is kept offline in %s; `wandb sync` sends it", self.folder
+            "Not logged in to Weights & Biases: the run is stored offline in %s. `wandb sync` uploads it.", self.folder
         )
         return {"mode": "offline"}
-
-    def _knows_login(self) -> bool:
-        return bool(os.environ.get("WANDB_API_KEY")) or bool(self._library.login(prompt=False, verify=False))
-
-
-_logger = logging.getLogger("footplate.records")
 
 
 @VISBACKENDS.register_module()
@@ -134,17 +154,14 @@ class SwanlabVisBackend(LoggingTracker):
         return run
 
     def _mode(self) -> dict[str, str]:
-        if "mode" in self._init_kwargs or os.environ.get("SWANLAB_MODE") or _knows_login():
+        if "mode" in self._init_kwargs or os.environ.get("SWANLAB_MODE") or os.environ.get("SWANLAB_API_KEY"):
+            return {}
+        if Path(os.environ.get("SWANLAB_SAVE_DIR") or Path.home() / ".swanlab", ".netrc").exists():
             return {}
         _logger.warning(
-            "no login of SwanLab is known: the run is kept offline in %s; `swanlab sync` sends it", self.folder
+            "Not logged in to SwanLab: the run is stored offline in %s. `swanlab sync` uploads it.", self.folder
         )
         return {"mode": "offline"}
-
-
-def _knows_login() -> bool:
-    home = Path(os.environ.get("SWANLAB_SAVE_DIR") or Path.home() / ".swanlab")
-    return bool(os.environ.get("SWANLAB_API_KEY")) or (home / ".netrc").exists()
 
 
 @VISBACKENDS.register_module()
@@ -159,7 +176,7 @@ class TrackioVisBackend(LoggingTracker):
 
     Raises:
         MissingExtraError: The package trackio is not installed.
-        ArgumentError: `trackio.init` takes no such argument.
+        ArgumentError: `trackio.init` has no such argument.
     """
 
     package = "trackio"

@@ -11,14 +11,23 @@ from torch import Tensor
 from footplate.evaluation import BaseMetric, check_samples
 from footplate.registry import METRICS
 from footplate.tasks.classification.matrix_picture import draw_matrix
-from footplate.tasks.classification.outcomes import check_classes, class_count, predicted_label, true_label
+from footplate.tasks.classification.outcomes import (
+    check_classes,
+    class_count,
+    class_names,
+    predicted_label,
+    true_label,
+)
+
+_MOST_RECORDED = 100  # classes; the matrix of more would fill the disk and no reader's screen
 
 
 @METRICS.register_module()
 class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
     """The confusion matrix, reported as `confusion_matrix/result`, ``(C, C)``, int64.
 
-    Rows are true classes, columns are predicted classes.
+    Rows are true classes, columns are predicted classes. A matrix of at most 100 classes is also written to the
+    per-class results of the run.
 
     Args:
         num_classes: The number of classes; by default that of the scores or of the dataset.
@@ -53,7 +62,11 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
     def compute_metrics(self, results: list[tuple[int, int, int]]) -> dict[str, Tensor]:
         """Returns the matrix."""
         table = np.array([row for row in results if row[0] != self.ignore_index], dtype=np.int64).reshape(-1, 3)
-        return {"result": self.calculate(table[:, 1], table[:, 0], results[0][2])}
+        matrix = self.calculate(table[:, 1], table[:, 0], results[0][2])
+        if len(matrix) <= _MOST_RECORDED:
+            names = class_names(self.dataset_meta, len(matrix))
+            self.record_per_class("confusion_matrix", names, dict(zip(names, matrix.T, strict=True)))
+        return {"result": matrix}
 
     @staticmethod
     def calculate(

@@ -71,6 +71,12 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
     return len(classes)
 
 
+def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
+    """Returns the names of the classes of a dataset, or their indices if `meta` has no `count` different names."""
+    names = list(dict.fromkeys(map(str, (meta or {}).get("classes") or ())))
+    return names if len(names) == count else [str(index) for index in range(count)]
+
+
 def check_classes(name: str, labels: Tensor | npt.NDArray[np.int64], num_classes: int, *, least: int = 0) -> None:
     """Raises an error if a label is out of range.
 

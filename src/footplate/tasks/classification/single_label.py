@@ -14,6 +14,7 @@ from footplate.tasks.classification.outcomes import (
     check_classes,
     check_thresholds,
     class_count,
+    class_names,
     predicted_label,
     threshold_suffix,
     true_label,
@@ -93,10 +94,11 @@ class SingleLabelMetric(BaseMetric[Outcome]):
         values: dict[str, Any] = {}
         for place, threshold in enumerate(self.thrs):
             predicted = np.array([each.predicted[place] for each in counted], dtype=np.int64)
-            found = precision_recall_f1(predicted, truth, results[0].num_classes, self.average)
-            suffix = threshold_suffix(threshold, self.thrs) + {None: "_classwise", "micro": "_micro"}.get(
-                self.average, ""
-            )
+            count, suffix = results[0].num_classes, threshold_suffix(threshold, self.thrs)
+            per_class = precision_recall_f1(predicted, truth, count, None)
+            self.record_per_class(f"single-label{suffix}", class_names(self.dataset_meta, count), per_class)
+            found = precision_recall_f1(predicted, truth, count, self.average)
+            suffix += {None: "_classwise", "micro": "_micro"}.get(self.average, "")
             values |= {f"{item}{suffix}": found[item] for item in _ITEMS if item in self.items}
         return values
 

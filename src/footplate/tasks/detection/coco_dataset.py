@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from footplate.data import BaseDataset
-from footplate.data.annotations import joined, load_data_file
-from footplate.data.masks import check_segmentation
+from footplate.data.annotations import check_segmentation, join_root, load_data_file
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import nearest
@@ -58,7 +57,7 @@ class CocoDataset(BaseDataset):
         labels = self._labels(content["categories"])
         reader = _Reader(self.ann_file, content, labels)
         prefix = self.data_prefix.get("img", self.data_prefix.get("img_path", self.data_root))
-        records = [{**record, "img_path": joined(prefix, record["img_path"])} for record in reader.records()]
+        records = [{**record, "img_path": join_root(prefix, record["img_path"])} for record in reader.records()]
         reader.report()
         return records
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from footplate.data.masks import coco_package, encode_mask
+from footplate.data.annotations import coco_package, encode_mask
 from footplate.errors import DataError
 from footplate.visualization import as_array
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from footplate.data.masks import coco_package
+from footplate.data.annotations import coco_package
 from footplate.tasks.detection.coco_format import as_annotations
 
 UNDEFINED = -1.0  # the value that COCO uses if there is no ground truth

@@ -149,9 +149,12 @@ class CocoMetric(BaseMetric[Picture]):
         recalls = tuple(name for name in named if name.startswith("AR"))
         items = self.metric_items or (recalls if kind == "proposal" else _USUAL_ITEMS)
         values = {name if kind == "proposal" else f"{kind}_{name}": named[name] for name in items}
-        if self.classwise and kind != "proposal":
+        if kind == "proposal":
+            return values
+        by_class = dict(zip(self._classes, values_by_category(curves), strict=True))
+        self.record_per_class(kind, list(by_class), {"AP": list(by_class.values())})
+        if self.classwise:
             before = "" if kind == "bbox" else f"{kind}_"
-            by_class = dict(zip(self._classes, values_by_category(curves), strict=True))
             width = max(map(len, ["class", *by_class]))
             lines = [f"{'class'.ljust(width)}  {before}AP"]
             lines += [f"{name.ljust(width)}  {value:.3f}" for name, value in by_class.items()]
@@ -197,7 +200,7 @@ class CocoMetric(BaseMetric[Picture]):
     def _write(self, found: list[dict[str, Any]], truth: dict[str, Any]) -> None:
         if self.outfile_prefix is None:
             return
-        prefix = output_path(self.output_folder, self.outfile_prefix)
+        prefix = output_path(self.context.folder, self.outfile_prefix)
         boxes = [{key: value for key, value in entry.items() if key != "segmentation"} for entry in found]
         masks = [{key: value for key, value in entry.items() if key != "bbox"} for entry in found]
         for kind, entries in (("bbox", boxes), ("segm", masks)):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from footplate.checks import check_count
-from footplate.data import Compose, KeptSamples
+from footplate.data import Compose, SampleCache
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
@@ -79,7 +79,7 @@ class FashionScenes:
         self._style = _build_style(style or {})
         with at_key("pipeline"):
             self.pipeline = Compose(pipeline)
-        self.kept: KeptSamples | None = None
+        self.sample_cache: SampleCache | None = None
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -90,11 +90,11 @@ class FashionScenes:
         return self._length
 
     def __getitem__(self, index: int) -> Any:
-        return self.pipeline(self.sample(index)) if self.kept is None else self.kept[index]
+        return self.pipeline(self.sample(index)) if self.sample_cache is None else self.sample_cache[index]
 
-    def first_samples(self, first: Compose, indices: Iterable[int]) -> Iterator[Any]:
-        """Yields the results of the first transforms for some scenes, which a data loader caches."""
-        return (first(self.sample(index)) for index in indices)
+    def leading_samples(self, leading: Compose, indices: Iterable[int]) -> Iterator[Any]:
+        """Yields the results of the leading transforms for some scenes, which a data loader caches."""
+        return (leading(self.sample(index)) for index in indices)
 
     def scene(self, index: int) -> Scene:
         """Composes the scene with an index.

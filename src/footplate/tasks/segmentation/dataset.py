@@ -9,7 +9,7 @@ import numpy as np
 
 from footplate.data import BaseDataset
 from footplate.data.annotations import read_lines
-from footplate.data.transforms.annotating import LoadAnnotations
+from footplate.data.transforms import LoadAnnotations
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import nearest

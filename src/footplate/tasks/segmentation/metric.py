@@ -107,6 +107,7 @@ class IoUMetric(BaseMetric[Areas]):
         """Returns the means by name, and logs the per-class results."""
         areas = Areas(*(np.sum(column, axis=0) for column in zip(*results, strict=True)))
         columns = self._columns(areas)
+        self.record_per_class("IoU", self._classes, columns)
         _logger.info("%sper class, in percent:\n%s", self.title, format_table("class", self._classes, columns))
         with np.errstate(invalid="ignore"):
             accuracy = float(np.divide(areas.intersect.sum(), areas.true.sum()))

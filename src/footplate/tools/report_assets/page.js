@@ -178,16 +178,19 @@
   };
 
   // Classes.
-  const classTable = (run, number, classes) => {
+  const classTable = (run, number, results) => {
     const table = make("table");
-    const rows = classes.rows.map((row) => [...row]);
+    const rows = results.rows.map((row) => [...row]);
     const body = make("tbody");
-    const decimals = Math.max(0, ...rows.flatMap(([, ...values]) => values.map((value) => (String(value ?? "").split(".")[1] ?? "").length)));
-    const figure = (value) => (value == null ? "–" : value.toFixed(decimals));
-    const fill = () => body.replaceChildren(...rows.map(([name, ...values]) => make("tr", {}, make("th", { scope: "row" }, name), ...values.map((value) => make("td", { class: "number" }, figure(value))))));
+    const decimals = results.columns.map((_, column) => { // counts have none, percentages two, fractions three
+      const known = rows.map((row) => row[column]).filter((value) => value != null);
+      return known.every(Number.isInteger) ? 0 : known.some((value) => value > 1) ? 2 : 3;
+    });
+    const figure = (value, column) => (value == null ? "–" : value.toFixed(decimals[column]));
+    const fill = () => body.replaceChildren(...rows.map(([name, ...values]) => make("tr", {}, make("th", { scope: "row" }, name), ...values.map((value, place) => make("td", { class: "number" }, figure(value, place + 1))))));
     const order = (a, b) => (a == null || b == null ? (a == null) - (b == null) : sign * (typeof a === "string" ? a.localeCompare(b) : a - b));
     let sortedBy = -1, sign = 1;
-    const heads = classes.columns.map((name, column) => {
+    const heads = results.columns.map((name, column) => {
       const cell = make("th", { class: column ? "number" : "", scope: "col", "aria-sort": "none" });
       cell.append(make("button", { type: "button", onclick: () => {
         sign = sortedBy === column ? -sign : column ? -1 : 1; sortedBy = column;
@@ -199,15 +202,15 @@
       return cell;
     });
     fill();
-    const of = classes.set ? `, ${classes.set}` : "";
-    const at = classes.test ? ", in a test" : classes.iteration == null ? "" : ` at iteration ${classes.iteration}`;
+    const of = results.dataset ? ` of ${results.dataset}` : "";
+    const at = `${results.mode === "test" ? " in a test" : ""} at iteration ${results.step}`;
     table.append(make("thead", {}, make("tr", {}, ...heads)), body);
-    return make("div", { class: "scroll" }, make("h3", {}, swatch(number), run.name, of, at), table);
+    return make("div", { class: "scroll" }, make("h3", {}, swatch(number), `${run.name}: ${results.metric}`, of, at), table);
   };
   const classes = () => {
-    const known = data.runs.flatMap((run, number) => run.classes.map((classes) => classTable(run, number, classes)));
+    const known = data.runs.flatMap((run, number) => run.perClass.map((results) => classTable(run, number, results)));
     document.getElementById("class-tables").append(...known);
-    if (!known.length) nothing("class-tables", "No table of classes was logged.");
+    if (!known.length) nothing("class-tables", "The run has no per-class results.");
   };
 
   // Config, environment, warnings.

@@ -26,18 +26,15 @@ def _evaluation(draft: Draft) -> None:
     kind = cfg.pop("type", None)
     if kind not in (None, "EvalHook", "DistEvalHook"):
         draft.ask("evaluation.type", f"'{kind}' is not a built-in hook; only its evaluation settings are kept")
-    if not _has_validation_data(draft):
+    data = draft.original.get("data")
+    splits = data if isinstance(data, Mapping) else {}
+    if not splits.get("val") and "val_dataloader" not in draft.original:
         settings = ", ".join(f"{key}={value!r}" for key, value in {**hook, **cfg}.items())
         draft.became("evaluation", f"removed: there is no data.val to evaluate ({settings})")
         return
     _interval(draft, hook)
-    _metric(draft, cfg)
+    _metric(draft, cfg, has_test_data=bool(splits.get("test")))
     _best_checkpoint(draft, hook)
-
-
-def _has_validation_data(draft: Draft) -> bool:
-    data = draft.original.get("data")
-    return (isinstance(data, Mapping) and bool(data.get("val"))) or "val_dataloader" in draft.original
 
 
 def _interval(draft: Draft, hook: dict[str, Any]) -> None:
@@ -69,7 +66,7 @@ def _eval_hook(draft: Draft, hook: dict[str, Any], *, interval: int, by_epoch: b
     draft.append("custom_hooks", entry, "evaluation")
 
 
-def _metric(draft: Draft, cfg: ConfigDict) -> None:
+def _metric(draft: Draft, cfg: ConfigDict, *, has_test_data: bool) -> None:
     """Translates the remaining keys, which are arguments of the dataset's `evaluate`."""
     for key in cfg:
         near = nearest(key, _HOOK_KEYS) if key not in ("metric", "metrics", "pre_eval") else None
@@ -77,17 +74,12 @@ def _metric(draft: Draft, cfg: ConfigDict) -> None:
             draft.warn(f"evaluation.{key}", "is passed to evaluate() of the dataset", near=near)
     metric = with_origins({"type": METRIC, **cfg}, cfg)
     for mode, loop in (("val", "ValLoop"), ("test", "TestLoop")):
-        if mode == "test" and not _has_test_data(draft):
+        if mode == "test" and not has_test_data:
             continue
         draft.write(f"{mode}_cfg", {"type": loop}, "evaluation")
         draft.write(f"{mode}_evaluator", metric, "evaluation")
     arguments = ", ".join(f"{key}={value!r}" for key, value in cfg.items())
     draft.became("evaluation", f"val_evaluator: evaluate({arguments}) of the dataset, or metrics of these names")
-
-
-def _has_test_data(draft: Draft) -> bool:
-    data = draft.original.get("data")
-    return isinstance(data, Mapping) and bool(data.get("test"))
 
 
 def _best_checkpoint(draft: Draft, hook: dict[str, Any]) -> None:

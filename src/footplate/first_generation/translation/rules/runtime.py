@@ -1,7 +1,6 @@
 """Translates runtime settings, resuming, devices and the model adapter."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from footplate.checks import check_flag
 from footplate.first_generation.translation.draft import Draft, Rule, with_origins
@@ -79,17 +78,17 @@ def _model_settings(draft: Draft) -> None:
     """Moves top-level model settings into the model."""
     for key in ("train_cfg", "test_cfg"):
         given = draft.remaining.get(key)
-        if key not in draft.remaining or (isinstance(given, Mapping) and _is_loop(given)):
+        if key not in draft.remaining:
+            continue
+        if isinstance(given, Mapping) and (
+            any(each in given for each in _LOOP_KEYS) or str(given.get("type", "")).endswith("Loop")
+        ):
             continue
         draft.take(key)
         model = draft.remaining.get("model")
         if given and isinstance(model, Mapping):
             draft.remaining["model"] = with_origins({key: given, **model}, model)
             draft.became(key, f"model.{key}")
-
-
-def _is_loop(cfg: Mapping[str, Any]) -> bool:
-    return any(key in cfg for key in _LOOP_KEYS) or str(cfg.get("type", "")).endswith("Loop")
 
 
 def _model(draft: Draft) -> None:

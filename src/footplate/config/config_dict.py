@@ -1,0 +1,214 @@
+"""`ConfigDict`: a dict with attribute access that records where its keys were written."""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from types import FrameType
+from typing import Any
+
+from footplate.config.imports import LazyObject
+from footplate.config.origins import KeyOrigin, Place, Replaced, TracedDict, place_of
+from footplate.error_context import at_key, origin_of
+from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin
+from footplate.messages import nearest
+
+_LEAVES = frozenset({str, int, float, bool, type(None), bytes, complex})
+
+
+class ConfigDict(TracedDict):
+    """A dict with attribute access that records where its keys were written.
+
+    Nested dicts, also in lists and tuples, become `ConfigDict`. `origin_of(config, key)` returns the file and line of a
+    key. A key that is set later gets the place of the statement that set it.
+
+    Example:
+        >>> optimizer = ConfigDict(type="SGD", schedule=dict(lr=0.1))
+        >>> optimizer.schedule.lr
+        0.1
+    """
+
+    __slots__ = ("_key_path",)
+
+    _key_path: str
+
+    def __new__(cls, /, *args: object, **kwargs: object) -> "ConfigDict":
+        """Creates an empty mapping without origins."""
+        self = dict.__new__(cls)
+        object.__setattr__(self, "_origins", {})
+        object.__setattr__(self, "_key_path", "")
+        return self
+
+    def __init__(self, /, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for key, value in self.items():
+            dict.__setitem__(self, key, _convert_dicts(value))
+        if args and isinstance(args[0], TracedDict):
+            self._origins.update(args[0]._origins)
+
+    @classmethod
+    def fromkeys(cls, iterable: Iterable[Any], value: Any = None) -> "ConfigDict":
+        """Returns a mapping with the given keys and one value for all of them."""
+        return cls(dict.fromkeys(iterable, value))
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return dict.__getitem__(self, name)
+        except KeyError:
+            if name.startswith("__"):  # Python often probes such names and ignores the message
+                raise AttributeError(name) from None
+            raise self._missing(name, ConfigAttributeError) from None
+
+    def __missing__(self, key: object) -> Any:
+        raise self._missing(key, ConfigKeyError)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self._write(name, value, sys._getframe(1))
+
+    def __delattr__(self, name: str) -> None:
+        if name not in self:
+            raise self._missing(name, ConfigAttributeError)
+        super().__delitem__(name)
+
+    def __or__(self, other: Mapping[Any, Any]) -> "ConfigDict":
+        result: ConfigDict = copy_as_config_dict(self, self._key_path)
+        result._write_all(other, sys._getframe(1))
+        return result
+
+    def copy(self) -> "ConfigDict":
+        """Returns a copy with new lists and tuples; nested dicts are shared with the original."""
+        result = ConfigDict.__new__(type(self))
+        dict.update(result, {key: _convert_dicts(value) for key, value in self.items()})
+        result._copy_origins(self)
+        return result
+
+    def pop(self, key: Any, default: Any = None) -> Any:
+        """Removes a key and returns its value, or `default` if the key is missing."""
+        return super().pop(key, default)
+
+    def merge(self, options: Mapping[Any, Any]) -> None:
+        """Merges a mapping like a config into its base: merges dicts, supports `_delete_`, and replaces other values.
+
+        Raises:
+            ConfigError: If a dict would be merged into a value that is not a dict.
+        """
+        frame = sys._getframe(1)
+        child: ConfigDict = copy_as_config_dict(options)
+        for key in child:
+            child._origins.setdefault(key, KeyOrigin(*place_of(frame)))
+        merge_into(self, child)
+
+    def to_dict(self) -> dict[Any, Any]:
+        """Returns plain dicts; lazily imported names become dotted strings."""
+        return {key: to_plain(value) for key, value in self.items()}
+
+    def _write_all(self, items: Mapping[Any, Any], frame: FrameType, source: object = None) -> None:
+        """Sets several keys; merges a dict into an existing dict."""
+        origins = getattr(items if source is None else source, "_origins", {})
+        for key, value in items.items():
+            present = dict.get(self, key)
+            if isinstance(present, ConfigDict) and isinstance(value, dict):
+                present._write_all(value, frame)
+            else:
+                self._write(key, value, frame, origins.get(key))
+
+    def _write(self, key: Any, value: object, frame: FrameType, origin: Origin | None = None) -> None:
+        super()._write(key, _convert_dicts(value), frame, origin)
+
+    def _copy_origins(self, other: TracedDict) -> None:
+        super()._copy_origins(other)
+        if isinstance(other, ConfigDict):
+            object.__setattr__(self, "_key_path", other._key_path)
+
+    def _missing(self, key: object, kind: Callable[..., ConfigError]) -> Exception:
+        holder = f"'{self._key_path}'" if self._key_path else "the config"
+        near = nearest(key, [name for name in self if isinstance(name, str)]) if isinstance(key, str) else None
+        return kind(f"{holder} has no key '{key}'", origin=origin_of(self), suggestion=near)
+
+
+def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
+    """Merges `child` into `base` and returns `base`; `child` must not be used afterwards.
+
+    Raises:
+        ConfigError: If a dict would be merged into a value that is not a dict, without `_delete_`.
+    """
+    for key, value in child.items():
+        origin = child._origins.get(key)
+        replaced = Replaced(dict.__getitem__(base, key), base._origins.get(key)) if key in base else None
+        dict.__setitem__(base, key, _merged_value(base, key, value, origin))
+        if origin is None:
+            base._origins.pop(key, None)
+        else:
+            base._origins[key] = _append_replaced(origin, replaced)
+    if None not in base._origins and None in child._origins:
+        base._origins[None] = child._origins[None]
+    return base
+
+
+def _merged_value(base: ConfigDict, key: Any, value: Any, origin: Origin | None) -> Any:
+    if not isinstance(value, ConfigDict) or key not in base or value.pop("_delete_", False):
+        return value
+    present = dict.__getitem__(base, key)
+    if isinstance(present, ConfigDict):
+        # The base may contain the same dict elsewhere, where it must not change.
+        with at_key(str(key)):
+            return merge_into(present.copy(), value)
+    raise ConfigError(
+        f"a dict cannot be merged into the {type(present).__name__} of the base",
+        origin=origin,
+        key=str(key),
+        found=present,
+        notes=["write `_delete_=True` into the dict to replace the value of the base"],
+    )
+
+
+def _append_replaced(origin: Origin, replaced: Replaced | None) -> Origin:
+    """Appends the value of the base to the values that the key had in the child."""
+    if replaced is None:
+        return origin
+    earlier = origin.replaced if isinstance(origin, KeyOrigin) else None
+    if earlier is None:
+        return KeyOrigin(*origin, replaced)
+    history = _append_replaced(earlier.origin or Place("", 0), replaced)
+    return KeyOrigin(*origin, Replaced(earlier.value, history))
+
+
+def copy_as_config_dict(value: Any, path: str = "") -> Any:
+    """Returns a copy in which every dict is a separate `ConfigDict` that stores its key path."""
+    kind = type(value)
+    if kind in _LEAVES:
+        return value
+    if isinstance(value, dict):
+        # Skips the constructor, since this runs for every dict of every config.
+        result = dict.__new__(ConfigDict)
+        dict.update(result, value)
+        prefix = f"{path}." if path else ""
+        for key, item in value.items():
+            if type(item) not in _LEAVES:
+                dict.__setitem__(result, key, copy_as_config_dict(item, f"{prefix}{key}"))
+        object.__setattr__(result, "_origins", dict(value._origins) if isinstance(value, TracedDict) else {})
+        object.__setattr__(result, "_key_path", path)
+        return result
+    if kind is list or kind is tuple:
+        if all(type(item) in _LEAVES for item in value):
+            return list(value) if kind is list else value
+        return kind([copy_as_config_dict(item, f"{path}[{index}]") for index, item in enumerate(value)])
+    return value
+
+
+def to_plain(value: Any) -> Any:
+    """Returns a copy with plain dicts, and dotted strings for lazily imported names."""
+    if isinstance(value, dict):
+        return {key: to_plain(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)([to_plain(item) for item in value])
+    return value.dotted_path if isinstance(value, LazyObject) else value
+
+
+def _convert_dicts(value: Any) -> Any:
+    """Returns a value with nested dicts converted to `ConfigDict`; an existing `ConfigDict` is kept."""
+    if isinstance(value, ConfigDict):
+        return value
+    if isinstance(value, dict):
+        return ConfigDict(value)
+    if type(value) in (list, tuple):
+        return type(value)([item if type(item) in _LEAVES else _convert_dicts(item) for item in value])
+    return value

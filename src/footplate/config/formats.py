@@ -1,0 +1,225 @@
+"""Reads and writes the formats of configs: Python, JSON, YAML and TOML."""
+
+import json
+import keyword
+import logging
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from footplate.config.imports import LazyObject
+from footplate.config.key_paths import join_path
+from footplate.config.origins import Place, TracedDict
+from footplate.config.sources import PLACEHOLDER_BRACE
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, ConfigSyntaxError, Origin
+
+_logger = logging.getLogger("footplate.config")
+_RESERVED = ("_base_", "_deprecation_")
+_MAX_CHARACTERS = 1 << 20  # of a data config
+_MAX_SEPARATORS = 100_000
+_LONG_INTEGER = re.compile(r"\d[\d_]{4299,}")
+_LINE_WIDTH = 88
+
+
+class _Format(NamedTuple):
+    """The types that a format supports, besides strings, numbers, booleans, lists and dicts with string keys."""
+
+    name: str
+    types: frozenset[type]
+    has_any_keys: bool
+
+
+_PYTHON = _Format("Python", frozenset({type(None), tuple, set, frozenset, bytes, complex}), True)
+_YAML = _Format("YAML", frozenset({type(None), tuple, set, bytes}), True)
+_JSON = _Format("JSON", frozenset({type(None)}), False)
+_TOML = _Format("TOML", frozenset(), False)
+_FORMATS = {".py": _PYTHON, ".yaml": _YAML, ".yml": _YAML, ".json": _JSON, ".toml": _TOML}
+
+
+def read_data(
+    text: str, path: str, suffix: str, *, max_characters: int = _MAX_CHARACTERS, max_values: int = _MAX_SEPARATORS
+) -> TracedDict:
+    """Parses a JSON, YAML or TOML text without executing anything.
+
+    Args:
+        text: The text.
+        path: The path of its file, for errors.
+        suffix: The suffix of the format, such as `.json`.
+        max_characters: The maximum length.
+        max_values: The maximum number of values, counted by their separators.
+
+    Raises:
+        ConfigSyntaxError: The text is invalid, or is not a mapping with string keys.
+    """
+    from footplate.config import json_toml_reader, yaml_format  # not needed for Python configs
+
+    start = Place(path, 1)
+    if len(text) > max_characters or sum(map(text.count, ",\n[{")) > max_values:
+        limits = f"{max_characters:,} characters and {max_values:,} values"
+        raise ConfigSyntaxError(f"the config is too long: it may have at most {limits}", origin=start)
+    read: dict[str, Callable[[str, str], Any]] = {
+        ".json": json_toml_reader.read_json,
+        ".toml": json_toml_reader.read_toml,
+    }
+    try:
+        value = read.get(suffix, yaml_format.read_yaml)(text, path)
+    except RecursionError as error:
+        raise ConfigSyntaxError("the config is nested too deeply", origin=start) from error
+    except ValueError as error:
+        if isinstance(error, ConfigError) or "integer string conversion" not in str(error):
+            raise
+        number = _LONG_INTEGER.search(text)
+        line = text.count("\n", 0, number.start()) + 1 if number else 1
+        name = _FORMATS[suffix].name
+        raise ConfigSyntaxError(f"not valid {name}: a number is too long", origin=Place(path, line)) from error
+    if not isinstance(value, TracedDict):
+        raise ConfigSyntaxError("a config must be a mapping of keys to values", origin=start, found=value)
+    for key in value:
+        if not isinstance(key, str):
+            raise ConfigSyntaxError("a top-level key must be a string", origin=origin_of(value, key), found=key)
+    return value
+
+
+def write_config(mapping: dict[Any, Any], suffix: str) -> str:
+    """Returns the text of a config in the format of a suffix.
+
+    Lazily imported names, classes and functions become dotted strings. In a format without tuples, tuples become lists,
+    and a warning is logged.
+
+    Raises:
+        ConfigError: The format cannot represent a value.
+    """
+    converter = _Converter(_FORMATS[suffix])
+    value = converter.converted(mapping, [])
+    if converter.tuples:
+        _logger.warning("%s has no tuples: %d were written as lists", converter.format.name, converter.tuples)
+    if suffix == ".py":
+        return write_python(value)
+    if suffix == ".json":
+        text = json.dumps(value, indent=4, ensure_ascii=False) + "\n"
+    elif suffix == ".toml":
+        import tomli_w
+
+        text = tomli_w.dumps(value)
+    else:
+        from footplate.config.yaml_format import write_yaml
+
+        text = write_yaml(value)
+    return PLACEHOLDER_BRACE.sub(r"\\u007b", text)
+
+
+class _Converter:
+    """Converts a config to the types that a format supports.
+
+    Attributes:
+        tuples: How many tuples became lists.
+    """
+
+    def __init__(self, target: _Format) -> None:
+        self.format = target
+        self.tuples = 0
+
+    def converted(self, value: Any, path: list[Any], origin: Origin | None = None) -> Any:
+        """Returns the converted value at a key path."""
+        if isinstance(value, dict):
+            return {
+                self._checked_key(key, path, origin_of(value, key)): self.converted(
+                    item, [*path, key if isinstance(key, str) else str(key)], origin_of(value, key)
+                )
+                for key, item in value.items()
+            }
+        if type(value) in (list, tuple):
+            items = [self.converted(item, [*path, index], origin) for index, item in enumerate(value)]
+            if type(value) is tuple and tuple in self.format.types:
+                return tuple(items)
+            self.tuples += type(value) is tuple
+            return items
+        for kind in (bool, str, int, float):
+            if isinstance(value, kind):
+                return value if type(value) is kind else kind(value)
+        if type(value) in self.format.types:
+            return value
+        name = dotted_name(value)
+        if name:
+            return name
+        described = "None" if value is None else f"a value of type {type(value).__name__}"
+        raise ConfigError(
+            f"{self.format.name} cannot represent {described}", origin=origin, key=join_path(path), found=value
+        )
+
+    def _checked_key(self, key: Any, path: list[Any], origin: Origin | None) -> Any:
+        name = self.format.name
+        if not path and (key in _RESERVED or (self.format is _PYTHON and str(key).startswith("__"))):
+            raise ConfigError(f"'{key}' cannot be a top-level key of a {name} config", origin=origin)
+        if not isinstance(key, str) and not self.format.has_any_keys:
+            place = join_path([*path, str(key)])
+            raise ConfigError(f"a key must be a string in {name}", origin=origin, key=place, found=key)
+        return key
+
+
+def dotted_name(value: object) -> str | None:
+    """Returns the dotted name of a lazily imported name, a class or a function; None for other values."""
+    if isinstance(value, LazyObject):
+        return value.dotted_path
+    name = getattr(value, "__qualname__", None)
+    return f"{value.__module__}.{name}" if isinstance(name, str) and hasattr(value, "__module__") else None
+
+
+def write_python(mapping: Mapping[str, Any]) -> str:
+    """Returns the source of a .py config that loads as an equal config.
+
+    Functions, classes and lazily imported names become dotted strings.
+
+    Example:
+        >>> print(write_python({"optimizer": {"type": "AdamW", "lr": 0.001}}), end="")
+        optimizer = dict(type='AdamW', lr=0.001)
+    """
+    targets = {key: str(key) if _is_identifier(str(key)) else f"globals()[{str(key)!r}]" for key in mapping}
+    return "".join(f"{targets[key]} = {_written(value, '', len(targets[key]) + 3)}\n" for key, value in mapping.items())
+
+
+def write_value(value: Any) -> str:
+    """Returns a value as Python source on one line."""
+    kind = type(value)
+    if kind is str:
+        return PLACEHOLDER_BRACE.sub(r"\\u007b", repr(value))
+    if kind is float:
+        return repr(value) if math.isfinite(value) else f"float('{value!r}')"
+    if isinstance(value, (dict, list, tuple)):
+        opening, items, closing = _parts(value)
+        inside = ", ".join(prefix + write_value(item) for prefix, item in items)
+        return f"{opening}{inside}{',' if kind is tuple and len(value) == 1 else ''}{closing}"
+    if kind in (set, frozenset):
+        inside = ", ".join(sorted(map(write_value, value)))
+        if kind is set and inside:
+            return f"{{{inside}}}"
+        return f"{kind.__name__}({{{inside}}})" if inside else f"{kind.__name__}()"
+    return repr(dotted_name(value) or value)
+
+
+def _written(value: Any, indent: str, used: int) -> str:
+    """Returns a value on one line if it fits after `used` characters, otherwise with one item per line."""
+    flat = write_value(value)
+    if used + len(flat) <= _LINE_WIDTH or not isinstance(value, (dict, list, tuple)) or not value:
+        return flat
+    opening, items, closing = _parts(value)
+    inner = indent + "    "
+    lines = [f"{inner}{prefix}{_written(item, inner, len(inner) + len(prefix) + 1)},\n" for prefix, item in items]
+    return f"{opening}\n{''.join(lines)}{indent}{closing}"
+
+
+def _parts(value: "dict[Any, Any] | list[Any] | tuple[Any, ...]") -> tuple[str, list[tuple[str, Any]], str]:
+    """Returns the opening bracket, the items with the text before them, and the closing bracket."""
+    if isinstance(value, dict):
+        if all(isinstance(key, str) and _is_identifier(key) for key in value):
+            return "dict(", [(f"{key}=", item) for key, item in value.items()], ")"
+        return "{", [(f"{write_value(key)}: ", item) for key, item in value.items()], "}"
+    opening, closing = "[]" if isinstance(value, list) else "()"
+    return opening, [("", item) for item in value], closing
+
+
+def _is_identifier(key: str) -> bool:
+    # Python normalizes some non-ASCII letters in identifiers, such as `ª` to `a`.
+    return key.isascii() and key.isidentifier() and not keyword.iskeyword(key) and key != "__debug__"

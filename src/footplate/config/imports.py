@@ -1,0 +1,195 @@
+"""Imports of configs: the modules in `custom_imports`, and the lazily imported names of pure-Python configs."""
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, ConfigSyntaxError, Origin
+from footplate.messages import nearest
+
+if TYPE_CHECKING:
+    from footplate.config.config import Config
+    from footplate.config.config_dict import ConfigDict
+
+_logger = logging.getLogger("footplate.config")
+_SECTION_KEYS = ("imports", "allow_failed_imports")
+
+
+def import_custom(config: "Config | ConfigDict") -> None:
+    """Imports the modules in `custom_imports` from the Python path or the current folder.
+
+    Raises:
+        ConfigError: The section is invalid, or a module cannot be imported and `allow_failed_imports` is not set.
+    """
+    section = config.get("custom_imports")
+    if section is None:
+        return
+    modules, allows_failed = _read_section(section, origin_of(config, "custom_imports"))
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    for module in modules:
+        try:
+            import_module(module, origin_of(section, "imports"))
+        except ConfigError as error:
+            if not allows_failed:
+                raise
+            _logger.warning("%s; ignored because of allow_failed_imports=True", error.message)
+
+
+def _read_section(section: Any, section_origin: Origin | None) -> tuple[list[str], bool]:
+    """Returns the modules, and whether a failed import is ignored."""
+
+    def error(message: str, key: str = "", **details: Any) -> ConfigError:
+        path = f"custom_imports.{key}" if key else "custom_imports"
+        origin = origin_of(section, key) if key else section_origin
+        return ConfigError(message, origin=origin, key=path, **details)
+
+    if not isinstance(section, dict):
+        raise error("`custom_imports` must be dict(imports=['module'], allow_failed_imports=False)", found=section)
+    for key in section:
+        if key not in _SECTION_KEYS:
+            raise error(f"`custom_imports` has no key '{key}'", str(key), suggestion=nearest(key, _SECTION_KEYS))
+    imports, allows_failed = section.get("imports", []), section.get("allow_failed_imports", False)
+    modules = [imports] if isinstance(imports, str) else imports
+    if not isinstance(modules, (list, tuple)) or not all(isinstance(module, str) for module in modules):
+        raise error("`custom_imports.imports` must be a list of module names", "imports", found=imports)
+    if not isinstance(allows_failed, bool):
+        message = "`custom_imports.allow_failed_imports` must be True or False"
+        raise error(message, "allow_failed_imports", found=allows_failed)
+    return list(modules), allows_failed
+
+
+def import_module(name: str, origin: Origin | None = None) -> None:
+    """Imports a module.
+
+    Raises:
+        ConfigError: It cannot be imported. If the name is a class, the error suggests its module.
+    """
+    try:
+        importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        message, notes = f"importing the module '{name}' fails with {type(error).__name__}: {error}", []
+        if isinstance(error, ImportError):
+            message = f"cannot import '{name}': {error}"
+            module, _, attribute = name.rpartition(".")
+            if module in sys.modules and hasattr(sys.modules[module], attribute):
+                notes = [f"'{attribute}' is not a module: list its module '{module}' in custom_imports"]
+            elif error.name == name.split(".")[0]:
+                notes = ["modules are searched on PYTHONPATH and in the current folder"]
+        raise ConfigError(message, origin=origin, key="custom_imports.imports", notes=notes) from error
+
+
+class LazyObject:
+    """A dotted name that is imported when an object is built from it.
+
+    Args:
+        path: The dotted name, such as `torch.optim.SGD`.
+        origin: Where the config imports it.
+    """
+
+    __slots__ = ("_origin", "_path")
+
+    def __init__(self, path: str, origin: Origin | None = None) -> None:
+        self._path = path
+        self._origin = origin
+
+    @property
+    def dotted_path(self) -> str:
+        """The dotted name."""
+        return self._path
+
+    def build(self) -> Any:
+        """Imports the name and returns the object.
+
+        Raises:
+            ConfigError: The module or the name does not exist.
+        """
+        parts = self._path.split(".")
+        try:
+            for count in range(len(parts), 0, -1):
+                name = ".".join(parts[:count])
+                try:
+                    found = importlib.import_module(name)
+                except ModuleNotFoundError as error:
+                    if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+                        continue
+                    raise
+                for attribute in parts[count:]:
+                    found = getattr(found, attribute)
+                return found
+        except (ImportError, ValueError, TypeError, AttributeError) as error:
+            raise ConfigError(f"cannot import '{self._path}': {error}", origin=self._origin) from error
+        raise ConfigError(f"cannot import '{self._path}': no module named '{parts[0]}'", origin=self._origin)
+
+    def __getattr__(self, name: str) -> "LazyObject":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return LazyObject(f"{self._path}.{name}", self._origin)
+
+    def __call__(self, *args: object, **kwargs: object) -> Any:
+        """Raises an error, since a call would import the module while the config is read."""
+        raise ConfigError(
+            f"'{self._path}' is imported lazily and cannot be called in a config",
+            notes=[
+                "write dict(type=...), which is built when it is needed",
+                "or add `_base_ = []` to the file, so that its imports are executed",
+            ],
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LazyObject) and other._path == self._path
+
+    def __hash__(self) -> int:
+        return hash(self._path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (LazyObject, (self._path, self._origin))
+
+    def __str__(self) -> str:
+        return self._path.rpartition(".")[2]
+
+    def __repr__(self) -> str:
+        return f"LazyObject({self._path!r})"
+
+
+def is_standard(module: str) -> bool:
+    """Checks whether a module is in the standard library."""
+    return module.split(".")[0] in sys.stdlib_module_names
+
+
+def import_lazily(path: str, origin: Origin) -> Any:
+    """Returns the value of an import in a pure-Python config: the object for a standard module, else a lazy name.
+
+    Raises:
+        ConfigSyntaxError: The standard library has no such name.
+    """
+    if not is_standard(path):
+        return LazyObject(path, origin)
+    module, _, name = path.rpartition(".")
+    try:
+        return importlib.import_module(path)
+    except ImportError as error:
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError):
+            raise ConfigSyntaxError(f"Python has no '{path}'", origin=origin) from error
+
+
+@contextmanager
+def read_base() -> Iterator[None]:
+    """Marks the imports that are bases of a pure-Python config.
+
+    The config is parsed rather than imported, so this function never runs there. It exists for editors and linters.
+
+    Example:
+        ```python
+        with read_base():
+            from .._base_.default_runtime import *
+        ```
+    """
+    yield

@@ -1,0 +1,245 @@
+"""Sets and finds values by key path: `model.backbone.depth`, `pipeline.0.type`, `pipeline[0].type`."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from footplate.config.config_dict import ConfigDict, copy_as_config_dict
+from footplate.config.origins import KeyOrigin, Replaced
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, ConfigKeyError, Origin
+from footplate.messages import list_names, nearest
+
+_PART = re.compile(r"""'([^']*)'|"([^"]*)"|\[([^\[\]]+)\]|([^.\[\]'"]+)""")
+_ABSENT = object()
+_MAX_LISTED = 12
+
+
+def split_path(path: str) -> list[str]:
+    """Splits a key path at dots and brackets; a quoted key may contain dots.
+
+    Raises:
+        ConfigError: A part is empty or not closed.
+
+    Example:
+        >>> split_path("optim_wrapper.custom_keys.'layers.0'.lr_mult")
+        ['optim_wrapper', 'custom_keys', 'layers.0', 'lr_mult']
+        >>> split_path("pipeline[0].type")
+        ['pipeline', '0', 'type']
+    """
+    parts, at = [], 0
+    while True:
+        match = _PART.match(path, at)
+        if match is None:
+            raise ConfigError("a part of the key path is empty or not closed", key=path)
+        parts.append(next(group for group in match.groups() if group is not None))
+        at = match.end()
+        if at == len(path):
+            return parts
+        if path[at] == ".":
+            at += 1
+        elif path[at] != "[":
+            raise ConfigError("the parts of a key path must be separated by dots", key=path)
+
+
+def join_path(parts: Sequence[Any]) -> str:
+    """Returns a key path as text.
+
+    Example:
+        >>> join_path(["custom_keys", "layers.0", "lr"]), join_path(["pipeline", 0])
+        ("custom_keys.'layers.0'.lr", 'pipeline[0]')
+    """
+    text = ""
+    for part in parts:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            quoted = f"'{part}'" if "." in str(part) else str(part)
+            text += f".{quoted}" if text else quoted
+    return text
+
+
+def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
+    """Returns the next key of a path and the remaining parts; a key may contain dots or be an integer."""
+    for count in range(len(parts), 1, -1):
+        key = ".".join(map(str, parts[:count]))
+        if key in holder:
+            return key, parts[count:]
+    first = parts[0]
+    if first not in holder and isinstance(first, str) and first.lstrip("-").isdigit() and int(first) in holder:
+        first = int(first)
+    return first, parts[1:]
+
+
+def find_value(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
+    """Returns the container of a key path's last key, that key, and its value.
+
+    Raises:
+        ConfigKeyError: There is no such key. The error suggests paths with the same ending, or the nearest key in the
+            closest existing ancestor.
+        ConfigError: The path goes past the end of a list, or through a scalar.
+    """
+    holder: Any = config
+    parts: list[Any] = list(split_path(path))
+    done: list[Any] = []
+    while True:
+        if isinstance(holder, ConfigDict):
+            key, parts = next_key(holder, parts)
+            if key not in holder:
+                raise _missing_key(config, path, holder, [*done, key])
+            value = dict.__getitem__(holder, key)
+        elif isinstance(holder, (list, tuple)):
+            key = _index(holder, parts[0], done, None)
+            parts, value = parts[1:], holder[key]
+        else:
+            raise ConfigError(f"'{join_path(done)}' is a {type(holder).__name__} and has no keys", found=holder)
+        done.append(key)
+        if not parts:
+            return holder, key, value
+        holder = value
+
+
+def paths_ending(config: Any, path: str) -> list[str]:
+    """Returns the key paths in `config` that end with `path`, the shortest first.
+
+    Raises:
+        ConfigError: A part of the path is empty.
+
+    Example:
+        >>> paths_ending(ConfigDict(optim_wrapper=dict(optimizer=dict(lr=0.1))), "optimizer.lr")
+        ['optim_wrapper.optimizer.lr']
+    """
+    ending = split_path(path)
+    found = [each for each in _all_paths(config, []) if [str(part) for part in each[-len(ending) :]] == ending]
+    return [join_path(each) for each in sorted(found, key=len)]
+
+
+def merge_options(
+    config: ConfigDict, options: Mapping[Any, Any], *, origin: Origin, allow_list_keys: bool = True
+) -> None:
+    """Merges values by key path into `config`.
+
+    Args:
+        config: The config, changed in place. Lists and tuples in it are replaced by new ones.
+        options: Values by key path. A dict is merged into an existing dict and supports `_delete_`.
+        origin: Where the values come from.
+        allow_list_keys: Whether numbers are indices into lists and tuples.
+
+    Raises:
+        ConfigError: A path goes through a value that is not a dict, or past the end of a list.
+    """
+    merge = _Merge(origin, allow_list_keys)
+    for path, value in options.items():
+        merge.put(config, split_path(path) if isinstance(path, str) else [path], copy_as_config_dict(value), [])
+
+
+class _Merge(NamedTuple):
+    """Sets values at key paths; see `merge_options`."""
+
+    origin: Origin
+    list_keys: bool
+
+    def put(self, holder: Any, parts: list[Any], value: Any, done: list[Any]) -> Any:
+        """Sets `value` at the path `parts` below `holder`, which is at the path `done`; returns the new holder."""
+        if isinstance(holder, ConfigDict):
+            key, rest = next_key(holder, parts)
+            present = dict.get(holder, key, _ABSENT)
+        elif self.list_keys and isinstance(holder, (list, tuple)):
+            key, rest = _index(holder, parts[0], done, self.origin), parts[1:]
+            present = holder[key]
+        else:
+            raise ConfigError(
+                f"'{join_path(done)}' is a {type(holder).__name__} and has no keys",
+                origin=self.origin,
+                key=join_path([*done, *parts]),
+                found=holder,
+            )
+        if rest:
+            new = self.put(ConfigDict() if present is _ABSENT else present, rest, value, [*done, key])
+        else:
+            new = self.merged(present, value, [*done, key])
+        if isinstance(holder, ConfigDict):
+            self.set_key(holder, key, new)
+            return holder
+        if new is present:  # a dict that was changed in place
+            return holder
+        # Creates a new sequence, so that its key gets the new origin and keeps its old value.
+        items = [*holder[:key], new, *holder[key + 1 :]]
+        return tuple(items) if isinstance(holder, tuple) else items
+
+    def merged(self, present: Any, value: Any, done: list[Any]) -> Any:
+        """Returns the value at the path `done` after merging `value` into the present one."""
+        if not isinstance(value, ConfigDict) or value.pop("_delete_", False) or present is _ABSENT:
+            return value
+        if isinstance(present, ConfigDict):
+            for key, item in value.items():
+                self.set_key(present, key, self.merged(dict.get(present, key, _ABSENT), item, [*done, key]))
+            return present
+        if isinstance(present, (list, tuple)) and self.list_keys and all(map(_is_index, value)):
+            for key, item in value.items():
+                present = self.put(present, [key], item, done)
+            return present
+        raise ConfigError(
+            f"a dict cannot be merged into a {type(present).__name__}",
+            origin=self.origin,
+            key=join_path(done),
+            found=present,
+            notes=["put `_delete_=True` into the dict to replace the value"],
+        )
+
+    def set_key(self, holder: ConfigDict, key: Any, value: Any) -> None:
+        """Sets a key with its origin and the value that it replaces."""
+        replaced = Replaced(dict.__getitem__(holder, key), holder._origins.get(key)) if key in holder else None
+        dict.__setitem__(holder, key, value)
+        if replaced is None or replaced.value is not value:
+            holder._origins[key] = KeyOrigin(*self.origin, replaced)
+
+
+def _all_paths(value: Any, done: list[Any]) -> Iterator[list[Any]]:
+    if done:
+        yield done
+    if isinstance(value, ConfigDict):
+        for key in value:
+            yield from _all_paths(dict.__getitem__(value, key), [*done, key])
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _all_paths(item, [*done, index])
+
+
+def _missing_key(config: ConfigDict, path: str, holder: ConfigDict, missing: list[Any]) -> ConfigKeyError:
+    """Returns the error for the path `missing`, whose last key `holder` lacks; `path` is the whole path to find."""
+    *done, key = missing
+    near = nearest(str(key), [str(name) for name in holder])
+    suggestions = paths_ending(config, path)
+    if not suggestions and near:
+        suggestions = [join_path([*done, near])]
+    elif not suggestions:
+        names = {str(each[-1]): None for each in _all_paths(config, [])}
+        suggestions = paths_ending(config, join_path([nearest(part, names) or part for part in split_path(path)]))
+    notes = [f"or: {list_names(suggestions[1:], _MAX_LISTED)}"] if len(suggestions) > 1 else []
+    return ConfigKeyError(
+        f"'{join_path(done)}' has no key '{key}'" if done else f"the config has no key '{key}'",
+        origin=origin_of(holder) if done else None,
+        key=join_path(missing),
+        suggestion=suggestions[0] if suggestions else None,
+        notes=notes if suggestions else [f"its keys: {list_names(holder, _MAX_LISTED)}"],
+    )
+
+
+def _is_index(part: object) -> bool:
+    return isinstance(part, int) or (isinstance(part, str) and part.isdigit())
+
+
+def _index(holder: Sequence[Any], part: Any, done: list[Any], origin: Origin | None) -> int:
+    """Returns the index that `part` of a key path means in the list or tuple `holder`."""
+    name = f"'{join_path(done)}' is a {type(holder).__name__}"
+    if not _is_index(part):
+        raise ConfigError(f"{name} and has no key '{part}': use an index", origin=origin, key=join_path([*done, part]))
+    index = int(part)
+    if index >= len(holder):
+        raise ConfigError(
+            f"{name} of {len(holder)} elements, counted from 0, and has no element {index}",
+            origin=origin,
+            key=join_path([*done, index]),
+        )
+    return index

@@ -1,0 +1,209 @@
+"""Detects keys without effect: misspelled top-level keys, and variables that are changed but not read."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from footplate.config.config_dict import ConfigDict
+from footplate.config.key_paths import find_value, join_path, paths_ending
+from footplate.config.origins import KeyOrigin, value_history
+from footplate.error_context import origin_of
+from footplate.errors import ConfigKeyError
+from footplate.messages import list_names
+
+if TYPE_CHECKING:
+    from footplate.config.config import Config
+
+_LONG_WORD = 10
+_MAX_NAMED = 3
+
+
+def check_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[str]) -> None:
+    """Raises an error if a top-level key is a likely typo of a known key.
+
+    Unknown keys are normal: configs have custom keys (`gallery_dataloader`, `models`) and variables. A key is a likely
+    typo only if its words differ from those of a known key by few letters. Keys that other lines of the config read are
+    variables and are skipped, as are keys with the value None or False, which only switch something off.
+
+    Args:
+        cfg: The config or its mapping.
+        known: The known top-level keys.
+
+    Raises:
+        ConfigKeyError: There is such a key.
+    """
+    for key in cfg:
+        origin = origin_of(cfg, key)
+        if not isinstance(key, str) or key.startswith("_") or key in known:
+            continue
+        if cfg[key] is None or cfg[key] is False or (isinstance(origin, KeyOrigin) and origin.read):
+            continue
+        near = misspelled_key(key, known)
+        if near is not None:
+            raise ConfigKeyError(f"unknown key '{key}'", origin=origin, key=key, found=cfg[key], suggestion=near)
+
+
+def misspelled_key(key: str, known: Collection[str]) -> str | None:
+    """Returns the known key that `key` misspells, or None.
+
+    Example:
+        >>> misspelled_key("train_dataloder", ["train_dataloader"])
+        'train_dataloader'
+        >>> misspelled_key("eval_dataloader", ["val_dataloader"]) is None
+        True
+    """
+    return next((each for each in sorted(known) if _is_misspelling(key, each)), None)
+
+
+def _is_misspelling(key: str, known: str) -> bool:
+    """Checks whether each word has the same first letter and at most one edit, two in long words."""
+    if key == known or abs(len(key) - len(known)) > 3:
+        return False
+    if key.casefold().replace("_", "").replace("-", "") == known.replace("_", ""):
+        return True
+    words, known_words = key.casefold().split("_"), known.split("_")
+    # Published configs have a custom key `models`.
+    if len(words) != len(known_words) or (len(words) == 1 and key == f"{known}s"):
+        return False
+    for word, right in zip(words, known_words, strict=True):
+        most = 2 if min(len(word), len(right)) >= _LONG_WORD else 1
+        substitution = 1 if len(right) > 3 else 2
+        if word != right and (word[:1] != right[:1] or _edit_distance(word, right, substitution) > most):
+            return False
+    return True
+
+
+def _edit_distance(first: str, second: str, substitution: int) -> int:
+    """Returns the number of letters to insert, delete, swap or replace; a replacement counts as `substitution`."""
+    before: list[int] = []
+    row = list(range(len(second) + 1))
+    for i, letter in enumerate(first, 1):
+        last, before, row = before, row, [i]
+        for j, other in enumerate(second, 1):
+            cost = 0 if letter == other else substitution
+            best = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + cost)
+            if i > 1 and j > 1 and letter == second[j - 2] and first[i - 2] == other:
+                best = min(best, last[j - 2] + 1)
+            row.append(best)
+    return row[-1]
+
+
+def unread_overrides(cfg: "Config", known: Collection[str]) -> list[str]:
+    """Returns a warning for each variable that an override changed and no line of the config read.
+
+    Args:
+        cfg: The config, with its overrides.
+        known: The keys that a run reads; all others are variables.
+
+    Returns:
+        One sentence per variable.
+    """
+    origins = {name: cfg._cfg_dict._origins.get(name) for name in cfg._cfg_dict if name not in known}
+    return [
+        f"{origin}: '{name}' has no effect, because neither the config nor a run reads it; only your own code may"
+        for name, origin in origins.items()
+        if isinstance(origin, KeyOrigin) and not origin.line and origin.replaced is not None and not origin.read
+    ]
+
+
+def without_effect(cfg: "Config", known: Collection[str]) -> list[str]:
+    """Returns a warning for each variable that was changed too late, with the keys that keep the old value.
+
+    Suppose a base contains `optimizer = dict(lr=0.1)` and `optim_wrapper = dict(optimizer=optimizer)`. A config that
+    inherits from it has two separate dicts. Changing the first one, in the config or by an override, does not change
+    the second.
+
+    Args:
+        cfg: The config, with its overrides.
+        known: The keys that a run reads; all others are variables.
+
+    Returns:
+        One sentence per variable.
+    """
+    top, warnings = cfg._cfg_dict, []
+    for name in top:
+        path = _late_change(top, name) if isinstance(name, str) and name not in known else None
+        if path is None:
+            continue
+        origin = _origin_at(top, path)
+        if len(path) > 1:
+            unchanged = _same_ending(top, path)
+        else:
+            unchanged = _keys_with_value(top, name, value_history(top[name], origin)[-2].value, known)
+        advice = f"; set {list_names(unchanged, _MAX_NAMED)} instead" if unchanged else ""
+        warnings.append(
+            f"{origin}: '{join_path(path)}' has no effect, because other lines had read '{name}' before{advice}"
+        )
+    return warnings
+
+
+def _late_change(top: ConfigDict, name: str) -> list[Any] | None:
+    """Returns the key path of a change made after the lines that read the variable ran, or None."""
+    origin = top._origins.get(name)
+    if not isinstance(origin, KeyOrigin) or not origin.read:
+        return None
+    changes = [path for path in _changes(top, [name]) if len(path) > 1 or not isinstance(top[name], ConfigDict)]
+    if not origin.read_here:
+        return changes[0] if changes else None
+    for path in changes:
+        now = _origin_at(top, path)
+        if not now.line:  # an override
+            return path
+        # Another key still has the old value from the same line of the base, and no key has the new one.
+        others = [origin_of(*find_value(top, each)[:2]) for each in _same_ending(top, path)] if len(path) > 1 else []
+        earlier = [link.origin for link in value_history(None, now)[:-1]]
+        if now not in others and any(each is not None and each in others for each in earlier):
+            return path
+    return None
+
+
+def _changes(holder: ConfigDict, path: list[Any]) -> Iterator[list[Any]]:
+    """Yields the key paths at and below `path` whose value was replaced by a different one."""
+    key = path[-1]
+    origin, value = holder._origins.get(key), dict.__getitem__(holder, key)
+    if isinstance(origin, KeyOrigin) and origin.replaced and value_history(value, origin)[-2].value != value:
+        yield path
+    if isinstance(value, ConfigDict):
+        for inner in value:
+            yield from _changes(value, [*path, inner])
+
+
+def _same_ending(top: ConfigDict, path: list[Any]) -> list[str]:
+    written = join_path(path)
+    return [each for each in paths_ending(top, written) if each != written]
+
+
+def _origin_at(top: ConfigDict, path: list[Any]) -> KeyOrigin:
+    holder: Any = top
+    for key in path[:-1]:
+        holder = holder[key]
+    origin: KeyOrigin = holder._origins[path[-1]]
+    return origin
+
+
+def _keys_with_value(top: ConfigDict, name: str, value: Any, known: Collection[str]) -> list[str]:
+    """Returns the keys of a run that have a variable's old value: those with its name, or else all of them.
+
+    Without a key of the same name, returns no keys for common values such as 0, 1 and True, which match by chance.
+    """
+    paths = [
+        path
+        for key in top
+        if key in known
+        for path, found in _values_below(top[key], key)
+        if type(found) is type(value) and bool(found == value)
+    ]
+    named = [path for path in paths if path.rpartition(".")[2] == name]
+    is_common = isinstance(value, bool) or value is None or value in (0, 1, "")
+    return named or ([] if is_common else paths)
+
+
+def _values_below(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yields every value below a key path that is not a dict; yields lists as well as their items."""
+    if isinstance(value, ConfigDict):
+        for key, item in value.items():
+            yield from _values_below(item, f"{path}.{key}")
+        return
+    yield path, value
+    if isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _values_below(item, f"{path}[{index}]")

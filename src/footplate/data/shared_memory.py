@@ -1,0 +1,336 @@
+"""Data that the main process and its workers share in memory: records, a counter, and the batches of workers."""
+
+import ctypes
+import io
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from multiprocessing import context
+from multiprocessing.reduction import ForkingPickler
+from multiprocessing.sharedctypes import RawArray
+from typing import Any, NamedTuple
+from weakref import finalize
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+_SLOTS = 256  # of a counter; workers with a higher index share a slot
+_ALIGNMENT = 64  # bytes; aligns tensors for vector instructions
+_HEADER = _ALIGNMENT  # bytes of a block before the data; the first is the state of the block
+_NEW, _IN_USE, _FREE = range(3)  # states: not sent yet; used by a batch; sent earlier and free again
+
+
+class RecordStore(Sequence[Any]):
+    """Stores pickled records in one array, and their ends in another.
+
+    A forked worker copies each memory page that it writes to, and even reading a Python object changes its reference
+    count. Two arrays are only two objects, regardless of the number of records. Each access unpickles the record.
+
+    Args:
+        records: Objects that can be pickled.
+
+    Example:
+        >>> store = RecordStore([dict(img_path="a.png"), dict(img_path="b.png")])
+        >>> store[1], len(store)
+        ({'img_path': 'b.png'}, 2)
+    """
+
+    def __init__(self, records: Iterable[Any] = ()) -> None:
+        content = bytearray()
+        ends = [0]
+        for record in records:
+            content += pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL)
+            ends.append(len(content))
+        self._content: NDArray[np.uint8] = np.frombuffer(content, dtype=np.uint8)
+        self._ends: NDArray[np.int64] = np.asarray(ends, dtype=np.int64)
+        self._shared: tuple[Tensor, ...] = ()
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of the records in bytes."""
+        return self._content.nbytes + self._ends.nbytes
+
+    def subset(self, indices: Sequence[int]) -> "RecordStore":
+        """Returns a store with the records at `indices`, in this order."""
+        subset = RecordStore()
+        lengths = np.diff(self._ends)[indices]
+        subset._ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        subset._content = np.empty(subset._ends[-1], dtype=np.uint8)
+        for position, index in enumerate(indices):
+            record = self._content[self._ends[index] : self._ends[index + 1]]
+            subset._content[subset._ends[position] : subset._ends[position + 1]] = record
+        return subset
+
+    def __getitem__(self, index: Any) -> Any:
+        index = range(len(self))[index]  # raises IndexError if out of range
+        # Safe, because this class pickled the bytes; data from files is never unpickled here.
+        return pickle.loads(self._content[self._ends[index] : self._ends[index + 1]].data)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        if context.get_spawning_popen() is None:
+            return {**vars(self), "_shared": ()}
+        if not self._shared:  # spawned workers must share the memory, too
+            shared = [torch.from_numpy(each.copy()) for each in (self._content, self._ends)]
+            self._shared = tuple(each.share_memory_() for each in shared)  # type: ignore[no-untyped-call]
+            self._content, self._ends = (each.numpy() for each in self._shared)
+        return {"_shared": self._shared}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if "_content" not in state:
+            self._content, self._ends = (each.numpy() for each in self._shared)
+
+
+def trim_heap() -> None:
+    """Returns unused heap memory to the system where possible, because every forked worker would keep a copy of it."""
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
+        if trim is not None:
+            trim(0)
+
+
+class SharedCount:
+    """A counter in memory that the main process shares with its forked or spawned workers; copies are independent.
+
+    Each worker has its own slot, so that no locks are needed.
+
+    Args:
+        value: The initial value.
+        slots: The memory of another counter to share; by default the counter has its own.
+    """
+
+    def __init__(self, value: int = 0, slots: Any = None) -> None:
+        self._slots: Any = RawArray("q", _SLOTS) if slots is None else slots
+        self._slots[0] += value
+
+    @property
+    def value(self) -> int:
+        """The sum over all processes."""
+        return sum(self._slots)
+
+    def add(self) -> int:
+        """Adds 1 and returns the sum over all processes."""
+        worker = get_worker_info()
+        self._slots[0 if worker is None else 1 + worker.id % (_SLOTS - 1)] += 1
+        return self.value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        is_copied = context.get_spawning_popen() is None
+        return SharedCount, (self.value,) if is_copied else (0, self._slots)
+
+
+class Block(NamedTuple):
+    """A block of shared memory for one batch.
+
+    Attributes:
+        memory: A header with the state, then N bytes of data; `(64 + N,), uint8`.
+        name: The key under which the main process stores the block; None if it is used only once.
+        is_sent: Whether the main process already has the block.
+    """
+
+    memory: Tensor
+    name: object = None
+    is_sent: bool = False
+
+
+def allocate_block(size: int) -> Block:
+    """Returns a block for `size` bytes that is used only once."""
+    memory = torch.empty(_HEADER + size, dtype=torch.uint8, device="cpu")  # also if the default device is not the CPU
+    memory[0] = _NEW
+    return Block(memory.share_memory_())  # type: ignore[no-untyped-call]
+
+
+class BlockPool:
+    """Blocks of shared memory that a worker reuses, so that each is sent only once and its pages stay mapped.
+
+    The main process marks a block as free when the last tensor or array of its batch is deleted.
+
+    Args:
+        worker: The index of the worker.
+        most: The maximum number of reusable blocks. If the consumer keeps more batches, further blocks are used once.
+    """
+
+    def __init__(self, worker: int, most: int) -> None:
+        self._worker, self._most = worker, most
+        self._memories: list[Tensor] = []
+
+    def allocate(self, size: int) -> Block:
+        """Returns a block for `size` bytes, marked as in use."""
+        states = [int(memory[0]) for memory in self._memories]
+        free = [number for number, state in enumerate(states) if state != _IN_USE]
+        number = next((each for each in free if len(self._memories[each]) >= _HEADER + size), None)
+        if number is None:
+            new = allocate_block(size + size // 4)  # some headroom for batches of varying size
+            if not free and len(self._memories) == self._most:
+                return new
+            number = free[0] if free else len(self._memories)
+            self._memories[number : number + 1] = [new.memory]
+            states[number : number + 1] = [_NEW]
+        block = Block(self._memories[number], (self._worker, number), states[number] == _FREE)
+        block.memory[0] = _IN_USE
+        return block
+
+
+class PackedBatch:
+    """A pickled batch whose dense tensors and arrays are in one block of shared memory.
+
+    Torch sends each tensor separately, with several messages between the processes. This takes the main process some
+    hundred microseconds for each image and label map of a batch.
+
+    Args:
+        content: The pickled batch without the data of tensors and arrays.
+        extents: The offset and size in bytes of each tensor or array in the memory.
+        name: The key under which the main process stores the memory; see `Block`.
+        memory: `(64 + N,), uint8`; None if the main process already has it or the batch needs none.
+    """
+
+    def __init__(
+        self, content: bytes, extents: Sequence[tuple[int, int]], name: object = None, memory: Tensor | None = None
+    ) -> None:
+        self._content, self._extents, self._name, self._memory = content, extents, name, memory
+
+    @classmethod
+    def pack(cls, batch: Any, allocate: Callable[[int], Block] = allocate_block, *, small: int = 0) -> "PackedBatch":
+        """Packs a batch.
+
+        Args:
+            batch: Any object that can be pickled.
+            allocate: Returns a block for a number of bytes.
+            small: The maximum size in bytes of tensors and arrays that stay in the pickle, so that keeping a label
+                does not keep the memory of the images.
+
+        Raises:
+            Exception: Whatever a class raises that cannot be pickled.
+        """
+        buffers: list[memoryview] = []
+
+        def stays_in_pickle(buffer: pickle.PickleBuffer) -> bool:
+            raw = buffer.raw()
+            if raw.nbytes > small:
+                buffers.append(raw)
+            return raw.nbytes <= small
+
+        content = io.BytesIO()
+        _Pickler(content, pickle.HIGHEST_PROTOCOL, True, stays_in_pickle).dump(batch)
+        if not buffers:
+            return cls(content.getvalue(), [])
+        extents, end = [], _HEADER
+        for buffer in buffers:
+            extents.append((end, buffer.nbytes))
+            end += -(-buffer.nbytes // _ALIGNMENT) * _ALIGNMENT
+        block = allocate(end - _HEADER)
+        for view, buffer in zip(_views(block.memory.numpy(), extents), buffers, strict=True):
+            view[:] = buffer
+        return cls(content.getvalue(), extents, block.name, None if block.is_sent else block.memory)
+
+    def unpack(self, memories: dict[object, Tensor]) -> Any:
+        """Returns the batch; its tensors and arrays are views of the memory.
+
+        Args:
+            memories: The blocks that workers have sent in this pass, by name; new blocks are added.
+        """
+        if not self._extents:
+            return pickle.loads(self._content)
+        memory = memories[self._name] if self._memory is None else self._memory
+        array = memory.numpy()
+        if self._name is not None:
+            memories[self._name] = memory
+            finalize(array, _release, memory.numpy(), os.getpid()).atexit = False
+        return pickle.loads(self._content, buffers=_views(array, self._extents))
+
+    def pin_memory(self) -> "PackedBatch":
+        """Returns the batch in pinned memory; called by a loader with `pin_memory`."""
+        if self._memory is None:
+            return self
+        return _PinnedBatch(self._content, self._extents, memory=self._memory.pin_memory())
+
+
+class _PinnedBatch(PackedBatch):
+    """A packed batch in pinned memory."""
+
+    def unpack(self, memories: dict[object, Tensor]) -> Any:
+        assert self._memory is not None
+        buffers = []
+        for first, size in self._extents:
+            tensor = self._memory[first : first + size]
+            buffer = tensor.numpy().view(_PinnedBytes)
+            buffer.tensor = tensor
+            buffers.append(buffer)
+        return pickle.loads(self._content, buffers=buffers)
+
+
+class _PinnedBytes(np.ndarray[Any, np.dtype[np.uint8]]):
+    """Bytes of pinned memory with a reference to their tensor.
+
+    Torch returns pinned memory to its cache when all copies from it are complete, and tracks copies by their source
+    storage. A tensor created from the bytes alone would have a different storage.
+    """
+
+    tensor: Tensor
+
+
+class _Pickler(ForkingPickler):
+    """Pickles like multiprocessing queues, but stores the data of plain dense CPU tensors out of band, as of arrays."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if (
+            type(value) is not Tensor
+            or value.layout is not torch.strided
+            or value.is_nested
+            or value.device.type != "cpu"
+            or value.is_quantized
+            or value.requires_grad
+        ):
+            return NotImplemented
+        value = value.resolve_conj().resolve_neg()
+        extent = 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
+        if value.numel() and extent != value.numel():  # its elements have gaps between them, or overlap
+            value = value.contiguous()
+        flat = value.as_strided((value.numel(),), (1,)).view(torch.uint8)
+        return _rebuild_tensor, (pickle.PickleBuffer(flat.numpy()), value.dtype, value.shape, value.stride())
+
+
+def _rebuild_tensor(
+    buffer: memoryview | bytearray, dtype: torch.dtype, shape: Sequence[int], stride: Sequence[int]
+) -> Tensor:
+    if not len(buffer):
+        return torch.empty_strided(tuple(shape), tuple(stride), dtype=dtype, device="cpu")
+    if isinstance(buffer, _PinnedBytes):
+        flat = buffer.tensor.view(dtype)
+        return flat.as_strided(tuple(shape), tuple(stride), flat.storage_offset())
+    return torch.frombuffer(buffer, dtype=dtype).as_strided(tuple(shape), tuple(stride))
+
+
+def _release(memory: Any, process: int) -> None:
+    """Marks a block as free, without torch: a tensor may be deleted while torch traces or fakes operations."""
+    if os.getpid() == process:  # not in a process that was forked while the batch was in use
+        memory[0] = _FREE
+
+
+def _views(memory: Any, extents: Sequence[tuple[int, int]]) -> list[memoryview]:
+    whole = memoryview(memory)
+    return [whole[first : first + size] for first, size in extents]
+
+
+def find_unpicklable(batch: Any, indices: Sequence[Any]) -> Sequence[Any]:
+    """Returns the index of the sample that cannot be pickled, or all indices if it cannot be determined.
+
+    Args:
+        batch: A batch that could not be packed.
+        indices: The indices of its samples.
+    """
+    values = batch.values() if isinstance(batch, Mapping) else [batch]
+    columns = [value for value in values if isinstance(value, (list, tuple)) and len(value) == len(indices)]
+    for position, index in enumerate(indices):
+        try:
+            pickle.dumps([column[position] for column in columns])
+        except Exception:  # classes may raise any exception
+            return [index]
+    return indices

@@ -1,0 +1,203 @@
+"""Crops and pads images, most together with their boxes, masks and label maps.
+
+A sample has the image `img` ``(H, W)`` or ``(H, W, 3)`` and, optionally, `gt_seg_map` ``(H, W)``, `gt_masks`
+``(N, H, W)`` and `gt_bboxes` ``(N, 4)``, x1 y1 x2 y2 in pixels. By convention, the `crop_size` of `RandomCrop` and the
+`size` of `Pad` are (height, width), whereas the sizes of transforms for classification are (width, height).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from footplate.checks import check_count
+from footplate.data.transforms.geometric import resize_image
+from footplate.data.transforms.pipeline import BaseTransform, check_range, check_size, log_uniform
+from footplate.errors import ArgumentError
+from footplate.registry import TRANSFORMS
+
+_ATTEMPTS = 10  # to draw a crop that fits
+
+
+@TRANSFORMS.register_module()
+class RandomCrop(BaseTransform):
+    """Crops the image at a random position and removes boxes outside of the crop; smaller images are not padded.
+
+    Args:
+        crop_size: Height and width, or one number for both.
+        cat_max_ratio: The maximum fraction of the label map that one class may cover; otherwise another crop is
+            drawn, at most 10 times.
+        ignore_index: The label of ignored pixels.
+
+    Raises:
+        ArgumentError: A length is not positive, or `cat_max_ratio` is not above 0 and up to 1.
+    """
+
+    def __init__(self, crop_size: int | tuple[int, int], cat_max_ratio: float = 1.0, ignore_index: int = 255) -> None:
+        if not 0 < cat_max_ratio <= 1:
+            raise ArgumentError("cat_max_ratio must be above 0 and up to 1", key="cat_max_ratio", found=cat_max_ratio)
+        self.crop_size = check_size("crop_size", crop_size)
+        self.cat_max_ratio, self.ignore_index = cat_max_ratio, ignore_index
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Crops the sample."""
+        crop = self._draw_crop(results["img"].shape)
+        if self.cat_max_ratio < 1:
+            for _ in range(_ATTEMPTS):
+                labels = results["gt_seg_map"][crop]
+                counts = np.unique(labels[labels != self.ignore_index], return_counts=True)[1]
+                if len(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio:
+                    break
+                crop = self._draw_crop(results["img"].shape)
+        return crop_sample(results, crop)
+
+    def _draw_crop(self, shape: Sequence[int]) -> tuple[slice, slice]:
+        """Returns the rows and columns of a random crop."""
+        height, width = self.crop_size
+        top = int(np.random.randint(max(shape[0] - height, 0) + 1))
+        left = int(np.random.randint(max(shape[1] - width, 0) + 1))
+        return slice(top, top + height), slice(left, left + width)
+
+
+@TRANSFORMS.register_module()
+class CenterCrop(BaseTransform):
+    """Crops the center of `img`; smaller images are padded with black on all sides. Annotations are not changed.
+
+    Args:
+        crop_size: Width and height of the result, or one number for both.
+
+    Raises:
+        ArgumentError: A length is not positive.
+    """
+
+    keepable: ClassVar[bool] = True
+
+    def __init__(self, crop_size: int | tuple[int, int]) -> None:
+        self.crop_size = check_size("crop_size", crop_size)
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Changes `img`, ``(H, W)`` or ``(H, W, C)``."""
+        image, (width, height) = results["img"], self.crop_size
+        missing = [max(0, wanted - present) for wanted, present in zip((height, width), image.shape[:2], strict=True)]
+        margins = [(each // 2, each - each // 2) for each in missing] + [(0, 0)] * (image.ndim - 2)
+        image = np.pad(image, margins) if any(missing) else image
+        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+        results["img"] = np.ascontiguousarray(image[top : top + height, left : left + width])
+        results["img_shape"] = results["img"].shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class RandomResizedCrop(BaseTransform):
+    """Crops a random part of `img` and resizes it. Annotations are not changed.
+
+    Args:
+        scale: Width and height of the result, or one number for both.
+        crop_ratio_range: The smallest and the largest area of the crop, as a fraction of the image.
+        aspect_ratio_range: The smallest and the largest aspect ratio (width / height) of the crop; its logarithm is
+            uniformly distributed.
+
+    Raises:
+        ArgumentError: A length is not positive, or a range is empty.
+
+    Source: Szegedy et al., "Going Deeper with Convolutions", arXiv:1409.4842.
+    """
+
+    def __init__(
+        self,
+        scale: int | tuple[int, int],
+        crop_ratio_range: tuple[float, float] = (0.08, 1.0),
+        aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
+    ) -> None:
+        self.scale = check_size("scale", scale)
+        self.crop_ratio_range = check_range("crop_ratio_range", crop_ratio_range, most=1)
+        self.aspect_ratio_range = check_range("aspect_ratio_range", aspect_ratio_range)
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Changes `img`, ``(H, W)`` or ``(H, W, 3)``, uint8."""
+        left, top, width, height = self._draw_crop(*results["img"].shape[:2])
+        crop = np.ascontiguousarray(results["img"][top : top + height, left : left + width])
+        results["img"] = resize_image(crop, self.scale)
+        results["img_shape"] = results["img"].shape[:2]
+        return results
+
+    def _draw_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Returns left, top, width and height of the crop; a central crop if 10 attempts do not fit."""
+        for _ in range(_ATTEMPTS):
+            area = height * width * np.random.uniform(*self.crop_ratio_range)
+            aspect = log_uniform(*self.aspect_ratio_range)
+            crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < crop_width <= width and 0 < crop_height <= height:
+                left, top = np.random.randint(width - crop_width + 1), np.random.randint(height - crop_height + 1)
+                return left, top, crop_width, crop_height
+        aspect = min(max(width / height, self.aspect_ratio_range[0]), self.aspect_ratio_range[1])
+        crop_width, crop_height = (
+            min(width, max(1, round(height * aspect))),
+            min(height, max(1, round(width / aspect))),
+        )
+        return (width - crop_width) // 2, (height - crop_height) // 2, crop_width, crop_height
+
+
+@TRANSFORMS.register_module()
+class Pad(BaseTransform):
+    """Pads the image at the right and at the bottom.
+
+    Args:
+        size: The minimum height and width of the result.
+        size_divisor: Pads height and width to multiples of this number instead.
+        pad_val: The padding value of images, or `dict(img=..., seg=...)`. Label maps are padded with 255 by default.
+
+    Raises:
+        ArgumentError: Not exactly one of `size` and `size_divisor` is given, or one is not positive.
+    """
+
+    keepable: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        size: tuple[int, int] | None = None,
+        size_divisor: int | None = None,
+        pad_val: float | Mapping[str, float] = 0,
+    ) -> None:
+        if (size is None) == (size_divisor is None):
+            raise ArgumentError("Pad needs either size or size_divisor", key="size", found=size)
+        self.size = None if size is None else check_size("size", size)
+        self.divisor = 1 if size_divisor is None else check_count("size_divisor", size_divisor)
+        values = pad_val if isinstance(pad_val, Mapping) else {"img": pad_val}
+        self.values = {"img": values.get("img", 0), "gt_seg_map": values.get("seg", 255), "gt_masks": 0}
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Pads the sample and adds `pad_shape`."""
+        shape = results["img"].shape[:2]
+        least = self.size or tuple(-(-length // self.divisor) * self.divisor for length in shape)
+        bottom, right = (max(0, wanted - present) for wanted, present in zip(least, shape, strict=True))
+        for key, value in self.values.items():
+            if key in results:
+                before = [(0, 0)] if key == "gt_masks" else []
+                margins = [*before, (0, bottom), (0, right)]
+                margins += [(0, 0)] * (results[key].ndim - len(margins))
+                results[key] = np.pad(results[key], margins, constant_values=value)
+        results["pad_shape"] = results["img_shape"] = results["img"].shape[:2]
+        return results
+
+
+def crop_sample(results: dict[str, Any], crop: tuple[slice, slice]) -> dict[str, Any]:
+    """Crops a sample to the rows and columns in `crop`, and removes boxes outside of it."""
+    results["img"] = np.ascontiguousarray(results["img"][crop])
+    if "gt_seg_map" in results:
+        results["gt_seg_map"] = np.ascontiguousarray(results["gt_seg_map"][crop])
+    if "gt_masks" in results:
+        results["gt_masks"] = np.ascontiguousarray(results["gt_masks"][:, crop[0], crop[1]])
+    if "gt_bboxes" in results:
+        height, width = results["img"].shape[:2]
+        boxes = results["gt_bboxes"] - np.array([crop[1].start, crop[0].start] * 2, dtype=np.float32)
+        boxes = np.clip(boxes, 0, np.array([width, height] * 2, dtype=np.float32))
+        is_inside: NDArray[np.bool_] = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        results["gt_bboxes"] = boxes[is_inside]
+        for key in ("gt_bboxes_labels", "gt_ignore_flags", "gt_masks"):
+            if key in results:
+                results[key] = results[key][is_inside]
+    results["img_shape"] = results["img"].shape[:2]
+    return results

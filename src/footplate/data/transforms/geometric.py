@@ -1,0 +1,292 @@
+"""Resizes, flips and warps images together with their boxes, masks and label maps.
+
+A sample has the image `img` ``(H, W)`` or ``(H, W, 3)`` and, optionally, `gt_seg_map` ``(H, W)``, `gt_masks`
+``(N, H, W)`` and `gt_bboxes` ``(N, 4)``, x1 y1 x2 y2 in pixels.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from footplate.checks import check_count
+from footplate.data.transforms.pipeline import (
+    BaseTransform,
+    check_fraction,
+    check_magnitude,
+    check_range,
+    check_size,
+    log_uniform,
+)
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
+from footplate.registry import TRANSFORMS
+
+Direction = Literal["horizontal", "vertical"]
+Edge = Literal["short", "long", "width", "height"]
+
+
+@TRANSFORMS.register_module()
+class Resize(BaseTransform):
+    """Resizes an image and its annotations, and adds `scale_factor`, the ratios of the new to the old width and height.
+
+    Args:
+        scale: Width and height of the result. With `keep_ratio`, the larger number is the maximum of the longer image
+            side and the smaller number the maximum of the shorter side.
+        scale_factor: The factor for both sides, or for width and height; replaces `scale`.
+        keep_ratio: Whether to keep the aspect ratio.
+        clip_object_border: Whether to clip boxes at the image border.
+
+    Raises:
+        ArgumentError: Not exactly one of `scale` and `scale_factor` is given, or it is not positive.
+
+    Example:
+        >>> Resize((1333, 800), keep_ratio=True)({"img": np.zeros((480, 640, 3), np.uint8)})["img"].shape
+        (800, 1067, 3)
+    """
+
+    keepable: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        scale: int | tuple[int, int] | None = None,
+        scale_factor: float | tuple[float, float] | None = None,
+        keep_ratio: bool = False,
+        clip_object_border: bool = True,
+    ) -> None:
+        if (scale is None) == (scale_factor is None):
+            raise ArgumentError("Resize needs either scale or scale_factor", key="scale", found=scale)
+        self.scale = None if scale is None else _positive_pair("scale", scale)
+        self.scale_factor = None if scale_factor is None else _positive_pair("scale_factor", scale_factor)
+        self.keep_ratio = keep_ratio
+        self.clip_object_border = clip_object_border
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Changes `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
+        height, width = results["img"].shape[:2]
+        size = self._new_size(width, height)
+        results["img"] = resize_image(results["img"], size)
+        if "gt_seg_map" in results:
+            results["gt_seg_map"] = resize_image(results["gt_seg_map"], size, Image.Resampling.NEAREST)
+        if "gt_masks" in results:
+            masks = (mask.astype(np.uint8) for mask in results["gt_masks"])
+            resized = [resize_image(mask, size, Image.Resampling.NEAREST) for mask in masks]
+            results["gt_masks"] = np.array(resized, dtype=bool).reshape(-1, size[1], size[0])
+        factor = (size[0] / width, size[1] / height)
+        if "gt_bboxes" in results:
+            boxes = results["gt_bboxes"] * np.array(factor * 2, dtype=np.float32)
+            if self.clip_object_border:
+                boxes = boxes.clip(0, np.array(size * 2, dtype=np.float32))
+            results["gt_bboxes"] = boxes
+        before = results.get("scale_factor", (1.0, 1.0))
+        results["scale_factor"] = (before[0] * factor[0], before[1] * factor[1])
+        results["img_shape"] = results["img"].shape[:2]
+        results["keep_ratio"] = self.keep_ratio
+        return results
+
+    def _new_size(self, width: int, height: int) -> tuple[int, int]:
+        """Returns the width and height of the result."""
+        if self.scale_factor is not None:
+            across, down = self.scale_factor
+        elif self.scale is not None and self.keep_ratio:
+            across = down = min(max(self.scale) / max(width, height), min(self.scale) / min(width, height))
+        else:
+            across, down = self.scale[0] / width, self.scale[1] / height  # type: ignore[index]  # one of the two is set
+        return max(1, round(width * across)), max(1, round(height * down))
+
+
+@TRANSFORMS.register_module()
+class RandomResize(BaseTransform):
+    """Resizes the image to a random multiple of a size, or to a random size between two sizes.
+
+    Args:
+        scale: Width and height, or a pair of the smallest and the largest size.
+        ratio_range: The smallest and the largest factor, for a single scale.
+        keep_ratio: See `Resize`.
+
+    Raises:
+        ArgumentError: One scale has no range, or the range is empty.
+    """
+
+    def __init__(
+        self,
+        scale: tuple[int, int] | Sequence[tuple[int, int]],
+        ratio_range: tuple[float, float] | None = None,
+        keep_ratio: bool = False,
+    ) -> None:
+        several = isinstance(scale[0], Sequence)
+        if several == (ratio_range is not None):
+            raise ArgumentError("a ratio_range is needed with one scale, and not with two scales", key="ratio_range")
+        self.ratio_range = None if ratio_range is None else check_range("ratio_range", ratio_range)
+        self.scales = [check_size("scale", each) for each in (scale if several else [scale])]  # type: ignore[arg-type]
+        self.keep_ratio = keep_ratio
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Resizes the sample as `Resize` does, and adds `scale`."""
+        if self.ratio_range is not None:
+            ratio = np.random.uniform(*self.ratio_range)
+            width, height = (max(1, int(length * ratio)) for length in self.scales[0])
+        else:
+            width, height = (
+                int(np.random.randint(min(pair), max(pair) + 1)) for pair in zip(*self.scales, strict=True)
+            )
+        results["scale"] = (width, height)
+        return Resize((width, height), keep_ratio=self.keep_ratio).transform(results)
+
+
+@TRANSFORMS.register_module()
+class ResizeEdge(BaseTransform):
+    """Resizes `img` so that one edge has a given length, and keeps the aspect ratio. Annotations are not changed.
+
+    Args:
+        scale: The length of the edge in pixels.
+        edge: "short", "long", "width" or "height".
+
+    Raises:
+        ArgumentError: `scale` is not positive, or `edge` is unknown.
+    """
+
+    keepable: ClassVar[bool] = True
+
+    def __init__(self, scale: int, edge: Edge = "short") -> None:
+        if edge not in get_args(Edge):
+            near = nearest(str(edge), get_args(Edge))
+            raise ArgumentError(f"unknown edge '{edge}'", key="edge", suggestion=near)
+        self.scale = check_count("scale", scale)
+        self.edge = edge
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Changes `img`, ``(H, W)`` or ``(H, W, 3)``, uint8."""
+        height, width = results["img"].shape[:2]
+        lengths = {"width": width, "height": height, "short": min(width, height), "long": max(width, height)}
+        factor = self.scale / lengths[self.edge]
+        results["img"] = resize_image(results["img"], (max(1, round(width * factor)), max(1, round(height * factor))))
+        results["img_shape"] = results["img"].shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class RandomFlip(BaseTransform):
+    """Flips an image and its annotations at random, and adds `flip` and `flip_direction`.
+
+    Args:
+        prob: The probability, from 0 to 1.
+        direction: "horizontal" to exchange left and right, "vertical" to exchange top and bottom.
+
+    Raises:
+        ArgumentError: `prob` is not a probability, or `direction` is unknown.
+    """
+
+    def __init__(self, prob: float = 0.5, direction: Direction = "horizontal") -> None:
+        self.prob = check_fraction("prob", prob)
+        if direction not in get_args(Direction):
+            near = nearest(direction, get_args(Direction))
+            raise ArgumentError(f"unknown direction '{direction}'", key="direction", suggestion=near)
+        self.direction = direction
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Changes `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
+        results["flip"] = bool(np.random.random() < self.prob)
+        results["flip_direction"] = self.direction if results["flip"] else None
+        if not results["flip"]:
+            return results
+        is_horizontal = self.direction == "horizontal"
+        height, width = results["img"].shape[:2]
+        for key, axis in (("img", 0), ("gt_seg_map", 0), ("gt_masks", 1)):
+            if key in results:
+                results[key] = np.ascontiguousarray(np.flip(results[key], axis + is_horizontal))
+        if "gt_bboxes" in results:
+            x1, y1, x2, y2 = results["gt_bboxes"].T
+            flipped = [width - x2, y1, width - x1, y2] if is_horizontal else [x1, height - y2, x2, height - y1]
+            results["gt_bboxes"] = np.stack(flipped, axis=1)
+        return results
+
+
+@TRANSFORMS.register_module()
+class RandomWarp(BaseTransform):
+    """Rotates, scales, stretches, shears, shifts and flips `img` around its center, in one affine transformation.
+
+    Pixels from outside of the image are black. Only `img` is changed, so this transform is for classification.
+
+    Args:
+        turn: The maximum rotation in degrees, in both directions.
+        scale: The smallest and the largest magnification; its logarithm is uniformly distributed.
+        stretch: The maximum change of the logarithm of the aspect ratio is twice this number.
+        shear: The maximum horizontal shear, as a fraction of the height.
+        shift: The maximum shift along each axis, as a fraction of the image size.
+        flip: The probability of a horizontal flip, from 0 to 1.
+
+    Raises:
+        ArgumentError: `scale` is not a range above 0, or a number is out of its range.
+
+    Example:
+        >>> import numpy as np
+        >>> RandomWarp(flip=1.0)(dict(img=np.array([[1, 2]], np.uint8)))["img"].tolist()
+        [[2, 1]]
+    """
+
+    def __init__(
+        self,
+        *,
+        turn: float = 0.0,
+        scale: tuple[float, float] = (1.0, 1.0),
+        stretch: float = 0.0,
+        shear: float = 0.0,
+        shift: float = 0.0,
+        flip: float = 0.0,
+    ) -> None:
+        self.turn = check_magnitude("turn", turn)
+        self.scale = check_range("scale", scale)
+        self.stretch = check_magnitude("stretch", stretch)
+        self.shear = check_magnitude("shear", shear)
+        self.shift = check_magnitude("shift", shift)
+        self.flip = check_fraction("flip", flip)
+
+    def transform(self, results: dict[str, object]) -> dict[str, object]:
+        """Changes `img`, ``(H, W)`` or ``(H, W, 3)``, uint8."""
+        image = np.asarray(results["img"])
+        size = (image.shape[1], image.shape[0])
+        inverse = tuple(self._draw_inverse(*size))
+        warped = Image.fromarray(image).transform(size, Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
+        results["img"] = np.asarray(warped)
+        return results
+
+    def _draw_inverse(self, width: int, height: int) -> list[float]:
+        """Returns the six coefficients of a random affine map from output to input coordinates."""
+        turn, stretch, shear, right, down = np.random.uniform(-1, 1, 5).tolist()
+        size = log_uniform(*self.scale)
+        mirror = -1 if np.random.random() < self.flip else 1
+        angle, aspect = math.radians(self.turn * turn), math.exp(self.stretch * stretch)
+        scaling = np.diag([mirror / (size * aspect), aspect / size])
+        shearing = np.array([[1.0, self.shear * shear], [0.0, 1.0]])
+        rotation = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+        linear: NDArray[np.float64] = scaling @ shearing @ rotation
+        extent = np.array([width, height])
+        offset = extent / 2 - linear @ (extent / 2) + self.shift * extent * np.array([right, down])
+        return [float(each) for row, start in zip(linear, offset, strict=True) for each in (*row, start)]
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({arguments})"
+
+
+def resize_image(
+    pixels: NDArray[Any], size: tuple[int, int], resampling: Image.Resampling = Image.Resampling.BILINEAR
+) -> NDArray[Any]:
+    """Resizes ``(H, W)`` or ``(H, W, 3)``, uint8 or float32, to another width and height."""
+    if pixels.ndim == 3 and pixels.dtype != np.uint8:  # Pillow supports color only with 8 bits
+        return np.stack([resize_image(plane, size, resampling) for plane in np.moveaxis(pixels, 2, 0)], axis=2)
+    return np.array(Image.fromarray(pixels).resize(size, resampling))
+
+
+def _positive_pair(name: str, value: Any) -> tuple[Any, Any]:
+    """Returns `value` as two positive numbers, which may be floats."""
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2 or any(isinstance(each, bool) or not isinstance(each, (int, float)) for each in pair):
+        raise ArgumentError(f"{name} must be a number, or two numbers for width and height", key=name, found=value)
+    if min(pair) <= 0:
+        raise ArgumentError(f"{name} must be positive", key=name, found=value)
+    return pair[0], pair[1]

@@ -1,0 +1,175 @@
+"""The base class of transforms, pipelines of transforms, and checks of their arguments."""
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from typing import Any, ClassVar
+
+import numpy as np
+
+from footplate.checks import check_count
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, DataError
+from footplate.registry import TRANSFORMS
+
+Transform = Callable[[Any], Any]
+
+
+class BaseTransform(ABC):
+    """Transforms the dict of a sample, or returns None to drop the sample.
+
+    Random transforms use the global generators of Python, numpy or torch, which the loader seeds for each sample.
+
+    Attributes:
+        keepable: Whether the result is deterministic and worth caching; see `keep_in_memory` of `BaseDataset`. A
+            subclass that overrides `transform` must set it again.
+        fixed: Whether the result is deterministic, even if it is not worth caching; see the `cache` of a data loader.
+    """
+
+    keepable: ClassVar[bool] = False
+    fixed: ClassVar[bool] = False
+
+    @abstractmethod
+    def transform(self, results: dict[str, Any]) -> Any:
+        """Returns the transformed sample, or None to drop it."""
+
+    def __call__(self, results: dict[str, Any]) -> Any:
+        """Calls `transform`."""
+        return self.transform(results)
+
+
+@TRANSFORMS.register_module()
+class Compose:
+    """Applies transforms in order, and stops if one returns None.
+
+    Args:
+        transforms: A callable or a config for TRANSFORMS, or a list of these.
+
+    Raises:
+        ArgumentError: A transform is neither a callable nor a config.
+
+    Example:
+        >>> Compose([lambda data: data + 1, lambda data: data * 2])(3)
+        8
+    """
+
+    def __init__(self, transforms: Sequence[Transform | Mapping[str, Any]] | Transform | None) -> None:
+        several = transforms if isinstance(transforms, Sequence) else [transforms] if transforms else []
+        self.transforms: list[Transform] = []
+        for index, transform in enumerate(several):
+            with at_key(f"[{index}]"):
+                built = TRANSFORMS.build(transform) if isinstance(transform, Mapping) else transform
+                if not callable(built):
+                    raise ArgumentError("a transform must be a function or a dict with a 'type'", found=built)
+            self.transforms.append(built)
+
+    def __call__(self, data: Any) -> Any:
+        """Returns the transformed sample, or None if a transform dropped it."""
+        for transform in self.transforms:
+            data = transform(data)
+            if data is None:
+                return None
+        return data
+
+    def __repr__(self) -> str:
+        lines = "".join(f"    {transform!r}\n" for transform in self.transforms)
+        return f"{type(self).__name__}(\n{lines})"
+
+
+@TRANSFORMS.register_module()
+class TestTimeAug(BaseTransform):
+    """Makes one view of a sample for every combination of alternative transforms.
+
+    Args:
+        transforms: A list of lists of alternatives. Each view applies one transform from each list, in order.
+            `[[Resize(a), Resize(b)], [RandomFlip(0.0), RandomFlip(1.0)], [PackSegInputs()]]` makes four views.
+
+    Raises:
+        ArgumentError: `transforms` is not a list of lists, or a list is empty.
+
+    Example:
+        >>> views = TestTimeAug([[lambda sample: sample, lambda sample: {"x": -sample["x"]}]])
+        >>> views({"x": 1})
+        {'x': [1, -1]}
+    """
+
+    __test__ = False  # otherwise pytest collects it, because of its name
+
+    def __init__(self, transforms: Sequence[Sequence[Any]]) -> None:
+        if not transforms or not all(isinstance(each, Sequence) and each for each in transforms):
+            raise ArgumentError(
+                "transforms must be a list of non-empty lists of transforms", key="transforms", found=transforms
+            )
+        built = []
+        for index, alternatives in enumerate(transforms):
+            with at_key(f"transforms[{index}]"):
+                built.append(Compose(list(alternatives)).transforms)
+        self.subroutines = [Compose(list(steps)) for steps in product(*built)]
+
+    def transform(self, results: dict[str, Any]) -> dict[str, list[Any]]:
+        """Returns, for each key, the list of its values in all views.
+
+        Raises:
+            DataError: A transform dropped a view, or a view is not a dict.
+        """
+        views = [each(copy.deepcopy(results)) for each in self.subroutines]
+        if not all(isinstance(view, Mapping) for view in views):
+            raise DataError("every view of a sample must be a dict", found=[type(view).__name__ for view in views])
+        return {key: [view[key] for view in views] for key in views[0]}
+
+
+def check_range(
+    name: str, value: Sequence[float], *, most: float = math.inf, is_zero_allowed: bool = False
+) -> tuple[float, float]:
+    """Returns `value` if it is a pair of numbers in ascending order, above 0 and up to `most`.
+
+    Raises:
+        ArgumentError: It is not, or it contains 0, which `is_zero_allowed` permits.
+    """
+    if len(value) == 2:
+        low, high = value
+        if low <= high <= most and (low > 0 or (is_zero_allowed and low == 0)):
+            return low, high
+    zero, limit = "<=" if is_zero_allowed else "<", "" if most == math.inf else f" <= {most:g}"
+    raise ArgumentError(f"{name} must be a range (low, high) with 0 {zero} low <= high{limit}", key=name, found=value)
+
+
+def check_fraction(name: str, value: float) -> float:
+    """Returns `value` if it is a number from 0 to 1.
+
+    Raises:
+        ArgumentError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ArgumentError(f"{name} must be a number from 0 to 1", key=name, found=value)
+    return value
+
+
+def check_magnitude(name: str, value: float) -> float:
+    """Returns `value` if it is not negative.
+
+    Raises:
+        ArgumentError: It is negative.
+    """
+    if value < 0:
+        raise ArgumentError(f"{name} must not be negative", key=name, found=value)
+    return value
+
+
+def check_size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
+    """Returns a size as two numbers of pixels; one number stands for both.
+
+    Raises:
+        ArgumentError: It is neither one nor two positive integers.
+    """
+    pair = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(pair) != 2:
+        raise ArgumentError(f"{name} must be one number or two numbers", key=name, found=size)
+    return check_count(name, pair[0]), check_count(name, pair[1])
+
+
+def log_uniform(low: float, high: float) -> float:
+    """Returns a random number between two positive numbers whose logarithm is uniformly distributed."""
+    return math.exp(np.random.uniform(math.log(low), math.log(high)))

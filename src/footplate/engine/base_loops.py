@@ -1,0 +1,418 @@
+"""The base classes of the loops, and when a training loop validates."""
+
+import bisect
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from footplate.checkpoint import capture_rng, restore_rng
+from footplate.checks import check_count
+from footplate.data import build_dataloader, end_workers
+from footplate.engine.heap import keep_freed_memory
+from footplate.engine.hook import check_accepts
+from footplate.engine.phase import Phase
+from footplate.engine.position import DataPosition
+from footplate.engine.saving import save_after_data_error
+from footplate.engine.signals import InterruptedWaitError, answer_requests
+from footplate.engine.snapshot import Buffers, copied_state
+from footplate.engine.state import hook_states
+from footplate.errors import ArgumentError
+from footplate.state_values import read_count, read_flag
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
+
+class ValidationLeftError(Exception):
+    """Raised when a stop request ends a validation early. The resumed run validates again."""
+
+
+class BaseLoop:
+    """The base class of all loops: a runner and a dataloader.
+
+    `calls` lists the methods that a subclass may override and the engine calls, each with its positional arguments.
+
+    Args:
+        runner: The runner that drives the loop.
+        dataloader: A loader, any iterable of batches, or the config dict of a loader.
+
+    Raises:
+        ArgumentError: An overridden method does not take the arguments that it is called with.
+    """
+
+    calls: ClassVar[dict[str, tuple[str, ...]]] = {"run": ()}
+    in_progress = False
+
+    def __init__(self, runner: "Runner", dataloader: Any) -> None:
+        self._runner = runner
+        for method, arguments in self.calls.items():
+            if self._overrides(method):
+                check_accepts(self, method, arguments)
+        self.dataloader = build_dataloader(dataloader, seed=runner.seed)
+
+    @property
+    def runner(self) -> "Runner":
+        """The runner that drives the loop."""
+        return self._runner
+
+    def run(self) -> Any:
+        """Runs the loop once."""
+        raise NotImplementedError(f"{type(self).__name__} does not define run()")
+
+    def _overrides(self, method: str) -> bool:
+        """Checks whether a user's subclass overrides a method."""
+        owner = next((kind for kind in type(self).__mro__ if method in vars(kind)), None)
+        return owner is not None and not owner.__module__.startswith("footplate.engine.")
+
+
+class BaseTrainLoop(BaseLoop):
+    """The base class of the training loops. A subclass defines how it counts in the generator `batches`.
+
+    A hook that sets `validation_requested` makes the loop validate after the current iteration or epoch.
+
+    Args:
+        runner: The runner that drives the loop.
+        dataloader: A loader, any iterable of batches, or the config dict of a loader.
+        val_begin: The first epoch or iteration after which to validate.
+        val_interval: The number of epochs or iterations between two validations.
+        dynamic_intervals: `[(milestone, interval), ...]`: each interval applies from its milestone on.
+
+    Raises:
+        ArgumentError: A number is not positive.
+    """
+
+    by_epoch = True
+    calls: ClassVar[dict[str, tuple[str, ...]]] = {
+        "run": (),
+        "run_iter": ("idx", "data_batch"),
+        "_decide_current_val_interval": (),
+    }
+
+    def __init__(
+        self,
+        runner: "Runner",
+        dataloader: Any,
+        *,
+        val_begin: int = 1,
+        val_interval: int = 1,
+        dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        super().__init__(runner, dataloader)
+        self.val_begin = check_count("val_begin", val_begin, least=0)
+        self.val_interval = check_count("val_interval", val_interval)
+        changes = checked_intervals(dynamic_intervals or ())
+        self.dynamic_milestones = [0, *(milestone for milestone, _ in changes)]
+        self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
+        self.stop_training = False
+        self.validation_requested = False
+        self.validating = False
+        self._data = DataPosition(self.dataloader)
+        self._iter = self._began_at = 0
+        self._epoch = 0
+        self._validated_at = 0
+        # Whether everything after the last iteration is done too. None if the checkpoint does not contain it.
+        self.ended: bool | None = False
+        self._random_at_epoch_start: dict[str, Any] | None = None
+        # From before the latest validation: `_validated_at` and `validation_requested`, and the random state.
+        self._before_validation: tuple[tuple[int, bool], dict[str, Any]] = (0, False), {}
+        self._hooks_before_validation: dict[str, Any] = {}
+        self.hooks_to_save: dict[str, Any] | None = None  # hook states to save instead of the current ones
+        self._own_run, self._own_epoch = self._overrides("run"), self._overrides("run_epoch")
+        self._own_iter: Callable[[int, Any], None] | None = None
+        if self._overrides("run_iter"):
+            own: Callable[..., None] = self.run_iter
+            takes_index = "idx" in self.calls["run_iter"]
+            self._own_iter = own if takes_index else lambda _, data_batch: own(data_batch)
+        if self._own_run or self._own_epoch:
+            self.run_iter = self._answering(self.run_iter)  # type: ignore[method-assign]
+
+    @property
+    def iter(self) -> int:
+        """The number of completed iterations."""
+        return self._iter
+
+    @property
+    def epoch(self) -> int:
+        """The number of completed epochs."""
+        return self._epoch
+
+    @property
+    def max_iters(self) -> int:
+        """The total number of iterations of the run."""
+        raise NotImplementedError
+
+    @property
+    def max_epochs(self) -> int:
+        """The total number of epochs of the run."""
+        raise NotImplementedError
+
+    @property
+    def at_epoch_start(self) -> bool:
+        """Whether the next epoch starts from its first batch, rather than in the middle after a resume."""
+        return self._iter == 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is complete: all iterations, and everything that follows the last one."""
+        if self._position < self._end:
+            return False
+        return not self._validation_is_due() if self.ended is None else self.ended
+
+    def run(self) -> Any:
+        """Trains from the current position to the end.
+
+        Returns:
+            The model.
+        """
+        runner = self.runner
+        keep_freed_memory(runner.device)
+        runner.call_hook("before_train")
+        before, after = runner.hooks.at("before_train_iter"), runner.hooks.at("after_train_iter")
+        train_step, optim_wrapper = runner.model.train_step, runner.optim_wrapper
+        self._begin()
+        own_iter = self._own_iter
+        requests = runner.requests
+        stream = self._own_epochs() if self._own_epoch else self.batches()
+        with self._saving_progress():
+            for batch_idx, data_batch in stream:
+                runner.phase = Phase.STEP
+                if own_iter is not None:
+                    own_iter(batch_idx, data_batch)
+                else:
+                    # Same as run_iter without its stack frame: at most four frames of ours above backward().
+                    for method in before:
+                        method(runner, batch_idx=batch_idx, data_batch=data_batch)
+                    outputs = train_step(data_batch, optim_wrapper=optim_wrapper)
+                    runner.phase = Phase.AFTER_STEP
+                    for method in after:
+                        method(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
+                    self._iter += 1
+                runner.phase = Phase.BETWEEN_ITERATIONS
+                del data_batch  # before the next one is requested: decision 025
+                if requests.pending:
+                    self._answer_requests(stream)
+        self.in_progress, runner.phase = False, Phase.START
+        runner.call_hook("after_train")
+        return runner.model
+
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """Trains on one batch. A loop that overrides this method decides what an iteration is."""
+        runner = self.runner
+        runner.phase = Phase.STEP
+        runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
+        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+        runner.phase = Phase.BETWEEN_ITERATIONS
+
+    def batches(self) -> Iterator[tuple[int, Any]]:
+        """Yields the index and the batch of every remaining iteration, and validates between them when it is due."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the position in the run."""
+        return {
+            "iter": self._iter,
+            "epoch": self._epoch,
+            "validated_at": self._validated_at,
+            "validation_requested": self.validation_requested,
+            "ended": self.ended is True,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores a position. Training resumes after it."""
+        self._iter, self._epoch = read_count(state, "iter"), read_count(state, "epoch")
+        # Checkpoints of other engines lack this: assume that the validation at this position is done.
+        state = {"validated_at": self._position, "validation_requested": False, **state}
+        self._validated_at = read_count(state, "validated_at")
+        self.validation_requested = read_flag(state, "validation_requested")
+        self.ended = read_flag(state, "ended") if "ended" in state else None
+        if "data" in state:
+            if self.by_epoch and state["data"]["epoch"] != self._epoch:
+                raise ValueError(f"the data is at epoch {state['data']['epoch']}, the run at epoch {self._epoch}")
+            done = self._data.load_state_dict(state["data"], self._iter)
+            self._iter = done if self.by_epoch else self._iter
+
+    def data_state(self, iteration: int, epoch: int) -> dict[str, Any]:
+        """Returns the position in the data after the given number of iterations and epochs."""
+        return self._data.state_dict(iteration, epoch if self.by_epoch else None)
+
+    def save_within_validation(self) -> None:
+        """Saves the run as it was before the current validation, and then continues the validation."""
+        here, random = (self._validated_at, self.validation_requested), capture_rng()
+        buffers = Buffers(self.runner.model)
+        self._restore_before_validation()
+        try:
+            answer_requests(self.runner)
+        finally:
+            self._validated_at, self.validation_requested = here
+            self.hooks_to_save = None
+            buffers.restore()
+            restore_rng(random)
+
+    def move_epoch_start(self) -> None:
+        """Records the current random state: a run that stops before the first batch of this epoch resumes with it."""
+        self._random_at_epoch_start = capture_rng()
+
+    @property
+    def _position(self) -> int:
+        return self._epoch if self.by_epoch else self._iter
+
+    @property
+    def _end(self) -> int:
+        return self.max_epochs if self.by_epoch else self.max_iters
+
+    def _begin(self) -> None:
+        """Records where the run begins. Called after the hooks at `before_train` and before the first batch."""
+        self.runner.restore_random_state()
+        self.in_progress, self.ended, self._began_at = True, False, self._iter
+        self.runner.phase = Phase.BETWEEN_ITERATIONS
+        # An earlier run that was stopped has set these.
+        self.runner.saver.ends, self.hooks_to_save = False, None
+
+    @contextmanager
+    def _saving_progress(self) -> Iterator[None]:
+        """Saves the run when a stop is requested while the block waits for data, or when reading data fails."""
+        try:
+            yield
+        except InterruptedWaitError:
+            self._restore_epoch_start()
+            self._answer_and_end_workers()
+        except Exception as error:
+            phase = self.runner.phase
+            # In any other phase, an iteration may be half done.
+            if self._iter > self._began_at and phase in (Phase.DATA_LOADING, Phase.EVALUATION_DATA_LOADING):
+                if phase is Phase.EVALUATION_DATA_LOADING:
+                    self._restore_before_validation()
+                else:
+                    self._restore_epoch_start()
+                save_after_data_error(self.runner, error)
+            raise
+
+    def _answering(self, run_iter: Callable[..., None]) -> Callable[..., None]:
+        """Wraps the `run_iter` of a loop whose overridden `run` or `run_epoch` does not answer requests."""
+
+        def call(*args: Any, **kwargs: Any) -> None:
+            if not self.in_progress:
+                self._begin()
+            self._check_resumed_data()
+            self.runner.phase = Phase.STEP
+            run_iter(*args, **kwargs)
+            self.runner.phase = Phase.BETWEEN_ITERATIONS
+            if self.runner.requests.pending:
+                self._answer_requests()
+
+        return call
+
+    def _check_resumed_data(self) -> None:
+        """Checks, before an iteration of an overridden loop, that a resumed run reads the right next batch."""
+
+    def _own_epochs(self) -> Iterator[tuple[int, Any]]:
+        raise NotImplementedError
+
+    def _answer_requests(self, stream: Iterator[Any] | None = None) -> None:
+        try:
+            answer_requests(self.runner)
+        except BaseException:
+            if isinstance(stream, Generator):
+                stream.close()  # ends the workers too, which the traceback would keep alive
+            raise
+
+    def _answer_and_end_workers(self) -> None:
+        try:
+            answer_requests(self.runner)
+        finally:  # the workers may hang, and the exit of the process would wait for them
+            end_workers([self.dataloader, self.runner.val_dataloader])
+
+    def _restore_epoch_start(self) -> None:
+        """Restores the random state from before the epoch if the run waits for the first batch of the epoch."""
+        if self._random_at_epoch_start is not None and self.at_epoch_start:
+            restore_rng(self._random_at_epoch_start)
+
+    def _restore_before_validation(self) -> None:
+        (self._validated_at, self.validation_requested), random = self._before_validation
+        self.hooks_to_save = self._hooks_before_validation
+        buffers = getattr(self.runner.val_loop, "buffers", None)
+        if buffers is not None:
+            buffers.restore()
+        restore_rng(random)
+
+    def _continue_epoch(self) -> None:
+        """Restores the checkpoint's random state after the hooks of the epoch start, and validates if due."""
+        self.runner.restore_random_state()
+        if self._validation_is_due():
+            self._validate()
+
+    def _validation_is_due(self) -> bool:
+        if self._runner.val_loop is None:
+            return False
+        if self.validation_requested:
+            return True
+        done = self._position
+        self._decide_current_val_interval()
+        return done != self._validated_at and is_due(done, self._end, self.val_begin, self.val_interval)
+
+    def _decide_current_val_interval(self) -> None:
+        """Sets `val_interval` to the interval in effect. A loop that overrides it decides when to validate."""
+        self.val_interval = interval_at(self._position, self.dynamic_milestones, self.dynamic_intervals)
+
+    def _validate(self) -> None:
+        self._before_validation = (self._validated_at, self.validation_requested), capture_rng()
+        self._hooks_before_validation = copied_state(hook_states(self.runner))
+        # Set before the validation runs, so that a best checkpoint that it saves resumes after the validation.
+        self._validated_at, self.validation_requested = self._position, False
+        self.validating = True
+        try:
+            self.runner.phase = Phase.EVALUATION
+            self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
+            self.runner.phase = Phase.BETWEEN_ITERATIONS
+        except (ValidationLeftError, InterruptedWaitError):
+            self._restore_before_validation()
+            self._answer_and_end_workers()
+        finally:
+            self.validating = False
+        self.runner.model.train()
+
+
+def validation_points(
+    end: int, val_begin: int = 1, val_interval: int = 1, dynamic_intervals: Sequence[tuple[int, int]] | None = None
+) -> list[int]:
+    """Returns the epochs or iterations after which a training loop validates.
+
+    Args:
+        end: The number of epochs or iterations of the run.
+        val_begin: The first epoch or iteration after which to validate.
+        val_interval: The number of epochs or iterations between two validations.
+        dynamic_intervals: `[(milestone, interval), ...]`: each interval applies from its milestone on.
+
+    >>> validation_points(5, val_interval=2)
+    [2, 4, 5]
+    """
+    changes = checked_intervals(dynamic_intervals or ())
+    milestones = [0, *(milestone for milestone, _ in changes)]
+    intervals = [check_count("val_interval", val_interval), *(interval for _, interval in changes)]
+    points = range(1, end + 1)
+    return [done for done in points if is_due(done, end, val_begin, interval_at(done, milestones, intervals))]
+
+
+def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
+    """Returns the interval in effect after the given number of epochs or iterations."""
+    return intervals[bisect.bisect(milestones, done + 1) - 1]
+
+
+def is_due(done: int, end: int, begin: int, interval: int) -> bool:
+    """Checks whether a run validates after the given number of epochs or iterations."""
+    return done > 0 and done >= begin and (done % interval == 0 or done == end)
+
+
+def checked_intervals(intervals: Any) -> list[tuple[int, int]]:
+    """Checks pairs of a milestone and the interval that applies from it on."""
+    pairs = intervals if isinstance(intervals, Sequence) else ()
+    valid = all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs) and isinstance(intervals, Sequence)
+    if not valid or sorted(pairs, key=lambda pair: pair[0]) != list(pairs):
+        raise ArgumentError(
+            "'dynamic_intervals' must be pairs of a milestone and an interval, in ascending order",
+            key="dynamic_intervals",
+            found=intervals,
+        )
+    return [(check_count("dynamic_intervals", at), check_count("dynamic_intervals", every)) for at, every in pairs]

@@ -1,0 +1,36 @@
+"""The phase of a run: what the run is doing, set by the loops and read by everything that may interrupt them."""
+
+from enum import Enum
+
+
+class Phase(Enum):
+    """What a run is doing. The value describes it in failure reports.
+
+    `Runner.phase` holds the current phase. The loops set it with plain attribute stores, so that it costs an iteration
+    next to nothing. An error leaves the phase as it is, and thus shows what has failed.
+
+    An evaluation that a hook starts within an iteration belongs to the phase of the hook.
+
+    Three parts of the engine depend on it:
+        - A stop request ends the wait for a batch in the two data loading phases only. In all other phases, the loop
+          answers it between two iterations.
+        - If an error leaves the run in a data loading phase, then no iteration was in progress, and the run is saved.
+        - A checkpoint that is saved in `AFTER_STEP` contains the current iteration, which is not yet counted, and one
+          that is saved in `AFTER_EPOCH` contains the current epoch.
+    """
+
+    START = "start"
+    BUILDING = "building the run"
+    LOADING_CHECKPOINT = "loading a checkpoint"
+    BETWEEN_ITERATIONS = "between two iterations"
+    DATA_LOADING = "data loading"
+    STEP = "training step"
+    AFTER_STEP = "hooks after a training step"
+    AFTER_EPOCH = "hooks after an epoch"
+    EVALUATION = "evaluation"
+    EVALUATION_DATA_LOADING = "data loading of an evaluation"
+    SAVING = "saving on request"
+
+
+# The events whose hooks count the current iteration or epoch as done, before the loop does.
+PHASE_OF_EVENT = {"after_train_iter": Phase.AFTER_STEP, "after_train_epoch": Phase.AFTER_EPOCH}

@@ -1,0 +1,285 @@
+"""The epoch-based and the iteration-based training loop."""
+
+import logging
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from footplate.checks import MAX_RUN_LENGTH, check_count
+from footplate.engine.base_loops import BaseTrainLoop
+from footplate.engine.phase import Phase
+from footplate.errors import ArgumentError, DataError
+from footplate.records import length_of
+from footplate.registry import LOOPS
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
+
+
+@LOOPS.register_module()
+class EpochBasedTrainLoop(BaseTrainLoop):
+    """The epoch-based training loop.
+
+    Args:
+        runner: The runner that drives the loop.
+        dataloader: A loader, any iterable of batches with a length, or the config dict of a loader.
+        max_epochs: The number of epochs.
+        val_begin: The first epoch after which to validate.
+        val_interval: The number of epochs between two validations.
+        dynamic_intervals: `[(epoch, interval), ...]`: each interval applies from its epoch on.
+    """
+
+    calls: ClassVar[dict[str, tuple[str, ...]]] = {**BaseTrainLoop.calls, "run_epoch": ()}
+
+    def __init__(
+        self,
+        runner: "Runner",
+        dataloader: Any,
+        max_epochs: int,
+        val_begin: int = 1,
+        val_interval: int = 1,
+        dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        super().__init__(
+            runner,
+            dataloader,
+            val_begin=val_begin,
+            val_interval=val_interval,
+            dynamic_intervals=dynamic_intervals,
+        )
+        self._max_epochs = check_count("max_epochs", max_epochs, most=MAX_RUN_LENGTH)
+        if length_of(self.dataloader) is None:
+            raise ArgumentError("training by epochs needs a loader with a length", key="dataloader")
+        is_limited = getattr(self.dataloader, "is_limited", False)
+        if getattr(getattr(self.dataloader, "sampler", None), "endless", False) and not is_limited:
+            raise ArgumentError(
+                "training by epochs needs a sampler that ends",
+                key="type",
+                suggestion="IterBasedTrainLoop",
+                notes=["Or set num_batch_per_epoch, or use DefaultSampler, in train_dataloader."],
+            )
+        self._max_iters = self._max_epochs * len(self.dataloader)
+        self._reading = False  # whether an epoch of the base class is in progress
+
+    @property
+    def max_epochs(self) -> int:
+        """The total number of epochs of the run."""
+        return self._max_epochs
+
+    @property
+    def max_iters(self) -> int:
+        """The total number of iterations of the run."""
+        return self._max_iters
+
+    @property
+    def at_epoch_start(self) -> bool:
+        """Whether the next epoch starts from its first batch, rather than in the middle after a resume."""
+        return self._iter == self._epoch * len(self.dataloader)
+
+    def batches(self) -> Iterator[tuple[int, Any]]:
+        """Yields the batches epoch by epoch, each with its index in the epoch."""
+        for _ in self._epochs():
+            yield from self._one_epoch()
+
+    def run_epoch(self) -> None:
+        """Trains one epoch, or the rest of it after a resume.
+
+        Called only if a subclass overrides this method or `run`. Otherwise `run` does the same with fewer frames.
+        """
+        if not self.in_progress:
+            self._begin()
+        with closing(self._one_epoch()) as stream, self._saving_progress():
+            for idx, data_batch in stream:
+                self.run_iter(idx, data_batch)
+                del data_batch
+
+    def _own_epochs(self) -> Iterator[tuple[int, Any]]:
+        """Calls the overridden `run_epoch` for each epoch. Yields no batch."""
+        for _ in self._epochs():
+            self.run_epoch()
+            if self.runner.requests.pending:
+                self._answer_requests()
+        yield from ()
+
+    def _epochs(self) -> Iterator[None]:
+        """Yields before each remaining epoch, and validates between epochs when it is due."""
+        if self.at_epoch_start and self._validation_is_due():
+            self._validate()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            yield
+            if self._validation_is_due():
+                self._validate()
+
+    def _one_epoch(self) -> Generator[tuple[int, Any]]:
+        """Yields the remaining batches of one epoch, and calls the hooks at its start and end."""
+        runner, length = self.runner, len(self.dataloader)
+        if length == 0:
+            raise DataError(
+                "the training loader has no batch",
+                notes=["With `drop_last=True`, a loader drops a batch that is too small."],
+            )
+        within = not self.at_epoch_start
+        self.move_epoch_start()
+        runner.call_hook("before_train_epoch")
+        runner.model.train()
+        if within:
+            self._continue_epoch()
+        count = self._iter - self._epoch * length
+        self._reading = True
+        runner.phase = Phase.DATA_LOADING
+        for batch in self._data.one_pass(self._epoch, count):
+            runner.phase = Phase.BETWEEN_ITERATIONS
+            yield count, batch
+            del batch
+            count += 1
+            if self.validation_requested and self._validation_is_due():
+                self._validate()
+            runner.phase = Phase.DATA_LOADING
+        runner.phase = Phase.BETWEEN_ITERATIONS
+        self._reading = False
+        self._data.check_pass(self._epoch, count, length)
+        runner.call_hook("after_train_epoch")
+        self._epoch += 1
+
+    def _check_resumed_data(self) -> None:
+        """Starts the epoch over if the run was saved within an epoch that an overridden `run_epoch` reads by itself."""
+        done = self._iter - self._epoch * len(self.dataloader)
+        if self._reading or self._iter != self._began_at or done <= 0:
+            return
+        _logger.warning(
+            "The run was saved after %d batches of epoch %d, and %s reads its data by itself: this epoch starts over. "
+            "Call super().run_epoch() to resume within an epoch.",
+            done,
+            self._epoch + 1,
+            type(self).__name__,
+        )
+        self._iter = self._began_at = self._epoch * len(self.dataloader)
+
+
+@LOOPS.register_module()
+class IterBasedTrainLoop(BaseTrainLoop):
+    """The iteration-based training loop. It starts the loader over whenever the loader ends.
+
+    Args:
+        runner: The runner that drives the loop.
+        dataloader: A loader, any iterable of batches, or the config dict of a loader.
+        max_iters: The number of iterations.
+        val_begin: The first iteration after which to validate.
+        val_interval: The number of iterations between two validations.
+        dynamic_intervals: `[(iteration, interval), ...]`: each interval applies from its iteration on.
+    """
+
+    by_epoch = False
+    calls: ClassVar[dict[str, tuple[str, ...]]] = {**BaseTrainLoop.calls, "run_iter": ("data_batch",)}
+
+    def __init__(
+        self,
+        runner: "Runner",
+        dataloader: Any,
+        max_iters: int,
+        val_begin: int = 1,
+        val_interval: int = 1000,
+        dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        super().__init__(
+            runner,
+            dataloader,
+            val_begin=val_begin,
+            val_interval=val_interval,
+            dynamic_intervals=dynamic_intervals,
+        )
+        self._max_iters = check_count("max_iters", max_iters, most=MAX_RUN_LENGTH)
+        self._max_epochs = 1
+        self._stream: Iterator[Any] | None = None
+        self._own_stream: Iterator[Any] | None = None
+        self._drawn = 0  # the batches that an overridden `run` has drawn
+
+    @property
+    def epoch(self) -> int:
+        """The number of completed passes over the loader. 0 if the loader never ends."""
+        return self._data.epoch_at(self._iter)
+
+    @property
+    def max_epochs(self) -> int:
+        """Always 1, because the run counts iterations."""
+        return self._max_epochs
+
+    @property
+    def max_iters(self) -> int:
+        """The total number of iterations of the run."""
+        return self._max_iters
+
+    @property
+    def dataloader_iterator(self) -> Iterator[Any]:
+        """The endless batches from the current position on, shared with the loop: no batch is drawn twice."""
+        if self._own_stream is not None:
+            return self._own_stream
+        if self._stream is None:
+            stream = self._data.endless(self._iter)
+            self._stream, self._drawn = self._counted(stream) if self._own_run else stream, 0
+        return self._stream
+
+    @dataloader_iterator.setter
+    def dataloader_iterator(self, stream: Iterator[Any]) -> None:
+        self._own_stream = stream
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores a position. Training resumes after it."""
+        super().load_state_dict(state)
+        self._stream, self._drawn = None, 0
+
+    def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]  # existing subclasses have this signature
+        """Trains on one batch. A loop that overrides this method decides what an iteration is."""
+        super().run_iter(self._iter, data_batch)
+
+    def batches(self) -> Iterator[tuple[int, Any]]:
+        """Yields the batches, each with the index of its iteration."""
+        runner = self.runner
+        runner.call_hook("before_train_epoch")
+        runner.model.train()
+        self._continue_epoch()
+        stream = self.dataloader_iterator
+        try:
+            while self._iter < self._max_iters and not self.stop_training:
+                runner.phase = Phase.DATA_LOADING
+                batch = next(stream)
+                runner.phase = Phase.BETWEEN_ITERATIONS
+                yield self._iter, batch
+                del batch
+                if self._validation_is_due():
+                    self._validate()
+        finally:
+            self._stream = None  # ends its workers too
+        runner.call_hook("after_train_epoch")
+
+    def _counted(self, stream: Iterator[Any]) -> Iterator[Any]:
+        """Yields the batches of a stream and counts them."""
+        for batch in stream:
+            self._drawn += 1
+            yield batch
+            del batch
+
+    def _check_resumed_data(self) -> None:
+        """Checks that an overridden `run` neither skips nor repeats the batches of completed iterations.
+
+        Raises:
+            ArgumentError: It skips them, although `dataloader_iterator` starts after them.
+        """
+        if not self._own_run or self._iter == 0 or self._iter != self._began_at:
+            return
+        name = type(self).__name__
+        if self._drawn == self._iter + 1:
+            raise ArgumentError(
+                f"{name}.run skips the {self._iter} batches of the completed iterations",
+                key="train_cfg.type",
+                notes=["dataloader_iterator starts after them already. Remove the lines that skip batches from run."],
+            )
+        if not self._drawn:
+            _logger.warning(
+                "%s.run reads its data by itself: after a resume at iteration %d, the data may start over. "
+                "Draw batches from self.dataloader_iterator to continue at the right one.",
+                name,
+                self._iter,
+            )

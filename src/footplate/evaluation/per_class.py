@@ -1,0 +1,60 @@
+"""Per-class results: JSON lines in the folder of a run, and tables for the log."""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from footplate.storage import append_line
+
+_logger = logging.getLogger("footplate")
+
+
+class EvaluationContext(NamedTuple):
+    """The run and the dataset that a metric is computed for.
+
+    Attributes:
+        folder: The folder in which metrics write files, `work_dir/<timestamp>`; "" without a run.
+        mode: "val" or "test".
+        dataset: The name of the dataset, if there are several.
+        step: Returns the number of training iterations of the evaluated model.
+        is_trial: Whether a check computes the metric from a single batch; such results are not recorded.
+    """
+
+    folder: str = ""
+    mode: str = "val"
+    dataset: str = ""
+    step: Callable[[], int] = lambda: 0
+    is_trial: bool = False
+
+
+def append_table(context: EvaluationContext, name: str, classes: Sequence[str], columns: Mapping[str, Any]) -> None:
+    """Appends a table of per-class results to `vis_data/per_class.jsonl`; warns if the file cannot be written.
+
+    Args:
+        context: The run and the dataset.
+        name: The name of the table, such as "IoU".
+        classes: The names of the classes, ``(C,)``.
+        columns: The numbers of the classes by name, ``(C,)`` each. Non-finite numbers are written as null.
+    """
+    numbers = [np.asarray(column).tolist() for column in columns.values()]
+    rows = [
+        [label, *(value if math.isfinite(value) else None for value in values)]
+        for label, *values in zip(classes, *numbers, strict=True)
+    ]
+    line = {
+        "step": context.step(),
+        "mode": context.mode,
+        "dataset": context.dataset,
+        "metric": name,
+        "columns": ["class", *columns],
+        "rows": rows,
+    }
+    try:
+        append_line(os.path.join(context.folder, "vis_data", "per_class.jsonl"), json.dumps(line))
+    except OSError as error:
+        _logger.warning("The per-class results of iteration %d were not written: %s", line["step"], error)

@@ -1,0 +1,174 @@
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.config import Config, LazyObject
+from footplate.config.formats import read_data, write_config, write_python
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, Origin
+
+Write = Callable[[Mapping[str, str]], Path]
+
+JSON = """\
+{
+  "_base_": "base.yaml",
+  "a": {"x": 1,
+    "list": [{"deep": true}, {"deep": null}]
+  },
+  "value": {{ _base_.a.b }},
+  "words": "<{{_base_.s}}>",
+  "name": "{{ fileBasename }}",
+  "number": {{'$FP_NONE:3'}}
+}
+"""
+YAML = """\
+_base_: [base.yaml]
+a:
+  x: 1
+
+  list: [{deep: true},
+         {deep: ~}]
+value: {{ _base_.a.b }}
+words: "<{{_base_.s}}>"
+name: {{ fileBasename }}
+number: {{'$FP_NONE:3'}}
+"""
+TOML = """\
+_base_ = "base.yaml"
+value = {{ _base_.a.b }}
+words = "<{{_base_.s}}>"
+name = "{{ fileBasename }}"
+number = {{'$FP_NONE:3'}}
+[a]
+x = 1
+[[a.list]]
+deep = true
+[[a.list]]
+deep = false
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "lines"),
+    [("main.json", JSON, (3, 4, 4, 8)), ("main.yaml", YAML, (3, 5, 6, 9)), ("main.toml", TOML, (7, 9, 11, 4))],
+)
+def test_each_form_inherits_and_knows_its_lines(write: Write, name: str, text: str, lines: tuple[int, ...]) -> None:
+    main = write({name: text, "base.yaml": "a: {b: !!python/tuple [1, 2], x: 0}\ns: text\n"})
+    cfg = Config.fromfile(main)
+    off = False if name.endswith("toml") else None
+    assert cfg.to_dict() == {
+        "a": {"b": (1, 2), "x": 1, "list": [{"deep": True}, {"deep": off}]},
+        "s": "text",
+        "value": (1, 2),
+        "words": "<text>",
+        "name": name,
+        "number": 3,
+    }
+    places = [(cfg.a, "x"), (cfg.a.list[0], "deep"), (cfg.a.list[1], "deep"), (cfg, "name")]
+    assert [origin_of(*place) for place in places] == [Origin(str(main), line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "value", "message"),
+    [
+        (".json", {"a": {"b": [{1, 2}]}}, "JSON cannot represent a value of type set"),
+        (".toml", {"a": {"b": None}}, "TOML cannot represent None"),
+        (".json", {"a": {1: 2}}, "a key must be a string in JSON"),
+        (".toml", {"a": {1: 2}}, "a key must be a string in TOML"),
+        (".yaml", {"a": 1j}, "YAML cannot represent a value of type complex"),
+        (".py", {"a": object()}, "Python cannot represent a value of type object"),
+        (".py", {"__a": 1}, "'__a' cannot be a top-level key of a Python config"),
+        (".json", {"_base_": 1}, "'_base_' cannot be a top-level key of a JSON config"),
+    ],
+)
+def test_values_without_a_form_are_refused_by_key(suffix: str, value: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        write_config(value, suffix)
+
+
+def test_the_refusal_names_key_and_place(write: Write) -> None:
+    cfg = Config.fromfile(write({"main.py": "a = 1\nb = dict(\n    c=[None])\n"}))
+    with pytest.raises(ConfigError) as caught:
+        write_config(cfg._cfg_dict, ".toml")
+    assert (caught.value.key, caught.value.origin) == ("b.c[0]", Origin(str(cfg.filename), 3))
+
+
+@pytest.mark.parametrize("suffix", [".json", ".toml"])
+def test_tuples_become_lists_with_a_word(suffix: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "footplate.config"):
+        text = write_config({"a": (1, (2, 3))}, suffix)
+    assert read_data(text, "f", suffix) == {"a": [1, [2, 3]]}
+    assert "has no tuples: 2 were written as lists" in caplog.records[0].getMessage()
+
+
+@pytest.mark.parametrize("suffix", [".py", ".json", ".yaml", ".toml"])
+def test_words_in_braces_and_names_survive(suffix: str) -> None:
+    value = {"a": "{{ fileDirname }} {{$HOME:x}} {{_base_.x}} {{'$A:1'}}", "b": LazyObject("x.Y"), "c": dict}
+    text = write_config(value, suffix)
+    assert Config.fromstring(text, suffix).to_dict() == {**value, "b": "x.Y", "c": "builtins.dict"}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"type": "AdamW", "lr": 0.001}, "dict(type='AdamW', lr=0.001)"),
+        ({"a b": 1, "for": {"x": 2}}, "{'a b': 1, 'for': dict(x=2)}"),
+        ({"ª": 1}, "{'ª': 1}"),
+        ({"__debug__": 1}, "{'__debug__': 1}"),
+        ({1: 2, None: (3,)}, "{1: 2, None: (3,)}"),
+        ([], "[]"),
+        ((), "()"),
+        ({}, "dict()"),
+        (float("inf"), "float('inf')"),
+        (float("nan"), "float('nan')"),
+        ({1, 2}, "{1, 2}"),
+        (set(), "set()"),
+        (frozenset({1}), "frozenset({1})"),
+        ('it\'s "q"\n', "'it\\'s \"q\"\\n'"),
+        ("{{ fileDirname }}/x", "'\\u007b{ fileDirname }}/x'"),
+        (LazyObject("torch.optim.SGD"), "'torch.optim.SGD'"),
+        (OrderedDict, "'collections.OrderedDict'"),
+        (b"x", "b'x'"),
+        (1e-05, "1e-05"),
+    ],
+)
+def test_values_on_one_line(value: Any, text: str) -> None:
+    assert write_python({"key": value}) == f"key = {text}\n"
+
+
+def test_long_values_have_one_item_a_line() -> None:
+    model = {
+        "type": "EncoderDecoder",
+        "backbone": {"type": "ResNet", "depth": 50, "out_indices": (0, 1, 2), "norm": {"type": "BN"}},
+        "heads": [{"type": "FCNHead", "channels": 64}, {"type": "PSPHead", "channels": 128, "pool_scales": (1, 2)}],
+    }
+    assert (
+        write_python({"model": model})
+        == """\
+model = dict(
+    type='EncoderDecoder',
+    backbone=dict(type='ResNet', depth=50, out_indices=(0, 1, 2), norm=dict(type='BN')),
+    heads=[
+        dict(type='FCNHead', channels=64),
+        dict(type='PSPHead', channels=128, pool_scales=(1, 2)),
+    ],
+)
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        {"a-b": 1, "class": {"x": [1, (2,)]}, "ok": None},
+        {"text": "{{ fileDirname }} {{$HOME:x}} {{'$A:1'}} {{_base_.x}} {{other}}"} | {"k": "\\d\n'\""},
+        {"deep": [[[{"a": ({"b": {1: [2]}},)}]]], "wide": list(range(100))},
+    ],
+)
+def test_what_is_written_reads_back_equal(mapping: dict[str, Any]) -> None:
+    mapping = {key if key != "text" else "words": value for key, value in mapping.items()}
+    assert Config.fromstring(write_python(mapping), ".py").to_dict() == mapping

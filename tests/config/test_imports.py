@@ -1,0 +1,101 @@
+import copy
+import logging
+import pickle
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from footplate.config import Config, LazyObject
+from footplate.errors import ConfigError, Origin
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    (tmp_path / "fp_mine.py").write_text("class Own:\n    pass\n")
+    (tmp_path / "fp_broken.py").write_text("1 / 0\n")
+    (tmp_path / "fp_leaving.py").write_text("raise SystemExit(0)\n")
+    return tmp_path
+
+
+def config_of(folder: Path, section: str) -> Config:
+    (folder / "main.py").write_text(f"custom_imports = {section}\n")
+    return Config.fromfile("main.py")
+
+
+@pytest.mark.parametrize("imports", ["'fp_mine'", "['fp_mine']", "('json', 'fp_mine')"])
+def test_modules_are_imported_from_the_current_folder(folder: Path, imports: str) -> None:
+    config_of(folder, f"dict(imports={imports}, allow_failed_imports=False)")
+    assert "fp_mine" in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("dict(imports=['fp_nope'])", "cannot import 'fp_nope'"),
+        ("dict(imports=['fp_mine.Own'])", "'Own' is not a module: list its module 'fp_mine' in custom_imports"),
+        ("dict(imports=['fp_broken'])", "importing the module 'fp_broken' fails with ZeroDivisionError"),
+        ("dict(imports=['fp_leaving'])", "importing the module 'fp_leaving' fails with SystemExit: 0"),
+        ("dict(imports=[3])", "must be a list of module names"),
+        ("['json']", "`custom_imports` must be dict"),
+        ("dict(import_=['json'])", "`custom_imports` has no key 'import_'"),
+    ],
+)
+def test_imports_that_fail_say_why(folder: Path, section: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_of(folder, section)
+    assert message in str(caught.value)
+    assert caught.value.origin is not None
+    assert caught.value.origin.line == 1
+
+
+def test_failures_may_be_allowed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "footplate.config"):
+        config_of(folder, "dict(imports=['fp_nope', 'fp_mine'], allow_failed_imports=True)")
+    assert "fp_mine" in sys.modules
+    assert "cannot import 'fp_nope'" in caplog.records[0].getMessage()
+
+
+def test_imports_can_be_left_alone(folder: Path) -> None:
+    (folder / "main.py").write_text("custom_imports = dict(imports=['fp_nope'])\n")
+    assert Config.fromfile("main.py", import_custom_modules=False).custom_imports.imports == ["fp_nope"]
+
+
+def test_a_name_is_imported_when_it_is_built() -> None:
+    assert LazyObject("decimal.Decimal").build() is Decimal
+    assert LazyObject("decimal").Decimal.from_float.build()(0.5) == Decimal("0.5")
+    assert LazyObject("os.path").join.build()("a", "b") == "a/b"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("fp_nope.a.B", "no module named 'fp_nope'"),
+        ("decimal.Nope", "module 'decimal' has no attribute 'Nope'"),
+        (".base.a", "cannot import '.base.a'"),
+    ],
+)
+def test_names_that_are_not_there(path: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        LazyObject(path, Origin("main.py", 4)).build()
+    assert message in caught.value.message
+    assert caught.value.origin == Origin("main.py", 4)
+
+
+def test_it_is_compared_by_name_and_copies() -> None:
+    lazy = LazyObject("a.b.C")
+    for other in (copy.deepcopy(lazy), pickle.loads(pickle.dumps(lazy)), LazyObject("a").b.C):
+        assert other == lazy
+        assert hash(other) == hash(lazy)
+    assert lazy != LazyObject("a.b.D")
+    assert (str(lazy), repr(lazy), lazy.dotted_path) == ("C", "LazyObject('a.b.C')", "a.b.C")
+    assert not hasattr(lazy, "__qualname__")
+
+
+def test_it_is_not_called() -> None:
+    with pytest.raises(ConfigError, match="'torch.nn.ReLU' is imported lazily and cannot be called"):
+        LazyObject("torch.nn.ReLU")()

@@ -1,0 +1,89 @@
+from typing import Any
+
+import pytest
+
+from footplate.config import Config
+from footplate.config.key_paths import split_path
+from footplate.errors import ConfigError
+
+
+def config() -> Config:
+    return Config(
+        dict(
+            a=dict(b=1, l=[dict(x=1), dict(x=2)], t=(1, 2)),
+            s="q",
+            n=None,
+            keys={"p.q": dict(r=1), 3: "three"},
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "value"),
+    [
+        ({"a.b": 2, "a.c.d": 3}, "a", dict(b=2, l=[dict(x=1), dict(x=2)], t=(1, 2), c=dict(d=3))),
+        ({"z.y": 1}, "z", dict(y=1)),
+        ({"a.l.0.x": 5}, "a", dict(b=1, l=[dict(x=5), dict(x=2)], t=(1, 2))),
+        ({"a.l[1].y": 5}, "a", dict(b=1, l=[dict(x=1), dict(x=2, y=5)], t=(1, 2))),
+        ({"a.l.0": 5}, "a", dict(b=1, l=[5, dict(x=2)], t=(1, 2))),
+        ({"a.l": {"1": dict(y=9)}}, "a", dict(b=1, l=[dict(x=1), dict(x=2, y=9)], t=(1, 2))),
+        ({"a.l.0": dict(_delete_=True, w=1)}, "a", dict(b=1, l=[dict(w=1), dict(x=2)], t=(1, 2))),
+        ({"a.t.1": 5}, "a", dict(b=1, l=[dict(x=1), dict(x=2)], t=(1, 5))),
+        ({"a": dict(_delete_=True, q=1)}, "a", dict(q=1)),
+        ({"a": dict(k=1)}, "a", dict(b=1, l=[dict(x=1), dict(x=2)], t=(1, 2), k=1)),
+        ({"a": 5}, "a", 5),
+        ({"a": dict(l=[1])}, "a", dict(b=1, l=[1], t=(1, 2))),
+        ({"keys.p.q.r": 2}, "keys", {"p.q": dict(r=2), 3: "three"}),
+        ({"keys.'new.key'.r": 2}, "keys", {"p.q": dict(r=1), 3: "three", "new.key": dict(r=2)}),
+        ({"keys.3": 2}, "keys", {"p.q": dict(r=1), 3: 2}),
+        ({"new.0.x": 1}, "new", {"0": {"x": 1}}),
+    ],
+)
+def test_values_are_put_at_their_path(options: dict[str, Any], key: str, value: Any) -> None:
+    cfg = config()
+    cfg.merge_from_dict(options)
+    assert cfg.to_dict()[key] == value
+    assert {name: item for name, item in cfg.items() if name != key} == {
+        name: item for name, item in config().items() if name != key
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"a.l.2.x": 5}, "'a.l' is a list of 2 elements, counted from 0, and has no element 2"),
+        ({"a.l.-1.x": 5}, "has no key '-1': use an index"),
+        ({"a.l.x": 5}, "'a.l' is a list and has no key 'x': use an index"),
+        ({"s.x": 5}, "'s' is a str and has no keys"),
+        ({"n.x": 5}, "'n' is a NoneType and has no keys"),
+        ({"s": dict(x=5)}, "a dict cannot be merged into a str"),
+        ({"a.b": dict(c=1)}, "a dict cannot be merged into a int"),
+        ({"a..b": 1}, "empty or not closed"),
+        ({"a.": 1}, "empty or not closed"),
+        ({"": 1}, "empty or not closed"),
+        ({"a[0": 1}, "empty or not closed"),
+        ({"'a'b": 1}, "separated by dots"),
+    ],
+)
+def test_paths_that_lead_nowhere_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config().merge_from_dict(options)
+    assert message in str(caught.value)
+
+
+def test_lists_can_be_closed_to_paths() -> None:
+    with pytest.raises(ConfigError, match="'a.l' is a list and has no keys"):
+        config().merge_from_dict({"a.l.0.x": 5}, allow_list_keys=False)
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("a.b", ["a", "b"]),
+        ("a[0][1].c", ["a", "0", "1", "c"]),
+        ("a.'b.c'.\"d.e\"", ["a", "b.c", "d.e"]),
+        ("data-root", ["data-root"]),
+    ],
+)
+def test_paths_are_split(path: str, parts: list[str]) -> None:
+    assert split_path(path) == parts

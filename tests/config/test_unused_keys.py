@@ -1,0 +1,215 @@
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from footplate.config import Config, apply_overrides, check_keys, unread_overrides, without_effect
+from footplate.config.unused_keys import misspelled_key
+from footplate.errors import ConfigKeyError, Origin
+
+NAMES = """
+model data_preprocessor train_dataloader val_dataloader test_dataloader train_cfg val_cfg test_cfg optim_wrapper
+param_scheduler val_evaluator test_evaluator default_hooks custom_hooks load_from resume env_cfg log_processor
+log_level visualizer vis_backends default_scope randomness experiment_name work_dir custom_imports data optimizer
+optimizer_config lr_config runner checkpoint_config log_config evaluation workflow resume_from fp16 max_iters
+max_epochs total_epochs dist_params
+"""
+KNOWN = NAMES.split()
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("train_dataloder", "train_dataloader"),
+        ("trian_dataloader", "train_dataloader"),
+        ("train_dataloaders", "train_dataloader"),
+        ("traindataloader", "train_dataloader"),
+        ("tst_dataloader", "test_dataloader"),
+        ("optim_wraper", "optim_wrapper"),
+        ("param_schduler", "param_scheduler"),
+        ("default_hook", "default_hooks"),
+        ("custom_hook", "custom_hooks"),
+        ("val_evalutor", "val_evaluator"),
+        ("max_iter", "max_iters"),
+        ("Model", "model"),
+        ("modle", "model"),
+        ("optimzer", "optimizer"),
+        ("load_form", "load_from"),
+        ("workdir", "work_dir"),
+        ("randomnes", "randomness"),
+        ("models", None),
+        ("codec", None),
+        ("dataset", None),
+        ("evaluator", None),
+        ("eval_dataloader", None),
+        ("gallery_dataloader", None),
+        ("val_evaluator_dice", None),
+        ("lora_config", None),
+        ("pad_cfg", None),
+        ("conv_cfg", None),
+        ("vis_dataloader", None),
+        ("hooks", None),
+    ],
+)
+def test_slips_are_told_from_words_of_their_own(key: str, near: str | None) -> None:
+    assert misspelled_key(key, KNOWN) == near
+
+
+def test_a_misspelt_key_is_refused_with_its_line(write: Callable[[Mapping[str, str]], Path]) -> None:
+    main = write({"main.py": "model = dict()\ntrain_dataloder = dict(batch_size=2)\n"})
+    with pytest.raises(ConfigKeyError, match="unknown key 'train_dataloder'") as caught:
+        check_keys(Config.fromfile(main), KNOWN)
+    assert caught.value.origin == Origin(str(main), 2)
+    assert caught.value.suggestion == "train_dataloader"
+
+
+@pytest.mark.parametrize("use", ["train_cfg = dict(max_iters=max_iter)", "a = f'{max_iter}'", "b = max_iter * 2"])
+def test_a_variable_that_other_lines_read_is_no_mistake(write: Callable[[Mapping[str, str]], Path], use: str) -> None:
+    main = write(
+        {"main.py": f"_base_ = 'b.py'\n{use.replace('max_iter)', '_base_.max_iter)')}\n", "b.py": "max_iter = 3\n"}
+    )
+    if "_base_.max_iter" not in main.read_text():
+        main.write_text(f"max_iter = 3\n{use}\n")
+    check_keys(Config.fromfile(main), KNOWN)
+
+
+@pytest.mark.parametrize(("value", "refused"), [("None", False), ("False", False), ("True", True), ("0", True)])
+def test_a_key_that_switches_nothing_on_is_let_be(
+    write: Callable[[Mapping[str, str]], Path], value: str, refused: bool
+) -> None:
+    cfg = Config.fromfile(write({"main.py": f"optimzer = {value}\n"}))
+    with pytest.raises(ConfigKeyError) if refused else contextlib.nullcontext():
+        check_keys(cfg, KNOWN)
+
+
+BASE = """
+size = (64, 64)
+names = ['a', 'b']
+optimizer = dict(type='SGD', lr=0.1)
+unread = 3
+optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)
+model = dict(type='Model', size=size, classes=len(names))
+"""
+READ_BY_RUN = {"model", "optim_wrapper"}
+READ = "because other lines had read"
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base.py").write_text(BASE)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (
+            "optimizer = dict(lr=0.2)",
+            [
+                f"child.py:2: 'optimizer.lr' has no effect, {READ} 'optimizer' before; "
+                "set optim_wrapper.optimizer.lr instead"
+            ],
+        ),
+        (
+            "size = (32, 32)",
+            [f"child.py:2: 'size' has no effect, {READ} 'size' before; set model.size instead"],
+        ),
+        ("names = ['c']", [f"child.py:2: 'names' has no effect, {READ} 'names' before"]),
+        ("size = (32, 32)\nmodel = dict(size=size)", []),
+        ("optimizer = dict(lr=0.1)", []),
+        ("optim_wrapper = dict(optimizer=dict(lr=0.2))", []),
+        ("unread = 4\nown = 5", []),
+    ],
+)
+def test_a_variable_that_a_child_changes_too_late_is_told(base: Path, lines: str, told: list[str]) -> None:
+    (base / "child.py").write_text(f"_base_ = 'base.py'\n{lines}\n")
+    assert without_effect(Config.fromfile("child.py"), READ_BY_RUN) == told
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("optimizer.lr=0.2", ["--set: 'optimizer.lr' has no effect"]),
+        ("size=(32,32)", ["--set: 'size' has no effect"]),
+        ("optimizer.lr=0.1", []),
+        ("optim_wrapper.optimizer.lr=0.2", []),
+        ("unread=4", []),
+    ],
+)
+def test_an_override_reaches_no_variable_that_was_read(base: Path, override: str, told: list[str]) -> None:
+    cfg = Config.fromfile("base.py")
+    apply_overrides(cfg, [override])
+    assert [sentence.partition(", because")[0] for sentence in without_effect(cfg, READ_BY_RUN)] == told
+
+
+def test_what_a_run_reads_is_no_variable(base: Path) -> None:
+    cfg = Config.fromfile("base.py")
+    apply_overrides(cfg, ["optimizer.lr=0.2"])
+    assert without_effect(cfg, {*READ_BY_RUN, "optimizer"}) == []
+
+
+def test_a_pure_config_rebinds_what_its_base_has_read(base: Path) -> None:
+    (base / "pure.py").write_text("with read_base():\n    from .base import *\nsize = (1, 1)\n")
+    assert without_effect(Config.fromfile("pure.py"), READ_BY_RUN) == [
+        f"pure.py:3: 'size' has no effect, {READ} 'size' before; set model.size instead"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "lr"),
+    [
+        ("optimizer.update(lr=0.2)", 0.1),
+        ("optimizer['lr'] = 0.3\noptimizer['lr'] = 0.2", 0.1),
+        ("optimizer.update(lr=0.2)\noptim_wrapper.update(optimizer=optimizer)", None),
+        ("optimizer.update(lr=0.2)\noptim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)", None),
+        ("optimizer.update(lr=0.2)\noptim_wrapper.optimizer = dict(type='Adam', lr=0.4)", None),
+        ("optimizer.update(weight_decay=0.2)", None),
+        ("optim_wrapper.optimizer.update(lr=optimizer.lr * 2)", None),
+    ],
+)
+def test_a_pure_config_changes_a_variable_that_its_base_has_read(base: Path, lines: str, lr: float | None) -> None:
+    (base / "pure.py").write_text(f"with read_base():\n    from .base import *\n{lines}\n")
+    cfg = Config.fromfile("pure.py")
+    told = without_effect(cfg, READ_BY_RUN)
+    if lr is None:
+        assert told == []
+    else:
+        assert cfg.optim_wrapper.optimizer.lr == lr
+        assert [each.partition(": ")[2].partition(",")[0] for each in told] == ["'optimizer.lr' has no effect"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "override", "told"),
+    [
+        (
+            "classes = 5\nmodel = dict(head=dict(classes=classes, size=5))",
+            "classes=7",
+            "; set model.head.classes instead",
+        ),
+        ("few = 5\nmodel = dict(head=dict(a=few, b=[few]))", "few=7", "; set model.head.a, model.head.b[0] instead"),
+        ("on = True\nmodel = dict(a=on, b=True)", "on=False", READ),
+    ],
+)
+def test_an_override_of_a_variable_names_the_keys_that_hold_its_value(
+    tmp_path: Path, lines: str, override: str, told: str
+) -> None:
+    (tmp_path / "a.py").write_text(lines)
+    cfg = Config.fromfile(tmp_path / "a.py")
+    apply_overrides(cfg, [override])
+    (sentence,) = without_effect(cfg, READ_BY_RUN)
+    assert told in sentence
+    assert unread_overrides(cfg, READ_BY_RUN) == []
+
+
+@pytest.mark.parametrize("name", ["a.py", "a.json"])
+def test_an_override_of_what_nothing_reads(tmp_path: Path, name: str) -> None:
+    text = {"a.py": "classes = 5\nmodel = dict(head=5)", "a.json": '{"classes": 5, "model": {"head": 5}}'}[name]
+    (tmp_path / name).write_text(text)
+    cfg = Config.fromfile(tmp_path / name)
+    assert unread_overrides(cfg, READ_BY_RUN) == []
+    apply_overrides(cfg, ["classes=7", "+more=1"])
+    assert unread_overrides(cfg, READ_BY_RUN) == [
+        "--set: 'classes' has no effect, because neither the config nor a run reads it; only your own code may"
+    ]

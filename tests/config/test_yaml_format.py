@@ -1,0 +1,56 @@
+import re
+
+import pytest
+
+from footplate.config.formats import read_data
+from footplate.error_context import origin_of
+from footplate.errors import ConfigSyntaxError, Origin
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "line"),
+    [
+        ("a: 1\na: 2", "the key 'a' is set twice in one mapping, first in line 1", 2),
+        ("a: [1\nb: 2", "did not find expected ',' or ']'", 2),
+        ("- a", "a config must be a mapping of keys to values", 1),
+        ("a: 1\n2: 3", "a top-level key must be a string", 2),
+        ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor", 1),
+        ("a: !!python/name:os.system", "could not determine a constructor", 1),
+        ("a: &x [*x]", "nested too deeply", 1),
+        ("a: *b", "found undefined alias", 1),
+        ("? {b: 1}\n: 2", "a key must not be a list or a mapping", 1),
+        ("a: \x01", "not valid YAML", 1),
+        ("a: 1\n---\nb: 2", "expected a single document", 2),
+        ("a: " + "[" * 300, "nested too deeply", 1),
+    ],
+)
+def test_wrong_texts_name_the_line(text: str, message: str, line: int) -> None:
+    with pytest.raises(ConfigSyntaxError, match="(?i)" + re.escape(message)) as caught:
+        read_data(text, "main.yaml", ".yaml")
+    assert caught.value.origin == Origin("main.yaml", line)
+    assert len(str(caught.value).splitlines()) <= 5
+
+
+def test_yaml_reads_what_people_mean() -> None:
+    text = (
+        "lr: 1e-3\ndate: 2024-01-02\nt: !!python/tuple [1, 2]\ns: !!set {a, b}\n"
+        "base: &b {x: 1, y: 2}\nc: {<<: *b, y: 3}\n"
+    )
+    cfg = read_data(text, "main.yaml", ".yaml")
+    assert cfg == {
+        "lr": 0.001,
+        "date": "2024-01-02",
+        "t": (1, 2),
+        "s": {"a", "b"},
+        "base": {"x": 1, "y": 2},
+        "c": {"x": 1, "y": 3},
+    }
+    assert origin_of(cfg["c"], "y") == Origin("main.yaml", 6)
+    assert read_data("", "main.yaml", ".yaml") == {}
+
+
+def test_a_short_yaml_text_cannot_stand_for_a_huge_tree() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]
+    with pytest.raises(ConfigSyntaxError, match="more than 100000 values"):
+        read_data("\n".join(lines), "main.yaml", ".yaml")

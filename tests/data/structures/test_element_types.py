@@ -1,0 +1,171 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from footplate.data.structures import InstanceData, LabelData, PixelData
+from footplate.errors import ArgumentError
+
+
+def instances() -> InstanceData:
+    return InstanceData(
+        metainfo={"img_path": "a.png"},
+        bboxes=torch.arange(12.0).view(3, 4),
+        labels=np.array([7, 8, 9]),
+        names=["x", "y", "z"],
+        word="abc",
+    )
+
+
+@pytest.mark.parametrize(
+    ("index", "kept"),
+    [
+        (1, [1]),
+        (-1, [2]),
+        (np.int64(1), [1]),
+        (slice(0, 2), [0, 1]),
+        ([2, 0], [2, 0]),
+        ([True, False, True], [0, 2]),
+        (torch.tensor([1, 1]), [1, 1]),
+        (torch.tensor([False, True, False]), [1]),
+        (np.array([2]), [2]),
+        (np.array([False, False, False]), []),
+        ([], []),
+    ],
+)
+def test_indexing_selects_from_all_fields(index: Any, kept: list[int]) -> None:
+    found = instances()[index]
+    assert torch.equal(found.bboxes, torch.arange(12.0).view(3, 4)[kept])
+    assert found.labels.tolist() == [7 + at for at in kept]
+    assert found.names == ["xyz"[at] for at in kept]
+    assert found.word == "".join("abc"[at] for at in kept)
+    assert (len(found), found.img_path) == (len(kept), "a.png")
+
+
+def test_indexing_by_name_returns_the_field() -> None:
+    assert instances()["names"] == ["x", "y", "z"]
+
+
+def test_index_out_of_range_is_refused() -> None:
+    with pytest.raises(IndexError, match="index 3 is out of range for a dimension of size 3"):
+        _ = instances()[3]
+
+
+@pytest.mark.parametrize("index", [[True, False], torch.zeros(2, 2)])
+def test_index_of_another_shape_is_refused(index: Any) -> None:
+    with pytest.raises(ArgumentError):
+        _ = instances()[index]
+
+
+def test_fields_must_have_one_length() -> None:
+    found = instances()
+    with pytest.raises(ArgumentError, match="but 'scores' has 2 and 'bboxes' has 3"):
+        found.scores = torch.zeros(2)
+    with pytest.raises(ArgumentError, match="'scores' of InstanceData must have a length"):
+        found.scores = 3
+    only = InstanceData(scores=torch.zeros(2))
+    only.scores = torch.zeros(5)
+    assert len(only) == 5
+
+
+def test_cat_concatenates_tensors_arrays_lists_and_strings() -> None:
+    found = InstanceData.cat([instances(), instances()[:1]])
+    assert len(found) == 4
+    assert found.bboxes[3].tolist() == [0.0, 1.0, 2.0, 3.0]
+    assert found.labels.tolist() == [7, 8, 9, 7]
+    assert (found.names, found.word, found.img_path) == (["x", "y", "z", "x"], "abca", "a.png")
+
+
+def test_cat_uses_the_cat_method_of_nested_fields() -> None:
+    inner = [InstanceData(inner=InstanceData(a=[1])), InstanceData(inner=InstanceData(a=[2]))]
+    assert InstanceData.cat(inner).inner.a == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("several", "message"),
+    [
+        ([], "empty list of instances"),
+        ([InstanceData(a=[1]), InstanceData(b=[1])], "different fields"),
+        ([InstanceData(a={1}), InstanceData(a={2})], "cannot concatenate fields of type set"),
+    ],
+)
+def test_cat_refuses_invalid_input(several: list[InstanceData], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        InstanceData.cat(several)
+
+
+def test_empty_instances_have_length_zero() -> None:
+    assert len(InstanceData()) == 0
+    assert len(InstanceData(bboxes=torch.zeros(0, 4), names=[])[[]]) == 0
+
+
+def test_channel_dimension_is_added() -> None:
+    assert PixelData(data=torch.zeros(4, 5)).data.shape == (1, 4, 5)
+    assert PixelData(data=np.zeros((4, 5))).data.shape == (1, 4, 5)
+    assert PixelData(data=torch.zeros(2, 4, 5)).data.shape == (2, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        ((slice(1, 3), slice(None, 2)), [[5, 6], [10, 11]]),
+        ((1, 4), [[9]]),
+        ((-1, slice(3, None)), [[18, 19]]),
+    ],
+)
+def test_indexing_crops_all_fields(index: Any, expected: list[list[int]]) -> None:
+    found = PixelData(metainfo={"a": 1}, data=torch.arange(20).view(4, 5), logits=np.arange(40).reshape(2, 4, 5))
+    part = found[index]
+    assert part.data[0].tolist() == expected
+    assert part.logits[0].tolist() == expected
+    assert (part.a, part.shape) == (1, (len(expected), len(expected[0])))
+
+
+def test_shape_without_fields_is_none() -> None:
+    assert PixelData().shape is None
+
+
+@pytest.mark.parametrize("index", [3, (1, 2, 3)])
+def test_index_without_rows_and_columns_is_refused(index: Any) -> None:
+    with pytest.raises(ArgumentError, match="rows and columns"):
+        _ = PixelData(data=torch.zeros(4, 5))[index]
+
+
+def test_row_out_of_range_is_refused() -> None:
+    with pytest.raises(IndexError, match="index 4 is out of range for a dimension of size 4"):
+        _ = PixelData(data=torch.zeros(4, 5))[4, 0]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.zeros(4, 6), r"but 'other' has \(4, 6\) and 'data' has \(4, 5\)"),
+        (torch.zeros(1, 1, 4, 5), r"\(C, H, W\) or \(H, W\)"),
+        ([[1]], r"\(C, H, W\) or \(H, W\)"),
+    ],
+)
+def test_fields_of_another_shape_are_refused(value: Any, message: str) -> None:
+    found = PixelData(data=torch.zeros(4, 5))
+    with pytest.raises(ArgumentError, match=message):
+        found.other = value
+
+
+@pytest.mark.parametrize(("label", "onehot"), [([0, 2], [1, 0, 1, 0]), ([], [0, 0, 0, 0]), ([3], [0, 0, 0, 1])])
+def test_conversion_between_indices_and_onehot(label: list[int], onehot: list[int]) -> None:
+    labels = torch.tensor(label, dtype=torch.int64)
+    assert LabelData.label_to_onehot(labels, 4).tolist() == onehot
+    assert LabelData.onehot_to_label(torch.tensor(onehot)).tolist() == label
+
+
+@pytest.mark.parametrize("label", [torch.tensor([4]), torch.tensor([-1, 0])])
+def test_label_out_of_range_is_refused(label: Tensor) -> None:
+    with pytest.raises(ArgumentError, match="labels must be from 0 to 3"):
+        LabelData.label_to_onehot(label, 4)
+
+
+@pytest.mark.parametrize("onehot", [torch.tensor([0, 2]), torch.zeros(2, 2)])
+def test_invalid_onehot_is_refused(onehot: Tensor) -> None:
+    with pytest.raises(ArgumentError, match="zeros and ones"):
+        LabelData.onehot_to_label(onehot)

@@ -1,0 +1,155 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from footplate.data import seed_generators
+from footplate.data.transforms.cropping import crop_sample
+from footplate.errors import ArgumentError
+from footplate.registry import TRANSFORMS
+
+
+def sample(height: int = 4, width: int = 6) -> dict[str, Any]:
+    """Returns a sample whose pixel (2, 1), row 2 and column 1, is marked in image, mask and box."""
+    img = np.zeros((height, width, 3), np.uint8)
+    img[2, 1] = 200
+    seg = np.zeros((height, width), np.uint8)
+    seg[2, 1] = 7
+    return {
+        "img": img,
+        "gt_seg_map": seg,
+        "gt_masks": (seg == 7)[None],
+        "gt_bboxes": np.array([[1, 2, 2, 3]], np.float32),
+        "gt_bboxes_labels": np.array([3]),
+        "img_shape": (height, width),
+    }
+
+
+def transform(kind: str, results: dict[str, Any] | None = None, **arguments: Any) -> dict[str, Any]:
+    found: dict[str, Any] = TRANSFORMS.build({"type": kind, **arguments})(results or sample())
+    return found
+
+
+def marked_pixel(results: dict[str, Any]) -> tuple[int, int]:
+    """Returns row and column of the mark, and asserts that they agree in image, mask and box."""
+    row, column = np.argwhere(results["gt_seg_map"] == 7)[0].tolist()
+    assert results["gt_masks"][0, row, column]
+    assert results["gt_bboxes"].tolist() == [[column, row, column + 1, row + 1]]
+    assert results["img"][row, column].tolist() == [200] * 3
+    assert results["img_shape"] == results["img"].shape[:2] == results["gt_seg_map"].shape
+    return row, column
+
+
+def transform_image(image: Any, kind: str, seed: int = 0, **arguments: Any) -> dict[str, Any]:
+    seed_generators(seed)
+    found: dict[str, Any] = TRANSFORMS.build({"type": kind, **arguments})({"img": image})
+    return found
+
+
+def test_random_crops_have_the_given_size() -> None:
+    np.random.seed(0)
+    results = next(
+        each for each in (transform("RandomCrop", crop_size=(3, 4)) for _ in range(20)) if len(each["gt_bboxes"])
+    )
+    assert results["img"].shape == (3, 4, 3)
+    marked_pixel(results)
+    gone = transform("RandomCrop", {**sample(), "gt_bboxes": np.array([[9, 9, 9, 9]], np.float32)}, crop_size=2)
+    assert [len(gone[key]) for key in ("gt_bboxes", "gt_bboxes_labels", "gt_masks")] == [0, 0, 0]
+    assert transform("RandomCrop", crop_size=99)["img_shape"] == (4, 6)
+
+
+def test_boxes_are_clipped_to_the_crop() -> None:
+    boxes = np.array([[0, 0, 6, 4], [1, 2, 2, 3]], np.float32)
+    results = {
+        **sample(),
+        "gt_bboxes": boxes,
+        "gt_bboxes_labels": np.array([0, 1]),
+        "gt_masks": np.ones((2, 4, 6), bool),
+    }
+    found = crop_sample(results, (slice(0, 2), slice(1, 4)))
+    assert found["gt_bboxes"].tolist() == [[0, 0, 3, 2]]
+    assert (found["gt_bboxes_labels"].tolist(), found["gt_masks"].shape) == ([0], (1, 2, 3))
+
+
+def test_a_crop_of_one_class_is_drawn_again() -> None:
+    np.random.seed(0)
+    found = [transform("RandomCrop", crop_size=2, cat_max_ratio=0.9)["gt_seg_map"] for _ in range(50)]
+    assert sum(7 in each for each in found) == 48
+    np.random.seed(0)
+    assert sum(7 in transform("RandomCrop", crop_size=2)["gt_seg_map"] for _ in range(50)) == 15
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size"), [({"size": (5, 8)}, (5, 8)), ({"size_divisor": 5}, (5, 10)), ({"size": 3}, (4, 6))]
+)
+def test_padding_is_added_at_the_right_and_at_the_bottom(arguments: dict[str, Any], size: tuple[int, int]) -> None:
+    results = transform("Pad", **arguments, pad_val={"img": 9, "seg": 99})
+    assert results["pad_shape"] == results["img_shape"] == size
+    assert marked_pixel(results) == (2, 1)
+    if size != (4, 6):
+        assert (results["img"][-1, -1].tolist(), results["gt_seg_map"][-1, -1]) == ([9] * 3, 99)
+        assert not results["gt_masks"][:, -1].any()
+        assert transform("Pad", **arguments)["gt_seg_map"][-1, -1] == 255
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "key"),
+    [
+        ("RandomCrop", {"crop_size": 0}, "crop_size"),
+        ("RandomCrop", {"crop_size": (1, 2, 3)}, "crop_size"),
+        ("RandomCrop", {"crop_size": 2, "cat_max_ratio": 0}, "cat_max_ratio"),
+        ("Pad", {}, "size"),
+        ("Pad", {"size_divisor": 0}, "size_divisor"),
+    ],
+)
+def test_invalid_arguments_are_reported_with_their_key(kind: str, arguments: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        transform(kind, **arguments)
+    assert caught.value.key == key
+
+
+def test_the_center_is_cropped() -> None:
+    image = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    found = transform_image(image, "CenterCrop", crop_size=(3, 1))
+    assert found["img"].tolist() == [[16, 17, 18]]
+    assert found["img_shape"] == (1, 3)
+
+
+def test_a_smaller_image_is_padded_on_all_sides() -> None:
+    found = transform_image(np.ones((1, 2, 3), np.uint8), "CenterCrop", crop_size=4)["img"]
+    assert found.shape == (4, 4, 3)
+    assert found[..., 0].tolist() == [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+def test_resized_crops_have_the_given_area_and_size() -> None:
+    ramp = np.tile(np.arange(100, dtype=np.uint8), (100, 1))
+    widths = []
+    for seed in range(50):
+        found = transform_image(
+            ramp, "RandomResizedCrop", seed, scale=(20, 10), crop_ratio_range=(0.25, 0.25), aspect_ratio_range=(1, 1)
+        )
+        assert found["img"].shape == (10, 20)
+        widths.append(int(found["img"][0, -1]) - int(found["img"][0, 0]))
+    assert all(45 <= width <= 50 for width in widths)
+
+
+def test_the_center_is_cropped_if_no_random_crop_fits() -> None:
+    image = np.tile(np.arange(100, dtype=np.uint8), (4, 1))
+    found = transform_image(image, "RandomResizedCrop", scale=4, crop_ratio_range=(1, 1), aspect_ratio_range=(1, 1))[
+        "img"
+    ]
+    assert found[0].tolist() == [48, 49, 50, 51]
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        ("CenterCrop", {"crop_size": (4, -1)}, "whole number of at least 1"),
+        ("RandomResizedCrop", {"scale": 2.5}, "must be a whole number"),
+        ("RandomResizedCrop", {"scale": 4, "crop_ratio_range": (0.5, 2)}, "0 < low <= high <= 1"),
+        ("RandomResizedCrop", {"scale": 4, "aspect_ratio_range": (2, 1)}, "0 < low <= high"),
+    ],
+)
+def test_invalid_arguments_for_classification_are_refused(kind: str, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        transform_image(np.zeros((4, 4), np.uint8), kind, **arguments)

@@ -1,0 +1,217 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from footplate.data import seed_generators
+from footplate.errors import ArgumentError
+from footplate.registry import TRANSFORMS
+
+
+def sample(height: int = 4, width: int = 8) -> dict[str, Any]:
+    image = np.zeros((height, width, 3), np.uint8)
+    image[:, : width // 2] = 200
+    masks = np.zeros((1, height, width), bool)
+    masks[0, : height // 2, : width // 2] = True
+    return {
+        "img": image,
+        "gt_seg_map": masks[0].astype(np.uint8) * 3,
+        "gt_masks": masks,
+        "gt_bboxes": np.array([[0, 0, width / 2, height / 2]], np.float32),
+    }
+
+
+def transform(cfg: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = TRANSFORMS.build(cfg)(results)
+    return found
+
+
+def square(height: int = 28, width: int = 28) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    image = np.zeros((height, width), np.uint8)
+    image[6:12, 14:22] = 200
+    return image
+
+
+def warp(image: Any, seed: int = 0, **arguments: Any) -> Any:
+    seed_generators(seed)
+    return TRANSFORMS.build({"type": "RandomWarp", **arguments})({"img": image})["img"]
+
+
+def center(image: Any) -> tuple[float, float]:
+    down, right = np.mgrid[: image.shape[0], : image.shape[1]]
+    return float((image * down).sum() / image.sum()), float((image * right).sum() / image.sum())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shape", "factor"),
+    [
+        ({"scale": (16, 12)}, (12, 16), (2.0, 3.0)),
+        ({"scale": 6}, (6, 6), (0.75, 1.5)),
+        ({"scale": (16, 12), "keep_ratio": True}, (8, 16), (2.0, 2.0)),
+        ({"scale": (12, 16), "keep_ratio": True}, (8, 16), (2.0, 2.0)),
+        ({"scale": (100, 6), "keep_ratio": True}, (6, 12), (1.5, 1.5)),
+        ({"scale_factor": 0.5}, (2, 4), (0.5, 0.5)),
+        ({"scale_factor": [0.5, 2]}, (8, 4), (0.5, 2.0)),
+    ],
+)
+def test_annotations_are_resized_with_the_image(
+    arguments: Any, shape: tuple[int, int], factor: tuple[float, float]
+) -> None:
+    found = transform({"type": "Resize", **arguments}, sample())
+    assert found["img"].shape == (*shape, 3)
+    assert found["img_shape"] == shape
+    assert found["gt_seg_map"].shape == shape
+    assert found["gt_masks"].shape == (1, *shape)
+    assert set(np.unique(found["gt_seg_map"])) == {0, 3}
+    assert found["gt_bboxes"].tolist() == [[0, 0, 4 * factor[0], 2 * factor[1]]]
+    assert found["scale_factor"] == factor
+    assert found["gt_masks"].sum() == shape[0] * shape[1] / 4
+
+
+def test_scale_factors_are_multiplied() -> None:
+    given = transform({"type": "Resize", "scale_factor": 2}, sample())
+    assert transform({"type": "Resize", "scale": (4, 4)}, given)["scale_factor"] == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(("clip", "sides"), [(True, [0, 0, 16, 4]), (False, [-2, 0, 20, 4])])
+def test_boxes_are_clipped_at_the_border(clip: bool, sides: list[int]) -> None:
+    given = sample()
+    given["gt_bboxes"][0, [0, 2]] = -1, 10
+    found = transform({"type": "Resize", "scale_factor": 2, "clip_object_border": clip}, given)
+    assert found["gt_bboxes"][0].tolist() == sides
+
+
+def test_images_of_any_dtype_are_resized() -> None:
+    grey = transform({"type": "Resize", "scale": (4, 4)}, {"img": np.full((8, 8), 7, np.uint8)})
+    fine = transform({"type": "Resize", "scale": (4, 4)}, {"img": np.full((8, 8, 3), 0.5, np.float32)})
+    assert (grey["img"].shape, int(grey["img"].max())) == ((4, 4), 7)
+    assert (fine["img"].shape, fine["img"].dtype, float(fine["img"].max())) == ((4, 4, 3), np.float32, 0.5)
+
+
+def test_samples_without_instances_are_resized() -> None:
+    given = {**sample(), "gt_masks": np.zeros((0, 4, 8), bool), "gt_bboxes": np.zeros((0, 4), np.float32)}
+    found = transform({"type": "Resize", "scale": (16, 12)}, given)
+    assert (found["gt_masks"].shape, found["gt_bboxes"].shape) == ((0, 12, 16), (0, 4))
+
+
+@pytest.mark.parametrize(
+    ("direction", "box", "corner"),
+    [("horizontal", [4, 0, 8, 2], np.s_[:2, 4:]), ("vertical", [0, 2, 4, 4], np.s_[2:, :4])],
+)
+def test_annotations_are_flipped_with_the_image(direction: str, box: list[int], corner: Any) -> None:
+    found = transform({"type": "RandomFlip", "prob": 1.0, "direction": direction}, sample())
+    assert found["gt_bboxes"].tolist() == [box]
+    assert found["gt_masks"][0][corner].all()
+    assert found["gt_masks"].sum() == 8
+    assert (found["gt_seg_map"] == 3 * found["gt_masks"][0]).all()
+    assert (found["img"][0, 0, 0] == 200) == (direction == "vertical")
+    assert (found["flip"], found["flip_direction"]) == (True, direction)
+
+
+def test_images_are_flipped_with_the_given_probability() -> None:
+    np.random.seed(0)
+    flips = [transform({"type": "RandomFlip", "prob": 0.25}, sample())["flip"] for _ in range(400)]
+    assert 0.2 < np.mean(flips) < 0.3
+    assert transform({"type": "RandomFlip", "prob": 0}, sample())["gt_bboxes"].tolist() == [[0, 0, 4, 2]]
+
+
+def test_random_sizes_are_within_their_range() -> None:
+    np.random.seed(1)
+    cfg = {"type": "RandomResize", "scale": (60, 40), "ratio_range": (0.5, 2.0), "keep_ratio": True}
+    sizes = {transform(cfg, sample(4, 6))["img_shape"] for _ in range(50)}
+    assert 20 <= min(height for height, _ in sizes) < 25
+    assert 70 < max(height for height, _ in sizes) <= 80
+    assert {transform({"type": "RandomResize", "scale": [(6, 4), (8, 6)]}, sample())["scale"] for _ in range(50)} == {
+        (width, height) for width in (6, 7, 8) for height in (4, 5, 6)
+    }
+
+
+@pytest.mark.parametrize(
+    ("edge", "expected"),
+    [("short", (10, 20)), ("long", (5, 10)), ("width", (5, 10)), ("height", (10, 20))],
+)
+def test_one_edge_gets_the_given_length(edge: str, expected: tuple[int, int]) -> None:
+    found = transform({"type": "ResizeEdge", "scale": 10, "edge": edge}, {"img": np.zeros((30, 60, 3), np.uint8)})
+    assert found["img"].shape == (*expected, 3)
+    assert found["img_shape"] == expected
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (20, 28), (28, 28, 3)])
+def test_a_warp_without_arguments_changes_nothing(shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    assert np.array_equal(warp(image), image)
+
+
+def test_a_warp_flips_left_and_right() -> None:
+    assert np.array_equal(warp(square(), flip=1.0), square()[:, ::-1])
+    flipped = [not np.array_equal(warp(square(), seed, flip=0.5), square()) for seed in range(200)]
+    assert 80 < sum(flipped) < 120
+
+
+def test_scale_changes_the_area_within_its_range() -> None:
+    areas = [warp(square(), seed, scale=(0.5, 2.0)).sum() / square().sum() for seed in range(100)]
+    assert 0.2 < min(areas) < 0.4
+    assert 2.2 < max(areas) < 4.4
+
+
+def test_shift_is_within_its_range() -> None:
+    places = np.array([center(warp(square(), seed, shift=0.1)) for seed in range(100)]) - center(square())
+    assert 2.2 < np.abs(places).max() <= 2.81
+    assert (places.min(axis=0) < -2).all()
+    assert (places.max(axis=0) > 2).all()
+
+
+def test_turn_rotates_around_the_center() -> None:
+    away = np.subtract(center(square()), 13.5)
+    for seed in range(20):
+        turned = np.subtract(center(warp(square(), seed, turn=90)), 13.5)
+        assert np.hypot(*turned) == pytest.approx(np.hypot(*away), abs=0.35)
+    widest = max(abs(center(warp(square(), seed, turn=90))[0] - center(square())[0]) for seed in range(20))
+    assert widest > 4
+
+
+@pytest.mark.parametrize("argument", [{"stretch": 0.3}, {"shear": 0.3}])
+def test_stretch_and_shear_change_the_shape(argument: dict[str, Any]) -> None:
+    assert not np.array_equal(warp(square(), **argument), square())
+    assert warp(square(), **argument).sum() == pytest.approx(square().sum(), rel=0.05)
+
+
+def test_equal_seeds_give_equal_images() -> None:
+    arguments: dict[str, Any] = {"turn": 20, "scale": (0.7, 1.4), "shift": 0.2, "flip": 0.5}
+    assert np.array_equal(warp(square(), 3, **arguments), warp(square(), 3, **arguments))
+    assert not np.array_equal(warp(square(), 3, **arguments), warp(square(), 4, **arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scale": (1.2, 1.0)}, "must be a range"),
+        ({"scale": (0, 1)}, "must be a range"),
+        ({"turn": -1}, "turn must not be negative"),
+        ({"shift": -0.1}, "shift must not be negative"),
+        ({"flip": 1.5}, "flip must be a number from 0 to 1"),
+    ],
+)
+def test_invalid_warps_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        warp(square(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "message"),
+    [
+        ({"type": "Resize"}, "either scale or scale_factor"),
+        ({"type": "Resize", "scale": 8, "scale_factor": 2.0}, "either scale or scale_factor"),
+        ({"type": "Resize", "scale": (8, 0)}, "must be positive"),
+        ({"type": "Resize", "scale": (8, 8, 8)}, "two numbers"),
+        ({"type": "RandomResize", "scale": (4, 4)}, "a ratio_range is needed with one scale"),
+        ({"type": "RandomResize", "scale": (4, 4), "ratio_range": (2, 1)}, "ratio_range must be a range"),
+        ({"type": "ResizeEdge", "scale": 0}, "whole number of at least 1"),
+        ({"type": "ResizeEdge", "scale": 4, "edge": "shorter"}, "did you mean 'short'"),
+        ({"type": "RandomFlip", "prob": 2}, "prob must be a number from 0 to 1"),
+        ({"type": "RandomFlip", "direction": "horizontl"}, "did you mean 'horizontal'"),
+    ],
+)
+def test_invalid_arguments_are_refused(cfg: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        TRANSFORMS.build(cfg)

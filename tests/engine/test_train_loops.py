@@ -1,0 +1,363 @@
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, default_collate
+
+from footplate import LOOPS, BaseModel, Hook, Runner
+from footplate.engine import BaseLoop, BaseTrainLoop, EpochBasedTrainLoop, IterBasedTrainLoop, ValLoop
+from footplate.errors import ArgumentError, DataError, UnknownNameError
+from footplate.evaluation import BaseMetric
+from tests.support import Points, ToyModel, Witness, loader, settings
+
+VAL = ["before_val", "before_val_epoch", *["before_val_iter", "after_val_iter"] * 2, "after_val_epoch", "after_val"]
+TEST = [each.replace("val", "test") for each in VAL]
+ITER = ["before_train_iter", "after_train_iter"]
+
+
+def trained(tmp_path: Path, **changes: Any) -> tuple[Runner, Witness]:
+    witness = Witness()
+    default_hooks = {"logger": None, "checkpoint": None, **changes.pop("default_hooks", {})}
+    runner = Runner(**{**settings(tmp_path), "custom_hooks": [witness], "default_hooks": default_hooks, **changes})
+    runner.train()
+    return runner, witness
+
+
+def test_the_order_of_all_events_by_epoch(tmp_path: Path) -> None:
+    checkpoint = {"checkpoint": {"interval": 1}}
+    runner, witness = trained(tmp_path, train_cfg={"by_epoch": True, "max_epochs": 2}, default_hooks=checkpoint)
+    epoch = ["before_train_epoch", *ITER * 4, "after_train_epoch", "before_save_checkpoint", *VAL]
+    assert [name for name, _, _ in witness.seen] == [
+        *["before_run", "before_train", *epoch, *epoch, "after_train", "before_save_checkpoint", "after_run"]
+    ]
+    assert witness.when("before_train_iter") == witness.when("after_train_iter")
+    assert witness.when("after_train_iter") == [(iteration, iteration // 4) for iteration in range(8)]
+    assert witness.when("after_train_epoch") == [(4, 0), (8, 1)]
+    assert witness.when("before_save_checkpoint") == [(4, 0), (8, 1), (8, 2)]
+    assert witness.when("before_val") == witness.when("after_val_epoch") == [(4, 1), (8, 2)]
+    assert witness.when("after_train") == witness.when("after_run") == [(8, 2)]
+    witness.seen.clear()
+    runner.test()
+    assert [name for name, _, _ in witness.seen] == ["before_run", *TEST, "after_run"]
+
+
+@pytest.mark.parametrize(
+    ("by_epoch", "sampler"), [(True, "DefaultSampler"), (False, "DefaultSampler"), (False, "InfiniteSampler")]
+)
+def test_a_batch_is_gone_before_the_next_one_is_read(tmp_path: Path, by_epoch: bool, sampler: str) -> None:
+    """Its memory can be reused, and freeing it does not delay training after a request to workers."""
+    given: list[weakref.ref[Tensor]] = []
+
+    def noting(samples: list[Any]) -> Any:
+        assert all(each() is None for each in given)
+        batch = default_collate(samples)
+        given.append(weakref.ref(batch["inputs"]))
+        return batch
+
+    counted = {"max_epochs": 2} if by_epoch else {"max_iters": 8}
+    of_loader = {**loader(collate_fn=noting), "sampler": {"type": sampler, "shuffle": True}}
+    trained(tmp_path, train_cfg={"by_epoch": by_epoch, **counted}, train_dataloader=of_loader)
+    assert len(given) == 8
+
+
+def test_the_order_of_all_events_by_iteration(tmp_path: Path) -> None:
+    checkpoint = {"checkpoint": {"interval": 3, "by_epoch": False}}
+    train_cfg = {"by_epoch": False, "max_iters": 6, "val_interval": 3}
+    _, witness = trained(tmp_path, train_cfg=train_cfg, default_hooks=checkpoint)
+    round_of_three = [*ITER * 3, "before_save_checkpoint", *VAL]
+    assert [name for name, _, _ in witness.seen] == [
+        *["before_run", "before_train", "before_train_epoch", *round_of_three, *round_of_three],
+        *["after_train_epoch", "after_train", "before_save_checkpoint", "after_run"],
+    ]
+    assert [at for at, _ in witness.when("after_train_iter")] == list(range(6))
+    assert [at for at, _ in witness.when("before_save_checkpoint")] == [2, 5, 6]
+    assert [at for at, _ in witness.when("before_val")] == [3, 6]
+
+
+# The epochs at which mmengine's runner validates, observed with a run of this size.
+BY_EPOCH: list[tuple[dict[str, Any], list[int]]] = [
+    ({"max_epochs": 5}, [1, 2, 3, 4, 5]),
+    ({"max_epochs": 4, "val_begin": 0}, [1, 2, 3, 4]),
+    ({"max_epochs": 5, "val_interval": 2}, [2, 4, 5]),
+    ({"max_epochs": 5, "val_interval": 9}, [5]),
+    ({"max_epochs": 6, "val_interval": 2, "val_begin": 3}, [4, 6]),
+    ({"max_epochs": 6, "val_interval": 3, "val_begin": 4}, [6]),
+    ({"max_epochs": 5, "val_interval": 2, "val_begin": 6}, []),
+    ({"max_epochs": 10, "val_interval": 4, "dynamic_intervals": [(5, 2), (8, 1)]}, [4, 6, 7, 8, 9, 10]),
+    ({"max_epochs": 9, "val_interval": 5, "dynamic_intervals": [(1, 3)]}, [3, 6, 9]),
+    ({"max_epochs": 7, "val_interval": 3, "val_begin": 2, "dynamic_intervals": [(4, 2)]}, [4, 6, 7]),
+]
+# The same by iteration.
+BY_ITERATION: list[tuple[dict[str, Any], list[int]]] = [
+    ({"max_iters": 12, "val_interval": 5}, [5, 10, 12]),
+    ({"max_iters": 10, "val_interval": 5}, [5, 10]),
+    ({"max_iters": 6, "val_interval": 2, "val_begin": 0}, [2, 4, 6]),
+    ({"max_iters": 12, "val_interval": 4, "val_begin": 5}, [8, 12]),
+    ({"max_iters": 10}, [10]),
+    ({"max_iters": 7, "val_interval": 2, "val_begin": 9}, []),
+    ({"max_iters": 12, "val_interval": 6, "dynamic_intervals": [(6, 2), (9, 1)]}, [6, 8, 9, 10, 11, 12]),
+    ({"max_iters": 11, "val_interval": 3, "val_begin": 4, "dynamic_intervals": [(5, 2)]}, [4, 6, 8, 10, 11]),
+]
+
+
+@pytest.mark.parametrize(("train_cfg", "epochs"), BY_EPOCH)
+def test_epochs_after_which_it_validates(tmp_path: Path, train_cfg: dict[str, Any], epochs: list[int]) -> None:
+    _, witness = trained(tmp_path, train_cfg={"by_epoch": True, **train_cfg}, train_dataloader=loader(4))
+    assert [epoch for _, epoch in witness.when("before_val")] == epochs
+
+
+@pytest.mark.parametrize(("train_cfg", "iterations"), BY_ITERATION)
+def test_iterations_after_which_it_validates(tmp_path: Path, train_cfg: dict[str, Any], iterations: list[int]) -> None:
+    _, witness = trained(tmp_path, train_cfg={"by_epoch": False, **train_cfg})
+    assert [iteration for iteration, _ in witness.when("before_val")] == iterations
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_without_validation_it_only_trains(tmp_path: Path, by_epoch: bool) -> None:
+    nothing = {"val_cfg": None, "val_dataloader": None, "val_evaluator": None}
+    train_cfg = settings(tmp_path, by_epoch=by_epoch)["train_cfg"]
+    runner, witness = trained(tmp_path, train_cfg=train_cfg, **nothing)
+    assert (runner.iter, runner.val_loop, witness.when("before_val")) == (12, None, [])
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_the_model_trains_and_evaluates_in_its_modes(tmp_path: Path, by_epoch: bool) -> None:
+    class Modes(Hook):
+        def __init__(self) -> None:
+            self.seen: list[tuple[str, bool, bool]] = []
+
+        def _before_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, mode: str = "train") -> None:
+            self.seen.append((mode, runner.model.training, torch.is_grad_enabled()))
+
+    modes = Modes()
+    train_cfg = settings(tmp_path, by_epoch=by_epoch)["train_cfg"]
+    trained(tmp_path, train_cfg=train_cfg, custom_hooks=[modes])
+    one = [*[("train", True, True)] * 4, *[("val", False, False)] * 2]
+    assert modes.seen == one * 3
+
+
+class Echo(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[Any] = []
+
+    def forward(self, first: Tensor, second: Tensor | None = None, mode: str = "tensor") -> Any:
+        self.seen.append((mode, first.tolist(), None if second is None else second.tolist()))
+        return {"loss": self.weight * first.sum()} if mode == "loss" else [0]
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        [torch.tensor([1.0]), torch.tensor([2.0])],
+        (torch.tensor([1.0]), torch.tensor([2.0])),
+        {"second": torch.tensor([2.0]), "first": torch.tensor([1.0])},
+    ],
+    ids=["list", "tuple", "dict"],
+)
+def test_a_batch_is_passed_by_position_or_by_keyword(tmp_path: Path, batch: Any) -> None:
+    model = Echo()
+    evaluator = {"type": "Told", "values": {"score": [1.0, 2.0]}}
+    runner, _ = trained(
+        tmp_path,
+        model=model,
+        train_dataloader=[batch],
+        val_dataloader=[batch],
+        test_dataloader=[batch],
+        val_evaluator=evaluator,
+        test_evaluator=evaluator,
+        train_cfg={"max_epochs": 1},
+    )
+    runner.test()
+    assert model.seen == [(mode, [1.0], [2.0]) for mode in ("loss", "predict", "predict")]
+
+
+def test_an_own_loop_runs_as_it_likes(tmp_path: Path) -> None:
+    class OwnLoop(BaseLoop):
+        max_epochs = max_iters = iter = epoch = 1
+        finished = False
+
+        def __init__(self, runner: Any, dataloader: Any, times: int) -> None:
+            super().__init__(runner, dataloader)
+            self.times = times
+
+        def run(self) -> Any:
+            seen = [len(batch["labels"]) for _ in range(self.times) for batch in self.dataloader]
+            self.runner.message_hub.update_info("seen", seen)
+
+    LOOPS.register_module(module=OwnLoop, force=True)
+    runner, _ = trained(tmp_path, train_cfg={"type": "OwnLoop", "times": 2}, param_scheduler=None)
+    assert isinstance(runner.train_loop, OwnLoop)
+    assert runner.message_hub.get_info("seen") == [4] * 8
+
+
+def test_an_own_loop_may_change_what_an_iteration_is(tmp_path: Path) -> None:
+    class Twice(EpochBasedTrainLoop):
+        def run_iter(self, batch_idx: int, data_batch: Any) -> None:
+            self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
+            super().run_iter(batch_idx, data_batch)
+
+    LOOPS.register_module(module=Twice, force=True)
+    sgd = {"optimizer": {"type": "SGD", "lr": 0.0}}
+    runner, witness = trained(
+        tmp_path, train_cfg={"type": "Twice", "max_epochs": 2}, optim_wrapper=sgd, param_scheduler=None
+    )
+    assert len(witness.when("before_train_iter")) == len(witness.when("after_train_iter")) == runner.iter == 8
+    assert runner.optim_wrapper._inner_count == 16
+
+
+def test_an_own_way_of_counting_is_a_generator(tmp_path: Path) -> None:
+    class EverySecond(BaseTrainLoop):
+        by_epoch = False
+        max_iters, max_epochs = 2, 1
+
+        def batches(self) -> Iterator[tuple[int, Any]]:
+            yield from enumerate(batch for place, batch in enumerate(self.dataloader) if place % 2)
+
+    LOOPS.register_module(module=EverySecond, force=True)
+    runner, witness = trained(tmp_path, train_cfg={"type": "EverySecond"}, param_scheduler=None)
+    assert witness.when("after_train_iter") == [(0, 0), (1, 0)]
+    assert runner.iter == 2
+
+
+def test_base_loop_has_no_run(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path))
+    with pytest.raises(NotImplementedError, match="BaseLoop does not define run"):
+        BaseLoop(runner, []).run()
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_training_stops_when_a_hook_says_so(tmp_path: Path, by_epoch: bool) -> None:
+    class Stop(Hook):
+        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+            runner.train_loop.stop_training = runner.iter == 5
+
+        def after_train_epoch(self, runner: Any) -> None:
+            runner.train_loop.stop_training = True
+
+    witness = Witness()
+    train_cfg = settings(tmp_path, by_epoch=by_epoch)["train_cfg"]
+    runner, _ = trained(tmp_path, train_cfg=train_cfg, custom_hooks=[Stop(), witness])
+    assert runner.iter == (4 if by_epoch else 6)
+    assert [name for name, _, _ in witness.seen[-2:]] == ["after_train", "after_run"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "key"),
+    [
+        (EpochBasedTrainLoop, {"max_epochs": 0}, "max_epochs"),
+        (EpochBasedTrainLoop, {"max_epochs": 2.5}, "max_epochs"),
+        (EpochBasedTrainLoop, {"max_epochs": True}, "max_epochs"),
+        (EpochBasedTrainLoop, {"max_epochs": 3, "val_interval": 0}, "val_interval"),
+        (EpochBasedTrainLoop, {"max_epochs": 3, "val_begin": -1}, "val_begin"),
+        (IterBasedTrainLoop, {"max_iters": "100"}, "max_iters"),
+        (IterBasedTrainLoop, {"max_iters": 9, "val_interval": -1}, "val_interval"),
+        (IterBasedTrainLoop, {"max_iters": 9, "dynamic_intervals": [(3, 0)]}, "dynamic_intervals"),
+        (IterBasedTrainLoop, {"max_iters": 9, "dynamic_intervals": [3, 1]}, "dynamic_intervals"),
+        (IterBasedTrainLoop, {"max_iters": 9, "dynamic_intervals": [(5, 1), (3, 2)]}, "dynamic_intervals"),
+    ],
+)
+def test_numbers_that_make_no_sense(tmp_path: Path, kind: Any, arguments: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        kind(Runner(**settings(tmp_path)), loader(), **arguments)
+    assert caught.value.key == key
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return (Points()[index] for index in range(10))
+
+
+def test_a_stream_without_length_trains_by_iteration_only(tmp_path: Path) -> None:
+    stream: Any = DataLoader(Stream(), batch_size=4)
+    train_cfg = {"by_epoch": False, "max_iters": 7, "val_interval": 7}
+    runner, _ = trained(tmp_path, train_dataloader=stream, train_cfg=train_cfg, param_scheduler=None)
+    assert (runner.iter, runner.epoch) == (7, 0)
+    with pytest.raises(ArgumentError, match="training by epochs needs a loader with a length"):
+        trained(tmp_path, train_dataloader=iter([1]), param_scheduler=None)
+
+
+def test_an_endless_sampler_has_no_epochs(tmp_path: Path) -> None:
+    endless = loader(sampler={"type": "InfiniteSampler", "shuffle": True})
+    runner, _ = trained(
+        tmp_path, train_dataloader=endless, train_cfg={"by_epoch": False, "max_iters": 9, "val_interval": 9}
+    )
+    assert (runner.iter, runner.epoch) == (9, 0)
+
+
+def test_iterations_count_how_often_the_loader_ended(tmp_path: Path) -> None:
+    _, witness = trained(tmp_path, train_cfg={"by_epoch": False, "max_iters": 9, "val_interval": 9})
+    assert [epoch for _, epoch in witness.when("before_train_iter")] == [0, 0, 0, 0, 1, 1, 1, 1, 2]
+
+
+def test_a_loader_that_gives_fewer_batches_than_its_length_is_said(tmp_path: Path) -> None:
+    class Short(list[Any]):
+        def __len__(self) -> int:
+            return 5
+
+    batch = torch.utils.data.default_collate([Points()[index] for index in range(4)])
+    with pytest.raises(DataError, match="epoch 1 had 3 batches, where the length of the loader is 5"):
+        Runner(**settings(tmp_path, train_dataloader=Short([batch] * 3))).train()
+
+
+def test_a_loader_without_batches_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="3 samples make no batch of 4, and drop_last keeps no smaller one"):
+        trained(tmp_path, train_dataloader=loader(3, drop_last=True), param_scheduler=None)
+
+
+def test_an_evaluation_loop_tells_the_classes_of_its_data(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path))
+    assert isinstance(runner.val_loop, ValLoop)
+    assert runner.val_loop.evaluator.dataset_meta == {"classes": ("left", "right")}
+    assert runner.visualizer.dataset_meta == {"classes": ("left", "right")}
+
+
+def test_half_precision_is_for_predictions(tmp_path: Path) -> None:
+    kinds: list[torch.dtype] = []
+
+    class Kinds(ToyModel):
+        def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+            kinds.append(self.layers(inputs).dtype)
+            return super().forward(inputs, labels, mode)
+
+    model: Any = Kinds()
+    runner = Runner(**settings(tmp_path, model=model, val_cfg={"fp16": True}))
+    runner.val()
+    runner.test()
+    assert kinds == [torch.bfloat16] * 2 + [torch.float32] * 2
+
+
+def test_an_unknown_loop_gets_the_nearest_one(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, train_cfg={"type": "IterBasedTrainLop", "max_iters": 3}))
+    with pytest.raises(UnknownNameError, match="unknown loop 'IterBasedTrainLop'") as caught:
+        _ = runner.train_loop
+    assert (caught.value.key, caught.value.suggestion) == ("train_cfg.type", "IterBasedTrainLoop")
+
+
+@pytest.mark.parametrize("batches_of", ["list", "stream"])
+def test_every_sample_of_plain_batches_is_evaluated(tmp_path: Path, batches_of: str) -> None:
+    class Count(BaseMetric[int]):
+        def process(self, data_batch: Any, data_samples: Any) -> None:
+            self.results += [1] * len(data_samples)
+
+        def compute_metrics(self, results: list[int]) -> dict[str, float]:
+            return {"count": float(sum(results))}
+
+    stream: Any = DataLoader(Stream(), batch_size=4)
+    runner = Runner(
+        **settings(tmp_path, val_dataloader=list(stream) if batches_of == "list" else stream, val_evaluator=Count())
+    )
+    assert runner.val() == {"count": 10.0}
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_a_run_without_end_is_refused(tmp_path: Path, by_epoch: bool) -> None:
+    name = "max_epochs" if by_epoch else "max_iters"
+    runner = Runner(**settings(tmp_path, train_cfg={"by_epoch": by_epoch, name: 10**23}))
+    with pytest.raises(ArgumentError, match=f"{name} must be at most 1,000,000,000,000"):
+        runner.train()
