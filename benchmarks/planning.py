@@ -94,8 +94,8 @@ def role_train(config: str, steps: int) -> dict[str, Any]:
 
 def _config(config: str) -> Any:
     from footplate import Config
-    from footplate.engine.static import check_config
-    from footplate.tasks.recipes.catalog import find_config
+    from footplate.engine.sections import check_config
+    from footplate.tasks.recipes import find_config
 
     cfg = Config.fromfile(find_config(config))
     cfg["work_dir"] = "unused"

@@ -12,7 +12,7 @@ import griffe
 
 from footplate.data import SampleLoader
 from footplate.engine import Runner
-from footplate.engine.keys import RUNNER_KEYS
+from footplate.engine.sections import OTHER_KEYS, SECTIONS
 from footplate.first_generation.translation import FIRST_GENERATION_KEYS, RULES
 from footplate.registry import (
     DATA_SAMPLERS,
@@ -51,15 +51,6 @@ _SECTIONS: tuple[tuple[str, str, Registry], ...] = (
     ("Writers", "`visualizer.vis_backends`", VISBACKENDS),
     ("Log processors", "`log_processor`", LOG_PROCESSORS),
 )
-# Top-level keys that are no arguments of Runner.
-_BESIDE = {
-    "custom_imports": "`dict(imports=['my_module'], allow_failed_imports=False)`: modules to import first, so that "
-    "they register their classes.",
-    "runner_type": "The name of another class in place of Runner.",
-    "tta_model": "For `PrepareTTAHook`: what puts the predictions on several views of a sample together.",
-    "tta_pipeline": "For `PrepareTTAHook`: the transforms that make these views.",
-    "vis_backends": "A variable: many configs name their writers here and use them in `visualizer`.",
-}
 # What the engine passes to the entries of a section by itself.
 _PASSED = {
     "Loops": ("runner", "dataloader", "evaluator"),
@@ -91,13 +82,14 @@ def page() -> str:
         "",
         "## Top level",
         "",
-        *_table(each for each in _arguments(Runner, skip=frozenset({"self", "cfg"})) if each.name in RUNNER_KEYS),
+        *_table(_sections()),
         "",
-        "Beside these:",
+        "Other keys:",
         "",
         "| key | meaning |",
         "|---|---|",
-        *(f"| `{key}` | {meaning} |" for key, meaning in _BESIDE.items()),
+        *(f"| `{key}` | {meaning} |" for key, meaning in OTHER_KEYS.items()),
+        "| `vis_backends` | A variable: many configs list their backends here and use them in `visualizer`. |",
         "",
         "Keys of the first generation; each is translated by the rule that it names:",
         "",
@@ -117,6 +109,13 @@ def page() -> str:
         for names, entry in _entries(registry):
             lines += ["", f"### {names}", "", *_entry(entry, skip=frozenset({"self", *_PASSED.get(title, ())}))]
     return "\n".join(lines) + "\n"
+
+
+def _sections() -> Iterator[Argument]:
+    """Yields the top-level keys: accepted values of the table of sections, defaults and meanings of the Runner."""
+    arguments = {each.name: each for each in _arguments(Runner, skip=frozenset({"self", "cfg"}))}
+    for section in SECTIONS:
+        yield arguments[section.name]._replace(kind=_cell(section.description))
 
 
 def _rule(key: str) -> str:

@@ -1,6 +1,6 @@
 import pytest
 
-from footplate.checks import check_count
+from footplate.checks import check_choice, check_count, check_keys
 from footplate.errors import ArgumentError
 
 
@@ -18,3 +18,25 @@ def test_check_count_rejects_too_large_value() -> None:
     assert check_count("max_iters", 12, most=12) == 12
     with pytest.raises(ArgumentError, match="max_iters must be at most 1,000"):
         check_count("max_iters", 1001, most=1000)
+
+
+def test_check_choice_suggests_the_nearest_name() -> None:
+    assert check_choice("rule", "less", ("less", "greater")) == "less"
+    with pytest.raises(ArgumentError) as caught:
+        check_choice("rule", "lesss", ("less", "greater"), key="hook.rule")
+    assert str(caught.value) == (
+        "rule must be one of less, greater\n  key hook.rule\n  found: 'lesss'\n  did you mean 'less'?"
+    )
+
+
+@pytest.mark.parametrize("value", [None, 1, ["less"], {}])
+def test_check_choice_rejects_other_types(value: object) -> None:
+    with pytest.raises(ArgumentError, match="rule must be one of less, greater"):
+        check_choice("rule", value, ("less", "greater"))
+
+
+def test_check_keys_names_the_unknown_key() -> None:
+    check_keys("cache", {"place": 1}, ("place", "max_gb"))
+    with pytest.raises(ArgumentError) as caught:
+        check_keys("cache", {"plce": 1}, ("place", "max_gb"))
+    assert str(caught.value) == "cache has no key 'plce'\n  key cache.plce\n  found: 1\n  did you mean 'place'?"

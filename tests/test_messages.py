@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate.messages import format_interval, nearest, pluralize, printable
+from footplate.messages import format_bytes, format_interval, nearest, pluralize, printable
 
 SOURCE = Path(__file__).parents[1] / "src/footplate"
 
@@ -71,3 +71,20 @@ def test_nearest_without_candidates() -> None:
 def test_plural_and_interval(count: int, how_many: str, how_often: str) -> None:
     assert pluralize(count, "epoch") == how_many
     assert format_interval(count, "epoch") == how_often
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (1_000_000, "1.0 MB"),
+        (2_345_678_901, "2.3 GB"),
+        (7_000_000_000_000, "7.0 TB"),
+        (12_345_000_000_000_000, "12345.0 TB"),
+    ],
+)
+def test_format_bytes(count: int, text: str) -> None:
+    assert format_bytes(count) == text

@@ -1,6 +1,11 @@
 """Checks of argument and config values that raise ArgumentError."""
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from footplate.error_context import origin_of
 from footplate.errors import ArgumentError
+from footplate.messages import nearest
 
 MAX_RUN_LENGTH = 10**12  # iterations or epochs
 
@@ -26,6 +31,51 @@ def check_count(name: str, value: object, *, least: int = 1, most: int | None = 
     if most is not None and value > most:
         raise ArgumentError(f"{name} must be at most {most:,}", key=key or name, found=value)
     return value
+
+
+def check_choice(name: str, value: object, choices: Collection[str], *, key: str | None = None) -> str:
+    """Returns `value` if it is one of several names.
+
+    Args:
+        name: The name of the value in the message.
+        value: The value to check.
+        choices: The valid names.
+        key: The key path; `name` by default.
+
+    Raises:
+        ArgumentError: It is not one of them. The message suggests the nearest one.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ArgumentError(
+            f"{name} must be one of {', '.join(choices)}",
+            key=key or name,
+            found=value,
+            suggestion=nearest(value, choices),
+        )
+    return value
+
+
+def check_keys(name: str, section: Mapping[str, Any], known: Collection[str], *, prefix: str | None = None) -> None:
+    """Checks whether a section has only known keys.
+
+    Args:
+        name: The name of the section in the message.
+        section: The section.
+        known: The known keys.
+        prefix: The key path of the section with a trailing dot; `name` and a dot by default.
+
+    Raises:
+        ArgumentError: There is another key. The message suggests the nearest known one.
+    """
+    for key, value in section.items():
+        if key not in known:
+            raise ArgumentError(
+                f"{name} has no key '{key}'",
+                key=f"{name}.{key}" if prefix is None else f"{prefix}{key}",
+                found=value,
+                origin=origin_of(section, key),
+                suggestion=nearest(key, known),
+            )
 
 
 def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
@@ -61,3 +111,15 @@ def check_score(name: str, value: object, *, key: str) -> float:
         return float(value)  # type: ignore[arg-type]  # other types raise TypeError
     except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(f"the metric '{name}' is not a single number", key=key, found=value) from error
+
+
+def check_names(key: str, value: Any) -> list[str]:
+    """Checks a name or a list of names and returns a list; None is an empty list.
+
+    Raises:
+        ArgumentError: The value is neither a string nor a list of strings.
+    """
+    names = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(each, str) for each in names):
+        raise ArgumentError(f"{key} must be a name or a list of names", key=key, found=value)
+    return list(names)

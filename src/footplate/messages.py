@@ -92,3 +92,17 @@ def nearest(word: object, candidates: Iterable[str]) -> str | None:
     cutoff = 0.6 if len(word) <= _SHORT_WORD else 0.72
     found = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=cutoff)
     return by_folded[found[0]] if found else None
+
+
+def format_bytes(count: int) -> str:
+    """Formats a number of bytes in the largest unit in which it is at least 1.
+
+    >>> format_bytes(999), format_bytes(1_234_567)
+    ('999 B', '1.2 MB')
+    """
+    size, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"

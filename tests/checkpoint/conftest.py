@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from footplate.checkpoint import save_checkpoint
+from tests.checkpoint import packing, sharded_examples
 
 
 def _same(left: Any, right: Any) -> bool:
@@ -48,3 +49,15 @@ def saved(tmp_path: Path, make_state: Callable[[int], dict[str, Any]]) -> str:
     path = str(tmp_path / "run" / "iter_1.pth")
     save_checkpoint(make_state(1), path)
     return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A sharded checkpoint of three ranks."""
+    return sharded_examples.save(tmp_path / "iter_8.sharded")
+
+
+@pytest.fixture
+def pack() -> Callable[..., bytes]:
+    """Returns the function that builds an archive, optionally with false directory entries."""
+    return packing.pack

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Sampler
 
 from footplate import Runner
-from footplate.checkpoint._seal import SealingSink
+from footplate.checkpoint.digest import DigestSink
 from footplate.engine import Hook
 from tests.support import loader, settings
 
@@ -183,9 +183,9 @@ def write(content: Any, path: Path, *, sealed: bool = True) -> None:
     """Writes a checkpoint with torch, with or without a valid seal."""
     sink = io.BytesIO()
     if sealed:
-        sealing = SealingSink(sink)
+        sealing = DigestSink(sink)
         torch.save(content, sealing)  # type: ignore[arg-type]
-        sealing.seal()
+        sealing.finish()
     else:
         torch.save(content, sink)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ class History:
 
 def test_what_is_inside_is_told(saved: str) -> None:
     found = read_contents(saved)
-    assert found.seal == verify(saved)
+    assert found.digest == verify(saved)
     assert found.size == Path(saved).stat().st_size
     assert found.meta == {"epoch": "1", "iter": "1", "seed": "7"}
     assert [(section.name, section.tensors, section.size) for section in found.sections] == [
@@ -25,7 +25,7 @@ def test_what_is_inside_is_told(saved: str) -> None:
         ("optimizer", 1, 4),
     ]
     assert found.weights == [("weight", (8, 4), "float32"), ("bias", (8,), "float32")]
-    assert found.foreign == []
+    assert found.opaque_names == []
     assert found.files == []
 
 
@@ -34,8 +34,8 @@ def test_the_files_of_parts_are_told(tmp_path: Path, saved: str) -> None:
     assert shard(saved, folder, 11) == 2
     found = read_contents(folder)
     assert [each.name.partition("-")[0] for each in found.files] == [*(f"rank_{n}" for n in range(8)), "state"]
-    assert [(each.size, each.parts) for each in found.files[:-1]] == [(20, 2)] * 8
-    assert found.files[-1].parts == 0
+    assert [(each.size, each.shards) for each in found.files[:-1]] == [(20, 2)] * 8
+    assert found.files[-1].shards == 0
     assert found.size == sum(each.size for each in found.files)
     assert [each.name for each in found.files] == sorted(each.name for each in folder.glob("[rs]*"))
 
@@ -46,8 +46,8 @@ def test_classes_of_other_programs_are_named(tmp_path: Path, make_state: Callabl
     state["note"] = "first try"
     torch.save(state, tmp_path / "a.pth")
     found = read_contents(tmp_path / "a.pth")
-    assert found.foreign == [f"{__name__}.History"]
-    assert found.seal.digest is None
+    assert found.opaque_names == [f"{__name__}.History"]
+    assert found.digest.sha256 is None
     assert found.sections[-1].text == "'first try'"
 
 
@@ -75,7 +75,7 @@ def test_an_entry_without_tensors_tells_what_it_holds(tmp_path: Path, value: Any
 def test_a_file_without_weights_has_none(tmp_path: Path) -> None:
     torch.save({"epoch": 1}, tmp_path / "a.pth")
     assert read_contents(tmp_path / "a.pth").weights == []
-    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         read_contents(tmp_path / "b.pth")
 
 

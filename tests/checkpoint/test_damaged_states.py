@@ -13,15 +13,15 @@ import torch
 from footplate import Runner
 from footplate.checkpoint import (
     average_weights,
-    candidates,
     export_weights,
     find_latest,
+    list_candidates,
     load_checkpoint,
     read_contents,
     save_checkpoint,
     verify,
 )
-from footplate.checkpoint.sharded.converting import consolidate, shard
+from footplate.checkpoint.sharded_reading import consolidate, shard
 from footplate.errors import FootplateError
 from tests.checkpoint.damaged_states import ITERATIONS, Damage, config, damaged, damages, example, write
 
@@ -65,7 +65,7 @@ def _shard(folder: Path, bad: Path) -> None:
 
 
 _USES: dict[str, Callable[[Path, Path], Any]] = {
-    "find": lambda folder, bad: (candidates(folder), find_latest(folder)),
+    "find": lambda folder, bad: (list_candidates(folder), find_latest(folder)),
     "verify": lambda folder, bad: verify(bad),
     "show": lambda folder, bad: read_contents(bad),
     "average": _average,

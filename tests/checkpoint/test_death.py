@@ -100,4 +100,4 @@ def _assert_whole(folder: str, states: dict[int, dict[str, Any]], same: Callable
     assert same(loaded, states[loaded["meta"]["iter"]])
     pointed = read_pointer(folder)
     assert pointed is not None
-    assert verify(pointed).digest is not None
+    assert verify(pointed).sha256 is not None

@@ -1,10 +1,11 @@
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
-from footplate.checkpoint import export_weights, load_checkpoint, save_checkpoint
+from footplate.checkpoint import average_weights, export_weights, load_checkpoint, save_checkpoint
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError, MissingExtraError
 
 
@@ -42,7 +43,7 @@ def test_the_layout_of_the_reference_has_meta_and_state_dict(tmp_path: Path, sou
 def test_a_section_can_be_chosen(tmp_path: Path, source: Path) -> None:
     export_weights(source, tmp_path / "w.pth", section="ema_state_dict", revise_keys=[(r"^module\.", "")])
     assert list(load_checkpoint(tmp_path / "w.pth")) == ["w", "steps"]
-    with pytest.raises(CheckpointError, match="there is no 'ema'"):
+    with pytest.raises(CheckpointError, match="has no entry 'ema'"):
         export_weights(source, tmp_path / "w.pth", section="ema")
 
 
@@ -107,4 +108,57 @@ def test_a_header_of_very_many_tensors_is_refused_before_it_is_read(
     path = _safetensors(tmp_path / "many.safetensors", many.encode())
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
-    assert caught.value.message == f"cannot use checkpoint '{path}': it asks for far more memory than it is long"
+    assert caught.value.message == f"cannot use checkpoint '{path}': it needs far more memory than its size justifies"
+
+
+def _save(folder: Path, *values: float) -> list[Path]:
+    paths = []
+    for number, value in enumerate(values):
+        state = {
+            "w": torch.full((2,), value),
+            "half": torch.full((2,), value, dtype=torch.bfloat16),
+            "count": torch.tensor(number),
+        }
+        paths.append(folder / f"{number}.pth")
+        save_checkpoint({"state_dict": state}, paths[-1])
+    return paths
+
+
+@pytest.mark.parametrize(("shares", "expected"), [(None, 3.0), ([1, 1, 2], 3.75), ([0, 0, 0.1], 6.0)])
+def test_weights_are_averaged_and_counters_taken_from_the_last(
+    tmp_path: Path, shares: Sequence[float] | None, expected: float
+) -> None:
+    found = average_weights(_save(tmp_path, 1.0, 2.0, 6.0), shares)
+    assert found["w"].tolist() == [expected, expected]
+    assert found["w"].dtype == torch.float32
+    assert found["half"].dtype == torch.bfloat16
+    assert found["count"].item() == 2
+    assert list(found) == ["w", "half", "count"]
+
+
+def test_sums_do_not_lose_small_parts(tmp_path: Path) -> None:
+    found = average_weights(_save(tmp_path, 1e8, 1.0, -1e8))
+    assert found["w"][0].item() == pytest.approx(1 / 3, rel=1e-6)
+
+
+def test_one_checkpoint_is_its_own_average(tmp_path: Path) -> None:
+    assert average_weights(_save(tmp_path, 0.1))["w"].tolist() == torch.full((2,), 0.1).tolist()
+
+
+@pytest.mark.parametrize(("count", "shares"), [(0, None), (2, [1.0]), (2, [1.0, -1.0])])
+def test_shares_must_make_sense(tmp_path: Path, count: int, shares: Sequence[float] | None) -> None:
+    with pytest.raises(ArgumentError, match="a share for each"):
+        average_weights(_save(tmp_path, *[1.0] * count), shares)
+
+
+def test_other_weights_are_refused_and_named(tmp_path: Path) -> None:
+    (path,) = _save(tmp_path, 1.0)
+    save_checkpoint({"w": torch.ones(2), "other": torch.ones(1)}, tmp_path / "keys.pth")
+    with pytest.raises(CheckpointError, match="has other weights") as caught:
+        average_weights([path, tmp_path / "keys.pth"])
+    assert caught.value.found == ["count", "half", "other"]
+    shape = {"w": torch.ones(3), "half": torch.ones(2), "count": torch.tensor(1)}
+    save_checkpoint(shape, tmp_path / "shape.pth")
+    with pytest.raises(CheckpointError, match="another shape") as caught:
+        average_weights([path, tmp_path / "shape.pth"])
+    assert caught.value.key == "w"

@@ -12,7 +12,15 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 
-from footplate.checkpoint import Inert, load_checkpoint, save_checkpoint
+from footplate.checkpoint import (
+    OpaqueObject,
+    export_weights,
+    load_checkpoint,
+    read_contents,
+    save_checkpoint,
+    trusted_files,
+    trusting,
+)
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
 
 State = Callable[[int], dict[str, Any]]
@@ -60,12 +68,12 @@ def test_with_meta_only_shapes_are_read(saved: str) -> None:
 
 @pytest.mark.parametrize("device", ["nowhere", "cuda:99"])
 def test_a_device_that_is_not_there_is_an_error(saved: str, device: str) -> None:
-    with pytest.raises(ArgumentError, match=f"cannot go to the device '{device}'"):
+    with pytest.raises(ArgumentError, match=f"cannot be moved to the device '{device}'"):
         load_checkpoint(saved, device)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"there is no checkpoint '.*nope.pth'\n  '.*' has no 'nope.pth'"):
+    with pytest.raises(CheckpointError, match=r"checkpoint '.*nope.pth' does not exist\n  '.*' has no 'nope.pth'"):
         load_checkpoint(tmp_path / "nope.pth")
     with pytest.raises(CheckpointError, match="is a folder, not a checkpoint"):
         load_checkpoint(tmp_path)
@@ -83,7 +91,7 @@ def test_damage_names_file_digest_and_the_next_one(saved: str, make_state: State
     assert lines[0] == f"checkpoint '{newer}' is damaged: its content is not what was written"
     assert lines[1] == f"  expected sha256 {content[-64:].decode()}"
     assert lines[2].startswith("     found sha256 ")
-    assert lines[3] == f"  the newest whole one beside it is '{saved}'"
+    assert lines[3] == f"  The newest intact checkpoint in this folder is '{saved}'."
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no checkpoint", bytes(5000), b"\x80\x02."])
@@ -95,7 +103,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> Non
 
 def test_what_is_no_dict_is_refused(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match="holds no dict"):
+    with pytest.raises(CheckpointError, match="does not contain a dict"):
         load_checkpoint(tmp_path / "a.pth")
 
 
@@ -112,9 +120,11 @@ def test_trust_is_a_decision_that_is_recorded(tmp_path: Path, caplog: pytest.Log
     torch.save({"trap": _Trap(str(trap))}, path)
     with caplog.at_level(logging.INFO):
         loaded = load_checkpoint(path)
-    assert isinstance(loaded["trap"], Inert)
+    assert isinstance(loaded["trap"], OpaqueObject)
     assert not trap.exists()
-    assert caplog.messages == [f"checkpoint '{path}': objects of 1 kinds were not built: {os.mkdir.__module__}.mkdir"]
+    assert caplog.messages == [
+        f"checkpoint '{path}': objects of 1 classes were not instantiated: {os.mkdir.__module__}.mkdir"
+    ]
     load_checkpoint(path, trust=True)
     assert trap.exists()
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -126,3 +136,62 @@ def test_trust_is_a_decision_that_is_recorded(tmp_path: Path, caplog: pytest.Log
 def test_old_plain_pickles_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"model": {"w": np.arange(3.0)}}))
     assert load_checkpoint(tmp_path / "a.pkl")["model"]["w"].tolist() == [0, 1, 2]
+
+
+class Opener:
+    """Creates a folder when unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self.folder,)
+
+
+def written(path: Path) -> str:
+    """Writes a checkpoint that creates the folder `path`.d when unpickled; returns its name."""
+    torch.save({"state_dict": {"w": torch.ones(2)}, "meta": {"iter": 3}, "own": Opener(path.with_suffix(".d"))}, path)
+    return str(path)
+
+
+def record_of(path: str) -> dict[str, str]:
+    return {"path": path, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
+
+
+def test_the_file_that_is_trusted_is_executed_and_no_other(tmp_path: Path) -> None:
+    chosen, other = written(tmp_path / "a.pth"), written(tmp_path / "b.pth")
+    with trusting(os.path.relpath(chosen)):
+        load_checkpoint(chosen)
+        assert isinstance(load_checkpoint(other)["own"], OpaqueObject)
+        assert trusted_files() == [record_of(chosen)]
+    assert (tmp_path / "a.d").exists()
+    assert not (tmp_path / "b.d").exists()
+    assert trusted_files() == []
+    assert isinstance(load_checkpoint(chosen)["own"], OpaqueObject)  # after the block nothing is trusted
+
+
+def test_nothing_is_trusted_without_a_name(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.pth")
+    with trusting(None):
+        assert isinstance(load_checkpoint(path)["own"], OpaqueObject)
+
+
+def test_trust_that_nobody_needed_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), trusting(tmp_path / "nope.pth"):
+        pass
+    assert caplog.messages == [f"'{tmp_path / 'nope.pth'}' was passed as trusted, but nothing has loaded it"]
+
+
+def test_it_is_recorded_in_what_comes_of_it(tmp_path: Path) -> None:
+    path, second, third = written(tmp_path / "a.pth"), tmp_path / "second.pth", tmp_path / "third.pth"
+    with trusting(path):
+        assert export_weights(path, second, layout="mmengine") == 1
+    export_weights(second, third, layout="mmengine")
+    assert load_checkpoint(third)["meta"] == {"iter": 3, "trusted": [record_of(path)]}
+    assert read_contents(third).meta == {"iter": "3", "trusted": path}
+
+
+@pytest.mark.parametrize("told", [{"trusted": 1}, {"trusted": [1]}, {}, None])
+def test_what_is_no_record_is_passed_over(tmp_path: Path, told: Any) -> None:
+    torch.save({"state_dict": {"w": torch.ones(2)}, "meta": told}, tmp_path / "a.pth")
+    assert "trusted" not in read_contents(tmp_path / "a.pth").meta

@@ -8,8 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from footplate.checkpoint import find_latest, load_checkpoint, load_weights, save_checkpoint, verify
-from footplate.checkpoint.saving import remove_checkpoint, write_pointer
+from footplate.checkpoint import (
+    find_latest,
+    load_checkpoint,
+    load_weights,
+    remove_checkpoint,
+    save_checkpoint,
+    verify,
+    write_pointer,
+)
 from footplate.errors import CheckpointError
 
 MakeState = Callable[[int], dict[str, Any]]

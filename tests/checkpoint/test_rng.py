@@ -43,7 +43,7 @@ def test_devices_that_are_gone_are_told(caplog: pytest.LogCaptureFixture) -> Non
     state["devices"] = {"tpu": [torch.zeros(1, dtype=torch.uint8)] * 2}
     with caplog.at_level(logging.WARNING):
         restore_rng(state)
-    assert caplog.messages == ["random state of 2 'tpu' devices was saved, 0 are here"]
+    assert caplog.messages == ["the checkpoint has the random state of 2 'tpu' devices, but this machine has 0"]
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from footplate.checkpoint import find_latest, load_checkpoint, read_contents, verify
-from footplate.checkpoint.verifying import opened, shapes_in
+from footplate.checkpoint.verifying import open_checkpoint, read_outline
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
 
 def test_a_seal_tells_what_was_sealed_and_when(saved: str) -> None:
     seal = verify(saved)
-    assert seal.digest is not None
+    assert seal.sha256 is not None
     assert seal.length < Path(saved).stat().st_size
     assert abs(seal.saved / 1e9 - Path(saved).stat().st_mtime) < 60
 
@@ -20,7 +20,7 @@ def test_a_seal_tells_what_was_sealed_and_when(saved: str) -> None:
 def test_files_of_torch_are_checked_by_its_own_sums(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.save({"w": torch.arange(64.0)}, path)
-    assert verify(path).digest is None
+    assert verify(path).sha256 is None
     whole = bytearray(path.read_bytes())
     whole[whole.index(torch.arange(64.0).numpy().tobytes())] ^= 1
     path.write_bytes(whole)
@@ -29,26 +29,26 @@ def test_files_of_torch_are_checked_by_its_own_sums(tmp_path: Path) -> None:
 
 
 def test_shapes_are_read_without_content(saved: str) -> None:
-    weight = shapes_in(saved)["state_dict"]["weight"]
+    weight = read_outline(saved).content["state_dict"]["weight"]
     assert (weight.device.type, weight.shape) == ("meta", (8, 4))
 
 
 def test_what_is_no_dict_has_no_name(tmp_path: Path) -> None:
     torch.save([torch.zeros(3)], tmp_path / "a.pth")
-    assert [each.shape for each in shapes_in(tmp_path / "a.pth")[""]] == [(3,)]
+    assert [each.shape for each in read_outline(tmp_path / "a.pth").content[""]] == [(3,)]
 
 
 @pytest.mark.parametrize(
     ("raised", "kind", "words"),
     [
-        (FileNotFoundError(2, "gone"), CheckpointError, "there is no checkpoint '{path}'"),
+        (FileNotFoundError(2, "gone"), CheckpointError, "checkpoint '{path}' does not exist"),
         (OSError(5, "Input/output error"), CheckpointError, "cannot read checkpoint '{path}': Input/output error"),
         (CheckpointDamagedError("cut off"), CheckpointDamagedError, "checkpoint '{path}' is damaged: cut off"),
         (CheckpointError("too new"), CheckpointError, "cannot use checkpoint '{path}': too new"),
     ],
 )
 def test_errors_from_within_get_the_name(saved: str, raised: Exception, kind: type[Any], words: str) -> None:
-    with pytest.raises(CheckpointError) as found, opened(saved):
+    with pytest.raises(CheckpointError) as found, open_checkpoint(saved):
         raise raised
     assert (type(found.value), found.value.message) == (kind, words.format(path=saved))
 

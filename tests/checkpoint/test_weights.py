@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from footplate.checkpoint import Mismatch, load_checkpoint, load_weights, revised, save_checkpoint, weights_of
+from footplate.checkpoint import Mismatch, load_checkpoint, load_weights, rename_keys, save_checkpoint, weights_of
 from footplate.errors import CheckpointError
 
 
@@ -88,11 +88,11 @@ def test_a_prefix_takes_a_part(prefix: str) -> None:
 def test_keys_are_revised_in_order() -> None:
     weights = OrderedDict({"model.a.w": torch.ones(1), "model.b.w": torch.ones(1)})
     weights._metadata = {"model.a": {"version": 2}}  # type: ignore[attr-defined]
-    found = revised(weights, [(r"^model\.", "net."), (r"^net\.a", "net.first")])
+    found = rename_keys(weights, [(r"^model\.", "net."), (r"^net\.a", "net.first")])
     assert list(found) == ["net.first.w", "net.b.w"]
     assert found._metadata == {"net.first": {"version": 2}}  # type: ignore[attr-defined]
     with pytest.raises(CheckpointError, match=r"two keys of 'a state dict' become 'model\.x\.w'"):
-        revised(weights, [(r"\.[ab]\.", ".x.")])
+        rename_keys(weights, [(r"\.[ab]\.", ".x.")])
 
 
 def test_a_batch_counter_that_is_missing_is_no_difference() -> None:

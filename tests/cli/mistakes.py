@@ -111,7 +111,9 @@ VALUES = [
         "train_dataloder",
         "train_dataloader",
     ),
-    Mistake("randomness = dict(seed=3)", "randomness = dict(seed=-3)", "a seed is a whole number", "randomness.seed"),
+    Mistake(
+        "randomness = dict(seed=3)", "randomness = dict(seed=-3)", "the seed must be a whole number", "randomness.seed"
+    ),
     Mistake("max_iters=8", "max_iters=10**23", "max_iters must be at most 1,000,000,000,000", "train_cfg.max_iters"),
     Mistake("max_iters=8", "max_iters=0", "max_iters must be a whole number of at least 1", "train_cfg.max_iters"),
     Mistake(
@@ -163,7 +165,7 @@ KINDS = [
     Mistake(
         _TRAIN_DATA,
         'dataset=[dict(type="Points", size=16)]',
-        "a dataset is one dict; several are joined by dict(type='ConcatDataset', datasets=[...])",
+        "dataset must be one dict, not a list of dicts",
         "train_dataloader.dataset",
     ),
     Mistake(
@@ -199,22 +201,22 @@ RECORDS = [
     Mistake(
         _SEED,
         'visualizer = dict(vis_backends=dict(type="LocalVisBackend"))',
-        "vis_backends is a list of writers",
+        "'vis_backends' must be a list of backends",
         "visualizer.vis_backends",
     ),
     Mistake(
         _SEED,
         'visualizer = dict(vis_backends=["LocalVisBackend"])',
-        "a writer is a BaseVisBackend or the dict of one",
+        "a backend must be a BaseVisBackend or the dict of one",
         "visualizer.vis_backends[0]",
     ),
     Mistake(
         _SEED,
         'visualizer = dict(vis_backends=[dict(type="LocalVisBackend"), dict(type="LocalVisBackend")])',
-        "two writers are called 'LocalVisBackend'",
+        "two backends have the name 'LocalVisBackend'",
         "visualizer.vis_backends[1]",
     ),
-    Mistake(_SEED, 'launcher = "pytorh"', "unknown launcher 'pytorh'", "launcher", "pytorch"),
+    Mistake(_SEED, 'launcher = "pytorh"', "launcher must be one of none, pytorch, slurm, mpi", "launcher", "pytorch"),
     Mistake(
         _SEED,
         'data_preprocessor = dict(type="ImgDataPreprocesor")',

@@ -40,7 +40,7 @@ DATA = [
     Mistake(
         "    batch_size=4,",
         "    batch_size=64, drop_last=True,",
-        "16 samples make no batch of 64, and drop_last keeps no smaller one",
+        "16 samples are fewer than a batch of 64, and drop_last drops them",
         "train_dataloader.drop_last",
     ),
     Mistake("size=8)", "size=0)", "the dataset 'Points' is empty", "val_dataloader.dataset"),
@@ -49,7 +49,7 @@ KEYS = [
     Mistake("val_cfg = dict()", "val_cgf = dict()", "unknown key 'val_cgf'", "val_cgf", "val_cfg"),
     Mistake("custom_hooks = [", "custom_hook = [", "unknown key 'custom_hook'", "custom_hook", "custom_hooks"),
     Mistake(
-        "randomness = dict(seed=3)", "randomness = dict(sed=3)", "randomness has no 'sed'", "randomness.sed", "seed"
+        "randomness = dict(seed=3)", "randomness = dict(sed=3)", "randomness has no key 'sed'", "randomness.sed", "seed"
     ),
     Mistake("val_cfg = dict()", "val_cfg = None", "validation needs 'val_cfg'", "val_cfg"),
     Mistake(
@@ -206,7 +206,7 @@ def test_what_does_not_fit_is_a_warning(tiny: Path, footplate: Command) -> None:
     ("line", "instead", "told"),
     [
         ("val_interval=4", "val_interval=4, val_begin=9", "no validation, since the first would be after the end"),
-        ('dict(type="Witness")', _STOPPING, "early stopping waits for 'acuracy', which no metric gives"),
+        ('dict(type="Witness")', _STOPPING, "early stopping waits for 'acuracy', which no evaluator computes"),
         ("optim_wrapper = dict(", _MULTIPLIED, 'the custom key "layers" of paramwise_cfg has the unknown key "lr_mul"'),
     ],
 )
@@ -218,8 +218,9 @@ def test_what_has_no_effect_is_told(tiny: Path, footplate: Command, line: str, i
 def test_a_validation_too_small_for_pictures_is_named(tiny: Path, footplate: Command) -> None:
     hook = 'custom_hooks = [dict(type="ClsVisualizationHook", draw=True, interval=10)]\n'
     tiny.write_text(tiny.read_text() + hook)
-    told = footplate("check", "tiny.py")[1].splitlines()
-    assert "warning     ClsVisualizationHook: interval 10, but a validation has 2 batches: no pictures" in told
+    output = " ".join(footplate("check", "tiny.py")[1].split())
+    problem = "draws no images of the validation dataset: it has 2 batches, fewer than interval=10."
+    assert f"warning ClsVisualizationHook {problem}" in output
 
 
 @pytest.mark.parametrize(("rank", "told"), [("0", "warning     one\n"), ("1", "")])

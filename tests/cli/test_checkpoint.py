@@ -31,7 +31,7 @@ def test_show_tells_what_is_inside(files: list[str], capsys: pytest.CaptureFixtu
     assert run("show", files[0]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{files[0]}: ")
-    assert lines[0].endswith(f"sha256 {verify(files[0]).digest} (not verified)")
+    assert lines[0].endswith(f"sha256 {verify(files[0]).sha256} (not verified)")
     assert lines[1:6] == [
         "  epoch 1, iter 1",
         "  meta        epoch, iter",
@@ -49,7 +49,7 @@ def test_verify_says_which_is_damaged(files: list[str], capsys: pytest.CaptureFi
     torch.save({"w": torch.ones(1)}, f"{files[0]}.theirs")
     assert run("verify", files[0], f"{files[0]}.theirs") == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"{files[0]}: intact, sha256 {verify(files[0]).digest}",
+        f"{files[0]}: intact, sha256 {verify(files[0]).sha256}",
         f"{files[0]}.theirs: intact, without a digest; its checksums match",
     ]
     Path(files[1]).write_bytes(Path(files[1]).read_bytes()[:-1])
@@ -93,18 +93,18 @@ def test_trust_is_a_flag_for_one_file_and_recorded(tmp_path: Path, command: list
 def test_a_file_in_parts_and_back(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, again = str(tmp_path / "iter_1.sharded"), str(tmp_path / "again.pth")
     assert run("shard", files[0], "-o", folder, "--parts", "2") == 0
-    assert capsys.readouterr().out == f"22 tensors in 2 shards: {folder}\n"
+    assert capsys.readouterr().out == f"22 tensors split into 2 shards: {folder}\n"
     assert run("verify", folder) == 0
-    assert capsys.readouterr().out == f"{folder}: intact, sha256 {verify(folder).digest}\n"
+    assert capsys.readouterr().out == f"{folder}: intact, sha256 {verify(folder).sha256}\n"
     assert run("show", folder) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith(f"sha256 {verify(folder).digest} (not verified)")
+    assert lines[0].endswith(f"sha256 {verify(folder).sha256} (not verified)")
     assert lines[3] == "  state_dict       22 tensors      352 B"
     assert [line.split()[1:] for line in lines[6:8]] == [["176", "B", "shards", "of", "22", "tensors"]] * 2
     assert lines[8].endswith("the rest")
     assert lines[10] == "    layer0.w   [2, 2] float32"
     assert run("consolidate", folder, "-o", again) == 0
-    assert capsys.readouterr().out == f"22 sharded tensors consolidated: {again}\n"
+    assert capsys.readouterr().out == f"22 sharded tensors joined: {again}\n"
     assert torch.equal(load_checkpoint(again)["state_dict"]["layer3.w"], torch.ones(2, 2))
 
 
@@ -175,7 +175,7 @@ def test_only_suffixes_of_formats_that_are_written_are_taken(
 def test_an_average_is_no_safetensors_file(files: list[str], tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"must end in \.pth, \.pt or \.ckpt"):
         run("average", *files, "-o", str(tmp_path / "w.safetensors"))
-    with pytest.raises(ArgumentError, match=r"ends in \.sharded"):
+    with pytest.raises(ArgumentError, match=r"must end in \.sharded"):
         run("shard", files[0], "-o", str(tmp_path / "w.foo"))
 
 

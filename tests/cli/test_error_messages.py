@@ -97,9 +97,7 @@ def test_a_check_tells_of_a_hook_as_a_run_does_and_what_it_warned_of(own: Comman
             "  --debug shows the whole traceback",
         ],
     )
-    assert told == (
-        "warning     Misspelt.after_train_itr is not an event and is never called: did you mean after_train_iter?\n"
-    )
+    assert told == ("warning     Misspelt.after_train_itr is never called: did you mean after_train_iter?\n")
     with pytest.raises(KeyError, match="los"):
         footplate("check", "tiny.py", "--debug")
 

@@ -8,7 +8,7 @@ from footplate import Runner
 from footplate.cli.inspect_configs import TOPICS
 from footplate.cli.main import main
 from footplate.config import Config
-from footplate.tasks.recipes.catalog import recipes
+from footplate.tasks.recipes import recipes
 from tests.support import ToyModel, settings
 
 Footplate = Callable[..., tuple[int, str, str]]

@@ -73,7 +73,7 @@ def test_torchrun_gets_the_command(
         logging.getLogger("footplate.engine").warning("a warning")
 
     monkeypatch.setattr(launching, "_torchrun", torchrun)
-    monkeypatch.setattr("footplate.engine.static.check_config", warn)
+    monkeypatch.setattr("footplate.engine.sections.check_config", warn)
     words = ["--nproc", "2", "--max-restarts", "3"]
     assert start_processes(_arguments(*words), Config.fromfile(str(tmp_path / "a.py"))) == 7
     assert got == [(2, 3, ["-m", "footplate", "train", "a.py", *words])]

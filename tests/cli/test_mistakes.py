@@ -62,7 +62,7 @@ def test_a_checkpoint_that_is_not_there(tiny: Path, footplate: Command, command:
     assert code == 2
     told = f"tried {tiny.parent}/no.pth: relative paths start at the current directory"
     told = f"{told}\n  '{tiny.parent}' has no 'no.pth'\n"
-    assert errors == f"error: there is no checkpoint 'no.pth'\n  at the command line, key load_from\n  {told}"
+    assert errors == f"error: checkpoint 'no.pth' does not exist\n  at the command line, key load_from\n  {told}"
 
 
 def test_a_config_that_is_not_there(tiny: Path, footplate: Command) -> None:
@@ -141,7 +141,7 @@ def test_a_mistake_that_shows_later_has_five_lines_too(tiny: Path, footplate: Co
     code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
     assert code == 2
     assert errors.splitlines() == [
-        "error: save_best names 'acuracy', which no metric gives",
+        "error: save_best names 'acuracy', which no evaluator computes",
         "  at tiny.py:32, key default_hooks.checkpoint.save_best",
         "  did you mean 'accuracy'?",
         "  metrics: accuracy",

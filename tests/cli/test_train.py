@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from footplate import Config
-from footplate.checkpoint import find_latest, saving
+from footplate.checkpoint import find_latest, saver
 from footplate.cli.train import print_resume_command, resume_command
 from footplate.errors import CheckpointError
 from tests.support import TINY, Points
@@ -104,7 +104,7 @@ def test_resuming_a_finished_run_changes_nothing(tiny: Path, footplate: Command,
     before, names = tree(tiny.parent / "work"), sorted((tiny.parent / "work").rglob("*"))
     code, said, errors = footplate("train", "tiny.py", "--work-dir", "work", *resume)
     assert (code, errors) == (0, "")
-    assert "the run has finished: 8 of 8 iterations are done. To train further, raise max_iters" in said
+    assert "The run is complete: 8 of 8 iterations. To train further, raise max_iters" in said
     assert (tree(tiny.parent / "work"), sorted((tiny.parent / "work").rglob("*"))) == (before, names)
 
 
@@ -168,19 +168,23 @@ def test_a_run_that_could_not_save_its_end_does_not_end_well(
     def full(plain: Any, path: str) -> None:
         raise CheckpointError(f"cannot save '{path}': No space left on device")
 
-    commit = saving.commit_plain
-    monkeypatch.setattr(saving, "commit_plain", full)
+    commit = saver.commit_checkpoint
+    monkeypatch.setattr(saver, "commit_checkpoint", full)
     code, _, errors = footplate("train", tiny, "--work-dir", "work", "--no-preflight")
     assert code == 4
     assert errors.splitlines()[-1] == (
         "error: training finished, but the last save failed: cannot save "
         f"'{tiny.parent / 'work/iter_8.pth'}': No space left on device; there is no checkpoint of this run"
     )
-    monkeypatch.setattr(saving, "commit_plain", lambda plain, path: (full if "iter_8" in path else commit)(plain, path))
+    monkeypatch.setattr(
+        saver, "commit_checkpoint", lambda plain, path: (full if "iter_8" in path else commit)(plain, path)
+    )
     code, _, errors = footplate("train", tiny, "--work-dir", "work", "--no-preflight")
     assert code == 4
     assert errors.splitlines()[-1].endswith(f"; the last checkpoint is {tiny.parent / 'work/iter_4.pth'}")
-    monkeypatch.setattr(saving, "commit_plain", lambda plain, path: (full if "iter_4" in path else commit)(plain, path))
+    monkeypatch.setattr(
+        saver, "commit_checkpoint", lambda plain, path: (full if "iter_4" in path else commit)(plain, path)
+    )
     assert footplate("train", tiny, "--work-dir", "work", "--no-preflight")[0] == 0
 
 
@@ -208,7 +212,7 @@ def test_what_went_wrong_stands_last_whatever_workers_do_then(tiny: Path) -> Non
 
 def test_a_folder_with_an_earlier_run_is_named_and_said_in_the_log(tiny: Path, footplate: Command) -> None:
     assert "earlier run" not in footplate("train", "tiny.py", "--work-dir", "work")[1]
-    assert "work holds an earlier run: this one begins anew" in footplate("train", "tiny.py", "--work-dir", "work")[1]
+    assert "work holds an earlier run. This run starts over" in footplate("train", "tiny.py", "--work-dir", "work")[1]
     logs = [path.read_text() for path in (tiny.parent / "work").glob("*/*.log")]
     assert any("WARNING - " in text and "earlier run" in text for text in logs)
     assert "earlier run" not in footplate("test", "tiny.py", "work/iter_8.pth", "--work-dir", "work")[1]
@@ -269,7 +273,7 @@ def test_the_records_of_a_resumed_run_hold_the_rate_that_is_in_force(tiny: Path,
     footplate("train", "tiny.py", "--work-dir", "work", "--set", "optim_wrapper.optimizer.lr=0.2")
     (tiny.parent / "work/iter_8.pth").unlink()
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
-    assert "the config's lr 0.1 does not count: the run goes on with 0.2, as it was saved" in said
+    assert "The config's lr 0.1 is not used: the run resumes with the saved 0.2." in said
     log_dir = sorted(each for each in (tiny.parent / "work").iterdir() if each.is_dir())[-1]
     for record in (tiny.parent / "work/tiny.py", log_dir / "vis_data/config.py"):
         assert Config.fromfile(str(record)).optim_wrapper.optimizer.lr == 0.2
@@ -408,3 +412,16 @@ def test_resume_command_is_printed_only_for_runs_started_here(
     runner: Any = SimpleNamespace(rank=0, world_size=world_size, saver=SimpleNamespace(last=last))
     print_resume_command(runner, argparse.Namespace(nproc=nproc, argv=["train", "a.py"]))
     assert capsys.readouterr().out == ("resume:          footplate train a.py --resume\n" if told else "")
+
+
+def test_warning_about_an_unused_first_generation_key_is_shown_and_logged_once(
+    tiny: Path, footplate: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    code, output, _ = footplate(
+        "train", "tiny.py", "--work-dir", "work", "--no-preflight", "--set", "+dist_params.backend=gloo"
+    )
+    (log,) = (tiny.parent / "work").glob("*/*.log")
+    warning = "first-generation keys in a second-generation config have no effect: dist_params"
+    assert code == 0
+    assert [text.count(warning) for text in (output, log.read_text())] == [1, 1]
+    assert caplog.messages.count(warning) == 1

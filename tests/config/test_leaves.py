@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config
-from footplate.tasks.recipes import find_config
-from footplate.tasks.recipes.catalog import recipes
+from footplate.tasks.recipes import find_config, recipes
 from tests.config.leaves import WRONG, changed, failure, leaves
 from tests.support import TINY
 

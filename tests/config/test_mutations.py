@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config
-from footplate.tasks.recipes.catalog import recipes
+from footplate.tasks.recipes import recipes
 from tests.modules import load_benchmark
 
 _WORKER = Path(__file__).parent / "mutation_worker.py"

@@ -154,7 +154,7 @@ def test_a_record_may_be_split(root: str) -> None:
         ),
         ({"data_prefix": {"seg": "x"}}, DataError, "lacks the key 'seg' of data_prefix"),
         ({"data_prefix": {"img_path": 3}}, ArgumentError, "key data_prefix.img_path\n  found: 3"),
-        ({"on_error": "ignore"}, ArgumentError, "'stop' or 'skip'"),
+        ({"on_error": "ignore"}, ArgumentError, "one of stop, skip"),
         (
             {"pipeline": [{"type": "LoadImageFromFle"}]},
             UnknownNameError,

@@ -59,7 +59,7 @@ def test_batches_do_not_depend_on_workers(workers: int, persistent: bool) -> Non
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 5), st.integers(0, 8), st.integers(0, 3), st.booleans())
-def test_a_late_start_gives_the_tail(size: int, batch_size: int, start: int, epoch: int, drop_last: bool) -> None:
+def test_a_pass_can_start_at_any_batch(size: int, batch_size: int, start: int, epoch: int, drop_last: bool) -> None:
     found = loader(dataset=Noise(size), batch_size=batch_size, drop_last=drop_last)
     whole = list(batches(found, epoch=epoch))
     assert list(batches(found, epoch=epoch, start=start)) == whole[start:]
@@ -68,7 +68,7 @@ def test_a_late_start_gives_the_tail(size: int, batch_size: int, start: int, epo
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("kind", ["default", "torch", "batch"])
-def test_each_pass_by_hand_is_the_next_epoch(workers: int, kind: str) -> None:
+def test_each_iteration_is_the_next_epoch(workers: int, kind: str) -> None:
     def built(workers: int) -> SampleLoader:
         if kind == "torch":
             return loader(workers, sampler=RandomSampler(Noise()))
@@ -83,13 +83,13 @@ def test_each_pass_by_hand_is_the_next_epoch(workers: int, kind: str) -> None:
     assert passes[0] != passes[1]
 
 
-def test_a_pass_that_is_left_early_counts_as_one() -> None:
+def test_an_abandoned_pass_counts_as_an_epoch() -> None:
     found = loader()
     first, second = next(iter(found)), next(iter(found))
     assert [first, second] == [next(batches(loader(), epoch=epoch)) for epoch in (0, 1)]
 
 
-def test_an_epoch_that_is_set_is_the_one_that_comes() -> None:
+def test_set_epoch_determines_the_next_pass() -> None:
     found = loader()
     for epoch in (5, 5, 0):
         found.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
@@ -97,14 +97,14 @@ def test_an_epoch_that_is_set_is_the_one_that_comes() -> None:
     assert list(batches(found, epoch=7, start=1)) == list(batches(loader(), epoch=7, start=1))
 
 
-def test_a_late_start_reads_nothing_that_it_skips() -> None:
+def test_skipped_samples_are_not_read() -> None:
     dataset = Noise()
     order = list(DefaultSampler(dataset, seed=3))
     list(batches(loader(dataset=dataset), start=4))
     assert dataset.read == order[8:]
 
 
-def test_what_a_sample_becomes_depends_on_its_position_and_epoch_alone() -> None:
+def test_samples_depend_only_on_position_and_epoch() -> None:
     by_two = list(chain.from_iterable(batch for batch, _ in loader(batch_size=2)))
     by_three = list(chain.from_iterable(batch for batch, _ in loader(batch_size=3)))
     assert by_two == by_three
@@ -113,7 +113,7 @@ def test_what_a_sample_becomes_depends_on_its_position_and_epoch_alone() -> None
     assert [batch for batch, _ in loader(seed=4)] != [batch for batch, _ in loader()]
 
 
-def test_epochs_and_positions_have_their_own_randomness() -> None:
+def test_epochs_and_positions_have_different_random_numbers() -> None:
     found = loader(shuffle=False)
     first, second = (list(chain.from_iterable(batch for batch, _ in batches(found, epoch=at))) for at in (0, 1))
     assert [sample[0] for sample in first] == [sample[0] for sample in second]
@@ -122,11 +122,11 @@ def test_epochs_and_positions_have_their_own_randomness() -> None:
     assert len(set(again)) == 3
 
 
-def test_ranks_see_what_one_process_would(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_read_the_samples_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = list(chain.from_iterable(batch for batch, _ in loader(dataset=Noise(12))))
     shares = []
     for rank in range(3):
-        for module in ("samplers", "loader"):
+        for module in ("samplers", "batch_plan"):
             monkeypatch.setattr(f"footplate.data.{module}.get_rank", lambda rank=rank: rank)
             monkeypatch.setattr(f"footplate.data.{module}.get_world_size", lambda: 3)
         shares.append(list(chain.from_iterable(batch for batch, _ in loader(dataset=Noise(12)))))
@@ -134,7 +134,7 @@ def test_ranks_see_what_one_process_would(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_iterating_leaves_the_global_generators_alone(workers: int) -> None:
+def test_iterating_does_not_change_the_global_generators(workers: int) -> None:
     seed_generators(1)
     expected = random.random(), np.random.rand(), torch.rand(())
     seed_generators(1)
@@ -144,7 +144,7 @@ def test_iterating_leaves_the_global_generators_alone(workers: int) -> None:
     assert (random.random(), np.random.rand(), torch.rand(())) == expected
 
 
-def test_foreign_samplers_start_late_without_reading() -> None:
+def test_torch_samplers_can_start_anywhere_without_reading() -> None:
     dataset = Noise()
     found = SampleLoader(dataset, batch_size=2, sampler=RandomSampler(dataset), collate_fn=list, seed=1)
     whole = list(batches(found, epoch=2))
@@ -164,7 +164,7 @@ class Growing:
         return 4
 
 
-def test_batch_samplers_of_the_user_start_late_too() -> None:
+def test_custom_batch_samplers_can_start_anywhere() -> None:
     dataset = Noise()
     found = SampleLoader(dataset, batch_sampler=Growing(), collate_fn=list)
     whole = list(found)
@@ -174,14 +174,14 @@ def test_batch_samplers_of_the_user_start_late_too() -> None:
     assert dataset.read == [3, 4, 5, 6, 7, 8, 9]
 
 
-def test_samples_may_come_alone() -> None:
+def test_single_samples_can_be_read() -> None:
     found = SampleLoader(Noise(3), batch_size=None)
     assert [sample[0] for sample in found] == [0, 1, 2]
     assert len(found) == 3
     assert [sample[0] for sample in batches(found, start=2)] == [2]
 
 
-def test_it_shows_what_it_was_built_from() -> None:
+def test_attributes_are_those_of_the_user() -> None:
     dataset, sampler = Noise(), SequentialSampler(range(11))
     found = SampleLoader(dataset, batch_size=4, sampler=sampler, drop_last=True, collate_fn=default_collate)
     assert isinstance(found, DataLoader)
@@ -191,7 +191,7 @@ def test_it_shows_what_it_was_built_from() -> None:
     assert found.collate_fn is default_collate
 
 
-def test_the_epoch_set_on_the_sampler_is_used_by_plain_iteration() -> None:
+def test_set_epoch_of_the_sampler_is_used() -> None:
     found = loader()
     assert isinstance(found.sampler, DefaultSampler)
     found.sampler.set_epoch(5)
@@ -207,7 +207,7 @@ def test_passes_may_overlap() -> None:
     assert other == list(batches(found, epoch=2))[1:]
 
 
-def test_a_pass_may_be_cut_short() -> None:
+def test_num_batch_per_epoch_limits_a_pass() -> None:
     found = loader(num_batch_per_epoch=3)
     assert len(found) == len(list(found)) == 3
     assert list(batches(found, start=2)) == list(loader())[2:3]
@@ -215,7 +215,7 @@ def test_a_pass_may_be_cut_short() -> None:
 
 
 @pytest.mark.parametrize("start", [0, 1, 5, 6, 7, 20])
-def test_an_endless_pass_is_begun_anywhere(start: int) -> None:
+def test_endless_batches_can_start_anywhere(start: int) -> None:
     expected = [
         *batches(loader()),
         *batches(loader(), epoch=1),
@@ -226,7 +226,7 @@ def test_an_endless_pass_is_begun_anywhere(start: int) -> None:
 
 
 @pytest.mark.parametrize("start", [1, 4, 13])
-def test_an_infinite_sampler_makes_one_endless_pass(start: int) -> None:
+def test_an_infinite_sampler_has_one_endless_pass(start: int) -> None:
     sampler = InfiniteSampler(range(5), seed=2)
     found = SampleLoader(Noise(5), batch_size=2, sampler=sampler, collate_fn=noisy_collate)
     whole = list(islice(endless_batches(found), 17))
@@ -238,7 +238,7 @@ def test_an_infinite_sampler_makes_one_endless_pass(start: int) -> None:
 
 
 @pytest.mark.parametrize("start", [0, 2, 3, 7])
-def test_any_iterable_will_do(start: int) -> None:
+def test_any_iterable_can_be_read(start: int) -> None:
     class Unsized:
         def __iter__(self) -> Iterator[int]:
             return iter([1, 2, 3])
@@ -248,7 +248,7 @@ def test_any_iterable_will_do(start: int) -> None:
     assert list(islice(endless_batches(Unsized(), start=start), 4)) == ([1, 2, 3] * 5)[start : start + 4]
 
 
-def test_reading_past_the_start_of_a_foreign_loader_leaves_no_trace_in_the_generators() -> None:
+def test_skipping_batches_does_not_change_the_global_generators() -> None:
     def drawing() -> Iterator[float]:
         while True:
             yield random.random()
@@ -259,19 +259,19 @@ def test_reading_past_the_start_of_a_foreign_loader_leaves_no_trace_in_the_gener
     assert next(batches(drawing(), start=5)) == expected
 
 
-def test_a_loader_without_batches_does_not_spin() -> None:
-    with pytest.raises(DataError, match="holds no batch"):
+def test_a_loader_without_batches_is_an_error() -> None:
+    with pytest.raises(DataError, match="has no batches"):
         next(endless_batches([]))
 
 
-def test_a_foreign_batch_sampler_gets_its_epoch() -> None:
+def test_the_epoch_is_set_on_the_sampler_of_a_batch_sampler() -> None:
     sampler = DefaultSampler(range(11), seed=1)
     found = SampleLoader(Noise(), batch_sampler=BatchSampler(sampler, 3, drop_last=False), collate_fn=list)
     list(batches(found, epoch=6))
     assert sampler.epoch == 6
 
 
-def test_persistent_workers_leave_at_once() -> None:
+def test_persistent_workers_exit_at_once() -> None:
     found = loader(1, persistent_workers=True)
     list(found)
     begin = time.perf_counter()
@@ -284,7 +284,7 @@ def test_persistent_workers_leave_at_once() -> None:
     ("drop_last", "start", "found"),
     [(False, 0, [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]), (True, 0, [[0, 1, 2, 3], [4, 5, 6, 7]]), (False, 2, [[8, 9]])],
 )
-def test_a_batch_sampler_of_torch_decides_what_a_batch_is(drop_last: bool, start: int, found: list[list[int]]) -> None:
+def test_a_torch_batch_sampler_determines_the_batches(drop_last: bool, start: int, found: list[list[int]]) -> None:
     sampler = DefaultSampler(range(10), shuffle=False)
     loader = SampleLoader(range(10), batch_sampler=BatchSampler(sampler, 4, drop_last), collate_fn=list)
     assert list(loader.batches(start=start)) == found
@@ -292,14 +292,14 @@ def test_a_batch_sampler_of_torch_decides_what_a_batch_is(drop_last: bool, start
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_batches_are_read_without_entries_in_a_profile(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+def test_batches_are_read_without_profiler_entries(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     entries: list[str] = []
     monkeypatch.setattr(record_function, "__enter__", lambda entry: entries.append(entry.name))
     assert len(list(SampleLoader(range(8), batch_size=4, num_workers=workers))) == 2
     assert entries == []
 
 
-def test_a_profile_holds_the_batches_of_workers() -> None:
+def test_a_profile_contains_the_batches_of_workers() -> None:
     with torch.profiler.profile() as profile:
         assert len(list(SampleLoader(range(8), batch_size=4, num_workers=1))) == 2
     assert any("DataLoader" in event.key for event in profile.key_averages())

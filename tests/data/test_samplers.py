@@ -26,7 +26,7 @@ def interleaved(shares: list[list[int]]) -> list[int]:
 
 
 @given(sizes, worlds, seeds, st.integers(0, 3), st.booleans())
-def test_ranks_share_one_order_exactly(size: int, world: int, seed: int, epoch: int, shuffle: bool) -> None:
+def test_ranks_share_one_order(size: int, world: int, seed: int, epoch: int, shuffle: bool) -> None:
     whole = DefaultSampler(range(size), shuffle, seed, round_up=False)
     whole.set_epoch(epoch)
     shares = []
@@ -49,7 +49,7 @@ def test_round_up_repeats_the_first_samples(size: int, world: int, seed: int) ->
 
 
 @given(sizes, worlds, seeds, st.integers(0, 50))
-def test_an_epoch_is_begun_anywhere(size: int, world: int, seed: int, start: int) -> None:
+def test_an_epoch_can_start_anywhere(size: int, world: int, seed: int, start: int) -> None:
     sampler = on_rank(world - 1, world, lambda: DefaultSampler(range(size), True, seed))
     assert list(sampler.iterate_from(start)) == list(sampler)[start:]
 
@@ -62,7 +62,7 @@ def test_the_order_is_the_permutation_of_seed_and_epoch() -> None:
 
 
 @given(sizes, worlds, seeds, st.integers(0, 60), st.booleans())
-def test_the_endless_order_is_shared_and_begun_anywhere(
+def test_an_endless_order_is_shared_and_can_start_anywhere(
     size: int, world: int, seed: int, start: int, shuffle: bool
 ) -> None:
     whole = list(islice(InfiniteSampler(range(size), shuffle, seed), (start + 20) * world))
@@ -84,18 +84,18 @@ def test_each_pass_has_its_own_order() -> None:
 
 
 @pytest.mark.parametrize(("rank", "world", "length"), [(0, 1, 10), (0, 3, 4), (2, 3, 4)])
-def test_the_length_of_an_endless_order_is_a_rank_s_share_of_one_pass(rank: int, world: int, length: int) -> None:
+def test_the_length_of_an_infinite_sampler_is_that_of_one_pass(rank: int, world: int, length: int) -> None:
     assert len(on_rank(rank, world, lambda: InfiniteSampler(range(10)))) == length
 
 
 @pytest.mark.parametrize("kind", [DefaultSampler, InfiniteSampler])
-def test_without_a_seed_one_is_drawn_past_the_global_generators(kind: Any) -> None:
+def test_drawing_a_seed_does_not_change_the_global_generators(kind: Any) -> None:
     state = torch.get_rng_state()
     assert kind(range(3)).seed != kind(range(3)).seed
     assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("kind", [DefaultSampler, InfiniteSampler])
-def test_an_empty_data_set_is_refused(kind: Any) -> None:
+def test_an_empty_dataset_is_refused(kind: Any) -> None:
     with pytest.raises(DataError, match="the dataset 'list' is empty"):
         kind([])

@@ -133,14 +133,16 @@ def test_a_sample_that_cannot_be_sent_is_reported(workers: int) -> None:
     with pytest.raises(DataError) as caught:
         next(found)
     assert caught.value.message == (
-        "sample 5 cannot go from a worker to the main process: TypeError: cannot pickle 'generator' object"
+        "sample 5 cannot be sent from a worker to the main process: TypeError: cannot pickle 'generator' object"
     )
-    assert caught.value.notes == ("what a worker reads has to be picklable; num_workers=0 reads in the main process",)
+    assert caught.value.notes == (
+        "Return samples that can be pickled, or set num_workers=0 to read in the main process.",
+    )
 
 
 def test_the_batch_is_reported_if_the_sample_is_unknown() -> None:
     loader = SampleLoader(Unsendable(), batch_size=4, num_workers=1, collate_fn=first_of_each, timeout=60)
-    with pytest.raises(DataError, match="^the batch of samples 0, 1, 2, 3 cannot go from a worker"):
+    with pytest.raises(DataError, match="^the batch of samples 0, 1, 2, 3 cannot be sent from a worker"):
         list(loader)
 
 
@@ -195,9 +197,11 @@ def test_full_shared_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
 
     monkeypatch.setattr(shared_memory, "allocate_block", full)
-    with pytest.raises(DataError, match="^the batch of samples 0, 1 cannot go from a worker.*No space left") as caught:
+    with pytest.raises(
+        DataError, match="^the batch of samples 0, 1 cannot be sent from a worker.*No space left"
+    ) as caught:
         list(SampleLoader(Tensors(), batch_size=2, num_workers=1, collate_fn=pseudo_collate, timeout=60))
-    assert caught.value.notes[0].startswith("shared memory (/dev/shm) is full")
+    assert caught.value.notes[0].startswith("Shared memory (/dev/shm) is full")
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")
@@ -308,7 +312,7 @@ def test_further_blocks_are_allocated_if_all_batches_are_kept() -> None:
 @pytest.mark.parametrize("refills", [True, False])
 def test_kept_batches_are_not_overwritten(refills: bool) -> None:
     loader = SampleLoader(Tensors(), num_workers=2, collate_fn=pseudo_collate, pin_memory=not refills)
-    assert vars(loader._reader.dataset)["_refilled"] == (4 if refills else 0)
+    assert vars(loader._reader.dataset)["_reused_blocks"] == (4 if refills else 0)
     kept = list(loader)
     assert [batch["picture"][0].unique().tolist() for batch in kept] == [[each] for each in range(8)]
     places = {batch["picture"][0].data_ptr() for batch in kept}
@@ -319,7 +323,7 @@ def test_kept_batches_are_not_overwritten(refills: bool) -> None:
 def test_batches_of_workers_are_in_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are pinned as by torch's thread if there is an accelerator."""
     pinned: list[Tensor] = []
-    take = workers._Watching._try_get_data
+    take = workers._MonitoringIterator._try_get_data
 
     def pin(self: Tensor) -> Tensor:
         pinned.append(self.clone())
@@ -330,7 +334,7 @@ def test_batches_of_workers_are_in_pinned_memory(monkeypatch: pytest.MonkeyPatch
         return is_there, (found[0], found[1].pin_memory(), *found[2:]) if is_there else found
 
     monkeypatch.setattr(Tensor, "pin_memory", pin)
-    monkeypatch.setattr(workers._Watching, "_try_get_data", take_pinned)
+    monkeypatch.setattr(workers._MonitoringIterator, "_try_get_data", take_pinned)
     loader = SampleLoader(Tensors(), num_workers=1, collate_fn=pseudo_collate, pin_memory=True)
     kept = [batch["picture"][0] for batch in loader]
     assert [each.unique().tolist() for each in kept] == [[number] for number in range(8)]

@@ -16,13 +16,13 @@ from torch.utils.data import Dataset, get_worker_info
 from torch.utils.data._utils import worker as torch_worker
 
 from footplate import Runner
-from footplate.data import SampleLoader, build_dataloader, naming_lost_workers
+from footplate.data import SampleLoader, build_dataloader, explain_worker_deaths
 from footplate.data.shared_memory import PackedBatch
-from footplate.data.workers import WorkerStart, _Watching
+from footplate.data.workers import WorkerInit, _MonitoringIterator
 from footplate.errors import ArgumentError, DataError
 from tests.support import settings
 
-TOLD = [signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP]  # `timeout` sends it twice
+SIGNALS = [signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP]  # `timeout` sends it twice
 ENDS = {"take": MemoryError(), "interrupt": KeyboardInterrupt(), "leave": SystemExit(0), "close": GeneratorExit()}
 
 
@@ -47,7 +47,7 @@ class Fatal(Dataset[Any]):
             if self.deed in ENDS:
                 raise ENDS[self.deed]
             named = [getattr(signal, self.deed)] if self.deed.startswith("SIG") else []
-            numbers = {"kill": [signal.SIGKILL], "tell": TOLD}
+            numbers = {"kill": [signal.SIGKILL], "signal": SIGNALS}
             for number in numbers.get(self.deed, named):
                 os.kill(os.getpid(), number)
         return {"inputs": torch.zeros(4), "labels": index % 2}
@@ -73,7 +73,7 @@ def make(deed: str, **options: Any) -> SampleLoader:
     return SampleLoader(Fatal(deed), batch_size=2, num_workers=2, **options)
 
 
-def tell(path: Path, work: Callable[[], Any]) -> None:
+def record_error(path: Path, work: Callable[[], Any]) -> None:
     try:
         work()
     except DataError as error:
@@ -82,7 +82,7 @@ def tell(path: Path, work: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("way", ["train", "test", "alone"])
-def test_a_worker_that_dies_is_named_with_its_sample(tmp_path: Path, way: str) -> None:
+def test_a_dead_worker_is_reported_with_its_sample(tmp_path: Path, way: str) -> None:
     loader = make("kill")
 
     def work() -> None:
@@ -92,7 +92,7 @@ def test_a_worker_that_dies_is_named_with_its_sample(tmp_path: Path, way: str) -
             changes: dict[str, Any] = {f"{way}_dataloader": loader}
             getattr(Runner(**settings(tmp_path, **changes)), way)()
 
-    process = multiprocessing.get_context("fork").Process(target=tell, args=(tmp_path / "told", work))
+    process = multiprocessing.get_context("fork").Process(target=record_error, args=(tmp_path / "told", work))
     process.start()
     process.join()
     lines = (tmp_path / "told").read_text().splitlines()
@@ -103,16 +103,18 @@ def test_a_worker_that_dies_is_named_with_its_sample(tmp_path: Path, way: str) -
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("SIGSEGV", "compiled code crashed: "),
-        ("SIGABRT", "compiled code crashed: "),
-        ("SIGBUS", "shared memory (/dev/shm) may be full: "),
-        ("SIGKILL", "if the kernel killed it "),
+        ("SIGSEGV", "Compiled code crashed."),
+        ("SIGABRT", "Compiled code crashed."),
+        ("SIGBUS", "Shared memory (/dev/shm) may be full."),
+        ("SIGKILL", "If the kernel killed it "),
         ("SIGXCPU", None),
     ],
 )
-def test_the_signal_that_killed_a_worker_is_named(tmp_path: Path, name: str, hint: str | None) -> None:
+def test_the_signal_that_killed_a_worker_is_reported(tmp_path: Path, name: str, hint: str | None) -> None:
     loader = make(name)
-    process = multiprocessing.get_context("fork").Process(target=tell, args=(tmp_path / "told", lambda: read(loader)))
+    process = multiprocessing.get_context("fork").Process(
+        target=record_error, args=(tmp_path / "told", lambda: read(loader))
+    )
     process.start()
     process.join()
     first, second, *more = (tmp_path / "told").read_text().splitlines()
@@ -122,16 +124,16 @@ def test_the_signal_that_killed_a_worker_is_named(tmp_path: Path, name: str, hin
 
 
 @pytest.mark.parametrize("options", [{"timeout": 600}, {}, {"timeout": 600, "persistent_workers": True}])
-def test_a_worker_that_leaves_without_a_word_is_named_within_seconds(options: dict[str, Any]) -> None:
+def test_a_worker_that_exits_silently_is_reported_within_seconds(options: dict[str, Any]) -> None:
     begun = time.monotonic()
     with pytest.raises(DataError, match="a worker of the data loader died while it read sample 5") as caught:
         read(make("go", **options))
     assert time.monotonic() - begun < 60
-    assert caught.value.notes[1] == "it left without an error: os._exit does that, or exit in foreign code"
+    assert caught.value.notes[1] == "It exited without an error, as by os._exit() or by exit() in compiled code."
 
 
 @pytest.mark.parametrize("persistent", [False, True])
-def test_workers_that_end_with_their_epoch_are_not_missed(persistent: bool) -> None:
+def test_workers_that_exit_after_their_epoch_are_not_reported(persistent: bool) -> None:
     loader = make("nothing", timeout=600, persistent_workers=persistent)
     for _ in range(3):
         batches = list(loader)
@@ -145,15 +147,15 @@ def test_a_slow_sample_is_waited_for(workers: int) -> None:
     assert [int(batch) for batch in loader] == [0, 1, 2]
 
 
-def test_workers_that_stay_come_to_the_end_of_a_pass_that_was_left() -> None:
+def test_persistent_workers_finish_an_abandoned_pass() -> None:
     loader = SampleLoader(Slow(), batch_size=1, num_workers=1, timeout=30, persistent_workers=True)
     assert int(next(iter(loader))) == 0  # the worker reads the next one slowly
     assert [int(batch) for batch in loader] == [0, 1, 2]
 
 
-def test_a_batch_is_unpacked_before_its_worker_is_asked_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_unpacked_before_the_next_is_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    unpack, ask = PackedBatch.unpack, _Watching._try_put_index
+    unpack, ask = PackedBatch.unpack, _MonitoringIterator._try_put_index
 
     def unpacking(self: PackedBatch, known: dict[object, torch.Tensor]) -> Any:
         done.append("unpacked")
@@ -164,22 +166,22 @@ def test_a_batch_is_unpacked_before_its_worker_is_asked_for_more(monkeypatch: py
         ask(self)
 
     monkeypatch.setattr(PackedBatch, "unpack", unpacking)
-    monkeypatch.setattr(_Watching, "_try_put_index", asking)
+    monkeypatch.setattr(_MonitoringIterator, "_try_put_index", asking)
     ahead = 2
     loader = SampleLoader(range(3), num_workers=1, prefetch_factor=ahead)
     assert [batch.tolist() for batch in loader.batches()] == [[0], [1], [2]]
     assert done == [*["asked"] * ahead, *["unpacked", "asked"] * 3]
 
 
-def test_a_thread_that_pinned_memory_and_is_gone_is_not_waited_for() -> None:
-    waiting = object.__new__(_Watching)
+def test_a_dead_pinning_thread_is_an_error() -> None:
+    waiting = object.__new__(_MonitoringIterator)
     vars(waiting).update(_timeout=0, _pin_memory=True, _pin_memory_thread=threading.Thread(), _shutdown=True)
     vars(waiting).update(_try_get_data=lambda seconds: (False, None))
     with pytest.raises(RuntimeError, match="Pin memory thread exited unexpectedly"):
         waiting._get_data()
 
 
-def test_a_run_that_was_suspended_goes_on() -> None:
+def test_suspended_time_does_not_count_towards_the_timeout() -> None:
     """Time in which the run was suspended does not count towards the timeout of workers."""
 
     def work() -> None:
@@ -199,30 +201,30 @@ def test_a_run_that_was_suspended_goes_on() -> None:
     assert process.exitcode == 3
 
 
-def test_workers_that_give_no_answer_are_named_with_their_samples() -> None:
+def test_unresponsive_workers_are_reported_with_their_samples() -> None:
     loader = make("wait", timeout=1)
     with (
-        pytest.raises(DataError, match=r"gave a batch in 1 s: they were at samples \d+, \d+"),
-        naming_lost_workers([loader]),
+        pytest.raises(DataError, match=r"returned no batch in 1 s; they were reading samples \d+, \d+"),
+        explain_worker_deaths([loader]),
     ):
         list(loader)
 
 
-def test_workers_that_hang_are_ended_and_the_process_goes_on(tmp_path: Path) -> None:
+def test_workers_that_hang_are_killed(tmp_path: Path) -> None:
     loader = make("hang", timeout=1, persistent_workers=True)
-    assert loader.whereabouts is not None
+    assert loader.worker_progress is not None
     started = time.monotonic()
     with pytest.raises(DataError) as caught:
         Runner(**settings(tmp_path, train_dataloader=loader)).train()
     assert time.monotonic() - started < 60  # a hanging one would wait for 300
-    assert caught.value.notes[0] == "a loader's `timeout` says how long to wait, 0 without an end"
-    for process in loader.whereabouts.processes():
+    assert caught.value.notes[0] == "Raise the `timeout` of the data loader, or set it to 0 to wait without a limit."
+    for process in loader.worker_progress.processes():
         assert not os.path.exists(f"/proc/{process}") or "Z" in Path(f"/proc/{process}/stat").read_text().split()[2]
     assert len(list(make("nothing"))) == 8  # other loaders still work
 
 
 @pytest.mark.parametrize(("deed", "error"), [(deed, type(error).__name__) for deed, error in ENDS.items()])
-def test_whatever_a_worker_raises_is_named_with_its_sample_at_once(deed: str, error: str) -> None:
+def test_any_exception_of_a_worker_is_reported_with_its_sample(deed: str, error: str) -> None:
     with pytest.raises(DataError, match=f"sample 5 of the dataset 'Fatal' cannot be read: {error}"):
         list(make(deed, timeout=10))
 
@@ -230,64 +232,64 @@ def test_whatever_a_worker_raises_is_named_with_its_sample_at_once(deed: str, er
 @pytest.mark.parametrize(
     ("signal_name", "hint"),
     [
-        ("Killed", "if the kernel killed it for lack of memory, fewer workers help"),
-        ("Bus error", "shared memory (/dev/shm) may be full: fewer workers or a lower prefetch_factor help"),
+        ("Killed", "If the kernel killed it for lack of memory, use fewer workers."),
+        ("Bus error", "Shared memory (/dev/shm) may be full. Use fewer workers or a lower prefetch_factor."),
     ],
 )
-def test_what_may_have_killed_it_is_told(signal_name: str, hint: str) -> None:
+def test_the_probable_cause_of_death_is_reported(signal_name: str, hint: str) -> None:
     loader, nobody = make("nothing"), 1 << 30
-    assert loader.whereabouts is not None
-    loader.whereabouts.note(1, nobody, 7, 3)
-    with pytest.raises(DataError, match="died while it read sample 3") as caught, naming_lost_workers([loader]):
+    assert loader.worker_progress is not None
+    loader.worker_progress.record(1, nobody, 7, 3)
+    with pytest.raises(DataError, match="died while it read sample 3") as caught, explain_worker_deaths([loader]):
         raise RuntimeError(f"DataLoader worker (pid {nobody}) is killed by signal: {signal_name}. ")
     assert caught.value.notes[1] == hint
 
 
 def read(loader: SampleLoader) -> None:
-    with naming_lost_workers([loader]):
+    with explain_worker_deaths([loader]):
         list(loader)
 
 
-def test_workers_have_an_end_to_wait_for_by_default() -> None:
+def test_workers_have_a_default_timeout() -> None:
     def timeout(**section: Any) -> float:
         built: SampleLoader = build_dataloader({"dataset": Fatal("nothing"), **section})
         return built.timeout
 
     assert [timeout(num_workers=1), timeout(num_workers=1, timeout=0), timeout()] == [600, 0, 0]
-    with pytest.raises(ArgumentError, match="timeout is a number of seconds") as caught:
+    with pytest.raises(ArgumentError, match="timeout must be a number of seconds") as caught:
         timeout(num_workers=1, timeout=-1)
     assert caught.value.key == "timeout"
 
 
-def test_signals_for_the_run_pass_workers_by() -> None:
-    assert len(list(make("tell"))) == 8
+def test_workers_ignore_signals_for_the_run() -> None:
+    assert len(list(make("signal"))) == 8
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), EOFError(), FileNotFoundError(2, "socket")])
-def test_a_worker_that_dies_while_it_hands_over_is_named_too(tmp_path: Path, error: Exception) -> None:
+def test_a_worker_that_dies_while_it_sends_a_batch_is_reported(tmp_path: Path, error: Exception) -> None:
     def work() -> None:
         loader = make("wait")
-        assert loader.whereabouts is not None
-        with naming_lost_workers([loader]):
+        assert loader.worker_progress is not None
+        with explain_worker_deaths([loader]):
             batches = iter(loader)
             next(batches)
-            os.kill(loader.whereabouts.processes()[0], signal.SIGKILL)
+            os.kill(loader.worker_progress.processes()[0], signal.SIGKILL)
             raise error
 
-    process = multiprocessing.get_context("fork").Process(target=tell, args=(tmp_path / "told", work))
+    process = multiprocessing.get_context("fork").Process(target=record_error, args=(tmp_path / "told", work))
     process.start()
     process.join()
     assert (tmp_path / "told").read_text().startswith("a worker of the data loader died while it read sample ")
 
 
-def test_other_errors_stay_as_they_are() -> None:
-    with pytest.raises(RuntimeError, match="^own mistake$"), naming_lost_workers([make("nothing"), [1]]):
+def test_other_errors_are_unchanged() -> None:
+    with pytest.raises(RuntimeError, match="^own mistake$"), explain_worker_deaths([make("nothing"), [1]]):
         raise RuntimeError("own mistake")
-    with pytest.raises(FileNotFoundError, match="own file"), naming_lost_workers([[1]]):
+    with pytest.raises(FileNotFoundError, match="own file"), explain_worker_deaths([[1]]):
         raise FileNotFoundError("own file")
 
 
-def test_the_loaders_own_beginning_is_kept() -> None:
+def test_the_worker_init_fn_of_the_user_is_called() -> None:
     begun: Any = torch.zeros(2).share_memory_()  # type: ignore[no-untyped-call]
 
     def begin(worker: int) -> None:
@@ -297,9 +299,9 @@ def test_the_loaders_own_beginning_is_kept() -> None:
     assert begun.tolist() == [1, 1]
 
 
-def test_a_worker_leaves_when_its_main_process_dies() -> None:
+def test_a_worker_exits_when_its_main_process_dies() -> None:
     reader, writer = os.pipe()
-    main = multiprocessing.get_context("fork").Process(target=_begin_and_die, args=(reader, writer))
+    main = multiprocessing.get_context("fork").Process(target=_start_and_die, args=(reader, writer))
     main.start()
     os.close(writer)
     main.join()
@@ -311,17 +313,17 @@ def test_a_worker_leaves_when_its_main_process_dies() -> None:
     os.close(reader)
 
 
-def _begin_and_die(reader: int, writer: int) -> None:
+def _start_and_die(reader: int, writer: int) -> None:
     loader = make("nothing")
-    assert loader.whereabouts is not None
-    start = WorkerStart(None, loader.whereabouts)
+    assert loader.worker_progress is not None
+    start = WorkerInit(None, loader.worker_progress)
     worker = multiprocessing.get_context("fork").Process(target=_begin, args=(start, writer))
     worker.start()
     select.select([reader], [], [])
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _begin(start: WorkerStart, writer: int) -> None:
+def _begin(start: WorkerInit, writer: int) -> None:
     start(0)
     os.write(writer, b"x")
     main = multiprocessing.parent_process()
@@ -331,9 +333,7 @@ def _begin(start: WorkerStart, writer: int) -> None:
         time.sleep(0.01)
 
 
-def test_a_folder_for_temporary_files_that_is_not_there_is_named_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_temporary_folder_is_reported_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
     monkeypatch.delitem(multiprocessing.current_process()._config, "tempdir", raising=False)  # type: ignore[attr-defined]
     with pytest.raises(FileNotFoundError) as caught:
@@ -345,7 +345,7 @@ def test_a_folder_for_temporary_files_that_is_not_there_is_named_at_once(
     ("options", "reads"),
     [({"persistent_workers": True}, "for batch in loader: pass"), ({}, "rest = iter(loader); next(rest)")],
 )
-def test_a_process_leaves_in_silence_with_workers_that_stay_or_a_pass_that_is_left(
+def test_a_process_exits_silently_with_persistent_workers_or_an_abandoned_pass(
     options: dict[str, Any], reads: str
 ) -> None:
     script = f"""

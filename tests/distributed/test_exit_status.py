@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from footplate.distributed import exit_status
-from footplate.distributed.channel import Channel
 from footplate.distributed.exit_status import (
     LocalProcess,
     describe_exit_code,
     disable_crash_dump,
     enable_crash_dump,
     indicates_lost_rank,
-    innermost_user_line,
+    innermost_line_of_dump,
     start_time_of,
 )
+from footplate.distributed.hub import Channel
 from tests.faults.processes import end, fork
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
@@ -116,7 +116,7 @@ def test_crash_dump_holds_user_line() -> None:
     number = next(
         n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if text.strip() == "os.abort()"
     )
-    assert innermost_user_line(dump) == f"{os.path.relpath(__file__)}:{number}, in work"
+    assert innermost_line_of_dump(dump) == f"{os.path.relpath(__file__)}:{number}, in work"
 
 
 def test_crash_dump_does_not_block() -> None:
@@ -156,12 +156,12 @@ def test_disable_crash_dump(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == [5, "disabled", 7, "disabled"]
 
 
-def test_innermost_user_line() -> None:
+def test_innermost_line_of_dump() -> None:
     frames = [(exit_status.__file__, 9, "ours"), ("/x/my.py", 3, "go"), ("/x/main.py", 1, "<module>")]
     dump = "".join(f'  File "{file}", line {line} in {name}\n' for file, line, name in frames)
-    assert innermost_user_line(dump) == "/x/my.py:3, in go"
-    assert innermost_user_line(dump.split("\n")[0]).endswith("exit_status.py:9, in ours")
-    assert innermost_user_line("nothing") == ""
+    assert innermost_line_of_dump(dump) == "/x/my.py:3, in go"
+    assert innermost_line_of_dump(dump.split("\n")[0]).endswith("exit_status.py:9, in ours")
+    assert innermost_line_of_dump("nothing") == ""
 
 
 def _raised_from(cause: Exception) -> Exception:

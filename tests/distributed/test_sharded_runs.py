@@ -13,8 +13,7 @@ from torch import Tensor
 
 from benchmarks.agreement import Case, Seen, difference, on_processes, resumed, settings, trained
 from footplate import Runner
-from footplate.checkpoint import consolidate, find_latest, load_checkpoint, read_pointer, verify
-from footplate.checkpoint.sharded import folder as folders
+from footplate.checkpoint import consolidate, dcp_writer, find_latest, load_checkpoint, read_pointer, verify
 from footplate.distributed import get_rank, unwrap_model
 from footplate.distributed.sharding import gather_full_state
 from footplate.engine import state as states
@@ -205,14 +204,14 @@ def test_validation_ema_and_best_checkpoint_with_sharding(tmp_path: Path, on_ran
 
 def _fail_on_one(folder: Path) -> tuple[list[str], list[str]]:
     if get_rank() == 1:
-        before = folders._write_tensors
+        before = dcp_writer._write_tensors
 
         def full(path: str, tensors: Any) -> Any:
             if "iter_6" in path:
                 raise OSError(28, "No space left on device")
             return before(path, tensors)
 
-        folders._write_tensors = full
+        dcp_writer._write_tensors = full
     with_errors: list[str] = []
     cfg = settings(FSDP, str(folder), 2, 9)
     cfg["default_hooks"] = {"checkpoint": {"by_epoch": False, "interval": 3, "max_keep_ckpts": 2}}
@@ -234,7 +233,7 @@ def test_failed_write_on_one_rank_fails_save(tmp_path: Path, on_ranks: OnRanks) 
 def _die_between(folder: Path) -> None:
     """Ends rank 1 after rank 0 has written its shard of the second save, before rank 1 writes its own."""
     if get_rank() == 1:
-        before = folders._write_tensors
+        before = dcp_writer._write_tensors
 
         def die(path: str, tensors: Any) -> Any:
             if "iter_6" in path:
@@ -243,7 +242,7 @@ def _die_between(folder: Path) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             return before(path, tensors)
 
-        folders._write_tensors = die
+        dcp_writer._write_tensors = die
     train(FSDP, folder, 9, every=3)
 
 
@@ -252,6 +251,6 @@ def test_save_interrupted_by_death_is_incomplete(tmp_path: Path) -> None:
         on_processes(2, _die_between, tmp_path, timeout=60)
     assert [each.name[:7] for each in (tmp_path / "iter_6.sharded").iterdir()] == ["rank_0-"]
     assert read_pointer(tmp_path) == find_latest(tmp_path) == str(tmp_path / "iter_3.sharded")
-    with pytest.raises(CheckpointError, match=r"iter_6\.sharded' did not end: it has no layout\.json"):
+    with pytest.raises(CheckpointError, match=r"iter_6\.sharded' did not finish: it has no layout\.json"):
         verify(tmp_path / "iter_6.sharded")
-    assert verify(tmp_path / "iter_3.sharded").digest
+    assert verify(tmp_path / "iter_3.sharded").sha256

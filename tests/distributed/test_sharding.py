@@ -18,7 +18,7 @@ from footplate.distributed.sharding import (
     reshard,
     tensor_norms,
 )
-from footplate.errors import CheckpointError
+from footplate.errors import ArgumentError, CheckpointError
 from footplate.models import BaseModel, ExponentialMovingAverage
 from footplate.optim import AmpOptimWrapper, build_optim_wrapper
 
@@ -179,3 +179,233 @@ def asked(fails: bool) -> str:
 @pytest.mark.parametrize(("fails", "expected"), [(False, "computed by 0"), (True, "it cannot be read: ask again")])
 def test_compute_on_main(on_ranks: Callable[..., list[Any]], fails: bool, expected: str) -> None:
     assert on_ranks(2, asked, fails) == [expected] * 2
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.act = nn.Tanh()
+
+    def forward(self, inputs: Any) -> Any:
+        return self.act(self.layer(inputs))
+
+    def loss(self, inputs: Any) -> Any:
+        return self(inputs).square().mean()
+
+
+class Stack(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(), Block()])
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, inputs: Any, mode: str = "tensor") -> Any:
+        for block in self.blocks:
+            inputs = block(inputs)
+        return {"loss": self.head(inputs).square().mean()} if mode == "loss" else self.head(inputs)
+
+
+def shard(cfg: dict[str, Any]) -> tuple[list[str], list[int]]:
+    model = wrap_model(Stack(), {"type": "FullyShard", **cfg})
+    assert all(is_dtensor(each) for each in model.parameters())
+    assert isinstance(model, Stack)
+    groups = [name for name, module in model.named_modules() if is_sharded(module)]
+    model(torch.ones(2, 4), mode="loss")["loss"].backward()
+    return groups, [local_tensor(each).numel() for each in model.parameters()]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "groups"),
+    [
+        ({}, [""]),
+        ({"shard": {"classes": ["Block"]}}, ["", "blocks.0", "blocks.1"]),
+        (
+            {"shard": {"classes": ["Block"], "names": [r"blocks\.1\.layer", "head"]}, "reshard_after_forward": True},
+            ["", "blocks.0", "blocks.1", "blocks.1.layer", "head"],
+        ),
+        ({"shard": {"names": "blocks.[01]"}, "offload": "cpu"}, ["", "blocks.0", "blocks.1"]),
+    ],
+)
+def test_shard_selects_groups(on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], groups: list[str]) -> None:
+    first, second = on_ranks(2, shard, cfg)
+    assert first == (groups, [8, 2, 8, 2, 8, 2])
+    assert second == (groups, [8, 2, 8, 2, 4, 1])
+
+
+def gathers(policy: Any) -> list[int]:
+    """Returns the number of all-gathers in forward and backward, and the size of the kept weight."""
+    warnings.simplefilter("ignore", UserWarning)  # raised by CommDebugMode
+    cfg = {"type": "FullyShard", "shard": {"classes": ["Block"]}, "reshard_after_forward": policy}
+    model = wrap_model(Stack(), cfg)
+    found = []
+    with CommDebugMode() as forward:  # type: ignore[no-untyped-call]
+        loss = model(torch.ones(2, 4), mode="loss")["loss"]
+    kept = model.blocks[0].layer.weight  # type: ignore[index, union-attr]
+    with CommDebugMode() as backward:  # type: ignore[no-untyped-call]
+        loss.backward()
+    for counted in (forward, backward):
+        found.append(sum(n for kind, n in counted.get_comm_counts().items() if "gather" in str(kind)))
+    return [*found, local_tensor(kept).numel()]
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (None, [3, 2, 4]),  # the root keeps its weights, the two blocks gather theirs again
+        (True, [3, 3, 4]),
+        (False, [3, 0, 16]),
+        (2, [3, 3, 8]),  # each pair of ranks keeps the full weights
+    ],
+)
+def test_reshard_after_forward(on_ranks: Callable[..., list[Any]], policy: Any, expected: list[int]) -> None:
+    assert on_ranks(4, gathers, policy) == [expected] * 4
+
+
+def offloaded() -> list[tuple[str, bool]]:
+    from torch.distributed import fsdp
+
+    seen: list[tuple[str, bool]] = []
+    before = fsdp.fully_shard
+
+    def record(module: nn.Module, **settings: Any) -> Any:
+        policy = settings.get("offload_policy")
+        seen.append((type(policy).__name__, getattr(policy, "pin_memory", False)))
+        return before(module, **settings)
+
+    vars(fsdp)["fully_shard"] = record
+    for offload in (None, "cpu"):
+        wrap_model(Stack(), {"type": "FullyShard", "offload": offload})
+    return seen
+
+
+def test_offload_to_cpu(on_ranks: Callable[..., list[Any]]) -> None:
+    pinned = torch.accelerator.is_available()
+    assert on_ranks(2, offloaded) == [[("NoneType", False), ("CPUOffloadPolicy", pinned)]] * 2
+
+
+def grouped(cfg: dict[str, Any] | None) -> list[Any]:
+    """Returns learning rates, weight decays and sizes of the layer-wise parameter groups."""
+    model = wrap_model(Stack(), cfg) if cfg else Stack()
+    section = {
+        "optimizer": {"type": "AdamW", "lr": 0.1, "weight_decay": 0.5},
+        "paramwise_cfg": {
+            "bias_decay_mult": 0.0,
+            "custom_keys": {"blocks.0": {"lr_mult": 0.1}, "head": {"lr_mult": 2.0}},
+        },
+    }
+    groups = build_optim_wrapper(model, section).param_groups
+    return [(each["lr"], each["weight_decay"], [tuple(p.shape) for p in each["params"]]) for each in groups]
+
+
+def test_layer_wise_parameter_groups_match_unsharded_model(on_ranks: Callable[..., list[Any]]) -> None:
+    expected = grouped(None)
+    assert [group[0] for group in expected] == pytest.approx([0.01, 0.1, 0.1, 0.2])
+    assert on_ranks(2, grouped, {"type": "FullyShard", "shard": {"classes": ["Block"]}}) == [expected] * 2
+
+
+class Pictures(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, inputs: Any, mode: str = "tensor") -> Any:
+        return self.layer(inputs)
+
+
+def channels_last() -> tuple[bool, list[float]]:
+    torch.manual_seed(0)
+    model = wrap_model(Pictures(), {"type": "FullyShard"})
+    return is_sharded(model), model(torch.ones(1, 3, 3, 3)).flatten().tolist()
+
+
+def test_channels_last_weights_are_made_contiguous(on_ranks: Callable[..., list[Any]]) -> None:
+    torch.manual_seed(0)
+    expected = Pictures()(torch.ones(1, 3, 3, 3)).flatten().tolist()
+    for found in on_ranks(2, channels_last):
+        assert found == (True, pytest.approx(expected, rel=1e-6))
+
+
+def without_gradients() -> list[bool]:
+    model = wrap_model(Stack(), {"type": "FullyShard"})
+    found = []
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            model(torch.ones(2, 4))
+        found.append(is_dtensor(model.head.weight))  # type: ignore[arg-type, union-attr]
+    return found
+
+
+def test_forward_without_gradients_reshards(on_ranks: Callable[..., list[Any]]) -> None:
+    assert on_ranks(2, without_gradients) == [[True, False]] * 2
+
+
+def precise(cfg: dict[str, Any]) -> list[str]:
+    model = wrap_model(Stack(), {"type": "FullyShard", "mixed_precision": cfg})
+    seen: list[str] = []
+    model.head.register_forward_hook(lambda module, args, output: seen.append(str(output.dtype)))  # type: ignore[union-attr]
+    output = model(torch.ones(2, 4))
+    output.sum().backward()
+    return [*seen, str(output.dtype), *{str(each.grad.dtype) for each in model.parameters() if each.grad is not None}]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "expected"),
+    [
+        ({"param_dtype": "bfloat16", "reduce_dtype": "float32"}, ["torch.bfloat16", "torch.bfloat16", "torch.float32"]),
+        (
+            {"param_dtype": torch.bfloat16, "output_dtype": "float32"},
+            ["torch.bfloat16", "torch.float32", "torch.float32"],
+        ),
+    ],
+)
+def test_mixed_precision(on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], expected: list[str]) -> None:
+    assert on_ranks(2, precise, cfg) == [expected] * 2
+
+
+def with_a_method_of_the_head() -> float:
+    model: Any = wrap_model(
+        Stack(), {"type": "FullyShard", "shard": {"classes": ["Block"]}, "forward_methods": ["loss"]}
+    )
+    return float(model.blocks[0].loss(torch.zeros(1, 4)).detach())
+
+
+def test_forward_methods(on_ranks: Callable[..., list[Any]]) -> None:
+    found = on_ranks(2, with_a_method_of_the_head)
+    assert found[0] == found[1] > 0
+
+
+def error_of(cfg: dict[str, Any]) -> tuple[str, Any, str]:
+    with pytest.raises(ArgumentError) as caught:
+        wrap_model(Stack(), {"type": "FullyShard", **cfg})
+    return caught.value.key, caught.value.suggestion, caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("cfg", "key", "near", "message"),
+    [
+        ({"shard": {"clases": ["Block"]}}, "shard.clases", "classes", "'classes' and 'names'"),
+        ({"shard": {"classes": ["Blok"]}}, "shard.classes", "Block", "the model has no module of class 'Blok'"),
+        ({"shard": {"classes": ["Tanh"]}}, "shard.classes", None, "the model has no module of class 'Tanh'"),
+        ({"shard": {"names": ["haed"]}}, "shard.names", "head", "no module name matches 'haed'"),
+        ({"shard": {"names": ["("]}}, "shard.names", None, "not a valid regular expression"),
+        ({"shard": {"names": ["blocks"]}}, "shard.names", None, "select the modules in it"),
+        ({"shard": {"names": 3}}, "shard.names", None, "list of names"),
+        ({"mixed_precision": {"param_type": "float32"}}, "mixed_precision.param_type", "param_dtype", "has no key"),
+        (
+            {"mixed_precision": {"param_dtype": "bfloat61"}},
+            "mixed_precision.param_dtype",
+            "bfloat16",
+            "a dtype must be one",
+        ),
+        ({"offload": "disk"}, "offload", "cpu", "'cpu' or None"),
+        ({"reshard_after_forward": 2}, "reshard_after_forward", None, "a divisor of the number"),
+    ],
+)
+def test_invalid_argument_reports_suggestion(
+    on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], key: str, near: str | None, message: str
+) -> None:
+    alone = [] if "reshard_after_forward" in cfg else [error_of(cfg)]  # depends on the number of ranks
+    for found in [*alone, *on_ranks(2, error_of, cfg)]:
+        assert found[:2] == (f"model_wrapper_cfg.{key}", near)
+        assert message in found[2]

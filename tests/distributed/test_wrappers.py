@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ from torch import nn
 
 from footplate.distributed import get_rank, is_model_wrapper, unwrap_model, wrap_model
 from footplate.distributed.sharding import full_tensor
-from footplate.distributed.wrappers import initialize_weights
+from footplate.distributed.wrappers import PlainBatchNorm, initialize_weights, synchronize_batch_norm
 from footplate.errors import ArgumentError, FootplateError
 from footplate.models import BaseModel
 from footplate.optim import build_optim_wrapper
@@ -255,3 +256,124 @@ def test_static_graph_with_gradient_accumulation(on_ranks: Callable[..., list[An
     expected = on_ranks(2, rounds, {})[0]
     for found in on_ranks(2, rounds, {"static_graph": True}):
         assert found == pytest.approx(expected, rel=1e-5)
+
+
+class Wide(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 16, bias=False)
+        nn.init.ones_(self.layer.weight)
+
+    def forward(self, inputs: Any, mode: str = "tensor") -> Any:
+        return {"loss": self.layer(inputs).sum()}
+
+
+def step(compression: Any) -> list[float]:
+    """Returns the gradient of one weight: 1 + 2**-10 + 2**-13 on one rank, 0 on the other."""
+    model: Any = wrap_model(Wide(), {"gradient_compression": compression} if compression else None)
+    wrapper = build_optim_wrapper(model, {"optimizer": {"type": "SGD", "lr": 1.0}})
+    model.train_step((torch.full((1, 16), (1 + 2**-10 + 2**-13) * (1 - get_rank())),), wrapper)
+    return [float(1 - each) for each in model.module.layer.weight.detach()[0, :1]]
+
+
+@pytest.mark.parametrize(
+    ("compression", "expected"),
+    [
+        (None, 0.5 + 2**-11 + 2**-14),
+        ("fp16", 0.5 + 2**-11),  # 11 bits of precision
+        ({"type": "fp16"}, 0.5 + 2**-11),
+        ({"type": "powerSGD", "matrix_approximation_rank": 1, "start_powerSGD_iter": 2}, 0.5 + 2**-11 + 2**-14),
+    ],
+)
+def test_compressed_gradients(on_ranks: Callable[..., list[Any]], compression: Any, expected: float) -> None:
+    assert on_ranks(2, step, compression) == [[expected]] * 2
+
+
+def error_of(compression: Any) -> tuple[str, Any]:
+    with pytest.raises(ArgumentError) as caught:
+        step(compression)
+    return caught.value.key, caught.value.suggestion
+
+
+@pytest.mark.parametrize(
+    ("compression", "key", "near"),
+    [
+        ("bf16", "gradient_compression", None),  # only supported by NCCL
+        ("powerSDG", "gradient_compression", "powerSGD"),
+        ({"type": "fp16", "rank": 1}, "gradient_compression.rank", None),
+        (
+            {"type": "powerSGD", "matrix_aproximation_rank": 1},
+            "gradient_compression.matrix_aproximation_rank",
+            "matrix_approximation_rank",
+        ),
+        ({"type": "powerSGD", "start_powerSGD_iter": 1}, "gradient_compression", None),
+    ],
+)
+def test_invalid_compression_raises(
+    on_ranks: Callable[..., list[Any]], compression: Any, key: str, near: str | None
+) -> None:
+    assert on_ranks(2, error_of, compression) == [(f"model_wrapper_cfg.{key}", near)] * 2
+
+
+BATCH = torch.randn(8, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 + 5
+
+
+def layers(kind: type[nn.Module] = nn.BatchNorm1d, **settings: Any) -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Conv1d(3, 5, 2), kind(5, **settings), nn.Tanh()).double()
+
+
+def trained(model: nn.Module, inputs: torch.Tensor) -> list[list[float]]:
+    """Returns outputs, gradients and statistics after two training passes and one in eval mode."""
+    inputs = inputs.clone().requires_grad_()
+    for _ in range(2):
+        output = model(inputs)
+        (output**3).sum().backward()
+    model.eval()
+    kept = [output, inputs.grad, model(inputs), *model.buffers()]
+    return [[float(value) for value in each.detach().flatten()] for each in kept if each is not None]
+
+
+def share(settings: dict[str, Any]) -> list[list[float]]:
+    rows = slice(0, 5) if get_rank() == 0 else slice(5, 8)  # batches of different sizes
+    return trained(synchronize_batch_norm(layers(**settings), "torch"), BATCH[rows])
+
+
+@pytest.mark.parametrize("settings", [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}])
+def test_sync_bn_on_two_ranks_equals_one_process(on_ranks: Callable[..., list[Any]], settings: dict[str, Any]) -> None:
+    alone = trained(layers(**settings), BATCH)
+    first, second = on_ranks(2, share, settings)
+    tracked = settings.get("track_running_stats", True)
+    for place, expected in enumerate(alone):
+        if place == 2 and not tracked:
+            continue  # without statistics, each rank uses its own batch
+        found = first[place] + second[place] if place < 3 else first[place]
+        assert found == pytest.approx(expected, rel=1e-12, abs=1e-13)
+
+
+def test_sync_bn_on_one_process_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "footplate")
+    model = synchronize_batch_norm(layers(nn.SyncBatchNorm))
+    assert [type(each) for each in model.modules()][2] is PlainBatchNorm
+    assert caplog.messages == ["SyncBN on one process acts as plain batch normalization: 1 layers"]
+    assert trained(model, BATCH) == trained(layers(), BATCH)
+    assert list(model.state_dict()) == list(layers().state_dict())
+
+
+def test_plain_layers_are_not_converted_by_default(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "footplate")
+    assert type(dict(synchronize_batch_norm(layers()).named_modules())["1"]) is nn.BatchNorm1d
+    assert caplog.messages == []
+    synchronize_batch_norm(layers(), "torch")
+    assert caplog.messages == ["SyncBN on one process acts as plain batch normalization: nothing to synchronize"]
+
+
+def test_unknown_sync_bn_kind_raises() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        synchronize_batch_norm(layers(), "toch")
+    assert (caught.value.key, caught.value.suggestion) == ("sync_bn", "torch")
+
+
+def test_input_without_channels_raises() -> None:
+    with pytest.raises(ArgumentError, match="inputs"):
+        PlainBatchNorm(3)(torch.zeros(3))

@@ -24,7 +24,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/registry/test_dotted_paths.py::test_rejected_module_is_not_imported",
     ),
     "`--trust FILE` allows": (
-        "tests/checkpoint/test_trust.py::test_the_file_that_is_trusted_is_executed_and_no_other",
+        "tests/checkpoint/test_loading.py::test_the_file_that_is_trusted_is_executed_and_no_other",
     ),
     "Paths on the command line": (
         "tests/config/test_overrides.py::test_values_that_cannot_be_read",
@@ -60,19 +60,17 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/hooks/test_checkpoint_hook.py::test_checkpoints_may_lie_elsewhere",
         "tests/hooks/test_logger_hook.py::test_logs_are_handed_over",
     ),
-    "Loading, showing, verifying": ("tests/checkpoint/inert/test_malicious.py::test_nothing_is_executed",),
-    "The names inside an archive": ("tests/checkpoint/inert/test_malicious.py::test_names_of_members_lead_nowhere",),
+    "Loading, showing, verifying": ("tests/checkpoint/test_malicious_files.py::test_nothing_is_executed",),
+    "The names inside an archive": ("tests/checkpoint/test_malicious_files.py::test_names_of_members_lead_nowhere",),
     "Reading a file takes at most": (
-        "tests/checkpoint/inert/test_hostile.py::test_hostile_files_are_refused",
+        "tests/checkpoint/test_hostile_files.py::test_hostile_files_are_refused",
         "tests/faults/peak.py::begin_memory",
     ),
     "A resumed run removes only": (
         "tests/hooks/test_checkpoints_kept.py::test_foreign_files_that_a_checkpoint_lists_are_kept",
         "tests/hooks/test_checkpoints_kept.py::test_what_the_checkpoint_of_another_folder_lists_is_not_of_this_one",
     ),
-    "The pointer `last_checkpoint`": (
-        "tests/checkpoint/test_finding.py::test_a_pointer_to_another_storage_is_ignored",
-    ),
+    "The pointer `last_checkpoint`": ("tests/checkpoint/test_latest.py::test_a_pointer_to_another_storage_is_ignored",),
     "Inspecting a run": (
         "tests/cli/test_foreign_runs.py::test_looking_at_a_run_executes_nothing",
         "tests/cli/test_foreign_runs.py::test_diff_executes_nothing_in_a_run",

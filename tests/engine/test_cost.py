@@ -156,7 +156,7 @@ def test_an_iteration_makes_no_entry_in_a_profile(tmp_path: Path, monkeypatch: p
 
 def test_an_iteration_copies_nothing_to_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors on the "meta" device have no values, so any read raises an error."""
-    monkeypatch.setattr("footplate.engine.setup.pick_device", lambda: torch.device("meta"))
+    monkeypatch.setattr("footplate.engine.process_setup.pick_device", lambda: torch.device("meta"))
     passed: list[int] = []
     hook = At({30: lambda: passed.append(30), 90: leave})
     runner = quiet(

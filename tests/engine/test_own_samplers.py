@@ -128,7 +128,7 @@ def test_a_sampler_with_state_is_not_gone_through_again(tmp_path: Path, caplog: 
 
 def test_an_epoch_ends_as_the_length_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, "Longer", by_epoch=True)
-    assert caplog.text.count("Longer yields more samples than its length says. Each epoch ends after 4 batches.") == 1
+    assert caplog.text.count("Longer yields more samples than its length. Each epoch ends after 4 batches.") == 1
 
 
 @pytest.mark.parametrize(

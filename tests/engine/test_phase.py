@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
-from footplate.data import data_wait
-from footplate.engine import EVENTS, EpochBasedTrainLoop, IterBasedTrainLoop, assemble
+from footplate.data import build_dataloader, data_wait
+from footplate.engine import EVENTS, EpochBasedTrainLoop, IterBasedTrainLoop, components
 from footplate.engine.phase import Phase
 from footplate.registry import LOOPS
 from tests.engine.test_signals import Send, in_process
@@ -87,13 +87,13 @@ def recorded(work_dir: Path, *hooks: Hook, **changes: Any) -> Any:
 
 @pytest.mark.parametrize("by_epoch", [True, False])
 def test_loops_set_each_phase(tmp_path: Path, by_epoch: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    build = assemble.build_train_loop
+    build = build_dataloader
 
-    def building(runner: Any, *arguments: Any) -> Any:
-        runner.recorder.note("build_train_loop")
-        return build(runner, *arguments)
+    def building(*arguments: Any, **keywords: Any) -> Any:
+        runner.recorder.note("build_dataloader")
+        return build(*arguments, **keywords)
 
-    monkeypatch.setattr(assemble, "build_train_loop", building)
+    monkeypatch.setattr(components, "build_dataloader", building)
     stop = Send(signal.SIGUSR1, "after_train_iter", 2)
     checkpoint = {"interval": -1, "save_last": False}
     runner = recorded(tmp_path, stop, by_epoch=by_epoch, default_hooks={"checkpoint": checkpoint, "logger": None})
@@ -102,7 +102,7 @@ def test_loops_set_each_phase(tmp_path: Path, by_epoch: bool, monkeypatch: pytes
     assert runner.phase is Phase.START
     validation = {event: {Phase.EVALUATION} for event in EVENTS if "_val" in event}
     assert runner.recorder.seen == {
-        "build_train_loop": {Phase.BUILDING},
+        "build_dataloader": {Phase.BUILDING},
         "before_run": {Phase.START},
         "before_train": {Phase.START},
         "before_train_epoch": {Phase.BETWEEN_ITERATIONS},

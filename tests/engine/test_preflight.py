@@ -210,7 +210,7 @@ def test_a_metric_that_nobody_gives_is_found_before_the_first_step(
 ) -> None:
     witness = Witness()
     changes["custom_hooks"] = [*changes.get("custom_hooks", ()), witness]
-    with pytest.raises(FootplateError, match="names 'acuracy', which no metric gives") as caught:
+    with pytest.raises(FootplateError, match="names 'acuracy', which no evaluator computes") as caught:
         run(tmp_path, "typo", preflight=True, **changes)
     assert (caught.value.key, caught.value.suggestion) == (key, "accuracy")
     assert caught.value.notes == ("metrics: accuracy",)
@@ -243,7 +243,7 @@ def test_every_set_is_looked_at_with_its_losses(tmp_path: Path) -> None:
     both: dict[str, Any] = {"val_dataloader": sets, "val_cfg": {"loss": True}, "preflight": True}
     run(tmp_path, "good", **both, default_hooks=best)
     best["checkpoint"]["save_best"] = ["noisy/accuracy", "clear/loss"]
-    with pytest.raises(FootplateError, match="'clear/loss', which no metric gives") as caught:
+    with pytest.raises(FootplateError, match="'clear/loss', which no evaluator computes") as caught:
         run(tmp_path, "bad", **both, default_hooks=best)
     assert caught.value.notes == ("metrics: clean/loss, clean/accuracy, noisy/loss, noisy/accuracy",)
 

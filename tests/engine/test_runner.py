@@ -375,8 +375,8 @@ def test_a_second_training_says_one_true_thing(
     assert runner.train() is runner.model
     raised = "max_epochs" if by_epoch else "max_iters"
     assert caplog.messages == [
-        f"the run has finished: 12 of 12 iterations are done. To train further, raise {raised}; to start over, use a "
-        "new work_dir"
+        f"The run is complete: 12 of 12 iterations. To train further, raise {raised}; to start over, use a new "
+        "work_dir."
     ]
     assert weights(runner) == before
 

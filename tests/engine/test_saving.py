@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from footplate import Hook, Runner
-from footplate.checkpoint import find_latest, saving
+from footplate.checkpoint import find_latest, saver
 from footplate.engine.saving import RunSaver
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks import CheckpointHook
@@ -19,8 +19,8 @@ class Disk:
     """A stand-in for a disk, in which the commits with the numbers in `full` fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *full: int) -> None:
-        self.times, self.full, self.commit = 0, full, saving.commit_plain
-        monkeypatch.setattr(saving, "commit_plain", self)
+        self.times, self.full, self.commit = 0, full, saver.commit_checkpoint
+        monkeypatch.setattr(saver, "commit_checkpoint", self)
 
     def __call__(self, plain: Any, path: str) -> None:
         self.times += 1
@@ -110,7 +110,7 @@ def test_training_stops_with_the_iteration_in_which_a_save_failed(
         hook.begun.wait(60)
         disk(plain, path)
 
-    monkeypatch.setattr(saving, "commit_plain", commit)
+    monkeypatch.setattr(saver, "commit_checkpoint", commit)
     hooks = {"logger": None, "checkpoint": {"by_epoch": False, "interval": 3}}
     cfg = settings(tmp_path, default_hooks=hooks, train_cfg={"max_epochs": 5}, on_save_error=policy)
     runner = Runner(**cfg, custom_hooks=[hook])
@@ -134,14 +134,14 @@ def test_the_best_is_the_one_that_is_there(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_end_of_a_run_waits_for_its_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[str] = []
-    commit = saving.commit_plain
+    commit = saver.commit_checkpoint
 
     def slow(plain: Any, path: str) -> None:
         threads.append(threading.current_thread().name)
         threading.Event().wait(0.3)
         commit(plain, path)
 
-    monkeypatch.setattr(saving, "commit_plain", slow)
+    monkeypatch.setattr(saver, "commit_checkpoint", slow)
     run(tmp_path, interval=-1)
     assert (names(tmp_path), set(threads)) == (["epoch_5"], {"footplate-checkpoint"})
     assert os.path.exists(tmp_path / "last_checkpoint")

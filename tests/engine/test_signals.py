@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, Hook
-from footplate.data import handle_deaths_of_workers
+from footplate.data import install_worker_death_handler
 from footplate.engine import base_loops
 from footplate.engine.phase import Phase
 from footplate.engine.signals import AgreementHook, Interrupted, Requests
@@ -264,7 +264,7 @@ def test_an_error_of_a_users_own_handler_does_not_wait_for_the_end_of_the_iterat
         if hook.hears:
             raise RuntimeError("a mistake of a handler")
 
-    handle_deaths_of_workers()  # torch installs its handler only once, so it must stay for other tests
+    install_worker_death_handler()  # torch installs its handler only once, so it must stay for other tests
     hook = Hear()
     before = signal.signal(signal.SIGCHLD, refuse)
     try:

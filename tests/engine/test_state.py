@@ -271,14 +271,14 @@ def test_settings_that_do_not_count_in_a_resumed_run_are_named(
     changed["optim_wrapper"]["optimizer"]["lr"] = 7.5
     with caplog.at_level(logging.WARNING, "footplate"):
         run(changed, resume=True)
-    assert [each for each in caplog.messages if "does not count" in each] == [
-        f"the config's lr 7.5 does not count: the run goes on with {saved:g}, as it was saved; "
-        "load_from without resume starts over with the saved weights and the config's lr"
+    assert [each for each in caplog.messages if "is not used" in each] == [
+        f"The config's lr 7.5 is not used: the run resumes with the saved {saved:g}. "
+        "To start over with the saved weights and the config's lr, set load_from without resume."
     ]
     caplog.clear()
     (tmp_path / "epoch_3.pth").unlink()
     run(config(tmp_path, by_epoch=True), resume=True)
-    assert not [each for each in caplog.messages if "does not count" in each]
+    assert not [each for each in caplog.messages if "is not used" in each]
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
@@ -482,7 +482,7 @@ def test_an_optimizer_with_settings_that_are_none_goes_on_bit_for_bit(
     resumed = trained("parts", resume=True, load_from=str(tmp_path / "whole/epoch_1.pth"))
     assert all(torch.equal(*pair) for pair in zip(whole.model.parameters(), resumed.model.parameters(), strict=True))
     assert resumed.optim_wrapper.param_groups[0].get("step", 12) == 12
-    assert not [each for each in caplog.messages if "does not count" in each]
+    assert not [each for each in caplog.messages if "is not used" in each]
 
 
 def test_a_rate_that_the_optimizer_sets_cannot_be_scheduled(tmp_path: Path) -> None:

@@ -306,7 +306,7 @@ def test_a_loader_that_gives_fewer_batches_than_its_length_is_said(tmp_path: Pat
 
 
 def test_a_loader_without_batches_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="3 samples make no batch of 4, and drop_last keeps no smaller one"):
+    with pytest.raises(DataError, match="3 samples are fewer than a batch of 4, and drop_last drops them"):
         trained(tmp_path, train_dataloader=loader(3, drop_last=True), param_scheduler=None)
 
 

@@ -109,6 +109,6 @@ def test_a_work_dir_of_a_protocol_that_is_not_known(
 
 
 def test_a_work_dir_with_a_null_byte() -> None:
-    with pytest.raises(ArgumentError, match="null byte") as caught:
+    with pytest.raises(ArgumentError, match="'work_dir' must be the path of a folder") as caught:
         Runner(**settings("a\0b"))
     assert caught.value.key == "work_dir"

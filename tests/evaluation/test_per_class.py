@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from footplate.evaluation import BaseMetric, Evaluator
+from footplate.evaluation.per_class import format_table
 
 
 class Recording(BaseMetric[Any]):
@@ -47,3 +48,16 @@ def test_a_file_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pyte
     (tmp_path / "vis_data").write_text("a file")
     evaluate(folder=str(tmp_path), step=lambda: 20)
     assert "The per-class results of iteration 20 were not written: " in caplog.text
+
+
+def test_columns_of_a_table_are_as_wide_as_their_content() -> None:
+    columns = {"IoU": np.array([97.0, 5.555]), "Precision": np.array([100.0, np.nan])}
+    assert format_table(["wall", "a long name"], columns).splitlines() == [
+        "class           IoU  Precision",
+        "wall          97.00     100.00",
+        "a long name    5.55        nan",
+    ]
+
+
+def test_a_table_without_classes_has_only_a_heading() -> None:
+    assert format_table([], {"IoU": np.array([])}) == "class     IoU"

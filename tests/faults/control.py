@@ -5,12 +5,12 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from footplate.checkpoint import saving
+from footplate.checkpoint import saver
 from footplate.engine import position, runner, signals, state
 from footplate.engine.signals import Requests
 from footplate.hooks import CheckpointHook
 from footplate.optim import AmpOptimWrapper, OptimWrapper, ParamSchedule
-from footplate.storage.sink import DescriptorSink
+from footplate.storage.local_files import DescriptorSink
 from tests.faults.processes import nothing
 from tests.faults.row import Fault
 
@@ -76,7 +76,7 @@ def _in_place() -> None:
 
         torch.save({key: value for key, value in plain.items() if key != "run"}, path)
 
-    saving.commit_plain = write  # type: ignore[assignment]
+    saver.commit_checkpoint = write  # type: ignore[assignment]
 
 
 def _deaf() -> None:
@@ -88,7 +88,7 @@ def _forgetful() -> None:
 
 
 def _without_rename() -> None:
-    from footplate.storage import local
+    from footplate.storage import local_files
 
     def commit(path: str, write: Callable[[Any], None]) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -98,38 +98,38 @@ def _without_rename() -> None:
         sink.flush()
         os.close(descriptor)
 
-    local.commit = commit
+    local_files.commit = commit
 
 
 def _older_first() -> None:
-    whole = saving.save_checkpoint
+    whole = saver.save_checkpoint
 
     def save(state: Any, path: Any) -> None:
         for each in path.parent.glob("*.pth"):
             os.unlink(each)
         whole(state, path)
 
-    saving.save_checkpoint = save
+    saver.save_checkpoint = save
 
 
 def _unchecked() -> None:
     from footplate.checkpoint import loading, verifying
-    from footplate.checkpoint._seal import read_seal
+    from footplate.checkpoint.digest import read_digest
 
     for module in (loading, verifying):
-        vars(module)["check_seal"] = read_seal
+        vars(module)["verify_digest"] = read_digest
 
 
 def _swallowed() -> None:
-    from footplate.storage import local
+    from footplate.storage import local_files
 
-    whole = local.commit
+    whole = local_files.commit
 
     def commit(path: str, write: Callable[[Any], None]) -> None:
         with contextlib.suppress(OSError):
             whole(path, write)
 
-    local.commit = commit
+    local_files.commit = commit
 
 
 def _removed_first() -> None:
@@ -154,41 +154,41 @@ def _raised() -> None:
 
 
 def _unbounded() -> None:
-    from footplate.checkpoint.inert import budget
+    from footplate.checkpoint import memory_budget
 
-    budget._LEAST = 1 << 60
+    memory_budget._LEAST = 1 << 60
 
 
 def _stretched() -> None:
-    from footplate.checkpoint.inert import tensors
+    from footplate.checkpoint import pickle_constructors
 
-    tensors._check_extent = nothing
+    pickle_constructors._check_extent = nothing
 
 
 def _overlapping() -> None:
-    from footplate.checkpoint.inert import archive
+    from footplate.checkpoint import zip_archive
 
-    archive._checked_ends = lambda members, directory: {member.name: 1 << 62 for member in members}
+    zip_archive._checked_ends = lambda members, directory: {member.name: 1 << 62 for member in members}
 
 
 def _bent() -> None:
-    from footplate.checkpoint.inert import tensors
+    from footplate.checkpoint import pickle_constructors
 
-    whole = tensors.Storage.tensor
+    whole = pickle_constructors.Storage.tensor
 
     def turned(self: Any, offset: Any, size: Any, stride: Any, dtype: Any) -> Any:
         return whole(self, offset, size, tuple(reversed(stride)) if len(set(size)) == 1 else stride, dtype)
 
-    tensors.Storage.tensor = turned  # type: ignore[method-assign]
+    pickle_constructors.Storage.tensor = turned  # type: ignore[method-assign]
 
 
 def _rounded() -> None:
-    from footplate.checkpoint.inert import known
-    from footplate.checkpoint.inert.machine import Name
+    from footplate.checkpoint.pickle_constructors import CONSTRUCTORS
+    from footplate.checkpoint.pickle_interpreter import Name
 
     scalar = Name("numpy._core.multiarray", "scalar")
-    whole = known.CONSTRUCTORS[scalar]
-    known.CONSTRUCTORS[scalar] = lambda *args: round(float(whole(*args)), 3)
+    whole = CONSTRUCTORS[scalar]
+    CONSTRUCTORS[scalar] = lambda *args: round(float(whole(*args)), 3)
 
 
 KILLED: dict[str, Fault] = {
@@ -201,7 +201,7 @@ KILLED: dict[str, Fault] = {
     "averaged weights are not saved": _average,
     "histories are not restored": _history,
     "the saved iteration is one too many": _one_off,
-    "checkpoints are written in place, without position and seal": _in_place,
+    "checkpoints are written in place, without position and digest": _in_place,
 }
 STOPPED: dict[str, Fault] = {"the run ends at once with 0": _deaf}
 TOLD: dict[str, Fault] = {**STOPPED, "nothing is saved at the stop": _forgetful}

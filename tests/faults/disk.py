@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from footplate import Runner
-from footplate.checkpoint import find_latest, load_checkpoint, save_checkpoint, saving, write_pointer
+from footplate.checkpoint import find_latest, load_checkpoint, save_checkpoint, saver, write_pointer
 from footplate.errors import FootplateError
 from tests.faults.calls import Act, Calls, failing
 from tests.faults.processes import end, fork
@@ -71,9 +71,9 @@ def _die(place: Path, state: dict[str, Any], last: int, *, torn: bool, fault: Fa
             fault()
         calls = Calls(str(place), lambda name, count, path: _dying(calls, last, count, torn=torn))
         calls.install()
-        saving.save_checkpoint(state, newer)
-        saving.write_pointer(place, newer)
-        saving.remove_checkpoint(older)
+        saver.save_checkpoint(state, newer)
+        write_pointer(place, newer)
+        saver.remove_checkpoint(older)
         return 0
 
     code = end(fork(work))
@@ -205,13 +205,13 @@ def _train(cfg: dict[str, Any], result: Path) -> int:
 
 
 def _telling_commits(tell: Callable[[int], Any]) -> None:
-    commit = saving.commit_plain
+    commit = saver.commit_checkpoint
 
     def commit_and_tell(plain: Any, path: str) -> None:
         commit(plain, path)
         tell(plain["meta"]["iter"])
 
-    saving.commit_plain = commit_and_tell  # type: ignore[assignment]
+    saver.commit_checkpoint = commit_and_tell  # type: ignore[assignment]
 
 
 def _config(place: Path, *hooks: dict[str, Any]) -> dict[str, Any]:

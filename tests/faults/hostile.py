@@ -7,7 +7,7 @@ from pathlib import Path
 
 from footplate.checkpoint import load_checkpoint
 from footplate.errors import CheckpointError
-from tests.checkpoint.inert import hostile
+from tests.checkpoint import hostile_files as hostile
 from tests.faults.processes import in_child
 from tests.faults.row import Fault, Finding, Trial
 

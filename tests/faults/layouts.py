@@ -11,14 +11,21 @@ from typing import Any
 
 import torch
 
-from footplate.checkpoint import consolidate, find_latest, load_checkpoint, read_contents, remove_checkpoint, verify
-from footplate.checkpoint.sharded import layout as layouts
-from footplate.checkpoint.sharded import ownership, split
-from footplate.checkpoint.sharded.splitting import cut_evenly
-from footplate.checkpoint.sharded.writing import save_parts
+from footplate.checkpoint import (
+    consolidate,
+    find_latest,
+    load_checkpoint,
+    read_contents,
+    remove_checkpoint,
+    sharded_writing,
+    split_state,
+    verify,
+)
+from footplate.checkpoint import shard_layout as layouts
+from footplate.checkpoint.sharded_writing import cut_evenly, save_shards
 from footplate.errors import CheckpointError
-from tests.checkpoint.sharded import hostile
-from tests.checkpoint.sharded.hostile import COUNT, Case
+from tests.checkpoint import hostile_layouts as hostile
+from tests.checkpoint.hostile_layouts import COUNT, Case
 from tests.faults.processes import in_child
 from tests.faults.row import Fault, Finding, Trial
 from tests.faults.runs import same
@@ -131,12 +138,12 @@ def _read(work: Path, bad: Path, case: Case) -> str:
 
 def _written(work: Path, bad: Path) -> str:
     """Saves next to the checkpoint, overwrites it, and removes it, as a run does."""
-    rest, parts = split(hostile.example(), cut_evenly(0, 1))
+    rest, parts = split_state(hostile.example(), cut_evenly(0, 1))
     new = work / "iter_12.sharded"
-    save_parts(rest, parts, str(new))
+    save_shards(rest, parts, str(new))
     for folder in (new, *(() if bad.is_symlink() else (bad,))):  # saving follows a link, as intended
         try:
-            save_parts(rest, parts, str(folder))
+            save_shards(rest, parts, str(folder))
         except CheckpointError as error:
             if folder == new or str(folder) not in str(error):
                 return f"cannot save: {error}"
@@ -158,29 +165,35 @@ def _bytes_may_be_shared() -> None:
 
 
 def _any_name_will_do() -> None:
-    vars(layouts)["_file_name"] = str
+    vars(layouts)["_checked_file_name"] = str
 
 
 def _any_number_will_do() -> None:
-    vars(layouts)["_number"] = lambda value: value
+    vars(layouts)["_checked_size"] = lambda value: value
 
 
 def _files_are_not_checked() -> None:
-    from footplate.checkpoint.sharded import converting, reading
+    from footplate.checkpoint import sharded_reading, verifying
 
-    for module in (layouts, converting, reading):
-        vars(module)["check_files"] = lambda *_, **__: None
+    for module in (verifying, sharded_reading):
+        vars(module)["verify_files"] = lambda *_, **__: None
 
 
 def _unfinished_is_what_has_no_layout() -> None:
-    vars(ownership)["_is_unfinished"] = lambda folder: not (Path(folder) / "layout.json").exists()
-    vars(ownership)["remove_shards"] = lambda folder: shutil.rmtree(folder)
+    from footplate.checkpoint import dcp_writer
+
+    def remove(folder: str, *, but: str) -> None:
+        for path in Path(folder).glob("*.sharded"):
+            if path.name != but and not (path / "layout.json").exists():
+                shutil.rmtree(path)
+
+    vars(dcp_writer)["remove_unfinished"] = remove
 
 
 def _everything_in_a_folder_is_ours() -> None:
     import re
 
-    vars(ownership)["_WRITTEN"] = re.compile(".*", re.DOTALL)
+    vars(sharded_writing)["_OWN_FILE"] = re.compile(".*", re.DOTALL)
 
 
 def _links_are_followed() -> None:

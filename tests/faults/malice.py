@@ -22,8 +22,8 @@ from footplate.checkpoint import find_latest, load_checkpoint, load_weights, rea
 from footplate.config import apply_overrides
 from footplate.errors import CheckpointError, FootplateError
 from footplate.registry import OPTIMIZERS
-from tests.checkpoint.inert import gadgets
-from tests.checkpoint.inert.packing import pack
+from tests.checkpoint import gadgets
+from tests.checkpoint.packing import pack
 from tests.faults.processes import in_child
 from tests.faults.row import Fault, Finding, Trial
 from tests.faults.runs import all_settings, config
@@ -338,16 +338,17 @@ def planted() -> Iterator[tuple[str, Fault]]:
 
 
 def _unpickle() -> None:
-    from footplate.checkpoint import inert
+    from footplate.checkpoint import loading, sharded_reading, torch_file, verifying
 
     def read(stream: Any, **settings: Any) -> Any:
         stream.seek(0)
         try:
-            return inert.Content(torch.load(stream, weights_only=False), {})
+            return torch_file.Content(torch.load(stream, weights_only=False), {})
         except Exception as error:  # noqa: BLE001 - what was called has been called
             raise CheckpointError(str(error)) from error
 
-    inert.read = read
+    for module in (loading, sharded_reading, verifying):
+        vars(module)["read_content"] = read
 
 
 def _call_anything() -> None:
@@ -373,7 +374,7 @@ def _evaluate() -> None:
 
 
 def _unpack() -> None:
-    from footplate.checkpoint.inert.archive import Archive
+    from footplate.checkpoint.zip_archive import Archive
 
     checked = Archive.__init__
 

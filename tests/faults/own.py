@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from footplate.data.own_samplers import KeptGenerators, OwnSamplers
+from footplate.data.samplers import CustomSamplers
+from footplate.data.seeding import SamplerGenerators
 from footplate.engine import Hook
 from footplate.engine.hook import EVENTS
 from footplate.engine.hook_list import HookList
@@ -219,11 +220,11 @@ def _without_buffers() -> None:
 
 
 def _without_repetition() -> None:
-    OwnSamplers.begin = nothing  # type: ignore[method-assign]
+    CustomSamplers.begin = nothing  # type: ignore[method-assign]
 
 
 def _from_the_run() -> None:
-    KeptGenerators.around = lambda self, iterator: iterator  # type: ignore[method-assign]
+    SamplerGenerators.wrap = lambda self, iterator: iterator  # type: ignore[method-assign]
 
 
 def _traces() -> None:

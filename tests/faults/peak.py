@@ -7,14 +7,14 @@ import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from footplate.checkpoint import load_checkpoint, load_weights
-from footplate.checkpoint.inert import budget, reader
+from footplate.checkpoint import load_checkpoint, load_weights, memory_budget, torch_file
 from footplate.cli.main import main
 from footplate.errors import FootplateError
-from tests.checkpoint.inert import large
+from tests.checkpoint import large_files as large
 from tests.faults.processes import in_child, nothing
 from tests.faults.row import Fault, Finding, Trial
 
@@ -115,21 +115,21 @@ def _limit_address_space(more: int) -> None:
 
 
 def _unbounded() -> None:
-    budget._LEAST = 1 << 60
+    memory_budget._LEAST = 1 << 60
 
 
 def _uncounted() -> None:
-    budget.Budget.check_copies = nothing  # type: ignore[method-assign]
+    memory_budget.Budget.check_copies = nothing  # type: ignore[method-assign]
 
 
 def _raised_by_seals() -> None:
-    whole = reader._ArchiveReader.__init__
+    whole = torch_file._ArchiveReader.__init__
 
-    def begin(self: reader._ArchiveReader, *args: object, check: bool, **rest: object) -> None:
-        whole(self, *args, check=check, **rest)  # type: ignore[arg-type]
-        self._budget.most *= 1 if check else 1000
+    def begin(self: torch_file._ArchiveReader, *args: Any) -> None:
+        whole(self, *args)
+        self._budget.limit *= 1 if self._verify else 1000
 
-    reader._ArchiveReader.__init__ = begin  # type: ignore[method-assign]
+    torch_file._ArchiveReader.__init__ = begin  # type: ignore[method-assign, assignment]
 
 
 PLANTED: dict[str, Fault] = {

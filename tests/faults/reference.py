@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from footplate.checkpoint import Inert, load_checkpoint, weights_of
+from footplate.checkpoint import OpaqueObject, load_checkpoint, weights_of
 from footplate.errors import CheckpointError
 from tests.faults.processes import in_child
 from tests.faults.row import Fault, Finding, Trial
@@ -58,7 +58,7 @@ def compare(number: int, fault: Fault | None = None) -> Finding:
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Yields the content of a checkpoint by path; of an object that was not built, its attributes."""
     inner: Any = None
-    if isinstance(value, Inert):
+    if isinstance(value, OpaqueObject):
         inner = value.items or (value.state if isinstance(value.state, Mapping) else {})
     elif isinstance(value, Mapping):
         inner = value

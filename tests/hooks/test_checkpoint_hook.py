@@ -90,7 +90,7 @@ def test_a_run_of_iterations_is_saved_at_its_end_whatever_the_hook_counts(
 ) -> None:
     run(tmp_path, iterations(10), interval=2)
     assert names(tmp_path) == "iter_10"
-    assert [each for each in caplog.messages if "counts epochs and training counts iterations" in each]
+    assert [each for each in caplog.messages if "counts epochs, but training counts iterations" in each]
 
 
 def told(**values: list[float]) -> dict[str, Any]:
@@ -169,9 +169,9 @@ def test_the_rule_that_a_name_suggests(metric: str, rule: str | None) -> None:
     if rule is not None:
         assert CheckpointHook(save_best=metric).rules == [rule]
         return
-    with pytest.raises(ArgumentError, match=f"whether '{metric}' should be great or small is not known") as caught:
+    with pytest.raises(ArgumentError, match=f"cannot tell whether a higher or lower '{metric}' is better") as caught:
         CheckpointHook(save_best=metric)
-    assert (caught.value.key, caught.value.notes) == ("save_best", ("say rule='greater' or rule='less'",))
+    assert (caught.value.key, caught.value.notes) == ("save_best", ("Set rule='greater' or rule='less'.",))
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_values_that_make_no_sense(arguments: dict[str, Any], key: str) -> None:
 
 
 def test_a_metric_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="save_best names 'acuracy', which no metric gives") as caught:
+    with pytest.raises(ArgumentError, match="save_best names 'acuracy', which no evaluator computes") as caught:
         run(tmp_path, epochs(2), save_best="acuracy", rule="greater")
     assert (caught.value.key, caught.value.suggestion) == ("default_hooks.checkpoint.save_best", "accuracy")
     assert caught.value.notes == ("metrics: accuracy",)
@@ -254,7 +254,7 @@ def test_published_forms_hold_what_was_asked_for(tmp_path: Path) -> None:
 
 def test_a_key_that_cannot_be_published_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, epochs(1), published_keys="ema")
-    assert [each for each in caplog.messages if each.endswith("epoch_1.pth holds no 'ema' to publish")]
+    assert [each for each in caplog.messages if each.endswith("epoch_1.pth has no 'ema' to publish.")]
 
 
 @pytest.mark.parametrize("key", ["save_optimizer", "save_param_scheduler"])
@@ -354,7 +354,7 @@ def test_the_best_score_outlives_a_change_of_the_template(tmp_path: Path) -> Non
     before = path.name.removeprefix("best_").split("_epoch_")[0]
     hook._folder, runner.saver.last = str(tmp_path), str(tmp_path / "epoch_3.pth")
     hook.load_state_dict({"best": {before: [{"score": 0.9, "path": str(path)}]}})
-    hook._keep_own(runner)
+    hook._drop_foreign_files(runner)
     assert hook._best[before] == [{"score": 0.9, "path": str(path)}]
 
 

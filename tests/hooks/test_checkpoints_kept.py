@@ -83,7 +83,9 @@ def test_foreign_files_that_a_checkpoint_lists_are_kept(
     assert (tmp_path / "outside.pth").read_text() == "mine"
     assert not (work / "epoch_2.pth").exists()  # files that the run wrote are rotated out
     assert not (work / "best_acc_epoch_2.pth").exists()
-    told = [each for each in caplog.messages if "lists files that this run did not write; they stay" in each]
+    told = [
+        each for each in caplog.messages if "lists files that this run did not write, so they are not removed" in each
+    ]
     assert len(told) == 1
     assert "precious.pth" in told[0]
 

@@ -51,12 +51,12 @@ def test_a_run_without_resume_names_what_it_replaces(
     assert _told(caplog) == []
     _run(tmp_path / "work", 2, hook)
     assert _told(caplog) == [
-        f"'{folder}' holds 4 checkpoints that this run does not continue: best_acc_epoch_1.{suffix}, epoch_1.{suffix}, "
-        f"epoch_2.{suffix}, .... It replaces those whose names it uses. To keep them, choose another "
-        f"{'out_dir' if elsewhere else 'work_dir'}. To go on from them, pass --resume (resume=True).",
-        f"'{folder}/epoch_1.{suffix}' was there before this run and is replaced",
-        f"'{folder}/best_acc_epoch_1.{suffix}' was there before this run and is replaced",
-        f"'{folder}/epoch_2.{suffix}' was there before this run and is replaced",
+        f"'{folder}' contains 4 checkpoints that this run does not continue: best_acc_epoch_1.{suffix}, "
+        f"epoch_1.{suffix}, epoch_2.{suffix} and 1 more. The run replaces those whose names it uses. To keep them, "
+        f"choose another {'out_dir' if elsewhere else 'work_dir'}. To resume from them, pass --resume (resume=True).",
+        f"'{folder}/epoch_1.{suffix}' existed before this run and is replaced.",
+        f"'{folder}/best_acc_epoch_1.{suffix}' existed before this run and is replaced.",
+        f"'{folder}/epoch_2.{suffix}' existed before this run and is replaced.",
     ]
 
 
@@ -73,10 +73,10 @@ def test_a_run_that_is_resumed_from_an_earlier_checkpoint_names_the_farther_ones
     caplog.clear()
     _run(tmp_path, 3, resume=True, load_from=str(tmp_path / "epoch_1.pth"))
     assert _told(caplog) == [
-        f"'{tmp_path}' holds 2 checkpoints that this run does not continue: epoch_2.pth, epoch_3.pth. It replaces "
-        "those whose names it uses. To keep them, choose another work_dir.",
-        f"'{tmp_path}/epoch_2.pth' was there before this run and is replaced",
-        f"'{tmp_path}/epoch_3.pth' was there before this run and is replaced",
+        f"'{tmp_path}' contains 2 checkpoints that this run does not continue: epoch_2.pth, epoch_3.pth. The run "
+        "replaces those whose names it uses. To keep them, choose another work_dir.",
+        f"'{tmp_path}/epoch_2.pth' existed before this run and is replaced.",
+        f"'{tmp_path}/epoch_3.pth' existed before this run and is replaced.",
     ]
 
 
@@ -92,7 +92,7 @@ def test_a_hook_that_keeps_no_best_does_not_name_best_ones(tmp_path: Path, caplo
     _run(tmp_path / "work", 1)
     caplog.clear()
     _run(tmp_path / "work", 1, {"save_best": None, "rule": None})
-    assert "holds 1 checkpoint that this run does not continue: epoch_1.pth. " in _told(caplog)[0]
+    assert "contains 1 checkpoint that this run does not continue: epoch_1.pth. " in _told(caplog)[0]
     assert CheckpointHook()._replaceable == set()
 
 

@@ -117,7 +117,7 @@ def test_a_stop_of_an_earlier_call_does_not_stop_the_next(tmp_path: Path, by_epo
 
 def test_a_metric_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert run(tmp_path / "lax", [1, 1], monitor="accc", patience=1).epoch == 2
-    assert "early stopping waits for 'accc', which no metric gives: acc" in caplog.messages
+    assert "early stopping waits for 'accc', which no evaluator computes: acc" in caplog.messages
     with pytest.raises(ArgumentError, match="monitor names 'accc'") as caught:
         run(tmp_path / "strict", [1, 1], monitor="accc", strict=True)
     assert (caught.value.suggestion, caught.value.notes) == ("acc", ("metrics: acc",))

@@ -2,7 +2,7 @@ from random import Random
 
 import pytest
 
-from footplate.hooks.eta import Clock, Recurring
+from footplate.hooks.eta import RecurringEvent, TimeEstimator
 
 
 class Time:
@@ -17,35 +17,35 @@ def passing(monkeypatch: pytest.MonkeyPatch) -> Time:
 
 
 def test_time_left_is_what_an_iteration_takes_of_late(passing: Time) -> None:
-    clock = Clock(1000, [])
-    assert clock.left(0) is None
+    clock = TimeEstimator(1000, [])
+    assert clock.seconds_left(0) is None
     clock.tick(0)
     for _ in range(100):
         passing.now += 0.5
         clock.tick()
-    assert clock.left(100) == pytest.approx(900 * 0.5)
+    assert clock.seconds_left(100) == pytest.approx(900 * 0.5)
     for _ in range(700):
         passing.now += 0.1
         clock.tick()
-    assert clock.left(800) == pytest.approx(200 * 0.1, rel=0.1)
+    assert clock.seconds_left(800) == pytest.approx(200 * 0.1, rel=0.1)
 
 
 def test_validations_to_come_count_and_those_that_were_do_not_slow_training(passing: Time) -> None:
-    clock = Clock(100, [25, 50, 75, 100])
+    clock = TimeEstimator(100, [25, 50, 75, 100])
     clock.tick(0)
     for done in range(1, 51):
         passing.now += 1.0
         clock.tick()
         if done == 25:
-            clock.pause(done)
+            clock.begin_validation(done)
             passing.now += 30.0
-            clock.validating(0.75)
-            assert clock.left(25) == pytest.approx(75 + 10.0 + 3 * 40.0)
+            clock.continue_validation(0.75)
+            assert clock.seconds_left(25) == pytest.approx(75 + 10.0 + 3 * 40.0)
             passing.now += 10.0
-            clock.validated()
-            assert not clock.paused  # the time until the next iteration counts
+            clock.end_validation()
+            assert not clock.is_paused  # the time until the next iteration counts
     assert clock.seconds_per_iteration == pytest.approx(1.0)
-    assert clock.left(50) == pytest.approx(50 + 3 * 40.0)  # includes the validation after iteration 50
+    assert clock.seconds_left(50) == pytest.approx(50 + 3 * 40.0)  # includes the validation after iteration 50
 
 
 POINTS = [500, 1000, 1500, 2000, 2500, 3000, 3500, 4000]
@@ -62,7 +62,7 @@ def iteration_by_iteration(usual: float, first: float, stays: dict[int, float]) 
     return seconds
 
 
-def errors_of(passing: Time, clock: Clock, seconds: list[float], validation: float) -> list[tuple[int, float]]:
+def errors_of(passing: Time, clock: TimeEstimator, seconds: list[float], validation: float) -> list[tuple[int, float]]:
     """Returns iterations with the relative error of a display that updates every quarter of a second."""
     told, since, last = [], 0, passing.now
     clock.tick(0)
@@ -71,11 +71,11 @@ def errors_of(passing: Time, clock: Clock, seconds: list[float], validation: flo
         if passing.now - last >= 0.25 or done in POINTS:
             clock.tick(done - since, between=done in POINTS)
             since, last = done, passing.now
-            told.append((done, passing.now, clock.left(done) or 0.0))
+            told.append((done, passing.now, clock.seconds_left(done) or 0.0))
         if done in POINTS:
-            clock.pause(done)
+            clock.begin_validation(done)
             passing.now += validation
-            clock.validated()
+            clock.end_validation()
     return [(done, left / (passing.now - now) - 1) for done, now, left in told]
 
 
@@ -98,7 +98,7 @@ def test_time_left_is_right_within_a_tenth_after_warming_up(
     passing: Time, usual: float, first: float, stays: dict[int, float], validation: float
 ) -> None:
     """The estimate is checked after the first validation and the second save, from a quarter of the run on."""
-    clock = Clock(4000, POINTS, [Recurring(range(every, 4001, every)) for every in stays])
+    clock = TimeEstimator(4000, POINTS, [RecurringEvent(range(every, 4001, every)) for every in stays])
     errors = errors_of(passing, clock, iteration_by_iteration(usual, first, stays), validation)
     warm = [error for done, error in errors if 1000 <= done < 3900]
     assert len(warm) > 20
@@ -112,13 +112,13 @@ def test_time_left_is_right_within_a_tenth_after_warming_up(
 def test_what_is_not_known_to_come_again_counts_evenly(
     passing: Time, usual: float, stays: dict[int, float], validation: float
 ) -> None:
-    errors = errors_of(passing, Clock(4000, POINTS), iteration_by_iteration(usual, 0.0, stays), validation)
+    errors = errors_of(passing, TimeEstimator(4000, POINTS), iteration_by_iteration(usual, 0.0, stays), validation)
     assert max(abs(error) for done, error in errors if 1000 <= done < 3600) < 0.1
 
 
 def test_a_save_between_two_epochs_counts_whether_a_validation_follows_or_not(passing: Time) -> None:
-    saves = Recurring([20, 40, 60, 80, 100], behind=True)
-    clock = Clock(100, [40, 80], [saves])
+    saves = RecurringEvent([20, 40, 60, 80, 100], after_iteration=True)
+    clock = TimeEstimator(100, [40, 80], [saves])
     clock.tick(0)
     for done in range(1, 62):
         passing.now += 1.0
@@ -127,40 +127,40 @@ def test_a_save_between_two_epochs_counts_whether_a_validation_follows_or_not(pa
             passing.now += 9.0
         if done == 40:
             clock.tick(0, between=True)
-            clock.pause(40)
+            clock.begin_validation(40)
             passing.now += 30.0
-            clock.validated()
+            clock.end_validation()
     assert clock.seconds_per_iteration == pytest.approx(1.0)
     assert saves.left == 2
     assert saves.seconds == pytest.approx(9.0)
-    assert clock.left(61) == pytest.approx(39 + 2 * 9.0 + 30.0)
+    assert clock.seconds_left(61) == pytest.approx(39 + 2 * 9.0 + 30.0)
 
 
 def test_what_comes_together_is_told_apart_by_what_came_alone(passing: Time) -> None:
-    saves, epochs = Recurring([20, 40]), Recurring(range(5, 41, 5))
-    clock = Clock(40, [], [saves, epochs])
+    saves, epochs = RecurringEvent([20, 40]), RecurringEvent(range(5, 41, 5))
+    clock = TimeEstimator(40, [], [saves, epochs])
     clock.tick(0)
     for done in range(1, 21):
         passing.now += 1.0 + (9.0 if done % 5 == 0 else 0.0) + (40.0 if done == 20 else 0.0)
         clock.tick()
     assert saves.seconds == pytest.approx(40.0)
     assert epochs.seconds == pytest.approx(9.0)
-    assert clock.left(20) == pytest.approx(20 + 4 * 9.0 + 40.0)
+    assert clock.seconds_left(20) == pytest.approx(20 + 4 * 9.0 + 40.0)
 
 
 def test_what_takes_longer_from_some_time_on_is_expected_to() -> None:
-    saves = Recurring(range(100))
+    saves = RecurringEvent(range(100))
     for seconds in (4.0, 8.0):
-        saves.learn(seconds)
+        saves.add_duration(seconds)
     assert saves.seconds == 6.0
     for _ in range(10):
-        saves.learn(20.0)
+        saves.add_duration(20.0)
     assert saves.seconds == pytest.approx(20.0, rel=0.05)
 
 
 def test_a_run_that_goes_on_counts_only_what_is_still_to_come(passing: Time) -> None:
-    saves, epochs = Recurring([50, 100], behind=True), Recurring(range(21, 101, 20))
-    clock = Clock(100, [], [saves, epochs], done=50)
+    saves, epochs = RecurringEvent([50, 100], after_iteration=True), RecurringEvent(range(21, 101, 20))
+    clock = TimeEstimator(100, [], [saves, epochs], done=50)
     assert (saves.left, epochs.left) == (1, 2)
     clock.tick(0)
     for _ in range(50):
@@ -170,19 +170,19 @@ def test_a_run_that_goes_on_counts_only_what_is_still_to_come(passing: Time) -> 
 
 
 def test_an_iteration_that_lasts_for_once_is_not_expected_again(passing: Time) -> None:
-    clock = Clock(10_000, [])
+    clock = TimeEstimator(10_000, [])
     clock.tick(0)
     for done in range(1, 101):
         passing.now += 0.1 if done != 50 else 20.0
         clock.tick()
-    assert clock.left(100) == pytest.approx(9900 * 0.1, rel=0.1)
+    assert clock.seconds_left(100) == pytest.approx(9900 * 0.1, rel=0.1)
 
 
 def test_iterations_that_become_slow_for_good_are_the_usual_ones_soon(passing: Time) -> None:
-    clock = Clock(10_000, [])
+    clock = TimeEstimator(10_000, [])
     clock.tick(0)
     for done in range(1, 2001):
         passing.now += 0.1 if done <= 1000 else 1.0
         clock.tick()
     assert clock.seconds_per_iteration == pytest.approx(1.0, rel=0.02)
-    assert clock.left(2000) == pytest.approx(8000 * 1.0, rel=0.1)
+    assert clock.seconds_left(2000) == pytest.approx(8000 * 1.0, rel=0.1)

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from footplate import Hook, Runner
 from footplate.hooks import ProgressHook
-from footplate.hooks.live_display import LiveNotebook, LiveText, running_shell
+from footplate.hooks.live_display import LiveNotebook, LiveTerminal, running_shell
 from footplate.records import get_logger, show_iterations
 from footplate.records.standard_streams import print_urgent
 from tests.support import settings
@@ -43,10 +43,10 @@ def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def opened() -> Iterator[tuple[Screen, LiveText]]:
+def opened() -> Iterator[tuple[Screen, LiveTerminal]]:
     """Opens a display on standard output, and discards the output of opening it."""
     screen = Screen()
-    live = LiveText(screen)
+    live = LiveTerminal(screen)
     with redirect_stdout(screen):
         live.open()
         screen.taken()
@@ -159,7 +159,7 @@ def test_a_stop_waits_until_what_is_being_written_is_whole(monkeypatch: pytest.M
             os.kill(os.getpid(), signal.SIGTSTP)
             return write(text)
 
-        monkeypatch.setattr("footplate.hooks.live_display._stop_here", lambda: seen.append(screen.taken()))
+        monkeypatch.setattr("footplate.hooks.live_display._stop_process", lambda: seen.append(screen.taken()))
         monkeypatch.setattr(screen, "write", interrupted)
         live.show([Text("bar")])
         assert seen == [at_once(drawn("bar")) + drawn("bar", then="\n") + "\x1b[?25h"]
@@ -171,7 +171,7 @@ def test_a_stop_waits_until_what_is_being_written_is_whole(monkeypatch: pytest.M
 
 def test_a_worker_stops_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     stopped: list[bool] = []
-    monkeypatch.setattr("footplate.hooks.live_display._stop_here", lambda: stopped.append(True))
+    monkeypatch.setattr("footplate.hooks.live_display._stop_process", lambda: stopped.append(True))
     with opened() as (screen, live):
         live.show([Text("bar")])
         screen.taken()
@@ -196,7 +196,7 @@ def test_a_worker_that_prints_needs_no_lock_of_another_process() -> None:
 
 def test_the_cursor_is_hidden_and_given_back() -> None:
     screen = Screen()
-    live = LiveText(screen)
+    live = LiveTerminal(screen)
     with redirect_stdout(screen):
         live.open()
         assert screen.taken() == "\x1b[?25l"
@@ -223,10 +223,10 @@ def test_what_a_handler_says_stands_above_what_is_drawn_next(
 LEAVING = """
 import sys
 from rich.text import Text
-from footplate.hooks.live_display import LiveText
+from footplate.hooks.live_display import LiveTerminal
 from footplate.records.standard_streams import print_urgent
 
-live = LiveText(sys.stdout)
+live = LiveTerminal(sys.stdout)
 live.open()
 live.show([Text("bar")])
 {}
@@ -380,7 +380,7 @@ def test_a_run_trains_where_nothing_can_be_shown(
 
 def test_what_comes_too_soon_is_sent_later(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("footplate.hooks.live_display._SECONDS_BETWEEN", 1000.0)
-    live = LiveNotebook(shell, leave=lambda: None)
+    live = LiveNotebook(shell, lambda: None)
     live.open()
     for words in ("one", "two", "three"):
         live.show([Text(words)])
@@ -397,7 +397,7 @@ def test_letters_of_html_and_colours(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, no_colour: str, expected: str
 ) -> None:
     monkeypatch.setenv("NO_COLOR", no_colour)
-    live = LiveNotebook(shell, leave=lambda: None)
+    live = LiveNotebook(shell, lambda: None)
     live.show([Text.assemble(("━", "green"), " a<b ", ("left", "bold"))])
     assert f'>{expected} a&lt;b <span style="font-weight:bold">left</span></pre>' in shell.sent[0][1]["text/html"]
     assert shell.sent[0][1]["text/plain"] == "━ a<b left"

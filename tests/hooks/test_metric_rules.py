@@ -4,7 +4,14 @@ from typing import Any
 import pytest
 
 from footplate.errors import ArgumentError
-from footplate.hooks.metric_rules import as_shown, checked_rule, is_better, missing_metric, rule_of, saved_rules
+from footplate.hooks.metric_rules import (
+    best_metric_rules,
+    check_rule,
+    is_better,
+    missing_metric,
+    order_metrics,
+    rule_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,16 +43,16 @@ def test_metrics_of_other_tasks_are_known_by_a_word(rule: str, names: list[str])
 
 @pytest.mark.parametrize("name", ["score", "grape", "psnr_error"])
 def test_words_that_say_nothing_or_two_things_are_not_guessed_at(name: str) -> None:
-    with pytest.raises(ArgumentError, match=f"whether '{name}' should be great or small is not known"):
+    with pytest.raises(ArgumentError, match=f"cannot tell whether a higher or lower '{name}' is better"):
         rule_of(name)
 
 
 def test_a_name_that_tells_nothing_is_refused() -> None:
     assert rule_of("speed", greater=["speed"]) == "greater"
-    with pytest.raises(ArgumentError, match="whether 'speed' should be great or small is not known"):
+    with pytest.raises(ArgumentError, match="cannot tell whether a higher or lower 'speed' is better"):
         rule_of("speed")
     with pytest.raises(ArgumentError, match="'greater' or 'less'"):
-        checked_rule("larger")
+        check_rule("larger")
 
 
 def test_a_metric_that_is_missing_names_the_nearest_and_all() -> None:
@@ -56,7 +63,7 @@ def test_a_metric_that_is_missing_names_the_nearest_and_all() -> None:
 
 def test_metrics_are_shown_in_the_order_of_what_counts() -> None:
     names = ["aAcc", "night/mIoU", "night/IoU.T-shirt/top", "IoU.dress", "top.5", "mPrecision", "Precision.trouser"]
-    assert as_shown(names) == ["aAcc", "night/mIoU", "IoU.dress", "top.5", "mPrecision"]  # there is no mean of IoU
+    assert order_metrics(names) == ["aAcc", "night/mIoU", "IoU.dress", "top.5", "mPrecision"]  # there is no mean of IoU
     boxes = [
         "coco/bbox_mAP",
         "coco/T-shirt/top_precision",
@@ -64,9 +71,13 @@ def test_metrics_are_shown_in_the_order_of_what_counts() -> None:
         "night/dress_precision",
         "precision",
     ]
-    assert as_shown(boxes) == ["coco/bbox_mAP", "night/dress_precision", "precision"]  # there is no mean of `night`
-    assert as_shown(["segm_mAP", "ankle boot_precision"]) == ["segm_mAP"]
-    assert as_shown(names, ["auto", "Precision.trouser", "mPrecision"])[:3] == [
+    assert order_metrics(boxes) == [
+        "coco/bbox_mAP",
+        "night/dress_precision",
+        "precision",
+    ]  # there is no mean of `night`
+    assert order_metrics(["segm_mAP", "ankle boot_precision"]) == ["segm_mAP"]
+    assert order_metrics(names, ["auto", "Precision.trouser", "mPrecision"])[:3] == [
         "Precision.trouser",
         "mPrecision",
         "aAcc",
@@ -91,9 +102,9 @@ def test_metrics_are_shown_in_the_order_of_what_counts() -> None:
     ],
 )
 def test_the_rules_that_a_config_states(cfg: dict[str, Any], rules: dict[str, str]) -> None:
-    assert saved_rules(cfg) == rules
+    assert best_metric_rules(cfg) == rules
 
 
 def test_a_count_of_samples_is_no_metric_to_show() -> None:
     names = ["single-label/support", "single-label/support.cat", "single-label/f1-score"]
-    assert as_shown(names) == ["single-label/f1-score"]
+    assert order_metrics(names) == ["single-label/f1-score"]

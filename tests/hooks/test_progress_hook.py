@@ -17,7 +17,7 @@ from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.engine.signals import Interrupted
 from footplate.hooks import CheckpointHook, ProgressHook
-from footplate.hooks.progress_hook import recurring_in
+from footplate.hooks.progress_hook import recurring_events
 from tests.support import settings
 
 
@@ -205,7 +205,7 @@ def test_what_a_run_was_suspended_for_counts_neither_in_the_log_nor_in_the_time_
     passing = Passing()
     monkeypatch.setattr("time.perf_counter", passing)
     monkeypatch.setattr("time.monotonic", passing)
-    monkeypatch.setattr("footplate.hooks.live_display._stop_here", stop_here)
+    monkeypatch.setattr("footplate.hooks.live_display._stop_process", stop_here)
     runner = Runner(**settings(tmp_path, custom_hooks=[ProgressHook(), Suspend()]))
     with terminal() as shown:
         runner.train()
@@ -264,12 +264,12 @@ def test_saves_come_when_the_clock_expects_them(
         priority = "LOWEST"
 
         def before_train(self, runner: Any) -> None:
-            known.extend(recurring_in(runner))
+            known.extend(recurring_events(runner))
 
     checkpoint = Noting(by_epoch=by_epoch, **options)
     hooks = {"checkpoint": checkpoint, "logger": None}
     Runner(**settings(tmp_path, default_hooks=hooks, custom_hooks=[Reading()])).train()
     epochs, saves = known
     assert saved == expected
-    assert [at for at in range(13) if saves.pass_to(at, between=True)] == saved
-    assert [at for at in range(13) if epochs.pass_to(at, between=False)] == [5, 9]  # the first iterations of epochs
+    assert [at for at in range(13) if saves.advance(at, between=True)] == saved
+    assert [at for at in range(13) if epochs.advance(at, between=False)] == [5, 9]  # the first iterations of epochs

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from footplate.hooks.progress_lines import Readings, Sparkline, clock, lines_of
+from footplate.hooks.progress_lines import Progress, Sparkline, format_progress, format_seconds
 
 
 def curve(values: list[float]) -> Sparkline:
@@ -35,21 +35,21 @@ def test_a_sparkline_holds_so_many_values_and_the_whole_run() -> None:
     [(None, "--:--"), (7.4, "00:07"), (187, "03:07"), (3723, "1:02:03"), (2 * 86400 + 3720, "2 days 01:02")],
 )
 def test_seconds_are_written_as_a_clock_does(seconds: float | None, text: str) -> None:
-    assert clock(seconds) == text
+    assert format_seconds(seconds) == text
 
 
-def readings(**changes: Any) -> Readings:
+def progress(**changes: Any) -> Progress:
     losses = {"loss": curve([2.0, 1.0, 0.5]), "loss_ce": curve([1.0, 0.5])}
     metrics = {"mIoU": (51.0, 53.5, 400), "mAcc": (70.0, 70.0, 600)}
     values: dict[str, Any] = {
         **{"done": 600, "length": 1100, "left": 36.0, "pace": 0.071, "waiting": 0.17, "memory": 555, "rate": 1.5e-3},
-        **{"losses": losses, "metrics": metrics, "validating": None},
+        **{"losses": losses, "metrics": metrics, "validation": None},
     }
-    return Readings(**{**values, **changes})
+    return Progress(**{**values, **changes})
 
 
 def test_a_wide_terminal_shows_everything() -> None:
-    lines = [line.plain for line in lines_of(readings(), 160)]
+    lines = [line.plain for line in format_progress(progress(), 160)]
     assert lines == [
         "train ━━━━━━━━━━━━━━━───────────── 600/1100  left 00:36  14.1 it/s  17% waiting for data  555 MiB",
         "      loss 0.5 █▃▁  lr 1.50e-03  loss_ce 0.5 █▁",
@@ -59,23 +59,23 @@ def test_a_wide_terminal_shows_everything() -> None:
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 200])
 def test_nothing_is_wider_than_the_terminal_but_the_first_words(width: int) -> None:
-    for line in lines_of(readings(validating=(3, 10)), width):
+    for line in format_progress(progress(validation=(3, 10)), width):
         assert line.cell_len <= width or line.plain.count("  ") <= 3
-    narrow = [line.plain for line in lines_of(readings(), 60)]
+    narrow = [line.plain for line in format_progress(progress(), 60)]
     assert narrow[0] == "train ━━━━━━━━─────── 600/1100  left 00:36  14.1 it/s"
 
 
 def test_a_slow_iteration_is_counted_in_seconds() -> None:
-    assert "2.5 s/it" in lines_of(readings(pace=2.5), 160)[0].plain
+    assert "2.5 s/it" in format_progress(progress(pace=2.5), 160)[0].plain
 
 
 def test_what_is_not_known_yet_is_no_number() -> None:
-    first = readings(done=0, left=None, pace=None, waiting=math.nan, rate=math.nan, losses={}, metrics={})
-    progress, losses = (line.plain for line in lines_of(first, 160))
-    assert progress.endswith(" 0/1100  left --:--  -- waiting for data  555 MiB")
+    first = progress(done=0, left=None, pace=None, waiting=math.nan, rate=math.nan, losses={}, metrics={})
+    train, losses = (line.plain for line in format_progress(first, 160))
+    assert train.endswith(" 0/1100  left --:--  -- waiting for data  555 MiB")
     assert losses.strip() == "lr --"
 
 
 def test_a_validation_has_a_line() -> None:
-    assert lines_of(readings(validating=(5, 10)), 80)[-1].plain == "valid " + "━" * 10 + "─" * 10 + " 5/10"
-    assert lines_of(readings(validating=(5, None)), 80)[-1].plain.endswith(" 5")
+    assert format_progress(progress(validation=(5, 10)), 80)[-1].plain == "valid " + "━" * 10 + "─" * 10 + " 5/10"
+    assert format_progress(progress(validation=(5, None)), 80)[-1].plain.endswith(" 5")

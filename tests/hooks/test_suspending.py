@@ -38,9 +38,9 @@ print("[ended]", flush=True)
 JOB = """
 import os, sys, time
 from rich.text import Text
-from footplate.hooks.live_display import LiveText
+from footplate.hooks.live_display import LiveTerminal
 
-live = LiveText(sys.stdout)
+live = LiveTerminal(sys.stdout)
 live.open()
 step = 0
 while not os.path.exists(sys.argv[1]):

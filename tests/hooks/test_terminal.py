@@ -16,21 +16,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("tmux") is None,
 # The display of a run of 100,000 iterations, redrawn more often than usual, with log lines in between.
 SCRIPT = """
 import os, sys, time
-from footplate.hooks.live_display import LiveText
-from footplate.hooks.progress_lines import Readings, Sparkline, lines_of
+from footplate.hooks.live_display import LiveTerminal
+from footplate.hooks.progress_lines import Progress, Sparkline, format_progress
 
 curves = {{name: Sparkline() for name in ("loss", "loss_ce", "loss_dice")}}
 print("a command was typed")
-live = LiveText(sys.stdout)
+live = LiveTerminal(sys.stdout)
 live.open()
 for step in range(20_000):
     for curve in curves.values():
         curve.add(2 / (1 + step / 50))
     metrics = {{"mIoU": (53.5, 53.5, 550), "mAcc": (61.0, 62.5, 550)}}
     validating = (step % 100, 100) if step % 200 > 100 else None
-    shown = Readings(step, 20_000, 3600.0, 0.07, 0.17, 555, 1.5e-3, curves, metrics, validating)
+    shown = Progress(step, 20_000, 3600.0, 0.07, 0.17, 555, 1.5e-3, curves, metrics, validating)
     width = live.width
-    live.show(lines_of(shown, width))
+    live.show(format_progress(shown, width))
     with open({told!r}, "w") as told:
         told.write(f"{{width}} of {{os.get_terminal_size().columns}}")
     if step % 10 == 0:

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from footplate.errors import ArgumentError, UnknownNameError
-from footplate.models import BaseDataPreprocessor, BaseModel, ImgDataPreprocessor
+from footplate.errors import ArgumentError, DataError, UnknownNameError
+from footplate.models import BaseDataPreprocessor, BaseModel, BaseTTAModel, ImgDataPreprocessor, parse_losses
+from footplate.models.base_model import split_views
+from footplate.registry import MODELS
 
 Mode = Literal["tensor", "loss", "predict"]
 
@@ -102,3 +104,85 @@ def test_overridden_parse_losses_is_called() -> None:
 def test_forward_is_abstract() -> None:
     with pytest.raises(TypeError, match="forward"):
         BaseModel()  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize(
+    ("losses", "total", "log_vars"),
+    [
+        ({"loss": torch.tensor(2.0)}, 2.0, {"loss": 2.0}),
+        ({"loss": torch.tensor([1.0, 3.0])}, 2.0, {"loss": 2.0}),
+        ({"loss_a": torch.tensor(2.0), "b_loss": torch.tensor(3.0)}, 5.0, {"loss": 5.0, "loss_a": 2.0, "b_loss": 3.0}),
+        (
+            {"loss_rpn": [torch.tensor([1.0, 2.0]), torch.tensor(4.0)], "acc": torch.tensor(50.0)},
+            5.5,
+            {"loss": 5.5, "loss_rpn": 5.5, "acc": 50.0},
+        ),
+        ({"loss": torch.tensor(1.0), "aux_loss": torch.tensor(2.0)}, 3.0, {"loss": 3.0, "aux_loss": 2.0}),
+    ],
+)
+def test_losses_are_summed_and_all_values_are_logged(
+    losses: dict[str, Any], total: float, log_vars: dict[str, float]
+) -> None:
+    found, logged = parse_losses(losses)
+    assert found.item() == total
+    assert {name: value.item() for name, value in logged.items()} == log_vars
+    assert next(iter(logged)) == "loss"
+
+
+def test_total_has_a_gradient_and_logged_values_are_detached() -> None:
+    weight = torch.tensor(3.0, requires_grad=True)
+    total, logged = parse_losses({"loss_a": weight * 2, "loss_b": weight * weight, "acc": weight * 7})
+    total.backward()  # type: ignore[no-untyped-call]
+    assert weight.grad is not None
+    assert weight.grad.item() == 8.0
+    assert not any(value.requires_grad for value in logged.values())
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        ({"acc": torch.tensor(1.0)}, "no loss of the model has 'loss' in its name"),
+        ({}, "no loss of the model has 'loss' in its name"),
+        ({"loss": 3.0}, "the loss 'loss' must be a tensor or a list of tensors"),
+        ({"loss": []}, "must be a tensor or a list of tensors"),
+        ({"loss": ["a"]}, "must be a tensor or a list of tensors"),
+        ({3: torch.tensor(1.0)}, "the name of a loss must be a string"),
+        (None, "must return a dict of losses"),
+        (torch.tensor(1.0), "must return a dict of losses"),
+    ],
+)
+def test_invalid_losses_are_refused(losses: dict[str, Tensor], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        parse_losses(losses)
+
+
+@MODELS.register_module()
+class Doubling(BaseModel):
+    def forward(self, inputs: Any, mode: str = "tensor") -> Any:
+        return [2 * each for each in inputs] if mode == "predict" else mode
+
+
+class Largest(BaseTTAModel):
+    def merge_preds(self, data_samples_list: list[list[Any]]) -> list[Any]:
+        return [max(views) for views in data_samples_list]
+
+
+@pytest.mark.parametrize("step", ["test_step", "val_step"])
+@pytest.mark.parametrize("data", [{"inputs": [[1, 5], [4, 2], [3, 3]]}, [[[1, 5], [4, 2], [3, 3]]]])
+def test_predictions_of_all_views_are_merged(step: str, data: Any) -> None:
+    model = Largest({"type": "Doubling"})
+    assert getattr(model, step)(data) == [8, 10]
+    assert model(None, mode="tensor") == "tensor"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"inputs": [1, 2]}, "does not contain several views"),
+        ({}, "does not contain several views"),
+        ({"inputs": [[1], [2]], "data_samples": [[1]]}, "different numbers of views"),
+    ],
+)
+def test_batches_without_views_are_refused(data: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        split_views(data)

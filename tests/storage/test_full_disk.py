@@ -55,7 +55,7 @@ def _format_masks() -> None:
 def _write_boxes() -> None:
     metric = CocoMetric(outfile_prefix="boxes")
     metric.context = EvaluationContext(folder=".")
-    metric._write([{"image_id": 1, "bbox": [0.0, 0.0, 1.0, 1.0], "score": 0.5}], {"images": []})
+    metric._write_files([{"image_id": 1, "bbox": [0.0, 0.0, 1.0, 1.0], "score": 0.5}], {"images": []})
 
 
 def _hand_over() -> None:

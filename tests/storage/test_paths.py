@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 
 from footplate import storage
-from footplate.storage import missing_path_notes
+from footplate.errors import ArgumentError
+from footplate.storage import missing_path_notes, output_path
+from tests.engine.test_outputs import OUTSIDE
 
 
 @pytest.mark.parametrize(
@@ -55,3 +57,16 @@ def test_missing_path_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pat
     monkeypatch.chdir(tmp_path)
     values = {"here": str(tmp_path), "why": "relative paths start at the current directory"}
     assert missing_path_notes(path.format(**values)) == [line.format(**values) for line in lines]
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_output_path_outside_folder_is_rejected(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ArgumentError, match="output path") as caught:
+        output_path(str(tmp_path), path, key="k")
+    assert caught.value.key == "k"
+
+
+@pytest.mark.parametrize("path", ["x.json", "a/b/x.json", "a/../x.json", "./x", "..x", "a..b/c"])
+def test_output_path_inside_folder_is_joined(tmp_path: Path, path: str) -> None:
+    found = os.path.normpath(output_path(str(tmp_path), path))
+    assert found.startswith(f"{tmp_path}{os.sep}")

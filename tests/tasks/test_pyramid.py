@@ -23,5 +23,5 @@ def test_pictures_of_any_size_are_padded_to_whole_strides() -> None:
 
 @pytest.mark.parametrize(("widths", "depths"), [((8, 12), (1,)), ((8,), (1,))])
 def test_every_stage_has_a_width_and_a_depth(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
-    with pytest.raises(ArgumentError, match="two stages or more, each with a width and a depth"):
+    with pytest.raises(ArgumentError, match="widths and depths must have the same length, at least 2"):
         Pyramid(widths, depths)

@@ -1,4 +1,4 @@
-"""Models of transformers are made from their config: nothing is fetched or executed for them."""
+"""Models of transformers are made from their config: nothing is downloaded or executed for them."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from footplate.registry import MODELS
 )
 def test_a_detector_fetches_nothing(config: dict[str, Any], key: str) -> None:
     pytest.importorskip("transformers")
-    with pytest.raises(ArgumentError, match="nothing is fetched") as caught:
+    with pytest.raises(ArgumentError, match="nothing is downloaded") as caught:
         MODELS.build({"type": "TransformersDetector", "num_classes": 2, "config": {"model_type": "rt_detr", **config}})
     assert caught.value.key == key
 
@@ -29,5 +29,5 @@ def test_a_detector_fetches_nothing(config: dict[str, Any], key: str) -> None:
 def test_a_segmentor_fetches_nothing() -> None:
     pytest.importorskip("transformers")
     config = {"_attn_implementation": "someone/kernels"}
-    with pytest.raises(ArgumentError, match="nothing is fetched"):
+    with pytest.raises(ArgumentError, match="nothing is downloaded"):
         MODELS.build({"type": "SegFormer", "num_classes": 2, "config": config})

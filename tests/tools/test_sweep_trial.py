@@ -69,7 +69,7 @@ def test_a_metric_that_no_validation_gives_is_refused_before_the_first_iteration
     assert (scores, kind, why.message, why.suggestion, told) == (
         [],
         "refused",
-        "the sweep names 'acuracy', which no metric gives",
+        "the sweep names 'acuracy', which no evaluator computes",
         "accuracy",
         [],
     )

@@ -110,7 +110,7 @@ def test_writers_are_known_by_class_or_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("backends", "message"),
     [
-        ([LOCAL, LOCAL], r"two writers are called 'LocalVisBackend'\s+key vis_backends\[1\]"),
+        ([LOCAL, LOCAL], r"two backends have the name 'LocalVisBackend'\s+key vis_backends\[1\]"),
         ([{"type": "LocalVisBakend"}], "did you mean 'LocalVisBackend'"),
         ([{"type": "LocalVisBackend", "img_dir": "x"}], "img_dir"),
     ],

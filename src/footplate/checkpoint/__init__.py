@@ -1,51 +1,61 @@
 """Saves and loads checkpoints: saves are atomic, loads verify the content and never execute code from it."""
 
-from footplate.checkpoint._seal import Seal
-from footplate.checkpoint._words import readable_size
-from footplate.checkpoint.averaging import average_weights
-from footplate.checkpoint.background import BackgroundSaver
 from footplate.checkpoint.contents import Contents, read_contents
-from footplate.checkpoint.exporting import export_weights
-from footplate.checkpoint.finding import candidates, find_latest, is_written_here, read_pointer
-from footplate.checkpoint.inert import Inert
-from footplate.checkpoint.loading import load_checkpoint
+from footplate.checkpoint.digest import Digest
+from footplate.checkpoint.exporting import average_weights, export_weights
+from footplate.checkpoint.latest import (
+    checked_template,
+    find_latest,
+    is_written_by_footplate,
+    list_candidates,
+    number_in,
+    read_pointer,
+    write_pointer,
+)
+from footplate.checkpoint.loading import load_checkpoint, load_latest, trusted_files, trusted_in, trusting
+from footplate.checkpoint.pickle_interpreter import OpaqueObject
 from footplate.checkpoint.rng import capture_rng, check_rng, checked_generator_state, restore_rng
-from footplate.checkpoint.saving import remove_checkpoint, save_checkpoint, write_pointer
-from footplate.checkpoint.sharded import is_committed, is_folder, name_in_parts
-from footplate.checkpoint.sharded.converting import consolidate, shard
-from footplate.checkpoint.trust import trusted_files, trusted_in, trusting
-from footplate.checkpoint.verifying import verify
-from footplate.checkpoint.weights import LoadReport, Mismatch, load_weights, revised, weights_of
+from footplate.checkpoint.saver import BackgroundSaver, remove_checkpoint, save_checkpoint
+from footplate.checkpoint.shard_layout import is_committed, is_sharded_path, sharded_name
+from footplate.checkpoint.sharded_reading import consolidate, shard
+from footplate.checkpoint.sharded_writing import split_state
+from footplate.checkpoint.verifying import BEST, SUFFIXES, verify
+from footplate.checkpoint.weights import LoadReport, Mismatch, load_weights, rename_keys, weights_of
 
 __all__ = [
+    "BEST",
+    "SUFFIXES",
     "BackgroundSaver",
     "Contents",
-    "Inert",
+    "Digest",
     "LoadReport",
     "Mismatch",
-    "Seal",
+    "OpaqueObject",
     "average_weights",
-    "candidates",
     "capture_rng",
     "check_rng",
     "checked_generator_state",
+    "checked_template",
     "consolidate",
     "export_weights",
     "find_latest",
     "is_committed",
-    "is_folder",
-    "is_written_here",
+    "is_sharded_path",
+    "is_written_by_footplate",
+    "list_candidates",
     "load_checkpoint",
+    "load_latest",
     "load_weights",
-    "name_in_parts",
-    "readable_size",
+    "number_in",
     "read_contents",
     "read_pointer",
     "remove_checkpoint",
+    "rename_keys",
     "restore_rng",
-    "revised",
     "save_checkpoint",
     "shard",
+    "sharded_name",
+    "split_state",
     "trusted_files",
     "trusted_in",
     "trusting",

@@ -1,24 +1,23 @@
-"""Exports the weights of a checkpoint to a file for other programs."""
+"""Writes the weights of a checkpoint to a file for other programs, and averages the weights of several checkpoints."""
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from footplate import storage
-from footplate.checkpoint import _safetensors
-from footplate.checkpoint.inert.budget import check_separate_copies
-from footplate.checkpoint.loading import load_checkpoint
-from footplate.checkpoint.naming import SUFFIXES
-from footplate.checkpoint.saving import save_checkpoint
-from footplate.checkpoint.trust import trusted_files, trusted_in
-from footplate.checkpoint.weights import revised, weights_of
+from footplate.checkpoint.loading import import_safetensors, load_checkpoint, trusted_files, trusted_in
+from footplate.checkpoint.memory_budget import check_separate_copies
+from footplate.checkpoint.saver import save_checkpoint
+from footplate.checkpoint.verifying import SAFETENSORS_SUFFIX, SUFFIXES
+from footplate.checkpoint.weights import rename_keys, weights_of
 from footplate.errors import ArgumentError, CheckpointError
 
 LAYOUTS = ("plain", "mmengine")
 _META_KEYS = ("epoch", "iter", "time", "seed", "experiment_name", "dataset_meta")
+_PIECE = 1 << 18  # elements
 
 
 def export_weights(
@@ -47,21 +46,27 @@ def export_weights(
         The number of tensors.
 
     Raises:
-        CheckpointError: There are no such weights, two keys become one, or the target cannot be written.
-        ArgumentError: The target is the source, or its suffix names no format that is written; there is no such layout,
-            or safetensors cannot say it.
-        MissingExtraError: safetensors is asked for and not installed.
+        CheckpointError: The source has no such weights, two keys become equal, or the target cannot be written.
+        ArgumentError: The target is the source or has an unsupported suffix, or the layout is unknown or not supported
+            by safetensors.
+        MissingExtraError: The target is a safetensors file, and the package is not installed.
     """
-    storage.check_output(target, suffixes=(*SUFFIXES, _safetensors.SUFFIX), inputs=[source])
-    name, is_safetensors = os.fspath(target), os.fspath(target).endswith(_safetensors.SUFFIX)
+    storage.check_output(target, suffixes=(*SUFFIXES, SAFETENSORS_SUFFIX), inputs=[source])
+    origin, name = os.fspath(source), os.fspath(target)
+    is_safetensors = name.endswith(SAFETENSORS_SUFFIX)
     if layout not in LAYOUTS or (layout != "plain" and is_safetensors):
         raise ArgumentError(f"'{name}' cannot have this layout", key="layout", found=layout)
     content = load_checkpoint(source)
-    weights = _section(content, section, os.fspath(source))
-    chosen = revised(weights, revise_keys, prefix=prefix, source=os.fspath(source))
+    if section is None:
+        weights = weights_of(content, origin)
+    elif section in content:
+        weights = weights_of(content[section], f"{origin}: {section}")
+    else:
+        raise CheckpointError(f"'{origin}' has no entry '{section}'", found=list(content))
+    chosen = rename_keys(weights, revise_keys, prefix=prefix, source=origin)
     tensors = {add_prefix + key: value for key, value in chosen.items() if isinstance(value, torch.Tensor)}
     if is_safetensors:
-        _save_safetensors(tensors, name, os.fspath(source))
+        _save_safetensors(tensors, name, origin)
     elif layout == "mmengine":
         meta = content.get("meta")
         kept = {key: meta[key] for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
@@ -73,20 +78,86 @@ def export_weights(
     return len(tensors)
 
 
-def _section(content: Mapping[str, Any], section: str | None, source: str) -> "OrderedDict[str, Any]":
-    if section is None:
-        return weights_of(content, source)
-    if section not in content:
-        raise CheckpointError(f"there is no '{section}' in '{source}'", found=list(content))
-    return weights_of(content[section], f"{source}: {section}")
-
-
 def _save_safetensors(tensors: Mapping[str, torch.Tensor], path: str, source: str) -> None:
     try:
         check_separate_copies(list(tensors.values()))
     except CheckpointError as error:
         raise CheckpointError(f"cannot export '{source}' to safetensors: {error.message}") from error
+    # The format supports neither shared memory nor strides.
+    separate = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
     try:
-        _safetensors.save(tensors, path)
+        content = import_safetensors(f"writing '{path}'").save(separate, metadata={"format": "pt"})
+        storage.commit_bytes(path, content)
     except OSError as error:
         raise CheckpointError(f"cannot save '{path}': {error.strerror or error}") from error
+
+
+def average_weights(
+    paths: "Sequence[str | os.PathLike[str]]", shares: Sequence[float] | None = None
+) -> "OrderedDict[str, torch.Tensor]":
+    """Returns the weighted mean of the weights of several checkpoints, in the dtypes of the first.
+
+    Sums are computed in float64, those of 8-bit weights in float32. Integer tensors, such as counters, are taken
+    from the last checkpoint. Only one file is held in memory at a time.
+
+    Args:
+        paths: The checkpoints.
+        shares: The weight of each checkpoint; equal by default. They are divided by their sum.
+
+    Raises:
+        ArgumentError: There are no paths, or the number of shares differs from theirs, or the shares sum to zero.
+        CheckpointError: A file cannot be read, or has other keys or shapes than the first.
+
+    Source: https://arxiv.org/abs/1803.05407
+    """
+    parts = list(shares) if shares is not None else [1.0] * len(paths)
+    if not paths or len(parts) != len(paths) or not sum(parts):
+        raise ArgumentError("averaging needs checkpoints, and a share for each", key="shares", found=shares)
+    sums: dict[str, torch.Tensor] = {}
+    first: OrderedDict[str, Any] = OrderedDict()
+    for path, part in zip([os.fspath(each) for each in paths], parts, strict=True):
+        weights = weights_of(load_checkpoint(path), path)
+        try:
+            check_separate_copies([each for each in weights.values() if isinstance(each, torch.Tensor)])
+        except CheckpointError as error:
+            raise CheckpointError(f"cannot average '{path}': {error.message}") from error
+        if not first:  # only shapes and dtypes, so that the first file can be freed
+            first = OrderedDict(
+                (key, value.to("meta") if isinstance(value, torch.Tensor) else value) for key, value in weights.items()
+            )
+            first._metadata = weights._metadata  # type: ignore[attr-defined]
+        _check_same_keys(first, weights, path)
+        for key, value in weights.items():
+            if isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex()):
+                _add(sums, key, value, part / sum(parts))
+    means = ((key, sums.pop(key).to(first[key].dtype) if key in sums else value) for key, value in weights.items())
+    averaged = OrderedDict(means)
+    averaged._metadata = first._metadata  # type: ignore[attr-defined]
+    return averaged
+
+
+def _check_same_keys(first: "OrderedDict[str, Any]", weights: "OrderedDict[str, Any]", path: str) -> None:
+    """Checks that the weights have the keys, types and shapes of the first checkpoint."""
+    differing = sorted(first.keys() ^ weights.keys())
+    if differing:
+        raise CheckpointError(f"'{path}' has other weights than the first checkpoint", found=differing)
+    for key, value in weights.items():
+        if not isinstance(value, torch.Tensor) or not isinstance(first[key], torch.Tensor):
+            if type(value) is not type(first[key]):
+                raise CheckpointError(f"'{path}' has a value of another type than the first checkpoint", key=key)
+        elif value.shape != first[key].shape or value.is_complex() != first[key].is_complex():
+            raise CheckpointError(
+                f"'{path}' has a weight of another shape than the first checkpoint", key=key, found=list(value.shape)
+            )
+
+
+def _add(sums: dict[str, torch.Tensor], key: str, value: torch.Tensor, share: float) -> None:
+    """Adds `value * share` to a sum in pieces, because the full product would double the memory of a large tensor."""
+    wide = torch.float64 if value.dtype.itemsize > 1 else torch.float32  # exact enough for 8-bit weights
+    wide = torch.complex128 if value.is_complex() else wide
+    if key not in sums:
+        sums[key] = torch.zeros(value.shape, dtype=wide)
+    total, flat = sums[key].view(-1), value.reshape(-1)
+    for begin in range(0, flat.numel(), _PIECE):
+        piece = slice(begin, begin + _PIECE)
+        total[piece] += flat[piece].to(wide) * share

@@ -1,24 +1,32 @@
-"""Loads checkpoints: verifies their content and does not execute code from them."""
+"""Loads checkpoints: verifies their content and does not execute code from them, unless the user trusts a file."""
 
+import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import IO, Any
 
 import torch
 
-from footplate.checkpoint import _safetensors, inert
-from footplate.checkpoint._seal import check_seal, read_seal
-from footplate.checkpoint.finding import other_whole
-from footplate.checkpoint.sharded.layout import is_folder
-from footplate.checkpoint.sharded.reading import load_parts, load_parts_like
-from footplate.checkpoint.trust import is_trusted, record
-from footplate.checkpoint.verifying import opened, reading
-from footplate.distributed.sharding import is_sharded
-from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
+from footplate import storage
+from footplate.checkpoint.digest import read_digest, verify_digest
+from footplate.checkpoint.latest import find_first_resumable, find_other_intact, read_verified_outline
+from footplate.checkpoint.memory_budget import memory_limit
+from footplate.checkpoint.shard_layout import is_sharded_path
+from footplate.checkpoint.sharded_reading import load_sharded
+from footplate.checkpoint.torch_file import read_content
+from footplate.checkpoint.verifying import SAFETENSORS_SUFFIX, naming_checkpoint, open_checkpoint
+from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError, MissingExtraError
+from footplate.messages import list_names
 
 _logger = logging.getLogger("footplate.checkpoint")
-_MOST_NAMES = 5
+_SHOWN_NAMES = 5
+_CHUNK_BYTES = 1 << 20
+_SAFETENSORS_LENGTH_BYTES = 8  # the size of the length field at the start of the file
+_SAFETENSORS_MEMORY_PER_BYTE = 27  # of the header, as measured with the shortest possible entries
+_trusted_paths: list[str] = []  # absolute paths of the active `trusting` blocks
+_trusted_records: list[dict[str, str]] = []
 
 
 def load_checkpoint(
@@ -30,8 +38,8 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Verifies a checkpoint and returns its content.
 
-    Nothing in the file is imported or called. Objects that other engines saved become `Inert` placeholders. Numpy
-    arrays and numbers are returned as such.
+    Nothing in the file is imported or called. Objects that other engines saved become `OpaqueObject` placeholders.
+    Numpy arrays and numbers are returned as such.
 
     Args:
         path: A local path, or a target that fsspec supports; may be a `.safetensors` file.
@@ -43,43 +51,84 @@ def load_checkpoint(
             own shards of a sharded checkpoint.
 
     Raises:
-        CheckpointDamagedError: The content is not what was written; names the newest whole one beside it.
-        CheckpointError: There is no such file, or it is no checkpoint.
-        ArgumentError: There is no such device.
+        CheckpointDamagedError: The content is not what was written; names the newest intact checkpoint in the folder.
+        CheckpointError: The file does not exist or is not a checkpoint.
+        ArgumentError: The device does not exist.
     """
-    name, device = os.fspath(path), _checked_device(map_location)
-    if name.endswith(_safetensors.SUFFIX):
-        return _safetensors.load(name, device)
+    name = os.fspath(path)
     try:
-        if is_folder(name):
-            with reading(name):
-                if like is not None and is_sharded(like):
-                    return load_parts_like(name, like, device)
-                return load_parts(name, device)
-        with opened(name) as stream:
-            load = _load_trusting if trust or is_trusted(name) else _load
-            loaded = load(stream, name, device)
+        device = torch.device(map_location)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ArgumentError(f"tensors cannot be moved to the device '{map_location}'", key="map_location") from error
+    if name.endswith(SAFETENSORS_SUFFIX):
+        return _load_safetensors(name, device)
+    try:
+        return _load(name, device, trust=trust, like=like)
     except CheckpointDamagedError as error:
-        other = other_whole(name)
-        if other is None:
+        if (other := find_other_intact(name)) is None:
             raise
-        notes = [*error.notes, f"the newest whole one beside it is '{other}'"]
+        notes = [*error.notes, f"The newest intact checkpoint in this folder is '{other}'."]
         raise CheckpointDamagedError(error.message, notes=notes) from error
+
+
+def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] | None] | None:
+    """Finds the newest intact checkpoint of a run as `find_latest` does, and loads it; it is read only once.
+
+    Returns:
+        The path and the content on the CPU, or None if there is no checkpoint. The content is None if the file must
+        be loaded in another way: a sharded checkpoint, which all ranks load together, and a trusted file.
+
+    Raises:
+        CheckpointError: See `find_latest`.
+    """
+
+    def is_loaded_here(path: str) -> bool:
+        return not is_sharded_path(path) and path not in _trusted_paths
+
+    def read(path: str) -> Mapping[Any, Any]:
+        return _load(path, torch.device("cpu")) if is_loaded_here(path) else read_verified_outline(path)
+
+    found = find_first_resumable(folder, read)
+    if found is None:
+        return None
+    path, content = found
+    return path, dict(content) if is_loaded_here(path) else None
+
+
+def _load(
+    name: str, device: torch.device, *, trust: bool = False, like: torch.nn.Module | None = None
+) -> dict[str, Any]:
+    if is_sharded_path(name):
+        with naming_checkpoint(name):
+            return load_sharded(name, device, like)
+    with open_checkpoint(name) as stream:
+        is_trusted = trust or storage.absolute(name) in _trusted_paths
+        loaded = (_load_with_code if is_trusted else _load_as_data)(stream, name, device)
     if not isinstance(loaded, Mapping):
-        raise CheckpointError(f"'{name}' holds no dict", found=type(loaded).__name__)
+        raise CheckpointError(f"'{name}' does not contain a dict", found=type(loaded).__name__)
     return dict(loaded) if type(loaded) is not dict else loaded
 
 
-def _load(stream: IO[bytes], name: str, device: torch.device) -> Any:
-    seal = read_seal(stream) if device.type == "meta" else check_seal(stream)
-    content = inert.read(stream, device=device, seal=seal.length)
-    _tell_inert(name, content.inert_names)
+def _load_as_data(stream: IO[bytes], name: str, device: torch.device) -> Any:
+    digest = read_digest(stream) if device.type == "meta" else verify_digest(stream)
+    content = read_content(stream, device=device, comment=digest.length)
+    if names := content.opaque_names:
+        shown = list_names(names, _SHOWN_NAMES)
+        _logger.info("checkpoint '%s': objects of %d classes were not instantiated: %s", name, len(names), shown)
     return content.value
 
 
-def _load_trusting(stream: IO[bytes], name: str, device: torch.device) -> Any:
-    check_seal(stream)
-    record(name, stream)
+def _load_with_code(stream: IO[bytes], name: str, device: torch.device) -> Any:
+    """Loads a file that may execute code; logs and records its SHA-256."""
+    verify_digest(stream)
+    sha256 = hashlib.sha256()
+    stream.seek(0)
+    while chunk := stream.read(_CHUNK_BYTES):
+        sha256.update(chunk)
+    _logger.warning("trusting checkpoint '%s', sha256 %s: code in it may be executed", name, sha256.hexdigest())
+    if _trusted_paths:
+        _trusted_records.append({"path": storage.absolute(name), "sha256": sha256.hexdigest()})
     stream.seek(0)
     try:
         return torch.load(stream, map_location=device, weights_only=False)
@@ -87,16 +136,71 @@ def _load_trusting(stream: IO[bytes], name: str, device: torch.device) -> Any:
         raise CheckpointError(f"torch cannot load it: {type(error).__name__}: {error}") from error
 
 
-def _tell_inert(path: str, names: Mapping[str, int]) -> None:
-    if names:
-        told = ", ".join(list(names)[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")
-        _logger.info("checkpoint '%s': objects of %d kinds were not built: %s", path, len(names), told)
-
-
-def _checked_device(location: "str | torch.device") -> torch.device:
+def _load_safetensors(path: str, device: torch.device) -> dict[str, torch.Tensor]:
+    package = import_safetensors(f"reading '{path}'")
+    size = storage.status(path).size
+    header = int.from_bytes(storage.read_bytes(path, _SAFETENSORS_LENGTH_BYTES), "little")
+    if header > size - _SAFETENSORS_LENGTH_BYTES:
+        raise CheckpointDamagedError(f"checkpoint '{path}' is damaged: its header is longer than the file")
+    # The file, its tensors and the parsed header.
+    if 2 * size + _SAFETENSORS_MEMORY_PER_BYTE * header > memory_limit(size):
+        raise CheckpointError(f"cannot use checkpoint '{path}': it needs far more memory than its size justifies")
     try:
-        device = torch.device(location)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ArgumentError(f"tensors cannot go to the device '{location}'", key="map_location") from error
-    return device
+        tensors: dict[str, torch.Tensor] = package.load(storage.read_bytes(path))
+    except OSError:
+        raise
+    except Exception as error:  # the package raises its own exception type and others
+        raise CheckpointDamagedError(f"checkpoint '{path}' is damaged: {error}") from error
+    return {key: value.to(device) for key, value in tensors.items()}
+
+
+def import_safetensors(why: str) -> Any:
+    """Returns the module `safetensors.torch`.
+
+    Raises:
+        MissingExtraError: The package is not installed.
+    """
+    try:
+        import safetensors.torch  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError as error:
+        raise MissingExtraError("safetensors", extra="export", why=why) from error
+    return safetensors.torch
+
+
+@contextmanager
+def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
+    """Allows one checkpoint to execute code when it is loaded anywhere within the block.
+
+    The load is logged. Checkpoints saved within the block record the path and SHA-256 under `meta.trusted`.
+
+    Args:
+        path: The checkpoint; with None, no file is trusted.
+    """
+    if path is None:
+        yield
+        return
+    _trusted_paths.append(storage.absolute(path))
+    before = len(_trusted_records)
+    try:
+        yield
+        if len(_trusted_records) == before:
+            _logger.warning("'%s' was passed as trusted, but nothing has loaded it", os.fspath(path))
+    finally:
+        del _trusted_paths[-1], _trusted_records[before:]
+
+
+def trusted_files(before: Sequence[Mapping[str, str]] = ()) -> list[dict[str, str]]:
+    """Returns path and SHA-256 of every trusted file, without duplicates.
+
+    Args:
+        before: The trusted files that the loaded checkpoint lists; they come first.
+    """
+    found = [*before, *_trusted_records]
+    return [dict(each) for place, each in enumerate(found) if each not in found[:place]]
+
+
+def trusted_in(checkpoint: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Returns the trusted files that a checkpoint lists in its metadata."""
+    meta = checkpoint.get("meta")
+    found = meta.get("trusted") if isinstance(meta, Mapping) else None
+    return [dict(each) for each in found if isinstance(each, Mapping)] if isinstance(found, (list, tuple)) else []

@@ -14,8 +14,8 @@ import torch
 from footplate.errors import CheckpointError
 
 _logger = logging.getLogger("footplate.checkpoint")
-_PARTS = frozenset({"python", "numpy", "torch", "devices"})
-_ADVICE = ["set `load_from` without `resume` to take the weights alone"]
+_KEYS = frozenset({"python", "numpy", "torch", "devices"})
+_ADVICE = ["To load only the weights, set `load_from` without `resume`."]
 _WORDS = 624  # the size of a Mersenne Twister's state
 _LARGEST_WORD = (1 << 32) - 1
 # The layout of torch's CPU generator state: seed, words left, seeded flag, next word, the words, a pair of normal
@@ -23,7 +23,7 @@ _LARGEST_WORD = (1 << 32) - 1
 _CPU_STATE = struct.Struct(f"<QiiQ{_WORDS}Q3di4xf?3x")
 
 
-class _UnfitError(Exception):
+class _InvalidStateError(Exception):
     """Raised for an invalid generator state; the arguments are the violated rule and the value found."""
 
 
@@ -42,6 +42,7 @@ def capture_rng() -> dict[str, Any]:
     The result contains only tensors, numbers and strings, so that it can be loaded with `weights_only=True`.
     """
     version, words, spare = random.getstate()
+    kind = _accelerator()
     name, keys, position, has_spare, normal = np.random.get_state(legacy=True)
     return {
         "python": {"version": version, "words": torch.tensor(words, dtype=torch.int64), "spare": spare},
@@ -53,7 +54,7 @@ def capture_rng() -> dict[str, Any]:
             "spare": float(normal),
         },
         "torch": torch.get_rng_state(),
-        "devices": _capture_devices(),
+        "devices": {} if kind is None else {kind: [_module(kind).get_rng_state(index) for index in _indices_of(kind)]},
     }
 
 
@@ -68,14 +69,23 @@ def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
         part: The key path of the state in the checkpoint, for messages.
 
     Raises:
-        CheckpointError: A generator is missing in the state, or cannot have such a state; names it.
+        CheckpointError: A generator is missing in the state, or its state is invalid; the message names it.
     """
     checked = _checked(state, part)
     random.setstate(checked.python)
     np.random.set_state(checked.numpy)
     torch.set_rng_state(checked.torch)
     for kind, states in checked.devices.items():
-        _restore_devices(kind, states)
+        indices = _indices_of(kind)
+        if len(indices) != len(states):
+            _logger.warning(
+                "the checkpoint has the random state of %d '%s' devices, but this machine has %d",
+                len(states),
+                kind,
+                len(indices),
+            )
+        for index, entry in zip(indices, states, strict=False):
+            _module(kind).set_rng_state(entry, index)
 
 
 def check_rng(state: Any, part: str = "random") -> None:
@@ -84,7 +94,7 @@ def check_rng(state: Any, part: str = "random") -> None:
     The native generators do not check their state: a position out of range crashes the process.
 
     Raises:
-        CheckpointError: It cannot.
+        CheckpointError: It cannot restore the state.
     """
     _checked(state, part)
 
@@ -98,7 +108,7 @@ def checked_generator_state(value: Any, part: str, device: "torch.device | str" 
         device: The device of the generator.
 
     Raises:
-        CheckpointError: No generator of this device can have such a state.
+        CheckpointError: The state is invalid for this device.
     """
     with _checking(part):
         _require(isinstance(value, torch.Tensor), "it must be a tensor", type(value).__name__)
@@ -129,8 +139,8 @@ def _check_cpu_state(state: torch.Tensor) -> None:
 def _checked(state: Any, part: str) -> _Generators:
     with _checking(part):
         _require(isinstance(state, Mapping), "it must be a dict", type(state).__name__)
-        missing = sorted(_PARTS - state.keys())
-        _require(not missing, f"it lacks {', '.join(map(repr, missing))}", list(state))
+        missing = sorted(_KEYS - state.keys())
+        _require(not missing, f"it has no {', '.join(map(repr, missing))}", list(state))
     return _Generators(
         _checked_python(state["python"], f"{part}.python"),
         _checked_numpy(state["numpy"], f"{part}.numpy"),
@@ -196,7 +206,7 @@ def _checked_devices(state: Any, part: str) -> dict[str, list[torch.Tensor]]:
                 _require(isinstance(each, torch.Tensor), "it must hold tensors", type(each).__name__)
                 _require(each.dtype == torch.uint8 and each.dim() == 1, "it must hold vectors of bytes", each.dtype)
             checked[kind] = [each.detach().cpu() for each in states]
-        for index, _ in zip(_indices_here(kind), states, strict=False):
+        for index, _ in zip(_indices_of(kind), states, strict=False):
             checked[kind][index] = checked_generator_state(states[index], f"{part}.{kind}", f"{kind}:{index}")
     return checked
 
@@ -206,7 +216,7 @@ def _checking(part: str) -> Iterator[None]:
     """Converts any exception of a check to a CheckpointError that names the part."""
     try:
         yield
-    except _UnfitError as error:
+    except _InvalidStateError as error:
         message, found = error.args
         raise CheckpointError(
             f"the random state '{part}' of the checkpoint {message}", found=found, notes=_ADVICE
@@ -218,28 +228,18 @@ def _checking(part: str) -> Iterator[None]:
 
 def _require(is_right: bool, rule: str, found: object) -> None:
     if not is_right:
-        raise _UnfitError(f"cannot be restored: {rule}", found)
+        raise _InvalidStateError(f"cannot be restored: {rule}", found)
 
 
-def _capture_devices() -> dict[str, list[torch.Tensor]]:
+def _accelerator() -> str | None:
+    """Returns the type of the accelerators of this machine; None if it has none."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    if device is None:
-        return {}
-    return {device.type: [_module(device.type).get_rng_state(index) for index in _indices_here(device.type)]}
+    return None if device is None else device.type
 
 
-def _restore_devices(kind: str, states: list[torch.Tensor]) -> None:
-    there = list(_indices_here(kind))
-    if len(there) != len(states):
-        _logger.warning("random state of %d '%s' devices was saved, %d are here", len(states), kind, len(there))
-    for index, entry in zip(there, states, strict=False):
-        _module(kind).set_rng_state(entry, index)
-
-
-def _indices_here(kind: str) -> range:
+def _indices_of(kind: str) -> range:
     """Returns the indices of the devices of a type on this machine."""
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return range(torch.accelerator.device_count() if device is not None and device.type == kind else 0)
+    return range(torch.accelerator.device_count() if kind == _accelerator() else 0)
 
 
 def _module(kind: str) -> Any:

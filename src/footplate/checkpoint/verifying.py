@@ -1,101 +1,119 @@
-"""Verifies checkpoints."""
+"""Opens checkpoints, verifies them, and reads their content without tensors."""
 
 import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import torch
 
 from footplate import storage
-from footplate.checkpoint import _safetensors, inert
-from footplate.checkpoint._seal import Seal, check_seal, read_seal
-from footplate.checkpoint.naming import BEST, SUFFIXES
-from footplate.checkpoint.sharded import is_folder, joined
-from footplate.checkpoint.sharded.layout import check_files, read_layout
+from footplate.checkpoint.digest import Digest, read_digest, verify_digest
+from footplate.checkpoint.shard_layout import Layout, is_sharded_path, read_layout, verify_files
+from footplate.checkpoint.sharded_writing import join_state
+from footplate.checkpoint.torch_file import read_content, verify_checksums
 from footplate.errors import CheckpointDamagedError, CheckpointError, FootplateError
 
+SUFFIXES = (".pth", ".pt", ".ckpt")
+SAFETENSORS_SUFFIX = ".safetensors"
+BEST = "best_"  # the names of best checkpoints start with this
+_CONFIG_SUFFIXES = (".py", ".yaml", ".yml", ".json", ".toml")
 _LONGEST_REASON = 200
 
-_CONFIGS = (".py", ".yaml", ".yml", ".json", ".toml")
 
+def verify(path: "str | os.PathLike[str]") -> Digest:
+    """Verifies the whole content of a checkpoint and returns its digest.
 
-def verify(path: "str | os.PathLike[str]") -> Seal:
-    """Verifies the whole content of a checkpoint and returns its seal.
-
-    The seal of a file from another program has no digest. In this case, the checksums that torch stores for each
-    tensor are verified; files of torch before 1.6 have no checksums. All files of a sharded checkpoint are verified.
+    A file from another program has no digest. In this case, the checksums that torch stores for each tensor are
+    verified; files of torch before 1.6 have no checksums. All files of a sharded checkpoint are verified.
 
     Raises:
         CheckpointDamagedError: The content is not what was written.
-        CheckpointError: There is no such file, or it is no checkpoint.
+        CheckpointError: The file does not exist or is not a checkpoint.
     """
     name = os.fspath(path)
-    if is_folder(name):
-        with reading(name):
+    if is_sharded_path(name):
+        with naming_checkpoint(name):
             layout = read_layout(name)
-            check_files(name, layout)
-        return layout.seal
-    with opened(name) as stream:
-        seal = check_seal(stream)
-        if seal.digest is None:
-            inert.check(stream)
-        return seal
+            verify_files(name, layout)
+        return layout.digest
+    with open_checkpoint(name) as stream:
+        digest = verify_digest(stream)
+        if digest.sha256 is None:
+            verify_checksums(stream)
+        return digest
 
 
-def seal_of(path: str) -> Seal:
-    """Returns the seal of a checkpoint without verifying the content.
+def recorded_digest(path: str) -> Digest:
+    """Returns the digest of a checkpoint without verifying the content.
 
     Raises:
-        CheckpointError: There is no such file, or it cannot be read.
+        CheckpointError: The file does not exist or cannot be read.
     """
-    if is_folder(path):
-        with reading(path):
-            return read_layout(path).seal
-    with opened(path) as stream:
-        return read_seal(stream)
+    if is_sharded_path(path):
+        with naming_checkpoint(path):
+            return read_layout(path).digest
+    with open_checkpoint(path) as stream:
+        return read_digest(stream)
 
 
-def shapes_in(path: "str | os.PathLike[str]") -> dict[Any, Any]:
+class Outline(NamedTuple):
+    """The content of a checkpoint with its tensors on the device 'meta'.
+
+    Attributes:
+        content: The content; an object that is not a dict is under the key "".
+        digest: The recorded digest.
+        layout: The layout of a sharded checkpoint; None for a single file.
+    """
+
+    content: dict[Any, Any]
+    digest: Digest
+    layout: Layout | None
+
+
+def read_outline(path: "str | os.PathLike[str]") -> Outline:
     """Returns the content of a checkpoint with its tensors on the device 'meta'; nothing is verified.
 
     Raises:
-        CheckpointError: There is no such file, or it is no checkpoint.
+        CheckpointError: The file does not exist or is not a checkpoint.
     """
-    name, file = os.fspath(path), os.fspath(path)
-    tensors = {}
-    with reading(name):
-        if is_folder(name):
+    file = name = os.fspath(path)
+    layout = None
+    with naming_checkpoint(name):
+        if is_sharded_path(name):
             layout = read_layout(name)
-            tensors = {
-                key: torch.empty(each.size, dtype=each.dtype, device="meta") for key, each in layout.tensors.items()
-            }
             file = storage.join(name, layout.state)
-        with opened(file) as stream:
-            value = inert.read(stream, device="meta", seal=read_seal(stream).length).value
-        value = joined(value, tensors) if tensors else value
-        return dict(value) if isinstance(value, Mapping) else {"": value}
+        with open_checkpoint(file) as stream:
+            digest = read_digest(stream)
+            value = read_content(stream, device="meta", comment=digest.length).value
+        if layout is not None:
+            digest = layout.digest
+            value = join_state(
+                value,
+                {key: torch.empty(each.size, dtype=each.dtype, device="meta") for key, each in layout.tensors.items()},
+            )
+        return Outline(dict(value) if isinstance(value, Mapping) else {"": value}, digest, layout)
 
 
 @contextmanager
-def opened(path: str) -> Iterator[IO[bytes]]:
+def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
     """Opens a checkpoint file and adds its path to errors that are raised in the block.
 
     Raises:
-        CheckpointError: It is not there or cannot be read; errors of this kind from within get its name.
+        CheckpointError: The file does not exist or cannot be read, or the block raised an error.
     """
-    if path.endswith(_safetensors.SUFFIX):
+    if path.endswith(SAFETENSORS_SUFFIX):
         raise CheckpointError(
-            f"'{path}' is a safetensors file, which holds weights alone and no digest",
+            f"'{path}' is a safetensors file, which contains only weights and no digest",
             notes=["Pass a checkpoint: a .pth file or a .sharded folder."],
         )
-    with reading(path):
+    with naming_checkpoint(path):
         try:
             with storage.open_file(path) as stream:
                 yield stream if stream.seekable() else io.BytesIO(stream.read())
         except CheckpointDamagedError as error:
-            if path.endswith(_CONFIGS):
+            if path.endswith(_CONFIG_SUFFIXES):
                 raise CheckpointError(f"'{path}' is a config file, not a checkpoint") from error
             message = f"checkpoint '{path}' is damaged: {error.message}"
             raise CheckpointDamagedError(message, notes=error.notes) from error
@@ -104,32 +122,28 @@ def opened(path: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def reading(path: str) -> Iterator[None]:
+def naming_checkpoint(path: str) -> Iterator[None]:
     """Converts any exception in the block to an error that names the checkpoint at `path`.
 
     A damaged or hostile file must not stop a search for other checkpoints, whatever exception it causes.
 
     Raises:
-        CheckpointError: Something else than a `FootplateError` was raised.
+        CheckpointError: The block raised an exception that is not a `FootplateError`.
     """
     try:
         yield
     except FootplateError:
         raise
     except FileNotFoundError as error:
-        raise CheckpointError(f"there is no checkpoint '{path}'", notes=storage.missing_path_notes(path)) from error
+        raise CheckpointError(f"checkpoint '{path}' does not exist", notes=storage.missing_path_notes(path)) from error
     except IsADirectoryError as error:
-        raise _folder(path) from error
+        # Suggests the newest best checkpoint in the folder, or else the newest one.
+        files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(SUFFIXES)]
+        best = [each for each in files if storage.base_name(each).startswith(BEST)]
+        likely = max(best or files, key=lambda each: storage.status(each).modified, default=None)
+        raise CheckpointError(f"'{path}' is a folder, not a checkpoint", suggestion=likely) from error
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint '{path}': {error.strerror or error}") from error
     except Exception as error:
-        told = " ".join(str(error).split())[:_LONGEST_REASON]
-        raise CheckpointError(f"cannot use checkpoint '{path}': {type(error).__name__}: {told}") from error
-
-
-def _folder(path: str) -> CheckpointError:
-    """Returns an error that suggests a checkpoint in the folder: the newest best one, or else the newest."""
-    files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(SUFFIXES)]
-    best = [each for each in files if storage.base_name(each).startswith(BEST)]
-    likely = max(best or files, key=lambda each: storage.status(each).modified, default=None)
-    return CheckpointError(f"'{path}' is a folder, not a checkpoint", suggestion=likely)
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise CheckpointError(f"cannot use checkpoint '{path}': {type(error).__name__}: {reason}") from error

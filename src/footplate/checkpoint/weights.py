@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from footplate.checkpoint.inert import Inert
 from footplate.checkpoint.loading import load_checkpoint
+from footplate.checkpoint.pickle_interpreter import OpaqueObject
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import distribute_like, is_dtensor
 from footplate.errors import CheckpointError
@@ -65,7 +65,7 @@ class LoadReport:
         """Checks whether every tensor of the model was loaded.
 
         Raises:
-            CheckpointError: One is missing or has another shape.
+            CheckpointError: A tensor is missing or has another shape.
         """
         kept = len(self.missing) + len(self.mismatched)
         if kept:
@@ -73,8 +73,8 @@ class LoadReport:
                 f"'{self.source}' does not fill the model: {kept} of {len(self.loaded) + kept} tensors would keep "
                 "their initial values",
                 notes=[
-                    *_listed("missing in the file", self.missing),
-                    *_listed("of another shape", [str(entry) for entry in self.mismatched]),
+                    *_list_keys("missing in the file", self.missing),
+                    *_list_keys("of another shape", self.mismatched),
                     "Use the config that the checkpoint was trained with.",
                 ],
             )
@@ -82,9 +82,9 @@ class LoadReport:
     def __str__(self) -> str:
         count = len(self.loaded) + len(self.missing) + len(self.mismatched)
         lines = [f"loaded {len(self.loaded)} of {count} tensors from '{self.source}'"]
-        lines += _listed("missing in the file", self.missing)
-        lines += _listed("not in the model", self.unexpected)
-        lines += _listed("of another shape", [str(entry) for entry in self.mismatched])
+        lines += _list_keys("missing in the file", self.missing)
+        lines += _list_keys("not in the model", self.unexpected)
+        lines += _list_keys("of another shape", self.mismatched)
         return "\n".join(lines)
 
 
@@ -110,7 +110,7 @@ def load_weights(
 
     Raises:
         CheckpointDamagedError: The file is not what was written.
-        CheckpointError: There are no weights in it, none fits, or `strict` was asked for and not all fit.
+        CheckpointError: The source has no weights, or no weight fits, or `strict` is set and not all weights fit.
 
     Example:
         >>> model = torch.nn.Linear(2, 1)
@@ -121,7 +121,7 @@ def load_weights(
     is_given = isinstance(source, Mapping)
     name = name or ("a state dict" if is_given else os.fspath(source))  # type: ignore[arg-type]
     content = source if is_given else load_checkpoint(source)  # type: ignore[arg-type]
-    weights = revised(weights_of(content, name), revise_keys, prefix=prefix, source=name)
+    weights = rename_keys(weights_of(content, name), revise_keys, prefix=prefix, source=name)
     report = _fill(unwrap_model(module), weights, name)
     if not report.loaded and (report.missing or report.mismatched):
         raise CheckpointError(f"no weight in '{name}' fits the model", notes=_hints(report))
@@ -139,20 +139,18 @@ def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, 
         source: The name of the checkpoint, for the error.
 
     Raises:
-        CheckpointError: There is none in it.
+        CheckpointError: The content has no weights.
     """
     mapping = _as_mapping(content)
-    for key in _WEIGHT_KEYS:
-        inner = _as_mapping(mapping.get(key)) if mapping else None
-        if inner and _holds_tensors(inner):
-            return _tensors_of(inner)
-    if mapping and _holds_tensors(mapping):
-        return _tensors_of(mapping)
+    for inner in (*(_as_mapping(mapping.get(key)) for key in _WEIGHT_KEYS), mapping) if mapping else ():
+        weights = _state_dict_in(inner) if inner else None
+        if weights is not None:
+            return weights
     found = ", ".join(map(str, list(mapping)[:_SHOWN_KEYS])) if mapping else type(content).__name__
-    raise CheckpointError(f"there are no weights in '{source}'", found=found)
+    raise CheckpointError(f"'{source}' has no weights", found=found)
 
 
-def revised(
+def rename_keys(
     weights: Mapping[str, Any],
     revise_keys: Iterable[tuple[str, str]] = (),
     *,
@@ -162,85 +160,68 @@ def revised(
     """Returns the weights with revised keys; see `load_weights`.
 
     Raises:
-        CheckpointError: No key begins with `prefix`, or two keys become one.
+        CheckpointError: No key starts with `prefix`, or two keys become equal.
     """
     pairs = [(re.compile(pattern), replacement) for pattern, replacement in revise_keys]
     start = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
+
+    def rename(key: str) -> str | None:
+        for pattern, replacement in pairs:
+            key = pattern.sub(replacement, key)
+        if not start:
+            return key
+        return key[len(start) :] if key.startswith(start) else None
+
     renamed: OrderedDict[str, Any] = OrderedDict()
     for old, value in weights.items():
-        new = _renamed(old, pairs, start)
+        new = rename(old)
         if new in renamed:
             raise CheckpointError(f"two keys of '{source}' become '{new}'", key="revise_keys")
         if new is not None:
             renamed[new] = value
     if start and not renamed:
-        raise CheckpointError(f"no key in '{source}' begins with '{start}'", found=list(weights)[:_SHOWN_KEYS])
+        raise CheckpointError(f"no key in '{source}' starts with '{start}'", found=list(weights)[:_SHOWN_KEYS])
     versions = getattr(weights, "_metadata", {})
     # The version of a layer is stored under its name without the dot.
-    layers = {_renamed(f"{layer}." if layer else "", pairs, start): value for layer, value in versions.items()}
+    layers = {rename(f"{layer}." if layer else ""): value for layer, value in versions.items()}
     renamed._metadata = {layer.rstrip("."): value for layer, value in layers.items() if layer is not None}  # type: ignore[attr-defined]
     return renamed
 
 
-def _renamed(key: str, pairs: "Sequence[tuple[re.Pattern[str], str]]", start: str | None) -> str | None:
-    """Returns the new key, or None if it does not start with the prefix."""
-    for pattern, replacement in pairs:
-        key = pattern.sub(replacement, key)
-    if not start:
-        return key
-    return key[len(start) :] if key.startswith(start) else None
-
-
 def _fill(module: torch.nn.Module, weights: "OrderedDict[str, Any]", source: str) -> LoadReport:
-    mismatched: tuple[Mismatch, ...] = ()
+    mismatched: list[Mismatch] = []
     expected = {key: value for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
-    weights = _placed(weights, expected)
+    if any(is_dtensor(each) for each in (*expected.values(), *weights.values()) if torch.is_tensor(each)):
+        for key in [key for key in weights if key in expected and torch.is_tensor(weights[key])]:
+            weights[key] = distribute_like(weights[key], expected[key])
     try:
         missing, unexpected = module.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         # A module may adapt shapes while loading, so mismatches are known only after torch has failed.
-        mismatched = tuple(_mismatches(expected, weights))
+        fitting = OrderedDict(weights)
+        for key, value in expected.items():
+            saved = weights.get(key)
+            if isinstance(saved, torch.Tensor) and saved.shape != value.shape:
+                mismatched.append(Mismatch(key, tuple(saved.shape), tuple(value.shape)))
+                del fitting[key]
         if not mismatched:
             raise CheckpointError(f"the weights in '{source}' cannot be loaded: {error}") from error
-        fitting = OrderedDict(weights)
-        for entry in mismatched:
-            del fitting[entry.key]
         missing, unexpected = module.load_state_dict(fitting, strict=False)
     lacking = set(missing)
     differing = {entry.key for entry in mismatched}
     return LoadReport(
         source,
-        loaded=tuple(key for key in expected if key not in lacking and _is_given(key, weights)),
+        loaded=tuple(key for key in expected if key not in lacking and (key in weights or not key.endswith(_COUNTER))),
         missing=tuple(key for key in missing if key not in differing and not key.endswith(_COUNTER)),
         unexpected=tuple(unexpected),
-        mismatched=mismatched,
+        mismatched=tuple(mismatched),
     )
-
-
-def _placed(weights: "OrderedDict[str, Any]", expected: Mapping[str, torch.Tensor]) -> "OrderedDict[str, Any]":
-    """Returns the weights, sharded in the same way as those of the model."""
-    if not any(map(is_dtensor, (*expected.values(), *(each for each in weights.values() if torch.is_tensor(each))))):
-        return weights
-    for key in [key for key in weights if key in expected and torch.is_tensor(weights[key])]:
-        weights[key] = distribute_like(weights[key], expected[key])
-    return weights
-
-
-def _is_given(key: str, weights: Mapping[str, Any]) -> bool:
-    return key in weights or not key.endswith(_COUNTER)
-
-
-def _mismatches(expected: Mapping[str, torch.Tensor], weights: Mapping[str, Any]) -> Iterable[Mismatch]:
-    for key, value in expected.items():
-        saved = weights.get(key)
-        if isinstance(saved, torch.Tensor) and saved.shape != value.shape:
-            yield Mismatch(key, tuple(saved.shape), tuple(value.shape))
 
 
 def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
     if isinstance(value, Mapping):
         return value
-    if not isinstance(value, Inert):
+    if not isinstance(value, OpaqueObject):
         return None
     if value.items:
         return value.items
@@ -252,22 +233,23 @@ def _module_tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     """Yields the tensors of a pickled module with the keys of its state dict.
 
     Raises:
-        CheckpointError: There is no end to its modules.
+        CheckpointError: The modules contain themselves.
     """
     pending, left = [("", state)], _LONGEST_KEYS
     while pending:
         prefix, state = pending.pop()
-        for kind in ("_parameters", "_buffers"):
-            for name, value in _named(state.get(kind)):
-                left -= len(prefix) + _BYTES_PER_KEY
-                if left < 0:
-                    raise CheckpointError("the modules in it contain themselves")
-                if isinstance(value, torch.Tensor):
-                    yield f"{prefix}{name}", value
+        entries = {kind: state.get(kind) for kind in ("_parameters", "_buffers", "_modules")}
+        parameters, buffers, modules = (each if isinstance(each, Mapping) else {} for each in entries.values())
+        for name, value in (*parameters.items(), *buffers.items()):
+            left -= len(prefix) + _BYTES_PER_KEY
+            if left < 0:
+                break
+            if isinstance(value, torch.Tensor):
+                yield f"{prefix}{name}", value
         children = [
             (f"{prefix}{name}.", child.state)
-            for name, child in _named(state.get("_modules"))
-            if isinstance(child, Inert) and isinstance(child.state, dict)
+            for name, child in modules.items()
+            if isinstance(child, OpaqueObject) and isinstance(child.state, dict)
         ]
         left -= sum(len(each) + _BYTES_PER_KEY for each, _ in children)
         if left < 0:
@@ -275,41 +257,31 @@ def _module_tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
         pending.extend(reversed(children))
 
 
-def _named(held: Any) -> Iterable[tuple[Any, Any]]:
-    return held.items() if isinstance(held, Mapping) else ()
+def _as_tensor(value: Any) -> torch.Tensor | None:
+    """Returns a tensor, or an array as a tensor; None for other values and for arrays that torch does not support."""
+    if isinstance(value, np.ndarray):
+        try:
+            return torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
+        except TypeError:
+            return None
+    return value if isinstance(value, torch.Tensor) else None
 
 
-def _holds_tensors(mapping: Mapping[Any, Any]) -> bool:
-    return any(_is_tensor(value) for value in mapping.values())
-
-
-def _is_tensor(value: Any) -> bool:
-    """Returns whether a value is a tensor or an array that can become one; arrays of strings cannot."""
-    if not isinstance(value, np.ndarray):
-        return isinstance(value, torch.Tensor)
-    try:
-        _as_tensor(value[:0] if value.ndim else value)
-    except TypeError:
-        return False
-    return True
-
-
-def _as_tensor(array: "np.ndarray[Any, Any]") -> torch.Tensor:
-    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
-
-
-def _tensors_of(mapping: Mapping[Any, Any]) -> "OrderedDict[str, Any]":
-    weights = OrderedDict(
-        (str(key), _as_tensor(value) if isinstance(value, np.ndarray) else value)
-        for key, value in mapping.items()
-        if _is_tensor(value) or str(key).endswith("_extra_state")
-    )
+def _state_dict_in(mapping: Mapping[Any, Any]) -> "OrderedDict[str, Any] | None":
+    """Returns the tensors and extra states of a mapping; None if it contains no tensor."""
+    weights: OrderedDict[str, Any] = OrderedDict()
+    has_tensors = False
+    for key, value in mapping.items():
+        tensor = _as_tensor(value)
+        has_tensors |= tensor is not None
+        if tensor is not None or str(key).endswith("_extra_state"):
+            weights[str(key)] = value if tensor is None else tensor
     versions = getattr(mapping, "_metadata", {})
     weights._metadata = versions if isinstance(versions, Mapping) else {}  # type: ignore[attr-defined]
-    return weights
+    return weights if has_tensors else None
 
 
-def _listed(title: str, entries: Sequence[str]) -> list[str]:
+def _list_keys(title: str, entries: Sequence[object]) -> list[str]:
     if not entries:
         return []
     return [f"  {title} ({len(entries)}): {list_names(entries, _SHOWN_KEYS)}"]
@@ -317,13 +289,13 @@ def _listed(title: str, entries: Sequence[str]) -> list[str]:
 
 def _hints(report: LoadReport) -> list[str]:
     if report.mismatched:
-        return _listed("of another shape", [str(entry) for entry in report.mismatched])
+        return _list_keys("of another shape", report.mismatched)
     if not report.unexpected:
-        return ["the file holds no tensors under this prefix"]
+        return ["The file has no tensors under this prefix."]
     saved = report.unexpected[0]
     wanted = nearest(saved, report.missing) or report.missing[0]
     return [
         f"a key of the file: {saved}",
         f"a key of the model: {wanted}",
-        "`revise_keys` and `prefix` make the one into the other",
+        "Use `revise_keys` and `prefix` to convert one to the other.",
     ]

@@ -114,7 +114,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
     """Loads the config in the arguments and applies their overrides."""
     from footplate.config import Config
-    from footplate.tasks.recipes.catalog import find_config
+    from footplate.tasks.recipes import find_config
 
     cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=False)
     arguments.cfg = cfg  # so that errors can name its keys
@@ -195,7 +195,7 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
 
 def _try_config(arguments: argparse.Namespace) -> "Config | None":
     from footplate.config import Config
-    from footplate.tasks.recipes.catalog import find_config
+    from footplate.tasks.recipes import find_config
 
     if not hasattr(arguments, "set"):
         return None
@@ -208,7 +208,7 @@ def _try_config(arguments: argparse.Namespace) -> "Config | None":
 def _find_key(cfg: "Config", name: str) -> str:
     """Returns the key path of the config that ends with a name, or ""; keys of a run come before variables."""
     from footplate.config.key_paths import paths_ending, split_path
-    from footplate.engine.translators import keys_read
+    from footplate.engine.sections import keys_read
 
     try:
         found = paths_ending(cfg._cfg_dict, name)

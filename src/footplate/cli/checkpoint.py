@@ -96,7 +96,7 @@ def verify_files(arguments: argparse.Namespace) -> int:
     code = 0
     for path in arguments.files:
         try:
-            digest = verify(path).digest
+            digest = verify(path).sha256
         except CheckpointError as error:
             code = 1
             print_text(f"{error}\n")
@@ -107,8 +107,7 @@ def verify_files(arguments: argparse.Namespace) -> int:
 
 def average_files(arguments: argparse.Namespace) -> int:
     """Writes the mean of the weights."""
-    from footplate.checkpoint import average_weights, save_checkpoint, trusted_files, trusting
-    from footplate.checkpoint.naming import SUFFIXES
+    from footplate.checkpoint import SUFFIXES, average_weights, save_checkpoint, trusted_files, trusting
     from footplate.storage import check_output
 
     check_output(arguments.output, suffixes=SUFFIXES, inputs=arguments.files)
@@ -155,7 +154,7 @@ def consolidate_folder(arguments: argparse.Namespace) -> int:
     from footplate.checkpoint import consolidate
 
     count = consolidate(arguments.folder, arguments.output)
-    print_text(f"{count} sharded tensors consolidated: {arguments.output}\n")
+    print_text(f"{count} sharded tensors joined: {arguments.output}\n")
     return 0
 
 
@@ -164,7 +163,7 @@ def shard_file(arguments: argparse.Namespace) -> int:
     from footplate.checkpoint import shard
 
     count = shard(arguments.file, arguments.output, arguments.parts)
-    print_text(f"{count} tensors in {arguments.parts} shards: {arguments.output}\n")
+    print_text(f"{count} tensors split into {arguments.parts} shards: {arguments.output}\n")
     return 0
 
 
@@ -172,25 +171,25 @@ def _describe(found: "Contents", most: int | None) -> list[str]:
     """Returns the lines that describe a checkpoint, with at most `most` files and weights."""
     from datetime import datetime, timezone
 
-    from footplate.checkpoint import readable_size
+    from footplate.messages import format_bytes
 
-    seal = "without a digest"
-    if found.seal.digest is not None:
-        saved = datetime.fromtimestamp(found.seal.saved / 1e9, tz=timezone.utc)
-        seal = f"saved {saved:%Y-%m-%d %H:%M:%S} UTC, sha256 {found.seal.digest} (not verified)"
-    lines = [f"{found.path}: {readable_size(found.size)}, {seal}"]
+    digest = "without a digest"
+    if found.digest.sha256 is not None:
+        saved = datetime.fromtimestamp(found.digest.saved / 1e9, tz=timezone.utc)
+        digest = f"saved {saved:%Y-%m-%d %H:%M:%S} UTC, sha256 {found.digest.sha256} (not verified)"
+    lines = [f"{found.path}: {format_bytes(found.size)}, {digest}"]
     if found.meta:
         lines.append("  " + ", ".join(f"{key} {value}" for key, value in found.meta.items()))
     width = 2 + max((len(section.name) for section in found.sections), default=0)
     for section in found.sections:
-        size = f"{section.tensors:>7} tensors {readable_size(section.size):>10}" if section.tensors else section.text
+        size = f"{section.tensors:>7} tensors {format_bytes(section.size):>10}" if section.tensors else section.text
         lines.append(f"  {section.name:<{width}}{size}".rstrip())
-    if found.foreign:
-        lines.append(f"  of other programs: {', '.join(found.foreign)}")
+    if found.opaque_names:
+        lines.append(f"  of other programs: {', '.join(found.opaque_names)}")
     files = [
         (
             each.name,
-            f"{readable_size(each.size):>10}  {f'shards of {each.parts} tensors' if each.parts else 'the rest'}",
+            f"{format_bytes(each.size):>10}  {f'shards of {each.shards} tensors' if each.shards else 'the rest'}",
         )
         for each in found.files
     ]

@@ -74,7 +74,7 @@ def add_commands(subparsers: Any) -> None:
 
 def list_recipes(arguments: argparse.Namespace) -> int:
     """Prints the name, summary and file of each recipe."""
-    from footplate.tasks.recipes.catalog import recipes
+    from footplate.tasks.recipes import recipes
 
     found = recipes()
     width = max(len(recipe.name) for recipe in found) + 2
@@ -147,7 +147,7 @@ def _explain_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> 
     """Returns a topic as data and as text."""
     from footplate.config import Config
     from footplate.storage import commit_image
-    from footplate.tasks.recipes.catalog import find_config
+    from footplate.tasks.recipes import find_config
     from footplate.tools import explain_loops, explain_params, explain_schedule
 
     other = Config.fromfile(find_config(arguments.model)) if arguments.model else None

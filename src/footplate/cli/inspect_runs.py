@@ -96,7 +96,7 @@ def analyze_runs(arguments: argparse.Namespace) -> int:
 
 def report_runs(arguments: argparse.Namespace) -> int:
     """Writes the report and prints its path."""
-    from footplate.checkpoint import readable_size
+    from footplate.messages import format_bytes
     from footplate.storage import check_output
     from footplate.tools.report import write_report
     from footplate.tools.runs import read_run
@@ -105,7 +105,7 @@ def report_runs(arguments: argparse.Namespace) -> int:
     path = arguments.out or (os.path.join(arguments.runs[0], "report.html") if alone else "report.html")
     check_output(path, suffixes=(".html", ".htm"), inputs=filter(os.path.isfile, arguments.runs))
     size = write_report([read_run(each) for each in arguments.runs], path)
-    print_text(f"{path}, {readable_size(size)}\n")
+    print_text(f"{path}, {format_bytes(size)}\n")
     return 0
 
 

@@ -79,7 +79,7 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
         ArgumentError: A number is invalid.
     """
     from footplate.checks import check_count
-    from footplate.engine.static import check_config
+    from footplate.engine.sections import check_config
     from footplate.records.logger import collect_warnings
 
     check_count("--max-restarts", arguments.max_restarts, least=0)

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     from footplate.first_generation.translation import RULES
     from footplate.storage import commit_bytes
-    from footplate.tasks.recipes.catalog import find_config
+    from footplate.tasks.recipes import find_config
 
     if arguments.rules:
         print_text("\n".join(rule.as_text() for rule in RULES))

@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _measure(arguments: argparse.Namespace) -> "Measurements":
     """Reads saved measurements, or measures the config on this machine."""
-    from footplate.engine.static import check_config
+    from footplate.engine.sections import check_config
     from footplate.errors import ArgumentError
     from footplate.tools.plan_measurements import Measurements, measure
 

@@ -10,7 +10,7 @@ from footplate.cli.arguments import add_config, import_modules, read_config, set
 from footplate.cli.output import print_text
 
 if TYPE_CHECKING:
-    from footplate.hooks.live_display import LiveText
+    from footplate.hooks.live_display import LiveTerminal
     from footplate.tools.sweep import TrialInfo, TrialProgress
 
 _MAX_PRINTED = 10
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from footplate.checks import check_count
     from footplate.cli.launching import refuse_launchers
-    from footplate.engine.static import check_config
+    from footplate.engine.sections import check_config
     from footplate.errors import FootplateError
     from footplate.records.logger import collect_warnings
     from footplate.tools.sweep_space import first_values, parse_parameter, with_values
@@ -139,13 +139,13 @@ class SweepDisplay:
         self._metric = metric
         self._running: dict[int, TrialProgress] = {}
         self._lock = threading.Lock()
-        self._live: LiveText | None = None
+        self._live: LiveTerminal | None = None
 
     def __enter__(self) -> "SweepDisplay":
         if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-            from footplate.hooks.live_display import LiveText
+            from footplate.hooks.live_display import LiveTerminal
 
-            self._live = LiveText(sys.stdout)
+            self._live = LiveTerminal(sys.stdout)
             self._live.open()
         return self
 
@@ -181,13 +181,13 @@ class SweepDisplay:
             return
         from rich.text import Text
 
-        from footplate.hooks.progress_lines import bar
+        from footplate.hooks.progress_lines import progress_bar
 
         lines = []
         for each in self._running.values():
             done = f"{each.done}/{each.length}" if each.length else "starting"
             score = "" if each.score is None else f"  {self._metric} {each.score:.4g}"
-            progress = bar(each.done, each.length or 1, _BAR_WIDTH)
+            progress = progress_bar(each.done, each.length or 1, _BAR_WIDTH)
             lines.append(
                 Text.assemble(f"trial {each.number} ", progress, f" {done}{score}  {_short_values(each.values)}")
             )

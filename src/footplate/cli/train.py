@@ -67,11 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
     from footplate.engine.signals import Interrupted
-    from footplate.engine.static import check_config
     from footplate.hooks import CurveHook, ProgressHook, RecordHook
     from footplate.records import surviving_streams
 
-    runner = Runner.from_cfg(check_config(cfg))
+    runner = Runner.from_cfg(cfg, check=True)
     if cfg.get("resume") and not runner.rank:
         _warn_of_changes(runner, [*arguments.set, *arguments.cfg_options])
     runner.register_hook(RecordHook("explained.txt", lambda: _explain(cfg, runner)))
@@ -144,7 +143,6 @@ def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:
     """Logs the keys that differ from the config that the run in the work_dir started with."""
     from pathlib import Path
 
-    from footplate.records import buffer_log
     from footplate.tools.diff import START_KEYS, compare
     from footplate.tools.run_files import config_of
 
@@ -164,14 +162,13 @@ def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:
             message += f" {title}: {list_names(paths, _MAX_KEYS)}."
     if others:
         message += " To keep their values, repeat each --set of the start."
-    with buffer_log() as records:
+    with runner.buffered_log():
         runner.logger.warning("%s", message)
-    runner.begin_log_with(records)
 
 
 def _describe_progress(runner: "Runner") -> str:
     """Returns the progress of a run, for an error of user code."""
-    if "train_loop" not in runner.__dict__:
+    if not runner.is_built("train_loop"):
         return "before the first iteration"
     saved = f"; the last checkpoint is {runner.saver.last}" if runner.saver.last else ""
     return f"after {runner.iter} of {runner.max_iters} iterations{saved}"

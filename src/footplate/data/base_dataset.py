@@ -10,6 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset
 from typing_extensions import Self
 
+from footplate.checks import check_choice
 from footplate.data.annotations import join_root, load_annotations, read_lines
 from footplate.data.sample_cache import SampleCache
 from footplate.data.shared_memory import RecordStore, SharedCount, trim_heap
@@ -74,8 +75,7 @@ class BaseDataset(Dataset[Any]):
         keep_in_memory: bool | int = False,
         on_error: Literal["stop", "skip"] = "stop",
     ) -> None:
-        if on_error not in ("stop", "skip"):
-            raise ArgumentError("on_error must be 'stop' or 'skip'", key="on_error", found=on_error)
+        check_choice("on_error", on_error, ("stop", "skip"))
         self.data_root = data_root or ""
         self.ann_file = join_root(self.data_root, ann_file) if ann_file else ""
         self.data_prefix: dict[str, str] = {}

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from footplate.checks import check_choice, check_keys
 from footplate.data.dataset_wrappers import wrapped_datasets
-from footplate.data.seeding import kept_random_state, seed_generators
+from footplate.data.seeding import preserve_random_state, seed_generators
 from footplate.data.shared_memory import RecordStore
 from footplate.data.structures import BaseDataElement
 from footplate.data.transforms.pipeline import Compose
 from footplate.errors import ArgumentError, DataError
-from footplate.messages import nearest
 
 _logger = logging.getLogger("footplate.data")
 _PLACES = ("memory", "device")
@@ -50,15 +50,9 @@ def parse_cache(value: Any) -> CacheSettings | None:
     if value is None or value is False:
         return None
     cfg = value if isinstance(value, Mapping) else {"place": value}
-    for key in cfg:
-        if key not in _KEYS:
-            raise ArgumentError(
-                f"unknown key '{key}' of cache", key=f"cache.{key}", suggestion=nearest(str(key), _KEYS)
-            )
+    check_keys("cache", cfg, _KEYS)
     place, gigabytes = cfg.get("place", "memory"), cfg.get("max_gb")
-    if place not in _PLACES:
-        near = nearest(str(place), _PLACES)
-        raise ArgumentError("cache must be 'memory' or 'device'", key="cache", found=place, suggestion=near)
+    check_choice("cache", place, _PLACES)
     if gigabytes is not None and (not isinstance(gigabytes, (int, float)) or gigabytes <= 0):
         raise ArgumentError("max_gb must be a number above 0", key="cache.max_gb", found=gigabytes)
     return CacheSettings(place, None if gigabytes is None else gigabytes * 1e9)
@@ -207,7 +201,7 @@ def _fill_cache(cache: SampleCache, dataset: Any, settings: CacheSettings) -> bo
     begin, name = time.perf_counter(), type(dataset).__name__
     indices = range(0, len(dataset), max(1, len(dataset) // _PROBED))[:_PROBED]
     reads = []
-    with kept_random_state():
+    with preserve_random_state():
         for seed in (1, 2):
             seed_generators(seed)
             reads.append(list(dataset.leading_samples(cache.leading, indices)))

@@ -1,20 +1,62 @@
-"""Samplers whose order is determined by seed and epoch."""
+"""Samplers whose order is determined by seed and epoch, and the resuming of other samplers."""
 
+import copy
+import logging
 import os
-from collections.abc import Iterator, Sized
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from typing import Any
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Sampler, SequentialSampler
+from torch.utils.data.sampler import SubsetRandomSampler, WeightedRandomSampler
 
 from footplate.distributed import broadcast_object, get_rank, get_world_size
 from footplate.errors import DataError
 from footplate.registry import DATA_SAMPLERS
 
-_PIECE = 4096
+_logger = logging.getLogger("footplate.data")
+_CHUNK = 4096  # indices; a list of Python integers takes five times the memory of the tensor
+_DETERMINISTIC = (BatchSampler, SequentialSampler, DistributedSampler)
+_SEEDABLE = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+
+
+class _SeededSampler(Sampler[int]):
+    """A sampler whose global order of samples depends only on a seed; each rank takes its share of the order.
+
+    Args:
+        dataset: The dataset; only its length is used.
+        shuffle: Whether to shuffle the samples.
+        seed: The seed of the order; None draws a random seed that all ranks share.
+    """
+
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
+        self.rank, self.world_size = get_rank(), get_world_size()
+        self.size = len(dataset)
+        if self.size == 0:
+            raise DataError(f"the dataset '{type(dataset).__name__}' is empty")
+        self.shuffle = shuffle
+        if seed is None:  # drawn from the system, so that the global generators of the run are not changed
+            seed = broadcast_object(int.from_bytes(os.urandom(4), "little"))
+        self.seed = seed
+
+    def iterate_from(self, start: int) -> Iterator[int]:
+        """Yields this rank's samples from index `start` on; skipping samples costs nothing."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[int]:
+        return self.iterate_from(0)
+
+    def _order(self, epoch: int) -> torch.Tensor | range:
+        """Returns the global order of all samples in an epoch."""
+        if not self.shuffle:
+            return range(self.size)
+        dtype = torch.int32 if self.size < 2**31 else torch.int64  # the same order in half the memory
+        return torch.randperm(self.size, generator=torch.Generator().manual_seed(self.seed + epoch), dtype=dtype)
 
 
 @DATA_SAMPLERS.register_module()
-class DefaultSampler(Sampler[int]):
+class DefaultSampler(_SeededSampler):
     """Visits every sample once per epoch; rank r of n takes the positions r, r + n, r + 2n ... of the global order.
 
     The global order depends only on seed and epoch, not on the number of ranks.
@@ -38,14 +80,11 @@ class DefaultSampler(Sampler[int]):
     endless = False
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True) -> None:
-        self.rank, self.world_size = get_rank(), get_world_size()
-        self.size = _length(dataset)
-        self.shuffle = shuffle
-        self.seed = _common_seed() if seed is None else seed
+        super().__init__(dataset, shuffle, seed)
         self.round_up = round_up
         self.epoch = 0
-        whole = -(-self.size // self.world_size) * self.world_size
-        self.total_size = whole if round_up else self.size
+        padded_size = -(-self.size // self.world_size) * self.world_size
+        self.total_size = padded_size if round_up else self.size
 
     def set_epoch(self, epoch: int) -> None:
         """Sets the epoch, which determines the order of the next pass."""
@@ -57,26 +96,22 @@ class DefaultSampler(Sampler[int]):
 
     def at(self, position: int, epoch: int) -> int:
         """Returns the sample at a position of the global order of an epoch; positions after the end wrap around."""
-        place = position % self.size
-        return int(_permutation(self.size, self.seed + epoch)[place]) if self.shuffle else place
+        return int(self._order(epoch)[position % self.size])
 
     def iterate_from(self, start: int) -> Iterator[int]:
         """Yields this rank's samples of the epoch from index `start` on; skipping samples costs nothing."""
         positions = range(self.rank + start * self.world_size, self.total_size, self.world_size)
-        order = _permutation(self.size, self.seed + self.epoch) if self.shuffle else range(self.size)
-        yield from _numbers(order[positions.start : self.size : self.world_size])
-        for beyond in (each for each in positions[-1:] if each >= self.size):  # at most one per rank
-            yield int(order[beyond % self.size])
-
-    def __iter__(self) -> Iterator[int]:
-        return self.iterate_from(0)
+        order = self._order(self.epoch)
+        yield from _iterate(order[positions.start : self.size : self.world_size])
+        if positions and positions[-1] >= self.size:  # at most one position per rank is after the end
+            yield int(order[positions[-1] % self.size])
 
     def __len__(self) -> int:
         return len(range(self.rank, self.total_size, self.world_size))
 
 
 @DATA_SAMPLERS.register_module()
-class InfiniteSampler(Sampler[int]):
+class InfiniteSampler(_SeededSampler):
     """Visits the samples in endless passes; ranks share one global order as in DefaultSampler.
 
     Args:
@@ -90,12 +125,6 @@ class InfiniteSampler(Sampler[int]):
 
     endless = True
 
-    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
-        self.rank, self.world_size = get_rank(), get_world_size()
-        self.size = _length(dataset)
-        self.shuffle = shuffle
-        self.seed = _common_seed() if seed is None else seed
-
     def set_epoch(self, epoch: int) -> None:
         """Does nothing, because the order does not depend on epochs."""
 
@@ -104,40 +133,88 @@ class InfiniteSampler(Sampler[int]):
         position = self.rank + start * self.world_size
         while True:
             number, offset = divmod(position, self.size)
-            order = _permutation(self.size, self.seed + number) if self.shuffle else range(self.size)
-            chosen = order[offset :: self.world_size]
-            yield from _numbers(chosen)
-            position += len(chosen) * self.world_size
-
-    def __iter__(self) -> Iterator[int]:
-        return self.iterate_from(0)
+            indices = self._order(number)[offset :: self.world_size]
+            yield from _iterate(indices)
+            position += len(indices) * self.world_size
 
     def __len__(self) -> int:
         """Returns the number of samples of this rank in one pass, rounded up."""
         return -(-self.size // self.world_size)
 
 
-def _permutation(size: int, seed: int) -> torch.Tensor:
-    kind = torch.int32 if size < 2**31 else torch.int64  # the same order in half the memory
-    return torch.randperm(size, generator=torch.Generator().manual_seed(seed), dtype=kind)
-
-
-def _numbers(chosen: torch.Tensor | range) -> Iterator[int]:
-    if isinstance(chosen, range):
-        yield from chosen
+def _iterate(indices: torch.Tensor | range) -> Iterator[int]:
+    """Yields indices as Python integers."""
+    if isinstance(indices, range):
+        yield from indices
         return
-    # In pieces, because a list of Python integers takes five times the memory of the tensor.
-    for at in range(0, len(chosen), _PIECE):
-        yield from chosen[at : at + _PIECE].tolist()
+    for start in range(0, len(indices), _CHUNK):
+        yield from indices[start : start + _CHUNK].tolist()
 
 
-def _length(dataset: Sized) -> int:
-    size = len(dataset)
-    if size == 0:
-        raise DataError(f"the dataset '{type(dataset).__name__}' is empty")
-    return size
+def can_start_anywhere(sampler: Any) -> bool:
+    """Checks whether `iterate_from` matches `__iter__`, which fails if a subclass overrides only `__iter__`."""
+    mro, names = type(sampler).__mro__, ("iterate_from", "__iter__")
+    definers = [next((kind for kind in mro if name in vars(kind)), None) for name in names]
+    return None not in definers and issubclass(*definers)  # type: ignore[arg-type]
 
 
-def _common_seed() -> int:
-    # Drawn from the system, so that the global generators of the run are not changed.
-    return broadcast_object(int.from_bytes(os.urandom(4), "little"))
+def is_custom(sampler: Any) -> bool:
+    """Checks whether the order of a pass may depend on more than its index, or the length may be wrong."""
+    if can_start_anywhere(sampler) or type(sampler) in _DETERMINISTIC:
+        return False
+    return type(sampler) not in _SEEDABLE or getattr(sampler, "generator", None) is not None
+
+
+class CustomSamplers:
+    """Restores custom samplers in a resumed run to their state in an uninterrupted run.
+
+    Samplers with `state_dict` and `load_state_dict` are restored to their state at the start of the pass. Other
+    samplers are iterated through all earlier passes again, which reads no data.
+
+    Args:
+        samplers: The custom samplers of a loader.
+    """
+
+    def __init__(self, samplers: Sequence[Any]) -> None:
+        self._samplers = list(samplers)
+        self._passes = 0  # the number of passes that were started
+        self._states_at_start: list[dict[str, Any]] | None = None
+        self._have_state = all(hasattr(each, "state_dict") and hasattr(each, "load_state_dict") for each in samplers)
+
+    def __bool__(self) -> bool:
+        return bool(self._samplers)
+
+    def begin(self, epoch: int, start_pass: Callable[[int], Iterable[Any]]) -> None:
+        """Brings the samplers to the start of pass `epoch`.
+
+        Args:
+            epoch: The index of the pass.
+            start_pass: Returns an iterable that runs the samplers through the pass of a given index.
+        """
+        if not self._samplers:
+            return
+        if epoch > self._passes:
+            names = ", ".join(type(each).__name__ for each in self._samplers)
+            _logger.info("%s: %d earlier passes are repeated without reading data", names, epoch - self._passes)
+        for earlier in range(self._passes, epoch):
+            deque(start_pass(earlier), maxlen=0)
+        self._passes = max(self._passes, epoch + 1)
+        self._states_at_start = self._get_states()
+
+    def state_dict(self, epoch: int) -> list[dict[str, Any]] | None:
+        """Returns the states at the start of the current pass `epoch`; None if a sampler has no state."""
+        is_started = self._states_at_start is not None and self._passes > epoch
+        return self._states_at_start if is_started else self._get_states()
+
+    def can_load(self, states: Sequence[Any]) -> bool:
+        """Checks whether there is a state for each sampler, and each sampler can load one."""
+        return len(states) == len(self._samplers) and self._have_state
+
+    def load_state_dict(self, states: Sequence[dict[str, Any]], epoch: int) -> None:
+        """Restores states that `state_dict` returned during pass `epoch`."""
+        for sampler, state in zip(self._samplers, states, strict=True):
+            sampler.load_state_dict(copy.deepcopy(state))
+        self._passes = epoch
+
+    def _get_states(self) -> list[dict[str, Any]] | None:
+        return [copy.deepcopy(each.state_dict()) for each in self._samplers] if self._have_state else None

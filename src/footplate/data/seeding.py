@@ -1,23 +1,25 @@
-"""Seeds random generators from numbers, so that the state does not depend on earlier code."""
+"""Seeds random generators from numbers, and separates the generators of reading data from those of the run."""
 
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 
-_WORD = (1 << 64) - 1
+_MASK = (1 << 64) - 1
+_END = object()
 
 
-def mixed_seed(*numbers: int) -> int:
+def mix_seed(*numbers: int) -> int:
     """Returns a 64-bit seed that depends on all numbers and their order.
 
-    Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014), the finaliser
+    Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014), the finalizer
     of SplitMix64.
 
     Example:
-        >>> mixed_seed(0, 1) == mixed_seed(1, 0)
+        >>> mix_seed(0, 1) == mix_seed(1, 0)
         False
     """
     state = 0
@@ -27,10 +29,10 @@ def mixed_seed(*numbers: int) -> int:
 
 
 def next_seed(seed: int, number: int) -> int:
-    """Returns `mixed_seed(..., number)`, given the result `seed` for the preceding numbers."""
-    state = (seed + number + 0x9E3779B97F4A7C15) & _WORD
-    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
-    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _WORD
+    """Returns `mix_seed(..., number)`, given the result `seed` for the preceding numbers."""
+    state = (seed + number + 0x9E3779B97F4A7C15) & _MASK
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
     return state ^ (state >> 31)
 
 
@@ -46,8 +48,18 @@ def seed_generators(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
 
 
+@contextmanager
+def preserve_random_state() -> Iterator[None]:
+    """Restores the global random generators after the block."""
+    states = _get_states()
+    try:
+        yield
+    finally:
+        _set_states(states)
+
+
 class SampleGenerators:
-    """Separate states of the global random generators for reading samples.
+    """Separate states of the global random generators for reading samples, which seeds them before each sample.
 
     The numpy generator is replaced, because copying its state takes half as long as reading a small batch. This
     discards a buffered normal number of the run's numpy generator, since `np.random.randn` draws numbers in pairs.
@@ -57,7 +69,7 @@ class SampleGenerators:
         self._numpy = np.random.MT19937(0)
 
     @contextmanager
-    def lent(self) -> Iterator[None]:
+    def activate(self) -> Iterator[None]:
         """Gives a block separate generators and restores those of the run afterwards."""
         python, numpy, tensors = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state()  # type: ignore[attr-defined]
         np.random.set_bit_generator(self._numpy)  # type: ignore[attr-defined]
@@ -69,13 +81,45 @@ class SampleGenerators:
             torch.set_rng_state(tensors)
 
 
-@contextmanager
-def kept_random_state() -> Iterator[None]:
-    """Restores the global random generators after the block."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
+class SamplerGenerators:
+    """Separate states of the global random generators for custom samplers, kept between their calls.
+
+    Args:
+        seed: The initial seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._states: tuple[Any, ...] | None = None
+
+    @contextmanager
+    def activate(self) -> Iterator[None]:
+        """Gives a block separate generators and restores those of the run afterwards."""
+        with preserve_random_state():
+            if self._states is None:
+                seed_generators(self._seed)
+            else:
+                _set_states(self._states)
+            try:
+                yield
+            finally:
+                self._states = _get_states()
+
+    def wrap(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        """Yields the items of an iterator, which uses these generators."""
+        while True:
+            with self.activate():
+                item = next(iterator, _END)
+            if item is _END:
+                return
+            yield item
+
+
+def _get_states() -> tuple[Any, ...]:
+    return random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+
+def _set_states(states: tuple[Any, ...]) -> None:
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])

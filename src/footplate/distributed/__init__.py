@@ -4,6 +4,8 @@ from footplate.distributed.collectives import (
     barrier,
     broadcast_buffers,
     broadcast_object,
+    check_same_parameters,
+    check_same_weights,
     collect_results,
     compute_on_main,
     gather_objects,
@@ -14,19 +16,26 @@ from footplate.distributed.collectives import (
     local_sample_count,
     master_only,
 )
-from footplate.distributed.consistency import check_same_parameters, check_same_weights
-from footplate.distributed.launchers import LAUNCHERS, rank_from_environment
-from footplate.distributed.process_group import check_dist_cfg, initialize
-from footplate.distributed.wrappers import initialize_weights, is_model_wrapper, unwrap_model, wrap_model
+from footplate.distributed.process_group import check_dist_cfg, check_launcher, initialize, rank_from_environment
+from footplate.distributed.wrappers import (
+    check_model_wrapper,
+    check_sync_bn,
+    initialize_weights,
+    is_model_wrapper,
+    unwrap_model,
+    wrap_model,
+)
 
 __all__ = [
-    "LAUNCHERS",
     "barrier",
     "broadcast_buffers",
     "broadcast_object",
     "check_dist_cfg",
+    "check_launcher",
+    "check_model_wrapper",
     "check_same_parameters",
     "check_same_weights",
+    "check_sync_bn",
     "collect_results",
     "compute_on_main",
     "gather_objects",

@@ -1,6 +1,7 @@
-"""Collective operations between ranks."""
+"""Collective operations between ranks, and checks that ranks have the same parameters."""
 
 import functools
+import hashlib
 import pickle
 from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
@@ -10,10 +11,14 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from footplate.distributed.failure_report import format_ranks
+from footplate.errors import RankError
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _PADDING = object()
 _CHUNK_SIZE = 1024  # results sent at a time
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 
 
 def is_distributed() -> bool:
@@ -130,6 +135,74 @@ def local_sample_count(size: int, rank: int, world: int) -> int:
         [3, 2, 2]
     """
     return len(range(rank, size, world))
+
+
+def check_same_parameters(model: nn.Module) -> None:
+    """Checks that parameter names, shapes and dtypes are the same on all ranks. Every rank must call this.
+
+    Raises:
+        RankError: They differ. Raised on all ranks; the message names the first parameter that differs.
+    """
+    if get_world_size() == 1:
+        return
+    described = []
+    for name, value in model.named_parameters():
+        shape = "x".join(map(str, value.shape)) or "scalar"
+        frozen = "" if value.requires_grad else ", frozen"
+        described.append((name, f"{shape} {str(value.dtype).removeprefix('torch.')}{frozen}"))
+    _compare_across_ranks(
+        described,
+        "the parameters on %s differ from those on %s",
+        "a config, a dataset or a branch in the code differs between ranks",
+    )
+
+
+def check_same_weights(model: nn.Module) -> None:
+    """Checks that parameter values are the same on all ranks. Every rank must call this.
+
+    Compares sums of the parameters' bits, which are computed on their device. Sharded parameters are skipped.
+
+    Raises:
+        RankError: They differ. Raised on all ranks; the message names the first parameter that differs.
+    """
+    if get_world_size() == 1:
+        return
+    sums: dict[str, torch.Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if hasattr(parameter, "to_local"):  # a DTensor; importing the class is slow
+            continue
+        value = parameter.detach()
+        plain = torch.view_as_real(value) if value.is_complex() else value
+        bits = plain.contiguous().view(_INTEGERS[plain.element_size()]).flatten()
+        # The sum of all bit patterns, and that of every second one.
+        sums[name] = torch.stack([bits.sum(dtype=torch.int64), bits[::2].sum(dtype=torch.int64)])
+    _compare_across_ranks(
+        [(name, str(each.tolist())) for name, each in sums.items()],
+        "the initial weights on %s differ from those on %s",
+        "weights that are initialized after wrapping, or loaded, must be the same on each rank",
+    )
+
+
+def _compare_across_ranks(mine: Sequence[tuple[str, str]], message: str, hint: str) -> None:
+    digests = gather_objects(hashlib.sha256(repr(mine).encode()).hexdigest())
+    majority = max(digests, key=lambda each: (digests.count(each), -digests.index(each)))
+    same = [rank for rank, each in enumerate(digests) if each == majority]
+    others = [rank for rank, each in enumerate(digests) if each != majority]
+    if not others:
+        return
+    lists = gather_objects(mine)
+    rank, reference = others[0], same[0]
+    here, there = dict(lists[rank]), dict(lists[reference])
+    name = next((each for each in [*there, *here] if here.get(each) != there.get(each)), None)
+    if name is None:
+        difference = "the parameters are in a different order"
+    elif name not in here or name not in there:
+        difference = f"'{name}' exists only on rank {rank if name in here else reference}"
+    elif here[name].startswith("["):  # sums of bits, which mean nothing to the user
+        difference = f"'{name}' is the first parameter that differs"
+    else:
+        difference = f"'{name}' is {here[name]} on rank {rank}, {there[name]} on rank {reference}"
+    raise RankError(message % (format_ranks(others), format_ranks(same)), notes=[difference, hint])
 
 
 def _transfer_device(device: str) -> torch.device:

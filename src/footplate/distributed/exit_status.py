@@ -118,7 +118,7 @@ def disable_crash_dump(descriptor: int | None = None) -> None:
         _dump_descriptor = None
 
 
-def innermost_user_line(dump: str) -> str:
+def innermost_line_of_dump(dump: str) -> str:
     """Returns the innermost line of user code in a crash dump, or "" if there is none."""
     frames = list(_FRAME.finditer(dump))
     user_frames = [each for each in frames if not each["file"].startswith(_NOT_USER_CODE)]

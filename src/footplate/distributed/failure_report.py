@@ -143,25 +143,27 @@ def report_death(dead: Sequence[LostRank], statuses: Sequence[RankStatus], hosts
         hosts: The host names of the ranks that are alive.
     """
     first, more = dead[0], [each.rank for each in dead[1:]]
-    how = "died without an error message" if first.exit_code is None else describe_exit_code(first.exit_code)
+    known = [*statuses, *([first.last_status] if first.last_status else [])]
+    iterations = [each.iteration for each in known if each.iteration is not None]
+    when = ""
+    if iterations:
+        when = f" near iteration {max(iterations)}"
+    elif first.last_status and first.last_status.phase != "start":
+        when = f" during {first.last_status.phase}"
+    code = first.exit_code
+    how = "died without an error message" if code is None else describe_exit_code(code)
     cause = _likely_cause(first)
-    lines = [f"rank {first.rank} on {first.host} {how}{_when(first, statuses)}"]
+    lines = [f"rank {first.rank} on {first.host} {how}{when}"]
     lines += [f"  at {first.line}"] if first.line else []
     lines += [f"  process {first.process}{_last_seen(first)}"] if first.process else []
     lines += [f"  {cause}"] if cause else []
     lines += [f"  {format_ranks(more)} died too"] if more else []
     lines += [f"  {format_ranks(hosts)} stopped because of {'them' if more else 'it'}"] if hosts else []
-    return FailureReport(
-        _joined(lines), _common_code(first.exit_code), _reporters(hosts), sorted(each.rank for each in dead)
-    )
-
-
-def _when(dead: LostRank, statuses: Sequence[RankStatus]) -> str:
-    known = [*statuses, *([dead.last_status] if dead.last_status else [])]
-    iterations = [each.iteration for each in known if each.iteration is not None]
-    if iterations:
-        return f" near iteration {max(iterations)}"
-    return f" during {dead.last_status.phase}" if dead.last_status and dead.last_status.phase != "start" else ""
+    if code is None:
+        code = 137
+    elif code < 0:
+        code = 128 - code  # the shell's code for a signal
+    return FailureReport(_joined(lines), code or 1, _reporters(hosts), sorted(each.rank for each in dead))
 
 
 def _not_responding(lost: LostRank) -> str:
@@ -184,13 +186,6 @@ def _likely_cause(dead: LostRank) -> str:
     if dead.exit_code >= 0:
         return "os._exit() was called, or native code exited: Python raised no error"
     return f"stack trace: {dead.log}" if dead.log else ""
-
-
-def _common_code(exit_code: int | None) -> int:
-    """Returns the exit code of all ranks: the shell's code for a signal, and never 0."""
-    if exit_code is None:
-        return 137
-    return 128 - exit_code if exit_code < 0 else exit_code or 1
 
 
 def report_timeout(

@@ -1,17 +1,18 @@
-"""The hub on rank 0, which collects the status of all ranks and decides why they exit."""
+"""The hub on rank 0, which collects the status of all ranks and decides why they exit, and its connections."""
 
+import contextlib
 import errno
 import hmac
+import json
 import logging
 import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from footplate.distributed.channel import Channel
-from footplate.distributed.exit_status import disable_crash_dump, enable_crash_dump, innermost_user_line
+from footplate.distributed.exit_status import disable_crash_dump, enable_crash_dump, innermost_line_of_dump
 from footplate.distributed.failure_report import (
     Failure,
     FailureReport,
@@ -31,7 +32,82 @@ _STATUS_TIMEOUT = 1.0
 _CRASH_IDLE = 0.2  # between the end of a connection and the end of the crash dump
 _TICK = 0.05
 _logger = logging.getLogger("footplate.distributed")
-_HELLO_KEYS = ("rank", "host", "process", "began")
+_CHUNK_BYTES = 1 << 16
+_MAX_BYTES = 1 << 20
+_SEND_TIMEOUT = 30.0
+
+
+class Channel:
+    """One end of a connection between ranks, which carries JSON messages, one per line, and possibly a crash dump.
+
+    Args:
+        connection: A connected socket.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._buffer = b""
+        self._lock = threading.Lock()
+        # This makes the descriptor non-blocking, so that a crash dump never waits for its reader.
+        connection.settimeout(_SEND_TIMEOUT)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # A machine that disappears is detected after about 25 seconds.
+        for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+            if hasattr(socket, name):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+    def fileno(self) -> int:
+        """Returns the file descriptor of the socket."""
+        return self._socket.fileno()
+
+    def send(self, kind: str, **content: Any) -> None:
+        """Sends a message. It is dropped if the connection is broken. Thread-safe."""
+        data = json.dumps({"kind": kind, **content}).encode() + b"\n"
+        with self._lock, contextlib.suppress(OSError):
+            self._socket.sendall(data)
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """Waits for data and returns the complete messages, or None at the end of the connection.
+
+        Data that is not a message counts as the end, because anyone can connect to an open port. If it follows a
+        message, it is kept for the next call or for `read_text`.
+        """
+        try:
+            chunk = self._socket.recv(_CHUNK_BYTES)
+        except OSError:
+            return None
+        if not chunk:
+            return None
+        messages: list[dict[str, Any]] = []
+        self._buffer += chunk
+        while b"\n" in self._buffer:
+            first, _, rest = self._buffer.partition(b"\n")
+            try:
+                message = json.loads(first)
+            except ValueError:
+                message = None
+            if not isinstance(message, dict) or "kind" not in message:
+                return messages or None
+            messages.append(message)
+            self._buffer = rest
+        return messages if len(self._buffer) < _MAX_BYTES else None
+
+    def read_text(self, idle: float) -> str:
+        """Reads all remaining data as text.
+
+        Args:
+            idle: The connection counts as ended after this many seconds without data.
+        """
+        self._socket.settimeout(idle)
+        with contextlib.suppress(OSError):
+            while len(self._buffer) < _MAX_BYTES and (chunk := self._socket.recv(_CHUNK_BYTES)):
+                self._buffer += chunk
+        return self._buffer.decode(errors="replace")
+
+    def close(self) -> None:
+        """Closes the connection."""
+        with contextlib.suppress(OSError):
+            self._socket.close()
 
 
 class Hub(threading.Thread):
@@ -74,12 +150,22 @@ class Hub(threading.Thread):
         """Handles messages until the process exits."""
         while True:
             for key, _ in self._selector.select(_TICK if self._deadline is not None else None):
-                if key.fileobj is self._server:
-                    self._accept()
-                else:
+                if key.fileobj is not self._server:
                     self._receive(key.fileobj, key.data)  # type: ignore[arg-type]  # a Channel and its rank
-            if self._deadline is not None and (time.monotonic() >= self._deadline or self._is_complete()):
-                self._conclude()
+                    continue
+                try:
+                    self._selector.register(Channel(self._server.accept()[0]), selectors.EVENT_READ)
+                except OSError as error:
+                    if error.errno in (errno.EMFILE, errno.ENFILE):  # otherwise the client is gone again
+                        self._selector.unregister(self._server)
+                        _logger.warning(
+                            "some ranks are not monitored: too many open files; raise the limit with ulimit -n"
+                        )
+            if self._deadline is not None:
+                has_codes = all(each.exit_code is not None for each in self._dead.values())
+                has_statuses = self._statuses.keys() >= self._channels.keys()
+                if time.monotonic() >= self._deadline or (not self._failures and has_codes and has_statuses):
+                    self._conclude()
 
     def close(self) -> None:
         """Closes the sockets of the hub in a forked process."""
@@ -87,45 +173,34 @@ class Hub(threading.Thread):
         for channel in [*self._channels.values(), *self._crash_channels.values()]:
             channel.close()
 
-    def _accept(self) -> None:
-        try:
-            self._selector.register(Channel(self._server.accept()[0]), selectors.EVENT_READ)
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):  # otherwise the client is gone again
-                self._selector.unregister(self._server)
-                _logger.warning("some ranks are not monitored: too many open files; raise the limit with ulimit -n")
-
     def _receive(self, channel: Channel, rank: int | None) -> None:
+        """Handles the messages on a connection; `rank` is known after its message "hello"."""
         messages = channel.receive()
         if messages is None:
             self._selector.unregister(channel)
             channel.close()
             if rank is not None:
-                self._on_disconnect(rank, self._read_crash(rank))
+                self._on_disconnect(rank)
             return
         for message in messages:
+            kind = message.pop("kind")
             if rank is not None:
-                getattr(self, f"_on_{message.pop('kind')}")(rank, **message)
-            elif message.get("kind") == "hello" and self._is_authentic(message.get("token")):
-                rank = self._add_rank(channel, **{name: message[name] for name in _HELLO_KEYS})
-            elif message.get("kind") == "crashes" and self._is_authentic(message.get("token")):
-                self._selector.unregister(channel)
-                self._crash_channels[message["rank"]] = channel
-                self._announce_if_complete()
-            else:
+                getattr(self, f"_on_{kind}")(rank, **message)
+                continue
+            token = str(message.get("token")).encode(errors="replace")
+            if kind not in ("hello", "crashes") or not hmac.compare_digest(token, self._token.encode()):
                 self._selector.unregister(channel)
                 channel.close()
                 return
-
-    def _is_authentic(self, token: Any) -> bool:
-        return hmac.compare_digest(str(token).encode(errors="replace"), self._token.encode())
-
-    def _add_rank(self, channel: Channel, rank: int, host: str, process: int, began: str) -> int:
-        self._selector.modify(channel, selectors.EVENT_READ, rank)
-        self._channels[rank], self._hosts[rank], self._processes[rank] = channel, host, (process, began)
-        self._running.add(rank)
-        self._announce_if_complete()
-        return rank
+            if kind == "hello":
+                rank, host, process, began = (message[name] for name in ("rank", "host", "process", "began"))
+                self._selector.modify(channel, selectors.EVENT_READ, rank)
+                self._channels[rank], self._hosts[rank], self._processes[rank] = channel, host, (process, began)
+                self._running.add(rank)
+            else:
+                self._selector.unregister(channel)
+                self._crash_channels[message["rank"]] = channel
+            self._announce_if_complete()
 
     def _announce_if_complete(self) -> None:
         if len(self._channels) == len(self._crash_channels) == self._world_size:
@@ -164,25 +239,22 @@ class Hub(threading.Thread):
         if of in self._dead:
             self._dead[of] = self._dead[of]._replace(exit_code=code)
 
-    def _read_crash(self, rank: int) -> str:
-        channel = self._crash_channels.pop(rank, None)
-        if channel is None:
-            return ""
-        dump = channel.read_text(_CRASH_IDLE)
-        disable_crash_dump(channel.fileno())
-        channel.close()
-        return dump
-
-    def _on_disconnect(self, rank: int, dump: str) -> None:
-        host = self._hosts[rank]
+    def _on_disconnect(self, rank: int) -> None:
+        """Handles the end of a connection: during a run, the rank has died."""
+        host, dump = self._hosts[rank], ""
+        crash_channel = self._crash_channels.pop(rank, None)
+        if crash_channel is not None:
+            dump = crash_channel.read_text(_CRASH_IDLE)
+            disable_crash_dump(crash_channel.fileno())
+            crash_channel.close()
         del self._channels[rank], self._hosts[rank]
         self._statuses.pop(rank, None)
         if rank not in self._running or self._has_failed(rank):
             return
-        lost = self._lost_rank(rank, host)
+        self._dead[rank] = self._lost_rank(rank, host)
         if dump:
-            lost = lost._replace(line=innermost_user_line(dump), log=self.save_crash(rank, dump))
-        self._dead[rank] = lost
+            log = self.save_crash(rank, dump)
+            self._dead[rank] = self._dead[rank]._replace(line=innermost_line_of_dump(dump), log=log)
         self._broadcast("gone", rank=rank)
         self._decide_within(_DEATH_WINDOW)
 
@@ -205,11 +277,6 @@ class Hub(threading.Thread):
             self._broadcast("ending")
         self._deadline = deadline if self._deadline is None else min(deadline, self._deadline)
 
-    def _is_complete(self) -> bool:
-        """Checks whether all status reports and exit codes are known."""
-        has_codes = all(each.exit_code is not None for each in self._dead.values())
-        return not self._failures and has_codes and self._statuses.keys() >= self._channels.keys()
-
     def _has_failed(self, rank: int) -> bool:
         return any(each.status.rank == rank for each in self._failures)
 
@@ -230,28 +297,21 @@ class Hub(threading.Thread):
 
     def _make_report(self, statuses: list[RankStatus]) -> FailureReport | None:
         cause = next((each for each in self._failures if not each.may_be_consequence), None)
-        if cause is not None:
-            return self._report_failure(cause)
-        if self._dead:
+        if cause is None and self._dead:
             return report_death([*self._dead.values()], statuses, self._hosts)
         silent = [self._lost_rank(rank, self._hosts[rank]) for rank in sorted(self._channels.keys() - self._statuses)]
         waited = max((each.seconds for each in statuses if each.is_waiting), default=0.0)
         late = [each for each in statuses if not each.is_waiting]
         is_apart = bool(late or silent) or len({str(each) for each in statuses}) > 1
-        if is_apart and (self._has_timeout or (self._failures and waited > self._limit / 2)):
+        if cause is None and is_apart and (self._has_timeout or (self._failures and waited > self._limit / 2)):
             return report_timeout(statuses, waited, silent, self._hosts)
-        return self._report_failure(self._failures[0]) if self._failures else None
-
-    def _report_failure(self, failure: Failure) -> FailureReport:
-        same_error = [each.status.rank for each in self._failures if each.text == failure.text]
-        return report_failure(failure, same_error, self._world_size, self._hosts)
+        if not self._failures:
+            return None
+        first = cause or self._failures[0]
+        same_error = [each.status.rank for each in self._failures if each.text == first.text]
+        return report_failure(first, same_error, self._world_size, self._hosts)
 
     def _broadcast(self, kind: str, **content: Any) -> None:
         """Sends a message to all ranks. Rank 0 is last: when it gets the message, the others have been sent theirs."""
         for rank in sorted(self._channels, reverse=True):
             self._channels[rank].send(kind, **content)
-
-
-def parse_hosts(hosts: Mapping[str, str]) -> dict[int, str]:
-    """Converts host names by rank from JSON, whose keys are strings."""
-    return {int(rank): host for rank, host in hosts.items()}

@@ -2,22 +2,88 @@
 
 import datetime
 import os
+import re
+import shutil
 import socket
+import subprocess
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from footplate.distributed.launchers import RankInfo, find_rank_info
+from footplate.checks import check_choice, check_keys
 from footplate.errors import ArgumentError, RankError
-from footplate.messages import nearest
 
+LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _KEYS = ("backend", "timeout", "port", "init_backend")
 # Gloo on the CPU is needed for Python objects and for checkpoints that are saved in the background.
 _GPU_BACKENDS = "cpu:gloo,cuda:nccl"
+_DEFAULT_PORT = 29500
+_FIRST_SLURM_PORT, _SLURM_PORTS = 15000, 15000  # below the ephemeral ports of Linux
+_SET_ADDRESS = "set MASTER_ADDR to the machine of rank 0"
+_BRACKETS = re.compile(r"^(?P<prefix>[^\[\],]*)\[(?P<numbers>[^\[\]]*)\](?P<suffix>[^\[\],]*)$")
+
+
+class _Variables(NamedTuple):
+    """The environment variables that a launcher sets; the first that is set counts.
+
+    Attributes:
+        starters: The programs that set them.
+        local_sizes: The number of processes on the same machine.
+        nodes: The list of machines.
+    """
+
+    starters: str
+    ranks: tuple[str, ...]
+    sizes: tuple[str, ...]
+    local_ranks: tuple[str, ...]
+    local_sizes: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+
+
+_VARIABLES = {
+    "pytorch": _Variables("torchrun", ("RANK",), ("WORLD_SIZE",), ("LOCAL_RANK",)),
+    "slurm": _Variables(
+        "srun",
+        ("SLURM_PROCID",),
+        ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"),
+        ("SLURM_LOCALID",),
+        nodes=("SLURM_STEP_NODELIST", "SLURM_NODELIST", "SLURM_JOB_NODELIST"),
+    ),
+    "mpi": _Variables(
+        "mpirun or mpiexec",
+        ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"),
+        ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"),
+        ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PALS_LOCAL_RANKID", "SLURM_LOCALID"),
+        local_sizes=("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"),
+    ),
+}
+
+
+class RankInfo(NamedTuple):
+    """The rank of a process and the address of rank 0.
+
+    Attributes:
+        rank: The rank.
+        world_size: The number of ranks.
+        local_rank: The rank among the processes on the same machine.
+        address: The host name or IP address of rank 0.
+        port: The port of rank 0.
+    """
+
+    rank: int
+    world_size: int
+    local_rank: int
+    address: str
+    port: int
+
+    def export(self) -> None:
+        """Sets the environment variables that torchrun sets."""
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+        os.environ.update({name: str(value) for name, value in zip(names, self, strict=True)})
 
 
 def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None) -> None:
@@ -39,10 +105,21 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
     if info is None:
         return
     info.export()
-    backend = _choose_backend(settings.get("backend"))
+    backend, timeout = _choose_backend(settings.get("backend")), settings.get("timeout")
     if torch.cuda.is_available():
         torch.cuda.set_device(_choose_device(info, backend, launcher))
-    _join(info, backend, settings.get("timeout"))
+    try:
+        store, rank, size = next(rendezvous("env://", **({} if timeout is None else {"timeout": timeout})))
+        # The store survives a restart by torchrun, including addresses of processes that are gone.
+        store = PrefixStore(f"footplate/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+    except (RuntimeError, ValueError) as error:
+        first = str(error).strip().split("\n", 1)[0]
+        raise RankError(
+            f"rank {info.rank} on {socket.gethostname()} could not connect to the {info.world_size} ranks "
+            f"at {info.address}:{info.port}",
+            notes=[first, "check that the address is that of rank 0, and its port is free and reachable"],
+        ) from error
 
 
 def collective_timeout(dist_cfg: Mapping[str, Any] | None) -> float | None:
@@ -57,29 +134,115 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ArgumentError: A key or value is unknown.
     """
+
+    def error(message: str, found: object, key: str = "") -> ArgumentError:
+        return ArgumentError(message, key=f"env_cfg.dist_cfg{key and '.'}{key}", found=found)
+
     if not isinstance(dist_cfg, Mapping):
-        raise ArgumentError("dist_cfg must be a dict", key="env_cfg.dist_cfg", found=dist_cfg)
+        raise error("dist_cfg must be a dict", dist_cfg)
     settings = dict(dist_cfg)
-    if not isinstance(settings.get("backend"), (str, type(None))):
-        raise ArgumentError("a backend must be a string", key="env_cfg.dist_cfg.backend", found=settings["backend"])
-    for key in settings:
-        if key not in _KEYS:
-            path, near = f"env_cfg.dist_cfg.{key}", nearest(key, _KEYS)
-            raise ArgumentError(f"dist_cfg has no key '{key}'", key=path, suggestion=near)
+    check_keys("dist_cfg", settings, _KEYS, prefix="env_cfg.dist_cfg.")
+    backend, port, timeout = (settings.get(key) for key in ("backend", "port", "timeout"))
+    if not isinstance(backend, (str, type(None))):
+        raise error("a backend must be a string", backend, "backend")
     if settings.get("init_backend", "torch") != "torch":
-        key, found = "env_cfg.dist_cfg.init_backend", settings["init_backend"]
-        raise ArgumentError("init_backend must be 'torch'", key=key, found=found)
-    port = settings.get("port")
+        raise error("init_backend must be 'torch'", settings["init_backend"], "init_backend")
     if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 1 << 16):
-        raise ArgumentError("a port must be an integer from 1 to 65535", key="env_cfg.dist_cfg.port", found=port)
-    timeout = settings.get("timeout")
+        raise error("a port must be an integer from 1 to 65535", port, "port")
     if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and 0 < timeout < 1e9:
         settings["timeout"] = datetime.timedelta(seconds=timeout)
     elif timeout is not None and not isinstance(timeout, datetime.timedelta):
-        raise ArgumentError(
-            "a timeout must be a positive number of seconds", key="env_cfg.dist_cfg.timeout", found=timeout
-        )
+        raise error("a timeout must be a positive number of seconds", timeout, "timeout")
     return settings
+
+
+def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
+    """Returns the rank information that a launcher provides; None for "none".
+
+    Args:
+        launcher: "pytorch" (torchrun), "slurm" (srun), "mpi" (mpirun, mpiexec) or "none".
+        port: The port of rank 0, if the launcher does not set it.
+
+    Raises:
+        ArgumentError: The launcher is unknown or did not start this process.
+    """
+    check_launcher(launcher)
+    if launcher == "none":
+        return None
+    names = _VARIABLES[launcher]
+    if not any(name in os.environ for name in names.ranks):
+        message = f"launcher '{launcher}' needs {names.starters} to start the processes"
+        raise ArgumentError(message, key="launcher")
+    rank, size = _number(launcher, names.ranks), _number(launcher, names.sizes)
+    local_rank = _number(launcher, names.local_ranks, rank if launcher == "mpi" else 0)
+    address = os.environ.get("MASTER_ADDR")
+    if launcher == "slurm":
+        address = address or first_host(_variable(launcher, names.nodes))
+        job = _number(launcher, ("SLURM_JOB_ID",), 0) + 97 * _number(launcher, ("SLURM_STEP_ID",), 0)
+        port = port or _FIRST_SLURM_PORT + job % _SLURM_PORTS
+    elif launcher == "pytorch" or _number(launcher, names.local_sizes, 0) == size:  # all ranks are on one machine
+        address = address or "127.0.0.1"
+    if not address:
+        raise ArgumentError(
+            "launcher 'mpi' does not provide the address of rank 0",
+            key="launcher",
+            notes=[f"{_SET_ADDRESS}, for example with mpirun -x"],
+        )
+    return RankInfo(rank, size, local_rank, address, _number(launcher, ("MASTER_PORT",), port or _DEFAULT_PORT))
+
+
+def check_launcher(launcher: str) -> None:
+    """Checks the name of a launcher.
+
+    Raises:
+        ArgumentError: The launcher is unknown.
+    """
+    check_choice("launcher", launcher, LAUNCHERS)
+
+
+def rank_from_environment() -> int:
+    """Returns the rank that a launcher assigned, or 0. Works without a process group."""
+    for name in (name for launcher in ("pytorch", "mpi", "slurm") for name in _VARIABLES[launcher].ranks):
+        if os.environ.get(name, "").isdigit():
+            return int(os.environ[name])
+    return 0
+
+
+def first_host(nodes: str) -> str:
+    """Returns the first host name in a SLURM node list.
+
+    >>> first_host("gpu[007-009,12],login")
+    'gpu007'
+    """
+    first = re.split(r",(?![^\[]*\])", nodes.strip())[0]  # at commas outside brackets
+    found = _BRACKETS.match(first)
+    if found:
+        return f"{found['prefix']}{found['numbers'].split(',')[0].split('-')[0]}{found['suffix']}"
+    if "[" not in first:
+        return first
+    if shutil.which("scontrol") is None:
+        raise ArgumentError("cannot find the first machine in SLURM_NODELIST", found=nodes, notes=[_SET_ADDRESS])
+    output = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
+    return output.stdout.split()[0]
+
+
+def _variable(launcher: str, names: tuple[str, ...]) -> str:
+    """Returns the first of the environment variables that is set."""
+    for name in names:
+        if name in os.environ:
+            return os.environ[name]
+    raise ArgumentError(f"launcher '{launcher}' did not set {names[0]} in the environment", key="launcher")
+
+
+def _number(launcher: str, names: tuple[str, ...], default: int | None = None) -> int:
+    """Returns the number in the first of the environment variables that is set."""
+    name = next((each for each in names if each in os.environ), None)
+    if name is None and default is not None:
+        return default
+    text = _variable(launcher, names)
+    if not text.strip().isdigit():
+        raise ArgumentError(f"launcher '{launcher}' needs a number in {name}", key="launcher", found=text)
+    return int(text)
 
 
 def _choose_backend(wanted: str | None) -> str:
@@ -99,19 +262,3 @@ def _choose_device(info: RankInfo, backend: str, launcher: str) -> int:
             notes=[f"local rank {info.local_rank}, devices: {count}; start at most one process per device"],
         )
     return info.local_rank % count
-
-
-def _join(info: RankInfo, backend: str, timeout: datetime.timedelta | None) -> None:
-    try:
-        timeout_setting: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
-        store, rank, size = next(rendezvous("env://", **timeout_setting))
-        # The store survives a restart by torchrun, including addresses of processes that are gone.
-        store = PrefixStore(f"footplate/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
-    except (RuntimeError, ValueError) as error:
-        first = str(error).strip().split("\n", 1)[0]
-        raise RankError(
-            f"rank {info.rank} on {socket.gethostname()} could not connect to the {info.world_size} ranks "
-            f"at {info.address}:{info.port}",
-            notes=[first, "check that the address is that of rank 0, and its port is free and reachable"],
-        ) from error

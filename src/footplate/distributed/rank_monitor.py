@@ -22,14 +22,13 @@ from typing import Any
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-from footplate.distributed.channel import Channel
 from footplate.distributed.collectives import broadcast_object, get_rank, get_world_size
 from footplate.distributed.exit_status import (
     LocalProcess,
     disable_crash_dump,
     enable_crash_dump,
     indicates_lost_rank,
-    innermost_user_line,
+    innermost_line_of_dump,
     start_time_of,
 )
 from footplate.distributed.failure_report import (
@@ -41,7 +40,7 @@ from footplate.distributed.failure_report import (
     report_death,
     report_silence,
 )
-from footplate.distributed.hub import Hub, parse_hosts
+from footplate.distributed.hub import Channel, Hub
 from footplate.errors import RankError
 from footplate.messages import printable
 
@@ -188,7 +187,11 @@ class RankMonitor(threading.Thread):
             self._phase_began, self._next_warning = now, min(_FIRST_WARNING, self._limit / 2)
             self._has_timeout = False
         self._status = status._replace(seconds=now - self._phase_began)
-        self._send_if_moved(now)
+        has_moved = (self._status.phase, self._status.iteration) != (self._sent.phase, self._sent.iteration)
+        # The hub keeps the last status, in case this rank dies. Large worlds send less often.
+        if has_moved and self._is_running and now - self._sent_at >= max(1.0, self.world_size / _RANKS_PER_SECOND):
+            self._sent, self._sent_at = self._status, now
+            self._channel.send("moved", status=list(self._status))
         if not (is_waiting and self._is_running) or self.is_ending:
             return
         if now - self._timeout_sent_at > _HUB_TIMEOUT and self.rank and 0 in self._hosts:
@@ -199,13 +202,6 @@ class RankMonitor(threading.Thread):
         elif self._status.seconds >= self._next_warning:
             self._next_warning *= 2
             self._channel.send("waiting", status=list(self._status), has_timeout=False)
-
-    def _send_if_moved(self, now: float) -> None:
-        """Sends a changed status to the hub, in case this rank dies. Large worlds send less often."""
-        has_moved = (self._status.phase, self._status.iteration) != (self._sent.phase, self._sent.iteration)
-        if has_moved and self._is_running and now - self._sent_at >= max(1.0, self.world_size / _RANKS_PER_SECOND):
-            self._sent, self._sent_at = self._status, now
-            self._channel.send("moved", status=list(self._status))
 
     def _status_of(self, error: BaseException) -> RankStatus:
         stack, seen = [*walk_tb(error.__traceback__)], [error]
@@ -219,7 +215,7 @@ class RankMonitor(threading.Thread):
         return RankStatus(self.rank, self.host, phase, self.iteration(), is_waiting, seconds, line)
 
     def _on_hosts(self, hosts: dict[str, str], processes: dict[str, Any]) -> None:
-        self._hosts = parse_hosts(hosts)
+        self._hosts = {int(rank): host for rank, host in hosts.items()}  # JSON has strings as keys
         self._processes = {int(rank): (process, began) for rank, (process, began) in processes.items()}
         for rank, host in self._hosts.items():
             if host == self.host and rank != self.rank:
@@ -259,7 +255,7 @@ class RankMonitor(threading.Thread):
             if 0 in self._local_processes:
                 lost = lost._replace(exit_code=self._local_processes[0].exit_code(_EXIT_CODE_TIMEOUT))
             if dump:
-                lost = lost._replace(line=innermost_user_line(dump), log=self.save_crash(0, dump))
+                lost = lost._replace(line=innermost_line_of_dump(dump), log=self.save_crash(0, dump))
             self._update_status()
             self._end(report_death([lost], [self._status], self._other_hosts()))
 
@@ -284,15 +280,13 @@ class RankMonitor(threading.Thread):
         if self.rank in report.reporters:
             with contextlib.suppress(OSError):  # stderr may be closed; the process must end nevertheless
                 message = printable(self.wrap_text(f"error: {text}"))
-                os.write(2, f"{_clear_live_display()}{message}\n".encode())
+                # Clears a progress display and shows the cursor, since os._exit skips its cleanup.
+                has_display = os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb"
+                clear = "\r\033[J\033[?25h" if has_display else ""
+                os.write(2, f"{clear}{message}\n".encode())
         self._has_reported.set()
         if not self._has_left.wait(_EXIT_TIMEOUT):
             os._exit(report.code)
-
-
-def _clear_live_display() -> str:
-    """Returns the escape codes that clear a progress display and show the cursor, since os._exit skips its cleanup."""
-    return "\r\033[J\033[?25h" if os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb" else ""
 
 
 def _append(path: str, text: str) -> bool:
@@ -315,7 +309,11 @@ def start(*, limit: float, inspect_stack: InspectStack) -> RankMonitor | None:
     global _current
     if get_world_size() == 1 or (_current is not None and _current.group is dist.group.WORLD):
         return current()
-    server = _listen() if get_rank() == 0 else None
+    server = None
+    if get_rank() == 0:
+        has_both = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if has_both else socket.AF_INET
+        server = socket.create_server(("", 0), family=family, dualstack_ipv6=has_both, backlog=4096)
     address = (server.getsockname()[1], secrets.token_hex(16), socket.gethostname()) if server is not None else None
     port, token, host = broadcast_object(address)  # type: ignore[misc]  # not None on rank 0
     hub = None if server is None else Hub(server, token, get_world_size(), limit)
@@ -349,12 +347,6 @@ def current() -> RankMonitor | None:
     if _current is None or not dist.is_available() or not dist.is_initialized():
         return None
     return _current if _current.group is dist.group.WORLD else None
-
-
-def _listen() -> socket.socket:
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True, backlog=4096)
-    return socket.create_server(("", 0), backlog=4096)
 
 
 def _connect(addresses: list[str], port: int) -> tuple[Channel, Channel] | None:

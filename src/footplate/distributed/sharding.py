@@ -1,18 +1,28 @@
-"""Operations on tensors that may be sharded across ranks (DTensor), such as the parameters of an FSDP2 model.
+"""Sharded models: `FullyShard`, which configures FSDP2, and operations on tensors that may be sharded (DTensor).
 
 A DTensor is recognized by its attributes, because importing the class is slow.
 """
 
-from collections.abc import Iterable, Mapping
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from footplate.distributed.collectives import is_distributed, is_main_process
+from footplate.distributed.collectives import get_world_size, is_distributed, is_main_process
+from footplate.error_context import origin_of
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
+from footplate.registry import MODEL_WRAPPERS
 
 _T = TypeVar("_T")
+_logger = logging.getLogger("footplate.distributed")
+_SHARD_KEYS = ("classes", "names")
+_PRECISION_KEYS = ("param_dtype", "reduce_dtype", "output_dtype", "cast_forward_inputs")
+_DTYPES = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")}
 
 
 def is_dtensor(tensor: Tensor) -> bool:
@@ -83,11 +93,17 @@ def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
     local = [local_tensor(each) for each in tensors]
     # A rank may hold an empty shard, which has no infinity norm.
     norms = torch.stack(torch._foreach_norm([each if each.numel() else each.new_zeros(1) for each in local], order))
-    powers = norms if order == float("inf") else norms**order
+    is_maximum = order == float("inf")
+    powers = norms if is_maximum else norms**order
     meshes = [getattr(each, "device_mesh", None) for each in tensors]
     for mesh in dict.fromkeys(each for each in meshes if each is not None):
-        powers = _reduce_over_mesh(powers, [each is not None and each == mesh for each in meshes], mesh, order)
-    return powers if order == float("inf") else powers ** (1 / order)
+        reduced = powers.clone()
+        for dimension in range(mesh.ndim):
+            operation = dist.ReduceOp.MAX if is_maximum else dist.ReduceOp.SUM
+            dist.all_reduce(reduced, operation, group=mesh.get_group(dimension))
+        is_on_mesh = torch.tensor([each is not None and each == mesh for each in meshes], device=powers.device)
+        powers = torch.where(is_on_mesh, reduced, powers)
+    return powers if is_maximum else powers ** (1 / order)
 
 
 def new_cpu_group() -> Any:
@@ -95,23 +111,15 @@ def new_cpu_group() -> Any:
     return dist.new_group(backend="gloo") if is_distributed() else None
 
 
-def broadcast_values(model: nn.Module) -> None:
-    """Copies the parameters and buffers of rank 0 to all ranks."""
+def initialize_from_main(model: nn.Module) -> None:
+    """Initializes the weights of an unsharded model, and copies parameters and buffers from rank 0 to all ranks."""
+    if hasattr(model, "init_weights"):
+        model.init_weights()  # type: ignore[operator]
     with torch.no_grad():
-        for tensor in (*model.parameters(), *model.buffers()):
+        for tensor in (*model.parameters(), *model.buffers()) if is_distributed() else ():
             value = tensor.detach().contiguous()
             dist.broadcast(value, src=0)
             tensor.copy_(value)
-
-
-def _reduce_over_mesh(powers: Tensor, on_mesh: list[bool], mesh: Any, order: float) -> Tensor:
-    """Reduces the powers of those tensors that are sharded over `mesh`; returns the others unchanged."""
-    chosen = torch.tensor(on_mesh, device=powers.device)
-    reduced = powers.clone()
-    operation = dist.ReduceOp.MAX if order == float("inf") else dist.ReduceOp.SUM
-    for dimension in range(mesh.ndim):
-        dist.all_reduce(reduced, operation, group=mesh.get_group(dimension))
-    return torch.where(chosen, reduced, powers)
 
 
 def _gather(value: Any, done: dict[int, Any]) -> Any:
@@ -131,3 +139,155 @@ def _gather(value: Any, done: dict[int, Any]) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_gather(each, done) for each in value)
     return value
+
+
+@MODEL_WRAPPERS.register_module()
+def FullyShard(  # noqa: N802 - the name that configs use
+    module: nn.Module,
+    *,
+    shard: Mapping[str, Any] | None = None,
+    mixed_precision: Mapping[str, Any] | None = None,
+    reshard_after_forward: bool | int | None = None,
+    offload: str | None = None,
+    forward_methods: Sequence[str] = (),
+) -> nn.Module:
+    """Shards parameters, gradients and optimizer states across ranks with torch's `fully_shard`.
+
+    Each module selected by `shard` forms a communication group; the remaining parameters form one for the whole model.
+    Weights are initialized before sharding, so that they do not depend on the number of ranks.
+
+    Source: PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel (Zhao et al., 2023).
+
+    Args:
+        module: The unsharded model, on its device. With one process it is returned unchanged.
+        shard: `classes`, class names of modules, and `names`, regular expressions that must match full module names.
+        mixed_precision: `param_dtype`, `reduce_dtype` and `output_dtype` as dtype names, and `cast_forward_inputs`.
+        reshard_after_forward: Whether to free the full parameters after the forward pass. A number reshards to that
+            many ranks. None means True for all modules except the root.
+        offload: "cpu" keeps the shards in host memory.
+        forward_methods: Methods of sharded modules that use parameters like `forward`, such as `loss` of a head.
+
+    Raises:
+        ArgumentError: A key, class, dtype or policy is unknown, or a class or pattern matches nothing.
+    """
+    chosen, precision = _selected_modules(module, shard or {}), _precision(mixed_precision or {})
+    if offload not in (None, "cpu"):
+        raise ArgumentError("offload must be 'cpu' or None", key="offload", found=offload, suggestion="cpu")
+    if not is_distributed():
+        return module
+    settings = _fully_shard_arguments(module, precision, offload, reshard_after_forward)
+    initialize_from_main(module)
+    strided = [each for each in module.parameters() if not each.is_contiguous()]  # these cannot be sharded
+    for parameter in strided:
+        parameter.data = parameter.data.contiguous()
+    if strided:
+        _logger.info("FullyShard does not support channels_last: made %d weights contiguous", len(strided))
+    from torch.distributed import fsdp
+
+    for each in (*chosen, module):
+        fsdp.fully_shard(each, **settings)
+        for name in forward_methods:
+            if hasattr(each, name):
+                fsdp.register_fsdp_forward_method(each, name)
+
+    def reshard_without_gradients(root: nn.Module, *_: Any) -> None:
+        """Reshards the root module if no backward pass will do so, for example after validation."""
+        if not torch.is_grad_enabled():
+            root.reshard()  # type: ignore[operator]
+
+    module.register_forward_hook(reshard_without_gradients)
+    return module
+
+
+def _fully_shard_arguments(
+    module: nn.Module, precision: Mapping[str, Any], offload: str | None, reshard: bool | int | None
+) -> dict[str, Any]:
+    """Returns the arguments of `fully_shard` for every module. Every rank must call this."""
+    from torch.distributed import fsdp
+    from torch.distributed.device_mesh import init_device_mesh
+
+    world = get_world_size()
+    is_divisor = isinstance(reshard, int) and 1 < reshard < world and world % reshard == 0
+    if reshard is not None and not isinstance(reshard, bool) and not is_divisor:
+        raise ArgumentError(
+            "reshard_after_forward must be True, False, None, or a divisor of the number of processes",
+            key="reshard_after_forward",
+            found=reshard,
+            notes=[f"there are {world} processes"],
+        )
+    settings: dict[str, Any] = {
+        "mp_policy": fsdp.MixedPrecisionPolicy(**precision),
+        "mesh": init_device_mesh(next(module.parameters()).device.type, (world,)),
+        "reshard_after_forward": reshard,
+    }
+    if offload:
+        settings["offload_policy"] = fsdp.CPUOffloadPolicy(pin_memory=torch.accelerator.is_available())
+    return settings
+
+
+def _selected_modules(model: nn.Module, shard: Mapping[str, Any]) -> list[nn.Module]:
+    """Returns the modules selected by `shard`, inner modules first."""
+    for key in shard:
+        if key not in _SHARD_KEYS:
+            message = "'shard' takes only the keys 'classes' and 'names'"
+            raise _config_error(message, shard, key, nearest(key, _SHARD_KEYS))
+    modules = {name: each for name, each in model.named_modules() if name and any(True for _ in each.parameters())}
+    selected: set[str] = set()
+    for kind in _names_in(shard, "classes"):
+        names = {name for name, each in modules.items() if type(each).__name__ == kind}
+        if not names:
+            near = nearest(kind, {type(each).__name__ for each in modules.values()})
+            raise _config_error(f"the model has no module of class '{kind}'", shard, "classes", near)
+        selected |= names
+    for text in _names_in(shard, "names"):
+        try:
+            pattern = re.compile(text)
+        except re.error as error:
+            message = f"'{text}' is not a valid regular expression: {error}"
+            raise _config_error(message, shard, "names") from error
+        names = {name for name in modules if pattern.fullmatch(name)}
+        if not names:
+            raise _config_error(f"no module name matches '{text}'", shard, "names", nearest(text, modules))
+        selected |= names
+    for name in selected:
+        if isinstance(modules[name], (nn.ModuleList, nn.ModuleDict)):
+            kind = type(modules[name]).__name__
+            message = f"'{name}' is a {kind}, which has no forward(): select the modules in it"
+            raise _config_error(message, shard, "names")
+    return [modules[name] for name in reversed(modules) if name in selected]
+
+
+def _names_in(shard: Mapping[str, Any], key: str) -> list[str]:
+    value = shard.get(key) or []
+    names = [value] if isinstance(value, (str, type)) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(each, (str, type)) for each in names):
+        raise _config_error(f"'{key}' must be a list of names", shard, key)
+    return [each.__name__ if isinstance(each, type) else each for each in names]
+
+
+def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of torch's MixedPrecisionPolicy."""
+    found: dict[str, Any] = {}
+    for key, value in cfg.items():
+        if key not in _PRECISION_KEYS:
+            near = nearest(key, _PRECISION_KEYS)
+            raise _config_error(f"mixed_precision has no key '{key}'", cfg, key, near, section="mixed_precision")
+        if not key.endswith("dtype"):
+            found[key] = bool(value)
+        elif value is None or isinstance(value, torch.dtype):
+            found[key] = value
+        else:
+            name = str(value).removeprefix("torch.")
+            if name not in _DTYPES:
+                message = f"a dtype must be one of {', '.join(_DTYPES)}"
+                raise _config_error(message, cfg, key, nearest(name, _DTYPES), section="mixed_precision")
+            found[key] = _DTYPES[name]
+    return found
+
+
+def _config_error(
+    message: str, cfg: Mapping[str, Any], key: str, suggestion: str | None = None, *, section: str = "shard"
+) -> ArgumentError:
+    return ArgumentError(
+        message, key=f"{section}.{key}", found=cfg.get(key), suggestion=suggestion, origin=origin_of(cfg, key)
+    )

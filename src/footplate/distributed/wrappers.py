@@ -1,5 +1,6 @@
-"""Model wrappers for distributed training, and access to the wrapped model."""
+"""Model wrappers for distributed training, gradient compression and synchronized batch normalization."""
 
+import inspect
 import logging
 import re
 import warnings
@@ -8,23 +9,28 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from footplate.distributed.collectives import is_distributed
-from footplate.distributed.compression import compress_gradients
-from footplate.distributed.full_shard import FullyShard
-from footplate.distributed.sharding import broadcast_values, is_sharded
-from footplate.distributed.sync_bn import synchronize_batch_norm
+from footplate.checks import check_choice
+from footplate.distributed.collectives import get_world_size, is_distributed
+from footplate.distributed.sharding import FullyShard, initialize_from_main, is_sharded
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError
-from footplate.messages import list_names
+from footplate.messages import list_names, nearest
 from footplate.registry import MODEL_WRAPPERS
 
+_USUAL_WRAPPER = "MMDistributedDataParallel"
 _logger = logging.getLogger("footplate.distributed")
 _UNUSED_PARAMETERS_MESSAGE = "Expected to have finished reduction in the prior iteration"
 _INDICES = re.compile(r"did not receive grad for rank \d+:((?: \d+)+)")
 _MAX_NAMES = 4
+_COMPRESSION_KEY = "gradient_compression"
+_CAST_HOOKS = {"fp16": "fp16_compress_hook", "bf16": "bf16_compress_hook"}
+_POWER_SGD_HOOKS = {"powerSGD": "powerSGD_hook", "batched_powerSGD": "batched_powerSGD_hook"}
+_SYNC_BN_KINDS = ("torch", "mmcv")
 
 
 @MODEL_WRAPPERS.register_module(name=["MMDistributedDataParallel", "DistributedDataParallel"])
@@ -103,6 +109,43 @@ class ModelDistributedDataParallel(DistributedDataParallel):
         self.zero_grad()
 
 
+def compress_gradients(model: DistributedDataParallel, cfg: "str | Mapping[str, Any]") -> None:
+    """Registers one of PyTorch's communication hooks that compress gradients.
+
+    Source: PowerSGD: Practical Low-Rank Gradient Compression for Distributed Optimization (Vogels et al., 2019).
+
+    Args:
+        model: The model.
+        cfg: "fp16", "bf16", "powerSGD" or "batched_powerSGD", or a dict with this as `type` and arguments of torch's
+            PowerSGDState.
+
+    Raises:
+        ArgumentError: The hook or an argument is unknown, or the backend does not support the hook.
+    """
+    from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
+
+    settings = dict(cfg) if isinstance(cfg, Mapping) else {"type": cfg}
+    kind = check_choice(_COMPRESSION_KEY, settings.pop("type", None), [*_CAST_HOOKS, *_POWER_SGD_HOOKS])
+    taken = inspect.signature(powerSGD_hook.PowerSGDState).parameters.keys() - {"process_group"}
+    for name in settings:
+        if kind in _CAST_HOOKS or name not in taken:
+            raise ArgumentError(
+                f"gradient compression with {kind} has no argument '{name}'",
+                key=f"{_COMPRESSION_KEY}.{name}",
+                found=settings[name],
+                suggestion=None if kind in _CAST_HOOKS else nearest(name, taken),
+            )
+    try:
+        if kind in _CAST_HOOKS:
+            model.register_comm_hook(None, getattr(default_hooks, _CAST_HOOKS[kind]))
+        else:
+            state = powerSGD_hook.PowerSGDState(process_group=None, **settings)
+            model.register_comm_hook(state, getattr(powerSGD_hook, _POWER_SGD_HOOKS[kind]))
+    except (TypeError, ValueError) as error:  # an invalid argument, or the backend does not support the hook
+        message = f"gradient compression with {kind} is not possible: {error}"
+        raise ArgumentError(message, key=_COMPRESSION_KEY, found=cfg) from error
+
+
 def is_model_wrapper(model: nn.Module) -> bool:
     """Checks whether `model` wraps another model as its `module`."""
     registered = tuple(each for each in MODEL_WRAPPERS.module_dict.values() if isinstance(each, type))
@@ -138,7 +181,7 @@ def wrap_model(
     """
     model = synchronize_batch_norm(model, sync_bn)
     with at_key("model_wrapper_cfg"):
-        kind = (cfg or {}).get("type", "MMDistributedDataParallel")
+        kind = (cfg or {}).get("type", _USUAL_WRAPPER)
         if MODEL_WRAPPERS.resolve(kind, cfg or {}) is FullyShard:
             model = MODEL_WRAPPERS.build(cfg, module=model)  # on one process, this only checks the arguments
         if cfg and not is_distributed():
@@ -153,15 +196,128 @@ def wrap_model(
         return wrapped
 
 
+def check_model_wrapper(cfg: Mapping[str, Any]) -> None:
+    """Checks the name and the arguments of a model wrapper without building it.
+
+    Args:
+        cfg: `model_wrapper_cfg`, see `wrap_model`.
+    """
+    MODEL_WRAPPERS.check({"type": _USUAL_WRAPPER, **cfg}, module=None)
+
+
 def initialize_weights(model: nn.Module) -> None:
     """Initializes the weights of a model, unless it is sharded, and copies them from rank 0 to all ranks."""
-    if is_sharded(model):
-        return  # initialized before sharding
-    inner: Any = unwrap_model(model)
-    if hasattr(inner, "init_weights"):
-        inner.init_weights()
-    if is_distributed():
-        broadcast_values(inner)
+    if not is_sharded(model):  # otherwise it was initialized before sharding
+        initialize_from_main(unwrap_model(model))
+
+
+def check_sync_bn(kind: object) -> None:
+    """Checks a value of the config key `sync_bn`.
+
+    Raises:
+        ArgumentError: The kind is unknown.
+    """
+    if kind is not None:
+        check_choice("sync_bn", kind, _SYNC_BN_KINDS)
+
+
+def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Module:
+    """Converts the batch normalization layers of `model` for the number of ranks and the device.
+
+    On one process, synchronized layers become plain ones, which is logged. On several, `kind` makes all layers
+    synchronized. On CPUs, which torch's SyncBatchNorm does not support, a layer with the same state is used instead.
+
+    Args:
+        model: The model, on its device.
+        kind: "torch", or "mmcv", which means the same; None does not convert plain layers.
+
+    Raises:
+        ArgumentError: The kind is unknown.
+    """
+    check_sync_bn(kind)
+    if get_world_size() == 1:
+        count = _convert_sync_layers(model, PlainBatchNorm)
+        if count or kind:
+            layers = f"{count} layers" if count else "nothing to synchronize"
+            _logger.info("SyncBN on one process acts as plain batch normalization: %s", layers)
+        return model
+    if kind:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    device = next((each.device.type for each in model.parameters()), "cpu")
+    if device == "cpu":
+        _convert_sync_layers(model, RankwiseBatchNorm)
+    return model
+
+
+class PlainBatchNorm(_BatchNorm):
+    """Batch normalization of inputs with any number of dimensions, `(N, C, ...)`."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        _check_dimensions(input)
+
+
+class RankwiseBatchNorm(PlainBatchNorm):
+    """Synchronized batch normalization on any device, using all-reduce on plain tensors.
+
+    Inputs have shape `(N, C, ...)`; N may differ between ranks. The variance is computed from the differences to the
+    global mean, so that many small batches give the result of one large batch to the last digits. Not a subclass of
+    torch's SyncBatchNorm, because DistributedDataParallel rejects that on CPUs.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalizes the input."""
+        _check_dimensions(input)
+        if not self.training:
+            normalized: Tensor = super().forward(input)
+            return normalized
+        reduced_dims = [0, *range(2, input.dim())]
+        shape = [1, -1, *[1] * (input.dim() - 2)]
+        count = torch.tensor([input.numel() / input.size(1)], dtype=input.dtype, device=input.device)
+        sums = _all_reduce_sum(torch.cat([input.sum(reduced_dims), count]))
+        mean, count = sums[:-1] / sums[-1], sums[-1].detach()
+        centred = input - mean.view(shape)
+        variance = _all_reduce_sum(centred.square().sum(reduced_dims)) / count
+        if self.track_running_stats:
+            batch_count: Any = self.num_batches_tracked
+            batch_count.add_(1)
+            weight = 1 / float(batch_count) if self.momentum is None else self.momentum
+            unbiased = variance.detach() * count / (count - 1).clamp(min=1)
+            for average, value in ((self.running_mean, mean.detach()), (self.running_var, unbiased)):
+                average.lerp_(value.to(average), weight)  # type: ignore[union-attr]
+        scaled = centred * torch.rsqrt(variance + self.eps).view(shape)
+        return scaled * self.weight.view(shape) + self.bias.view(shape) if self.affine else scaled
+
+
+class _AllReduceSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+def _all_reduce_sum(values: Tensor) -> Tensor:
+    total: Tensor = _AllReduceSum.apply(values)  # type: ignore[no-untyped-call]
+    return total
+
+
+def _convert_sync_layers(model: nn.Module, kind: type[_BatchNorm]) -> int:
+    """Changes the class of all SyncBatchNorm layers to `kind`, which has the same fields; returns their number."""
+    found = [each for each in model.modules() if isinstance(each, nn.SyncBatchNorm)]
+    for each in found:
+        each.__class__ = kind  # type: ignore[assignment]
+    return len(found)
+
+
+def _check_dimensions(input: Tensor) -> None:
+    if input.dim() < 2:
+        raise ArgumentError("batch normalization needs inputs of shape (N, C, ...)", found=tuple(input.shape))
 
 
 def _unused_parameters_error(model: nn.Module, message: str) -> ArgumentError:

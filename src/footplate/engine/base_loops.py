@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checkpoint import capture_rng, restore_rng
 from footplate.checks import check_count
-from footplate.data import build_dataloader, end_workers
+from footplate.data import build_dataloader, kill_workers
 from footplate.engine.heap import keep_freed_memory
 from footplate.engine.hook import check_accepts
 from footplate.engine.phase import Phase
@@ -322,7 +322,7 @@ class BaseTrainLoop(BaseLoop):
         try:
             answer_requests(self.runner)
         finally:  # the workers may hang, and the exit of the process would wait for them
-            end_workers([self.dataloader, self.runner.val_dataloader])
+            kill_workers([self.dataloader, self.runner.val_dataloader])
 
     def _restore_epoch_start(self) -> None:
         """Restores the random state from before the epoch if the run waits for the first batch of the epoch."""

@@ -139,7 +139,7 @@ class _EvaluationLoop(BaseLoop):
         self._step = f"{self.mode}_step"
         self._before_iter = runner.hooks.at(f"before_{self.mode}_iter")
         self._after_iter = runner.hooks.at(f"after_{self.mode}_iter")
-        training: Any = runner.__dict__.get("train_loop")
+        training: Any = runner.train_loop if runner.is_built("train_loop") else None
         for each in self.sets if len(getattr(training, "dynamic_intervals", ())) == 1 else ():
             if each.interval is not None and each.interval % training.val_interval:
                 raise ArgumentError(
@@ -157,7 +157,7 @@ class _EvaluationLoop(BaseLoop):
             The metrics by name.
         """
         runner, mode = self.runner, self.mode
-        training: Any = runner.__dict__.get("train_loop")
+        training: Any = runner.train_loop if runner.is_built("train_loop") else None
         due = self.sets
         if getattr(training, "in_progress", False):
             at = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)

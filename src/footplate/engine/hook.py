@@ -277,7 +277,7 @@ class Hook:
                 near = nearest(attribute, EVENTS)
                 if near:
                     name = f"{type(self).__name__}.{attribute}"
-                    _logger.warning("%s is not an event and is never called: did you mean %s?", name, near)
+                    _logger.warning("%s is never called: did you mean %s?", name, near)
         return methods
 
     def state_dict(self) -> dict[str, Any]:

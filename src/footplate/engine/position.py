@@ -43,7 +43,7 @@ class DataPosition:
         self._batch_size: int | None = getattr(loader, "batch_size", None) if hasattr(loader, "batches") else None
         self._anchor = _Anchor()
         # Without a length, passes are counted as they happen. Streams are read again from the start.
-        self._counts = bool(loader.own_samplers) if is_ours else length_of(loader) is not None
+        self._counts = bool(loader.custom_samplers) if is_ours else length_of(loader) is not None
         self._passes = self._pass_began = 0
         self._generator = None if is_ours else getattr(loader, "generator", None)  # of a torch DataLoader
         self._generator_at_begin: tuple[int, torch.Tensor] | None = None  # index of the pass, state at its start
@@ -111,7 +111,7 @@ class DataPosition:
         """
         passes = self.epoch_at(iteration) if epoch is None else epoch
         batch = self.batch_at(iteration, epoch)
-        own = getattr(self._loader, "own_samplers", None)
+        own = getattr(self._loader, "custom_samplers", None)
         begins = {"samplers": own.state_dict(passes) if own else None, "generator": self._generator_state(passes)}
         return {
             **{key: state for key, state in begins.items() if state is not None},
@@ -164,7 +164,7 @@ class DataPosition:
         return int(done)
 
     def _load_samplers(self, states: Sequence[Any], epoch: int) -> None:
-        own = getattr(self._loader, "own_samplers", None)
+        own = getattr(self._loader, "custom_samplers", None)
         if own is not None and own.can_load(states):
             own.load_state_dict(states, epoch)
         else:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from footplate import storage
-from footplate.checkpoint import capture_rng, load_checkpoint, readable_size, restore_rng, save_checkpoint
-from footplate.checkpoint.sharded import split
+from footplate.checkpoint import capture_rng, load_checkpoint, restore_rng, save_checkpoint, split_state
 from footplate.distributed import is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
 from footplate.engine.evaluation_loops import loss_of, predicting
 from footplate.engine.snapshot import Snapshot
 from footplate.errors import ArgumentError, CheckpointError
+from footplate.messages import format_bytes
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -48,7 +48,7 @@ def preflight(runner: "Runner") -> None:
         validated = _validate(runner)
     _logger.info(
         "preflight: a checkpoint takes %s%s%s",
-        readable_size(size),
+        format_bytes(size),
         " before the optimizer has a state" if to_come is None and not _has_state(runner.optim_wrapper) else "",
         ", a batch was validated" if validated else "",
     )
@@ -146,7 +146,7 @@ def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param
         return 0
     checkpoint = state.capture(runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler)
     runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
-    checkpoint, parts = split(checkpoint)
+    checkpoint, parts = split_state(checkpoint)
     path = _IN_MEMORY.format(f"{runner.timestamp}-{runner.rank}")
     try:
         save_checkpoint(checkpoint, path)
@@ -171,7 +171,7 @@ def _check_folder(folder: str, size: int, key: str) -> None:
     free = storage.free_space(folder)
     if free is not None and free < size:
         raise CheckpointError(
-            f"a checkpoint takes {readable_size(size)}, and {readable_size(free)} are free in '{folder}'", key=key
+            f"a checkpoint takes {format_bytes(size)}, and {format_bytes(free)} are free in '{folder}'", key=key
         )
 
 

@@ -3,8 +3,8 @@
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +12,8 @@ from torch import nn
 
 from footplate import storage
 from footplate.checkpoint import LoadReport, load_checkpoint, load_weights, restore_rng, trusted_in
-from footplate.config import Config, as_plain, check_keys
-from footplate.data import naming_lost_workers
+from footplate.config import Config, as_plain
+from footplate.data import explain_worker_deaths
 from footplate.distributed import (
     broadcast_object,
     check_same_weights,
@@ -22,26 +22,24 @@ from footplate.distributed import (
     get_world_size,
     initialize_weights,
     is_main_process,
+    rank_from_environment,
     unwrap_model,
 )
-from footplate.engine import assemble, determinism, setup, state
+from footplate.engine import determinism, process_setup, run_log, sections, state
 from footplate.engine.capture import capturing
+from footplate.engine.components import Components, build_log_processor, build_visualizer
 from footplate.engine.hook import Hook
 from footplate.engine.hook_list import build_hooks
-from footplate.engine.keys import RUNNER_KEYS
+from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_variables
 from footplate.engine.lock import locked_for
+from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook
-from footplate.engine.opening import name_idle_variables, opened
-from footplate.engine.parts import Parts
 from footplate.engine.phase import PHASE_OF_EVENT, Phase
 from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.rank_failures import monitor_run, reporting_failures
-from footplate.engine.reach import name_idle_settings, reach_of
 from footplate.engine.restart import Restart
 from footplate.engine.saving import RunSaver, save_run
 from footplate.engine.signals import AgreementHook, Requests, refusing_exits
-from footplate.engine.translators import in_second_generation, known_keys
-from footplate.engine.unsupported import refuse_unsupported
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.records import NOT_SHOWN, MessageHub, buffer_log, check_log_file, set_level
@@ -51,7 +49,7 @@ _logger = logging.getLogger("footplate.engine")
 
 
 @RUNNERS.register_module()
-class Runner(Parts):
+class Runner(Components):
     """Trains, validates and tests a model.
 
     Every component is an object or the config dict from which it is built. Loops, optimizer and schedules are built on
@@ -102,7 +100,7 @@ class Runner(Parts):
             `dict(max_mb=50, backups=3)`.
 
     Raises:
-        FootplateError: A part cannot be built; the message says where it was written and what would be right.
+        FootplateError: A component cannot be built. The message says where it is configured and what to change.
     """
 
     def __init__(
@@ -147,20 +145,23 @@ class Runner(Parts):
     ) -> None:
         self._sections = {name: value for name, value in locals().items() if name != "self"}
         self.phase = Phase.BUILDING
-        assemble.check_kinds(self._sections)
-        assemble.check_phases(self._sections)
-        setup.prepare(env_cfg or {}, launcher=launcher)
+        sections.check_kinds(self._sections)
+        process_setup.prepare(env_cfg or {}, launcher=launcher)
         set_level(log_level, screen=is_main_process())
         with at_key("log_file"):
             check_log_file(log_file or {})
         set_default_scope(default_scope)
         self.cfg = cfg if cfg is not None else Config({})
-        self.device = setup.pick_device()
-        self.home, self.work_dir = setup.places_of(work_dir)
-        self.timestamp = broadcast_object(setup.unused_start(self.work_dir))
+        self.device = process_setup.pick_device()
+        with at_key("work_dir"):
+            self.home, self.work_dir = run_log.folders_of(work_dir)
+        self.timestamp = broadcast_object(run_log.unused_name(self.work_dir))
         self.log_dir = os.path.join(self.work_dir, self.timestamp)
-        self._has_folder = False  # whether this run has created its `log_dir`
-        self.experiment_name = experiment_name or self._default_name()
+        self._has_log_dir = False  # whether this run has created its `log_dir`
+        self._log_records: list[logging.LogRecord] = []  # logged before the log file is open
+        filename = getattr(self.cfg, "filename", None)
+        stem = os.path.splitext(os.path.basename(filename))[0] if filename else "run"
+        self.experiment_name = experiment_name or f"{stem}_{self.timestamp}"
         self.rank, self.world_size = get_rank(), get_world_size()
         monitor_run(self)
         self.message_hub = MessageHub(self.experiment_name)
@@ -168,14 +169,15 @@ class Runner(Parts):
         self.logger = logging.getLogger("footplate")
         self._restart = Restart(self.home, self.work_dir)
         self.load_from, self.should_resume = self._restart.begins_with(load_from, resume)
-        begins_with = self.home, self.load_from, self.should_resume
-        self.seed = setup.seed_everything(randomness or {}, resumed=lambda: state.seed_of_resumed(*begins_with))
+        self.seed = process_setup.seed_everything(
+            randomness or {},
+            resumed=lambda: state.seed_of_resumed(self.home, self.load_from, self.should_resume),
+        )
         determinism.name_settings(randomness or {}, env_cfg or {}, self.seed, compile)
-        self._loaded = self._trained = False
+        self._loaded = self._initialized = False
         self.resuming = False  # while a checkpoint loads: whether the run resumes, rather than takes the weights only
         self._load_report: LoadReport | None = None
         self.trusted: list[dict[str, str]] = []  # files that the loaded checkpoint lists as trusted
-        self._said_before: list[logging.LogRecord] = []  # records logged before the log file is open
         self._random: dict[str, Any] | None = None
         self.requests = Requests()
         self.saver = RunSaver(on_save_error, alarm=self.requests.alarm)
@@ -186,31 +188,38 @@ class Runner(Parts):
         self.hooks.register(self.nonfinite)
         if self.world_size > 1:
             self.hooks.register(AgreementHook())
-        self.log_processor = assemble.build_log_processor(log_processor, train_cfg)
-        self.visualizer = assemble.build_visualizer(self, visualizer)
-        self.model: Any = assemble.build_model(self, self._sections)
+        self.log_processor = build_log_processor(log_processor, train_cfg)
+        self.visualizer = build_visualizer(
+            visualizer, name=self.experiment_name, work_dir=self.work_dir, log_dir=self.log_dir
+        )
+        self.model = build_model(self._sections, self.device)
         self.phase = Phase.START
 
     @classmethod
-    def from_cfg(cls, cfg: Config | Mapping[str, Any]) -> "Runner":
+    def from_cfg(cls, cfg: Config | Mapping[str, Any], *, check: bool = False) -> "Runner":
         """Builds a runner from a whole config. A first-generation config is translated first.
+
+        Args:
+            cfg: The config.
+            check: Whether to check all sections before the model is built, as `footplate train` does. Otherwise, the
+                loops, the optimizer and the schedules are checked when they are built on first use.
 
         Raises:
             ConfigKeyError: A key is nearly a known one.
             ConfigError: The config steps or schedules in both generations at once.
         """
         cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
-        check_keys(cfg, known_keys())
-        refuse_unsupported(cfg)
-        cfg = in_second_generation(cfg)
-        arguments = {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
-        with located(cfg), buffer_log() as said, refusing_exits():
-            for key in ("model", "work_dir"):
-                if arguments.get(key) is None:
-                    raise ArgumentError(f"the config has no '{key}'", key=key)
-            kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
-            runner: Runner = kind(**arguments, cfg=cfg)
-        runner.begin_log_with(said)
+        with buffer_log() as records, refusing_exits():
+            with located(cfg):
+                set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
+            cfg = sections.runner_config(cfg)
+            if check:
+                sections.check_sections(cfg, built_next=True)
+            arguments = {key: cfg[key] for key in sections.RUNNER_KEYS if key in cfg}
+            with located(cfg):
+                kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
+                runner: Runner = kind(**arguments, cfg=cfg)
+        runner._log_records += records
         return runner
 
     @cached_property
@@ -222,9 +231,12 @@ class Runner(Parts):
         given = {name: value for name, value in self._sections.items() if value is not defaults[name]}
         return Config(as_plain(given))
 
-    def begin_log_with(self, said: Iterable[logging.LogRecord]) -> None:
-        """Buffers log records until the log file is open."""
-        self._said_before += said
+    @contextmanager
+    def buffered_log(self) -> Iterator[None]:
+        """Buffers what the block logs until the log file is open."""
+        with buffer_log() as records:
+            yield
+        self._log_records += records
 
     @property
     def distributed(self) -> bool:
@@ -238,27 +250,26 @@ class Runner(Parts):
             The model.
         """
         self.phase = Phase.BUILDING
-        with located(self.cfg), buffer_log() as said, refusing_exits():
-            name_idle_variables(self.cfg)
-            begins = not self.should_resume and self.saver.last is None  # this runner has not trained or resumed yet
-            if begins and storage.exists(storage.join(self.home, "last_checkpoint")):
-                _logger.warning("%s holds an earlier run: this one begins anew, resume goes on from it", self.home)
+        with located(self.cfg), self.buffered_log(), refusing_exits():
+            warn_about_variables(self.cfg)
+            is_new = not self.should_resume and self.saver.last is None  # this runner has not trained or resumed yet
+            if is_new and storage.exists(storage.join(self.home, "last_checkpoint")):
+                _logger.warning("%s holds an earlier run. This run starts over; set resume=True to resume.", self.home)
             loop = self.train_loop
             _ = self.optim_wrapper, self.param_schedulers, self.val_loop
-            name_idle_settings(self.cfg, self.hooks, self._sections["param_scheduler"], reach_of(self))
-            if not self._trained:
+            warn_about_idle_settings(self, self._sections["param_scheduler"])
+            if not self._initialized:
                 with at_key("model"):
                     initialize_weights(self.model)
-                self._trained = True
-        self.begin_log_with(said)
+                self._initialized = True
         self.phase = Phase.LOADING_CHECKPOINT
         self.load_or_resume()
         self.phase = Phase.START
         if loop.finished:
             self.restore_random_state()
             _logger.info(
-                "the run has finished: %d of %d iterations are done. To train further, raise %s; to start over, use a "
-                "new work_dir",
+                "The run is complete: %d of %d iterations. To train further, raise %s; to start over, use a new "
+                "work_dir.",
                 loop.iter,
                 loop.max_iters,
                 "max_epochs" if self.by_epoch else "max_iters",
@@ -268,7 +279,7 @@ class Runner(Parts):
             stack.enter_context(located(self.cfg))
             if is_main_process():
                 stack.enter_context(locked_for(self))
-            stack.enter_context(self._opened())
+            stack.enter_context(self._opened_log())
             stack.callback(self.saver.settle)
             stack.enter_context(reporting_failures())
             stack.enter_context(refusing_exits())
@@ -281,7 +292,7 @@ class Runner(Parts):
             self.call_hook("before_run")
             if self._sections["preflight"]:
                 look_ahead(self)
-            with self.requests.from_signals(self), naming_lost_workers(self._loaders()), capturing(self):
+            with self.requests.from_signals(self), explain_worker_deaths(self._loaders()), capturing(self):
                 loop.run()
             loop.in_progress, self.phase = False, Phase.START  # in case a user's `run` has set them
             self.call_hook("after_run")
@@ -345,16 +356,8 @@ class Runner(Parts):
             NonFiniteError: The weights are not finite, and `on_nonfinite` says to stop at that.
         """
         path = os.path.join(out_dir, filename)
-        save_run(
-            self,
-            path,
-            save_optimizer=save_optimizer,
-            save_param_scheduler=save_param_scheduler,
-            meta=meta,
-            background=background,
-            then=then,
-            undo=undo,
-        )
+        parts = {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}
+        save_run(self, path, meta=meta, background=background, then=then, undo=undo, **parts)
         return path
 
     def load_checkpoint(
@@ -400,12 +403,11 @@ class Runner(Parts):
         self._loaded = True
         path, resumes = state.pick_checkpoint(self.home, self.load_from, self.should_resume)
         if path is not None:
-            where = at_key("load_from") if path == self.load_from else nullcontext()
-            with located(self.cfg), where, buffer_log() as said:
+            key = at_key("load_from") if path == self.load_from else nullcontext()
+            with located(self.cfg), key, self.buffered_log():
                 (self.resume if resumes else self.load_checkpoint)(path)
                 if whole_model and self._load_report is not None:
                     self._load_report.require_whole_model()
-            self.begin_log_with(said)
 
     def restore_random_state(self) -> None:
         """Restores the random state of the resumed checkpoint. Loops call it before they continue."""
@@ -413,7 +415,8 @@ class Runner(Parts):
             restore_rng(self._random)
 
     def _built_loops(self) -> list[Any]:
-        return [self.__dict__.get(f"{mode}_loop") for mode in ("train", "val", "test")]
+        names = [f"{mode}_loop" for mode in ("train", "val", "test")]
+        return [getattr(self, name) for name in names if self.is_built(name)]
 
     def _loaders(self) -> list[Any]:
         return [getattr(loop, "dataloader", None) for loop in self._built_loops()]
@@ -425,35 +428,27 @@ class Runner(Parts):
         if loop is None:
             raise ArgumentError(f"there is nothing to {mode}: {mode}_dataloader, {mode}_cfg and {mode}_evaluator")
         self.load_or_resume(whole_model=mode == "test")
-        with located(self.cfg), self._opened(), reporting_failures(), refusing_exits():
+        with located(self.cfg), self._opened_log(), reporting_failures(), refusing_exits():
             self.call_hook("before_run")
             if outer is Phase.START:  # otherwise a hook of a training run calls this
                 self.phase = Phase.EVALUATION
-            with naming_lost_workers(self._loaders()):
+            with explain_worker_deaths(self._loaders()):
                 metrics: dict[str, float] = loop.run()
             self.phase = outer
             self.call_hook("after_run")
         return metrics
 
-    def _make_folder(self) -> None:
-        """Creates `log_dir`, which no other run uses."""
-        before, self._has_folder = self.log_dir, True
-        self.timestamp = compute_on_main(lambda: setup.make_start(self.work_dir, self.timestamp))
-        self.log_dir = os.path.join(self.work_dir, self.timestamp)
-        if self.log_dir != before:
-            monitor_run(self)
-            self.visualizer.move(before, self.log_dir)
-            for loop in self._built_loops():  # a loop that is built later uses the new folder
-                for each in getattr(loop, "sets", ()):
-                    each.evaluator.set_context(folder=self.log_dir)
-
-    def _opened(self) -> AbstractContextManager[None]:
-        if not self._has_folder:
-            self._make_folder()
-        said, self._said_before = self._said_before, []
-        return opened(self, said, self._sections["log_file"])
-
-    def _default_name(self) -> str:
-        filename = getattr(self.cfg, "filename", None)
-        stem = os.path.splitext(os.path.basename(filename))[0] if filename else "run"
-        return f"{stem}_{self.timestamp}"
+    def _opened_log(self) -> AbstractContextManager[None]:
+        """Opens the log for a block. The first call creates `log_dir`, which no other run uses."""
+        if not self._has_log_dir:
+            before, self._has_log_dir = self.log_dir, True
+            self.timestamp = compute_on_main(lambda: run_log.create_log_folder(self.work_dir, self.timestamp))
+            self.log_dir = os.path.join(self.work_dir, self.timestamp)
+            if self.log_dir != before:
+                monitor_run(self)
+                self.visualizer.move(before, self.log_dir)
+                for loop in self._built_loops():  # a loop that is built later uses the new folder
+                    for each in getattr(loop, "sets", ()):
+                        each.evaluator.set_context(folder=self.log_dir)
+        records, self._log_records = self._log_records, []
+        return run_log.opened_log(self, records, self._sections["log_file"])

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from footplate import storage
 from footplate.checkpoint import (
     BackgroundSaver,
-    is_folder,
-    name_in_parts,
+    is_sharded_path,
     read_contents,
     remove_checkpoint,
+    sharded_name,
     write_pointer,
 )
 from footplate.distributed import is_distributed, is_main_process
@@ -67,7 +67,7 @@ class RunSaver:
 
     def name_of(self, name: str) -> str:
         """Returns the name under which this run saves a checkpoint called `name`."""
-        return name_in_parts(name) if self.in_parts else name
+        return sharded_name(name) if self.in_parts else name
 
     def save(
         self,
@@ -171,7 +171,7 @@ def save_run(
     )
     checkpoint["meta"].update(meta or {})
     runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
-    in_parts = is_folder(path)
+    in_parts = is_sharded_path(path)
     if not in_parts and is_sharded(runner.model):
         checkpoint = gather_full_state(checkpoint)
     elif not in_parts and background and is_distributed() and "optimizer" in checkpoint:
@@ -235,7 +235,7 @@ def _set_aside(path: str, aside: str, done: int) -> None:
     try:
         if not storage.is_local(path):
             raise OSError(errno.ENOTSUP, "only local checkpoints are set aside")
-        if is_folder(aside):  # os.replace would replace a file but not a folder
+        if is_sharded_path(aside):  # os.replace would replace a file but not a folder
             remove_checkpoint(aside)
         os.replace(path, aside)
         _logger.warning("The checkpoint of an earlier run, which had come further, is kept as %s", aside)

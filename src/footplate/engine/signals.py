@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from footplate.data import data_wait, handle_deaths_of_workers, tells_of_lost_worker
+from footplate.data import data_wait, install_worker_death_handler, is_worker_death
 from footplate.distributed import barrier, get_rank, is_distributed, rank_monitor
 from footplate.engine.hook import Hook
 from footplate.engine.phase import Phase
@@ -145,7 +145,7 @@ class Requests:
         if _SIGHUP is not None and signal.getsignal(_SIGHUP) != signal.SIG_IGN:
             handlers[_SIGHUP] = self._on_stop
         if _SIGCHLD is not None:
-            handle_deaths_of_workers()
+            install_worker_death_handler()
             self._previous_on_child = signal.getsignal(_SIGCHLD)
             handlers[_SIGCHLD] = self._on_end_of_child
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
@@ -188,7 +188,7 @@ class Requests:
             if callable(self._previous_on_child):
                 self._previous_on_child(number, frame)
         except RuntimeError as error:
-            is_of_worker = tells_of_lost_worker(error)  # otherwise a user's handler has raised it
+            is_of_worker = is_worker_death(error)  # otherwise a user's handler has raised it
             if not is_of_worker or os.getpid() != self._process or self._may_raise():
                 raise
             self._lost_worker, self.pending = error.with_traceback(None), True

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from footplate.checkpoint import (
-    Inert,
-    candidates,
+    OpaqueObject,
     capture_rng,
     check_rng,
     find_latest,
+    list_candidates,
     load_weights,
     read_contents,
     trusted_files,
@@ -28,8 +28,8 @@ from footplate.distributed.accumulation import (
 )
 from footplate.distributed.sharding import is_dtensor
 from footplate.engine.hook import Hook
-from footplate.engine.in_force import keep_in_force, settings_of
 from footplate.engine.phase import Phase
+from footplate.engine.resumed_settings import keep_saved_settings, settings_of
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import collect_steps
 from footplate.optim.wrappers.optimizer_state import reorder_by_name
@@ -161,7 +161,7 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
         with _understood("optimizer"):
             runner.optim_wrapper.load_state_dict(checkpoint["optimizer"])
             _take_gradients(runner, checkpoint["optimizer"])
-    keep_in_force(runner, settings)
+    keep_saved_settings(runner, settings)
     if "param_schedulers" in checkpoint:
         with _understood("param_schedulers"):
             _load_schedules(runner, runner.param_schedulers, checkpoint["param_schedulers"])
@@ -171,7 +171,9 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
             runner, [each for part in found.values() for each in part] if isinstance(found, Mapping) else found
         )
         _logger.info("the checkpoint holds no schedules: they are moved to iteration %d", runner.train_loop.iter)
-    if not isinstance(checkpoint.get("message_hub", {}), Inert):  # an object of another engine, which was not built
+    if not isinstance(
+        checkpoint.get("message_hub", {}), OpaqueObject
+    ):  # an object of another engine, which was not built
         with _understood("message_hub"):
             runner.message_hub.load_state_dict(part_of(checkpoint, "message_hub"))
     with _understood("run.writers"):
@@ -263,7 +265,7 @@ def seed_of_resumed(work_dir: str, load_from: str | None, resume: bool | str) ->
         return None
     paths: list[str] = [load_from] if load_from is not None and resume != "auto" else []
     with suppress(CheckpointError):  # reported when the checkpoint is loaded
-        paths = paths or candidates(work_dir)
+        paths = paths or list_candidates(work_dir)
     for path in paths:
         with suppress(CheckpointError):
             seed = read_contents(path).meta.get("seed", "")

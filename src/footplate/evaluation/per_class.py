@@ -58,3 +58,21 @@ def append_table(context: EvaluationContext, name: str, classes: Sequence[str], 
         append_line(os.path.join(context.folder, "vis_data", "per_class.jsonl"), json.dumps(line))
     except OSError as error:
         _logger.warning("The per-class results of iteration %d were not written: %s", line["step"], error)
+
+
+def format_table(classes: Sequence[str], columns: Mapping[str, Any], *, decimals: int = 2) -> str:
+    """Formats numbers as a text table with one row per class.
+
+    Example:
+        >>> print(format_table(["shoe", "bag"], {"IoU": [50, 8.128]}))
+        class     IoU
+        shoe    50.00
+        bag      8.13
+    """
+    first = max(map(len, ["class", *classes]))
+    widths = [max(len(name), 6) for name in columns]
+    rows = [list(columns), *([f"{value:.{decimals}f}" for value in row] for row in zip(*columns.values(), strict=True))]
+    return "\n".join(
+        "  ".join([label.ljust(first), *(text.rjust(width) for text, width in zip(row, widths, strict=True))])
+        for label, row in zip(["class", *classes], rows, strict=True)
+    )

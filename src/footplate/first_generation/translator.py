@@ -4,8 +4,8 @@ import difflib
 import logging
 
 from footplate.config import Config
-from footplate.engine.setup import pick_device
-from footplate.engine.translators import TRANSLATORS, ConfigTranslator
+from footplate.engine.config_compatibility import TRANSLATORS, ConfigTranslator
+from footplate.engine.process_setup import pick_device
 from footplate.errors import ConfigError
 from footplate.first_generation.translation import (
     FIRST_GENERATION_KEYS,

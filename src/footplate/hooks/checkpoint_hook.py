@@ -9,29 +9,32 @@ from typing import Any
 
 from footplate import storage
 from footplate.checkpoint import (
+    BEST,
+    checked_template,
     is_committed,
-    is_folder,
-    is_written_here,
+    is_sharded_path,
+    is_written_by_footplate,
     load_checkpoint,
+    number_in,
     remove_checkpoint,
     save_checkpoint,
     verify,
     write_pointer,
 )
-from footplate.checkpoint.naming import BEST, checked_template, number_in
-from footplate.checks import check_count, check_flag, check_score
+from footplate.checks import check_count, check_flag, check_names, check_score
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, ValLoop
+from footplate.engine.idle_settings import NEVER_VALIDATES, Reach
 from footplate.engine.phase import Phase
-from footplate.engine.reach import NEVER_VALIDATES, Reach
 from footplate.errors import ArgumentError
-from footplate.hooks.metric_rules import GREATER, LESS, checked_rule, is_better, is_left_out, missing_metric, rule_of
-from footplate.messages import pluralize
+from footplate.hooks.metric_rules import GREATER, LESS, expand_rules, is_better, is_skipped, missing_metric, rule_of
+from footplate.messages import list_names, pluralize
 from footplate.registry import HOOKS
 
 _SAVE_BEST = "default_hooks.checkpoint.save_best"
-_SHOWN_FILES = 3
+_MOST_NAMES = 3
+_Action = Callable[[], None]
 
 
 @HOOKS.register_module()
@@ -39,9 +42,8 @@ class CheckpointHook(Hook):
     """Saves checkpoints: `epoch_12.pth`, `iter_4000.pth`, `best_mIoU_iter_4000.pth`.
 
     It acts after all other hooks, whatever its priority, so that a checkpoint includes their changes. The best
-    checkpoints are saved when the validation and its hooks are done.
-
-    An old checkpoint is removed only after the new one is complete on the disk and `last_checkpoint` points to it.
+    checkpoints are saved when the validation and its hooks are done. An old checkpoint is removed only after the new
+    one is complete on the disk and `last_checkpoint` points to it.
 
     Args:
         interval: The number of epochs or iterations between two checkpoints. -1 saves none at intervals.
@@ -63,7 +65,7 @@ class CheckpointHook(Hook):
             shard. By default, this is so if the model is sharded. False gathers the shards on the first process.
 
     Raises:
-        ArgumentError: An argument makes no sense, or `save_best` names no metric.
+        ArgumentError: An argument is invalid.
     """
 
     priority = "VERY_LOW"
@@ -88,8 +90,9 @@ class CheckpointHook(Hook):
         max_keep_best: int = 1,
         sharded: bool | None = None,
     ) -> None:
-        _check_count_or_none("interval", interval)
-        _check_count_or_none("max_keep_ckpts", max_keep_ckpts)
+        for key, value in (("interval", interval), ("max_keep_ckpts", max_keep_ckpts)):
+            if value != -1:
+                check_count(key, value)
         self.save_begin = check_count("save_begin", save_begin, least=0)
         self.max_keep_best = check_count("max_keep_best", max_keep_best)
         self.sharded = sharded if sharded is None else check_flag("sharded", sharded)
@@ -98,15 +101,17 @@ class CheckpointHook(Hook):
         self.save_param_scheduler = check_flag("save_param_scheduler", save_param_scheduler)
         self.max_keep_ckpts, self.save_last = max_keep_ckpts, check_flag("save_last", save_last)
         if out_dir is not None and not isinstance(out_dir, str):
-            raise ArgumentError("out_dir is the name of a folder", key="out_dir", found=out_dir)
+            raise ArgumentError("out_dir must be the path of a folder", key="out_dir", found=out_dir)
         self.out_dir = out_dir
         self.filename_tmpl = checked_template(filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth"))
-        self.published_keys = None if published_keys is None else _names("published_keys", published_keys)
-        self.greater_keys = _names("greater_keys", greater_keys or GREATER)
-        self.less_keys = _names("less_keys", less_keys or LESS)
-        self.save_best = _names("save_best", save_best)
-        _check_distinct(self.save_best)
-        self.rules = self._rules(_names("rule", rule))
+        self.published_keys = None if published_keys is None else check_names("published_keys", published_keys)
+        self.greater_keys = check_names("greater_keys", greater_keys or GREATER)
+        self.less_keys = check_names("less_keys", less_keys or LESS)
+        self.save_best = check_names("save_best", save_best)
+        _check_best_names(self.save_best)
+        self.rules: list[str | None] = [*expand_rules(self.save_best, check_names("rule", rule))]
+        if not self.rules:
+            self.rules = [None if key == "auto" else self._rule_of(key) for key in self.save_best]
         self._kept: list[str] = []
         self._best: dict[str, list[dict[str, Any]]] = {}  # by metric, best checkpoint first
         self._saved_at = 0
@@ -118,28 +123,35 @@ class CheckpointHook(Hook):
         """Yields settings that have no effect in a run of this length."""
         if self.save_best and not reach.validates:
             yield "save_best", f"it waits for a metric, and {NEVER_VALIDATES}"
-        length, unit = reach.length(by_epoch=self.by_epoch), "epochs" if self.by_epoch else "iterations"
+        length = reach.length(by_epoch=self.by_epoch)
         if length is None or self.interval <= 0:
             return
-        only = "so only its end is saved" if self.save_last else "so nothing is saved at intervals"
+        effect = "so only its end is saved" if self.save_last else "so nothing is saved at intervals"
+        reason = f"the run ends after {length} {'epochs' if self.by_epoch else 'iterations'}, {effect}"
         if self.save_begin > length:
-            yield "save_begin", f"the run ends after {length} {unit}, {only}"
+            yield "save_begin", reason
         elif not self.save_begin and self.interval > length and not self.save_last:
-            yield "interval", f"the run ends after {length} {unit}, {only}"
+            yield "interval", reason
 
     def before_train(self, runner: Runner) -> None:
         """Sets the folder and the form of checkpoints."""
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
-                "CheckpointHook counts epochs and training counts iterations: only the end is saved; "
-                "default_hooks.checkpoint.by_epoch=False saves at intervals"
+                "CheckpointHook counts epochs, but training counts iterations, so only its end is saved. To save at "
+                "intervals, set default_hooks.checkpoint.by_epoch=False."
             )
             self.by_epoch, self.interval = False, -1
             self.filename_tmpl = "iter_{}.pth" if self.filename_tmpl == "epoch_{}.pth" else self.filename_tmpl
         self._folder = runner.checkpoint_dir = self.folder_in(runner)
-        self._keep_own(runner)
+        origin, here = runner.saver.last, storage.canonical(self._folder)
+        is_resumed = origin is not None and storage.canonical(storage.parent(storage.absolute(origin))) == here
+        if is_resumed:
+            self._drop_foreign_files(runner)
+        else:
+            self._kept = []
         runner.saver.in_parts = is_sharded(runner.model) if self.sharded is None else self.sharded
-        self._name_replaceable(runner)
+        if is_main_process():
+            self._warn_about_replaceable(runner, is_resumed)
         self._last = runner.max_iters if self.save_last else None
 
     def folder_in(self, runner: Runner) -> str:
@@ -153,8 +165,8 @@ class CheckpointHook(Hook):
         self._save_bests(runner)  # of a validation that a hook has started at this event
         if not self.by_epoch:
             return
-        last = self.save_last and self.is_last_train_epoch(runner)
-        if last or self.every_n_epochs(runner, self.interval, self.save_begin):
+        is_last = self.save_last and self.is_last_train_epoch(runner)
+        if is_last or self.every_n_epochs(runner, self.interval, self.save_begin):
             self._save(runner, runner.epoch + 1)
 
     def after_train_iter(
@@ -191,24 +203,26 @@ class CheckpointHook(Hook):
             return
         runner.saver.settle()  # the save of the best checkpoint so far may have failed
         for place, name in enumerate(self.save_best):
-            if is_left_out(runner, name):
+            if is_skipped(runner, name):
                 continue
             self.check_metrics(tuple(metrics), name)
             key = next(iter(metrics)) if name == "auto" else name
             rule = self.rules[place] or self._rule_of(key)
             score = check_score(key, metrics[key], key=_SAVE_BEST)
-            if self._belongs_to_best(key, score, rule):
+            best = self._best.get(key, [])
+            has_room = len(best) < self.max_keep_best
+            if not math.isnan(score) and (has_room or is_better(score, best[-1]["score"], rule)):
                 self._save_best(runner, key, score, rule)
 
     def check_metrics(self, metrics: Sequence[str], *names: str) -> None:
-        """Checks that each metric of `save_best` is among those that a validation gives.
+        """Checks that a validation computes each metric of `save_best`.
 
         Args:
-            metrics: The names of the metrics that it gives.
+            metrics: The names of the metrics that the validation computes.
             names: The names to check. Defaults to all of `save_best`.
 
         Raises:
-            ArgumentError: It is not; the message names those that there are.
+            ArgumentError: A metric is missing.
         """
         for name in names or self.save_best:
             if name not in metrics and not (name == "auto" and metrics):
@@ -229,7 +243,9 @@ class CheckpointHook(Hook):
         if self.published_keys:
             if is_at_end:
                 self._save_again(runner, end)
-            self._publish_all(runner)
+            for path in [*self._kept[-1:], *self.best_checkpoints] if is_main_process() else ():
+                if self._is_in_folder(path):
+                    self._publish(runner, path)
         if is_at_end:
             runner.train_loop.ended = True
             self._save_again(runner, end)
@@ -241,73 +257,66 @@ class CheckpointHook(Hook):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned. Entries of another form are dropped."""
-        kept, best = state.get("kept"), state.get("best")
+        kept, best, saved_at = (state.get(key) for key in ("kept", "best", "saved_at"))
         self._kept = [each for each in kept if isinstance(each, str)] if isinstance(kept, list) else []
         self._best = {str(key): _ranked(each) for key, each in best.items()} if isinstance(best, Mapping) else {}
-        saved_at = state.get("saved_at")
         self._saved_at = saved_at if type(saved_at) is int else self._saved_at
 
-    def _keep_own(self, runner: Runner) -> None:
+    def _drop_foreign_files(self, runner: Runner) -> None:
         """Drops files that this run did not write from its lists, which come from a checkpoint of any origin.
 
-        A run continues in the folder of the checkpoint that it resumes, which may be a copy of the original folder. If
-        the checkpoint is in another folder, the files in its list do not belong to this run.
+        The run continues in the folder of the checkpoint that it resumes, which may be a copy of the original folder.
         """
-        origin, is_here = runner.saver.last, self._continues_here(runner)
-        foreign = []
-        if is_here:
-            self._kept = [self._moved(each) for each in self._kept]
-            foreign = [each for each in self._kept if not (self._is_own(each) and is_written_here(each))]
-        self._kept = [each for each in self._kept if is_here and each not in foreign]
+
+        def moved(path: str) -> str:
+            here = storage.join(self._folder, storage.base_name(path))
+            return here if here != path and storage.exists(here) else path
+
+        kept = [moved(each) for each in self._kept]
+        self._kept = [each for each in kept if self._is_own(each) and is_written_by_footplate(each)]
+        foreign = [each for each in kept if each not in self._kept]
         for key, best in self._best.items():
-            for each in best if is_here else ():
-                each["path"] = self._moved(each["path"])
-                if self._is_in_folder(each["path"]) and not self._is_own_best(key, each["path"]):
-                    foreign.append(each["path"])
+            for each in best:
+                path = each["path"] = moved(each["path"])
+                is_best = storage.base_name(path).startswith(_best_prefix(key))  # whatever the template was earlier
+                is_own = is_best and (is_written_by_footplate(path) or not storage.exists(path))
+                if self._is_in_folder(path) and not is_own:
+                    foreign.append(path)
             self._best[key] = [each for each in best if each["path"] not in foreign]
-        if there := [each for each in foreign if self._is_in_folder(each) and storage.exists(each)]:
-            told = ", ".join(map(repr, there[:_SHOWN_FILES])) + (", ..." if len(there) > _SHOWN_FILES else "")
-            runner.logger.warning("'%s' lists files that this run did not write; they stay: %s", origin, told)
-
-    def _continues_here(self, runner: Runner) -> bool:
-        origin = runner.saver.last
-        return origin is not None and _folder_of(origin) == storage.canonical(self._folder)
-
-    def _name_replaceable(self, runner: Runner) -> None:
-        """Warns about checkpoints in the folder that this run does not continue but may replace.
-
-        If the run resumes in this folder, best checkpoints and earlier ones are its own. Later ones are from another
-        run, or from a part of this run that the resume discards.
-        """
-        self._replaceable = set()
-        if not is_main_process():
-            return
-        is_resumed = self._continues_here(runner)
-        done = (runner.epoch if self.by_epoch else runner.iter) if is_resumed else -1
-
-        def may_be_replaced(name: str) -> bool:
-            number = number_in(self.filename_tmpl, name)
-            is_best = bool(self.save_best) and not is_resumed and name.startswith(BEST)
-            return is_folder(name) == runner.saver.in_parts and (is_best or (number is not None and number > done))
-
-        with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or an error that a save reports
-            names = [each for each in storage.list_dir(self._folder) if may_be_replaced(each)]
-            self._replaceable = {os.path.join(self._folder, each) for each in names}
-        if self._replaceable:
-            told = ", ".join(names[:_SHOWN_FILES]) + (", ..." if len(names) > _SHOWN_FILES else "")
+        if present := [each for each in foreign if self._is_in_folder(each) and storage.exists(each)]:
             runner.logger.warning(
-                "'%s' holds %s that this run does not continue: %s. It replaces those whose names it uses. To keep "
-                "them, choose another %s.%s",
-                self._folder,
-                pluralize(len(names), "checkpoint"),
-                told,
-                "work_dir" if self.out_dir is None else "out_dir",
-                "" if is_resumed else " To go on from them, pass --resume (resume=True).",
+                "'%s' lists files that this run did not write, so they are not removed: %s",
+                runner.saver.last,
+                list_names(map(repr, present), _MOST_NAMES),
             )
 
-    def _moved(self, path: str) -> str:
-        here = storage.join(self._folder, storage.base_name(path))
-        return here if here != path and storage.exists(here) else path
+    def _warn_about_replaceable(self, runner: Runner, is_resumed: bool) -> None:
+        """Warns about checkpoints in the folder that this run does not continue but may replace.
+
+        If the run is resumed in this folder, best checkpoints and earlier ones are its own. Later ones are from
+        another run, or from a part of this run that the resume discards.
+        """
+        done = (runner.epoch if self.by_epoch else runner.iter) if is_resumed else -1
+        names = []
+        with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or an error that a save reports
+            for name in storage.list_dir(self._folder):
+                number = number_in(self.filename_tmpl, name)
+                is_best = bool(self.save_best) and not is_resumed and name.startswith(BEST)
+                if is_sharded_path(name) == runner.saver.in_parts and (
+                    is_best or (number is not None and number > done)
+                ):
+                    names.append(name)
+        self._replaceable = {os.path.join(self._folder, each) for each in names}
+        if names:
+            runner.logger.warning(
+                "'%s' contains %s that this run does not continue: %s. The run replaces those whose names it uses. To "
+                "keep them, choose another %s.%s",
+                self._folder,
+                pluralize(len(names), "checkpoint"),
+                list_names(names, _MOST_NAMES),
+                "work_dir" if self.out_dir is None else "out_dir",
+                "" if is_resumed else " To resume from them, pass --resume (resume=True).",
+            )
 
     def _is_in_folder(self, path: str) -> bool:
         return storage.parent(path) == self._folder.rstrip("/")
@@ -317,11 +326,6 @@ class CheckpointHook(Hook):
         name = storage.base_name(path)
         is_named = name.startswith(prefix) and number_in(self.filename_tmpl, name[len(prefix) :]) is not None
         return is_named and self._is_in_folder(path)
-
-    def _is_own_best(self, key: str, path: str) -> bool:
-        """Checks whether `path` is a best checkpoint of this run. Its template may have been different earlier."""
-        is_named = storage.base_name(path).startswith(_best_prefix(key)) and self._is_in_folder(path)
-        return is_named and (is_written_here(path) or not storage.exists(path))
 
     def _save(self, runner: Runner, number: int) -> None:
         runner.saver.settle()  # the previous save may have failed
@@ -349,13 +353,13 @@ class CheckpointHook(Hook):
             self._kept = self._kept[len(surplus) :]
             runner.message_hub.update_info("last_ckpt", path)
 
-    def _path_of(self, runner: Runner, number: int) -> str:
-        return os.path.join(self._folder, runner.saver.name_of(self.filename_tmpl.format(number)))
+    def _path_of(self, runner: Runner, number: int, prefix: str = "") -> str:
+        return os.path.join(self._folder, runner.saver.name_of(prefix + self.filename_tmpl.format(number)))
 
     def _save_again(self, runner: Runner, number: int) -> None:
         path = self._path_of(runner, number)
         if compute_on_main(lambda: path in self._kept[-1:]):
-            self._write(runner, path, then=lambda: write_pointer(runner.home, path))
+            self._write(runner, path, lambda: write_pointer(runner.home, path))
         else:  # the run was resumed from a checkpoint in another folder, which must not change
             self._save(runner, number)
         runner.saver.settle()
@@ -365,52 +369,36 @@ class CheckpointHook(Hook):
         """The best checkpoint of each metric."""
         return [best[0]["path"] for best in self._best.values() if best]
 
-    def _belongs_to_best(self, key: str, score: float, rule: str) -> bool:
-        best = self._best.get(key, [])
-        if math.isnan(score):
-            return False
-        return len(best) < self.max_keep_best or is_better(score, best[-1]["score"], rule)
-
     def _save_best(self, runner: Runner, key: str, score: float, rule: str) -> None:
-        number = runner.epoch if self.by_epoch else runner.iter
-        name = runner.saver.name_of(f"{_best_prefix(key)}{self.filename_tmpl.format(number)}")
-        path, before = os.path.join(self._folder, name), self._best.get(key, [])
+        path = self._path_of(runner, runner.epoch if self.by_epoch else runner.iter, _best_prefix(key))
+        before = self._best.get(key, [])
         infos = {each: runner.message_hub.get_info(each) for each in ("best_score", "best_ckpt")}
         others = [each for each in before if each["path"] != path]
         place = sum(not is_better(score, each["score"], rule) for each in others)
         ranked = [*others[:place], {"score": score, "path": path}, *others[place:]]
-        kept = ranked[: self.max_keep_best]
-        which = "best" if place == 0 else f"{place + 1}. best"
 
         def then() -> None:
             held = {each["path"] for several in self._best.values() for each in several}
             for each in ranked[self.max_keep_best :]:
                 if each["path"] not in held and self._is_own(each["path"], _best_prefix(key)):
                     remove_checkpoint(each["path"])
+            which, name = "best" if place == 0 else f"{place + 1}. best", os.path.basename(path)
             runner.logger.info("The %s checkpoint with %.4f %s is saved to %s", which, score, key, name)
 
         def undo() -> None:
             self._best[key] = before
             runner.message_hub.update_info_dict(infos)
 
-        self._best[key] = kept
-        runner.message_hub.update_info_dict({"best_score": kept[0]["score"], "best_ckpt": kept[0]["path"]})
+        self._best[key] = ranked[: self.max_keep_best]
+        runner.message_hub.update_info_dict({"best_score": ranked[0]["score"], "best_ckpt": ranked[0]["path"]})
         self._write(runner, path, then, undo)
 
-    def _write(
-        self,
-        runner: Runner,
-        path: str,
-        then: Callable[[], None] | None = None,
-        undo: Callable[[], None] | None = None,
-    ) -> None:
-        folder, name = os.path.split(path)
+    def _write(self, runner: Runner, path: str, then: _Action, undo: _Action | None = None) -> None:
         if path in self._replaceable:
             self._replaceable.discard(path)
-            runner.logger.warning("'%s' was there before this run and is replaced", path)
+            runner.logger.warning("'%s' existed before this run and is replaced.", path)
         runner.save_checkpoint(
-            folder,
-            name,
+            *os.path.split(path),
             save_optimizer=self.save_optimizer,
             save_param_scheduler=self.save_param_scheduler,
             background=True,
@@ -418,81 +406,48 @@ class CheckpointHook(Hook):
             undo=undo,
         )
 
-    def _publish_all(self, runner: Runner) -> None:
-        if is_main_process():
-            for path in [*self._kept[-1:], *self.best_checkpoints]:
-                if self._is_in_folder(path):
-                    self._publish(runner, path)
-
     def _publish(self, runner: Runner, path: str) -> None:
         checkpoint = load_checkpoint(path)
-        missing = [key for key in self.published_keys or () if key not in checkpoint]
-        if missing:
-            runner.logger.warning("%s holds no '%s' to publish", path, "', '".join(missing))
+        keys = self.published_keys or ()
+        if missing := [key for key in keys if key not in checkpoint]:
+            runner.logger.warning("%s has no '%s' to publish.", path, "', '".join(missing))
         stem = os.path.splitext(path)[0]
-        folder, name = os.path.split(stem)
-        draft = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.partial")  # cannot be the name of another file
-        save_checkpoint({key: checkpoint[key] for key in self.published_keys or () if key in checkpoint}, draft)
-        final = f"{stem}-{str(verify(draft).digest)[:8]}.pth"
+        draft = storage.join(self._folder, f".{os.path.basename(stem)}.{secrets.token_hex(4)}.partial")  # a new name
+        save_checkpoint({key: checkpoint[key] for key in keys if key in checkpoint}, draft)
+        final = f"{stem}-{str(verify(draft).sha256)[:8]}.pth"
         storage.commit_bytes(final, storage.read_bytes(draft))
         storage.remove(draft)
-        runner.logger.info("The checkpoint is published as %s", final)
-
-    def _rules(self, rules: list[str]) -> list[str | None]:
-        for rule in rules:
-            checked_rule(rule)
-        if len(rules) not in (0, 1, len(self.save_best)):
-            raise ArgumentError("there is one rule, or one for each metric of save_best", key="rule", found=rules)
-        if "auto" in self.save_best and len(self.save_best) > 1:
-            raise ArgumentError("save_best 'auto' stands alone", key="save_best", found=self.save_best)
-        if len(rules) == len(self.save_best):
-            return list(rules)
-        found = rules * len(self.save_best)
-        return [*found] if found else [None if key == "auto" else self._rule_of(key) for key in self.save_best]
+        runner.logger.info("The checkpoint is published as %s.", final)
 
     def _rule_of(self, key: str) -> str:
         return rule_of(key, self.greater_keys, self.less_keys, named_by="save_best")
 
 
-def _names(key: str, value: Any) -> list[str]:
-    names = [] if value is None else [value] if isinstance(value, str) else value
-    if not isinstance(names, (list, tuple)) or not all(isinstance(each, str) for each in names):
-        raise ArgumentError(f"{key} is a name or a list of names", key=key, found=value)
-    return list(names)
-
-
-def _check_count_or_none(name: str, value: Any) -> None:
-    if value != -1:
-        check_count(name, value)
+def _check_best_names(metrics: list[str]) -> None:
+    """Checks that no two best checkpoints would have the same name: one would remove those of the other."""
+    if "auto" in metrics and len(metrics) > 1:
+        raise ArgumentError("save_best 'auto' must be the only value", key="save_best", found=metrics)
+    prefixes: dict[str, str] = {}
+    for key in metrics:
+        other = prefixes.setdefault(_best_prefix(key), key)
+        if other != key:
+            raise ArgumentError(
+                f"the best checkpoints of '{other}' and '{key}' would have the same name, '{_best_prefix(key)}...'",
+                key=_SAVE_BEST,
+                found=metrics,
+                notes=["Rename one of the metrics, for instance by the `prefix` of its evaluator."],
+            )
 
 
 def _best_prefix(key: str) -> str:
     return f"{BEST}{key.replace('/', '_')}_"
 
 
-def _check_distinct(metrics: Sequence[str]) -> None:
-    """Refuses metrics whose best checkpoints would have the same name: one would remove those of the other."""
-    named: dict[str, str] = {}
-    for key in metrics:
-        other = named.setdefault(_best_prefix(key), key)
-        if other != key:
-            raise ArgumentError(
-                f"the best checkpoints of '{other}' and '{key}' would have the same name, '{_best_prefix(key)}...'",
-                key=_SAVE_BEST,
-                found=list(metrics),
-                notes=["rename one of the metrics, for instance by the `prefix` of its evaluator"],
-            )
-
-
 def _ranked(best: Any) -> list[dict[str, Any]]:
-    """Returns the best checkpoints of a metric. Older checkpoints hold a single one rather than a list."""
-    several = [best] if isinstance(best, Mapping) else best if isinstance(best, list) else []
-    return [dict(each) for each in several if isinstance(each, Mapping) and _is_ranked(each)]
-
-
-def _is_ranked(best: Mapping[str, Any]) -> bool:
-    return isinstance(best.get("path"), str) and type(best.get("score")) in (int, float)
-
-
-def _folder_of(path: str) -> str:
-    return storage.canonical(storage.parent(storage.absolute(path)))
+    """Returns the valid entries of a metric's best checkpoints. Older checkpoints have a single one, not a list."""
+    entries = [best] if isinstance(best, Mapping) else best if isinstance(best, list) else []
+    return [
+        dict(each)
+        for each in entries
+        if isinstance(each, Mapping) and isinstance(each.get("path"), str) and type(each.get("score")) in (int, float)
+    ]

@@ -7,9 +7,9 @@ from typing import Any
 
 from footplate.checks import check_score
 from footplate.engine import Hook, Runner
-from footplate.engine.reach import NEVER_VALIDATES, Reach
+from footplate.engine.idle_settings import NEVER_VALIDATES, Reach
 from footplate.errors import ArgumentError
-from footplate.hooks.metric_rules import checked_rule, is_better, is_left_out, missing_metric, rule_of
+from footplate.hooks.metric_rules import check_rule, is_better, is_skipped, missing_metric, rule_of
 from footplate.messages import nearest
 from footplate.registry import HOOKS
 from footplate.state_values import read_count, read_number
@@ -58,7 +58,7 @@ class EarlyStoppingHook(Hook):
         if not isinstance(limit, (int, float)) or not math.isfinite(limit):
             raise ArgumentError("stopping_threshold must be a finite number", key="stopping_threshold", found=limit)
         self.monitor = monitor
-        self.rule = rule_of(monitor, named_by="monitor") if rule is None else checked_rule(rule)
+        self.rule = rule_of(monitor, named_by="monitor") if rule is None else check_rule(rule)
         self.min_delta, self.patience = min_delta, patience
         self.strict, self.check_finite = strict, check_finite
         self.stopping_threshold = stopping_threshold
@@ -80,13 +80,13 @@ class EarlyStoppingHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: Mapping[str, Any] | None = None) -> None:
         """Checks the metric and ends training if due."""
         metrics = metrics or {}
-        if is_left_out(runner, self.monitor):
+        if is_skipped(runner, self.monitor):
             return
         if self.monitor not in metrics:
             if self.strict:
                 raise missing_metric("monitor", self.monitor, metrics, "EarlyStoppingHook.monitor")
             runner.logger.warning(
-                "early stopping waits for '%s', which no metric gives: %s", self.monitor, ", ".join(metrics)
+                "early stopping waits for '%s', which no evaluator computes: %s", self.monitor, ", ".join(metrics)
             )
             return
         score = check_score(self.monitor, metrics[self.monitor], key="EarlyStoppingHook.monitor")
@@ -116,7 +116,7 @@ class EarlyStoppingHook(Hook):
             raise missing_metric("monitor", self.monitor, metrics, "EarlyStoppingHook.monitor")
         near = nearest(self.monitor, metrics)
         hint = f"; did you mean '{near}'?" if near else f"; metrics: {', '.join(metrics)}"
-        _logger.warning("early stopping waits for '%s', which no metric gives%s", self.monitor, hint)
+        _logger.warning("early stopping waits for '%s', which no evaluator computes%s", self.monitor, hint)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the best and the last value, and the number of validations since the best one."""

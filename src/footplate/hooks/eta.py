@@ -5,38 +5,38 @@ import math
 import time
 from collections.abc import Sequence
 
-_MOST_TIMES = 3  # multiple of a usual iteration's time beyond which an iteration contains something else
+_MAX_RATIO = 3  # to a usual iteration's time, beyond which an iteration contains something else
 _WINDOW = 15.0  # seconds
 _RARE = 1.0  # seconds between two occurrences below which an event counts as part of the iterations
-_LEAST_WEIGHT = 0.25  # of the latest occurrence of an event
+_MIN_WEIGHT = 0.25  # of the latest occurrence of an event
 
 
-class Recurring:
+class RecurringEvent:
     """An event after known iterations, such as a save, and its average duration, weighted toward the latest ones.
 
     Args:
         points: The iterations after which it happens, in order.
-        behind: Whether it happens after an iteration is over rather than within it.
+        after_iteration: Whether it happens after an iteration is over rather than within it.
     """
 
-    def __init__(self, points: Sequence[int], *, behind: bool = False) -> None:
-        self._points, self._behind = points, behind
-        self._passed = self._times = 0
+    def __init__(self, points: Sequence[int], *, after_iteration: bool = False) -> None:
+        self._points, self._after_iteration = points, after_iteration
+        self._passed = self._measured = 0
         self.seconds = 0.0
 
     @property
     def left(self) -> int:
-        """How many occurrences are left."""
+        """The number of occurrences that are left."""
         return len(self._points) - self._passed
 
     @property
     def is_known(self) -> bool:
         """Whether its duration was measured."""
-        return self._times > 0
+        return self._measured > 0
 
-    def pass_to(self, done: int, *, between: bool) -> int:
+    def advance(self, done: int, *, between: bool) -> int:
         """Returns the number of new occurrences up to an iteration, or, if `between`, up to the start of the next."""
-        before, last = self._passed, done - (self._behind and not between)
+        before, last = self._passed, done - (self._after_iteration and not between)
         self._passed = max(before, bisect.bisect_right(self._points, last))
         return self._passed - before
 
@@ -45,13 +45,13 @@ class Recurring:
         count = len(self._points)
         return count < 2 or (self._points[-1] - self._points[0]) / (count - 1) * pace >= _RARE
 
-    def learn(self, seconds: float) -> None:
+    def add_duration(self, seconds: float) -> None:
         """Adds the duration of one occurrence."""
-        self._times += 1
-        self.seconds += (seconds - self.seconds) * max(1 / self._times, _LEAST_WEIGHT)
+        self._measured += 1
+        self.seconds += (seconds - self.seconds) * max(1 / self._measured, _MIN_WEIGHT)
 
 
-class Clock:
+class TimeEstimator:
     """Estimates the time left from the durations of iterations, recurring events and validations.
 
     Known events, such as saves and epoch starts, count as often as they are still to come. An iteration that takes much
@@ -62,59 +62,59 @@ class Clock:
     Args:
         length: The number of iterations of the run.
         validations: The iterations after which it validates.
-        recurring: Other known events.
+        events: Other known events.
         done: The number of completed iterations.
     """
 
     def __init__(
-        self, length: int, validations: Sequence[int], recurring: Sequence[Recurring] = (), *, done: int = 0
+        self, length: int, validations: Sequence[int], events: Sequence[RecurringEvent] = (), *, done: int = 0
     ) -> None:
-        self.length, self._validations, self._recurring, self._done = length, validations, recurring, done
+        self._length, self._validations, self._events, self._done = length, validations, events, done
         self._since: float | None = None
-        self._ticks = self._iterations = 0
-        self._seconds = self._weight = 0.0
-        self._first_stay: int | None = None
-        self._stayed = 0.0
-        self._validated = [0, 0.0]
-        self._validating: tuple[float, float] | None = None
+        self._spans = self._iterations = 0  # which were measured
+        self._seconds = self._weight = 0.0  # of iterations, both weighted toward the latest ones
+        self._extra_from: int | None = None  # the iteration with the first unknown event
+        self._extra = 0.0  # the seconds of the unknown events after it
+        self._validated, self._validation_seconds = 0, 0.0
+        self._validation: tuple[float, float] | None = None  # the start of the current one, and its completed share
         self._paused_at = -1
-        self._come(between=True)
+        self._new_events(between=True)
 
     def tick(self, iterations: int = 1, *, between: bool = False) -> None:
-        """Records completed iterations, and events after them if `between`. Time since `pause` does not count."""
+        """Records completed iterations, and events after them if `between`. Time of a validation does not count."""
         now = time.monotonic()
         self._done += iterations
-        came = self._come(between=between)
-        if self._since is not None and (iterations or self._ticks):
-            self._note(now - self._since, iterations, came)
+        events = self._new_events(between=between)
+        if self._since is not None and (iterations or self._spans):
+            self._add_span(now - self._since, iterations, events)
         self._since = now
 
-    def pause(self, done: int) -> None:
+    def begin_validation(self, done: int) -> None:
         """Records that a validation begins after `done` iterations."""
-        self._since, self._validating, self._paused_at = None, (time.monotonic(), 0.0), done
+        self._since, self._validation, self._paused_at = None, (time.monotonic(), 0.0), done
 
-    def validating(self, share: float) -> None:
+    def continue_validation(self, share: float) -> None:
         """Records which share of the validation is done."""
-        if self._validating is not None:
-            self._validating = (self._validating[0], share)
+        if self._validation is not None:
+            self._validation = (self._validation[0], share)
 
-    def validated(self) -> None:
+    def end_validation(self) -> None:
         """Records the end of the validation. Time counts again, including the start of workers."""
-        if self._validating is not None:
-            self._validated[0] += 1
-            self._validated[1] += time.monotonic() - self._validating[0]
-        self._validating, self._since = None, time.monotonic()
+        if self._validation is not None:
+            self._validated += 1
+            self._validation_seconds += time.monotonic() - self._validation[0]
+        self._validation, self._since = None, time.monotonic()
 
-    def leave_out(self, seconds: float) -> None:
+    def exclude(self, seconds: float) -> None:
         """Excludes a time span that has just passed from the measurements: the process was suspended."""
         if self._since is not None:
             self._since += seconds
-        if self._validating is not None:
-            self._validating = (self._validating[0] + seconds, self._validating[1])
+        if self._validation is not None:
+            self._validation = (self._validation[0] + seconds, self._validation[1])
 
     @property
-    def paused(self) -> bool:
-        """Whether the clock is paused."""
+    def is_paused(self) -> bool:
+        """Whether time does not count, before the first iteration and during a validation."""
         return self._since is None
 
     @property
@@ -122,66 +122,61 @@ class Clock:
         """The seconds that a usual iteration takes, or None before the first measurement."""
         return self._seconds / self._weight if self._weight else None
 
-    def left(self, done: int) -> float | None:
-        """Returns the seconds left, or None before the first measurement."""
-        if self.seconds_per_iteration is None:
+    def seconds_left(self, done: int) -> float | None:
+        """Returns the seconds left after `done` iterations, or None before the first measurement."""
+        pace = self.seconds_per_iteration
+        if pace is None:
             return None
-        since = self._iterations - (self._first_stay or 0)
-        stays = self._stayed / since if since else 0.0
-        coming = self._recurring_left(self.seconds_per_iteration) + self._validations_left(done)
-        return (self.length - done) * (self.seconds_per_iteration + stays) + coming
+        measured = self._iterations - (self._extra_from or 0)
+        extra = self._extra / measured if measured else 0.0
+        events = sum(each.left * max(each.seconds, 0.0) for each in self._events if each.is_rare(pace))
+        return (self._length - done) * (pace + extra) + events + self._validation_seconds_left(done)
 
-    def _come(self, *, between: bool) -> list[tuple[Recurring, int]]:
+    def _new_events(self, *, between: bool) -> list[tuple[RecurringEvent, int]]:
         """Returns the events since the last call, and how often each happened."""
-        counted = [(each, each.pass_to(self._done, between=between)) for each in self._recurring]
+        counted = [(each, each.advance(self._done, between=between)) for each in self._events]
         return [(each, times) for each, times in counted if times]
 
-    def _note(self, span: float, iterations: int, came: list[tuple[Recurring, int]]) -> None:
+    def _add_span(self, span: float, iterations: int, events: list[tuple[RecurringEvent, int]]) -> None:
         pace = self.seconds_per_iteration or 0.0
-        rare = [(each, times) for each, times in came if each.is_rare(pace)]
-        if self._ticks == 1 and iterations:
+        rare = [(each, times) for each, times in events if each.is_rare(pace)]
+        if self._spans == 1 and iterations:
             self._seconds = self._weight = 0.0
-        elif self._ticks and rare:
-            _share_out(span - iterations * pace, rare)
+        elif self._spans and rare:
+            _split_time(span - iterations * pace, rare)
             span = iterations * pace
-        elif self._ticks:
-            usual = min(span, _MOST_TIMES * iterations * pace)
-            self._stay(span - usual)
+        elif self._spans:
+            usual = min(span, _MAX_RATIO * iterations * pace)
+            if span > usual and self._extra_from is None:
+                self._extra_from = self._iterations
+            elif span > usual:
+                self._extra += span - usual
             span = usual
         # Averages over about the last 200 iterations, or the last 15 seconds if that is more.
         keep = max(0.995**iterations, math.exp(-span / _WINDOW))
         self._seconds, self._weight = self._seconds * keep + span, self._weight * keep + iterations
-        self._ticks += bool(iterations)
+        self._spans += bool(iterations)
         self._iterations += iterations
 
-    def _stay(self, seconds: float) -> None:
-        if seconds and self._first_stay is None:
-            self._first_stay = self._iterations
-        elif seconds:
-            self._stayed += seconds
-
-    def _recurring_left(self, pace: float) -> float:
-        """Returns the seconds left for known events."""
-        return sum(each.left * max(each.seconds, 0.0) for each in self._recurring if each.is_rare(pace))
-
-    def _validations_left(self, done: int) -> float:
+    def _validation_seconds_left(self, done: int) -> float:
         """Returns the seconds left for the current and later validations, estimated from those measured so far."""
-        count, total = self._validated
-        began, share = self._validating or (0.0, 0.0)
-        gone = time.monotonic() - began if self._validating else 0.0
-        each = total / count if count else gone / share if share else 0.0
-        coming = sum(1 for at in self._validations if at > done or done == at != self._paused_at)
-        return coming * each + (max(each - gone, 0.0) if self._validating else 0.0)
+        began, share = self._validation or (0.0, 0.0)
+        elapsed = time.monotonic() - began if self._validation else 0.0
+        each = elapsed / share if share else 0.0
+        if self._validated:
+            each = self._validation_seconds / self._validated
+        to_come = sum(1 for at in self._validations if at > done or done == at != self._paused_at)
+        return to_come * each + (max(each - elapsed, 0.0) if self._validation else 0.0)
 
 
-def _share_out(seconds: float, came: list[tuple[Recurring, int]]) -> None:
+def _split_time(seconds: float, events: list[tuple[RecurringEvent, int]]) -> None:
     """Splits elapsed time among simultaneous events: new ones share the rest, known ones get their usual share."""
-    new = [each for each, _ in came if not each.is_known]
-    known = sum(each.seconds * times for each, times in came if each.is_known)
+    new = [each for each, _ in events if not each.is_known]
+    known = sum(each.seconds * times for each, times in events if each.is_known)
     rest = seconds - known
-    for each, times in came:
+    for each, times in events:
         if new and not each.is_known:
-            each.learn(max(rest, 0.0) / len(new) / times)
+            each.add_duration(max(rest, 0.0) / len(new) / times)
         elif not new:
-            share = each.seconds * times / known if known > 0 else 1 / len(came)
-            each.learn(each.seconds + rest * share / times)
+            share = each.seconds * times / known if known > 0 else 1 / len(events)
+            each.add_duration(each.seconds + rest * share / times)

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from footplate.distributed import get_world_size, is_distributed, unwrap_model
 from footplate.engine import Hook, Runner
-from footplate.hooks.metric_rules import is_left_out
+from footplate.hooks.metric_rules import is_skipped
 from footplate.registry import HOOKS
 
 
@@ -43,7 +43,7 @@ class ParamSchedulerHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Steps the schedules that monitor a metric."""
         for schedule in getattr(self, "_watching", ()):
-            if is_left_out(runner, schedule.monitor):
+            if is_skipped(runner, schedule.monitor):
                 continue
             schedule.step(metrics)
 

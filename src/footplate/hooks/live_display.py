@@ -36,11 +36,19 @@ _RESIZED: int = getattr(signal, "SIGWINCH", 0)
 _SUSPENDED: int = getattr(signal, "SIGTSTP", 0)
 _CONTINUED: int = getattr(signal, "SIGCONT", 0)
 _DRAGGING = 1.0  # seconds after a change of the width in which more changes are likely
-_LEAST = 40  # minimum number of columns, if the terminal has them
-_ENOUGH = 4  # rows above for each line: how many rows a wrapped line takes
+_MIN_COLUMNS = 40  # if the terminal has them
+_ROWS_PER_LINE = 4  # the number of rows that a wrapped line may take
+_SECONDS_BETWEEN = 0.2  # updates in a notebook
+# Each color has a contrast of at least 4:1 with the page, in a light and in a dark theme.
+_COLORS = {"green": "#238636", "cyan": "#0e8399", "yellow": "#9a6f00"}
+_PAGE_STYLE = (
+    "margin:0;padding:0 var(--jp-code-padding,0);white-space:pre;overflow-x:auto;background:none;color:inherit;"
+    # Notebooks show text that is not preformatted in a proportional font, in which bars are uneven.
+    "font:var(--jp-code-font-size,13px)/1.3 var(--jp-code-font-family,var(--vscode-editor-font-family,monospace))"
+)
 
 
-class LiveText:
+class LiveTerminal:
     """Draws lines over its previous ones, in a single write and without blank lines in between, to avoid flicker.
 
     While it is open, it replaces standard output and standard error: what is written there appears above the lines.
@@ -54,11 +62,11 @@ class LiveText:
 
     Args:
         screen: The terminal.
-        suspended: Called when the process continues after Ctrl-Z, with the seconds in between.
+        on_resume: Called when the process continues after Ctrl-Z, with the seconds in between.
     """
 
-    def __init__(self, screen: TextIO, suspended: Callable[[float], None] = lambda seconds: None) -> None:
-        self._screen, self._suspended = screen, suspended
+    def __init__(self, screen: TextIO, on_resume: Callable[[float], None] = lambda seconds: None) -> None:
+        self._screen, self._on_resume = screen, on_resume
         self._console = Console(file=screen, highlight=False)
         self._lines: Sequence[Text] = ()
         self._streams: list[tuple[str, TextIO]] = []
@@ -66,111 +74,113 @@ class LiveText:
         self._writer: int | None = None  # the thread that is writing
         self._postponed: list[Callable[[], None]] = []  # signal handlers to run after the current write
         self._process = os.getpid()
-        self._answered_before: dict[int, Any] = {}
-        self._hidden = False
-        self._columns = self._above = 0
+        self._previous_handlers: dict[int, Any] = {}
+        self._is_cursor_hidden = False
+        self._columns = self._rows_above = 0
         self._dragged_until = -math.inf
 
     @property
     def width(self) -> int:
         """The number of columns available to lines: half of the terminal while it is being resized, to avoid wraps."""
         columns = self._size().columns
-        return max(columns // 2, min(columns, _LEAST)) if time.monotonic() < self._dragged_until else columns
+        return max(columns // 2, min(columns, _MIN_COLUMNS)) if time.monotonic() < self._dragged_until else columns
 
     def open(self) -> None:
-        """Replaces the streams that lead to a terminal."""
-        self._put(self._hiding)
+        """Replaces the streams that lead to a terminal, and the handlers of the signals that concern it."""
+        self._put(self._hide_cursor)
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             if stream is self._screen or stream.isatty():
                 self._streams.append((name, stream))
-                setattr(sys, name, _Above(self, stream))
-        SCREENS.append(self._around)
+                setattr(sys, name, _StreamAbove(self, stream))
+        SCREENS.append(self._adapt_urgent)
         atexit.register(self.close)
-        answers = {_RESIZED: self._on_resize, _SUSPENDED: self._on_suspend, _CONTINUED: self._on_continue}
-        for number, answer in answers.items():
-            before = _handler_of(number)
+        if threading.current_thread() is not threading.main_thread():
+            return  # only the main thread can handle signals
+        handlers = {_RESIZED: self._redraw_after, _CONTINUED: self._redraw_after, _SUSPENDED: self._on_suspend}
+        for number, handler in handlers.items():
+            before = signal.getsignal(number) if number else None
             if before is None or (number == _SUSPENDED and before == signal.SIG_IGN):
-                continue
-            self._answered_before[number] = before
-            signal.signal(number, answer)
+                continue  # Python did not install the current handler, or the process must not be suspended
+            self._previous_handlers[number] = before
+            signal.signal(number, handler)
             if number != _SUSPENDED:
                 signal.siginterrupt(number, False)  # restart interrupted system calls
 
     def close(self) -> None:
         """Leaves the lines on the screen and releases the terminal."""
-        if os.getpid() != self._process or self._around not in SCREENS:
+        if os.getpid() != self._process or self._adapt_urgent not in SCREENS:
             return
-        SCREENS.remove(self._around)
+        SCREENS.remove(self._adapt_urgent)
         atexit.unregister(self.close)
-        for number, before in self._answered_before.items():
+        for number, before in self._previous_handlers.items():
             signal.signal(number, before)
-        self._answered_before.clear()
+        self._previous_handlers.clear()
         rest = ""  # of unfinished lines, which must not be lost
         for name, stream in self._streams:
             above = getattr(sys, name)
-            if isinstance(above, _Above):
+            if isinstance(above, _StreamAbove):
                 rest += above.rest
                 setattr(sys, name, stream)
         self._streams.clear()
-        self._put(lambda: self._showing(rest))
+        self._put(lambda: self._release(rest))
 
     def show(self, lines: Sequence[Text]) -> None:
         """Draws lines in place of the previous ones. Each is cut to the width of the terminal."""
         self._lines = lines
-        if not self._is_away():
-            self._put(lambda: _BEGIN + self._hiding() + (self._drawn() if lines else _CLEAR) + _END)
+        if not self._is_in_background():
+            self._put(lambda: _BEGIN + self._hide_cursor() + (self._draw() if lines else _CLEAR) + _END)
 
     def write_above(self, text: str) -> None:
         """Writes complete lines above the live ones."""
-        self._above += text.count("\n")
-        if self._is_away():
+        self._rows_above += text.count("\n")
+        if self._is_in_background():
             self._put(lambda: text)
         else:
-            self._put(lambda: _BEGIN + (_CLEAR if self._lines else "") + text + self._drawn() + _END)
+            self._put(lambda: _BEGIN + (_CLEAR if self._lines else "") + text + self._draw() + _END)
 
-    def _drawn(self, then: str = "") -> str:
+    def _draw(self, then: str = "") -> str:
         """Returns the output that draws as many lines as fit, followed by `then` or a move back to the first line."""
         size = self._size()
         lines = self._lines[: max(size.lines - 1, 1)]
         if not lines:
             return ""
-        begin = self._noting(size, len(lines))
+        begin = self._adapt_to_size(size, len(lines))
+        drawn = []
+        for line in lines:
+            plain = one_line(line.plain)
+            cut = line.copy() if plain == line.plain else Text(plain)
+            cut.truncate(max(self.width - 1, 1), overflow="ellipsis")  # a full last column would wrap at a resize
+            with self._console.capture() as captured:
+                self._console.print(cut, end="", soft_wrap=True)
+            drawn.append(captured.get() + _CLEAR_LINE)
         up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
-        parts = [self._rendered(line, max(self.width - 1, 1)) for line in lines]
-        return begin + f"\r{_CUT}" + "\n".join(parts) + _CLEAR_BELOW + _WRAP + (then or f"\r{up}")
+        return begin + f"\r{_CUT}" + "\n".join(drawn) + _CLEAR_BELOW + _WRAP + (then or f"\r{up}")
 
-    def _rendered(self, line: Text, width: int) -> str:
-        plain = one_line(line.plain)
-        cut = line.copy() if plain == line.plain else Text(plain)
-        cut.truncate(width, overflow="ellipsis")  # a full last column would wrap at a resize
-        with self._console.capture() as captured:
-            self._console.print(cut, end="", soft_wrap=True)
-        return captured.get() + _CLEAR_LINE
-
-    def _noting(self, size: os.terminal_size, count: int) -> str:
-        """Records the size. If it became narrower, returns a move down until enough rows are known to be above."""
+    def _adapt_to_size(self, size: os.terminal_size, count: int) -> str:
+        """Stores the size. If it became narrower, returns a move down until enough rows are known to be above."""
         before, self._columns = self._columns, size.columns
         most = size.lines - count
-        self._above = min(self._above, most)
+        self._rows_above = min(self._rows_above, most)
         if size.columns == before or not before:
             return ""
         self._dragged_until = time.monotonic() + _DRAGGING
         if size.columns > before:
             return ""
-        above = max(self._above - count * math.ceil(before / size.columns), 0)
-        self._above = max(above, min(_ENOUGH * count, most))
-        return f"{_CLEAR}\x1b[{self._above - above}B" if self._above > above else ""
+        above = max(self._rows_above - count * math.ceil(before / size.columns), 0)
+        self._rows_above = max(above, min(_ROWS_PER_LINE * count, most))
+        return f"{_CLEAR}\x1b[{self._rows_above - above}B" if self._rows_above > above else ""
 
     def _size(self) -> os.terminal_size:
         try:
-            told = os.get_terminal_size(self._screen.fileno())
+            size = os.get_terminal_size(self._screen.fileno())
         except (OSError, ValueError):
-            told = os.terminal_size((0, 0))
+            size = os.terminal_size((0, 0))
         usual = shutil.get_terminal_size()
-        return os.terminal_size((told.columns or usual.columns, told.lines or usual.lines))
+        return os.terminal_size((size.columns or usual.columns, size.lines or usual.lines))
 
     def _put(self, make: Callable[[], str]) -> None:
+        """Writes what `make` returns, which is called while no other thread writes."""
         if os.getpid() != self._process:  # a forked worker; another thread may have held the lock at the fork
             self._write(make())
             return
@@ -189,15 +199,22 @@ class LiveText:
         self._screen.write(text)
         self._screen.flush()
 
-    def _on_resize(self, number: int, frame: FrameType | None) -> None:
-        """Redraws at once, since the next iteration may take long. A write in progress uses the new width anyway."""
-        if os.getpid() == self._process and self._writer is None and self._lines:
-            self.show(self._lines)
-        self._answer_as_before(number, frame)
+    def _redraw_after(self, number: int, frame: FrameType | None) -> None:
+        """Redraws after a change of the width or a return to the foreground, since the next iteration may take long.
+
+        A write in progress uses the new width anyway.
+        """
+        if os.getpid() == self._process:
+            self._is_cursor_hidden = self._is_cursor_hidden and number != _CONTINUED
+            if self._writer is None and self._lines:
+                self.show(self._lines)
+        before = self._previous_handlers.get(number)
+        if callable(before):
+            before(number, frame)
 
     def _on_suspend(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a worker
-            _stop_here()
+            _stop_process()
         elif self._writer == threading.get_ident():
             self._postponed.append(self._suspend)
         else:
@@ -205,48 +222,35 @@ class LiveText:
 
     def _suspend(self) -> None:
         """Releases the terminal and stops the process until it is continued."""
-        self._put(self._showing)
+        self._put(self._release)
         began = time.perf_counter()
-        _stop_here()
-        self._suspended(time.perf_counter() - began)
-        if _SUSPENDED in self._answered_before:
+        _stop_process()
+        self._on_resume(time.perf_counter() - began)
+        if _SUSPENDED in self._previous_handlers:
             signal.signal(_SUSPENDED, self._on_suspend)
 
-    def _on_continue(self, number: int, frame: FrameType | None) -> None:
-        """Redraws at once, for a process that returns from the background to the foreground."""
-        if os.getpid() == self._process:
-            self._hidden = False
-            if self._writer is None and self._lines:
-                self.show(self._lines)
-        self._answer_as_before(number, frame)
-
-    def _answer_as_before(self, number: int, frame: FrameType | None) -> None:
-        before = self._answered_before.get(number)
-        if callable(before):
-            before(number, frame)
-
-    def _hiding(self) -> str:
+    def _hide_cursor(self) -> str:
         """Returns the sequence that hides the cursor, unless it is hidden or the process is in the background."""
-        if self._hidden or self._is_away():
+        if self._is_cursor_hidden or self._is_in_background():
             return ""
-        self._hidden = True
+        self._is_cursor_hidden = True
         return _HIDE_CURSOR
 
-    def _showing(self, rest: str = "") -> str:
+    def _release(self, rest: str = "") -> str:
         """Returns the output that leaves the lines on the screen and shows the cursor after them."""
-        self._hidden = False
-        return self._drawn("\n") + _SHOW_CURSOR + rest
+        self._is_cursor_hidden = False
+        return self._draw("\n") + _SHOW_CURSOR + rest
 
-    def _is_away(self) -> bool:
+    def _is_in_background(self) -> bool:
         """Checks whether the process is in the background of its terminal."""
         try:
             return os.tcgetpgrp(self._screen.fileno()) != os.getpgrp()
         except (OSError, ValueError, AttributeError):
             return False
 
-    def _around(self, text: str, leaving: bool) -> str:
+    def _adapt_urgent(self, text: str, exiting: bool) -> str:
         """Returns the text that a signal handler writes to standard error, in a form that appears above the lines."""
-        last = _SHOW_CURSOR if leaving else ""
+        last = _SHOW_CURSOR if exiting else ""
         if any(name == "stderr" for name, _ in self._streams):
             return f"{_CLEAR}{text}{last}"
         with suppress(OSError):
@@ -254,34 +258,27 @@ class LiveText:
         return text
 
 
-def _handler_of(number: int) -> Any:
-    """Returns the current handler of a signal. None if this thread cannot set it, or Python did not install it."""
-    if number == 0 or threading.current_thread() is not threading.main_thread():
-        return None
-    return signal.getsignal(number)
-
-
-def _stop_here() -> None:
+def _stop_process() -> None:
     """Stops the process with the default action of the signal, as without a display."""
     signal.signal(_SUSPENDED, signal.SIG_DFL)
     signal.pthread_kill(threading.get_ident(), _SUSPENDED)
 
 
-class _Above(io.TextIOBase):
+class _StreamAbove(io.TextIOBase):
     """A stream whose complete lines are written above the live ones.
 
     Attributes:
         rest: The text after the last line end.
     """
 
-    def __init__(self, live: LiveText, stream: TextIO) -> None:
-        self._live, self._stream = live, stream
+    def __init__(self, display: LiveTerminal, stream: TextIO) -> None:
+        self._display, self._stream = display, stream
         self.rest = ""
 
     def write(self, text: str) -> int:
         lines, mark, self.rest = (self.rest + text).rpartition("\n")
         if mark:
-            self._live.write_above(lines + mark)
+            self._display.write_above(lines + mark)
         return len(text)
 
     def isatty(self) -> bool:
@@ -295,16 +292,6 @@ class _Above(io.TextIOBase):
         return self._stream.encoding
 
 
-_SECONDS_BETWEEN = 0.2
-# Each color has a contrast of at least 4:1 with the page, in a light and in a dark theme.
-_COLOURS = {"green": "#238636", "cyan": "#0e8399", "yellow": "#9a6f00"}
-_PAGE = (
-    "margin:0;padding:0 var(--jp-code-padding,0);white-space:pre;overflow-x:auto;background:none;color:inherit;"
-    # Notebooks show text that is not preformatted in a proportional font, in which bars are uneven.
-    "font:var(--jp-code-font-size,13px)/1.3 var(--jp-code-font-family,var(--vscode-editor-font-family,monospace))"
-)
-
-
 class LiveNotebook:
     """Shows lines in an output of the running cell, which each later call replaces.
 
@@ -313,28 +300,28 @@ class LiveNotebook:
 
     Args:
         shell: The IPython shell of the kernel.
-        leave: Called when the cell ends. It must call `close`.
+        on_cell_end: Called when the cell ends. It must call `close`.
     """
 
     width = 100
 
-    def __init__(self, shell: Any, *, leave: Callable[[], None]) -> None:
-        self._shell, self._leave = shell, leave
+    def __init__(self, shell: Any, on_cell_end: Callable[[], None]) -> None:
+        self._shell, self._on_cell_end = shell, on_cell_end
         # Imported with the shell. A plain script does not get here.
         self._handle: Any = importlib.import_module("IPython.display").DisplayHandle()
         self._console = Console(file=io.StringIO(), force_jupyter=False, highlight=False)
         self._lines: Sequence[Text] = ()
         self._shown_at = -math.inf
-        self._is_there = False
+        self._is_displayed = False
 
     def open(self) -> None:
         """Registers the callback for the end of the cell."""
-        self._shell.events.register("post_execute", self._leave)
+        self._shell.events.register("post_execute", self._on_cell_end)
 
     def close(self) -> None:
         """Shows the last lines and resets logging."""
         with suppress(ValueError):  # the callback was already removed
-            self._shell.events.unregister("post_execute", self._leave)
+            self._shell.events.unregister("post_execute", self._on_cell_end)
         try:
             self._send()
         finally:
@@ -348,23 +335,18 @@ class LiveNotebook:
 
     def _send(self) -> None:
         self._shown_at = time.monotonic()
-        plain = "\n".join(line.plain.rstrip() for line in self._lines)
-        bundle = {"text/html": self._as_html(), "text/plain": plain}
+        rows = ("".join(_span(*part[:2]) for part in line.render(self._console)) for line in self._lines)
+        bundle = {
+            "text/html": f'<pre style="{_PAGE_STYLE}">' + "\n".join(rows) + "</pre>",
+            "text/plain": "\n".join(line.plain.rstrip() for line in self._lines),
+        }
         with suppress(Exception):  # training continues even if the front end cannot show anything
-            if self._is_there:
+            if self._is_displayed:
                 self._handle.update(bundle, raw=True)
             else:
                 self._handle.display(bundle, raw=True)
-                self._is_there = True
+                self._is_displayed = True
                 show_iterations(False)
-
-    def _as_html(self) -> str:
-        rows = ["".join(self._spans(line)) for line in self._lines]
-        return f'<pre style="{_PAGE}">' + "\n".join(rows) + "</pre>"
-
-    def _spans(self, line: Text) -> list[str]:
-        parts = [(html.escape(text), _css(style)) for text, style, _ in line.render(self._console) if text]
-        return [f'<span style="{css}">{text}</span>' if css else text for text, css in parts]
 
 
 def running_shell() -> Any:
@@ -377,11 +359,13 @@ def running_shell() -> Any:
     return shell if is_notebook and threading.current_thread() is threading.main_thread() else None
 
 
-def _css(style: Style | None) -> str:
-    if style is None:
-        return ""
-    colour = "" if style.color is None or os.environ.get("NO_COLOR") else _COLOURS.get(style.color.name, "")
-    marks = [f"color:{colour}"] if colour else []
-    marks += ["font-weight:bold"] if style.bold else []
-    marks += ["opacity:.5"] if style.dim else []
-    return ";".join(marks)
+def _span(text: str, style: Style | None) -> str:
+    """Returns text as HTML with a style."""
+    css = []
+    if style is not None:
+        color = "" if style.color is None or os.environ.get("NO_COLOR") else _COLORS.get(style.color.name, "")
+        css = [f"color:{color}"] if color else []
+        css += ["font-weight:bold"] if style.bold else []
+        css += ["opacity:.5"] if style.dim else []
+    escaped = html.escape(text)
+    return f'<span style="{";".join(css)}">{escaped}</span>' if css and text else escaped

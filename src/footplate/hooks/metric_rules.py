@@ -1,7 +1,7 @@
 """Determines whether a metric should be high or low, and compares its values."""
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from footplate.engine import Runner
@@ -31,7 +31,7 @@ def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LE
         named_by: The config key that holds the metric, for the error.
 
     Raises:
-        ArgumentError: Neither tells.
+        ArgumentError: The name does not determine the rule.
 
     Example:
         >>> rule_of("coco/bbox_mAP"), rule_of("val_loss")
@@ -49,21 +49,33 @@ def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LE
     if words & _LESS_WORDS and not words & _GREATER_WORDS:
         return "less"
     raise ArgumentError(
-        f"whether '{key}' should be great or small is not known",
+        f"cannot tell whether a higher or lower '{key}' is better",
         key=named_by,
-        notes=["say rule='greater' or rule='less'"],
+        notes=["Set rule='greater' or rule='less'."],
     )
 
 
-def checked_rule(rule: str) -> Rule:
+def check_rule(rule: str) -> Rule:
     """Checks a rule of a config and returns it.
 
     Raises:
-        ArgumentError: It is neither "greater" nor "less".
+        ArgumentError: The rule is neither "greater" nor "less".
     """
     if rule == "greater" or rule == "less":
         return "greater" if rule == "greater" else "less"
-    raise ArgumentError("a rule is 'greater' or 'less'", key="rule", found=rule)
+    raise ArgumentError("rule must be 'greater' or 'less'", key="rule", found=rule)
+
+
+def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
+    """Returns the rule of each metric of a config, where one rule is for all of them; empty if there are no rules.
+
+    Raises:
+        ArgumentError: A rule is unknown, or there are more or fewer rules than metrics.
+    """
+    checked = [check_rule(rule) for rule in rules]
+    if len(rules) not in (0, 1, len(metrics)):
+        raise ArgumentError("rule must have one value, or one for each metric of save_best", key="rule", found=rules)
+    return checked * len(metrics) if len(rules) == 1 else checked
 
 
 def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
@@ -71,52 +83,52 @@ def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
     return value - than > by if rule == "greater" else than - value > by
 
 
-def saved_best(cfg: Mapping[str, Any]) -> list[str]:
+def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
     """Returns the metrics of `save_best` in a config of either generation; "auto" can be one of them."""
     hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
     best = hook.get("save_best") or (cfg.get("evaluation") or {}).get("save_best") or []
     return [best] if isinstance(best, str) else list(best)
 
 
-def saved_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
+def best_metric_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
     """Returns the rules that a config sets for the metrics of `save_best`."""
     hook = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
     stated = hook.get("rule") or (cfg.get("evaluation") or {}).get("rule") or []
-    best, rules = saved_best(cfg), [stated] if isinstance(stated, str) else list(stated)
-    rules = rules * len(best) if len(rules) == 1 else rules
-    return {name: checked_rule(rule) for name, rule in zip(best, rules, strict=False)}
+    best = best_metrics(cfg)
+    rules = expand_rules(best, [stated] if isinstance(stated, str) else list(stated))
+    return dict(zip(best, rules, strict=True)) if rules else {}
 
 
-def as_shown(names: Iterable[str], counting: Sequence[str] = ()) -> list[str]:
-    """Returns metrics in display order: those in `counting` first, without per-class results and `support`.
+def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
+    """Returns metrics in display order: those in `first` first, without per-class results and `support`.
 
     Args:
         names: All metrics. `IoU.shoe` is a per-class result if there is the mean `mIoU`, and so is `shoe_precision` or
             `segm_shoe_precision` if there is `bbox_mAP` or `segm_mAP`.
-        counting: The metrics of `save_best`, which are shown in any case.
+        first: The metrics of `save_best`, which are shown in any case.
     """
-    there = dict.fromkeys(names)
-    first = [name for name in dict.fromkeys(counting) if name in there]
-    return first + [name for name in there if name not in first and not _is_left_aside(name, there)]
-
-
-def _is_left_aside(name: str, there: Container[str]) -> bool:
-    whole, dot, _ = name.partition(".")  # names of classes can contain slashes too
-    before, slash, stem = whole.rpartition("/")
-    if stem == "support":  # a count of samples, which is neither better nor worse
-        return True
-    if dot and f"{before}{slash}m{stem}" in there:
-        return True
-    sets = ["", *(name[: each.end()] for each in re.finditer("/", name))] if name.endswith("_precision") else []
-    return any(f"{each}{kind}_mAP" in there for each in sets for kind in ("bbox", "segm"))
+    present = dict.fromkeys(names)
+    ordered = {name: None for name in first if name in present}
+    for name in present:
+        whole, dot, _ = name.partition(".")  # names of classes can contain slashes too
+        before, slash, stem = whole.rpartition("/")
+        prefixes = ["", *(name[: each.end()] for each in re.finditer("/", name))]
+        is_of_class = (dot and f"{before}{slash}m{stem}" in present) or (
+            name.endswith("_precision")
+            and any(f"{prefix}{kind}_mAP" in present for prefix in prefixes for kind in ("bbox", "segm"))
+        )
+        # `support` is a number of samples, which is neither better nor worse.
+        if not is_of_class and stem != "support":
+            ordered[name] = None
+    return list(ordered)
 
 
 class MissingMetricError(ArgumentError):
-    """Raised when the config or a flag names a metric that no evaluator gives."""
+    """Raised when the config or a flag names a metric that no evaluator computes."""
 
 
 def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> MissingMetricError:
-    """Returns the error for a metric that a hook needs and no evaluator gives.
+    """Returns the error for a metric that a hook needs and no evaluator computes.
 
     Args:
         what: What names the metric, such as "save_best".
@@ -126,13 +138,13 @@ def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequenc
     """
     written = metric_of_label(name)
     return MissingMetricError(
-        f"{what} names '{name}', which no metric gives",
+        f"{what} names '{name}', which no evaluator computes",
         key=key,
         suggestion=written if written in metrics else nearest(name, metrics),
         notes=[f"metrics: {', '.join(metrics) or 'none'}"],
     )
 
 
-def is_left_out(runner: Runner, name: str) -> bool:
+def is_skipped(runner: Runner, name: str) -> bool:
     """Checks whether a metric belongs to a dataset that this validation skipped; see `ValLoop`."""
     return is_of_dataset(name, getattr(runner.val_loop, "left_out", ()))

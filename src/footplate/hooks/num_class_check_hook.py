@@ -14,12 +14,12 @@ from footplate.registry import HOOKS
 _logger = logging.getLogger("footplate.hooks")
 # Modules that only separate objects from background, or have a number of classes without using it.
 _EXEMPT = ("rpn_head", "backbone")
-_MOST_NAMED = 12
+_MOST_NAMES = 12
 
 
 @HOOKS.register_module()
 class NumClassCheckHook(Hook):
-    """Refuses a run whose heads have another number of classes than the dataset."""
+    """Raises an error if a head has a different number of classes than the dataset."""
 
     priority = "NORMAL"
 
@@ -27,7 +27,7 @@ class NumClassCheckHook(Hook):
         """Checks the model against the training and the validation dataset before the first batch.
 
         Raises:
-            ArgumentError: A head has another number of classes.
+            ArgumentError: A head has a different number of classes.
         """
         for name in ("train_loop", "val_loop"):
             loop = runner.__dict__.get(name)  # accessing the attribute would build the loop
@@ -40,43 +40,41 @@ class NumClassCheckHook(Hook):
         with at_key(key):
             classes = classes_of(dataset)
         if classes is None:
-            _logger.warning("the dataset '%s' does not name its classes", type(dataset).__name__)
+            _logger.warning("the dataset '%s' has no class names", type(dataset).__name__)
             return
         for name, module in unwrap_model(runner.model).named_modules():
             count = getattr(module, "num_classes", None)
             if not isinstance(count, int) or count < 1 or name.rpartition(".")[2] in _EXEMPT:
                 continue
             if count != len(classes):
+                written = f"{key}.metainfo.classes"
+                *parents, last = written.split(".")
+                cfg: Any = runner.cfg
+                for parent in parents:
+                    cfg = cfg.get(parent) if hasattr(cfg, "get") else None
+                origin = origin_of(cfg, last) if isinstance(cfg, Mapping) and last in cfg else None
                 raise ArgumentError(
                     f"{repr(name) if name else 'the model'} has {count} classes, "
-                    f"the dataset '{type(dataset).__name__}' has {len(classes)}: {list_names(classes, _MOST_NAMED)}",
+                    f"the dataset '{type(dataset).__name__}' has {len(classes)}: {list_names(classes, _MOST_NAMES)}",
                     key=".".join(each for each in ("model", name, "num_classes") if each),
                     found=count,
-                    notes=_where_classes_are_written(runner.cfg, f"{key}.metainfo.classes"),
+                    notes=[f"The classes are set by {written}, at {origin}."] if origin else [],
                 )
-
-
-def _where_classes_are_written(cfg: Any, path: str) -> list[str]:
-    *parents, name = path.split(".")
-    for parent in parents:
-        cfg = cfg.get(parent) if hasattr(cfg, "get") else None
-    origin = origin_of(cfg, name) if isinstance(cfg, Mapping) and name in cfg else None
-    return [f"the classes are those of {path}, at {origin}"] if origin else []
 
 
 def classes_of(dataset: Any) -> Any:
     """Returns the class names of a dataset of either generation, or None if it has none.
 
     Raises:
-        ArgumentError: The classes are one string, where `('person',)` was meant.
+        ArgumentError: The classes are a single string; `('person',)` was probably meant.
     """
     metainfo = getattr(dataset, "metainfo", None) or {}
     classes = getattr(dataset, "CLASSES", None) or metainfo.get("classes", metainfo.get("CLASSES"))
     if isinstance(classes, str):
         raise ArgumentError(
-            f"the classes of '{type(dataset).__name__}' are a string",
+            f"the classes of '{type(dataset).__name__}' must be a sequence, not a string",
             key="metainfo.classes",
             found=classes,
-            notes=[f"one class is ('{classes}',)"],
+            notes=[f"For a single class, write ('{classes}',)."],
         )
     return classes

@@ -1,4 +1,4 @@
-"""Formats the readings of the live display as lines for a terminal of any width."""
+"""Formats the progress of a run as lines for a terminal of any width."""
 
 import math
 from collections import deque
@@ -8,8 +8,8 @@ from typing import NamedTuple
 from rich.text import Text
 
 _BARS = "▁▂▃▄▅▆▇█"
-_LONGEST_BAR = 28
-_MOST_VALUES = 96  # per sparkline; with more, neighbors are averaged
+_MAX_BAR = 28
+_MAX_VALUES = 96  # per sparkline; with more, neighbors are averaged
 _GAP = "  "
 
 
@@ -18,7 +18,7 @@ class Sparkline:
 
     def __init__(self) -> None:
         self._values: list[float] = []
-        self._each, self._pending = 1, deque[float]()
+        self._per_value, self._pending = 1, deque[float]()
 
     @property
     def latest(self) -> float | None:
@@ -28,18 +28,18 @@ class Sparkline:
     def add(self, value: float) -> None:
         """Adds a value. If there are too many, pairs of neighbors are averaged."""
         self._pending.append(value)
-        if len(self._pending) < self._each:
+        if len(self._pending) < self._per_value:
             return
         self._values.append(sum(self._pending) / len(self._pending))
         self._pending.clear()
-        if len(self._values) > _MOST_VALUES:
+        if len(self._values) > _MAX_VALUES:
             self._values = [(a + b) / 2 for a, b in zip(self._values[::2], self._values[1::2], strict=False)]
-            self._each *= 2
+            self._per_value *= 2
 
     def draw(self, width: int) -> str:
         """Returns at most `width` characters, from the lowest bar for the minimum to the highest for the maximum."""
         values = [*self._values, *([self._pending[-1]] if self._pending else [])]
-        finite = [value for value in values if value - value == 0]
+        finite = [value for value in values if math.isfinite(value)]
         if len(finite) < 2 or width < 2:
             return ""
         step = max(1.0, len(finite) / width)
@@ -49,7 +49,7 @@ class Sparkline:
         return "".join(_BARS[round((value - low) * scale)] for value in shown)
 
 
-class Readings(NamedTuple):
+class Progress(NamedTuple):
     """The values that the display shows.
 
     Attributes:
@@ -63,7 +63,7 @@ class Readings(NamedTuple):
         rate: The learning rate. None if there is none, NaN before the first iteration.
         losses: The curves of the losses, by name.
         metrics: By name, the latest value, the best value, and the iteration of the best value.
-        validating: The completed batches and all batches of the current validation, or None.
+        validation: The completed batches and all batches of the current validation, or None.
     """
 
     done: int
@@ -75,27 +75,26 @@ class Readings(NamedTuple):
     rate: float | None
     losses: Mapping[str, Sparkline]
     metrics: Mapping[str, tuple[float, float, int]]
-    validating: tuple[int, int | None] | None
+    validation: tuple[int, int | None] | None
 
 
-def lines_of(readings: Readings, width: int) -> list[Text]:
-    """Returns the lines of the display, each shortened to the width.
-
-    Args:
-        readings: The values to show.
-        width: The number of columns of the terminal.
-    """
-    lines = [_progress_line(readings, width), _loss_line(readings, width)]
-    if readings.metrics:
-        lines.append(_fitted(_metric_parts(readings), width, head="best  "))
-    if readings.validating is not None:
-        done, length = readings.validating
-        words = f"{done}/{length}" if length else str(done)
-        lines.append(Text.assemble("valid ", bar(done, length or done, min(_LONGEST_BAR, width // 4)), f" {words}"))
+def format_progress(progress: Progress, width: int) -> list[Text]:
+    """Returns the lines of the display, each shortened to `width` columns."""
+    lines = [_train_line(progress, width), _loss_line(progress, width)]
+    if progress.metrics:
+        parts = []
+        for name, (latest, best, at) in progress.metrics.items():
+            now = "" if latest == best else f", now {latest:.4g}"
+            parts.append(Text.assemble(f"{name} ", (f"{best:.4g}", "green"), f" at {at}{now}"))
+        lines.append(_join_fitting("best  ", parts, width))
+    if progress.validation is not None:
+        done, length = progress.validation
+        drawn = progress_bar(done, length or done, min(_MAX_BAR, width // 4))
+        lines.append(Text.assemble("valid ", drawn, f" {done}/{length}" if length else f" {done}"))
     return lines
 
 
-def clock(seconds: float | None) -> str:
+def format_seconds(seconds: float | None) -> str:
     """Formats seconds as 03:07, 1:02:03 or 2 days 01:02."""
     if seconds is None:
         return "--:--"
@@ -106,49 +105,43 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes:02}:{whole % 60:02}"
 
 
-def bar(done: int, length: int, width: int) -> Text:
+def progress_bar(done: int, length: int, width: int) -> Text:
     """Returns a progress bar of `width` characters."""
     filled = width if not length else min(width, width * done // length)
     return Text.assemble(("━" * filled, "green"), ("─" * (width - filled), "dim"))
 
 
-def _progress_line(readings: Readings, width: int) -> Text:
-    done, length = readings.done, readings.length
-    parts = [Text(f"{done}/{length}"), Text(f"left {clock(readings.left)}", style="bold")]
-    if readings.pace:
-        pace = f"{readings.pace:.3g} s/it" if readings.pace >= 1 else f"{1 / readings.pace:.3g} it/s"
-        parts.append(Text(pace))
-    parts.append(Text(f"{readings.memory} MiB"))
-    if readings.waiting is not None:
-        words = f"{_known(readings.waiting, '.0%')} waiting for data"
-        share = Text(words, style="yellow" if readings.waiting > 0.2 else "")
-        parts.insert(len(parts) - 1, share)
-    drawn = bar(done, length, min(_LONGEST_BAR, max(6, width // 4)))
-    return _fitted(parts, width, head=Text.assemble("train ", drawn, " "))
+def _train_line(progress: Progress, width: int) -> Text:
+    parts = [
+        Text(f"{progress.done}/{progress.length}"),
+        Text(f"left {format_seconds(progress.left)}", style="bold"),
+    ]
+    if progress.pace:
+        pace = progress.pace
+        parts.append(Text(f"{pace:.3g} s/it" if pace >= 1 else f"{1 / pace:.3g} it/s"))
+    if progress.waiting is not None:
+        style = "yellow" if progress.waiting > 0.2 else ""
+        parts.append(Text(f"{_number(progress.waiting, '.0%')} waiting for data", style=style))
+    parts.append(Text(f"{progress.memory} MiB"))
+    drawn = progress_bar(progress.done, progress.length, min(_MAX_BAR, max(6, width // 4)))
+    return _join_fitting(Text.assemble("train ", drawn, " "), parts, width)
 
 
-def _loss_line(readings: Readings, width: int) -> Text:
+def _loss_line(progress: Progress, width: int) -> Text:
     parts = []
-    for place, (name, curve) in enumerate(readings.losses.items()):
-        latest = curve.latest
-        if latest is not None:
+    for place, (name, curve) in enumerate(progress.losses.items()):
+        if curve.latest is not None:
             drawn = curve.draw(16 if width < 100 or place else 24)
-            parts.append(Text.assemble(f"{name} {latest:.4g} ", (drawn, "cyan")))
-    rate = [] if readings.rate is None else [Text(f"lr {_known(readings.rate, '.2e')}")]
-    return _fitted([*parts[:1], *rate, *parts[1:]], width, head="      ")
+            parts.append(Text.assemble(f"{name} {curve.latest:.4g} ", (drawn, "cyan")))
+    rate = [] if progress.rate is None else [Text(f"lr {_number(progress.rate, '.2e')}")]
+    return _join_fitting("      ", [*parts[:1], *rate, *parts[1:]], width)
 
 
-def _known(value: float, form: str) -> str:
+def _number(value: float, form: str) -> str:
     return "--" if math.isnan(value) else f"{value:{form}}"
 
 
-def _metric_parts(readings: Readings) -> Iterable[Text]:
-    for name, (latest, best, at) in readings.metrics.items():
-        now = "" if latest == best else f", now {latest:.4g}"
-        yield Text.assemble(f"{name} ", (f"{best:.4g}", "green"), f" at {at}{now}")
-
-
-def _fitted(parts: Iterable[Text], width: int, *, head: str | Text) -> Text:
+def _join_fitting(head: str | Text, parts: Iterable[Text], width: int) -> Text:
     """Joins parts in order as long as they fit. The first one is always included."""
     line = Text.assemble(head)
     for place, part in enumerate(parts):

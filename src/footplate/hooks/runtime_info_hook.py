@@ -15,7 +15,7 @@ from footplate.checks import check_count
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_dtensor, tensor_norms
 from footplate.engine import Hook, Runner
-from footplate.engine.reach import Reach
+from footplate.engine.idle_settings import Reach
 from footplate.errors import ArgumentError
 from footplate.records import HistoryBuffer, ScalarNames
 from footplate.registry import HOOKS
@@ -192,7 +192,7 @@ class IterTimerHook(Hook):
         """Excludes a validation from the time of the next training iteration."""
         self._since = time.perf_counter()
 
-    def leave_out(self, seconds: float) -> None:
+    def exclude(self, seconds: float) -> None:
         """Excludes a time span that has just passed from the current iteration: the process was suspended."""
         self._since += seconds
 

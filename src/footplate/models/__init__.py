@@ -7,9 +7,8 @@ from footplate.models.averaged_models import (
     StochasticWeightAverage,
     WarmUpEMA,
 )
-from footplate.models.base_model import BaseModel
+from footplate.models.base_model import BaseModel, BaseTTAModel, parse_losses
 from footplate.models.base_module import BaseModule, ModuleDict, ModuleList, Sequential, initialize
-from footplate.models.blocks import Convolution, Residual
 from footplate.models.initializers import (
     BaseInit,
     Caffe2XavierInit,
@@ -22,10 +21,8 @@ from footplate.models.initializers import (
     XavierInit,
     bias_from_probability,
 )
-from footplate.models.losses import parse_losses
 from footplate.models.preprocessor import BaseDataPreprocessor, ImgDataPreprocessor, stack_batch
-from footplate.models.small_resnet import SmallResNet
-from footplate.models.tta_model import BaseTTAModel
+from footplate.models.small_resnet import Convolution, Residual, SmallResNet
 
 __all__ = [
     "BaseAveragedModel",

@@ -1,4 +1,4 @@
-"""The base class of models."""
+"""Base classes of models, for training and for test-time augmentation, and the sum of their losses."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, DataError
 from footplate.models.base_module import BaseModule
-from footplate.models.losses import parse_losses
 from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.registry import MODELS
 
@@ -56,7 +55,11 @@ class BaseModel(BaseModule, ABC):
         init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.data_preprocessor = _build_preprocessor(data_preprocessor)
+        preprocessor: Any = BaseDataPreprocessor() if data_preprocessor is None else data_preprocessor
+        if not isinstance(preprocessor, nn.Module):
+            with at_key("data_preprocessor"):
+                preprocessor = MODELS.build(preprocessor)
+        self.data_preprocessor: nn.Module = preprocessor
 
     @abstractmethod
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -118,11 +121,126 @@ class BaseModel(BaseModule, ABC):
         )
 
 
-def _build_preprocessor(cfg: nn.Module | Mapping[str, Any] | None) -> nn.Module:
-    if cfg is None:
-        return BaseDataPreprocessor()
-    if isinstance(cfg, nn.Module):
-        return cfg
-    with at_key("data_preprocessor"):
-        built: nn.Module = MODELS.build(cfg)
-    return built
+class BaseTTAModel(BaseModel):
+    """Runs a model on each view that `TestTimeAug` created of a sample, and merges the predictions.
+
+    A subclass overrides `merge_preds`.
+
+    Args:
+        module: The model, or its dict for MODELS.
+        data_preprocessor: Accepted for compatibility; the data preprocessor of `module` is applied to each view.
+    """
+
+    def __init__(
+        self, module: nn.Module | Mapping[str, Any], data_preprocessor: nn.Module | Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(data_preprocessor)
+        with at_key("module"):
+            self.module: Any = MODELS.build(module) if isinstance(module, Mapping) else module
+
+    @abstractmethod
+    def merge_preds(self, data_samples_list: list[list[Any]]) -> list[Any]:
+        """Returns one prediction for each sample.
+
+        Args:
+            data_samples_list: The predictions of each sample, one per view.
+        """
+
+    def val_step(self, data: Any) -> list[Any]:
+        """Returns the merged predictions for one batch of a validation set; see `test_step`."""
+        return self.test_step(data)
+
+    def test_step(self, data: Any) -> list[Any]:
+        """Returns the merged predictions for one batch.
+
+        Args:
+            data: The output of `TestTimeAug`, collated by `pseudo_collate`: for each key a list of views, each of
+                them a list of samples.
+
+        Raises:
+            DataError: The batch contains no views.
+        """
+        views = [self.module.test_step(view) for view in split_views(data)]
+        return self.merge_preds([list(predictions) for predictions in zip(*views, strict=True)])
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the wrapped model."""
+        return self.module(*args, **kwargs)
+
+
+def split_views(data: Any) -> list[Any]:
+    """Splits a batch of several views into one batch per view.
+
+    Raises:
+        DataError: The batch contains no views, or its entries have different numbers of views.
+
+    Example:
+        >>> split_views({"inputs": [["a1", "b1"], ["a2", "b2"]]})
+        [{'inputs': ['a1', 'b1']}, {'inputs': ['a2', 'b2']}]
+    """
+    entries = list(data.values()) if isinstance(data, Mapping) else data
+    if not entries or not all(
+        isinstance(entry, Sequence) and entry and isinstance(entry[0], Sequence) for entry in entries
+    ):
+        raise DataError(
+            "the batch does not contain several views of each sample",
+            found=type(data),
+            notes=["End the pipeline with TestTimeAug, and set collate_fn to pseudo_collate."],
+        )
+    if len({len(entry) for entry in entries}) > 1:
+        raise DataError(
+            "the entries of a batch have different numbers of views", found=[len(entry) for entry in entries]
+        )
+    if isinstance(data, Mapping):
+        return [{key: entry[view] for key, entry in data.items()} for view in range(len(entries[0]))]
+    return [tuple(entry[view] for entry in entries) for view in range(len(entries[0]))]
+
+
+def parse_losses(
+    losses: Mapping[str, Tensor | Sequence[Tensor]],
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Sums the losses and prepares all values for logging.
+
+    Args:
+        losses: Values by name. A tensor of any shape is averaged; a list of tensors is averaged one by one and
+            summed. Entries with "loss" in their name are summed up and minimized; all others are only logged.
+
+    Returns:
+        The total loss, ``()``, and the values to log by name, ``()`` each, detached and on their device. The total
+        is logged as "loss".
+
+    Raises:
+        ArgumentError: A value is not a tensor, a name is not a string, or no name contains "loss".
+    """
+    if not isinstance(losses, (dict, Mapping)):  # the check for dict is fast and almost always enough
+        raise ArgumentError(
+            "a model in mode 'loss' must return a dict of losses",
+            found=losses if losses is None else type(losses),
+        )
+    total: Tensor | None = None
+    others: dict[str, Tensor] = {}
+    for name, value in losses.items():
+        scalar = _scalar(name, value)
+        if "loss" in name:
+            total = scalar if total is None else total + scalar
+        if name != "loss":
+            others[name] = scalar.detach()
+    if total is None:
+        raise ArgumentError(
+            "no loss of the model has 'loss' in its name, so there is nothing to minimize",
+            found=list(losses),
+        )
+    return total, {"loss": total.detach(), **others}
+
+
+def _scalar(name: object, value: Tensor | Sequence[Tensor]) -> Tensor:
+    if not isinstance(name, str):
+        raise ArgumentError("the name of a loss must be a string", found=name)
+    if isinstance(value, Tensor):
+        return value if value.dim() == 0 else value.mean()
+    if isinstance(value, (list, tuple)) and value and all(isinstance(each, Tensor) for each in value):
+        total: Tensor = value[0].mean()
+        for each in value[1:]:  # not sum(), which launches one more kernel to add zero
+            total = total + each.mean()
+        return total
+    raise ArgumentError(f"the loss '{name}' must be a tensor or a list of tensors", found=value)

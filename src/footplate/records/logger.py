@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
 from typing import Any
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_keys
 from footplate.errors import ArgumentError
 from footplate.messages import PrintableFormatter, nearest, printable
 from footplate.wrap import terminal_width, wrap_log
@@ -148,10 +148,7 @@ def check_log_file(settings: Mapping[str, Any]) -> None:
     Raises:
         ArgumentError: A key is unknown, or a value is out of range.
     """
-    known = ("max_mb", "backups")
-    for key, value in settings.items():
-        if key not in known:
-            raise ArgumentError(f"log_file has no '{key}'", key=key, found=value, suggestion=nearest(key, known))
+    check_keys("log_file", settings, ("max_mb", "backups"), prefix="")
     check_count("backups", settings.get("backups", 1))
     size = settings.get("max_mb", 0)
     if isinstance(size, bool) or not isinstance(size, (int, float)) or not 0 <= size <= _MAX_MB:

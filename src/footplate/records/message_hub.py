@@ -169,7 +169,7 @@ class MessageHub(Instances):
                 self.history(key).load_state_dict(dict(saved))
             else:
                 _logger.warning("The history of '%s' is not restored: another engine wrote the checkpoint.", key)
-        # Infos of another engine may contain `Inert` placeholders.
+        # Infos of another engine may contain `OpaqueObject` placeholders.
         self.runtime_info.update({k: v for k, v in state.get("runtime_info", {}).items() if _is_plain(v)})
 
 

@@ -33,7 +33,6 @@ STRATEGIES = _root("strategy")
 DATASETS = _root(
     "dataset",
     "footplate.data",
-    "footplate.tasks.recipes.fashion_instances",
     "footplate.tasks.recipes.fashion_items",
     "footplate.tasks.recipes.fashion_scenes",
     _TASKS,

@@ -1,8 +1,9 @@
 """Reads and atomically writes files: local files directly, everything else through fsspec."""
 
-from footplate.storage.files import (
+from footplate.storage.file_operations import (
     FileStatus,
     append_line,
+    check_protocol,
     clean_stale,
     commit_bytes,
     commit_file,
@@ -17,21 +18,22 @@ from footplate.storage.files import (
     remove_empty_folder,
     status,
 )
-from footplate.storage.outputs import check_output, check_output_path, output_path
+from footplate.storage.local_files import Sink
 from footplate.storage.paths import (
     absolute,
     base_name,
     canonical,
+    check_output,
+    check_output_path,
     is_link,
     is_local,
     is_same_storage,
     join,
     local_path,
     missing_path_notes,
+    output_path,
     parent,
 )
-from footplate.storage.remote import check_protocol
-from footplate.storage.sink import Sink
 
 __all__ = [
     "FileStatus",

@@ -34,7 +34,7 @@ class Pyramid(nn.Module):
         super().__init__()
         if len(widths) != len(depths) or len(widths) < 2:
             raise ArgumentError(
-                "two stages or more, each with a width and a depth", key="depths", found=(widths, depths)
+                "widths and depths must have the same length, at least 2", key="depths", found=(widths, depths)
             )
         steps = list(zip(widths, widths[1:], strict=False))
         decoded = steps[::-1] if levels is None else steps[::-1][: levels - 1]

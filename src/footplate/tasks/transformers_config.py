@@ -1,13 +1,32 @@
-"""Keeps transformers from downloading or executing anything when a model is built from a config."""
+"""Imports transformers, and keeps it from downloading or executing anything when it builds a model."""
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, MissingExtraError
 
 # Settings that make transformers download weights, code or kernels.
 _FETCHING = frozenset({"auto_map", "backbone", "use_pretrained_backbone", "use_timm_backbone"})
 _BUILT_IN_ATTENTION = ("eager", "sdpa")
+
+
+def import_transformers(model: str, *, needed: Sequence[str] = ()) -> Any:
+    """Returns the package transformers.
+
+    Args:
+        model: The model that needs it, for the message.
+        needed: Other packages that the model needs.
+
+    Raises:
+        MissingExtraError: A package is not installed.
+    """
+    for package in ("transformers", *needed):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise MissingExtraError(package, extra="transformers", why=model) from error
+    return importlib.import_module("transformers")
 
 
 def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
@@ -25,10 +44,10 @@ def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
         is_foreign_kernel = "implementation" in str(name) and value not in (None, *_BUILT_IN_ATTENTION)
         if (name in _FETCHING and value) or is_foreign_kernel:
             raise ArgumentError(
-                "a model of transformers is made from its config alone, and nothing is fetched for it",
+                "models of transformers are built from their config only; nothing is downloaded",
                 key=place,
                 found=value,
-                notes=["load_from loads weights"],
+                notes=["Use load_from to load weights."],
             )
         for each in value if isinstance(value, (list, tuple)) else [value]:
             if isinstance(each, Mapping):

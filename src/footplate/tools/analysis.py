@@ -8,11 +8,10 @@ from typing import Any
 
 from PIL import Image
 
-from footplate.checkpoint import readable_size
 from footplate.checks import MAX_RUN_LENGTH
 from footplate.errors import ArgumentError
-from footplate.hooks.metric_rules import Rule, as_shown, rule_of, saved_best, saved_rules
-from footplate.messages import nearest
+from footplate.hooks.metric_rules import Rule, best_metric_rules, best_metrics, order_metrics, rule_of
+from footplate.messages import format_bytes, nearest
 from footplate.tools.runs import Point, Run, Series
 from footplate.visualization.plotting import Curve, Panel, plot
 
@@ -45,7 +44,9 @@ def summarize(run: Run) -> dict[str, Any]:
         "memory": max(value for _, value in memory.points) if memory else None,
         "logged": max((int(series.points[-1][0]) for series in run.series if series.mode == "train"), default=None),
         "last": {series.name: series.points[-1][1] for series in trained},
-        "best": {_named(run, validated[name]): _best(validated[name], rules) for name in as_shown(validated, counting)},
+        "best": {
+            _named(run, validated[name]): _best(validated[name], rules) for name in order_metrics(validated, counting)
+        },
         "checkpoints": {file.name: file.stat().st_size for file in run.checkpoints},
     }
 
@@ -136,7 +137,7 @@ def _counting(run: Run) -> tuple[list[str], dict[str, Rule]]:
     if run.config is None:
         return [], {}
     try:
-        return saved_best(run.config._cfg_dict), saved_rules(run.config._cfg_dict)
+        return best_metrics(run.config._cfg_dict), best_metric_rules(run.config._cfg_dict)
     except Exception:  # noqa: BLE001 - a config of another engine may hold anything
         return [], {}
 
@@ -178,7 +179,7 @@ def _text(run: Run, found: dict[str, Any]) -> str:
         values = ", ".join(f"{name} {value:.4g}" for name, value in found["last"].items())
         lines.append("  last        " + ("" if whole else f"at iteration {logged}: ") + values)
     for name, size in found["checkpoints"].items():
-        lines.append(f"  checkpoint  {name}, {readable_size(size)}")
+        lines.append(f"  checkpoint  {name}, {format_bytes(size)}")
     return "\n".join(lines) + "\n"
 
 

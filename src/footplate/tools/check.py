@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import torch.distributed as dist
 
 from footplate import storage
-from footplate.checkpoint import readable_size
 from footplate.config import Config
 from footplate.distributed import (
     barrier,
@@ -26,15 +25,15 @@ from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
 from footplate.engine.evaluation_loops import EvaluationSet, loss_of, predicting
-from footplate.engine.opening import name_idle_variables
+from footplate.engine.idle_settings import warn_about_idle_settings_of, warn_about_variables
 from footplate.engine.preflight import checkpoint_size
+from footplate.engine.sections import check_config
 from footplate.engine.signals import EarlyExitError
-from footplate.engine.static import check_config, name_idle_in_config
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
 from footplate.hooks import CheckpointHook
-from footplate.messages import format_seconds, pluralize
+from footplate.messages import format_bytes, format_seconds, pluralize
 from footplate.records import length_of, memory_in_use
 from footplate.records.logger import buffer_log, collect_warnings
 from footplate.tools.explain_loops import explain_hooks, explain_loops, loops_as_data, order_of_hooks
@@ -90,7 +89,7 @@ def check(cfg: Config, *, run: bool = True) -> str:
     """
     with _collected_warnings() as warnings:
         checked = check_config(cfg)
-        name_idle_variables(checked)
+        warn_about_variables(checked)
         lines, epoch_length = [], None
         if run:
             with _shared_folder(checked) as folder:
@@ -99,7 +98,7 @@ def check(cfg: Config, *, run: bool = True) -> str:
                 lines += _describe_trial(trial, loops_as_data(checked))
                 epoch_length = length_of(trial.runner.train_dataloader)
         else:
-            name_idle_in_config(checked)
+            warn_about_idle_settings_of(checked)
         lines += explain_loops(loops_as_data(checked, length_of_epoch=epoch_length)).splitlines()
     lines += explain_hooks(*order_of_hooks(checked)).splitlines()
     unique = list(dict.fromkeys(warnings))
@@ -275,7 +274,7 @@ def _check_work_dir(folder: str, size: int) -> None:
     free = storage.free_space(existing)
     if free is not None and free < size:
         raise CheckpointError(
-            f"a checkpoint takes {readable_size(size)}, but only {readable_size(free)} are free in '{existing}'",
+            f"a checkpoint takes {format_bytes(size)}, but only {format_bytes(free)} are free in '{existing}'",
             key="work_dir",
         )
 
@@ -307,7 +306,7 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
     lines.append(f"{'time':<11} about {format_seconds(seconds)} in total")
     memory = _join_ranks([f"{each} MiB" for each in trial.memory])
     lines.append(f"{'memory':<11} at most {memory}, with the largest batches of training and validation")
-    lines.append(f"{'size':<11} {readable_size(trial.checkpoint)} per checkpoint")
+    lines.append(f"{'size':<11} {format_bytes(trial.checkpoint)} per checkpoint")
     if trial.metrics:
         lines.append(f"{'metrics':<11} {', '.join(trial.metrics)}")
     return lines

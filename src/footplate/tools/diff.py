@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from footplate.checkpoint import is_folder
+from footplate.checkpoint import is_sharded_path
 from footplate.config import Config, LazyObject, read_recorded
 from footplate.config.formats import write_value
 from footplate.config.key_paths import join_path
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, Origin
-from footplate.tasks.recipes.catalog import find_config
+from footplate.tasks.recipes import find_config
 from footplate.tools.run_files import config_of
 
 _WIDEST_VALUE = 96
@@ -46,7 +46,7 @@ def read_either(name: str) -> Config:
     Raises:
         ConfigError: There is no such config, or it cannot be read.
     """
-    if is_folder(name) or (os.path.isfile(name) and name.endswith((".pth", ".pt", ".safetensors"))):
+    if is_sharded_path(name) or (os.path.isfile(name) and name.endswith((".pth", ".pt", ".safetensors"))):
         raise ConfigError(
             f"'{name}' is a checkpoint; diff takes a config, a recipe or a work_dir",
             notes=["`footplate checkpoint show` tells what is in it"],

@@ -6,8 +6,8 @@ from typing import Any
 from footplate.checks import check_count
 from footplate.config import Config
 from footplate.engine import HookList
-from footplate.engine.assemble import counts_epochs
 from footplate.engine.base_loops import validation_points
+from footplate.engine.components import counts_epochs, loop_settings
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.error_context import located
@@ -92,11 +92,11 @@ def loops_as_data(cfg: Config, *, length_of_epoch: int | None = None) -> dict[st
     with located(cfg):
         train = _train_data(cfg, length_of_epoch)
         data: dict[str, Any] = {"train": train, "val": None, "test": None}
-        for name, default in (("val", "ValLoop"), ("test", "TestLoop")):
+        for name in ("val", "test"):
             section = cfg.get(f"{name}_cfg")
             if isinstance(section, Mapping):
                 metrics = _metric_names(cfg.get(f"{name}_evaluator"))
-                data[name] = {"type": section.get("type", default), "metrics": metrics}
+                data[name] = {"type": loop_settings(section, name)["type"], "metrics": metrics}
         if data["val"] and train:
             settings = {key: cfg["train_cfg"][key] for key in _POINT_KEYS if key in cfg["train_cfg"]}
             settings.setdefault("val_interval", 1 if train["unit"] == "epoch" else 1000)
@@ -175,7 +175,7 @@ def _train_data(cfg: Config, length_of_epoch: int | None) -> dict[str, Any] | No
     given = cfg.get("train_dataloader")
     loader = given if isinstance(given, Mapping) else {}
     return {
-        "type": section.get("type", "EpochBasedTrainLoop" if by_epoch else "IterBasedTrainLoop"),
+        "type": loop_settings(section, "train")["type"],
         "unit": "epoch" if by_epoch else "iteration",
         "length": length,
         "epoch_length": per_epoch,

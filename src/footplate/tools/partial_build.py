@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from footplate.config import Config
 from footplate.data import build_dataloader
-from footplate.engine.translators import in_second_generation
+from footplate.engine.config_compatibility import in_second_generation
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.records import length_of

@@ -16,7 +16,7 @@ from footplate.engine.state import seed_of_resumed
 from footplate.error_context import located
 from footplate.errors import ArgumentError, DataError, FootplateError, MissingExtraError
 from footplate.first_generation.translation import is_first_generation
-from footplate.hooks.metric_rules import MissingMetricError, rule_of, saved_best, saved_rules
+from footplate.hooks.metric_rules import MissingMetricError, best_metric_rules, best_metrics, rule_of
 from footplate.messages import nearest
 from footplate.registry.dotted_paths import executed_files
 from footplate.tools.diff import START_KEYS
@@ -137,9 +137,9 @@ def sweep(
     """
     check_parameters(cfg, parameters)  # before creating any files
     try:
-        rule = saved_rules(cfg._cfg_dict).get(settings.metric) or rule_of(settings.metric, named_by="--metric")
+        rule = best_metric_rules(cfg._cfg_dict).get(settings.metric) or rule_of(settings.metric, named_by="--metric")
     except ArgumentError as error:
-        others = [name for name in saved_best(cfg._cfg_dict) if name != settings.metric]
+        others = [name for name in best_metrics(cfg._cfg_dict) if name != settings.metric]
         error.suggestion = nearest(settings.metric, others)
         raise
     os.makedirs(settings.folder, exist_ok=True)
@@ -169,7 +169,7 @@ def default_metric(cfg: Config) -> str:
     Raises:
         ArgumentError: The config names no such metric.
     """
-    name = next((each for each in saved_best(cfg._cfg_dict) if each != "auto"), None)
+    name = next((each for each in best_metrics(cfg._cfg_dict) if each != "auto"), None)
     if name is None:
         raise ArgumentError("the config does not set save_best, so the metric is unknown", notes=["Add --metric NAME."])
     return name
@@ -387,7 +387,7 @@ class _Sweep:
             raise KeyboardInterrupt
         if isinstance(reason, MissingMetricError):
             trial.set_user_attr("error", reason.message)
-            if self.settings.metric in saved_best(self.cfg._cfg_dict):
+            if self.settings.metric in best_metrics(self.cfg._cfg_dict):
                 first = is_first_generation(self.cfg)
                 reason.key = "evaluation.save_best" if first else "default_hooks.checkpoint.save_best"
             reason.origin = None  # the trial's config has no origins

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from footplate.config import Config, apply_overrides, without_effect
 from footplate.config.formats import write_value
-from footplate.engine.translators import keys_read
+from footplate.engine.sections import keys_read
 from footplate.errors import ArgumentError
 
 _RANGE = ".."

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 from footplate.config import Config
 from footplate.engine import Hook, Runner
 from footplate.engine.signals import Interrupted, Requests
-from footplate.engine.static import check_config
 from footplate.errors import FootplateError
 from footplate.hooks.metric_rules import MissingMetricError, missing_metric
 from footplate.records.standard_streams import print_urgent
@@ -330,7 +329,7 @@ def _train(request: Request, pipe: Connection, interrupts: _Interrupts) -> Outco
             mark_executed(file)
         cfg = Config(request.config)
         request.prepare(cfg)
-        runner = Runner.from_cfg(check_config(cfg))
+        runner = Runner.from_cfg(cfg, check=True)
         runner.register_hook(_ReportHook(pipe, request.metric, interrupts))
         runner.train()
     except _PrunedError:

@@ -6,9 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from footplate.checks import check_count
+from footplate.checks import check_choice, check_count
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
 from footplate.visualization.drawing import Picture, as_array
 
 Reduction = Literal["squeeze_mean", "select_max"]
@@ -67,14 +66,8 @@ def _checked(
 ) -> npt.NDArray[np.float64]:
     if planes.ndim != 3 or not planes.size:
         raise ArgumentError("a feature map is (C, H, W)", key="featmap", found=planes.shape)
-    if channel_reduction not in (None, *get_args(Reduction)):
-        near = nearest(str(channel_reduction), get_args(Reduction))
-        raise ArgumentError(
-            "channels are reduced by one of " + ", ".join(get_args(Reduction)),
-            found=channel_reduction,
-            key="channel_reduction",
-            suggestion=near,
-        )
+    if channel_reduction is not None:
+        check_choice("channel_reduction", channel_reduction, get_args(Reduction))
     if not 0 <= alpha <= 1:
         raise ArgumentError("alpha lies between 0 and 1", key="alpha", found=alpha)
     return planes

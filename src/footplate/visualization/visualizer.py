@@ -171,7 +171,7 @@ class Visualizer(Drawing, Instances):
             backend, name = cfg, None
         name = name or type(backend).__name__
         if name in self._vis_backends:
-            raise ArgumentError(f"two writers are called '{name}'", notes=["tell them apart by name='...'"])
+            raise ArgumentError(f"two backends have the name '{name}'", notes=["Set a different `name`."])
         self._vis_backends[name] = backend
 
 

@@ -82,7 +82,7 @@ def test_a_truncated_image_is_reported_with_its_path(path: str, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"color_type": "colour"}, "did you mean 'color'?"), ({"channel_order": "grb"}, "'bgr' or 'rgb'")],
+    [({"color_type": "colour"}, "did you mean 'color'?"), ({"channel_order": "grb"}, "one of bgr, rgb")],
 )
 def test_invalid_arguments_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):

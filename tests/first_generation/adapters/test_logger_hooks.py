@@ -226,7 +226,7 @@ def test_tags_are_passed_to_the_writer(tmp_path: Path, calls: list[Any], caplog:
     assert [each[0] for each in calls[1:-1]] == [2, 6, 8, 10, 12]
     assert set(tags) <= set(calls[1][1])
     assert calls[-1] == "closed"
-    assert len([each for each in caplog.messages if "the writer 'RecordingBackend' failed" in each]) == 1
+    assert len([each for each in caplog.messages if "The writer 'RecordingBackend' failed" in each]) == 1
 
 
 def test_resume_passes_the_saved_state_to_the_writer(tmp_path: Path, calls: list[Any]) -> None:

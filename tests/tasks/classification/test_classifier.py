@@ -4,15 +4,16 @@ import pytest
 import torch
 
 from footplate.data import seed_generators
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, DataError
 from footplate.registry import MODELS
-from footplate.tasks.classification import ClsDataSample, ImageClassifier
+from footplate.tasks.classification import ClsDataSample, GlobalAveragePooling, ImageClassifier
 
 PARTS: dict[str, Any] = {
     "backbone": {"type": "SmallResNet", "in_channels": 1, "widths": (4, 8), "depths": (1, 1)},
     "neck": {"type": "GlobalAveragePooling"},
     "head": {"type": "LinearClsHead", "num_classes": 3, "in_channels": 8},
 }
+FEATURES = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
 def classifier(**arguments: Any) -> Any:
@@ -38,7 +39,7 @@ def test_each_mode_gives_what_it_says() -> None:
 def test_without_a_head_there_are_features() -> None:
     model = classifier(head=None)
     assert [each.shape for each in model(torch.zeros(2, 1, 12, 12))] == [(2, 4), (2, 8)]
-    with pytest.raises(ArgumentError, match="cannot answer 'predict'"):
+    with pytest.raises(ArgumentError, match="mode 'predict' needs a classifier with a head"):
         model(torch.zeros(2, 1, 12, 12), mode="predict")
 
 
@@ -59,7 +60,7 @@ def test_augments_may_stand_in_train_cfg() -> None:
 
 def test_batches_are_mixed_in_one_place() -> None:
     mixing = {"augments": {"type": "Mixup", "alpha": 1.0}}
-    with pytest.raises(ArgumentError, match="not by both"):
+    with pytest.raises(ArgumentError, match="not in both"):
         classifier(train_cfg=mixing, data_preprocessor={"num_classes": 3, "batch_augments": mixing})
 
 
@@ -95,3 +96,103 @@ def test_mirror_images_may_have_a_say() -> None:
     assert not torch.allclose(scores, model(pictures), atol=1e-4)
     found = torch.stack([each.pred_score for each in model(pictures, mode="predict")])
     assert torch.allclose(found, scores.softmax(dim=1), atol=1e-6)
+
+
+def head(**arguments: Any) -> Any:
+    """Scores are the features themselves."""
+    built = MODELS.build({"type": "LinearClsHead", "num_classes": 3, "in_channels": 3, **arguments})
+    with torch.no_grad():
+        built.fc.weight.copy_(torch.eye(3))
+        built.fc.bias.zero_()
+    return built
+
+
+def samples(*labels: Any) -> list[ClsDataSample]:
+    return [ClsDataSample(metainfo={"img_path": f"{label}.png"}).set_gt_label(label) for label in labels]
+
+
+def test_the_loss_is_cross_entropy_by_default() -> None:
+    losses = head().loss(FEATURES, samples(0, 2))
+    expected = -(FEATURES.log_softmax(1)[0, 0] + FEATURES.log_softmax(1)[1, 2]) / 2
+    assert losses.keys() == {"loss"}
+    assert losses["loss"].item() == pytest.approx(expected.item())
+
+
+def test_soft_truth_is_preferred() -> None:
+    mixed = [each.set_gt_score([0.5, 0.5, 0]) for each in samples(0, 2)]
+    losses = head(cal_acc=True, topk=(1, 2)).loss(FEATURES, mixed)
+    expected = -FEATURES.log_softmax(1)[:, :2].mean()
+    assert losses["loss"].item() == pytest.approx(expected.item())
+    assert (losses["accuracy_top-1"].item(), losses["accuracy_top-2"].item()) == (50.0, 100.0)
+
+
+def test_predictions_are_probabilities_and_the_best_class() -> None:
+    given = samples(0, 2)
+    found = head().predict((torch.zeros(2, 3), FEATURES), given)
+    assert found[0] is given[0]
+    assert [each.pred_label.tolist() for each in found] == [[0], [1]]
+    assert torch.allclose(found[1].pred_score, FEATURES[1].softmax(0))
+    assert head().predict(FEATURES)[0].pred_label.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, "has no 'data_samples'"),
+        (samples(0, 3), "the ground truth of '3.png' is class 3, but there are only 3 classes"),
+        (samples(0, [1, 2]), "has 2 classes, but this loss needs exactly one"),
+        ([ClsDataSample(), ClsDataSample()], "'gt_label'"),
+    ],
+)
+def test_the_loss_needs_one_class_of_every_picture(given: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        head().loss(FEATURES, given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [({"num_classes": 0}, "at least 1"), ({"topk": (1, 4)}, "between 1 and num_classes, 3")]
+)
+def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        head(**arguments)
+
+
+def test_maps_are_averaged_over_their_places() -> None:
+    maps = torch.arange(8.0).reshape(1, 2, 2, 2)
+    pooling = GlobalAveragePooling()
+    assert pooling(maps).tolist() == [[1.5, 5.5]]
+    assert [each.tolist() for each in pooling((maps, maps[:, :1]))] == [[[1.5, 5.5]], [[1.5]]]
+
+
+def by_hand(scores: torch.Tensor, target: torch.Tensor, smoothing: float) -> float:
+    """The loss from every picture and class one after the other."""
+    total = 0.0
+    for row, truth in zip(scores.log_softmax(dim=1), target, strict=True):
+        for at, value in enumerate(row.tolist()):
+            true = float(truth[at]) if truth.dim() else float(at == int(truth))
+            total -= ((1 - smoothing) * true + smoothing / len(row)) * value
+    return total / len(scores)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_loss_agrees_with_a_plain_loop(smoothing: float, soft: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    loss = MODELS.build({"type": "LabelSmoothLoss", "label_smooth_val": smoothing, "loss_weight": 2.0})
+    for _ in range(20):
+        scores = torch.randn(5, 4, generator=generator)
+        hard = torch.randint(4, (5,), generator=generator)
+        target = torch.rand(5, 4, generator=generator).softmax(dim=1) if soft else hard
+        assert loss(scores, target).item() == pytest.approx(2 * by_hand(scores, target, smoothing), rel=1e-5)
+
+
+def test_classes_may_weigh_unequally() -> None:
+    loss = MODELS.build({"type": "LabelSmoothLoss", "label_smooth_val": 0.0, "class_weight": [1.0, 0.0]})
+    scores = torch.tensor([[2.0, 0.0], [5.0, 0.0]])
+    assert loss(scores, torch.tensor([0, 1])).item() == pytest.approx(by_hand(scores[:1], torch.tensor([0]), 0.0))
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0])
+def test_a_share_is_wanted(value: float) -> None:
+    with pytest.raises(ArgumentError, match="at least 0 and below 1"):
+        MODELS.build({"type": "LabelSmoothLoss", "label_smooth_val": value})

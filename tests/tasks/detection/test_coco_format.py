@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from footplate.errors import DataError
-from footplate.tasks.detection.coco_format import as_annotations, as_results, as_truth, picture_of
+from footplate.tasks.detection.coco_format import as_annotations, as_results, as_truth, image_result
 
 PREDICTED = {
     "bboxes": torch.tensor([[1.0, 2, 5, 10], [0, 0, 4, 4]]),
@@ -21,9 +21,9 @@ def sample(**fields: Any) -> dict[str, Any]:
 
 
 def test_predictions_become_results() -> None:
-    picture = picture_of(sample(), with_truth=False, with_masks=False)
-    assert (picture.number, picture.shape, picture.true) == (7, (30, 40), None)
-    assert as_results([picture], [70], category_ids=(11, 12)) == [
+    image = image_result(sample(), with_truth=False, with_masks=False)
+    assert (image.image_id, image.shape, image.true) == (7, (30, 40), None)
+    assert as_results([image], [70], category_ids=(11, 12)) == [
         {"image_id": 70, "bbox": [1, 2, 4, 8], "category_id": 12, "score": 0.75},
         {"image_id": 70, "bbox": [0, 0, 4, 4], "category_id": 11, "score": 0.5},
     ]
@@ -31,8 +31,8 @@ def test_predictions_become_results() -> None:
 
 def test_the_truth_is_that_of_the_picture_before_it_was_resized() -> None:
     given = sample(gt_instances=TRUE, ignored_instances=CROWD, scale_factor=(2.0, 4.0))
-    picture = picture_of(given, with_truth=True, with_masks=False)
-    found = as_truth([picture], [70], ("cat", "dog"))
+    image = image_result(given, with_truth=True, with_masks=False)
+    found = as_truth([image], [70], ("cat", "dog"))
     assert found["images"] == [{"id": 70, "file_name": "70", "height": 30, "width": 40}]
     assert found["categories"] == [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]
     assert found["annotations"] == [
@@ -42,8 +42,8 @@ def test_the_truth_is_that_of_the_picture_before_it_was_resized() -> None:
 
 
 def test_annotations_are_numbered_across_pictures() -> None:
-    picture = picture_of(sample(gt_instances=TRUE), with_truth=True, with_masks=False)
-    assert [each["id"] for each in as_truth([picture, picture], [1, 2], ("cat", "dog"))["annotations"]] == [1, 2]
+    image = image_result(sample(gt_instances=TRUE), with_truth=True, with_masks=False)
+    assert [each["id"] for each in as_truth([image, image], [1, 2], ("cat", "dog"))["annotations"]] == [1, 2]
 
 
 def test_results_become_annotations_measured_by_their_boxes() -> None:
@@ -56,7 +56,7 @@ def test_sizes_are_those_of_masks_where_there_are_some() -> None:
     mask = np.zeros((2, 6, 8), dtype=bool)
     mask[0, 1:3, 1:4] = True
     given = sample(pred_instances={**PREDICTED, "masks": mask})
-    results = as_results([picture_of(given, with_truth=False, with_masks=True)], [1], (1, 2))
+    results = as_results([image_result(given, with_truth=False, with_masks=True)], [1], (1, 2))
     assert [each["area"] for each in as_annotations(results, "segm")] == [6, 0]
     assert [each["area"] for each in as_annotations(results, "bbox")] == [32, 16]
 
@@ -64,19 +64,19 @@ def test_sizes_are_those_of_masks_where_there_are_some() -> None:
 @pytest.mark.parametrize(
     ("given", "asked", "words"),
     [
-        ({"img_path": "a.png"}, {}, "the model predicted nothing for the picture 'a.png'"),
-        (sample(), {"with_truth": True}, "the truth of the picture 'a.png' is unknown"),
-        (sample(), {"with_masks": True}, "the instances of the picture 'a.png' have none"),
+        ({"img_path": "a.png"}, {}, "no 'pred_instances' for the image 'a.png'"),
+        (sample(), {"with_truth": True}, "the image 'a.png' has no ground truth"),
+        (sample(), {"with_masks": True}, "the instances of the image 'a.png' have none"),
     ],
 )
 def test_what_is_not_there_is_named(given: dict[str, Any], asked: dict[str, bool], words: str) -> None:
     with pytest.raises(DataError, match=words):
-        picture_of(given, **{"with_truth": False, "with_masks": False, **asked})
+        image_result(given, **{"with_truth": False, "with_masks": False, **asked})
 
 
 def test_masks_that_were_resized_are_no_truth() -> None:
     pytest.importorskip("faster_coco_eval")
     masks = {"masks": np.ones((1, 6, 8), dtype=bool)}
     fields = {"pred_instances": {**PREDICTED, "masks": np.ones((2, 6, 8), dtype=bool)}, "gt_instances": TRUE | masks}
-    with pytest.raises(DataError, match="the masks of the picture 'a.png' were resized"):
-        picture_of(sample(**fields, scale_factor=(2.0, 2.0)), with_truth=True, with_masks=True)
+    with pytest.raises(DataError, match="the masks of the image 'a.png' were resized"):
+        image_result(sample(**fields, scale_factor=(2.0, 2.0)), with_truth=True, with_masks=True)

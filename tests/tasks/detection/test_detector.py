@@ -1,4 +1,5 @@
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -6,97 +7,114 @@ from torch import Tensor
 
 from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError, DataError
-from footplate.optim import build_optim_wrapper
-from footplate.registry import MODELS
-from footplate.tasks.detection import DetDataSample, SmallDetector
-from footplate.tasks.detection.assignment import Truth, assign
-from footplate.tasks.detection.boxes import aligned_giou
+from footplate.tasks.detection import DetDataSample
+from footplate.tasks.detection.detector import BaseDetector, Selection, true_instances
+
+BOX = [0.0, 0, 4, 4]
+BOXES = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 34, 30]])
+SCORES = torch.tensor([[0.9, 0.2], [0.8, 0.7], [0.01, 0.6]])
 
 
-def model(**arguments: Any) -> SmallDetector:
-    torch.manual_seed(0)
-    return SmallDetector(3, widths=(8, 12, 16), depths=(1, 1, 1), levels=2, head_width=8, **arguments).eval()
+class Fixed(BaseDetector):
+    """Says of every picture the same: one box twice, and one that is less sure."""
+
+    _selection: ClassVar[dict[str, Any]] = {"score_thr": 0.3}
+
+    def outputs(self, inputs: Tensor) -> str:
+        return "grid"
+
+    def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
+        return {"loss": torch.tensor(float(sum(len(each) for each in instances)))}
+
+    def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        scores = torch.tensor([[[0.9, 0.0], [0.8, 0.0], [0.0, 0.2]]])
+        return scores.expand(len(inputs), -1, -1), torch.tensor([[BOX, BOX, BOX]]).expand(len(inputs), -1, -1)
 
 
-def pictures(count: int = 2) -> Tensor:
-    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+def truth(label: int) -> DetDataSample:
+    return DetDataSample(gt_instances=InstanceData(bboxes=torch.tensor([BOX]), labels=torch.tensor([label])))
 
 
-def samples() -> list[DetDataSample]:
-    first = InstanceData(bboxes=torch.tensor([[2.0, 3, 20, 30], [10, 4, 31, 19]]), labels=torch.tensor([2, 0]))
-    second = InstanceData(bboxes=torch.tensor([[5.0, 5, 28, 28]]), labels=torch.tensor([1]))
-    return [DetDataSample(gt_instances=each, metainfo={"img_shape": (32, 32)}) for each in (first, second)]
+def test_each_mode_has_its_answer() -> None:
+    detector, pictures = Fixed(2), torch.zeros(2, 3, 8, 8)
+    assert detector(pictures) == "grid"
+    assert detector(pictures, [truth(0), truth(1)], mode="loss")["loss"] == 2
+    given = [DetDataSample(), DetDataSample()]
+    found = detector(pictures, given, mode="predict")
+    assert found[1] is given[1]
+    assert found[1].pred_instances.scores.tolist() == pytest.approx([0.9])  # of equal boxes one, none below 0.3
+    assert len(detector(pictures, mode="predict")) == 2  # samples are created if none are given
 
 
-def test_the_losses_are_what_the_targets_say() -> None:
-    detector, inputs, given = model(box_weight=3.0), pictures(), samples()
-    found = detector(inputs, given, mode="loss")
-    grid = detector(inputs)
-    targets = assign(grid, Truth.of([each.gt_instances for each in given], grid.boxes))
-    chance, wanted = grid.scores.sigmoid(), targets.scores
-    classes = -(wanted * chance.log() + (1 - wanted) * (1 - chance).log()).sum()
-    sure = wanted.max(dim=-1).values[targets.found]
-    overlaps = aligned_giou(grid.boxes[targets.found], targets.boxes[targets.found])
-    total = max(1.0, sure.sum().item())
-    assert targets.found.sum() > 10
-    assert found["loss_cls"].item() == pytest.approx(classes.item() / total, rel=1e-4)
-    assert found["loss_bbox"].item() == pytest.approx(3 * (sure * (1 - overlaps)).sum().item() / total, rel=1e-4)
-    assert found["iou"].item() == pytest.approx((sure * overlaps).sum().item() / total, rel=1e-4)
-    assert not found["iou"].requires_grad
+def test_a_config_says_which_predictions_stay() -> None:
+    detector = Fixed(2, test_cfg={"score_thr": 0.1, "nms_iou_thr": None})
+    (found,) = detector(torch.zeros(1, 3, 8, 8), mode="predict")
+    assert found.pred_instances.scores.tolist() == pytest.approx([0.9, 0.8, 0.2])
+    with pytest.raises(ArgumentError, match="there is no 'score_threshold'"):
+        Fixed(2, test_cfg={"score_threshold": 0.1})
 
 
-def test_a_batch_without_instances_has_losses_too() -> None:
-    empty = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
-    found = model()(pictures(1), [DetDataSample(gt_instances=empty)], mode="loss")
-    assert found["loss_bbox"].item() == 0
-    assert 0 < found["loss_cls"].item() < 100
+@pytest.mark.parametrize(
+    ("samples", "words"), [(None, "needs the ground truth"), ([truth(2)], "class 2, but the model has 2 classes")]
+)
+def test_the_loss_needs_a_truth_that_the_model_knows(samples: Any, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        Fixed(2)(torch.zeros(1, 3, 8, 8), samples, mode="loss")
 
 
-def test_losses_are_in_full_precision_under_autocast() -> None:
-    with torch.autocast("cpu", torch.bfloat16):
-        found = model()(pictures(), samples(), mode="loss")
-    assert {value.dtype for value in found.values()} == {torch.float32}
+def selected(sample: DetDataSample | None = None, **arguments: Any) -> InstanceData:
+    return Selection(**arguments)(SCORES, BOXES, sample or DetDataSample())
 
 
-def test_it_learns_what_it_is_shown() -> None:
-    detector, inputs = model().train(), pictures()
-    optimizer = build_optim_wrapper(detector, {"optimizer": {"type": "AdamW", "lr": 0.02}})
-    for _ in range(80):
-        detector.train_step({"inputs": inputs, "data_samples": samples()}, optimizer)
-    detector.eval()
-    for found, true in zip(detector(inputs, samples(), mode="predict"), samples(), strict=True):
-        best = found.pred_instances[: len(true.gt_instances)]
-        order = best.labels.argsort(descending=True)
-        assert best.labels[order].tolist() == true.gt_instances.labels.tolist()
-        assert aligned_giou(best.bboxes[order], true.gt_instances.bboxes).min() > 0.6
+@pytest.mark.parametrize(
+    ("arguments", "scores", "labels"),
+    [
+        ({}, [0.9, 0.7, 0.6], [0, 1, 1]),
+        ({"nms_iou_thr": None}, [0.9, 0.8, 0.7, 0.6, 0.2], [0, 0, 1, 1, 1]),
+        ({"nms_iou_thr": None, "score_thr": 0.0}, [0.9, 0.8, 0.7, 0.6, 0.2, 0.01], [0, 0, 1, 1, 1, 0]),
+        ({"nms_pre": 2}, [0.9], [0]),
+        ({"max_per_img": 2}, [0.9, 0.7], [0, 1]),
+        ({"score_thr": 0.95}, [], []),
+    ],
+)
+def test_the_best_stay(arguments: Any, scores: list[float], labels: list[int]) -> None:
+    found = selected(**arguments)
+    assert found.scores.tolist() == pytest.approx(scores)
+    assert found.labels.tolist() == labels
 
 
-def test_mirrored_pictures_have_mirrored_predictions_with_a_flip_test() -> None:
-    detector, inputs = model(flip_test=True, test_cfg={"score_thr": 0.0}), pictures(1)[..., :27]
-    straight = detector(inputs, mode="predict")[0].pred_instances
-    padded = torch.nn.functional.pad(inputs, (0, 5))
-    mirrored = detector(padded.flip(-1), mode="predict")[0].pred_instances
-    assert len(straight) == len(mirrored) == 100
-    assert torch.allclose(straight.scores, mirrored.scores, atol=1e-6)
-    x1, y1, x2, y2 = mirrored.bboxes[0].tolist()
-    assert straight.bboxes[0].tolist() == pytest.approx([32 - x2, y1, 32 - x1, y2], abs=1e-4)
-    once = model(test_cfg={"score_thr": 0.0})(inputs, mode="predict")[0].pred_instances
-    assert not torch.allclose(once.scores, straight.scores, atol=1e-6)
+def test_boxes_are_cut_and_brought_to_the_size_before_resizing() -> None:
+    sample = DetDataSample(metainfo={"img_shape": (25, 30), "scale_factor": (2.0, 5.0)})
+    found = selected(sample, score_thr=0.5)
+    assert found.bboxes.tolist() == [[0, 0, 5, 2], pytest.approx([0, 0, 5, 1.8]), [10, 4, 15, 5]]
 
 
-def test_a_config_builds_it_with_its_preprocessor() -> None:
-    preprocessor = {"type": "DetDataPreprocessor", "mean": [1.0] * 3, "std": [2.0] * 3}
-    cfg = {"type": "SmallDetector", "num_classes": 3, "widths": [8, 12], "depths": [1, 1], "levels": 1}
-    detector = MODELS.build({**cfg, "data_preprocessor": preprocessor, "test_cfg": {"score_thr": 0.0}}).eval()
-    sample = DetDataSample(metainfo={"img_shape": (30, 17), "scale_factor": (2.0, 2.0)})
-    batch: dict[str, Any] = {"inputs": [torch.zeros(3, 30, 17, dtype=torch.uint8)], "data_samples": [sample]}
-    boxes = detector.val_step(batch)[0].pred_instances.bboxes
-    assert boxes.min() >= 0
-    assert boxes[:, [0, 2]].max() <= 8.5
+@pytest.mark.parametrize(
+    ("test_cfg", "message"),
+    [
+        ({"score_thr": 2}, "between 0 and 1\n.*test_cfg.score_thr"),
+        ({"max_per_img": 0}, "at least 1"),
+        ({"score_threshold": 0.1}, "did you mean 'score_thr'"),
+    ],
+)
+def test_a_selection_that_makes_no_sense_is_refused(test_cfg: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Selection.of(test_cfg)
 
 
-def test_what_makes_no_sense_is_refused() -> None:
-    with pytest.raises(DataError, match="needs the truth"):
-        model()(pictures(1), None, mode="loss")
-    with pytest.raises(ArgumentError, match="'tensor', 'loss' or 'predict'"):
-        model()(pictures(1), mode="train")
+def test_a_config_goes_before_a_models_own_choice() -> None:
+    assert Selection.of(None, nms_iou_thr=None).nms_iou_thr is None
+    assert Selection.of({"nms_iou_thr": 0.5}, nms_iou_thr=None).nms_iou_thr == 0.5
+
+
+@pytest.mark.parametrize(("label", "message"), [(3, "class 3, but the model has 3 classes"), (-1, "class -1")])
+def test_a_class_that_the_model_lacks_is_named(label: int, message: str) -> None:
+    truth = InstanceData(bboxes=torch.zeros(2, 4), labels=torch.tensor([1, label]))
+    with pytest.raises(DataError, match=message):
+        true_instances([DetDataSample(gt_instances=truth)], 3)
+
+
+@pytest.mark.parametrize("samples", [None, [], [DetDataSample()]])
+def test_a_loss_needs_the_truth(samples: Any) -> None:
+    with pytest.raises(DataError, match="needs the ground truth"):
+        true_instances(samples, 3)

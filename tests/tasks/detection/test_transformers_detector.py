@@ -118,7 +118,7 @@ def test_a_config_builds_it() -> None:
     [
         ({"model_type": "rt_dert"}, "did you mean 'rt_detr'"),
         ({}, "no such detection model"),
-        ({**DETR, "backbone_config": {"model_type": "resnett"}}, "refuses the config of 'detr'"),
+        ({**DETR, "backbone_config": {"model_type": "resnett"}}, "rejects the config of 'detr'"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(config: Any, message: str) -> None:
@@ -134,7 +134,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, package: st
 
 
 def test_what_makes_no_sense_is_refused() -> None:
-    with pytest.raises(DataError, match="needs the truth"):
+    with pytest.raises(DataError, match="needs the ground truth"):
         model(DETR)(pictures(), None, mode="loss")
     with pytest.raises(ArgumentError, match="'tensor', 'loss' or 'predict'"):
         model(DETR)(pictures(), mode="train")

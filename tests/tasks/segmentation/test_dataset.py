@@ -73,9 +73,11 @@ def test_samples_of_rare_classes_can_be_repeated(root: Path) -> None:
 
 def test_a_label_that_is_no_class_is_named(root: Path) -> None:
     dataset = made(root, BaseSegDataset, metainfo={"classes": ("road", "car")})
-    with pytest.raises(DataError, match=r"the label map '.*masks/deep/c.png' holds class 2, there are 2") as caught:
+    with pytest.raises(
+        DataError, match=r"the label map '.*masks/deep/c.png' contains class 2, but there are only 2 classes"
+    ) as caught:
         dataset[2]
-    assert caught.value.notes == ("classes are 0 to 1, 255 does not count",)
+    assert caught.value.notes == ("Classes are 0 to 1; 255 marks ignored pixels.",)
     assert labels(made(root, BaseSegDataset, metainfo={"classes": ("road", "car")}, ignore_index=2, indices=2)) == [
         0,
         1,
@@ -92,9 +94,9 @@ def test_a_label_that_is_no_class_is_named(root: Path) -> None:
             "the folder '.*image' does not exist\n.*\n  .* has no 'image'",
         ),
         ({"ann_file": "train.txt"}, DataError, "train.txt' does not exist\n  key ann_file\n  '.*' has no 'train.txt'"),
-        ({"data_prefix": {**FOLDERS, "seg_map_path": "images"}}, DataError, "2 of 3 pictures have no label map"),
-        ({"img_suffix": ".bmp"}, DataError, "there is no picture in '.*images'"),
-        ({"seg_map_suffix": "_labels.png"}, DataError, "3 of 3 pictures have no label map"),
+        ({"data_prefix": {**FOLDERS, "seg_map_path": "images"}}, DataError, "2 of 3 images have no label map"),
+        ({"img_suffix": ".bmp"}, DataError, "there are no images in '.*images'"),
+        ({"seg_map_suffix": "_labels.png"}, DataError, "3 of 3 images have no label map"),
         ({"metainfo": {"classes": ("rode",)}}, ArgumentError, "the dataset has no class 'rode'"),
     ],
 )
@@ -108,7 +110,7 @@ def test_a_label_map_of_another_number_is_not_what_was_meant(tmp_path: Path, the
     for name in ("images/0005.jpg", f"masks/{there}"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("L", (6, 4)).save(tmp_path / name)
-    with pytest.raises(DataError, match="1 of 1 pictures have no label map") as caught:
+    with pytest.raises(DataError, match="1 of 1 images have no label map") as caught:
         made(tmp_path)
     assert (caught.value.found, caught.value.suggestion) == ("0005.png", near)
 

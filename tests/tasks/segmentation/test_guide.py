@@ -1,4 +1,4 @@
-"""The guide `docs/tasks/segmentation.md` tells the truth: its configs train on folders of pictures."""
+"""The guide `docs/tasks/segmentation.md` is correct: its configs train on image folders."""
 
 import sys
 from pathlib import Path
@@ -110,11 +110,11 @@ def test_a_metric_of_ones_own_decides_which_checkpoint_is_best(place: Path) -> N
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda place: (place / "data/masks/train/part1/1.png").unlink(), "1 of 3 pictures have no label map"),
+        (lambda place: (place / "data/masks/train/part1/1.png").unlink(), "1 of 3 images have no label map"),
         (lambda place: (place / "data/images").rename(place / "data/pictures"), "the folder .* does not exist"),
         (
             lambda place: Image.fromarray(np.full((46, 64), 7, np.uint8)).save(place / "data/masks/train/part1/1.png"),
-            "holds class 7, there are 3",
+            "contains class 7, but there are only 3 classes",
         ),
     ],
 )

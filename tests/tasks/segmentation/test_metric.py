@@ -128,8 +128,8 @@ def test_predictions_may_be_written_instead(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("predicted", "truth", "message"),
     [
-        ([[0, 1]], [[0, 2]], "the truth of 'a.png' holds class 2, there are 2"),
-        ([[0, -1]], [[0, 1]], "the prediction of 'a.png' holds class -1"),
+        ([[0, 1]], [[0, 2]], "the ground truth of 'a.png' contains class 2, but there are only 2 classes"),
+        ([[0, -1]], [[0, 1]], "the prediction of 'a.png' contains class -1"),
         ([[0, 1]], [[0, 1, 1]], "differ in size"),
     ],
 )

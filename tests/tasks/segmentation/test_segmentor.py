@@ -1,3 +1,4 @@
+import sys
 from typing import Any
 
 import pytest
@@ -6,9 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from footplate.data.structures import PixelData
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import ArgumentError, DataError, MissingExtraError
 from footplate.registry import MODELS
-from footplate.tasks.segmentation import SegDataSample, SmallSegmentor
+from footplate.tasks.segmentation import BaseSegmentor, SegDataSample, SegTTAModel, SmallSegmentor
+from footplate.tasks.segmentation.segmentor import EncoderDecoder, stack_label_maps
+
+pytestmark = pytest.mark.filterwarnings("default:::transformers")
+SMALL = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "decoder_hidden_size": 16}
 
 
 def model(**arguments: Any) -> SmallSegmentor:
@@ -100,7 +105,7 @@ def test_a_config_builds_it_with_its_preprocessor() -> None:
 
 @pytest.mark.parametrize("given", [None, [SegDataSample()]])
 def test_a_loss_needs_the_truth(given: Any) -> None:
-    with pytest.raises(DataError, match="needs the truth"):
+    with pytest.raises(DataError, match="needs the ground truth"):
         model()(pictures(1), given, mode="loss")
 
 
@@ -110,5 +115,148 @@ def test_another_mode_is_refused() -> None:
 
 
 def test_weights_are_as_many_as_classes() -> None:
-    with pytest.raises(ArgumentError, match="there are 3 classes"):
+    with pytest.raises(ArgumentError, match="class_weight must have 3 entries"):
         model(class_weight=[1, 2])
+
+
+class Columns(BaseSegmentor):
+    """Scores the class that a picture's first channel names."""
+
+    def score(self, inputs: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(inputs[:, 0].long(), self.num_classes).permute(0, 3, 1, 2).float()
+
+
+def sample(labels: Any = None, **meta: Any) -> SegDataSample:
+    made = SegDataSample(metainfo=meta)
+    if labels is not None:
+        made.gt_sem_seg = PixelData(data=torch.as_tensor(labels))
+    return made
+
+
+def test_truth_of_any_size_meets_the_inputs() -> None:
+    padded = sample([[1, 2, 255], [1, 2, 255]], img_shape=(2, 2))
+    only_cut = sample([[1, 2], [1, 2]], img_shape=(2, 2))
+    as_on_disk = sample([[1] * 2 + [2] * 2] * 4, img_shape=(2, 2), ori_shape=(4, 4))
+    found = stack_label_maps([padded, only_cut, as_on_disk], (2, 3), 255)
+    assert found.tolist() == [[[1, 2, 255]] * 2] * 3
+    with pytest.raises(DataError, match="needs the ground truth of every image"):
+        stack_label_maps([padded, sample()], (2, 3), 255)
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"),
+    [
+        (None, [[0, 1], [2, 2]]),
+        ("horizontal", [[1, 0], [2, 2]]),
+        ("vertical", [[2, 2], [0, 1]]),
+        ("diagonal", [[2, 2], [1, 0]]),
+    ],
+)
+def test_predictions_lie_as_the_picture_did(direction: str | None, expected: list[list[int]]) -> None:
+    inputs = torch.tensor([[0.0, 1.0, 0.0], [2.0, 2.0, 0.0]]).expand(1, 3, 2, 3)
+    given = sample(img_shape=(2, 2), flip=direction is not None, flip_direction=direction)
+    (found,) = Columns(3)(inputs, [given], mode="predict")
+    assert found.pred_sem_seg.data.tolist() == [expected]
+
+
+def test_predictions_have_the_size_on_disk() -> None:
+    inputs = torch.zeros(1, 3, 2, 2)
+    (found,) = Columns(3)(inputs, [sample(img_shape=(2, 2), ori_shape=(6, 4))], mode="predict")
+    assert found.seg_logits.shape == (6, 4)
+
+
+def test_losses_and_modes() -> None:
+    inputs = torch.tensor([[0.0, 1.0], [2.0, 2.0]]).expand(1, 3, 2, 2)
+    losses = Columns(3)(inputs, [sample([[0, 1], [2, 255]])], mode="loss")
+    assert losses["acc_seg"].item() == 100.0
+    assert losses["loss_ce"].item() == pytest.approx(torch.tensor([1.0, 0, 0]).softmax(0)[0].log().neg().item())
+    with pytest.raises(ArgumentError, match="'tensor', 'loss' or 'predict'"):
+        Columns(3)(inputs, mode="predicts")
+    with pytest.raises(ArgumentError, match="class_weight must have 3 entries"):
+        Columns(3, class_weight=[1.0])
+
+
+@pytest.mark.parametrize(("widths", "depths"), [((8, 12, 16), (1, 0, 2)), ((8, 12), (1, 1))])
+def test_scores_have_the_resolution_of_the_picture(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
+    network = EncoderDecoder(5, widths=widths, depths=depths)
+    for height, width in ((3 * network.stride, 2 * network.stride), (9, 14)):
+        assert network(torch.zeros(2, 3, height, width)).shape == (2, 5, height, width)
+
+
+def test_the_scores_of_both_heads_add_up() -> None:
+    torch.manual_seed(0)
+    network, inputs = EncoderDecoder(2, widths=(8, 12), depths=(1, 1)).eval(), torch.randn(1, 3, 16, 16)
+    both = network(inputs)
+    alone = []
+    for silent in (network.fine_head, network.coarse_head):
+        kept = {name: value.clone() for name, value in silent.state_dict().items()}
+        for parameter in silent.parameters():
+            torch.nn.init.zeros_(parameter)
+        alone.append(network(inputs))
+        silent.load_state_dict(kept)
+    assert torch.allclose(sum(alone), both, atol=1e-6)
+    assert all(each.abs().mean() > 0.01 for each in alone)
+
+
+def test_every_parameter_takes_part() -> None:
+    torch.manual_seed(0)
+    network = EncoderDecoder(3, widths=(8, 12, 16), depths=(1, 1, 1))
+    network(torch.randn(2, 3, 16, 16)).square().sum().backward()
+    assert all(each.grad is not None and each.grad.abs().sum() > 0 for each in network.parameters())
+
+
+@pytest.mark.parametrize(("widths", "depths"), [((8, 12), (1,)), ((8,), (1,))])
+def test_every_stage_needs_width_and_depth(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
+    with pytest.raises(ArgumentError, match="widths and depths must have"):
+        EncoderDecoder(3, widths=widths, depths=depths)
+
+
+def build(**changes: Any) -> Any:
+    return MODELS.build({"type": "SegFormer", "num_classes": 3, "config": SMALL, **changes})
+
+
+def test_every_pixel_has_scores_and_learns() -> None:
+    torch.manual_seed(0)
+    model = build()
+    assert model(torch.zeros(2, 3, 40, 56)).shape == (2, 3, 40, 56)
+    sample = SegDataSample(metainfo={})
+    sample.gt_sem_seg = PixelData(data=torch.arange(32 * 32).view(32, 32) // 512)
+    inputs = torch.randn(1, 3, 32, 32)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    losses = []
+    for _ in range(12):
+        loss = model(inputs, [sample], mode="loss")["loss_ce"]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    assert all(each.requires_grad for each in model.parameters())
+
+
+def test_a_misspelt_key_of_its_config_is_named() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        build(config={"hiden_sizes": [8]})
+    assert (caught.value.key, caught.value.suggestion) == ("config.hiden_sizes", "hidden_sizes")
+
+
+def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(MissingExtraError, match=r"footplate\[transformers\]"):
+        build()
+
+
+def view(scores: list[float], *, flip: bool) -> SegDataSample:
+    sample = SegDataSample(metainfo={"flip": flip})
+    sample.seg_logits = PixelData(data=torch.tensor(scores).view(-1, 1, 1))
+    return sample
+
+
+def test_probabilities_are_averaged_not_scores() -> None:
+    surely, hardly = [0.0, 9.0, 0.0], [30.0, 0.0, 29.0]
+    model = SegTTAModel(torch.nn.Identity())
+    (merged,) = model.merge_preds([[view(hardly, flip=True), view(surely, flip=False)]])
+    mean = (torch.tensor(surely).softmax(0) + torch.tensor(hardly).softmax(0)) / 2
+    assert torch.allclose(merged.seg_logits.data.flatten(), mean)
+    assert merged.pred_sem_seg.data.tolist() == [[[1]]]
+    assert merged.flip is False

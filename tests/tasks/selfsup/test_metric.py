@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,66 @@ import torch
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
 from footplate.registry import METRICS
-from footplate.tasks.selfsup import SelfSupDataSample, knn_predict, linear_predict
+from footplate.tasks.selfsup import SelfSupDataSample, fit_linear, knn_predict, linear_predict
+
+
+def voted(features: Any, labels: Any, query: Any, classes: int, k: int, temperature: float) -> list[float]:
+    """The votes for each class, from the neighbours one after the other."""
+    cosines = [float(row @ query) / math.hypot(*row) / math.hypot(*query) for row in features]
+    votes = [0.0] * classes
+    for at in sorted(range(len(cosines)), key=lambda place: -cosines[place])[:k]:
+        votes[labels[at]] += math.exp(cosines[at] / temperature)
+    return votes
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_neighbours_vote_as_in_a_plain_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count, classes, temperature = int(rng.integers(1, 30)), int(rng.integers(1, 5)), float(rng.uniform(0.05, 1))
+    features, queries = rng.normal(size=(count, 4)), rng.normal(size=(6, 4))
+    labels = rng.integers(0, rng.integers(1, classes + 1), size=count)  # some classes have nobody
+    k = int(rng.integers(1, count + 1))
+    a, b, c = (torch.tensor(each) for each in (features, labels, queries))
+    found = knn_predict(a, b, c, classes, k=k, temperature=temperature)
+    expected = [voted(features, labels, query, classes, k, temperature) for query in queries]
+    assert found.tolist() == [votes.index(max(votes)) for votes in expected]
+
+
+def test_of_a_draw_the_lowest_class_is_taken() -> None:
+    features = torch.tensor([[1.0, 0], [1, 0], [1, 0], [1, 0]])
+    assert knn_predict(features, torch.tensor([2, 1, 2, 1]), features[:1], 3, k=4).tolist() == [1]
+
+
+@pytest.mark.parametrize("k", [0, 5])
+def test_as_many_neighbours_as_there_are(k: int) -> None:
+    with pytest.raises(DataError, match=f"k is {k}, but it must be between 1 and .* 4"):
+        knn_predict(torch.eye(4), torch.arange(4), torch.eye(4), 4, k=k)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_fit_is_where_the_gradient_vanishes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    features, labels = rng.normal(size=(40, 3)), rng.integers(0, 4, size=40)
+    weights, biases = fit_linear(torch.tensor(features), torch.tensor(labels), 4, l2=0.05)
+    scores = features @ weights.numpy() + biases.numpy()
+    likely = np.exp(scores - scores.max(axis=1, keepdims=True))
+    likely /= likely.sum(axis=1, keepdims=True)
+    slack = (likely - np.eye(4)[labels]) / 40
+    assert np.abs(features.T @ slack + 0.05 * weights.numpy()).max() < 1e-4
+    assert np.abs(slack.sum(axis=0)).max() < 1e-4
+
+
+def test_what_a_line_divides_is_told_apart_whatever_the_scale() -> None:
+    rng = np.random.default_rng(0)
+    features = torch.tensor(rng.normal(size=(100, 2)) * [1e-3, 1e3] + [5.0, -7.0])
+    labels = (features[:, 0] > 5).long()
+    found = linear_predict(features[:80], labels[:80], features[80:], 2, l2=1e-4)
+    assert (found == labels[80:]).double().mean() >= 0.95
+
+
+def test_a_feature_that_never_changes_does_no_harm() -> None:
+    features = torch.tensor([[1.0, 3.0], [-1.0, 3.0]])
+    assert linear_predict(features, torch.tensor([0, 1]), features, 2).tolist() == [0, 1]
 
 
 def sample(features: Any, label: int, part: str) -> SelfSupDataSample:
@@ -50,10 +110,10 @@ def test_pixels_may_be_probed_instead() -> None:
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        ([sample([1.0], 0, "train")], "has seen no 'test' picture"),
-        ([sample([1.0], 0, "test")], "has seen no 'train' picture"),
-        ([SelfSupDataSample(metainfo={"img_path": "b.png", "part": "test"})], "the class and the part of 'b.png'"),
-        ([SelfSupDataSample().set_gt_label(1)], "the class and the part of 'a picture'"),
+        ([sample([1.0], 0, "train")], "no image with part 'test'"),
+        ([sample([1.0], 0, "test")], "no image with part 'train'"),
+        ([SelfSupDataSample(metainfo={"img_path": "b.png", "part": "test"})], "'gt_label' and 'part' of 'b.png'"),
+        ([SelfSupDataSample().set_gt_label(1)], "'gt_label' and 'part' of 'an image'"),
     ],
 )
 def test_what_cannot_be_probed_is_named(samples: list[SelfSupDataSample], message: str) -> None:

@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from footplate.errors import ArgumentError
-from footplate.tasks.selfsup import SelfSupDataSample
+from footplate.data import build_dataloader, pseudo_collate, seed_generators
+from footplate.errors import ArgumentError, DataError
+from footplate.registry import MODELS, TRANSFORMS
+from footplate.tasks.selfsup import MultiView, SelfSupDataSample
+
+WARP = {"type": "RandomWarp", "shift": 0.3, "turn": 30}
 
 
 @pytest.mark.parametrize("value", [3, [3], np.int64(3), torch.tensor([3], dtype=torch.int8)])
@@ -16,5 +20,116 @@ def test_a_label_may_be_written_in_many_ways(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [0.5, [1, 2], True])
 def test_what_is_no_label_is_refused(value: Any) -> None:
-    with pytest.raises(ArgumentError, match="a label is a whole number"):
+    with pytest.raises(ArgumentError, match="gt_label must be an integer"):
         SelfSupDataSample().set_gt_label(value)
+
+
+def picture() -> Any:
+    return np.random.default_rng(0).integers(0, 256, (12, 12)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("transforms", "num_views", "count"), [([[WARP]], 2, 2), ([WARP], [3], 3), ([[WARP], []], [2, 1], 3)]
+)
+def test_pipelines_make_views(transforms: Any, num_views: Any, count: int) -> None:
+    seed_generators(0)
+    views = TRANSFORMS.build({"type": "MultiView", "transforms": transforms, "num_views": num_views})
+    found = views({"img": picture(), "gt_label": 1})
+    assert len(found["img"]) == count
+    assert not np.array_equal(found["img"][0], found["img"][1])
+    assert found["gt_label"] == 1
+
+
+def test_a_view_that_is_given_up_gives_up_the_sample() -> None:
+    assert MultiView([[lambda results: None]])({"img": picture()}) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"transforms": [[WARP], [WARP]], "num_views": 2}, "one pipeline for each"),
+        ({"transforms": [[WARP]], "num_views": [0]}, "num_views must be"),
+        ({"transforms": [[WARP]], "num_views": []}, "one pipeline for each"),
+    ],
+)
+def test_views_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        TRANSFORMS.build({"type": "MultiView", **arguments})
+
+
+def test_views_and_what_is_known_are_packed() -> None:
+    pack = TRANSFORMS.build({"type": "PackSelfSupInputs", "part": "test", "algorithm_keys": ["weight"]})
+    results: dict[str, Any] = {
+        "img": [picture(), picture()[..., None].repeat(3, 2)],
+        "gt_label": 4,
+        "img_path": "a.png",
+        "weight": 2,
+    }
+    packed = pack(results)
+    assert [tuple(view.shape) for view in packed["inputs"]] == [(1, 12, 12), (3, 12, 12)]
+    sample = packed["data_samples"]
+    assert (sample.part, sample.img_path, sample.weight, sample.gt_label.tolist()) == ("test", "a.png", 2, [4])
+    packed["inputs"][0] += 1
+    assert np.array_equal(results["img"][0], picture())
+
+
+def test_a_single_picture_is_one_view() -> None:
+    packed = TRANSFORMS.build({"type": "PackSelfSupInputs"})({"img": picture()})
+    assert torch.equal(packed["inputs"][0][0], torch.from_numpy(picture()))
+    assert "part" not in packed["data_samples"]
+
+
+def test_what_cannot_be_packed_is_refused() -> None:
+    with pytest.raises(DataError, match="there is no key 'img'"):
+        TRANSFORMS.build({"type": "PackSelfSupInputs"})({})
+    with pytest.raises(ArgumentError, match="part must be 'train' or 'test'"):
+        TRANSFORMS.build({"type": "PackSelfSupInputs", "part": "val"})
+
+
+def views(*, seed: int, workers: int = 0) -> torch.Tensor:
+    """All views of ten items, ``(2, 10, 1, 28, 28)``."""
+    pipeline = [{"type": "MultiView", "transforms": [[WARP]]}, {"type": "PackSelfSupInputs"}]
+    cfg = {
+        "dataset": {"type": "FashionItems", "per_class": (0, 1), "pipeline": pipeline},
+        "batch_size": 5,
+        "num_workers": workers,
+        "sampler": {"type": "DefaultSampler", "shuffle": False},
+    }
+    batches: list[Any] = list(build_dataloader(cfg, seed=seed))
+    return torch.stack([torch.stack([each for batch in batches for each in batch["inputs"][at]]) for at in (0, 1)])
+
+
+def test_views_are_a_function_of_seed_epoch_and_index() -> None:
+    first = views(seed=0)
+    assert first.shape == (2, 10, 1, 28, 28)
+    assert torch.equal(first, views(seed=0))
+    assert torch.equal(first, views(seed=0, workers=2))
+    assert not torch.equal(first, views(seed=1))
+    assert not torch.equal(first[0], first[1])
+
+
+def preprocessor() -> Any:
+    return MODELS.build({"type": "SelfSupDataPreprocessor", "mean": [10], "std": [5]})
+
+
+def sample(first: int, second: int) -> dict[str, Any]:
+    views = [torch.full((1, 2, 2), value, dtype=torch.uint8) for value in (first, second)]
+    return {"inputs": views, "data_samples": SelfSupDataSample()}
+
+
+def test_each_view_becomes_one_tensor() -> None:
+    batch = preprocessor()(pseudo_collate([sample(10, 20), sample(15, 0)]), training=True)
+    assert [view[:, 0, 0, 0].tolist() for view in batch["inputs"]] == [[0, 1], [2, -2]]
+    assert len(batch["data_samples"]) == 2
+
+
+def test_pictures_without_views_are_one_view() -> None:
+    batch = preprocessor()({"inputs": [torch.full((1, 2, 2), 15, dtype=torch.uint8)] * 3})
+    assert [tuple(view.shape) for view in batch["inputs"]] == [(3, 1, 2, 2)]
+    assert batch["data_samples"] is None
+
+
+@pytest.mark.parametrize("data", [{}, {"inputs": []}, [torch.zeros(1)], {"inputs": torch.zeros(2, 1, 2, 2)}])
+def test_views_are_needed(data: Any) -> None:
+    with pytest.raises(DataError, match="a list of views"):
+        preprocessor()(data)

@@ -77,10 +77,10 @@ def test_rates_fall_from_the_last_layer_to_the_patches() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"patch_size": 5}, "do not fill 12"),
-        ({"num_heads": 3}, "3 heads do not share"),
-        ({"mask_ratio": 0.0}, "some are seen, some not"),
-        ({"mask_ratio": 0.99}, "some are seen, some not"),
+        ({"patch_size": 5}, "img_size .* is not divisible by patch_size 5"),
+        ({"num_heads": 3}, "is not divisible by num_heads 3"),
+        ({"mask_ratio": 0.0}, "mask at least one"),
+        ({"mask_ratio": 0.99}, "mask at least one"),
         ({"feature": "max"}, "'mean' or 'cls'"),
         ({"num_layers": 0}, "num_layers must be"),
         ({"embed_dims": 6}, "a multiple of 4"),

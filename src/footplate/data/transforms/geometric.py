@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from footplate.checks import check_count
+from footplate.checks import check_choice, check_count
 from footplate.data.transforms.pipeline import (
     BaseTransform,
     check_fraction,
@@ -22,7 +22,6 @@ from footplate.data.transforms.pipeline import (
     log_uniform,
 )
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
 from footplate.registry import TRANSFORMS
 
 Direction = Literal["horizontal", "vertical"]
@@ -152,9 +151,7 @@ class ResizeEdge(BaseTransform):
     keepable: ClassVar[bool] = True
 
     def __init__(self, scale: int, edge: Edge = "short") -> None:
-        if edge not in get_args(Edge):
-            near = nearest(str(edge), get_args(Edge))
-            raise ArgumentError(f"unknown edge '{edge}'", key="edge", suggestion=near)
+        check_choice("edge", edge, get_args(Edge))
         self.scale = check_count("scale", scale)
         self.edge = edge
 
@@ -182,9 +179,7 @@ class RandomFlip(BaseTransform):
 
     def __init__(self, prob: float = 0.5, direction: Direction = "horizontal") -> None:
         self.prob = check_fraction("prob", prob)
-        if direction not in get_args(Direction):
-            near = nearest(direction, get_args(Direction))
-            raise ArgumentError(f"unknown direction '{direction}'", key="direction", suggestion=near)
+        check_choice("direction", direction, get_args(Direction))
         self.direction = direction
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:

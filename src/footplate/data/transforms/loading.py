@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from footplate.checks import check_choice
 from footplate.data.annotations import decode_mask, read_file
 from footplate.data.transforms.pipeline import BaseTransform
-from footplate.errors import ArgumentError, DataError
-from footplate.messages import nearest
+from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
 
 ColorType = Literal["color", "grayscale", "unchanged", "color_ignore_orientation", "grayscale_ignore_orientation"]
@@ -50,11 +50,8 @@ class LoadImageFromFile(BaseTransform):
         channel_order: Literal["bgr", "rgb"] = "bgr",
         backend_args: dict[str, Any] | None = None,
     ) -> None:
-        if color_type not in get_args(ColorType):
-            near = nearest(color_type, get_args(ColorType))
-            raise ArgumentError(f"unknown color_type '{color_type}'", key="color_type", suggestion=near)
-        if channel_order not in ("bgr", "rgb"):
-            raise ArgumentError("channel_order must be 'bgr' or 'rgb'", key="channel_order", found=channel_order)
+        check_choice("color_type", color_type, get_args(ColorType))
+        check_choice("channel_order", channel_order, ("bgr", "rgb"))
         self.to_float32 = to_float32
         self.color_type = color_type
         self.ignore_empty = ignore_empty

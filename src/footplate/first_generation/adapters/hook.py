@@ -5,12 +5,12 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from footplate.checks import check_choice
 from footplate.engine import Hook as EngineHook
 from footplate.engine.hook import Priority, get_priority
 from footplate.errors import ArgumentError
 from footplate.first_generation.adapters.optim_wrappers import SteppedByHook
 from footplate.first_generation.adapters.runner_view import RunnerView, view_of
-from footplate.messages import nearest
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -167,10 +167,7 @@ class ClosureHook(Hook):
 
     def __init__(self, fn_name: str, fn: Callable[[Any], Any]) -> None:
         known = (*GENERAL, "before_epoch", "after_epoch", "before_iter", "after_iter")
-        if fn_name not in known:
-            raise ArgumentError(
-                f"unknown event '{fn_name}'", key="fn_name", found=fn_name, suggestion=nearest(fn_name, known)
-            )
+        check_choice("fn_name", fn_name, known)
         if not callable(fn):
             raise ArgumentError("fn must be callable with the runner", key="fn", found=fn)
         setattr(self, fn_name, fn)

@@ -19,9 +19,9 @@ from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNorm
 from footplate.checkpoint import load_checkpoint as _load_checkpoint
 from footplate.checkpoint import load_weights
 from footplate.checkpoint import save_checkpoint as _save_checkpoint
+from footplate.checks import check_choice
 from footplate.distributed import get_rank, get_world_size, initialize, unwrap_model
-from footplate.errors import ArgumentError, BuildError
-from footplate.messages import nearest
+from footplate.errors import BuildError
 from footplate.optim import build_optimizer as _build_optimizer
 from footplate.records import add_log_file
 from footplate.records import get_logger as _get_logger
@@ -143,9 +143,7 @@ def imfrombytes(
     """
     known_backend = ("backend", backend or _BACKENDS[0], _BACKENDS)
     for name, value, known in (("flag", flag, _FLAGS), ("channel_order", channel_order, _ORDERS), known_backend):
-        if value not in known:
-            near = nearest(str(value), known)
-            raise ArgumentError(f"{name} must be one of {', '.join(known)}", key=name, found=value, suggestion=near)
+        check_choice(name, value, known)
     image = Image.open(io.BytesIO(content))
     if flag == "unchanged":
         pixels = np.asarray(image.convert("RGB") if image.mode == "P" and backend != "pillow" else image)

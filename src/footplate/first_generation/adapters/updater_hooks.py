@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from footplate.checks import check_choice
 from footplate.errors import ArgumentError
 from footplate.first_generation.adapters.hook import Hook
-from footplate.messages import nearest
 from footplate.registry import HOOKS
 
 _WARMUPS = ("constant", "linear", "exp")
@@ -195,13 +195,7 @@ HOOKS.register_module(module=MomentumUpdaterHook)
 
 
 def _check_warmup(warmup: str, iters: int, ratio: float) -> None:
-    if warmup not in _WARMUPS:
-        raise ArgumentError(
-            '"warmup" must be "constant", "linear" or "exp"',
-            key="warmup",
-            found=warmup,
-            suggestion=nearest(str(warmup), _WARMUPS),
-        )
+    check_choice("warmup", warmup, _WARMUPS)
     if iters <= 0:
         raise ArgumentError('"warmup_iters" must be a positive number', key="warmup_iters", found=iters)
     if not 0 < ratio <= 1:

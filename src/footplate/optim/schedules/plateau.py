@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
-from footplate.checks import check_count, check_score
+from footplate.checks import check_choice, check_count, check_score
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.optim.schedules.checks import check_number, is_number
@@ -61,8 +61,8 @@ class ReduceOnPlateau(ParamSchedule):
         by_epoch: bool = True,
         last_step: int = -1,
     ) -> None:
-        _check_choice("rule", rule, ("less", "greater"))
-        _check_choice("threshold_rule", threshold_rule, ("rel", "abs"))
+        check_choice("rule", rule, ("less", "greater"))
+        check_choice("threshold_rule", threshold_rule, ("rel", "abs"))
         if not is_number(factor) or not 0 < factor < 1:
             raise ArgumentError('"factor" must be above 0 and below 1', key="factor", found=factor)
         for name, value in (("patience", patience), ("cooldown", cooldown)):
@@ -172,13 +172,6 @@ class ReduceOnPlateauMomentum(ReduceOnPlateau):
 
     def __init__(self, optimizer: HasParamGroups, **settings: Any) -> None:
         super().__init__(optimizer, "momentum", **settings)
-
-
-def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ArgumentError(
-            f'"{name}" must be one of {", ".join(known)}', key=name, found=value, suggestion=nearest(str(value), known)
-        )
 
 
 def _expand_min_value(value: float | list[float], count: int) -> list[float]:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, ClassVar
 
-from footplate.checks import check_count
+from footplate.checks import check_choice, check_count
 from footplate.errors import ArgumentError, BuildError
 from footplate.messages import nearest
 from footplate.optim.schedules.checks import check_number, check_unit_interval
@@ -61,13 +61,7 @@ class Warmup:
     def __post_init__(self) -> None:
         if self.warmup is None:
             return
-        if self.warmup not in _WARMUPS:
-            raise ArgumentError(
-                '"warmup" must be "constant", "linear" or "exp"',
-                key="warmup",
-                found=self.warmup,
-                suggestion=nearest(str(self.warmup), _WARMUPS),
-            )
+        check_choice("warmup", self.warmup, _WARMUPS)
         check_count("warmup_iters", self.warmup_iters)
         check_unit_interval("warmup_ratio", self.warmup_ratio, zero=False)
 

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from footplate.checks import check_count
+from footplate.checks import check_choice, check_count, check_keys
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
 from footplate.optim.wrappers.gradient_sync import NO_CONTEXT
 from footplate.optim.wrappers.optim_wrapper import OptimWrapper
 from footplate.optim.wrappers.unprofiled_step import raise_if_unusable
@@ -131,10 +130,7 @@ def _dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:
         return torch.bfloat16 if device == "cpu" else torch.float16
     if isinstance(name, torch.dtype):
         return name
-    if name not in _DTYPES:
-        raise ArgumentError(
-            '"dtype" must be "float16" or "bfloat16"', key="dtype", found=name, suggestion=nearest(str(name), _DTYPES)
-        )
+    check_choice("dtype", name, _DTYPES)
     return _DTYPES[name]
 
 
@@ -142,10 +138,8 @@ def _scaler_settings(loss_scale: Any) -> dict[str, Any]:
     if loss_scale == "dynamic":
         return {}
     if isinstance(loss_scale, Mapping):
+        check_keys("loss_scale", loss_scale, _SCALER_RANGES)
         for key, value in loss_scale.items():
-            if key not in _SCALER_RANGES:
-                near = nearest(str(key), _SCALER_RANGES)
-                raise ArgumentError(f'loss_scale has no "{key}"', key=f"loss_scale.{key}", suggestion=near)
             if key == "growth_interval":
                 check_count(key, value, most=_MOST_STEPS, key=f"loss_scale.{key}")
             else:

@@ -9,9 +9,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
+from footplate.checks import check_choice
 from footplate.distributed.sharding import local_tensor
-from footplate.errors import ArgumentError, NonFiniteError
-from footplate.messages import nearest
+from footplate.errors import NonFiniteError
 
 _logger = logging.getLogger("footplate.optim")
 
@@ -35,13 +35,7 @@ class GradientGuard:
     """
 
     def __init__(self, policy: str) -> None:
-        if policy not in POLICIES:
-            raise ArgumentError(
-                f"on_nonfinite must be one of {', '.join(POLICIES)}",
-                key="on_nonfinite",
-                found=policy,
-                suggestion=nearest(str(policy), POLICIES),
-            )
+        check_choice("on_nonfinite", policy, POLICIES)
         self.policy = policy
         self.count = 0
         self._uniform: _UniformGradientCheck | None = None

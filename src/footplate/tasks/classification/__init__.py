@@ -1,18 +1,17 @@
 """Image classification: datasets, batch augmentations, models, metrics and visualization."""
 
-from footplate.tasks.classification.accuracy import Accuracy
-from footplate.tasks.classification.class_folders import CustomDataset
-from footplate.tasks.classification.classifier import ImageClassifier
-from footplate.tasks.classification.confusion import ConfusionMatrix
-from footplate.tasks.classification.head import GlobalAveragePooling, LinearClsHead
-from footplate.tasks.classification.hook import ClsVisualizationHook
-from footplate.tasks.classification.losses import LabelSmoothLoss
-from footplate.tasks.classification.mixing import CutMix, Mixup, RandomBatchAugment
-from footplate.tasks.classification.preprocessor import ClsDataPreprocessor
-from footplate.tasks.classification.sample import ClsDataSample
-from footplate.tasks.classification.single_label import SingleLabelMetric
-from footplate.tasks.classification.transforms import PackInputs
-from footplate.tasks.classification.visualizer import ClsVisualizer
+from footplate.tasks.classification.batch_augment import CutMix, Mixup, RandomBatchAugment
+from footplate.tasks.classification.classifier import (
+    GlobalAveragePooling,
+    ImageClassifier,
+    LabelSmoothLoss,
+    LinearClsHead,
+)
+from footplate.tasks.classification.confusion_matrix import ConfusionMatrix
+from footplate.tasks.classification.dataset import CustomDataset
+from footplate.tasks.classification.metric import Accuracy, SingleLabelMetric
+from footplate.tasks.classification.sample import ClsDataPreprocessor, ClsDataSample, PackInputs
+from footplate.tasks.classification.visualizer import ClsVisualizationHook, ClsVisualizer
 
 __all__ = [
     "Accuracy",

@@ -1,15 +1,20 @@
-"""A classification model of backbone, neck and head."""
+"""A classification model of backbone, neck and head, with its loss."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from footplate.checks import check_count
 from footplate.error_context import with_origins
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, DataError
+from footplate.models import BaseModule
 from footplate.registry import MODELS
-from footplate.tasks.classification.sample import ClsDataSample
-from footplate.tasks.model import Part, TaskModel, build_part
+from footplate.tasks.classification.metric import rank_of_truth
+from footplate.tasks.classification.sample import ClsDataSample, labels_of
+from footplate.tasks.task_base import Part, TaskModel, build_part
 
 
 @MODELS.register_module()
@@ -52,7 +57,17 @@ class ImageClassifier(TaskModel):
         *,
         flip_test: bool = False,
     ) -> None:
-        super().__init__(_with_augments(data_preprocessor, train_cfg or {}), init_cfg)
+        augments = (train_cfg or {}).get("augments")
+        if augments:
+            if isinstance(data_preprocessor, nn.Module) or (data_preprocessor or {}).get("batch_augments"):
+                raise ArgumentError(
+                    "set batch augmentations in data_preprocessor or in train_cfg, not in both",
+                    key="train_cfg.augments",
+                )
+            mixing = with_origins({"augments": augments, "probs": (train_cfg or {}).get("probs")}, train_cfg)
+            settings = {**(data_preprocessor or {}), "batch_augments": mixing}
+            data_preprocessor = with_origins(settings, data_preprocessor)
+        super().__init__({} if data_preprocessor is None else data_preprocessor, init_cfg)
         self.backbone: nn.Module = build_part("backbone", backbone)
         self.neck: nn.Module = nn.Identity() if neck is None else build_part("neck", neck)
         self.head: nn.Module | None = None if head is None else build_part("head", head)
@@ -91,7 +106,7 @@ class ImageClassifier(TaskModel):
 
     def _head_for(self, mode: str) -> Any:
         if self.head is None:
-            raise ArgumentError(f"a classifier without a head cannot answer '{mode}'", key="head")
+            raise ArgumentError(f"mode '{mode}' needs a classifier with a head", key="head")
         return self.head
 
 
@@ -102,13 +117,147 @@ def _averaged(first: Any, second: Any) -> Any:
     return tuple(map(_averaged, first, second))
 
 
-def _with_augments(preprocessor: Part | None, train_cfg: Mapping[str, Any]) -> Part | None:
-    augments = train_cfg.get("augments")
-    if not augments:
-        return {} if preprocessor is None else preprocessor
-    if isinstance(preprocessor, nn.Module) or (preprocessor or {}).get("batch_augments"):
-        raise ArgumentError(
-            "batches are mixed by the preprocessor or by train_cfg, not by both", key="train_cfg.augments"
-        )
-    mixing = with_origins({"augments": augments, "probs": train_cfg.get("probs")}, train_cfg)
-    return with_origins({**(preprocessor or {}), "batch_augments": mixing}, preprocessor)
+@MODELS.register_module()
+class GlobalAveragePooling(nn.Module):
+    """Averages feature maps over their spatial dimensions."""
+
+    def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
+        """Returns ``(N, C)`` for a map ``(N, C, H, W)``, or a tuple for a sequence of maps."""
+        if isinstance(features, Tensor):
+            return features.mean(dim=(2, 3))
+        return tuple(each.mean(dim=(2, 3)) for each in features)
+
+
+@MODELS.register_module()
+class LinearClsHead(BaseModule):
+    """Computes class scores with one linear layer.
+
+    Args:
+        num_classes: The number of classes.
+        in_channels: The number of input channels.
+        loss: A module or a config for MODELS. The module takes scores ``(N, C)`` and labels ``(N,)`` or soft labels
+            ``(N, C)``.
+        topk: The values of k of the training accuracy.
+        cal_acc: Whether to log the top-k accuracy in training.
+        init_cfg: See `BaseModule`; by default weights are normally distributed with a standard deviation of 0.01.
+
+    Raises:
+        ArgumentError: `num_classes` is not positive, or a k is not between 1 and `num_classes`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        loss: Mapping[str, Any] | nn.Module | None = None,
+        topk: int | Sequence[int] = (1,),
+        cal_acc: bool = False,
+        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(init_cfg or {"type": "Normal", "layer": "Linear", "std": 0.01})
+        self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
+        check_count("num_classes", num_classes)
+        if not all(1 <= k <= num_classes for k in self.topk):
+            raise ArgumentError(f"topk must be between 1 and num_classes, {num_classes}", key="topk", found=self.topk)
+        self.num_classes = num_classes
+        self.cal_acc = cal_acc
+        self.fc = nn.Linear(in_channels, num_classes)
+        loss = {"type": "LabelSmoothLoss", "label_smooth_val": 0.0} if loss is None else loss
+        self.loss_module: nn.Module = build_part("loss", loss)
+
+    def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
+        """Returns scores ``(N, num_classes)`` for features ``(N, in_channels)``; of a sequence, the last is used."""
+        last = features if isinstance(features, Tensor) else features[-1]
+        scores: Tensor = self.fc(last)
+        return scores.float()  # compute losses in float32 even under autocast
+
+    def loss(
+        self, features: Tensor | Sequence[Tensor], data_samples: Sequence[ClsDataSample] | None
+    ) -> dict[str, Tensor]:
+        """Returns `loss` and, with `cal_acc`, `accuracy_top-k` in percent.
+
+        Raises:
+            DataError: A sample has no ground truth, several classes but no `gt_score`, or a class out of range.
+        """
+        scores = self(features)
+        if not data_samples:
+            raise DataError("the loss needs the ground truth of every image, but the batch has no 'data_samples'")
+        soft = all("gt_score" in sample for sample in data_samples)
+        target = torch.stack([sample.gt_score for sample in data_samples]) if soft else self._stack_labels(data_samples)
+        losses = {"loss": self.loss_module(scores, target)}
+        if self.cal_acc:
+            ranks = rank_of_truth(scores.detach(), target.argmax(dim=1) if soft else target)
+            losses |= {f"accuracy_top-{k}": 100 * (ranks < k).float().mean() for k in self.topk}
+        return losses
+
+    def predict(
+        self, features: Tensor | Sequence[Tensor], data_samples: Sequence[ClsDataSample] | None = None
+    ) -> list[ClsDataSample]:
+        """Returns one ClsDataSample with `pred_score` and `pred_label` for each image."""
+        scores = self(features).softmax(dim=1)
+        samples = data_samples if data_samples is not None else [ClsDataSample() for _ in scores]
+        labels = scores.argmax(dim=1, keepdim=True)
+        return [
+            sample.set_pred_score(each).set_pred_label(label)
+            for sample, each, label in zip(samples, scores, labels, strict=True)
+        ]
+
+    def _stack_labels(self, data_samples: Sequence[ClsDataSample]) -> Tensor:
+        labels = []
+        for sample in data_samples:
+            found = labels_of(sample, self.num_classes)
+            if len(found) != 1:
+                where = sample.get("img_path", "an image")
+                message = f"'{where}' has {len(found)} classes, but this loss needs exactly one"
+                raise DataError(message, found=tuple(found.shape))
+            labels.append(found)
+        return torch.cat(labels)
+
+
+@MODELS.register_module()
+class LabelSmoothLoss(nn.Module):
+    """Cross entropy with label smoothing.
+
+    The true class keeps ``1 - label_smooth_val``; the rest is spread uniformly over all classes.
+
+    Args:
+        label_smooth_val: The amount of smoothing, 0 to 1 (exclusive); 0 is plain cross entropy.
+        num_classes: Ignored; accepted for compatibility.
+        loss_weight: The factor of the loss.
+        class_weight: The weight of each class, ``(num_classes,)``; equal by default.
+
+    Raises:
+        ArgumentError: `label_smooth_val` is out of range.
+
+    Source: Szegedy et al., "Rethinking the Inception Architecture", arXiv:1512.00567, section 7.
+    """
+
+    def __init__(
+        self,
+        label_smooth_val: float,
+        num_classes: int | None = None,
+        loss_weight: float = 1.0,
+        *,
+        class_weight: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smooth_val < 1:
+            raise ArgumentError(
+                "label_smooth_val must be at least 0 and below 1", key="label_smooth_val", found=label_smooth_val
+            )
+        self.label_smooth_val = label_smooth_val
+        self.num_classes = num_classes
+        self.loss_weight = loss_weight
+        self.class_weight: Tensor | None
+        weights = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
+        self.register_buffer("class_weight", weights, persistent=False)
+
+    def forward(self, scores: Tensor, target: Tensor) -> Tensor:
+        """Returns the mean loss, ``()``.
+
+        Args:
+            scores: ``(N, C)``, before softmax.
+            target: Class labels ``(N,)``, int64, or soft labels ``(N, C)``, float.
+        """
+        loss = F.cross_entropy(scores, target, self.class_weight, label_smoothing=self.label_smooth_val)
+        return self.loss_weight * loss

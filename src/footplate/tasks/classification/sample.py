@@ -1,7 +1,7 @@
-"""The data sample of classification."""
+"""The data sample of classification, and the transform and the preprocessor that fill it."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy.typing as npt
 import torch
@@ -9,10 +9,24 @@ from torch import Tensor
 from typing_extensions import Self
 
 from footplate.data.structures import BaseDataElement
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
+from footplate.models import ImgDataPreprocessor
+from footplate.registry import MODELS, TRANSFORMS
+from footplate.tasks.classification.batch_augment import RandomBatchAugment
+from footplate.tasks.task_base import image_to_tensor, loaded_image, select_keys
 
 Labels = int | Sequence[int] | Tensor | npt.NDArray[Any]
 Scores = Sequence[float] | Tensor | npt.NDArray[Any]
+_META_KEYS = (
+    "sample_idx",
+    "img_path",
+    "ori_shape",
+    "img_shape",
+    "scale_factor",
+    "flip",
+    "flip_direction",
+)
 
 
 class ClsDataSample(BaseDataElement):
@@ -36,7 +50,7 @@ class ClsDataSample(BaseDataElement):
         Raises:
             ArgumentError: It is neither an integer nor a list of integers.
         """
-        self.gt_label = _as_labels(value)
+        self.gt_label = _to_labels(value)
         return self
 
     def set_gt_score(self, value: Scores) -> Self:
@@ -45,26 +59,40 @@ class ClsDataSample(BaseDataElement):
         Raises:
             ArgumentError: It is not a sequence of numbers.
         """
-        self.gt_score = _as_scores(value)
+        self.gt_score = _to_scores(value)
         return self
 
     def set_pred_label(self, value: Labels) -> Self:
-        """Sets one or several predicted classes.
-
-        Raises:
-            ArgumentError: It is neither an integer nor a list of integers.
-        """
-        self.pred_label = _as_labels(value)
+        """Sets one or several predicted classes; raises as `set_gt_label`."""
+        self.pred_label = _to_labels(value)
         return self
 
     def set_pred_score(self, value: Scores) -> Self:
-        """Sets the probability of each class, ``(C,)``.
-
-        Raises:
-            ArgumentError: It is not a sequence of numbers.
-        """
-        self.pred_score = _as_scores(value)
+        """Sets the probability of each class, ``(C,)``; raises as `set_gt_score`."""
+        self.pred_score = _to_scores(value)
         return self
+
+
+def _to_labels(value: Any) -> Tensor:
+    labels = _to_tensor(value)
+    is_integer = labels is not None and not (labels.is_floating_point() or labels.is_complex())
+    if labels is None or labels.dim() > 1 or not is_integer or labels.dtype == torch.bool:
+        raise ArgumentError("labels must be an integer or a list of integers", found=value)
+    return labels.reshape(-1).long()
+
+
+def _to_scores(value: Any) -> Tensor:
+    scores = _to_tensor(value)
+    if scores is None or scores.dim() != 1:
+        raise ArgumentError("scores must be a list of numbers, one per class", found=value)
+    return scores if scores.is_floating_point() else scores.float()
+
+
+def _to_tensor(value: Any) -> Tensor | None:
+    try:
+        return value if isinstance(value, Tensor) else torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
 
 
 def labels_of(sample: ClsDataSample, num_classes: int | None) -> Tensor:
@@ -80,31 +108,130 @@ def labels_of(sample: ClsDataSample, num_classes: int | None) -> Tensor:
     """
     labels: Tensor | None = sample.get("gt_label")
     if labels is None:
-        raise DataError("the truth of every picture is needed: 'gt_label' in its data sample")
+        raise DataError("every image needs its ground truth: 'gt_label' in its data sample")
     if num_classes is not None and labels.device.type == "cpu":
         for label in labels.tolist():
             if not 0 <= label < num_classes:
-                where = sample.get("img_path", "a picture")
-                raise DataError(f"the truth of '{where}' is class {label}, there are {num_classes}", found=label)
+                where = sample.get("img_path", "an image")
+                raise DataError(
+                    f"the ground truth of '{where}' is class {label}, but there are only {num_classes} classes",
+                    found=label,
+                )
     return labels
 
 
-def _as_labels(value: Any) -> Tensor:
-    labels = _as_tensor(value, "a label is a whole number, or a list of them")
-    if labels.dim() > 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ArgumentError("a label is a whole number, or a list of them", found=value)
-    return labels.reshape(-1).long()
+@TRANSFORMS.register_module(["PackInputs", "PackClsInputs"])
+class PackInputs:
+    """Packs the results of a pipeline into the inputs of classification models.
+
+    The results contain an image, ``(H, W, C)`` or ``(H, W)``, and, if the ground truth is known, one or several classes
+    as `gt_label`, or soft labels as `gt_score`, ``(C,)``.
+
+    Args:
+        input_key: The key of the image.
+        algorithm_keys: The keys to store as data in addition to the ground truth, if present.
+        meta_keys: The keys to store as metainfo, if present.
+
+    Raises:
+        DataError: There is no image.
+    """
+
+    fixed: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        input_key: str = "img",
+        algorithm_keys: Sequence[str] = (),
+        meta_keys: Sequence[str] = _META_KEYS,
+    ) -> None:
+        self.input_key = input_key
+        self.algorithm_keys = tuple(algorithm_keys)
+        self.meta_keys = tuple(meta_keys)
+
+    def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns `inputs`, a tensor ``(C, H, W)`` of the image's dtype, and `data_samples`, a ClsDataSample."""
+        image = loaded_image(results, self.input_key)
+        sample = ClsDataSample(metainfo=select_keys(results, self.meta_keys))
+        if "gt_label" in results:
+            sample.set_gt_label(results["gt_label"])
+        if "gt_score" in results:
+            sample.set_gt_score(results["gt_score"])
+        sample.set_data(select_keys(results, self.algorithm_keys))
+        return {"inputs": image_to_tensor(image), "data_samples": sample}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(input_key={self.input_key!r}, meta_keys={self.meta_keys})"
 
 
-def _as_scores(value: Any) -> Tensor:
-    scores = _as_tensor(value, "scores are a row of numbers, one a class")
-    if scores.dim() != 1:
-        raise ArgumentError("scores are a row of numbers, one a class", found=value)
-    return scores if scores.is_floating_point() else scores.float()
+@MODELS.register_module()
+class ClsDataPreprocessor(ImgDataPreprocessor):
+    """Normalises images, pads them to the same size, and applies batch augmentations in training.
+
+    Args:
+        mean: The value subtracted from each channel.
+        std: The value that divides each channel.
+        pad_size_divisor: Height and width are padded to multiples of it.
+        pad_value: The padding value of images, applied after normalisation.
+        to_rgb: Whether to swap the first and the third channel.
+        to_onehot: Whether to set `gt_score` of samples to one-hot labels.
+        num_classes: The number of classes; required by `to_onehot` and `batch_augments`.
+        batch_augments: Arguments of RandomBatchAugment, `dict(augments=[dict(type="Mixup", alpha=0.2)])`, or a list
+            of augmentations.
+
+    Raises:
+        ArgumentError: `num_classes` is required but not given.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        pad_size_divisor: int = 1,
+        pad_value: float = 0,
+        to_rgb: bool = False,
+        to_onehot: bool = False,
+        num_classes: int | None = None,
+        batch_augments: Mapping[str, Any] | Sequence[Any] | None = None,
+    ) -> None:
+        super().__init__(mean=mean, std=std, pad_size_divisor=pad_size_divisor, pad_value=pad_value, bgr_to_rgb=to_rgb)
+        self.to_onehot = to_onehot
+        self.num_classes = num_classes
+        with at_key("batch_augments"):
+            several = batch_augments if isinstance(batch_augments, Mapping) else {"augments": batch_augments}
+            self.mixing = RandomBatchAugment(**several) if batch_augments else None
+        if (to_onehot or self.mixing is not None) and num_classes is None:
+            raise ArgumentError("to_onehot and batch_augments need num_classes", key="num_classes")
+
+    def forward(self, data: Any, training: bool = False) -> dict[str, Any]:
+        """Returns `inputs`, float ``(N, C, H, W)``, and `data_samples`; samples of mixed images have `gt_score`.
+
+        Raises:
+            DataError: `inputs` is missing or contains no images, or a sample to mix has no valid ground truth.
+        """
+        batch: dict[str, Any] = super().forward(data, training=False)
+        samples = batch["data_samples"]
+        if training and self.mixing is not None:
+            if samples is None:
+                raise DataError("batch_augments needs the ground truth, but the batch has no 'data_samples'")
+            scores = self._scores(samples, batch["inputs"])
+            batch["inputs"], scores = self.mixing(batch["inputs"], scores)
+            _set_scores(samples, scores)
+        elif self.to_onehot and samples is not None and all("gt_label" in sample for sample in samples):
+            _set_scores(samples, self._scores(samples, batch["inputs"]))
+        return batch
+
+    def _scores(self, samples: Sequence[ClsDataSample], inputs: Tensor) -> Tensor:
+        """Returns the soft or multi-hot labels of samples, ``(N, num_classes)``."""
+        scores = inputs.new_zeros(len(samples), self.num_classes or 0)
+        with at_key("model.data_preprocessor.num_classes"):
+            for row, sample in zip(scores, samples, strict=True):
+                if "gt_score" in sample:
+                    row += sample.gt_score
+                else:
+                    row[labels_of(sample, self.num_classes)] = 1
+        return scores
 
 
-def _as_tensor(value: Any, wanted: str) -> Tensor:
-    try:
-        return value if isinstance(value, Tensor) else torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ArgumentError(wanted, found=value) from error
+def _set_scores(samples: Sequence[ClsDataSample], scores: Tensor) -> None:
+    for sample, row in zip(samples, scores, strict=True):
+        sample.set_gt_score(row)

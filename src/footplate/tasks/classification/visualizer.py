@@ -1,17 +1,22 @@
 """Draws an image and its most probable classes."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from footplate.checks import check_count
-from footplate.registry import VISUALIZERS
+from footplate.registry import HOOKS, VISUALIZERS
+from footplate.tasks.classification.confusion_matrix import draw_matrix
 from footplate.tasks.classification.sample import ClsDataSample
+from footplate.tasks.visualization_hook import BaseVisualizationHook
 from footplate.visualization import Drawing, Visualizer, arrange_panels, as_array
 
-_Picture = npt.NDArray[np.uint8]
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+_Image = npt.NDArray[np.uint8]
 _INK, _PAPER = (40, 40, 40), (255, 255, 255)
 _TRUE, _OTHER = (0, 114, 178), (213, 94, 0)
 _PANEL = 256
@@ -54,7 +59,7 @@ class ClsVisualizer(Visualizer):
 
     def render(
         self, image: Any, data_sample: ClsDataSample | None, *, draw_gt: bool = True, draw_pred: bool = True
-    ) -> _Picture:
+    ) -> _Image:
         """Returns the image with its true class, next to the bars of the prediction.
 
         Args:
@@ -71,7 +76,7 @@ class ClsVisualizer(Visualizer):
             panels["prediction"] = self._bars(as_array(data_sample.pred_score), truth)
         return arrange_panels(panels)
 
-    def _bars(self, scores: npt.NDArray[Any], truth: Sequence[int]) -> _Picture:
+    def _bars(self, scores: npt.NDArray[Any], truth: Sequence[int]) -> _Image:
         """Draws the most probable classes from top to bottom, each with name, bar and percentage."""
         shown = np.argsort(-scores, kind="stable")[: self.topk]
         drawing = Drawing(np.full((_PANEL, _PANEL, 3), _PAPER, np.uint8))
@@ -96,10 +101,62 @@ def _labels(sample: ClsDataSample | None, field: str) -> list[int]:
     return [] if labels is None else [int(each) for each in as_array(labels).reshape(-1)]
 
 
-def _fitted(picture: _Picture) -> _Picture:
+def _fitted(picture: _Image) -> _Image:
     """Resizes an image to the size of a panel by nearest-neighbour sampling."""
     places = (np.arange(_PANEL) + 0.5) * max(picture.shape[:2]) / _PANEL
     rows, columns = places[places < picture.shape[0]].astype(int), places[places < picture.shape[1]].astype(int)
     fitted = np.full((_PANEL, _PANEL, 3), 255, np.uint8)
     fitted[: len(rows), : len(columns)] = picture[rows][:, columns]
     return fitted
+
+
+@HOOKS.register_module()
+class ClsVisualizationHook(BaseVisualizationHook):
+    """Draws predictions of every `interval`-th batch of a validation or test run, and the confusion matrix.
+
+    Args:
+        draw: Whether to draw at all.
+        interval: Draw every `interval`-th batch.
+        show: Whether to also show the images on the screen.
+        wait_time: The minimum time to show an image, in seconds.
+        max_samples: The maximum number of images per batch; None draws all.
+        only_wrong: Whether to draw only misclassified images.
+
+    Raises:
+        ArgumentError: `interval` or `max_samples` is not positive.
+    """
+
+    def __init__(
+        self,
+        draw: bool = True,
+        interval: int = 50,
+        show: bool = False,
+        wait_time: float = 0.0,
+        *,
+        max_samples: int | None = None,
+        only_wrong: bool = False,
+    ) -> None:
+        super().__init__(draw, interval, show, wait_time, max_samples=max_samples)
+        self.only_wrong = only_wrong
+
+    def choose(self, outputs: Sequence[ClsDataSample]) -> Iterable[tuple[int, ClsDataSample]]:
+        """Returns all predictions, or only the wrong ones."""
+        return [each for each in enumerate(outputs) if not self.only_wrong or _is_wrong(each[1])]
+
+    def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
+        """Draws the confusion matrix."""
+        self._draw_matrix(runner, metrics, "val")
+
+    def after_test_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
+        """Draws the confusion matrix."""
+        self._draw_matrix(runner, metrics, "test")
+
+    def _draw_matrix(self, runner: "Runner", metrics: Mapping[str, Any] | None, mode: str) -> None:
+        for name, value in (metrics or {}).items():
+            if self.draw and name.endswith("confusion_matrix/result"):
+                picture = draw_matrix(as_array(value), self._visualizer.dataset_meta.get("classes"))
+                self._visualizer.add_image(f"{mode}_confusion_matrix", picture, runner.iter)
+
+
+def _is_wrong(sample: ClsDataSample) -> bool:
+    return sample.pred_label[0].item() not in sample.gt_label.tolist() if "gt_label" in sample else False

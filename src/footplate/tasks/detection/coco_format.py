@@ -31,16 +31,16 @@ class Instances(NamedTuple):
     crowd: npt.NDArray[np.bool_]
 
 
-class Picture(NamedTuple):
+class ImageResult(NamedTuple):
     """The prediction for one image, and its ground truth if this does not come from a file."""
 
-    number: Any
+    image_id: Any
     shape: tuple[int, int]
     predicted: Instances
     true: Instances | None
 
 
-def picture_of(sample: Mapping[str, Any], *, with_truth: bool, with_masks: bool) -> Picture:
+def image_result(sample: Mapping[str, Any], *, with_truth: bool, with_masks: bool) -> ImageResult:
     """Returns the predictions and, optionally, the ground truth of a sample.
 
     Args:
@@ -53,46 +53,42 @@ def picture_of(sample: Mapping[str, Any], *, with_truth: bool, with_masks: bool)
     """
     name = str(sample.get("img_path", sample.get("img_id", "")))
     if "pred_instances" not in sample:
-        raise DataError(f"the model predicted nothing for the picture '{name}': there is no 'pred_instances'")
+        raise DataError(f"the model returned no 'pred_instances' for the image '{name}'")
     predicted = _instances(sample["pred_instances"], name, with_masks=with_masks)
     shape = tuple(sample.get("ori_shape", sample.get("img_shape", (0, 0))))[:2]
     true = _truth(sample, name, shape, with_masks=with_masks) if with_truth else None
-    return Picture(sample.get("img_id"), (int(shape[0]), int(shape[1])), predicted, true)
+    return ImageResult(sample.get("img_id"), (int(shape[0]), int(shape[1])), predicted, true)
 
 
-def as_results(
-    pictures: Sequence[Picture], numbers: Sequence[Any], category_ids: Sequence[int]
-) -> list[dict[str, Any]]:
+def as_results(results: Sequence[ImageResult], ids: Sequence[Any], category_ids: Sequence[int]) -> list[dict[str, Any]]:
     """Returns predictions in the format of COCO result files.
 
     Args:
-        pictures: The predictions.
-        numbers: The id of each image.
+        results: The predictions, one per image.
+        ids: The id of each image.
         category_ids: The id of each class.
     """
     return [
         entry | {"score": score}
-        for picture, number in zip(pictures, numbers, strict=True)
+        for result, image_id in zip(results, ids, strict=True)
         for entry, score in zip(
-            _entries(picture.predicted, number, category_ids), picture.predicted.scores.tolist(), strict=True
+            _entries(result.predicted, image_id, category_ids), result.predicted.scores.tolist(), strict=True
         )
     ]
 
 
-def as_truth(pictures: Sequence[Picture], numbers: Sequence[Any], classes: Sequence[str]) -> dict[str, Any]:
+def as_truth(results: Sequence[ImageResult], ids: Sequence[Any], classes: Sequence[str]) -> dict[str, Any]:
     """Returns the ground truth in the format of COCO files; category ids are class indices."""
+    images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for picture, number in zip(pictures, numbers, strict=True):
-        true = picture.true
-        if true is None:
+    for result, image_id in zip(results, ids, strict=True):
+        height, width = result.shape
+        images.append({"id": image_id, "file_name": str(image_id), "height": height, "width": width})
+        if result.true is None:
             continue
-        entries = _entries(true, number, range(len(classes)))
-        for entry, crowd in zip(entries, true.crowd.tolist(), strict=True):
+        entries = _entries(result.true, image_id, range(len(classes)))
+        for entry, crowd in zip(entries, result.true.crowd.tolist(), strict=True):
             annotations.append(entry | {"id": len(annotations) + 1, "iscrowd": int(crowd), "area": _area(entry)})
-    images = [
-        {"id": number, "file_name": str(number), "height": picture.shape[0], "width": picture.shape[1]}
-        for picture, number in zip(pictures, numbers, strict=True)
-    ]
     categories = [{"id": position, "name": name} for position, name in enumerate(classes)]
     return {"images": images, "annotations": annotations, "categories": categories}
 
@@ -132,8 +128,8 @@ def _area(entry: Mapping[str, Any]) -> float:
 def _truth(sample: Mapping[str, Any], name: str, shape: tuple[int, ...], *, with_masks: bool) -> Instances:
     if "gt_instances" not in sample:
         raise DataError(
-            f"the truth of the picture '{name}' is unknown: there is no 'gt_instances'",
-            notes=["load annotations in the test pipeline, or give CocoMetric an ann_file"],
+            f"the image '{name}' has no ground truth: there is no 'gt_instances'",
+            notes=["Load annotations in the test pipeline, or set ann_file of CocoMetric."],
         )
     parts = [_instances(sample["gt_instances"], name, with_masks=with_masks)]
     if "ignored_instances" in sample:
@@ -141,8 +137,8 @@ def _truth(sample: Mapping[str, Any], name: str, shape: tuple[int, ...], *, with
     factor = np.asarray(sample.get("scale_factor", (1.0, 1.0)), dtype=np.float64)
     if with_masks and not np.allclose(factor, 1):
         raise DataError(
-            f"the masks of the picture '{name}' were resized, so they are no truth to compare with",
-            notes=["give CocoMetric an ann_file"],
+            f"the masks of the image '{name}' were resized and cannot serve as ground truth",
+            notes=["Set ann_file of CocoMetric."],
         )
     return Instances(
         np.concatenate([part.boxes for part in parts]) / np.tile(factor, 2),
@@ -156,7 +152,7 @@ def _truth(sample: Mapping[str, Any], name: str, shape: tuple[int, ...], *, with
 def _instances(fields: Any, name: str, *, with_masks: bool, crowd: bool = False) -> Instances:
     boxes = as_array(fields["bboxes"]).astype(np.float64).reshape(-1, 4)
     if with_masks and "masks" not in fields:
-        raise DataError(f"metric='segm' needs masks, and the instances of the picture '{name}' have none")
+        raise DataError(f"metric='segm' needs masks, but the instances of the image '{name}' have none")
     scores = as_array(fields["scores"]).astype(np.float64) if "scores" in fields else np.ones(len(boxes))
     return Instances(
         boxes,

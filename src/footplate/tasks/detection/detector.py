@@ -1,104 +1,255 @@
-"""A small anchor-free detection model that trains in minutes without an accelerator."""
+"""Detection models: the base class with its postprocessing, and the models of transformers."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.data.structures import InstanceData
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, DataError
+from footplate.messages import nearest
 from footplate.registry import MODELS
-from footplate.tasks.detection.assignment import Truth, assign
-from footplate.tasks.detection.base import BaseDetector
-from footplate.tasks.detection.boxes import aligned_giou
-from footplate.tasks.detection.network import Grid, PyramidDetector
+from footplate.tasks.detection.boxes import clip_boxes, from_centers, nms, to_centers
+from footplate.tasks.detection.sample import DetDataSample
+from footplate.tasks.task_base import TaskModel
+from footplate.tasks.transformers_config import check_offline, import_transformers
 
 
-@MODELS.register_module()
-class SmallDetector(BaseDetector):
-    """Anchor-free detector for small images: a `PyramidDetector` predicts classes and one box at every position.
+class BaseDetector(TaskModel):
+    """Base class of detectors. Subclasses override `outputs`, `losses` and `candidates`.
 
     Args:
         num_classes: The number of classes.
-        widths: The channels of each stage of the network.
-        depths: The number of residual blocks of each stage.
-        levels: How many of the deepest stages have a prediction head.
-        head_width: The number of channels in a head.
-        box_weight: The weight of the box loss relative to the classification loss.
         test_cfg: The postprocessing of predictions: arguments of `Selection`.
-        flip_test: Whether to average predictions over the image and the flipped image.
         data_preprocessor: See `BaseModel`; usually a DetDataPreprocessor.
         init_cfg: See `BaseModel`.
 
     Raises:
         ArgumentError: `test_cfg` is invalid.
-
-    Source: Tian et al., "FCOS", arXiv:1904.01355; Feng et al., "TOOD", arXiv:2108.07755.
-
-    Example:
-        >>> import torch
-        >>> SmallDetector(num_classes=10)(torch.zeros(2, 3, 64, 64)).boxes.shape
-        torch.Size([2, 336, 4])
     """
+
+    usual_preprocessor = "DetDataPreprocessor"
+
+    _selection: ClassVar[Mapping[str, Any]] = {}
+    """The defaults of `test_cfg`."""
 
     def __init__(
         self,
         num_classes: int,
         *,
-        widths: Sequence[int] = (32, 64, 128, 192),
-        depths: Sequence[int] = (1, 1, 2, 2),
-        levels: int = 3,
-        head_width: int = 64,
-        box_weight: float = 2.0,
         test_cfg: Mapping[str, Any] | None = None,
-        flip_test: bool = False,
+        data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
+        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.num_classes = num_classes
+        self.select = Selection.of(test_cfg, **self._selection)
+
+    @abstractmethod
+    def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
+        """Returns the losses of images ``(N, 3, H, W)``, given the true instances of each image."""
+
+    @abstractmethod
+    def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns scores ``(N, P, C)``, 0 to 1, and boxes ``(N, P, 4)``, x1 y1 x2 y2 in pixels of the inputs."""
+
+    def loss(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> dict[str, Tensor]:
+        """Returns the losses of images ``(N, 3, H, W)``; each sample needs `gt_instances`.
+
+        Raises:
+            DataError: The ground truth is missing, or has a class out of range.
+        """
+        return self.losses(inputs, true_instances(data_samples, self.num_classes))
+
+    def predict(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> list[DetDataSample]:
+        """Sets `pred_instances` of the sample of each image; creates samples if none are given."""
+        scores, boxes = self.candidates(inputs)
+        samples = list(data_samples) if data_samples is not None else [DetDataSample() for _ in scores]
+        for sample, score, box in zip(samples, scores, boxes, strict=True):
+            sample.pred_instances = self.select(score, box, sample)
+        return samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Selects the predictions of an image to keep.
+
+    Args:
+        score_thr: The minimum score.
+        nms_pre: The maximum number of predictions before non-maximum suppression.
+        nms_iou_thr: The IoU threshold of the class-wise non-maximum suppression; None disables it.
+        max_per_img: The maximum number of predictions to keep.
+
+    Raises:
+        ArgumentError: A threshold is not between 0 and 1, or a number is not positive.
+    """
+
+    score_thr: float = 0.05
+    nms_pre: int = 300
+    nms_iou_thr: float | None = 0.6
+    max_per_img: int = 100
+
+    def __post_init__(self) -> None:
+        for name in ("score_thr", "nms_iou_thr"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ArgumentError(f"{name} must be between 0 and 1", key=name, found=value)
+        for name in ("nms_pre", "max_per_img"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"{name} must be at least 1", key=name, found=getattr(self, name))
+
+    @classmethod
+    def of(cls, test_cfg: Mapping[str, Any] | None, **defaults: Any) -> "Selection":
+        """Builds a selection from a config.
+
+        Raises:
+            ArgumentError: A key is unknown or a value is invalid.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in test_cfg or ():
+            if name not in known:
+                raise ArgumentError(f"there is no '{name}'", key=f"test_cfg.{name}", suggestion=nearest(name, known))
+        with at_key("test_cfg"):
+            return cls(**{**defaults, **(test_cfg or {})})
+
+    def __call__(self, scores: Tensor, boxes: Tensor, sample: DetDataSample) -> InstanceData:
+        """Returns the instances of an image, the best first, in pixels of the original image.
+
+        Args:
+            scores: ``(P, C)``, 0 to 1.
+            boxes: ``(P, 4)``, x1 y1 x2 y2 in pixels of the model's input.
+            sample: The sample of the image. Boxes are clipped to its `img_shape` and divided by its `scale_factor`.
+        """
+        flat = scores.flatten()
+        best, places = flat.topk(min(self.nms_pre, flat.numel()))
+        sure = best >= self.score_thr
+        best, places = best[sure], places[sure]
+        labels = places % scores.shape[1]
+        chosen = boxes[places // scores.shape[1]]
+        if "img_shape" in sample:
+            chosen = clip_boxes(chosen, sample.img_shape[:2])
+        if self.nms_iou_thr is not None:
+            stays = nms(chosen, best, self.nms_iou_thr, labels=labels)
+            best, labels, chosen = best[stays], labels[stays], chosen[stays]
+        chosen = chosen / chosen.new_tensor(tuple(sample.get("scale_factor", (1.0, 1.0))) * 2)
+        most = self.max_per_img
+        return InstanceData(bboxes=chosen[:most], scores=best[:most], labels=labels[:most])
+
+
+def true_instances(data_samples: Sequence[DetDataSample] | None, num_classes: int) -> list[InstanceData]:
+    """Returns the true instances of each image of a batch.
+
+    Raises:
+        DataError: The ground truth is missing, or has a class out of range.
+    """
+    if not data_samples or any("gt_instances" not in sample for sample in data_samples):
+        raise DataError("the loss needs the ground truth of every image: 'gt_instances' in its data sample")
+    instances = [sample.gt_instances for sample in data_samples]
+    labels = torch.cat([each.labels for each in instances])
+    # Only checked on the CPU, since reading from an accelerator would synchronize every step.
+    if labels.numel() and labels.device.type == "cpu":
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= num_classes:
+            raise DataError(
+                f"the ground truth contains class {low if low < 0 else high}, but the model has {num_classes} classes",
+                key="model.num_classes",
+            )
+    return instances
+
+
+@MODELS.register_module()
+class TransformersDetector(BaseDetector):
+    """A detector of the DETR family: RT-DETR, Deformable DETR, Conditional DETR, DAB-DETR, DETR.
+
+    Weights are initialized randomly; use `load_from` or `init_cfg=dict(type="Pretrained", ...)` to load a checkpoint.
+
+    Args:
+        num_classes: The number of classes.
+        config: `model_type`, such as "rt_detr", and any arguments of the config of that model.
+        test_cfg: The postprocessing of predictions: arguments of `Selection`. Non-maximum suppression is disabled by
+            default, as these models do not need it.
+        data_preprocessor: See `BaseModel`; usually a DetDataPreprocessor.
+        init_cfg: See `BaseModel`.
+
+    Raises:
+        ArgumentError: The detection model is unknown to transformers, or its config is rejected.
+        MissingExtraError: The package transformers or scipy is not installed.
+
+    Source: Carion et al., "End-to-End Object Detection with Transformers", arXiv:2005.12872; Zhao et al., "DETRs Beat
+        YOLOs on Real-time Object Detection", arXiv:2304.08069.
+    """
+
+    _selection = {"nms_iou_thr": None}
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        config: Mapping[str, Any],
+        test_cfg: Mapping[str, Any] | None = None,
         data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
         init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__(num_classes, test_cfg=test_cfg, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        self.network = PyramidDetector(num_classes, widths=widths, depths=depths, levels=levels, head_width=head_width)
-        self.box_weight = box_weight
-        self.flip_test = flip_test
+        self.detector = _build(num_classes, config)
 
-    def outputs(self, inputs: Tensor) -> Grid:
-        """Returns the predictions at every position for images ``(N, 3, H, W)``."""
-        grid: Grid = self.network(inputs)
-        return grid
+    def outputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns scores ``(N, Q, C)``, 0 to 1, and boxes ``(N, Q, 4)``, x1 y1 x2 y2 in pixels of the inputs."""
+        found = self.detector(pixel_values=inputs)
+        logits = found.logits.float()
+        # Models with a background class have one more score, and use softmax instead of sigmoid.
+        shared = logits.shape[-1] == self.num_classes + 1
+        scores = logits.softmax(dim=-1)[..., :-1] if shared else logits.sigmoid()
+        return scores, from_centers(found.pred_boxes.float()) * _size_of(inputs)
 
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
-        """Returns `loss_cls`, `loss_bbox` and `iou`, the weighted mean generalized IoU of the assigned boxes."""
-        grid = self.outputs(inputs)
-        targets = assign(grid, Truth.of(instances, grid.boxes))
-        sure = targets.scores.amax(dim=-1)  # (N, P), 0 for positions without an instance
-        total = sure.sum().clamp(min=1)
-        classes = F.binary_cross_entropy_with_logits(grid.scores, targets.scores, reduction="sum") / total
-        overlap = aligned_giou(grid.boxes, targets.boxes)
-        boxes = (sure * (1 - overlap)).sum() / total
-        iou = (sure * overlap.detach()).sum() / total
-        return {"loss_cls": classes, "loss_bbox": self.box_weight * boxes, "iou": iou}
+        """Returns `loss`, and its components detached from the graph."""
+        size = _size_of(inputs)
+        truth = [{"class_labels": each.labels, "boxes": to_centers(each.bboxes) / size} for each in instances]
+        found = self.detector(pixel_values=inputs, labels=truth)
+        parts = {name.removeprefix("loss_"): value.detach() for name, value in found.loss_dict.items()}
+        return {"loss": found.loss, **{name: value for name, value in parts.items() if "aux" not in name}}
 
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns scores and boxes; with `flip_test`, averaged over the image and the flipped image."""
-        height, width = inputs.shape[-2:]
-        stride = self.network.stride
-        inputs = F.pad(inputs, (0, -width % stride, 0, -height % stride))  # so that the flipped image has the same grid
-        grid = self.outputs(inputs)
-        scores, boxes = grid.scores.sigmoid(), grid.boxes
-        if self.flip_test:
-            mirrored = _mirrored(self.outputs(inputs.flip(-1)), inputs.shape[-1])
-            scores, boxes = (scores + mirrored.scores.sigmoid()) / 2, (boxes + mirrored.boxes) / 2
-        return scores, boxes
+        """Returns the scores and boxes of all queries."""
+        return self.outputs(inputs)
 
 
-def _mirrored(grid: Grid, width: int) -> Grid:
-    """Maps the predictions for a flipped image of `width` pixels back to the original image."""
-    strides, counts = torch.unique_consecutive(grid.strides.long(), return_counts=True)
-    places, begin = [], 0
-    for stride, count in zip(strides.tolist(), counts.tolist(), strict=True):
-        rows = torch.arange(begin, begin + count, device=grid.strides.device).view(-1, width // stride)
-        places.append(rows.flip(1).flatten())
-        begin += count
-    order = torch.cat(places)
-    x1, y1, x2, y2 = grid.boxes[:, order].unbind(-1)
-    return grid._replace(scores=grid.scores[:, order], boxes=torch.stack([width - x2, y1, width - x1, y2], dim=-1))
+def _build(num_classes: int, config: Mapping[str, Any]) -> nn.Module:
+    # scipy matches predictions and ground truth; without it, only the first loss would fail.
+    transformers = import_transformers("TransformersDetector", needed=["scipy"])
+    settings = {key: _plain(value) for key, value in config.items()}
+    name = settings.pop("model_type", None)
+    check_offline(settings)
+    known = transformers.models.auto.modeling_auto.MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
+    if name not in known:
+        near = nearest(str(name), known)
+        raise ArgumentError(
+            "transformers has no such detection model", key="config.model_type", found=name, suggestion=near
+        )
+    # The backbone is also built from its config, not downloaded.
+    offline = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
+    try:
+        made = transformers.AutoConfig.for_model(name, **{**offline, **settings, "num_labels": num_classes})
+        model: nn.Module = transformers.AutoModelForObjectDetection.from_config(made)
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        why = str(error).strip().split("\n", 1)[0]
+        raise ArgumentError(f"transformers rejects the config of '{name}': {why}", key="config") from error
+    return model
+
+
+def _plain(value: Any) -> Any:
+    """Converts mappings and sequences of a config to plain dicts and lists, which transformers can serialize."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _size_of(inputs: Tensor) -> Tensor:
+    """Returns width, height, width, height, ``(4,)``."""
+    height, width = inputs.shape[-2:]
+    return torch.tensor([width, height, width, height], dtype=torch.float32, device=inputs.device)

@@ -2,29 +2,34 @@
 
 import json
 import logging
-from collections.abc import Sequence
-from typing import Any, Literal
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from footplate.data.annotations import load_data_file
+from footplate.data.annotations import coco_package, load_data_file
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples
+from footplate.evaluation.per_class import format_table
 from footplate.messages import nearest
 from footplate.registry import METRICS
 from footplate.storage import check_output_path, commit_bytes, output_path
-from footplate.tasks.detection.coco_dataset import check_mask
-from footplate.tasks.detection.coco_format import Picture, as_results, as_truth, picture_of
-from footplate.tasks.detection.coco_values import measure, named_values, values_by_category
+from footplate.tasks.detection.coco_format import ImageResult, as_annotations, as_results, as_truth, image_result
+from footplate.tasks.detection.dataset import check_mask
 
 _logger = logging.getLogger("footplate.tasks")
 _KINDS = ("bbox", "segm", "proposal")
 _USUAL_ITEMS = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
+UNDEFINED = -1.0  # the value that COCO uses if there is no ground truth
+_AREAS = {"": 0, "_s": 1, "_m": 2, "_l": 3}
+_FEWEST_FOR_MEAN = 100  # COCO computes mAP from the 100 best predictions, if this limit is among `numbers`
 
 
 @METRICS.register_module()
-class CocoMetric(BaseMetric[Picture]):
+class CocoMetric(BaseMetric[ImageResult]):
     """The average precision and recall of COCO, from 0 to 1, or -1 if there is no ground truth.
 
     The ground truth is read from `ann_file`, by default from the annotation file of the evaluated dataset. If the
@@ -81,18 +86,29 @@ class CocoMetric(BaseMetric[Picture]):
         if format_only and outfile_prefix is None:
             raise ArgumentError("format_only needs an outfile_prefix", key="format_only")
         if len(proposal_nums) != 3 or any(number < 1 for number in proposal_nums):
-            raise ArgumentError("proposal_nums are three positive numbers", key="proposal_nums", found=proposal_nums)
+            raise ArgumentError(
+                "proposal_nums must be three positive numbers", key="proposal_nums", found=proposal_nums
+            )
         self.ann_file = ann_file
         self.classwise = classwise
         self.proposal_nums = tuple(sorted(proposal_nums))
-        self.iou_thrs = _thresholds(iou_thrs)
+        if iou_thrs is None:
+            iou_thrs = np.linspace(0.5, 0.95, 10).tolist()
+        self.iou_thrs = (iou_thrs,) if isinstance(iou_thrs, (int, float)) else tuple(iou_thrs or ())
+        if not self.iou_thrs or not all(0 <= threshold <= 1 for threshold in self.iou_thrs):
+            raise ArgumentError("iou_thrs must be between 0 and 1", key="iou_thrs", found=iou_thrs)
         self.metric_items = None if metric_items is None else tuple(metric_items)
         self.format_only = format_only
         if outfile_prefix is not None:
             check_output_path(outfile_prefix, key="outfile_prefix")
         self.outfile_prefix = outfile_prefix
         self._own_ann_file = ann_file
-        _check_items(self.metric_items or (), self.proposal_nums)
+        known = [*_USUAL_ITEMS, *(f"AR@{number}" for number in self.proposal_nums)]
+        known += [f"AR_{size}@{max(self.proposal_nums)}" for size in "sml"]
+        for name in self.metric_items or ():
+            if name not in known:
+                near = nearest(name, known)
+                raise ArgumentError("unknown value", key="metric_items", found=name, suggestion=near)
 
     def attach(self, dataset: Any) -> None:
         """Uses the annotation file of the dataset if no `ann_file` is given."""
@@ -108,9 +124,9 @@ class CocoMetric(BaseMetric[Picture]):
         check_samples(self, data_samples)
         truth = self.ann_file is None and not self.format_only
         masks = "segm" in self.metrics
-        self.results += [picture_of(sample, with_truth=truth, with_masks=masks) for sample in data_samples]
+        self.results += [image_result(sample, with_truth=truth, with_masks=masks) for sample in data_samples]
 
-    def compute_metrics(self, results: list[Picture]) -> dict[str, float]:
+    def compute_metrics(self, results: list[ImageResult]) -> dict[str, float]:
         """Writes the requested files, and returns the values by name; empty with `format_only`.
 
         Raises:
@@ -119,32 +135,26 @@ class CocoMetric(BaseMetric[Picture]):
         numbers = self._numbers(results)
         truth, category_ids = self._truth(results, numbers)
         found = as_results(results, numbers, category_ids)
-        self._write(found, truth)
+        self._write_files(found, truth)
         values: dict[str, float] = {}
         for kind in () if self.format_only else self.metrics:
             values |= self._values(kind, truth, found, category_ids)
         return values
 
-    def _numbers(self, results: list[Picture]) -> list[Any]:
+    def _numbers(self, results: list[ImageResult]) -> list[Any]:
         """Returns the id of each image: `img_id` if all are unique integers, or else its position."""
-        own = [each.number for each in results]
+        own = [each.image_id for each in results]
         unique = len(set(own)) == len(own)
         if self.ann_file is not None and not unique:
             twice = next(number for number in own if own.count(number) > 1)
-            raise DataError(f"the picture {twice} was seen twice", key="img_id", found=twice)
+            raise DataError(f"the image {twice} was evaluated twice", key="img_id", found=twice)
         return own if unique and all(isinstance(number, int) for number in own) else list(range(len(own)))
 
     def _values(
         self, kind: str, truth: dict[str, Any], found: list[dict[str, Any]], category_ids: list[int]
     ) -> dict[str, float]:
-        curves = measure(
-            truth,
-            found,
-            kind,
-            numbers=self.proposal_nums,
-            thresholds=self.iou_thrs,
-            category_ids=category_ids,
-        )
+        settings: Any = {"numbers": self.proposal_nums, "thresholds": self.iou_thrs, "category_ids": category_ids}
+        curves = measure(truth, found, kind, **settings)
         named = named_values(curves)
         recalls = tuple(name for name in named if name.startswith("AR"))
         items = self.metric_items or (recalls if kind == "proposal" else _USUAL_ITEMS)
@@ -152,13 +162,12 @@ class CocoMetric(BaseMetric[Picture]):
         if kind == "proposal":
             return values
         by_class = dict(zip(self._classes, values_by_category(curves), strict=True))
-        self.record_per_class(kind, list(by_class), {"AP": list(by_class.values())})
+        columns = {"AP": list(by_class.values())}
+        self.record_per_class(kind, list(by_class), columns)
         if self.classwise:
             before = "" if kind == "bbox" else f"{kind}_"
-            width = max(map(len, ["class", *by_class]))
-            lines = [f"{'class'.ljust(width)}  {before}AP"]
-            lines += [f"{name.ljust(width)}  {value:.3f}" for name, value in by_class.items()]
-            _logger.info("%s%s, average precision per class:\n%s", self.title, kind, "\n".join(lines))
+            table = format_table(list(by_class), columns, decimals=3)
+            _logger.info("%s%s, average precision per class:\n%s", self.title, kind, table)
             values |= {f"{before}{name}_precision": value for name, value in by_class.items()}
         return values
 
@@ -169,35 +178,34 @@ class CocoMetric(BaseMetric[Picture]):
             raise DataError("CocoMetric needs the classes of the dataset", notes=["metainfo has no 'classes'"])
         return tuple(str(name) for name in classes)
 
-    def _truth(self, results: list[Picture], numbers: list[Any]) -> tuple[dict[str, Any], list[int]]:
+    def _truth(self, results: list[ImageResult], numbers: list[Any]) -> tuple[dict[str, Any], list[int]]:
         """Returns the ground truth of the evaluated images, and the category id of each class."""
         if self.ann_file is None:
             return as_truth(results, numbers, self._classes), list(range(len(self._classes)))
         with at_key("ann_file"):
             content = load_data_file(self.ann_file)
         if not isinstance(content, dict) or not {"images", "categories"} <= content.keys():
-            raise DataError(f"the file '{self.ann_file}' is no COCO file", key="ann_file")
-        pictures = {image["id"]: image for image in content["images"]}
+            raise DataError(f"the file '{self.ann_file}' is not a COCO file", key="ann_file")
+        images = {image["id"]: image for image in content["images"]}
         for number in numbers:
-            if number not in pictures:
-                raise DataError(f"the file '{self.ann_file}' has no picture {number}", key="img_id", found=number)
-        annotations = [_whole(each) for each in content.get("annotations", ())]
-        if "segm" in self.metrics:
-            for each in annotations:
-                if each.get("segmentation") and each.get("image_id") in pictures:
-                    check_mask(each, pictures[each["image_id"]], self.ann_file)
-        truth = {**content, "images": [pictures[number] for number in numbers], "annotations": annotations}
-        return truth, self._category_ids(content["categories"])
-
-    def _category_ids(self, categories: Sequence[dict[str, Any]]) -> list[int]:
-        ids = {str(each["name"]): each["id"] for each in categories}
+            if number not in images:
+                raise DataError(f"the file '{self.ann_file}' has no image {number}", key="img_id", found=number)
+        annotations = []
+        for each in content.get("annotations", ()):
+            if "segm" in self.metrics and each.get("segmentation") and each.get("image_id") in images:
+                check_mask(each, images[each["image_id"]], self.ann_file)
+            if "area" not in each or "iscrowd" not in each:
+                each = {"iscrowd": 0, "area": each["bbox"][2] * each["bbox"][3], **each}  # noqa: PLW2901
+            annotations.append(each)
+        truth = {**content, "images": [images[number] for number in numbers], "annotations": annotations}
+        ids = {str(each["name"]): each["id"] for each in content["categories"]}
         for name in self._classes:
             if name not in ids:
                 near = nearest(name, ids)
                 raise DataError(f"the file '{self.ann_file}' has no category '{name}'", key="classes", suggestion=near)
-        return [ids[name] for name in self._classes]
+        return truth, [ids[name] for name in self._classes]
 
-    def _write(self, found: list[dict[str, Any]], truth: dict[str, Any]) -> None:
+    def _write_files(self, found: list[dict[str, Any]], truth: dict[str, Any]) -> None:
         if self.outfile_prefix is None:
             return
         prefix = output_path(self.context.folder, self.outfile_prefix)
@@ -210,26 +218,94 @@ class CocoMetric(BaseMetric[Picture]):
             commit_bytes(f"{prefix}.gt.json", json.dumps(truth).encode())
 
 
-def _whole(annotation: dict[str, Any]) -> dict[str, Any]:
-    """Adds `iscrowd` and the area of the box to an annotation if they are missing."""
-    if "area" in annotation and "iscrowd" in annotation:
-        return annotation
-    return {"iscrowd": 0, "area": annotation["bbox"][2] * annotation["bbox"][3], **annotation}
+class Curves(NamedTuple):
+    """Precision and recall for boxes or masks.
+
+    Attributes:
+        precision: ``(T, R, K, A, M)``, by threshold, recall, category, object size and maximum number of predictions;
+            -1 if there is no ground truth.
+        recall: ``(T, K, A, M)``.
+        thresholds: ``(T,)``.
+        numbers: ``(M,)``, the maximum numbers of predictions per image.
+    """
+
+    precision: npt.NDArray[np.float64]
+    recall: npt.NDArray[np.float64]
+    thresholds: npt.NDArray[np.float64]
+    numbers: tuple[int, ...]
 
 
-def _thresholds(iou_thrs: float | Sequence[float] | None) -> tuple[float, ...]:
-    if iou_thrs is None:
-        return tuple(np.linspace(0.5, 0.95, 10).tolist())
-    several = (iou_thrs,) if isinstance(iou_thrs, (int, float)) else tuple(iou_thrs)
-    if not several or any(not 0 <= threshold <= 1 for threshold in several):
-        raise ArgumentError("thresholds lie between 0 and 1", key="iou_thrs", found=iou_thrs)
-    return several
+def measure(
+    truth: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    kind: str,
+    *,
+    numbers: Sequence[int],
+    thresholds: Sequence[float],
+    category_ids: Sequence[int],
+) -> Curves:
+    """Evaluates results against the ground truth.
+
+    Args:
+        truth: The content of a COCO file, with the images to evaluate.
+        results: The content of a COCO result file.
+        kind: "bbox", "segm", or "proposal" for class-agnostic boxes.
+        numbers: Three maximum numbers of predictions per image.
+        thresholds: The IoU thresholds, 0 to 1.
+        category_ids: The ids of the categories to evaluate, in the order of the curves.
+
+    Raises:
+        MissingExtraError: The package faster-coco-eval is not installed.
+    """
+    package = coco_package("CocoMetric")
+    compared = "segm" if kind == "segm" else "bbox"
+    found = {**truth, "annotations": as_annotations(results, compared)}
+    evaluation = package.COCOeval_faster(package.COCO(dict(truth)), package.COCO(found), compared)
+    evaluation.params.imgIds = [image["id"] for image in truth["images"]]
+    evaluation.params.catIds = list(category_ids)
+    evaluation.params.useCats = int(kind != "proposal")
+    evaluation.params.maxDets = sorted(numbers)
+    evaluation.params.iouThrs = np.array(thresholds, dtype=np.float64)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    shape = tuple(evaluation.eval["counts"])
+    return Curves(
+        np.asarray(evaluation.eval["precision"], dtype=np.float64).reshape(shape),
+        np.asarray(evaluation.eval["recall"], dtype=np.float64).reshape(shape[0], *shape[2:]),
+        evaluation.params.iouThrs,
+        tuple(evaluation.params.maxDets),
+    )
 
 
-def _check_items(items: Sequence[str], numbers: Sequence[int]) -> None:
-    known = [*_USUAL_ITEMS, *(f"AR@{number}" for number in numbers)]
-    known += [f"AR_{size}@{max(numbers)}" for size in "sml"]
-    for name in items:
-        if name not in known:
-            near = nearest(name, known)
-            raise ArgumentError("unknown value", key="metric_items", found=name, suggestion=near)
+def named_values(curves: Curves) -> dict[str, float]:
+    """Returns the COCO metrics by name; -1 if there is no ground truth.
+
+    `mAP` is the mean over thresholds and categories. `mAP_50` and `mAP_75` use one threshold. `mAP_s`, `mAP_m` and
+    `mAP_l` are those of instances of less than 32², less than 96² and more pixels. `AR@100` is the mean recall with at
+    most 100 predictions per image.
+
+    Source: https://cocodataset.org/#detection-eval.
+    """
+    most = len(curves.numbers) - 1
+    usual = curves.numbers.index(_FEWEST_FOR_MEAN) if _FEWEST_FOR_MEAN in curves.numbers else most
+    values = {"mAP": _mean(curves.precision[..., 0, usual])}
+    for name, threshold in (("mAP_50", 0.5), ("mAP_75", 0.75)):
+        values[name] = _mean(curves.precision[np.isclose(curves.thresholds, threshold)][..., 0, most])
+    for name in ("_s", "_m", "_l"):
+        values["mAP" + name] = _mean(curves.precision[..., _AREAS[name], most])
+    for place, number in enumerate(curves.numbers):
+        values[f"AR@{number}"] = _mean(curves.recall[..., 0, place])
+    for name in ("_s", "_m", "_l"):
+        values[f"AR{name}@{curves.numbers[most]}"] = _mean(curves.recall[..., _AREAS[name], most])
+    return values
+
+
+def values_by_category(curves: Curves) -> list[float]:
+    """Returns the average precision of each category; NaN if the category has no ground truth."""
+    means = [_mean(curves.precision[:, :, place, 0, -1]) for place in range(curves.precision.shape[2])]
+    return [math.nan if value == UNDEFINED else value for value in means]
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    known = values[values > -1]
+    return float(known.mean()) if known.size else UNDEFINED

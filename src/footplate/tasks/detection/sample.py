@@ -1,6 +1,29 @@
-"""The data sample of detection."""
+"""The data sample of detection, and the transform and the preprocessor that fill it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
 
 from footplate.data.structures import BaseDataElement, InstanceData
+from footplate.errors import DataError
+from footplate.models import ImgDataPreprocessor
+from footplate.registry import MODELS, TRANSFORMS
+from footplate.tasks.task_base import data_field, image_to_tensor, loaded_image, select_keys
+
+_META_KEYS = (
+    "img_id",
+    "img_path",
+    "ori_shape",
+    "img_shape",
+    "pad_shape",
+    "scale_factor",
+    "flip",
+    "flip_direction",
+)
 
 
 class DetDataSample(BaseDataElement):
@@ -22,44 +45,118 @@ class DetDataSample(BaseDataElement):
         ('a.png', 2)
     """
 
-    @property
-    def gt_instances(self) -> InstanceData:
-        """The true instances."""
-        value: InstanceData = self._gt_instances
-        return value
+    gt_instances = data_field("gt_instances", InstanceData)
+    ignored_instances = data_field("ignored_instances", InstanceData)
+    pred_instances = data_field("pred_instances", InstanceData)
 
-    @gt_instances.setter
-    def gt_instances(self, value: InstanceData) -> None:
-        self.set_field(value, "_gt_instances", dtype=InstanceData)
 
-    @gt_instances.deleter
-    def gt_instances(self) -> None:
-        del self._gt_instances
+@TRANSFORMS.register_module()
+class PackDetInputs:
+    """Packs the results of a pipeline into the inputs of detection models.
 
-    @property
-    def ignored_instances(self) -> InstanceData:
-        """The instances that are ignored in the evaluation."""
-        value: InstanceData = self._ignored_instances
-        return value
+    The results contain `img`, ``(H, W, 3)`` or ``(H, W)``, and, if the ground truth is known, `gt_bboxes` ``(N, 4)``,
+    `gt_bboxes_labels` ``(N,)``, `gt_ignore_flags` ``(N,)`` for crowds, and `gt_masks` ``(N, H, W)``.
 
-    @ignored_instances.setter
-    def ignored_instances(self, value: InstanceData) -> None:
-        self.set_field(value, "_ignored_instances", dtype=InstanceData)
+    Args:
+        meta_keys: The keys to store as metainfo, if present.
+        with_masks: Whether to pack masks; no built-in model uses them.
 
-    @ignored_instances.deleter
-    def ignored_instances(self) -> None:
-        del self._ignored_instances
+    Raises:
+        DataError: There is no image, or the numbers of boxes and labels differ.
+    """
 
-    @property
-    def pred_instances(self) -> InstanceData:
-        """The predicted instances."""
-        value: InstanceData = self._pred_instances
-        return value
+    fixed: ClassVar[bool] = True
 
-    @pred_instances.setter
-    def pred_instances(self, value: InstanceData) -> None:
-        self.set_field(value, "_pred_instances", dtype=InstanceData)
+    def __init__(self, meta_keys: Sequence[str] = _META_KEYS, *, with_masks: bool = True) -> None:
+        self.meta_keys = tuple(meta_keys)
+        self.with_masks = with_masks
 
-    @pred_instances.deleter
-    def pred_instances(self) -> None:
-        del self._pred_instances
+    def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns `inputs`, a tensor ``(C, H, W)`` of the image's dtype, and `data_samples`, a DetDataSample."""
+        image = np.asarray(loaded_image(results))
+        sample = DetDataSample(metainfo={"img_shape": image.shape[:2], **select_keys(results, self.meta_keys)})
+        if "gt_bboxes" in results:
+            instances, ignored = self._instances(results)
+            sample.gt_instances = instances[~ignored]
+            sample.ignored_instances = instances[ignored]
+        return {"inputs": image_to_tensor(image), "data_samples": sample}
+
+    def _instances(self, results: Mapping[str, Any]) -> tuple[InstanceData, npt.NDArray[np.bool_]]:
+        boxes = np.asarray(results["gt_bboxes"], dtype=np.float32).reshape(-1, 4)
+        labels = np.asarray(results.get("gt_bboxes_labels", ()), dtype=np.int64)
+        if len(labels) != len(boxes):
+            where = results.get("img_path", "")
+            raise DataError(f"the image '{where}' has {len(boxes)} boxes but {len(labels)} labels")
+        instances = InstanceData(bboxes=torch.from_numpy(boxes), labels=torch.from_numpy(labels))
+        if self.with_masks and "gt_masks" in results:
+            instances.masks = torch.from_numpy(np.asarray(results["gt_masks"], dtype=bool))
+        ignored = np.asarray(results.get("gt_ignore_flags", np.zeros(len(boxes))), dtype=bool)
+        return instances, ignored
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(meta_keys={self.meta_keys}, with_masks={self.with_masks})"
+
+
+@MODELS.register_module()
+class DetDataPreprocessor(ImgDataPreprocessor):
+    """Normalises images and pads them to the same size at the right and bottom, so that boxes stay valid.
+
+    Sets `batch_input_shape`, the padded size of the batch, and `pad_shape` in each sample.
+
+    Args:
+        mean: The value subtracted from each channel.
+        std: The value that divides each channel.
+        pad_size_divisor: Height and width are padded to multiples of it.
+        pad_value: The padding value of images, applied after normalisation.
+        pad_mask: Whether to pad the true masks to the size of the images.
+        mask_pad_value: The padding value of masks.
+        bgr_to_rgb: Whether to swap the first and the third channel.
+        rgb_to_bgr: Same as above.
+        non_blocking: See `BaseDataPreprocessor`.
+        batch_augments: Batch augmentations, applied in order in training as `augment(inputs, data_samples)`.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        pad_size_divisor: int = 1,
+        pad_value: float = 0,
+        pad_mask: bool = False,
+        mask_pad_value: int = 0,
+        bgr_to_rgb: bool = False,
+        rgb_to_bgr: bool = False,
+        non_blocking: bool | None = False,
+        batch_augments: Sequence[Any] | None = None,
+    ) -> None:
+        super().__init__(
+            mean=mean,
+            std=std,
+            pad_size_divisor=pad_size_divisor,
+            pad_value=pad_value,
+            bgr_to_rgb=bgr_to_rgb,
+            rgb_to_bgr=rgb_to_bgr,
+            non_blocking=non_blocking,
+            batch_augments=batch_augments,
+        )
+        self.pad_mask = pad_mask
+        self.mask_pad_value = mask_pad_value
+
+    def forward(self, data: Any, training: bool = False) -> dict[str, Any]:
+        """Returns `inputs`, float ``(N, C, H, W)``, and `data_samples` with the size of the batch.
+
+        Raises:
+            DataError: `inputs` is missing or contains no images.
+        """
+        batch: dict[str, Any] = super().forward(data, training=False)
+        shape = tuple(batch["inputs"].shape[-2:])
+        for sample in batch["data_samples"] or ():
+            sample.set_metainfo({"batch_input_shape": shape, "pad_shape": shape})
+            instances = sample.get("gt_instances") if self.pad_mask else None
+            if instances is not None and "masks" in instances:
+                bottom, right = shape[0] - instances.masks.shape[-2], shape[1] - instances.masks.shape[-1]
+                instances.masks = F.pad(instances.masks, (0, right, 0, bottom), value=self.mask_pad_value)
+        if training:
+            for augment in self.batch_augments:
+                batch["inputs"], batch["data_samples"] = augment(batch["inputs"], batch["data_samples"])
+        return batch

@@ -1,7 +1,8 @@
 """Draws image, true and predicted instances side by side, with a legend."""
 
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,11 +10,16 @@ from PIL import Image
 
 from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError
-from footplate.registry import VISUALIZERS
+from footplate.registry import HOOKS, VISUALIZERS
+from footplate.storage import check_output_path, output_path
 from footplate.tasks.detection.sample import DetDataSample
+from footplate.tasks.visualization_hook import BaseVisualizationHook
 from footplate.visualization import Color, LegendEntry, Visualizer, arrange_panels, as_array, as_rgb, distinct_colors
 
-_Picture = npt.NDArray[np.uint8]
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+_Image = npt.NDArray[np.uint8]
 _TEXT_SIZE = 12
 _SMALLEST = 320  # pixels of the longer side, so that the labels of boxes are readable
 
@@ -58,7 +64,7 @@ class DetLocalVisualizer(Visualizer):
     ) -> None:
         super().__init__(name, image, vis_backends, save_dir)
         if not 0 <= alpha <= 1:
-            raise ArgumentError("alpha lies between 0 and 1", key="alpha", found=alpha)
+            raise ArgumentError("alpha must be between 0 and 1", key="alpha", found=alpha)
         self.bbox_color = bbox_color
         self.text_color = text_color
         self.line_width = line_width
@@ -100,7 +106,7 @@ class DetLocalVisualizer(Visualizer):
 
     def render(
         self, image: Any, data_sample: DetDataSample | None, *, draw_gt: bool = True, draw_pred: bool = True
-    ) -> _Picture:
+    ) -> _Image:
         """Returns image, ground truth and prediction side by side; missing ones are omitted.
 
         Args:
@@ -112,7 +118,8 @@ class DetLocalVisualizer(Visualizer):
         """
         self.set_image(image)
         size = self.get_image().shape[:2]
-        plain = _enlarged(self.get_image())
+        zoom = max(1, -(-_SMALLEST // max(size)))  # enlarges small images, without smoothing
+        plain = self.get_image().repeat(zoom, axis=0).repeat(zoom, axis=1)
         wanted = {
             "truth": ("gt_instances", "img_shape", draw_gt),
             "prediction": ("pred_instances", "ori_shape", draw_pred),
@@ -127,17 +134,19 @@ class DetLocalVisualizer(Visualizer):
         colors = self._colors(max(labels, default=-1) + 1)
         return arrange_panels(panels, [LegendEntry(colors[each], self._name_of(each)) for each in sorted(labels)])
 
-    def _overlay(self, picture: _Picture, instances: InstanceData, shape: Sequence[int]) -> _Picture:
-        height, width = picture.shape[:2]
+    def _overlay(self, image: _Image, instances: InstanceData, shape: Sequence[int]) -> _Image:
+        height, width = image.shape[:2]
         factor = np.array([width / shape[1], height / shape[0]] * 2)
         labels = as_array(instances.labels).tolist()
         palette = self._colors(max(labels, default=-1) + 1)
         colors = [palette[label] for label in labels]
-        self.set_image(picture)
+        self.set_image(image)
         if not labels:
             return self.get_image()
         if "masks" in instances:
-            self.draw_binary_masks(_enlarged_masks(as_array(instances.masks), (width, height)), colors, self.alpha)
+            masks = [Image.fromarray(mask.astype(np.uint8)) for mask in as_array(instances.masks)]
+            resized = [np.asarray(mask.resize((width, height), Image.Resampling.NEAREST)) for mask in masks]
+            self.draw_binary_masks(np.array(resized, dtype=bool), colors, self.alpha)
         boxes = as_array(instances.bboxes) * factor
         self.draw_bboxes(boxes, edge_colors=colors, line_widths=self.line_width)
         if "keypoints" in instances:
@@ -146,7 +155,8 @@ class DetLocalVisualizer(Visualizer):
         scores = as_array(instances.scores).tolist() if "scores" in instances else [None] * len(labels)
         for box, label, score, color in zip(boxes, labels, scores, colors, strict=True):
             text = self._name_of(label) if score is None else f"{self._name_of(label)} {score:.2f}"
-            ink = self.text_color or _readable_on(color)
+            is_bright = np.dot(color, (0.299, 0.587, 0.114)) > 140
+            ink = self.text_color or ((0, 0, 0) if is_bright else (255, 255, 255))
             self.draw_texts(text, box[None, :2], font_sizes=_TEXT_SIZE, colors=ink, background=color)
         return self.get_image()
 
@@ -161,18 +171,50 @@ class DetLocalVisualizer(Visualizer):
         return str(classes[position]) if position < len(classes) else f"class {position}"
 
 
-def _readable_on(color: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Returns black for bright colours and white for dark ones, by their luma."""
-    red, green, blue = color
-    return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
+@HOOKS.register_module()
+class DetVisualizationHook(BaseVisualizationHook):
+    """Draws image, ground truth and prediction of every `interval`-th batch of a validation or test run.
 
+    Args:
+        draw: Whether to draw at all.
+        interval: Draw every `interval`-th batch.
+        score_thr: The minimum score of predictions to draw.
+        show: Whether to also show the images on the screen.
+        wait_time: The minimum time to show an image, in seconds.
+        test_out_dir: A subfolder of the run's folder for images of a test run. If set, these images are saved there
+            instead of being sent to the visualization backends.
+        backend_args: Ignored; accepted for compatibility.
+        max_samples: The maximum number of images per batch; None draws all.
 
-def _enlarged(picture: _Picture) -> _Picture:
-    """Enlarges small images by an integer factor, without smoothing."""
-    zoom = max(1, -(-_SMALLEST // max(picture.shape[:2])))
-    return picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
+    Raises:
+        ArgumentError: `interval` or `max_samples` is not positive, or `score_thr` is not between 0 and 1.
+    """
 
+    def __init__(
+        self,
+        draw: bool = False,
+        interval: int = 50,
+        score_thr: float = 0.3,
+        show: bool = False,
+        wait_time: float = 0.0,
+        test_out_dir: str | None = None,
+        backend_args: dict[str, Any] | None = None,
+        *,
+        max_samples: int | None = None,
+    ) -> None:
+        super().__init__(draw, interval, show, wait_time, max_samples=max_samples)
+        if not 0 <= score_thr <= 1:
+            raise ArgumentError("score_thr must be between 0 and 1", key="score_thr", found=score_thr)
+        self.score_thr = score_thr
+        if test_out_dir is not None:
+            check_output_path(test_out_dir, key="test_out_dir")
+        self.test_out_dir = test_out_dir
 
-def _enlarged_masks(masks: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    found = [Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST) for mask in masks]
-    return np.array([np.asarray(mask) for mask in found], dtype=bool)
+    def options(self, runner: "Runner", mode: str, name: str) -> dict[str, Any]:
+        """Returns the score threshold, and the output file of an image of a test run."""
+        found: dict[str, Any] = {"out_file": None}
+        if self.test_out_dir is not None and mode == "test":
+            found["out_file"] = os.path.join(output_path(runner.log_dir, self.test_out_dir), f"{name}.png")
+        if isinstance(self._visualizer, DetLocalVisualizer):
+            found["pred_score_thr"] = self.score_thr
+        return found

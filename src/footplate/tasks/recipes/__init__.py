@@ -1,19 +1,50 @@
-"""The recipes, which are configs that ship with footplate, and their datasets."""
+"""Finds the recipes, which are configs that ship with footplate."""
 
-from typing import TYPE_CHECKING, Any
+import ast
+import os
+from pathlib import Path
+from typing import NamedTuple
 
-from footplate.tasks.recipes.catalog import Recipe, find_config, recipes
+from footplate.errors import ConfigError
+from footplate.messages import nearest
 
-if TYPE_CHECKING:
-    from footplate.tasks.recipes.fashion_scenes import FashionScenes as FashionScenes
-
-__all__ = ["FashionScenes", "Recipe", "find_config", "recipes"]
+_FOLDER = Path(__file__).parent / "configs"
 
 
-def __getattr__(name: str) -> Any:
-    # Listing recipes must not import numpy, so the dataset is imported on first access.
-    if name == "FashionScenes":
-        from footplate.tasks.recipes.fashion_scenes import FashionScenes
+class Recipe(NamedTuple):
+    """A config that ships with footplate: its name, a one-line summary and its file."""
 
-        return FashionScenes
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    name: str
+    summary: str
+    path: Path
+
+
+def recipes() -> list[Recipe]:
+    """Returns all recipes, sorted by name."""
+    paths = sorted(_FOLDER.glob("*.py"), key=lambda path: path.stem)
+    return [Recipe(path.stem, _summary(path), path) for path in paths]
+
+
+def find_config(name: str) -> str:
+    """Returns the path of a config file or of the recipe called `name`; returns `package::file` unchanged.
+
+    Raises:
+        ConfigError: There is no such file or recipe.
+    """
+    if os.path.exists(name) or "::" in name:
+        return name
+    known = {recipe.name: recipe for recipe in recipes()}
+    if name in known:
+        return str(known[name].path)
+    parent = Path(name).parent
+    neighbours = [str(parent / each) for each in os.listdir(parent)] if parent.is_dir() else []
+    raise ConfigError(
+        f"there is no config file or recipe '{name}'",
+        suggestion=nearest(name, [*known, *neighbours]),
+        notes=["`footplate recipes` lists the recipes"],
+    )
+
+
+def _summary(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return docstring.partition("\n")[0]

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,7 @@ class BaseSegDataset(BaseDataset):
         names = self._named() if self.ann_file else list(_walk(folder, self._suffixes))
         if not names:
             looked_for = ", ".join(self._suffixes)
-            raise DataError(f"there is no picture in '{folder}'", key="data_prefix.img_path", notes=[looked_for])
+            raise DataError(f"there are no images in '{folder}'", key="data_prefix.img_path", notes=[looked_for])
         if not self._has_truth:
             return [{"img_path": join(folder, name)} for name in names]
         labels = self._label_names(names)
@@ -116,19 +116,18 @@ class BaseSegDataset(BaseDataset):
         there = set(_walk(folder, (self.seg_map_suffix,)))
         missing = [label for label in labels if label not in there]
         if missing:
+            # Names that differ only in digits belong to other images, so they are not suggested.
+            words = _DIGITS.sub("", missing[0])
+            similar = (
+                [each for each in there if _DIGITS.sub("", each) != words] if len(there) < _MOST_TO_COMPARE else []
+            )
             raise DataError(
-                f"{len(missing)} of {len(labels)} pictures have no label map in '{folder}'",
+                f"{len(missing)} of {len(labels)} images have no label map in '{folder}'",
                 key="data_prefix.seg_map_path",
                 found=missing[0],
-                suggestion=_near_name(missing[0], there) if len(there) < _MOST_TO_COMPARE else None,
+                suggestion=nearest(missing[0], similar),
             )
         return labels
-
-
-def _near_name(name: str, there: Collection[str]) -> str | None:
-    """Returns the closest name, excluding names that differ only in digits, which belong to other images."""
-    words = _DIGITS.sub("", name)
-    return nearest(name, [each for each in there if _DIGITS.sub("", each) != words])
 
 
 def _walk(folder: str, suffixes: tuple[str, ...], below: str = "") -> Iterator[str]:

@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,10 +12,10 @@ from PIL import Image
 
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples
+from footplate.evaluation.per_class import format_table
 from footplate.messages import nearest
 from footplate.registry import METRICS
 from footplate.storage import commit_image
-from footplate.tasks.segmentation.table import format_table
 from footplate.visualization import as_array
 
 _logger = logging.getLogger("footplate.tasks")
@@ -89,7 +89,8 @@ class IoUMetric(BaseMetric[Areas]):
         for sample in data_samples:
             predicted = as_array(sample["pred_sem_seg"]["data"]).squeeze(0)
             if self.output_dir is not None:
-                _write_classes(predicted, self.output_dir, sample["img_path"])
+                name = os.path.splitext(os.path.basename(sample["img_path"]))[0] + ".png"
+                commit_image(os.path.join(self.output_dir, name), Image.fromarray(predicted.astype(np.uint8)))
             if not self.format_only:
                 truth = as_array(sample["gt_sem_seg"]["data"]).squeeze(0)
                 where = str(sample.get("img_path", ""))
@@ -108,11 +109,13 @@ class IoUMetric(BaseMetric[Areas]):
         areas = Areas(*(np.sum(column, axis=0) for column in zip(*results, strict=True)))
         columns = self._columns(areas)
         self.record_per_class("IoU", self._classes, columns)
-        _logger.info("%sper class, in percent:\n%s", self.title, format_table("class", self._classes, columns))
+        _logger.info("%sper class, in percent:\n%s", self.title, format_table(self._classes, columns))
         with np.errstate(invalid="ignore"):
             accuracy = float(np.divide(areas.intersect.sum(), areas.true.sum()))
         values = {"aAcc": 100 * accuracy}
-        values |= {f"m{name}": _mean(column) for name, column in columns.items()}
+        for name, column in columns.items():
+            known = column[~np.isnan(column)]
+            values[f"m{name}"] = float(known.mean()) if known.size else math.nan
         if self.classwise:
             for name, column in columns.items():
                 values |= {f"{name}.{label}": float(v) for label, v in zip(self._classes, column, strict=True)}
@@ -127,17 +130,19 @@ class IoUMetric(BaseMetric[Areas]):
 
     def _columns(self, areas: Areas) -> dict[str, _Values]:
         """Returns the per-class values in percent, by name without the leading m."""
-        makers: dict[str, Callable[[Areas], dict[str, _Values]]] = {
-            "mIoU": _iou,
-            "mDice": _dice,
-            "mFscore": lambda counted: _fscore(counted, self.beta),
-        }
+        right, predicted, true = areas
+        weight = self.beta**2
         columns: dict[str, _Values] = {}
-        for name in self.iou_metrics:
-            columns |= makers[name](areas)
+        if "mIoU" in self.iou_metrics:
+            columns |= {"IoU": _percent(right, predicted + true - right), "Acc": _percent(right, true)}
+        if "mDice" in self.iou_metrics:
+            columns |= {"Dice": _percent(2 * right, predicted + true), "Acc": _percent(right, true)}
+        if "mFscore" in self.iou_metrics:
+            fscore = _percent((1 + weight) * right, predicted + weight * true)
+            columns |= {"Fscore": fscore, "Precision": _percent(right, predicted), "Recall": _percent(right, true)}
         if self.nan_to_num is not None:
-            return {name: np.nan_to_num(100 * column, nan=100 * self.nan_to_num) for name, column in columns.items()}
-        return {name: 100 * column for name, column in columns.items()}
+            columns = {name: np.nan_to_num(column, nan=100 * self.nan_to_num) for name, column in columns.items()}
+        return columns
 
 
 def count_areas(
@@ -156,13 +161,18 @@ def count_areas(
         DataError: Prediction and ground truth differ in size, or a class is out of range.
     """
     if predicted.shape != truth.shape:
-        raise DataError(f"truth {truth.shape} and prediction {predicted.shape} differ in size", found=where)
+        raise DataError(
+            f"the ground truth {truth.shape} and the prediction {predicted.shape} differ in size", found=where
+        )
     counted = truth != ignore_index
     predicted, truth = predicted[counted].astype(np.int64), truth[counted].astype(np.int64)
-    for name, values in (("truth", truth), ("prediction", predicted)):
+    for name, values in (("ground truth", truth), ("prediction", predicted)):
         outside = values[(values < 0) | (values >= num_classes)]
         if outside.size:
-            raise DataError(f"the {name} of '{where}' holds class {outside[0]}, there are {num_classes}", found=where)
+            raise DataError(
+                f"the {name} of '{where}' contains class {outside[0]}, but there are only {num_classes} classes",
+                found=where,
+            )
     return Areas(
         np.bincount(truth[truth == predicted], minlength=num_classes),
         np.bincount(predicted, minlength=num_classes),
@@ -170,35 +180,7 @@ def count_areas(
     )
 
 
-def _iou(areas: Areas) -> dict[str, _Values]:
-    union = areas.predicted + areas.true - areas.intersect
-    return {"IoU": _share(areas.intersect, union), "Acc": _share(areas.intersect, areas.true)}
-
-
-def _dice(areas: Areas) -> dict[str, _Values]:
-    both = areas.predicted + areas.true
-    return {"Dice": _share(2 * areas.intersect, both), "Acc": _share(areas.intersect, areas.true)}
-
-
-def _fscore(areas: Areas, beta: float) -> dict[str, _Values]:
-    """Returns F-score, precision and recall; `beta` is the weight of recall in the F-score."""
-    weight = beta**2
-    fscore = _share((1 + weight) * areas.intersect, areas.predicted + weight * areas.true)
-    precision, recall = _share(areas.intersect, areas.predicted), _share(areas.intersect, areas.true)
-    return {"Fscore": fscore, "Precision": precision, "Recall": recall}
-
-
-def _share(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> _Values:
+def _percent(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> _Values:
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: _Values = np.true_divide(part, whole)
+        found: _Values = 100 * np.true_divide(part, whole)
     return found
-
-
-def _mean(values: _Values) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else math.nan
-
-
-def _write_classes(classes: npt.NDArray[Any], folder: str, img_path: str) -> None:
-    name = os.path.splitext(os.path.basename(img_path))[0] + ".png"
-    commit_image(os.path.join(folder, name), Image.fromarray(classes.astype(np.uint8)))

@@ -1,6 +1,30 @@
-"""The data sample of segmentation."""
+"""The data sample of segmentation, and the transform and the preprocessor that fill it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
 
 from footplate.data.structures import BaseDataElement, PixelData
+from footplate.errors import ArgumentError, DataError
+from footplate.models import ImgDataPreprocessor
+from footplate.registry import MODELS, TRANSFORMS
+from footplate.tasks.task_base import data_field, image_to_tensor, loaded_image, select_keys
+
+_META_KEYS = (
+    "img_path",
+    "seg_map_path",
+    "ori_shape",
+    "img_shape",
+    "pad_shape",
+    "scale_factor",
+    "flip",
+    "flip_direction",
+    "reduce_zero_label",
+)
 
 
 class SegDataSample(BaseDataElement):
@@ -20,44 +44,126 @@ class SegDataSample(BaseDataElement):
         ('a.png', (8, 8))
     """
 
-    @property
-    def gt_sem_seg(self) -> PixelData:
-        """The true classes."""
-        value: PixelData = self._gt_sem_seg
-        return value
+    gt_sem_seg = data_field("gt_sem_seg", PixelData)
+    pred_sem_seg = data_field("pred_sem_seg", PixelData)
+    seg_logits = data_field("seg_logits", PixelData)
 
-    @gt_sem_seg.setter
-    def gt_sem_seg(self, value: PixelData) -> None:
-        self.set_field(value, "_gt_sem_seg", dtype=PixelData)
 
-    @gt_sem_seg.deleter
-    def gt_sem_seg(self) -> None:
-        del self._gt_sem_seg
+@TRANSFORMS.register_module()
+class PackSegInputs:
+    """Packs the results of a pipeline into the inputs of segmentation models.
 
-    @property
-    def pred_sem_seg(self) -> PixelData:
-        """The predicted classes."""
-        value: PixelData = self._pred_sem_seg
-        return value
+    The results contain `img`, ``(H, W, 3)`` or ``(H, W)``, and, if the ground truth is known, `gt_seg_map`, ``(H, W)``.
 
-    @pred_sem_seg.setter
-    def pred_sem_seg(self, value: PixelData) -> None:
-        self.set_field(value, "_pred_sem_seg", dtype=PixelData)
+    Args:
+        meta_keys: The keys to store as metainfo, if present.
 
-    @pred_sem_seg.deleter
-    def pred_sem_seg(self) -> None:
-        del self._pred_sem_seg
+    Raises:
+        DataError: There is no image, or a label is out of the range of `num_classes`.
+    """
 
-    @property
-    def seg_logits(self) -> PixelData:
-        """The scores of all classes."""
-        value: PixelData = self._seg_logits
-        return value
+    fixed: ClassVar[bool] = True
 
-    @seg_logits.setter
-    def seg_logits(self, value: PixelData) -> None:
-        self.set_field(value, "_seg_logits", dtype=PixelData)
+    def __init__(self, meta_keys: Sequence[str] = _META_KEYS) -> None:
+        self.meta_keys = tuple(meta_keys)
 
-    @seg_logits.deleter
-    def seg_logits(self) -> None:
-        del self._seg_logits
+    def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns `inputs`, a tensor ``(C, H, W)`` of the image's dtype, and `data_samples`, a SegDataSample."""
+        image = np.asarray(loaded_image(results))
+        sample = SegDataSample(metainfo={"img_shape": image.shape[:2], **select_keys(results, self.meta_keys)})
+        if "gt_seg_map" in results:
+            labels = np.asarray(results["gt_seg_map"]).astype(np.int64)
+            if "num_classes" in results:
+                _check_label_map(labels, results)
+            sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels))
+        return {"inputs": image_to_tensor(image), "data_samples": sample}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(meta_keys={self.meta_keys})"
+
+
+def _check_label_map(labels: npt.NDArray[np.int64], results: Mapping[str, Any]) -> None:
+    count, ignored = results["num_classes"], results.get("ignore_index", 255)
+    is_wrong = (labels < 0) | (labels >= count)
+    is_wrong &= labels != ignored
+    if is_wrong.any():
+        path = results.get("seg_map_path", results.get("img_path", ""))
+        raise DataError(
+            f"the label map '{path}' contains class {labels[is_wrong].min()}, but there are only {count} classes",
+            notes=[f"Classes are 0 to {count - 1}; {ignored} marks ignored pixels."],
+        )
+
+
+@MODELS.register_module()
+class SegDataPreProcessor(ImgDataPreprocessor):
+    """Normalises images, and pads images and label maps to the same size at the right and bottom.
+
+    Args:
+        mean: The value subtracted from each channel.
+        std: The value that divides each channel.
+        size: The height and width to pad to; by default those of the largest image of the batch.
+        size_divisor: Height and width are padded to multiples of it.
+        pad_val: The padding value of images, applied after normalisation.
+        seg_pad_val: The padding value of label maps; use the label that the loss ignores.
+        bgr_to_rgb: Whether to swap the first and the third channel.
+        rgb_to_bgr: Same as above.
+        batch_augments: Batch augmentations, applied in order in training as `augment(inputs, data_samples)`.
+        test_cfg: `size` or `size_divisor` for validation and test.
+
+    Raises:
+        ArgumentError: Both `size` and `size_divisor` are given.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        size: tuple[int, int] | None = None,
+        size_divisor: int | None = None,
+        pad_val: float = 0,
+        seg_pad_val: int = 255,
+        bgr_to_rgb: bool = False,
+        rgb_to_bgr: bool = False,
+        batch_augments: Sequence[Any] | None = None,
+        test_cfg: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            mean=mean,
+            std=std,
+            pad_value=pad_val,
+            bgr_to_rgb=bgr_to_rgb,
+            rgb_to_bgr=rgb_to_bgr,
+            batch_augments=batch_augments,
+        )
+        self.seg_pad_val = seg_pad_val
+        test = test_cfg or {}
+        if (size and size_divisor) or (test.get("size") and test.get("size_divisor")):
+            raise ArgumentError("set either size or size_divisor, not both", key="size_divisor")
+        self._train_padding = size or (0, 0), size_divisor or 1
+        self._test_padding = test.get("size") or (0, 0), test.get("size_divisor") or 1
+
+    def forward(self, data: Any, training: bool = False) -> dict[str, Any]:
+        """Returns `inputs`, float ``(N, C, H, W)``, and `data_samples`; in training, their label maps are padded too.
+
+        Raises:
+            DataError: `inputs` is missing or contains no images.
+        """
+        batch: dict[str, Any] = super().forward(data, training=False)
+        (least_height, least_width), divisor = self._train_padding if training else self._test_padding
+        height, width = batch["inputs"].shape[-2:]
+        bottom = max(least_height, -(-height // divisor) * divisor) - height
+        right = max(least_width, -(-width // divisor) * divisor) - width
+        if bottom or right:
+            batch["inputs"] = F.pad(batch["inputs"], (0, right, 0, bottom), value=self.pad_value)
+        shape = height + bottom, width + right
+        for sample in batch["data_samples"] or ():
+            sample.set_metainfo({"pad_shape": shape})
+            # Only the loss needs label maps at the input size; predictions are resized to the original image.
+            known = sample.get("gt_sem_seg") if training else None
+            if known is not None and known.shape != shape:
+                missing = (0, shape[1] - known.shape[1], 0, shape[0] - known.shape[0])
+                sample.gt_sem_seg = PixelData(data=F.pad(known.data, missing, value=self.seg_pad_val))
+        if training:
+            for augment in self.batch_augments:
+                batch["inputs"], batch["data_samples"] = augment(batch["inputs"], batch["data_samples"])
+        return batch

@@ -1,13 +1,167 @@
-"""A small segmentation model that trains in minutes without an accelerator."""
+"""Segmentation models: the base class, a small network, SegFormer and test-time augmentation."""
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from footplate.data.structures import PixelData
+from footplate.errors import ArgumentError, DataError
+from footplate.messages import nearest
+from footplate.models import BaseTTAModel
 from footplate.registry import MODELS
-from footplate.tasks.segmentation.base import BaseSegmentor
-from footplate.tasks.segmentation.network import EncoderDecoder
+from footplate.tasks.pyramid import Pyramid
+from footplate.tasks.segmentation.sample import SegDataSample
+from footplate.tasks.task_base import TaskModel
+from footplate.tasks.transformers_config import check_offline, import_transformers
+
+_FLIPPED_DIMS = {"horizontal": (-1,), "vertical": (-2,), "diagonal": (-2, -1)}
+
+
+class BaseSegmentor(TaskModel):
+    """Base class of models that compute class scores for every pixel. Subclasses override `score`.
+
+    Args:
+        num_classes: The number of classes, including the background.
+        ignore_index: Pixels with this label are ignored.
+        class_weight: The weight of each class in the loss, ``(num_classes,)``; equal by default.
+        flip_test: Whether to average predictions over the image and the flipped image.
+        data_preprocessor: See `BaseModel`; usually a SegDataPreProcessor.
+        init_cfg: See `BaseModel`.
+
+    Raises:
+        ArgumentError: The length of `class_weight` is not `num_classes`.
+    """
+
+    usual_preprocessor = "SegDataPreProcessor"
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        ignore_index: int = 255,
+        class_weight: Sequence[float] | None = None,
+        flip_test: bool = False,
+        data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
+        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        if class_weight is not None and len(class_weight) != num_classes:
+            raise ArgumentError(
+                f"class_weight must have {num_classes} entries, one per class", key="class_weight", found=class_weight
+            )
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.flip_test = flip_test
+        self.class_weight: Tensor | None
+        weights = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
+        self.register_buffer("class_weight", weights, persistent=False)
+
+    @abstractmethod
+    def score(self, inputs: Tensor) -> Tensor:
+        """Returns scores ``(N, num_classes, H, W)``, float32, for images ``(N, 3, H, W)``."""
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """Returns scores ``(N, C, H, W)``."""
+        return self.score(inputs)
+
+    def loss(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> dict[str, Tensor]:
+        """Returns `loss_ce` and `acc_seg`, the pixel accuracy in percent.
+
+        Args:
+            inputs: ``(N, 3, H, W)``, float.
+            data_samples: Samples with `gt_sem_seg`.
+
+        Raises:
+            DataError: The ground truth is missing.
+        """
+        truth = stack_label_maps(data_samples, (inputs.shape[-2], inputs.shape[-1]), self.ignore_index)
+        scores = self.score(inputs)
+        loss = F.cross_entropy(scores, truth, self.class_weight, ignore_index=self.ignore_index)
+        counted = truth != self.ignore_index
+        right = (scores.detach().argmax(dim=1) == truth) & counted
+        return {"loss_ce": loss, "acc_seg": 100 * right.sum() / counted.sum().clamp(min=1)}
+
+    def predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> list[SegDataSample]:
+        """Sets `seg_logits` and `pred_sem_seg` of the sample of each image; creates samples if none are given."""
+        scores = self.score(inputs)
+        if self.flip_test:
+            scores = (scores + self.score(inputs.flip(-1)).flip(-1)) / 2
+        samples = list(data_samples) if data_samples is not None else [SegDataSample() for _ in scores]
+        for sample, each in zip(samples, scores, strict=True):
+            sample.seg_logits = PixelData(data=scores_of_original(each, sample))
+            sample.pred_sem_seg = PixelData(data=sample.seg_logits.data.argmax(dim=0, keepdim=True))
+        return samples
+
+
+def stack_label_maps(data_samples: Sequence[SegDataSample] | None, shape: tuple[int, int], ignore_index: int) -> Tensor:
+    """Returns the label maps of all images, ``(N, H, W)``, int64, at the size of the inputs.
+
+    In training, the preprocessor has already padded the label maps. In validation, they may have the size of the
+    original image.
+
+    Raises:
+        DataError: A sample has no ground truth.
+    """
+    if not data_samples or any("gt_sem_seg" not in sample for sample in data_samples):
+        raise DataError("the loss needs the ground truth of every image: 'gt_sem_seg' in its data sample")
+    found = []
+    for sample in data_samples:
+        labels: Tensor = sample.gt_sem_seg.data
+        if labels.shape[-2:] != shape:
+            size = tuple(sample.get("img_shape", shape))[:2]
+            if labels.shape[-2:] != size:
+                labels = F.interpolate(labels[None].float(), size, mode="nearest")[0].to(labels.dtype)
+            labels = F.pad(labels, (0, shape[1] - size[1], 0, shape[0] - size[0]), value=ignore_index)
+        found.append(labels)
+    return torch.cat(found).long()
+
+
+def scores_of_original(scores: Tensor, sample: SegDataSample) -> Tensor:
+    """Undoes padding, flipping and resizing; returns scores ``(C, H, W)`` at the size of the original image."""
+    height, width = sample.get("img_shape", scores.shape[-2:])[:2]
+    scores = scores[:, :height, :width]
+    if sample.get("flip", False):
+        scores = scores.flip(_FLIPPED_DIMS[sample.get("flip_direction") or "horizontal"])
+    original = tuple(sample.get("ori_shape", scores.shape[-2:]))[:2]
+    if original != tuple(scores.shape[-2:]):
+        scores = F.interpolate(scores[None], original, mode="bilinear", align_corners=False)[0]
+    return scores
+
+
+class EncoderDecoder(Pyramid):
+    """A feature pyramid with a coarse and a fine head whose scores are added.
+
+    The coarse head classifies objects from deep features. The fine head refines their borders from features at half
+    resolution, and predicts the 2 x 2 pixels of each position as separate channels.
+
+    Args:
+        num_classes: The number of output channels.
+        widths: See `Pyramid`.
+        depths: See `Pyramid`.
+
+    Raises:
+        ArgumentError: See `Pyramid`.
+
+    Source: Shi et al., "Sub-Pixel Convolutional Neural Network", arXiv:1609.05158.
+    """
+
+    def __init__(self, num_classes: int, *, widths: Sequence[int], depths: Sequence[int]) -> None:
+        super().__init__(widths, depths)
+        self.coarse_head = nn.Conv2d(widths[-2], num_classes, 1)
+        self.fine_head = nn.Conv2d(widths[0], 4 * num_classes, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Returns scores ``(N, num_classes, H, W)`` for images ``(N, 3, H, W)`` of any size."""
+        height, width = inputs.shape[-2:]
+        decoded = self.decode(inputs)
+        coarse = self.coarse_head(decoded[1])
+        fine = F.pixel_shuffle(self.fine_head(decoded[-1]), 2)
+        full = fine + F.interpolate(coarse, list(fine.shape[-2:]), mode="bilinear")
+        return full[..., :height, :width]
 
 
 @MODELS.register_module()
@@ -44,3 +198,58 @@ class SmallSegmentor(BaseSegmentor):
         """Returns scores ``(N, num_classes, H, W)`` for images ``(N, 3, H, W)``."""
         scores: Tensor = self.network(inputs)
         return scores.float()  # compute losses in float32 even under autocast
+
+
+@MODELS.register_module()
+class SegFormer(BaseSegmentor):
+    """SegFormer: a hierarchical transformer with an MLP decoder. Weights are not downloaded.
+
+    Args:
+        num_classes: The number of classes, including the background.
+        config: Arguments of transformers' `SegformerConfig`, such as `hidden_sizes`, `depths`, `sr_ratios`.
+        settings: Arguments of `BaseSegmentor`.
+
+    Raises:
+        MissingExtraError: The package transformers is not installed.
+        ArgumentError: `config` has an unknown key.
+
+    Source: Xie et al., "SegFormer", arXiv:2105.15203.
+    """
+
+    def __init__(self, num_classes: int, *, config: dict[str, Any] | None = None, **settings: Any) -> None:
+        super().__init__(num_classes, **settings)
+        transformers = import_transformers("SegFormer")
+        check_offline(config or {})
+        known = transformers.SegformerConfig().to_dict()
+        for key in config or ():
+            if key not in known:
+                near = nearest(key, known)
+                raise ArgumentError(f"the config of SegFormer has no key '{key}'", key=f"config.{key}", suggestion=near)
+        settings = transformers.SegformerConfig(**{**(config or {}), "num_labels": num_classes})
+        self.network: Any = transformers.SegformerForSemanticSegmentation(settings)
+
+    def score(self, inputs: Tensor) -> Tensor:
+        """Returns scores ``(N, num_classes, H, W)``, interpolated from a quarter of the resolution."""
+        scores = self.network(pixel_values=inputs).logits
+        return F.interpolate(scores.float(), inputs.shape[-2:], mode="bilinear", align_corners=False)
+
+
+@MODELS.register_module()
+class SegTTAModel(BaseTTAModel):
+    """Averages the class probabilities over the views of an image. Models already undo flipping and resizing.
+
+    Args:
+        module: See `BaseTTAModel`.
+        data_preprocessor: See `BaseTTAModel`.
+    """
+
+    def merge_preds(self, data_samples_list: list[list[Any]]) -> list[SegDataSample]:
+        """Returns for each image the sample of its first unflipped view, with the mean probabilities of all views."""
+        merged = []
+        for views in data_samples_list:
+            probabilities = torch.stack([view.seg_logits.data.softmax(dim=0) for view in views]).mean(dim=0)
+            sample: SegDataSample = next((view for view in views if not view.get("flip", False)), views[0])
+            sample.seg_logits = PixelData(data=probabilities)
+            sample.pred_sem_seg = PixelData(data=probabilities.argmax(dim=0, keepdim=True))
+            merged.append(sample)
+        return merged

@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from footplate.errors import ArgumentError
-from footplate.registry import VISUALIZERS
+from footplate.registry import HOOKS, VISUALIZERS
 from footplate.tasks.segmentation.sample import SegDataSample
+from footplate.tasks.visualization_hook import BaseVisualizationHook
 from footplate.visualization import Color, LegendEntry, Visualizer, arrange_panels, as_array, as_rgb, distinct_colors
 
 _Classes = npt.NDArray[np.int64]
-_Picture = npt.NDArray[np.uint8]
+_Image = npt.NDArray[np.uint8]
 _IGNORED = 255  # the usual label of ignored pixels
 
 
@@ -51,15 +52,17 @@ class SegLocalVisualizer(Visualizer):
     ) -> None:
         super().__init__(name, image, vis_backends, save_dir)
         if not 0 <= alpha <= 1:
-            raise ArgumentError("alpha lies between 0 and 1", key="alpha", found=alpha)
+            raise ArgumentError("alpha must be between 0 and 1", key="alpha", found=alpha)
         if classes is not None and palette is not None and len(classes) != len(palette):
-            raise ArgumentError(f"there are {len(classes)} classes and {len(palette)} colours", key="palette")
+            raise ArgumentError(
+                f"classes and palette must have one length, but have {len(classes)} and {len(palette)}", key="palette"
+            )
         self.alpha = alpha
         self._classes, self._palette = classes, palette
 
     def render(
         self, image: Any, data_sample: SegDataSample | None, *, draw_gt: bool = True, draw_pred: bool = True
-    ) -> _Picture:
+    ) -> _Image:
         """Returns image, ground truth and prediction side by side; missing ones are omitted.
 
         Args:
@@ -70,7 +73,12 @@ class SegLocalVisualizer(Visualizer):
         """
         self.set_image(image)
         plain = self.get_image()
-        maps = _class_maps(data_sample, draw_gt=draw_gt, draw_pred=draw_pred)
+        wanted = {"truth": ("gt_sem_seg", draw_gt), "prediction": ("pred_sem_seg", draw_pred)}
+        maps: dict[str, _Classes] = {
+            caption: as_array(data_sample.get(field).data)[0].astype(np.int64)
+            for caption, (field, draw) in wanted.items()
+            if draw and data_sample is not None and field in data_sample
+        }
         found = {int(value) for classes in maps.values() for value in np.unique(classes)} - {_IGNORED}
         colors = dict(enumerate(self._colors(max(found, default=0) + 1)))
         shown = sorted(found & colors.keys())
@@ -79,7 +87,7 @@ class SegLocalVisualizer(Visualizer):
             panels[caption] = self._overlay(plain, classes, colors)
         return arrange_panels(panels, [LegendEntry(colors[each], self._name_of(each)) for each in shown])
 
-    def _overlay(self, image: _Picture, classes: _Classes, colors: dict[int, tuple[int, int, int]]) -> _Picture:
+    def _overlay(self, image: _Image, classes: _Classes, colors: dict[int, tuple[int, int, int]]) -> _Image:
         """Colours the pixels of known classes; ignored pixels show the image."""
         present = [value for value in np.unique(classes).tolist() if value in colors and value != _IGNORED]
         self.set_image(image)
@@ -97,10 +105,21 @@ class SegLocalVisualizer(Visualizer):
         return str(classes[position]) if position < len(classes) else f"class {position}"
 
 
-def _class_maps(sample: SegDataSample | None, *, draw_gt: bool, draw_pred: bool) -> dict[str, _Classes]:
-    wanted = {"truth": ("gt_sem_seg", draw_gt), "prediction": ("pred_sem_seg", draw_pred)}
-    return {
-        caption: as_array(sample.get(field).data)[0].astype(np.int64)
-        for caption, (field, draw) in wanted.items()
-        if draw and sample is not None and field in sample
-    }
+@HOOKS.register_module()
+class SegVisualizationHook(BaseVisualizationHook):
+    """Draws image, ground truth and prediction of every `interval`-th batch of a validation or test run.
+
+    Args:
+        draw: Whether to draw at all.
+        interval: Draw every `interval`-th batch.
+        show: Whether to also show the images on the screen.
+        wait_time: The minimum time to show an image, in seconds.
+        backend_args: Ignored; accepted for compatibility.
+        file_client_args: Same as above.
+        max_samples: The maximum number of images per batch; None draws all.
+
+    Raises:
+        ArgumentError: `interval` or `max_samples` is not positive.
+
+    Source: the hooks page of the MMSegmentation documentation, "SegVisualizationHook".
+    """

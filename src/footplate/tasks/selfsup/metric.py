@@ -1,4 +1,4 @@
-"""Metrics that evaluate features with a k-NN or a linear probe."""
+"""k-NN and linear probes, which evaluate features."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -7,14 +7,95 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from footplate.checks import check_count
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples
 from footplate.registry import METRICS
-from footplate.tasks.selfsup.probes import knn_predict, linear_predict
 from footplate.visualization import as_array
+
+
+def knn_predict(
+    features: Tensor, labels: Tensor, queries: Tensor, num_classes: int, *, k: int = 20, temperature: float = 0.07
+) -> Tensor:
+    """Predicts classes by a weighted vote of the k nearest neighbours, ``(M,)``, int64; ties go to the lowest class.
+
+    Neighbours are ranked by cosine similarity. The vote of a neighbour has the weight ``exp(cosine / temperature)``.
+
+    Args:
+        features: The train features, ``(N, D)``, float.
+        labels: The train labels, ``(N,)``, int64.
+        queries: ``(M, D)``.
+        num_classes: The number of classes.
+        k: The number of neighbours.
+        temperature: The temperature of the weights; a smaller value favours the nearest neighbours.
+
+    Raises:
+        DataError: k is not between 1 and N.
+
+    Source: Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", arXiv:1805.01978.
+    """
+    if not 1 <= k <= len(features):
+        raise DataError(
+            f"k is {k}, but it must be between 1 and the number of training images, {len(features)}", key="k"
+        )
+    cosines = F.normalize(queries.double(), dim=1) @ F.normalize(features.double(), dim=1).T
+    nearest, places = cosines.topk(k, dim=1)
+    votes = nearest.new_zeros(len(queries), num_classes)
+    votes.scatter_add_(1, labels[places], (nearest / temperature).exp())
+    return votes.argmax(dim=1)
+
+
+def fit_linear(
+    features: Tensor, labels: Tensor, num_classes: int, *, l2: float = 0.01, max_iters: int = 300
+) -> tuple[Tensor, Tensor]:
+    """Fits a linear classifier by minimizing the cross entropy plus ``l2 / 2`` times the sum of squared weights.
+
+    The problem is convex, so the result depends only on the arguments.
+
+    Args:
+        features: ``(N, D)``, float.
+        labels: ``(N,)``, int64.
+        num_classes: The number of classes.
+        l2: The L2 regularization of the weights.
+        max_iters: The maximum number of L-BFGS iterations.
+
+    Returns:
+        Weights ``(D, num_classes)`` and biases ``(num_classes,)``, float64.
+    """
+    features = features.double()
+    weights = features.new_zeros(features.shape[1], num_classes, requires_grad=True)
+    biases = features.new_zeros(num_classes, requires_grad=True)
+    solver = torch.optim.LBFGS([weights, biases], max_iter=max_iters, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        loss = F.cross_entropy(features @ weights + biases, labels) + l2 / 2 * weights.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    with torch.enable_grad():
+        solver.step(closure)  # type: ignore[no-untyped-call]
+    return weights.detach(), biases.detach()
+
+
+def linear_predict(features: Tensor, labels: Tensor, queries: Tensor, num_classes: int, *, l2: float = 0.01) -> Tensor:
+    """Fits a linear classifier, and returns the predicted classes of the queries, ``(M,)``, int64.
+
+    Features are first standardized with the mean and standard deviation of the train features.
+
+    Args:
+        features: The train features, ``(N, D)``, float.
+        labels: The train labels, ``(N,)``, int64.
+        queries: ``(M, D)``.
+        num_classes: The number of classes.
+        l2: The L2 regularization of the weights.
+    """
+    mean, deviation = features.double().mean(dim=0), features.double().std(dim=0, correction=0).clamp(min=1e-6)
+    weights, biases = fit_linear((features.double() - mean) / deviation, labels, num_classes, l2=l2)
+    return ((queries.double() - mean) / deviation @ weights + biases).argmax(dim=1)
 
 
 class Seen(NamedTuple):
@@ -46,19 +127,19 @@ class _Probe(BaseMetric[Seen]):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         if of not in ("features", "pixels"):
-            raise ArgumentError("a probe looks at 'features' or 'pixels'", key="of", found=of)
+            raise ArgumentError("of must be 'features' or 'pixels'", key="of", found=of)
         self.of = of
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Records features, class and part of each sample."""
         check_samples(self, data_samples)
         for position, sample in enumerate(data_samples):
-            where = sample.get("img_path", "a picture")
+            where = sample.get("img_path", "an image")
             if "gt_label" not in sample or sample.get("part") not in ("train", "test"):
                 raise DataError(
-                    f"a probe needs the class and the part of '{where}'",
+                    f"the probe needs 'gt_label' and 'part' of '{where}'",
                     found=sorted(sample),
-                    notes=["PackSelfSupInputs(part='train') or part='test' tells the part"],
+                    notes=["Set the part in the pipeline: PackSelfSupInputs(part='train') or part='test'."],
                 )
             values = sample["features"] if self.of == "features" else data_batch["inputs"][0][position]
             features = as_array(values).astype(np.float32).reshape(-1)
@@ -71,7 +152,9 @@ class _Probe(BaseMetric[Seen]):
         test = torch.tensor([each.is_test for each in results])
         if not test.any() or test.all():
             missing = "train" if test.all() else "test"
-            raise DataError(f"a probe has seen no '{missing}' picture", notes=["part='...' of PackSelfSupInputs"])
+            raise DataError(
+                f"the probe has no image with part '{missing}'", notes=["Set part='...' of PackSelfSupInputs."]
+            )
         count = int(labels.max()) + 1
         found = self._predict(features[~test], labels[~test], features[test], count)
         return {"top1": 100 * float((found == labels[test]).double().mean())}

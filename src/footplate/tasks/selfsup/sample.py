@@ -1,13 +1,20 @@
-"""The data sample of self-supervised learning."""
+"""The data sample of self-supervised learning, and the transforms and the preprocessor that fill it."""
 
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from footplate.checks import check_count
+from footplate.data import Compose
 from footplate.data.structures import BaseDataElement
-from footplate.errors import ArgumentError
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, DataError
+from footplate.models import ImgDataPreprocessor
+from footplate.registry import MODELS, TRANSFORMS
+from footplate.tasks.task_base import image_to_tensor, loaded_image, select_keys
 
 Part = Literal["train", "test"]
 
@@ -34,6 +41,124 @@ class SelfSupDataSample(BaseDataElement):
         """
         label = torch.as_tensor(value)
         if label.numel() != 1 or label.is_floating_point() or label.dtype == torch.bool:
-            raise ArgumentError("a label is a whole number", key="gt_label", found=value)
+            raise ArgumentError("gt_label must be an integer", key="gt_label", found=value)
         self.gt_label: Tensor = label.reshape(1).long()
         return self
+
+
+@TRANSFORMS.register_module()
+class MultiView:
+    """Replaces `img` by a list of views, each made by a pipeline of random transforms.
+
+    Args:
+        transforms: One pipeline, or one for each entry of `num_views`.
+        num_views: The number of views of each pipeline.
+
+    Raises:
+        ArgumentError: A number of views is not positive, or `transforms` and `num_views` differ in length.
+
+    Example:
+        >>> import numpy as np
+        >>> views = MultiView([[dict(type="RandomWarp", flip=0.5)]], num_views=2)
+        >>> len(views(dict(img=np.zeros((4, 4), np.uint8)))["img"])
+        2
+    """
+
+    def __init__(self, transforms: Sequence[Any], num_views: int | Sequence[int] = 2) -> None:
+        numbers = [num_views] if isinstance(num_views, int) else list(num_views)
+        pipelines = list(transforms) if all(isinstance(each, (list, tuple)) for each in transforms) else [transforms]
+        if not numbers or len(pipelines) != len(numbers):
+            raise ArgumentError(
+                f"transforms must have one pipeline for each entry of num_views, but has {len(pipelines)}",
+                key="num_views",
+                found=num_views,
+            )
+        self.num_views = [check_count("num_views", number) for number in numbers]
+        self.pipelines: list[Compose] = []
+        for place, pipeline in enumerate(pipelines):
+            with at_key(f"transforms[{place}]"):
+                self.pipelines.append(Compose(pipeline))
+
+    def __call__(self, results: dict[str, Any]) -> dict[str, Any] | None:
+        """Replaces `img` by its views; returns None if a pipeline returns None."""
+        views = [
+            pipeline(dict(results))
+            for pipeline, number in zip(self.pipelines, self.num_views, strict=True)
+            for _ in range(number)
+        ]
+        if any(view is None for view in views):
+            return None
+        results["img"] = [view["img"] for view in views]
+        return results
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_views={self.num_views})"
+
+
+@TRANSFORMS.register_module()
+class PackSelfSupInputs:
+    """Packs the results of a pipeline into the inputs of self-supervised models.
+
+    Args:
+        key: The key of the image, ``(H, W, C)`` or ``(H, W)``, or of the list of its views.
+        algorithm_keys: The keys to store as data, if present.
+        pseudo_label_keys: Additional keys to store as data, if present.
+        meta_keys: The keys to store as metainfo, if present.
+        part: How probes use the image: "train" to fit, "test" to evaluate.
+
+    Raises:
+        DataError: There is no image.
+        ArgumentError: `part` is unknown.
+    """
+
+    fixed: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        key: str = "img",
+        algorithm_keys: Sequence[str] = (),
+        pseudo_label_keys: Sequence[str] = (),
+        meta_keys: Sequence[str] = ("sample_idx", "img_path", "img_shape", "ori_shape"),
+        *,
+        part: Part | None = None,
+    ) -> None:
+        if part not in (None, "train", "test"):
+            raise ArgumentError("part must be 'train' or 'test'", key="part", found=part)
+        self.key = key
+        self.data_keys = (*algorithm_keys, *pseudo_label_keys)
+        self.meta_keys = tuple(meta_keys)
+        self.part = part
+
+    def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns `inputs`, a list of one tensor ``(C, H, W)`` per view, and `data_samples`."""
+        image = loaded_image(results, self.key)
+        views = image if isinstance(image, list) else [image]
+        sample = SelfSupDataSample(metainfo=select_keys(results, self.meta_keys))
+        if self.part is not None:
+            sample.set_metainfo({"part": self.part})
+        if "gt_label" in results:
+            sample.set_gt_label(results["gt_label"])
+        sample.set_data(select_keys(results, self.data_keys))
+        return {"inputs": [image_to_tensor(view) for view in views], "data_samples": sample}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(key={self.key!r}, part={self.part!r})"
+
+
+@MODELS.register_module()
+class SelfSupDataPreprocessor(ImgDataPreprocessor):
+    """Normalises and stacks the images of each view; see `ImgDataPreprocessor` for the arguments."""
+
+    def forward(self, data: Any, training: bool = False) -> dict[str, Any]:
+        """Returns the batch with `inputs` as a list of float tensors ``(N, C, H, W)``, one per view.
+
+        Raises:
+            DataError: `inputs` is missing or contains no images.
+        """
+        if not isinstance(data, Mapping) or not isinstance(data.get("inputs"), (list, tuple)) or not data["inputs"]:
+            raise DataError("a batch must be a dict with a list of views as 'inputs'", found=type(data))
+        views, samples = data["inputs"], data.get("data_samples")
+        if isinstance(views[0], Tensor) and views[0].dim() == 3:
+            views = [views]  # a list of single images is one view
+        stacked = [super(SelfSupDataPreprocessor, self).forward({"inputs": each})["inputs"] for each in views]
+        return {"inputs": stacked, "data_samples": self.cast_data(samples)}

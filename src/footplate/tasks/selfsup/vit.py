@@ -71,14 +71,16 @@ class MAEViT(BaseModule):
     ) -> None:
         super().__init__(init_cfg or {"type": "Xavier", "layer": "Linear", "distribution": "uniform"})
         if img_size % patch_size:
-            raise ArgumentError(f"patches of {patch_size} pixels do not fill {img_size}", key="patch_size")
+            raise ArgumentError(f"img_size {img_size} is not divisible by patch_size {patch_size}", key="patch_size")
         if feature not in ("mean", "cls"):
-            raise ArgumentError("features are 'mean' or 'cls'", key="feature", found=feature)
+            raise ArgumentError("feature must be 'mean' or 'cls'", key="feature", found=feature)
         self.patch_size = patch_size
         self.num_patches = (img_size // patch_size) ** 2
         self.num_seen = int(self.num_patches * (1 - mask_ratio))
         if not 0 < self.num_seen < self.num_patches:
-            raise ArgumentError(f"of {self.num_patches} patches some are seen, some not", key="mask_ratio")
+            raise ArgumentError(
+                f"mask_ratio must mask at least one of the {self.num_patches} patches, and not all", key="mask_ratio"
+            )
         self.feature = feature
         self.patch_embed = nn.Conv2d(in_channels, embed_dims, patch_size, patch_size)
         self.pos_embed = nn.Parameter(position_codes(embed_dims, img_size // patch_size), requires_grad=False)
@@ -121,7 +123,7 @@ def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.
     """
     check_count("num_layers", count)
     if width % num_heads:
-        raise ArgumentError(f"{num_heads} heads do not share a width of {width}", key="num_heads")
+        raise ArgumentError(f"the width {width} is not divisible by num_heads {num_heads}", key="num_heads")
     return nn.ModuleList(
         nn.TransformerEncoderLayer(
             width, num_heads, round(mlp_ratio * width), 0.0, "gelu", batch_first=True, norm_first=True
@@ -153,7 +155,7 @@ def position_codes(width: int, side: int) -> Tensor:
     Source: Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, section 3.5, for both directions.
     """
     if width % 4:
-        raise ArgumentError("the width of a token is a multiple of 4", key="embed_dims", found=width)
+        raise ArgumentError("the embedding dimension must be a multiple of 4", key="embed_dims", found=width)
     places = torch.arange(side, dtype=torch.float32)
     waves = places[:, None] / 10_000 ** (torch.arange(width // 4) / (width / 4))
     along = torch.cat([waves.sin(), waves.cos()], dim=1)

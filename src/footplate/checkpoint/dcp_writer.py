@@ -1,0 +1,214 @@
+"""Writes shards through torch.distributed.checkpoint (DCP); imported only when needed, because the import is slow."""
+
+import contextlib
+import dataclasses
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, cast
+
+import torch
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorProperties
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, TensorWriteData, WriteItem, WriteItemType
+from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
+from torch.futures import Future
+
+from footplate import storage
+from footplate.checkpoint.saver import commit_checkpoint
+from footplate.checkpoint.serializable import bytes_in
+from footplate.checkpoint.shard_layout import (
+    Chunk,
+    FileDigest,
+    Layout,
+    StoredTensor,
+    is_committed,
+    sha256_of,
+    write_layout,
+)
+from footplate.checkpoint.sharded_writing import Shard, check_writable, remove_own_files, remove_unfinished
+from footplate.errors import CheckpointError
+from footplate.messages import format_bytes
+from footplate.storage import Sink
+
+_PIECE_BYTES = 16 << 20
+
+
+class ShardPlanner(DefaultSavePlanner):
+    """Plans the writing of shards.
+
+    Args:
+        shards: The shards of this rank, by tensor name.
+        error: An error that occurred while the shards were prepared. It is raised during planning, which reports it
+            to the other ranks.
+        drop: Called before each shard is written.
+    """
+
+    def __init__(
+        self, shards: Mapping[str, Shard], error: BaseException | None = None, *, drop: Callable[[], Any] = lambda: None
+    ) -> None:
+        super().__init__(flatten_state_dict=False, flatten_sharded_tensors=False)
+        self._shards = shards
+        self._error = error
+        self._drop = drop
+
+    def set_up_planner(self, state_dict: Any, storage_meta: Any = None, is_coordinator: bool = False) -> None:
+        """Ignores `state_dict`, because only the shards are written."""
+        super().set_up_planner({}, storage_meta, is_coordinator)
+
+    def create_local_plan(self) -> SavePlan:
+        """Returns a plan with an item for each non-empty shard.
+
+        Raises:
+            BaseException: The error that occurred while the shards were prepared.
+        """
+        if self._error is not None:
+            raise self._error
+        items = []
+        for name, shard in self._shards.items():
+            if shard.tensor.numel():
+                offsets = torch.Size(shard.offsets)
+                data = TensorWriteData(
+                    chunk=ChunkStorageMetadata(offsets=offsets, sizes=shard.tensor.size()),
+                    properties=TensorProperties(dtype=shard.tensor.dtype),
+                    size=torch.Size(shard.size),
+                )
+                items.append(WriteItem(MetadataIndex(name, offsets), WriteItemType.SHARD, tensor_data=data))
+        self.plan = SavePlan(items)
+        return self.plan
+
+    def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
+        """Returns the values of a shard."""
+        self._drop()
+        return self._shards[write_item.index.fqn].tensor
+
+
+class FolderWriter(StorageWriter):
+    """Writes the shards of this rank to one file; the coordinator also writes the state and the layout.
+
+    File names are unique to each save, so that the files of an existing checkpoint are not overwritten.
+
+    Args:
+        folder: The folder.
+        state: Everything that is not sharded; only that of the coordinator is used.
+        clean_parent: Whether to remove unfinished saves in the parent folder. No other process may be saving there.
+    """
+
+    def __init__(self, folder: str, state: Mapping[str, Any], *, clean_parent: bool = True) -> None:
+        self.folder = storage.absolute(folder)
+        self._clean_parent = clean_parent
+        self._save: str | None = None  # an id in the names of all files of this save
+        self._state = state
+
+    @classmethod
+    def validate_checkpoint_id(cls, checkpoint_id: Any) -> bool:
+        """Returns True, because any folder is accepted."""
+        return True
+
+    def reset(self, checkpoint_id: Any = None) -> None:
+        """Does nothing, because each save uses a new writer."""
+
+    def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
+        """Does nothing, because no setup is needed before planning."""
+
+    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        """Returns the plan unchanged."""
+        return plan
+
+    def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
+        """Creates the folder and assigns a file name to each rank.
+
+        Raises:
+            CheckpointError: There is too little space, or the folder holds files that footplate did not write.
+        """
+        check_writable(self.folder)
+        self._save = save = secrets.token_hex(4)
+        if self._clean_parent:
+            remove_unfinished(storage.parent(self.folder), but=storage.base_name(self.folder))
+        storage.make_dirs(self.folder)
+        storage.clean_stale(self.folder)
+        needed = bytes_in(self._state) + sum(_bytes_of(item) for plan in plans for item in plan.items)
+        free = storage.free_space(self.folder)
+        if free is not None and free < needed:
+            raise CheckpointError(f"it needs {format_bytes(needed)}, but only {format_bytes(free)} are free")
+        names = [f"rank_{number}-{save}.bin" for number in range(len(plans))]
+        return [dataclasses.replace(plan, storage_data=name) for plan, name in zip(plans, names, strict=True)]
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> "Future[list[WriteResult]]":
+        """Writes the file of this rank."""
+        done: Future[list[WriteResult]] = Future()
+        if not plan.items:
+            done.set_result([])
+            return done
+        tensors = (torch.as_tensor(planner.resolve_data(item)) for item in plan.items)
+        starts, digest = _write_tensors(storage.join(self.folder, plan.storage_data), tensors)
+        done.set_result(
+            [
+                WriteResult(item.index, _bytes_of(item), (plan.storage_data, start, *digest))
+                for item, start in zip(plan.items, starts, strict=True)
+            ]
+        )
+        return done
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        """Writes the state, then the layout, which commits the checkpoint."""
+        written = [each for several in results for each in several]
+        files = {name: FileDigest(size, sha) for name, _, size, sha in (each.storage_data for each in written)}
+        name = f"state-{self._save}.pth"
+        path = storage.join(self.folder, name)
+        commit_checkpoint(self._state, path)
+        files[name] = FileDigest(storage.status(path).size, sha256_of(path))
+        places = {(each.index.fqn, tuple(each.index.offset or ())): each.storage_data for each in written}
+        tensors = {}
+        for key, each in cast(Mapping[str, Any], metadata.state_dict_metadata).items():
+            chunks = []
+            for chunk in each.chunks:
+                file, start, *_ = places[key, tuple(chunk.offsets)]
+                chunks.append(Chunk(tuple(chunk.offsets), tuple(chunk.sizes), file, start))
+            tensors[key] = StoredTensor(each.properties.dtype, tuple(each.size), chunks)
+        write_layout(self.folder, Layout(name, tensors, files))
+        # The other files belong to the previous checkpoint and to failed saves.
+        remove_own_files(self.folder, (name for name in storage.list_dir(self.folder) if name not in files))
+
+    def drop(self) -> None:
+        """Removes the files of this save, unless the folder already contains a checkpoint."""
+        with contextlib.suppress(OSError):
+            if self._save is not None and not is_committed(self.folder):
+                names = storage.list_dir(self.folder)
+                own = [name for name in names if f"-{self._save}." in name]
+                remove_own_files(self.folder, own)
+                if own == names:
+                    storage.remove_empty_folder(self.folder)
+
+
+def _write_tensors(path: str, tensors: Iterable[torch.Tensor]) -> tuple[list[int], FileDigest]:
+    """Writes tensors one after the other; returns the offset of each in the file, and the digest of the file."""
+    starts: list[int] = []
+    sha256 = hashlib.sha256()
+    size = 0
+
+    def write(sink: Sink) -> None:
+        nonlocal size
+        for tensor in tensors:
+            starts.append(size)
+            for piece in _pieces_of(tensor):
+                sha256.update(piece)
+                sink.write(piece)
+                size += len(piece)
+
+    storage.commit_file(path, write)
+    return starts, FileDigest(size, sha256.hexdigest())
+
+
+def _pieces_of(tensor: torch.Tensor) -> Iterator[memoryview]:
+    """Yields the bytes of a tensor in order, in pieces of limited size."""
+    rows = tensor.reshape(1, -1) if not tensor.dim() else tensor.reshape(tensor.shape[0], -1)
+    length = max(1, _PIECE_BYTES // max(1, rows.shape[1] * rows.element_size()))
+    for begin in range(0, rows.shape[0], length):
+        piece = rows[begin : begin + length].detach().cpu().contiguous()
+        yield piece.view(-1).view(torch.uint8).numpy().data
+
+
+def _bytes_of(item: WriteItem) -> int:
+    data: Any = item.tensor_data
+    return int(data.chunk.sizes.numel() * data.properties.dtype.itemsize)

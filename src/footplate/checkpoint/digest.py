@@ -1,0 +1,135 @@
+"""Writes and verifies the SHA-256 digest at the end of a checkpoint file.
+
+A checkpoint is the zip archive that `torch.save` writes. A zip archive may end in a comment, which readers ignore.
+The digest is stored in this comment, so that it is committed together with the content:
+
+    ... archive ... | end record (22 bytes) | footplate-checkpoint 1 saved=<ns> sha256=<64 hex digits>
+
+The digest covers every byte before its first digit.
+"""
+
+import hashlib
+import re
+import struct
+import time
+from typing import IO, NamedTuple
+
+from footplate.errors import CheckpointDamagedError, CheckpointError
+from footplate.storage import Sink
+
+_COMMENT = "footplate-checkpoint 1 saved={saved:020d} sha256="
+_PATTERN = re.compile(rb"footplate-checkpoint 1 saved=(\d{20}) sha256=([0-9a-f]{64})")
+_DIGEST_BYTES = 64
+_COMMENT_BYTES = len(_COMMENT.format(saved=0)) + _DIGEST_BYTES
+_END_RECORD = b"PK\x05\x06"
+_END_RECORD_BYTES = 22
+_CHUNK_BYTES = 1 << 18  # small enough to stay in the CPU cache between reading and hashing
+
+
+class Digest(NamedTuple):
+    """The digest and the time that are recorded in a checkpoint.
+
+    Attributes:
+        sha256: The recorded SHA-256, as 64 hexadecimal digits; None in files of other programs.
+        saved: The time of the save, in nanoseconds since the epoch; 0 if unknown.
+    """
+
+    sha256: str | None
+    saved: int
+
+    @property
+    def length(self) -> int:
+        """The length of the comment at the end of the file, in bytes; 0 without a digest."""
+        return 0 if self.sha256 is None else _COMMENT_BYTES
+
+
+class DigestSink:
+    """Forwards an archive to another sink while it is written, and appends the digest.
+
+    An error of that sink is stored and raised by `finish`, because torch's writer crashes on exceptions.
+
+    Args:
+        sink: The sink that receives the bytes.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._hash = hashlib.sha256()
+        self._tail = b""
+        self._error: BaseException | None = None
+
+    def write(self, data: "bytes | bytearray | memoryview", /) -> int:
+        """Forwards bytes, except for the last 22, which may be the end record that `finish` modifies."""
+        view = memoryview(data).cast("B")
+        size = len(view)
+        if size < _END_RECORD_BYTES:
+            view = memoryview(self._tail + bytes(view))
+        else:
+            self._forward(memoryview(self._tail))
+        self._forward(view[:-_END_RECORD_BYTES])
+        self._tail = bytes(view[-_END_RECORD_BYTES:])
+        return size
+
+    def flush(self) -> None:
+        """Does nothing, because the last 22 bytes must be held back until `finish`."""
+
+    def finish(self) -> None:
+        """Writes the end record, with the digest as its comment.
+
+        Raises:
+            OSError: The sink failed in this call or in an earlier one.
+            CheckpointError: The data is not an archive.
+        """
+        if self._error is None and not self._tail.startswith(_END_RECORD):
+            raise CheckpointError("torch wrote an archive of an unknown form, to which no digest can be added")
+        comment = _COMMENT.format(saved=time.time_ns()).encode()
+        self._forward(memoryview(self._tail[:-2] + struct.pack("<H", _COMMENT_BYTES) + comment))
+        self._forward(memoryview(self._hash.hexdigest().encode()))
+        if self._error is not None:
+            raise self._error
+
+    def _forward(self, data: memoryview) -> None:
+        if self._error is None:
+            try:
+                self._hash.update(data)
+                self._sink.write(data)
+            except BaseException as error:  # noqa: BLE001 - raised again by `finish`
+                self._error = error
+
+
+def read_digest(stream: IO[bytes]) -> Digest:
+    """Returns the digest that is recorded at the end of an open file, without verifying it.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    stream.seek(max(0, stream.seek(0, 2) - _COMMENT_BYTES))
+    found = _PATTERN.fullmatch(stream.read(_COMMENT_BYTES))
+    return Digest(found[2].decode(), int(found[1])) if found else Digest(None, 0)
+
+
+def verify_digest(stream: IO[bytes]) -> Digest:
+    """Reads an open file to its end, verifies the digest and returns it.
+
+    Nothing is verified if the file records no digest.
+
+    Raises:
+        CheckpointDamagedError: The digest does not match the content.
+        OSError: The file cannot be read.
+    """
+    recorded = read_digest(stream)
+    if recorded.sha256 is None:
+        return recorded
+    left = stream.seek(0, 2) - _DIGEST_BYTES
+    found = hashlib.sha256()
+    buffer = memoryview(bytearray(_CHUNK_BYTES))
+    stream.seek(0)
+    while count := stream.readinto(buffer[: min(left, _CHUNK_BYTES)]):  # type: ignore[attr-defined]
+        found.update(buffer[:count])
+        left -= count
+    if found.hexdigest() != recorded.sha256:
+        raise CheckpointDamagedError(
+            "its content is not what was written",
+            notes=[f"expected sha256 {recorded.sha256}", f"   found sha256 {found.hexdigest()}"],
+        )
+    return recorded

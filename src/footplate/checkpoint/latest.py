@@ -1,0 +1,298 @@
+"""Names the checkpoints of a run, and finds the newest one to resume from."""
+
+import contextlib
+import logging
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from string import Formatter
+from typing import Any
+
+from footplate import storage
+from footplate.checkpoint.shard_layout import SHARDED_SUFFIX, is_sharded_path, sharded_name
+from footplate.checkpoint.sharded_writing import has_own_layout
+from footplate.checkpoint.verifying import BEST, SUFFIXES, naming_checkpoint, read_outline, recorded_digest, verify
+from footplate.errors import ArgumentError, CheckpointError
+
+POINTER = "last_checkpoint"
+_logger = logging.getLogger("footplate.checkpoint")
+_LONGEST_POINTER = 1 << 16  # bytes; no path is longer
+_LONGEST_TEMPLATE = 200  # bytes: most file systems allow 255, and best checkpoints have the metric's name in front
+_LONGEST_NAME = 255
+_LONGEST_FORMAT = 4  # as in {:06d}; a wide field would exhaust the memory
+_NUMBERED = re.compile(r"(\D*)(\d{1,18})(\D*)")
+_RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
+
+
+def checked_template(value: Any) -> str:
+    """Returns `filename_tmpl` after checking that it gives each number a file name that a resume considers.
+
+    Raises:
+        ArgumentError: It does not.
+    """
+    try:
+        fields = [(field, form) for _, field, form, _ in Formatter().parse(value) if field is not None]
+        is_valid = (
+            # Formatting accesses no attributes and uses little memory.
+            bool(fields)
+            and all(field in ("", "0") and len(form or "") <= _LONGEST_FORMAT for field, form in fields)
+            and len(os.fsencode(value)) <= _LONGEST_TEMPLATE
+            and not set(value) & {"/", "\0"}
+            and all(number_in(value, value.format(n)) == n and is_considered(value.format(n)) for n in (7, 1_234_567))
+        )
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        is_valid = False
+    if not is_valid:
+        raise ArgumentError(
+            "filename_tmpl must be a file name with '{}' for the number that ends in .pth, .pt or .ckpt",
+            key="filename_tmpl",
+            found=value,
+            notes=[
+                f"It must not begin with '.' or '{BEST}', because a resume ignores such files.",
+                f"It must not contain '/', and may have at most {_LONGEST_TEMPLATE} bytes.",
+            ],
+        )
+    return str(value)
+
+
+def is_considered(name: str) -> bool:
+    """Returns whether a resume considers a file of this name.
+
+    The target of `last_checkpoint` is considered under any name.
+
+    Example:
+        >>> is_considered("iter_4.pth"), is_considered("best_mIoU_iter_4.pth"), is_considered("scalars.json")
+        (True, False, False)
+    """
+    return name.endswith((*SUFFIXES, SHARDED_SUFFIX)) and not name.startswith((".", BEST))
+
+
+def number_in(template: str, name: str) -> int | None:
+    """Returns the number for which `template` gives `name`, as a file or as a sharded checkpoint, or None.
+
+    Example:
+        >>> number_in("iter_{}.pth", "iter_12.pth"), number_in("iter_{}.pth", "iter_12.sharded")
+        (12, 12)
+        >>> number_in("iter_{}.pth", "precious.pth") is None
+        True
+    """
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        return None
+    for form in (template, sharded_name(template)):
+        parsed = Formatter().parse(form)
+        pattern = (re.escape(text) + ("" if field is None else r"\s*(\d+)") for text, field, *_ in parsed)
+        found = re.fullmatch("".join(pattern), name)
+        if found and form.format(int(found[1])) == name:
+            return int(found[1])
+    return None
+
+
+def is_written_by_footplate(path: str) -> bool:
+    """Returns whether footplate wrote the checkpoint at `path`, judged by its digest or layout; nothing is verified."""
+    with contextlib.suppress(CheckpointError), naming_checkpoint(path):
+        return has_own_layout(path) if is_sharded_path(path) else recorded_digest(path).sha256 is not None
+    return False
+
+
+def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str]") -> None:
+    """Writes the absolute path of a checkpoint to `last_checkpoint` in `folder`.
+
+    Raises:
+        CheckpointError: The pointer cannot be written; it is unchanged.
+    """
+    pointer = storage.join(folder, POINTER)
+    try:
+        storage.commit_bytes(pointer, os.fsencode(storage.absolute(path)))
+    except OSError as error:
+        raise CheckpointError(f"cannot write '{pointer}': {error.strerror or error}") from error
+
+
+def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
+    """Returns the path in `last_checkpoint` in `folder`, which may not exist; None without a pointer."""
+    try:
+        pointer = os.fsdecode(storage.read_bytes(storage.join(folder, POINTER), _LONGEST_POINTER)).strip()
+    except OSError:
+        return None
+    return None if "\0" in pointer else pointer or None  # some file systems leave zeros after a crash
+
+
+def find_latest(folder: "str | os.PathLike[str]") -> str | None:
+    """Returns the newest intact checkpoint of a run, or None if there is no such checkpoint.
+
+    Searches `folder` and the folder of the checkpoint that `last_checkpoint` points to. The order is that of
+    `list_candidates`. Best checkpoints, and files with weights but no training state, are skipped. The target of
+    `last_checkpoint` is considered under any name, unless it is on another storage. Logs a warning for a pointer to
+    another storage, for each damaged checkpoint that is skipped, and for a checkpoint at a later iteration than the
+    selected one.
+
+    Raises:
+        CheckpointError: The folder cannot be read. Or no checkpoint is intact and one cannot be read, so that it is
+            unknown whether there is a checkpoint to resume from.
+    """
+    found = find_first_resumable(folder, read_verified_outline)
+    return None if found is None else found[0]
+
+
+def read_verified_outline(path: str) -> Mapping[Any, Any]:
+    """Verifies a checkpoint and returns its content with its tensors on the device 'meta'.
+
+    Raises:
+        CheckpointError: The checkpoint is damaged or cannot be read.
+    """
+    verify(path)
+    return read_outline(path).content
+
+
+def find_first_resumable(
+    folder: "str | os.PathLike[str]", read: Callable[[str], Mapping[Any, Any]]
+) -> tuple[str, Mapping[Any, Any]] | None:
+    """Returns path and content of the first candidate that is intact and contains a training state; see `find_latest`.
+
+    Args:
+        folder: The folder of the run.
+        read: Verifies a checkpoint and returns its content.
+
+    Raises:
+        CheckpointError: See `find_latest`.
+    """
+    pointer = read_pointer(folder)
+    if pointer and not storage.is_same_storage(pointer, folder):
+        _logger.warning(
+            "The pointer '%s' names another storage and is ignored: %r. To resume from there, pass `--resume PATH`.",
+            storage.join(folder, POINTER),
+            pointer,
+        )
+    unreadable: CheckpointError | None = None
+    paths = list_candidates(folder)
+    for place, path in enumerate(paths):
+        try:
+            content = read(path)
+        except CheckpointError as error:
+            if isinstance(error.__cause__, OSError):
+                unreadable = unreadable or error
+            _logger.warning("skipped: %s", "; ".join(line.strip() for line in str(error).splitlines()))
+            continue
+        if _RUN_KEYS & content.keys():
+            _warn_of_later_iteration(path, _iteration_in(content), paths[place + 1 :])
+            return path, content
+        _logger.info("skipped: checkpoint '%s' contains weights, but no training state to resume", path)
+    if unreadable is not None:
+        raise unreadable
+    return None
+
+
+def find_other_intact(path: "str | os.PathLike[str]") -> str | None:
+    """Returns the newest intact checkpoint in the folder of `path` other than `path`, or None."""
+    damaged = storage.absolute(path)
+    with contextlib.suppress(CheckpointError):
+        for candidate in list_candidates(storage.parent(damaged)):
+            if candidate != damaged:
+                with contextlib.suppress(CheckpointError):
+                    verify(candidate)
+                    return candidate
+    return None
+
+
+def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
+    """Returns the absolute paths of the checkpoints of a run, newest first, including damaged ones.
+
+    The target of `last_checkpoint` comes first. Only checkpoints that are both newer and at a later iteration precede
+    it: they were written by a process that died before it could move the pointer. A newer time alone may come from a
+    wrong clock. A pointer to another storage is ignored, and no connection to that storage is made.
+
+    Raises:
+        CheckpointError: The folder exists but cannot be read.
+    """
+    folders = [storage.absolute(folder)]
+    pointer = _pointer_target(folders[0])
+    if pointer and storage.parent(pointer) not in folders:
+        folders.append(storage.parent(pointer))
+    found = [path for each in folders for path in _checkpoints_in(each)]
+    if pointer and pointer not in found and storage.exists(pointer):
+        found.append(pointer)
+    ordered = sorted(found, key=_saved, reverse=True)
+    if pointer not in ordered:
+        return ordered
+    newer = ordered[: ordered.index(pointer)]
+    iteration = _iteration_of(pointer) if newer else 0
+    first = [path for path in newer if _iteration_of(path) > iteration] + [pointer]
+    return first + [path for path in ordered if path not in first]
+
+
+def _pointer_target(folder: str) -> str | None:
+    """Returns the target of the pointer in `folder`, or its copy in `folder` if the folder was moved or copied.
+
+    The file at the original path may belong to another run. A target on another storage is ignored, because that
+    storage must not be contacted.
+    """
+    pointer = read_pointer(folder)
+    if not pointer or not storage.is_same_storage(pointer, folder):
+        return None
+    here = storage.join(folder, storage.base_name(pointer))
+    if storage.parent(pointer) == folder or not storage.exists(here):
+        return pointer
+    with contextlib.suppress(OSError, ImportError, ValueError):
+        if storage.exists(pointer) and _saved(pointer) != _saved(here):
+            return pointer
+    return here
+
+
+def _checkpoints_in(folder: str) -> list[str]:
+    try:
+        names = storage.list_dir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (OSError, ImportError, ValueError) as error:  # fsspec raises the last two for an unknown protocol
+        raise CheckpointError(f"cannot read folder '{folder}': {getattr(error, 'strerror', None) or error}") from error
+    return [storage.join(folder, name) for name in names if is_considered(name)]
+
+
+def _saved(path: str) -> int:
+    """Returns when a checkpoint was saved, in nanoseconds; 0 if it cannot be read."""
+    with contextlib.suppress(CheckpointError), naming_checkpoint(path):
+        return recorded_digest(path).saved or int(storage.status(path).modified * 1e9)
+    return 0
+
+
+def _iteration_of(path: str) -> float:
+    """Returns the iteration of a checkpoint; infinity if it cannot be read, because it may be the latest."""
+    try:
+        return _iteration_in(read_outline(path).content)
+    except CheckpointError:
+        return math.inf
+
+
+def _iteration_in(content: Mapping[Any, Any]) -> float:
+    meta = content.get("meta")
+    number = meta.get("iter", 0) if isinstance(meta, Mapping) else 0
+    return number if isinstance(number, (int, float)) else 0
+
+
+def _warn_of_later_iteration(selected: str, iteration: float, others: list[str]) -> None:
+    """Warns if a run that started over left a checkpoint at a later iteration than the selected one."""
+    later = {}
+    for path in others:
+        if not _has_lower_number(storage.base_name(path), storage.base_name(selected)):
+            number = _iteration_of(path)
+            if iteration < number < math.inf:
+                later[path] = number
+    if later:
+        path = max(later, key=lambda each: later[each])
+        _logger.warning(
+            "Resuming from '%s' (iteration %d). '%s' (iteration %d) is at a later iteration and is not used%s. To "
+            "resume from it, pass `--resume PATH`.",
+            selected,
+            iteration,
+            path,
+            later[path],
+            f", nor {len(later) - 1} more" if len(later) > 1 else "",
+        )
+
+
+def _has_lower_number(name: str, other: str) -> bool:
+    """Returns whether two names differ only in their number and that of `name` is lower; it need not be read then."""
+    found, wanted = _NUMBERED.fullmatch(name), _NUMBERED.fullmatch(other)
+    if not found or not wanted:
+        return False
+    return (found[1], found[3]) == (wanted[1], wanted[3]) and int(found[2]) < int(wanted[2])

@@ -1,0 +1,138 @@
+"""Limits the memory for one checkpoint; nothing in the file can raise the limit.
+
+A process that reads a checkpoint and copies its content uses at most ten times the size of the file, or 240 MB if
+that is more. Reading may use 90% of it. The rest must hold four copies of the tensors, because the commands that
+write weights make up to four copies, for example wider dtypes for an average or the pieces of a safetensors file. It
+must also hold two copies of the containers, because a state is converted and split before it is written.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from footplate.checkpoint.pickle_interpreter import OpaqueObject
+from footplate.errors import CheckpointError
+
+_TIMES = 10
+_LEAST = 240_000_000
+_READ_SHARE = 0.9
+_TENSOR_COPIES = 4
+_CONTAINER_COPIES = 2
+_DEEPEST = 100
+_ATOMS = frozenset({str, int, float, bool, bytes, complex, type(None)})
+
+
+def memory_limit(size: int) -> int:
+    """Returns the memory limit in bytes for reading and copying a checkpoint of `size` bytes."""
+    return max(_TIMES * size, _LEAST)
+
+
+def check_separate_copies(tensors: Sequence[torch.Tensor]) -> None:
+    """Checks the memory for copies of tensors in which no memory is shared, against the memory of their storages.
+
+    Raises:
+        CheckpointError: The copies take too much memory.
+    """
+    storages = {storage.data_ptr(): storage.nbytes() for storage in (each.untyped_storage() for each in tensors)}
+    size = sum(storages.values())
+    if sum(each.numel() * each.element_size() for each in tensors) > (memory_limit(size) - size) // _TENSOR_COPIES:
+        raise CheckpointError(
+            "copies of its weights need far more memory than its size justifies, because many of them share their "
+            "memory"
+        )
+
+
+class Budget:
+    """Counts the memory that the content of one checkpoint uses while it is read.
+
+    Args:
+        size: The size of the file in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._total = memory_limit(size)
+        self.limit = int(_READ_SHARE * self._total)
+        self.used = 0
+
+    def take(self, count: int) -> None:
+        """Counts `count` more bytes.
+
+        Raises:
+            CheckpointError: The limit is exceeded.
+        """
+        self.used += count
+        self.check(0)
+
+    def check(self, count: int) -> None:
+        """Checks whether `count` more bytes are left, for a temporary allocation.
+
+        Raises:
+            CheckpointError: The limit would be exceeded.
+        """
+        if self.used + count > self.limit:
+            raise CheckpointError("it needs far more memory than its size justifies")
+
+    def check_copies(self, value: Any) -> None:
+        """Checks the size of deep copies of `value`; tensors that fill the same storage share their memory in them.
+
+        Raises:
+            CheckpointError: Copies are too large, a container contains itself, or containers are nested too deeply.
+        """
+        _CopyMeter(self._total - self.used).check(value)
+
+
+class _CopyMeter:
+    """Measures the deep copies of a value. A container counts as often as a copy would contain it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: dict[int, tuple[int, int] | None] = {}  # bytes and height; None while a value is being measured
+        self._opaque: dict[int, OpaqueObject] = {}
+        self._storages: dict[int, torch.UntypedStorage] = {}
+
+    def check(self, value: Any) -> None:
+        self._measure(value, 0)
+        while self._opaque:  # copies of a state do not include these, and they may refer to one another
+            _, opaque = self._opaque.popitem()
+            self._known[id(opaque)] = (0, 0)
+            for part in (opaque.args, opaque.state, opaque.items, opaque.elements):
+                self._measure(part, 0)
+
+    def _measure(self, value: Any, depth: int) -> tuple[int, int]:
+        """Returns the size of all copies of a value in bytes, and the number of levels below it."""
+        if not isinstance(value, (dict, list, tuple)):
+            if isinstance(value, OpaqueObject) and id(value) not in self._known:
+                self._opaque[id(value)] = value
+            return self._size_of_leaf(value), 0
+        known = self._known.get(id(value), (0, 0))
+        if known is None:
+            raise CheckpointError("it contains a container that contains itself")
+        if depth + known[1] > _DEEPEST:
+            raise CheckpointError("its containers are nested too deeply")
+        if id(value) in self._known:
+            return known
+        self._known[id(value)] = None
+        count, height = _CONTAINER_COPIES * sys.getsizeof(value), 0
+        for entry in value.values() if isinstance(value, dict) else value:
+            if type(entry) not in _ATOMS:
+                inner, below = self._measure(entry, depth + 1)
+                count, height = count + inner, max(height, below + 1)
+                if count > self._limit:
+                    raise CheckpointError("copies of its content need far more memory than its size justifies")
+        self._known[id(value)] = count, height
+        return count, height
+
+    def _size_of_leaf(self, value: Any) -> int:
+        if isinstance(value, torch.Tensor):
+            size, storage = value.numel() * value.element_size(), value.untyped_storage()
+            if size == storage.nbytes():  # copies of an expanded tensor, or of a part of a storage, share nothing
+                if storage._cdata in self._storages:
+                    return 0
+                self._storages[storage._cdata] = storage  # a storage that lives keeps its address
+            return _TENSOR_COPIES * size
+        if isinstance(value, np.ndarray):
+            return _TENSOR_COPIES * value.nbytes
+        return _CONTAINER_COPIES * sys.getsizeof(value) if isinstance(value, (bytearray, set, frozenset)) else 0

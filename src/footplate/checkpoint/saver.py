@@ -1,0 +1,257 @@
+"""Writes checkpoints atomically, at once or in a background thread."""
+
+import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Set
+from typing import Any
+
+import numpy as np
+import torch
+
+from footplate import storage
+from footplate.checkpoint.digest import DigestSink
+from footplate.checkpoint.serializable import bytes_in, tensors_in, to_serializable
+from footplate.checkpoint.shard_layout import is_sharded_path
+from footplate.checkpoint.sharded_writing import cut_replicated, remove_sharded, save_shards, split_state
+from footplate.distributed import get_rank, get_world_size, is_main_process
+from footplate.distributed.sharding import new_cpu_group
+from footplate.errors import CheckpointError
+from footplate.messages import format_bytes, list_names
+from footplate.storage import Sink
+
+_logger = logging.getLogger("footplate.checkpoint")
+_SHOWN_NAMES = 3
+_ALIGNMENT = 64
+
+
+def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") -> None:
+    """Writes `state` and its digest to a file atomically.
+
+    The state is written to a temporary file, which is synced and renamed to `path`. The result can be loaded with
+    `torch.load(path, weights_only=True)`. Temporary files of dead processes in the folder are removed.
+
+    Args:
+        state: Tensors, numbers, strings, None, lists, tuples and dicts. Numpy arrays become tensors, numpy scalars
+            become numbers, and other mappings become dicts.
+        path: A local path, or a target that fsspec supports.
+
+    Raises:
+        CheckpointError: The state contains something else, there is too little space, or the file cannot be
+            written. An existing file is unchanged.
+    """
+    commit_checkpoint(to_serializable(state), os.fspath(path))
+
+
+def commit_checkpoint(state: Mapping[str, Any], path: str, wrap: Callable[[Sink], Sink] = lambda sink: sink) -> None:
+    """Writes a state that is already converted by `to_serializable`; see `save_checkpoint`.
+
+    Args:
+        state: The state.
+        path: The output file.
+        wrap: Wraps the sink that receives the bytes.
+
+    Raises:
+        CheckpointError: There is too little space, or the file cannot be written.
+    """
+
+    def write(sink: Sink) -> None:
+        digesting = DigestSink(wrap(sink))
+        torch.save(state, digesting)  # type: ignore[arg-type]
+        digesting.finish()
+
+    folder = storage.parent(storage.absolute(path))
+    try:
+        storage.clean_stale(folder)
+        needed, free = bytes_in(state), storage.free_space(folder)
+        if free is not None and free < needed:
+            raise CheckpointError(
+                f"cannot save '{path}': it needs {format_bytes(needed)}, but only {format_bytes(free)} are free"
+            )
+        storage.commit_file(path, write)
+    except OSError as error:
+        raise CheckpointError(f"cannot save '{path}': {error.strerror or error}") from error
+
+
+def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
+    """Removes a checkpoint if it exists.
+
+    The layout of a sharded checkpoint is removed first, so that a partly removed checkpoint is never taken for an
+    intact one. Files in its folder that footplate did not write are kept, with a warning. For a symbolic link, only
+    the link is removed.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be removed.
+    """
+    name = os.fspath(path)
+    try:
+        if not is_sharded_path(name):
+            storage.remove(name)
+        elif left := remove_sharded(name):
+            _logger.warning(
+                "'%s' is kept, because it contains files that footplate did not write: %s",
+                name,
+                list_names(left, _SHOWN_NAMES),
+            )
+    except OSError as error:
+        raise CheckpointError(f"cannot remove '{name}': {error.strerror or error}") from error
+
+
+class BackgroundSaver:
+    """Saves checkpoints in a background thread, one at a time.
+
+    The host memory for the copy is reused by later saves. It is as large as one checkpoint.
+
+    Example:
+        >>> import tempfile
+        >>> saver = BackgroundSaver()
+        >>> path = os.path.join(tempfile.mkdtemp(), "iter_1.pth")
+        >>> saver.save({"weight": torch.zeros(2)}, path)
+        >>> saver.wait()
+        >>> os.path.exists(path)
+        True
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._copier = _HostCopier()
+        self._group: Any = None  # a separate group, so that its messages do not mix with those of training
+
+    def save(
+        self,
+        state: Mapping[str, Any],
+        path: "str | os.PathLike[str]",
+        *,
+        then: Callable[[], None] | None = None,
+        otherwise: Callable[[BaseException], None] | None = None,
+        replicated: Set[int] = frozenset(),
+    ) -> None:
+        """Copies `state` to host memory and writes it to `path` in the background.
+
+        Waits for the previous save first. A sharded checkpoint is saved by all ranks together; each rank writes its
+        own shards.
+
+        Args:
+            state: See `save_checkpoint`.
+            path: See `save_checkpoint`; a path that ends in `.sharded` is written as a sharded checkpoint.
+            then: Called in the background thread after the commit, to move the pointer and remove older checkpoints.
+            otherwise: Called in the background thread with the exception if the save fails; by default the failure
+                is logged.
+            replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each
+                rank writes a part of each.
+
+        Raises:
+            CheckpointError: The state cannot be saved, or the previous save failed. In that case, this save does not
+                start.
+        """
+        self.wait()
+        name = os.fspath(path)
+        if is_sharded_path(name):
+            commit = self._prepare_shards(state, name, replicated)
+        else:
+            copied = self._copier.copy(to_serializable(state))
+            commit = lambda: commit_checkpoint(copied, name)  # noqa: E731
+
+        def work() -> None:
+            try:
+                commit()
+                if then is not None and (is_main_process() or not is_sharded_path(name)):
+                    then()
+            except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the caller's thread
+                self._error = error
+                if otherwise is None:
+                    _logger.error("a save in the background failed: %s", error)
+                else:
+                    otherwise(error)
+
+        thread = threading.Thread(target=work, name="footplate-checkpoint")
+        thread.start()  # raises if the system cannot start another thread; `_thread` must stay None then
+        self._thread = thread
+
+    def wait(self) -> None:
+        """Waits until the current save ends.
+
+        Raises:
+            CheckpointError: The save failed. Each failure is raised once.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _prepare_shards(self, state: Mapping[str, Any], path: str, replicated: Set[int]) -> Callable[[], None]:
+        """Copies the shards of this rank and returns a function that writes them.
+
+        An error in the copy is not raised here: the returned function reports it to all ranks.
+        """
+        group = self._group = self._group or new_cpu_group()
+        try:
+            rest, shards = split_state(state, cut_replicated(replicated, get_rank(), get_world_size()))
+            rest = to_serializable(rest)
+            values = to_serializable({name: shard.tensor for name, shard in shards.items()})
+            rest, values = self._copier.copy([rest if is_main_process() else {}, values])
+        except Exception as error:  # noqa: BLE001 - raised in the background thread of every rank
+            failure = error
+            return lambda: save_shards({}, {}, path, group, failure)
+        shards = {name: shard._replace(tensor=values[name]) for name, shard in shards.items()}
+        return lambda: save_shards(rest, shards, path, group)
+
+
+class _HostCopier:
+    """Copies states into one buffer in host memory, which is reused."""
+
+    def __init__(self) -> None:
+        self._buffer = np.empty(0, dtype=np.uint8)
+
+    def copy(self, state: Any) -> Any:
+        """Copies every storage of a state; tensors that share memory still do so in the copy.
+
+        Raises:
+            MemoryError: There is not enough memory for a copy.
+        """
+        storages = {_address(tensor): tensor.untyped_storage() for tensor in tensors_in(state)}
+        sizes = [-(-memory.nbytes() // _ALIGNMENT) * _ALIGNMENT for memory in storages.values()]
+        if self._buffer.nbytes < sum(sizes):
+            if torch.accelerator.is_available():
+                self._buffer = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=True).numpy()
+            else:
+                self._buffer = np.empty(sum(sizes), np.uint8)  # numpy requests huge pages, torch does not
+        copies, start = {}, 0
+        for (address, memory), size in zip(storages.items(), sizes, strict=True):
+            piece = self._buffer[start : start + memory.nbytes()]
+            source = torch.empty(0, dtype=torch.uint8, device=memory.device).set_(memory)
+            target = torch.from_numpy(piece)
+            if memory.device.type == "cpu":
+                np.copyto(piece, source.numpy())  # single-threaded, because torch's threads are busy with training
+            else:
+                target.copy_(source, non_blocking=True)
+            copies[address] = target.untyped_storage()
+            start += size
+        if any(memory.device.type != "cpu" for memory in storages.values()):
+            torch.accelerator.synchronize()
+        return _with_storages(state, copies)
+
+
+def _address(tensor: torch.Tensor) -> tuple[str, int]:
+    return str(tensor.device), tensor.untyped_storage().data_ptr()
+
+
+def _with_storages(state: Any, copies: Mapping[tuple[str, int], torch.UntypedStorage]) -> Any:
+    """Returns the state with its tensors on the copies of their storages."""
+    if isinstance(state, torch.Tensor):
+        if not state.numel():  # without a shared address: torch refuses to save two dtypes at one address
+            return torch.empty(state.shape, dtype=state.dtype)
+        empty = torch.empty(0, dtype=state.dtype)
+        return empty.set_(copies[_address(state)], state.storage_offset(), state.size(), state.stride())
+    if isinstance(state, dict):
+        rebuilt = type(state)((key, _with_storages(entry, copies)) for key, entry in state.items())
+        if isinstance(state, OrderedDict) and hasattr(state, "_metadata"):
+            rebuilt._metadata = state._metadata  # type: ignore[attr-defined]
+        return rebuilt
+    if isinstance(state, (list, tuple)):
+        return type(state)(_with_storages(entry, copies) for entry in state)
+    return state

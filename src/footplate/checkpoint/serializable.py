@@ -1,0 +1,160 @@
+"""Converts a run's state to the types that `torch.load(..., weights_only=True)` accepts."""
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from footplate.checkpoint.pickle_interpreter import OpaqueObject
+from footplate.errors import CheckpointError
+
+_UNCHANGED = frozenset({type(None), bool, float, complex, str, torch.dtype, torch.device})
+_LONGEST_INTEGER = 2039  # bits; the maximum that torch's weights-only reader accepts
+
+
+def to_serializable(value: Any, key: str = "") -> Any:
+    """Converts `value` to types that can be read back without executing code.
+
+    Tensors are detached. A view of a larger storage is copied, so that the rest of the storage is not written.
+    Numpy arrays become tensors, numpy scalars become numbers, other mappings become dicts, named tuples become
+    tuples, and deques become lists.
+
+    Args:
+        value: The state.
+        key: The key path of the state, for the error.
+
+    Raises:
+        CheckpointError: The state contains something else; the error gives its key path.
+    """
+    return _convert(value, key, set())
+
+
+def walk(value: Any) -> Iterator[Any]:
+    """Yields `value` and everything inside it, in order; a container that occurs several times is yielded once."""
+    pending, seen = [value], set()
+    while pending:
+        entry = pending.pop()
+        inner: list[Any] | None = None
+        if isinstance(entry, Mapping):
+            inner = list(entry.values())
+        elif isinstance(entry, OpaqueObject):
+            inner = [entry.args, entry.state, entry.items, entry.elements]
+        elif isinstance(entry, (list, tuple)):
+            inner = list(entry)
+        if inner is not None:
+            if id(entry) in seen:
+                continue
+            seen.add(id(entry))
+            pending.extend(reversed(inner))
+        yield entry
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """Returns all tensors of a state, in order."""
+    return [entry for entry in walk(value) if isinstance(entry, torch.Tensor)]
+
+
+def bytes_in(state: Any) -> int:
+    """Returns the size of all tensors of a state in bytes; shared storages count once."""
+    storages = (tensor.untyped_storage() for tensor in tensors_in(state))
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def _convert(value: Any, key: str, parents: set[int]) -> Any:
+    if type(value) in _UNCHANGED:
+        return value
+    if isinstance(value, torch.Tensor):
+        return _convert_tensor(value, key)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _convert_array(value, key)
+    if isinstance(value, (str, int, float, bytes)):
+        return _convert_scalar(value, key)
+    if id(value) in parents:
+        raise CheckpointError("the state contains itself, which cannot be saved", key=key)
+    parents.add(id(value))
+    converted = _convert_container(value, key, parents)
+    parents.discard(id(value))
+    return converted
+
+
+def _convert_container(value: Any, key: str, parents: set[int]) -> Any:
+    if isinstance(value, (list, tuple, deque)):
+        entries = [_convert(entry, f"{key}[{index}]", parents) for index, entry in enumerate(value)]
+        return tuple(entries) if isinstance(value, tuple) else entries
+    if type(value) is set:
+        return {_convert_key(entry, key) for entry in value}
+    if not isinstance(value, Mapping):
+        raise _unsupported(value, key)
+    converted: dict[Any, Any] = OrderedDict() if isinstance(value, OrderedDict) else {}
+    for name, entry in value.items():
+        path = f"{key}.{name}" if key else str(name)
+        converted[_convert_key(name, path)] = _convert(entry, path, parents)
+    metadata = getattr(value, "_metadata", None)  # the layer versions in the state dict of a module
+    if isinstance(converted, OrderedDict) and isinstance(metadata, Mapping):
+        converted._metadata = _convert(metadata, f"{key}._metadata", parents)  # type: ignore[attr-defined]
+    return converted
+
+
+def _convert_tensor(value: torch.Tensor, key: str) -> torch.Tensor:
+    if type(value) not in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer):
+        raise _unsupported(value, key)
+    value = value.detach()
+    if value.device.type == "meta":
+        raise CheckpointError("a tensor on the device 'meta' cannot be saved", key=key)
+    if value.is_quantized:
+        raise CheckpointError("a quantized tensor cannot be saved", key=key)
+    if value.layout != torch.strided:
+        raise CheckpointError(f"a tensor of layout '{value.layout}' cannot be saved", key=key)
+    value = value.resolve_conj().resolve_neg()
+    is_view = value.numel() * value.element_size() < value.untyped_storage().nbytes()
+    return value.clone() if is_view else value
+
+
+def _convert_array(value: "np.ndarray[Any, Any] | np.generic", key: str) -> Any:
+    if isinstance(value, np.generic):
+        scalar = value.item()
+        if type(scalar) not in (*_UNCHANGED, int, bytes):
+            raise _unsupported(value, key)
+        return scalar
+    if value.dtype.kind in "US":
+        return value.tolist()
+    try:
+        return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
+    except TypeError as error:
+        raise CheckpointError(f"a numpy array of dtype '{value.dtype}' cannot be saved", key=key) from error
+
+
+def _convert_scalar(value: str | int | float | bytes, key: str) -> str | int | float | bytes:
+    """Returns the value of a subclass of a Python type, such as an enum, as an instance of that type."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        if value.bit_length() > _LONGEST_INTEGER:
+            raise CheckpointError(f"an integer of more than {_LONGEST_INTEGER} bits cannot be saved", key=key)
+        return int(value)
+    if isinstance(value, bytes) and not value:
+        raise CheckpointError("empty bytes cannot be saved, because torch's weights-only reader refuses them", key=key)
+    return bytes(value) if isinstance(value, bytes) else float(value)
+
+
+def _convert_key(key: Any, path: str) -> Hashable:
+    key = key.item() if isinstance(key, np.generic) else key
+    if isinstance(key, tuple):
+        return tuple(_convert_key(part, path) for part in key)
+    for kind in (str, bool, int, float):
+        if isinstance(key, kind):
+            return kind(key)
+    if key is None:
+        return None
+    raise CheckpointError(f"a key of type '{type(key).__name__}' cannot be saved", key=path, found=key)
+
+
+def _unsupported(value: Any, key: str) -> CheckpointError:
+    kind = type(value)
+    return CheckpointError(
+        f"an object of type '{kind.__module__}.{kind.__qualname__}' cannot be saved in a checkpoint",
+        key=key,
+        notes=["A state may contain tensors, numbers, strings, lists, tuples and dicts."],
+    )

@@ -1,0 +1,341 @@
+"""Reads and writes `layout.json`, which describes the content of a sharded checkpoint.
+
+    iter_8.sharded/
+      layout.json             the location of each shard, the digest of every other file, and its own digest
+      state-<save>.pth        everything that is not sharded, as a checkpoint file with its own digest
+      rank_0-<save>.bin ...   the concatenated bytes of the shards
+
+The checkpoint is committed when `layout.json` is renamed into the folder. Files that it does not list are left over
+from an unfinished save. The metadata is stored as JSON, because torch.distributed.checkpoint would pickle it.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+import os
+import posixpath
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+from footplate import storage
+from footplate.checkpoint.digest import Digest
+from footplate.checkpoint.memory_budget import memory_limit
+from footplate.errors import CheckpointDamagedError, CheckpointError
+
+SHARDED_SUFFIX = ".sharded"
+LAYOUT = "layout.json"
+_FORMAT = "footplate-sharded 1"
+_CHUNK_BYTES = 1 << 20
+_LONGEST_LAYOUT = 1 << 30
+_MEMORY_PER_BYTE = 30  # upper bound for a hostile layout
+_LARGEST_NUMBER = (1 << 63) - 1
+_MOST_DIMENSIONS = 64
+_LONGEST_NAME = 255  # bytes
+_MOST_CUT_DIMENSIONS = 4  # device meshes have two or three
+_MOST_CORNERS = 1 << 17  # of the shards of one tensor, which are all in memory at once
+_INTEGER_DTYPES = {torch.bool, *(getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))}
+
+
+class Chunk(NamedTuple):
+    """A shard of a tensor in a file.
+
+    Attributes:
+        offsets: The start of the shard in each dimension of the tensor.
+        sizes: The shape of the shard.
+        file: The name of the file.
+        start: The offset of its first byte in the file.
+    """
+
+    offsets: tuple[int, ...]
+    sizes: tuple[int, ...]
+    file: str
+    start: int
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor and its shards."""
+
+    dtype: torch.dtype
+    size: tuple[int, ...]
+    chunks: list[Chunk]
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the whole tensor in bytes."""
+        return math.prod(self.size) * self.dtype.itemsize
+
+
+class FileDigest(NamedTuple):
+    """The expected size in bytes and SHA-256 of a file in the folder."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The content of `layout.json`."""
+
+    state: str
+    tensors: dict[str, StoredTensor]
+    files: dict[str, FileDigest]
+    digest: Digest = field(default=Digest(None, 0))
+
+    @property
+    def nbytes(self) -> int:
+        """The size of all files except `layout.json`, in bytes."""
+        return sum(each.size for each in self.files.values())
+
+
+def is_sharded_path(path: str) -> bool:
+    """Checks whether `path` has the suffix of a sharded checkpoint."""
+    return path.rstrip("/").endswith(SHARDED_SUFFIX)
+
+
+def is_committed(path: str) -> bool:
+    """Checks whether a checkpoint exists at `path`, either a file or a folder with a layout; nothing is verified."""
+    return storage.exists(storage.join(path, LAYOUT) if is_sharded_path(path) else path)
+
+
+def sharded_name(name: str) -> str:
+    """Returns the name of the sharded checkpoint for a file name.
+
+    Example:
+        >>> sharded_name("iter_4000.pth")
+        'iter_4000.sharded'
+    """
+    return os.path.splitext(name)[0] + SHARDED_SUFFIX
+
+
+def write_layout(folder: str, layout: Layout) -> Digest:
+    """Writes `layout.json` atomically, which commits the checkpoint.
+
+    Raises:
+        OSError: The file cannot be written; the folder is unchanged.
+    """
+    saved = time.time_ns()
+    body = {
+        "format": _FORMAT,
+        "saved": saved,
+        "state": layout.state,
+        "files": {name: list(each) for name, each in layout.files.items()},
+        "tensors": {
+            name: [str(each.dtype).removeprefix("torch."), each.size, each.chunks]
+            for name, each in layout.tensors.items()
+        },
+    }
+    digest = Digest(_sha256_of_json(body), saved)
+    text = json.dumps({"sha256": digest.sha256, "layout": body}, indent=0)
+    storage.commit_bytes(storage.join(folder, LAYOUT), text.encode())
+    return digest
+
+
+def read_layout(folder: str) -> Layout:
+    """Reads the layout of a sharded checkpoint and checks that `layout.json` is what was written.
+
+    Raises:
+        CheckpointDamagedError: The file is not what was written.
+        CheckpointError: The folder does not exist, or the save into it did not finish.
+    """
+    path = storage.join(folder, LAYOUT)
+    try:
+        _check_length(folder, storage.status(path).size)
+        content = json.loads(storage.read_bytes(path).decode(), object_pairs_hook=_dict_without_duplicates)
+        body, recorded = content["layout"], content["sha256"]
+        found = _sha256_of_json(body)
+    except FileNotFoundError as error:
+        if not storage.exists(folder):
+            notes = storage.missing_path_notes(folder)
+            raise CheckpointError(f"checkpoint '{folder}' does not exist", notes=notes) from error
+        raise CheckpointError(f"the save to '{folder}' did not finish: it has no {LAYOUT}") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read checkpoint '{folder}': {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: its {LAYOUT} is invalid") from error
+    if found != recorded:
+        raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: its {LAYOUT} is not what was written")
+    try:
+        return _parse(body, recorded)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        reason = error if type(error) is ValueError else f"its {LAYOUT} has another form: {error!r}"
+        raise CheckpointError(f"cannot use checkpoint '{folder}': {reason}") from error
+
+
+def verify_files(folder: str, layout: Layout, *, share: tuple[int, int] = (0, 1)) -> None:
+    """Reads the files of a folder and verifies their digests.
+
+    Args:
+        folder: The folder.
+        layout: The layout of the folder.
+        share: (r, n) verifies every n-th file, starting with file r.
+
+    Raises:
+        CheckpointDamagedError: A file is missing, or is not what was written.
+        CheckpointError: A file cannot be read.
+    """
+    for name in sorted(layout.files)[share[0] :: share[1]]:
+        expected, path = layout.files[name], storage.join(folder, name)
+        try:
+            found = FileDigest(storage.status(path).size, sha256_of(path))
+        except FileNotFoundError as error:
+            raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: {name} is missing") from error
+        except OSError as error:
+            raise CheckpointError(f"cannot read '{path}': {error.strerror or error}") from error
+        if found != expected:
+            raise CheckpointDamagedError(
+                f"checkpoint '{folder}' is damaged: {name} is not what was written",
+                notes=[f"expected sha256 {expected.sha256}", f"   found sha256 {found.sha256}"],
+            )
+
+
+def sha256_of(path: str) -> str:
+    """Returns the SHA-256 of a file.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with storage.open_file(path) as stream:
+        while piece := stream.read(_CHUNK_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _sha256_of_json(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _check_length(folder: str, size: int) -> None:
+    """Checks whether parsing the layout would need far more memory than the files in its folder justify."""
+    needed = _MEMORY_PER_BYTE * size
+    if needed > memory_limit(0):
+        total = sum(storage.status(storage.join(folder, name)).size for name in storage.list_dir(folder))
+        if size > _LONGEST_LAYOUT or needed > memory_limit(total):
+            raise CheckpointError(f"cannot use checkpoint '{folder}': its {LAYOUT} is far too long for its content")
+
+
+def _dict_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("it contains a key twice")
+    return made
+
+
+def _parse(body: Mapping[str, Any], sha256: str) -> Layout:
+    """Returns the layout after checking that each tensor is complete and that no byte belongs to two shards."""
+    if body["format"] != _FORMAT:
+        raise ValueError(f"its format is '{body['format']}', not '{_FORMAT}'")
+    files = {
+        _checked_file_name(name): FileDigest(_checked_size(size), str(sha))
+        for name, (size, sha) in body["files"].items()
+    }
+    state = body["state"]
+    if state not in files:
+        raise ValueError("its state file is not among its files")
+    tensors = {name: _parse_tensor(name, *each) for name, each in body["tensors"].items()}
+    spans: dict[str, list[tuple[int, int]]] = {name: [] for name in files if name != state}
+    for name, each in tensors.items():
+        for chunk in each.chunks:
+            end = chunk.start + math.prod(chunk.sizes) * each.dtype.itemsize
+            if chunk.file not in spans or end > files[chunk.file].size:
+                raise ValueError(f"a shard of '{name}' is outside of its file")
+            spans[chunk.file].append((chunk.start, end))
+    for file, several in spans.items():
+        if not are_apart(several):
+            raise ValueError(f"two shards in '{file}' overlap")
+    return Layout(state, tensors, files, Digest(sha256, _checked_size(body["saved"])))
+
+
+def _parse_tensor(name: str, kind: str, size: Any, chunks: Any) -> StoredTensor:
+    dtype = getattr(torch, kind, None) if kind.isidentifier() else None
+    if not isinstance(dtype, torch.dtype) or not (
+        dtype.is_floating_point or dtype.is_complex or dtype in _INTEGER_DTYPES
+    ):
+        raise ValueError(f"the dtype '{kind}' of '{name}' is unknown")
+    shape = tuple(map(_checked_size, size))
+    if len(shape) > _MOST_DIMENSIONS or math.prod(max(1, each) for each in shape) * dtype.itemsize > _LARGEST_NUMBER:
+        raise ValueError(f"'{name}' is larger than any tensor")
+    parsed = [
+        Chunk(tuple(map(_checked_size, offsets)), tuple(map(_checked_size, sizes)), file, _checked_size(start))
+        for offsets, sizes, file, start in chunks
+    ]
+    for chunk in parsed:
+        if not len(chunk.offsets) == len(chunk.sizes) == len(shape):
+            raise ValueError(f"a shard of '{name}' has another number of dimensions than the tensor")
+        if any(at + length > limit for at, length, limit in zip(chunk.offsets, chunk.sizes, shape, strict=True)):
+            raise ValueError(f"a shard of '{name}' is outside of the tensor")
+    if not is_tiled(shape, [(chunk.offsets, chunk.sizes) for chunk in parsed]):
+        raise ValueError(f"the shards of '{name}' overlap or leave gaps")
+    return StoredTensor(dtype, shape, parsed)
+
+
+def _checked_file_name(name: str) -> str:
+    is_plain = name and posixpath.basename(name) == name and not name.startswith(".") and name != LAYOUT
+    try:
+        is_short = len(name.encode()) <= _LONGEST_NAME
+    except UnicodeEncodeError:
+        is_short = False
+    if not is_plain or not is_short or any(each in name for each in "\\\0"):
+        raise ValueError(f"{name!r} is not a valid file name")
+    return name
+
+
+def _checked_size(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= _LARGEST_NUMBER:
+        raise ValueError(f"'{value}' is not a valid size")
+    return value
+
+
+def is_tiled(shape: Sequence[int], boxes: Sequence[tuple[Sequence[int], Sequence[int]]]) -> bool:
+    """Returns whether boxes cover a tensor without gaps or overlaps, in time linear in the number of boxes.
+
+    Give each corner of a box the sign of the parity of its number of upper coordinates. The signed corners are the
+    mixed difference of the box's indicator function and determine it. So the boxes cover each element of the tensor
+    exactly once if and only if the signed corners of all boxes add up to those of the tensor.
+
+    Args:
+        shape: The shape of the tensor.
+        boxes: The offsets and sizes of each box.
+
+    Raises:
+        ValueError: The tensor is split along more dimensions than any mesh has, or into far too many shards.
+
+    Example:
+        >>> is_tiled((4, 2), [((0, 0), (3, 2)), ((3, 0), (1, 2))])
+        True
+        >>> is_tiled((4, 2), [((0, 0), (3, 2)), ((0, 0), (1, 2))])
+        False
+    """
+    if not all(shape):
+        return not boxes
+    if not all(all(sizes) for _, sizes in boxes):
+        return False
+    split = [d for d, length in enumerate(shape) if any(sizes[d] != length or offsets[d] for offsets, sizes in boxes)]
+    if len(split) > _MOST_CUT_DIMENSIONS:
+        raise ValueError(
+            f"a tensor is split along {len(split)} dimensions, but only {_MOST_CUT_DIMENSIONS} are possible"
+        )
+    if len(boxes) << len(split) > _MOST_CORNERS:
+        raise ValueError(
+            f"a tensor is split into {len(boxes)} shards, but at most {_MOST_CORNERS >> len(split)} are possible"
+        )
+    corners: Counter[tuple[int, ...]] = Counter()
+    whole = [0] * len(shape), shape
+    for (offsets, sizes), sign in itertools.chain(((box, 1) for box in boxes), [(whole, -1)]):
+        for upper in itertools.product((False, True), repeat=len(split)):
+            corner = tuple(offsets[d] + sizes[d] if up else offsets[d] for d, up in zip(split, upper, strict=True))
+            corners[corner] += -sign if sum(upper) % 2 else sign
+    return not any(corners.values())
+
+
+def are_apart(spans: Iterable[tuple[int, int]]) -> bool:
+    """Returns whether no two spans `(begin, end)` share a byte."""
+    ordered = sorted(spans)
+    return all(before[1] <= after[0] for before, after in itertools.pairwise(ordered))

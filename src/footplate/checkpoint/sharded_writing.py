@@ -1,0 +1,339 @@
+"""Writes sharded checkpoints: each rank writes its own file, and the layout is written last.
+
+A state is split into shards of its tensors and the rest, in which references replace the tensors. Files that footplate
+did not write are never removed or replaced.
+"""
+
+import contextlib
+import math
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from typing import Any, NamedTuple
+
+import torch
+from torch import distributed as dist
+
+from footplate import storage
+from footplate.checkpoint.shard_layout import LAYOUT, is_sharded_path
+from footplate.distributed.sharding import is_dtensor, local_tensor
+from footplate.errors import CheckpointError
+from footplate.messages import list_names
+
+_MARK = "footplate.sharded"
+_SPLIT_SECTIONS = re.compile(r"(state_dict|optimizer|ema_state_dict)\.")
+_SHARD_FILE = r"(rank_\d+-[0-9a-f]+\.bin|state-[0-9a-f]+\.pth)"
+_OWN_FILE = re.compile(rf"{_SHARD_FILE}|\.({_SHARD_FILE}|{re.escape(LAYOUT)})\.[0-9a-f]{{8}}\.partial")
+_LAYOUT_START = re.compile(rb'\s*\{\s*"sha256":\s*"[0-9a-f]{64}",\s*"layout":\s*\{\s*"format":\s*"footplate-sharded ')
+_LAYOUT_START_BYTES = 256
+_SHOWN_NAMES = 3
+
+
+class Shard(NamedTuple):
+    """A shard of a tensor on one rank.
+
+    Attributes:
+        tensor: The values.
+        offsets: The start of the shard in each dimension of the whole tensor.
+        size: The shape of the whole tensor.
+    """
+
+    tensor: torch.Tensor
+    offsets: tuple[int, ...]
+    size: tuple[int, ...]
+
+
+Cut = Callable[[str, torch.Tensor], Shard | None]
+
+
+def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, dict[str, Shard]]:
+    """Replaces the sharded tensors of a state by references to their names.
+
+    Args:
+        state: Containers and tensors.
+        cut: Called with the name and value of each whole tensor. Returns the shard that this rank writes, or None to
+            leave the tensor in the state.
+
+    Returns:
+        The state with references, and the shards by name.
+    """
+    splitter = _Splitter(cut)
+    return splitter.split(state, ""), splitter.shards
+
+
+class _Splitter:
+    def __init__(self, cut: Cut) -> None:
+        self.shards: dict[str, Shard] = {}
+        self._cut = cut
+        self._names: dict[Any, str] = {}  # names by memory location, for tensors that share memory
+
+    def split(self, value: Any, name: str) -> Any:
+        if isinstance(value, torch.Tensor):
+            return self._split_tensor(value, name)
+        if isinstance(value, Mapping):
+            kept = {key: self.split(each, f"{name}.{key}" if name else str(key)) for key, each in value.items()}
+            return _like_ordered_dict(kept, value) if isinstance(value, OrderedDict) else kept
+        if type(value) in (list, tuple):
+            return type(value)(self.split(each, f"{name}[{place}]") for place, each in enumerate(value))
+        return value
+
+    def _split_tensor(self, tensor: torch.Tensor, name: str) -> Any:
+        local = local_tensor(tensor.detach())
+        key = (local.data_ptr() or id(tensor), local.storage_offset(), tuple(tensor.shape), tensor.stride())
+        if key in self._names:
+            return {_MARK: self._names[key]}
+        shard: Shard | None
+        if is_dtensor(tensor):
+            (chunk,) = tensor.__create_chunk_list__()  # type: ignore[attr-defined]
+            shard = Shard(local, tuple(chunk.offsets), tuple(tensor.shape))
+        else:
+            shard = self._cut(name, tensor.detach())
+        if shard is None:
+            return tensor
+        if not math.prod(shard.size):
+            return torch.empty(shard.size, dtype=tensor.dtype)
+        self._names[key], self.shards[name] = name, shard
+        return {_MARK: name}
+
+
+def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """Replaces the references in a state from `split_state` by tensors.
+
+    Raises:
+        CheckpointError: A tensor is missing.
+    """
+    if isinstance(state, Mapping):
+        if len(state) == 1 and _MARK in state:
+            name = state[_MARK]
+            if type(name) is not str or name not in tensors:
+                raise CheckpointError(f"the tensor '{name}' is missing")
+            return tensors[name]
+        joined = {key: join_state(value, tensors) for key, value in state.items()}
+        return _like_ordered_dict(joined, state) if isinstance(state, OrderedDict) else joined
+    if type(state) in (list, tuple):
+        return type(state)(join_state(value, tensors) for value in state)
+    return state
+
+
+def _like_ordered_dict(values: Mapping[Any, Any], original: "OrderedDict[Any, Any]") -> "OrderedDict[Any, Any]":
+    """Returns the values as an ordered dict with the layer versions of the original, if it has any."""
+    ordered = OrderedDict(values)
+    if hasattr(original, "_metadata"):
+        ordered._metadata = original._metadata  # type: ignore[attr-defined]
+    return ordered
+
+
+def cut_evenly(number: int, count: int) -> Cut:
+    """Returns a `cut` for `split_state` that takes shard `number` of `count` along the first dimension.
+
+    It splits floating-point tensors in the sections of weights, averaged weights and optimizer state.
+    """
+
+    def cut(name: str, tensor: torch.Tensor) -> Shard | None:
+        if not _SPLIT_SECTIONS.match(name) or not tensor.dim() or not tensor.is_floating_point() or not tensor.numel():
+            return None
+        length = -(-tensor.shape[0] // count)
+        begin = min(number * length, tensor.shape[0])
+        return Shard(tensor[begin : begin + length], (begin, *[0] * (tensor.dim() - 1)), tuple(tensor.shape))
+
+    return cut
+
+
+def cut_replicated(addresses: Set[int], number: int, count: int) -> Cut:
+    """Returns a `cut` for `split_state` that splits replicated tensors, which are given by their memory addresses."""
+    evenly = cut_evenly(number, count)
+    return lambda name, tensor: evenly(name, tensor) if tensor.untyped_storage().data_ptr() in addresses else None
+
+
+def save_shards(
+    state: Mapping[str, Any],
+    shards: Mapping[str, Shard],
+    folder: str,
+    group: Any = None,
+    error: BaseException | None = None,
+) -> None:
+    """Writes a sharded checkpoint; every rank of the group must call this function with its own shards.
+
+    Each rank writes its shards to its own file. When all ranks are done, rank 0 writes the layout, which commits the
+    checkpoint. A previous checkpoint in the folder is kept until then and removed afterwards.
+
+    Args:
+        state: A serializable state with references in place of tensors; only that of rank 0 is used.
+        shards: The shards of this rank, on the CPU.
+        folder: The output folder.
+        group: The process group; None for a single process.
+        error: An error that occurred while this rank prepared its shards. No checkpoint is written then, and all ranks
+            raise the error.
+
+    Raises:
+        CheckpointError: A process failed; the message gives its rank and the reason.
+    """
+    # Imported here because the import is slow and most runs do not need it.
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.state_dict_saver import save
+
+    from footplate.checkpoint.dcp_writer import FolderWriter, ShardPlanner
+
+    planner, writer = ShardPlanner(shards, error), FolderWriter(folder, state)
+    if group is None:
+        _save_in_one_process([planner], writer)
+        return
+    try:
+        save({}, storage_writer=writer, planner=planner, process_group=group)
+    except CheckpointException as failed:
+        if dist.get_rank(group) == 0:
+            writer.drop()
+        rank, (cause, _) = min(failed.failures.items(), key=lambda each: each[0])
+        reason = getattr(cause, "strerror", None) or getattr(cause, "message", None) or cause
+        notes = getattr(cause, "notes", ())
+        raise CheckpointError(f"cannot save '{folder}': rank {rank}: {reason}", notes=notes) from cause
+    except (RuntimeError, dist.DistError) as failed:  # a rank died or does not respond
+        raise CheckpointError(f"cannot save '{folder}': another process has ended or does not respond") from failed
+
+
+def save_all_shards(
+    state: Mapping[str, Any],
+    shards: Sequence[Mapping[str, Shard]],
+    folder: str,
+    *,
+    drop: Callable[[], Any] = lambda: None,
+) -> None:
+    """Writes a sharded checkpoint from a single process that has all shards.
+
+    Args:
+        state: A serializable state with references in place of tensors.
+        shards: The shards for each file.
+        folder: The output folder.
+        drop: Called before each shard, to drop the source pages of earlier shards from memory.
+
+    Raises:
+        CheckpointError: Writing failed; an existing checkpoint is unchanged.
+    """
+    from footplate.checkpoint.dcp_writer import FolderWriter, ShardPlanner
+
+    writer = FolderWriter(folder, state, clean_parent=False)
+    _save_in_one_process([ShardPlanner(each, drop=drop) for each in shards], writer)
+
+
+def _save_in_one_process(planners: Sequence[Any], writer: Any) -> None:
+    """Does the same as `torch.distributed.checkpoint.save`, with all plans in this process."""
+    plans = []
+    for planner in planners:
+        planner.set_up_planner({}, None, True)
+        plans.append(planner.create_local_plan())
+    plans, metadata = planners[0].create_global_plan(plans)
+    try:
+        try:
+            plans = writer.prepare_global_plan(plans)
+        except CheckpointError as error:
+            raise CheckpointError(f"cannot save '{writer.folder}': {error.message}", notes=error.notes) from error
+        results = [writer.write_data(plan, each).wait() for plan, each in zip(plans, planners, strict=True)]
+        writer.finish(metadata, results)
+    except OSError as error:
+        writer.drop()
+        raise CheckpointError(f"cannot save '{writer.folder}': {error.strerror or error}") from error
+
+
+def has_own_layout(folder: str) -> bool:
+    """Returns whether the folder has a layout that footplate wrote; the layout is not verified.
+
+    Raises:
+        OSError: The layout cannot be read.
+    """
+    try:
+        with storage.open_file(storage.join(folder, LAYOUT)) as stream:
+            return _LAYOUT_START.match(stream.read(_LAYOUT_START_BYTES)) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def check_writable(folder: str) -> None:
+    """Checks whether a sharded checkpoint may be written to a folder.
+
+    Raises:
+        CheckpointError: The folder contains files that footplate did not write, or it is not a folder.
+        OSError: The folder cannot be read.
+    """
+    if not storage.exists(folder):
+        if storage.is_link(folder):
+            raise CheckpointError("it is a broken symbolic link", notes=["Remove the link."])
+        return
+    if has_own_layout(folder):
+        return
+    try:
+        foreign = [name for name in storage.list_dir(folder) if not _OWN_FILE.fullmatch(name)]
+    except NotADirectoryError as error:
+        raise CheckpointError("it is a file, not a folder", notes=["Choose another name, or move the file."]) from error
+    if foreign:
+        raise CheckpointError(
+            f"it contains files that footplate did not write: {list_names(foreign, _SHOWN_NAMES)}",
+            notes=["Choose another folder, or move the files."],
+        )
+
+
+def remove_sharded(folder: str) -> list[str]:
+    """Removes the files that footplate wrote into a folder, the layout first, and then the folder if it is empty.
+
+    For a symbolic link to a folder, only the link is removed.
+
+    Returns:
+        The names of the files that were kept because footplate did not write them.
+
+    Raises:
+        OSError: A file or the folder cannot be removed.
+    """
+    if storage.is_link(folder):
+        storage.remove(folder.rstrip("/"))
+        return []
+    if not storage.exists(folder):
+        return []
+    try:
+        names = storage.list_dir(folder)
+    except NotADirectoryError:  # a file that footplate did not write
+        return [storage.base_name(folder)]
+    if has_own_layout(folder):
+        storage.remove(storage.join(folder, LAYOUT))
+        names.remove(LAYOUT)
+    elif not all(map(_OWN_FILE.fullmatch, names)):
+        return names
+    left = remove_own_files(folder, names)
+    if not left:
+        storage.remove_empty_folder(folder)
+    return left
+
+
+def remove_own_files(folder: str, names: Iterable[str]) -> list[str]:
+    """Removes the given files that footplate wrote; returns the names of the others.
+
+    Raises:
+        OSError: A file cannot be removed.
+    """
+    left = []
+    for name in names:
+        path = storage.join(folder, name)
+        if not _OWN_FILE.fullmatch(name) or (storage.is_local(path) and os.path.isdir(path)):
+            left.append(name)
+        else:
+            storage.remove(path)
+    return left
+
+
+def remove_unfinished(folder: str, *, but: str) -> list[str]:
+    """Removes unfinished sharded checkpoints in `folder`, except the one named `but`.
+
+    Only folders without other files are removed. No other run can be saving there, because a run locks its work_dir.
+
+    Returns:
+        The paths of the removed folders.
+    """
+    removed = []
+    for name in storage.list_dir(folder) if storage.exists(folder) else ():
+        path = storage.join(folder, name)
+        if is_sharded_path(name) and name != but and not storage.is_link(path):
+            with contextlib.suppress(OSError):  # a folder that cannot be read or removed must not stop a save
+                names = storage.list_dir(path)
+                if names and all(map(_OWN_FILE.fullmatch, names)):
+                    remove_sharded(path)
+                    removed.append(path)
+    return removed

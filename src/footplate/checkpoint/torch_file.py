@@ -1,0 +1,235 @@
+"""Reads files of `torch.save` as data: zip archives, and the format of torch before 1.6.
+
+Nothing that a file names is imported or called.
+
+Source: https://docs.pytorch.org/docs/stable/notes/serialization.html
+"""
+
+import io
+import mmap
+import sys
+import tarfile
+from typing import IO, Any, NamedTuple
+
+import torch
+
+from footplate.checkpoint.memory_budget import Budget
+from footplate.checkpoint.pickle_constructors import (
+    CONSTANTS,
+    CONSTRUCTORS,
+    Storage,
+    empty_memory,
+    mapped_memory,
+    storage_dtype,
+)
+from footplate.checkpoint.pickle_interpreter import Interpreter, Name
+from footplate.checkpoint.zip_archive import Archive, read_fully
+from footplate.errors import CheckpointDamagedError, CheckpointError
+
+_OLD_MAGIC = 0x1950A86A20F9469CFC6C
+_LONGEST_LINE = 1 << 16
+_ZIP_START = b"PK\x03\x04"
+
+
+class Content(NamedTuple):
+    """The content of a file.
+
+    Attributes:
+        value: The object that was saved.
+        opaque_names: The names of classes and functions that were not imported, and how often each occurs.
+    """
+
+    value: Any
+    opaque_names: dict[str, int]
+
+
+def read_content(
+    stream: IO[bytes], *, device: "str | torch.device" = "cpu", comment: int = 0, mapped: "mmap.mmap | None" = None
+) -> Content:
+    """Returns the content of an open file; nothing in it is imported or called.
+
+    Args:
+        stream: The file, at any position.
+        device: The device for the tensors; with 'meta' only their shapes are read.
+        comment: The length of the digest after an archive in bytes; if 0, the checksums of the members are verified.
+        mapped: A memory map of the file, for an archive with a digest. The tensors are views of this memory.
+
+    Raises:
+        CheckpointDamagedError: The file is truncated or altered.
+        CheckpointError: The file is not a checkpoint, or a hostile one.
+    """
+    budget = Budget(stream.seek(0, 2))
+    stream.seek(0)
+    start = stream.read(len(_ZIP_START))
+    reader: _ArchiveReader | _OldReader
+    if start == _ZIP_START:
+        reader = _ArchiveReader(Archive(stream, comment=comment), torch.device(device), not comment, mapped, budget)
+    elif start[:1] == b"\x80":
+        if _is_tar(stream):
+            raise CheckpointDamagedError("it is ambiguous: torch reads it as a tar archive")
+        reader = _OldReader(stream, torch.device(device), budget)
+    else:
+        raise CheckpointDamagedError("it is not a checkpoint, or its beginning is not what was written")
+    content = reader.read()
+    budget.check_copies(content.value)
+    return content
+
+
+def _is_tar(stream: IO[bytes]) -> bool:
+    """Returns whether the file starts with a tar header, which `torch.load` tries before pickle."""
+    stream.seek(0)
+    try:
+        tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+def verify_checksums(stream: IO[bytes]) -> None:
+    """Verifies the checksums of an archive; files of torch before 1.6 have no checksums and are read instead.
+
+    Raises:
+        CheckpointDamagedError: The file is truncated or altered.
+        CheckpointError: The file is not a checkpoint.
+    """
+    stream.seek(0)
+    if stream.read(len(_ZIP_START)) == _ZIP_START:
+        Archive(stream).verify()
+    else:
+        read_content(stream)
+
+
+class _ArchiveReader:
+    def __init__(
+        self, archive: Archive, device: torch.device, verify: bool, mapped: "mmap.mmap | None", budget: Budget
+    ) -> None:
+        self._archive = archive
+        self._device = device
+        self._verify = verify
+        self._mapped = mapped
+        self._budget = budget
+        self._memories: dict[str, torch.Tensor] = {}
+
+    def read(self) -> Content:
+        if "byteorder" in self._archive:
+            order = self._archive.read("byteorder", verify=self._verify).decode("ascii", "replace")
+            if order != sys.byteorder:
+                raise CheckpointError(f"it was written on a machine of the other byte order ('{order}')")
+        pickled = self._archive.read("data.pkl", verify=self._verify)
+        self._budget.take(len(pickled))
+        interpreter = Interpreter(CONSTRUCTORS, constants=CONSTANTS, persistent=self._find_storage, budget=self._budget)
+        return Content(interpreter.run(io.BytesIO(pickled)), interpreter.opaque_names)
+
+    def _find_storage(self, identity: Any) -> Storage:
+        kind, key, count, _ = _checked_identity(identity, length=5)
+        dtype = storage_dtype(kind)
+        if key not in self._memories:
+            self._memories[key] = self._read_memory(f"data/{key}")
+        memory = self._memories[key]
+        if memory.numel() != count * dtype.itemsize:
+            raise CheckpointDamagedError(f"its storage '{key}' has another size than it should")
+        return Storage(memory, dtype)
+
+    def _read_memory(self, name: str) -> torch.Tensor:
+        size = self._archive.size_of(name)
+        if self._device.type == "meta":
+            return empty_memory(size, "meta")
+        if self._mapped is not None and size:
+            return mapped_memory(self._mapped, *self._archive.place_of(name))
+        self._budget.take(size)
+        memory = empty_memory(size)
+        self._archive.read_into(name, memory.numpy().data, verify=self._verify)
+        return memory.to(self._device)
+
+
+class _OldReader:
+    """Reads files of torch before 1.6.
+
+    The storages follow after the object that uses them. So the object is read twice: first to find the sizes of its
+    storages, and again with their content.
+    """
+
+    def __init__(self, stream: IO[bytes], device: torch.device, budget: Budget) -> None:
+        self._length = stream.seek(0, 2)
+        stream.seek(0)
+        self._stream = stream
+        self._device = device
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._memories: dict[str, torch.Tensor] = {}
+        self._budget = budget
+        self._interpreter = Interpreter(CONSTRUCTORS, constants=CONSTANTS, persistent=self._find_object, budget=budget)
+
+    def read(self) -> Content:
+        names = self._interpreter.opaque_names
+        first = self._next_pickle()
+        if type(first) is not int or first != _OLD_MAGIC:
+            return Content(first, names)
+        self._next_pickle()  # the protocol version, which never changed
+        system = self._next_pickle()
+        if isinstance(system, dict) and system.get("little_endian") is not (sys.byteorder == "little"):
+            raise CheckpointError("it was written on a machine of the other byte order")
+        start, used = self._stream.tell(), self._budget.used
+        value = self._next_pickle()
+        if self._device.type != "meta":
+            self._budget.used, value = used, None  # it is read again
+            keys = self._next_pickle()
+            self._memories = {key: self._read_memory(key).to(self._device) for key in keys}
+            names.clear()
+            self._stream.seek(start)
+            value = self._next_pickle()
+        return Content(value, names)
+
+    def _next_pickle(self) -> Any:
+        return self._interpreter.run(_BoundedStream(self._stream, self._length))  # type: ignore[arg-type]
+
+    def _find_object(self, identity: Any) -> Any:
+        if isinstance(identity, tuple) and identity[:1] == ("module",) and len(identity) > 1:
+            return identity[1]
+        kind, key, count, view = _checked_identity(identity, length=6)
+        if view:
+            raise CheckpointError("it contains views of storages, which only very old versions of torch wrote")
+        dtype = storage_dtype(kind)
+        size = count * dtype.itemsize
+        if self._sizes.setdefault(key, (count, size)) != (count, size) or size > self._length:
+            raise CheckpointDamagedError(f"its storage '{key}' has another size than it should")
+        memory = self._memories.get(key)
+        return Storage(empty_memory(size, "meta") if memory is None else memory, dtype)
+
+    def _read_memory(self, key: Any) -> torch.Tensor:
+        if type(key) is not str or key not in self._sizes:
+            raise CheckpointDamagedError("it lists a storage that nothing uses")
+        count, size = self._sizes[key]
+        if int.from_bytes(self._stream.read(8), "little") != count:
+            raise CheckpointDamagedError(f"its storage '{key}' has another size than it should")
+        if self._stream.tell() + size > self._length:
+            raise CheckpointDamagedError("it is truncated in the middle of a tensor")
+        self._budget.take(size)
+        memory = empty_memory(size)
+        read_fully(self._stream, memory.numpy().data)
+        return memory
+
+
+class _BoundedStream:
+    """Limits each read to the file size, so that a length in a pickle cannot request more memory."""
+
+    def __init__(self, stream: IO[bytes], length: int) -> None:
+        self._stream = stream
+        self._length = length
+        self.tell = stream.tell
+
+    def read(self, count: int) -> bytes:
+        return self._stream.read(min(count, self._length))
+
+    def readline(self) -> bytes:
+        return self._stream.readline(_LONGEST_LINE)
+
+
+def _checked_identity(identity: Any, *, length: int) -> tuple[Name, str, int, bool]:
+    """Returns the storage class, the key and the number of elements of a storage, and whether it is a view."""
+    if not isinstance(identity, tuple) or len(identity) != length or identity[0] != "storage":
+        raise CheckpointError("it refers to an external object that is not a storage")
+    _, kind, key, location, count, *rest = identity
+    is_name = isinstance(kind, Name) and type(key) is str and type(location) is str
+    if not is_name or type(count) is not int or count < 0:
+        raise CheckpointError("it contains an invalid reference to a storage")
+    return kind, key, count, any(each is not None for each in rest)

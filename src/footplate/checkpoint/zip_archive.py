@@ -1,0 +1,276 @@
+"""Reads the zip archives that `torch.save` writes, without trusting them.
+
+Such an archive stores its members uncompressed in one folder, one after the other, and ends with a directory of them.
+Anything else is refused before it is read: compressed members (their decompressed size is unbounded), overlapping
+members, and a directory that does not end at the end of the archive. Content that two readers may interpret
+differently is refused as well: several folders, names that differ only in case, and redundant fields that disagree.
+
+Source: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import IO, NamedTuple
+
+from footplate.errors import CheckpointDamagedError, CheckpointError
+
+_END = struct.Struct("<4s4H2LH")
+_END_64_LOCATOR = struct.Struct("<4sLQL")
+_END_64 = struct.Struct("<4sQ2H2L4Q")
+_ENTRY = struct.Struct("<4s6H3L5H2L")
+_LOCAL = struct.Struct("<4s5H3L2H")
+_ESCAPED = 0xFFFFFFFF
+_ESCAPED_COUNT = 0xFFFF
+_ZIP64_FIELD = 1
+_MOST_MEMBERS = 100_000
+_LONGEST_DIRECTORY = 64 << 20
+_ENCRYPTED = 1
+_SIZES_FOLLOW = 8
+
+
+class Member(NamedTuple):
+    """One member of an archive.
+
+    Attributes:
+        name: The full name.
+        start: The offset of the local header in the file.
+        size: The size of the content in bytes.
+        checksum: The CRC-32 of the content.
+    """
+
+    name: str
+    start: int
+    size: int
+    checksum: int
+
+
+class Archive:
+    """The members of one archive.
+
+    Args:
+        stream: An open file.
+        comment: The required length of the comment at the end in bytes: that of the digest, or 0.
+
+    Raises:
+        CheckpointDamagedError: The archive is truncated or altered.
+        CheckpointError: torch does not write such archives.
+    """
+
+    def __init__(self, stream: IO[bytes], *, comment: int = 0) -> None:
+        self._stream = stream
+        start, size, count = _find_directory(stream, comment)
+        stream.seek(start)
+        members = list(_read_directory(stream.read(size)))
+        if len(members) != count:
+            raise CheckpointDamagedError("its directory lists another number of members than it states")
+        names = {member.name.casefold(): member for member in members}  # torch ignores case
+        if len(names) != len(members):
+            twice = next(member.name for member in members if names[member.name.casefold()] is not member)
+            raise CheckpointDamagedError(f"it is ambiguous: it contains the member '{twice}' twice")
+        self.members = {member.name: member for member in members}
+        self._ends = _checked_ends(members, start)
+        self.root = self._find_root()
+
+    def size_of(self, name: str) -> int:
+        """Returns the size of the member `name` below the root, in bytes.
+
+        Raises:
+            CheckpointDamagedError: There is no such member.
+        """
+        return self._member(name).size
+
+    def read(self, name: str, *, verify: bool) -> bytes:
+        """Returns the content of the member `name` below the root.
+
+        Args:
+            name: The name of the member.
+            verify: Whether to verify its checksum.
+
+        Raises:
+            CheckpointDamagedError: There is no such member, or it is not what was written.
+        """
+        content = bytearray(self.size_of(name))
+        self.read_into(name, memoryview(content), verify=verify)
+        return bytes(content)
+
+    def read_into(self, name: str, target: memoryview, *, verify: bool) -> None:
+        """Reads the content of a member into `target`, which must have the size of the member; see `read`.
+
+        Raises:
+            CheckpointDamagedError: There is no such member, or it is not what was written.
+        """
+        member = self._member(name)
+        self._stream.seek(self._content_start(member))
+        read_fully(self._stream, target)
+        if verify and zlib.crc32(target) != member.checksum:
+            raise CheckpointDamagedError(f"its member '{member.name}' is not what was written (CRC-32)")
+
+    def place_of(self, name: str) -> tuple[int, int]:
+        """Returns the offset in the file and the size in bytes of the content of the member `name` below the root.
+
+        Raises:
+            CheckpointDamagedError: There is no such member.
+        """
+        member = self._member(name)
+        return self._content_start(member), member.size
+
+    def verify(self) -> None:
+        """Verifies the checksum of every member.
+
+        Raises:
+            CheckpointDamagedError: A member is not what was written.
+        """
+        for name in self.members:
+            self.read(name.removeprefix(f"{self.root}/"), verify=True)
+
+    def __contains__(self, name: str) -> bool:
+        return f"{self.root}/{name}" in self.members
+
+    def _member(self, name: str) -> Member:
+        member = self.members.get(f"{self.root}/{name}")
+        if member is None:
+            raise CheckpointDamagedError(f"it has no member '{name}'")
+        return member
+
+    def _find_root(self) -> str:
+        root = next(iter(self.members), "").partition("/")[0]
+        if f"{root}/data.pkl" not in self.members:
+            raise CheckpointError("it is an archive, but torch.save did not write it")
+        if other := next((name for name in self.members if not name.startswith(f"{root}/")), None):
+            raise CheckpointDamagedError(f"it is ambiguous: '{other}' is outside of its folder '{root}'")
+        if f"{root}/constants.pkl" in self.members:
+            raise CheckpointError("it contains a TorchScript program; export its state dict to use its weights")
+        return root
+
+    def _content_start(self, member: Member) -> int:
+        self._stream.seek(member.start)
+        header = self._stream.read(_LOCAL.size)
+        if len(header) != _LOCAL.size or header[:4] != b"PK\x03\x04":
+            raise CheckpointDamagedError(f"its member '{member.name}' has no header")
+        _, _, flags, method, _, _, checksum, packed, size, name_size, extra_size = _LOCAL.unpack(header)
+        stated = (checksum, packed, size)
+        are_sizes_later = flags & _SIZES_FOLLOW and stated == (0, 0, 0)
+        is_wide = _ESCAPED in (packed, size) and checksum in (0, member.checksum)
+        is_same = are_sizes_later or is_wide or stated == (member.checksum, member.size, member.size)
+        name = self._stream.read(name_size)
+        start = member.start + _LOCAL.size + name_size + extra_size
+        is_inside = start + member.size <= self._ends[member.name]
+        if name != member.name.encode() or method or flags & _ENCRYPTED or not is_same or not is_inside:
+            raise CheckpointDamagedError(f"the header of its member '{member.name}' contradicts the directory")
+        return int(start)
+
+
+def read_fully(stream: IO[bytes], target: memoryview) -> None:
+    """Fills `target` with the next bytes of a stream.
+
+    Raises:
+        CheckpointDamagedError: The stream ends before.
+    """
+    while len(target):
+        count = stream.readinto(target)  # type: ignore[attr-defined]
+        if not count:
+            raise CheckpointDamagedError("it is truncated in the middle of a tensor")
+        target = target[count:]
+
+
+def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
+    """Returns offset, size and number of entries of the directory, which must end where the end record begins."""
+    end = stream.seek(0, 2) - comment - _END.size
+    stream.seek(max(0, end))
+    record = stream.read(_END.size)
+    if end < 0 or record[:4] != b"PK\x05\x06" or _END.unpack(record)[-1] != comment:
+        raise CheckpointDamagedError("it is truncated or altered: the end of the archive is not where it should be")
+    _, disk, first_disk, count_here, count, size, start, _comment = _END.unpack(record)
+    stream.seek(max(0, end - _END_64_LOCATOR.size))
+    has_locator = stream.read(4) == b"PK\x06\x07"
+    if _ESCAPED in (size, start) or count == _ESCAPED_COUNT or has_locator:
+        narrow = ((start, _ESCAPED), (size, _ESCAPED), (count, _ESCAPED_COUNT))
+        end, *wide = _find_directory_64(stream, end)
+        if any(value not in (escaped, there) for (value, escaped), there in zip(narrow, wide, strict=True)):
+            raise CheckpointDamagedError("it is ambiguous: the two end records of the archive differ")
+        start, size, count = wide
+    elif (disk, first_disk, count_here) != (0, 0, count):
+        raise CheckpointDamagedError("it is altered: it claims to be a part of an archive")
+    if start + size != end:
+        raise CheckpointDamagedError("it is truncated or altered: its directory is not where it should be")
+    if count > _MOST_MEMBERS or size > _LONGEST_DIRECTORY:
+        raise CheckpointError(f"it has {count} members, more than any checkpoint")
+    return start, size, count
+
+
+def _find_directory_64(stream: IO[bytes], end: int) -> tuple[int, int, int, int]:
+    stream.seek(max(0, end - _END_64_LOCATOR.size))
+    locator = stream.read(_END_64_LOCATOR.size)
+    if len(locator) != _END_64_LOCATOR.size or locator[:4] != b"PK\x06\x07":
+        raise CheckpointDamagedError("it is altered: the end of the archive is incomplete")
+    end_64 = _END_64_LOCATOR.unpack(locator)[2]
+    if end_64 + _END_64.size + _END_64_LOCATOR.size != end:
+        raise CheckpointDamagedError("it is truncated or altered: its end is not where it should be")
+    stream.seek(end_64)
+    record = stream.read(_END_64.size)
+    if len(record) != _END_64.size or record[:4] != b"PK\x06\x06":
+        raise CheckpointDamagedError("it is altered: the end of the archive is incomplete")
+    *_, disk, first_disk, count_here, count, size, start = _END_64.unpack(record)
+    if (disk, first_disk, count_here) != (0, 0, count):
+        raise CheckpointDamagedError("it is altered: it claims to be a part of an archive")
+    return end_64, start, size, count
+
+
+def _read_directory(directory: bytes) -> Iterator[Member]:
+    position = 0
+    while position < len(directory):
+        entry = directory[position : position + _ENTRY.size]
+        if len(entry) != _ENTRY.size or entry[:4] != b"PK\x01\x02":
+            raise CheckpointDamagedError("it is altered: its directory is invalid")
+        flags, method = struct.unpack_from("<2H", entry, 8)
+        checksum, packed, size, name_size, extra_size, comment_size = struct.unpack_from("<3L3H", entry, 16)
+        (start,) = struct.unpack_from("<L", entry, 42)
+        position += _ENTRY.size
+        name = _decoded(directory[position : position + name_size])
+        extra = directory[position + name_size : position + name_size + extra_size]
+        size, packed, start = _widened(size, packed, start, extra)
+        if method or flags & _ENCRYPTED or packed != size:
+            raise CheckpointError(f"its member '{name}' is compressed or encrypted, which torch.save never does")
+        yield Member(name, start, size, checksum)
+        position += name_size + extra_size + comment_size
+
+
+def _widened(size: int, packed: int, start: int, extra: bytes) -> tuple[int, int, int]:
+    """Returns size, packed size and start of an entry, with 64-bit values taken from its extra field."""
+    values = [size, packed, start]
+    position = 0
+    while _ESCAPED in values and position + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, position)
+        field = extra[position + 4 : position + 4 + length]
+        if kind == _ZIP64_FIELD:
+            wide = iter(struct.unpack(f"<{len(field) // 8}Q", field[: len(field) // 8 * 8]))
+            values = [next(wide, value) if value == _ESCAPED else value for value in values]
+            break
+        position += 4 + length
+    if _ESCAPED in values:
+        raise CheckpointDamagedError("it is altered: its directory omits the size of a member")
+    return values[0], values[1], values[2]
+
+
+def _decoded(name: bytes) -> str:
+    """Decodes the name of a member and refuses names that readers interpret differently."""
+    try:
+        text = name.decode()
+    except UnicodeDecodeError as error:
+        raise CheckpointDamagedError("it is altered: a name in its directory is not UTF-8") from error
+    if "\\" in text or "\0" in text or {"", ".", ".."} & set(text.removesuffix("/").split("/")):
+        raise CheckpointDamagedError(f"it is ambiguous: readers interpret the name {text!r} differently")
+    return text
+
+
+def _checked_ends(members: list[Member], directory: int) -> dict[str, int]:
+    """Returns the upper bound for the end of each member, which is the start of the next one."""
+    ordered = sorted(members, key=lambda member: member.start)
+    limits = [*(member.start for member in ordered), directory][1:]
+    if ordered and ordered[0].start:
+        raise CheckpointDamagedError("it is ambiguous: there are bytes before its first member")
+    for member, limit in zip(ordered, limits, strict=True):
+        if member.start + _LOCAL.size + len(member.name.encode()) + member.size > limit:
+            raise CheckpointError(f"its member '{member.name}' overlaps another one, or exceeds the end of the file")
+    return {member.name: limit for member, limit in zip(ordered, limits, strict=True)}

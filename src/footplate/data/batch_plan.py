@@ -1,0 +1,240 @@
+"""Plans the batches of a pass: the samples of each batch, from any batch on, with the same number on every rank."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import count, islice, repeat
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, Sampler
+
+from footplate.data.batch_reader import BatchKey
+from footplate.data.samplers import DefaultSampler, can_start_anywhere, is_custom
+from footplate.data.seeding import SamplerGenerators, mix_seed
+from footplate.distributed import get_rank, get_world_size, local_sample_count
+
+_logger = logging.getLogger("footplate.data")
+
+
+class UnevenSplit(NamedTuple):
+    """The distribution of samples over n ranks that each take every n-th sample, if n does not divide their number.
+
+    Attributes:
+        size: The number of samples.
+        rank: The rank whose samples are counted.
+        world_size: The number of ranks.
+
+    Example:
+        >>> [UnevenSplit(5, rank, 2).share(done=2, batch_size=2) for rank in range(2)]
+        [2.0, 0.0]
+    """
+
+    size: int
+    rank: int
+    world_size: int
+
+    @property
+    def local_size(self) -> int:
+        """The number of samples of the rank."""
+        return local_sample_count(self.size, self.rank, self.world_size)
+
+    def batches_from(self, done: int, batch_size: int, *, drop_last: bool) -> int:
+        """Returns the number of batches left on every rank after each has read `done` samples.
+
+        With `drop_last`, only batches that are full on every rank count. Otherwise, all batches count for which any
+        rank has a sample.
+        """
+        if drop_last:
+            return max((self.size // self.world_size - done) // batch_size, 0)
+        most = -(-self.size // self.world_size)
+        return max(-((done - most) // batch_size), 0)
+
+    def share(self, done: int, batch_size: int) -> float:
+        """Returns the rank's number of samples in the batch after `done` samples, divided by the mean over ranks."""
+        end = done + batch_size
+        total = min(end * self.world_size, self.size) - min(done * self.world_size, self.size)
+        local = max(min(end, self.local_size) - done, 0)
+        return local * self.world_size / total if total else 1.0
+
+
+class BatchPlan(Sampler[BatchKey]):
+    """Yields the samples of each batch of a pass.
+
+    Args:
+        loader: The loader whose samplers and batch size are used. The plan keeps no reference to it: with a reference
+            cycle, joining each persistent worker takes seconds.
+        seed: The seed of samplers that draw random numbers.
+        limit: The maximum number of batches per pass.
+
+    Attributes:
+        most: The maximum number of batches in the current pass, including those before `start`.
+        split: The distribution of samples over the ranks, if their number of batches may differ.
+        passes_continue: Whether `limit` splits an endless sampler, so that each pass continues the previous one.
+    """
+
+    def __init__(self, loader: DataLoader[Any], *, seed: int, limit: int | None) -> None:
+        self.sampler: Any = loader.sampler
+        self.batch_sampler = loader.batch_sampler
+        self.batch_size, self.drop_last = loader.batch_size or 1, loader.drop_last
+        if loader.batch_size is None and type(self.batch_sampler) is BatchSampler:  # one that the user passed
+            self.sampler, self.drop_last = self.batch_sampler.sampler, self.batch_sampler.drop_last
+            self.batch_size = self.batch_sampler.batch_size
+        self.samplers = samplers_of(loader)
+        self.custom = [each for each in self.samplers if is_custom(each)]
+        self._unseeded = [each for each in self.samplers if getattr(each, "generator", self) is None]
+        self.seed, self.limit = seed, limit
+        self.most: int | None = None
+        self.passes_continue = limit is not None and not self.custom and bool(getattr(self.sampler, "endless", False))
+        self._rank, self._world_size = get_rank(), get_world_size()
+        self.split = self._uneven_split()
+        self._number = 0  # of the pass over the loader
+        self._before_first = 0  # samples before pass 0, if passes continue and the batch size has changed
+        self.seek(0)
+
+    def begin(self, epoch: int, start: int = 0, sample: int | None = None) -> "BatchPlan":
+        """Prepares the samplers for a pass; returns the plan itself."""
+        set_epoch(self.samplers, epoch)
+        for sampler in self._unseeded:
+            sampler.generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch))
+        return self.seek(epoch, start, sample)
+
+    def seek(self, epoch: int, start: int = 0, sample: int | None = None) -> "BatchPlan":
+        """Sets where the next pass starts; returns the plan itself.
+
+        Args:
+            epoch: The index of the pass.
+            start: The index of its first batch.
+            sample: The number of this rank's samples before this batch, if earlier batches had a different size. It
+                counts the samples of the pass, or of all passes if they continue.
+        """
+        self.epoch, self.start = epoch, start
+        if self.passes_continue:
+            done = (epoch * (self.limit or 0) + start) * self.batch_size
+            if sample is not None:
+                self._before_first = sample - done
+            self._first = self._before_first + done
+        else:
+            self._first = start * self.batch_size if sample is None else sample
+        return self
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        # The settings are bound here, so that overlapping passes do not affect each other.
+        self._number += 1
+        end = min((each for each in (self.limit, self.most) if each is not None), default=None)
+        if end is None:
+            return self._keys(self.epoch, self.start, self._first, self._number)
+        warns = bool(self.custom) and self.epoch == 0 and self.limit is None
+        if self.custom and self.start >= end > 0:
+            # The pass is over, but its samplers must be iterated, since they may draw random numbers for the next one.
+            return islice(self._cut(self._keys(self.epoch, 0, 0, self._number), end, warns=warns), end, None)
+        keys = self._keys(self.epoch, self.start, self._first, self._number)
+        return self._cut(keys, max(end - self.start, 0), warns=warns)
+
+    def __len__(self) -> int:
+        if self.passes_continue and self.limit is not None:
+            return self.limit
+        if self.split is not None:
+            length = self.batches_from(0)
+        else:
+            length = len(self.sampler if self.batch_sampler is None else self.batch_sampler)  # type: ignore[arg-type]
+        return length if self.limit is None else min(length, self.limit)
+
+    def shares(self) -> Iterator[float]:
+        """Yields the share of each batch of the current pass, see `SampleLoader`, and 1 after the last batch."""
+        if self.split is None:
+            return repeat(1.0)
+        return (self.split.share(done, self.batch_size) for done in count(self._first, self.batch_size))
+
+    def batches_from(self, sample: int) -> int:
+        """Returns the number of batches left in a pass after each rank has read `sample` of its samples."""
+        if self.split is not None:
+            return self.split.batches_from(sample, self.batch_size, drop_last=self.drop_last)
+        left = len(self.sampler) - sample
+        return max(left // self.batch_size if self.drop_last else -(-left // self.batch_size), 0)
+
+    def count_once(self) -> None:
+        """Disables the padding of a DefaultSampler."""
+        if type(self.sampler) is DefaultSampler:
+            self.sampler.count_once()
+            self.split = self._uneven_split()
+
+    def _uneven_split(self) -> UnevenSplit | None:
+        sampler = self.sampler
+        is_batched = self.batch_sampler is None or type(self.batch_sampler) is BatchSampler
+        if not is_batched or not isinstance(sampler, DefaultSampler) or not can_start_anywhere(sampler):
+            return None
+        is_even = sampler.round_up or sampler.size % self._world_size == 0
+        return None if is_even else UnevenSplit(sampler.size, self._rank, self._world_size)
+
+    def _keys(self, epoch: int, start: int, first: int, number: int) -> Iterator[BatchKey]:
+        """Yields the keys of a pass; on all ranks equally many, by a dropped batch or a repeated sample.
+
+        Args:
+            epoch: The index of the pass.
+            start: The index of the first batch.
+            first: The number of this rank's samples before it.
+            number: The number of the pass over the loader.
+        """
+        if self.custom:
+            generators = SamplerGenerators(mix_seed(self.seed, epoch))
+            with generators.activate():
+                done, batches = self._indices(start, first)
+            batches = generators.wrap(batches)
+        else:
+            done, batches = self._indices(start, first)
+        is_single = self.batch_sampler is None
+        left = None
+        if self.split is not None:
+            left = self.split.batches_from(first, self.batch_size, drop_last=self.drop_last)
+        for indices in islice(batches, left):
+            end = done + len(indices)
+            positions = range(
+                self._rank + done * self._world_size, self._rank + end * self._world_size, self._world_size
+            )
+            yield BatchKey(epoch, positions, indices, is_single, number)
+            done = end
+        if self.split is not None and left is not None:
+            local_size = max(self.split.local_size, first)
+            if -(-(local_size - first) // self.batch_size) < left:
+                position = self._rank + local_size * self._world_size
+                repeated = [self.sampler.at(position, epoch)]
+                yield BatchKey(epoch, range(position, position + 1), repeated, is_single, number)
+
+    def _indices(self, start: int, first: int) -> tuple[int, Iterator[Sequence[Any]]]:
+        """Returns the number of samples before batch `start`, and an iterator over the indices of each later batch."""
+        if self.batch_sampler is not None and type(self.batch_sampler) is not BatchSampler:
+            batches: Iterator[Sequence[Any]] = iter(self.batch_sampler)
+            return sum(len(skipped) for skipped in islice(batches, start)), batches
+        starts_anywhere = can_start_anywhere(self.sampler)
+        indices = self.sampler.iterate_from(first) if starts_anywhere else islice(iter(self.sampler), first, None)
+        return first, self._group(indices)
+
+    def _group(self, indices: Iterator[Any]) -> Iterator[list[Any]]:
+        """Yields the indices of each batch."""
+        while batch := list(islice(indices, self.batch_size)):
+            if len(batch) < self.batch_size and self.drop_last:
+                return
+            yield batch
+
+    def _cut(self, keys: Iterator[BatchKey], most: int, *, warns: bool) -> Iterator[BatchKey]:
+        """Ends a pass after its length, and warns if the samplers yield more."""
+        yield from islice(keys, most)
+        if warns and next(keys, None) is not None:
+            names = ", ".join(type(each).__name__ for each in self.custom)
+            _logger.warning(
+                "%s yields more samples than its length. Each epoch ends after %d batches.", names, self.most
+            )
+
+
+def samplers_of(loader: object) -> list[Any]:
+    """Returns the samplers and batch samplers of a loader."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    found = getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)
+    return list({id(each): each for each in found if each is not None}.values())
+
+
+def set_epoch(samplers: Sequence[Any], epoch: int) -> None:
+    """Calls `set_epoch` of those samplers that have it."""
+    for sampler in samplers:
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)

@@ -1,0 +1,184 @@
+"""Reads batches with a separate random state for each sample, and reports errors with the sample's index."""
+
+import os
+import pickle
+import re
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from torch.utils.data import Dataset, get_worker_info
+
+from footplate.data.seeding import SampleGenerators, mix_seed, next_seed, seed_generators
+from footplate.data.shared_memory import BlockPool, PackedBatch, find_unpicklable
+from footplate.data.workers import WorkerProgress, data_wait
+from footplate.errors import DataError, FootplateError
+
+# A dataset that calls sys.exit() counts as unreadable. KeyboardInterrupt in the main process is left to the user.
+_FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
+_FAILURES_OF_WORKERS: tuple[type[BaseException], ...] = (BaseException,)  # otherwise torch's worker would end silently
+_MEMORY_IS_FULL = re.compile("unable to .*(shared memory|shm|mmap|resize file)")  # in torch's messages
+_FULL_HINT = "Shared memory (/dev/shm) is full, or too many files are open. Use fewer workers or less prefetching."
+_PICKLE_HINT = "Return samples that can be pickled, or set num_workers=0 to read in the main process."
+_SMALL = 4096  # bytes; tensors and arrays up to this size, such as labels and boxes, are cheap to copy
+_PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
+
+
+class BatchKey(NamedTuple):
+    """The samples of a batch and their positions in the global order."""
+
+    epoch: int
+    positions: range
+    indices: Sequence[Any]
+    is_single: bool = False  # a single sample that is not put in a list
+    number: int = 0  # the number of the pass over the loader
+
+
+class ReadFailure:
+    """An error that is sent from a worker to the main process, where `throw` raises it.
+
+    Args:
+        error: The error to raise.
+        cause: The exception of the dataset.
+        trace: The traceback of the exception.
+        worker: The index of the worker; None in the main process.
+    """
+
+    def __init__(self, error: DataError, cause: BaseException, trace: str, worker: int | None) -> None:
+        self.error, self.cause, self.trace, self.worker = error, cause, trace, worker
+
+    @classmethod
+    def of(cls, error: DataError, cause: BaseException) -> "ReadFailure":
+        """Returns the failure for an exception that was just caught."""
+        worker = get_worker_info()
+        return cls(error, cause, "".join(traceback.format_exception(cause)), worker.id if worker else None)
+
+    def throw(self) -> None:
+        """Raises the error, with the exception of the dataset as its cause."""
+        if self.worker is not None:
+            self.cause.__cause__ = _WorkerTraceError(f"\n\nin worker {self.worker}:\n{self.trace}")
+        raise self.error from self.cause
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        cause = self.cause
+        try:
+            pickle.loads(pickle.dumps(cause))
+        except Exception:  # classes may raise any exception
+            cause = RuntimeError(f"{type(cause).__name__}: {cause}")
+        return ReadFailure, (self.error, cause, self.trace, self.worker)
+
+
+class _WorkerTraceError(Exception):
+    """Carries the traceback of a worker as the cause of an error."""
+
+
+class BatchReader(Dataset[Any]):
+    """A dataset of whole batches, which reads and collates the samples of a `BatchKey`.
+
+    Before each sample, the generators of Python, numpy and torch are seeded from (seed, epoch, global position). So a
+    sample depends neither on the worker nor on earlier reads. In the main process, the generators are restored
+    afterwards.
+
+    Args:
+        dataset: The dataset of samples.
+        collate: Collates a list of samples to a batch.
+        seed: The seed of the run.
+        progress: Records the current sample of each worker.
+        reused_blocks: The number of memory blocks that a worker reuses; 0 if batches will be pinned.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        collate: Callable[[Any], Any],
+        seed: int,
+        progress: WorkerProgress | None = None,
+        reused_blocks: int = 4,
+    ) -> None:
+        self.dataset = dataset
+        self.collate = collate
+        self.seed = seed
+        self._progress = progress
+        self._reused_blocks = reused_blocks
+        self._pass = -1
+        self._pool: BlockPool | None = None
+        self._generators: SampleGenerators | None = None
+
+    def __getitem__(self, key: BatchKey) -> Any:
+        worker = get_worker_info()
+        if worker is not None:
+            batch = self._read(key, worker.id, os.getpid())
+            return batch if type(batch) is ReadFailure else self._pack(batch, key, worker.id)
+        if self._generators is None:
+            self._generators = SampleGenerators()
+        with self._generators.activate():
+            data_wait.is_interruptible = True
+            try:
+                return self._read(key)
+            finally:
+                data_wait.is_interruptible = False
+
+    def _read(self, key: BatchKey, worker: int = 0, process: int = 0) -> Any:
+        """Returns a batch or a ReadFailure; `process` is 0 in the main process."""
+        samples = []
+        seed, failures = mix_seed(self.seed, key.epoch), _FAILURES_OF_WORKERS if process else _FAILURES
+        for position, index in zip(key.positions, key.indices, strict=True):
+            if process and self._progress is not None:
+                self._progress.record(worker, process, position, index)
+            seed_generators(next_seed(seed, position))
+            try:
+                samples.append(self.dataset[index])
+            except failures as error:
+                return ReadFailure.of(_sample_error(self.dataset, index, error), error)
+        try:
+            return self.collate(samples[0] if key.is_single else samples)
+        except failures as error:
+            message = f"the samples {_list_indices(key.indices)} cannot be put into a batch: {_summarize(error)}"
+            return ReadFailure.of(DataError(message, notes=_details(error)), error)
+
+    def _pack(self, batch: Any, key: BatchKey, worker: int) -> PackedBatch | ReadFailure:
+        """Packs a batch for the main process."""
+        if key.number != self._pass:  # the main process forgets the memory blocks after each pass
+            self._pass, self._pool = key.number, BlockPool(worker, self._reused_blocks) if self._reused_blocks else None
+        try:
+            if self._pool is None:  # the batch will be copied to pinned memory
+                return PackedBatch.pack(batch)
+            return PackedBatch.pack(batch, self._pool.allocate, small=_SMALL)
+        except Exception as error:
+            indices = find_unpicklable(batch, key.indices)
+            which = f"sample {indices[0]}" if len(indices) == 1 else f"the batch of samples {_list_indices(indices)}"
+            hint = _FULL_HINT if _MEMORY_IS_FULL.match(str(error)) else _PICKLE_HINT
+            message = f"{which} cannot be sent from a worker to the main process: {_summarize(error)}"
+            return ReadFailure.of(DataError(message, notes=[hint]), error)
+
+
+def _sample_error(dataset: Any, index: Any, error: BaseException) -> DataError:
+    """Returns an error that names a sample and, if known, its file."""
+    try:
+        info = dataset.get_data_info(index)
+        path = next((str(info[key]) for key in _PATH_KEYS if info.get(key)), "")
+    except Exception:  # the path is only a detail, so a failure to find it must not hide the error
+        path = ""
+    notes = [f"file: {path}"] if path and path not in str(error) else []
+    message = f"sample {index} of the dataset '{type(dataset).__name__}' cannot be read: {_summarize(error)}"
+    return DataError(message, notes=[*notes, *_details(error)])
+
+
+def _list_indices(indices: Sequence[Any]) -> str:
+    return ", ".join(map(str, indices[:8])) + (" ..." if len(indices) > 8 else "")
+
+
+def _summarize(error: BaseException) -> str:
+    """Returns the first line of an error."""
+    text = error.message if isinstance(error, FootplateError) else str(error)
+    first = text.strip().split("\n", 1)[0]
+    return first if isinstance(error, FootplateError) else f"{type(error).__name__}: {first}".rstrip(": ")
+
+
+def _details(error: BaseException) -> list[str]:
+    """Returns the other lines of an error of footplate, or the line of code that raised another error."""
+    if isinstance(error, FootplateError):
+        return [line.strip() for line in str(error).split("\n")[1:]]
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"raised in {frames[-1].name}() at {frames[-1].filename}:{frames[-1].lineno}"] if frames else []

@@ -1,0 +1,301 @@
+"""Builds and checks data loaders from the `*_dataloader` sections of a config."""
+
+import inspect
+import logging
+import math
+import multiprocessing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from multiprocessing.context import BaseContext
+from typing import Any
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+
+from footplate.checks import check_count, check_flag
+from footplate.data.loader import SampleLoader
+from footplate.data.sample_cache import cache_samples, parse_cache
+from footplate.distributed import get_rank
+from footplate.error_context import at_key, describe_changes, located, origin_of
+from footplate.errors import ArgumentError, BuildError, DataError
+from footplate.messages import nearest
+from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS, check_flags
+
+_logger = logging.getLogger("footplate.data")
+_KEYS = (
+    *tuple(inspect.signature(DataLoader.__init__).parameters)[1:],
+    "num_batch_per_epoch",
+    "diff_rank_seed",
+    "cache",
+)
+_WORKER_KEYS = ("persistent_workers", "prefetch_factor", "timeout", "worker_init_fn", "multiprocessing_context")
+_TIMEOUT = 600  # seconds without a batch, after which workers are considered to hang
+_START_METHODS = multiprocessing.get_all_start_methods()
+
+
+def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0, default_collate: str = "pseudo_collate") -> Any:
+    """Builds a data loader from a section of a config.
+
+    Args:
+        cfg: `dataset` and `sampler` as objects or dicts, `batch_sampler`, `collate_fn`, `cache`, and any argument of
+            torch's DataLoader. `cache`, either "memory" or "device", keeps the results of the leading deterministic
+            transforms. A plain DataLoader is converted to a `SampleLoader`; any other loader is returned unchanged.
+        seed: The seed of sample order and augmentation.
+        default_collate: The name of the collate function to use if the section has no `collate_fn`.
+
+    Raises:
+        BuildError: A key is unknown, or `dataset` is missing.
+        ArgumentError: A value is invalid.
+        DataError: The dataset is empty.
+    """
+    if type(cfg) is DataLoader:
+        return _convert_loader(cfg, seed)
+    if not isinstance(cfg, Mapping):
+        _refuse_sections(cfg)
+        return cfg
+    _check_settings(cfg)
+    settings = dict(cfg)
+    sampler_seed = seed + (get_rank() if settings.pop("diff_rank_seed", False) else 0)
+    dataset = _build_dataset(settings.pop("dataset"))
+    cache = parse_cache(settings.pop("cache", None))
+    if cache is not None and cache_samples(dataset, cache) == "device":
+        _drop(settings, ("num_workers", "pin_memory"), "samples are on the device")
+    collate = settings.get("collate_fn")
+    settings["collate_fn"] = _build_function(default_collate if collate is None else collate, "collate_fn")
+    if isinstance(settings.get("worker_init_fn"), Mapping):
+        settings["worker_init_fn"] = _build_worker_init(settings, seed)
+    if not settings.get("num_workers"):
+        _drop(settings, _WORKER_KEYS, "num_workers is 0")
+    elif settings.get("timeout") is None:
+        settings["timeout"] = _TIMEOUT
+    if not torch.accelerator.is_available():
+        _drop(settings, ("pin_memory",), "there is no accelerator")
+    if isinstance(dataset, IterableDataset):
+        if settings.pop("shuffle", False):
+            raise ArgumentError("a data loader cannot shuffle an IterableDataset", key="shuffle", found=True)
+        ignored = ("sampler", "batch_sampler", "num_batch_per_epoch")
+        _drop(settings, ignored, "an IterableDataset determines its samples", level=logging.WARNING)
+        return DataLoader(dataset, generator=torch.Generator().manual_seed(seed), **settings)
+    _build_samplers(settings, dataset, sampler_seed)
+    return SampleLoader(dataset, seed=seed, **settings)
+
+
+def check_dataloader(cfg: Any) -> None:
+    """Checks a section for errors that `build_dataloader` finds before it reads data.
+
+    Raises:
+        FootplateError: As `build_dataloader` raises it.
+    """
+    if not isinstance(cfg, Mapping):
+        _refuse_sections(cfg)
+        return
+    _check_settings(cfg)
+    with at_key("dataset"):
+        check_dataset(cfg["dataset"])
+    # A string or a number instead of a dict; the characters of a string would be taken for samples or indices.
+    for key, noun in (("dataset", "dataset"), ("sampler", "sampler"), ("batch_sampler", "batch sampler")):
+        if isinstance(cfg.get(key), str):
+            raise BuildError(f"a {noun} is built from a dict with the key 'type'", key=key, found=cfg[key])
+        if key != "dataset" and not hasattr(cfg.get(key, ()) or (), "__iter__"):
+            raise BuildError(f"a {noun} must be a dict or an iterable of indices", key=key, found=cfg[key])
+    if isinstance(cfg.get("sampler"), Mapping):
+        with at_key("sampler"):
+            DATA_SAMPLERS.check(cfg["sampler"], dataset=None, seed=0)
+    if cfg.get("collate_fn") is not None:
+        _build_function(cfg["collate_fn"], "collate_fn")
+
+
+def check_dataset(cfg: Any) -> None:
+    """Checks the names and arguments of a dataset, of the datasets that it wraps, and of their transforms.
+
+    Raises:
+        FootplateError: A name or an argument is not known.
+    """
+    if not isinstance(cfg, Mapping):
+        several = cfg if isinstance(cfg, (list, tuple)) else ()
+        if several and all(isinstance(each, Mapping) and isinstance(each.get("type"), str) for each in several):
+            raise ArgumentError(  # they would be taken for samples
+                "dataset must be one dict, not a list of dicts",
+                found=[dict(each) for each in several],
+                notes=["Join the datasets by dict(type='ConcatDataset', datasets=[...])."],
+            )
+        return
+    DATASETS.check(cfg)
+    wrapped = cfg.get("datasets")
+    datasets = {
+        f"datasets[{index}]": each for index, each in enumerate(wrapped if isinstance(wrapped, Sequence) else ())
+    }
+    for key, each in {"dataset": cfg.get("dataset"), **datasets}.items():
+        with at_key(key):
+            check_dataset(each)
+    if isinstance(cfg.get("pipeline"), Sequence):
+        for index, transform in enumerate(cfg["pipeline"]):
+            with at_key(f"pipeline[{index}]"):
+                TRANSFORMS.check(transform)
+
+
+def _refuse_sections(loader: Any) -> None:
+    """Refuses a list of data loader configs, which would be taken for a list of batches."""
+    several = loader if isinstance(loader, (list, tuple)) else ()
+    for index, each in enumerate(several):
+        if isinstance(each, Mapping) and (not each or "dataset" in each or isinstance(each.get("type"), str)):
+            raise ArgumentError(
+                "a data loader must be one dict, not a list of dicts",
+                key=f"[{index}]",
+                found=dict(each),
+                notes=["Join the datasets by dataset=dict(type='ConcatDataset', datasets=[...])."],
+            )
+
+
+def _is_device(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and (value == "" or bool(torch.device(value)))  # "" is the current device
+    except RuntimeError:
+        return False
+
+
+def _is_timeout(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+_COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetch_factor": 1}  # the smallest values
+# Of other values: whether they are valid, and what they must be.
+_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "timeout": (_is_timeout, "a number of seconds, or 0 to wait without a limit"),
+    "multiprocessing_context": (
+        lambda value: value in _START_METHODS or isinstance(value, BaseContext),
+        f"one of {', '.join(_START_METHODS)}",
+    ),
+    "pin_memory_device": (_is_device, "the name of a device"),
+    "generator": (lambda value: isinstance(value, torch.Generator), "a torch.Generator"),
+    "worker_init_fn": (
+        lambda value: callable(value) or isinstance(value, Mapping),
+        "a function or a dict with a 'type'",
+    ),
+}
+# The second key determines what the first one sets, so the first one would be ignored.
+_CONFLICTS = (("shuffle", "sampler"), ("shuffle", "batch_sampler"), ("drop_last", "batch_sampler"))
+
+
+def _check_settings(cfg: Mapping[str, Any]) -> None:
+    """Checks the keys of a section, their values, and whether they fit together."""
+    unknown = next((key for key in cfg if key not in _KEYS), None)
+    if unknown is not None:
+        raise BuildError(
+            f"a data loader takes no argument '{unknown}'",
+            origin=origin_of(cfg, unknown),
+            key=str(unknown),
+            found=cfg[unknown],
+            suggestion=nearest(str(unknown), _KEYS),
+        )
+    if cfg.get("dataset") is None:
+        raise BuildError("a data loader needs a 'dataset'", origin=origin_of(cfg), key="dataset")
+    parse_cache(cfg.get("cache"))
+    check_flags(SampleLoader, cfg, source=cfg)
+    check_flag("diff_rank_seed", cfg.get("diff_rank_seed", False))
+    for key, least in _COUNTS.items():
+        if cfg.get(key) is not None:
+            check_count(key, cfg[key], least=least)
+    for key, decider in _CONFLICTS:
+        if cfg.get(key) and cfg.get(decider) is not None:
+            raise ArgumentError(
+                f"'{key}' has no effect with a '{decider}'",
+                key=key,
+                found=cfg[key],
+                notes=[f"Remove '{key}', or set it in '{decider}' if that accepts it."],
+            )
+    if cfg.get("sampler") is not None and not isinstance(cfg.get("batch_sampler"), (Mapping, type(None))):
+        raise ArgumentError("'sampler' has no effect with a batch sampler that is already built", key="sampler")
+    for key, (is_valid, expected) in _VALUES.items():
+        if cfg.get(key) is not None and not is_valid(cfg[key]):
+            raise ArgumentError(f"{key} must be {expected}", key=key, found=cfg[key])
+
+
+def _build_dataset(cfg: Any) -> Any:
+    """Builds and initializes a dataset, and checks that it is not empty."""
+    dataset = cfg
+    with at_key("dataset"):
+        if isinstance(cfg, Mapping):
+            dataset = DATASETS.build(cfg)
+        if hasattr(dataset, "full_init"):
+            with located(cfg):
+                dataset.full_init()
+    if isinstance(dataset, IterableDataset):
+        return dataset
+    name = type(dataset).__name__
+    try:
+        is_empty = len(dataset) == 0
+    except Exception as error:  # datasets may raise any exception
+        message = f"the length of the dataset '{name}' is unknown: {type(error).__name__}: {error}"
+        raise DataError(message, key="dataset") from error
+    if is_empty:
+        is_deselected = isinstance(cfg, Mapping) and cfg.get("indices") in (0, [], ())
+        raise DataError(
+            f"the dataset '{name}' is empty",
+            key="dataset.indices" if is_deselected else "dataset",
+            origin=origin_of(cfg, "indices" if is_deselected else None),
+            notes=() if is_deselected else describe_changes(cfg, "dataset"),
+        )
+    return dataset
+
+
+def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
+    """Returns the function for a name, or for a dict whose other keys are its arguments; functions are returned."""
+    with at_key(key):
+        if isinstance(cfg, str):
+            return FUNCTIONS.get(cfg)
+        if not isinstance(cfg, Mapping):
+            if not callable(cfg):
+                raise ArgumentError(f"{key} must be a function or a dict with a 'type'", found=cfg)
+            return cfg  # type: ignore[no-any-return]
+        if "type" not in cfg:
+            raise BuildError("a function is built from a dict with the key 'type'", found=dict(cfg))
+        function = FUNCTIONS.resolve(cfg["type"], cfg)
+        if inspect.isclass(function):
+            return FUNCTIONS.build(cfg)  # type: ignore[no-any-return]
+        arguments = {name: value for name, value in cfg.items() if name != "type"}
+        return partial(function, **arguments) if arguments else function
+
+
+def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., Any]:
+    """Returns the `worker_init_fn`, bound to number of workers, rank and seed if it has parameters for them."""
+    # An option of MMEngine that silences warnings of workers; footplate does not need it.
+    cfg = {key: value for key, value in settings["worker_init_fn"].items() if key != "disable_subprocess_warning"}
+    function = _build_function(cfg, "worker_init_fn")
+    known = {"num_workers": settings.get("num_workers", 0), "rank": get_rank(), "seed": seed}
+    accepted = inspect.signature(function).parameters.keys() - cfg.keys()
+    return partial(function, **{key: value for key, value in known.items() if key in accepted})
+
+
+def _build_samplers(settings: dict[str, Any], dataset: Any, seed: int) -> None:
+    """Builds the samplers in `settings`."""
+    if isinstance(settings.get("sampler"), Mapping):
+        with at_key("sampler"):
+            settings["sampler"] = DATA_SAMPLERS.build(settings["sampler"], dataset=dataset, seed=seed)
+    if isinstance(settings.get("batch_sampler"), Mapping):
+        arguments = {"sampler": settings.pop("sampler", None), "batch_size": settings.pop("batch_size", 1)}
+        with at_key("batch_sampler"):
+            settings["batch_sampler"] = DATA_SAMPLERS.build(settings["batch_sampler"], **arguments)
+    if settings.get("batch_sampler") is not None:
+        for key in ("sampler", "batch_size", "shuffle", "drop_last"):
+            settings.pop(key, None)
+
+
+def _drop(settings: dict[str, Any], keys: Iterable[str], reason: str, *, level: int = logging.INFO) -> None:
+    """Removes settings without effect, on which torch would fail or warn; logs those that were set."""
+    dropped = [key for key in keys if settings.pop(key, None)]
+    if dropped:
+        _logger.log(level, "%s: ignored, because %s", ", ".join(dropped), reason)
+
+
+def _convert_loader(loader: DataLoader[Any], seed: int) -> Any:
+    """Converts a plain DataLoader to a SampleLoader; returns it unchanged if the seed cannot determine its order."""
+    if isinstance(loader.dataset, IterableDataset) or loader.generator is not None:
+        return loader
+    names = ("collate_fn", "num_workers", "pin_memory", *_WORKER_KEYS)
+    settings = {name: getattr(loader, name) for name in names}
+    if loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler:
+        settings["batch_sampler"] = loader.batch_sampler
+    else:
+        settings.update(batch_size=loader.batch_size, sampler=loader.sampler, drop_last=loader.drop_last)
+    return SampleLoader(loader.dataset, seed=seed, **settings)

@@ -1,0 +1,140 @@
+"""Configs that were written for other engines: their keys are translated, reported as without effect, or refused."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from footplate.config import Config, KeyOrigin
+from footplate.error_context import origin_at, origin_of
+from footplate.errors import ConfigError
+from footplate.registry import Registry
+
+TRANSLATORS = Registry("config translator", scope="footplate", locations=("footplate.first_generation.translator",))
+
+
+class ConfigTranslator(ABC):
+    """Translates configs that were written for another engine."""
+
+    keys: Sequence[str]
+    """The top-level keys of such configs."""
+
+    @abstractmethod
+    def applies_to(self, cfg: Config) -> bool:
+        """Checks whether a config needs this translation."""
+
+    @abstractmethod
+    def translate(self, cfg: Config) -> Config:
+        """Returns the equivalent config with the keys of the Runner."""
+
+    @abstractmethod
+    def check_untranslated(self, cfg: Config) -> None:
+        """Warns about keys without effect in a config that needs no translation."""
+
+
+@cache
+def translators() -> tuple[ConfigTranslator, ...]:
+    """Returns one object of each registered translator."""
+    return tuple(each() for each in TRANSLATORS.module_dict.values())
+
+
+def in_second_generation(cfg: Config) -> Config:
+    """Returns a config with the keys of the Runner; one that has them already is returned unchanged.
+
+    Raises:
+        ConfigError: The config sets up optimization with keys of both generations, a key cannot be translated, or an
+            unknown key resembles a known one.
+    """
+    for translator in translators():
+        if translator.applies_to(cfg):
+            return translator.translate(cfg)
+        translator.check_untranslated(cfg)
+    return cfg
+
+
+class Unsupported(NamedTuple):
+    """A top-level key that another engine supports and footplate does not.
+
+    Attributes:
+        changes_results: Whether a run without the key ends with different weights. Such a config is refused.
+        advice: What to do instead.
+    """
+
+    changes_results: bool
+    advice: str
+
+
+UNSUPPORTED: Mapping[str, Unsupported] = {
+    # From MMEngine.
+    "activation_checkpointing": Unsupported(
+        False, "The run needs more memory; call `torch.utils.checkpoint.checkpoint` in the model to save it."
+    ),
+    "efficient_conv_bn_eval": Unsupported(False, "The run needs more memory where batch normalization is frozen."),
+    # From first-generation configs and the code bases built on them.
+    "apex_amp": Unsupported(True, "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()`."),
+    "use_apex_amp": Unsupported(True, "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()`."),
+    "module_hooks": Unsupported(True, "Register the hooks in the model."),
+    "omnisource": Unsupported(True, "Join the datasets with `dict(type='ConcatDataset', datasets=[...])`."),
+    "precise_bn": Unsupported(True, "Compute the statistics in a custom hook."),
+    "use_ddp_wrapper": Unsupported(False, "Set `model_wrapper_cfg` to choose the wrapper."),
+}
+_SHARD = "Shard the model with `model_wrapper_cfg = dict(type='FullyShard')`."
+_INSTEAD_OF_STRATEGY = {
+    "DeepSpeedStrategy": _SHARD,
+    "FSDPStrategy": _SHARD,
+    "ColossalAIStrategy": _SHARD,
+    "DDPStrategy": "Set `model_wrapper_cfg` and `sync_bn` at the top level.",
+}
+
+
+def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
+    """Refuses a config with a key that changes results in other engines and has no effect here.
+
+    Raises:
+        ConfigError: There is such a key; the message says what to do instead.
+    """
+    strategy = cfg.get("strategy")
+    if strategy and not _is_variable(cfg, "strategy"):
+        name = str(strategy.get("type") if isinstance(strategy, Mapping) else strategy).rpartition(".")[2]
+        further = [key for key in strategy if key != "type"] if isinstance(strategy, Mapping) else []
+        is_plain = name in ("SingleDeviceStrategy", "DDPStrategy")  # does what a run does anyway
+        if further or not is_plain:
+            key = f"strategy.{further[0]}" if is_plain else "strategy"
+            advice = _INSTEAD_OF_STRATEGY.get(name, "Remove it, and start the run with torchrun.")
+            raise _refusal(cfg, key, advice, strategy[further[0]] if is_plain else strategy)
+    kind = cfg.get("runner_type")
+    if str(kind).rpartition(".")[2] == "FlexibleRunner":
+        raise _refusal(cfg, "runner_type", "Remove it: without a strategy the Runner does the same.", kind)
+    for key, known in _found(cfg):
+        if known.changes_results:
+            raise _refusal(cfg, key, known.advice, cfg[key])
+
+
+def unsupported_conveniences(cfg: Config | Mapping[str, Any]) -> Iterator[str]:
+    """Yields a sentence for each key that has no effect here and does not change results."""
+    for key, known in _found(cfg):
+        if not known.changes_results:
+            origin = origin_of(cfg, key)
+            yield f"{f'{origin}: ' if origin else ''}{key} has no effect in footplate. {known.advice}"
+
+
+def _found(cfg: Config | Mapping[str, Any]) -> Iterator[tuple[str, Unsupported]]:
+    for key, known in UNSUPPORTED.items():
+        if cfg.get(key) and not _is_variable(cfg, key):
+            yield key, known
+
+
+def _is_variable(cfg: Config | Mapping[str, Any], key: str) -> bool:
+    """Checks whether other lines of the config read the key."""
+    origin = origin_of(cfg, key)
+    return isinstance(origin, KeyOrigin) and bool(origin.read)
+
+
+def _refusal(cfg: Any, key: str, advice: str, found: object) -> ConfigError:
+    return ConfigError(
+        f"footplate does not support '{key}', and the results would differ without it",
+        key=key,
+        found=found,
+        origin=origin_at(cfg, key),
+        notes=[advice],
+    )

@@ -1,0 +1,138 @@
+"""Builds the model of a run, with the options that change its speed and, apart from rounding, nothing else."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from footplate.distributed import check_same_parameters, wrap_model
+from footplate.error_context import at_key, with_origins
+from footplate.errors import ArgumentError, BuildError
+from footplate.registry import MODELS
+from footplate.torch_compile import compile_arguments
+
+_logger = logging.getLogger("footplate.engine")
+# oneDNN kernels work on blocks of 16 channels with AVX-512, and of 8 with AVX2.
+_BLOCK = 16
+_CAUSE = (
+    "Backward of such a convolution, channels last, corrupts memory on some CPUs (oneDNN issue 6035)."
+    " Other layouts are not affected."
+)
+
+
+def build_model(sections: Mapping[str, Any], device: torch.device) -> nn.Module:
+    """Builds the model, adapts it if the config asks for it, moves it to the device and wraps it for its processes.
+
+    Args:
+        sections: The runner's arguments by name.
+        device: The device of this process.
+
+    Raises:
+        BuildError: The model cannot be built, or it lacks a method that a run calls.
+    """
+    model = sections["model"]
+    if isinstance(model, Mapping):
+        settings = dict(model)
+        if sections["data_preprocessor"] is not None:
+            settings.setdefault("data_preprocessor", sections["data_preprocessor"])
+        with at_key("model"):
+            model = MODELS.build(with_origins(settings, model))
+    if sections["model_adapter"] is not None:
+        with at_key("model_adapter"):
+            model = MODELS.build(sections["model_adapter"], model=model)
+    if not isinstance(model, nn.Module):
+        raise BuildError("the model must be a torch.nn.Module or the dict of one", found=model, key="model")
+    for step in ("train_step", "val_step", "test_step"):
+        if not hasattr(model, step):
+            raise BuildError(
+                f"the model '{type(model).__name__}' has no {step}", key="model", notes=["Derive it from BaseModel."]
+            )
+    check_same_parameters(model)
+    model = speed_up(model.to(device), compile=sections["compile"], channels_last=sections["channels_last"])
+    return wrap_model(
+        model,
+        sections["model_wrapper_cfg"],
+        find_unused_parameters=sections["find_unused_parameters"] is True,
+        sync_bn=sections["sync_bn"],
+    )
+
+
+def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, channels_last: bool) -> nn.Module:
+    """Compiles the model and sets its memory format as the config says. Names and values of its weights do not change.
+
+    Args:
+        model: The model, on its device and not yet wrapped.
+        compile: Whether to compile, or the arguments of `torch.compile`. `target` names what to compile: "forward" for
+            the model, or the path of a submodule, such as "backbone".
+        channels_last: Whether to store four-dimensional weights channels last, which speeds up convolutions.
+
+    Raises:
+        ArgumentError: The model has no such submodule, a value is invalid, or a CPU would run convolutions channels
+            last that corrupt memory there; see `fragile_convolution`.
+    """
+    if channels_last:
+        _refuse_fragile(model, "channels_last", "Remove `channels_last=True`.")
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    else:  # the model itself may have set its weights to channels last, which no key of the config can undo
+        name = fragile_convolution(model)
+        if name is not None and any(map(_is_channels_last, model.parameters())):
+            _logger.warning("The model stores its weights channels last and has the convolution '%s'. %s", name, _CAUSE)
+    settings = dict(compile) if isinstance(compile, Mapping) else {}
+    target = settings.pop("target", "forward")
+    arguments = compile_arguments(settings if isinstance(compile, Mapping) else compile)
+    if arguments is None:
+        return model
+    try:
+        part: Any = model if target == "forward" else model.get_submodule(target)
+    except (AttributeError, TypeError) as error:
+        raise ArgumentError(
+            "'target' must be 'forward' or the name of a submodule of the model",
+            key="compile.target",
+            found=target,
+            notes=[f"submodules: {', '.join(name for name, _ in model.named_children())}"],
+        ) from error
+    lays_out = (arguments.get("options") or {}).get("layout_optimization", True) is not False
+    if arguments.get("backend", "inductor") == "inductor" and lays_out:  # runs convolutions of a CPU channels last
+        _refuse_fragile(part, "compile", "Set `compile=dict(options=dict(layout_optimization=False))`.")
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return part._call_impl(*args, **kwargs)
+
+    # As `part.compile()` does, which skips modules of torch's own classes. Copies of the model lose this attribute.
+    part._compiled_call_impl = torch.compile(call, **arguments)
+    return model
+
+
+def fragile_convolution(model: nn.Module) -> str | None:
+    """Returns the name of a convolution whose backward pass corrupts memory on a CPU if its input is channels last.
+
+    oneDNN's kernel for the gradient of strided 1 x 1 weights writes past its workspace if a group has fewer input
+    channels than a block. Whether oneDNN selects that kernel depends on the instruction set and the number of threads.
+    The check ignores both, so that a config works either on all processors or on none.
+
+    Source: https://github.com/uxlfoundation/oneDNN/issues/6035
+    """
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Conv2d) or module.weight.device.type != "cpu":
+            continue
+        strided = set(module.kernel_size) == {1} and max(module.stride) > 1
+        if strided and module.in_channels // module.groups < _BLOCK:
+            return name or type(module).__name__
+    return None
+
+
+def _refuse_fragile(model: nn.Module, key: str, remedy: str) -> None:
+    name = fragile_convolution(model)
+    if name is not None:
+        raise ArgumentError(
+            f"a CPU cannot train the strided 1 x 1 convolution '{name}' of fewer than {_BLOCK} channels channels last",
+            key=key,
+            notes=[_CAUSE, remedy],
+        )
+
+
+def _is_channels_last(weight: torch.Tensor) -> bool:
+    is_nhwc = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+    return is_nhwc and not weight.is_contiguous()

@@ -1,0 +1,123 @@
+"""Sets up the process of a run: ranks, random generators, device, start method of workers."""
+
+import contextlib
+import multiprocessing
+import os
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from footplate.checks import check_count, check_flag, check_keys
+from footplate.distributed import broadcast_object, check_dist_cfg, compute_on_main, get_rank, initialize
+from footplate.engine.rank_failures import start_rank_monitor
+from footplate.errors import ArgumentError
+
+
+def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
+    """Initializes distributed training, and whatever must be set before anything uses an accelerator.
+
+    Args:
+        env_cfg: `cudnn_benchmark`, `mp_cfg` (`mp_start_method`, `opencv_num_threads`), `dist_cfg` (`backend`,
+            `timeout` in seconds, `port`), `resource_limit` (number of open files).
+        launcher: "none", "pytorch", "slurm" or "mpi".
+
+    Raises:
+        ArgumentError: A key or value is unknown.
+    """
+    check_environment(env_cfg)
+    initialize(launcher, env_cfg.get("dist_cfg"))
+    start_rank_monitor(env_cfg.get("dist_cfg"))
+    if env_cfg.get("cudnn_benchmark"):
+        torch.backends.cudnn.benchmark = True
+    if env_cfg.get("resource_limit"):
+        with contextlib.suppress(ImportError):  # some systems have no such limit
+            import resource
+
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, env_cfg["resource_limit"]), hard), hard))
+    workers = env_cfg.get("mp_cfg") or {}
+    method = workers.get("mp_start_method")
+    if method is not None:
+        multiprocessing.set_start_method(method, force=True)
+    if "opencv_num_threads" in workers:
+        with contextlib.suppress(ImportError):
+            import cv2  # type: ignore[import-not-found, unused-ignore]
+
+            cv2.setNumThreads(workers["opencv_num_threads"])
+
+
+def check_environment(env_cfg: Mapping[str, Any]) -> None:
+    """Checks `env_cfg` for unknown keys and invalid values; see `prepare`.
+
+    Raises:
+        ArgumentError: A key or value is unknown.
+    """
+    check_keys("env_cfg", env_cfg, ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"))
+    if env_cfg.get("cudnn_benchmark") is not None:
+        check_flag("cudnn_benchmark", env_cfg["cudnn_benchmark"], key="env_cfg.cudnn_benchmark")
+    check_dist_cfg(env_cfg.get("dist_cfg") or {})
+    workers = env_cfg.get("mp_cfg") or {}
+    if not isinstance(workers, Mapping):
+        raise ArgumentError("env_cfg.mp_cfg must be a dict", key="env_cfg.mp_cfg", found=workers)
+    check_keys("env_cfg.mp_cfg", workers, ("mp_start_method", "opencv_num_threads"))
+    method, threads = workers.get("mp_start_method"), workers.get("opencv_num_threads")
+    if method is not None and method not in multiprocessing.get_all_start_methods():
+        raise ArgumentError(f"unknown start method '{method}' of worker processes", key="env_cfg.mp_cfg", found=method)
+    if threads is not None:
+        check_count("opencv_num_threads", threads, least=0, key="env_cfg.mp_cfg.opencv_num_threads")
+    if env_cfg.get("resource_limit") is not None:
+        check_count("resource_limit", env_cfg["resource_limit"], key="env_cfg.resource_limit")
+
+
+def check_randomness(randomness: Mapping[str, Any]) -> None:
+    """Checks `randomness` for unknown keys and invalid values; see `seed_everything`.
+
+    Raises:
+        ArgumentError: A key or value is unknown.
+    """
+    check_keys("randomness", randomness, ("seed", "deterministic", "diff_rank_seed"))
+    for key in ("deterministic", "diff_rank_seed"):
+        if randomness.get(key) is not None:
+            check_flag(key, randomness[key], key=f"randomness.{key}")
+    seed = randomness.get("seed")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 32):
+        raise ArgumentError("the seed must be a whole number from 0 to 2**32 - 1", key="randomness.seed", found=seed)
+
+
+def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int | None] = lambda: None) -> int:
+    """Seeds all random generators.
+
+    Args:
+        randomness: `seed`, `deterministic`, `diff_rank_seed`.
+        resumed: Returns the seed of the run to resume, used if `randomness` has none. If that is None too, a seed is
+            drawn.
+
+    Returns:
+        The seed that all processes share.
+    """
+    check_randomness(randomness)
+    seed = randomness.get("seed")
+    if seed is None:
+        seed = compute_on_main(resumed)
+    if seed is None:
+        seed = broadcast_object(int.from_bytes(os.urandom(4), "little") % (1 << 31))
+    check_randomness({"seed": seed})  # also the seed of a resumed run
+    own = (seed + get_rank()) % (1 << 32) if randomness.get("diff_rank_seed") else seed
+    random.seed(own)
+    np.random.seed(own)
+    torch.manual_seed(own)
+    if randomness.get("deterministic"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True)
+    return seed
+
+
+def pick_device() -> torch.device:
+    """Returns the accelerator of this process, or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -1,0 +1,279 @@
+"""File operations for local paths and for every storage that fsspec supports."""
+
+import contextlib
+import errno
+import io
+import os
+import posixpath
+import secrets
+import shutil
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from footplate.errors import ArgumentError
+from footplate.storage import local_files
+from footplate.storage.local_files import Sink
+from footplate.storage.paths import Path, is_local, local_path
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class FileStatus(NamedTuple):
+    """Metadata of a file.
+
+    Attributes:
+        size: The size in bytes.
+        modified: The time of the last modification, in seconds since the epoch; 0 if unknown.
+    """
+
+    size: int
+    modified: float
+
+
+def file_system(path: Path) -> tuple[Any, str]:
+    """Returns the fsspec file system of a URL and the path inside it.
+
+    Raises:
+        ArgumentError: The protocol is unknown or needs a package that is not installed.
+    """
+    import fsspec  # type: ignore[import-untyped]
+
+    try:
+        system, inner = fsspec.core.url_to_fs(os.fspath(path))
+    except (ValueError, ImportError) as error:
+        raise _unsupported(os.fspath(path), error) from error
+    return system, inner
+
+
+def check_protocol(path: str) -> None:
+    """Checks that the protocol of a URL is supported, without connecting.
+
+    Raises:
+        ArgumentError: The protocol is unknown or needs a package that is not installed.
+    """
+    import fsspec
+
+    protocol = path.partition("://")[0].rpartition("::")[2]
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except (ValueError, ImportError) as error:
+        raise _unsupported(path, error) from error
+
+
+def _unsupported(path: str, error: Exception) -> ArgumentError:
+    protocol, reason = path.partition("://")[0], str(error).partition("\n")[0]
+    return ArgumentError(f"cannot use the storage protocol '{protocol}': {reason}", found=path)
+
+
+def commit_file(path: Path, write: Callable[[Sink], None]) -> None:
+    """Writes a file atomically: `path` either holds the complete new content or is unchanged.
+
+    The content goes to a temporary file in the same folder, which is renamed to `path`. Locally, the file is synced
+    before the rename and the folder after it. Missing folders are created.
+
+    Args:
+        path: The file to write. An existing file is replaced.
+        write: Called with a sink; writes the content to it.
+
+    Raises:
+        OSError: Writing failed. The previous file is untouched.
+    """
+    if is_local(path):
+        local_files.commit(local_path(path), write)
+        return
+    system, target = file_system(path)
+    folder, name = posixpath.split(target)
+    temporary = posixpath.join(folder, f".{name}.{secrets.token_hex(4)}.partial")
+    system.makedirs(folder, exist_ok=True)
+    try:
+        with system.open(temporary, "wb") as stream:
+            write(stream)
+        system.mv(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            system.rm(temporary)
+        raise
+    system.invalidate_cache()
+
+
+def commit_bytes(path: Path, data: bytes) -> None:
+    """Writes `data` to `path` atomically; see `commit_file`.
+
+    Raises:
+        OSError: Writing failed. The previous file is untouched.
+    """
+
+    def write(sink: Sink) -> None:
+        sink.write(data)
+
+    commit_file(path, write)
+
+
+def append_line(path: str, line: str) -> None:
+    """Appends a line to a local file in one write, so that a killed process leaves no incomplete line.
+
+    Missing folders and the file are created.
+
+    Args:
+        path: A local path.
+        line: The text, without the line end.
+
+    Raises:
+        OSError: Writing failed, for example because the disk is full. The file has its previous length.
+    """
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    data = (line + "\n").encode()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        written = os.write(descriptor, data)
+        if written < len(data):  # the disk is full
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    finally:
+        os.close(descriptor)
+
+
+def commit_image(path: Path, image: "Image") -> None:
+    """Writes an image atomically, in the format of the suffix of `path`; see `commit_file`.
+
+    Raises:
+        OSError: Writing failed. An earlier file is untouched.
+        ValueError: No format has this suffix.
+    """
+    from PIL.Image import registered_extensions
+
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    encoded = io.BytesIO()
+    image.save(encoded, registered_extensions().get(suffix))
+    commit_bytes(path, encoded.getvalue())
+
+
+def open_file(path: Path, mode: str = "rb") -> IO[Any]:
+    """Opens a file in place. To write atomically, use `commit_file`.
+
+    Raises:
+        OSError: The file cannot be opened, or is a pipe, a socket or a device.
+    """
+    encoding = None if "b" in mode else "utf-8"
+    if is_local(path):
+        return local_files.open_file(local_path(path), mode, encoding)
+    system, inner = file_system(path)
+    stream: IO[Any] = system.open(inner, mode, encoding=encoding) if encoding else system.open(inner, mode)
+    return stream
+
+
+def read_bytes(path: Path, most: int = -1) -> bytes:
+    """Returns the content of a file, or its first `most` bytes.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with open_file(path) as stream:
+        data: bytes = stream.read(most)
+    return data
+
+
+def exists(path: Path) -> bool:
+    """Checks whether there is a file or folder at `path`."""
+    if is_local(path):
+        return os.path.exists(local_path(path))
+    system, inner = file_system(path)
+    return bool(system.exists(inner))
+
+
+def list_dir(folder: Path) -> list[str]:
+    """Returns the sorted names in `folder`, including temporary files, whose names start with a dot.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+    """
+    if is_local(folder):
+        return sorted(os.listdir(local_path(folder)))
+    system, inner = file_system(folder)
+    system.invalidate_cache()
+    return sorted(posixpath.basename(entry.rstrip("/")) for entry in system.ls(inner, detail=False))
+
+
+def status(path: Path) -> FileStatus:
+    """Returns the size and modification time of a file.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+    """
+    if is_local(path):
+        found = os.stat(local_path(path))
+        return FileStatus(found.st_size, found.st_mtime)
+    system, inner = file_system(path)
+    modified = 0.0
+    with contextlib.suppress(NotImplementedError):
+        modified = system.modified(inner).timestamp()
+    return FileStatus(int(system.size(inner)), modified)
+
+
+def make_dirs(folder: Path) -> None:
+    """Creates a folder and its parents if they do not exist.
+
+    Raises:
+        OSError: The folder cannot be created.
+    """
+    if is_local(folder):
+        os.makedirs(local_path(folder), exist_ok=True)
+    else:
+        system, inner = file_system(folder)
+        system.makedirs(inner, exist_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Removes a file if it exists.
+
+    Raises:
+        OSError: The file cannot be removed.
+    """
+    if is_local(path):
+        local_files.remove(local_path(path))
+    else:
+        system, inner = file_system(path)
+        with contextlib.suppress(FileNotFoundError):
+            system.rm(inner)
+
+
+def remove_empty_folder(folder: Path) -> None:
+    """Removes an empty folder if it exists; object stores have no folders.
+
+    Raises:
+        OSError: The folder is not empty or cannot be removed.
+    """
+    if is_local(folder):
+        local_files.remove_empty_folder(local_path(folder))
+        return
+    system, inner = file_system(folder)
+    system.invalidate_cache()
+    with contextlib.suppress(FileNotFoundError):
+        if system.isdir(inner):
+            system.rmdir(inner)
+
+
+def clean_stale(folder: Path) -> list[str]:
+    """Removes temporary files that dead processes left in a local folder, and returns their paths.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    return local_files.clean_stale(local_path(folder)) if is_local(folder) and exists(folder) else []
+
+
+def free_space(folder: Path) -> int | None:
+    """Returns the free space of a folder in bytes, or None if it is remote.
+
+    If the folder does not exist, its nearest existing parent is used.
+
+    Raises:
+        OSError: The file system does not report its free space.
+    """
+    if not is_local(folder):
+        return None
+    nearest = os.path.abspath(local_path(folder))
+    while not os.path.isdir(nearest):
+        nearest = os.path.dirname(nearest)
+    return shutil.disk_usage(nearest).free

@@ -1,0 +1,233 @@
+"""Writes local files atomically, removes them durably, and refuses to open pipes and devices."""
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from typing import IO, Any, Protocol, TypeAlias
+
+try:
+    import fcntl
+except ImportError:  # without advisory locks, stale temporary files are kept
+    fcntl = None  # type: ignore[assignment]
+
+Data: TypeAlias = "bytes | bytearray | memoryview"
+
+_BUFFER_BYTES = 1 << 20
+# Specific, because other programs use .partial too.
+_TEMPORARY_NAME = re.compile(r"\..*\.[0-9a-f]{8}\.partial", re.DOTALL)
+_MAX_NAME_BYTES = 200
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+_KINDS = (
+    ("a pipe", stat.S_ISFIFO),
+    ("a socket", stat.S_ISSOCK),
+    ("a device", stat.S_ISCHR),
+    ("a device", stat.S_ISBLK),
+)
+_FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
+
+
+class Sink(Protocol):
+    """An object that bytes are written to in order."""
+
+    def write(self, data: Data, /) -> int:
+        """Writes all of `data` and returns its number of bytes."""
+        ...
+
+    def flush(self) -> None:
+        """Writes out the buffer."""
+        ...
+
+
+class DescriptorSink:
+    """Buffers small writes to a file descriptor. Does not close it.
+
+    Args:
+        descriptor: The file to write to.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._buffer = bytearray()
+
+    def write(self, data: Data, /) -> int:
+        """Writes `data`; large data is not copied.
+
+        Raises:
+            OSError: Writing failed.
+        """
+        size = memoryview(data).nbytes
+        if len(self._buffer) + size < _BUFFER_BYTES:
+            self._buffer += data
+            return size
+        self.flush()
+        self._write_all(memoryview(data).cast("B"))
+        return size
+
+    def flush(self) -> None:
+        """Writes the buffer to the file descriptor.
+
+        Raises:
+            OSError: Writing failed.
+        """
+        buffer, self._buffer = self._buffer, bytearray()
+        self._write_all(memoryview(buffer))
+
+    def _write_all(self, data: memoryview) -> None:
+        while len(data):
+            data = data[os.write(self._descriptor, data) :]
+
+
+def open_file(path: str, mode: str, encoding: str | None) -> IO[Any]:
+    """Opens a regular file. Does not block on a pipe that has no writer.
+
+    Raises:
+        OSError: The file cannot be opened or is not a regular file.
+    """
+    return open(path, mode, encoding=encoding, opener=_open_regular)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    try:
+        descriptor = os.open(path, flags | _NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a socket, or a pipe without a reader
+            raise
+        mode = os.stat(path).st_mode
+    else:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # open() itself reports a folder
+            return descriptor
+        os.close(descriptor)
+    kind = next((kind for kind, matches in _KINDS if matches(mode)), "a special file")
+    raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", path)
+
+
+def commit(path: str, write: Callable[[Sink], None]) -> None:
+    """Writes a temporary file in the same folder, syncs it, renames it to `path` and syncs the folder.
+
+    Raises:
+        OSError: A step failed. The previous file is untouched.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(errno.EEXIST, "it is a folder or a device", path)
+    with _with_file_name(path):
+        os.makedirs(folder, exist_ok=True)
+        temporary, descriptor = _open_temporary(folder, name)
+        try:
+            sink = DescriptorSink(descriptor)
+            write(sink)
+            sink.flush()
+            os.fsync(descriptor)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        finally:
+            os.close(descriptor)
+        sync_folder(folder)
+
+
+def remove(path: str) -> None:
+    """Removes a file if it exists, and syncs its folder.
+
+    Raises:
+        OSError: The file cannot be removed.
+    """
+    with _with_file_name(path), contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+        sync_folder(os.path.dirname(os.path.abspath(path)))
+
+
+def remove_empty_folder(folder: str) -> None:
+    """Removes an empty folder if it exists, and syncs its parent.
+
+    Raises:
+        OSError: The folder is not empty or cannot be removed.
+    """
+    with _with_file_name(folder), contextlib.suppress(FileNotFoundError):
+        os.rmdir(folder)
+        sync_folder(os.path.dirname(os.path.abspath(folder)))
+
+
+def sync_folder(folder: str) -> None:
+    """Syncs a folder, so that renames and removals in it survive a power loss.
+
+    Does nothing on file systems that cannot sync folders.
+
+    Raises:
+        OSError: Syncing failed.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _FOLDER_SYNC_UNSUPPORTED:
+            raise
+
+
+def clean_stale(folder: str) -> list[str]:
+    """Removes temporary files that dead processes left, and returns their paths.
+
+    A living writer holds a lock on its temporary file. The operating system releases it when the process dies.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    with os.scandir(folder) as entries:
+        found = [entry.path for entry in entries if _TEMPORARY_NAME.fullmatch(entry.name)]
+    return [path for path in found if _remove_unlocked(path)]
+
+
+@contextlib.contextmanager
+def _with_file_name(path: str) -> Iterator[None]:
+    """Adds the file name to errors of calls that only know a descriptor."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = path
+        raise
+
+
+def _open_temporary(folder: str, name: str) -> tuple[str, int]:
+    """Creates and locks a temporary file for `name`; returns its path and descriptor."""
+    short = os.fsencode(name)[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
+    while True:
+        temporary = os.path.join(folder, f".{short}.{secrets.token_hex(4)}.partial")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        if not fcntl:
+            return temporary, descriptor
+        with contextlib.suppress(OSError):  # file systems without locks; `clean_stale` removes nothing there
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_there = True
+        with contextlib.suppress(OSError):
+            is_there = os.fstat(descriptor).st_nlink > 0
+        if is_there:
+            return temporary, descriptor
+        os.close(descriptor)  # another process removed the file as stale before it was locked
+
+
+def _remove_unlocked(path: str) -> bool:
+    if not fcntl:
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

@@ -1,0 +1,140 @@
+"""Batch augmentations that mix images and their labels."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
+from footplate.registry import MODELS
+
+
+class _Mixing(ABC):
+    """Mixes every image of a batch with another image of the batch.
+
+    Args:
+        alpha: Both parameters of the Beta distribution of the first image's share.
+    """
+
+    def __init__(self, alpha: float) -> None:
+        if not alpha > 0:
+            raise ArgumentError("alpha must be above 0", key="alpha", found=alpha)
+        self.alpha = alpha
+
+    def __call__(self, inputs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the mixed batch.
+
+        Args:
+            inputs: ``(N, C, H, W)``, float.
+            scores: Soft labels, ``(N, num_classes)``.
+
+        Returns:
+            The mixed inputs and scores, of the same shapes.
+        """
+        share = float(np.random.beta(self.alpha, self.alpha))
+        return self.mix(inputs, scores, torch.randperm(len(inputs)).to(inputs.device), share)
+
+    @abstractmethod
+    def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """Mixes image n with image `others[n]`; image n has a share of about `share`."""
+
+
+@MODELS.register_module()
+class Mixup(_Mixing):
+    """Computes the weighted sum of two images, and of their labels with the same weights.
+
+    Args:
+        alpha: Both parameters of the Beta distribution of the first image's weight.
+
+    Raises:
+        ArgumentError: `alpha` is not positive.
+
+    Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", arXiv:1710.09412.
+    """
+
+    def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """Weights image n with `share` and image `others[n]` with ``1 - share``."""
+        mixed = share * inputs + (1 - share) * inputs[others]
+        return mixed, share * scores + (1 - share) * scores[others]
+
+
+@MODELS.register_module()
+class CutMix(_Mixing):
+    """Replaces a rectangle of each image by that of another image, and mixes the labels by area.
+
+    Args:
+        alpha: Both parameters of the Beta distribution of the first image's share, before the rectangle is clipped to
+            the image.
+
+    Raises:
+        ArgumentError: `alpha` is not positive.
+
+    Source: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers", arXiv:1905.04899.
+    """
+
+    def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """Takes a rectangle of about ``1 - share`` of the area from image `others[n]`."""
+        height, width = inputs.shape[-2:]
+        top, bottom = _draw_span(height, share)
+        left, right = _draw_span(width, share)
+        mixed = inputs.clone()
+        mixed[..., top:bottom, left:right] = inputs[others, ..., top:bottom, left:right]
+        kept = 1 - (bottom - top) * (right - left) / (height * width)
+        return mixed, kept * scores + (1 - kept) * scores[others]
+
+
+@MODELS.register_module()
+class RandomBatchAugment:
+    """Applies one randomly chosen augmentation to each batch.
+
+    Args:
+        augments: One or several augmentations, as objects or configs for MODELS.
+        probs: The probability of each augmentation; equal by default. If their sum is below 1, some batches stay
+            unchanged.
+
+    Raises:
+        ArgumentError: `augments` is empty, or `probs` has another length, a negative value or a sum above 1.
+    """
+
+    def __init__(
+        self, augments: Mapping[str, Any] | Sequence[Any] | _Mixing, probs: float | Sequence[float] | None = None
+    ) -> None:
+        several = list(augments) if isinstance(augments, (list, tuple)) else [augments]
+        self.augments = [_build(each, place) for place, each in enumerate(several)]
+        if not self.augments:
+            raise ArgumentError("augments must have at least one augmentation", key="augments", found=augments)
+        given = [probs] if isinstance(probs, (int, float)) else probs
+        self.probs = [1 / len(several)] * len(several) if given is None else list(given)
+        if len(self.probs) != len(several) or min(self.probs) < 0 or sum(self.probs) > 1 + 1e-9:
+            raise ArgumentError(
+                "probs must have one probability per augmentation, and their sum must be at most 1",
+                key="probs",
+                found=probs,
+            )
+
+    def __call__(self, inputs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the batch, changed by at most one augmentation."""
+        lot = np.random.random()
+        for augment, prob in zip(self.augments, self.probs, strict=True):
+            if lot < prob:
+                mixed: tuple[Tensor, Tensor] = augment(inputs, scores)
+                return mixed
+            lot -= prob
+        return inputs, scores
+
+
+def _build(augment: Any, place: int) -> Any:
+    if callable(augment):
+        return augment
+    with at_key(f"augments[{place}]"):
+        return MODELS.build(augment)
+
+
+def _draw_span(length: int, share: float) -> tuple[int, int]:
+    """Draws start and end of a side of the rectangle, with a random centre, clipped to the image."""
+    middle, half = np.random.randint(length), length * (1 - share) ** 0.5 / 2
+    return max(0, round(middle - half)), min(length, round(middle + half))

@@ -1,0 +1,156 @@
+"""The confusion matrix: the metric and its image."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from footplate.errors import ArgumentError
+from footplate.evaluation import BaseMetric, check_samples
+from footplate.registry import METRICS
+from footplate.tasks.classification.metric import (
+    check_classes,
+    class_count,
+    class_names,
+    predicted_label,
+    true_label,
+)
+from footplate.visualization import Drawing
+
+_MOST_RECORDED = 100  # classes; the matrix of more would fill the disk and no reader's screen
+_CELL = 44
+_LEFT, _TOP = 130, 66
+_EDGE = 30
+_INK, _PAPER = (40, 40, 40), (255, 255, 255)
+_RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)  # from the colour-blind safe palette of Okabe and Ito
+
+
+@METRICS.register_module()
+class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
+    """The confusion matrix, reported as `confusion_matrix/result`, ``(C, C)``, int64.
+
+    Rows are true classes, columns are predicted classes. A matrix of at most 100 classes is also written to the
+    per-class results of the run.
+
+    Args:
+        num_classes: The number of classes; by default that of the scores or of the dataset.
+        collect_device: See `BaseMetric`.
+        prefix: The prefix of the metric name.
+        ignore_index: Samples with this class are ignored.
+
+    Raises:
+        DataError: A class is out of range, or a sample does not have exactly one true class.
+    """
+
+    default_prefix = "confusion_matrix"
+
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        collect_device: Literal["cpu", "gpu"] = "cpu",
+        prefix: str | None = None,
+        *,
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        """Records the true and the predicted class of each sample."""
+        check_samples(self, data_samples)
+        count = class_count(data_samples, self.num_classes, self.dataset_meta)
+        self.results += [(true_label(sample), predicted_label(sample), count) for sample in data_samples]
+
+    def compute_metrics(self, results: list[tuple[int, int, int]]) -> dict[str, Tensor]:
+        """Returns the matrix."""
+        table = np.array([row for row in results if row[0] != self.ignore_index], dtype=np.int64).reshape(-1, 3)
+        matrix = self.calculate(table[:, 1], table[:, 0], results[0][2])
+        if len(matrix) <= _MOST_RECORDED:
+            names = class_names(self.dataset_meta, len(matrix))
+            self.record_per_class("confusion_matrix", names, dict(zip(names, matrix.T, strict=True)))
+        return {"result": matrix}
+
+    @staticmethod
+    def calculate(
+        pred: Tensor | npt.NDArray[np.int64], target: Tensor | npt.NDArray[np.int64], num_classes: int
+    ) -> Tensor:
+        """Returns the matrix, ``(num_classes, num_classes)``, int64.
+
+        Args:
+            pred: Predicted classes, ``(N,)``.
+            target: True classes, ``(N,)``.
+            num_classes: The number of classes.
+
+        Raises:
+            DataError: A class is out of range.
+        """
+        predicted, truth = torch.as_tensor(pred).long(), torch.as_tensor(target).long()
+        check_classes("ground truth", truth, num_classes)
+        check_classes("prediction", predicted, num_classes)
+        cells = torch.bincount(truth * num_classes + predicted, minlength=num_classes**2)
+        return cells.reshape(num_classes, num_classes)
+
+    @staticmethod
+    def plot(
+        confusion_matrix: Tensor, include_values: bool = True, classes: Sequence[str] | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """Draws a matrix, ``(H, W, 3)``, uint8, RGB. Darker cells contain a greater share of their row.
+
+        Args:
+            confusion_matrix: ``(C, C)``.
+            include_values: Whether to write the counts into the cells.
+            classes: The names of the classes.
+        """
+        return draw_matrix(np.asarray(confusion_matrix), classes, include_values=include_values)
+
+
+def draw_matrix(
+    matrix: npt.NDArray[Any], classes: Sequence[str] | None = None, *, include_values: bool = True
+) -> npt.NDArray[np.uint8]:
+    """Returns an image of a confusion matrix, ``(H, W, 3)``, uint8, RGB.
+
+    The colour of a cell is stronger the greater its share of the row: blue on the diagonal, orange elsewhere.
+
+    Args:
+        matrix: ``(C, C)``, with true classes as rows and predicted classes as columns.
+        classes: The names of the classes; class indices by default.
+        include_values: Whether to write the counts into the cells.
+
+    Raises:
+        ArgumentError: The matrix is not square, or the number of names differs from its size.
+    """
+    count = len(matrix)
+    names = [str(name) for name in (classes if classes is not None else range(count))]
+    if matrix.shape != (count, count) or len(names) != count:
+        raise ArgumentError(
+            f"the matrix must be (C, C) with C class names, but there are {len(names)} names",
+            key="classes",
+            found=matrix.shape,
+        )
+    height, width = (margin + count * _CELL + _EDGE for margin in (_TOP, _LEFT))
+    drawing = Drawing(np.full((height, width, 3), _PAPER, np.uint8))
+    rows, columns = np.divmod(np.arange(count**2), count)
+    corners = np.stack([columns, rows, columns + 1, rows + 1], axis=1) * _CELL + (_LEFT, _TOP, _LEFT, _TOP)
+    shares = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)).ravel()
+    hues = np.where((rows == columns)[:, None], _RIGHT, _WRONG)
+    colors = np.rint(255 + shares[:, None] * (hues - 255)).astype(int)
+    drawing.draw_bboxes(corners, edge_colors=(225, 225, 225), face_colors=[tuple(color) for color in colors.tolist()])
+    centered: dict[str, Any] = {"vertical_alignments": "center", "horizontal_alignments": "center"}
+    shown = np.flatnonzero(matrix)
+    if include_values and shown.size:
+        inks = [_PAPER if shares[at] > 0.55 else _INK for at in shown]
+        texts = [str(value) for value in matrix.ravel()[shown]]
+        drawing.draw_texts(texts, corners[shown, :2] + _CELL / 2, font_sizes=15, colors=inks, **centered)
+    # True classes on the left; predicted classes at the top, alternating two rows to fit long names.
+    middles = (np.arange(count) + 0.5) * _CELL
+    left = np.stack([np.full(count, _LEFT - 8.0), _TOP + middles], axis=1)
+    above = np.stack([_LEFT + middles, _TOP - 12.0 - 18 * (np.arange(count) % 2)], axis=1)
+    drawing.draw_texts(names, left, font_sizes=14, colors=_INK, **{**centered, "horizontal_alignments": "right"})
+    drawing.draw_texts(names, above, font_sizes=14, colors=_INK, **centered)
+    title = "true \\ predicted"
+    drawing.draw_texts([title], [[12, 16]], font_sizes=14, colors=_INK, vertical_alignments="center")
+    return drawing.get_image()

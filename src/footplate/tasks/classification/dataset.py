@@ -1,0 +1,194 @@
+"""An image dataset with one folder per class, or with a text file that lists the images."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from footplate.data import BaseDataset
+from footplate.errors import ArgumentError, DataError
+from footplate.registry import DATASETS
+from footplate.storage import join, list_dir, missing_path_notes, read_bytes
+
+_logger = logging.getLogger("footplate.tasks")
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+@DATASETS.register_module()
+class CustomDataset(BaseDataset):
+    """A dataset of images in one folder per class, nested at any depth, or of images listed in a text file.
+
+    Without `ann_file`, the folders in `data_prefix` are the classes, sorted by name. With `ann_file`, each line
+    is a path under `data_prefix` and a class index: `shoes/01.png 4`. Samples have `img_path` and `gt_label`.
+
+    Args:
+        data_root: The root folder of relative paths.
+        data_prefix: The folder of the images under `data_root`, or a dict with this folder as `img_path`.
+        ann_file: The text file under `data_root`; empty if the folders define the classes.
+        with_label: Whether images have labels. If False, all images below the folder are used, and samples have only
+            `img_path`.
+        extensions: The file extensions of images, case-insensitive.
+        metainfo: `classes` in it is a list of names, or the path of a text file with names. If every folder has the
+            name of a class, the label is the index of that class. If every class has the name of a folder, other
+            folders are ignored with a warning. Otherwise the classes name the folders in order.
+        classes: An alternative to `metainfo["classes"]`.
+        lazy_init: Whether to defer scanning the folders to `full_init`.
+        filter_cfg: See `BaseDataset`, also for the other arguments.
+
+    Raises:
+        DataError: A folder or all images are missing, a line is malformed, a label is out of range, or classes and
+            folders do not match.
+    """
+
+    def __init__(
+        self,
+        data_root: str | None = "",
+        data_prefix: str | Mapping[str, str | None] = "",
+        ann_file: str | None = "",
+        with_label: bool = True,
+        extensions: Sequence[str] = _EXTENSIONS,
+        metainfo: Mapping[str, Any] | None = None,
+        lazy_init: bool = False,
+        classes: Sequence[str] | str | None = None,
+        filter_cfg: Mapping[str, Any] | None = None,
+        indices: int | Sequence[int] | None = None,
+        serialize_data: bool = True,
+        pipeline: Sequence[Any] = (),
+        test_mode: bool = False,
+        max_refetch: int = 1000,
+        *,
+        keep_in_memory: bool | int = False,
+        on_error: Literal["stop", "skip"] = "stop",
+    ) -> None:
+        self.with_label = with_label
+        self.extensions = tuple(each.lower() for each in extensions)
+        if not self.extensions:
+            raise ArgumentError("extensions must list at least one file extension", key="extensions", found=extensions)
+        super().__init__(
+            ann_file=ann_file,
+            metainfo={**(metainfo or {}), **({} if classes is None else {"classes": classes})},
+            data_root=data_root,
+            data_prefix={"img_path": data_prefix} if isinstance(data_prefix, str) else data_prefix,
+            filter_cfg=filter_cfg,
+            indices=indices,
+            serialize_data=serialize_data,
+            pipeline=pipeline,
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+            max_refetch=max_refetch,
+            keep_in_memory=keep_in_memory,
+            on_error=on_error,
+        )
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Returns a record for each image.
+
+        Raises:
+            DataError: See the class.
+        """
+        folder = self.data_prefix.get("img_path") or "."
+        if self.ann_file:
+            return self._listed(folder)
+        if not self.with_label:
+            found: list[dict[str, Any]] = [{"img_path": path} for path in self._pictures(folder)]
+        else:
+            found = [
+                {"img_path": path, "gt_label": label}
+                for name, label in self._labels(folder).items()
+                for path in self._pictures(join(folder, name))
+            ]
+        if not found:
+            raise DataError(
+                f"there are no images below '{folder}'",
+                key="data_prefix",
+                notes=[f"Images are files that end in {', '.join(self.extensions)}"],
+            )
+        return found
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Returns the class of a sample."""
+        return [int(self.get_data_info(idx)["gt_label"])]
+
+    def _listed(self, folder: str) -> list[dict[str, Any]]:
+        try:
+            lines = read_bytes(self.ann_file).decode("utf-8").splitlines()
+        except FileNotFoundError as error:
+            missing = f"the list '{self.ann_file}' does not exist"
+            raise DataError(missing, key="ann_file", notes=missing_path_notes(self.ann_file)) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"the list '{self.ann_file}' cannot be read: {error}", key="ann_file") from error
+        found = [self._record(folder, line, number) for number, line in enumerate(lines, 1) if line.strip()]
+        if not found:
+            raise DataError(f"the list '{self.ann_file}' is empty", key="ann_file")
+        return found
+
+    def _record(self, folder: str, line: str, number: int) -> dict[str, Any]:
+        if not self.with_label:
+            return {"img_path": join(folder, line.strip())}
+        path, _, label = line.strip().rpartition(" ")
+        if not path or not label.isdecimal():
+            raise DataError(
+                f"line {number} of '{self.ann_file}' is not an image path followed by a class index", found=line
+            )
+        classes = self._metainfo.get("classes")
+        if classes and int(label) >= len(classes):
+            raise DataError(f"line {number} of '{self.ann_file}': there are {len(classes)} classes", found=line)
+        return {"img_path": join(folder, path.strip()), "gt_label": int(label)}
+
+    def _labels(self, folder: str) -> dict[str, int]:
+        """Maps folder names to labels, and sets the classes in the metainfo."""
+        folders = [name for name in self._names(folder) if not self._is_picture(name) and self._is_folder(folder, name)]
+        if not folders:
+            raise DataError(f"there are no class folders in '{folder}'", key="data_prefix")
+        classes = list(self._metainfo.get("classes") or folders)
+        self._metainfo["classes"] = tuple(classes)
+        if set(folders) <= set(classes) or set(classes) <= set(folders):
+            if left_out := [name for name in folders if name not in classes]:
+                _logger.warning("Folders of '%s' that are not classes are ignored: %s", folder, ", ".join(left_out))
+            return {name: classes.index(name) for name in folders if name in classes}
+        if len(classes) != len(folders):
+            raise DataError(
+                f"'{folder}' contains {len(folders)} folders, but there are {len(classes)} classes",
+                key="metainfo.classes",
+                found=folders,
+            )
+        for name, given in zip(folders, classes, strict=True):
+            if name != given and (name in classes or given in folders):
+                raise DataError(
+                    f"the classes do not match the folders of '{folder}': folder '{name}' would be class '{given}'",
+                    key="metainfo.classes",
+                    found=folders,
+                    notes=["Name all classes like their folders, or none of them."],
+                )
+        return {name: label for label, name in enumerate(folders)}
+
+    def _pictures(self, folder: str) -> Iterator[str]:
+        """Yields all images below a folder, in the order of the folder listings."""
+        count = 0
+        for name in self._names(folder):
+            if self._is_picture(name):
+                count += 1
+                yield join(folder, name)
+            elif self._is_folder(folder, name):
+                count += 1
+                yield from self._pictures(join(folder, name))
+        if not count:
+            _logger.warning("There are no images in the folder '%s'", folder)
+
+    def _names(self, folder: str) -> list[str]:
+        try:
+            return [name for name in list_dir(folder) if not name.startswith(".")]
+        except FileNotFoundError as error:
+            missing = f"the folder '{folder}' does not exist"
+            raise DataError(missing, key="data_prefix", notes=missing_path_notes(folder)) from error
+        except OSError as error:
+            raise DataError(f"the folder '{folder}' cannot be read: {error}", key="data_prefix") from error
+
+    def _is_picture(self, name: str) -> bool:
+        return name.lower().endswith(self.extensions)
+
+    @staticmethod
+    def _is_folder(folder: str, name: str) -> bool:
+        try:
+            return list_dir(join(folder, name)) != [name]  # some stores list a file as a folder that contains itself
+        except OSError:
+            return False

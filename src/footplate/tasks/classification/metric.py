@@ -1,0 +1,344 @@
+"""Accuracy, precision, recall and F1-score of classification."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from footplate.errors import ArgumentError, DataError
+from footplate.evaluation import BaseMetric, check_samples
+from footplate.messages import nearest
+from footplate.registry import METRICS
+from footplate.visualization import as_array
+
+Thresholds = Sequence[float | None] | float | None
+_ITEMS = ("precision", "recall", "f1-score", "support")
+_Counts = npt.NDArray[np.int64]
+
+
+def true_label(sample: Mapping[str, Any]) -> int:
+    """Returns the true class of a sample.
+
+    Raises:
+        DataError: The sample does not have exactly one true class.
+    """
+    labels = as_array(sample["gt_label"]).reshape(-1).tolist() if "gt_label" in sample else []
+    if len(labels) != 1:
+        where = sample.get("img_path", "an image")
+        raise DataError(
+            f"'{where}' has {len(labels)} true classes, but this metric needs exactly one", found=list(sample)
+        )
+    return int(labels[0])
+
+
+def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -> int:
+    """Returns the class with the highest score, or -1 if this score does not exceed the threshold.
+
+    Of equal scores, the lowest class is chosen. Without `pred_score`, returns `pred_label`.
+
+    Raises:
+        DataError: The sample has neither `pred_score` nor `pred_label`.
+    """
+    if "pred_score" not in sample:
+        return int(predicted_labels(sample)[0])
+    scores = as_array(sample["pred_score"])
+    label = int(scores.argmax())
+    return label if threshold is None or scores[label] > threshold else -1
+
+
+def predicted_labels(sample: Mapping[str, Any]) -> npt.NDArray[Any]:
+    """Returns `pred_label`, `(N,)`.
+
+    Raises:
+        DataError: The sample has no `pred_label`.
+    """
+    if "pred_label" not in sample:
+        where = sample.get("img_path", "an image")
+        raise DataError(f"the model predicted no class for '{where}'", found=sorted(map(str, sample)))
+    return as_array(sample["pred_label"]).reshape(-1)
+
+
+def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: Mapping[str, Any] | None) -> int:
+    """Returns the number of classes: the given one, that of the scores, or that of the dataset.
+
+    Raises:
+        DataError: The number is unknown, or the scores do not match it.
+    """
+    scored = {len(sample["pred_score"]) for sample in samples if "pred_score" in sample}
+    known = ({given} if given is not None else set()) | scored
+    if len(known) > 1:
+        raise DataError(
+            f"the numbers of classes of the scores and of num_classes differ: {sorted(scored)}",
+            key="num_classes",
+            found=given,
+        )
+    if known:
+        return known.pop()
+    classes = (meta or {}).get("classes")
+    if not classes:
+        raise DataError("the number of classes is unknown", key="num_classes", notes=["Set num_classes."])
+    return len(classes)
+
+
+def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
+    """Returns the names of the classes of a dataset, or their indices if `meta` has no `count` different names."""
+    names = list(dict.fromkeys(map(str, (meta or {}).get("classes") or ())))
+    return names if len(names) == count else [str(index) for index in range(count)]
+
+
+def check_classes(name: str, labels: Tensor | npt.NDArray[np.int64], num_classes: int, *, least: int = 0) -> None:
+    """Raises an error if a label is out of range.
+
+    Args:
+        name: The kind of labels, "ground truth" or "prediction", for messages.
+        labels: ``(N,)``, integers.
+        num_classes: The number of classes.
+        least: The lowest valid label.
+
+    Raises:
+        DataError: A label is below `least`, or not below `num_classes`.
+    """
+    outside = labels[(labels < least) | (labels >= num_classes)]
+    if len(outside):
+        raise DataError(
+            f"the {name} contains class {int(outside[0])}, but there are only {num_classes} classes",
+            found=int(outside[0]),
+        )
+
+
+def check_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
+    """Validates one or several thresholds, and returns them as a tuple.
+
+    Raises:
+        ArgumentError: The list is empty, or a threshold is neither a number nor None.
+    """
+    several = tuple(thrs) if isinstance(thrs, (list, tuple)) else (thrs,)
+    if not several or not all(each is None or isinstance(each, (int, float)) for each in several):
+        raise ArgumentError("thrs must be a number, None, or a list of these", key="thrs", found=thrs)
+    return several
+
+
+def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -> str:
+    """Returns the suffix of metric names for a threshold; empty if there is only one."""
+    if len(several) == 1:
+        return ""
+    return "_no-thr" if threshold is None else f"_thr-{threshold:.2f}"
+
+
+def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
+    """Returns the number of classes ranked above the true class, ``(N,)``, int64.
+
+    Of classes with equal scores, the lower one ranks first.
+
+    Args:
+        scores: ``(N, C)``.
+        truth: The true classes, ``(N,)``, integers from 0 to C - 1.
+
+    Example:
+        >>> rank_of_truth(torch.tensor([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]), torch.tensor([2, 1]))
+        tensor([1, 1])
+    """
+    own = scores.gather(1, truth[:, None])
+    classes = torch.arange(scores.shape[1], device=scores.device)
+    before = (scores > own) | ((scores == own) & (classes < truth[:, None]))
+    return before.sum(dim=1)
+
+
+class Ranked(NamedTuple):
+    """The rank and score of the true class of one sample."""
+
+    rank: int
+    """The number of classes ranked above it, or 0/1 for right/wrong without scores; -1 if the sample is ignored."""
+    score: float
+    """The predicted probability of the true class; infinite if there are no scores."""
+
+
+@METRICS.register_module()
+class Accuracy(BaseMetric[Ranked]):
+    """Top-k accuracy in percent, reported as `accuracy/top1` etc.
+
+    Of classes with equal scores, the lower one ranks first.
+
+    Args:
+        topk: One or several values of k.
+        thrs: A prediction is correct only if the score of the true class exceeds this threshold; None for no threshold.
+            Several thresholds give one value each: `top1_thr-0.50`, `top1_no-thr`.
+        collect_device: See `BaseMetric`.
+        prefix: The prefix of the metric names.
+        ignore_index: Samples with this class are ignored.
+
+    Raises:
+        ArgumentError: A k is not positive, or a threshold is not a number.
+        DataError: A k exceeds the number of classes, or exceeds 1 for samples without scores; or a sample does not have
+            exactly one true class.
+    """
+
+    default_prefix = "accuracy"
+
+    def __init__(
+        self,
+        topk: int | Sequence[int] = (1,),
+        thrs: float | None | Sequence[float | None] = 0.0,
+        collect_device: Literal["cpu", "gpu"] = "cpu",
+        prefix: str | None = None,
+        *,
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
+        if not self.topk or not all(isinstance(k, int) and k >= 1 for k in self.topk):
+            raise ArgumentError("topk must be positive integers", key="topk", found=topk)
+        self.thrs = check_thresholds(thrs)
+        self.ignore_index = ignore_index
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        """Records the rank of the true class of each sample."""
+        check_samples(self, data_samples)
+        for sample in data_samples:
+            truth = true_label(sample)
+            if truth == self.ignore_index:
+                self.results.append(Ranked(-1, 0.0))
+            elif "pred_score" in sample:
+                self.results.append(self._ranked(as_array(sample["pred_score"]), truth))
+            else:
+                self.results.append(self._compared(sample, truth))
+
+    def compute_metrics(self, results: list[Ranked]) -> dict[str, float]:
+        """Returns the accuracies by name; NaN if all samples are ignored."""
+        ranks, scores = np.array([each.rank for each in results]), np.array([each.score for each in results])
+        counted = ranks >= 0
+        values = {}
+        for k in self.topk:
+            for threshold in self.thrs:
+                right = (ranks < k) & (scores > (-np.inf if threshold is None else threshold))
+                share = right[counted].mean() if counted.any() else np.nan
+                values[f"top{k}{threshold_suffix(threshold, self.thrs)}"] = 100 * float(share)
+        return values
+
+    def _ranked(self, scores: npt.NDArray[Any], truth: int) -> Ranked:
+        if max(self.topk) > len(scores):
+            raise DataError(f"topk is {max(self.topk)}, but there are only {len(scores)} classes", key="topk")
+        if not 0 <= truth < len(scores):
+            raise DataError(f"the ground truth is class {truth}, but there are only {len(scores)} classes", found=truth)
+        rank = rank_of_truth(torch.from_numpy(scores)[None], torch.tensor([truth]))
+        return Ranked(int(rank), float(scores[truth]))
+
+    def _compared(self, sample: Any, truth: int) -> Ranked:
+        if max(self.topk) > 1:
+            raise DataError(
+                f"top{max(self.topk)} needs 'pred_score', but the samples have only 'pred_label'", key="topk"
+            )
+        return Ranked(int(truth not in predicted_labels(sample)[:1]), np.inf)
+
+
+class Outcome(NamedTuple):
+    """The true class of one sample and the predicted class for each threshold, -1 for no prediction."""
+
+    truth: int
+    predicted: tuple[int, ...]
+    num_classes: int
+
+
+@METRICS.register_module()
+class SingleLabelMetric(BaseMetric[Outcome]):
+    """Precision, recall and F1-score in percent, and support, reported as `single-label/precision` etc.
+
+    A class without predictions has precision 0, and a class without samples has recall 0. Both count in the means.
+
+    Args:
+        thrs: A prediction counts only if its score exceeds this threshold; None for no threshold. Several thresholds
+            give separate values: `precision_thr-0.50`.
+        items: The values to report: "precision", "recall", "f1-score", "support".
+        average: "macro" for the mean over classes, "micro" for the value over all samples (`precision_micro`), None for
+            a list of one value per class (`precision_classwise`).
+        num_classes: The number of classes; by default that of the scores or of the dataset.
+        collect_device: See `BaseMetric`.
+        prefix: The prefix of the metric names.
+        ignore_index: Samples with this class are ignored.
+
+    Raises:
+        ArgumentError: An item or the average is unknown.
+        DataError: A class is out of range, or a sample does not have exactly one true class.
+    """
+
+    default_prefix = "single-label"
+
+    def __init__(
+        self,
+        thrs: float | None | Sequence[float | None] = 0.0,
+        items: Sequence[str] = ("precision", "recall", "f1-score"),
+        average: Literal["macro", "micro"] | None = "macro",
+        num_classes: int | None = None,
+        collect_device: Literal["cpu", "gpu"] = "cpu",
+        prefix: str | None = None,
+        *,
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        for item in items:
+            if item not in _ITEMS:
+                raise ArgumentError("unknown value", key="items", found=item, suggestion=nearest(item, _ITEMS))
+        if average not in ("macro", "micro", None):
+            raise ArgumentError("average must be 'macro', 'micro' or None", key="average", found=average)
+        self.thrs = check_thresholds(thrs)
+        self.items = tuple(items)
+        self.average = average
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        """Records the true and the predicted class of each sample."""
+        check_samples(self, data_samples)
+        count = class_count(data_samples, self.num_classes, self.dataset_meta)
+        for sample in data_samples:
+            predicted = tuple(predicted_label(sample, threshold) for threshold in self.thrs)
+            self.results.append(Outcome(true_label(sample), predicted, count))
+
+    def compute_metrics(self, results: list[Outcome]) -> dict[str, Any]:
+        """Returns the values by name."""
+        counted = [each for each in results if each.truth != self.ignore_index]
+        truth = np.array([each.truth for each in counted], dtype=np.int64)
+        values: dict[str, Any] = {}
+        for place, threshold in enumerate(self.thrs):
+            predicted = np.array([each.predicted[place] for each in counted], dtype=np.int64)
+            count, suffix = results[0].num_classes, threshold_suffix(threshold, self.thrs)
+            per_class = precision_recall_f1(predicted, truth, count, None)
+            self.record_per_class(f"single-label{suffix}", class_names(self.dataset_meta, count), per_class)
+            found = precision_recall_f1(predicted, truth, count, self.average)
+            suffix += {None: "_classwise", "micro": "_micro"}.get(self.average, "")
+            values |= {f"{item}{suffix}": found[item] for item in _ITEMS if item in self.items}
+        return values
+
+
+def precision_recall_f1(
+    predicted: _Counts, truth: _Counts, num_classes: int, average: Literal["macro", "micro"] | None = "macro"
+) -> dict[str, Any]:
+    """Returns "precision", "recall", "f1-score" in percent and "support", as numbers or as lists over classes.
+
+    Args:
+        predicted: ``(N,)``, integers from 0 to `num_classes` - 1, or -1 for no prediction.
+        truth: ``(N,)``, integers from 0 to `num_classes` - 1.
+        num_classes: The number of classes.
+        average: See `SingleLabelMetric`.
+
+    Raises:
+        DataError: A class is out of range.
+    """
+    check_classes("ground truth", truth, num_classes)
+    check_classes("prediction", predicted, num_classes, least=-1)
+    right = np.bincount(truth[truth == predicted], minlength=num_classes)
+    claimed = np.bincount(predicted[predicted >= 0], minlength=num_classes)
+    support = np.bincount(truth, minlength=num_classes)
+    if average == "micro":
+        right, claimed, support = (each.sum(keepdims=True) for each in (right, claimed, support))
+    columns = {
+        "precision": 100 * right / np.maximum(claimed, 1),
+        "recall": 100 * right / np.maximum(support, 1),
+        "f1-score": 200 * right / np.maximum(claimed + support, 1),
+    }
+    if average is None:
+        return {name: column.tolist() for name, column in columns.items()} | {"support": support.tolist()}
+    return {name: float(column.mean()) for name, column in columns.items()} | {"support": int(support.sum())}

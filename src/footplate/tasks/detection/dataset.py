@@ -1,0 +1,234 @@
+"""A dataset of images with boxes and masks in COCO format."""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from footplate.data import BaseDataset
+from footplate.data.annotations import check_segmentation, join_root, load_data_file
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, DataError
+from footplate.messages import nearest
+from footplate.registry import DATASETS
+
+_logger = logging.getLogger("footplate.tasks")
+_LONGEST_SIDE = 1_000_000  # pixels
+_LARGEST_NUMBER = 1e12  # the limit of box coordinates
+_FILTERS = {"filter_empty_gt": False, "min_size": 0}
+
+
+@DATASETS.register_module()
+class CocoDataset(BaseDataset):
+    """A dataset of the images and instances of a COCO file.
+
+    A record has `img_path`, `img_id`, `width`, `height` and `instances`. Each instance is a dict with `bbox` (x1 y1 x2
+    y2, clipped to the image), `bbox_label` (an index into the classes), `ignore_flag` (1 for crowds) and `mask` (the
+    segmentation as in the file). `LoadAnnotations` converts them to arrays.
+
+    Boxes without area or entirely outside their image are skipped; one warning reports their number.
+
+    Accepts the arguments of `BaseDataset`, with these meanings:
+
+    - `ann_file`: The COCO file, JSON.
+    - `data_prefix`: `dict(img=...)`, the folder that `file_name` is relative to.
+    - `metainfo`: `dict(classes=[...])` selects and orders the categories of the file; by default all, in the order of
+      the file.
+    - `filter_cfg`: `filter_empty_gt=True` removes images without instances, and `min_size=32` removes images whose
+      shorter side has fewer pixels. Ignored in `test_mode`.
+    - `test_mode`: Whether to keep all images, and to accept a file without annotations.
+
+    Raises:
+        DataError: The file is not in COCO format, an annotation refers to an unknown image or category, a class is not
+            a category of the file, or no image remains after filtering.
+        ArgumentError: `filter_cfg` has an unknown key.
+    """
+
+    def load_data_list(self) -> list[Any]:
+        """Returns a record for each image of the file.
+
+        Raises:
+            DataError: The file cannot be read, or is not in COCO format.
+        """
+        if not self.ann_file:
+            raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file")
+        with at_key("ann_file"):
+            content = load_data_file(self.ann_file)
+            if self.test_mode and isinstance(content, Mapping):
+                content = {"annotations": [], **content}
+            _check_sections(content, self.ann_file)
+        labels = self._labels(content["categories"])
+        _check_annotations(content, self.ann_file)
+        annotations: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+        for annotation in content["annotations"]:
+            if annotation["category_id"] in labels:
+                annotations[annotation["image_id"]].append(annotation)
+        prefix = self.data_prefix.get("img", self.data_prefix.get("img_path", self.data_root))
+        skipped: list[str] = []
+        records = []
+        for image in content["images"]:
+            found = (self._instance(each, image, labels, skipped) for each in annotations.get(image["id"], ()))
+            records.append(
+                {
+                    "img_path": join_root(prefix, image["file_name"]),
+                    "img_id": image["id"],
+                    "width": int(image["width"]),
+                    "height": int(image["height"]),
+                    "instances": [instance for instance in found if instance is not None],
+                }
+            )
+        if skipped:
+            _logger.warning("%d boxes of '%s' are skipped; the first is %s", len(skipped), self.ann_file, skipped[0])
+        return records
+
+    def filter_data(self) -> list[Any]:
+        """Returns the records that pass `filter_cfg`.
+
+        Raises:
+            DataError: No image remains.
+            ArgumentError: `filter_cfg` has an unknown key.
+        """
+        for key in self.filter_cfg or ():
+            if key not in _FILTERS:
+                near = nearest(key, _FILTERS)
+                raise ArgumentError(f"there is no filter '{key}'", key=f"filter_cfg.{key}", suggestion=near)
+        chosen = {**_FILTERS, **(self.filter_cfg or {})}
+        large = records = list(self.data_list)
+        if not self.test_mode:
+            large = [each for each in records if min(each["width"], each["height"]) >= chosen["min_size"]]
+            records = [each for each in large if each["instances"] or not chosen["filter_empty_gt"]]
+        if not records:
+            count, small = len(self.data_list), len(self.data_list) - len(large)
+            if not count:
+                raise DataError(f"the dataset is empty: the file '{self.ann_file}' has no images", key="ann_file")
+            raise DataError(
+                f"the dataset is empty: filter_cfg removed all {count} images of '{self.ann_file}'",
+                key="filter_cfg",
+                notes=[f"{small} are smaller than min_size, and {len(large)} have no instance of the classes"],
+            )
+        return records
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Returns the class indices of the instances of an image."""
+        return [each["bbox_label"] for each in self.get_data_info(idx)["instances"]]
+
+    def _labels(self, categories: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
+        """Maps category ids to class indices; categories that are not selected are missing."""
+        ids = {str(each["name"]): each["id"] for each in categories}
+        classes = self._metainfo.setdefault("classes", tuple(ids))
+        for name in classes:
+            if name not in ids:
+                raise DataError(
+                    f"the file '{self.ann_file}' has no category '{name}'",
+                    key="metainfo.classes",
+                    suggestion=nearest(name, ids),
+                    notes=["categories: " + ", ".join(ids)],
+                )
+        return {ids[name]: position for position, name in enumerate(classes)}
+
+    def _instance(
+        self, annotation: Mapping[str, Any], image: Mapping[str, Any], labels: Mapping[Any, int], skipped: list[str]
+    ) -> dict[str, Any] | None:
+        """Returns the instance of an annotation; None if its box is unusable, with a line in `skipped`."""
+        x, y, width, height = annotation["bbox"]
+        box = [max(x, 0.0), max(y, 0.0), min(x + width, image["width"]), min(y + height, image["height"])]
+        if box[2] <= box[0] or box[3] <= box[1]:
+            why = "has no area" if width <= 0 or height <= 0 else "lies outside the image"
+            skipped.append(f"annotation {annotation.get('id', '?')} of '{image['file_name']}', which {why}")
+            return None
+        label, is_crowd = labels[annotation["category_id"]], bool(annotation.get("iscrowd", 0))
+        instance = {"bbox": box, "bbox_label": label, "ignore_flag": int(is_crowd)}
+        if annotation.get("segmentation"):
+            check_mask(annotation, image, self.ann_file)
+            instance["mask"] = annotation["segmentation"]
+        return instance
+
+
+def check_mask(annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file: str) -> None:
+    """Raises an error if the mask of an annotation is malformed, or takes far more memory than its image.
+
+    Raises:
+        DataError: The mask cannot be used.
+    """
+    where = f"the mask of annotation {annotation.get('id', '?')} of '{ann_file}' cannot be used"
+    try:
+        check_segmentation(annotation["segmentation"], (image["height"], image["width"]))
+    except DataError as error:
+        raise DataError(f"{where}: {error.message}", key="segmentation") from error
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
+        reason = f"{where}: it is neither a list of polygons nor run lengths"
+        raise DataError(reason, key="segmentation", found=str(annotation["segmentation"])[:60]) from error
+
+
+def _is_side(value: Any) -> bool:
+    """Checks whether a value is a valid number of pixels; some files write integers as floats."""
+    return isinstance(value, (int, float)) and 1 <= value <= _LONGEST_SIDE and value == int(value)
+
+
+def _is_box(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 4
+        and all(isinstance(each, (int, float)) and -_LARGEST_NUMBER <= each <= _LARGEST_NUMBER for each in value)
+    )
+
+
+# The keys of the entries: the check of a value, and its description.
+_KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "id": (lambda value: isinstance(value, (int, float, str)), "a number or a string"),
+    "image_id": (lambda value: isinstance(value, (int, float, str)), "a number or a string"),
+    "category_id": (lambda value: isinstance(value, (int, float, str)), "a number or a string"),
+    "file_name": (lambda value: isinstance(value, str), "a string"),
+    "name": (lambda value: isinstance(value, (int, str)), "a string"),
+    "width": (_is_side, f"an integer from 1 to {_LONGEST_SIDE}"),
+    "height": (_is_side, f"an integer from 1 to {_LONGEST_SIDE}"),
+    "bbox": (_is_box, "four numbers: x, y, width, height"),
+}
+_SECTIONS = {"images": ("id", "file_name", "width", "height"), "categories": ("id", "name"), "annotations": ()}
+
+
+def _check_sections(content: Any, ann_file: str) -> None:
+    """Checks the sections of a COCO file, and the entries of images and categories."""
+    if not isinstance(content, Mapping) or not _SECTIONS.keys() <= content.keys():
+        found = sorted(content) if isinstance(content, Mapping) else type(content)
+        reason = f"the file '{ann_file}' lacks one of {', '.join(_SECTIONS)}, so it is not a COCO file"
+        raise DataError(reason, found=found)
+    for section, keys in _SECTIONS.items():
+        if not isinstance(content[section], list):
+            raise DataError(f"'{section}' of the file '{ann_file}' is not a list", found=type(content[section]))
+        for position, entry in enumerate(content[section]):
+            where = f"entry {position} of '{section}' in '{ann_file}'"
+            if not isinstance(entry, Mapping):
+                raise DataError(f"{where} is not a dict", found=entry)
+            if not set(keys) <= entry.keys():
+                raise DataError(f"{where} lacks one of {', '.join(keys)}", found=sorted(entry))
+            for key in keys:
+                is_valid, wanted = _KEYS[key]
+                if not is_valid(entry[key]):
+                    raise DataError(f"the '{key}' of {where} is not {wanted}", found=entry[key])
+
+
+def _check_annotations(content: Mapping[str, Any], ann_file: str) -> None:
+    """Checks that image ids are unique, and that annotations are complete and refer to images and categories."""
+    images = Counter(each["id"] for each in content["images"])
+    if len(images) < len(content["images"]):
+        raise DataError(f"the file '{ann_file}' has two images with the id {images.most_common(1)[0][0]}")
+    categories = {each["id"] for each in content["categories"]}
+    for annotation in content["annotations"]:
+        where = f"annotation {annotation.get('id', '?')} of '{ann_file}'"
+        for key in ("image_id", "category_id", "bbox"):
+            if key not in annotation:
+                raise DataError(f"{where} has no '{key}'", found=sorted(annotation))
+            is_valid, wanted = _KEYS[key]
+            if not is_valid(annotation[key]):
+                raise DataError(f"the '{key}' of {where} is not {wanted}", key=key, found=annotation[key])
+        if annotation["image_id"] not in images:
+            raise DataError(f"{where} refers to an unknown image", key="image_id", found=annotation["image_id"])
+        if annotation["category_id"] not in categories:
+            known = ", ".join(map(str, sorted(categories)[:20]))
+            raise DataError(
+                f"{where} has an unknown category",
+                key="category_id",
+                found=annotation["category_id"],
+                notes=[f"categories: {known}"],
+            )

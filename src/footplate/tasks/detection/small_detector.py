@@ -1,0 +1,284 @@
+"""A small anchor-free detection model that trains in minutes without an accelerator."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from footplate.data.structures import InstanceData
+from footplate.errors import ArgumentError
+from footplate.models import Convolution
+from footplate.registry import MODELS
+from footplate.tasks.detection.boxes import aligned_giou, pairwise_iou
+from footplate.tasks.detection.detector import BaseDetector
+from footplate.tasks.pyramid import Pyramid
+
+_PRIOR = 0.01  # the initial probability of each class
+
+
+class Grid(NamedTuple):
+    """The predictions at the P positions of all levels.
+
+    Attributes:
+        scores: ``(N, P, C)``, before the sigmoid.
+        boxes: ``(N, P, 4)``, x1 y1 x2 y2 in pixels of the network's input.
+        points: ``(P, 2)``, the centres of the positions, x y in pixels.
+        strides: ``(P,)``, the stride of the level of each position, in pixels.
+    """
+
+    scores: Tensor
+    boxes: Tensor
+    points: Tensor
+    strides: Tensor
+
+
+class PyramidDetector(Pyramid):
+    """A feature pyramid with a prediction head at each level.
+
+    A box is predicted as the four distances from the position to its sides, in units of the stride.
+
+    Args:
+        num_classes: The number of classes.
+        widths: See `Pyramid`.
+        depths: See `Pyramid`.
+        levels: How many of the deepest stages have a head.
+        head_width: The number of channels in a head.
+
+    Raises:
+        ArgumentError: `widths` and `depths` differ in length, or `levels` is not positive and below their length.
+
+    Source: Tian et al., "FCOS", arXiv:1904.01355.
+
+    Example:
+        >>> network = PyramidDetector(10, widths=(8, 8, 8), depths=(1, 1, 1), levels=2, head_width=8)
+        >>> grid = network(torch.zeros(1, 3, 64, 64))
+        >>> grid.scores.shape, grid.boxes.shape
+        (torch.Size([1, 320, 10]), torch.Size([1, 320, 4]))
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        widths: Sequence[int],
+        depths: Sequence[int],
+        levels: int,
+        head_width: int,
+    ) -> None:
+        if len(widths) != len(depths) or not 1 <= levels < len(widths):
+            raise ArgumentError(
+                "widths and depths must have the same length, and levels must be below it",
+                key="depths",
+                found=(widths, depths),
+            )
+        super().__init__(widths, depths, levels=levels)
+        self.heads = nn.ModuleList(_Head(width, num_classes, head_width) for width in widths[: -levels - 1 : -1])
+
+    def forward(self, inputs: Tensor) -> Grid:
+        """Returns classes and boxes at every position for images ``(N, 3, H, W)`` of any size."""
+        found = [
+            head(level, self.stride >> place)
+            for place, (head, level) in enumerate(zip(self.heads, self.decode(inputs), strict=True))
+        ]
+        scores, boxes, points, strides = zip(*found, strict=True)
+        return Grid(torch.cat(scores, 1), torch.cat(boxes, 1), torch.cat(points), torch.cat(strides))
+
+
+class _Head(nn.Module):
+    """A head with a shared convolution, and one branch each for classes and boxes."""
+
+    def __init__(self, in_channels: int, num_classes: int, channels: int) -> None:
+        super().__init__()
+        self.shared = Convolution(in_channels, channels)
+        self.to_class = nn.Sequential(Convolution(channels, channels), nn.Conv2d(channels, num_classes, 1))
+        self.to_box = nn.Sequential(Convolution(channels, channels), nn.Conv2d(channels, 4, 1))
+        bias = self.to_class[-1].bias
+        nn.init.constant_(bias, math.log(_PRIOR / (1 - _PRIOR)))  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor, stride: int) -> Grid:
+        shared = self.shared(features)
+        scores = self.to_class(shared).flatten(2).transpose(1, 2)
+        # Computed in float32 even under autocast. The factor 2 makes the initial boxes four strides wide.
+        sides = 2 * stride * self.to_box(shared).flatten(2).transpose(1, 2).float().clamp(max=6).exp()
+        rows, columns = (
+            (torch.arange(length, device=features.device, dtype=torch.float32) + 0.5) * stride
+            for length in features.shape[-2:]
+        )
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
+        points = torch.stack([x.flatten(), y.flatten()], dim=-1)
+        boxes = torch.cat([points - sides[..., :2], points + sides[..., 2:]], dim=-1)
+        return Grid(scores.float(), boxes, points, torch.full_like(points[:, 0], stride))
+
+
+class Targets(NamedTuple):
+    """The training targets of each grid position.
+
+    Attributes:
+        scores: ``(N, P, C)``, 0 to 1.
+        boxes: ``(N, P, 4)``, valid where `found` is True.
+        found: ``(N, P)``, bool, whether an instance is assigned to the position.
+    """
+
+    scores: Tensor
+    boxes: Tensor
+    found: Tensor
+
+
+class Truth(NamedTuple):
+    """The true instances of a batch, padded to the same number G per image with empty boxes.
+
+    Attributes:
+        boxes: ``(N, G, 4)``.
+        labels: ``(N, G)``, int64.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, instances: Sequence[InstanceData], like: Tensor) -> "Truth":
+        """Pads and stacks instances, with the device and dtype of `like`."""
+        most = max((len(each) for each in instances), default=0)
+        boxes = like.new_zeros((len(instances), most, 4))
+        labels = torch.zeros((len(instances), most), dtype=torch.int64, device=like.device)
+        for place, each in enumerate(instances):
+            boxes[place, : len(each)] = each.bboxes
+            labels[place, : len(each)] = each.labels
+        return cls(boxes, labels)
+
+
+@torch.no_grad()
+def assign(grid: Grid, truth: Truth, *, top: int = 10, score_power: float = 0.5, iou_power: float = 6.0) -> Targets:
+    """Assigns the best positions to each instance.
+
+    The rating of a position inside a box is `score ** score_power * iou ** iou_power`. The `top` positions with the
+    highest rating are assigned to an instance. A position belongs to one instance at most, that with the highest IoU.
+    Target scores are ratings, scaled so that the best position of an instance has its highest IoU as target.
+
+    Args:
+        grid: The output of the network.
+        truth: The true instances.
+        top: The maximum number of positions per instance.
+        score_power: The exponent of the class score in the rating.
+        iou_power: The exponent of the IoU in the rating.
+
+    Source: Feng et al., "TOOD: Task-aligned One-stage Object Detection", arXiv:2108.07755.
+    """
+    classes = grid.scores.shape[-1]
+    if truth.boxes.shape[1] == 0:
+        nothing = torch.zeros_like(grid.boxes[..., 0], dtype=torch.bool)
+        return Targets(torch.zeros_like(grid.scores), torch.zeros_like(grid.boxes), nothing)
+    overlaps = pairwise_iou(truth.boxes, grid.boxes)  # (N, G, P)
+    positions = grid.scores.shape[1]
+    scores = grid.scores.sigmoid().transpose(1, 2)  # (N, C, P)
+    scores = scores.gather(1, truth.labels[..., None].expand(-1, -1, positions))
+    corners = truth.boxes[..., None, :]  # (N, G, 1, 4)
+    inside = torch.cat([grid.points - corners[..., :2], corners[..., 2:] - grid.points], dim=-1).amin(dim=-1) > 0
+    ratings = scores**score_power * overlaps**iou_power * inside
+    best = ratings.topk(min(top, positions), dim=-1).indices
+    chosen = torch.zeros_like(inside).scatter_(-1, best, True) & inside
+    closest = torch.where(chosen, overlaps, -1.0).argmax(dim=1, keepdim=True)
+    chosen &= torch.zeros_like(chosen).scatter_(1, closest, True)  # each position belongs to one instance at most
+    found = chosen.any(dim=1)
+    owner = chosen.int().argmax(dim=1)  # (N, P)
+    boxes = truth.boxes.gather(1, owner[..., None].expand(-1, -1, 4))
+    # Scale the ratings of each instance so that the best equals its largest IoU.
+    ratings = ratings * chosen
+    highest = ratings.amax(dim=-1, keepdim=True)
+    wanted = ratings / highest.clamp(min=1e-9) * (overlaps * chosen).amax(dim=-1, keepdim=True)
+    sure = wanted.amax(dim=1)  # (N, P)
+    labels = truth.labels.gather(1, owner)
+    hot = torch.nn.functional.one_hot(labels, classes).to(sure.dtype)
+    return Targets(hot * (sure * found)[..., None], boxes, found)
+
+
+@MODELS.register_module()
+class SmallDetector(BaseDetector):
+    """Anchor-free detector for small images: a `PyramidDetector` predicts classes and one box at every position.
+
+    Args:
+        num_classes: The number of classes.
+        widths: The channels of each stage of the network.
+        depths: The number of residual blocks of each stage.
+        levels: How many of the deepest stages have a prediction head.
+        head_width: The number of channels in a head.
+        box_weight: The weight of the box loss relative to the classification loss.
+        test_cfg: The postprocessing of predictions: arguments of `Selection`.
+        flip_test: Whether to average predictions over the image and the flipped image.
+        data_preprocessor: See `BaseModel`; usually a DetDataPreprocessor.
+        init_cfg: See `BaseModel`.
+
+    Raises:
+        ArgumentError: `test_cfg` is invalid.
+
+    Source: Tian et al., "FCOS", arXiv:1904.01355; Feng et al., "TOOD", arXiv:2108.07755.
+
+    Example:
+        >>> import torch
+        >>> SmallDetector(num_classes=10)(torch.zeros(2, 3, 64, 64)).boxes.shape
+        torch.Size([2, 336, 4])
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        widths: Sequence[int] = (32, 64, 128, 192),
+        depths: Sequence[int] = (1, 1, 2, 2),
+        levels: int = 3,
+        head_width: int = 64,
+        box_weight: float = 2.0,
+        test_cfg: Mapping[str, Any] | None = None,
+        flip_test: bool = False,
+        data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
+        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(num_classes, test_cfg=test_cfg, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        self.network = PyramidDetector(num_classes, widths=widths, depths=depths, levels=levels, head_width=head_width)
+        self.box_weight = box_weight
+        self.flip_test = flip_test
+
+    def outputs(self, inputs: Tensor) -> Grid:
+        """Returns the predictions at every position for images ``(N, 3, H, W)``."""
+        grid: Grid = self.network(inputs)
+        return grid
+
+    def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
+        """Returns `loss_cls`, `loss_bbox` and `iou`, the weighted mean generalized IoU of the assigned boxes."""
+        grid = self.outputs(inputs)
+        targets = assign(grid, Truth.of(instances, grid.boxes))
+        sure = targets.scores.amax(dim=-1)  # (N, P), 0 for positions without an instance
+        total = sure.sum().clamp(min=1)
+        classes = F.binary_cross_entropy_with_logits(grid.scores, targets.scores, reduction="sum") / total
+        overlap = aligned_giou(grid.boxes, targets.boxes)
+        boxes = (sure * (1 - overlap)).sum() / total
+        iou = (sure * overlap.detach()).sum() / total
+        return {"loss_cls": classes, "loss_bbox": self.box_weight * boxes, "iou": iou}
+
+    def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns scores and boxes; with `flip_test`, averaged over the image and the flipped image."""
+        height, width = inputs.shape[-2:]
+        stride = self.network.stride
+        inputs = F.pad(inputs, (0, -width % stride, 0, -height % stride))  # so that the flipped image has the same grid
+        grid = self.outputs(inputs)
+        scores, boxes = grid.scores.sigmoid(), grid.boxes
+        if self.flip_test:
+            mirrored = flip_back(self.outputs(inputs.flip(-1)), inputs.shape[-1])
+            scores, boxes = (scores + mirrored.scores.sigmoid()) / 2, (boxes + mirrored.boxes) / 2
+        return scores, boxes
+
+
+def flip_back(grid: Grid, width: int) -> Grid:
+    """Maps the predictions for a flipped image of `width` pixels back to the original image."""
+    strides, counts = torch.unique_consecutive(grid.strides.long(), return_counts=True)
+    places, begin = [], 0
+    for stride, count in zip(strides.tolist(), counts.tolist(), strict=True):
+        rows = torch.arange(begin, begin + count, device=grid.strides.device).view(-1, width // stride)
+        places.append(rows.flip(1).flatten())
+        begin += count
+    order = torch.cat(places)
+    x1, y1, x2, y2 = grid.boxes[:, order].unbind(-1)
+    return grid._replace(scores=grid.scores[:, order], boxes=torch.stack([width - x2, y1, width - x1, y2], dim=-1))

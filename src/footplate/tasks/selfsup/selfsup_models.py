@@ -1,0 +1,348 @@
+"""Self-supervised models: SimCLR and masked autoencoders."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from footplate.checks import check_count
+from footplate.errors import ArgumentError, DataError
+from footplate.models import BaseModule
+from footplate.models.base_module import InitCfg
+from footplate.registry import MODELS
+from footplate.tasks.selfsup.sample import SelfSupDataSample
+from footplate.tasks.selfsup.vit import Masked, attention_weights, make_layers, position_codes
+from footplate.tasks.task_base import Part, TaskModel, build_part
+
+
+class BaseSelfSup(TaskModel):
+    """Base class of models with backbone, neck and head that learn from views of images and predict features.
+
+    Inputs are a list of views, ``(N, C, H, W)`` each, float. Features are computed from the first view.
+
+    Args:
+        backbone: The network to pretrain. A module or a config for MODELS, as are neck and head.
+        neck: The module after the backbone in training.
+        head: The module that computes the loss.
+        data_preprocessor: See `BaseModel`; usually a SelfSupDataPreprocessor.
+        init_cfg: See `BaseModel`.
+    """
+
+    usual_preprocessor = "SelfSupDataPreprocessor"
+
+    def __init__(
+        self,
+        backbone: Part,
+        neck: Part,
+        head: Part,
+        data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
+        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.backbone: Any = build_part("backbone", backbone)
+        self.neck = build_part("neck", neck)
+        self.head = build_part("head", head)
+
+    @abstractmethod
+    def extract_feat(self, inputs: Tensor) -> Tensor:
+        """Returns features ``(N, D)`` of images ``(N, C, H, W)``."""
+
+    def outputs(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Returns the features of the first view, ``(N, D)``."""
+        return self.extract_feat(inputs[0])
+
+    def predict(
+        self, inputs: Sequence[Tensor], data_samples: Sequence[SelfSupDataSample] | None
+    ) -> list[SelfSupDataSample]:
+        """Sets `features` of each sample from the first view; creates samples if none are given."""
+        features = self.extract_feat(inputs[0])
+        filled = list(data_samples) if data_samples is not None else [SelfSupDataSample() for _ in features]
+        for sample, row in zip(filled, features.float(), strict=True):
+            sample.features = row
+        return filled
+
+
+@MODELS.register_module()
+class NonLinearNeck(BaseModule):
+    """An MLP: linear layers with batch normalisation and ReLU between them.
+
+    Args:
+        in_channels: The number of input channels.
+        hid_channels: The number of hidden channels.
+        out_channels: The number of output channels.
+        num_layers: The number of linear layers, at least two.
+        with_avg_pool: Whether to average feature maps over their spatial dimensions first.
+        init_cfg: See `BaseModule`.
+
+    Raises:
+        ArgumentError: `num_layers` is below two.
+
+    Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", arXiv:2002.05709.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hid_channels: int,
+        out_channels: int,
+        num_layers: int = 2,
+        with_avg_pool: bool = True,
+        init_cfg: InitCfg = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        check_count("num_layers", num_layers, least=2)
+        self.with_avg_pool = with_avg_pool
+        widths = [in_channels, *[hid_channels] * (num_layers - 1)]
+        self.layers = nn.Sequential()
+        for before, after in zip(widths, widths[1:], strict=False):
+            self.layers.extend([nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU(inplace=True)])
+        self.layers.append(nn.Linear(hid_channels, out_channels))
+
+    def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
+        """Returns ``(N, out_channels)`` for features ``(N, C)`` or ``(N, C, H, W)``, or for the last of a sequence."""
+        last = features if isinstance(features, Tensor) else features[-1]
+        projected: Tensor = self.layers(last.mean(dim=(2, 3)) if self.with_avg_pool and last.dim() == 4 else last)
+        return projected
+
+
+@MODELS.register_module()
+class ContrastiveHead(nn.Module):
+    """The NT-Xent loss, which trains each view to be most similar to the other view of the same image.
+
+    In distributed training, each rank uses only the views of its own batch.
+
+    Args:
+        temperature: The divisor of the cosine similarities. A smaller value gives similar images more weight.
+
+    Raises:
+        ArgumentError: `temperature` is not positive.
+
+    Source: Chen et al., arXiv:2002.05709, section 2.1, NT-Xent.
+    """
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise ArgumentError("temperature must be above 0", key="temperature", found=temperature)
+        self.temperature = temperature
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Returns the mean loss over all views, ``()``.
+
+        Args:
+            first: Projections of the first views, ``(N, D)``.
+            second: Projections of the second views, in the same order.
+        """
+        return nt_xent(first, second, self.temperature)
+
+
+def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Returns the normalised temperature-scaled cross entropy of two views, ``()``.
+
+    Args:
+        first: ``(N, D)``, not necessarily normalised.
+        second: ``(N, D)``.
+        temperature: The divisor of the cosine similarities.
+
+    Raises:
+        DataError: The views differ in shape, or have fewer than two images.
+    """
+    if first.shape != second.shape or len(first) < 2:
+        raise DataError(
+            "the contrastive loss needs two views of at least two images",
+            found=(tuple(first.shape), tuple(second.shape)),
+        )
+    views = F.normalize(torch.cat([first, second]).float(), dim=1)
+    cosines = views @ views.T / temperature
+    itself = torch.eye(len(views), dtype=torch.bool, device=views.device)
+    partners = torch.arange(len(views), device=views.device).roll(len(first))
+    return F.cross_entropy(cosines.masked_fill(itself, float("-inf")), partners)
+
+
+@MODELS.register_module()
+class SimCLR(BaseSelfSup):
+    """SimCLR: contrastive learning of two views.
+
+    Args:
+        backbone: Maps images to feature maps ``(N, C, H, W)``; if it returns several, the last is used. A module or a
+            config for MODELS, as are neck and head.
+        neck: Maps feature maps to projections ``(N, D)``, such as NonLinearNeck.
+        head: Computes the loss from the projections of two views, such as ContrastiveHead.
+
+    Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", arXiv:2002.05709.
+
+    Example:
+        >>> model = SimCLR(
+        ...     backbone=dict(type="SmallResNet", in_channels=1),
+        ...     neck=dict(type="NonLinearNeck", in_channels=128, hid_channels=128, out_channels=64),
+        ...     head=dict(type="ContrastiveHead", temperature=0.2),
+        ... )
+        >>> model([torch.zeros(2, 1, 28, 28)]).shape
+        torch.Size([2, 128])
+    """
+
+    def extract_feat(self, inputs: Tensor) -> Tensor:
+        """Returns the spatially averaged features of the backbone, ``(N, D)``, for images ``(N, C, H, W)``."""
+        features = self.backbone(inputs)
+        last: Tensor = features if isinstance(features, Tensor) else features[-1]
+        return last.mean(dim=(2, 3)) if last.dim() == 4 else last
+
+    def loss(self, inputs: Sequence[Tensor], data_samples: Sequence[SelfSupDataSample] | None) -> dict[str, Tensor]:
+        """Returns the `loss` of two views.
+
+        Raises:
+            DataError: The number of views is not two.
+        """
+        if len(inputs) != 2:
+            raise DataError(
+                f"SimCLR needs two views of each image, but the batch has {len(inputs)}",
+                notes=["Use MultiView in the pipeline."],
+            )
+        # Run both views in one batch, so that batch normalisation uses the statistics of both.
+        first, second = self.neck(self.backbone(torch.cat(list(inputs)))).chunk(2)
+        return {"loss": self.head(first, second)}
+
+
+@MODELS.register_module()
+class MAEPretrainDecoder(BaseModule):
+    """Predicts the pixels of all patches from the tokens of the visible patches.
+
+    Args:
+        num_patches: The number of patches of an image, a square number.
+        patch_size: The height and width of a patch.
+        in_chans: The number of image channels.
+        embed_dim: The embedding dimension of the encoder.
+        decoder_embed_dim: The embedding dimension of the decoder.
+        decoder_depth: The number of transformer layers.
+        decoder_num_heads: The number of attention heads of each layer.
+        mlp_ratio: The ratio of the hidden dimension of the MLP to the embedding dimension.
+        init_cfg: See `BaseModule`; by default linear layers use Xavier uniform initialization.
+
+    Raises:
+        ArgumentError: `num_patches` is not a square number, or `decoder_embed_dim` is not divisible by the number of
+            heads.
+    """
+
+    def __init__(
+        self,
+        num_patches: int = 16,
+        patch_size: int = 7,
+        in_chans: int = 3,
+        embed_dim: int = 96,
+        decoder_embed_dim: int = 64,
+        decoder_depth: int = 1,
+        decoder_num_heads: int = 4,
+        mlp_ratio: float = 4.0,
+        init_cfg: InitCfg = None,
+    ) -> None:
+        super().__init__(init_cfg or {"type": "Xavier", "layer": "Linear", "distribution": "uniform"})
+        side = round(num_patches**0.5)
+        if side * side != num_patches:
+            raise ArgumentError("num_patches must be a square number", key="num_patches", found=num_patches)
+        self.decoder_embed = nn.Linear(embed_dim, decoder_embed_dim)
+        self.mask_token = nn.Parameter(torch.empty(1, 1, decoder_embed_dim))
+        self.decoder_pos_embed = nn.Parameter(position_codes(decoder_embed_dim, side), requires_grad=False)
+        self.decoder_blocks = make_layers(decoder_depth, decoder_embed_dim, decoder_num_heads, mlp_ratio)
+        self.decoder_norm = nn.LayerNorm(decoder_embed_dim)
+        self.decoder_pred = nn.Linear(decoder_embed_dim, patch_size**2 * in_chans)
+        nn.init.normal_(self.mask_token, std=0.02)
+        for weights in attention_weights(self.decoder_blocks):
+            nn.init.xavier_uniform_(weights)
+
+    def forward(self, masked: Masked) -> Tensor:
+        """Returns the pixels of all patches, ``(N, L, C * patch_size ** 2)``."""
+        tokens = self.decoder_embed(masked.tokens)
+        count, width = masked.mask.shape[1], tokens.shape[2]
+        places = masked.seen[..., None].expand(-1, -1, width)
+        patches = self.mask_token.expand(len(tokens), count, -1).scatter(1, places, tokens[:, 1:])
+        tokens = torch.cat([tokens[:, :1], patches + self.decoder_pos_embed], dim=1)
+        for layer in self.decoder_blocks:
+            tokens = layer(tokens)
+        pixels: Tensor = self.decoder_pred(self.decoder_norm(tokens))[:, 1:]
+        return pixels
+
+
+@MODELS.register_module()
+class MAEPretrainHead(nn.Module):
+    """The mean squared error over the pixels of masked patches.
+
+    Args:
+        norm_pix: Whether to normalise every target patch to mean 0 and standard deviation 1.
+        patch_size: The height and width of a patch.
+
+    Source: He et al., "Masked Autoencoders Are Scalable Vision Learners", arXiv:2111.06377.
+    """
+
+    _EVEN = 1e-6  # keeps the standard deviation of a uniform patch above zero
+
+    def __init__(self, norm_pix: bool = False, patch_size: int = 7) -> None:
+        super().__init__()
+        self.norm_pix, self.patch_size = norm_pix, patch_size
+
+    def forward(self, pictures: Tensor, guessed: Tensor, mask: Tensor) -> Tensor:
+        """Returns the loss, ``()``.
+
+        Args:
+            pictures: ``(N, C, H, W)``.
+            guessed: ``(N, L, C * patch_size ** 2)``.
+            mask: ``(N, L)``, 1 for masked patches.
+        """
+        truth = patchify(pictures, self.patch_size)
+        if self.norm_pix:
+            spread = (truth.var(dim=-1, keepdim=True, correction=0) + self._EVEN).sqrt()
+            truth = (truth - truth.mean(dim=-1, keepdim=True)) / spread
+        errors = (guessed.float() - truth).square().mean(dim=-1)
+        return (errors * mask).sum() / mask.sum()
+
+
+@MODELS.register_module()
+class MAE(BaseSelfSup):
+    """A masked autoencoder.
+
+    Args:
+        backbone: An encoder with `forward_masked`, such as MAEViT. A module or a config for MODELS, as are neck and
+            head.
+        neck: Maps the encoder's output to the pixels of all patches, such as MAEPretrainDecoder.
+        head: Computes the loss from images, predicted pixels and mask, such as MAEPretrainHead.
+
+    Source: He et al., "Masked Autoencoders Are Scalable Vision Learners", arXiv:2111.06377.
+
+    Example:
+        >>> model = MAE(
+        ...     backbone=dict(type="MAEViT", in_channels=1),
+        ...     neck=dict(type="MAEPretrainDecoder", in_chans=1),
+        ...     head=dict(type="MAEPretrainHead"),
+        ... )
+        >>> model([torch.zeros(2, 1, 28, 28)]).shape
+        torch.Size([2, 96])
+    """
+
+    def extract_feat(self, inputs: Tensor) -> Tensor:
+        """Returns features ``(N, D)`` of unmasked images ``(N, C, H, W)``."""
+        features: Tensor = self.backbone(inputs)
+        return features
+
+    def loss(self, inputs: Sequence[Tensor], data_samples: Sequence[SelfSupDataSample] | None) -> dict[str, Tensor]:
+        """Returns the `loss` of the first view."""
+        masked: Masked = self.backbone.forward_masked(inputs[0])
+        return {"loss": self.head(inputs[0], self.neck(masked), masked.mask)}
+
+    def reconstruct(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Masks random patches of images ``(N, C, H, W)`` and reconstructs them.
+
+        Returns:
+            The reconstructed images, ``(N, C, H, W)``, and the mask of patches, ``(N, L)``, 1 for masked.
+        """
+        masked: Masked = self.backbone.forward_masked(inputs)
+        patches: Tensor = self.neck(masked)
+        size = (inputs.shape[2], inputs.shape[3])
+        side = self.backbone.patch_size
+        return F.fold(patches.transpose(1, 2), size, side, stride=side), masked.mask
+
+
+def patchify(pictures: Tensor, patch_size: int) -> Tensor:
+    """Returns the pixels of each patch, ``(N, L, C * patch_size ** 2)``, for images ``(N, C, H, W)``."""
+    return F.unfold(pictures, patch_size, stride=patch_size).transpose(1, 2)

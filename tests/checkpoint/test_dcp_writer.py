@@ -1,0 +1,86 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate.checkpoint import dcp_writer
+from footplate.checkpoint.dcp_writer import FolderWriter, ShardPlanner
+from footplate.checkpoint.shard_layout import sha256_of
+from footplate.checkpoint.sharded_writing import Shard, remove_unfinished
+
+
+def plans_of(count: int) -> list[Any]:
+    planners = [ShardPlanner({"w": Shard(torch.ones(2), (2 * number,), (2 * count,))}) for number in range(count)]
+    plans = []
+    for planner in planners:
+        planner.set_up_planner({}, None, True)
+        plans.append(planner.create_local_plan())
+    return plans
+
+
+def test_each_process_and_each_save_has_a_file_of_its_own(tmp_path: Path) -> None:
+    writer = FolderWriter(str(tmp_path / "iter_1.sharded"), {})
+    names = [plan.storage_data for _ in range(2) for plan in writer.prepare_global_plan(plans_of(3))]
+    assert [name.partition("-")[0] for name in names] == ["rank_0", "rank_1", "rank_2"] * 2
+    assert len(set(names)) == 6
+    assert len({name.partition("-")[2] for name in names[:3]}) == 1  # written by one save
+
+
+def test_what_was_begun_and_not_finished_goes(tmp_path: Path) -> None:
+    for name, inside in (
+        ("iter_1.sharded", "rank_0-1.bin"),
+        ("iter_2.sharded", "layout.json"),
+        ("notes", "layout.txt"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / inside).write_text("")
+    (tmp_path / "iter_3.sharded").mkdir()
+    removed = remove_unfinished(str(tmp_path), but="iter_3.sharded")
+    assert removed == [str(tmp_path / "iter_1.sharded")]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["iter_2.sharded", "iter_3.sharded", "notes"]
+    assert remove_unfinished(str(tmp_path / "nothing"), but="") == []
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.tensor(3.5, dtype=torch.float64),
+        torch.arange(24.0).view(4, 6),
+        torch.arange(24).view(4, 6).t(),
+        torch.ones(3, 1, 2).bfloat16(),
+    ],
+)
+def test_pieces_are_the_bytes_of_a_tensor_in_order(tensor: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dcp_writer, "_PIECE_BYTES", 100)
+    pieces = [bytes(each) for each in dcp_writer._pieces_of(tensor)]
+    assert b"".join(pieces) == tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    assert all(len(each) <= 100 for each in pieces)
+
+
+def test_where_each_tensor_begins_and_what_the_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "rank_0-1.bin"
+    starts, digest = dcp_writer._write_tensors(str(path), [torch.ones(3), torch.zeros(2, 2, dtype=torch.float64)])
+    assert starts == [0, 12]
+    assert digest == (44, sha256_of(str(path)))
+    assert path.stat().st_size == 44
+
+
+def test_what_a_process_holds_becomes_items_but_nothing_that_is_empty() -> None:
+    planner = ShardPlanner(
+        {"w": Shard(torch.ones(2, 3), (4, 0), (9, 3)), "none": Shard(torch.ones(0, 3), (9, 0), (9, 3))}
+    )
+    planner.set_up_planner({"ignored": 1}, None, False)
+    (item,) = planner.create_local_plan().items
+    assert (item.index.fqn, tuple(item.index.offset or ())) == ("w", (4, 0))
+    assert item.tensor_data is not None
+    assert tuple(item.tensor_data.chunk.sizes) == (2, 3)
+    assert tuple(item.tensor_data.size) == (9, 3)
+    assert torch.equal(planner.resolve_data(item), torch.ones(2, 3))
+
+
+def test_what_kept_a_process_from_its_parts_comes_out_in_planning() -> None:
+    planner = ShardPlanner({}, MemoryError("no room for a copy"))
+    planner.set_up_planner({}, None, True)
+    with pytest.raises(MemoryError, match="no room for a copy"):
+        planner.create_local_plan()

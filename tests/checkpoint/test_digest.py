@@ -1,0 +1,86 @@
+import io
+import random
+
+import pytest
+
+from footplate.checkpoint.digest import Digest, DigestSink, read_digest, verify_digest
+from footplate.errors import CheckpointDamagedError, CheckpointError
+
+_END = b"PK\x05\x06" + bytes(18)
+
+
+def _sealed(body: bytes, chunks: random.Random) -> io.BytesIO:
+    stream = io.BytesIO()
+    sink = DigestSink(stream)
+    whole, start = body + _END, 0
+    while start < len(whole):
+        size = chunks.choice([1, 2, 21, 22, 23, 500])
+        assert sink.write(whole[start : start + size]) == len(whole[start : start + size])
+        start += size
+    sink.flush()
+    sink.finish()
+    return stream
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_seal_follows_the_archive_however_it_is_written(seed: int) -> None:
+    body = random.Random(seed).randbytes(seed * 97)
+    stream = _sealed(body, random.Random(seed))
+    written = stream.getvalue()
+    assert written.startswith(body + _END[:-2])
+    comment = written[len(body) + 22 :]
+    assert int.from_bytes(written[len(body) + 20 : len(body) + 22], "little") == len(comment)
+    seal = verify_digest(stream)
+    assert comment.decode() == f"footplate-checkpoint 1 saved={seal.saved:020d} sha256={seal.sha256}"
+
+
+def test_every_flip_of_a_bit_is_found() -> None:
+    written = _sealed(b"some content", random.Random(0)).getvalue()
+    for place in range(len(written) * 8):
+        flipped = bytearray(written)
+        flipped[place // 8] ^= 1 << place % 8
+        try:
+            seal = verify_digest(io.BytesIO(bytes(flipped)))
+        except CheckpointDamagedError:
+            continue
+        # A flip in the text of the seal hides it; then the archive's end record does not match the file.
+        assert seal == Digest(None, 0)
+        assert place // 8 >= len(b"some content") + 22
+
+
+def test_the_expected_digest_is_named() -> None:
+    written = bytearray(_sealed(b"some content", random.Random(0)).getvalue())
+    digest = read_digest(io.BytesIO(bytes(written))).sha256
+    written[3] ^= 1
+    with pytest.raises(CheckpointDamagedError) as caught:
+        verify_digest(io.BytesIO(bytes(written)))
+    assert caught.value.notes[0] == f"expected sha256 {digest}"
+
+
+@pytest.mark.parametrize("content", [b"", b"short", bytes(500)])
+def test_other_files_have_no_seal(content: bytes) -> None:
+    assert verify_digest(io.BytesIO(content)) == Digest(None, 0)
+
+
+def test_what_is_no_archive_is_not_sealed() -> None:
+    sink = DigestSink(io.BytesIO())
+    sink.write(bytes(100))
+    with pytest.raises(CheckpointError, match="unknown form"):
+        sink.finish()
+
+
+def test_an_error_below_is_kept_for_the_end() -> None:
+    class Full(io.BytesIO):
+        asked = 0
+
+        def write(self, data: object, /) -> int:
+            self.asked += 1
+            raise OSError(28, "full")
+
+    below = Full()
+    sink = DigestSink(below)
+    assert sink.write(bytes(100)) == 100
+    assert sink.write(_END) == 22
+    with pytest.raises(OSError, match="full"):
+        sink.finish()
+    assert below.asked == 1

@@ -1,0 +1,425 @@
+import contextlib
+import errno
+import logging
+import os
+import pickle
+import shutil
+import socket
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec  # type: ignore[import-untyped]
+import numpy as np
+import pytest
+import torch
+
+from footplate import storage
+from footplate.checkpoint import (
+    find_latest,
+    latest,
+    list_candidates,
+    load_checkpoint,
+    read_contents,
+    read_pointer,
+    save_checkpoint,
+    verifying,
+    write_pointer,
+)
+from footplate.errors import CheckpointError
+
+State = Callable[[int], dict[str, Any]]
+
+
+def _save(make_state: State, folder: Path, *names: str) -> list[str]:
+    for number, name in enumerate(names):
+        save_checkpoint(make_state(number), folder / name)
+    return [str(folder / name) for name in names]
+
+
+def _damage(path: str) -> None:
+    content = bytearray(Path(path).read_bytes())
+    content[100] ^= 1
+    Path(path).write_bytes(content)
+
+
+def test_the_newest_is_the_one_saved_last_whatever_names_and_dates_say(tmp_path: Path, make_state: State) -> None:
+    paths = _save(make_state, tmp_path, "epoch_9.pth", "iter_1000.pth", "epoch_10.pth", "epoch_2.pth")
+    for age, path in enumerate(paths):
+        os.utime(path, (1e9 - age, 1e9 - age))
+    assert list_candidates(tmp_path) == paths[::-1]
+    assert find_latest(tmp_path) == paths[-1]
+
+
+def test_damaged_ones_are_skipped_and_named(
+    tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth", "iter_3.pth")
+    write_pointer(tmp_path, paths[2])
+    _damage(paths[2])
+    Path(paths[1]).write_bytes(Path(paths[1]).read_bytes()[:-1])
+    assert find_latest(tmp_path) == paths[0]
+    cut, altered = sorted(caplog.messages)
+    assert cut.startswith(f"skipped: checkpoint '{paths[1]}' is damaged: it is truncated or altered")
+    assert altered.startswith(
+        f"skipped: checkpoint '{paths[2]}' is damaged: its content is not what was written; expected sha256 "
+    )
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+def test_best_published_and_other_files_are_left_out(tmp_path: Path, make_state: State) -> None:
+    (path,) = _save(make_state, tmp_path, "iter_1.pth")
+    _save(make_state, tmp_path, "best_mIoU_iter_2.pth", ".hidden.pth", "scalars.json")
+    save_checkpoint({"state_dict": {"a": torch.ones(1)}, "meta": {"iter": 2}}, tmp_path / "iter_2-0a1b2c3d.pth")
+    assert find_latest(tmp_path) == path
+
+
+def test_a_folder_elsewhere_is_found_through_the_pointer(tmp_path: Path, make_state: State) -> None:
+    _save(make_state, tmp_path / "work", "iter_1.pth")
+    older, newer = _save(make_state, tmp_path / "out", "iter_2.pth", "iter_3.pth")
+    write_pointer(tmp_path / "work", older)
+    assert find_latest(tmp_path / "work") == newer
+
+
+def test_a_checkpoint_after_the_pointer_is_found(tmp_path: Path, make_state: State) -> None:
+    first, second = _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth")
+    write_pointer(tmp_path, first)
+    assert list_candidates(tmp_path) == [second, first]
+
+
+def test_a_clock_that_is_wrong_does_not_throw_the_run_back(tmp_path: Path, make_state: State) -> None:
+    newest, older = tmp_path / "iter_9.pth", tmp_path / "iter_5.pth"
+    save_checkpoint(make_state(9), newest)
+    save_checkpoint(make_state(5), older)
+    write_pointer(tmp_path, newest)
+    assert list_candidates(tmp_path) == [str(newest), str(older)]
+
+
+def test_a_run_begun_anew_does_not_go_on_with_the_old_one(tmp_path: Path, make_state: State) -> None:
+    old, new = tmp_path / "iter_9.pth", tmp_path / "iter_1.pth"
+    save_checkpoint(make_state(9), old)
+    save_checkpoint(make_state(1), new)
+    write_pointer(tmp_path, new)
+    assert find_latest(tmp_path) == str(new)
+
+
+def test_a_damaged_one_after_the_pointer_is_told(
+    tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth")
+    write_pointer(tmp_path, first)
+    Path(second).write_bytes(Path(second).read_bytes()[:-100])
+    os.utime(second, (4e9, 4e9))  # without its seal, the modification time counts
+    assert find_latest(tmp_path) == first
+    assert len(caplog.messages) == 1
+
+
+def test_a_pointer_to_nothing_is_no_trouble(tmp_path: Path, make_state: State) -> None:
+    write_pointer(tmp_path, tmp_path / "gone" / "iter_9.pth")
+    assert find_latest(tmp_path) is None
+    (path,) = _save(make_state, tmp_path, "iter_1.pth")
+    assert find_latest(tmp_path) == path
+
+
+def test_there_may_be_nothing(tmp_path: Path) -> None:
+    assert find_latest(tmp_path) is None
+    assert find_latest(tmp_path / "nope") is None
+    assert read_pointer(tmp_path) is None
+    assert list_candidates("memory://nothing-here") == []
+
+
+def test_checkpoints_of_other_engines_are_ordered_by_date(tmp_path: Path, make_state: State) -> None:
+    for age, name in enumerate(("epoch_1.pth", "epoch_2.pth")):
+        torch.save(make_state(1), tmp_path / name)
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    assert find_latest(tmp_path) == str(tmp_path / "epoch_1.pth")
+
+
+def test_remote_folders_are_searched(make_state: State) -> None:
+    save_checkpoint(make_state(1), "memory://finding/iter_1.pth")
+    save_checkpoint(make_state(2), "memory://finding/iter_2.pth")
+    write_pointer("memory://finding", "memory://finding/iter_2.pth")
+    assert find_latest("memory://finding") == "memory://finding/iter_2.pth"
+
+
+def _unreadable(monkeypatch: pytest.MonkeyPatch, *paths: str) -> None:
+    opened, listed = storage.open_file, storage.list_dir
+
+    def refuse(path: Any, original: Callable[..., Any], *rest: Any) -> Any:
+        if str(path) in paths:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return original(path, *rest)
+
+    monkeypatch.setattr(storage, "open_file", lambda path, *rest: refuse(path, opened, *rest))
+    monkeypatch.setattr(storage, "list_dir", lambda path: refuse(path, listed))
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_empty(
+    tmp_path: Path, make_state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _save(make_state, tmp_path, "iter_1.pth")
+    _unreadable(monkeypatch, str(tmp_path))
+    with pytest.raises(CheckpointError, match=f"cannot read folder '{tmp_path}': Input/output error"):
+        find_latest(tmp_path)
+
+
+def test_one_that_cannot_be_read_is_passed_over_only_for_another(
+    tmp_path: Path, make_state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth")
+    _unreadable(monkeypatch, paths[1])
+    assert find_latest(tmp_path) == paths[0]
+    _damage(paths[0])
+    with pytest.raises(CheckpointError, match=f"cannot read checkpoint '{paths[1]}': Input/output error"):
+        find_latest(tmp_path)
+
+
+def _begun(make_state: State, folder: Path, *numbers: int) -> None:
+    for number in numbers:
+        save_checkpoint(make_state(number), folder / f"iter_{number}.pth")
+        write_pointer(folder, folder / f"iter_{number}.pth")
+
+
+def test_a_copy_of_a_run_is_a_run_of_its_own(tmp_path: Path, make_state: State) -> None:
+    _begun(make_state, tmp_path / "run", 1, 2)
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    _begun(make_state, tmp_path / "run", 3)
+    assert find_latest(tmp_path / "copy") == str(tmp_path / "copy/iter_2.pth")
+    (tmp_path / "run/iter_2.pth").unlink()  # the run keeps only a few checkpoints
+    assert find_latest(tmp_path / "copy") == str(tmp_path / "copy/iter_2.pth")
+    assert list_candidates(tmp_path / "copy") == [str(tmp_path / f"copy/iter_{number}.pth") for number in (2, 1)]
+
+
+def test_a_run_that_was_moved_goes_on_where_its_pointer_was(tmp_path: Path, make_state: State) -> None:
+    _begun(make_state, tmp_path / "run", 9, 5)  # started over, or with a wrong clock
+    (tmp_path / "run").rename(tmp_path / "moved")
+    save_checkpoint(make_state(4), tmp_path / "moved/iter_4.pth")
+    assert find_latest(tmp_path / "moved") == str(tmp_path / "moved/iter_5.pth")
+
+
+def test_another_of_the_same_name_is_not_what_a_pointer_names(tmp_path: Path, make_state: State) -> None:
+    _begun(make_state, tmp_path / "work", 3)
+    save_checkpoint(make_state(3), tmp_path / "out/iter_3.pth")
+    write_pointer(tmp_path / "work", tmp_path / "out/iter_3.pth")
+    assert find_latest(tmp_path / "work") == str(tmp_path / "out/iter_3.pth")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"\0" * 40, b"/", b"\xff\xfe", b"{folder}/iter_1.pth/under/x.pth", b"{folder}"]
+)
+def test_a_pointer_that_names_nothing_is_no_trouble(tmp_path: Path, make_state: State, content: bytes) -> None:
+    (path,) = _save(make_state, tmp_path, "iter_1.pth")
+    (tmp_path / "last_checkpoint").write_bytes(content.replace(b"{folder}", os.fsencode(tmp_path)))
+    assert find_latest(tmp_path) == path
+
+
+def test_a_pointer_that_is_a_folder_is_no_trouble(tmp_path: Path, make_state: State) -> None:
+    (path,) = _save(make_state, tmp_path, "iter_1.pth")
+    (tmp_path / "last_checkpoint").mkdir()
+    assert find_latest(tmp_path) == path
+
+
+def test_names_that_are_no_text_are_found_again(tmp_path: Path, make_state: State) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff run ")
+    _begun(make_state, folder, 1)
+    assert find_latest(folder) == str(folder / "iter_1.pth")
+    assert read_pointer(folder) == str(folder / "iter_1.pth")
+
+
+@pytest.mark.parametrize("name", ["best_7.pth", ".hidden.pth", "checkpoint", "weights.tar"])
+def test_what_the_pointer_names_is_a_candidate_whatever_its_name(tmp_path: Path, make_state: State, name: str) -> None:
+    (older,) = _save(make_state, tmp_path, "iter_0.pth")
+    save_checkpoint(make_state(7), tmp_path / name)
+    assert find_latest(tmp_path) == older
+    write_pointer(tmp_path, tmp_path / name)
+    assert list_candidates(tmp_path) == [str(tmp_path / name), older]
+    assert find_latest(tmp_path) == str(tmp_path / name)
+    _damage(str(tmp_path / name))
+    assert find_latest(tmp_path) == older
+    (tmp_path / name).unlink()
+    assert list_candidates(tmp_path) == [older]
+
+
+def _number_of_keys(path: Path) -> None:
+    parts: tuple[Any, ...] = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {"run": {}}, 3)
+    path.write_bytes(b"".join(pickle.dumps(part, protocol=2) for part in parts))
+
+
+def _scalar_of_text(path: Path) -> None:
+    torch.save({"run": {}, "meta": {"iter": np.str_("5")}, np.str_("x"): np.bytes_(b"y")}, path)
+
+
+def _containing_itself(path: Path) -> None:
+    held: Any = OrderedDict(meta={"iter": 3})
+    held[("run",)] = held
+    held.attribute = held
+    torch.save(held, path)
+
+
+def _old_form_containing_itself(path: Path) -> None:
+    held: Any = {}
+    held["run"] = [held]
+    torch.save(held, path, _use_new_zipfile_serialization=False)
+
+
+@pytest.mark.parametrize("make", [_number_of_keys, _scalar_of_text, _containing_itself, _old_form_containing_itself])
+def test_a_file_of_any_content_does_not_hide_a_whole_one(
+    make: Callable[[Path], None], tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth")
+    bad = tmp_path / "iter_3.pth"
+    make(bad)
+    write_pointer(tmp_path, bad)
+    caplog.set_level(logging.INFO)
+    found = find_latest(tmp_path)
+    assert found in (str(tmp_path / "iter_2.pth"), str(bad))
+    assert found == str(bad) or any(str(bad) in message for message in caplog.messages)
+    for read in (read_contents, load_checkpoint, verifying.verify, verifying.read_outline):
+        with contextlib.suppress(CheckpointError):
+            read(bad)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RecursionError("too deep"),
+        MemoryError(),
+        ValueError("x"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "y"),
+        OverflowError(),
+        TypeError("z"),
+        KeyError("k"),
+        RuntimeError("r"),
+        ZeroDivisionError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("reader", ["read_content", "verify_checksums", "read_digest"])
+def test_whatever_a_reader_raises_the_file_is_skipped_and_named(
+    error: Exception,
+    reader: str,
+    tmp_path: Path,
+    make_state: State,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (whole,) = _save(make_state, tmp_path, "iter_1.pth")
+    bad = tmp_path / "iter_2.pth"
+    torch.save(make_state(2), bad)
+    write_pointer(tmp_path, bad)
+
+    def failing(original: Callable[..., Any]) -> Callable[..., Any]:
+        def read(stream: Any, *args: Any, **kwargs: Any) -> Any:
+            if stream.name == str(bad):
+                raise error
+            return original(stream, *args, **kwargs)
+
+        return read
+
+    monkeypatch.setattr(verifying, reader, failing(getattr(verifying, reader)))
+    assert find_latest(tmp_path) == whole
+    assert any(message.startswith("skipped") and str(bad) in message for message in caplog.messages)
+
+
+ADDRESSES = [
+    "http://127.0.0.1:9/iter_9.pth",
+    "https://example.invalid/iter_9.pth",
+    "ftp://127.0.0.1/iter_9.pth",
+    "s3://bucket/iter_9.pth",
+    "memory://finding-elsewhere/iter_9.pth",
+    "simplecache::http://127.0.0.1:9/iter_9.pth",
+    "nowhere://a",
+    "://",
+]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_pointer_to_another_storage_is_ignored(
+    tmp_path: Path,
+    make_state: State,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    address: str,
+) -> None:
+    save_checkpoint(make_state(9), "memory://finding-elsewhere/iter_9.pth")
+    (path,) = _save(make_state, tmp_path, "iter_1.pth")
+    (tmp_path / "last_checkpoint").write_text(address)
+
+    def connect(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError(f"it connects: {args}")
+
+    for owner, name in ((socket, "getaddrinfo"), (socket.socket, "connect"), (fsspec.core, "url_to_fs")):
+        monkeypatch.setattr(owner, name, connect)
+    assert find_latest(tmp_path) == path
+    (told,) = caplog.messages
+    assert "names another storage and is ignored" in told
+    assert address in told
+    assert list_candidates(tmp_path) == [path]
+
+
+def test_a_pointer_leads_from_a_bucket_neither_to_another_nor_to_this_machine(
+    make_state: State, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_checkpoint(make_state(1), "memory://finding-one/run/iter_1.pth")
+    for pointer in ("memory://finding-elsewhere/run/iter_9.pth", str(tmp_path / "iter_9.pth")):
+        save_checkpoint(make_state(9), pointer)
+        write_pointer("memory://finding-one/run", pointer)
+        assert find_latest("memory://finding-one/run") == "memory://finding-one/run/iter_1.pth"
+    assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize("pointer", ["x" * 5000, "a\nb", "~nobody/iter_9.pth", "file://", "/", "..", "\ufffe"])
+def test_a_pointer_to_what_cannot_exist_is_no_trouble(tmp_path: Path, make_state: State, pointer: str) -> None:
+    (path,) = _save(make_state, tmp_path, "iter_1.pth")
+    (tmp_path / "last_checkpoint").write_text(pointer)
+    assert find_latest(tmp_path) == path
+
+
+@pytest.mark.parametrize("place", ["work", "out"])
+def test_a_farther_checkpoint_that_is_not_taken_is_named(
+    tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    """A run that started over left the checkpoints of the previous run, which had more iterations."""
+    for name, number in (("iter_6.pth", 6), ("iter_8.pth", 8), ("iter_4.pth", 4)):
+        save_checkpoint({**make_state(0), "meta": {"iter": number}}, tmp_path / place / name)
+    taken = str(tmp_path / place / "iter_4.pth")
+    (tmp_path / "work").mkdir(exist_ok=True)
+    write_pointer(tmp_path / "work", taken)
+    assert find_latest(tmp_path / "work") == taken
+    farther = tmp_path / place / "iter_8.pth"
+    assert caplog.messages == [
+        f"Resuming from '{taken}' (iteration 4). '{farther}' (iteration 8) is at a later iteration and is not used, "
+        "nor 1 more. To resume from it, pass `--resume PATH`."
+    ]
+
+
+def test_the_pointer_counts_and_not_the_dates_of_files(
+    tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pointer that was set back to an older checkpoint takes precedence."""
+    for number in (8, 4):
+        save_checkpoint({**make_state(0), "meta": {"iter": number}}, tmp_path / f"iter_{number}.pth")
+    save_checkpoint({**make_state(0), "meta": {"iter": 2}}, tmp_path / "iter_2.pth")
+    write_pointer(tmp_path, str(tmp_path / "iter_4.pth"))
+    assert find_latest(tmp_path) == str(tmp_path / "iter_4.pth")
+    assert [each.partition("' (")[2][:11] for each in caplog.messages] == ["iteration 4"]
+    assert "iter_8.pth' (iteration 8) is at a later iteration and is not used. To" in caplog.text
+
+
+def test_nearer_checkpoints_are_not_read_for_their_position(
+    tmp_path: Path, make_state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"iter_{number}.pth" for number in range(1, 9)]
+    paths = _save(make_state, tmp_path, *names)
+    write_pointer(tmp_path, paths[-1])
+    read: list[str] = []
+    read_outline = vars(latest)["read_outline"]
+
+    def noting(path: str) -> object:
+        read.append(path)
+        return read_outline(path)
+
+    monkeypatch.setattr(latest, "read_outline", noting)
+    assert find_latest(tmp_path) == paths[-1]
+    assert set(read) == {paths[-1]}

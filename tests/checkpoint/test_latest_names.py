@@ -1,0 +1,59 @@
+from typing import Any
+
+import pytest
+
+from footplate.checkpoint.latest import checked_template, is_considered, number_in
+from footplate.errors import ArgumentError
+
+
+@pytest.mark.parametrize("template", ["iter_{}.pth", "epoch_{0}.pt", "{}.ckpt", "a-{:06d}.pth", "模_{}.pth", "2{}.pth"])
+def test_a_template_gives_names_that_a_resume_considers(template: str) -> None:
+    assert checked_template(template) == template
+    for number in (0, 7, 123_456):
+        assert is_considered(template.format(number))
+        assert number_in(template, template.format(number)) == number
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        *(
+            "best_{}.pth",
+            "best_{}_iter.pth",
+            ".{}.pth",
+            "{}.bin",
+            "{}",
+            "iter.pth",
+            "",
+            3,
+            None,
+            "a/{}.pth",
+            "{}\0.pth",
+        ),
+        *(
+            "{:x}.pth",
+            "{:,}.pth",
+            "{}{}.pth",
+            "{a}.pth",
+            "{0.__class__}{}.pth",
+            "{0!r:>9}_{1}.pth",
+            "{:>2000000000}.pth",
+        ),
+        *("{:.pth", "}.pth", "{" * 9 + ".pth", "模" * 65 + "{}.pth", "\ud800{}.pth", "{:c}.pth"),
+    ],
+)
+def test_a_template_whose_files_a_resume_would_not_find_is_refused(template: Any) -> None:
+    with pytest.raises(ArgumentError, match="filename_tmpl must be a file name with") as caught:
+        checked_template(template)
+    assert caught.value.key == "filename_tmpl"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("precious.pth", "iter_.pth", "iter_x.pth", "iter_04.pth", "iter_4.pth.bak", "iter_4.pt", "xiter_4.pth"),
+        *("", ".", "..", "iter_-4.pth", "iter_4\n.pth", "iter_" + "9" * 5000 + ".pth", "iter_٤.pth", "ITER_4.pth"),
+    ],
+)
+def test_other_names_have_no_number(name: str) -> None:
+    assert number_in("iter_{}.pth", name) is None

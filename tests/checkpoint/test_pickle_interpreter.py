@@ -1,0 +1,170 @@
+import io
+import pickle
+import pickletools
+from collections import OrderedDict
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from footplate.checkpoint.memory_budget import Budget
+from footplate.checkpoint.pickle_constructors import CONSTRUCTORS
+from footplate.checkpoint.pickle_interpreter import _OPERATIONS, _PUSHED, Interpreter, Name, OpaqueObject
+from footplate.errors import CheckpointError
+
+
+def run(data: bytes) -> Any:
+    interpreter = Interpreter(
+        CONSTRUCTORS, constants={}, persistent=lambda identity: ("stored", identity), budget=Budget(len(data))
+    )
+    return interpreter.run(io.BytesIO(data))
+
+
+_plain = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-(2**90), 2**90), st.floats(allow_nan=False), st.text(), st.binary()
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner),
+        st.lists(inner).map(tuple),
+        st.dictionaries(st.one_of(st.text(), st.integers(-999, 999)), inner),
+        st.dictionaries(st.text(), inner).map(OrderedDict),
+        st.sets(st.integers(0, 9)),
+        st.frozensets(st.text()),
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=_plain, protocol=st.integers(2, pickle.HIGHEST_PROTOCOL))
+def test_plain_values_come_back(value: Any, protocol: int) -> None:
+    assert run(pickle.dumps(value, protocol)) == value
+
+
+@pytest.mark.parametrize("protocol", [0, 1])
+def test_the_oldest_protocols_come_back(protocol: int) -> None:
+    value = {"a": [1, 2.5, None, True, "grün", (1, 2, 3, 4), {}, [], ()], 3: -(2**70)}
+    assert run(pickle.dumps(value, protocol)) == value
+
+
+def test_every_operation_is_known() -> None:
+    assert {opcode.name for opcode in pickletools.opcodes} == _OPERATIONS.keys() | _PUSHED
+
+
+class Shelf(dict[str, int]):
+    pass
+
+
+class Row(list[int]):
+    pass
+
+
+class Point:
+    def __init__(self, x: int) -> None:
+        self.x = x
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_unknown_classes_become_inert(protocol: int) -> None:
+    shelf = Shelf(a=1)
+    shelf.label = "top"  # type: ignore[attr-defined]
+    shelf_found, row, point = run(pickle.dumps([shelf, Row([1, 2]), Point(3)], protocol))
+    if protocol:
+        assert (shelf_found.items, shelf_found.state) == ({"a": 1}, {"label": "top"})
+        assert row.elements == [1, 2]
+        assert repr(point) == f"<opaque {__name__}.Point>"
+    assert point.state == {"x": 3}
+
+
+def test_sharing_and_cycles_are_kept() -> None:
+    inner: list[Any] = []
+    value = {"a": inner, "b": inner}
+    inner.append(value)
+    found = run(pickle.dumps(value))
+    assert found["a"] is found["b"]
+    assert found["a"][0] is found
+
+
+def test_persistent_ids_are_asked_for() -> None:
+    assert run(b"\x80\x02K\x05Q.") == ("stored", 5)
+    assert run(b"Pname\n.") == ("stored", "name")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b".",
+        b"0.",
+        b"a.",
+        b"(e.",
+        b"t.",
+        b"R.",
+        b"N)R",
+        b"K\x01K\x02R.",  # arguments that are not a tuple
+        b"N(K\x01\x90.",
+        b"NK\x01a.",
+        b"NK\x01K\x02s.",
+        b"}(K\x01u.",  # a key without a value
+        b"cos\nsystem\nNb.",  # a state for a function
+        b"h\x05.",
+        b"\x93.",
+        b"K\x01K\x02\x93.",
+        b"\x82\x01.",
+        b"\x98.",
+        b"\xff.",
+        b"X\xff\xff\xff\x7fabc.",
+        b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7fabc.",
+        b"I12x\n.",
+        b"\x8b\xff\xff\xff\x7f.",
+        b"}]K\x01s.",  # a list as a key
+        b"}\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x00\x01K\x01s.",  # a key that is slow to hash
+    ],
+)
+def test_nonsense_is_an_error_and_nothing_else(data: bytes) -> None:
+    with pytest.raises(CheckpointError):
+        run(data)
+
+
+def test_nested_tuples_are_no_keys() -> None:
+    bomb: Any = ()
+    for _ in range(60):
+        bomb = (bomb, bomb)
+    with pytest.raises(CheckpointError, match="key of type"):
+        run(b"\x80\x02}" + pickle.dumps(bomb, 2)[2:-1] + b"K\x01s.")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"]" * 3_000_000, b"\x8f" * 2_000_000, b"}" * 3_000_000, b"N)R" * 500_000, b"(" * 1_000_000],
+)
+def test_a_short_pickle_that_needs_much_memory_is_refused(body: bytes) -> None:
+    with pytest.raises(CheckpointError, match="more memory|no sense|nested too deeply"):
+        run(b"\x80\x02" + body + b".")
+
+
+def test_copies_by_known_functions_are_counted() -> None:
+    large = pickle.dumps(list(range(100_000)), 2)[:-1] + b"q\x00"
+    calls = b"c__builtin__\nset\nq\x01" + b"h\x01h\x00\x85R" * 1000
+    with pytest.raises(CheckpointError, match="more memory"):
+        run(large + calls + b".")
+
+
+def test_long_lists_of_numbers_are_no_bomb() -> None:
+    assert len(run(pickle.dumps([0.5] * 500_000 + list(range(500_000)), 2))) == 1_000_000
+
+
+def test_names_of_the_python_before_are_those_of_today() -> None:
+    assert run(b"c__builtin__\nopen\n.") == Name("builtins", "open")
+    assert run(b"cnumpy.core.multiarray\nscalar\n.") == Name("numpy._core.multiarray", "scalar")
+    assert str(Name("os", "system")) == "os.system"
+
+
+def test_inert_names_are_counted() -> None:
+    interpreter = Interpreter({}, constants={}, persistent=lambda identity: None, budget=Budget(0))
+    found = interpreter.run(io.BytesIO(b"cos\nsystem\nX\x02\x00\x00\x00ls\x85R."))
+    assert isinstance(found, OpaqueObject)
+    assert found.args == ("ls",)
+    assert interpreter.opaque_names == {"os.system": 1}

@@ -1,0 +1,118 @@
+import enum
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from footplate.checkpoint.serializable import bytes_in, tensors_in, to_serializable
+from footplate.errors import CheckpointError
+
+Pair = namedtuple("Pair", "a b")  # noqa: PYI024 - the plain kind
+
+
+class Settings(dict[str, Any]):
+    pass
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.float64(0.5), 0.5),
+        (np.int32(3), 3),
+        (np.bool_(True), True),
+        (np.str_("a"), "a"),
+        (Settings(a=Settings(b=1)), {"a": {"b": 1}}),
+        (MappingProxyType({"a": 1}), {"a": 1}),
+        (defaultdict(list, a=[1]), {"a": [1]}),
+        (Counter("aab"), {"a": 2, "b": 1}),
+        (OrderedDict(a=1), OrderedDict(a=1)),
+        (Pair(1, [2]), (1, [2])),
+        (deque([1, 2]), [1, 2]),
+        (Number.ONE, 1),
+        (torch.Size([2, 3]), (2, 3)),
+        ({1, "a"}, {1, "a"}),
+        ({(1, np.int64(2)): 0, np.int64(3): 1}, {(1, 2): 0, 3: 1}),
+        (np.array(["a", "bb"]), ["a", "bb"]),
+        ([None, True, 1, 0.5, 1j, "a", b"b", torch.float16, torch.device("cpu")],) * 2,
+    ],
+)
+def test_what_is_nearly_plain_becomes_plain(value: Any, expected: Any) -> None:
+    plain = to_serializable(value)
+    assert plain == expected
+    assert type(plain) is type(expected)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int16", ">f4", "bool", "uint16", "complex64"])
+def test_arrays_become_tensors(dtype: str) -> None:
+    array = np.arange(6).reshape(2, 3).astype(dtype)[:, ::2]
+    plain = to_serializable(array)
+    assert isinstance(plain, torch.Tensor)
+    assert plain.numpy().dtype == np.dtype(dtype).newbyteorder("=")
+    assert np.array_equal(plain.numpy(), array)
+
+
+@pytest.mark.parametrize(
+    ("state", "key"),
+    [
+        ({"a": {"b": [1, object()]}}, "a.b[1]"),
+        ({"a": (lambda: 0,)}, "a[0]"),
+        ({"hooks": {"x": frozenset({1})}}, "hooks.x"),
+        ({"a": np.array([{}], dtype=object)}, "a"),
+        ({"a": np.datetime64("2020-01-01")}, "a"),
+        ({"a": torch.eye(2).to_sparse()}, "a"),
+        ({"a": torch.empty(1, device="meta")}, "a"),
+        ({"a": {object: 1}}, "a"),
+        ({"a": b""}, "a"),
+        ({"a": 2**2040}, "a"),
+    ],
+)
+def test_anything_else_is_an_error_that_names_the_key(state: dict[str, Any], key: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        to_serializable(state)
+    assert caught.value.key.startswith(key)
+
+
+def test_a_state_that_contains_itself_is_an_error() -> None:
+    state: dict[str, Any] = {"a": []}
+    state["a"].append(state)
+    with pytest.raises(CheckpointError, match="contains itself"):
+        to_serializable(state)
+
+
+def test_parts_of_a_storage_are_copied_and_wholes_are_not() -> None:
+    large = torch.zeros(1000)
+    assert to_serializable(large[:10]).untyped_storage().nbytes() == 40
+    assert to_serializable(large.view(10, 100).T).data_ptr() == large.data_ptr()
+
+
+def test_parameters_lose_their_gradient() -> None:
+    parameter = torch.nn.Parameter(torch.ones(2))
+    plain = to_serializable([parameter])[0]
+    assert type(plain) is torch.Tensor
+    assert not plain.requires_grad
+    assert plain.data_ptr() == parameter.data_ptr()
+
+
+def test_lazy_conjugates_are_resolved() -> None:
+    value = torch.tensor([1 + 2j]).conj()
+    assert not to_serializable(value).is_conj()
+    assert to_serializable(value).tolist() == [1 - 2j]
+
+
+def test_layer_versions_are_kept() -> None:
+    state = torch.nn.BatchNorm1d(2).state_dict()
+    assert to_serializable(state)._metadata == {"": {"version": 2}}
+
+
+def test_shared_memory_counts_once() -> None:
+    weight = torch.zeros(10)
+    state = {"a": weight, "b": [weight, (torch.zeros(5),)]}
+    assert bytes_in(state) == 60
+    assert len(tensors_in(state)) == 3

@@ -1,0 +1,319 @@
+import errno
+import logging
+import pickle
+import shutil
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import storage
+from footplate.checkpoint import (
+    dcp_writer,
+    find_latest,
+    load_checkpoint,
+    remove_checkpoint,
+    sharded_reading,
+    verify,
+    write_pointer,
+)
+from footplate.checkpoint.saver import save_checkpoint
+from footplate.checkpoint.sharded_writing import (
+    check_writable,
+    cut_evenly,
+    cut_replicated,
+    join_state,
+    remove_unfinished,
+    save_all_shards,
+    save_shards,
+    split_state,
+)
+from footplate.errors import CheckpointError
+from tests.checkpoint.sharded_examples import example, save
+
+
+def same(found: Any, expected: Any) -> bool:
+    for section in ("state_dict", "optimizer", "run"):
+        for mine, theirs in zip(_tensors(found[section]), _tensors(expected[section]), strict=True):
+            assert torch.equal(mine, theirs)
+            assert mine.dtype == theirs.dtype
+    return bool(found["meta"] == expected["meta"])
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return [each for entry in inner for each in _tensors(entry)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 11])
+def test_parts_come_back_as_the_whole(tmp_path: Path, count: int) -> None:
+    folder = save(tmp_path / "a.sharded", count=count)
+    assert same(load_checkpoint(folder), example())
+    shapes = load_checkpoint(folder, "meta")
+    assert shapes["state_dict"]["weight"].device.type == "meta"
+    assert shapes["state_dict"]["weight"].shape == (7, 3)
+
+
+def test_nothing_in_the_folder_is_pickled_but_the_state_which_is_read_as_data(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.suffix != ".pth":
+            with pytest.raises((pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError)):
+                pickle.loads(path.read_bytes())
+    assert not list(folder.glob(".metadata"))
+
+
+def test_any_target_of_fsspec_will_do() -> None:
+    path = "memory://parts/iter_8.sharded"
+    states = [split_state(example(), cut_evenly(number, 2)) for number in range(2)]
+    save_all_shards(states[0][0], [parts for _, parts in states], path)
+    assert same(load_checkpoint(path), example())
+    assert find_latest("memory://parts") == path
+    remove_checkpoint(path)
+    assert not storage.exists(path + "/layout.json")
+
+
+def test_a_save_over_another_leaves_nothing_of_it(folder: Path) -> None:
+    before = {each.name for each in folder.iterdir()}
+    state = example()
+    state["meta"]["iter"] = 9
+    save(folder, state, count=2)
+    after = {each.name for each in folder.iterdir()}
+    assert before & after == {"layout.json"}
+    assert len(after) == 4
+    assert load_checkpoint(folder)["meta"]["iter"] == 9
+
+
+@pytest.mark.parametrize("failing", ["_write_tensors", "commit_checkpoint", "write_layout"])
+def test_a_save_that_fails_leaves_the_one_before(folder: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dcp_writer, failing, full)
+        with pytest.raises(CheckpointError, match=r"cannot save '.*iter_8\.sharded': No space left on device"):
+            save(folder, {"meta": {"iter": 9}, "state_dict": {"weight": torch.ones(6)}})
+    assert same(load_checkpoint(folder), example())
+    save(folder)
+    assert len(list(folder.iterdir())) == 5
+
+
+def test_too_little_space_is_known_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "free_space", lambda folder: 100)
+    with pytest.raises(CheckpointError, match=r"it needs \d+ B, but only 100 B are free"):
+        save(tmp_path / "a.sharded")
+    assert not list(tmp_path.rglob("*.bin"))
+
+
+def test_the_newest_whole_one_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first, second, third = (save(tmp_path / f"iter_{number}.sharded", number_state(number)) for number in (8, 16, 24))
+    write_pointer(tmp_path, third)
+    assert find_latest(tmp_path) == str(third)
+    (third / "layout.json").unlink()
+    assert find_latest(tmp_path) == str(second)
+    assert "did not finish" in caplog.text
+    next(second.glob("rank_1*")).write_bytes(b"")
+    assert find_latest(tmp_path) == str(first)
+
+
+def number_state(number: int) -> dict[str, Any]:
+    return {**example(), "meta": {"iter": number}}
+
+
+def test_what_a_dead_save_left_goes_with_the_next(tmp_path: Path) -> None:
+    left = tmp_path / "iter_4.sharded"
+    left.mkdir()
+    (left / "rank_0-0.bin").write_bytes(b"0")
+    save(tmp_path / "iter_8.sharded")
+    assert left.exists()  # another tool may be writing during a run
+    save_shards({"meta": {}}, {}, str(tmp_path / "iter_8.sharded"))
+    assert [each.name for each in tmp_path.iterdir()] == ["iter_8.sharded"]
+
+
+def test_a_removed_one_is_gone(folder: Path) -> None:
+    remove_checkpoint(folder)
+    assert not folder.exists()
+    remove_checkpoint(folder)
+    assert find_latest(folder.parent) is None
+
+
+def test_long_tensors_travel_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dcp_writer, "_PIECE_BYTES", 50)
+    monkeypatch.setattr(sharded_reading, "_PIECE_BYTES", 70)
+    folder = save(tmp_path / "a.sharded", count=2)
+    assert verify(folder).sha256
+    assert same(load_checkpoint(folder), example())
+
+
+def test_a_state_comes_apart_and_together() -> None:
+    state = example()
+    rest, parts = split_state(state, cut_evenly(0, 1))
+    assert list(parts) == ["state_dict.weight", "state_dict.bias", "optimizer.state.0.exp_avg"]
+    again = join_state(rest, {name: part.tensor for name, part in parts.items()})
+    assert torch.equal(again["state_dict"]["weight"], state["state_dict"]["weight"])
+    assert again["state_dict"]["tied"] is again["state_dict"]["weight"]
+    assert isinstance(again["state_dict"], OrderedDict)
+    assert again["state_dict"]._metadata == {"": {"version": 2}}  # type: ignore[attr-defined]
+    assert again["optimizer"]["param_groups"] == [{"params": [0], "betas": (0.9, 0.99)}]
+    assert again["run"]["random"][0] is state["run"]["random"][0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 9])
+def test_parts_are_all_of_a_tensor_in_order(count: int) -> None:
+    tensor = torch.arange(14.0).view(7, 2)
+    parts = [cut_evenly(number, count)("state_dict.a", tensor) for number in range(count)]
+    assert torch.equal(torch.cat([part.tensor for part in parts if part]), tensor)
+    assert [part.offsets[0] for part in parts if part] == [min(n * -(-7 // count), 7) for n in range(count)]
+    assert {part.size for part in parts if part} == {(7, 2)}
+
+
+@pytest.mark.parametrize("name", ["run.random", "message_hub.x", "meta.state_dict.a"])
+def test_what_is_no_weight_stays_whole(name: str) -> None:
+    assert cut_evenly(0, 2)(name, torch.ones(4)) is None
+
+
+def test_only_what_all_hold_alike_is_shared_out() -> None:
+    mine, theirs = torch.ones(4), torch.ones(4)
+    cut = cut_replicated({mine.untyped_storage().data_ptr()}, 1, 2)
+    part = cut("state_dict.a", mine[:])
+    assert part is not None
+    assert (part.tensor.shape, part.offsets) == ((2,), (2,))
+    assert cut("state_dict.b", theirs) is None
+
+
+def test_a_name_without_a_tensor_is_refused() -> None:
+    rest, _ = split_state({"state_dict": {"a": torch.ones(2)}}, cut_evenly(0, 1))
+    with pytest.raises(CheckpointError, match=r"the tensor 'state_dict\.a' is missing"):
+        join_state(rest, {})
+
+
+def _moved_and_linked(folder: Path) -> Path:
+    """Moves a checkpoint to another folder and replaces it by a symlink."""
+    target = folder.parent / "disk" / folder.name
+    target.parent.mkdir(exist_ok=True)
+    shutil.move(folder, target)
+    folder.symlink_to(target)
+    return target
+
+
+def _save_as_a_run(folder: Path) -> None:
+    rest, parts = split_state(example(), cut_evenly(0, 1))
+    save_shards(rest, parts, str(folder))
+
+
+def _held(folder: Path) -> dict[str, bytes]:
+    return {str(each.relative_to(folder)): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+
+
+def test_of_a_linked_folder_only_the_link_is_removed(folder: Path) -> None:
+    target = _moved_and_linked(folder)
+    before = _held(target)
+    assert verify(folder) == verify(target)
+    remove_checkpoint(f"{folder}/")
+    assert not folder.is_symlink()
+    assert _held(target) == before
+    remove_checkpoint(folder)
+
+
+def test_of_a_linked_file_only_the_link_is_removed(tmp_path: Path) -> None:
+    path, target = tmp_path / "iter_1.pth", tmp_path / "disk.pth"
+    save_checkpoint({"a": torch.ones(1)}, target)
+    path.symlink_to(target)
+    remove_checkpoint(path)
+    assert not path.is_symlink()
+    assert torch.equal(load_checkpoint(target)["a"], torch.ones(1))
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_links_do_not_stop_a_save(folder: Path, is_there: bool) -> None:
+    target = _moved_and_linked(folder)
+    if is_there:
+        (target / "layout.json").unlink()
+    else:
+        shutil.rmtree(target)
+    before = _held(target)
+    _save_as_a_run(folder.with_name("iter_9.sharded"))
+    assert folder.is_symlink()
+    assert _held(target) == before
+    assert find_latest(folder.parent) == str(folder.with_name("iter_9.sharded"))
+
+
+def test_a_link_that_leads_nowhere_is_named(folder: Path) -> None:
+    shutil.rmtree(_moved_and_linked(folder))
+    with pytest.raises(
+        CheckpointError, match=r"cannot save '.*iter_8\.sharded': it is a broken symbolic link"
+    ) as caught:
+        _save_as_a_run(folder)
+    assert caught.value.notes == ("Remove the link.",)
+
+
+def test_a_linked_work_dir_and_pointer_are_written_through(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "work").symlink_to(tmp_path / "disk")
+    (tmp_path / "elsewhere").write_text("mine")
+    (tmp_path / "disk/last_checkpoint").symlink_to(tmp_path / "elsewhere")
+    save(tmp_path / "work/iter_8.sharded")
+    write_pointer(tmp_path / "work", tmp_path / "work/iter_8.sharded")
+    assert (tmp_path / "elsewhere").read_text() == "mine"
+    assert find_latest(tmp_path / "work") == str(tmp_path / "work/iter_8.sharded")
+    assert find_latest(tmp_path / "disk") == str(tmp_path / "disk/iter_8.sharded")
+
+
+def test_foreign_folders_stay(folder: Path) -> None:
+    run = folder.parent
+    for name, files in {
+        "thesis.sharded": ["chapter/one.tex", "notes.txt"],
+        "empty.sharded": [],
+        "mixed.sharded": ["rank_0-0a1b2c3d.bin", "notes.txt"],
+        "other.sharded": ["layout.json"],
+        "named.sharded": ["rank_0-0a1b2c3d.bin.bak"],
+    }.items():
+        (run / name).mkdir()
+        for file in files:
+            (run / name / file).parent.mkdir(exist_ok=True)
+            (run / name / file).write_text("mine")
+    (run / "died.sharded").mkdir()
+    (run / "died.sharded/rank_0-0a1b2c3d.bin").write_text("half")
+    (run / "died.sharded/.state-0a1b2c3d.pth.0a1b2c3d.partial").write_text("half")
+    before = {name: held for name, held in _held(run).items() if not name.startswith("died")}
+    assert remove_unfinished(str(run), but="") == [str(run / "died.sharded")]
+    assert _held(run) == before
+    assert (run / "empty.sharded").is_dir()
+    for name in ("thesis", "mixed", "other", "named"):
+        remove_checkpoint(run / f"{name}.sharded")
+        with pytest.raises(CheckpointError, match="files that footplate did not write"):
+            _save_as_a_run(run / f"{name}.sharded")
+    assert _held(run) == before
+
+
+def test_foreign_files_in_a_checkpoint_survive_it(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "notes.txt").write_text("mine")
+    (folder / "rank_7-0a1b2c3d.bin").mkdir()
+    (folder / "rank_7-0a1b2c3d.bin" / "deep.txt").write_text("mine")
+    check_writable(str(folder))
+    _save_as_a_run(folder)
+    assert _held(folder).keys() > {"notes.txt", "rank_7-0a1b2c3d.bin/deep.txt"}
+    with caplog.at_level(logging.WARNING):
+        remove_checkpoint(folder)
+    assert _held(folder) == {"notes.txt": b"mine", "rank_7-0a1b2c3d.bin/deep.txt": b"mine"}
+    assert caplog.messages[-1].endswith(
+        "because it contains files that footplate did not write: notes.txt, rank_7-0a1b2c3d.bin"
+    )
+
+
+def test_a_save_that_fails_removes_no_more_than_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "iter_8.sharded"
+    folder.mkdir()
+    (folder / "rank_0-0a1b2c3d.bin").write_text("half")  # left by an interrupted save
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("footplate.checkpoint.dcp_writer.write_layout", full)
+    several = [split_state(example(), cut_evenly(number, 2)) for number in range(2)]
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        save_all_shards(several[0][0], [parts for _, parts in several], str(folder))
+    assert [each.name for each in folder.iterdir()] == ["rank_0-0a1b2c3d.bin"]

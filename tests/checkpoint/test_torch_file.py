@@ -1,0 +1,141 @@
+import io
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from footplate.checkpoint import OpaqueObject, pickle_interpreter
+from footplate.checkpoint.torch_file import read_content, verify_checksums
+from footplate.errors import CheckpointDamagedError, CheckpointError
+
+Pack = Callable[..., bytes]
+
+
+def _saved(value: Any, **form: Any) -> bytes:
+    stream = io.BytesIO()
+    torch.save(value, stream, **form)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_with_meta_no_tensor_is_read(is_new: bool) -> None:
+    content = read_content(
+        io.BytesIO(_saved({"w": torch.ones(3, 4).T}, _use_new_zipfile_serialization=is_new)), device="meta"
+    )
+    assert content.value["w"].device.type == "meta"
+    assert content.value["w"].stride() == (1, 4)
+
+
+def test_old_files_that_are_cut_off_are_damaged() -> None:
+    whole = _saved({"w": torch.arange(100.0), "v": torch.ones(3)}, _use_new_zipfile_serialization=False)
+    assert read_content(io.BytesIO(whole)).value["w"].tolist() == list(range(100))
+    verify_checksums(io.BytesIO(whole))
+    for length in range(1, len(whole), 7):
+        with pytest.raises(CheckpointError):
+            read_content(io.BytesIO(whole[:length]))
+
+
+def test_old_files_that_promise_too_much_are_refused() -> None:
+    whole = _saved({"w": torch.arange(100.0)}, _use_new_zipfile_serialization=False)
+    count = b"Kd"  # the 100 elements of the storage
+    assert whole.count(count) > 0
+    with pytest.raises(CheckpointError):
+        read_content(io.BytesIO(whole.replace(count, b"\x8a\x06\x00\x00\x00\x00\x00\x01")))
+
+
+@pytest.mark.parametrize("place", [b"FloatStorage", b"little", b"\x80?\0\0\0@"])
+def test_altered_members_are_damaged(place: bytes) -> None:
+    whole = bytearray(_saved({"w": torch.arange(3.0)}))
+    whole[whole.index(place)] ^= 1
+    with pytest.raises(CheckpointDamagedError):
+        verify_checksums(io.BytesIO(bytes(whole)))
+
+
+def test_the_other_byte_order_is_told(pack: Pack) -> None:
+    with pytest.raises(CheckpointError, match="other byte order"):
+        read_content(io.BytesIO(pack({"a/data.pkl": b"N.", "a/byteorder": b"big"})))
+
+
+_KIND = b"X\x07\x00\x00\x00storagec%s\n"
+_KEY = b"X\x01\x00\x00\x00%sX\x03\x00\x00\x00cpu"
+_FLOATS = _KIND % b"torch\nFloatStorage"
+
+
+@pytest.mark.parametrize(
+    ("identity", "words"),
+    [
+        (b"K\x01Q.", "not a storage"),
+        (b"(X\x05\x00\x00\x00otherN\x85N\x85N\x85N\x85tQ.", "not a storage"),
+        (b"(" + _FLOATS + _KEY % b"0" + b"K\x03tQ.", "size"),
+        (b"(" + _KIND % b"torch\nOddStorage" + _KEY % b"0" + b"K\x02tQ.", "kind"),
+        (b"(" + _KIND % b"os\nsystem" + _KEY % b"0" + b"K\x02tQ.", "kind"),
+        (b"(" + _FLOATS + _KEY % b"9" + b"K\x02tQ.", "has no member"),
+        (b"(" + _FLOATS + _KEY % b"0" + b"J\xff\xff\xff\xfftQ.", "invalid reference"),
+        (b"(" + _FLOATS + b"K\x00" + b"X\x03\x00\x00\x00cpuK\x02tQ.", "invalid reference"),
+    ],
+)
+def test_storages_that_make_no_sense_are_refused(pack: Pack, identity: bytes, words: str) -> None:
+    packed = pack({"a/data.pkl": b"\x80\x02" + identity, "a/data/0": bytes(8)})
+    with pytest.raises(CheckpointError, match=words):
+        read_content(io.BytesIO(packed))
+
+
+_DATA = {
+    dict,
+    list,
+    tuple,
+    int,
+    float,
+    str,
+    bool,
+    type(None),
+    torch.Tensor,
+    OpaqueObject,
+    pickle_interpreter.Name,
+}  # the last two are inert
+
+
+def _kinds_in(value: Any, seen: set[int]) -> Iterator[type]:
+    """Yields the types of all values in a value that may contain itself."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    yield type(value)
+    parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+    if isinstance(parts, (list, tuple, set, frozenset)):
+        for each in parts:
+            yield from _kinds_in(each, seen)
+
+
+def test_altered_pickles_are_data_or_an_error(pack: Pack) -> None:
+    state = {"w": torch.ones(2), "n": [1, 2.5, None, "a"], "odd": slice(3)}
+    archive = _saved(state)
+    start = archive.index(b"\x80\x02}")
+    pickled = archive[start : archive.index(b".PK", start) + 1]
+    generator, kinds, refused = random.Random(2), set[type](), 0
+    for _ in range(3000):
+        altered = bytearray(pickled)
+        for _ in range(generator.randint(1, 3)):
+            altered[generator.randrange(len(altered))] = generator.randrange(256)
+        packed = pack({"a/data.pkl": bytes(altered), "a/data/0": bytes(8)})
+        try:
+            kinds |= set(_kinds_in(read_content(io.BytesIO(packed)).value, set()))
+        except CheckpointError:
+            refused += 1
+    assert 0 < refused < 3000
+    assert kinds - _DATA == set()
+
+
+def test_states_of_many_small_containers_are_read(tmp_path: Any) -> None:
+    from footplate.checkpoint import load_checkpoint, save_checkpoint
+
+    state = {
+        "lists": [[] for _ in range(30_000)],
+        "dicts": [{"a": {}} for _ in range(30_000)],
+        "none": [None] * 300_000,
+    }
+    state["samples"] = list(range(1_281_167))
+    save_checkpoint(state, tmp_path / "a.pth")
+    assert load_checkpoint(tmp_path / "a.pth") == state

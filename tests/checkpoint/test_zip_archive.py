@@ -1,0 +1,125 @@
+import io
+import random
+import zipfile
+import zlib
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from footplate.checkpoint.zip_archive import Archive
+from footplate.errors import CheckpointDamagedError, CheckpointError
+
+Pack = Callable[..., bytes]
+_GOOD = {"a/data.pkl": b"N.", "a/data/0": b"12345678"}
+
+
+def test_members_are_read(pack: Pack) -> None:
+    archive = Archive(io.BytesIO(pack(_GOOD)))
+    assert archive.root == "a"
+    assert "data/0" in archive
+    assert "data/1" not in archive
+    assert archive.size_of("data/0") == 8
+    assert archive.read("data/0", verify=True) == b"12345678"
+    archive.verify()
+
+
+def test_what_torch_writes_is_read() -> None:
+    stream = io.BytesIO()
+    torch.save({"w": torch.arange(3.0)}, stream)
+    archive = Archive(stream)
+    archive.verify()
+    assert archive.read("data/0", verify=True) == torch.arange(3.0).numpy().tobytes()
+
+
+@pytest.mark.parametrize(
+    ("lies", "words"),
+    [
+        ({"count": 3}, "counts other members"),
+        ({"sizes": {"a/data/0": 1 << 30}}, "overlaps"),
+        ({"sizes": {"a/data.pkl": 40}}, "overlaps"),
+        ({"starts": {"a/data/0": 0}}, "overlaps"),
+        ({"starts": {"a/data/0": 1 << 31}}, "overlaps"),
+        ({"method": 8}, "compressed"),
+        ({"count": 60_000, "tail": b"x"}, "end of the archive"),
+    ],
+)
+def test_lies_are_found(pack: Pack, lies: dict[str, object], words: str) -> None:
+    with pytest.raises(CheckpointError, match=words):
+        Archive(io.BytesIO(pack(_GOOD, **lies)))
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({}, "torch.save did not write it"),
+        ({"a/other": b""}, "torch.save did not write it"),
+        ({"a/data.pkl": b"N.", "b/data.pkl": b"N."}, "'b/data.pkl' lies outside of its folder 'a'"),
+        ({"a/data.pkl": b"N.", "a/constants.pkl": b"N."}, "TorchScript"),
+    ],
+)
+def test_other_archives_are_told_apart(pack: Pack, members: dict[str, bytes], words: str) -> None:
+    with pytest.raises(CheckpointError, match=words):
+        Archive(io.BytesIO(pack(members)))
+
+
+@pytest.mark.parametrize("place", [0, -22])
+def test_bytes_where_none_belong_are_found(pack: Pack, place: int) -> None:
+    packed = pack(_GOOD)
+    with pytest.raises(CheckpointDamagedError, match="directory is not where it should be"):
+        Archive(io.BytesIO(packed[:place] + b"PK\x01\x02 junk" + packed[place:]))
+
+
+def test_checksums_are_compared(pack: Pack) -> None:
+    packed = pack(_GOOD)
+    altered = packed.replace(b"12345678", b"12345679")
+    archive = Archive(io.BytesIO(altered))
+    assert archive.read("data/0", verify=False) == b"12345679"
+    with pytest.raises(CheckpointDamagedError, match="CRC-32"):
+        archive.verify()
+
+
+def test_a_header_that_says_something_else_is_found(pack: Pack) -> None:
+    packed = pack(_GOOD).replace(b"a/data/0", b"a/data/9", 1)
+    with pytest.raises(CheckpointDamagedError, match="says something else"):
+        Archive(io.BytesIO(packed)).read("data/0", verify=True)
+    packed = pack(_GOOD).replace(b"PK\x03\x04", b"PK\x03\x05")
+    with pytest.raises(CheckpointDamagedError, match="has no header"):
+        Archive(io.BytesIO(packed)).read("data/0", verify=True)
+
+
+def test_a_member_that_is_not_there_is_named(pack: Pack) -> None:
+    with pytest.raises(CheckpointDamagedError, match="lacks the member 'data/7'"):
+        Archive(io.BytesIO(pack(_GOOD))).size_of("data/7")
+
+
+def test_compression_is_refused() -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(10_000_000))
+    with pytest.raises(CheckpointError, match="compressed"):
+        Archive(stream)
+
+
+def test_archives_with_numbers_of_64_bits_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.BytesIO()
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 4)
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a/data.pkl", b"N.")
+        archive.writestr("a/data/0", b"12345678")
+    found = Archive(stream)
+    assert found.read("data/0", verify=True) == b"12345678"
+    assert found.members["a/data/0"].checksum == zlib.crc32(b"12345678")
+
+
+def test_any_bytes_are_an_archive_or_an_error(pack: Pack) -> None:
+    generator = random.Random(1)
+    whole = pack(_GOOD)
+    for _ in range(3000):
+        altered = bytearray(whole)
+        for _ in range(generator.randint(1, 4)):
+            altered[generator.randrange(len(altered))] = generator.choice([0, 1, 255, generator.randrange(256)])
+        try:
+            Archive(io.BytesIO(bytes(altered))).verify()
+        except CheckpointError:
+            continue

@@ -1,0 +1,144 @@
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import Dataset
+
+from footplate.data import SampleLoader, batch_plan, build_dataloader, samplers
+from footplate.data.batch_plan import UnevenSplit
+
+sizes, worlds, batch_sizes = st.integers(1, 40), st.integers(1, 8), st.integers(1, 7)
+
+
+def on_rank(rank: int, world: int, size: int, batch_size: int | None, **section: Any) -> SampleLoader:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (samplers, batch_plan):
+            patch.setattr(module, "get_rank", lambda: rank)
+            patch.setattr(module, "get_world_size", lambda: world)
+        sampler = {"type": "DefaultSampler", "shuffle": True, "round_up": False}
+        cfg = {"dataset": list(range(size)), "sampler": sampler, "batch_size": batch_size, **section}
+        built: SampleLoader = build_dataloader(cfg, seed=3)
+        return built
+
+
+def passes(size: int, world: int, batch_size: int, **where: Any) -> list[list[tuple[list[int], float]]]:
+    """Returns the batches and their shares on every rank."""
+    section = {key: where.pop(key) for key in ("drop_last", "num_workers") if key in where}
+    found = []
+    for rank in range(world):
+        made = on_rank(rank, world, size, batch_size, **section)
+        found.append([(batch, made.share) for batch in made.batches(**where)])
+        assert len(found[-1]) == len(made) or where.get("start") or where.get("sample")
+    return found
+
+
+@settings(deadline=None)
+@given(sizes, worlds, batch_sizes)
+def test_every_sample_counts_once_and_ranks_have_equally_many_batches(size: int, world: int, batch_size: int) -> None:
+    found = passes(size, world, batch_size, epoch=2)
+    assert len({len(each) for each in found}) == 1
+    seen = [index for each in found for batch, share in each if share for index in batch]
+    assert sorted(seen) == list(range(size))
+    (whole,) = passes(size, 1, batch_size * world, epoch=2)
+    assert len(found[0]) == len(whole)
+    for number, (together, _) in enumerate(whole):
+        parts = [each[number] for each in found]
+        assert sum(share for _, share in parts) == pytest.approx(world)
+        counted = [batch for batch, share in parts if share]
+        longest = max(map(len, counted))
+        order = [batch[at] for at in range(longest) for batch in counted if at < len(batch)]
+        assert order == together
+        for batch, share in parts:
+            assert share == pytest.approx(len(batch) * world / len(together)) or (share, len(batch)) == (0, 1)
+
+
+@settings(deadline=None)
+@given(sizes, worlds, batch_sizes)
+def test_drop_last_drops_batches_that_are_not_full_on_every_rank(size: int, world: int, batch_size: int) -> None:
+    found = passes(size, world, batch_size, drop_last=True)
+    assert {len(each) for each in found} == {size // world // batch_size}
+    assert all(len(batch) == batch_size and share == 1 for each in found for batch, share in each)
+
+
+@settings(deadline=None)
+@given(sizes, worlds, batch_sizes, st.integers(0, 12))
+def test_a_pass_can_start_at_any_batch(size: int, world: int, batch_size: int, start: int) -> None:
+    whole, late = passes(size, world, batch_size), passes(size, world, batch_size, start=start)
+    assert late == [each[start:] for each in whole]
+
+
+@settings(deadline=None)
+@given(sizes, worlds, batch_sizes, st.integers(0, 20))
+def test_a_pass_can_start_within_a_batch(size: int, world: int, batch_size: int, sample: int) -> None:
+    found = passes(size, world, batch_size, sample=sample)
+    assert {len(each) for each in found} == {max(-(-(-(-size // world) - sample) // batch_size), 0)}
+    assert {on_rank(rank, world, size, batch_size).batches_from(sample) for rank in range(world)} == {len(found[0])}
+    seen = [index for each in found for batch, share in each if share for index in batch]
+    assert len(seen) == len(set(seen)) == max(size - sample * world, 0)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_do_not_depend_on_workers(workers: int) -> None:
+    assert passes(11, 3, 2, num_workers=workers, epoch=1) == passes(11, 3, 2, epoch=1)
+
+
+@pytest.mark.parametrize(
+    ("world", "round_up", "uneven", "shares"),
+    [(1, False, False, [1.0] * 3), (2, False, True, [1.0, 2.0]), (2, True, False, [1.0] * 2)],
+)
+def test_uneven_is_set_only_if_needed(world: int, round_up: bool, uneven: bool, shares: list[float]) -> None:
+    made = on_rank(0, world, 5, 2, sampler={"type": "DefaultSampler", "round_up": round_up})
+    assert made.uneven is uneven
+    assert [made.share for _ in made] == shares
+
+
+def test_a_single_sample_is_repeated_as_a_single_sample() -> None:
+    made = on_rank(1, 2, 3, None, collate_fn=torch.tensor)
+    assert [(int(each), made.share) for each in made][1][1] == 0.0
+    assert UnevenSplit(3, 1, 2).share(1, 1) == 0.0
+
+
+class Shaken(Dataset[Any]):
+    """Indices, each with random numbers of the generators."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> tuple[int, float, float, float]:
+        return index, random.random(), float(np.random.random()), float(torch.rand(()))
+
+
+def read_together(world: int, size: int, *, round_up: bool, workers: int, epoch: int) -> list[Any]:
+    """Returns the samples of all ranks in global order."""
+    sampler = {"type": "DefaultSampler", "shuffle": True, "round_up": round_up}
+    section: dict[str, Any] = {"dataset": Shaken(size), "sampler": sampler, "collate_fn": list, "num_workers": workers}
+    shares = []
+    for rank in range(world):
+        made = on_rank(rank, world, size, 3, **section)
+        shares.append([sample for batch in made.batches(epoch=epoch) if made.share or round_up for sample in batch])
+    longest = max(map(len, shares))
+    return [share[at] for at in range(longest) for share in shares if at < len(share)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 8), st.integers(1, 50), st.booleans(), st.integers(0, 5))
+def test_samples_do_not_depend_on_the_number_of_ranks(world: int, size: int, round_up: bool, epoch: int) -> None:
+    whole = read_together(1, size, round_up=False, workers=0, epoch=epoch)
+    found = read_together(world, size, round_up=round_up, workers=0, epoch=epoch)
+    assert found[:size] == whole
+    assert [index for index, *_ in found[size:]] == [whole[at % size][0] for at in range(len(found) - size)]
+    assert len(found) == (-(-size // world) * world if round_up else size)
+
+
+@pytest.mark.parametrize(("world", "size", "workers"), [(1, 7, 2), (2, 9, 1), (3, 10, 2)])
+@pytest.mark.parametrize("round_up", [True, False])
+def test_samples_do_not_depend_on_the_number_of_workers(world: int, size: int, workers: int, round_up: bool) -> None:
+    found = read_together(world, size, round_up=round_up, workers=workers, epoch=1)
+    assert found == read_together(world, size, round_up=round_up, workers=0, epoch=1)

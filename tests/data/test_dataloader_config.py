@@ -1,0 +1,248 @@
+import logging
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, get_worker_info
+
+from footplate.data import (
+    DefaultSampler,
+    SampleLoader,
+    batches,
+    build_dataloader,
+    check_dataloader,
+    default_collate,
+    pseudo_collate,
+)
+from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, UnknownNameError
+from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
+
+
+class NumbersForTest(Dataset[int]):
+    def __init__(self, size: int, offset: int = 0) -> None:
+        self.size, self.offset, self.initialized = size, offset, False
+
+    def full_init(self) -> None:
+        self.initialized = True
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> int:
+        return index + self.offset
+
+
+class PairsForTest:
+    def __init__(self, sampler: Any, batch_size: int, backwards: bool = False) -> None:
+        self.sampler, self.batch_size, self.backwards = sampler, batch_size, backwards
+
+    def __iter__(self) -> Any:
+        indices = list(self.sampler)[:: -1 if self.backwards else 1]
+        return iter([indices[at : at + self.batch_size] for at in range(0, len(indices), self.batch_size)])
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.batch_size)
+
+
+def scaled_for_test(samples: list[int], factor: int = 10) -> list[int]:
+    return [sample * factor for sample in samples]
+
+
+class ShiftedForTest:
+    def __init__(self, shift: int) -> None:
+        self.shift = shift
+
+    def __call__(self, samples: list[int]) -> list[int]:
+        return [sample + self.shift for sample in samples]
+
+
+def begin_for_test(worker_id: int, seed: int, rank: int, mark: int) -> None:
+    info = get_worker_info()
+    assert info is not None
+    info.dataset.dataset.offset = 100 * worker_id + seed + rank + mark  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _registered() -> None:
+    DATASETS.register_module(module=NumbersForTest, force=True)
+    DATA_SAMPLERS.register_module(module=PairsForTest, force=True)
+    for function in (scaled_for_test, begin_for_test, ShiftedForTest):
+        FUNCTIONS.register_module(module=function, force=True)
+
+
+def section(**changes: Any) -> dict[str, Any]:
+    return {"dataset": {"type": "NumbersForTest", "size": 5}, "batch_size": 2, **changes}
+
+
+def test_a_loader_is_built_from_a_section() -> None:
+    loader = build_dataloader(
+        section(sampler={"type": "DefaultSampler", "shuffle": True}, drop_last=True, num_workers=0), seed=7
+    )
+    assert isinstance(loader, SampleLoader)
+    assert vars(loader.dataset)["initialized"]
+    assert isinstance(loader.sampler, DefaultSampler)
+    assert (loader.sampler.seed, loader.sampler.shuffle, loader.seed) == (7, True, 7)
+    assert (len(loader), loader.collate_fn) == (2, pseudo_collate)
+
+
+def test_the_default_order_is_that_of_the_dataset() -> None:
+    assert list(build_dataloader(section())) == [[0, 1], [2, 3], [4]]
+    assert isinstance(build_dataloader(section(shuffle=True)).sampler, DefaultSampler)
+
+
+def test_shuffle_may_be_none_as_in_torch() -> None:
+    loader = build_dataloader(section(shuffle=None))
+    assert (list(loader), loader.sampler.shuffle) == ([[0, 1], [2, 3], [4]], False)
+    with pytest.raises(ArgumentError, match="drop_last must be True or False"):
+        build_dataloader(section(drop_last=None))
+
+
+def test_the_section_is_not_changed() -> None:
+    cfg = section(sampler={"type": "DefaultSampler"}, collate_fn={"type": "default_collate"})
+    before = repr(cfg)
+    build_dataloader(cfg)
+    assert repr(cfg) == before
+
+
+def test_components_may_be_objects() -> None:
+    dataset = TensorDataset(torch.arange(4))
+    sampler = DefaultSampler(dataset, shuffle=False)
+    loader = build_dataloader({"dataset": dataset, "sampler": sampler, "collate_fn": default_collate})
+    assert loader.dataset is dataset
+    assert loader.sampler is sampler
+    assert loader.collate_fn is default_collate
+
+
+@pytest.mark.parametrize(
+    ("collate", "expected"),
+    [
+        ({"type": "scaled_for_test"}, [0, 10]),
+        ({"type": "scaled_for_test", "factor": 3}, [0, 3]),
+        ("scaled_for_test", [0, 10]),
+        (list, [0, 1]),
+        ({"type": lambda samples: samples[::-1]}, [1, 0]),
+        ({"type": "ShiftedForTest", "shift": 5}, [5, 6]),
+    ],
+)
+def test_collate_functions_are_built_by_name_and_with_arguments(collate: Any, expected: Any) -> None:
+    assert next(iter(build_dataloader(section(collate_fn=collate)))) == expected
+
+
+def test_worker_init_fn_gets_the_arguments_that_it_accepts() -> None:
+    cfg = section(num_workers=2, worker_init_fn={"type": "begin_for_test", "mark": 3})
+    assert list(build_dataloader(cfg, seed=7)) == [[10, 11], [112, 113], [14]]
+
+
+def test_batch_samplers_get_sampler_and_batch_size() -> None:
+    cfg = section(
+        sampler={"type": "DefaultSampler", "shuffle": False}, batch_sampler={"type": "PairsForTest", "backwards": True}
+    )
+    assert list(build_dataloader(cfg)) == [[4, 3], [2, 1], [0]]
+
+
+def test_diff_rank_seed_gives_each_rank_another_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("footplate.data.dataloader_config.get_rank", lambda: 2)
+    cfg = section(sampler={"type": "DefaultSampler"}, diff_rank_seed=True)
+    assert build_dataloader(cfg, seed=7).sampler.seed == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"num_worker": 2}, BuildError, "takes no argument 'num_worker'\n.*\n.*\n  did you mean 'num_workers'?"),
+        ({"dataset": None}, BuildError, "needs a 'dataset'"),
+        ({"batch_size": 0}, ArgumentError, "batch_size must be a whole number of at least 1\n  key batch_size\n.*: 0"),
+        ({"batch_size": "2"}, ArgumentError, "batch_size must be a whole number"),
+        ({"num_workers": -1}, ArgumentError, "num_workers must be a whole number of at least 0"),
+        ({"dataset": {"type": "NumbersForTest", "size": 0}}, DataError, "the dataset 'NumbersForTest' is empty"),
+        ({"dataset": {"type": "NumbersForTest"}}, BuildError, "needs the argument 'size'\n  key dataset.size"),
+        ({"dataset": {"type": "NumbersForTst"}}, UnknownNameError, "key dataset.type\n.*'NumbersForTest'"),
+        ({"sampler": {"type": "DefaultSamplr"}}, UnknownNameError, "key sampler.type\n.*'DefaultSampler'"),
+        ({"sampler": {"type": "DefaultSampler", "shufle": 1}}, BuildError, "key sampler.shufle\n.*\n.*'shuffle'"),
+        ({"batch_sampler": {"type": "PairsForTst"}}, UnknownNameError, "key batch_sampler.type\n.*'PairsForTest'"),
+        ({"collate_fn": {"type": "pseudo_colate"}}, UnknownNameError, "key collate_fn.type\n.*'pseudo_collate'"),
+        ({"collate_fn": {"factor": 3}}, BuildError, "key 'type'"),
+        ({"collate_fn": 3}, ArgumentError, "collate_fn must be a function"),
+    ],
+)
+def test_invalid_sections_are_refused(changes: Any, kind: type[FootplateError], message: str) -> None:
+    with pytest.raises(kind, match=message) as raised:
+        build_dataloader(section(**changes))
+    assert len(str(raised.value).splitlines()) <= 5
+
+
+def test_a_dataset_without_a_length_is_refused() -> None:
+    class Uncounted(NumbersForTest):
+        def __len__(self) -> int:
+            raise RuntimeError("no index yet")
+
+    with pytest.raises(DataError, match="length of the dataset 'Uncounted' is unknown: RuntimeError: no index yet"):
+        build_dataloader(section(dataset=Uncounted(4)))
+
+
+def test_settings_without_effect_are_logged_and_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "footplate.data")
+    loader = build_dataloader(section(persistent_workers=True, prefetch_factor=4, num_workers=0, pin_memory=True))
+    assert list(loader)[0] == [0, 1]
+    assert "persistent_workers, prefetch_factor: ignored" in caplog.text
+    assert ("pin_memory: ignored" in caplog.text) is not torch.accelerator.is_available()
+
+
+def test_a_plain_loader_is_converted() -> None:
+    dataset = TensorDataset(torch.arange(9))
+    plain = DataLoader(dataset, batch_size=2, shuffle=True, drop_last=True)
+    loader = build_dataloader(plain, seed=4)
+    assert isinstance(loader, SampleLoader)
+    assert (loader.dataset, loader.sampler) == (plain.dataset, plain.sampler)
+    assert loader.collate_fn is plain.collate_fn
+    assert len(loader) == len(plain) == 4
+    whole = [batch[0].tolist() for batch in batches(loader, epoch=1)]
+    assert [batch[0].tolist() for batch in batches(loader, epoch=1, start=2)] == whole[2:]
+    again = build_dataloader(DataLoader(dataset, batch_size=2, shuffle=True, drop_last=True), seed=4)
+    assert [batch[0].tolist() for batch in batches(again, epoch=1)] == whole
+
+
+def test_a_plain_loader_keeps_its_batch_sampler() -> None:
+    sampler = DATA_SAMPLERS.build({"type": "PairsForTest"}, sampler=range(5), batch_size=3)
+    loader = build_dataloader(DataLoader(TensorDataset(torch.arange(5)), batch_sampler=sampler))
+    assert loader.batch_sampler is sampler
+    assert [batch[0].tolist() for batch in loader] == [[0, 1, 2], [3, 4]]
+
+
+class Stream(IterableDataset[int]):
+    def __iter__(self) -> Any:
+        return iter(range(5))
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        [1, 2],
+        DataLoader(Stream()),
+        DataLoader(TensorDataset(torch.arange(3)), generator=torch.Generator()),
+        [{"inputs": torch.zeros(2), "type": torch.zeros(2)}],
+    ],
+)
+def test_other_loaders_are_returned_unchanged(loader: Any) -> None:
+    assert build_dataloader(loader) is loader
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        [{}],
+        [{"inputs": 1}, {}],
+        [{"dataset": {"type": "NumbersForTest"}, "batch_size": 2}],
+        ({"type": "NumbersForTest"},),
+    ],
+)
+def test_a_list_of_sections_is_refused(loader: Any) -> None:
+    for refuse in (build_dataloader, check_dataloader):
+        with pytest.raises(ArgumentError, match="a data loader must be one dict") as caught:
+            refuse(loader)
+    assert caught.value.key == f"[{len(loader) - 1}]"
+
+
+def test_an_iterable_dataset_needs_no_sampler() -> None:
+    cfg = {"dataset": Stream(), "batch_size": 2, "sampler": {"type": "DefaultSampler"}, "num_batch_per_epoch": 3}
+    assert list(build_dataloader(cfg)) == [[0, 1], [2, 3], [4]]

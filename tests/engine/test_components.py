@@ -1,0 +1,249 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from footplate import Hook, Runner
+from footplate.engine.hook_list import DEFAULT_HOOKS, build_hooks
+from footplate.errors import ArgumentError, BuildError, UnknownNameError
+from footplate.hooks import CheckpointHook, LoggerHook
+from tests.support import ToyModel, Witness, loader, settings
+
+TABLE = [
+    ("RuntimeInfoHook", "VERY_HIGH"),
+    ("IterTimerHook", "NORMAL"),
+    ("DistSamplerSeedHook", "NORMAL"),
+    ("LoggerHook", "BELOW_NORMAL"),
+    ("ParamSchedulerHook", "LOW"),
+    ("CheckpointHook", "VERY_LOW"),
+]
+
+
+def listed(hooks: Any) -> list[tuple[str, int | str]]:
+    return [(type(hook).__name__, hook.priority) for hook in hooks]
+
+
+def test_the_default_hooks_and_their_priorities() -> None:
+    assert listed(build_hooks(None, None)) == listed(build_hooks({}, [])) == TABLE
+    assert list(DEFAULT_HOOKS) == ["runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint"]
+
+
+def test_an_entry_without_type_keeps_the_class_and_none_removes_it() -> None:
+    changes = {"logger": {"interval": 50, "log_metric_by_epoch": False}, "checkpoint": None, "timer": None}
+    hooks = build_hooks(changes, None)
+    assert [name for name, _ in listed(hooks)] == [
+        name for name, _ in TABLE if name not in ("CheckpointHook", "IterTimerHook")
+    ]
+    logger = next(hook for hook in hooks if isinstance(hook, LoggerHook))
+    assert (logger.interval, logger.log_metric_by_epoch) == (50, False)
+    assert DEFAULT_HOOKS["logger"] == {"type": "LoggerHook"}
+
+
+def test_an_entry_may_be_another_class_an_object_or_a_further_hook() -> None:
+    saver = CheckpointHook(interval=3)
+    changes = {"timer": {"type": "Witness", "priority": 31}, "checkpoint": saver, "seen": {"type": "Witness"}}
+    hooks = build_hooks(changes, None)
+    assert listed(hooks)[:3] == [("Witness", "HIGHEST"), ("RuntimeInfoHook", "VERY_HIGH"), ("Witness", 31)]
+    assert saver in hooks
+    assert "IterTimerHook" not in dict(listed(hooks))
+
+
+def test_custom_hooks_stand_behind_defaults_of_their_priority() -> None:
+    class Own(Hook):
+        pass
+
+    hooks = build_hooks(None, [Own(), {"type": "Witness", "priority": "LOW"}])
+    assert [name for name, _ in listed(hooks)] == [
+        *["RuntimeInfoHook", "IterTimerHook", "DistSamplerSeedHook", "Own", "LoggerHook", "ParamSchedulerHook"],
+        *["Witness", "CheckpointHook"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("default_hooks", "custom_hooks", "kind", "key", "near"),
+    [
+        ({"loger": {"interval": 3}}, None, BuildError, "default_hooks.loger", "logger"),
+        ({"logger": 3}, None, BuildError, "default_hooks.logger", None),
+        ({"logger": {"intervall": 3}}, None, BuildError, "default_hooks.logger.intervall", "interval"),
+        ({"logger": {"interval": -3}}, None, ArgumentError, "default_hooks.logger.interval", None),
+        ({"checkpoint": {"priority": "LOWW"}}, None, ArgumentError, "default_hooks.checkpoint.priority", "LOW"),
+        (None, [{"type": "Witnes"}], UnknownNameError, "custom_hooks[0].type", "Witness"),
+        (None, [Witness(), {"interval": 1}], BuildError, "custom_hooks[1]", None),
+        (None, ["EMAHook"], BuildError, "custom_hooks[0]", None),
+    ],
+)
+def test_a_hook_that_cannot_be_built_is_named_by_its_key(
+    default_hooks: Any, custom_hooks: Any, kind: Any, key: str, near: str | None
+) -> None:
+    with pytest.raises(kind) as caught:
+        build_hooks(default_hooks, custom_hooks)
+    assert (caught.value.key, caught.value.suggestion) == (key, near)
+
+
+@pytest.mark.parametrize(
+    ("train_cfg", "kind", "by_epoch"),
+    [
+        ({"by_epoch": True, "max_epochs": 2}, "EpochBasedTrainLoop", True),
+        ({"max_epochs": 2}, "EpochBasedTrainLoop", True),
+        ({"by_epoch": False, "max_iters": 2}, "IterBasedTrainLoop", False),
+        ({"max_iters": 2}, "IterBasedTrainLoop", False),
+        ({"type": "IterBasedTrainLoop", "max_iters": 2}, "IterBasedTrainLoop", False),
+        ({"type": "EpochBasedTrainLoop", "max_epochs": 2, "val_interval": 2}, "EpochBasedTrainLoop", True),
+    ],
+)
+def test_the_loop_that_train_cfg_means(tmp_path: Path, train_cfg: dict[str, Any], kind: str, by_epoch: bool) -> None:
+    runner = Runner(**settings(tmp_path, train_cfg=train_cfg))
+    assert type(runner.train_loop).__name__ == kind
+    assert runner.by_epoch is runner.train_loop.by_epoch is runner.log_processor.by_epoch is by_epoch
+
+
+def test_types_that_configs_omit(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path))
+    found = [type(part).__name__ for part in (runner.optim_wrapper, runner.val_loop, runner.test_loop)]
+    found += [type(part).__name__ for part in (runner.log_processor, runner.visualizer)]
+    assert found == ["OptimWrapper", "ValLoop", "TestLoop", "LogProcessor", "Visualizer"]
+    assert [type(each).__name__ for each in runner.param_schedulers] == ["LinearLR"]
+    assert Runner(**settings(tmp_path, param_scheduler=None)).param_schedulers == []
+
+
+def test_a_config_may_say_how_the_log_is_made(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, log_processor={"by_epoch": False, "window_size": 7}))
+    assert (runner.log_processor.by_epoch, runner.log_processor.window_size) == (False, 7)
+
+
+def test_the_visualizer_writes_into_the_folder_of_the_run(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, visualizer={"vis_backends": [{"type": "LocalVisBackend"}]}))
+    runner.visualizer.add_scalar("loss", 1.0)
+    assert Path(runner.log_dir, "vis_data/scalars.json").exists()
+    elsewhere = {"type": "Visualizer", "name": "own", "save_dir": "elsewhere"}
+    runner = Runner(**settings(tmp_path, visualizer={**elsewhere, "vis_backends": [{"type": "LocalVisBackend"}]}))
+    runner.visualizer.add_scalar("loss", 1.0)
+    assert runner.visualizer.instance_name == "own"
+    assert Path(runner.work_dir, "elsewhere/vis_data/scalars.json").exists()
+
+
+def test_the_preprocessor_beside_the_model_goes_into_it(tmp_path: Path) -> None:
+    beside = {"type": "ImgDataPreprocessor", "pad_value": 3}
+    runner = Runner(**settings(tmp_path, data_preprocessor=beside))
+    assert type(runner.model.data_preprocessor).__name__ == "ImgDataPreprocessor"
+    inside = {"type": "ToyModel", "data_preprocessor": {"type": "BaseDataPreprocessor"}}
+    runner = Runner(**settings(tmp_path, model=inside, data_preprocessor=beside))
+    assert type(runner.model.data_preprocessor).__name__ == "BaseDataPreprocessor"
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "key", "says"),
+    [
+        ({"type": "ToyModl"}, UnknownNameError, "model.type", "unknown model 'ToyModl'"),
+        ({"type": "ToyModel", "droput": 0.1}, BuildError, "model.droput", "takes no argument 'droput'"),
+        ({"dropout": 0.1}, BuildError, "model", "a model is built from a dict with the key 'type'"),
+        (3, BuildError, "model", "the model must be a torch.nn.Module"),
+        (nn.Linear(2, 2), BuildError, "model", "the model 'Linear' has no train_step"),
+    ],
+)
+def test_a_model_that_cannot_be_trained(tmp_path: Path, model: Any, kind: Any, key: str, says: str) -> None:
+    with pytest.raises(kind, match=says) as caught:
+        Runner(**settings(tmp_path, model=model))
+    assert caught.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "key"),
+    [
+        ("train_cfg", "EpochBasedTrainLoop", "train_cfg"),
+        ("val_cfg", 3, "val_cfg"),
+        ("on_nonfinite", 3, "on_nonfinite"),
+        ("on_nonfinite", "stop", "on_nonfinite"),
+        ("train_cfg", {"max_epochs": 2, "val_intervall": 3}, "train_cfg.val_intervall"),
+        ("optim_wrapper", {"optimizer": {"type": "SDG", "lr": 0.1}}, "optim_wrapper.optimizer.type"),
+        ("optim_wrapper", {"optimizer": {"type": "SGD", "lr": "0.1"}}, "optim_wrapper.optimizer.lr"),
+        ("optim_wrapper", {"optimizer": {"type": "SGD", "learning": 1}}, "optim_wrapper.optimizer.learning"),
+        ("param_scheduler", {"type": "LinearRL"}, "param_scheduler.type"),
+        ("param_scheduler", [{"type": "LinearLR", "start": 0.1}], "param_scheduler[0].start"),
+        ("val_evaluator", {"type": "PointAcuracy"}, "val_evaluator.type"),
+        ("val_evaluator", [{"type": "PointAccuracy", "prefx": "a"}], "val_evaluator[0].prefx"),
+        ("train_dataloader", {**loader(), "batch_sze": 3}, "train_dataloader.batch_sze"),
+        ("train_dataloader", {**loader(), "dataset": {"type": "Pints"}}, "train_dataloader.dataset.type"),
+        ("train_dataloader", {**loader(), "sampler": {"type": "DefaultSampler", "s": 1}}, "train_dataloader.sampler.s"),
+        ("auto_scale_lr", {"enable": True}, "auto_scale_lr.base_batch_size"),
+        ("train_dataloader", 3, "train_dataloader"),
+        ("train_dataloader", "batches", "train_dataloader"),
+        ("val_dataloader", [], "val_dataloader"),
+        ("test_dataloader", {}, "test_dataloader"),
+        ("log_file", {"max_bm": 3}, "log_file.max_bm"),
+        ("log_file", "run.log", "log_file"),
+        ("resume", "yes", "resume"),
+        ("resume", 1, "resume"),
+        ("train_cfg", {"by_epoch": "yes", "max_epochs": 2}, "train_cfg.by_epoch"),
+        ("param_scheduler", {"type": "LinearLR", "by_epoch": "no"}, "param_scheduler.by_epoch"),
+        ("log_processor", {"by_epoch": "no"}, "log_processor.by_epoch"),
+        ("default_hooks", {"checkpoint": {"out_dir": 3}}, "default_hooks.checkpoint.out_dir"),
+        ("custom_hooks", [{"type": "EMAHook", "momentumm": 0.1}], "custom_hooks[0].momentumm"),
+        ("custom_hooks", [{"type": "EMAHook", "ema_type": "Swa"}], "custom_hooks[0].ema_type"),
+    ],
+)
+def test_errors_name_the_whole_key_path(tmp_path: Path, section: str, value: Any, key: str) -> None:
+    with pytest.raises((BuildError, UnknownNameError, ArgumentError)) as caught:
+        Runner(**{**settings(tmp_path / "work"), section: value}).train()
+    assert caught.value.key == key
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(("enable", "lr"), [(True, 0.1 * 4 / 16), (False, 0.1)])
+def test_learning_rates_scale_with_the_batch(tmp_path: Path, enable: bool, lr: float) -> None:
+    scale = {"enable": enable, "base_batch_size": 16}
+    runner = Runner(**settings(tmp_path, auto_scale_lr=scale, param_scheduler=None))
+    assert runner.optim_wrapper.param_groups[0]["lr"] == pytest.approx(lr)
+
+
+def test_a_model_object_is_the_runs_model(tmp_path: Path) -> None:
+    model: Any = ToyModel()
+    assert Runner(**settings(tmp_path, model=model)).model is model
+
+
+def test_a_part_is_built_when_it_is_first_asked_for_and_once(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path))
+    names = ("train_loop", "val_loop", "test_loop", "optim_wrapper", "param_schedulers")
+    assert not set(names) & set(vars(runner))
+    for name in names:
+        assert getattr(runner, name) is getattr(runner, name)
+        assert name in vars(runner)
+
+
+def test_how_far_a_run_is_builds_nothing(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path))
+    assert (runner.iter, runner.epoch, runner.by_epoch) == (0, 0, True)
+    assert "train_loop" not in vars(runner)
+    assert (runner.max_iters, runner.max_epochs) == (12, 3)
+    assert "train_loop" in vars(runner)
+
+
+def test_loaders_are_those_of_the_loops(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path))
+    assert runner.train_dataloader is runner.train_loop.dataloader
+    assert runner.val_loop is not None
+    assert runner.val_dataloader is runner.val_loop.dataloader
+    assert len(runner.test_dataloader) == 2
+
+
+def test_what_the_config_has_not_is_none(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, val_cfg=None, val_dataloader=None, val_evaluator=None))
+    assert (runner.val_loop, runner.val_dataloader) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("key", "ask"),
+    [
+        ("train_dataloader", lambda runner: runner.train_loop),
+        ("train_cfg", lambda runner: runner.train_loop),
+        ("optim_wrapper", lambda runner: runner.optim_wrapper),
+    ],
+)
+def test_what_training_needs_is_named(tmp_path: Path, key: str, ask: Any) -> None:
+    sections = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
+    runner = Runner(**{**settings(tmp_path), **dict.fromkeys(sections)})
+    runner._sections.update({each: settings(tmp_path)[each] for each in sections if each != key})
+    with pytest.raises(ArgumentError, match=f"training needs '{key}'") as caught:
+        ask(runner)
+    assert caught.value.key == key

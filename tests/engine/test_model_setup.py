@@ -1,0 +1,179 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from footplate import Runner
+from footplate.engine.model_setup import speed_up
+from footplate.errors import ArgumentError
+from footplate.models import BaseModel
+from footplate.registry import MODELS
+from tests.support import loader, settings
+
+COMPILED: dict[str, Any] = {"backend": "eager"}
+
+
+@MODELS.register_module()
+class Convolving(BaseModel):
+    """Points as images of 2 x 2 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(1, 8, 2, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 2))
+        self.head = nn.Linear(32, 2)
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        scores = self.head(self.backbone(inputs.reshape(-1, 1, 2, 2)).flatten(1))
+        if mode == "loss":
+            return {"loss": nn.functional.cross_entropy(scores, labels)}
+        return list(zip(scores.argmax(1), labels, strict=True)) if mode == "predict" else scores
+
+
+def trained(folder: Path, **changes: Any) -> tuple[Runner, dict[str, Tensor]]:
+    quiet = {"checkpoint": None, "logger": None}
+    optimizer = {"type": "AdamW", "lr": 0.01, **changes.pop("optimizer", {})}
+    changes = {"model": {"type": "Convolving"}, "optim_wrapper": {"optimizer": optimizer}, **changes}
+    runner = Runner(**settings(folder, default_hooks=quiet, **changes))
+    runner.train()
+    return runner, {name: value.clone() for name, value in runner.model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"compile": COMPILED},
+        {"compile": {**COMPILED, "target": "backbone"}},
+        {"channels_last": True},
+        {"optimizer": {"fused": True}},
+        {"optimizer": {"foreach": True}},
+        {"train_dataloader": loader(num_workers=1, persistent_workers=True, pin_memory=True)},
+    ],
+    ids=["compile", "compile a part", "channels last", "fused", "foreach", "workers that stay"],
+)
+def test_options_for_speed_change_rounding_at_most(tmp_path: Path, option: dict[str, Any]) -> None:
+    _, plain = trained(tmp_path / "plain")
+    _, found = trained(tmp_path / "other", **copy.deepcopy(option))
+    assert found.keys() == plain.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_layout_is_that_of_the_weights_and_survives_a_checkpoint(tmp_path: Path) -> None:
+    runner, _ = trained(tmp_path, channels_last=True)
+    weight = runner.model.backbone[2].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    runner.save_checkpoint(str(tmp_path), "there.pth")
+    other = Runner(**settings(tmp_path / "other", model={"type": "Convolving"}, channels_last=True))
+    other.load_checkpoint(str(tmp_path / "there.pth"))
+    assert torch.equal(other.model.backbone[2].weight, weight)
+    assert other.model.backbone[2].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_model_or_a_part_of_it_is_compiled_once() -> None:
+    graphs: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    model = speed_up(Convolving(), compile={"backend": backend, "target": "backbone"}, channels_last=False)
+    points = torch.randn(4, 4)
+    for _ in range(3):
+        model(points, torch.zeros(4, dtype=torch.long), mode="loss")
+    assert len(graphs) == 1
+    assert list(model.state_dict()) == list(Convolving().state_dict())
+
+
+def test_a_copy_runs_with_weights_of_its_own() -> None:
+    model = speed_up(Convolving(), compile=COMPILED, channels_last=False)
+    points, labels = torch.randn(4, 4), torch.zeros(4, dtype=torch.long)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    assert model(points, labels).abs().sum() > 0
+    assert other(points, labels).abs().sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "key"),
+    [
+        ({"compile": "yes"}, "compile"),
+        ({"compile": {"target": "backbne"}}, "compile.target"),
+        ({"channels_last": "yes"}, "channels_last"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, option: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        Runner(**settings(tmp_path / "work", model={"type": "Convolving"}, **option))
+    assert caught.value.key == key
+
+
+def shortcut(channels: int, *, stride: int = 2, groups: int = 1, size: int = 1) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, channels, 3), nn.Conv2d(channels, 32, size, stride, groups=groups))
+
+
+# oneDNN's kernel for the gradient of these weights writes out of bounds, see `fragile_convolution`.
+FRAGILE = [shortcut(4), shortcut(15), shortcut(32, groups=4), shortcut(8, stride=3)]
+SAFE = [shortcut(16), shortcut(64, groups=4), shortcut(4, stride=1), shortcut(4, size=3)]
+REFUSED = "a CPU cannot train the strided 1 x 1 convolution '1' of fewer than 16 channels channels last"
+
+
+@pytest.mark.parametrize("model", FRAGILE)
+@pytest.mark.parametrize("compile", [False, True, {"options": {"max_autotune": False}}])
+def test_what_corrupts_memory_on_a_cpu_is_refused(model: nn.Module, compile: Any) -> None:
+    with pytest.raises(ArgumentError, match=REFUSED) as caught:
+        speed_up(model, compile=compile, channels_last=compile is False)
+    assert caught.value.key == ("compile" if compile else "channels_last")
+    assert model[0].weight.is_contiguous()  # type: ignore[index]
+
+
+@pytest.fixture
+def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Avoids importing the compiler, which causes warnings about torch's own code."""
+    monkeypatch.setattr(torch, "compile", lambda call, **_: call)
+
+
+@pytest.mark.usefixtures("without_compiler")
+@pytest.mark.parametrize("model", SAFE)
+def test_other_models_are_laid_out_on_a_cpu(model: nn.Module) -> None:
+    laid_out = speed_up(copy.deepcopy(model), compile=True, channels_last=True)
+    assert laid_out[0].weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[index]
+
+
+@pytest.mark.usefixtures("without_compiler")
+@pytest.mark.parametrize("compile", [COMPILED, {"options": {"layout_optimization": False}}, {"target": "0"}])
+def test_a_compiler_that_keeps_the_layout_is_not_refused(compile: Any) -> None:
+    assert speed_up(shortcut(4), compile=compile, channels_last=False)
+
+
+@pytest.mark.usefixtures("without_compiler")
+def test_a_device_other_than_a_cpu_is_not_concerned() -> None:
+    assert speed_up(shortcut(4).to("meta"), compile=True, channels_last=True)
+
+
+@pytest.mark.parametrize(("channels", "warnings"), [(4, 1), (16, 0)])
+def test_a_model_that_chose_the_layout_itself_is_warned_of(
+    channels: int, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = shortcut(channels).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    speed_up(model, compile=False, channels_last=False)
+    assert caplog.text.count("The model stores its weights channels last and has the convolution '1'.") == warnings
+
+
+def test_the_refusal_reaches_the_command_line(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="a CPU cannot train") as caught:
+        Runner(**settings(tmp_path / "work", model={"type": "Shortened"}, channels_last=True))
+    assert (caught.value.key, caught.value.exit_code) == ("channels_last", 2)
+
+
+@MODELS.register_module()
+class Shortened(Convolving):
+    """A model whose residual shortcut has few channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shortcut = nn.Conv2d(4, 8, 1, 2)

@@ -1,0 +1,148 @@
+import copy
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import Config, Runner
+from footplate.engine.resumed_settings import settings_of
+from footplate.error_context import origin_of
+from tests.support import loader, settings
+
+
+def resumed(tmp_path: Path, first: dict[str, Any], second: dict[str, Any], **changes: Any) -> tuple[Config, Runner]:
+    """Returns the config of a run that resumes from a run with other settings, and its runner."""
+    cfgs = [
+        Config(
+            settings(
+                tmp_path,
+                by_epoch=False,
+                train_dataloader=loader(),
+                optim_wrapper=wrapper,
+                default_hooks={"checkpoint": {"by_epoch": False, "interval": 2}},
+                **copy.deepcopy(changes),
+            )
+        )
+        for wrapper in (first, second)
+    ]
+    Runner.from_cfg(cfgs[0]).train()
+    cfgs[1]["resume"] = True
+    newest = max(tmp_path.glob("iter_*.pth"), key=lambda path: int(path.stem.rpartition("_")[2]))
+    newest.unlink()
+    runner = Runner.from_cfg(cfgs[1])
+    runner.train()
+    return cfgs[1], runner
+
+
+def sgd(lr: float, **more: Any) -> dict[str, Any]:
+    return {"optimizer": {"type": "SGD", "lr": lr, **more}}
+
+
+@pytest.mark.parametrize("schedule", [None, {"type": "LinearLR", "start_factor": 0.5, "end": 4, "by_epoch": False}])
+def test_recorded_config_has_saved_settings(tmp_path: Path, schedule: Any) -> None:
+    cfg, runner = resumed(tmp_path, sgd(0.2, weight_decay=0.5), sgd(0.1, momentum=0.9), param_scheduler=schedule)
+    assert cfg.optim_wrapper.optimizer.lr == 0.1
+    kept = runner.cfg.optim_wrapper.optimizer
+    assert (kept.lr, kept.weight_decay, kept.momentum) == (0.2, 0.5, 0.0)
+    assert str(origin_of(kept, "lr")) == "the resumed checkpoint"
+
+
+def test_groups_that_are_multiples_go_by_the_one_that_is_not(tmp_path: Path) -> None:
+    keys = {"paramwise_cfg": {"bias_lr_mult": 0.1}}
+    _, runner = resumed(tmp_path, {**sgd(0.2), **keys}, {**sgd(0.1), **keys})
+    assert runner.cfg.optim_wrapper.optimizer.lr == 0.2
+
+
+def test_a_scaled_rate_is_written_as_it_was_before_it_is_scaled(tmp_path: Path) -> None:
+    scaled = {"enable": True, "base_batch_size": 8}
+    _, runner = resumed(tmp_path, sgd(0.001), sgd(0.003), auto_scale_lr=scaled)
+    assert runner.cfg.optim_wrapper.optimizer.lr == 0.001
+
+
+def test_what_no_number_says_stays_with_its_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = {**sgd(0.2), "paramwise_cfg": {"bias_lr_mult": 0.1}}
+    with caplog.at_level(logging.WARNING, "footplate"):
+        _, runner = resumed(tmp_path, first, {**sgd(0.1), "paramwise_cfg": {"bias_lr_mult": 0.5}})
+    assert runner.cfg.optim_wrapper.optimizer.lr == 0.2
+    told = [each for each in caplog.messages if "is not used" in each]
+    assert [each.partition(":")[0] for each in told] == [
+        "The config's lr 0.05 is not used",
+        "The config's lr 0.1 is not used",
+    ]
+
+
+def adam(**more: Any) -> dict[str, Any]:
+    return {"optimizer": {"type": "AdamW", "lr": 0.1, **more}}
+
+
+def adafactor(**more: Any) -> dict[str, Any]:
+    return {"optimizer": {"type": "Adafactor", "lr": 0.1, **more}}
+
+
+CHANGED = [
+    (adam, {"betas": (0.9, 0.99)}, {"betas": [0.8, 0.99]}, "betas (0.8, 0.99)", "(0.9, 0.99)"),
+    (adam, {}, {"eps": 1e-4}, "eps 0.0001", "1e-08"),
+    (adam, {"amsgrad": True}, {"amsgrad": False}, "amsgrad False", "True"),
+    (adam, {}, {"foreach": False}, "foreach False", "None"),
+    (adam, {}, {"maximize": True}, "maximize True", "False"),
+    (adam, {"weight_decay": 0.5}, {"weight_decay": 0}, "weight_decay 0", "0.5"),
+    (sgd, {"lr": 0.1, "momentum": 0.9, "nesterov": True}, {"lr": 0.1, "momentum": 0.9}, "nesterov False", "True"),
+    (sgd, {"lr": 0.1, "momentum": 0.9}, {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}, "dampening 0.5", "0"),
+    (adafactor, {}, {"eps": (1e-30, 1e-3)}, "eps (1e-30, 0.001)", "(None, 0.001)"),
+    (adafactor, {"eps": (1e-30, 1e-3)}, {}, "eps (None, 0.001)", "(1e-30, 0.001)"),
+]
+
+
+@pytest.mark.parametrize(("build", "first", "second", "now", "then"), CHANGED)
+def test_each_replaced_setting_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, build: Any, first: Any, second: Any, now: str, then: str
+) -> None:
+    with caplog.at_level(logging.WARNING, "footplate"):
+        _, runner = resumed(tmp_path, build(**first), build(**second))
+
+    said = [each for each in caplog.messages if "is not used" in each]
+    assert len(said) == 1
+    assert said[0].startswith(f"The config's {now} is not used: the run resumes with the saved {then}.")
+    field = now.partition(" ")[0]
+    kept = runner.cfg.optim_wrapper.optimizer.get(field)
+    assert kept == runner.optim_wrapper.param_groups[0][field]
+
+
+@pytest.mark.parametrize("wrapper", [adam(betas=[0.9, 0.99]), adam(lr=1, fused=None), sgd(1, momentum=0.9)])
+@pytest.mark.parametrize(
+    "schedule",
+    [None, [{"type": "LinearLR", "by_epoch": False}, {"type": "PolyMomentum", "by_epoch": False, "eta_min": 0.5}]],
+)
+def test_settings_that_did_not_change_are_not_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wrapper: Any, schedule: Any
+) -> None:
+    with caplog.at_level(logging.WARNING, "footplate"):
+        resumed(tmp_path, wrapper, wrapper, param_scheduler=schedule)
+
+    assert not [each for each in caplog.messages if "is not used" in each]
+
+
+def test_the_state_that_an_optimizer_keeps_in_its_groups_is_no_setting(tmp_path: Path) -> None:
+    class Counting(torch.optim.SGD):
+        def __init__(self, params: Any, lr: float = 0.1) -> None:
+            super().__init__(params, lr=lr)
+            self.param_groups[0]["steps"] = 0
+
+    fields = dict(settings_of_group(Counting([torch.nn.Parameter(torch.zeros(1))])))
+    assert "steps" not in fields
+    assert fields["lr"] == 0.1
+
+
+def settings_of_group(optimizer: torch.optim.Optimizer) -> Any:
+    part = SimpleNamespace(optimizer=optimizer)
+    runner: Any = SimpleNamespace(optim_wrapper=SimpleNamespace(parts={"": part}))
+    return settings_of(runner)[""][0].items()
+
+
+def test_settings_that_hold_none_are_compared(tmp_path: Path) -> None:
+    adafactor = {"optimizer": {"type": "Adafactor", "lr": 0.01}}  # its eps is (None, 0.001)
+    _, runner = resumed(tmp_path, adafactor, adafactor)
+    assert runner.iter == 12

@@ -1,0 +1,95 @@
+import contextlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Runner
+from footplate.config import Config
+from footplate.engine.sections import RUNNER_KEYS, check_config, known_keys
+from footplate.errors import ArgumentError, FootplateError, UnknownNameError
+from footplate.first_generation.translation import FIRST_GENERATION_KEYS
+from footplate.hooks import CheckpointHook
+from tests.support import Points, ToyModel, loader, settings
+
+
+def test_a_sound_config_comes_back_in_the_second_generation(tmp_path: Path) -> None:
+    cfg = Config(settings(tmp_path))
+    assert check_config(cfg).to_dict() == cfg.to_dict()
+
+
+def test_nothing_is_built_that_needs_data_or_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: object, *args: Any, **kwargs: Any) -> None:
+        raise AssertionError("was built")
+
+    cfg = Config(settings(tmp_path))
+    monkeypatch.setattr(Points, "__len__", refuse)
+    monkeypatch.setattr(ToyModel, "forward", refuse)
+    check_config(cfg)
+
+
+def test_transforms_and_wrapped_data_sets_are_looked_into(tmp_path: Path) -> None:
+    inner = {"type": "BaseDataset", "pipeline": [{"type": "LoadImageFromFile"}, {"type": "LoadImageFromFil"}]}
+    for wrapped, key in (
+        ({"type": "RepeatDataset", "times": 2, "dataset": inner}, "dataset.pipeline[1].type"),
+        ({"type": "ConcatDataset", "datasets": [inner]}, "datasets[0].pipeline[1].type"),
+    ):
+        with pytest.raises(FootplateError, match="did you mean 'LoadImageFromFile'") as caught:
+            check_config(Config(settings(tmp_path, train_dataloader=loader(dataset=wrapped))))
+        assert caught.value.key == f"train_dataloader.dataset.{key}"
+
+
+@pytest.mark.parametrize("name", ["val_dataloader", "val_evaluator"])
+def test_several_validation_sets_are_looked_into(tmp_path: Path, name: str) -> None:
+    several: dict[str, Any] = {
+        "val_dataloader": {"a": loader(8), "b": loader(8)},
+        "val_evaluator": {"a": {"type": "PointAccuracy"}, "b": {"type": "PointAccuracy"}},
+    }
+    check_config(Config(settings(tmp_path, **several)))
+    several[name]["b"]["tipe"] = 1
+    with pytest.raises(FootplateError) as caught:
+        check_config(Config(settings(tmp_path, **several)))
+    assert caught.value.key == f"{name}.b.tipe"
+
+
+def test_a_field_of_the_models_own_groups_is_no_mistake(tmp_path: Path) -> None:
+    schedule = {"type": "LinearParamScheduler", "param_name": "temperature", "start_factor": 0.5, "end": 2}
+    check_config(Config(settings(tmp_path, param_scheduler=[schedule])))
+
+
+def test_every_argument_of_the_runner_is_a_key_of_a_config() -> None:
+    arguments = list(inspect.signature(Runner.__init__).parameters)
+    assert list(RUNNER_KEYS) == [name for name in arguments if name not in ("self", "cfg")]
+
+
+def test_known_keys_are_those_of_both_generations() -> None:
+    assert {*RUNNER_KEYS, *FIRST_GENERATION_KEYS, "custom_imports", "runner_type"} <= known_keys()
+    assert not {"models", "gallery_dataloader", "val_evaluator_dice", "train_dataloder"} & known_keys()
+
+
+def test_checked_runner_builds_each_hook_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    whole = CheckpointHook.__init__
+
+    def count(self: CheckpointHook, *args: Any, **kwargs: Any) -> None:
+        built.append(type(self).__name__)
+        whole(self, *args, **kwargs)
+
+    monkeypatch.setattr(CheckpointHook, "__init__", count)
+    Runner.from_cfg(settings(tmp_path), check=True)
+    assert built == ["CheckpointHook"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_from_cfg_checks_the_training_sections_on_demand(tmp_path: Path, check: bool) -> None:
+    cfg = settings(tmp_path, optim_wrapper={"optimizer": {"type": "SDG", "lr": 0.1}})
+    with pytest.raises(UnknownNameError, match="SDG") if check else contextlib.nullcontext():
+        Runner.from_cfg(cfg, check=check)
+
+
+def test_accepted_kinds_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        Runner(**settings(tmp_path, resume="last.pth"))
+    message = "'resume' must be True, False or 'auto' (`load_from` is the path of a checkpoint)"
+    assert str(caught.value).split("\n") == [message, "  key resume", "  found: 'last.pth'"]

@@ -1,0 +1,118 @@
+import resource
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from footplate import storage
+from footplate.storage import Sink, file_operations
+
+
+@pytest.fixture(params=["local", "file", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "memory":
+        import fsspec  # type: ignore[import-untyped]
+
+        yield f"memory://{tmp_path.name}"
+        fsspec.filesystem("memory").store.clear()
+    else:
+        yield f"file://{tmp_path}" if request.param == "file" else str(tmp_path)
+
+
+def test_committed_content_is_read_back(folder: str) -> None:
+    path = storage.join(folder, "sub", "a.bin")
+    storage.commit_bytes(path, b"one")
+    storage.commit_bytes(path, b"two!")
+    assert storage.read_bytes(path) == b"two!"
+    assert storage.exists(path)
+    assert storage.status(path).size == 4
+    assert storage.status(path).modified > 1e9
+    assert storage.list_dir(storage.join(folder, "sub")) == ["a.bin"]
+
+
+def test_failed_write_keeps_old_file(folder: str) -> None:
+    path = storage.join(folder, "a.bin")
+    storage.commit_bytes(path, b"one")
+
+    def fail(sink: Sink) -> None:
+        sink.write(b"half")
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        storage.commit_file(path, fail)
+    assert storage.read_bytes(path) == b"one"
+    assert storage.list_dir(folder) == ["a.bin"]
+
+
+def test_remove_ignores_missing_file(folder: str) -> None:
+    path = storage.join(folder, "a.bin")
+    storage.commit_bytes(path, b"one")
+    storage.remove(path)
+    storage.remove(path)
+    assert not storage.exists(path)
+
+
+def test_text_is_utf_8(folder: str) -> None:
+    storage.make_dirs(folder)
+    path = storage.join(folder, "a.txt")
+    with storage.open_file(path, "w") as stream:
+        stream.write("grün")
+    assert storage.read_bytes(path) == "grün".encode()
+    with storage.open_file(path, "r") as stream:
+        assert stream.read() == "grün"
+
+
+def test_missing_path_raises(folder: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(storage.join(folder, "nope"))
+    with pytest.raises(FileNotFoundError):
+        storage.status(storage.join(folder, "nope"))
+    with pytest.raises(FileNotFoundError):
+        storage.list_dir(storage.join(folder, "nope"))
+
+
+def test_free_space_uses_nearest_existing_folder(tmp_path: Path) -> None:
+    free = storage.free_space(tmp_path / "not" / "yet")
+    assert free is not None
+    assert free > 1 << 20
+    assert storage.free_space("memory://run") is None
+
+
+def test_clean_stale_ignores_missing_and_remote_folders(tmp_path: Path) -> None:
+    assert storage.clean_stale(tmp_path / "nope") == []
+    assert storage.clean_stale("memory://run") == []
+
+
+def test_unknown_protocol_raises() -> None:
+    with pytest.raises(ValueError, match="nowhere"):
+        file_operations.file_system("nowhere://a")
+
+
+def test_failed_remote_move_keeps_old_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = f"memory://{uuid.uuid4()}/a"
+    storage.commit_bytes(path, b"one")
+    system, _ = file_operations.file_system(path)
+
+    def refuse(*args: object) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr(type(system), "mv", refuse)
+    with pytest.raises(OSError, match="no"):
+        storage.commit_bytes(path, b"two")
+    assert storage.read_bytes(path) == b"one"
+    assert storage.list_dir(storage.parent(path)) == ["a"]
+
+
+def test_appended_lines_are_whole_or_missing(tmp_path: Path) -> None:
+    path = str(tmp_path / "deep/lines.jsonl")
+    storage.append_line(path, "one")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(OSError, match="No space left on device"):
+            storage.append_line(path, "a long second line")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    storage.append_line(path, "two")
+    assert storage.read_bytes(path) == b"one\ntwo\n"

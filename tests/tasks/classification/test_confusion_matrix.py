@@ -1,0 +1,84 @@
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from footplate.errors import ArgumentError, DataError
+from footplate.evaluation import Evaluator
+from footplate.registry import METRICS
+from footplate.tasks.classification import ClsDataSample, ConfusionMatrix
+from footplate.tasks.classification.confusion_matrix import draw_matrix
+
+MATRIX = np.array([[8, 2], [0, 0]])
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_cells_agree_with_a_plain_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    classes, count, ignore = int(rng.integers(1, 7)), int(rng.integers(1, 40)), None if seed % 3 else 7
+    scores = (rng.integers(0, 5, size=(count, classes)) / 10).tolist()  # few values: many ties
+    truth = rng.integers(0, rng.integers(1, classes + 1), size=count).tolist()
+    if ignore is not None:
+        truth = [ignore if rng.random() < 0.4 else each for each in truth]
+    evaluator = Evaluator(METRICS.build({"type": "ConfusionMatrix", "ignore_index": ignore}))
+    evaluator.process([ClsDataSample().set_gt_label(t).set_pred_score(s) for s, t in zip(scores, truth, strict=True)])
+    cells = np.zeros((classes, classes), np.int64)
+    for row, true in zip(scores, truth, strict=True):
+        if true != ignore:
+            cells[true, row.index(max(row))] += 1
+    found = evaluator.evaluate(count)["confusion_matrix/result"]
+    assert found.dtype == torch.int64
+    assert found.tolist() == cells.tolist()
+
+
+def test_rows_are_true_classes() -> None:
+    found = ConfusionMatrix.calculate(torch.tensor([1, 1, 0]), torch.tensor([0, 1, 0]), 2)
+    assert found.tolist() == [[1, 1], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "truth", "what"), [(3, 0, "prediction"), (0, -1, "ground truth"), (0, 3, "ground truth")]
+)
+def test_classes_out_of_range_are_named(predicted: int, truth: int, what: str) -> None:
+    with pytest.raises(DataError, match=f"the {what} contains class"):
+        ConfusionMatrix.calculate(torch.tensor([predicted]), torch.tensor([truth]), 3)
+
+
+@pytest.mark.parametrize("sample", [ClsDataSample().set_pred_label(1), ClsDataSample().set_gt_label([0, 1])])
+def test_one_true_class_is_wanted(sample: Any) -> None:
+    with pytest.raises(DataError, match="this metric needs exactly one"):
+        METRICS.build({"type": "ConfusionMatrix", "num_classes": 2}).process(None, [sample.to_dict()])
+
+
+def cell(picture: npt.NDArray[np.uint8], row: int, column: int) -> list[int]:
+    """The colour near a cell's corner, where no number is."""
+    pixel: list[int] = picture[66 + 44 * row + 4, 130 + 44 * column + 4].tolist()
+    return pixel
+
+
+def test_colours_tell_shares_of_rows() -> None:
+    picture = draw_matrix(MATRIX, ["shoe", "bag"])
+    assert cell(picture, 0, 0) == [51, 142, 193]  # 80% of the way from white to blue
+    assert cell(picture, 0, 1) == [247, 223, 204]  # 20% of the way to orange
+    assert cell(picture, 1, 1) == [255, 255, 255]
+
+
+def test_values_are_written_where_there_are_some() -> None:
+    written = draw_matrix(MATRIX, ["shoe", "bag"]) != draw_matrix(MATRIX, ["shoe", "bag"], include_values=False)
+    rows, columns = (np.unique(axis // 44) for axis in np.nonzero(written[66:, 130:].any(axis=2)))
+    assert (rows.tolist(), columns.tolist()) == ([0], [0, 1])
+
+
+def test_names_or_numbers_stand_at_the_sides() -> None:
+    named, numbered = draw_matrix(MATRIX, ["shoe", "bag"]), ConfusionMatrix.plot(torch.from_numpy(MATRIX))
+    assert named.shape == numbered.shape
+    assert (named[66:, :130] != numbered[66:, :130]).any()
+    assert (named[:66, 130:] != numbered[:66, 130:]).any()
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((2, 3), None), ((2, 2), ["one"])])
+def test_what_does_not_fit_is_refused(shape: tuple[int, int], classes: list[str] | None) -> None:
+    with pytest.raises(ArgumentError, match="with C class names"):
+        draw_matrix(np.zeros(shape, np.int64), classes)

@@ -1,0 +1,329 @@
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from footplate.errors import ArgumentError, DataError
+from footplate.evaluation import Evaluator
+from footplate.registry import METRICS
+from footplate.tasks.classification import ClsDataSample
+from footplate.tasks.classification.metric import (
+    check_classes,
+    check_thresholds,
+    class_count,
+    predicted_label,
+    rank_of_truth,
+    threshold_suffix,
+    true_label,
+)
+
+Case = tuple[list[list[float]], list[int]]
+ITEMS = ["precision", "recall", "f1-score", "support"]
+
+
+def random_case(seed: int, *, ignore: int | None = None) -> tuple[int, Case]:
+    """Few distinct scores make ties, few classes in use leave some absent, some cases are of one class."""
+    rng = np.random.default_rng(seed)
+    classes, count = int(rng.integers(1, 7)), int(rng.integers(1, 30))
+    scores = rng.integers(0, rng.choice([2, 5, 1000]), size=(count, classes)) / 1000 + 1e-4
+    truth = rng.integers(0, rng.integers(1, classes + 1), size=count)
+    if ignore is not None:
+        truth[rng.random(count) < rng.choice([0.0, 0.3, 1.0])] = ignore
+    return classes, (scores.tolist(), truth.tolist())
+
+
+def samples(case: Case) -> list[ClsDataSample]:
+    return [ClsDataSample().set_gt_label(t).set_pred_score(s) for s, t in zip(*case, strict=True)]
+
+
+def accuracy_of(case: Case, **arguments: Any) -> dict[str, Any]:
+    evaluator = Evaluator(METRICS.build({"type": "Accuracy", **arguments}))
+    evaluator.process(samples(case))
+    return evaluator.evaluate(len(case[1]))
+
+
+def accuracy_by_a_loop(case: Case, k: int, threshold: float | None, ignore: int | None) -> float:
+    """The pictures and classes one after the other."""
+    right = counted = 0
+    for scores, truth in zip(*case, strict=True):
+        if truth == ignore:
+            continue
+        counted += 1
+        order = sorted(range(len(scores)), key=lambda at: (-np.float32(scores[at]), at))
+        above = threshold is None or np.float32(scores[truth]) > threshold
+        right += truth in order[:k] and above
+    return 100 * right / counted if counted else math.nan
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_accuracy_agrees_with_a_plain_loop(seed: int) -> None:
+    ignore = None if seed % 2 else 9
+    classes, case = random_case(seed, ignore=ignore)
+    thresholds: Sequence[float | None] = (0.0, 0.003, None)
+    found = accuracy_of(case, topk=tuple(range(1, classes + 1)), thrs=thresholds, ignore_index=ignore)
+    for k in range(1, classes + 1):
+        for threshold, suffix in zip(thresholds, ("_thr-0.00", "_thr-0.00", "_no-thr"), strict=True):
+            if threshold != 0.0:
+                expected = accuracy_by_a_loop(case, k, threshold, ignore)
+                assert found[f"accuracy/top{k}{suffix}"] == pytest.approx(expected, nan_ok=True)
+
+
+def test_accuracy_of_a_small_case() -> None:
+    case = ([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.4, 0.4, 0.2], [0.1, 0.2, 0.7]], [0, 2, 1, 2])
+    assert accuracy_of(case, topk=(1, 2, 3)) == {"accuracy/top1": 50.0, "accuracy/top2": 100.0, "accuracy/top3": 100.0}
+    assert accuracy_of(case, thrs=(0.65, None)) == {"accuracy/top1_thr-0.65": 25.0, "accuracy/top1_no-thr": 50.0}
+
+
+def test_labels_alone_are_compared() -> None:
+    evaluator = Evaluator(METRICS.build({"type": "Accuracy", "prefix": "val"}))
+    evaluator.process([ClsDataSample().set_gt_label(t).set_pred_label(p) for p, t in ((1, 1), (0, 1), (2, 2), (0, 0))])
+    assert evaluator.evaluate(4) == {"val/top1": 75.0}
+
+
+def test_where_nothing_counts_there_is_no_value() -> None:
+    assert math.isnan(accuracy_of(([[0.5, 0.5]], [255]), ignore_index=255)["accuracy/top1"])
+
+
+@pytest.mark.parametrize(
+    ("sample", "arguments", "message"),
+    [
+        (
+            ClsDataSample().set_gt_label(0).set_pred_score([0.5, 0.5]),
+            {"topk": (1, 3)},
+            "topk is 3, but there are only 2 classes",
+        ),
+        (
+            ClsDataSample().set_gt_label(2).set_pred_score([0.5, 0.5]),
+            {},
+            "the ground truth is class 2, but there are only 2 classes",
+        ),
+        (ClsDataSample().set_pred_score([0.5, 0.5]), {}, "has 0 true classes"),
+        (ClsDataSample().set_gt_label([0, 1]).set_pred_score([0.5, 0.5]), {}, "has 2 true classes"),
+        (ClsDataSample().set_gt_label(0).set_pred_label(1), {"topk": 5}, "top5 needs 'pred_score'"),
+    ],
+)
+def test_samples_without_an_accuracy_are_refused(
+    sample: ClsDataSample, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        METRICS.build({"type": "Accuracy", **arguments}).process(None, [sample.to_dict()])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"topk": 0}, "positive integers"),
+        ({"topk": ()}, "positive integers"),
+        ({"thrs": "high"}, "must be a number or None"),
+    ],
+)
+def test_invalid_arguments_of_accuracy_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        METRICS.build({"type": "Accuracy", **arguments})
+
+
+def test_half_precision_scores_are_taken() -> None:
+    sample = ClsDataSample().set_gt_label(1).set_pred_score(torch.tensor([0.25, 0.75], dtype=torch.float16))
+    evaluator = Evaluator(METRICS.build({"type": "Accuracy"}))
+    evaluator.process([sample])
+    assert evaluator.evaluate(1) == {"accuracy/top1": 100.0}
+
+
+@pytest.mark.parametrize("label", [torch.tensor([2]), torch.tensor(2), np.array([2]), [2]])
+def test_the_one_true_class(label: Any) -> None:
+    assert true_label({"gt_label": label}) == 2
+
+
+@pytest.mark.parametrize(("sample", "count"), [({}, 0), ({"gt_label": torch.tensor([1, 2])}, 2)])
+def test_no_truth_or_several_is_refused(sample: dict[str, Any], count: int) -> None:
+    with pytest.raises(DataError, match=f"'a.png' has {count} true classes"):
+        true_label({**sample, "img_path": "a.png"})
+
+
+@pytest.mark.parametrize(
+    ("scores", "threshold", "label"),
+    [([0.2, 0.5, 0.3], None, 1), ([0.4, 0.4, 0.2], None, 0), ([0.2, 0.5, 0.3], 0.4, 1), ([0.2, 0.5, 0.3], 0.5, -1)],
+)
+def test_the_predicted_class(scores: list[float], threshold: float | None, label: int) -> None:
+    assert predicted_label({"pred_score": torch.tensor(scores), "pred_label": [2]}, threshold) == label
+
+
+def test_without_scores_the_label_counts_whatever_the_threshold() -> None:
+    assert predicted_label({"pred_label": torch.tensor([2])}, 0.9) == 2
+
+
+@pytest.mark.parametrize(
+    ("samples", "given", "meta", "count"),
+    [
+        ([{"pred_score": [0.1] * 4}], None, None, 4),
+        ([{"pred_score": [0.1] * 4}], 4, None, 4),
+        ([{"pred_label": [1]}], 7, {"classes": "ab"}, 7),
+        ([{"pred_label": [1]}], None, {"classes": ("a", "b", "c")}, 3),
+    ],
+)
+def test_how_many_classes_there_are(samples: Any, given: int | None, meta: Any, count: int) -> None:
+    assert class_count(samples, given, meta) == count
+
+
+@pytest.mark.parametrize(
+    ("samples", "given", "words"),
+    [
+        ([{"pred_score": [0.1] * 4}], 5, r"num_classes differ: \[4\]"),
+        ([{"pred_score": [0.1] * 4}, {"pred_score": [0.1] * 3}], None, r"num_classes differ: \[3, 4\]"),
+        ([{"pred_label": [1]}], None, "the number of classes is unknown"),
+    ],
+)
+def test_a_number_of_classes_that_nobody_knows_is_refused(samples: Any, given: int | None, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        class_count(samples, given, {})
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array])
+def test_classes_that_there_are_not_are_refused(kind: Any) -> None:
+    check_classes("ground truth", kind([0, 2]), 3)
+    check_classes("prediction", kind([-1, 2]), 3, least=-1)
+    with pytest.raises(DataError, match="the ground truth contains class -1, but there are only 3"):
+        check_classes("ground truth", kind([0, -1]), 3)
+    with pytest.raises(DataError, match="the prediction contains class 3, but there are only 3") as raised:
+        check_classes("prediction", kind([3, 4]), 3, least=-1)
+    assert raised.value.found == 3
+
+
+@pytest.mark.parametrize(("thrs", "several"), [(0.5, (0.5,)), (None, (None,)), ([0.5, None], (0.5, None))])
+def test_thresholds_are_one_or_several(thrs: Any, several: tuple[Any, ...]) -> None:
+    assert check_thresholds(thrs) == several
+
+
+@pytest.mark.parametrize("thrs", [[], ["half"], "half"])
+def test_thresholds_that_are_no_numbers_are_refused(thrs: Any) -> None:
+    with pytest.raises(ArgumentError, match="thrs must be a number, None, or a list of these"):
+        check_thresholds(thrs)
+
+
+def test_values_of_several_thresholds_are_told_apart() -> None:
+    assert [threshold_suffix(each, (0.5, None)) for each in (0.5, None)] == ["_thr-0.50", "_no-thr"]
+    assert threshold_suffix(0.5, (0.5,)) == ""
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ranks_agree_with_a_stable_sort(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 4, size=(30, 6)).astype(np.float32)  # few values: many ties
+    truth = rng.integers(0, 6, size=30)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    expected = [order[row].tolist().index(truth[row]) for row in range(30)]
+    assert rank_of_truth(torch.from_numpy(scores), torch.from_numpy(truth)).tolist() == expected
+
+
+def single_label_values(predicted: list[int], truth: list[int], **arguments: Any) -> dict[str, Any]:
+    evaluator = Evaluator(METRICS.build({"type": "SingleLabelMetric", "items": ITEMS, **arguments}))
+    evaluator.process(
+        [ClsDataSample().set_gt_label(t).set_pred_label(p) for p, t in zip(predicted, truth, strict=True)]
+    )
+    return evaluator.evaluate(len(truth))
+
+
+def share(part: float, whole: float) -> float:
+    return 100 * part / whole if whole else 0.0
+
+
+def precision_recall_by_a_loop(pairs: list[tuple[int, int]], classes: list[int]) -> list[list[float]]:
+    """Precision, recall, F1 and support of each class, from the pictures one after the other."""
+    rows = []
+    for each in classes:
+        right = sum(p == t == each for p, t in pairs)
+        claimed, true = sum(p == each for p, _ in pairs), sum(t == each for _, t in pairs)
+        precision, recall = share(right, claimed), share(right, true)
+        f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+        rows.append([precision, recall, f1, true])
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_precision_and_recall_agree_with_a_plain_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    classes, count, ignore = int(rng.integers(1, 7)), int(rng.integers(1, 40)), None if seed % 3 else 7
+    predicted, truth = (rng.integers(0, rng.integers(1, classes + 1), size=count) for _ in range(2))
+    if ignore is not None:
+        truth[rng.random(count) < rng.choice([0.3, 1.0])] = ignore
+    pairs = [(p, t) for p, t in zip(predicted.tolist(), truth.tolist(), strict=True) if t != ignore]
+    rows = np.array(precision_recall_by_a_loop(pairs, list(range(classes))))
+    arguments: dict[str, Any] = {"num_classes": classes, "ignore_index": ignore}
+    each = single_label_values(predicted.tolist(), truth.tolist(), average=None, **arguments)
+    macro = single_label_values(predicted.tolist(), truth.tolist(), **arguments)
+    micro = single_label_values(predicted.tolist(), truth.tolist(), average="micro", **arguments)
+    overall = share(sum(p == t for p, t in pairs), len(pairs))
+    for place, item in enumerate(ITEMS):
+        assert each[f"single-label/{item}_classwise"] == pytest.approx(rows[:, place])
+        wanted = rows[:, place].sum() if item == "support" else rows[:, place].mean()
+        assert macro[f"single-label/{item}"] == pytest.approx(wanted)
+        wanted = len(pairs) if item == "support" else overall
+        assert micro[f"single-label/{item}_micro"] == pytest.approx(wanted)
+
+
+def test_precision_and_recall_of_a_small_case() -> None:
+    # Class 0: 2 right of 3 true, 3 claimed; class 1: 1 right of 1 true, 1 claimed; class 2: 0 of 1 true.
+    found = single_label_values([0, 0, 2, 1, 0], [0, 0, 0, 1, 2], num_classes=3)
+    assert found == pytest.approx(
+        {
+            "single-label/precision": (200 / 3 + 100 + 0) / 3,
+            "single-label/recall": (200 / 3 + 100 + 0) / 3,
+            "single-label/f1-score": (200 / 3 + 100 + 0) / 3,
+            "single-label/support": 5,
+        }
+    )
+
+
+def test_under_a_threshold_nothing_is_predicted() -> None:
+    evaluator = Evaluator(METRICS.build({"type": "SingleLabelMetric", "thrs": [0.0, 0.7], "average": None}))
+    rows = [([0.8, 0.2], 0), ([0.6, 0.4], 0), ([0.6, 0.4], 1), ([0.1, 0.9], 1)]
+    evaluator.process([ClsDataSample().set_gt_label(t).set_pred_score(s) for s, t in rows])
+    found = evaluator.evaluate(4)
+    assert found["single-label/precision_thr-0.00_classwise"] == pytest.approx([200 / 3, 100])
+    assert found["single-label/precision_thr-0.70_classwise"] == [100, 100]
+    assert found["single-label/recall_thr-0.70_classwise"] == [50, 50]
+    assert "single-label/support_thr-0.70_classwise" not in found
+
+
+def test_the_number_of_classes_is_told_by_the_data_set() -> None:
+    evaluator = Evaluator(METRICS.build({"type": "SingleLabelMetric", "average": None, "items": ["support"]}))
+    evaluator.dataset_meta = {"classes": ("a", "b", "c")}
+    evaluator.process([ClsDataSample().set_gt_label(1).set_pred_label(1)])
+    assert evaluator.evaluate(1) == {"single-label/support_classwise": [0, 1, 0]}
+
+
+@pytest.mark.parametrize(
+    ("sample", "arguments", "message"),
+    [
+        (ClsDataSample().set_gt_label(0).set_pred_label(0), {}, "is unknown"),
+        (
+            ClsDataSample().set_gt_label(0).set_pred_score([0.1, 0.9]),
+            {"num_classes": 3},
+            r"num_classes differ: \[2\]",
+        ),
+        (
+            ClsDataSample().set_gt_label(3).set_pred_label(0),
+            {"num_classes": 3},
+            "the ground truth contains class 3, but there are only 3",
+        ),
+        (ClsDataSample().set_gt_label(0).set_pred_label(4), {"num_classes": 3}, "the prediction contains class 4"),
+    ],
+)
+def test_samples_without_precision_and_recall_are_refused(
+    sample: ClsDataSample, arguments: dict[str, Any], message: str
+) -> None:
+    metric = METRICS.build({"type": "SingleLabelMetric", **arguments})
+    with pytest.raises(DataError, match=message):
+        Evaluator(metric).offline_evaluate([sample])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"items": ["recal"]}, "did you mean 'recall'"), ({"average": "mean"}, "'macro', 'micro' or None")],
+)
+def test_invalid_arguments_of_single_label_metric_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        METRICS.build({"type": "SingleLabelMetric", **arguments})

@@ -1,0 +1,238 @@
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from footplate.errors import ArgumentError, DataError
+from footplate.registry import DATASETS
+from footplate.tasks.detection import CocoDataset
+
+
+def content() -> dict[str, Any]:
+    """Three pictures, the second without instances; a crowd; categories whose ids have gaps."""
+    boxes = [(1, 4, [2, 3, 10, 20], 0), (1, 9, [0, 0, 30, 30], 1), (5, 9, [15.5, 2, 4, 6], 0)]
+    return {
+        "images": [{"id": each, "file_name": f"{each}.png", "width": 40, "height": 30 + each} for each in (1, 2, 5)],
+        "annotations": [
+            {"id": place, "image_id": image, "category_id": category, "bbox": box, "iscrowd": crowd, "area": 1.0}
+            for place, (image, category, box, crowd) in enumerate(boxes, start=100)
+        ],
+        "categories": [{"id": 4, "name": "cat"}, {"id": 9, "name": "dog"}],
+    }
+
+
+def dataset(folder: Path, given: Any = None, **arguments: Any) -> CocoDataset:
+    path = folder / "annotations" / "train.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content() if given is None else given))
+    cfg = {"type": "CocoDataset", "data_root": str(folder), "ann_file": "annotations/train.json"}
+    found: CocoDataset = DATASETS.build({**cfg, "data_prefix": {"img": "pictures/"}, **arguments})
+    return found
+
+
+def test_records_hold_what_the_file_says(tmp_path: Path) -> None:
+    found = dataset(tmp_path)
+    assert (len(found), found.metainfo["classes"]) == (3, ("cat", "dog"))
+    assert found.get_data_info(0) == {
+        "img_path": str(tmp_path / "pictures" / "1.png"),
+        "img_id": 1,
+        "width": 40,
+        "height": 31,
+        "instances": [
+            {"bbox": [2, 3, 12, 23], "bbox_label": 0, "ignore_flag": 0},
+            {"bbox": [0.0, 0.0, 30, 30], "bbox_label": 1, "ignore_flag": 1},
+        ],
+        "sample_idx": 0,
+    }
+    assert [each["img_id"] for each in map(found.get_data_info, range(3))] == [1, 2, 5]
+    assert (found.get_cat_ids(0), found.get_cat_ids(1)) == ([0, 1], [])
+
+
+def test_classes_may_be_chosen_and_ordered(tmp_path: Path) -> None:
+    both = dataset(tmp_path, metainfo={"classes": ["dog", "cat"]})
+    assert both.get_cat_ids(0) == [1, 0]
+    one = dataset(tmp_path, metainfo={"classes": ["cat"]}, filter_cfg={"filter_empty_gt": True})
+    assert [each["img_id"] for each in map(one.get_data_info, range(len(one)))] == [1]
+    assert one.get_cat_ids(0) == [0]
+
+
+@pytest.mark.parametrize(
+    ("filter_cfg", "test_mode", "expected"),
+    [
+        (None, False, [1, 2, 5]),
+        ({"filter_empty_gt": True}, False, [1, 5]),
+        ({"min_size": 32}, False, [2, 5]),
+        ({"filter_empty_gt": True, "min_size": 32}, False, [5]),
+        ({"filter_empty_gt": True, "min_size": 32}, True, [1, 2, 5]),
+    ],
+)
+def test_pictures_are_filtered_in_training(tmp_path: Path, filter_cfg: Any, test_mode: bool, expected: Any) -> None:
+    found = dataset(tmp_path, filter_cfg=filter_cfg, test_mode=test_mode)
+    assert [each["img_id"] for each in map(found.get_data_info, range(len(found)))] == expected
+
+
+def test_boxes_that_cannot_be_used_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    given = content()
+    boxes = [[50, 5, 4, 4], [5, 5, 0, 4], [-3, -2, 8, 7], [30, 20, 90, 90]]
+    given["annotations"] = [
+        {"id": place, "image_id": 1, "category_id": 4, "bbox": box} for place, box in enumerate(boxes)
+    ]
+    with caplog.at_level(logging.WARNING, "footplate.tasks"):
+        found = dataset(tmp_path, given)
+    assert [each["bbox"] for each in found.get_data_info(0)["instances"]] == [[0, 0, 5, 5], [30, 20, 40, 31]]
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("2 boxes of ")
+    assert caplog.messages[0].endswith("annotation 0 of '1.png', which lies outside the image")
+
+
+def changed(section: str, position: int, **values: Any) -> dict[str, Any]:
+    given = content()
+    given[section][position] |= values
+    return given
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (changed("annotations", 1, category_id=5), "annotation 101 of .* unknown category\n.*category_id\n.*5\n.*4, 9"),
+        (changed("annotations", 1, image_id=3), "annotation 101 of .* refers to an unknown image"),
+        (changed("annotations", 0, bbox=[1, 2, 3]), "is not four numbers"),
+        (changed("annotations", 0, bbox=[1, 2, 3, None]), "is not four numbers"),
+        (changed("annotations", 0, bbox=[1, 2, float("nan"), 3]), "is not four numbers"),
+        (changed("images", 1, id=1), "two images with the id 1"),
+        (
+            {**content(), "images": [{"id": 1, "file_name": "a.png"}]},
+            "entry 0 of 'images' .* lacks one of id, file_name",
+        ),
+        ({**content(), "categories": [4]}, "entry 0 of 'categories'"),
+        ({**content(), "annotations": [5]}, "entry 0 of 'annotations' .* is not a dict"),
+        ({**content(), "annotations": [{"id": 7}]}, "annotation 7 of .* has no 'image_id'"),
+        ({"images": [], "annotations": []}, "lacks one of images, categories, annotations, so it is not a COCO file"),
+        ([1, 2], "not a COCO file"),
+        ({**content(), "images": [], "annotations": []}, "the dataset is empty: the file .* has no images"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(tmp_path: Path, given: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        dataset(tmp_path, given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"metainfo": {"classes": ["cat", "dgo"]}}, DataError, "no category 'dgo'\n.*\n.*did you mean 'dog'"),
+        ({"filter_cfg": {"min_sise": 3}}, ArgumentError, "did you mean 'min_size'"),
+        ({"filter_cfg": {"min_size": 33, "filter_empty_gt": True}, "indices": [0]}, None, ""),
+        ({"filter_cfg": {"min_size": 90}}, DataError, "filter_cfg removed all 3 images .*\n(.*\n)*.*3 are smaller"),
+        ({"ann_file": ""}, DataError, "has no ann_file"),
+        ({"ann_file": "annotations/val.json"}, DataError, "does not exist\n  key ann_file\n  .* has no 'val.json'"),
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path: Path, arguments: Any, error: Any, message: str) -> None:
+    if error is None:
+        assert dataset(tmp_path, **arguments).get_data_info(0)["img_id"] == 5
+        return
+    with pytest.raises(error, match=message):
+        dataset(tmp_path, **arguments)
+
+
+def test_a_test_needs_no_annotations(tmp_path: Path) -> None:
+    given = content()
+    del given["annotations"]
+    assert dataset(tmp_path, given, test_mode=True).get_data_info(2)["instances"] == []
+    with pytest.raises(DataError, match="lacks one of"):
+        dataset(tmp_path, given)
+
+
+def test_samples_are_made_of_pictures_on_disk(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for number in (1, 2):
+        Image.new("RGB", (40, 30 + number), (number, 0, 0)).save(tmp_path / "pictures" / f"{number}.png")
+    given = content()
+    given["annotations"][0]["segmentation"] = [[2, 3, 12, 3, 12, 23, 2, 23]]
+    given["annotations"][1]["segmentation"] = {"size": [31, 40], "counts": [1240]}
+    pipeline = [
+        {"type": "LoadImageFromFile"},
+        {"type": "LoadAnnotations", "with_mask": True},
+        {"type": "Resize", "scale_factor": 2},
+        {"type": "PackDetInputs"},
+    ]
+    found = dataset(tmp_path, given, pipeline=pipeline)
+    sample = found[0]["data_samples"]
+    assert found[0]["inputs"].shape == (3, 62, 80)
+    assert sample.gt_instances.bboxes.tolist() == [[4, 6, 24, 46]]
+    assert sample.gt_instances.masks.sum() == 4 * 10 * 20
+    assert sample.ignored_instances.labels.tolist() == [1]
+    assert (sample.img_id, sample.ori_shape, sample.scale_factor) == (1, (31, 40), (2.0, 2.0))
+    assert len(found[1]["data_samples"].gt_instances) == 0
+    with pytest.raises(DataError, match=r"pictures/5\.png' does not exist"):
+        found[2]
+
+
+def test_pictures_that_cannot_be_read_may_be_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (40, 31)).save(tmp_path / "pictures" / "1.png")
+    pipeline = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}, {"type": "PackDetInputs"}]
+    found = dataset(tmp_path, pipeline=pipeline, on_error="skip")
+    np.random.seed(0)
+    with caplog.at_level(logging.WARNING, "footplate.data"):
+        assert found[1]["data_samples"].img_id == 1
+    assert "2.png' does not exist" in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "reason"),
+    [
+        ([[0, 0, 1e9, 0, 1e9, 1e9]], "a corner of a segmentation is far outside of its image of size (31, 40)"),
+        ([[0, 0, float("nan"), 0, 4, 4]], "a corner of a segmentation is far outside"),
+        ([[0, 0, 39, 30] * 5000], "the outline of a segmentation is 390000 pixels long"),
+        ({"size": [1 << 20, 1 << 20], "counts": "0"}, "a segmentation of size (1048576, 1048576) does not fit"),
+        ({"size": [31, 40], "counts": [1 << 40]}, "the run lengths of a segmentation do not add up to 1240 pixels"),
+        ({"size": 3}, "it is neither a list of polygons nor run lengths"),
+        ([["a", "b"] * 4], "it is neither a list of polygons nor run lengths"),
+        (5, "it is neither a list of polygons nor run lengths"),
+    ],
+)
+def test_a_mask_that_asks_for_too_much_is_refused_by_its_annotation(
+    tmp_path: Path, segmentation: Any, reason: str
+) -> None:
+    given = content()
+    given["annotations"][1]["segmentation"] = segmentation
+    with pytest.raises(DataError) as caught:
+        dataset(tmp_path, given)
+    where = f"the mask of annotation 101 of '{tmp_path}/annotations/train.json' cannot be used: "
+    assert caught.value.message.startswith(where + reason)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "says"),
+    [
+        ("images", "width", 1e9, "the 'width' of entry 0 of 'images' in"),
+        ("images", "height", "31", "the 'height' of entry 0 of 'images' in"),
+        ("images", "height", float("nan"), "the 'height' of entry 0 of 'images' in"),
+        ("images", "id", [1], "the 'id' of entry 0 of 'images' in"),
+        ("images", "file_name", 3, "the 'file_name' of entry 0 of 'images' in"),
+        ("categories", "id", {"a": 1}, "the 'id' of entry 0 of 'categories' in"),
+        ("annotations", "image_id", [1], "the 'image_id' of annotation 100 of"),
+        ("annotations", "category_id", {}, "the 'category_id' of annotation 100 of"),
+        ("annotations", "bbox", [0, 0, 10**400, 1], "the 'bbox' of annotation 100 of"),
+        ("annotations", "bbox", [0, 0, float("nan"), 1], "the 'bbox' of annotation 100 of"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(tmp_path: Path, section: str, key: str, value: Any, says: str) -> None:
+    given = content()
+    given[section][0][key] = value
+    with pytest.raises(DataError) as caught:
+        dataset(tmp_path, given)
+    assert caught.value.message.startswith(says)
+    assert caught.value.key == (key if section == "annotations" else "ann_file")
+
+
+@pytest.mark.parametrize("section", ["images", "categories", "annotations"])
+def test_a_section_that_is_no_list_is_named(tmp_path: Path, section: str) -> None:
+    with pytest.raises(DataError, match=f"'{section}' of the file '.*' is not a list"):
+        dataset(tmp_path, {**content(), section: 3})

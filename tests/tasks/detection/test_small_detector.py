@@ -1,0 +1,236 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from footplate.data.structures import InstanceData
+from footplate.errors import ArgumentError, DataError
+from footplate.optim import build_optim_wrapper
+from footplate.registry import MODELS
+from footplate.tasks.detection import DetDataSample, SmallDetector
+from footplate.tasks.detection.boxes import aligned_giou, pairwise_iou
+from footplate.tasks.detection.small_detector import Grid, PyramidDetector, Truth, assign
+
+
+def model(**arguments: Any) -> SmallDetector:
+    torch.manual_seed(0)
+    return SmallDetector(3, widths=(8, 12, 16), depths=(1, 1, 1), levels=2, head_width=8, **arguments).eval()
+
+
+def pictures(count: int = 2) -> Tensor:
+    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def samples() -> list[DetDataSample]:
+    first = InstanceData(bboxes=torch.tensor([[2.0, 3, 20, 30], [10, 4, 31, 19]]), labels=torch.tensor([2, 0]))
+    second = InstanceData(bboxes=torch.tensor([[5.0, 5, 28, 28]]), labels=torch.tensor([1]))
+    return [DetDataSample(gt_instances=each, metainfo={"img_shape": (32, 32)}) for each in (first, second)]
+
+
+def test_the_losses_are_what_the_targets_say() -> None:
+    detector, inputs, given = model(box_weight=3.0), pictures(), samples()
+    found = detector(inputs, given, mode="loss")
+    grid = detector(inputs)
+    targets = assign(grid, Truth.of([each.gt_instances for each in given], grid.boxes))
+    chance, wanted = grid.scores.sigmoid(), targets.scores
+    classes = -(wanted * chance.log() + (1 - wanted) * (1 - chance).log()).sum()
+    sure = wanted.max(dim=-1).values[targets.found]
+    overlaps = aligned_giou(grid.boxes[targets.found], targets.boxes[targets.found])
+    total = max(1.0, sure.sum().item())
+    assert targets.found.sum() > 10
+    assert found["loss_cls"].item() == pytest.approx(classes.item() / total, rel=1e-4)
+    assert found["loss_bbox"].item() == pytest.approx(3 * (sure * (1 - overlaps)).sum().item() / total, rel=1e-4)
+    assert found["iou"].item() == pytest.approx((sure * overlaps).sum().item() / total, rel=1e-4)
+    assert not found["iou"].requires_grad
+
+
+def test_a_batch_without_instances_has_losses_too() -> None:
+    empty = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
+    found = model()(pictures(1), [DetDataSample(gt_instances=empty)], mode="loss")
+    assert found["loss_bbox"].item() == 0
+    assert 0 < found["loss_cls"].item() < 100
+
+
+def test_losses_are_in_full_precision_under_autocast() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model()(pictures(), samples(), mode="loss")
+    assert {value.dtype for value in found.values()} == {torch.float32}
+
+
+def test_it_learns_what_it_is_shown() -> None:
+    detector, inputs = model().train(), pictures()
+    optimizer = build_optim_wrapper(detector, {"optimizer": {"type": "AdamW", "lr": 0.02}})
+    for _ in range(80):
+        detector.train_step({"inputs": inputs, "data_samples": samples()}, optimizer)
+    detector.eval()
+    for found, true in zip(detector(inputs, samples(), mode="predict"), samples(), strict=True):
+        best = found.pred_instances[: len(true.gt_instances)]
+        order = best.labels.argsort(descending=True)
+        assert best.labels[order].tolist() == true.gt_instances.labels.tolist()
+        assert aligned_giou(best.bboxes[order], true.gt_instances.bboxes).min() > 0.6
+
+
+def test_mirrored_pictures_have_mirrored_predictions_with_a_flip_test() -> None:
+    detector, inputs = model(flip_test=True, test_cfg={"score_thr": 0.0}), pictures(1)[..., :27]
+    straight = detector(inputs, mode="predict")[0].pred_instances
+    padded = torch.nn.functional.pad(inputs, (0, 5))
+    mirrored = detector(padded.flip(-1), mode="predict")[0].pred_instances
+    assert len(straight) == len(mirrored) == 100
+    assert torch.allclose(straight.scores, mirrored.scores, atol=1e-6)
+    x1, y1, x2, y2 = mirrored.bboxes[0].tolist()
+    assert straight.bboxes[0].tolist() == pytest.approx([32 - x2, y1, 32 - x1, y2], abs=1e-4)
+    once = model(test_cfg={"score_thr": 0.0})(inputs, mode="predict")[0].pred_instances
+    assert not torch.allclose(once.scores, straight.scores, atol=1e-6)
+
+
+def test_a_config_builds_it_with_its_preprocessor() -> None:
+    preprocessor = {"type": "DetDataPreprocessor", "mean": [1.0] * 3, "std": [2.0] * 3}
+    cfg = {"type": "SmallDetector", "num_classes": 3, "widths": [8, 12], "depths": [1, 1], "levels": 1}
+    detector = MODELS.build({**cfg, "data_preprocessor": preprocessor, "test_cfg": {"score_thr": 0.0}}).eval()
+    sample = DetDataSample(metainfo={"img_shape": (30, 17), "scale_factor": (2.0, 2.0)})
+    batch: dict[str, Any] = {"inputs": [torch.zeros(3, 30, 17, dtype=torch.uint8)], "data_samples": [sample]}
+    boxes = detector.val_step(batch)[0].pred_instances.bboxes
+    assert boxes.min() >= 0
+    assert boxes[:, [0, 2]].max() <= 8.5
+
+
+def test_what_makes_no_sense_is_refused() -> None:
+    with pytest.raises(DataError, match="needs the ground truth"):
+        model()(pictures(1), None, mode="loss")
+    with pytest.raises(ArgumentError, match="'tensor', 'loss' or 'predict'"):
+        model()(pictures(1), mode="train")
+
+
+def network(levels: int = 2) -> PyramidDetector:
+    torch.manual_seed(0)
+    return PyramidDetector(3, widths=(8, 8, 12), depths=(1, 1, 1), levels=levels, head_width=8).eval()
+
+
+def test_every_position_of_every_level_says_something() -> None:
+    grid = network()(torch.zeros(2, 3, 16, 24))
+    assert (grid.scores.shape, grid.boxes.shape) == ((2, 6 + 24, 3), (2, 30, 4))
+    assert grid.strides.tolist() == [8.0] * 6 + [4.0] * 24
+    assert grid.points[:7].tolist() == [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12], [2, 2]]
+    assert grid.points[-1].tolist() == [22, 14]
+
+
+def test_boxes_lie_around_their_position() -> None:
+    grid = network()(torch.randn(1, 3, 16, 16))
+    assert (grid.boxes[0, :, :2] < grid.points).all()
+    assert (grid.boxes[0, :, 2:] > grid.points).all()
+
+
+def test_a_fresh_network_is_sure_of_nothing_and_boxes_are_a_few_strides_wide() -> None:
+    grid = network()(torch.randn(4, 3, 32, 32))
+    assert 0.003 < grid.scores.sigmoid().mean() < 0.03
+    width = (grid.boxes[..., 2] - grid.boxes[..., 0]) / grid.strides
+    assert 3 < width.mean() < 6
+
+
+def test_pictures_of_any_size_are_taken() -> None:
+    model, inputs = network(), torch.randn(1, 3, 13, 18)
+    padded = torch.nn.functional.pad(inputs, (0, 6, 0, 3))
+    assert torch.equal(model(inputs).boxes, model(padded).boxes)
+
+
+def test_every_part_learns() -> None:
+    model = network().train()
+    grid = model(torch.randn(2, 3, 16, 16))
+    (grid.scores.sum() + grid.boxes.sum()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("arguments", [{"widths": (8, 8)}, {"levels": 0}, {"levels": 3}])
+def test_stages_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> None:
+    settings: dict[str, Any] = {"widths": (8, 8, 12), "depths": (1, 1, 1), "levels": 2, "head_width": 8}
+    with pytest.raises(ArgumentError, match="widths and depths must have the same length"):
+        PyramidDetector(3, **{**settings, **arguments})
+
+
+def grid(seed: int = 0, classes: int = 3) -> Grid:
+    """Four by four positions, eight pixels apart, in two pictures."""
+    generator = torch.Generator().manual_seed(seed)
+    along = torch.arange(4) * 8.0 + 4
+    points = torch.stack([along.repeat(4), along.repeat_interleave(4)], dim=1)
+    sides = torch.rand(2, 16, 4, generator=generator) * 12 + 4
+    boxes = torch.cat([points - sides[..., :2], points + sides[..., 2:]], dim=-1)
+    return Grid(torch.randn(2, 16, classes, generator=generator), boxes, points, torch.full((16,), 8.0))
+
+
+def truth(*pictures: list[tuple[list[float], int]], like: Tensor) -> Truth:
+    instances = [
+        InstanceData(
+            bboxes=torch.tensor([box for box, _ in each]).reshape(-1, 4),
+            labels=torch.tensor([c for _, c in each]).long(),
+        )
+        for each in pictures
+    ]
+    return Truth.of(instances, like)
+
+
+def plain(said: Grid, picture: int, instances: list[tuple[list[float], int]], top: int) -> dict[int, tuple[int, float]]:
+    """Position to instance and how sure it should be, by loops."""
+    scores, overlaps = (
+        said.scores[picture].sigmoid(),
+        pairwise_iou(torch.tensor([box for box, _ in instances]), said.boxes[picture]),
+    )
+    claims: dict[int, list[int]] = {}
+    ratings = np.zeros((len(instances), len(said.points)))
+    for place, (box, label) in enumerate(instances):
+        for position, (x, y) in enumerate(said.points.tolist()):
+            if box[0] < x < box[2] and box[1] < y < box[3]:
+                ratings[place, position] = scores[position, label] ** 0.5 * overlaps[place, position] ** 6
+        inside = np.flatnonzero(ratings[place])
+        for position in inside[np.argsort(-ratings[place, inside])][:top]:
+            claims.setdefault(int(position), []).append(place)
+    owners = {at: max(several, key=lambda each: overlaps[each, at].item()) for at, several in claims.items()}
+    found = {}
+    for at, owner in owners.items():
+        own = [other for other, place in owners.items() if place == owner]
+        most = max(overlaps[owner, other].item() for other in own)
+        found[at] = (owner, ratings[owner, at] / max(ratings[owner, other] for other in own) * most)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_positions_are_assigned_as_by_a_plain_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    said = grid(seed)
+    pictures = []
+    for _ in range(2):
+        corners = rng.uniform(0, 16, (int(rng.integers(1, 5)), 2))
+        boxes = np.concatenate([corners, corners + rng.uniform(6, 18, corners.shape)], axis=1).astype(np.float32)
+        pictures.append([(box.tolist(), int(rng.integers(3))) for box in boxes])
+    targets = assign(said, truth(*pictures, like=said.boxes), top=3)
+    for number, instances in enumerate(pictures):
+        expected = plain(said, number, instances, 3)
+        assert targets.found[number].nonzero().flatten().tolist() == sorted(expected)
+        for position, (owner, sure) in expected.items():
+            box, label = instances[owner]
+            assert targets.boxes[number, position].tolist() == box
+            wanted = [sure if each == label else 0.0 for each in range(3)]
+            assert targets.scores[number, position].tolist() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_pictures_without_instances_want_nothing() -> None:
+    said = grid()
+    empty = assign(said, truth([], [], like=said.boxes))
+    assert not empty.found.any()
+    assert not empty.scores.any()
+    half = assign(said, truth([], [([2.0, 2.0, 30.0, 30.0], 1)], like=said.boxes))
+    assert half.found.any(dim=1).tolist() == [False, True]
+    assert not half.scores[0].any()
+
+
+def test_a_box_between_two_positions_has_none() -> None:
+    said = grid()
+    targets = assign(said, truth([([5.0, 5.0, 7.0, 7.0], 0)], [], like=said.boxes))
+    assert not targets.found.any()
+
+
+def test_truth_is_filled_up() -> None:
+    found: Any = truth([([1.0, 1, 2, 2], 2)], [([1.0, 1, 2, 2], 0), ([3.0, 3, 4, 4], 1)], like=torch.zeros(1))
+    assert found.boxes.shape == (2, 2, 4)
+    assert (found.labels.tolist(), found.boxes[0, 1].tolist()) == ([[2, 0], [0, 1]], [0, 0, 0, 0])

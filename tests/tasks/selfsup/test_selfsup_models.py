@@ -1,0 +1,268 @@
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from footplate.errors import ArgumentError, DataError, UnknownNameError
+from footplate.optim import build_optim_wrapper
+from footplate.registry import MODELS
+from footplate.tasks.selfsup import SelfSupDataSample, nt_xent, patchify
+from footplate.tasks.selfsup.selfsup_models import BaseSelfSup
+
+SIMCLR_CFG: dict[str, Any] = {
+    "type": "SimCLR",
+    "backbone": {"type": "SmallResNet", "in_channels": 1, "widths": (4, 8), "depths": (1, 1)},
+    "neck": {"type": "NonLinearNeck", "in_channels": 8, "hid_channels": 8, "out_channels": 6},
+    "head": {"type": "ContrastiveHead", "temperature": 0.3},
+}
+MAE_CFG: dict[str, Any] = {
+    "type": "MAE",
+    "backbone": {
+        "type": "MAEViT",
+        "img_size": 12,
+        "patch_size": 3,
+        "in_channels": 1,
+        "embed_dims": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "mask_ratio": 0.5,
+    },
+    "neck": {
+        "type": "MAEPretrainDecoder",
+        "num_patches": 16,
+        "patch_size": 3,
+        "in_chans": 1,
+        "embed_dim": 16,
+        "decoder_embed_dim": 8,
+        "decoder_num_heads": 2,
+    },
+    "head": {"type": "MAEPretrainHead", "patch_size": 3},
+}
+
+
+class Flat(BaseSelfSup):
+    """Features are the pixels, twice as great."""
+
+    def extract_feat(self, inputs: Tensor) -> Tensor:
+        return 2 * inputs.flatten(1)
+
+    def loss(self, inputs: Sequence[Tensor], data_samples: Sequence[SelfSupDataSample] | None) -> dict[str, Tensor]:
+        return {"loss": inputs[1].mean()}
+
+
+def model(**parts: Any) -> Flat:
+    return Flat(**{"backbone": nn.Identity(), "neck": nn.Identity(), "head": nn.Identity(), **parts})
+
+
+def test_features_are_those_of_the_first_view() -> None:
+    views = [torch.ones(2, 1, 2, 2, dtype=torch.float16), torch.zeros(2, 1, 2, 2)]
+    assert torch.equal(model()(views), torch.full((2, 4), 2.0, dtype=torch.float16))
+    given = [SelfSupDataSample(), SelfSupDataSample()]
+    found = model()(views, given, mode="predict")
+    assert found[0] is given[0]
+    assert found[1].features.tolist() == [2.0] * 4
+    assert found[1].features.dtype == torch.float32
+    assert len(model()(views, mode="predict")) == 2
+
+
+def test_a_sample_for_each_picture() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        model()([torch.ones(2, 1, 2, 2)], [SelfSupDataSample()], mode="predict")
+
+
+@pytest.mark.parametrize("part", ["backbone", "neck", "head"])
+def test_a_mistake_in_a_part_is_named(part: str) -> None:
+    with pytest.raises(UnknownNameError) as raised:
+        model(**{part: {"type": "SmallResnet"}})
+    assert raised.value.key == f"{part}.type"
+
+
+def nt_xent_by_a_loop(first: list[list[float]], second: list[list[float]], temperature: float) -> float:
+    """The loss from all pairs of views one after the other."""
+    views = first + second
+    count, total = len(first), 0.0
+
+    def similarity(a: int, b: int) -> float:
+        dot = sum(x * y for x, y in zip(views[a], views[b], strict=True))
+        return dot / math.hypot(*views[a]) / math.hypot(*views[b]) / temperature
+
+    for view in range(2 * count):
+        partner = (view + count) % (2 * count)
+        others = sum(math.exp(similarity(view, each)) for each in range(2 * count) if each != view)
+        total -= math.log(math.exp(similarity(view, partner)) / others)
+    return total / (2 * count)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_nt_xent_agrees_with_a_plain_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape, temperature = (int(rng.integers(2, 7)), int(rng.integers(1, 9))), float(rng.uniform(0.05, 1))
+    first, second = rng.normal(size=shape), rng.normal(size=shape)
+    if seed % 4 == 0:
+        second = first.copy()
+    found = nt_xent(torch.tensor(first), torch.tensor(second), temperature).item()
+    assert found == pytest.approx(nt_xent_by_a_loop(first.tolist(), second.tolist(), temperature), rel=1e-4, abs=1e-5)
+
+
+def test_the_loss_falls_when_partners_come_nearer() -> None:
+    first = torch.eye(4)
+    far = nt_xent(first, first.roll(1, 0), 0.2)
+    near = nt_xent(first, first, 0.2)
+    assert near < math.log(7) < far
+    assert nt_xent(torch.zeros(4, 3), torch.zeros(4, 3), 0.2).item() == pytest.approx(math.log(7))
+
+
+def test_only_directions_count() -> None:
+    first, second = torch.randn(4, 3), torch.randn(4, 3)
+    assert nt_xent(5 * first, second, 0.3).item() == pytest.approx(nt_xent(first, second / 7, 0.3).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("shapes", [((1, 3), (1, 3)), ((3, 2), (2, 2))])
+def test_pairs_of_several_pictures_are_needed(shapes: tuple[Any, Any]) -> None:
+    with pytest.raises(DataError, match="two views of at least two images"):
+        nt_xent(torch.zeros(shapes[0]), torch.zeros(shapes[1]), 0.1)
+
+
+@pytest.mark.parametrize(("layers", "expected"), [(2, 2), (3, 3)])
+def test_the_neck_projects_averaged_maps(layers: int, expected: int) -> None:
+    cfg = {"type": "NonLinearNeck", "in_channels": 4, "hid_channels": 6, "out_channels": 3, "num_layers": layers}
+    neck = MODELS.build(cfg).eval()
+    maps = torch.randn(5, 4, 2, 2)
+    assert neck((torch.zeros(5, 1, 4, 4), maps)).shape == (5, 3)
+    assert torch.allclose(neck(maps), neck(maps.mean(dim=(2, 3))), atol=1e-6)
+    assert sum(isinstance(each, torch.nn.Linear) for each in neck.layers) == expected
+
+
+def test_arguments_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="temperature must be above 0"):
+        MODELS.build({"type": "ContrastiveHead", "temperature": 0})
+    with pytest.raises(ArgumentError, match="num_layers must be a whole number of at least 2"):
+        MODELS.build({"type": "NonLinearNeck", "in_channels": 1, "hid_channels": 1, "out_channels": 1, "num_layers": 1})
+
+
+def views(count: int = 6) -> list[torch.Tensor]:
+    return list(torch.randn(2, count, 1, 12, 12, generator=torch.Generator().manual_seed(0)))
+
+
+def test_the_loss_is_that_of_both_views_projections() -> None:
+    model = MODELS.build(SIMCLR_CFG).eval()
+    first, second = (model.neck(model.backbone(view)) for view in views())
+    assert model(views(), mode="loss")["loss"].item() == pytest.approx(nt_xent(first, second, 0.3).item(), rel=1e-4)
+
+
+def test_features_come_before_the_projection() -> None:
+    model = MODELS.build(SIMCLR_CFG).eval()
+    features = model(views()[:1])
+    assert torch.allclose(features, model.backbone(views()[0])[-1].mean(dim=(2, 3)))
+    given = [SelfSupDataSample(metainfo={"part": "test"}) for _ in range(6)]
+    found = model(views()[:1], given, mode="predict")
+    assert found[0] is given[0]
+    assert torch.equal(torch.stack([each.features for each in found]), features)
+    assert len(model(views()[:1], mode="predict")) == 6
+
+
+def test_steps_of_lars_bring_views_together() -> None:
+    torch.manual_seed(0)
+    model = MODELS.build(SIMCLR_CFG)
+    optimizer = {"type": "LARS", "lr": 1.0, "momentum": 0.9, "weight_decay": 1e-4, "eta": 0.02}
+    wrapper = build_optim_wrapper(model, {"optimizer": optimizer})
+    losses = [float(model.train_step({"inputs": views()}, wrapper)["loss"]) for _ in range(25)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_what_cannot_be_answered_is_refused() -> None:
+    model = MODELS.build(SIMCLR_CFG)
+    with pytest.raises(DataError, match="two views of each image, but the batch has 1"):
+        model(views()[:1], mode="loss")
+    with pytest.raises(ArgumentError, match="'tensor', 'loss' or 'predict'"):
+        model(views(), mode="train")
+
+
+def mae_loss_by_a_loop(picture: Any, guessed: Any, mask: Any, size: int, *, norm: bool) -> float:
+    """The loss from the pixels of the hidden patches one after the other; `picture` is (C, H, W)."""
+    per_row, errors = picture.shape[2] // size, []
+    for number, hidden in enumerate(mask):
+        if hidden:
+            top, left = number // per_row * size, number % per_row * size
+            patch = picture[:, top : top + size, left : left + size].ravel()
+            if norm:
+                patch = (patch - patch.mean()) / math.sqrt(patch.var() + 1e-6)
+            errors.append(np.mean((guessed[number] - patch) ** 2))
+    return float(np.mean(errors))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_mae_loss_agrees_with_a_plain_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    channels, norm = int(rng.choice([1, 3])), bool(seed % 2)
+    picture, guessed = rng.normal(size=(channels, 6, 6)), rng.normal(size=(9, 4 * channels))
+    picture[:, :2, :2] = 0.5  # a patch of one colour
+    mask = (rng.random(9) < 0.6).astype(np.float32)
+    mask[rng.integers(9)] = 1
+    head = MODELS.build({"type": "MAEPretrainHead", "patch_size": 2, "norm_pix": norm})
+    given = (torch.tensor(each, dtype=torch.float32)[None] for each in (picture, guessed, mask))
+    assert head(*given).item() == pytest.approx(mae_loss_by_a_loop(picture, guessed, mask, 2, norm=norm), rel=1e-4)
+
+
+def test_seen_patches_do_not_enter_the_loss() -> None:
+    head = MODELS.build({"type": "MAEPretrainHead", "patch_size": 3})
+    pictures, mask = torch.randn(2, 1, 12, 12), torch.zeros(2, 16)
+    mask[:, 5:9] = 1
+    guessed = patchify(pictures, 3)
+    guessed[:, :5] += 100
+    assert head(pictures, guessed, mask).item() == 0
+    guessed[:, 6] += 2
+    assert head(pictures, guessed, mask).item() == pytest.approx(1.0)
+
+
+def test_a_patch_that_is_hidden_is_guessed_from_its_place() -> None:
+    model = MODELS.build(MAE_CFG)
+    masked = model.backbone.forward_masked(torch.randn(4, 1, 12, 12))
+    guessed = model.neck(masked)
+    assert guessed.shape == (4, 16, 9)
+    hidden = masked.mask[0].nonzero().flatten()
+    assert not torch.allclose(guessed[0, hidden[0]], guessed[0, hidden[1]], atol=1e-5)
+
+
+def test_reconstructions_have_the_form_of_pictures() -> None:
+    model, pictures = MODELS.build(MAE_CFG).eval(), torch.randn(2, 1, 12, 12)
+    torch.manual_seed(0)
+    guessed, mask = model.reconstruct(pictures)
+    torch.manual_seed(0)
+    assert torch.allclose(patchify(guessed, 3), model.neck(model.backbone.forward_masked(pictures)))
+    assert (guessed.shape, mask.sum().item()) == (pictures.shape, 16)
+
+
+def test_features_and_samples() -> None:
+    model, pictures = MODELS.build(MAE_CFG).eval(), torch.randn(2, 1, 12, 12)
+    given = [SelfSupDataSample(), SelfSupDataSample()]
+    found = model([pictures], given, mode="predict")
+    assert found[1] is given[1]
+    assert torch.equal(found[1].features, model([pictures])[1])
+    with pytest.raises(ArgumentError, match="'tensor', 'loss' or 'predict'"):
+        model([pictures], mode="guess")
+
+
+def test_what_can_be_guessed_is_learned() -> None:
+    torch.manual_seed(0)
+    model = MODELS.build(MAE_CFG)
+    model.init_weights()
+    ramp = torch.linspace(-1, 1, 12).expand(8, 1, 12, 12) * torch.linspace(0.5, 1.5, 8).view(8, 1, 1, 1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    losses = []
+    for _ in range(120):
+        loss = model([ramp], mode="loss")["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.05 * losses[0]
+
+
+def test_patches_fill_a_square() -> None:
+    with pytest.raises(ArgumentError, match="num_patches must be a square number"):
+        MODELS.build({**MAE_CFG["neck"], "num_patches": 15})

@@ -1,0 +1,92 @@
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from footplate.errors import ArgumentError, DataError, UnknownNameError
+from footplate.registry import MODELS
+from footplate.tasks.task_base import TaskModel, build_part, image_to_tensor, loaded_image, select_keys
+
+
+class Echo(TaskModel):
+    """Says which of its methods answered."""
+
+    def outputs(self, inputs: Any) -> Any:
+        return "outputs", inputs
+
+    def loss(self, inputs: Any, data_samples: Sequence[Any] | None) -> Any:
+        return {"loss": (inputs, data_samples)}
+
+    def predict(self, inputs: Any, data_samples: Sequence[Any] | None) -> list[Any]:
+        return [inputs, data_samples]
+
+
+def test_each_mode_has_a_method() -> None:
+    model = Echo()
+    assert model(1, [2]) == ("outputs", 1)
+    assert model(1, [2], mode="loss") == {"loss": (1, [2])}
+    assert model(1, [2], mode="predict") == [1, [2]]
+    with pytest.raises(ArgumentError, match="mode must be 'tensor', 'loss' or 'predict'"):
+        model(1, mode="train")
+
+
+@pytest.mark.parametrize("mode", ["tensor", "loss", "predict"])
+def test_pictures_that_nothing_has_stacked_are_told(mode: Any) -> None:
+    pictures = [torch.zeros(3, 4, 4)] * 2
+    for inputs in (pictures, [pictures, pictures]):
+        with pytest.raises(ArgumentError, match="the model has no data preprocessor") as raised:
+            Echo()(inputs, mode=mode)
+    assert raised.value.notes == ("Set data_preprocessor=dict(type='ImgDataPreprocessor', mean=[...], std=[...]).",)
+    views = [torch.zeros(2, 3, 4, 4)] * 2
+    assert Echo()(views) == ("outputs", views)  # stacked by the loader
+    assert Echo(data_preprocessor={"type": "ImgDataPreprocessor"})(pictures) == ("outputs", pictures)
+
+
+@pytest.mark.parametrize(
+    ("model", "preprocessor"),
+    [
+        ({"type": "SmallSegmentor", "num_classes": 2}, "SegDataPreProcessor"),
+        ({"type": "SmallDetector", "num_classes": 2}, "DetDataPreprocessor"),
+    ],
+)
+def test_the_usual_preprocessor_of_a_task_is_named_and_there(model: dict[str, Any], preprocessor: str) -> None:
+    built = MODELS.build(model)
+    with pytest.raises(ArgumentError, match=f"type='{preprocessor}'"):
+        built([torch.zeros(3, 32, 32)], mode="predict")
+    assert preprocessor in MODELS
+
+
+def test_a_part_is_a_module_or_the_dict_of_one() -> None:
+    layer = nn.Linear(1, 1)
+    assert build_part("neck", layer) is layer
+    built = build_part("backbone", {"type": "SmallResNet", "in_channels": 1})
+    assert built(torch.zeros(2, 1, 8, 8))[0].shape == (2, 32, 4, 4)
+    with pytest.raises(UnknownNameError) as raised:
+        build_part("backbone", {"type": "SmallResnet"})
+    assert (raised.value.key, raised.value.suggestion) == ("backbone.type", "SmallResNet")
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 3)])
+def test_a_picture_becomes_planes_with_memory_of_its_own(shape: tuple[int, ...]) -> None:
+    image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    image.flags.writeable = False  # as one that is kept for the next epoch
+    planes = image_to_tensor(image)
+    assert (planes.dtype, planes.is_contiguous()) == (torch.uint8, True)
+    expected = image.reshape(4, 5, -1).transpose(2, 0, 1)
+    assert np.array_equal(planes.numpy(), expected)
+    planes += 1
+    assert image.ravel()[0] == 0
+
+
+def test_what_is_not_loaded_is_named() -> None:
+    assert loaded_image({"img": 3}) == loaded_image({"picture": 3}, "picture") == 3
+    with pytest.raises(DataError, match="there is no key 'img'") as raised:
+        loaded_image({"label": 1, "img_path": "a.png"})
+    assert raised.value.found == ["img_path", "label"]
+
+
+def test_only_what_is_there_is_chosen() -> None:
+    assert select_keys({"a": 1, "b": None, "c": 3}, ("b", "d", "a")) == {"b": None, "a": 1}

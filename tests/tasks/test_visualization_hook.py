@@ -1,0 +1,141 @@
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from footplate.data.structures import BaseDataElement
+from footplate.engine.evaluation_loops import EvaluationSet
+from footplate.errors import ArgumentError, DataError
+from footplate.evaluation import Evaluator
+from footplate.tasks.visualization_hook import BaseVisualizationHook
+from tests.tasks.recording import RUNNER, Recorder, batch
+
+
+@pytest.mark.parametrize(
+    ("event", "arguments", "expected"),
+    [
+        ("after_val_iter", {"interval": 2}, ["val_00", "val_01"] * 2),
+        ("after_test_iter", {"interval": 4}, ["test_00", "test_01"]),
+        ("after_val_iter", {"interval": 2, "max_samples": 1}, ["val_00"] * 2),
+        ("after_val_iter", {"interval": 5}, []),
+        ("after_val_iter", {"interval": 1, "draw": False}, []),
+        ("after_train_iter", {"interval": 1}, []),
+    ],
+)
+def test_every_so_many_batches_are_drawn(event: str, arguments: dict[str, Any], expected: list[str]) -> None:
+    hook = BaseVisualizationHook(**{"draw": True, **arguments})
+    recorder = Recorder()
+    data_batch, outputs = batch(BaseDataElement)
+    for batch_idx in range(4):
+        getattr(hook, event)(RUNNER, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
+    assert recorder.names == expected
+
+
+@pytest.mark.parametrize(
+    ("event", "mode", "interval", "told"),
+    [
+        (
+            "before_train",
+            "val",
+            10,
+            ["draws no images of the validation dataset 'night': it has 3 batches, fewer than interval=10."],
+        ),
+        (
+            "before_val",
+            "val",
+            10,
+            ["draws no images of the validation dataset 'night': it has 3 batches, fewer than interval=10."],
+        ),
+        (
+            "before_test",
+            "test",
+            2,
+            ["draws no images of the test dataset 'day': it has 1 batches, fewer than interval=2."],
+        ),
+        ("before_val", "val", 3, []),
+    ],
+)
+def test_a_set_too_small_for_a_picture_is_named_once(
+    caplog: pytest.LogCaptureFixture, event: str, mode: str, interval: int, told: list[str]
+) -> None:
+    sizes = {"val": {"day": 10, "night": 3}, "test": {"day": 1, "night": 2}}[mode]
+    sets = [EvaluationSet(name, range(size), Evaluator([])) for name, size in sizes.items()]
+    runner: Any = SimpleNamespace(**{f"{mode}_loop": SimpleNamespace(sets=sets)})
+    for draw in (False, True):
+        hook = BaseVisualizationHook(draw, interval)
+        for _ in range(2):
+            getattr(hook, event)(runner)
+    assert caplog.messages == [f"BaseVisualizationHook {each}" for each in told]
+
+
+def test_the_only_set_needs_no_name(caplog: pytest.LogCaptureFixture) -> None:
+    runner: Any = SimpleNamespace(val_loop=SimpleNamespace(dataloader=range(3)))
+    BaseVisualizationHook(True, 10).before_train(runner)
+    BaseVisualizationHook(True, 10).before_train(RUNNER)
+    assert caplog.messages == [
+        "BaseVisualizationHook draws no images of the validation dataset: it has 3 batches, fewer than interval=10."
+    ]
+
+
+class Choosy(BaseVisualizationHook):
+    """Leaves the first prediction out, and has a word of its own for the visualizer."""
+
+    def choose(self, outputs: Sequence[Any]) -> Iterable[tuple[int, Any]]:
+        return list(enumerate(outputs))[1:]
+
+    def options(self, runner: Any, mode: str, name: str) -> dict[str, Any]:
+        return {"thickness": 3, "title": f"{mode} {name}"}
+
+
+def test_a_hook_chooses_and_has_words_of_its_own() -> None:
+    recorder = Recorder()
+    data_batch, outputs = batch(BaseDataElement, 4)
+    hook = Choosy(draw=True, interval=1, max_samples=2, show=True, wait_time=0.5)
+    hook.after_val_iter(RUNNER, 0, data_batch, outputs)
+    assert recorder.names == ["val_01", "val_02"]
+    own = {"thickness": 3, "title": "val 01"}
+    assert recorder.drawn[0][2] == {"data_sample": outputs[1], "show": True, "wait_time": 0.5, "step": 30, **own}
+
+
+def test_the_picture_on_disk_is_preferred(tmp_path: Path) -> None:
+    path = tmp_path / "scene.png"
+    Image.fromarray(np.full((4, 5, 3), (9, 8, 7), np.uint8)).save(path)
+    recorder = Recorder()
+    data_batch, outputs = batch(BaseDataElement, 3)
+    outputs[1].set_metainfo({"img_path": str(path)})
+    BaseVisualizationHook(draw=True, interval=1).after_val_iter(RUNNER, 0, data_batch, outputs)
+    pictures = [image for _, image, _ in recorder.drawn]
+    assert [picture.shape for picture in pictures] == [(4, 5, 3)] * 3
+    assert [picture[0, 0].tolist() for picture in pictures] == [[0, 0, 0], [9, 8, 7], [20, 20, 20]]
+
+
+def test_pictures_of_several_sets_are_told_apart() -> None:
+    recorder = Recorder()
+    runner: Any = SimpleNamespace(iter=7, val_loop=SimpleNamespace(current="night"))
+    BaseVisualizationHook(draw=True, interval=1).after_val_iter(runner, 0, *batch(BaseDataElement, 1))
+    assert recorder.names == ["val_night_00"]
+
+
+def test_without_a_path_pictures_are_numbered() -> None:
+    recorder = Recorder()
+    inputs = {"inputs": torch.zeros(1, 3, 2, 2)}
+    BaseVisualizationHook(draw=True, interval=1).after_val_iter(RUNNER, 6, inputs, [BaseDataElement()])
+    assert recorder.names == ["val_6_0"]
+
+
+@pytest.mark.parametrize("settings", [{"interval": 0}, {"interval": 2.0}, {"interval": True}, {"max_samples": 0}])
+def test_numbers_without_sense(settings: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match="must be a whole number of at least 1"):
+        BaseVisualizationHook(**settings)
+
+
+def test_a_batch_without_images_is_an_error() -> None:
+    Recorder()
+    hook = BaseVisualizationHook(draw=True, interval=1)
+    with pytest.raises(DataError, match="the batch contains no image"):
+        hook.after_val_iter(RUNNER, 0, {"inputs": torch.zeros(2, 7)}, [BaseDataElement()])
