@@ -19,7 +19,7 @@ from footplate.tools.partial_build import (
     without_compiler,
 )
 from footplate.tools.simulation import FIELDS, simulate
-from footplate.visualization.plotting import Curve, Panel, plot, round_ticks
+from footplate.visualization.curves import Curve, Panel, plot, round_ticks
 
 _POINTS = 512
 _LONGEST = 100_000_000  # iterations that take a minute or two to simulate

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Literal, NamedTuple
 
 from footplate.config import Config
-from footplate.engine.lock import locked
+from footplate.engine.run_folder import locked
 from footplate.engine.state import seed_of_resumed
 from footplate.error_context import located
 from footplate.errors import ArgumentError, DataError, FootplateError, MissingExtraError
