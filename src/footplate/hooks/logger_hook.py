@@ -17,7 +17,7 @@ from footplate.records import NOT_SHOWN, OF_ITERATION, is_written_config, length
 from footplate.records.scalar_names import validation_label
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, commit_bytes, output_path, read_bytes
-from footplate.visualization import draw_curves, picture_of
+from footplate.visualization import draw_curves, sample_image
 
 
 @HOOKS.register_module()
@@ -234,7 +234,7 @@ class NaiveVisualizationHook(Hook):
         for position, output in enumerate(outputs or ()):
             meta = output.metainfo if isinstance(output, BaseDataElement) else {}
             path = meta.get("img_path")
-            image = picture_of(path, data_batch, position)
+            image = sample_image(path, data_batch, position)
             if image is None:
                 runner.logger.warning("NaiveVisualizationHook finds no image in a batch of type %s.", type(data_batch))
                 return
