@@ -206,7 +206,7 @@ def test_what_does_not_fit_is_a_warning(tiny: Path, footplate: Command) -> None:
     ("line", "instead", "told"),
     [
         ("val_interval=4", "val_interval=4, val_begin=9", "no validation: the first would come after the end"),
-        ('dict(type="Witness")', _STOPPING, "early stopping waits for 'acuracy', which no evaluator computes"),
+        ('dict(type="Witness")', _STOPPING, "Early stopping monitors 'acuracy', which no evaluator computes"),
         ("optim_wrapper = dict(", _MULTIPLIED, 'the custom key "layers" of paramwise_cfg has the unknown key "lr_mul"'),
     ],
 )

@@ -135,7 +135,7 @@ def test_a_restart_goes_on_and_a_signal_to_the_launcher_saves_once(tmp_path: Pat
     assert process.wait(60) == 143
     told = (tmp_path / "said").read_text()
     assert f"error: rank 1 on {socket.gethostname()} was killed by SIGKILL near iteration 8\n" in told
-    assert told.count("restart 1 of 1 by torchrun: goes on from the last checkpoint") == 1
+    assert told.count("Restart 1 of 1 by torchrun: the run resumes from its last checkpoint.") == 1
     assert told.count("SIGTERM: stopped after iteration") == 1
     assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/on_signal.pth")
     assert [each.name for each in tmp_path.glob("work/*/rank_*.log")] == ["rank_0.log"]  # from the first attempt

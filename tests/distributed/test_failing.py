@@ -273,7 +273,9 @@ def test_restart_resumes_automatically(tmp_path: Path) -> None:
     assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/iter_4.pth")
     _, codes = _await(_start(tmp_path, 2, TORCHELASTIC_RESTART_COUNT="1", TORCHELASTIC_MAX_RESTARTS="3"))
     assert codes == [0, 0]
-    assert any("restart 1 of 3 by torchrun: goes on from the last checkpoint" in line for line in _output(tmp_path))
+    assert any(
+        "Restart 1 of 3 by torchrun: the run resumes from its last checkpoint." in line for line in _output(tmp_path)
+    )
     assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/iter_8.pth")
 
 
@@ -302,4 +304,4 @@ def test_kill_at_random_time(tmp_path: Path, seed: int) -> None:
     _, codes = _await(_start(tmp_path, 4, "train_cfg.max_iters=400", TORCHELASTIC_RESTART_COUNT="1"))
     assert codes == [0] * 4
     output = "\n".join(_output(tmp_path))
-    assert not saved or "restart 1 of 0 by torchrun: goes on" in output
+    assert not saved or "Restart 1 of 0 by torchrun: the run resumes" in output

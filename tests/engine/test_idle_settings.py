@@ -19,7 +19,7 @@ STOPPING = {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "loss"}]}
 BEST = {"default_hooks": {"checkpoint": {"save_best": "loss"}}}
 PLATEAU = {"param_scheduler": {"type": "ReduceOnPlateauLR", "monitor": "loss"}}
 IDLE = [
-    (NO_VALIDATION | STOPPING, "custom_hooks[0].monitor has no effect: early stopping waits for 'loss', and the run"),
+    (NO_VALIDATION | STOPPING, "custom_hooks[0].monitor has no effect: early stopping monitors 'loss', and the run"),
     (NO_VALIDATION | BEST, "default_hooks.checkpoint.save_best has no effect: it waits for a metric, and the run"),
     (NO_VALIDATION | PLATEAU, "param_scheduler has no effect: it waits for a metric, and the run never validates"),
     (

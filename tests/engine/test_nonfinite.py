@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from footplate import Runner
+from footplate import Config, Runner
+from footplate.checkpoint import find_latest, load_checkpoint
 from footplate.cli.main import main
-from footplate.engine.nonfinite import NonFiniteHook, nonfinite_weights
+from footplate.engine.nonfinite import NonFiniteHook, facts_of, nonfinite_weights
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.optim import OptimWrapper
 from tests.support import ToyModel, settings
@@ -50,8 +51,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_when_it_began(tmp_path:
     with pytest.raises(NonFiniteError) as caught:
         run(tmp_path, at=7, value=value)
     assert caught.value.message == f"the loss is {value:g} since iteration 7 (loss_aux), learning rate 0.1"
-    assert caught.value.notes[0].startswith("the one before was ")
-    assert caught.value.notes[1] == f"the last good checkpoint is {tmp_path / 'iter_6.pth'}"
+    assert caught.value.notes[0].startswith("The loss before was ")
+    assert caught.value.notes[1] == f"The last good checkpoint is {tmp_path / 'iter_6.pth'}"
     assert caught.value.exit_code == 3
     assert sorted(each.name for each in tmp_path.glob("*.pth")) == ["iter_3.pth", "iter_6.pth"]
 
@@ -60,14 +61,14 @@ def test_no_checkpoint_holds_nan(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     run(tmp_path, loss="warn", grad="warn")
     names = sorted(each.name for each in tmp_path.glob("*.pth"))
     assert names == ["iter_3.pth", "iter_6.pth"]
-    assert [each for each in caplog.messages if "the last good checkpoint is" in each]
+    assert [each for each in caplog.messages if "The last good checkpoint is" in each]
     assert [each for each in caplog.messages if each.startswith("the loss is nan since iteration 7 (loss_aux)")]
 
 
 def test_a_save_finds_it_before_the_interval_does(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match="the loss is nan since iteration 7 ") as caught:
         run(tmp_path, interval=100, grad="warn")
-    assert caught.value.notes[1] == f"the last good checkpoint is {tmp_path / 'iter_6.pth'}"
+    assert caught.value.notes[1] == f"The last good checkpoint is {tmp_path / 'iter_6.pth'}"
 
 
 @pytest.mark.parametrize(("policy", "lines"), [({}, 2), ({"loss": "warn", "grad": "warn"}, 3)])
@@ -99,7 +100,7 @@ def test_weights_are_looked_at_before_they_are_saved(tmp_path: Path) -> None:
         runner.save_checkpoint(str(tmp_path), "now.pth")
     assert caught.value.notes == (
         "first in 'layers.0.weight'",
-        f"the last good checkpoint is {tmp_path / 'epoch_3.pth'}",
+        f"The last good checkpoint is {tmp_path / 'epoch_3.pth'}",
     )
     assert not (tmp_path / "now.pth").exists()
 
@@ -176,14 +177,14 @@ def test_a_loss_scale_that_falls_and_falls_is_told(
     runner = Runner(**cfg)
     runner.train()
     assert runner.optim_wrapper.loss_scaler.get_scale() == first / 2**12
-    lines = [each for each in caplog.messages if each.startswith("the loss scale has fallen to 0.125: gradients are")]
+    lines = [each for each in caplog.messages if each.startswith("The loss scale has fallen to 0.125: gradients are")]
     assert len(lines) == told
 
 
 def test_gradients_that_are_skipped_with_losses_have_no_policy_of_their_own(caplog: pytest.LogCaptureFixture) -> None:
     NonFiniteHook({"loss": "skip", "grad": "stop"})
     NonFiniteHook({"loss": "skip"})
-    said = "on_nonfinite: loss='skip' skips each step without finite gradients: grad has no effect"
+    said = "on_nonfinite: grad has no effect, because loss='skip' skips each step without finite gradients."
     assert caplog.messages == [said]
 
 
@@ -245,3 +246,59 @@ def test_complex_weights_are_looked_at(value: complex) -> None:
     assert nonfinite_weights(model) == []
     weight.data[1, 0] = seen[0] = torch.tensor(value)
     assert nonfinite_weights(model) == (["weight", "seen"] if math.isnan(value.real) else ["weight"])
+
+
+def stopped(tmp_path: Path, **hook: Any) -> tuple[Runner, NonFiniteError]:
+    """Trains from a config whose learning rate causes NaN after iteration 6."""
+    schedule = {"type": "MultiStepLR", "milestones": [4], "gamma": 1e36, "by_epoch": False}
+    cfg = settings(
+        tmp_path,
+        by_epoch=False,
+        param_scheduler=schedule,
+        optim_wrapper={"optimizer": {"type": "SGD", "lr": 10.0}},
+        on_nonfinite={"interval": 1},
+        default_hooks={"checkpoint": {"by_epoch": False, "interval": 3, **hook}},
+    )
+    runner = Runner.from_cfg(Config(cfg))
+    with pytest.raises(NonFiniteError) as caught:
+        runner.train()
+    return runner, caught.value
+
+
+def test_a_capture_is_the_last_good_checkpoint_with_facts(tmp_path: Path) -> None:
+    runner, error = stopped(tmp_path)
+    path = tmp_path / f"nonfinite_iter_{error.iteration}.capture"
+    assert error.notes[-1] == f"footplate replay {path} shows it layer by layer"
+    held = load_checkpoint(path)
+    assert held.pop("capture") == {
+        "iteration": error.iteration,
+        "message": error.message,
+        "origin": str(tmp_path / "iter_6.pth"),
+        "load_from": None,
+        **facts_of(runner),
+    }
+    assert held["meta"] == load_checkpoint(tmp_path / "iter_6.pth")["meta"]
+    assert find_latest(tmp_path) == str(tmp_path / "iter_6.pth")
+
+
+def test_the_config_lies_beside_it(tmp_path: Path) -> None:
+    runner, error = stopped(tmp_path)
+    text = Config.fromfile(tmp_path / f"nonfinite_iter_{error.iteration}.py")
+    assert text.to_dict() == runner.cfg.to_dict()
+
+
+def test_a_run_of_objects_leaves_none_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(NonFiniteError):
+        run(tmp_path, at=7, value=math.nan)
+    assert not list(tmp_path.glob("*.capture"))
+    assert [each for each in caplog.messages if each.startswith("No capture")] == [
+        "No capture of the failure was saved. The run was built from objects, so its config is unknown."
+    ]
+
+
+def test_a_checkpoint_that_cannot_be_resumed_is_none_to_capture(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped(tmp_path, save_optimizer=False)
+    assert not list(tmp_path.glob("*.capture"))
+    assert any(each.endswith("iter_6.pth' cannot be resumed: it has no 'optimizer'.") for each in caplog.messages)

@@ -1,15 +1,30 @@
+import ctypes
 import multiprocessing
 import os
+import platform
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from footplate.engine.process_setup import pick_device, prepare, seed_everything
-from footplate.errors import ArgumentError
+from footplate import Runner
+from footplate.engine.process_setup import (
+    keep_freed_memory,
+    pick_device,
+    prepare,
+    seed_everything,
+    warn_of_nondeterminism,
+)
+from footplate.errors import ArgumentError, UnknownNameError
+from tests.engine.test_train_loops import Stream
+from tests.support import settings
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +101,149 @@ def test_the_environment_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_device() -> None:
     expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert pick_device().type == expected
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    before = torch.backends.cudnn.benchmark
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = before
+
+
+CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    (
+        {"seed": 3},
+        {"cudnn_benchmark": True},
+        "env_cfg.cudnn_benchmark is off, because it picks algorithms by their speed.",
+    ),
+    ({}, {}, "no randomness.seed is set. To repeat this run, set randomness.seed="),
+]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize(("randomness", "env_cfg", "says"), CASES)
+def test_what_breaks_determinism_is_named(
+    tmp_path: Path, randomness: Any, env_cfg: Any, says: str, asked: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = Runner(**settings(tmp_path, randomness={**randomness, "deterministic": asked}, env_cfg=env_cfg))
+    found = [each for each in caplog.messages if each.startswith(f"deterministic: {says}")]
+    assert len(found) == asked
+    assert all(str(runner.seed) in each for each in found if "seed=" in each)
+    assert not (asked and torch.backends.cudnn.benchmark)
+
+
+def test_a_workspace_that_lets_products_differ_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
+    Runner(**settings(tmp_path, randomness={"seed": 1, "deterministic": True}))
+    assert "deterministic: matrix products may differ with CUBLAS_WORKSPACE_CONFIG=:0:0" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("compiled", "named"),
+    [
+        ({"mode": "max-autotune-no-cudagraphs"}, True),
+        ({"options": {"max_autotune": True}}, True),
+        ({"mode": "reduce-overhead"}, False),
+        (True, False),
+        (None, False),
+    ],
+)
+def test_a_compiler_that_tunes_itself_is_named(compiled: Any, named: bool, caplog: pytest.LogCaptureFixture) -> None:
+    for asked in (False, True):
+        warn_of_nondeterminism({"seed": 1, "deterministic": asked}, {}, 1, compiled)
+    says = "deterministic: compile with max-autotune picks kernels by their speed. The next run may pick others."
+    assert caplog.messages == [says] * named
+
+
+def test_a_run_says_so_of_its_own_compiler(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    randomness = {"seed": 1, "deterministic": True}
+    compiled: Any = {"compile": {"mode": "max-autotune-no-cudagraphs"}, "model": {"type": "NoModel"}}
+    with pytest.raises(UnknownNameError):  # the warning comes before anything is compiled
+        Runner(**settings(tmp_path, **compiled, randomness=randomness))
+    assert "deterministic: compile with max-autotune picks kernels by their speed" in caplog.text
+
+
+def test_a_loader_whose_order_is_not_ours_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stream: Any = torch.utils.data.DataLoader(Stream(), batch_size=4)
+    changes = {"train_dataloader": stream, "randomness": {"seed": 1, "deterministic": True}, "param_scheduler": None}
+    Runner(**settings(tmp_path, by_epoch=False, **changes)).train()
+    assert "deterministic: the batches of train_dataloader, a 'DataLoader', do not follow from the seed." in caplog.text
+
+
+CPU = torch.device("cpu")
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+FAULTS = """
+import resource, sys
+import torch
+from footplate.engine.process_setup import keep_freed_memory
+
+keep_freed_memory(torch.device("cpu"))
+
+def iteration():
+    kept = [torch.zeros(1 << 21, dtype=torch.uint8) for _ in range(60)]
+
+iteration(), iteration()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    iteration()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.fixture
+def malloc_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Returns the recorded calls of mallopt."""
+    calls: list[tuple[int, int]] = []
+
+    def mallopt(option: int, value: int) -> int:
+        calls.append((option, value))
+        return int(value != 1 << 30)  # as in an older C library, which rejects this value
+
+    monkeypatch.setattr(ctypes, "pythonapi", SimpleNamespace(mallopt=mallopt))
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in [each for each in os.environ if each.startswith("MALLOC_") or each == "GLIBC_TUNABLES"]:
+        monkeypatch.delenv(name)
+    return calls
+
+
+def test_malloc_keeps_memory_when_training_on_a_cpu(malloc_calls: list[tuple[int, int]]) -> None:
+    keep_freed_memory(CPU)
+    assert malloc_calls == [(-3, 1 << 30), (-3, 1 << 25), (-1, (1 << 31) - 1)]
+
+
+@pytest.mark.parametrize("variable", ["MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_malloc_keeps_the_settings_of_the_user(
+    malloc_calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    keep_freed_memory(CPU)
+    assert malloc_calls == []
+
+
+def test_malloc_is_not_tuned_elsewhere(malloc_calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_freed_memory(torch.device("cuda"))
+    monkeypatch.setattr(ctypes, "pythonapi", SimpleNamespace())  # a library without mallopt
+    keep_freed_memory(CPU)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    keep_freed_memory(CPU)
+    assert malloc_calls == []
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
+@pytest.mark.skipif(HUGE_PAGES.is_file() and "[always]" in HUGE_PAGES.read_text(), reason="pages of 2 MB")
+def test_iterations_reuse_memory() -> None:
+    """Each iteration uses 120 MB, or 30,000 pages."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+
+    def faults(**variables: Any) -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True, env={**clean, **variables}
+        )
+        return int(done.stdout)
+
+    assert faults() < 1_000
+    # Checks that page faults are counted: with this setting, the library always returns memory.
+    assert faults(MALLOC_TRIM_THRESHOLD_="131072") > 100_000

@@ -7,7 +7,16 @@ import pytest
 
 from footplate import hosts
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, Origin, UnknownNameError
-from footplate.registry import FUNCTIONS, HOOKS, MODELS, TRANSFORMS, Registry, using_scope
+from footplate.registry import (
+    FUNCTIONS,
+    HOOKS,
+    MODELS,
+    TRANSFORMS,
+    Registry,
+    default_scope,
+    set_default_scope,
+    using_scope,
+)
 
 
 class Shape:
@@ -273,7 +282,7 @@ def test_dotted_path_executes_nothing_else(
 ) -> None:
     ran: list[object] = []
     monkeypatch.setattr("os.system", ran.append)
-    with pytest.raises(BuildError, match="takes only") as caught:
+    with pytest.raises(BuildError, match="a config may not name|takes only registered names") as caught:
         registry.build({"type": path, "args": f"touch {tmp_path}/ran"})
     assert caught.value.key == "type"
     assert not ran
@@ -285,7 +294,7 @@ def test_dotted_path_executes_nothing_else(
 def test_unsuitable_dotted_path_is_not_imported(registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = path.rpartition(".")[0]
     monkeypatch.delitem(sys.modules, module, raising=False)
-    with pytest.raises(BuildError, match="takes only"):
+    with pytest.raises(BuildError, match="a config may not name|takes only registered names"):
         registry.get(path)
     assert module not in sys.modules
 
@@ -335,3 +344,42 @@ def test_check_does_not_build() -> None:
         with pytest.raises(FootplateError, match=message):
             registry.check(section, runner=None)
     assert built == []
+
+
+def test_scope_applies_within_block() -> None:
+    assert default_scope() is None
+    with using_scope("mmseg"):
+        with using_scope("mmdet"):
+            assert default_scope() == "mmdet"
+        with using_scope(None):
+            assert default_scope() == "mmseg"
+    assert default_scope() is None
+
+
+def test_scope_is_restored_after_error() -> None:
+    with pytest.raises(ZeroDivisionError), using_scope("mmseg"):
+        raise ZeroDivisionError
+    assert default_scope() is None
+
+
+def test_set_default_scope() -> None:
+    set_default_scope("mmseg")
+    assert default_scope() == "mmseg"
+    set_default_scope(None)
+    assert default_scope() is None
+
+
+@pytest.mark.parametrize(
+    ("scope", "advice"),
+    [("mmsge", "did you mean 'mmseg'?"), ("test_mine", None), ("mmseg", None), ("torch", None), (None, None)],
+)
+def test_an_unknown_default_scope_is_warned_about_once(
+    scope: str | None, advice: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    Registry("shape", scope="test_mine")
+    with caplog.at_level("WARNING", "footplate.registry"):
+        for _ in range(2):
+            set_default_scope(scope)
+    set_default_scope(None)
+    start = f"default_scope='{scope}' has no effect: no registry or package has this name; "
+    assert caplog.messages == ([start + advice] if advice else [])

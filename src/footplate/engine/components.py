@@ -9,8 +9,7 @@ from footplate.data import build_dataloader
 from footplate.engine.base_loops import BaseTrainLoop
 from footplate.engine.evaluation_loops import TestLoop, ValLoop, build_evaluators, build_loaders
 from footplate.engine.hook_list import HookList
-from footplate.engine.learning_rate_scaling import scale_learning_rates
-from footplate.engine.uneven import UnevenStepHook
+from footplate.engine.learning_rate_scaling import UnevenStepHook, scale_learning_rates
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.optim import build_optim_wrapper, build_param_schedulers

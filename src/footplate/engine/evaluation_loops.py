@@ -12,10 +12,9 @@ from footplate.checks import check_count, check_flag
 from footplate.data import SampleLoader, batches, build_dataloader
 from footplate.distributed import broadcast_buffers, gather_objects, unwrap_model
 from footplate.distributed.sharding import is_sharded
-from footplate.engine.altering import altered_by
 from footplate.engine.base_loops import BaseLoop, ValidationLeftError
 from footplate.engine.phase import Phase
-from footplate.engine.snapshot import Buffers
+from footplate.engine.snapshot import Buffers, changes_weights
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator, build_evaluator
@@ -163,9 +162,9 @@ class _EvaluationLoop(BaseLoop):
             at = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)
             due = [each for each in self.sets if each.is_due(*at)]
         self.left_out = tuple(each.name for each in self.sets if each not in due)
-        altered = altered_by(runner, f"before_{mode}", f"before_{mode}_epoch")
+        changes = changes_weights(runner, f"before_{mode}", f"before_{mode}_epoch")
         # If a user's loop runs the validation itself, requests are answered only after it.
-        runner.requests.must_finish_evaluation = altered or not getattr(training, "validating", False)
+        runner.requests.must_finish_evaluation = changes or not getattr(training, "validating", False)
         self.buffers = Buffers(runner.model)  # taken after hooks have swapped the weights, if any do
         runner.model.eval()
         broadcast_buffers(runner.model)  # every rank evaluates the same model, the one that is saved

@@ -1,12 +1,16 @@
-"""Scales learning rates to a batch size other than the one a config was made for."""
+"""Scales learning rates to the batch size, and the losses of ranks with fewer samples than others."""
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from footplate.checks import check_count, check_flag, check_keys
 from footplate.distributed import get_world_size
+from footplate.engine.hook import Hook
 from footplate.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 # Optimizers that compute their own step size: their lr is a factor of it and is not scaled.
@@ -78,3 +82,19 @@ def _scale(optimizer: Any, name: str, factor: float) -> str:
             if rate in group:
                 group[rate] = group[rate] * factor
     return label + ", ".join(f"lr {rate:g} -> {rate * factor:g}" for rate in before)
+
+
+class UnevenStepHook(Hook):
+    """Weighs the loss of each rank by its number of samples, so that the gradient equals that of a single process.
+
+    A rank without samples repeats one with weight 0. It thus takes part in the exchange of gradients, which would
+    otherwise wait for it, but does not contribute.
+    """
+
+    priority = "HIGHEST"
+
+    def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
+        """Sets the weight of this batch's loss in the optimizer wrapper."""
+        share = runner.train_dataloader.share
+        for part in runner.optim_wrapper.parts.values():
+            part.loss_share = share

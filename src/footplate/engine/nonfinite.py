@@ -1,22 +1,25 @@
-"""Checks for non-finite losses, gradients and weights, and the policy for them."""
+"""Checks for non-finite losses, gradients and weights, the policy for them, and the capture to replay a failure."""
 
 import contextlib
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from footplate import storage
+from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.checks import check_count
-from footplate.distributed import gather_objects, unwrap_model
+from footplate.config import Config
+from footplate.distributed import gather_objects, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded, local_tensor
 from footplate.engine import state
 from footplate.engine.hook import Hook
-from footplate.errors import ArgumentError, FootplateError, NonFiniteError
+from footplate.errors import ArgumentError, CheckpointError, ConfigError, FootplateError, NonFiniteError
 from footplate.messages import list_names, nearest
 from footplate.optim.wrappers.gradient_guard import can_skip_on_device
 
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 _POLICIES = ("stop", "skip", "warn")
 _DEFAULTS: dict[str, Any] = {"loss": "stop", "grad": "skip", "interval": 50}
+CAPTURE = "capture"
+SUFFIX = ".capture"
+_NEEDED = ("optimizer", "param_schedulers", "run")
 
 
 class NonFiniteHook(Hook):
@@ -55,9 +61,11 @@ class NonFiniteHook(Hook):
         check_count("interval", settings["interval"])
         self.loss, self.grad, self.interval = settings["loss"], settings["grad"], settings["interval"]
         if self.loss == "skip" and "grad" in (policy or {}) and self.grad != "skip":
-            _logger.warning("on_nonfinite: loss='skip' skips each step without finite gradients: grad has no effect")
-        self._asked = "grad" in (policy or {}) or self.loss == "skip"
-        self._scale_told = False
+            _logger.warning(
+                "on_nonfinite: grad has no effect, because loss='skip' skips each step without finite gradients."
+            )
+        self._checks_gradients = "grad" in (policy or {}) or self.loss == "skip"
+        self._has_warned_of_scale = False
         self._left = self.interval  # iterations until the next check
 
     def before_train(self, runner: "Runner") -> None:
@@ -67,16 +75,17 @@ class NonFiniteHook(Hook):
         skip the step by itself. Any other check would copy to the host in each iteration.
         """
         self._left = self.interval - runner.iter % self.interval
-        unseen = False
+        is_unchecked = False
         for wrapper in runner.optim_wrapper.parts.values():
-            if self._asked or runner.device.type == "cpu" or can_skip_on_device(wrapper.optimizer):
+            if self._checks_gradients or runner.device.type == "cpu" or can_skip_on_device(wrapper.optimizer):
                 wrapper.guard("skip" if self.loss == "skip" else self.grad)
             else:
-                unseen = True
-        if unseen:
+                is_unchecked = True
+        if is_unchecked:
             _logger.info(
-                "gradients that are not finite show in the next loss: with fused=True the optimizer's kernel leaves "
-                "their steps out; on_nonfinite=dict(grad='skip') has them looked at, which waits for the device"
+                "Gradients are not checked on this device: non-finite ones appear in the next loss. Set fused=True, so "
+                "that the optimizer's kernel skips their steps, or on_nonfinite=dict(grad='skip'), which waits for the "
+                "device in each iteration."
             )
 
     def after_train_iter(
@@ -122,7 +131,7 @@ class NonFiniteHook(Hook):
         window = min(self.interval, len(total))
         if window == 0 or math.isfinite(total.mean(window)):
             return
-        error = _described(runner, done, window)
+        error = _loss_error(runner, done, window)
         if stop or self.loss == "stop":
             raise error
         _logger.warning("%s", error.message)
@@ -131,11 +140,11 @@ class NonFiniteHook(Hook):
         """Warns once if a loss scaler has skipped so many steps that its scale cannot be the cause."""
         for wrapper in runner.optim_wrapper.parts.values():
             scaler = getattr(wrapper, "loss_scaler", None)
-            if not self._scale_told and scaler is not None and scaler.is_enabled() and scaler.get_scale() < 1:
-                self._scale_told = True
+            if not self._has_warned_of_scale and scaler is not None and scaler.is_enabled() and scaler.get_scale() < 1:
+                self._has_warned_of_scale = True
                 _logger.warning(
-                    "the loss scale has fallen to %g: gradients are not finite whatever it is, and their steps are "
-                    "skipped; on_nonfinite=dict(grad='stop') stops at the next",
+                    "The loss scale has fallen to %g: gradients are non-finite at any scale, and their steps are "
+                    "skipped. Set on_nonfinite=dict(grad='stop') to stop at the next.",
                     scaler.get_scale(),
                 )
 
@@ -166,61 +175,104 @@ def nonfinite_weights(model: nn.Module) -> list[str]:
     Infinity is allowed in buffers, because some hold it on purpose. For a sharded model, all processes must call this
     function, and each checks its own shards.
     """
-    found = _nonfinite_here(model)
-    return list(dict.fromkeys(chain.from_iterable(gather_objects(found)))) if is_sharded(model) else found
+    tensors = [local_tensor(each).detach() for each in (*model.parameters(), *model.buffers())]
+    floats = [each for each in tensors if (each.is_floating_point() or each.is_complex()) and each.numel()]
+    parts = [torch.view_as_real(each) if each.is_complex() else each for each in floats]
+    sums = [each.sum(dtype=torch.float32 if each.element_size() < 4 else None).double().cpu() for each in parts]
+    names: list[str] = []
+    if sums and not torch.stack(sums).isfinite().all():  # only then, each tensor is checked
+        names += [name for name, each in model.named_parameters() if not local_tensor(each).detach().isfinite().all()]
+        names += [name for name, each in model.named_buffers() if each.isnan().any()]
+    return list(dict.fromkeys(chain.from_iterable(gather_objects(names)))) if is_sharded(model) else names
 
 
-def _nonfinite_here(model: nn.Module) -> list[str]:
-    held = [local_tensor(each) for each in (*model.parameters(), *model.buffers())]
-    floats = [_reals(each) for each in held if (each.is_floating_point() or each.is_complex()) and each.numel()]
-    sums = [each.detach().sum(dtype=torch.float32 if each.element_size() < 4 else None) for each in floats]
-    if not sums or bool(torch.stack([each.double().cpu() for each in sums]).isfinite().all()):
-        return []
-    found = [name for name, each in model.named_parameters() if not bool(_finite(local_tensor(each)))]
-    return found + [name for name, each in model.named_buffers() if bool(_nan(each))]
-
-
-def _reals(tensor: Tensor) -> Tensor:
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
-
-
-def _finite(tensor: Tensor) -> Tensor:
-    return tensor.detach().isfinite().all()
-
-
-def _nan(tensor: Tensor) -> Tensor:
-    return tensor.isnan().any()
-
-
-def _described(runner: "Runner", done: int, window: int) -> NonFiniteError:
+def _loss_error(runner: "Runner", done: int, window: int) -> NonFiniteError:
+    """Returns the error for the first non-finite loss among the last `window` ones."""
     hub = runner.message_hub
-    every = hub.history("train/loss").data[0]
-    values = every[-window:]
-    since = int(np.flatnonzero(~np.isfinite(values))[0])
-    back = window - since  # counted back from the latest value
+    losses = hub.history("train/loss").data[0]
+    latest = losses[-window:]
+    first = int(np.flatnonzero(~np.isfinite(latest))[0])
+    back = window - first  # counted back from the latest value
+    histories = {
+        key: history.data[0]
+        for key, history in hub.log_scalars.items()
+        if key.startswith("train/") and "loss" in key and key != "train/loss"
+    }
     parts = [
         key.removeprefix("train/")
-        for key, history in hub.log_scalars.items()
-        if key.startswith("train/") and "loss" in key and key != "train/loss" and _is_off(history, back)
+        for key, values in histories.items()
+        if len(values) >= back and not math.isfinite(values[-back])
     ]
     rates = hub.history("train/lr").data[0]
     rate = f"{rates[-back]:g}" if len(rates) >= back else "unknown"
     which = f" ({', '.join(parts)})" if parts else ""
-    last = f"the one before was {every[-back - 1]:g}" if len(every) > back else "it was so from the start"
-    return NonFiniteError(
-        f"the loss is {values[since]:g} since iteration {done - back + 1}{which}, learning rate {rate}",
-        iteration=done - back + 1,
-        notes=[last, _last_good(runner), "on_nonfinite=dict(loss='warn') goes on in spite of it"],
+    before = (
+        f"The loss before was {losses[-back - 1]:g}." if len(losses) > back else "It was non-finite from the start."
     )
-
-
-def _is_off(history: Any, back: int) -> bool:
-    values = history.data[0]
-    return len(values) >= back and not math.isfinite(values[-back])
+    return NonFiniteError(
+        f"the loss is {latest[first]:g} since iteration {done - back + 1}{which}, learning rate {rate}",
+        iteration=done - back + 1,
+        notes=[before, _last_good(runner), "Set on_nonfinite=dict(loss='warn') to continue in spite of it."],
+    )
 
 
 def _last_good(runner: "Runner") -> str:
     with contextlib.suppress(FootplateError):  # already reported
         runner.saver.settle()
     last = runner.saver.last or runner.message_hub.get_info("last_ckpt")
-    return f"the last good checkpoint is {last}" if last else "there is no checkpoint of this run yet"
+    return f"The last good checkpoint is {last}" if last else "There is no checkpoint of this run yet."
+
+
+@contextlib.contextmanager
+def capturing(runner: "Runner") -> Iterator[None]:
+    """Saves a capture if the block raises a NonFiniteError, and adds a note to the error on how to replay it.
+
+    A capture consists of the last good checkpoint, some facts about the run, and the config. State, seed and config
+    determine a run, so a replay reaches the same iteration bit for bit. If there is no checkpoint yet, the replay
+    starts from the beginning. A capture adds no cost to an iteration.
+    """
+    try:
+        yield
+    except NonFiniteError as error:
+        if is_main_process():
+            with contextlib.suppress(FootplateError):  # already reported
+                runner.saver.settle()
+            try:
+                error.notes = (*error.notes, f"footplate replay {_save_capture(runner, error)} shows it layer by layer")
+            except (CheckpointError, ConfigError, OSError) as other:
+                _logger.warning("No capture of the failure was saved. %s", str(other).replace("\n", ";"))
+        raise
+
+
+def facts_of(runner: "Runner") -> dict[str, Any]:
+    """Returns what a replay must share with its run to be bit-exact, besides config and state."""
+    return {
+        "seed": runner.seed,
+        "world_size": runner.world_size,
+        "device": runner.device.type,
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+    }
+
+
+def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
+    if "model" not in runner.cfg:
+        raise ConfigError("The run was built from objects, so its config is unknown.")
+    cfg = Config(runner.cfg.to_dict() if hasattr(runner.cfg, "to_dict") else dict(runner.cfg))
+    iteration = error.iteration if error.iteration is not None else runner.iter + 1
+    origin = runner.saver.last
+    checkpoint: Mapping[str, Any] = {} if origin is None else load_checkpoint(origin)
+    missing = [key for key in _NEEDED if origin is not None and key not in checkpoint]
+    if missing:
+        raise CheckpointError(f"The last good checkpoint '{origin}' cannot be resumed: it has no '{missing[0]}'.")
+    facts = {
+        "iteration": iteration,
+        "message": error.message,
+        "origin": origin,
+        "load_from": None if origin else runner.load_from,
+        **facts_of(runner),
+    }
+    stem = storage.join(runner.work_dir, f"nonfinite_iter_{iteration}")
+    save_checkpoint({CAPTURE: facts, **checkpoint}, stem + SUFFIX)
+    storage.commit_bytes(f"{stem}.py", (cfg.dump() or "").encode())
+    return stem + SUFFIX

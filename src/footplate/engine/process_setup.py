@@ -1,19 +1,33 @@
-"""Sets up the process of a run: ranks, random generators, device, start method of workers."""
+"""Sets up the process of a run: ranks, random generators, determinism, device, memory, start method of workers."""
 
 import contextlib
+import ctypes
+import logging
 import multiprocessing
 import os
 import random
+import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from footplate.checks import check_count, check_flag, check_keys
+from footplate.data import SampleLoader
 from footplate.distributed import broadcast_object, check_dist_cfg, compute_on_main, get_rank, initialize
 from footplate.engine.rank_failures import start_rank_monitor
 from footplate.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
+_DETERMINISTIC_WORKSPACES = (":4096:8", ":16:8")  # of cuBLAS
+# From malloc.h of glibc.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGEST_KEPT = (1 << 30, 1 << 25)  # bytes of a block; older versions accept at most the second
+_MOST_KEPT = (1 << 31) - 1  # free bytes at the end of the heap
 
 
 def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
@@ -114,6 +128,69 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True)
     return seed
+
+
+def warn_of_nondeterminism(
+    randomness: Mapping[str, Any],
+    env_cfg: Mapping[str, Any],
+    seed: int,
+    compiled: bool | Mapping[str, Any] | None = None,
+) -> None:
+    """Warns about each setting that conflicts with `randomness.deterministic`, if that is set."""
+    if not randomness.get("deterministic"):
+        return
+    if env_cfg.get("cudnn_benchmark"):
+        _logger.warning("deterministic: env_cfg.cudnn_benchmark is off, because it picks algorithms by their speed.")
+    if randomness.get("seed") is None:
+        _logger.warning("deterministic: no randomness.seed is set. To repeat this run, set randomness.seed=%d.", seed)
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    if workspace is not None and workspace not in _DETERMINISTIC_WORKSPACES:
+        _logger.warning(
+            "deterministic: matrix products may differ with CUBLAS_WORKSPACE_CONFIG=%s. Set it to %s.",
+            workspace,
+            " or ".join(_DETERMINISTIC_WORKSPACES),
+        )
+    settings = compiled if isinstance(compiled, Mapping) else {}
+    options = settings.get("options")
+    tuned = isinstance(options, Mapping) and any(options.get(key) for key in ("max_autotune", "max_autotune_gemm"))
+    if tuned or str(settings.get("mode")).startswith("max-autotune"):
+        _logger.warning(
+            "deterministic: compile with max-autotune picks kernels by their speed. The next run may pick others."
+        )
+
+
+def warn_of_nondeterministic_loader(runner: "Runner", randomness: Mapping[str, Any]) -> None:
+    """Warns if the order of the training samples does not follow from the seed."""
+    loader = runner.train_loop.dataloader
+    if randomness.get("deterministic") and not isinstance(loader, (SampleLoader, list, tuple)):
+        _logger.warning(
+            "deterministic: the batches of train_dataloader, a '%s', do not follow from the seed.",
+            type(loader).__name__,
+        )
+
+
+def keep_freed_memory(device: torch.device) -> None:
+    """Tunes malloc to keep freed memory in this process and its workers when training on a CPU under Linux.
+
+    When an iteration frees memory at the end of the heap, glibc returns it to the system, and the next iteration has
+    to map and clear each page again. Does nothing if an environment variable `MALLOC_...` or `GLIBC_TUNABLES` is set,
+    or with another C library.
+
+    Args:
+        device: The device on which the model is trained.
+
+    Source: mallopt(3) of the GNU C library.
+    """
+    if (
+        device.type != "cpu"
+        or sys.platform != "linux"
+        or any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
+    ):
+        return
+    with contextlib.suppress(AttributeError):
+        mallopt = ctypes.pythonapi.mallopt  # from the C library that Python is linked with; no library is opened
+        if any(mallopt(_M_MMAP_THRESHOLD, size) for size in _LARGEST_KEPT):
+            mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
 
 
 def pick_device() -> torch.device:

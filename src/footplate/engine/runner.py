@@ -25,19 +25,17 @@ from footplate.distributed import (
     rank_from_environment,
     unwrap_model,
 )
-from footplate.engine import determinism, process_setup, run_log, sections, state
-from footplate.engine.capture import capturing
+from footplate.engine import process_setup, run_log, sections, state
 from footplate.engine.components import Components, build_log_processor, build_visualizer
 from footplate.engine.hook import Hook
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_variables
-from footplate.engine.lock import locked_for
 from footplate.engine.model_setup import build_model
-from footplate.engine.nonfinite import NonFiniteHook
+from footplate.engine.nonfinite import NonFiniteHook, capturing
 from footplate.engine.phase import PHASE_OF_EVENT, Phase
 from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.rank_failures import monitor_run, reporting_failures
-from footplate.engine.restart import Restart
+from footplate.engine.run_folder import Restart, locked_for
 from footplate.engine.saving import RunSaver, save_run
 from footplate.engine.signals import AgreementHook, Requests, refusing_exits
 from footplate.error_context import at_key, located
@@ -173,7 +171,7 @@ class Runner(Components):
             randomness or {},
             resumed=lambda: state.seed_of_resumed(self.home, self.load_from, self.should_resume),
         )
-        determinism.name_settings(randomness or {}, env_cfg or {}, self.seed, compile)
+        process_setup.warn_of_nondeterminism(randomness or {}, env_cfg or {}, self.seed, compile)
         self._loaded = self._initialized = False
         self._initial: state.InitialCheckpoint | None = None
         self.resuming = False  # while a checkpoint loads: whether the run resumes, rather than takes the weights only
@@ -284,11 +282,11 @@ class Runner(Components):
             stack.callback(self.saver.settle)
             stack.enter_context(reporting_failures())
             stack.enter_context(refusing_exits())
-            self._restart.note()
+            self._restart.record()
             check_same_weights(self.model)
             _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
             self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
-            determinism.name_loader(self, self._sections["randomness"] or {})
+            process_setup.warn_of_nondeterministic_loader(self, self._sections["randomness"] or {})
             loop.stop_training = False  # an earlier call may have set it
             self.call_hook("before_run")
             if self._sections["preflight"]:

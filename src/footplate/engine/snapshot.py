@@ -1,25 +1,30 @@
-"""Snapshots of the state that user code may change in a trial run, to restore it afterwards."""
+"""Snapshots of the state that user code may change, to restore it, and a check whether hooks change weights."""
 
 import copy
 import random
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Dataset, Sampler
 
+from footplate.distributed import unwrap_model
+from footplate.distributed.sharding import local_tensor
 from footplate.engine.hook import Hook
 from footplate.evaluation import BaseMetric, Evaluator
 
-_LARGEST = 16 << 20  # bytes of a tensor or array other than a buffer; a dataset in memory is not copied
-_MOST = 1000  # elements of a container whose elements are visited
-_OF_OTHERS = {*sys.stdlib_module_names, "torch", "numpy", "footplate", "PIL", "cv2"}
-_OURS = (nn.Module, Hook, BaseMetric, Evaluator, Dataset, Sampler)
-_COUNTS = (int, float)
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
+_MAX_BYTES = 16 << 20  # bytes of a tensor or array other than a buffer; a dataset in memory is not copied
+_MAX_ELEMENTS = 1000  # elements of a container whose elements are visited
+_NOT_USER_PACKAGES = {*sys.stdlib_module_names, "torch", "numpy", "footplate", "PIL", "cv2"}
+_FOLLOWED_TYPES = (nn.Module, Hook, BaseMetric, Evaluator, Dataset, Sampler)
+_NUMBERS = (int, float)
 # Internals of nn.Module, which a wrapper may replace while it predicts. They are not restored as attributes.
 _KEPT = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
@@ -94,12 +99,16 @@ class Snapshot:
         elif isinstance(value, (dict, list, set, deque, bytearray)):
             return self._keep_container(value)
         elif isinstance(value, (tuple, frozenset)):
-            return value if len(value) <= _MOST else ()
-        elif not self._keep_generator(value) and _is_looked_into(value):
+            return value if len(value) <= _MAX_ELEMENTS else ()
+        elif (
+            not self._keep_generator(value)
+            and hasattr(value, "__dict__")
+            and (isinstance(value, _FOLLOWED_TYPES) or _is_of_user(type(value)))
+        ):
             return self._keep_attributes(value)
         return ()
 
-    def _keep_tensor(self, tensor: torch.Tensor, *, largest: float = _LARGEST) -> None:
+    def _keep_tensor(self, tensor: torch.Tensor, *, largest: float = _MAX_BYTES) -> None:
         if isinstance(tensor, nn.Parameter) or tensor.numel() * tensor.element_size() > largest or tensor.is_meta:
             return
         before, version = tensor.detach().clone(), _version(tensor)
@@ -111,7 +120,7 @@ class Snapshot:
         self._undo.append(undo)
 
     def _keep_array(self, array: "np.ndarray[Any, Any]") -> None:
-        if array.nbytes > _LARGEST or not array.flags.writeable or isinstance(array, np.memmap):
+        if array.nbytes > _MAX_BYTES or not array.flags.writeable or isinstance(array, np.memmap):
             return
         before = array.copy()
         self._undo.append(lambda: np.copyto(array, before))
@@ -124,7 +133,7 @@ class Snapshot:
             (held.extend if isinstance(held, (list, deque, bytearray)) else held.update)(before)
 
         self._undo.append(undo)
-        if isinstance(held, bytearray) or len(held) > _MOST:
+        if isinstance(held, bytearray) or len(held) > _MAX_ELEMENTS:
             return ()
         return list(held.values()) if isinstance(held, dict) else list(held)
 
@@ -157,9 +166,9 @@ class Snapshot:
             self._keep_buffers(value)
         for kind in type(value).__mro__:
             if _is_of_user(kind):
-                self._keep_counts(kind)
-                self._keep_counts(sys.modules.get(kind.__module__))
-        if isinstance(value, nn.Module) and not _is_of_user(type(value)) and _root(type(value)) == "torch":
+                self._keep_numbers(kind)
+                self._keep_numbers(sys.modules.get(kind.__module__))
+        if isinstance(value, nn.Module) and not _is_of_user(type(value)) and _package_of(type(value)) == "torch":
             return inner
         before = {name: each for name, each in attributes.items() if name not in _KEPT}
 
@@ -179,16 +188,16 @@ class Snapshot:
                 self._keep_tensor(each, largest=float("inf"))
         self._undo.append(lambda: module._buffers.update(before))
 
-    def _keep_counts(self, owner: Any) -> None:
+    def _keep_numbers(self, owner: Any) -> None:
         if owner is None or id(owner) in self._seen:
             return
         self._seen[id(owner)] = owner
         held = vars(owner)
-        before = {name: each for name, each in held.items() if type(each) in _COUNTS}
+        before = {name: each for name, each in held.items() if type(each) in _NUMBERS}
 
         def undo() -> None:
             for name, count in before.items():
-                if type(held.get(name)) in _COUNTS and held[name] != count:
+                if type(held.get(name)) in _NUMBERS and held[name] != count:
                     setattr(owner, name, count)
 
         self._undo.append(undo)
@@ -199,13 +208,43 @@ def _version(tensor: torch.Tensor) -> int | None:
     return None if tensor.is_inference() else tensor._version
 
 
-def _root(kind: type) -> str:
+def _package_of(kind: type) -> str:
     return kind.__module__.partition(".")[0]
 
 
 def _is_of_user(kind: type) -> bool:
-    return _root(kind) not in _OF_OTHERS
+    return _package_of(kind) not in _NOT_USER_PACKAGES
 
 
-def _is_looked_into(value: Any) -> bool:
-    return hasattr(value, "__dict__") and (isinstance(value, _OURS) or _is_of_user(type(value)))
+def changes_weights(runner: "Runner", *events: str) -> bool:
+    """Calls the hooks that act at `events` and checks whether a user's hook changed the weights.
+
+    Then the run is not saved until the hooks restore them. Hooks of footplate are not checked: they put the right
+    weights into a checkpoint that is saved in the meantime. Weights are compared by their norms, before and after each
+    user's hook.
+    """
+    changes = False
+    for event in events:
+        for method in runner.hooks.at(event):
+            module = f"{type(getattr(method, '__self__', None)).__module__}."
+            is_users = not module.startswith("footplate.") or module.startswith("footplate.first_generation.adapters.")
+            before = _norms(runner.model) if is_users else None
+            method(runner)
+            changes = changes or (before is not None and before != _norms(runner.model))
+    return changes
+
+
+def _norms(wrapped: Any) -> bytes:
+    """Returns the norms of all weights and buffers in a comparable form."""
+    model, measured = unwrap_model(wrapped), []
+    for tensor in (local_tensor(each).detach() for each in (*model.parameters(), *model.buffers())):
+        if tensor.is_complex():
+            tensor = torch.view_as_real(tensor)
+        elif not tensor.is_floating_point() or tensor.element_size() == 1:  # integers and 8-bit floats have no norm
+            tensor = tensor.float()
+        if tensor.numel():
+            measured.append(tensor)
+    if not measured:
+        return b""
+    norms = torch._foreach_norm(measured, dtype=torch.float64)  # one call; in float64, so that no norm overflows
+    return torch.stack([each.cpu() for each in norms]).numpy().tobytes()

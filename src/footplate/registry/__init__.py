@@ -1,7 +1,7 @@
 """Registries that map names to classes, with scopes and suggestions for unknown names."""
 
 from footplate.registry.arguments import check_flags, find_wrong_type
-from footplate.registry.registry import Registry
+from footplate.registry.registry import Registry, default_scope, set_default_scope, using_scope
 from footplate.registry.root import (
     DATA_SAMPLERS,
     DATASETS,
@@ -29,7 +29,6 @@ from footplate.registry.root import (
     VISUALIZERS,
     WEIGHT_INITIALIZERS,
 )
-from footplate.registry.scope import default_scope, set_default_scope, using_scope
 
 __all__ = [
     "DATASETS",

@@ -1,17 +1,19 @@
-"""The Registry class, which maps names to classes in a tree of scopes."""
+"""Registries, which map names to classes in a tree of scopes, and the default scope."""
 
 import importlib
 import importlib.util
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar, overload
 
 from footplate.error_context import origin_of
 from footplate.errors import BuildError, DuplicateNameError, UnknownNameError
 from footplate.messages import nearest
-from footplate.registry.build import build_object, check_arguments
+from footplate.registry.arguments import build_object, check_arguments
 from footplate.registry.dotted_paths import (
     find_known_class,
     has_submodule,
@@ -22,15 +24,46 @@ from footplate.registry.dotted_paths import (
     module_exists,
     top_level_spec,
 )
-from footplate.registry.scope import default_scope, using_scope
 
 _Entry = TypeVar("_Entry", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.registry")
 _REGISTER_HINT = "register your own classes with custom_imports = dict(imports=['my_module'])"
-_DOTTED_PATH_HINTS = (
-    "a dotted path may name a registered class, a class in your modules, or a torch class listed in docs/security.md",
-    "register the class in a module listed in custom_imports, or import the class in a .py config",
-)
+_current_scope: ContextVar[str | None] = ContextVar("footplate_default_scope", default=None)
+# The scopes of OpenMMLab packages, whose configs often run without the package, and of all registries.
+_known_scopes = {"mmengine", "mmcv", "mmseg", "mmdet", "mmdet3d", "mmcls", "mmpretrain", "mmselfsup", "mmpose", "mmocr"}
+_known_scopes |= {"mmaction", "mmagic", "mmedit", "mmyolo", "mmrotate", "mmtrack", "mmrazor", "mmflow", "mmfewshot"}
+_unknown_scopes: set[str] = set()  # that have been warned about
+
+
+def default_scope() -> str | None:
+    """Returns the scope of the running config (`default_scope = 'mmseg'`), or None."""
+    return _current_scope.get()
+
+
+def set_default_scope(scope: str | None) -> None:
+    """Sets the default scope; warns once about a scope that belongs to no registry or package."""
+    _current_scope.set(scope)
+    if not isinstance(scope, str) or not scope or scope in _known_scopes | _unknown_scopes:
+        return
+    if top_level_spec(scope.partition(".")[0]) is not None:
+        return
+    _unknown_scopes.add(scope)
+    near = nearest(scope, sorted(_known_scopes))
+    advice = f"did you mean '{near}'?" if near else "register classes in it, or remove the key."
+    _logger.warning("default_scope='%s' has no effect: no registry or package has this name; %s", scope, advice)
+
+
+@contextmanager
+def using_scope(scope: str | None) -> Iterator[None]:
+    """Sets the default scope for the duration of the block; None leaves it unchanged."""
+    if scope is None:
+        yield
+        return
+    token = _current_scope.set(scope)
+    try:
+        yield
+    finally:
+        _current_scope.reset(token)
 
 
 class Registry:
@@ -73,7 +106,8 @@ class Registry:
     ) -> None:
         self.name = name
         self.noun = noun or name
-        self.scope = scope if scope is not None else _package_of_caller()
+        self.scope = scope if scope is not None else sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
+        _known_scopes.add(self.scope)
         self.parent = parent
         self.children: dict[str, Registry] = {}
         self._build_func: Callable[..., Any] | None = build_func or (parent._build_func if parent is not None else None)
@@ -310,14 +344,21 @@ class Registry:
         if top_level_spec(module.partition(".")[0]) is None:
             return None
         if self._base is None:
-            raise self._wrong_base(path, dotted=True)
+            raise self._wrong_base(path)
         known = find_known_class(path, self.root.name, self.root._entries_of_tree())
         if known is not None:
             return known  # type: ignore[no-any-return]
         try:
             found = import_object(path) if trusted else import_user_class(path)
         except LookupError as error:
-            raise self._wrong_base(path, dotted=True) from error
+            raise BuildError(
+                f"a config may not name '{path}': it is neither a registered {self.noun} nor in your own modules",
+                found=path,
+                notes=[
+                    "register the class in a module and set custom_imports = dict(imports=['my_module'])",
+                    "or import the class in a .py config; docs/security.md lists what other configs may name",
+                ],
+            ) from error
         if found is not None:
             self._check_base(found, dotted=True)
         return found  # type: ignore[no-any-return]
@@ -336,37 +377,31 @@ class Registry:
             return  # the base class itself is being decorated, so its module does not have it yet
         base = _resolve(self._base) if self._base else None
         if base is None or not (inspect.isclass(entry) and issubclass(entry, base)):
-            raise self._wrong_base(entry, dotted=dotted)
+            raise self._wrong_base(entry)
 
     def _unknown(self, name: str) -> UnknownNameError:
         module, _, last = name.rpartition(".")
         if "." in module and not module_exists(module):  # a dotted path; "scope.Name" has only one dot
             return UnknownNameError(f"unknown {self.noun} '{name}'", notes=[f"there is no module '{module}'"])
-        near = nearest(last, self._all_names())
-        notes = [*self._missing_package_notes(module or default_scope()), *([] if near else [_REGISTER_HINT])]
+        names, notes, scope = {*self.root.module_dict, *self.module_dict}, [], module or default_scope()
+        for child in self.root.children.values():
+            names.update(child.module_dict)
+        near = nearest(last, sorted(names))
+        if scope and scope != self.root.scope and self.root._member(scope) is None and not _is_installed(scope):
+            notes.append(
+                f"'{scope}' is not installed; only those of its names that footplate also provides are available"
+            )
+        if near is None:
+            notes.append(_REGISTER_HINT)
         return UnknownNameError(f"unknown {self.noun} '{name}'", suggestion=near, notes=notes)
-
-    def _missing_package_notes(self, scope: str | None) -> list[str]:
-        """Returns a note if the package of a scope is neither installed nor provided by a registry."""
-        if not scope or scope == self.root.scope or self.root._member(scope) is not None or _is_installed(scope):
-            return []
-        return [f"'{scope}' is not installed; only those of its names that footplate also provides are available"]
 
     def _missing_type(self, cfg: Any) -> BuildError:
         return BuildError(f"a {self.noun} is built from a dict with the key 'type'", found=cfg, origin=origin_of(cfg))
 
-    def _wrong_base(self, entry: Any, *, dotted: bool) -> BuildError:
+    def _wrong_base(self, entry: Any) -> BuildError:
         base = _resolve(self._base) if self._base else None
         wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
-        return BuildError(
-            f"the registry '{self.name}' takes only {wanted}", found=entry, notes=_DOTTED_PATH_HINTS if dotted else ()
-        )
-
-    def _all_names(self) -> Iterable[str]:
-        names = set(self.root.module_dict)
-        for child in self.root.children.values():
-            names.update(child.module_dict)
-        return sorted(names | set(self.module_dict))
+        return BuildError(f"the registry '{self.name}' takes only {wanted}", found=entry, notes=[_REGISTER_HINT])
 
 
 def _resolve(path: str) -> type:
@@ -388,8 +423,3 @@ def _is_built_in(entry: Any) -> bool:
 
 def _warn_replaced(noun: str, name: str, *, by: Any) -> None:
     _logger.warning("the built-in %s '%s' is replaced by %s.%s", noun, name, by.__module__, by.__qualname__)
-
-
-def _package_of_caller() -> str:
-    frame = sys._getframe(2)
-    return str(frame.f_globals.get("__name__", "__main__")).partition(".")[0]

@@ -11,7 +11,7 @@ from footplate.engine import Hook
 from footplate.errors import DataError
 from footplate.records import length_of
 from footplate.storage import read_bytes
-from footplate.visualization import Visualizer, picture_of
+from footplate.visualization import Visualizer, sample_image
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -103,7 +103,7 @@ class BaseVisualizationHook(Hook):
         for position, output in list(self.choose(outputs or ()))[: self.max_samples]:
             path = output.get("img_path")
             name = os.path.splitext(os.path.basename(str(path or f"{batch_idx}_{position}")))[0]
-            image = picture_of(path, data_batch, position)
+            image = sample_image(path, data_batch, position)
             if image is None:
                 raise DataError("the batch contains no image (C, H, W) with 1 or 3 channels", found=type(data_batch))
             self._visualizer.add_datasample(

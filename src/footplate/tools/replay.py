@@ -15,8 +15,7 @@ from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
-from footplate.engine.capture import CAPTURE, SUFFIX, facts_of
-from footplate.engine.nonfinite import nonfinite_weights
+from footplate.engine.nonfinite import CAPTURE, SUFFIX, facts_of, nonfinite_weights
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.tools.layers import LayerTrace, Reading
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from footplate.config import Config, apply_overrides, without_effect
 from footplate.config.formats import write_value
-from footplate.engine.lock import locked
+from footplate.engine.run_folder import locked
 from footplate.engine.sections import keys_read
 from footplate.engine.state import seed_of_resumed
 from footplate.error_context import located

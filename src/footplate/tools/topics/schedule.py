@@ -12,7 +12,7 @@ from footplate.errors import ArgumentError
 from footplate.tools.simulation import FIELDS, simulate
 from footplate.tools.topics.parts import build_model, epoch_length_or_why, matching, prepare, without_compiler
 from footplate.tools.topics.terminal_plot import terminal_plot
-from footplate.visualization.plotting import Curve, Panel, plot, round_ticks
+from footplate.visualization.curves import Curve, Panel, plot, round_ticks
 
 _POINTS = 512
 _LONGEST = 100_000_000  # iterations that take a minute or two to simulate

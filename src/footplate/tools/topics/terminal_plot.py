@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import plotille  # type: ignore[import-untyped, unused-ignore]
 
-from footplate.visualization.plotting import round_ticks
+from footplate.visualization.curves import round_ticks
 
 _WIDTH = 48  # characters between the axes, with two dots each
 _ROWS = 12

@@ -7,8 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from footplate.errors import ArgumentError
-from footplate.visualization.colors import RGB
-from footplate.visualization.drawing import Picture, text_font
+from footplate.visualization.drawing import RGB, ImageArray, text_font
 
 _PAPER = (255, 255, 255)
 _INK = (40, 40, 40)
@@ -23,7 +22,7 @@ class LegendEntry(NamedTuple):
     label: str
 
 
-def arrange_panels(panels: Mapping[str, Picture], legend: Sequence[LegendEntry] = ()) -> Picture:
+def arrange_panels(panels: Mapping[str, ImageArray], legend: Sequence[LegendEntry] = ()) -> ImageArray:
     """Arranges images of one size side by side, with captions above and a legend below.
 
     Small images are enlarged by an integer factor without smoothing, so that captions are readable.
@@ -38,9 +37,9 @@ def arrange_panels(panels: Mapping[str, Picture], legend: Sequence[LegendEntry] 
     Raises:
         ArgumentError: There are no images, or their sizes differ.
     """
-    shapes = {picture.shape for picture in panels.values()}
+    shapes = {image.shape for image in panels.values()}
     if len(shapes) != 1:
-        raise ArgumentError("panels are pictures of one size", key="panels", found=sorted(shapes))
+        raise ArgumentError("panels must be images of one size", key="panels", found=sorted(shapes))
     height, width = shapes.pop()[:2]
     zoom = max(1, -(-_SMALLEST_PANEL // max(height, width)))
     height, width = zoom * height, zoom * width
@@ -51,13 +50,15 @@ def arrange_panels(panels: Mapping[str, Picture], legend: Sequence[LegendEntry] 
     page_height = _MARGIN + caption + height + _MARGIN + (len(rows) * round(1.6 * size) + _MARGIN if rows else 0)
     page = Image.new("RGB", (page_width, page_height), _PAPER)
     draw = ImageDraw.Draw(page)
-    for number, (label, picture) in enumerate(panels.items()):
+    for number, (label, image) in enumerate(panels.items()):
         left = _MARGIN + number * (width + _MARGIN)
         draw.text((left + width / 2, _MARGIN + size / 2), label, fill=_INK, font=text_font(size), anchor="mm")
-        page.paste(
-            Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST), (left, _MARGIN + caption)
-        )
-    _draw_legend(draw, rows, top=2 * _MARGIN + caption + height, size=size)
+        page.paste(Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST), (left, _MARGIN + caption))
+    for number, row in enumerate(rows):
+        y = 2 * _MARGIN + caption + height + number * round(1.6 * size)
+        for left, entry in row:
+            draw.rectangle((left, y, left + size, y + size), fill=entry.color, outline=_INK)
+            draw.text((left + 1.4 * size, y + size / 2), entry.label, fill=_INK, font=text_font(size), anchor="lm")
     return np.array(page)
 
 
@@ -73,11 +74,3 @@ def _legend_rows(legend: Sequence[LegendEntry], width: int, size: int) -> list[l
         rows[-1].append((left, entry))
         left += needed
     return rows
-
-
-def _draw_legend(draw: ImageDraw.ImageDraw, rows: list[list[tuple[int, LegendEntry]]], *, top: int, size: int) -> None:
-    for number, row in enumerate(rows):
-        y = top + number * round(1.6 * size)
-        for left, entry in row:
-            draw.rectangle((left, y, left + size, y + size), fill=entry.color, outline=_INK)
-            draw.text((left + 1.4 * size, y + size / 2), entry.label, fill=_INK, font=text_font(size), anchor="lm")

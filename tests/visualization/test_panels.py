@@ -5,7 +5,7 @@ from footplate.errors import ArgumentError
 from footplate.visualization import LegendEntry, arrange_panels
 
 
-def test_panels_stand_side_by_side_enlarged_by_a_whole_number() -> None:
+def test_panels_are_side_by_side_and_enlarged_by_an_integer() -> None:
     red, blue = [200, 0, 0], [0, 0, 200]
     left, right = np.full((100, 64, 3), red, np.uint8), np.full((100, 64, 3), blue, np.uint8)
     page = arrange_panels({"a": left, "b": right})
@@ -18,9 +18,9 @@ def test_panels_stand_side_by_side_enlarged_by_a_whole_number() -> None:
 
 
 def test_a_legend_shows_every_color_below_the_panels() -> None:
-    picture = np.zeros((256, 256, 3), np.uint8)
+    image = np.zeros((256, 256, 3), np.uint8)
     entries = [LegendEntry((200, 10 * number, 0), f"class number {number}") for number in range(12)]
-    plain, page = arrange_panels({"a": picture}), arrange_panels({"a": picture}, entries)
+    plain, page = arrange_panels({"a": image}), arrange_panels({"a": image}, entries)
     assert page.shape[1] == plain.shape[1]
     below = page[plain.shape[0] - 10 :]
     assert all((below == entry.color).all(axis=2).sum() > 50 for entry in entries)

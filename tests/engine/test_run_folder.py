@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from footplate import Hook, Runner
-from footplate.engine.lock import locked
+from footplate.engine.run_folder import Restart, locked
 from footplate.errors import ArgumentError
 from tests.support import settings
 
@@ -34,7 +34,7 @@ def test_two_runs_in_one_work_dir_are_refused_until_the_first_dies(tmp_path: Pat
     process.start()
     ready.wait(20)
     runner = Runner(**settings(tmp_path))
-    with pytest.raises(ArgumentError, match="another run is at work in") as caught:
+    with pytest.raises(ArgumentError, match="Another run uses the folder") as caught:
         runner.train()
     assert caught.value.key == "work_dir"
     assert caught.value.notes[0].startswith(f"process {process.pid} on ")
@@ -89,10 +89,10 @@ def test_checkpoints_of_two_runs_do_not_go_to_one_folder(tmp_path: Path) -> None
 
 
 def _refused(cfg: dict[str, Any]) -> None:
-    with pytest.raises(ArgumentError, match="another run is at work in '.*out/run'") as caught:
+    with pytest.raises(ArgumentError, match="Another run uses the folder '.*out/run'") as caught:
         Runner(**cfg).train()
     assert caught.value.key == "default_hooks.checkpoint.out_dir"
-    assert caught.value.notes[-1] == "give this one a work_dir or out_dir of its own, or end the other"
+    assert caught.value.notes[-1] == "Use another work_dir or out_dir, or end the other run."
 
 
 def test_an_out_dir_that_takes_no_lock_is_for_the_saves_to_name(
@@ -139,3 +139,90 @@ def test_a_run_whose_folder_became_another_ones_saves_nothing_there(tmp_path: Pa
     assert not list(place.glob("*.pth"))
     assert not (place / "last_checkpoint").exists()
     assert (place / ".lock").read_text() == "another"
+
+
+@pytest.fixture
+def elastic(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    return monkeypatch
+
+
+def _point(home: Path, name: str, at: float) -> None:
+    (home / "last_checkpoint").write_text(str(home / name))
+    os.utime(home / "last_checkpoint", (at, at))
+
+
+def _begin(
+    home: Path, count: int, patch: pytest.MonkeyPatch, resume: bool | str = False
+) -> tuple[str | None, bool | str]:
+    patch.setenv("TORCHELASTIC_RESTART_COUNT", str(count))
+    restart = Restart(str(home), str(home))
+    found = restart.begins_with("weights.pth", resume)
+    restart.record()
+    return found
+
+
+def test_a_run_that_is_not_started_again_begins_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _point(tmp_path, "epoch_1.pth", 1.0)
+    restart = Restart(str(tmp_path), str(tmp_path))
+    assert restart.begins_with("weights.pth", False) == ("weights.pth", False)
+    restart.record()
+    assert restart.begins_with("weights.pth", False) == ("weights.pth", False)
+
+
+@pytest.mark.parametrize(("resume", "load_from"), [(True, None), ("auto", "weights.pth")])
+def test_a_resume_says_that_a_later_start_saved_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, resume: bool | str, load_from: str | None
+) -> None:
+    _point(tmp_path, "epoch_6.pth", 1.0)
+    Restart(str(tmp_path), str(tmp_path)).begins_with(load_from, resume)
+    assert caplog.messages == []
+    anew = Restart(str(tmp_path), str(tmp_path))
+    anew.begins_with(None, False)
+    anew.record()
+    assert Restart(str(tmp_path), str(tmp_path)).begins_with(load_from, resume) == (load_from, resume)
+    assert caplog.messages == [
+        f"{tmp_path}: the latest run in this folder started over and saved no checkpoint. An earlier run is resumed. "
+        "To start over, leave out resume."
+    ]
+    caplog.clear()
+    Restart(str(tmp_path), str(tmp_path)).begins_with("other.pth", True)
+    _point(tmp_path, "epoch_1.pth", 2.0)
+    Restart(str(tmp_path), str(tmp_path)).begins_with(load_from, resume)
+    assert caplog.messages == []
+
+
+def test_a_run_in_a_new_folder_leaves_no_mark(tmp_path: Path) -> None:
+    restart = Restart(str(tmp_path), str(tmp_path))
+    restart.begins_with(None, False)
+    restart.record()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_committed_since_is_gone_on_from(tmp_path: Path, elastic: pytest.MonkeyPatch) -> None:
+    assert _begin(tmp_path, 0, elastic) == ("weights.pth", False)
+    _point(tmp_path, "epoch_1.pth", 1.0)
+    assert _begin(tmp_path, 1, elastic) == (None, True)
+    assert _begin(tmp_path, 2, elastic) == (None, True)
+
+
+def test_what_an_earlier_run_committed_is_not(tmp_path: Path, elastic: pytest.MonkeyPatch) -> None:
+    _point(tmp_path, "epoch_1.pth", 1.0)
+    assert _begin(tmp_path, 0, elastic) == ("weights.pth", False)
+    assert _begin(tmp_path, 1, elastic) == ("weights.pth", False)
+    _point(tmp_path, "epoch_1.pth", 2.0)  # written by this run under the same name
+    assert _begin(tmp_path, 2, elastic) == (None, True)
+
+
+def test_a_run_that_resumes_goes_on_from_whatever_is_there(tmp_path: Path, elastic: pytest.MonkeyPatch) -> None:
+    _point(tmp_path, "epoch_1.pth", 1.0)
+    assert _begin(tmp_path, 0, elastic, resume=True) == ("weights.pth", True)
+    assert _begin(tmp_path, 1, elastic, resume=True) == (None, True)
+
+
+def test_without_a_checkpoint_it_begins_as_it_did(
+    tmp_path: Path, elastic: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _begin(tmp_path, 0, elastic)
+    assert _begin(tmp_path, 1, elastic) == ("weights.pth", False)
+    assert caplog.messages == ["Restart 1 of 3 by torchrun: the run starts over, because it has saved no checkpoint."]
