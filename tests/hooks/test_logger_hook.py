@@ -14,7 +14,7 @@ from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
 from footplate.hooks import CurveHook, LoggerHook, NaiveVisualizationHook, RecordHook
 from footplate.visualization import Visualizer, curves
-from footplate.visualization.plotting import Panel, plot
+from footplate.visualization.curves import Panel, plot
 from tests.support import Points, loader, settings
 
 

@@ -17,7 +17,7 @@ from footplate.records import NOT_SHOWN, OF_ITERATION, is_written_config, length
 from footplate.records.scalar_names import validation_label
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, commit_bytes, output_path, read_bytes
-from footplate.visualization import draw_curves, picture_of
+from footplate.visualization import draw_curves, sample_image
 
 
 @HOOKS.register_module()
@@ -67,13 +67,20 @@ class LoggerHook(Hook):
         self._loaded: Mapping[str, Any] = {}
 
     def before_run(self, runner: Runner) -> None:
-        """Writes the config."""
+        """Writes the config: to the work_dir, unless a file that no run wrote has that name."""
         self._json_name = f"{runner.timestamp}.json"
-        if is_main_process():
-            runner.visualizer.add_config(runner.recorded_cfg)
-            filename = getattr(runner.cfg, "filename", None)
-            if filename:
-                self._write_config(runner, filename)
+        if not is_main_process():
+            return
+        runner.visualizer.add_config(runner.recorded_cfg)
+        filename = getattr(runner.cfg, "filename", None)
+        if filename:
+            name = f"{os.path.splitext(os.path.basename(filename))[0]}.py"
+            path, inside = os.path.join(runner.work_dir, name), os.path.join(runner.log_dir, name)
+            is_replaceable = is_written_config(path) and os.path.realpath(path) != os.path.realpath(filename)
+            if os.path.lexists(path) and not is_replaceable:
+                runner.logger.warning("No run wrote '%s', so it is kept. The config is written to '%s'.", path, inside)
+                path = inside
+            write_config(runner.cfg, path, signed=True)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Records how far the loaded weights were trained."""
@@ -160,17 +167,6 @@ class LoggerHook(Hook):
                     if not self.keep_local:
                         os.remove(path)
 
-    def _write_config(self, runner: Runner, filename: str) -> None:
-        """Writes the resolved config to the work_dir, unless a file that no run wrote has that name."""
-        name = f"{os.path.splitext(os.path.basename(filename))[0]}.py"
-        path = os.path.join(runner.work_dir, name)
-        is_replaceable = is_written_config(path) and os.path.realpath(path) != os.path.realpath(filename)
-        if os.path.lexists(path) and not is_replaceable:
-            inside = os.path.join(runner.log_dir, name)
-            runner.logger.warning("No run wrote '%s', so it is kept. The config is written to '%s'.", path, inside)
-            path = inside
-        write_config(runner.cfg, path, signed=True)
-
     def _step(self, runner: Runner) -> int:
         # Iteration-based training has no meaningful epochs, whatever the default is.
         unit = "epoch" if self.log_metric_by_epoch and runner.by_epoch else "iter"
@@ -238,7 +234,7 @@ class NaiveVisualizationHook(Hook):
         for position, output in enumerate(outputs or ()):
             meta = output.metainfo if isinstance(output, BaseDataElement) else {}
             path = meta.get("img_path")
-            image = picture_of(path, data_batch, position)
+            image = sample_image(path, data_batch, position)
             if image is None:
                 runner.logger.warning("NaiveVisualizationHook finds no image in a batch of type %s.", type(data_batch))
                 return
