@@ -53,8 +53,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "Models of transformers": ("tests/tasks/test_transformers_config.py::test_a_detector_fetches_nothing",),
     "What a hook, metric or writer": (
-        "tests/engine/test_outputs.py::test_no_output_leaves_the_work_dir",
-        "tests/engine/test_outputs.py::test_the_name_of_a_picture_does_not_lead_out",
+        "tests/engine/test_outputs.py::test_outputs_stay_in_the_work_dir",
+        "tests/engine/test_outputs.py::test_image_name_stays_in_the_log_folder",
     ),
     "`CheckpointHook.out_dir` and": (
         "tests/hooks/test_checkpoint_hook.py::test_checkpoints_in_out_dir",
@@ -87,7 +87,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/cli/test_foreign_runs.py::test_no_escape_sequence_reaches_the_terminal",
         "tests/test_messages.py::test_commands_print_only_through_streams",
     ),
-    "`replay` trains": ("tests/cli/test_replay.py::test_the_config_that_a_run_left_is_read_and_not_executed",),
+    "`replay` trains": ("tests/cli/test_inspect_runs.py::test_the_config_that_a_run_left_is_read_and_not_executed",),
 }
 
 
