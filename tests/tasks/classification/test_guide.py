@@ -23,8 +23,9 @@ def test_the_config_trains_on_class_folders(tmp_path: Path, monkeypatch: pytest.
     images = {path.name for path in Path("out").glob("*/vis_data/vis_image/*.png")}
     assert "val_confusion_matrix_2.png" in images
     (lines,) = (path.read_text().splitlines() for path in Path("out").glob("*/vis_data/per_class.jsonl"))
-    assert len(lines) == 2  # one for each validation, none for the preflight
-    (table,) = read_run("out").per_class
+    assert len(lines) == 4  # two for each validation, none for the preflight
+    per_class, table = read_run("out").per_class
+    assert (per_class.metric, per_class.columns[-1]) == ("single-label", "support")
     assert (table.metric, table.mode, table.step) == ("confusion_matrix", "val", runner.iter)
     assert table.rows == [[name, *row] for name, row in zip(table.columns[1:], matrix.tolist(), strict=True)]
 
