@@ -113,8 +113,12 @@ def test_a_disk_that_is_too_small_is_found_before_the_first_step(
 
 
 def test_a_folder_that_takes_no_files_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = storage.commit_bytes
+
     def refuse(path: Any, data: bytes) -> None:
-        raise PermissionError(13, os.strerror(13), str(path))
+        if ".preflight" in str(path):
+            raise PermissionError(13, os.strerror(13), str(path))
+        commit(path, data)
 
     monkeypatch.setattr("footplate.storage.commit_bytes", refuse)
     with pytest.raises(FootplateError, match="cannot write to '.*': Permission denied"):

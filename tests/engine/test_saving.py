@@ -49,7 +49,7 @@ def test_a_save_that_fails_keeps_what_was_there_and_training_goes_on(
     assert names(tmp_path) == ["epoch_2", "epoch_4"]
     assert runner.epoch == 5
     assert runner.message_hub.get_info("last_ckpt") == str(tmp_path / "epoch_4.pth") == find_latest(tmp_path)
-    said = [each for each in caplog.messages if each.startswith("not saved")]
+    said = [each for each in caplog.messages if each.startswith("Not saved")]
     assert said[0] == (
         f"Not saved: cannot save '{tmp_path / 'epoch_3.pth'}': No space left on device. "
         f"Training continues; the last checkpoint is '{tmp_path / 'epoch_2.pth'}'."

@@ -522,7 +522,10 @@ def test_a_saved_state_that_is_no_dict_is_refused_when_it_is_loaded(tmp_path: Pa
     checkpoint = load_checkpoint(path)
     checkpoint["run"]["hooks"]["CheckpointHook"] = torch.zeros(2)
     save_checkpoint(checkpoint, path)
-    with pytest.raises(CheckpointError, match="the 'run.hooks.CheckpointHook' of the checkpoint .* must be a dict"):
+    with pytest.raises(
+        CheckpointError,
+        match="the run cannot resume from 'run.hooks.CheckpointHook' of the checkpoint: it must be a dict",
+    ):
         Runner(**settings(tmp_path, resume=True, load_from=path)).train()
 
 
