@@ -34,7 +34,7 @@ def test_every_name_resolves(name: str) -> None:
         assert found.__name__ == name
 
 
-def test_another_name_is_an_attribute_error() -> None:
+def test_missing_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'footplate' has no attribute 'Runer'"):
         _ = footplate.Runer
 

@@ -51,7 +51,7 @@ def test_nothing_is_compiled_by_default() -> None:
         ({"options": {"trace.debug_dir": "/tmp"}}, "compile.options.trace.debug_dir"),
     ],
 )
-def test_anything_else_is_refused(given: Any, key: str) -> None:
+def test_other_values_of_compile_are_refused(given: Any, key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         compile_arguments(given)
     assert caught.value.key == key

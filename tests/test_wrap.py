@@ -16,12 +16,12 @@ TRAIN = (
 WARNING = "19:28:20 - WARNING - LinearLR ends at 101, past the end of training at 30; its end: --set schedule.end=30"
 
 
-def test_a_line_that_fits_stays_as_it_is() -> None:
+def test_short_line_is_unchanged() -> None:
     assert wrap_log(TRAIN, len(TRAIN)) == TRAIN
     assert wrap_log("", 10) == ""
 
 
-def test_a_line_is_broken_between_its_fields() -> None:
+def test_line_is_broken_between_fields() -> None:
     assert wrap_log(TRAIN, 79).splitlines() == [
         "19:28:23 - INFO - Iter(train) [  10/1100]  lr: 2.9511e-04  eta: 0:00:04",
         "    time: 0.2056  data_time: 0.0265  memory: 464  loss: 2.3672",
@@ -33,7 +33,7 @@ def test_a_line_is_broken_between_its_fields() -> None:
     ]
 
 
-def test_words_are_not_torn_and_a_name_keeps_its_value() -> None:
+def test_name_and_value_stay_together() -> None:
     assert wrap_log(WARNING, 59).splitlines() == [
         "19:28:20 - WARNING - LinearLR ends at 101, past the end of",
         "    training at 30; its end: --set schedule.end=30",
@@ -46,13 +46,13 @@ def test_words_are_not_torn_and_a_name_keeps_its_value() -> None:
 
 @pytest.mark.parametrize("width", [20, 39, 59, 79, 120])
 @pytest.mark.parametrize("line", [TRAIN, WARNING])
-def test_nothing_is_lost_and_nothing_is_wider_than_the_terminal(line: str, width: int) -> None:
+def test_wrapped_lines_fit_and_keep_all_words(line: str, width: int) -> None:
     lines = wrap_log(line, width).splitlines()
     assert " ".join(lines).split() == line.split()
     assert max(map(len, lines)) <= max(width, len("    end: --set schedule.end=30"))
 
 
-def test_a_path_that_is_wider_than_the_terminal_stays_whole() -> None:
+def test_long_path_is_not_broken() -> None:
     path = "/data/" + "a_long_name/" * 8
     assert wrap_log(f"INFO - seed 0, work_dir {path} is new", 40).splitlines() == [
         "INFO - seed 0, work_dir",
@@ -61,7 +61,7 @@ def test_a_path_that_is_wider_than_the_terminal_stays_whole() -> None:
     ]
 
 
-def test_a_table_below_a_line_is_cut_behind_a_column() -> None:
+def test_table_is_truncated_after_a_column() -> None:
     table = "per class\nclass          IoU    Acc  Precision\nT-shirt/top   4.31   6.45      11.49"
     assert wrap_log(table, 36) == table
     assert wrap_log(table, 30).splitlines() == [
@@ -71,17 +71,17 @@ def test_a_table_below_a_line_is_cut_behind_a_column() -> None:
     ]
 
 
-def test_what_is_indented_is_broken_below_its_own_beginning() -> None:
+def test_continuation_of_indented_line() -> None:
     text = "a line\n  and words below it that are too many"
     assert wrap_log(text, 24).splitlines() == ["a line", "  and words below it", "      that are too many"]
 
 
-def test_letters_of_two_columns_count_twice() -> None:
+def test_wide_characters_count_twice() -> None:
     lines = wrap_log("训练开始 训练开始 训练开始 e\u0301", 18).splitlines()
     assert lines == ["训练开始 训练开始", "    训练开始 e\u0301"]
 
 
-def test_only_a_terminal_has_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
     assert terminal_width(io.StringIO()) is None
     assert terminal_width(object()) is None
     ours, theirs = pty.openpty()
@@ -92,7 +92,7 @@ def test_only_a_terminal_has_columns(monkeypatch: pytest.MonkeyPatch) -> None:
         assert terminal_width(screen) == 33
 
 
-def test_a_gap_between_fields_goes_before_a_later_one_between_words() -> None:
+def test_gap_is_preferred_to_a_later_word() -> None:
     assert wrap_log("19:28 - INFO - Exp name: toy  more words that follow", 36).splitlines() == [
         "19:28 - INFO - Exp name: toy",
         "    more words that follow",
@@ -118,12 +118,14 @@ HOOKS = "  before_train     RuntimeInfoHook (VERY_HIGH), LoggerHook (LOW)"
         ("one\n\ntwo\n", 40, ["one", "", "two", ""]),
     ],
 )
-def test_a_line_goes_on_below_its_second_column(text: str, width: int, lines: list[str]) -> None:
+def test_continuation_is_indented_to_the_second_column(text: str, width: int, lines: list[str]) -> None:
     assert wrap_text(text, width).split("\n") == lines
 
 
 @pytest.mark.parametrize(("columns", "widest"), [("60", 60), ("80", 80), (None, 100)])
-def test_the_width_is_that_of_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: str | None, widest: int) -> None:
+def test_default_width_is_that_of_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: str | None, widest: int
+) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr("sys.__stdout__", None)
     if columns is not None:
@@ -132,7 +134,7 @@ def test_the_width_is_that_of_the_terminal(monkeypatch: pytest.MonkeyPatch, colu
 
 
 @pytest.mark.parametrize(("is_screen", "lines"), [(True, 2), (False, 1)])
-def test_only_what_a_screen_shows_is_broken(monkeypatch: pytest.MonkeyPatch, is_screen: bool, lines: int) -> None:
+def test_only_screen_output_is_wrapped(monkeypatch: pytest.MonkeyPatch, is_screen: bool, lines: int) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr("sys.stdout.isatty", lambda: is_screen)
     assert wrap_for_screen("a " * 40).count("\n") + 1 == lines

@@ -95,7 +95,9 @@ class FootplateError(Exception):
         if place:
             lines.append("  " + ", ".join(place))
         if self.found is not _Missing:
-            lines.append(f"  found: {_shortened(_safe_repr(self.found))}")
+            found = " ".join(_safe_repr(self.found).split())
+            is_long = len(found) > _MAX_VALUE_LENGTH
+            lines.append(f"  found: {found[: _MAX_VALUE_LENGTH - 3]}..." if is_long else f"  found: {found}")
         if self.suggestion:
             lines.append(f"  did you mean '{self.suggestion}'?")
         lines += [f"  {note}" for note in self.notes]
@@ -211,8 +213,3 @@ def _safe_repr(value: object) -> str:
         return repr(value)
     except Exception as error:  # noqa: BLE001 - a user's __repr__ may raise anything; so do huge integers
         return f"a {type(value).__name__} that cannot be shown: {type(error).__name__}"
-
-
-def _shortened(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _MAX_VALUE_LENGTH else text[: _MAX_VALUE_LENGTH - 3] + "..."

@@ -12,7 +12,7 @@ from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, 
 Write = Callable[[Mapping[str, str]], Path]
 
 
-def test_a_config_is_used_like_a_mapping() -> None:
+def test_config_is_used_like_a_mapping() -> None:
     cfg = Config(dict(a=dict(b=1), c=[dict(d=2)]))
     assert (cfg.a.b, cfg["c"][0].d, cfg.get("x", 3)) == (1, 2, 3)
     assert (list(cfg), len(cfg), "a" in cfg, list(cfg.keys())) == (["a", "c"], 2, True, ["a", "c"])
@@ -28,28 +28,28 @@ def test_a_config_is_used_like_a_mapping() -> None:
 
 
 @pytest.mark.parametrize("key", ["filename", "text", "pretty_text", "env_variables"])
-def test_names_of_its_own_are_reserved(write: Write, key: str) -> None:
+def test_reserved_keys_are_refused(write: Write, key: str) -> None:
     main = write({"main.py": f"a = dict({key}=1)\n{key} = 1\n"})
     with pytest.raises(ConfigKeyError, match=f"'{key}' is a reserved name") as caught:
         Config.fromfile(main)
     assert caught.value.origin == Origin(str(main), 2)
 
 
-def test_a_config_is_created_from_a_dict() -> None:
+def test_config_must_be_created_from_a_dict() -> None:
     with pytest.raises(ConfigError, match="must be created from a dict"):
         Config([1])  # type: ignore[arg-type]
     assert Config().to_dict() == {}
     assert Config(Config(dict(a=1))).to_dict() == {"a": 1}
 
 
-def test_it_remembers_its_file_and_text(write: Write) -> None:
+def test_config_stores_its_file_and_text(write: Write) -> None:
     main = write({"main.py": "_base_ = 'b.py'\nx = 1\n", "b.py": "y = 2\n"})
     cfg = Config.fromfile(main)
     assert cfg.filename == str(main)
     assert cfg.text == f"{main.with_name('b.py')}\ny = 2\n\n\n{main}\n_base_ = 'b.py'\nx = 1\n\n"
 
 
-def test_fromstring_looks_for_bases_in_the_current_folder(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bases_of_fromstring_are_relative_to_the_current_folder(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(write({"b.py": "y = dict(a=1)\n"}).parent)
     cfg = Config.fromstring("_base_ = './b.py'\ny = dict(b=2)\n", ".py")
     assert cfg.to_dict() == {"y": {"a": 1, "b": 2}}
@@ -88,7 +88,7 @@ def test_diff_shows_lines_that_differ() -> None:
     assert Config.diff(Config(dict(a=1)), Config(dict(a=1))) == ""
 
 
-def test_dump_writes_the_form_of_the_suffix_and_reads_back(tmp_path: Path) -> None:
+def test_dump_writes_the_format_of_the_suffix(tmp_path: Path) -> None:
     cfg = Config(dict(a=dict(b=[1, (2.5, None)]), c="x"))
     for name in ("out.py", "out.yaml"):
         assert cfg.dump(tmp_path / name) is None

@@ -9,7 +9,7 @@ from footplate.error_context import origin_of
 from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin
 
 
-def test_keys_are_attributes_and_dicts_inside_are_converted() -> None:
+def test_keys_are_attributes_and_nested_dicts_are_converted() -> None:
     cfg = ConfigDict(a=dict(b=1), l=[dict(c=2), (dict(d=3),)])
     assert (cfg.a.b, cfg.l[0].c, cfg.l[1][0].d) == (1, 2, 3)
     cfg.e = dict(f=4)
@@ -20,7 +20,7 @@ def test_keys_are_attributes_and_dicts_inside_are_converted() -> None:
     assert isinstance(ConfigDict.fromkeys("ab", dict(c=1)).a, ConfigDict)
 
 
-def test_dict_methods_follow_what_users_know() -> None:
+def test_dict_methods() -> None:
     cfg = ConfigDict(a=dict(b=1, c=2))
     assert (cfg.get("x"), cfg.get("x", 3), cfg.pop("x"), cfg.pop("x", 4)) == (None, 3, None, 4)
     cfg.update(a=dict(b=5), d=1)
@@ -36,7 +36,7 @@ def test_dict_methods_follow_what_users_know() -> None:
 
 
 @pytest.mark.parametrize("kind", ["attribute", "item"])
-def test_missing_key_names_the_nearest_and_where_the_mapping_is(kind: str) -> None:
+def test_missing_key_suggests_the_nearest_key(kind: str) -> None:
     cfg = ConfigDict(optimizer=dict(lr=1))
     cfg.optimizer._origins[None] = Origin("base.py", 3)
     error = ConfigAttributeError if kind == "attribute" else ConfigKeyError
@@ -46,7 +46,7 @@ def test_missing_key_names_the_nearest_and_where_the_mapping_is(kind: str) -> No
     assert caught.value.origin == Origin("base.py", 3)
 
 
-def test_absence_can_be_probed() -> None:
+def test_missing_keys_can_be_probed() -> None:
     cfg = ConfigDict(a=1)
     assert not hasattr(cfg, "b")
     assert getattr(cfg, "b", 2) == 2
@@ -54,7 +54,7 @@ def test_absence_can_be_probed() -> None:
         del cfg.b
 
 
-def test_a_key_set_later_has_the_place_of_the_statement() -> None:
+def test_key_set_later_has_the_origin_of_the_statement() -> None:
     cfg = ConfigDict(a=1)
     cfg._origins["a"] = Origin("base.py", 7)
     cfg.a = 2

@@ -47,7 +47,7 @@ def test_every_config_is_written_and_reads_back_equal(corpus: Any, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_published_config_is_taken_for_misspelt(corpus: Any, name: str) -> None:
+def test_no_key_of_published_configs_is_misspelled(corpus: Any, name: str) -> None:
     folder = corpus.fetch(name)
     for path in corpus.listed(name)[0]:
         check_keys(corpus.load(folder, path), known_keys())

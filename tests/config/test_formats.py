@@ -56,7 +56,7 @@ deep = false
     ("name", "text", "lines"),
     [("main.json", JSON, (3, 4, 4, 8)), ("main.yaml", YAML, (3, 5, 6, 9)), ("main.toml", TOML, (7, 9, 11, 4))],
 )
-def test_each_form_inherits_and_knows_its_lines(write: Write, name: str, text: str, lines: tuple[int, ...]) -> None:
+def test_each_format_inherits_and_records_lines(write: Write, name: str, text: str, lines: tuple[int, ...]) -> None:
     main = write({name: text, "base.yaml": "a: {b: !!python/tuple [1, 2], x: 0}\ns: text\n"})
     cfg = Config.fromfile(main)
     off = False if name.endswith("toml") else None
@@ -85,12 +85,12 @@ def test_each_form_inherits_and_knows_its_lines(write: Write, name: str, text: s
         (".json", {"_base_": 1}, "'_base_' cannot be a top-level key of a JSON config"),
     ],
 )
-def test_values_without_a_form_are_refused_by_key(suffix: str, value: dict[str, Any], message: str) -> None:
+def test_unsupported_values_are_refused(suffix: str, value: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         write_config(value, suffix)
 
 
-def test_the_refusal_names_key_and_place(write: Write) -> None:
+def test_unsupported_value_is_reported_with_key_and_origin(write: Write) -> None:
     cfg = Config.fromfile(write({"main.py": "a = 1\nb = dict(\n    c=[None])\n"}))
     with pytest.raises(ConfigError) as caught:
         write_config(cfg._cfg_dict, ".toml")
@@ -98,7 +98,7 @@ def test_the_refusal_names_key_and_place(write: Write) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".json", ".toml"])
-def test_tuples_become_lists_with_a_word(suffix: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_tuples_become_lists_with_a_warning(suffix: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "footplate.config"):
         text = write_config({"a": (1, (2, 3))}, suffix)
     assert read_data(text, "f", suffix) == {"a": [1, [2, 3]]}
@@ -106,7 +106,7 @@ def test_tuples_become_lists_with_a_word(suffix: str, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("suffix", [".py", ".json", ".yaml", ".toml"])
-def test_words_in_braces_and_names_survive(suffix: str) -> None:
+def test_placeholders_and_lazy_names_are_preserved(suffix: str) -> None:
     value = {"a": "{{ fileDirname }} {{$HOME:x}} {{_base_.x}} {{'$A:1'}}", "b": LazyObject("x.Y"), "c": dict}
     text = write_config(value, suffix)
     assert Config.fromstring(text, suffix).to_dict() == {**value, "b": "x.Y", "c": "builtins.dict"}
@@ -140,7 +140,7 @@ def test_values_on_one_line(value: Any, text: str) -> None:
     assert write_python({"key": value}) == f"key = {text}\n"
 
 
-def test_long_values_have_one_item_a_line() -> None:
+def test_long_values_have_one_item_per_line() -> None:
     model = {
         "type": "EncoderDecoder",
         "backbone": {"type": "ResNet", "depth": 50, "out_indices": (0, 1, 2), "norm": {"type": "BN"}},
@@ -169,6 +169,6 @@ model = dict(
         {"deep": [[[{"a": ({"b": {1: [2]}},)}]]], "wide": list(range(100))},
     ],
 )
-def test_what_is_written_reads_back_equal(mapping: dict[str, Any]) -> None:
+def test_written_config_reads_back_equal(mapping: dict[str, Any]) -> None:
     mapping = {key if key != "text" else "words": value for key, value in mapping.items()}
     assert Config.fromstring(write_python(mapping), ".py").to_dict() == mapping

@@ -45,7 +45,7 @@ def test_modules_are_imported_from_the_current_folder(folder: Path, imports: str
         ("dict(import_=['json'])", "`custom_imports` has no key 'import_'"),
     ],
 )
-def test_imports_that_fail_say_why(folder: Path, section: str, message: str) -> None:
+def test_failed_imports_report_the_reason(folder: Path, section: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config_of(folder, section)
     assert message in str(caught.value)
@@ -60,12 +60,12 @@ def test_failures_may_be_allowed(folder: Path, caplog: pytest.LogCaptureFixture)
     assert "cannot import 'fp_nope'" in caplog.records[0].getMessage()
 
 
-def test_imports_can_be_left_alone(folder: Path) -> None:
+def test_custom_imports_can_be_disabled(folder: Path) -> None:
     (folder / "main.py").write_text("custom_imports = dict(imports=['fp_nope'])\n")
     assert Config.fromfile("main.py", import_custom_modules=False).custom_imports.imports == ["fp_nope"]
 
 
-def test_a_name_is_imported_when_it_is_built() -> None:
+def test_lazy_name_is_imported_when_it_is_built() -> None:
     assert LazyObject("decimal.Decimal").build() is Decimal
     assert LazyObject("decimal").Decimal.from_float.build()(0.5) == Decimal("0.5")
     assert LazyObject("os.path").join.build()("a", "b") == "a/b"
@@ -79,14 +79,14 @@ def test_a_name_is_imported_when_it_is_built() -> None:
         (".base.a", "cannot import '.base.a'"),
     ],
 )
-def test_names_that_are_not_there(path: str, message: str) -> None:
+def test_lazy_name_that_does_not_exist(path: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         LazyObject(path, Origin("main.py", 4)).build()
     assert message in caught.value.message
     assert caught.value.origin == Origin("main.py", 4)
 
 
-def test_it_is_compared_by_name_and_copies() -> None:
+def test_lazy_objects_are_compared_by_name() -> None:
     lazy = LazyObject("a.b.C")
     for other in (copy.deepcopy(lazy), pickle.loads(pickle.dumps(lazy)), LazyObject("a").b.C):
         assert other == lazy
@@ -96,6 +96,6 @@ def test_it_is_compared_by_name_and_copies() -> None:
     assert not hasattr(lazy, "__qualname__")
 
 
-def test_it_is_not_called() -> None:
+def test_lazy_object_cannot_be_called() -> None:
     with pytest.raises(ConfigError, match="'torch.nn.ReLU' is imported lazily and cannot be called"):
         LazyObject("torch.nn.ReLU")()

@@ -25,7 +25,7 @@ from footplate.errors import ConfigSyntaxError, Origin
         ('{"a": ' + "9" * 5000 + "}", "a number is too long", 1),
     ],
 )
-def test_json_errors_name_the_line(text: str, message: str, line: int) -> None:
+def test_invalid_json_reports_the_line(text: str, message: str, line: int) -> None:
     with pytest.raises(ConfigSyntaxError, match="(?i)" + re.escape(message)) as caught:
         read_data(text, "main.json", ".json")
     assert caught.value.origin == Origin("main.json", line)
@@ -57,7 +57,7 @@ def test_every_json_key_has_its_line() -> None:
         ("a = 1\n[b", "Expected ']'", 2),
     ],
 )
-def test_toml_errors_name_the_line(text: str, message: str, line: int) -> None:
+def test_invalid_toml_reports_the_line(text: str, message: str, line: int) -> None:
     with pytest.raises(ConfigSyntaxError, match="(?i)" + re.escape(message)) as caught:
         read_data(text, "main.toml", ".toml")
     assert caught.value.origin == Origin("main.toml", line)

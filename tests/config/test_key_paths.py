@@ -65,13 +65,13 @@ def test_values_are_put_at_their_path(options: dict[str, Any], key: str, value: 
         ({"'a'b": 1}, "separated by dots"),
     ],
 )
-def test_paths_that_lead_nowhere_are_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_key_paths_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config().merge_from_dict(options)
     assert message in str(caught.value)
 
 
-def test_lists_can_be_closed_to_paths() -> None:
+def test_list_indices_can_be_disabled() -> None:
     with pytest.raises(ConfigError, match="'a.l' is a list and has no keys"):
         config().merge_from_dict({"a.l.0.x": 5}, allow_list_keys=False)
 

@@ -71,7 +71,7 @@ def test_config_reads_and_changes_its_base(write: Write, text: str, changed: dic
     assert load_child(write, text).to_dict() == expected
 
 
-def test_local_dicts_are_plain_dicts_while_the_config_runs(write: Write) -> None:
+def test_local_dicts_have_no_attributes_while_the_config_runs(write: Write) -> None:
     with pytest.raises(ConfigError, match="'TracedDict' object has no attribute 'b'"):
         Config.fromfile(write({"main.py": "a = dict(b=1)\nc = a.b\n"}))
 
@@ -91,11 +91,11 @@ def test_several_and_nested_bases(write: Write) -> None:
 @pytest.mark.parametrize(
     "bases", ["'./' + 'b.py'", "[f'./{\"b\"}.py']", "('b.py',)", "['./%s.py' % name for name in ['b']]"]
 )
-def test_base_may_be_any_expression_of_its_own(write: Write, bases: str) -> None:
+def test_base_may_be_any_constant_expression(write: Write, bases: str) -> None:
     assert Config.fromfile(write({"main.py": f"_base_ = {bases}\n", "b.py": "x = 1\n"})).to_dict() == {"x": 1}
 
 
-def test_dicts_that_a_base_shared_are_apart_for_its_child(write: Write) -> None:
+def test_child_gets_separate_copies_of_shared_dicts(write: Write) -> None:
     files = {
         "main.py": "_base_ = 'middle.py'\n_base_.a.x = 2\n",
         "middle.py": "_base_ = 'base.py'\n_base_.b.a = _base_.a\n",
@@ -104,16 +104,16 @@ def test_dicts_that_a_base_shared_are_apart_for_its_child(write: Write) -> None:
     assert Config.fromfile(write(files)).to_dict() == {"a": {"x": 2}, "b": {"a": {"x": 1}}}
 
 
-def test_a_base_may_leave_out_its_suffix(write: Write) -> None:
+def test_base_without_suffix_is_found(write: Write) -> None:
     assert Config.fromfile(write({"main.py": "_base_ = './base'\n", "base.py": "x = 1\n"})).x == 1
 
 
-def test_the_first_base_statement_counts(write: Write) -> None:
+def test_first_base_statement_counts(write: Write) -> None:
     main = write({"main.py": "_base_ = 'one.py'\n_base_ = 'nope.py'\n", "one.py": "x = 1\n"})
     assert Config.fromfile(main).to_dict() == {"x": 1}
 
 
-def test_a_key_that_two_bases_define_is_refused_with_both_places(write: Write) -> None:
+def test_key_defined_by_two_bases_is_refused_with_both_origins(write: Write) -> None:
     main = write({"main.py": "_base_ = ['b1.py', 'b2.py']\n", "b1.py": "x = 1\na = 1\n", "b2.py": "a = 1\n"})
     with pytest.raises(ConfigKeyError, match="define the key 'a'") as caught:
         Config.fromfile(main)
@@ -121,14 +121,14 @@ def test_a_key_that_two_bases_define_is_refused_with_both_places(write: Write) -
     assert str(main.with_name("b1.py")) + ":2" in caught.value.notes[0]
 
 
-def test_circular_bases_are_told_as_a_chain(write: Write) -> None:
+def test_circular_bases_are_reported_in_order(write: Write) -> None:
     main = write({"a.py": "_base_ = 'b.py'\n", "b.py": "x = 1\n_base_ = 'a.py'\n"})
     with pytest.raises(ConfigError, match=r"circular `_base_`: .*a\.py -> .*b\.py -> .*a\.py") as caught:
         Config.fromfile(main)
     assert caught.value.origin == Origin(str(main.with_name("b.py")), 2)
 
 
-def test_missing_base_names_the_line_that_asks_and_the_nearest_file(write: Write) -> None:
+def test_missing_base_reports_the_line_and_the_nearest_file(write: Write) -> None:
     main = write(
         {"main.py": "_base_ = [\n    'schedule_1x.py',\n    'runtim.py',\n]\n", "runtime.py": "", "schedule_1x.py": ""}
     )
@@ -139,7 +139,7 @@ def test_missing_base_names_the_line_that_asks_and_the_nearest_file(write: Write
 
 
 @pytest.mark.parametrize(("value", "kind"), [("dict(z=1)", "str"), ("dict(z=1)", "NoneType")])
-def test_a_dict_does_not_merge_into_another_kind(write: Write, value: str, kind: str) -> None:
+def test_dict_does_not_merge_into_another_type(write: Write, value: str, kind: str) -> None:
     base = f"s = {'None' if kind == 'NoneType' else repr('text')}\n"
     with pytest.raises(ConfigError, match=f"merged into the {kind} of the base") as caught:
         load_child(write, f"\ns = {value}", base)
@@ -148,7 +148,7 @@ def test_a_dict_does_not_merge_into_another_kind(write: Write, value: str, kind:
     assert caught.value.key == "s"
 
 
-def test_deprecated_config_warns_once_and_keeps_no_trace(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+def test_deprecated_config_warns_once(write: Write, caplog: pytest.LogCaptureFixture) -> None:
     main = write({"old.py": "_deprecation_ = dict(expected='new.py', reference='docs')\na = 1\n"})
     with caplog.at_level(logging.WARNING, "footplate.config"):
         assert Config.fromfile(main).to_dict() == {"a": 1}
@@ -165,14 +165,14 @@ def test_values_are_not_shared_between_keys_or_loads(write: Write) -> None:
     assert Config.fromfile(main).a.x == 1
 
 
-def test_a_changed_file_is_read_anew(write: Write) -> None:
+def test_changed_file_is_read_again(write: Write) -> None:
     main = write({"main.py": "_base_ = 'b.py'\n", "b.py": "x = 1\n"})
     assert Config.fromfile(main).x == 1
     main.with_name("b.py").write_text("x = 2\n")
     assert Config.fromfile(main).x == 2
 
 
-def test_variables_that_lines_read_are_marked(write: Write) -> None:
+def test_read_variables_are_marked(write: Write) -> None:
     cfg = load_child(write, "max_iter = 3\nt = max_iter\nu = _base_.n\n", BASE + "m = 1\n")
     marks = {key: getattr(origin_of(cfg, key), "read", False) for key in cfg}
     assert {key for key, read in marks.items() if read} == {"max_iter", "n"}
@@ -226,7 +226,7 @@ def test_no_base_is_executed(
     assert not (tmp_path / "mark").exists()
 
 
-def test_a_recipe_that_ships_is_a_base(tmp_path: Path, suffix: str) -> None:
+def test_data_config_may_inherit_from_a_recipe(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"config{suffix}"
     path.write_text(FORMS[suffix].format(base="footplate::fashion-seg.py"))
     cfg = Config.fromfile(path)
@@ -234,7 +234,7 @@ def test_a_recipe_that_ships_is_a_base(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("command", [["explain"], ["explain", "KEY"], ["diff"]])
-def test_looking_at_a_config_imports_nothing(
+def test_inspecting_a_config_imports_nothing(
     tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_module.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w').close()\n")

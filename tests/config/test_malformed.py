@@ -120,7 +120,7 @@ AROUND = {
 
 
 @pytest.mark.parametrize(("text", "line", "message"), SCRIPTS, ids=[str(number) for number in range(len(SCRIPTS))])
-def test_wrong_scripts(write: Write, text: str, line: int, message: str) -> None:
+def test_invalid_python_configs(write: Write, text: str, line: int, message: str) -> None:
     main = write({"main.py": text, **AROUND})
     with pytest.raises(ConfigError) as caught:
         check_keys(Config.fromfile(main), {"train_dataloader", "optim_wrapper"})
@@ -184,7 +184,7 @@ DATA = [
 
 
 @pytest.mark.parametrize(("suffix", "text"), DATA, ids=[f"{suffix}-{n}" for n, (suffix, _) in enumerate(DATA)])
-def test_wrong_data(write: Write, suffix: str, text: str) -> None:
+def test_invalid_data_configs(write: Write, suffix: str, text: str) -> None:
     main = write({f"main{suffix}": text, **AROUND})
     with pytest.raises(ConfigError) as caught:
         Config.fromfile(main)
@@ -206,7 +206,7 @@ BYTES = [
 
 @pytest.mark.parametrize("data", BYTES, ids=[str(number) for number in range(len(BYTES))])
 @pytest.mark.parametrize("suffix", [".py", ".json", ".yaml", ".toml"])
-def test_wrong_encodings(tmp_path: Path, data: bytes, suffix: str) -> None:
+def test_invalid_encodings(tmp_path: Path, data: bytes, suffix: str) -> None:
     path = tmp_path / f"main{suffix}"
     path.write_bytes(data)
     with pytest.raises(ConfigError) as caught:
@@ -220,7 +220,7 @@ OVERRIDES += ["l.x=1", "b.c=1", "a=1", "a.b=x", "a.b=True", "a.b=[1]", "l=1", "l
 
 
 @pytest.mark.parametrize("override", OVERRIDES)
-def test_wrong_overrides(write: Write, override: str) -> None:
+def test_invalid_overrides(write: Write, override: str) -> None:
     cfg = Config.fromfile(write({"main.py": "_base_ = 'base.py'\n", **AROUND}))
     before = cfg.to_dict()
     with pytest.raises(OverrideError) as caught:

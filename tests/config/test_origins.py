@@ -11,7 +11,7 @@ from footplate.error_context import origin_at, origin_of
 from footplate.errors import Origin
 
 
-def test_a_chain_leads_from_the_first_base_to_the_value() -> None:
+def test_value_history_starts_at_the_first_base() -> None:
     first = KeyOrigin("base.py", 1)
     second = KeyOrigin("child.py", 2, Replaced(0.1, first))
     third = KeyOrigin("--set", 0, Replaced(0.2, second))
@@ -19,7 +19,7 @@ def test_a_chain_leads_from_the_first_base_to_the_value() -> None:
     assert value_history(1, None) == [(1, None)]
 
 
-def test_it_is_equal_to_a_plain_origin_and_survives_copies() -> None:
+def test_key_origin_equals_a_plain_origin_and_can_be_copied() -> None:
     origin = KeyOrigin("a.py", 3, Replaced(1, Origin("b.py", 2)))
     assert origin == Origin("a.py", 3)
     for other in (copy.deepcopy(origin), pickle.loads(pickle.dumps(origin))):
@@ -27,14 +27,14 @@ def test_it_is_equal_to_a_plain_origin_and_survives_copies() -> None:
         assert other.replaced == (1, Origin("b.py", 2))
 
 
-def test_one_line_that_sets_a_key_over_and_over_is_one_link() -> None:
+def test_loop_that_sets_a_key_adds_one_value_to_the_history() -> None:
     origin = KeyOrigin("a.py", 1)
     for value in range(1000):
         origin = KeyOrigin("a.py", 2, Replaced(value, origin))
     assert [link.value for link in value_history(1000, origin)] == [0, 1000]
 
 
-def test_chains_are_bounded() -> None:
+def test_value_history_is_bounded() -> None:
     origin = KeyOrigin("a.py", 1)
     for value in range(1000):
         origin = KeyOrigin("a.py", value % 2, Replaced(value, origin))
@@ -85,7 +85,7 @@ third = dict(
         ("third.part.depth", "base.py", 3),
     ],
 )
-def test_a_key_that_is_spread_into_a_dict_keeps_its_line(
+def test_unpacked_key_keeps_its_line(
     write: Callable[[Mapping[str, str]], Path], key: str, file: str, line: int
 ) -> None:
     base = "head = dict(\n    type='H',\n    depth=3,\n)\n"
@@ -93,7 +93,7 @@ def test_a_key_that_is_spread_into_a_dict_keeps_its_line(
     assert origin_at(Config.fromfile(str(path)), key) == Origin(str(path.parent / file), line)
 
 
-def test_it_is_a_dict_that_notes_who_sets_a_key() -> None:
+def test_traced_dict_records_where_keys_are_set() -> None:
     traced = TracedDict(a=1)
     traced["b"] = 2
     traced.update(c=3)
@@ -106,7 +106,7 @@ def test_it_is_a_dict_that_notes_who_sets_a_key() -> None:
     assert not hasattr(traced, "a")
 
 
-def test_origins_go_with_copies_and_updates() -> None:
+def test_copies_and_updates_keep_origins() -> None:
     traced = TracedDict(a=[1])
     traced._origins["a"] = Origin("base.py", 3)
     for other in (traced.copy(), copy.copy(traced), copy.deepcopy(traced), pickle.loads(pickle.dumps(traced))):

@@ -82,7 +82,7 @@ def test_strict_overrides_set_values(override: str, path: tuple[Any, ...], value
         ("optimizer.lr=[1", "']' is missing", None),
     ],
 )
-def test_strict_overrides_refuse(override: str, message: str, suggestion: str | None) -> None:
+def test_strict_overrides_refuse_unknown_keys_and_types(override: str, message: str, suggestion: str | None) -> None:
     cfg = config()
     with pytest.raises(OverrideError) as caught:
         apply_overrides(cfg, [override])
@@ -92,7 +92,7 @@ def test_strict_overrides_refuse(override: str, message: str, suggestion: str | 
     assert cfg.to_dict() == config().to_dict()
 
 
-def test_a_refused_value_names_where_the_key_was_written(tmp_path: Path) -> None:
+def test_refused_override_reports_the_origin_of_the_key(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text("a = 1\nb = dict(\n    c=2)\n")
     cfg = Config.fromfile(tmp_path / "main.py")
     for override, origin in [("b.c=x", Origin(str(tmp_path / "main.py"), 3)), ("d=1", Origin("--set", 0))]:
@@ -101,19 +101,19 @@ def test_a_refused_value_names_where_the_key_was_written(tmp_path: Path) -> None
         assert caught.value.origin == origin
 
 
-def test_a_refused_key_tells_how_to_add_it() -> None:
+def test_refused_override_explains_how_to_add_the_key() -> None:
     with pytest.raises(OverrideError, match=r"write \+optimizer.zzz=... to add the key"):
         apply_overrides(config(), ["optimizer.zzz=1"])
 
 
-def test_of_several_paths_that_end_in_the_word_the_shortest_comes_first() -> None:
+def test_shortest_path_with_the_same_ending_is_suggested() -> None:
     cfg = Config({"a": {"b": {"c": 1}}, "d": {"c": 2}, "e": [{"c": 3}]})
     with pytest.raises(OverrideError) as caught:
         apply_overrides(cfg, ["c=1"])
     assert (caught.value.suggestion, caught.value.notes[0]) == ("d.c", "or: a.b.c, e[0].c")
 
 
-def test_a_list_of_keys_says_how_many_it_leaves_out() -> None:
+def test_long_list_of_keys_is_shortened() -> None:
     with pytest.raises(OverrideError, match="its keys: k0, k1, .*, k11 and 3 more"):
         apply_overrides(Config({f"k{number}": 1 for number in range(15)}), ["other=1"])
 
@@ -129,7 +129,7 @@ def test_lenient_overrides_merge_and_warn(caplog: pytest.LogCaptureFixture) -> N
     ]
 
 
-def test_an_override_is_remembered_with_what_it_replaced() -> None:
+def test_override_records_the_replaced_value() -> None:
     cfg = config()
     apply_overrides(cfg, ["optimizer.lr=0.2"])
     origin = origin_of(cfg.optimizer, "lr")
@@ -179,7 +179,7 @@ def test_an_override_is_remembered_with_what_it_replaced() -> None:
         ("1" * 5000, "1" * 5000),
     ],
 )
-def test_values_read_as_people_write_them(text: str, value: Any) -> None:
+def test_values_are_parsed(text: str, value: Any) -> None:
     read = parse_value(text)
     assert (read, type(read)) == (value, type(value))
 
@@ -199,7 +199,7 @@ def test_values_read_as_people_write_them(text: str, value: Any) -> None:
         ("{[1]: 2}", "expected `key: value`"),
     ],
 )
-def test_values_that_cannot_be_read(text: str, message: str) -> None:
+def test_invalid_values_are_refused(text: str, message: str) -> None:
     with pytest.raises(OverrideError, match="cannot read the value") as caught:
         parse_value(text)
     assert message in caught.value.message
@@ -218,6 +218,6 @@ def test_pairs_are_collected_over_several_flags() -> None:
 
 
 @pytest.mark.parametrize("pair", ["noequals", "=3", "a=[1,2"])
-def test_wrong_pairs_are_argument_errors(pair: str) -> None:
+def test_invalid_pairs_are_argument_errors(pair: str) -> None:
     with pytest.raises(argparse.ArgumentError):
         parser().parse_args(["--cfg-options", pair])

@@ -66,7 +66,7 @@ def equal(first: Any, second: Any) -> bool:
 @pytest.mark.parametrize("suffix", FORMS)
 @settings(deadline=None, max_examples=80)
 @given(data=st.data())
-def test_what_is_written_reads_back_equal(suffix: str, data: st.DataObject) -> None:
+def test_written_config_reads_back_equal(suffix: str, data: st.DataObject) -> None:
     mapping = data.draw(FORMS[suffix])
     assert equal(Config.fromstring(write_config(mapping, suffix), suffix).to_dict(), mapping)
 
@@ -114,7 +114,7 @@ def test_merging_follows_its_definition(base: dict[str, Any], child: dict[str, A
 
 @settings(deadline=None)
 @given(configs, names, st.dictionaries(names, scalars, max_size=3))
-def test_delete_replaces_whatever_was_there(base: dict[str, Any], name: str, new: dict[str, Any]) -> None:
+def test_delete_replaces_the_value(base: dict[str, Any], name: str, new: dict[str, Any]) -> None:
     base = {**base, name: base.get(name, {"old": 1})}
     text = write_config(base, ".py")
     cfg = Config.fromstring(text, ".py")
@@ -135,7 +135,7 @@ simple = trees(st.integers() | names, tuples=True, keys=names)
 
 @settings(deadline=None)
 @given(st.dictionaries(names, simple, min_size=1, max_size=4), st.data())
-def test_an_override_changes_one_leaf_and_nothing_else(mapping: dict[str, Any], data: st.DataObject) -> None:
+def test_override_changes_one_leaf_only(mapping: dict[str, Any], data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(leaves(mapping, [])))
     cfg = Config(copy.deepcopy(mapping))
     apply_overrides(cfg, [f"+{join_path(path)}=12345"])
@@ -169,7 +169,7 @@ def test_values_are_read_as_python_writes_them(value: Any) -> None:
 
 @settings(deadline=None)
 @given(st.text(max_size=40))
-def test_any_text_is_read_or_refused_in_our_words(text: str) -> None:
+def test_any_text_is_read_or_raises_override_error(text: str) -> None:
     value: Any = None
     with contextlib.suppress(OverrideError):
         value = parse_value(text)

@@ -9,7 +9,7 @@ def run(text: str) -> Namespace:
     return namespace
 
 
-def test_assignments_note_their_lines_and_what_they_replaced() -> None:
+def test_assignments_record_their_lines_and_the_replaced_values() -> None:
     namespace = run("a = 1\nb = 2\na = 3\n")
     assert [(link.value, link.origin) for link in value_history(3, namespace.origins["a"])] == [
         (1, ("main.py", 1)),
@@ -17,7 +17,7 @@ def test_assignments_note_their_lines_and_what_they_replaced() -> None:
     ]
 
 
-def test_variables_leave_out_modules_functions_and_private_names() -> None:
+def test_variables_exclude_modules_functions_and_private_names() -> None:
     namespace = run("import os\n_a = 1\n__b = 2\ndef f():\n    pass\nclass C:\n    pass\ng = max\n")
     assert list(variables_of(namespace, pure=False)) == ["_a", "C", "g"]
     assert list(variables_of(namespace, pure=True)) == ["_a", "f", "C", "g"]

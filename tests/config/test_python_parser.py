@@ -54,13 +54,13 @@ def place(write: Write, text: str, key: Callable[[Config], Any], name: object) -
         (lambda cfg: cfg, "last", 16),
     ],
 )
-def test_every_key_knows_its_line(write: Write, key: Callable[[Config], Any], name: object, line: int) -> None:
+def test_every_key_has_its_line(write: Write, key: Callable[[Config], Any], name: object, line: int) -> None:
     origin = place(write, TEXT, key, name)
     assert origin is not None
     assert (Path(origin.file).name, origin.line) == ("main.py", line)
 
 
-def test_execution_keeps_python(write: Write) -> None:
+def test_python_statements_are_executed(write: Write) -> None:
     text = """\
 _base_ = []
 import os
@@ -103,7 +103,7 @@ def test_keys_may_have_any_name(write: Write) -> None:
         ("x = 1\n _y = 2\n", "unexpected indent", 2),
     ],
 )
-def test_syntax_errors_name_the_line(write: Write, text: str, message: str, line: int) -> None:
+def test_syntax_errors_report_the_line(write: Write, text: str, message: str, line: int) -> None:
     main = write({"main.py": text})
     with pytest.raises(ConfigSyntaxError, match=message) as caught:
         Config.fromfile(main)
@@ -121,7 +121,7 @@ def test_syntax_errors_name_the_line(write: Write, text: str, message: str, line
         ("a = 1\nfor _ in range(10000):\n    a = [a]\n", "nested too deeply", 1),
     ],
 )
-def test_a_config_that_fails_names_the_line(write: Write, text: str, message: str, line: int) -> None:
+def test_failing_config_reports_the_line(write: Write, text: str, message: str, line: int) -> None:
     main = write({"main.py": text})
     with pytest.raises(ConfigError, match=message) as caught:
         Config.fromfile(main)
@@ -130,7 +130,7 @@ def test_a_config_that_fails_names_the_line(write: Write, text: str, message: st
 
 
 @pytest.mark.parametrize("value", ["3", "dict(a=1)", "[1]", "None"])
-def test_base_takes_paths_only(write: Write, value: str) -> None:
+def test_base_must_be_a_path(write: Write, value: str) -> None:
     with pytest.raises(ConfigError, match="`_base_` must be a path or a list of paths"):
         Config.fromfile(write({"main.py": f"_base_ = {value}\n"}))
 
@@ -140,7 +140,7 @@ def test_base_cannot_use_other_lines(write: Write) -> None:
         Config.fromfile(write({"main.py": "name = 'b.py'\n_base_ = name\n", "b.py": ""}))
 
 
-def test_old_escapes_in_strings_do_not_warn(write: Write) -> None:
+def test_invalid_escapes_do_not_warn(write: Write) -> None:
     assert Config.fromfile(write({"main.py": "a = '\\d'\n"})).a == "\\d"
 
 
@@ -176,7 +176,7 @@ def test_names_of_a_base_can_be_chosen_and_renamed(write: Write) -> None:
     assert resolved(write, text) == {"first": {"b": 1, "c": {"d": 2}}, "n": {"q": 1}}
 
 
-def test_imports_stay_names(write: Write) -> None:
+def test_imports_of_pure_configs_are_lazy(write: Write) -> None:
     text = """\
 import torch.nn.functional as F
 import torch
@@ -204,7 +204,7 @@ a = dict(type=Net, act=F.relu, dtype=torch.float16, conv=nn.Conv2d, other=[Other
     assert ("torch" in sys.modules) == before
 
 
-def test_functions_stay_and_the_standard_library_is_there(write: Write) -> None:
+def test_pure_config_keeps_functions_and_imports_the_standard_library(write: Write) -> None:
     text = "from fp_nope import X\nimport os.path\nfrom math import sqrt\ndef double(x):\n    return 2 * x\n"
     cfg = resolved(write, text + "a = double(sqrt(4))\nb = os.path.join('c', 'd')\n")
     assert callable(cfg.pop("double"))
@@ -221,12 +221,12 @@ def test_functions_stay_and_the_standard_library_is_there(write: Write) -> None:
         ("if True:\n    with read_base():\n        from .base import *\n", True),
     ],
 )
-def test_pure_python_is_recognised(write: Write, text: str, pure: bool) -> None:
+def test_pure_python_configs_are_detected(write: Write, text: str, pure: bool) -> None:
     cfg = resolved(write, f"{text}\n\ndef mark():\n    pass\n")
     assert ("mark" in cfg) == pure
 
 
-def test_kinds_of_bases_may_be_mixed(write: Write) -> None:
+def test_pure_config_may_inherit_from_other_configs(write: Write) -> None:
     files = {
         "main.py": HEAD.replace(".base", ".text"),
         "text.py": "_base_ = 'base.py'\na = dict(b=2)\n",
@@ -263,7 +263,7 @@ def test_origins_lead_through_bases(write: Write) -> None:
         ("with read_base():\n    from .main import *\n", "circular", 2),
     ],
 )
-def test_wrong_imports_name_the_line(write: Write, text: str, message: str, line: int) -> None:
+def test_invalid_imports_report_the_line(write: Write, text: str, message: str, line: int) -> None:
     main = write({"main.py": text, "base.py": "a = 1\n"})
     with pytest.raises(ConfigError) as caught:
         Config.fromfile(main)
@@ -271,7 +271,7 @@ def test_wrong_imports_name_the_line(write: Write, text: str, message: str, line
     assert caught.value.origin == Origin(str(main), line)
 
 
-def test_the_kind_can_be_said(write: Write) -> None:
+def test_lazy_import_can_be_set(write: Write) -> None:
     main = write({"main.py": "import json\nfrom fp_nope import X\n"})
     with pytest.raises(ConfigError, match="No module named 'fp_nope'"):
         Config.fromfile(main, lazy_import=False)

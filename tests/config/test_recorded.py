@@ -17,31 +17,31 @@ VALUES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_what_dump_writes_is_read_as_data(tmp_path: Path, values: dict[str, Any]) -> None:
+def test_dumped_config_is_read_as_data(tmp_path: Path, values: dict[str, Any]) -> None:
     Config(values).dump(tmp_path / "config.py")
     assert read_recorded(tmp_path / "config.py").to_dict() == values
 
 
 @pytest.mark.parametrize("values", [VALUES[0], VALUES[4]])
-def test_json_holds_the_same_with_lists_for_tuples(tmp_path: Path, values: dict[str, Any]) -> None:
+def test_json_record_has_lists_for_tuples(tmp_path: Path, values: dict[str, Any]) -> None:
     write_recorded(Config(values), tmp_path / "config.json")
     found = read_recorded(tmp_path / "config.json").to_dict()
     assert repr(found) == repr(values).replace("(1, -2)", "[1, -2]").replace("()", "[]")
 
 
-def test_names_that_are_imported_lazily_are_dotted_strings(tmp_path: Path) -> None:
+def test_lazy_names_are_recorded_as_dotted_strings(tmp_path: Path) -> None:
     write_recorded(Config({"type": LazyObject("torch.nn.ReLU"), "nan": math.nan}), tmp_path / "config.json")
     assert read_recorded(tmp_path / "config.json").type == "torch.nn.ReLU"
 
 
 @pytest.mark.parametrize("values", [VALUES[1], VALUES[3], {"hook": object()}])
-def test_what_json_cannot_hold_leaves_no_file_of_an_earlier_config(tmp_path: Path, values: dict[str, Any]) -> None:
+def test_config_that_json_cannot_represent_removes_the_earlier_file(tmp_path: Path, values: dict[str, Any]) -> None:
     write_recorded(Config({"a": 1}), tmp_path / "config.json")
     write_recorded(Config(values), tmp_path / "config.json")
     assert not (tmp_path / "config.json").exists()
 
 
-def test_keys_know_their_lines(tmp_path: Path) -> None:
+def test_keys_of_a_recorded_config_have_lines(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text('"""Said."""\nmodel = dict(\n    depth=50,\n    neck={"a": 1})\n')
     model = read_recorded(tmp_path / "a.py").model
     assert (model._origins["depth"].line, model.neck._origins["a"].line) == (3, 4)
@@ -70,7 +70,7 @@ def test_keys_know_their_lines(tmp_path: Path) -> None:
         ("a = '\0'", "not valid Python"),
     ],
 )
-def test_what_is_more_than_data_is_refused_and_not_executed(
+def test_python_code_is_refused_and_not_executed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, reason: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -83,13 +83,13 @@ def test_what_is_more_than_data_is_refused_and_not_executed(
 @pytest.mark.parametrize(
     "text", ["[" * 5000, "{", '{"a": ' + "9" * 5000 + "}", "[1]", '{"a": ' + "[" * 90 + "]" * 90 + "}"]
 )
-def test_json_that_is_no_config_is_refused(tmp_path: Path, text: str) -> None:
+def test_invalid_json_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ConfigError):
         read_recorded(tmp_path / "config.json")
 
 
-def test_bases_of_a_recorded_config_are_not_followed(tmp_path: Path) -> None:
+def test_bases_of_a_recorded_config_are_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "evil.py").write_text("open('mark', 'w')\n")
     (tmp_path / "config.json").write_text('{"_base_": "evil.py", "a": "{{ _base_.b }}"}')
     assert read_recorded(tmp_path / "config.json").to_dict() == {"_base_": "evil.py", "a": "{{ _base_.b }}"}
@@ -100,7 +100,7 @@ class Silent:
         raise RuntimeError("not yet")
 
 
-def test_objects_are_recorded_as_text_that_is_the_same_in_every_run() -> None:
+def test_objects_are_recorded_as_stable_text() -> None:
     values = {"a": (1, 2.5, None), 3: object(), "kind": Path, "bad": Silent(), "lazy": LazyObject("torch.nn")}
     assert as_plain(values) == {
         "a": [1, 2.5, None],
@@ -112,7 +112,7 @@ def test_objects_are_recorded_as_text_that_is_the_same_in_every_run() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".json", ".py"])
-def test_a_recorded_config_with_very_many_class_names_is_read_back(tmp_path: Path, suffix: str) -> None:
+def test_recorded_config_with_many_class_names_is_read_back(tmp_path: Path, suffix: str) -> None:
     names = [f"category {number}" for number in range(22_000)]
     config = Config({f"{part}_classes": names for part in ("train", "val", "test", "all")})
     if suffix == ".json":

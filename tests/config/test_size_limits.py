@@ -43,7 +43,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_it_is_refused_at_once(name: str) -> None:
+def test_long_text_is_refused_quickly(name: str) -> None:
     suffix, text, line = TEXTS[name]
     begun = time.process_time()
     with pytest.raises(ConfigSyntaxError) as caught:
@@ -53,7 +53,7 @@ def test_it_is_refused_at_once(name: str) -> None:
 
 
 @pytest.mark.parametrize("tag", ["", "!!set "])
-def test_nested_merges_of_the_same_keys_are_read_at_once(tag: str) -> None:
+def test_nested_merges_of_the_same_keys_are_read_quickly(tag: str) -> None:
     text = _doubled(f"{tag}{{x: null}}", f"{{this}}: &{{this}} {tag}{{{{<<: [{{before}}]}}}}", 12)
     begun = time.process_time()
     found = read_data(text, "main.yaml", ".yaml")
@@ -61,14 +61,14 @@ def test_nested_merges_of_the_same_keys_are_read_at_once(tag: str) -> None:
     assert found["a11"] == ({"x"} if tag else {"x": None})
 
 
-def test_the_first_of_merged_mappings_wins_and_own_keys_win_over_all() -> None:
+def test_precedence_of_merged_mappings() -> None:
     text = "a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc: {<<: [*a, *b], x: 3}\nd: {<<: *a, <<: *b}\n"
     found = read_data(text, "main.yaml", ".yaml")
     assert found["c"] == {"x": 3, "y": 1, "z": 2}
     assert found["d"] == {"x": 1, "y": 2, "z": 2}
 
 
-def test_bases_that_are_read_again_and_again_are_refused(tmp_path: Path) -> None:
+def test_too_many_bases_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a0.yaml").write_text("")
     for number in range(1, 25):
         (tmp_path / f"a{number}.yaml").write_text(f"_base_: [./a{number - 1}.yaml, ./a{number - 1}.yaml]")
@@ -89,7 +89,7 @@ IN_HEX = {
 
 
 @pytest.mark.parametrize("name", LONG_INTEGERS)
-def test_they_are_refused_with_their_line(tmp_path: Path, name: str) -> None:
+def test_long_integers_are_refused_with_their_line(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(LONG_INTEGERS[name])
     with pytest.raises(ConfigError, match=r"a number is too long|Exceeds the limit") as caught:
         Config.fromfile(tmp_path / name)
@@ -99,7 +99,7 @@ def test_they_are_refused_with_their_line(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*IN_HEX, "power.py"])
-def test_what_python_reads_but_cannot_write_is_refused_too(tmp_path: Path, name: str) -> None:
+def test_integers_that_python_cannot_print_are_refused(tmp_path: Path, name: str) -> None:
     text = IN_HEX.get(name, "a = 1\nmodel = dict(\n    width=10**5000)\n")
     (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match="an integer has too many digits") as caught:
@@ -108,13 +108,13 @@ def test_what_python_reads_but_cannot_write_is_refused_too(tmp_path: Path, name:
     assert (caught.value.origin.line, caught.value.key) == (3, "model.width")
 
 
-def test_an_error_shows_what_has_no_text() -> None:
+def test_error_shows_value_without_text() -> None:
     assert "found: a int that cannot be shown: ValueError" in str(ArgumentError("wrong", found=10**5000))
 
 
 @pytest.mark.parametrize("name", ["child.py", "child.yaml", "child.toml", "child.json"])
 @pytest.mark.parametrize("reference", ["__class__", "model.__class__", "__len__"])
-def test_a_reference_to_a_name_of_pythons_own(tmp_path: Path, name: str, reference: str) -> None:
+def test_reference_to_a_python_attribute_is_refused(tmp_path: Path, name: str, reference: str) -> None:
     (tmp_path / "base.py").write_text("model = dict(width=1)\n")
     (tmp_path / "base.json").write_text('{"model": {"width": 1}}')
     texts = {

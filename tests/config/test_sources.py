@@ -23,7 +23,7 @@ from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Ori
         ("x" * 5000 + ".py", "does not exist"),
     ],
 )
-def test_what_is_no_config_file_is_refused_at_once(tmp_path: Path, name: str, message: str) -> None:
+def test_invalid_config_files_are_refused(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "folder.py").mkdir()
     (tmp_path / "main.ini").touch()
     (tmp_path / "main").touch()
@@ -51,7 +51,7 @@ def test_text_is_utf8(tmp_path: Path) -> None:
     assert caught.value.origin == Origin(str(tmp_path / "b.py"), 2)
 
 
-def test_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.py").write_text("a = 1\n")
     assert Config.fromfile("~/a.py").a == 1
@@ -89,7 +89,7 @@ def test_a_base_in_another_package_is_found_without_importing_it(package: Path, 
     assert "fp_pkg" not in sys.modules
 
 
-def test_a_config_of_a_package_is_loaded_by_its_name(package: Path) -> None:
+def test_config_of_a_package_is_loaded_by_name(package: Path) -> None:
     assert Config.fromfile("fp_pkg::_base_/runtime.py").to_dict() == {"work_dir": "x"}
 
 
@@ -107,7 +107,7 @@ def test_pure_python_bases_are_found_as_modules(package: Path, module: str) -> N
         ("a/b::c.py", "is not installed"),
     ],
 )
-def test_what_is_not_there(package: Path, name: str, message: str) -> None:
+def test_missing_package_or_config_is_reported(package: Path, name: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Config.fromfile(name)
     assert message in caught.value.message
@@ -121,7 +121,7 @@ def test_what_is_not_there(package: Path, name: str, message: str) -> None:
         ("footplate::fashion-sge", "footplate::fashion-seg.py"),
     ],
 )
-def test_the_nearest_config_of_a_package_is_named(package: Path, name: str, near: str | None) -> None:
+def test_nearest_config_of_a_package_is_suggested(package: Path, name: str, near: str | None) -> None:
     with pytest.raises(ConfigError, match="has no config") as caught:
         Config.fromfile(name)
     assert caught.value.suggestion == near
@@ -137,7 +137,7 @@ def test_the_nearest_config_of_a_package_is_named(package: Path, name: str, near
         ("swin.py", None),
     ],
 )
-def test_a_recipe_that_is_named_as_a_file_is_a_base_under_its_package(
+def test_missing_base_suggests_the_recipe_of_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, near: str | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -151,7 +151,7 @@ def test_a_recipe_that_is_named_as_a_file_is_a_base_under_its_package(
         assert Config.fromfile(near).model.type.startswith("Small")
 
 
-def test_our_own_recipes_are_bases(tmp_path: Path) -> None:
+def test_recipes_can_be_bases(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("_base_ = 'footplate::fashion-seg.py'\ntrain_cfg = dict(max_iters=275)\n")
     cfg = Config.fromfile(tmp_path / "mine.py")
     assert cfg.train_cfg.max_iters == 275
@@ -184,7 +184,7 @@ def test_folder_of_the_file_is_absolute(write: Write, monkeypatch: pytest.Monkey
     assert main.parent.as_posix() == Config.fromfile("main.py").v
 
 
-def test_predefined_names_can_be_left_alone(write: Write) -> None:
+def test_predefined_names_can_be_disabled(write: Write) -> None:
     main = write({"main.py": "v = '{{ fileBasename }}'\n"})
     assert Config.fromfile(main, use_predefined_variables=False).v == "{{ fileBasename }}"
 
@@ -207,7 +207,7 @@ def test_values_of_the_base(write: Write, text: str, value: Any) -> None:
     assert Config.fromfile(main).to_dict()["v"] == value
 
 
-def test_missing_value_of_the_base_names_line_and_nearest_key(write: Write) -> None:
+def test_missing_value_of_the_base_reports_line_and_nearest_key(write: Write) -> None:
     main = write({"main.py": "_base_ = 'base.py'\nv = 1\nw = {{ _base_.ss }}\n", "base.py": "sss = 1\n"})
     with pytest.raises(ConfigKeyError, match="the base has no 'ss'") as caught:
         Config.fromfile(main)
@@ -242,6 +242,6 @@ def test_environment_variable_without_default_must_be_set(write: Write, text: st
     assert caught.value.origin == Origin(str(main), 2)
 
 
-def test_environment_can_be_left_alone(write: Write) -> None:
+def test_environment_variables_can_be_disabled(write: Write) -> None:
     main = write({"main.py": "v = '{{$FP_NAME:x}}'\n"})
     assert Config.fromfile(main, use_environment_variables=False).v == "{{$FP_NAME:x}}"

@@ -23,12 +23,12 @@ def refused(cfg: Config) -> bool:
     return False
 
 
-def test_a_python_config_may_name_any_class_that_fits(tmp_path: Path) -> None:
+def test_python_config_may_name_any_suitable_class(tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text(WRITTEN)
     assert not refused(Config.fromfile(tmp_path / "code.py"))
 
 
-def test_a_class_that_does_not_fit_is_refused_in_a_python_config_too(tmp_path: Path) -> None:
+def test_unsuitable_class_is_refused_in_python_config(tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text(WRITTEN.replace(INSTALLED, "subprocess.Popen"))
     assert refused(Config.fromfile(tmp_path / "code.py"))
 
@@ -42,19 +42,19 @@ def test_a_class_that_does_not_fit_is_refused_in_a_python_config_too(tmp_path: P
         f' "train_dataloader": {{"dataset": {{"_delete_": true, "type": "{INSTALLED}"}}}}}}',
     ],
 )
-def test_a_data_config_may_not_even_on_top_of_a_recipe(tmp_path: Path, text: str) -> None:
+def test_data_config_based_on_a_recipe_may_not_name_any_class(tmp_path: Path, text: str) -> None:
     (tmp_path / "data.json").write_text(text)
     assert refused(Config.fromfile(tmp_path / "data.json"))
 
 
-def test_an_override_may_not(tmp_path: Path) -> None:
+def test_override_may_not_name_any_class(tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text("train_dataloader = dict(dataset=dict(type='Points'))\n")
     cfg = Config.fromfile(tmp_path / "code.py")
     cfg.merge_from_dict({"train_dataloader.dataset.type": INSTALLED})
     assert refused(cfg)
 
 
-def test_a_recorded_config_may_not_since_it_is_read_as_data(tmp_path: Path) -> None:
+def test_recorded_config_may_not_name_any_class(tmp_path: Path) -> None:
     (tmp_path / "config.py").write_text(WRITTEN)
     assert refused(read_recorded(tmp_path / "config.py"))
 

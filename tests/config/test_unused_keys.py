@@ -52,11 +52,11 @@ KNOWN = NAMES.split()
         ("hooks", None),
     ],
 )
-def test_slips_are_told_from_words_of_their_own(key: str, near: str | None) -> None:
+def test_typos_are_distinguished_from_other_keys(key: str, near: str | None) -> None:
     assert misspelled_key(key, KNOWN) == near
 
 
-def test_a_misspelt_key_is_refused_with_its_line(write: Callable[[Mapping[str, str]], Path]) -> None:
+def test_misspelled_key_is_refused_with_its_line(write: Callable[[Mapping[str, str]], Path]) -> None:
     main = write({"main.py": "model = dict()\ntrain_dataloder = dict(batch_size=2)\n"})
     with pytest.raises(ConfigKeyError, match="unknown key 'train_dataloder'") as caught:
         check_keys(Config.fromfile(main), KNOWN)
@@ -65,7 +65,7 @@ def test_a_misspelt_key_is_refused_with_its_line(write: Callable[[Mapping[str, s
 
 
 @pytest.mark.parametrize("use", ["train_cfg = dict(max_iters=max_iter)", "a = f'{max_iter}'", "b = max_iter * 2"])
-def test_a_variable_that_other_lines_read_is_no_mistake(write: Callable[[Mapping[str, str]], Path], use: str) -> None:
+def test_variable_read_by_other_lines_is_not_reported(write: Callable[[Mapping[str, str]], Path], use: str) -> None:
     main = write(
         {"main.py": f"_base_ = 'b.py'\n{use.replace('max_iter)', '_base_.max_iter)')}\n", "b.py": "max_iter = 3\n"}
     )
@@ -75,7 +75,7 @@ def test_a_variable_that_other_lines_read_is_no_mistake(write: Callable[[Mapping
 
 
 @pytest.mark.parametrize(("value", "refused"), [("None", False), ("False", False), ("True", True), ("0", True)])
-def test_a_key_that_switches_nothing_on_is_let_be(
+def test_key_with_none_or_false_is_not_reported(
     write: Callable[[Mapping[str, str]], Path], value: str, refused: bool
 ) -> None:
     cfg = Config.fromfile(write({"main.py": f"optimzer = {value}\n"}))
@@ -123,7 +123,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("unread = 4\nown = 5", []),
     ],
 )
-def test_a_variable_that_a_child_changes_too_late_is_told(base: Path, lines: str, told: list[str]) -> None:
+def test_variable_changed_too_late_by_a_child_is_reported(base: Path, lines: str, told: list[str]) -> None:
     (base / "child.py").write_text(f"_base_ = 'base.py'\n{lines}\n")
     assert without_effect(Config.fromfile("child.py"), READ_BY_RUN) == told
 
@@ -138,19 +138,19 @@ def test_a_variable_that_a_child_changes_too_late_is_told(base: Path, lines: str
         ("unread=4", []),
     ],
 )
-def test_an_override_reaches_no_variable_that_was_read(base: Path, override: str, told: list[str]) -> None:
+def test_override_of_a_read_variable_is_reported(base: Path, override: str, told: list[str]) -> None:
     cfg = Config.fromfile("base.py")
     apply_overrides(cfg, [override])
     assert [sentence.partition(", because")[0] for sentence in without_effect(cfg, READ_BY_RUN)] == told
 
 
-def test_what_a_run_reads_is_no_variable(base: Path) -> None:
+def test_key_that_a_run_reads_is_not_a_variable(base: Path) -> None:
     cfg = Config.fromfile("base.py")
     apply_overrides(cfg, ["optimizer.lr=0.2"])
     assert without_effect(cfg, {*READ_BY_RUN, "optimizer"}) == []
 
 
-def test_a_pure_config_rebinds_what_its_base_has_read(base: Path) -> None:
+def test_pure_config_rebinds_variable_that_its_base_has_read(base: Path) -> None:
     (base / "pure.py").write_text("with read_base():\n    from .base import *\nsize = (1, 1)\n")
     assert without_effect(Config.fromfile("pure.py"), READ_BY_RUN) == [
         f"pure.py:3: 'size' has no effect, {READ} 'size' before; set model.size instead"
@@ -169,7 +169,7 @@ def test_a_pure_config_rebinds_what_its_base_has_read(base: Path) -> None:
         ("optim_wrapper.optimizer.update(lr=optimizer.lr * 2)", None),
     ],
 )
-def test_a_pure_config_changes_a_variable_that_its_base_has_read(base: Path, lines: str, lr: float | None) -> None:
+def test_pure_config_changes_variable_that_its_base_has_read(base: Path, lines: str, lr: float | None) -> None:
     (base / "pure.py").write_text(f"with read_base():\n    from .base import *\n{lines}\n")
     cfg = Config.fromfile("pure.py")
     told = without_effect(cfg, READ_BY_RUN)
@@ -192,7 +192,7 @@ def test_a_pure_config_changes_a_variable_that_its_base_has_read(base: Path, lin
         ("on = True\nmodel = dict(a=on, b=True)", "on=False", READ),
     ],
 )
-def test_an_override_of_a_variable_names_the_keys_that_hold_its_value(
+def test_override_of_a_variable_lists_the_keys_with_its_value(
     tmp_path: Path, lines: str, override: str, told: str
 ) -> None:
     (tmp_path / "a.py").write_text(lines)
@@ -204,7 +204,7 @@ def test_an_override_of_a_variable_names_the_keys_that_hold_its_value(
 
 
 @pytest.mark.parametrize("name", ["a.py", "a.json"])
-def test_an_override_of_what_nothing_reads(tmp_path: Path, name: str) -> None:
+def test_override_of_an_unread_variable_is_reported(tmp_path: Path, name: str) -> None:
     text = {"a.py": "classes = 5\nmodel = dict(head=5)", "a.json": '{"classes": 5, "model": {"head": 5}}'}[name]
     (tmp_path / name).write_text(text)
     cfg = Config.fromfile(tmp_path / name)

@@ -24,14 +24,14 @@ from footplate.errors import ConfigSyntaxError, Origin
         ("a: " + "[" * 300, "nested too deeply", 1),
     ],
 )
-def test_wrong_texts_name_the_line(text: str, message: str, line: int) -> None:
+def test_invalid_yaml_reports_the_line(text: str, message: str, line: int) -> None:
     with pytest.raises(ConfigSyntaxError, match="(?i)" + re.escape(message)) as caught:
         read_data(text, "main.yaml", ".yaml")
     assert caught.value.origin == Origin("main.yaml", line)
     assert len(str(caught.value).splitlines()) <= 5
 
 
-def test_yaml_reads_what_people_mean() -> None:
+def test_yaml_numbers_dates_tuples_and_merges() -> None:
     text = (
         "lr: 1e-3\ndate: 2024-01-02\nt: !!python/tuple [1, 2]\ns: !!set {a, b}\n"
         "base: &b {x: 1, y: 2}\nc: {<<: *b, y: 3}\n"
@@ -49,7 +49,7 @@ def test_yaml_reads_what_people_mean() -> None:
     assert read_data("", "main.yaml", ".yaml") == {}
 
 
-def test_a_short_yaml_text_cannot_stand_for_a_huge_tree() -> None:
+def test_yaml_aliases_cannot_expand_without_bound() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]
     with pytest.raises(ConfigSyntaxError, match="more than 100000 values"):

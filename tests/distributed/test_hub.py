@@ -194,7 +194,7 @@ def test_disconnect_after_done_is_no_death(ranks: Ranks) -> None:
     assert ranks.report(0).ranks == [1]
 
 
-def test_all_ranks_are_told_when_rank_0_is_done(ranks: Ranks) -> None:
+def test_all_ranks_are_notified_when_rank_0_is_done(ranks: Ranks) -> None:
     ranks.channels[0].send("done")
     assert [ranks.receive(rank, "leaving") for rank in range(3)] == [{}, {}, {}]
 
@@ -326,7 +326,7 @@ def test_text_after_message_is_kept(ends: tuple[Channel, socket.socket]) -> None
     assert channel.read_text(10.0) == "Fatal Python error\n\nCurrent thread"
 
 
-def test_read_text_are_all_that_comes_until_the_end(ends: tuple[Channel, socket.socket]) -> None:
+def test_read_text_returns_all_text_until_the_end(ends: tuple[Channel, socket.socket]) -> None:
     channel, other = ends
     other.sendall(b"Fatal ")
     other.sendall(b"Python error\n\xff")

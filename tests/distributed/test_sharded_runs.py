@@ -120,7 +120,7 @@ def test_accumulation_resumes_on_single_torchrun_process(tmp_path: Path, on_rank
 
 
 def _with_means(folder: Path) -> dict[str, Tensor]:
-    states._MOST_RANKS = 1
+    states._MAX_RANKS = 1
     return train(Case("FSDP2", "AdamW", 3), folder, every=5)
 
 

@@ -9,11 +9,11 @@ from tests.docs.pages import DOCS, ROOT
 # The first words of each item of the page, and the tests that hold it.
 TESTS: dict[str, tuple[str, ...]] = {
     "A `.py` config is a program.": (
-        "tests/config/test_python_execution.py::test_assignments_note_their_lines_and_what_they_replaced",
+        "tests/config/test_python_execution.py::test_assignments_record_their_lines_and_the_replaced_values",
     ),
     "A dotted `type` that is written": (
-        "tests/config/test_trusted_paths.py::test_a_python_config_may_name_any_class_that_fits",
-        "tests/config/test_trusted_paths.py::test_a_class_that_does_not_fit_is_refused_in_a_python_config_too",
+        "tests/config/test_trusted_paths.py::test_python_config_may_name_any_suitable_class",
+        "tests/config/test_trusted_paths.py::test_unsuitable_class_is_refused_in_python_config",
     ),
     "Commands that build something": (
         "tests/config/test_imports.py::test_modules_are_imported_from_the_current_folder",
@@ -27,24 +27,24 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/checkpoint/test_loading.py::test_the_file_that_is_trusted_is_executed_and_no_other",
     ),
     "Paths on the command line": (
-        "tests/config/test_overrides.py::test_values_that_cannot_be_read",
+        "tests/config/test_overrides.py::test_invalid_values_are_refused",
         "tests/faults/malice.py::_overridden",
     ),
     "Reading one executes nothing": (
-        "tests/config/test_yaml_format.py::test_wrong_texts_name_the_line",
+        "tests/config/test_yaml_format.py::test_invalid_yaml_reports_the_line",
         "tests/faults/malice.py::_tagged",
     ),
     "It inherits from data only.": (
         "tests/config/test_loader.py::test_no_base_is_executed",
-        "tests/config/test_loader.py::test_a_recipe_that_ships_is_a_base",
+        "tests/config/test_loader.py::test_data_config_may_inherit_from_a_recipe",
     ),
-    "`explain` without a topic": ("tests/config/test_loader.py::test_looking_at_a_config_imports_nothing",),
+    "`explain` without a topic": ("tests/config/test_loader.py::test_inspecting_a_config_imports_nothing",),
     "Every `type` names": (
         "tests/registry/test_dotted_paths.py::test_yaml_config_unpickles_nothing",
         "tests/registry/test_dotted_paths.py::test_library_classes_are_rejected",
         "tests/registry/test_dotted_paths.py::test_docs_list_allowed_torch_classes",
-        "tests/config/test_trusted_paths.py::test_a_data_config_may_not_even_on_top_of_a_recipe",
-        "tests/config/test_trusted_paths.py::test_an_override_may_not",
+        "tests/config/test_trusted_paths.py::test_data_config_based_on_a_recipe_may_not_name_any_class",
+        "tests/config/test_trusted_paths.py::test_override_may_not_name_any_class",
         "tests/faults/gadgets.py::begin_gadgets",
     ),
     "`compile` takes": (
@@ -53,12 +53,12 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "Models of transformers": ("tests/tasks/test_transformers_config.py::test_a_detector_fetches_nothing",),
     "What a hook, metric or writer": (
-        "tests/engine/test_outputs.py::test_no_output_leaves_the_work_dir",
-        "tests/engine/test_outputs.py::test_the_name_of_a_picture_does_not_lead_out",
+        "tests/engine/test_outputs.py::test_outputs_stay_in_the_work_dir",
+        "tests/engine/test_outputs.py::test_image_name_stays_in_the_log_folder",
     ),
     "`CheckpointHook.out_dir` and": (
-        "tests/hooks/test_checkpoint_hook.py::test_checkpoints_may_lie_elsewhere",
-        "tests/hooks/test_logger_hook.py::test_logs_are_handed_over",
+        "tests/hooks/test_checkpoint_hook.py::test_checkpoints_in_out_dir",
+        "tests/hooks/test_logger_hook.py::test_logs_are_copied_to_out_dir",
     ),
     "Loading, showing, verifying": ("tests/checkpoint/test_malicious_files.py::test_nothing_is_executed",),
     "The names inside an archive": ("tests/checkpoint/test_malicious_files.py::test_names_of_members_lead_nowhere",),
@@ -67,15 +67,15 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/faults/peak.py::begin_memory",
     ),
     "A resumed run removes only": (
-        "tests/hooks/test_checkpoints_kept.py::test_foreign_files_that_a_checkpoint_lists_are_kept",
-        "tests/hooks/test_checkpoints_kept.py::test_what_the_checkpoint_of_another_folder_lists_is_not_of_this_one",
+        "tests/hooks/test_checkpoints_kept.py::test_foreign_files_listed_in_a_checkpoint_are_kept",
+        "tests/hooks/test_checkpoints_kept.py::test_files_listed_by_another_folder_are_not_owned",
     ),
     "The pointer `last_checkpoint`": ("tests/checkpoint/test_latest.py::test_a_pointer_to_another_storage_is_ignored",),
     "Inspecting a run": (
         "tests/cli/test_foreign_runs.py::test_looking_at_a_run_executes_nothing",
         "tests/cli/test_foreign_runs.py::test_diff_executes_nothing_in_a_run",
         "tests/cli/test_foreign_runs.py::test_a_resumed_run_executes_nothing_in_its_work_dir",
-        "tests/config/test_trusted_paths.py::test_a_recorded_config_may_not_since_it_is_read_as_data",
+        "tests/config/test_trusted_paths.py::test_recorded_config_may_not_name_any_class",
         "tests/faults/folders.py::begin_folders",
     ),
     "Links that lead out": (
@@ -87,7 +87,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/cli/test_foreign_runs.py::test_no_escape_sequence_reaches_the_terminal",
         "tests/test_messages.py::test_commands_print_only_through_streams",
     ),
-    "`replay` trains": ("tests/cli/test_replay.py::test_the_config_that_a_run_left_is_read_and_not_executed",),
+    "`replay` trains": ("tests/cli/test_inspect_runs.py::test_the_config_that_a_run_left_is_read_and_not_executed",),
 }
 
 

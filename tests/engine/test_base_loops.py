@@ -20,15 +20,15 @@ from footplate.errors import ArgumentError
         (0, {}, []),
     ],
 )
-def test_after_which_a_run_validates(end: int, settings: dict[str, Any], points: list[int]) -> None:
+def test_validation_points(end: int, settings: dict[str, Any], points: list[int]) -> None:
     assert validation_points(end, **settings) == points
 
 
-def test_an_interval_holds_from_its_milestone_on() -> None:
+def test_interval_applies_from_its_milestone() -> None:
     assert [interval_at(done, [0, 4, 6], [5, 2, 1]) for done in range(8)] == [5, 5, 5, 2, 2, 1, 1, 1]
 
 
-def test_nothing_is_due_before_the_first() -> None:
+def test_is_due_only_from_begin() -> None:
     assert not is_due(0, 0, 0, 1)
     assert is_due(3, 3, 1, 2)
 
@@ -36,11 +36,11 @@ def test_nothing_is_due_before_the_first() -> None:
 @pytest.mark.parametrize(
     "intervals", [[(5, 1), (3, 1)], [(3,)], [3], [(0, 1)], [(3, 0)], [("a", 1), ("b", 2)], [(3, 1.5)]]
 )
-def test_intervals_that_make_no_sense(intervals: list[Any]) -> None:
+def test_invalid_dynamic_intervals_raise(intervals: list[Any]) -> None:
     with pytest.raises(ArgumentError, match="dynamic_intervals"):
         checked_intervals(intervals)
 
 
-def test_an_interval_is_a_count() -> None:
+def test_interval_must_be_a_count() -> None:
     with pytest.raises(ArgumentError, match="val_interval"):
         validation_points(4, val_interval=0)

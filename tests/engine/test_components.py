@@ -24,12 +24,12 @@ def listed(hooks: Any) -> list[tuple[str, int | str]]:
     return [(type(hook).__name__, hook.priority) for hook in hooks]
 
 
-def test_the_default_hooks_and_their_priorities() -> None:
+def test_default_hooks_and_their_priorities() -> None:
     assert listed(build_hooks(None, None)) == listed(build_hooks({}, [])) == TABLE
     assert list(DEFAULT_HOOKS) == ["runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint"]
 
 
-def test_an_entry_without_type_keeps_the_class_and_none_removes_it() -> None:
+def test_entry_without_type_keeps_the_class_and_none_removes_it() -> None:
     changes = {"logger": {"interval": 50, "log_metric_by_epoch": False}, "checkpoint": None, "timer": None}
     hooks = build_hooks(changes, None)
     assert [name for name, _ in listed(hooks)] == [
@@ -40,7 +40,7 @@ def test_an_entry_without_type_keeps_the_class_and_none_removes_it() -> None:
     assert DEFAULT_HOOKS["logger"] == {"type": "LoggerHook"}
 
 
-def test_an_entry_may_be_another_class_an_object_or_a_further_hook() -> None:
+def test_entry_may_be_another_class_an_object_or_a_new_hook() -> None:
     saver = CheckpointHook(interval=3)
     changes = {"timer": {"type": "Witness", "priority": 31}, "checkpoint": saver, "seen": {"type": "Witness"}}
     hooks = build_hooks(changes, None)
@@ -49,7 +49,7 @@ def test_an_entry_may_be_another_class_an_object_or_a_further_hook() -> None:
     assert "IterTimerHook" not in dict(listed(hooks))
 
 
-def test_custom_hooks_stand_behind_defaults_of_their_priority() -> None:
+def test_custom_hooks_come_after_default_hooks_of_equal_priority() -> None:
     class Own(Hook):
         pass
 
@@ -73,7 +73,7 @@ def test_custom_hooks_stand_behind_defaults_of_their_priority() -> None:
         (None, ["EMAHook"], BuildError, "custom_hooks[0]", None),
     ],
 )
-def test_a_hook_that_cannot_be_built_is_named_by_its_key(
+def test_invalid_hook_raises_with_its_key(
     default_hooks: Any, custom_hooks: Any, kind: Any, key: str, near: str | None
 ) -> None:
     with pytest.raises(kind) as caught:
@@ -92,13 +92,13 @@ def test_a_hook_that_cannot_be_built_is_named_by_its_key(
         ({"type": "EpochBasedTrainLoop", "max_epochs": 2, "val_interval": 2}, "EpochBasedTrainLoop", True),
     ],
 )
-def test_the_loop_that_train_cfg_means(tmp_path: Path, train_cfg: dict[str, Any], kind: str, by_epoch: bool) -> None:
+def test_train_cfg_selects_the_loop(tmp_path: Path, train_cfg: dict[str, Any], kind: str, by_epoch: bool) -> None:
     runner = Runner(**settings(tmp_path, train_cfg=train_cfg))
     assert type(runner.train_loop).__name__ == kind
     assert runner.by_epoch is runner.train_loop.by_epoch is runner.log_processor.by_epoch is by_epoch
 
 
-def test_types_that_configs_omit(tmp_path: Path) -> None:
+def test_default_types_of_sections(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path))
     found = [type(part).__name__ for part in (runner.optim_wrapper, runner.val_loop, runner.test_loop)]
     found += [type(part).__name__ for part in (runner.log_processor, runner.visualizer)]
@@ -107,12 +107,12 @@ def test_types_that_configs_omit(tmp_path: Path) -> None:
     assert Runner(**settings(tmp_path, param_scheduler=None)).param_schedulers == []
 
 
-def test_a_config_may_say_how_the_log_is_made(tmp_path: Path) -> None:
+def test_log_processor_section(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, log_processor={"by_epoch": False, "window_size": 7}))
     assert (runner.log_processor.by_epoch, runner.log_processor.window_size) == (False, 7)
 
 
-def test_the_visualizer_writes_into_the_folder_of_the_run(tmp_path: Path) -> None:
+def test_visualizer_writes_to_the_log_folder(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, visualizer={"vis_backends": [{"type": "LocalVisBackend"}]}))
     runner.visualizer.add_scalar("loss", 1.0)
     assert Path(runner.log_dir, "vis_data/scalars.json").exists()
@@ -123,7 +123,7 @@ def test_the_visualizer_writes_into_the_folder_of_the_run(tmp_path: Path) -> Non
     assert Path(runner.work_dir, "elsewhere/vis_data/scalars.json").exists()
 
 
-def test_the_preprocessor_beside_the_model_goes_into_it(tmp_path: Path) -> None:
+def test_top_level_preprocessor_is_passed_to_the_model(tmp_path: Path) -> None:
     beside = {"type": "ImgDataPreprocessor", "pad_value": 3}
     runner = Runner(**settings(tmp_path, data_preprocessor=beside))
     assert type(runner.model.data_preprocessor).__name__ == "ImgDataPreprocessor"
@@ -142,7 +142,7 @@ def test_the_preprocessor_beside_the_model_goes_into_it(tmp_path: Path) -> None:
         (nn.Linear(2, 2), BuildError, "model", "the model 'Linear' has no train_step"),
     ],
 )
-def test_a_model_that_cannot_be_trained(tmp_path: Path, model: Any, kind: Any, key: str, says: str) -> None:
+def test_invalid_model_raises(tmp_path: Path, model: Any, kind: Any, key: str, says: str) -> None:
     with pytest.raises(kind, match=says) as caught:
         Runner(**settings(tmp_path, model=model))
     assert caught.value.key == key
@@ -183,7 +183,7 @@ def test_a_model_that_cannot_be_trained(tmp_path: Path, model: Any, kind: Any, k
         ("custom_hooks", [{"type": "EMAHook", "ema_type": "Swa"}], "custom_hooks[0].ema_type"),
     ],
 )
-def test_errors_name_the_whole_key_path(tmp_path: Path, section: str, value: Any, key: str) -> None:
+def test_errors_have_the_whole_key_path(tmp_path: Path, section: str, value: Any, key: str) -> None:
     with pytest.raises((BuildError, UnknownNameError, ArgumentError)) as caught:
         Runner(**{**settings(tmp_path / "work"), section: value}).train()
     assert caught.value.key == key
@@ -191,18 +191,18 @@ def test_errors_name_the_whole_key_path(tmp_path: Path, section: str, value: Any
 
 
 @pytest.mark.parametrize(("enable", "lr"), [(True, 0.1 * 4 / 16), (False, 0.1)])
-def test_learning_rates_scale_with_the_batch(tmp_path: Path, enable: bool, lr: float) -> None:
+def test_auto_scale_lr_scales_the_optimizer(tmp_path: Path, enable: bool, lr: float) -> None:
     scale = {"enable": enable, "base_batch_size": 16}
     runner = Runner(**settings(tmp_path, auto_scale_lr=scale, param_scheduler=None))
     assert runner.optim_wrapper.param_groups[0]["lr"] == pytest.approx(lr)
 
 
-def test_a_model_object_is_the_runs_model(tmp_path: Path) -> None:
+def test_model_object_is_used_as_it_is(tmp_path: Path) -> None:
     model: Any = ToyModel()
     assert Runner(**settings(tmp_path, model=model)).model is model
 
 
-def test_a_part_is_built_when_it_is_first_asked_for_and_once(tmp_path: Path) -> None:
+def test_components_are_built_on_first_use_and_once(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path))
     names = ("train_loop", "val_loop", "test_loop", "optim_wrapper", "param_schedulers")
     assert not set(names) & set(vars(runner))
@@ -211,7 +211,7 @@ def test_a_part_is_built_when_it_is_first_asked_for_and_once(tmp_path: Path) -> 
         assert name in vars(runner)
 
 
-def test_how_far_a_run_is_builds_nothing(tmp_path: Path) -> None:
+def test_progress_does_not_build_the_loop(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path))
     assert (runner.iter, runner.epoch, runner.by_epoch) == (0, 0, True)
     assert "train_loop" not in vars(runner)
@@ -219,7 +219,7 @@ def test_how_far_a_run_is_builds_nothing(tmp_path: Path) -> None:
     assert "train_loop" in vars(runner)
 
 
-def test_loaders_are_those_of_the_loops(tmp_path: Path) -> None:
+def test_dataloader_properties_return_the_loaders_of_the_loops(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path))
     assert runner.train_dataloader is runner.train_loop.dataloader
     assert runner.val_loop is not None
@@ -227,7 +227,7 @@ def test_loaders_are_those_of_the_loops(tmp_path: Path) -> None:
     assert len(runner.test_dataloader) == 2
 
 
-def test_what_the_config_has_not_is_none(tmp_path: Path) -> None:
+def test_missing_validation_loop_is_none(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, val_cfg=None, val_dataloader=None, val_evaluator=None))
     assert (runner.val_loop, runner.val_dataloader) == (None, None)
 
@@ -240,7 +240,7 @@ def test_what_the_config_has_not_is_none(tmp_path: Path) -> None:
         ("optim_wrapper", lambda runner: runner.optim_wrapper),
     ],
 )
-def test_what_training_needs_is_named(tmp_path: Path, key: str, ask: Any) -> None:
+def test_missing_training_section_raises(tmp_path: Path, key: str, ask: Any) -> None:
     sections = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
     runner = Runner(**{**settings(tmp_path), **dict.fromkeys(sections)})
     runner._sections.update({each: settings(tmp_path)[each] for each in sections if each != key})

@@ -67,13 +67,13 @@ def written(tmp_path: Path, **changes: Any) -> Config:
     return Config.fromfile(path)
 
 
-def test_each_key_of_the_other_engine_is_read_refused_or_named() -> None:
+def test_each_mmengine_key_is_read_or_unsupported() -> None:
     answered = {*READ_KEYS, *(key for key, *_ in REFUSED), *(key for key, _ in NAMED)}
     assert [key for key in MMENGINE if key not in answered] == []
 
 
 @pytest.mark.parametrize(("key", "value", "path"), REFUSED)
-def test_a_key_that_changes_results_is_refused_with_its_place(tmp_path: Path, key: str, value: Any, path: str) -> None:
+def test_unsupported_key_that_changes_results_raises(tmp_path: Path, key: str, value: Any, path: str) -> None:
     cfg = written(tmp_path, **{key: value})
     for use in (check_config, Runner.from_cfg):
         with pytest.raises(FootplateError) as caught:
@@ -86,14 +86,14 @@ def test_a_key_that_changes_results_is_refused_with_its_place(tmp_path: Path, ke
 
 
 @pytest.mark.parametrize(("key", "value"), NAMED)
-def test_a_key_without_effect_is_named(tmp_path: Path, key: str, value: Any) -> None:
+def test_unsupported_key_without_effect_logs_a_warning(tmp_path: Path, key: str, value: Any) -> None:
     told = check(written(tmp_path, **{key: value}), run=False)
 
     assert [line for line in told.splitlines() if line.startswith("warning") and key in line]
 
 
 @pytest.mark.parametrize("key", ["activation_checkpointing", "efficient_conv_bn_eval", "use_ddp_wrapper"])
-def test_a_run_names_it_once(tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str) -> None:
+def test_run_logs_an_unsupported_key_once(tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str) -> None:
     with caplog.at_level(logging.WARNING, "footplate"):
         Runner.from_cfg(check_config(written(tmp_path, **{key: True}))).train()
 
@@ -111,11 +111,11 @@ def test_a_run_names_it_once(tmp_path: Path, caplog: pytest.LogCaptureFixture, k
         {"runner_type": "Runner"},
     ],
 )
-def test_what_a_run_does_anyway_is_accepted(tmp_path: Path, changes: Any) -> None:
+def test_plain_strategy_is_accepted(tmp_path: Path, changes: Any) -> None:
     assert "warning" not in check(written(tmp_path, **changes), run=False)
 
 
-def test_a_variable_of_that_name_is_a_variable(tmp_path: Path) -> None:
+def test_variable_with_the_name_of_an_unsupported_key_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "run.py"
     lines = "\n".join(f"{key} = {value!r}" for key, value in settings(tmp_path).items())
     path.write_text(
@@ -125,7 +125,7 @@ def test_a_variable_of_that_name_is_a_variable(tmp_path: Path) -> None:
     check_config(Config.fromfile(path))
 
 
-def test_an_unknown_runner_is_refused_before_a_run(tmp_path: Path) -> None:
+def test_unknown_runner_type_raises(tmp_path: Path) -> None:
     with pytest.raises(FootplateError) as caught:
         check_config(written(tmp_path, runner_type="Runer"))
 
@@ -136,7 +136,7 @@ def test_an_unknown_runner_is_refused_before_a_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "kind", ["ApexOptimWrapper", "DeepSpeedOptimWrapper", "MMFullyShardedDataParallel", "FigureViewer"]
 )
-def test_a_class_of_the_other_engine_that_is_not_here_is_refused(tmp_path: Path, section: str, kind: str) -> None:
+def test_missing_mmengine_class_raises(tmp_path: Path, section: str, kind: str) -> None:
     given = {"optimizer": {"type": "SGD", "lr": 0.1}} if section == "optim_wrapper" else {}
     with pytest.raises(FootplateError, match=f"unknown .* '{kind}'"):
         check_config(written(tmp_path, **{section: {"type": kind, **given}}))
@@ -152,7 +152,7 @@ def test_a_class_of_the_other_engine_that_is_not_here_is_refused(tmp_path: Path,
         ("env_cfg.cudnn", {"cudnn": True}),
     ],
 )
-def test_an_unknown_setting_of_the_environment_is_refused_before_a_run(tmp_path: Path, key: str, value: Any) -> None:
+def test_unknown_env_cfg_key_raises(tmp_path: Path, key: str, value: Any) -> None:
     with pytest.raises(FootplateError) as caught:
         check_config(written(tmp_path, env_cfg=value))
 
@@ -176,7 +176,7 @@ LEGACY_FLAGS = [
 
 
 @pytest.mark.parametrize(("key", "line"), LEGACY_FLAGS)
-def test_a_flag_of_the_first_generation_is_a_bool(tmp_path: Path, key: str, line: str) -> None:
+def test_first_generation_flag_must_be_a_bool(tmp_path: Path, key: str, line: str) -> None:
     path = tmp_path / "run.py"
     path.write_text(
         "model = dict(type='ToyModel')\n"

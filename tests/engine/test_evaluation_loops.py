@@ -52,7 +52,7 @@ def two(**changes: Any) -> dict[str, Any]:
     return {"val_dataloader": {"clean": loader(8, shuffle=False), "noisy": loader(12, shuffle=False)}, **changes}
 
 
-def test_several_sets_have_their_own_metrics(tmp_path: Path) -> None:
+def test_each_dataset_has_its_own_metrics(tmp_path: Path) -> None:
     runner, look = run(tmp_path, **two())
     assert look.sets[:5] == ["clean0/2", "clean1/2", "noisy0/3", "noisy1/3", "noisy2/3"]
     assert [list(each) for each in look.metrics] == [["clean/accuracy", "noisy/accuracy"]] * 3
@@ -63,7 +63,7 @@ def test_several_sets_have_their_own_metrics(tmp_path: Path) -> None:
     assert alone.val()["accuracy"] == look.metrics[-1]["noisy/accuracy"]
 
 
-def test_each_set_has_its_own_interval(tmp_path: Path) -> None:
+def test_each_dataset_has_its_own_interval(tmp_path: Path) -> None:
     scalars = {
         "clean": {"type": "Told", "values": {"score": [1.0] * 4}},
         "noisy": {"type": "Told", "values": {"score": [2.0, 3.0]}},
@@ -80,7 +80,7 @@ def test_each_set_has_its_own_interval(tmp_path: Path) -> None:
     assert written == [(1, None), (2, 2.0), (3, 3.0)]
 
 
-def test_the_best_of_a_set_that_is_not_always_there(tmp_path: Path) -> None:
+def test_best_checkpoint_by_a_dataset_with_an_interval(tmp_path: Path) -> None:
     evaluators = {"clean": {"type": "PointAccuracy"}, "noisy": {"type": "Told", "values": {"acc": [2.0, 3.0]}}}
     best = {"checkpoint": {"interval": -1, "save_best": ["noisy/acc", "clean/accuracy"], "save_last": False}}
     stop = {"type": "EarlyStoppingHook", "monitor": "noisy/acc", "patience": 1, "strict": True}
@@ -98,20 +98,20 @@ def test_the_best_of_a_set_that_is_not_always_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("intervals", "key"), [({"noisy": 3}, "val_cfg.intervals.noisy"), ({"x": 2}, "val_cfg.intervals.x")]
 )
-def test_intervals_that_would_never_come(tmp_path: Path, intervals: dict[str, int], key: str) -> None:
+def test_interval_must_be_a_multiple_of_val_interval(tmp_path: Path, intervals: dict[str, int], key: str) -> None:
     changes = two(val_cfg={"intervals": intervals}, train_cfg={"by_epoch": True, "max_epochs": 6, "val_interval": 2})
     with pytest.raises(ArgumentError) as caught:
         run(tmp_path, **changes)
     assert caught.value.key == key
 
 
-def test_a_test_may_have_several_sets(tmp_path: Path) -> None:
+def test_test_loop_with_several_datasets(tmp_path: Path) -> None:
     sets = {"first": loader(8, shuffle=False), "second": loader(4, shuffle=False)}
     runner = Runner(**settings(tmp_path, test_dataloader=sets))
     assert list(runner.test()) == ["first/accuracy", "second/accuracy"]
 
 
-def test_the_losses_of_a_validation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_validation_losses_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     runner, look = run(tmp_path, val_cfg={"loss": True}, val_dataloader=loader(10, shuffle=False), log_level="INFO")
     assert list(look.metrics[-1]) == ["loss", "accuracy"]
     model = runner.model.eval()
@@ -128,7 +128,7 @@ def test_the_losses_of_a_validation(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert f"    val/loss: {written[-1]:.4f}  accuracy: " in told[-1]
 
 
-def test_losses_are_not_asked_for_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_losses_are_off_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ToyModel, "val_loss", lambda *_: 1 / 0)
     _, look = run(tmp_path)
     assert list(look.metrics[-1]) == ["accuracy"]
@@ -146,7 +146,7 @@ class SeesModes(PointAccuracy):
 
 
 @pytest.mark.parametrize("inference_mode", [False, True])
-def test_a_validation_in_inference_mode_changes_nothing_else(
+def test_inference_mode_gives_the_same_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inference_mode: bool
 ) -> None:
     monkeypatch.setattr(history, "_CHUNK", 3)  # values are moved into the ring buffer during a validation
@@ -160,7 +160,7 @@ def test_a_validation_in_inference_mode_changes_nothing_else(
     assert all(map(torch.equal, found.model.state_dict().values(), plain.model.state_dict().values()))
 
 
-def test_a_checkpoint_within_a_validation_in_inference_mode(tmp_path: Path) -> None:
+def test_checkpoint_within_a_validation_in_inference_mode(tmp_path: Path) -> None:
     class Ask(Hook):
         def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
             runner.requests.save = batch_idx == 0
@@ -178,19 +178,19 @@ def test_sharded_model_cannot_predict_in_inference_mode(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_a_loop_of_the_users_own_predicts_as_it_says(half: bool) -> None:
+def test_predicting_uses_the_precision_of_a_custom_loop(half: bool) -> None:
     with evaluation_loops.predicting(SimpleNamespace(fp16=half), torch.device("cpu")):
         assert torch.is_autocast_enabled("cpu") is half
         assert not torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
 
 
-def test_inference_mode_is_a_choice(tmp_path: Path) -> None:
+def test_inference_mode_must_be_a_bool(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="inference_mode must be True or False"):
         run(tmp_path, val_cfg={"inference_mode": "no"})
 
 
-def test_a_model_that_does_not_tell_its_losses(tmp_path: Path) -> None:
+def test_model_without_val_loss_raises(tmp_path: Path) -> None:
     class Bare(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -205,7 +205,7 @@ def test_a_model_that_does_not_tell_its_losses(tmp_path: Path) -> None:
         Runner(**settings(tmp_path, model=Bare(), val_cfg={"loss": True})).val()
 
 
-def test_buffers_are_shared_before_each_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_buffers_are_broadcast_before_each_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     monkeypatch.setattr(evaluation_loops, "broadcast_buffers", lambda model: told.append((model, model.training)))
     runner = Runner(**settings(tmp_path))

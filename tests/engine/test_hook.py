@@ -20,7 +20,7 @@ NAMES = {
 }
 
 
-def test_the_nine_priorities() -> None:
+def test_priority_names_and_numbers() -> None:
     assert {name: each.value for name, each in Priority.__members__.items()} == NAMES
     assert {name: get_priority(name) for name in NAMES} == NAMES
     assert [get_priority(each) for each in ("very_low", 55, Priority.HIGH, 0, 100)] == [90, 55, 30, 0, 100]
@@ -37,13 +37,13 @@ def test_the_nine_priorities() -> None:
         (True, "'priority' must be a name or a number", None),
     ],
 )
-def test_anything_else_is_no_priority(priority: Any, says: str, near: str | None) -> None:
+def test_invalid_priority_raises(priority: Any, says: str, near: str | None) -> None:
     with pytest.raises(ArgumentError, match=says) as caught:
         get_priority(priority)
     assert (caught.value.key, caught.value.suggestion) == ("priority", near)
 
 
-def test_the_base_class_has_every_event_and_does_nothing() -> None:
+def test_base_hook_has_every_event_and_does_nothing() -> None:
     hook, hooks = Hook(), HookList()
     hooks.register(hook)
     for event, arguments in EVENTS.items():
@@ -65,7 +65,7 @@ class Shared(Hook):
         self.seen.append(("after iter", batch_idx, data_batch, outputs, mode))
 
 
-def test_what_modes_share_is_told_the_mode() -> None:
+def test_shared_methods_receive_the_mode() -> None:
     hook, hooks = Shared(), HookList()
     hooks.register(hook)
     runner: Any = None
@@ -86,7 +86,7 @@ def test_what_modes_share_is_told_the_mode() -> None:
     assert {event for event in EVENTS if hooks.at(event)} == set(events)
 
 
-def test_a_hook_may_take_fewer_arguments_or_any() -> None:
+def test_hook_method_may_take_fewer_or_any_arguments() -> None:
     seen: list[Any] = []
 
     class Few(Hook):
@@ -121,7 +121,7 @@ def test_a_hook_may_take_fewer_arguments_or_any() -> None:
         ("_before_epoch", lambda self, runner: None, "runner, mode"),
     ],
 )
-def test_a_method_that_cannot_be_called_is_refused_at_once(method: str, function: Any, expected: str) -> None:
+def test_method_with_wrong_signature_raises(method: str, function: Any, expected: str) -> None:
     kind: Any = type("Own", (Hook,), {method: function})
     with pytest.raises(
         ArgumentError, match=f"Own.{method} does not take the arguments that the engine passes"
@@ -130,7 +130,7 @@ def test_a_method_that_cannot_be_called_is_refused_at_once(method: str, function
     assert caught.value.notes == (f"expected: {method}(self, {expected})",)
 
 
-def test_a_misspelt_event_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_misspelled_event_logs_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     class Own(Hook):
         def after_train_itr(self, runner: Any) -> None: ...
 
@@ -162,7 +162,7 @@ def test_every_n_epochs_and_iterations(n: int, start: int, hits: list[int]) -> N
         assert [at for at in range(7) if hook.every_n_inner_iters(at, n)] == hits
 
 
-def test_the_ends() -> None:
+def test_is_last_and_end_of_epoch() -> None:
     hook = Hook()
     runner: Any = SimpleNamespace(iter=9, epoch=2, max_iters=10, max_epochs=3)
     assert hook.is_last_train_iter(runner)
@@ -173,7 +173,7 @@ def test_the_ends() -> None:
     assert [hook.end_of_epoch(range(3), at) for at in range(3)] == [False, False, True]
 
 
-def test_an_argument_that_is_nearly_the_events_is_refused() -> None:
+def test_misspelled_argument_raises() -> None:
     class Slip(Hook):
         def after_train_iter(self, runner: Any, batch_idx: int, output: Any = None) -> None:  # type: ignore[override]
             """Would be called without this argument."""

@@ -26,7 +26,7 @@ def named(name: str, priority: int | str | None = None) -> Hook:
     return hook
 
 
-def test_hooks_act_by_priority_and_then_in_the_order_of_registration() -> None:
+def test_hooks_are_ordered_by_priority_then_registration() -> None:
     hooks, order = HookList(), []  # type: HookList, list[str]
     for hook, priority in [
         (named("A"), None),
@@ -43,7 +43,7 @@ def test_hooks_act_by_priority_and_then_in_the_order_of_registration() -> None:
     assert (len(hooks), type(hooks[0]).__name__) == (6, "E")
 
 
-def test_a_list_of_methods_is_the_same_when_another_hook_comes() -> None:
+def test_method_list_is_updated_in_place() -> None:
     hooks = HookList()
     held = hooks.at("before_run")
     hooks.register(named("A"))
@@ -51,13 +51,13 @@ def test_a_list_of_methods_is_the_same_when_another_hook_comes() -> None:
     assert hooks.at("before_run") is held
 
 
-def test_an_unknown_event_gets_the_nearest_one() -> None:
+def test_unknown_event_suggests_the_nearest() -> None:
     with pytest.raises(ArgumentError, match="unknown event 'before_trian'") as caught:
         HookList().at("before_trian")
     assert caught.value.suggestion == "before_train"
 
 
-def test_the_table_of_order() -> None:
+def test_describe_lists_hooks_by_event() -> None:
     hooks = HookList()
     hooks.register(named("Late", 95))
     hooks.register(named("Early", "HIGH"))
@@ -74,7 +74,7 @@ def test_the_table_of_order() -> None:
     ]
 
 
-def test_the_order_of_each_event_names_whoever_acts_at_it() -> None:
+def test_order_yields_hooks_by_event() -> None:
     hooks = HookList()
     hooks.register(Shared(), 69)
     hooks.register(named("First", "VERY_HIGH"))
@@ -85,7 +85,7 @@ def test_the_order_of_each_event_names_whoever_acts_at_it() -> None:
     assert len(order) == 7
 
 
-def test_a_hook_of_a_priority_that_is_none_is_not_added() -> None:
+def test_hook_with_invalid_priority_is_not_added() -> None:
     hooks = HookList()
     with pytest.raises(ArgumentError):
         hooks.register(named("A"), "URGENT")

@@ -19,7 +19,7 @@ STOPPING = {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "loss"}]}
 BEST = {"default_hooks": {"checkpoint": {"save_best": "loss"}}}
 PLATEAU = {"param_scheduler": {"type": "ReduceOnPlateauLR", "monitor": "loss"}}
 IDLE = [
-    (NO_VALIDATION | STOPPING, "custom_hooks[0].monitor has no effect: early stopping waits for 'loss', and the run"),
+    (NO_VALIDATION | STOPPING, "custom_hooks[0].monitor has no effect: early stopping monitors 'loss', and the run"),
     (NO_VALIDATION | BEST, "default_hooks.checkpoint.save_best has no effect: it waits for a metric, and the run"),
     (NO_VALIDATION | PLATEAU, "param_scheduler has no effect: it waits for a metric, and the run never validates"),
     (
@@ -53,7 +53,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @names
-def test_a_run_names_what_has_no_effect_once(
+def test_run_logs_an_idle_setting_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: Any, said: str
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -63,7 +63,7 @@ def test_a_run_names_what_has_no_effect_once(
 
 
 @pytest.mark.parametrize(("changes", "said"), IDLE)
-def test_check_names_it_without_a_run_and_with_its_place(tmp_path: Path, changes: Any, said: str) -> None:
+def test_check_command_prints_idle_settings_with_their_location(tmp_path: Path, changes: Any, said: str) -> None:
     path = tmp_path / "run.py"
     path.write_text("\n".join(f"{key} = {value!r}" for key, value in settings(tmp_path, **changes).items()))
 
@@ -78,7 +78,7 @@ def test_check_names_it_without_a_run_and_with_its_place(tmp_path: Path, changes
     "changes",
     [STOPPING | {"val_evaluator": {"type": "Told", "values": {"loss": [1.0, 1.0, 1.0]}}}, {}, {"val_cfg": {}}],
 )
-def test_what_takes_effect_is_not_named(tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: Any) -> None:
+def test_setting_with_effect_logs_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: Any) -> None:
     with caplog.at_level(logging.WARNING):
         Runner.from_cfg(Config(settings(tmp_path, **changes))).train()
 
@@ -90,7 +90,7 @@ class Asking(Hook):
 
 
 @pytest.mark.parametrize("hook", [EvalHook(interval=1), Asking()])
-def test_a_hook_may_ask_for_validations(tmp_path: Path, caplog: pytest.LogCaptureFixture, hook: Hook) -> None:
+def test_hook_that_requests_validations(tmp_path: Path, caplog: pytest.LogCaptureFixture, hook: Hook) -> None:
     best: dict[str, Any] = {"default_hooks": {"checkpoint": {"save_best": "accuracy"}}}
     with caplog.at_level(logging.WARNING):
         Runner.from_cfg(Config(settings(tmp_path, **LATE, **best, custom_hooks=[hook]))).train()
@@ -98,7 +98,7 @@ def test_a_hook_may_ask_for_validations(tmp_path: Path, caplog: pytest.LogCaptur
     assert not warnings_of(caplog)
 
 
-def test_the_preflight_refuses_a_schedule_that_watches_a_metric_which_no_evaluator_gives(tmp_path: Path) -> None:
+def test_preflight_raises_for_a_schedule_with_a_missing_metric(tmp_path: Path) -> None:
     plateau = {"type": "ReduceOnPlateauLR", "monitor": "accurary"}
     with pytest.raises(ArgumentError, match='the validation has no metric "accurary" to monitor') as caught:
         Runner.from_cfg(settings(tmp_path, preflight=True, param_scheduler=plateau)).train()

@@ -26,7 +26,7 @@ def rates(wrapper: Any) -> list[float]:
 
 @pytest.mark.parametrize("kind", ["SGD", "AdamW", "LARS", "RMSprop"])
 @pytest.mark.parametrize(("world", "base", "factor"), [(1, 16, 0.5), (4, 16, 2.0), (3, 8, 3.0)])
-def test_rates_grow_with_the_batch(
+def test_rates_scale_with_the_batch_size(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str, world: int, base: int, factor: float
 ) -> None:
     monkeypatch.setattr(learning_rate_scaling, "get_world_size", lambda: world)
@@ -47,7 +47,7 @@ class Prodigy(torch.optim.SGD):
     """A stand-in for an optimizer that adapts its own learning rate."""
 
 
-def test_optimizers_that_find_their_own_step_stay(caplog: pytest.LogCaptureFixture) -> None:
+def test_optimizers_with_their_own_step_size_are_not_scaled(caplog: pytest.LogCaptureFixture) -> None:
     wrapper = OptimWrapper(Prodigy(nn.Linear(1, 1).parameters(), lr=1.0))
     with caplog.at_level(logging.INFO, logger="footplate"):
         scale_learning_rates(wrapper, SimpleNamespace(batch_size=8), {"enable": True, "base_batch_size": 2})
@@ -55,7 +55,7 @@ def test_optimizers_that_find_their_own_step_stay(caplog: pytest.LogCaptureFixtu
     assert "Prodigy computes its own step size" in caplog.text
 
 
-def test_several_optimizers_and_rates_that_are_tensors() -> None:
+def test_several_optimizers_and_tensor_rates() -> None:
     model = nn.ModuleDict({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1)})
     section = {"optimizer": {"type": "SGD", "lr": 0.2}}
     wrapper = build_optim_wrapper(model, {"a": section, "b": {**section, "compile": {"backend": "eager"}}})
@@ -66,7 +66,7 @@ def test_several_optimizers_and_rates_that_are_tensors() -> None:
 
 
 @pytest.mark.parametrize("cfg", [None, {}, {"enable": False, "base_batch_size": 2}, {"base_batch_size": 2}])
-def test_nothing_moves_unless_it_is_asked_for(cfg: Any) -> None:
+def test_rates_are_not_scaled_by_default(cfg: Any) -> None:
     wrapper = build_optim_wrapper(nn.Linear(1, 1), {"optimizer": {"type": "SGD", "lr": 0.2}})
     scale_learning_rates(wrapper, SimpleNamespace(batch_size=8), cfg)
     assert rates(wrapper) == [0.2]
@@ -88,7 +88,7 @@ def test_mistakes_are_named(cfg: dict[str, Any], message: str, key: str) -> None
     assert caught.value.key == key
 
 
-def test_a_batch_sampler_tells_too() -> None:
+def test_batch_size_of_a_batch_sampler() -> None:
     wrapper = build_optim_wrapper(nn.Linear(1, 1), {"optimizer": {"type": "SGD", "lr": 0.2}})
     told = SimpleNamespace(batch_size=None, batch_sampler=SimpleNamespace(batch_size=3))
     scale_learning_rates(wrapper, told, {"enable": True, "base_batch_size": 6})
@@ -112,7 +112,7 @@ auto_scale_lr = dict(enable=True, base_batch_size=16)
 """
 
 
-def test_both_generations_say_it_alike(tmp_path: Path) -> None:
+def test_auto_scale_lr_in_both_generations(tmp_path: Path) -> None:
     (tmp_path / "first.py").write_text(FIRST_GENERATION)
     first = Config.fromfile(str(tmp_path / "first.py"))
     first["work_dir"] = str(tmp_path / "first")

@@ -53,7 +53,7 @@ def trained(folder: Path, **changes: Any) -> tuple[Runner, dict[str, Tensor]]:
     ],
     ids=["compile", "compile a part", "channels last", "fused", "foreach", "workers that stay"],
 )
-def test_options_for_speed_change_rounding_at_most(tmp_path: Path, option: dict[str, Any]) -> None:
+def test_compile_and_channels_last_change_rounding_at_most(tmp_path: Path, option: dict[str, Any]) -> None:
     _, plain = trained(tmp_path / "plain")
     _, found = trained(tmp_path / "other", **copy.deepcopy(option))
     assert found.keys() == plain.keys()
@@ -61,7 +61,7 @@ def test_options_for_speed_change_rounding_at_most(tmp_path: Path, option: dict[
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_the_layout_is_that_of_the_weights_and_survives_a_checkpoint(tmp_path: Path) -> None:
+def test_channels_last_survives_a_checkpoint(tmp_path: Path) -> None:
     runner, _ = trained(tmp_path, channels_last=True)
     weight = runner.model.backbone[2].weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
@@ -72,7 +72,7 @@ def test_the_layout_is_that_of_the_weights_and_survives_a_checkpoint(tmp_path: P
     assert other.model.backbone[2].weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_the_model_or_a_part_of_it_is_compiled_once() -> None:
+def test_model_or_submodule_is_compiled_once() -> None:
     graphs: list[Any] = []
 
     def backend(graph: Any, inputs: Any) -> Any:
@@ -87,7 +87,7 @@ def test_the_model_or_a_part_of_it_is_compiled_once() -> None:
     assert list(model.state_dict()) == list(Convolving().state_dict())
 
 
-def test_a_copy_runs_with_weights_of_its_own() -> None:
+def test_copy_of_a_compiled_model_uses_its_own_weights() -> None:
     model = speed_up(Convolving(), compile=COMPILED, channels_last=False)
     points, labels = torch.randn(4, 4), torch.zeros(4, dtype=torch.long)
     other = copy.deepcopy(model)
@@ -124,7 +124,7 @@ REFUSED = "a CPU cannot train the strided 1 x 1 convolution '1' of fewer than 16
 
 @pytest.mark.parametrize("model", FRAGILE)
 @pytest.mark.parametrize("compile", [False, True, {"options": {"max_autotune": False}}])
-def test_what_corrupts_memory_on_a_cpu_is_refused(model: nn.Module, compile: Any) -> None:
+def test_fragile_convolution_raises_on_a_cpu(model: nn.Module, compile: Any) -> None:
     with pytest.raises(ArgumentError, match=REFUSED) as caught:
         speed_up(model, compile=compile, channels_last=compile is False)
     assert caught.value.key == ("compile" if compile else "channels_last")
@@ -139,24 +139,24 @@ def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("without_compiler")
 @pytest.mark.parametrize("model", SAFE)
-def test_other_models_are_laid_out_on_a_cpu(model: nn.Module) -> None:
+def test_other_convolutions_are_accepted_on_a_cpu(model: nn.Module) -> None:
     laid_out = speed_up(copy.deepcopy(model), compile=True, channels_last=True)
     assert laid_out[0].weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[index]
 
 
 @pytest.mark.usefixtures("without_compiler")
 @pytest.mark.parametrize("compile", [COMPILED, {"options": {"layout_optimization": False}}, {"target": "0"}])
-def test_a_compiler_that_keeps_the_layout_is_not_refused(compile: Any) -> None:
+def test_compiler_without_layout_optimization_is_accepted(compile: Any) -> None:
     assert speed_up(shortcut(4), compile=compile, channels_last=False)
 
 
 @pytest.mark.usefixtures("without_compiler")
-def test_a_device_other_than_a_cpu_is_not_concerned() -> None:
+def test_fragile_convolution_is_accepted_on_other_devices() -> None:
     assert speed_up(shortcut(4).to("meta"), compile=True, channels_last=True)
 
 
 @pytest.mark.parametrize(("channels", "warnings"), [(4, 1), (16, 0)])
-def test_a_model_that_chose_the_layout_itself_is_warned_of(
+def test_model_that_is_channels_last_itself_logs_a_warning(
     channels: int, warnings: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = shortcut(channels).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -164,7 +164,7 @@ def test_a_model_that_chose_the_layout_itself_is_warned_of(
     assert caplog.text.count("The model stores its weights channels last and has the convolution '1'.") == warnings
 
 
-def test_the_refusal_reaches_the_command_line(tmp_path: Path) -> None:
+def test_fragile_convolution_fails_the_command(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="a CPU cannot train") as caught:
         Runner(**settings(tmp_path / "work", model={"type": "Shortened"}, channels_last=True))
     assert (caught.value.key, caught.value.exit_code) == ("channels_last", 2)

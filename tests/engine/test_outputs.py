@@ -36,7 +36,7 @@ PLACES: dict[str, Any] = {
 
 @pytest.mark.parametrize("path", [each for each in OUTSIDE if each and "\0" not in each and each != ".."])
 @pytest.mark.parametrize("place", PLACES)
-def test_no_output_leaves_the_work_dir(tmp_path: Path, place: str, path: str) -> None:
+def test_outputs_stay_in_the_work_dir(tmp_path: Path, place: str, path: str) -> None:
     (tmp_path / "x.json").write_text("mine")
     with pytest.raises(FootplateError, match="is outside the run folder"):
         Runner(**settings(tmp_path / "work", **PLACES[place](path))).train()
@@ -44,14 +44,14 @@ def test_no_output_leaves_the_work_dir(tmp_path: Path, place: str, path: str) ->
     assert sorted(each.name for each in tmp_path.iterdir() if each.name != "work") == ["x.json"]
 
 
-def test_predictions_lie_in_the_folder_of_the_run(tmp_path: Path) -> None:
+def test_predictions_are_written_to_the_log_folder(tmp_path: Path) -> None:
     evaluator = [{"type": "DumpResults", "out_file_path": "out/found.pkl"}]
     runner = Runner(**settings(tmp_path, val_evaluator=evaluator))
     runner.train()
     assert Path(runner.log_dir, "out/found.pkl").exists()
 
 
-def test_the_name_of_a_picture_does_not_lead_out(tmp_path: Path) -> None:
+def test_image_name_stays_in_the_log_folder(tmp_path: Path) -> None:
     writer = LocalVisBackend(str(tmp_path / "deep" / "run"))
     picture = np.zeros((2, 2, 3), np.uint8)
     writer.add_image("val_a/x", picture, 1)

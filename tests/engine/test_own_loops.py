@@ -184,12 +184,12 @@ NAMES = [kind.__name__ for kind, _ in CASES]
 
 
 @pytest.mark.parametrize(("kind", "by_epoch"), CASES, ids=NAMES)
-def test_an_overridden_loop_trains_as_the_one_it_derives_from(tmp_path: Path, kind: type, by_epoch: bool) -> None:
+def test_overridden_loop_gives_the_same_weights(tmp_path: Path, kind: type, by_epoch: bool) -> None:
     own = trained(tmp_path / "own", kind, by_epoch=by_epoch)
     assert own == trained(tmp_path / "plain", None, by_epoch=by_epoch)
 
 
-def test_an_overridden_epoch_is_called(tmp_path: Path) -> None:
+def test_overridden_run_epoch_is_called(tmp_path: Path) -> None:
     runner = runner_with(tmp_path, AroundEpoch, by_epoch=True)
     runner.train()
     assert (runner.message_hub.get_info("began"), runner.message_hub.get_info("ended")) == (2, 3)
@@ -200,7 +200,7 @@ def test_an_overridden_epoch_is_called(tmp_path: Path) -> None:
     [case for case in CASES if case[0] is not WholeEpoch],
     ids=[n for n in NAMES if n != "WholeEpoch"],
 )
-def test_it_resumes_bit_equal_within_an_epoch(tmp_path: Path, kind: type, by_epoch: bool) -> None:
+def test_overridden_loop_resumes_bit_exactly_within_an_epoch(tmp_path: Path, kind: type, by_epoch: bool) -> None:
     with pytest.raises(StoppedError):
         trained(tmp_path / "own", kind, by_epoch=by_epoch, custom_hooks=[StopAt(7)])
     resumed = runner_with(tmp_path / "own", kind, by_epoch=by_epoch, resume=True)
@@ -214,7 +214,7 @@ def test_it_resumes_bit_equal_within_an_epoch(tmp_path: Path, kind: type, by_epo
     ("kind", "by_epoch", "says"),
     [(WholeEpoch, True, "saved after 2 batches of epoch 2"), (UnseenDataRun, False, "the data may start over")],
 )
-def test_a_resume_that_cannot_be_exact_is_said(
+def test_inexact_resume_logs_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: type, by_epoch: bool, says: str
 ) -> None:
     with pytest.raises(StoppedError):
@@ -226,7 +226,7 @@ def test_a_resume_that_cannot_be_exact_is_said(
     assert resumed.iter == 12
 
 
-def test_data_that_would_be_skipped_twice_are_refused(tmp_path: Path) -> None:
+def test_loop_that_skips_batches_itself_raises(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         trained(tmp_path, SkippingRun, by_epoch=False, custom_hooks=[StopAt(7)])
     with pytest.raises(ArgumentError, match=r"SkippingRun.run skips the 6 batches"):
@@ -234,7 +234,7 @@ def test_data_that_would_be_skipped_twice_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "by_epoch"), CASES, ids=NAMES)
-def test_the_best_checkpoint_holds_what_was_validated(tmp_path: Path, kind: type, by_epoch: bool) -> None:
+def test_best_checkpoint_of_an_overridden_loop(tmp_path: Path, kind: type, by_epoch: bool) -> None:
     checkpoint = {"by_epoch": False, "interval": 4, "save_best": "accuracy", "max_keep_best": 3}
     runner = runner_with(tmp_path, kind, by_epoch=by_epoch, default_hooks={"checkpoint": checkpoint})
     runner.train()
@@ -250,7 +250,7 @@ def test_the_best_checkpoint_holds_what_was_validated(tmp_path: Path, kind: type
 
 
 @pytest.mark.parametrize(("kind", "by_epoch"), CASES, ids=NAMES)
-def test_a_request_to_stop_is_answered_after_the_iteration(tmp_path: Path, kind: type, by_epoch: bool) -> None:
+def test_stop_request_is_answered_after_the_iteration(tmp_path: Path, kind: type, by_epoch: bool) -> None:
     with pytest.raises(Interrupted):
         trained(tmp_path, kind, by_epoch=by_epoch, custom_hooks=[TermAt(6)])
     resumed = runner_with(tmp_path, None, by_epoch=by_epoch, resume=True)
@@ -258,7 +258,7 @@ def test_a_request_to_stop_is_answered_after_the_iteration(tmp_path: Path, kind:
     assert resumed.iter == 6
 
 
-def test_a_loop_decides_when_it_validates(tmp_path: Path) -> None:
+def test_overridden_decide_current_val_interval(tmp_path: Path) -> None:
     class EveryThird(IterBasedTrainLoop):
         def _decide_current_val_interval(self) -> None:
             self.val_interval = 3
@@ -270,7 +270,7 @@ def test_a_loop_decides_when_it_validates(tmp_path: Path) -> None:
     assert [at for at, _ in witness.when("before_val")] == [3, 6, 9, 12]
 
 
-def test_an_iteration_may_draw_batches_of_its_own(tmp_path: Path) -> None:
+def test_iteration_draws_further_batches(tmp_path: Path) -> None:
     class Pairs(IterBasedTrainLoop):
         def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]
             other = next(self.dataloader_iterator)
@@ -314,7 +314,7 @@ def in_evaluation(kind: Any) -> tuple[type, type]:
 @pytest.mark.parametrize("fp16", [False, True])
 @pytest.mark.parametrize("place", [0, 1], ids=["run_iter", "run"])
 @pytest.mark.parametrize("base", [ValLoop, TestLoop])
-def test_an_overridden_evaluation_measures_the_same(tmp_path: Path, base: Any, place: int, fp16: bool) -> None:
+def test_overridden_evaluation_loop_gives_the_same_metrics(tmp_path: Path, base: Any, place: int, fp16: bool) -> None:
     seen: list[tuple[bool, torch.dtype]] = []
 
     class Notes(Hook):
@@ -347,7 +347,7 @@ WRONG: list[tuple[Any, str, Callable[..., Any], str]] = [
 
 
 @pytest.mark.parametrize(("base", "method", "body", "expected"), WRONG, ids=[f"{w[0].__name__}.{w[1]}" for w in WRONG])
-def test_signatures_are_checked_when_a_loop_is_built(
+def test_loop_method_with_wrong_signature_raises(
     tmp_path: Path, base: Any, method: str, body: Callable[..., Any], expected: str
 ) -> None:
     LOOPS.register_module(module=type("Wrong", (base,), {method: body}), force=True)
@@ -363,10 +363,10 @@ def test_signatures_are_checked_when_a_loop_is_built(
 
 
 @pytest.mark.parametrize("kind", BY_ITERATION)
-def test_check_tries_an_overridden_loop(tmp_path: Path, kind: type) -> None:
+def test_check_command_tries_an_overridden_loop(tmp_path: Path, kind: type) -> None:
     file = tmp_path / "own.py"
     train_cfg = f'dict(type="{kind.__name__}", max_iters=8, val_interval=4)'
     file.write_text(TINY.replace("dict(by_epoch=False, max_iters=8, val_interval=4)", train_cfg))
     cfg = Config.fromfile(file)
     cfg["work_dir"] = str(tmp_path / "run")
-    assert "nothing stands in its way" in check(cfg)
+    assert "no problems found" in check(cfg)

@@ -28,7 +28,7 @@ def run(work_dir: str, **changes: Any) -> Runner:
     return runner
 
 
-def test_a_run_lives_on_a_target_that_is_not_local(target: str, tmp_path: Path) -> None:
+def test_run_on_a_remote_work_dir(target: str, tmp_path: Path) -> None:
     hooks = {"checkpoint": {"max_keep_ckpts": 2, "save_best": "accuracy", "published_keys": ["state_dict"]}}
     runner = run(target, default_hooks=hooks, preflight=True)
     names = list_dir(target)
@@ -44,7 +44,7 @@ def test_a_run_lives_on_a_target_that_is_not_local(target: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("place", ["memory://bucket/run", "file://{}/files/run"])
 @pytest.mark.parametrize("key", ["work_dir", "out_dir"])
-def test_it_goes_on_from_there(place: str, key: str, target: str, tmp_path: Path) -> None:
+def test_resume_from_a_remote_work_dir(place: str, key: str, target: str, tmp_path: Path) -> None:
     place = place.format(tmp_path)
     work_dir = place if key == "work_dir" else str(tmp_path / "run")
     hooks = {"checkpoint": {"out_dir": None if key == "work_dir" else place, "interval": 1}}

@@ -38,7 +38,7 @@ def draws() -> list[float]:
     return [random.random(), float(np.random.rand()), float(torch.rand(()))]
 
 
-def test_a_seed_seeds_every_generator() -> None:
+def test_seed_everything_seeds_every_generator() -> None:
     assert seed_everything({"seed": 5}) == 5
     first = draws()
     seed_everything({"seed": 6})
@@ -47,13 +47,13 @@ def test_a_seed_seeds_every_generator() -> None:
     assert draws() == first
 
 
-def test_without_a_seed_one_is_drawn() -> None:
+def test_seed_is_drawn_by_default() -> None:
     seeds = {seed_everything({}) for _ in range(4)} | {seed_everything({"seed": None})}
     assert len(seeds) == 5
     assert all(0 <= seed < 1 << 31 for seed in seeds)
 
 
-def test_ranks_may_have_their_own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diff_rank_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     seed_everything({"seed": 8})
     eight = draws()
     monkeypatch.setattr("footplate.engine.process_setup.get_rank", lambda: 3)
@@ -71,13 +71,13 @@ def test_deterministic_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("seed", [-1, 1 << 32, "7", 1.5, True])
-def test_a_seed_is_a_whole_number(seed: Any) -> None:
+def test_invalid_seed_raises(seed: Any) -> None:
     with pytest.raises(ArgumentError, match="the seed must be a whole number") as caught:
         seed_everything({"seed": seed})
     assert (caught.value.key, caught.value.found) == ("randomness.seed", seed)
 
 
-def test_unknown_keys_get_the_nearest_one() -> None:
+def test_unknown_key_suggests_the_nearest() -> None:
     with pytest.raises(ArgumentError, match="randomness has no key 'sed'") as caught:
         seed_everything({"sed": 1})
     assert (caught.value.key, caught.value.suggestion) == ("randomness.sed", "seed")
@@ -86,7 +86,7 @@ def test_unknown_keys_get_the_nearest_one() -> None:
     assert (caught.value.key, caught.value.suggestion) == ("env_cfg.cudnn_benchmrk", "cudnn_benchmark")
 
 
-def test_the_environment_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepare_applies_env_cfg(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(multiprocessing, "set_start_method", lambda method, force: calls.append((method, force)))
     monkeypatch.setattr("footplate.engine.process_setup.initialize", lambda *given: calls.append(given))
@@ -98,7 +98,7 @@ def test_the_environment_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
         prepare({"mp_cfg": {"mp_start_method": "spoon"}}, launcher="none")
 
 
-def test_the_device() -> None:
+def test_pick_device() -> None:
     expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert pick_device().type == expected
 

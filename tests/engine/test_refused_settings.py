@@ -50,7 +50,7 @@ work_dir = 'out'
 
 
 @pytest.mark.parametrize(("key", "line"), FLAGS, ids=[key for key, _ in FLAGS])
-def test_check_refuses_the_flag_of_a_section_and_names_its_key(tmp_path: Path, key: str, line: str) -> None:
+def test_invalid_flag_raises(tmp_path: Path, key: str, line: str) -> None:
     path = tmp_path / "run.py"
     path.write_text(RUN + line + "\n")
 
@@ -97,7 +97,7 @@ SCHEDULES = [
 
 
 @pytest.mark.parametrize(("key", "schedule"), SCHEDULES, ids=[schedule for _, schedule in SCHEDULES])
-def test_check_refuses_a_schedule_out_of_its_range(tmp_path: Path, key: str, schedule: str) -> None:
+def test_schedule_argument_out_of_range_raises(tmp_path: Path, key: str, schedule: str) -> None:
     path = tmp_path / "run.py"
     path.write_text(f"{RUN}param_scheduler = [{schedule}]\n")
 
@@ -130,7 +130,7 @@ POLICIES = [
 
 
 @pytest.mark.parametrize(("key", "settings"), POLICIES)
-def test_a_policy_out_of_its_range_is_refused_in_its_own_words(key: str, settings: dict[str, Any]) -> None:
+def test_policy_argument_out_of_range_raises(key: str, settings: dict[str, Any]) -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
 
     with pytest.raises(ArgumentError) as caught:
@@ -156,7 +156,7 @@ OPTIMIZATION = [
 
 
 @pytest.mark.parametrize(("key", "section", "value"), OPTIMIZATION, ids=[f"{k} {v}" for k, _, v in OPTIMIZATION])
-def test_check_refuses_a_setting_of_the_optimization(tmp_path: Path, key: str, section: str, value: str) -> None:
+def test_invalid_optimizer_setting_raises(tmp_path: Path, key: str, section: str, value: str) -> None:
     path = tmp_path / "run.py"
     path.write_text(f"{RUN}optim_wrapper['{section}'] = {value}\n")
 
@@ -176,7 +176,7 @@ ORDERS = [
 
 
 @pytest.mark.parametrize(("key", "settings"), ORDERS)
-def test_check_refuses_a_loader_whose_sections_contradict(tmp_path: Path, key: str, settings: str) -> None:
+def test_contradicting_loader_settings_raise(tmp_path: Path, key: str, settings: str) -> None:
     path = tmp_path / "run.py"
     path.write_text(f"{RUN}train_dataloader.update({settings})\n")
 
@@ -257,7 +257,7 @@ SECTIONS = [
 
 
 @pytest.mark.parametrize(("key", "line"), SECTIONS, ids=[line for _, line in SECTIONS])
-def test_check_refuses_the_value_of_a_section_and_names_its_key(tmp_path: Path, key: str, line: str) -> None:
+def test_invalid_section_value_raises(tmp_path: Path, key: str, line: str) -> None:
     path = tmp_path / "run.py"
     path.write_text(RUN + line + "\n")
     with pytest.raises(FootplateError) as caught:
@@ -288,9 +288,7 @@ val_evaluator = dict(type='Accuracy')
         ("val_evaluator", "val_evaluator = 5", None),
     ],
 )
-def test_check_refuses_names_and_intervals_of_sets_that_there_are_not(
-    tmp_path: Path, key: str, line: str, near: str | None
-) -> None:
+def test_unknown_dataset_names_and_intervals_raise(tmp_path: Path, key: str, line: str, near: str | None) -> None:
     path = tmp_path / "run.py"
     path.write_text(f"{RUN}{SETS}{line}\n")
     with pytest.raises(ArgumentError) as caught:
@@ -298,7 +296,7 @@ def test_check_refuses_names_and_intervals_of_sets_that_there_are_not(
     assert (caught.value.key, caught.value.suggestion) == (key, near)
 
 
-def test_a_hook_that_a_base_adds_may_be_removed(tmp_path: Path) -> None:
+def test_hook_of_a_base_config_is_removed(tmp_path: Path) -> None:
     (tmp_path / "base.py").write_text(RUN + "default_hooks = dict(visualization=dict(type='Hook'))\n")
     path = tmp_path / "run.py"
     path.write_text("_base_ = 'base.py'\ndefault_hooks = dict(visualization=None, timer=None)\n")

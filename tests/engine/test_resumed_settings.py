@@ -50,19 +50,19 @@ def test_recorded_config_has_saved_settings(tmp_path: Path, schedule: Any) -> No
     assert str(origin_of(kept, "lr")) == "the resumed checkpoint"
 
 
-def test_groups_that_are_multiples_go_by_the_one_that_is_not(tmp_path: Path) -> None:
+def test_group_without_a_multiplier_determines_the_recorded_rate(tmp_path: Path) -> None:
     keys = {"paramwise_cfg": {"bias_lr_mult": 0.1}}
     _, runner = resumed(tmp_path, {**sgd(0.2), **keys}, {**sgd(0.1), **keys})
     assert runner.cfg.optim_wrapper.optimizer.lr == 0.2
 
 
-def test_a_scaled_rate_is_written_as_it_was_before_it_is_scaled(tmp_path: Path) -> None:
+def test_scaled_rate_is_recorded_unscaled(tmp_path: Path) -> None:
     scaled = {"enable": True, "base_batch_size": 8}
     _, runner = resumed(tmp_path, sgd(0.001), sgd(0.003), auto_scale_lr=scaled)
     assert runner.cfg.optim_wrapper.optimizer.lr == 0.001
 
 
-def test_what_no_number_says_stays_with_its_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_rates_without_a_common_value_are_only_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = {**sgd(0.2), "paramwise_cfg": {"bias_lr_mult": 0.1}}
     with caplog.at_level(logging.WARNING, "footplate"):
         _, runner = resumed(tmp_path, first, {**sgd(0.1), "paramwise_cfg": {"bias_lr_mult": 0.5}})
@@ -116,7 +116,7 @@ def test_each_replaced_setting_is_logged_once(
     "schedule",
     [None, [{"type": "LinearLR", "by_epoch": False}, {"type": "PolyMomentum", "by_epoch": False, "eta_min": 0.5}]],
 )
-def test_settings_that_did_not_change_are_not_named(
+def test_unchanged_settings_log_no_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, wrapper: Any, schedule: Any
 ) -> None:
     with caplog.at_level(logging.WARNING, "footplate"):
@@ -125,7 +125,7 @@ def test_settings_that_did_not_change_are_not_named(
     assert not [each for each in caplog.messages if "is not used" in each]
 
 
-def test_the_state_that_an_optimizer_keeps_in_its_groups_is_no_setting(tmp_path: Path) -> None:
+def test_optimizer_state_in_groups_is_not_a_setting(tmp_path: Path) -> None:
     class Counting(torch.optim.SGD):
         def __init__(self, params: Any, lr: float = 0.1) -> None:
             super().__init__(params, lr=lr)
@@ -142,7 +142,7 @@ def settings_of_group(optimizer: torch.optim.Optimizer) -> Any:
     return settings_of(runner)[""][0].items()
 
 
-def test_settings_that_hold_none_are_compared(tmp_path: Path) -> None:
+def test_settings_with_none_are_compared(tmp_path: Path) -> None:
     adafactor = {"optimizer": {"type": "Adafactor", "lr": 0.01}}  # its eps is (None, 0.001)
     _, runner = resumed(tmp_path, adafactor, adafactor)
     assert runner.iter == 12

@@ -30,7 +30,7 @@ def open_and_say(runner: Any, *said_before: str) -> None:
     logging.getLogger("footplate.engine").warning("behind")
 
 
-def test_the_first_rank_writes_its_log_and_what_it_runs_on(tmp_path: Path) -> None:
+def test_first_rank_writes_the_log_and_the_environment(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, log_level="INFO"))
     assert not Path(runner.log_dir).exists()
     open_and_say(runner, "said before")
@@ -55,7 +55,7 @@ def test_the_first_rank_writes_its_log_and_what_it_runs_on(tmp_path: Path) -> No
         (EarlyExitError(), []),
     ],
 )
-def test_the_log_alone_says_by_what_error_a_run_ended(
+def test_error_that_ended_the_run_is_logged_to_the_file_only(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception, told: list[str]
 ) -> None:
     runner = Runner(**settings(tmp_path, log_level="INFO"))
@@ -74,7 +74,7 @@ def test_the_log_alone_says_by_what_error_a_run_ended(
         (["mine.py", "--fast"], "mine.py --fast"),
     ],
 )
-def test_the_log_begins_with_the_command_and_what_trains_together(
+def test_log_starts_with_the_command_and_the_number_of_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], shown: str
 ) -> None:
     monkeypatch.setattr("sys.argv", argv)
@@ -92,7 +92,7 @@ def test_the_log_begins_with_the_command_and_what_trains_together(
     assert told == ["2 processes", "2 processes, 8 samples per iteration"]
 
 
-def test_another_rank_writes_its_errors_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_rank_writes_only_its_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner(**settings(tmp_path, log_level="INFO"))
     runner.rank = 3
     monkeypatch.setattr(run_log, "is_main_process", lambda: False)
@@ -110,7 +110,7 @@ OPTIMIZER = "optimizer = dict(type='SGD', lr=0.1)\noptim_wrapper = dict(optimize
 
 
 @pytest.mark.parametrize(("key", "times"), [("optimizer.lr", 1), ("optim_wrapper.optimizer.lr", 0)])
-def test_training_says_which_override_has_no_effect(tmp_path: Path, key: str, times: int) -> None:
+def test_override_without_effect_logs_a_warning(tmp_path: Path, key: str, times: int) -> None:
     cfg = Config.fromstring(OPTIMIZER, ".py")
     apply_overrides(cfg, [f"{key}=0.2"])
     cfg.merge_from_dict({name: value for name, value in settings(tmp_path).items() if name != "optim_wrapper"})
@@ -120,7 +120,7 @@ def test_training_says_which_override_has_no_effect(tmp_path: Path, key: str, ti
     assert text.count("--set: 'optimizer.lr' has no effect") == times
 
 
-def test_the_optimizer_of_the_first_generation_is_no_variable(tmp_path: Path) -> None:
+def test_first_generation_optimizer_override_logs_no_warning(tmp_path: Path) -> None:
     text = "optimizer = dict(type='SGD', lr=0.1)\nrunner = dict(type='EpochBasedRunner', max_epochs=len(optimizer))\n"
     cfg = Config.fromstring(text, ".py")
     apply_overrides(cfg, ["optimizer.lr=0.2"])
@@ -131,7 +131,7 @@ def test_the_optimizer_of_the_first_generation_is_no_variable(tmp_path: Path) ->
     assert "no effect" not in Path(runner.log_dir, f"{runner.timestamp}.log").read_text()
 
 
-def test_what_was_said_while_parts_were_built_stands_in_the_file_once(tmp_path: Path) -> None:
+def test_records_from_before_the_log_file_are_written_once(tmp_path: Path) -> None:
     deterministic = {"seed": 1, "deterministic": True}
     cfg = settings(tmp_path, randomness=deterministic, env_cfg={"cudnn_benchmark": True}, log_level="INFO")
     try:
@@ -144,7 +144,7 @@ def test_what_was_said_while_parts_were_built_stands_in_the_file_once(tmp_path: 
     assert "deterministic: " in lines[0]
 
 
-def test_two_starts_at_one_instant_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simultaneous_runs_have_different_log_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both choose a name before either creates the folder, as two `footplate test` with the same work_dir may do."""
     monkeypatch.setattr("footplate.engine.run_log.time.strftime", lambda form, *_: "20260101_000000")
     backends = [{"type": "LocalVisBackend"}]
@@ -167,7 +167,7 @@ def test_two_starts_at_one_instant_have_folders_of_their_own(tmp_path: Path, mon
         assert (start / "vis_data/config.json").exists()
 
 
-def test_starts_that_race_make_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_starts_create_different_log_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("footplate.engine.run_log.time.strftime", lambda form, *_: "20260101_000000")
     with ThreadPoolExecutor(8) as pool:
         names = list(

@@ -27,7 +27,7 @@ def weights(runner: Runner) -> list[float]:
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_one_config_gives_the_same_run_twice(tmp_path: Path, by_epoch: bool) -> None:
+def test_config_gives_the_same_run_twice(tmp_path: Path, by_epoch: bool) -> None:
     def run(seed: int, name: str) -> list[float]:
         cfg = settings(tmp_path / name, by_epoch=by_epoch, randomness={"seed": seed})
         runner = Runner.from_cfg({**cfg, "model": {"type": "ToyModel", "dropout": 0.3}})
@@ -69,7 +69,7 @@ def test_objects_and_dicts_give_the_same_run(tmp_path: Path) -> None:
     assert len(witness.when("after_train_iter")) == 12
 
 
-def test_a_loop_may_be_an_object(tmp_path: Path) -> None:
+def test_loop_may_be_an_object(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, train_cfg={"by_epoch": True, "max_epochs": 9}))
     loop = EpochBasedTrainLoop(runner, loader(), max_epochs=2)
     other = Runner(**settings(tmp_path, train_cfg=loop))
@@ -94,9 +94,7 @@ def frames_above_backward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **cha
 
 @pytest.mark.parametrize("by_epoch", [True, False])
 @pytest.mark.parametrize("kind", ["OptimWrapper", "AmpOptimWrapper"])
-def test_four_of_our_frames_stand_above_backward(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_epoch: bool, kind: str
-) -> None:
+def test_four_frames_above_backward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_epoch: bool, kind: str) -> None:
     wrapper = {"type": kind, "optimizer": {"type": "SGD", "lr": 0.1}, "accumulative_counts": 2}
     if kind == "AmpOptimWrapper":
         wrapper["dtype"] = "bfloat16"
@@ -104,7 +102,7 @@ def test_four_of_our_frames_stand_above_backward(
     assert frames == ["train", "run", "train_step", "update_params"]
 
 
-def test_what_a_run_leaves(tmp_path: Path) -> None:
+def test_files_of_a_run(tmp_path: Path) -> None:
     path = tmp_path / "tiny.py"
     path.write_text(Config(settings(tmp_path / "work", log_level="INFO")).pretty_text)
     runner = Runner.from_cfg(Config.fromfile(str(path)))
@@ -145,7 +143,7 @@ def test_nothing_is_written_before_everything_is_built(tmp_path: Path) -> None:
     assert not (tmp_path / "work").exists()
 
 
-def test_a_test_needs_no_training_parts(tmp_path: Path) -> None:
+def test_test_run_needs_no_training_sections(tmp_path: Path) -> None:
     cfg = settings(tmp_path / "work")
     training = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler")
     runner = Runner(**{key: value for key, value in cfg.items() if key not in training})
@@ -156,7 +154,7 @@ def test_a_test_needs_no_training_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["val", "test"])
-def test_there_must_be_something_to_evaluate(tmp_path: Path, mode: str) -> None:
+def test_evaluation_without_sections_raises(tmp_path: Path, mode: str) -> None:
     missing: dict[str, Any] = {f"{mode}_{part}": None for part in ("dataloader", "cfg", "evaluator")}
     runner = Runner(**settings(tmp_path, **missing))
     with pytest.raises(ArgumentError, match=f"there is nothing to {mode}: {mode}_dataloader"):
@@ -173,13 +171,13 @@ def test_there_must_be_something_to_evaluate(tmp_path: Path, mode: str) -> None:
         ("test_dataloader", "a test needs 'test_dataloader'"),
     ],
 )
-def test_a_phase_of_which_a_part_is_missing(tmp_path: Path, missing: str, says: str) -> None:
+def test_incomplete_phase_raises(tmp_path: Path, missing: str, says: str) -> None:
     with pytest.raises(ArgumentError, match=says) as caught:
         Runner(**{**settings(tmp_path), missing: None})
     assert caught.value.key == missing
 
 
-def test_a_config_is_checked_as_a_whole(tmp_path: Path) -> None:
+def test_from_cfg_checks_keys(tmp_path: Path) -> None:
     cfg = settings(tmp_path)
     cfg["train_dataloder"] = cfg.pop("train_dataloader")
     with pytest.raises(ConfigKeyError) as caught:
@@ -189,12 +187,12 @@ def test_a_config_is_checked_as_a_whole(tmp_path: Path) -> None:
         Runner.from_cfg({key: value for key, value in settings(tmp_path).items() if key != "work_dir"})
 
 
-def test_keys_of_the_users_own_are_kept_for_the_record(tmp_path: Path) -> None:
+def test_custom_keys_are_recorded(tmp_path: Path) -> None:
     runner = Runner.from_cfg(settings(tmp_path, gallery_dataloader={"batch_size": 3}, models=[1]))
     assert runner.cfg.gallery_dataloader.batch_size == 3
 
 
-def test_a_config_may_name_its_runner(tmp_path: Path) -> None:
+def test_runner_type_selects_the_class(tmp_path: Path) -> None:
     class OwnRunner(Runner):
         pass
 
@@ -202,7 +200,7 @@ def test_a_config_may_name_its_runner(tmp_path: Path) -> None:
     assert type(Runner.from_cfg(settings(tmp_path, runner_type="OwnRunner"))) is OwnRunner
 
 
-def test_names_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_experiment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     runner = Runner(**settings("some/work", experiment_name="first"))
     assert (runner.work_dir, runner.experiment_name) == (str(tmp_path / "some/work"), "first")
@@ -213,7 +211,7 @@ def test_names_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert (runner.rank, runner.world_size, runner.distributed, runner.phase) == (0, 1, False, Phase.START)
 
 
-def test_hooks_are_registered_later_too(tmp_path: Path) -> None:
+def test_register_hook(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path))
     runner.register_hook({"type": "Witness", "priority": "LOW"})
     runner.register_hook(Witness(), priority="ABOVE_NORMAL")
@@ -225,7 +223,7 @@ def test_hooks_are_registered_later_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_weights_are_loaded(tmp_path: Path, strict: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_load_checkpoint_loads_weights(tmp_path: Path, strict: bool, caplog: pytest.LogCaptureFixture) -> None:
     trained = Runner(**settings(tmp_path / "a"))
     trained.train()
     path = str(tmp_path / "a/epoch_3.pth")
@@ -237,7 +235,7 @@ def test_weights_are_loaded(tmp_path: Path, strict: bool, caplog: pytest.LogCapt
     assert other.hooks[0].when("after_load_checkpoint") == [(0, 0)]
 
 
-def test_training_may_begin_with_given_weights(tmp_path: Path) -> None:
+def test_training_starts_with_load_from(tmp_path: Path) -> None:
     trained = Runner(**settings(tmp_path / "a"))
     trained.train()
     frozen = {"optimizer": {"type": "SGD", "lr": 0.0}}
@@ -247,7 +245,7 @@ def test_training_may_begin_with_given_weights(tmp_path: Path) -> None:
     assert other.iter == 12
 
 
-def test_a_checkpoint_is_opened_without_executing_code(tmp_path: Path) -> None:
+def test_checkpoint_is_loaded_without_executing_code(tmp_path: Path) -> None:
     runner = Runner.from_cfg(settings(tmp_path))
     runner.train()
     read = torch.load((tmp_path / "last_checkpoint").read_text(), weights_only=True)
@@ -259,7 +257,7 @@ def test_a_checkpoint_is_opened_without_executing_code(tmp_path: Path) -> None:
         torch.testing.assert_close(read["state_dict"][name], value, rtol=0, atol=0)
 
 
-def test_a_checkpoint_takes_the_callers_meta(tmp_path: Path) -> None:
+def test_save_checkpoint_adds_meta(tmp_path: Path) -> None:
     class Add(Hook):
         def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
             checkpoint["own"] = [1, 2]
@@ -285,7 +283,7 @@ def test_weights_are_initialized_once_before_training(tmp_path: Path) -> None:
     assert model.times == 1
 
 
-def test_an_error_in_a_run_keeps_its_traceback(tmp_path: Path) -> None:
+def test_error_in_a_run_keeps_its_traceback(tmp_path: Path) -> None:
     class Fail(Hook):
         def before_train(self, runner: Any) -> None:
             raise ZeroDivisionError("own mistake")
@@ -295,7 +293,7 @@ def test_an_error_in_a_run_keeps_its_traceback(tmp_path: Path) -> None:
         runner.train()
 
 
-def test_the_log_level(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_level(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Runner(**settings(tmp_path, log_level="ERROR")).train()
     assert capsys.readouterr().out == ""
     assert logging.getLogger("footplate").level == logging.ERROR
@@ -341,7 +339,7 @@ def test_iterations_copy_nothing_to_the_host(tmp_path: Path, monkeypatch: pytest
     assert read  # by the log line at the end
 
 
-def test_a_validation_after_training_keeps_what_was_trained(tmp_path: Path) -> None:
+def test_validation_after_training_keeps_the_weights(tmp_path: Path) -> None:
     Runner(**settings(tmp_path / "first")).train()
     first = torch.load(tmp_path / "first/epoch_1.pth", weights_only=True)["state_dict"]
     runner = Runner(**settings(tmp_path / "second", load_from=str(tmp_path / "first/epoch_1.pth")))
@@ -354,7 +352,7 @@ def test_a_validation_after_training_keeps_what_was_trained(tmp_path: Path) -> N
     assert not torch.equal(found["layers.0.weight"], first["layers.0.weight"])
 
 
-def test_a_run_leaves_its_log_file_when_it_ends(tmp_path: Path) -> None:
+def test_log_file_is_closed_after_the_run(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, log_level="INFO"))
     runner.train()
     log = Path(runner.log_dir) / f"{runner.timestamp}.log"
@@ -365,7 +363,7 @@ def test_a_run_leaves_its_log_file_when_it_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_a_second_training_says_one_true_thing(
+def test_second_train_call_logs_that_the_run_is_complete(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, by_epoch: bool
 ) -> None:
     runner = Runner(**settings(tmp_path, by_epoch=by_epoch, log_level="INFO"))
@@ -381,7 +379,7 @@ def test_a_second_training_says_one_true_thing(
     assert weights(runner) == before
 
 
-def test_metrics_write_to_the_folder_that_the_run_has_created(tmp_path: Path) -> None:
+def test_metrics_write_to_the_created_log_folder(tmp_path: Path) -> None:
     """Another run takes the name of the folder between the construction of the runner and its start."""
     runner = Runner(**settings(tmp_path))
     loop: Any = runner.val_loop

@@ -14,12 +14,12 @@ from footplate.hooks import CheckpointHook
 from tests.support import Points, ToyModel, loader, settings
 
 
-def test_a_sound_config_comes_back_in_the_second_generation(tmp_path: Path) -> None:
+def test_valid_config_is_returned(tmp_path: Path) -> None:
     cfg = Config(settings(tmp_path))
     assert check_config(cfg).to_dict() == cfg.to_dict()
 
 
-def test_nothing_is_built_that_needs_data_or_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_config_uses_neither_data_nor_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: object, *args: Any, **kwargs: Any) -> None:
         raise AssertionError("was built")
 
@@ -29,7 +29,7 @@ def test_nothing_is_built_that_needs_data_or_weights(tmp_path: Path, monkeypatch
     check_config(cfg)
 
 
-def test_transforms_and_wrapped_data_sets_are_looked_into(tmp_path: Path) -> None:
+def test_nested_transforms_and_datasets_are_checked(tmp_path: Path) -> None:
     inner = {"type": "BaseDataset", "pipeline": [{"type": "LoadImageFromFile"}, {"type": "LoadImageFromFil"}]}
     for wrapped, key in (
         ({"type": "RepeatDataset", "times": 2, "dataset": inner}, "dataset.pipeline[1].type"),
@@ -41,7 +41,7 @@ def test_transforms_and_wrapped_data_sets_are_looked_into(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["val_dataloader", "val_evaluator"])
-def test_several_validation_sets_are_looked_into(tmp_path: Path, name: str) -> None:
+def test_each_validation_dataset_is_checked(tmp_path: Path, name: str) -> None:
     several: dict[str, Any] = {
         "val_dataloader": {"a": loader(8), "b": loader(8)},
         "val_evaluator": {"a": {"type": "PointAccuracy"}, "b": {"type": "PointAccuracy"}},
@@ -53,17 +53,17 @@ def test_several_validation_sets_are_looked_into(tmp_path: Path, name: str) -> N
     assert caught.value.key == f"{name}.b.tipe"
 
 
-def test_a_field_of_the_models_own_groups_is_no_mistake(tmp_path: Path) -> None:
+def test_schedule_of_a_custom_group_field_is_accepted(tmp_path: Path) -> None:
     schedule = {"type": "LinearParamScheduler", "param_name": "temperature", "start_factor": 0.5, "end": 2}
     check_config(Config(settings(tmp_path, param_scheduler=[schedule])))
 
 
-def test_every_argument_of_the_runner_is_a_key_of_a_config() -> None:
+def test_sections_are_the_arguments_of_the_runner() -> None:
     arguments = list(inspect.signature(Runner.__init__).parameters)
     assert list(RUNNER_KEYS) == [name for name in arguments if name not in ("self", "cfg")]
 
 
-def test_known_keys_are_those_of_both_generations() -> None:
+def test_known_keys_of_both_generations() -> None:
     assert {*RUNNER_KEYS, *FIRST_GENERATION_KEYS, "custom_imports", "runner_type"} <= known_keys()
     assert not {"models", "gallery_dataloader", "val_evaluator_dice", "train_dataloder"} & known_keys()
 
@@ -88,7 +88,7 @@ def test_from_cfg_checks_the_training_sections_on_demand(tmp_path: Path, check: 
         Runner.from_cfg(cfg, check=check)
 
 
-def test_accepted_kinds_are_named(tmp_path: Path) -> None:
+def test_error_describes_the_accepted_values(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError) as caught:
         Runner(**settings(tmp_path, resume="last.pth"))
     message = "'resume' must be True, False or 'auto' (`load_from` is the path of a checkpoint)"

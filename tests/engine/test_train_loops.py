@@ -27,7 +27,7 @@ def trained(tmp_path: Path, **changes: Any) -> tuple[Runner, Witness]:
     return runner, witness
 
 
-def test_the_order_of_all_events_by_epoch(tmp_path: Path) -> None:
+def test_event_order_of_epoch_based_training(tmp_path: Path) -> None:
     checkpoint = {"checkpoint": {"interval": 1}}
     runner, witness = trained(tmp_path, train_cfg={"by_epoch": True, "max_epochs": 2}, default_hooks=checkpoint)
     epoch = ["before_train_epoch", *ITER * 4, "after_train_epoch", "before_save_checkpoint", *VAL]
@@ -48,7 +48,7 @@ def test_the_order_of_all_events_by_epoch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("by_epoch", "sampler"), [(True, "DefaultSampler"), (False, "DefaultSampler"), (False, "InfiniteSampler")]
 )
-def test_a_batch_is_gone_before_the_next_one_is_read(tmp_path: Path, by_epoch: bool, sampler: str) -> None:
+def test_batch_is_freed_before_the_next_is_read(tmp_path: Path, by_epoch: bool, sampler: str) -> None:
     """Its memory can be reused, and freeing it does not delay training after a request to workers."""
     given: list[weakref.ref[Tensor]] = []
 
@@ -64,7 +64,7 @@ def test_a_batch_is_gone_before_the_next_one_is_read(tmp_path: Path, by_epoch: b
     assert len(given) == 8
 
 
-def test_the_order_of_all_events_by_iteration(tmp_path: Path) -> None:
+def test_event_order_of_iteration_based_training(tmp_path: Path) -> None:
     checkpoint = {"checkpoint": {"interval": 3, "by_epoch": False}}
     train_cfg = {"by_epoch": False, "max_iters": 6, "val_interval": 3}
     _, witness = trained(tmp_path, train_cfg=train_cfg, default_hooks=checkpoint)
@@ -105,19 +105,19 @@ BY_ITERATION: list[tuple[dict[str, Any], list[int]]] = [
 
 
 @pytest.mark.parametrize(("train_cfg", "epochs"), BY_EPOCH)
-def test_epochs_after_which_it_validates(tmp_path: Path, train_cfg: dict[str, Any], epochs: list[int]) -> None:
+def test_epochs_with_validation(tmp_path: Path, train_cfg: dict[str, Any], epochs: list[int]) -> None:
     _, witness = trained(tmp_path, train_cfg={"by_epoch": True, **train_cfg}, train_dataloader=loader(4))
     assert [epoch for _, epoch in witness.when("before_val")] == epochs
 
 
 @pytest.mark.parametrize(("train_cfg", "iterations"), BY_ITERATION)
-def test_iterations_after_which_it_validates(tmp_path: Path, train_cfg: dict[str, Any], iterations: list[int]) -> None:
+def test_iterations_with_validation(tmp_path: Path, train_cfg: dict[str, Any], iterations: list[int]) -> None:
     _, witness = trained(tmp_path, train_cfg={"by_epoch": False, **train_cfg})
     assert [iteration for iteration, _ in witness.when("before_val")] == iterations
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_without_validation_it_only_trains(tmp_path: Path, by_epoch: bool) -> None:
+def test_training_without_validation(tmp_path: Path, by_epoch: bool) -> None:
     nothing = {"val_cfg": None, "val_dataloader": None, "val_evaluator": None}
     train_cfg = settings(tmp_path, by_epoch=by_epoch)["train_cfg"]
     runner, witness = trained(tmp_path, train_cfg=train_cfg, **nothing)
@@ -125,7 +125,7 @@ def test_without_validation_it_only_trains(tmp_path: Path, by_epoch: bool) -> No
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_the_model_trains_and_evaluates_in_its_modes(tmp_path: Path, by_epoch: bool) -> None:
+def test_model_is_in_train_or_eval_mode(tmp_path: Path, by_epoch: bool) -> None:
     class Modes(Hook):
         def __init__(self) -> None:
             self.seen: list[tuple[str, bool, bool]] = []
@@ -160,7 +160,7 @@ class Echo(BaseModel):
     ],
     ids=["list", "tuple", "dict"],
 )
-def test_a_batch_is_passed_by_position_or_by_keyword(tmp_path: Path, batch: Any) -> None:
+def test_batch_is_passed_by_position_or_keyword(tmp_path: Path, batch: Any) -> None:
     model = Echo()
     evaluator = {"type": "Told", "values": {"score": [1.0, 2.0]}}
     runner, _ = trained(
@@ -177,7 +177,7 @@ def test_a_batch_is_passed_by_position_or_by_keyword(tmp_path: Path, batch: Any)
     assert model.seen == [(mode, [1.0], [2.0]) for mode in ("loss", "predict", "predict")]
 
 
-def test_an_own_loop_runs_as_it_likes(tmp_path: Path) -> None:
+def test_custom_loop_overrides_run(tmp_path: Path) -> None:
     class OwnLoop(BaseLoop):
         max_epochs = max_iters = iter = epoch = 1
         finished = False
@@ -196,7 +196,7 @@ def test_an_own_loop_runs_as_it_likes(tmp_path: Path) -> None:
     assert runner.message_hub.get_info("seen") == [4] * 8
 
 
-def test_an_own_loop_may_change_what_an_iteration_is(tmp_path: Path) -> None:
+def test_custom_loop_overrides_run_iter(tmp_path: Path) -> None:
     class Twice(EpochBasedTrainLoop):
         def run_iter(self, batch_idx: int, data_batch: Any) -> None:
             self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
@@ -211,7 +211,7 @@ def test_an_own_loop_may_change_what_an_iteration_is(tmp_path: Path) -> None:
     assert runner.optim_wrapper._inner_count == 16
 
 
-def test_an_own_way_of_counting_is_a_generator(tmp_path: Path) -> None:
+def test_custom_loop_overrides_batches(tmp_path: Path) -> None:
     class EverySecond(BaseTrainLoop):
         by_epoch = False
         max_iters, max_epochs = 2, 1
@@ -232,7 +232,7 @@ def test_base_loop_has_no_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_training_stops_when_a_hook_says_so(tmp_path: Path, by_epoch: bool) -> None:
+def test_hook_stops_training(tmp_path: Path, by_epoch: bool) -> None:
     class Stop(Hook):
         def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
             runner.train_loop.stop_training = runner.iter == 5
@@ -262,7 +262,7 @@ def test_training_stops_when_a_hook_says_so(tmp_path: Path, by_epoch: bool) -> N
         (IterBasedTrainLoop, {"max_iters": 9, "dynamic_intervals": [(5, 1), (3, 2)]}, "dynamic_intervals"),
     ],
 )
-def test_numbers_that_make_no_sense(tmp_path: Path, kind: Any, arguments: dict[str, Any], key: str) -> None:
+def test_invalid_loop_arguments_raise(tmp_path: Path, kind: Any, arguments: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         kind(Runner(**settings(tmp_path)), loader(), **arguments)
     assert caught.value.key == key
@@ -273,7 +273,7 @@ class Stream(IterableDataset[Any]):
         return (Points()[index] for index in range(10))
 
 
-def test_a_stream_without_length_trains_by_iteration_only(tmp_path: Path) -> None:
+def test_loader_without_length_needs_iteration_based_training(tmp_path: Path) -> None:
     stream: Any = DataLoader(Stream(), batch_size=4)
     train_cfg = {"by_epoch": False, "max_iters": 7, "val_interval": 7}
     runner, _ = trained(tmp_path, train_dataloader=stream, train_cfg=train_cfg, param_scheduler=None)
@@ -282,7 +282,7 @@ def test_a_stream_without_length_trains_by_iteration_only(tmp_path: Path) -> Non
         trained(tmp_path, train_dataloader=iter([1]), param_scheduler=None)
 
 
-def test_an_endless_sampler_has_no_epochs(tmp_path: Path) -> None:
+def test_endless_sampler_needs_iteration_based_training(tmp_path: Path) -> None:
     endless = loader(sampler={"type": "InfiniteSampler", "shuffle": True})
     runner, _ = trained(
         tmp_path, train_dataloader=endless, train_cfg={"by_epoch": False, "max_iters": 9, "val_interval": 9}
@@ -290,12 +290,12 @@ def test_an_endless_sampler_has_no_epochs(tmp_path: Path) -> None:
     assert (runner.iter, runner.epoch) == (9, 0)
 
 
-def test_iterations_count_how_often_the_loader_ended(tmp_path: Path) -> None:
+def test_epoch_counts_passes_over_the_loader(tmp_path: Path) -> None:
     _, witness = trained(tmp_path, train_cfg={"by_epoch": False, "max_iters": 9, "val_interval": 9})
     assert [epoch for _, epoch in witness.when("before_train_iter")] == [0, 0, 0, 0, 1, 1, 1, 1, 2]
 
 
-def test_a_loader_that_gives_fewer_batches_than_its_length_is_said(tmp_path: Path) -> None:
+def test_loader_with_fewer_batches_than_its_length_raises(tmp_path: Path) -> None:
     class Short(list[Any]):
         def __len__(self) -> int:
             return 5
@@ -305,19 +305,19 @@ def test_a_loader_that_gives_fewer_batches_than_its_length_is_said(tmp_path: Pat
         Runner(**settings(tmp_path, train_dataloader=Short([batch] * 3))).train()
 
 
-def test_a_loader_without_batches_is_said(tmp_path: Path) -> None:
+def test_loader_without_batches_raises(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="3 samples are fewer than a batch of 4, and drop_last drops them"):
         trained(tmp_path, train_dataloader=loader(3, drop_last=True), param_scheduler=None)
 
 
-def test_an_evaluation_loop_tells_the_classes_of_its_data(tmp_path: Path) -> None:
+def test_evaluation_loop_sets_dataset_meta(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path))
     assert isinstance(runner.val_loop, ValLoop)
     assert runner.val_loop.evaluator.dataset_meta == {"classes": ("left", "right")}
     assert runner.visualizer.dataset_meta == {"classes": ("left", "right")}
 
 
-def test_half_precision_is_for_predictions(tmp_path: Path) -> None:
+def test_fp16_applies_to_predictions(tmp_path: Path) -> None:
     kinds: list[torch.dtype] = []
 
     class Kinds(ToyModel):
@@ -332,7 +332,7 @@ def test_half_precision_is_for_predictions(tmp_path: Path) -> None:
     assert kinds == [torch.bfloat16] * 2 + [torch.float32] * 2
 
 
-def test_an_unknown_loop_gets_the_nearest_one(tmp_path: Path) -> None:
+def test_unknown_loop_suggests_the_nearest(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, train_cfg={"type": "IterBasedTrainLop", "max_iters": 3}))
     with pytest.raises(UnknownNameError, match="unknown loop 'IterBasedTrainLop'") as caught:
         _ = runner.train_loop
@@ -356,7 +356,7 @@ def test_every_sample_of_plain_batches_is_evaluated(tmp_path: Path, batches_of: 
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_a_run_without_end_is_refused(tmp_path: Path, by_epoch: bool) -> None:
+def test_too_long_run_raises(tmp_path: Path, by_epoch: bool) -> None:
     name = "max_epochs" if by_epoch else "max_iters"
     runner = Runner(**settings(tmp_path, train_cfg={"by_epoch": by_epoch, name: 10**23}))
     with pytest.raises(ArgumentError, match=f"{name} must be at most 1,000,000,000,000"):

@@ -24,7 +24,7 @@ LOADERS: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("power", POWERS, ids=str)
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_a_power_that_gives_no_falling_curve(tmp_path: Path, power: Any, by_epoch: bool) -> None:
+def test_invalid_power_raises(tmp_path: Path, power: Any, by_epoch: bool) -> None:
     schedule = [{"type": "PolyLR", "power": power, "by_epoch": by_epoch}]
     with pytest.raises(ArgumentError, match='"power" must be a (finite )?number') as caught:
         Runner(**settings(tmp_path, param_scheduler=schedule)).train()
@@ -32,7 +32,7 @@ def test_a_power_that_gives_no_falling_curve(tmp_path: Path, power: Any, by_epoc
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in LOADERS.items() for value in values])
-def test_an_argument_of_a_loader(tmp_path: Path, key: str, value: Any) -> None:
+def test_invalid_loader_argument_raises(tmp_path: Path, key: str, value: Any) -> None:
     section = loader(**{"num_workers": 1, key: value})
     with pytest.raises(ArgumentError) as caught:
         Runner(**settings(tmp_path, train_dataloader=section)).train()
@@ -69,14 +69,14 @@ WATCHING: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize(("key", "changes"), WATCHING, ids=[key for key, _ in WATCHING])
-def test_a_metric_that_is_watched_is_one_number(tmp_path: Path, value: Any, key: str, changes: dict[str, Any]) -> None:
+def test_monitored_metric_must_be_one_number(tmp_path: Path, value: Any, key: str, changes: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match="the metric 'accuracy' is not a single number") as caught:
         Runner(**settings(tmp_path, val_evaluator=Given(value), **changes)).train()
     assert caught.value.key == key
 
 
 @pytest.mark.parametrize("value", [0.5, torch.tensor(0.5), torch.ones(1)], ids=str)
-def test_a_tensor_of_one_number_is_one(tmp_path: Path, value: Any) -> None:
+def test_tensor_with_one_number_is_accepted(tmp_path: Path, value: Any) -> None:
     changes = {**WATCHING[0][1], **WATCHING[2][1]}
     Runner(**settings(tmp_path, val_evaluator=Given(value), **changes)).train()
     assert list(tmp_path.glob("best_accuracy_*.pth"))
@@ -88,7 +88,7 @@ def test_a_tensor_of_one_number_is_one(tmp_path: Path, value: Any) -> None:
 @pytest.mark.parametrize(
     "sample", [torch.tensor(1), (torch.tensor(1), 0), 1, None], ids=["tensor", "pair", "int", "none"]
 )
-def test_a_metric_of_a_task_wants_data_elements(name: str, sample: Any) -> None:
+def test_task_metric_needs_data_elements(name: str, sample: Any) -> None:
     kind = METRICS.get(name)
     metric = kind()
     metric.dataset_meta = {"classes": ("left", "right")}
@@ -98,9 +98,7 @@ def test_a_metric_of_a_task_wants_data_elements(name: str, sample: Any) -> None:
 
 
 @pytest.mark.parametrize("place", ["foo://x", "s4://bucket/run"])
-def test_a_work_dir_of_a_protocol_that_is_not_known(
-    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_work_dir_with_an_unknown_protocol_raises(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ArgumentError, match="cannot use the storage protocol") as caught:
         Runner(**settings(place))
@@ -108,7 +106,7 @@ def test_a_work_dir_of_a_protocol_that_is_not_known(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_work_dir_with_a_null_byte() -> None:
+def test_work_dir_with_a_null_byte_raises() -> None:
     with pytest.raises(ArgumentError, match="'work_dir' must be the path of a folder") as caught:
         Runner(**settings("a\0b"))
     assert caught.value.key == "work_dir"

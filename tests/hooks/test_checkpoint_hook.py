@@ -59,7 +59,7 @@ SAVED: list[tuple[dict[str, Any], dict[str, Any], str, list[int]]] = [
 
 
 @pytest.mark.parametrize(("train_cfg", "hook", "files", "moments"), SAVED)
-def test_when_it_saves(
+def test_saves_at_intervals(
     tmp_path: Path, train_cfg: dict[str, Any], hook: dict[str, Any], files: str, moments: list[int]
 ) -> None:
     _, witness = run(tmp_path, train_cfg, **hook)
@@ -69,7 +69,7 @@ def test_when_it_saves(
     assert [at for at, _ in witness.when("before_save_checkpoint")] == moments + anew
 
 
-def test_the_pointer_names_the_newest_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pointer_contains_the_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     runner, _ = run(tmp_path, epochs(2), interval=1, work_dir="work")
     pointed = (tmp_path / "work/last_checkpoint").read_text()
@@ -77,7 +77,7 @@ def test_the_pointer_names_the_newest_by_its_whole_path(tmp_path: Path, monkeypa
     assert torch.load(pointed, weights_only=True)["meta"]["epoch"] == 2
 
 
-def test_checkpoints_may_lie_elsewhere(tmp_path: Path) -> None:
+def test_checkpoints_in_out_dir(tmp_path: Path) -> None:
     run(tmp_path, epochs(2), interval=1, out_dir=str(tmp_path / "out"), save_best="accuracy")
     assert {each.name for each in (tmp_path / "out/work").iterdir()} >= {"epoch_1.pth", "epoch_2.pth"}
     assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "out/work/epoch_2.pth")
@@ -85,9 +85,7 @@ def test_checkpoints_may_lie_elsewhere(tmp_path: Path) -> None:
     assert len(list((tmp_path / "out/work").glob("best_accuracy_epoch_*.pth"))) == 1
 
 
-def test_a_run_of_iterations_is_saved_at_its_end_whatever_the_hook_counts(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_iteration_based_run_is_saved_at_its_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, iterations(10), interval=2)
     assert names(tmp_path) == "iter_10"
     assert [each for each in caplog.messages if "counts epochs, but training counts iterations" in each]
@@ -116,13 +114,15 @@ BEST: list[tuple[dict[str, Any], dict[str, list[float]], str]] = [
 
 
 @pytest.mark.parametrize(("hook", "values", "files"), BEST)
-def test_the_best_is_kept(tmp_path: Path, hook: dict[str, Any], values: dict[str, list[float]], files: str) -> None:
+def test_best_checkpoint_is_kept(
+    tmp_path: Path, hook: dict[str, Any], values: dict[str, list[float]], files: str
+) -> None:
     run(tmp_path, epochs(4), val_evaluator=told(**values), save_last=False, max_keep_ckpts=1, **hook)
     regular = " epoch_4" if hook.get("interval") == 1 else ""
     assert names(tmp_path) == files + regular
 
 
-def test_what_the_best_one_holds(tmp_path: Path) -> None:
+def test_content_of_best_checkpoint(tmp_path: Path) -> None:
     runner, _ = run(tmp_path, epochs(3), val_evaluator=told(score=[1, 5, 2]), save_best="score", rule="greater")
     path = str(tmp_path / "work/best_score_epoch_2.pth")
     info = runner.message_hub.get_info
@@ -131,13 +131,13 @@ def test_what_the_best_one_holds(tmp_path: Path) -> None:
     assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/epoch_3.pth")
 
 
-def test_the_best_of_iterations(tmp_path: Path) -> None:
+def test_best_checkpoint_of_iteration_based_run(tmp_path: Path) -> None:
     hook = {"by_epoch": False, "interval": 5, "save_best": "score", "rule": "greater"}
     run(tmp_path, iterations(10), val_evaluator=told(score=[5, 1]), **hook)
     assert names(tmp_path) == "best_score_iter_5 iter_10 iter_5"
 
 
-def test_an_older_best_goes_only_when_the_new_one_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_previous_best_is_removed_after_the_new_one_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
     def look(path: str) -> None:
@@ -165,7 +165,7 @@ RULES = {
 
 
 @pytest.mark.parametrize(("metric", "rule"), RULES.items())
-def test_the_rule_that_a_name_suggests(metric: str, rule: str | None) -> None:
+def test_rule_from_metric_name(metric: str, rule: str | None) -> None:
     if rule is not None:
         assert CheckpointHook(save_best=metric).rules == [rule]
         return
@@ -185,7 +185,7 @@ def test_the_rule_that_a_name_suggests(metric: str, rule: str | None) -> None:
         ({"save_best": "acc", "less_keys": ["acc"]}, ["greater"]),
     ],
 )
-def test_rules_for_several_metrics(arguments: dict[str, Any], rules: list[str | None]) -> None:
+def test_rules_of_several_metrics(arguments: dict[str, Any], rules: list[str | None]) -> None:
     assert CheckpointHook(**arguments).rules == rules
 
 
@@ -218,20 +218,20 @@ def test_rules_for_several_metrics(arguments: dict[str, Any], rules: list[str | 
         ({"filename_tmpl": "模" * 65 + "{}.pth"}, "filename_tmpl"),
     ],
 )
-def test_values_that_make_no_sense(arguments: dict[str, Any], key: str) -> None:
+def test_invalid_arguments(arguments: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         CheckpointHook(**arguments)
     assert caught.value.key == key
 
 
-def test_a_metric_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
+def test_missing_metric_suggests_a_similar_one(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="save_best names 'acuracy', which no evaluator computes") as caught:
         run(tmp_path, epochs(2), save_best="acuracy", rule="greater")
     assert (caught.value.key, caught.value.suggestion) == ("default_hooks.checkpoint.save_best", "accuracy")
     assert caught.value.notes == ("metrics: accuracy",)
 
 
-def test_published_forms_hold_what_was_asked_for(tmp_path: Path) -> None:
+def test_published_files_have_the_published_keys(tmp_path: Path) -> None:
     runner, _ = run(
         tmp_path,
         epochs(2),
@@ -252,20 +252,20 @@ def test_published_forms_hold_what_was_asked_for(tmp_path: Path) -> None:
     assert not list((tmp_path / "work").glob("*published*"))
 
 
-def test_a_key_that_cannot_be_published_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_published_key_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, epochs(1), published_keys="ema")
     assert [each for each in caplog.messages if each.endswith("epoch_1.pth has no 'ema' to publish.")]
 
 
 @pytest.mark.parametrize("key", ["save_optimizer", "save_param_scheduler"])
-def test_parts_may_be_left_out(tmp_path: Path, key: str) -> None:
+def test_optimizer_and_schedules_can_be_excluded(tmp_path: Path, key: str) -> None:
     run(tmp_path, epochs(1), **{key: False})
     read = torch.load(tmp_path / "work/epoch_1.pth", weights_only=True)
     left_out = {"save_optimizer": "optimizer", "save_param_scheduler": "param_schedulers"}[key]
     assert {"optimizer", "param_schedulers"} - set(read) == {left_out}
 
 
-def test_several_of_the_best_are_kept_for_each_metric(tmp_path: Path) -> None:
+def test_several_best_checkpoints_per_metric(tmp_path: Path) -> None:
     told_values = told(acc=[1, 5, 3, 4], loss=[4.0, 1.0, 3.0, 2.0])
     runner, _ = run(
         tmp_path, epochs(4), val_evaluator=told_values, save_best=["acc", "loss"], max_keep_best=2, save_last=False
@@ -277,7 +277,7 @@ def test_several_of_the_best_are_kept_for_each_metric(tmp_path: Path) -> None:
     assert runner.message_hub.get_info("best_score") == 1.0  # the value of the loss, which was saved last
 
 
-def test_the_best_of_an_older_checkpoint_is_understood() -> None:
+def test_best_entry_of_older_checkpoint() -> None:
     hook = CheckpointHook(save_best="acc")
     best = {"score": 1.0, "path": "best_acc_epoch_1.pth"}
     hook.load_state_dict({"kept": [], "best": {"acc": best}})
@@ -296,7 +296,7 @@ def _held(folder: Path) -> dict[str, bytes]:
     return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
 
 
-def test_a_run_that_goes_on_from_the_checkpoint_of_another_leaves_that_alone(tmp_path: Path) -> None:
+def test_resuming_from_another_folder_keeps_its_checkpoints(tmp_path: Path) -> None:
     _told(tmp_path / "one", 2, 1.0, 2.0)
     before = _held(tmp_path / "one")
     again: dict[str, Any] = {"load_from": str(tmp_path / "one/epoch_2.pth"), "resume": True}
@@ -307,7 +307,7 @@ def test_a_run_that_goes_on_from_the_checkpoint_of_another_leaves_that_alone(tmp
     }
 
 
-def test_a_worse_one_than_the_best_of_another_folder_is_not_best(tmp_path: Path) -> None:
+def test_best_score_of_another_folder_still_counts(tmp_path: Path) -> None:
     _told(tmp_path / "one", 2, 1.0, 5.0)
     before = _held(tmp_path / "one")
     again: dict[str, Any] = {"load_from": str(tmp_path / "one/epoch_2.pth"), "resume": True}
@@ -317,7 +317,7 @@ def test_a_worse_one_than_the_best_of_another_folder_is_not_best(tmp_path: Path)
     assert runner.message_hub.get_info("best_ckpt") == str(tmp_path / "one/best_acc_epoch_2.pth")
 
 
-def test_a_copy_of_a_run_goes_on_without_touching_the_original(tmp_path: Path) -> None:
+def test_resumed_copy_does_not_change_the_original(tmp_path: Path) -> None:
     _told(tmp_path / "one", 2, 1.0, 2.0)
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     before = _held(tmp_path / "one")
@@ -327,7 +327,7 @@ def test_a_copy_of_a_run_goes_on_without_touching_the_original(tmp_path: Path) -
     assert left == {"best_acc_epoch_3.pth", "epoch_3.pth", "last_checkpoint"}  # old files of the copy are rotated out
 
 
-def test_a_validation_that_is_left_is_written_to_the_folder_of_the_run(tmp_path: Path) -> None:
+def test_interrupted_validation_is_saved_to_the_run_folder(tmp_path: Path) -> None:
     """The final checkpoint records the last validation; the resumed checkpoint belongs to another run and is kept."""
     _told(tmp_path / "one", 2, 1.0, 2.0)
     loaded = torch.load(tmp_path / "one/epoch_2.pth", weights_only=True)
@@ -341,12 +341,12 @@ def test_a_validation_that_is_left_is_written_to_the_folder_of_the_run(tmp_path:
     assert torch.load(tmp_path / "two/epoch_2.pth", weights_only=True)["run"]["loop"]["validated_at"] == 2
 
 
-def test_metrics_whose_best_checkpoints_have_one_name_are_refused() -> None:
+def test_metrics_with_the_same_file_name_are_refused() -> None:
     with pytest.raises(ArgumentError, match="'a/b' and 'a_b' would have the same name"):
         CheckpointHook(save_best=["a/b", "c", "a_b"], rule="greater")
 
 
-def test_the_best_score_outlives_a_change_of_the_template(tmp_path: Path) -> None:
+def test_best_score_survives_a_template_change(tmp_path: Path) -> None:
     hook = CheckpointHook(save_best="acc", filename_tmpl="model_{}.pth")
     runner = Runner(**settings(tmp_path, default_hooks={"checkpoint": {"save_best": "accuracy"}}))
     runner.train()
@@ -358,7 +358,7 @@ def test_the_best_score_outlives_a_change_of_the_template(tmp_path: Path) -> Non
     assert hook._best[before] == [{"score": 0.9, "path": str(path)}]
 
 
-def test_the_end_of_a_run_that_is_stopped_early_is_saved(tmp_path: Path) -> None:
+def test_early_stop_is_saved(tmp_path: Path) -> None:
     class StopEarly(Hook):
         def after_train_epoch(self, runner: Any) -> None:
             runner.train_loop.stop_training = runner.epoch == 1
@@ -371,7 +371,7 @@ def test_the_end_of_a_run_that_is_stopped_early_is_saved(tmp_path: Path) -> None
     assert resumed.epoch == 3
 
 
-def test_all_ranks_save_an_early_stop_in_the_way_of_the_first_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_ranks_follow_rank_0_when_saving_an_early_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a failed save, only the first rank knows that epoch 3 is not saved yet."""
     of_first_rank = iter([True, False])  # the end is not saved yet; it is not the end of the whole run
     monkeypatch.setattr("footplate.hooks.checkpoint_hook.compute_on_main", lambda function: next(of_first_rank))

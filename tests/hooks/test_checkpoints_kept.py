@@ -58,7 +58,7 @@ _NAMES = [
 
 
 @pytest.mark.parametrize("odd", [[], [3, None, ["a"], {"a": 1}, "\0", "x" * 5000]])
-def test_foreign_files_that_a_checkpoint_lists_are_kept(
+def test_foreign_files_listed_in_a_checkpoint_are_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, odd: list[Any]
 ) -> None:
     work = tmp_path / "work"
@@ -91,13 +91,13 @@ def test_foreign_files_that_a_checkpoint_lists_are_kept(
 
 
 @pytest.mark.parametrize("state", [{}, {"kept": None, "best": None}, {"kept": "abc", "best": [1], "saved_at": "x"}])
-def test_a_state_of_another_form_lists_nothing(state: dict[str, Any]) -> None:
+def test_malformed_state_lists_no_files(state: dict[str, Any]) -> None:
     hook = CheckpointHook(save_best="acc")
     hook.load_state_dict(state)
     assert hook.state_dict() == {"kept": [], "best": {}, "saved_at": 0}
 
 
-def test_what_the_checkpoint_of_another_folder_lists_is_not_of_this_one(tmp_path: Path) -> None:
+def test_files_listed_by_another_folder_are_not_owned(tmp_path: Path) -> None:
     """Both folders contain files of the same name; those of this folder were written by an earlier run."""
     _run(tmp_path / "work", 2, {"max_keep_ckpts": 5})
     _run(tmp_path / "other/work", 2, {"max_keep_ckpts": 5})
@@ -110,7 +110,7 @@ def test_what_the_checkpoint_of_another_folder_lists_is_not_of_this_one(tmp_path
     }
 
 
-def test_a_last_checkpoint_is_never_written_to_a_name_that_a_checkpoint_lists(tmp_path: Path) -> None:
+def test_last_checkpoint_ignores_listed_names(tmp_path: Path) -> None:
     work = tmp_path / "work"
     _run(work, 2)
     (work / "epoch_1.pth").write_text("mine")
@@ -126,7 +126,7 @@ def test_a_last_checkpoint_is_never_written_to_a_name_that_a_checkpoint_lists(tm
     assert not list(work.glob("notes-*"))
 
 
-def test_published_files_replace_no_draft_of_that_name(tmp_path: Path) -> None:
+def test_publishing_does_not_replace_existing_drafts(tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     (work / "epoch_1-published.pth").write_text("mine")
@@ -136,7 +136,7 @@ def test_published_files_replace_no_draft_of_that_name(tmp_path: Path) -> None:
     assert not list(work.glob(".*.partial"))
 
 
-def test_a_work_dir_that_is_reached_through_a_link_is_the_same_one(tmp_path: Path) -> None:
+def test_work_dir_behind_a_symbolic_link(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "work").symlink_to(tmp_path / "disk")
     _run(tmp_path / "work", 2)
@@ -144,7 +144,7 @@ def test_a_work_dir_that_is_reached_through_a_link_is_the_same_one(tmp_path: Pat
     assert sorted(each.name for each in (tmp_path / "disk").glob("*.pth")) == ["best_acc_epoch_3.pth", "epoch_3.pth"]
 
 
-def test_a_checkpoint_that_was_moved_and_linked_back_is_turned_over_as_a_link(tmp_path: Path) -> None:
+def test_linked_checkpoint_is_rotated_as_a_link(tmp_path: Path) -> None:
     work, disk = tmp_path / "work", tmp_path / "disk"
     disk.mkdir()
     for each, hook in (("pth", {}), ("sharded", {"sharded": True})):

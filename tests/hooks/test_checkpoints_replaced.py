@@ -41,7 +41,7 @@ def _told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.mark.parametrize("suffix", ["pth", "sharded"])
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_a_run_without_resume_names_what_it_replaces(
+def test_run_without_resume_warns_about_replaced_files(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, elsewhere: bool
 ) -> None:
     out = {"out_dir": str(tmp_path / "out")} if elsewhere else {}
@@ -60,13 +60,13 @@ def test_a_run_without_resume_names_what_it_replaces(
     ]
 
 
-def test_a_run_that_is_resumed_replaces_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_resumed_run_replaces_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _run(tmp_path, 2)
     _run(tmp_path, 4, resume=True)
     assert _told(caplog) == []
 
 
-def test_a_run_that_is_resumed_from_an_earlier_checkpoint_names_the_farther_ones(
+def test_resume_from_earlier_checkpoint_warns_about_later_ones(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     _run(tmp_path, 3)
@@ -80,7 +80,7 @@ def test_a_run_that_is_resumed_from_an_earlier_checkpoint_names_the_farther_ones
     ]
 
 
-def test_files_of_other_names_are_not_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_file_names_are_not_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("model_final.pth", "epoch_1.pt", "iter_3.pth", "epoch_1.sharded.txt"):
         save_checkpoint({"state_dict": {"a": torch.ones(1)}}, tmp_path / name)
     _run(tmp_path, 2)
@@ -88,7 +88,7 @@ def test_files_of_other_names_are_not_named(tmp_path: Path, caplog: pytest.LogCa
     assert list(load_checkpoint(tmp_path / "model_final.pth")["state_dict"]) == ["a"]
 
 
-def test_a_hook_that_keeps_no_best_does_not_name_best_ones(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_best_files_are_not_mentioned_without_save_best(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _run(tmp_path / "work", 1)
     caplog.clear()
     _run(tmp_path / "work", 1, {"save_best": None, "rule": None})
@@ -97,9 +97,7 @@ def test_a_hook_that_keeps_no_best_does_not_name_best_ones(tmp_path: Path, caplo
 
 
 @pytest.mark.parametrize("suffix", ["pth", "sharded"])
-def test_where_an_earlier_run_was_stopped_is_kept(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str
-) -> None:
+def test_stop_position_of_earlier_run_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str) -> None:
     hook = {"sharded": suffix == "sharded"}
     for epochs in (2, 1, 3, 1):  # each run starts over
         runner = _run(tmp_path, epochs, hook)

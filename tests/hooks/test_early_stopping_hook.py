@@ -42,25 +42,25 @@ def run(tmp_path: Path, values: list[float], *, resume: bool = False, interval: 
         ([5, 4, 3, 2, 1], {"stopping_threshold": 2.5, "rule": "less"}, 4),
     ],
 )
-def test_when_training_ends(tmp_path: Path, values: list[float], hook: dict[str, Any], epochs: int) -> None:
+def test_training_ends_after_patience(tmp_path: Path, values: list[float], hook: dict[str, Any], epochs: int) -> None:
     assert run(tmp_path, values, **hook).epoch == epochs
 
 
-def test_without_the_hook_training_goes_on(tmp_path: Path) -> None:
+def test_training_continues_without_the_hook(tmp_path: Path) -> None:
     cfg = settings(tmp_path, val_evaluator={"type": "Told", "values": {"acc": [1, 1, 1]}})
     runner = Runner(**cfg)
     runner.train()
     assert runner.epoch == 3
 
 
-def test_a_resumed_run_goes_on_counting(tmp_path: Path) -> None:
+def test_resumed_run_continues_counting(tmp_path: Path) -> None:
     run(tmp_path, [5.0, 4.0], patience=3)
     resumed = run(tmp_path, [4.0] * 5, patience=3, resume=True)  # the checkpoint does not include the last validation
     assert resumed.epoch == 4
     assert stopping_hook(resumed).state_dict() == {"wait_count": 3, "best_score": 5.0, "last_score": 4.0}
 
 
-def test_a_checkpoint_of_an_older_version_says_nothing_of_the_last_value() -> None:
+def test_older_checkpoint_has_no_last_score() -> None:
     hook = EarlyStoppingHook("acc", patience=3)
     hook.load_state_dict({"wait_count": 2, "best_score": 5.0})
     assert hook.state_dict() == {"wait_count": 2, "best_score": 5.0, "last_score": None}
@@ -75,20 +75,20 @@ ENDS: list[tuple[list[float], dict[str, Any], int]] = [
 
 @pytest.mark.parametrize("interval", [1, 5])
 @pytest.mark.parametrize(("values", "hook", "epochs"), ENDS, ids=["patience", "nan", "threshold"])
-def test_a_run_that_stopped_early_is_saved_and_stays_ended(
+def test_early_stopped_run_stays_ended(
     tmp_path: Path, values: list[float], hook: dict[str, Any], epochs: int, interval: int, caplog: Any
 ) -> None:
     run(tmp_path, values, interval=interval, **hook)
     assert (tmp_path / "last_checkpoint").read_text().endswith(f"epoch_{epochs}.pth")
     resumed = run(tmp_path, values, interval=interval, resume=True, **hook)
     assert (resumed.epoch, resumed.iter) == (epochs, 4 * epochs)
-    told = f"early stopping has ended this run at iteration {4 * epochs}: acc "
+    told = f"Early stopping ended this run at iteration {4 * epochs}: acc "
     assert [each for each in caplog.messages if each.startswith(told)]
     assert resumed.val_loop is not None
     assert resumed.val_loop.metrics == {}  # no validation is repeated
 
 
-def test_a_run_that_stopped_early_trains_further_with_other_settings(tmp_path: Path) -> None:
+def test_early_stopped_run_continues_with_new_settings(tmp_path: Path) -> None:
     values = [1.0, 1.0, 1.0, 1.0, 1.0]
     assert run(tmp_path, values, patience=2).epoch == 3
     assert run(tmp_path, values, patience=3, resume=True).epoch == 4
@@ -102,7 +102,7 @@ class StopOnce(Hook):
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_a_stop_of_an_earlier_call_does_not_stop_the_next(tmp_path: Path, by_epoch: bool) -> None:
+def test_earlier_stop_does_not_stop_the_next_call(tmp_path: Path, by_epoch: bool) -> None:
     runner = Runner(**settings(tmp_path, by_epoch=by_epoch))
     runner.train_loop.stop_training = True
     runner.train()
@@ -115,9 +115,9 @@ def test_a_stop_of_an_earlier_call_does_not_stop_the_next(tmp_path: Path, by_epo
     assert runner.epoch == 3
 
 
-def test_a_metric_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_metric(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert run(tmp_path / "lax", [1, 1], monitor="accc", patience=1).epoch == 2
-    assert "early stopping waits for 'accc', which no evaluator computes: acc" in caplog.messages
+    assert "Early stopping monitors 'accc', which no evaluator computes. Did you mean 'acc'?" in caplog.messages
     with pytest.raises(ArgumentError, match="monitor names 'accc'") as caught:
         run(tmp_path / "strict", [1, 1], monitor="accc", strict=True)
     assert (caught.value.suggestion, caught.value.notes) == ("acc", ("metrics: acc",))
@@ -133,7 +133,7 @@ def test_a_metric_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFix
         ({"monitor": "speed"}, "monitor"),
     ],
 )
-def test_arguments_that_make_no_sense(hook: dict[str, Any], key: str) -> None:
+def test_invalid_arguments(hook: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         EarlyStoppingHook(**{"monitor": "acc", **hook})
     assert caught.value.key == key

@@ -67,7 +67,7 @@ FOLLOWED: list[tuple[dict[str, Any], list[float], list[float]]] = [
 
 
 @pytest.mark.parametrize(("ema", "weights", "validated"), FOLLOWED)
-def test_the_average_follows_and_is_validated(
+def test_average_is_updated_and_validated(
     tmp_path: Path, ema: dict[str, Any], weights: list[float], validated: list[float]
 ) -> None:
     runner, seen = run(tmp_path, **ema)
@@ -76,7 +76,7 @@ def test_the_average_follows_and_is_validated(
     assert runner.model.weight.item() == 9.0
 
 
-def test_the_checkpoint_holds_average_and_weights(tmp_path: Path) -> None:
+def test_checkpoint_contains_average_and_weights(tmp_path: Path) -> None:
     run(tmp_path)
     saved = load_checkpoint(str(tmp_path / "work/epoch_3.pth"))
     assert saved["state_dict"]["weight"].item() == pytest.approx(3.8742, abs=1e-4)
@@ -84,7 +84,7 @@ def test_the_checkpoint_holds_average_and_weights(tmp_path: Path) -> None:
     assert int(saved["ema_state_dict"]["steps"]) == 9
 
 
-def test_the_best_checkpoint_holds_them_whatever_acts_first(tmp_path: Path) -> None:
+def test_best_checkpoint_contains_average_and_weights(tmp_path: Path) -> None:
     for priority in ("VERY_LOW", "HIGHEST"):
         checkpoint = {"interval": -1, "save_best": "accuracy", "save_last": False, "priority": priority}
         cfg = settings(tmp_path / priority, model=Counter(), param_scheduler=None)
@@ -97,7 +97,7 @@ def test_the_best_checkpoint_holds_them_whatever_acts_first(tmp_path: Path) -> N
         assert saved["state_dict"]["weight"].item() == pytest.approx(1.561)
 
 
-def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+def test_resumed_run_equals_uninterrupted_run(tmp_path: Path) -> None:
     run(tmp_path / "whole", epochs=3)
     run(tmp_path / "parts", epochs=2)
     cfg = settings(tmp_path / "parts/work", model=Counter(), param_scheduler=None, resume=True)
@@ -113,9 +113,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
         }
 
 
-def test_without_the_hook_a_resumed_run_goes_on_with_the_training_weights(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_resume_without_the_hook_uses_training_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, epochs=2)
     cfg = settings(tmp_path / "work", model=Counter(), param_scheduler=None, resume=True)
     cfg["train_dataloader"]["dataset"]["size"] = 12
@@ -153,7 +151,7 @@ KINDS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("ema", KINDS)
-def test_every_kind_of_average_is_resumed_bit_by_bit(tmp_path: Path, ema: dict[str, Any]) -> None:
+def test_every_average_is_resumed_exactly(tmp_path: Path, ema: dict[str, Any]) -> None:
     def train(name: str, **changes: Any) -> dict[str, torch.Tensor]:
         cfg = settings(tmp_path / name, model=Normed(), custom_hooks=[{"type": "EMAHook", **ema}], **changes)
         cfg["default_hooks"] = {"logger": None, "checkpoint": {"by_epoch": False, "interval": 1}}
@@ -169,7 +167,7 @@ def test_every_kind_of_average_is_resumed_bit_by_bit(tmp_path: Path, ema: dict[s
         assert [key for key, value in whole.items() if not torch.equal(value, resumed[key])] == []
 
 
-def test_a_test_sees_the_averages_of_the_checkpoint(tmp_path: Path) -> None:
+def test_test_uses_the_average_of_the_checkpoint(tmp_path: Path) -> None:
     run(tmp_path)
     cfg = settings(tmp_path / "test", model=Counter(), load_from=str(tmp_path / "work/epoch_3.pth"))
     runner = Runner(**{**cfg, "custom_hooks": [{"type": "EMAHook", "momentum": 0.1}]})
@@ -190,13 +188,13 @@ def test_a_test_sees_the_averages_of_the_checkpoint(tmp_path: Path) -> None:
         ({"ema_type": "BaseDataPreprocessor"}, "model"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused_before_a_run(ema: dict[str, Any], key: str) -> None:
+def test_invalid_arguments_are_refused_before_a_run(ema: dict[str, Any], key: str) -> None:
     with pytest.raises(FootplateError) as caught:
         EMAHook(**ema)
     assert caught.value.key == key
 
 
-def test_a_validation_after_training_sees_the_average(tmp_path: Path) -> None:
+def test_validation_after_training_uses_the_average(tmp_path: Path) -> None:
     seen = Seen()
     runner = Runner(**settings(tmp_path, model=Counter(), custom_hooks=[{"type": "EMAHook", "momentum": 0.1}, seen]))
     runner.train()
@@ -216,9 +214,7 @@ def test_a_validation_after_training_sees_the_average(tmp_path: Path) -> None:
         ({"ema_type": "ExponentialMovingAverage", "interval": 2}, [1, 1, 1.2]),
     ],
 )
-def test_every_kind_of_average_is_built_with_its_settings(
-    tmp_path: Path, ema: dict[str, Any], weights: list[float]
-) -> None:
+def test_every_average_gets_its_settings(tmp_path: Path, ema: dict[str, Any], weights: list[float]) -> None:
     given = {key: value for key, value in {"momentum": 0.1, **ema}.items() if value is not None}
     hook = EMAHook(**given)
     runner: Any = SimpleNamespace(hooks=[], model=Counter(), iter=0, epoch=0)
@@ -233,7 +229,7 @@ def test_every_kind_of_average_is_built_with_its_settings(
 
 
 @pytest.mark.parametrize("update_buffers", [False, True])
-def test_buffers_are_averaged_when_asked(tmp_path: Path, update_buffers: bool) -> None:
+def test_update_buffers(tmp_path: Path, update_buffers: bool) -> None:
     hook = EMAHook(momentum=0.5, update_buffers=update_buffers)
     runner: Any = SimpleNamespace(hooks=[], model=torch.nn.BatchNorm1d(1), iter=0, epoch=0)
     hook.before_run(runner)
@@ -245,7 +241,7 @@ def test_buffers_are_averaged_when_asked(tmp_path: Path, update_buffers: bool) -
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_an_average_that_lacks_a_key_is_an_error_if_strict(strict: bool) -> None:
+def test_missing_key_of_average_is_an_error_if_strict(strict: bool) -> None:
     runner: Any = SimpleNamespace(model=torch.nn.Linear(1, 1), resuming=True)
     hook = EMAHook(strict_load=strict)
     checkpoint = {

@@ -16,7 +16,7 @@ def passing(monkeypatch: pytest.MonkeyPatch) -> Time:
     return passing
 
 
-def test_time_left_is_what_an_iteration_takes_of_late(passing: Time) -> None:
+def test_time_left_follows_recent_iterations(passing: Time) -> None:
     clock = TimeEstimator(1000, [])
     assert clock.seconds_left(0) is None
     clock.tick(0)
@@ -30,7 +30,7 @@ def test_time_left_is_what_an_iteration_takes_of_late(passing: Time) -> None:
     assert clock.seconds_left(800) == pytest.approx(200 * 0.1, rel=0.1)
 
 
-def test_validations_to_come_count_and_those_that_were_do_not_slow_training(passing: Time) -> None:
+def test_validations_are_counted_separately(passing: Time) -> None:
     clock = TimeEstimator(100, [25, 50, 75, 100])
     clock.tick(0)
     for done in range(1, 51):
@@ -94,7 +94,7 @@ def errors_of(passing: Time, clock: TimeEstimator, seconds: list[float], validat
         (0.002, 0.0, {1000: 1.0}, 0.5),
     ],
 )
-def test_time_left_is_right_within_a_tenth_after_warming_up(
+def test_time_left_is_accurate_to_a_tenth_after_warmup(
     passing: Time, usual: float, first: float, stays: dict[int, float], validation: float
 ) -> None:
     """The estimate is checked after the first validation and the second save, from a quarter of the run on."""
@@ -109,14 +109,14 @@ def test_time_left_is_right_within_a_tenth_after_warming_up(
     ("usual", "stays", "validation"),
     [(0.07, {500: 5.0}, 20.0), (0.07, {250: 0.3, 200: 3.0}, 60.0), (0.01, {1000: 0.5}, 1.0)],
 )
-def test_what_is_not_known_to_come_again_counts_evenly(
+def test_unknown_events_are_spread_evenly(
     passing: Time, usual: float, stays: dict[int, float], validation: float
 ) -> None:
     errors = errors_of(passing, TimeEstimator(4000, POINTS), iteration_by_iteration(usual, 0.0, stays), validation)
     assert max(abs(error) for done, error in errors if 1000 <= done < 3600) < 0.1
 
 
-def test_a_save_between_two_epochs_counts_whether_a_validation_follows_or_not(passing: Time) -> None:
+def test_save_between_epochs_counts_with_and_without_validation(passing: Time) -> None:
     saves = RecurringEvent([20, 40, 60, 80, 100], after_iteration=True)
     clock = TimeEstimator(100, [40, 80], [saves])
     clock.tick(0)
@@ -136,7 +136,7 @@ def test_a_save_between_two_epochs_counts_whether_a_validation_follows_or_not(pa
     assert clock.seconds_left(61) == pytest.approx(39 + 2 * 9.0 + 30.0)
 
 
-def test_what_comes_together_is_told_apart_by_what_came_alone(passing: Time) -> None:
+def test_simultaneous_events_are_separated(passing: Time) -> None:
     saves, epochs = RecurringEvent([20, 40]), RecurringEvent(range(5, 41, 5))
     clock = TimeEstimator(40, [], [saves, epochs])
     clock.tick(0)
@@ -148,7 +148,7 @@ def test_what_comes_together_is_told_apart_by_what_came_alone(passing: Time) -> 
     assert clock.seconds_left(20) == pytest.approx(20 + 4 * 9.0 + 40.0)
 
 
-def test_what_takes_longer_from_some_time_on_is_expected_to() -> None:
+def test_slower_events_are_expected_to_stay_slow() -> None:
     saves = RecurringEvent(range(100))
     for seconds in (4.0, 8.0):
         saves.add_duration(seconds)
@@ -158,7 +158,7 @@ def test_what_takes_longer_from_some_time_on_is_expected_to() -> None:
     assert saves.seconds == pytest.approx(20.0, rel=0.05)
 
 
-def test_a_run_that_goes_on_counts_only_what_is_still_to_come(passing: Time) -> None:
+def test_resumed_run_counts_only_remaining_events(passing: Time) -> None:
     saves, epochs = RecurringEvent([50, 100], after_iteration=True), RecurringEvent(range(21, 101, 20))
     clock = TimeEstimator(100, [], [saves, epochs], done=50)
     assert (saves.left, epochs.left) == (1, 2)
@@ -169,7 +169,7 @@ def test_a_run_that_goes_on_counts_only_what_is_still_to_come(passing: Time) -> 
     assert (saves.left, epochs.left) == (1, 0)
 
 
-def test_an_iteration_that_lasts_for_once_is_not_expected_again(passing: Time) -> None:
+def test_single_slow_iteration_is_ignored(passing: Time) -> None:
     clock = TimeEstimator(10_000, [])
     clock.tick(0)
     for done in range(1, 101):
@@ -178,7 +178,7 @@ def test_an_iteration_that_lasts_for_once_is_not_expected_again(passing: Time) -
     assert clock.seconds_left(100) == pytest.approx(9900 * 0.1, rel=0.1)
 
 
-def test_iterations_that_become_slow_for_good_are_the_usual_ones_soon(passing: Time) -> None:
+def test_lasting_slowdown_is_adopted(passing: Time) -> None:
     clock = TimeEstimator(10_000, [])
     clock.tick(0)
     for done in range(1, 2001):

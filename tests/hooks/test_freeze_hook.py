@@ -62,20 +62,20 @@ def run(tmp_path: Path, **hook: Any) -> tuple[Runner, Look]:
         ({"patterns": r"layers\.[24]", "until_iter": 5}, 1),
     ],
 )
-def test_how_long_weights_stay(tmp_path: Path, hook: dict[str, Any], first: int) -> None:
+def test_weights_stay_frozen_until_the_end(tmp_path: Path, hook: dict[str, Any], first: int) -> None:
     runner, look = run(tmp_path, **hook)
     assert moved(look.weights) == list(range(first, 13))
     assert all(each.requires_grad for each in runner.model.parameters())
 
 
 @pytest.mark.parametrize(("freeze_norm", "first"), [(True, 7), (False, 1)])
-def test_norm_layers_stand_still_when_asked(tmp_path: Path, freeze_norm: bool, first: int) -> None:
+def test_freeze_norm_keeps_running_statistics(tmp_path: Path, freeze_norm: bool, first: int) -> None:
     runner, look = run(tmp_path, patterns=r"layers\.[01]", until_iter=6, freeze_norm=freeze_norm)
     assert moved(look.means) == list(range(first, 13))
     assert runner.model.layers[1].training
 
 
-def test_a_resumed_run_is_as_far(tmp_path: Path) -> None:
+def test_resumed_run_freezes_as_before(tmp_path: Path) -> None:
     _, whole = run(tmp_path / "whole", patterns=r"layers\.0", until_epoch=2)
     cfg = settings(tmp_path / "whole", model=Normed(), resume=True, load_from=str(tmp_path / "whole/epoch_1.pth"))
     cfg["optim_wrapper"] = {"optimizer": {"type": "AdamW", "lr": 0.1, "weight_decay": 0.5}}
@@ -95,21 +95,21 @@ def test_a_resumed_run_is_as_far(tmp_path: Path) -> None:
         ({"patterns": "("}, "patterns"),
     ],
 )
-def test_arguments_that_make_no_sense(hook: dict[str, Any], key: str) -> None:
+def test_invalid_arguments(hook: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         FreezeHook(**hook)
     assert caught.value.key == key
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_a_data_parallel_wrapper_has_to_know(tmp_path: Path, told: bool) -> None:
+def test_data_parallel_needs_find_unused_parameters(tmp_path: Path, told: bool) -> None:
     model: Any = Normed()
     model.find_unused_parameters = told
     cfg = settings(tmp_path, model=model, custom_hooks=[FreezeHook(r"layers\.0")])
     if told:
         Runner(**cfg).train()
         return
-    with pytest.raises(ArgumentError, match="exchanged with no other process") as caught:
+    with pytest.raises(ArgumentError, match="have no gradients to exchange") as caught:
         Runner(**cfg).train()
     assert caught.value.key == "find_unused_parameters"
 
@@ -118,7 +118,7 @@ def test_a_data_parallel_wrapper_has_to_know(tmp_path: Path, told: bool) -> None
     ("pattern", "message", "suggestion"),
     [("layrs.0", "no parameter's name begins with 'layrs.0'", "layers.0"), (".", "no parameter is left", None)],
 )
-def test_patterns_are_looked_at_before_training(
+def test_patterns_are_checked_before_training(
     tmp_path: Path, pattern: str, message: str, suggestion: str | None
 ) -> None:
     with pytest.raises(ArgumentError, match=message) as caught:

@@ -32,18 +32,18 @@ def rates(tmp_path: Path, by_epoch: bool, **changes: Any) -> list[float]:
     return hook.seen
 
 
-def test_schedules_by_epoch_move_after_each_epoch(tmp_path: Path) -> None:
+def test_epoch_schedules_step_after_each_epoch(tmp_path: Path) -> None:
     schedule = {"type": "MultiStepLR", "milestones": [1, 2], "gamma": 0.5, "by_epoch": True}
     assert rates(tmp_path, True, param_scheduler=schedule) == [1.0] * 4 + [0.5] * 4 + [0.25] * 4
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_schedules_by_iteration_move_after_each_iteration(tmp_path: Path, by_epoch: bool) -> None:
+def test_iteration_schedules_step_after_each_iteration(tmp_path: Path, by_epoch: bool) -> None:
     schedule = {"type": "MultiStepLR", "milestones": [2, 7], "gamma": 0.5, "by_epoch": False}
     assert rates(tmp_path, by_epoch, param_scheduler=schedule) == [1.0] * 2 + [0.5] * 5 + [0.25] * 5
 
 
-def test_several_schedules_act_in_turn(tmp_path: Path) -> None:
+def test_several_schedules(tmp_path: Path) -> None:
     schedules = [
         {"type": "LinearLR", "start_factor": 0.5, "end": 2, "by_epoch": False},
         {"type": "MultiStepLR", "milestones": [1], "gamma": 0.1, "by_epoch": True},
@@ -51,18 +51,18 @@ def test_several_schedules_act_in_turn(tmp_path: Path) -> None:
     assert rates(tmp_path, True, param_scheduler=schedules) == pytest.approx([0.5, 1.0, 1.0, 1.0] + [0.1] * 8)
 
 
-def test_a_schedule_that_watches_a_metric_moves_after_validations(tmp_path: Path) -> None:
+def test_metric_schedule_steps_after_validation(tmp_path: Path) -> None:
     schedule = {"type": "ReduceOnPlateauLR", "monitor": "loss", "patience": 0, "factor": 0.5, "by_epoch": True}
     told = {"type": "Told", "values": {"loss": [1.0, 2.0, 3.0]}}
     seen = rates(tmp_path, True, param_scheduler=schedule, val_evaluator=told)
     assert seen == [1.0] * 8 + [0.5] * 4
 
 
-def test_without_schedules_nothing_moves(tmp_path: Path) -> None:
+def test_no_schedules(tmp_path: Path) -> None:
     assert rates(tmp_path, True, param_scheduler=None) == [1.0] * 12
 
 
-def test_a_validation_alone_moves_nothing(tmp_path: Path) -> None:
+def test_validation_without_training_steps_nothing(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, default_hooks=QUIET))
     runner.val()
     assert runner.optim_wrapper.param_groups[0]["lr"] == 0.1
@@ -77,7 +77,7 @@ class Told:
 
 
 @pytest.mark.parametrize("inside", [False, True])
-def test_the_sampler_is_told_wherever_it_is(inside: bool) -> None:
+def test_epoch_is_set_on_the_sampler(inside: bool) -> None:
     sampler = Told()
     parts: Any = SimpleNamespace(sampler=None, batch_sampler=SimpleNamespace(sampler=sampler))
     if not inside:
@@ -88,14 +88,14 @@ def test_the_sampler_is_told_wherever_it_is(inside: bool) -> None:
 
 
 @pytest.mark.parametrize("sampler", [None, [0, 1]])
-def test_samplers_that_cannot_be_told_leave_the_word_to_the_next(sampler: Any) -> None:
+def test_samplers_without_set_epoch_are_skipped(sampler: Any) -> None:
     inner = Told()
     parts: Any = SimpleNamespace(sampler=sampler, batch_sampler=SimpleNamespace(sampler=inner))
     DistSamplerSeedHook().before_train_epoch(SimpleNamespace(train_dataloader=parts, epoch=3))  # type: ignore[arg-type]
     assert inner.epochs == [3]
 
 
-def test_a_loader_without_a_sampler_trains_through(tmp_path: Path) -> None:
+def test_loader_without_sampler(tmp_path: Path) -> None:
     batch = {"inputs": torch.zeros(4, 4), "labels": torch.zeros(4, dtype=torch.long)}
     quiet = {"checkpoint": None, "logger": None}
     runner = Runner(**settings(tmp_path, train_dataloader=[batch] * 2, default_hooks=quiet))
@@ -119,7 +119,7 @@ def test_each_epoch_has_its_own_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("distributed", "mean"), [(True, 2.0), (False, 1.0)])
-def test_buffers_become_the_mean_of_all_ranks(monkeypatch: pytest.MonkeyPatch, distributed: bool, mean: float) -> None:
+def test_buffers_are_averaged_over_ranks(monkeypatch: pytest.MonkeyPatch, distributed: bool, mean: float) -> None:
     model = nn.BatchNorm1d(1)
     assert model.running_mean is not None
     assert model.num_batches_tracked is not None
@@ -138,7 +138,7 @@ def test_buffers_become_the_mean_of_all_ranks(monkeypatch: pytest.MonkeyPatch, d
     assert model.num_batches_tracked.item() == 4
 
 
-def test_one_process_alone_has_nothing_to_exchange() -> None:
+def test_single_process_exchanges_nothing() -> None:
     model = nn.BatchNorm1d(1)
     runner: Any = SimpleNamespace(model=model)
     SyncBuffersHook().after_train_epoch(runner)
@@ -154,9 +154,7 @@ def test_one_process_alone_has_nothing_to_exchange() -> None:
         ({"after_epoch": False, "after_iter": True}, 2 * 4 + 2 * 2),
     ],
 )
-def test_the_cache_is_emptied_when_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: dict[str, Any], times: int
-) -> None:
+def test_cache_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: dict[str, Any], times: int) -> None:
     calls: list[int] = []
     monkeypatch.setattr(housekeeping_hooks, "empty_cache", lambda: calls.append(1))
     cfg = settings(tmp_path, custom_hooks=[{"type": "EmptyCacheHook", **hook}])

@@ -68,7 +68,7 @@ def at_once(text: str) -> str:
     return f"\x1b[?2026h{text}\x1b[?2026l"
 
 
-def test_lines_are_drawn_over_those_before_and_the_cursor_waits_before_them() -> None:
+def test_lines_replace_previous_lines() -> None:
     with opened() as (screen, live):
         live.show([Text("one"), Text("two")])
         assert screen.taken() == at_once(drawn("one", "two"))
@@ -81,7 +81,7 @@ def test_lines_are_drawn_over_those_before_and_the_cursor_waits_before_them() ->
     assert screen.taken() == drawn("four", "five", then="\n") + "\x1b[?25h"
 
 
-def test_what_is_written_stands_above() -> None:
+def test_output_appears_above_the_lines() -> None:
     with opened() as (screen, live):
         live.show([Text("bar")])
         screen.taken()
@@ -99,7 +99,7 @@ def test_lines_are_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         assert screen.taken() == at_once(drawn("x" * 18 + "…", "short"))
 
 
-def test_a_terminal_made_narrower_has_rows_above_the_lines_for_what_wraps_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_narrower_terminal_keeps_rows_above_the_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     for logged, down in ((0, f"{CLEAR}\x1b[4B"), (2, f"{CLEAR}\x1b[4B"), (5, f"{CLEAR}\x1b[2B"), (7, ""), (70, "")):
         with opened() as (screen, live):
             live.show([Text("bar")])
@@ -115,7 +115,7 @@ def test_a_terminal_made_narrower_has_rows_above_the_lines_for_what_wraps_next(m
             assert screen.taken() == at_once(drawn("bar"))
 
 
-def test_lines_are_short_while_the_edge_is_dragged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_are_short_during_a_resize(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("footplate.hooks.live_display.time.monotonic", lambda: now)
     monkeypatch.setenv("COLUMNS", "200")
@@ -130,7 +130,7 @@ def test_lines_are_short_while_the_edge_is_dragged(monkeypatch: pytest.MonkeyPat
         assert live.width == 30
 
 
-def test_a_terminal_that_is_resized_is_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resize_redraws_immediately(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     before = signal.signal(signal.SIGWINCH, lambda number, frame: seen.append(number))
     try:
@@ -149,7 +149,7 @@ def test_a_terminal_that_is_resized_is_drawn_at_once(monkeypatch: pytest.MonkeyP
         signal.signal(signal.SIGWINCH, before)
 
 
-def test_a_stop_waits_until_what_is_being_written_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suspending_waits_for_the_current_write(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     with opened() as (screen, live):
         write = screen.write
@@ -169,7 +169,7 @@ def test_a_stop_waits_until_what_is_being_written_is_whole(monkeypatch: pytest.M
     assert signal.getsignal(signal.SIGTSTP) == signal.getsignal(signal.SIGCONT) == signal.SIG_DFL
 
 
-def test_a_worker_stops_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suspended_worker_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     stopped: list[bool] = []
     monkeypatch.setattr("footplate.hooks.live_display._stop_process", lambda: stopped.append(True))
     with opened() as (screen, live):
@@ -183,7 +183,7 @@ def test_a_worker_stops_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
         live._process = os.getpid()
 
 
-def test_a_worker_that_prints_needs_no_lock_of_another_process() -> None:
+def test_forked_worker_needs_no_lock() -> None:
     with opened() as (_, live), live._lock:
         child = os.fork()
         if child == 0:
@@ -194,7 +194,7 @@ def test_a_worker_that_prints_needs_no_lock_of_another_process() -> None:
         assert os.waitpid(child, 0)[1] == 0
 
 
-def test_the_cursor_is_hidden_and_given_back() -> None:
+def test_cursor_is_hidden_and_restored() -> None:
     screen = Screen()
     live = LiveTerminal(screen)
     with redirect_stdout(screen):
@@ -207,7 +207,7 @@ def test_the_cursor_is_hidden_and_given_back() -> None:
 
 
 @pytest.mark.parametrize(("leaving", "last"), [(False, ""), (True, "\x1b[?25h")])
-def test_what_a_handler_says_stands_above_what_is_drawn_next(
+def test_urgent_message_appears_above_the_lines(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, leaving: bool, last: str
 ) -> None:
     screen = Screen()
@@ -234,21 +234,21 @@ live.show([Text("bar")])
 
 
 @pytest.mark.parametrize("end", ["sys.exit(3)", "1 / 0", "import _thread; _thread.interrupt_main()"])
-def test_a_process_that_ends_gives_the_terminal_back(end: str) -> None:
+def test_exit_restores_the_terminal(end: str) -> None:
     done = subprocess.run([sys.executable, "-c", LEAVING.format(end)], capture_output=True, text=True, check=False)
     assert done.stdout.endswith("\x1b[?25h")
     assert done.stdout.count("\x1b[?7l") == done.stdout.count("\x1b[?7h") == 2
 
 
 @pytest.mark.parametrize(("wanted", "coloured"), [("", True), ("1", False)])
-def test_without_colours_there_are_none(monkeypatch: pytest.MonkeyPatch, wanted: str, coloured: bool) -> None:
+def test_no_color(monkeypatch: pytest.MonkeyPatch, wanted: str, coloured: bool) -> None:
     monkeypatch.setenv("NO_COLOR", wanted)
     with opened() as (screen, live):
         live.show([Text("best", style="green")])
         assert ("\x1b[32m" in screen.taken()) is coloured
 
 
-def test_a_name_cannot_move_the_cursor() -> None:
+def test_control_characters_are_escaped() -> None:
     with opened() as (screen, live):
         live.show([Text("loss\x1b[2J\n 1")])
         assert "\x1b[2J" not in screen.getvalue()
@@ -316,7 +316,7 @@ def runner_in(tmp_path: Path, *hooks: Hook, **changes: Any) -> Runner:
     return Runner(**settings(tmp_path, custom_hooks=list(hooks), **{**logs, **changes}))
 
 
-def test_one_output_changes_in_place(tmp_path: Path, shell: Shell) -> None:
+def test_one_output_is_updated(tmp_path: Path, shell: Shell) -> None:
     told = {"type": "Told", "values": {"mIoU": [51.0, 53.5, 52.0]}}
     runner_in(tmp_path, ProgressHook(), val_evaluator=told).train()
     kinds = [kind for kind, _ in shell.sent]
@@ -333,9 +333,7 @@ def test_one_output_changes_in_place(tmp_path: Path, shell: Shell) -> None:
     assert shell.answers == []
 
 
-def test_lines_of_iterations_go_to_the_file_alone(
-    tmp_path: Path, shell: Shell, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_iteration_lines_go_only_to_the_file(tmp_path: Path, shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
     class Speak(Hook):
         def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
             if runner.iter == 6:
@@ -353,7 +351,7 @@ def test_lines_of_iterations_go_to_the_file_alone(
     assert capsys.readouterr().out.count("Epoch(train)") == 12
 
 
-def test_the_end_of_a_cell_ends_the_display_of_a_run_that_failed(tmp_path: Path, shell: Shell) -> None:
+def test_cell_end_closes_the_display_of_a_failed_run(tmp_path: Path, shell: Shell) -> None:
     class Fail(Hook):
         def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
             if runner.iter == 6:
@@ -370,7 +368,7 @@ def test_the_end_of_a_cell_ends_the_display_of_a_run_that_failed(tmp_path: Path,
     assert len(shell.sent) == count
 
 
-def test_a_run_trains_where_nothing_can_be_shown(
+def test_training_continues_if_the_front_end_fails(
     tmp_path: Path, shell: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shell.fails = True
@@ -378,7 +376,7 @@ def test_a_run_trains_where_nothing_can_be_shown(
     assert capsys.readouterr().out.count("Epoch(train)") == 12
 
 
-def test_what_comes_too_soon_is_sent_later(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frequent_updates_are_deferred(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("footplate.hooks.live_display._SECONDS_BETWEEN", 1000.0)
     live = LiveNotebook(shell, lambda: None)
     live.open()
@@ -393,9 +391,7 @@ def test_what_comes_too_soon_is_sent_later(shell: Shell, monkeypatch: pytest.Mon
     ("no_colour", "expected"),
     [("", '<span style="color:#238636">━</span>'), ("1", "━")],
 )
-def test_letters_of_html_and_colours(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch, no_colour: str, expected: str
-) -> None:
+def test_html_escapes_and_colors(shell: Shell, monkeypatch: pytest.MonkeyPatch, no_colour: str, expected: str) -> None:
     monkeypatch.setenv("NO_COLOR", no_colour)
     live = LiveNotebook(shell, lambda: None)
     live.show([Text.assemble(("━", "green"), " a<b ", ("left", "bold"))])
@@ -403,7 +399,7 @@ def test_letters_of_html_and_colours(
     assert shell.sent[0][1]["text/plain"] == "━ a<b left"
 
 
-def test_elsewhere_there_is_no_notebook(tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_notebook_outside_of_a_kernel(tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[Any] = []
     thread = threading.Thread(target=lambda: found.append(running_shell()))
     thread.start()
@@ -417,7 +413,7 @@ def test_elsewhere_there_is_no_notebook(tmp_path: Path, shell: Shell, monkeypatc
     assert "IPython" not in sys.modules
 
 
-def test_a_display_that_is_switched_off_leaves_the_log_lines(
+def test_disabled_display_keeps_log_lines(
     tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TERM", "dumb")
@@ -446,7 +442,7 @@ def train(name, *hooks):
 
 
 @pytest.mark.filterwarnings("ignore")  # from packages of the kernel
-def test_a_kernel_keeps_one_output_for_each_run(tmp_path: Path) -> None:
+def test_kernel_has_one_output_per_run(tmp_path: Path) -> None:
     nbclient: Any = pytest.importorskip("nbclient", reason="nbclient is not installed")
     pytest.importorskip("ipykernel", reason="ipykernel is not installed")
     nbformat: Any = importlib.import_module("nbformat.v4")

@@ -14,7 +14,7 @@ from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
 from footplate.hooks import CurveHook, LoggerHook, NaiveVisualizationHook, RecordHook
 from footplate.visualization import Visualizer, curves
-from footplate.visualization.plotting import Panel, plot
+from footplate.visualization.curves import Panel, plot
 from tests.support import Points, loader, settings
 
 
@@ -47,7 +47,7 @@ ITERATIONS = {"by_epoch": False, "max_iters": 10, "val_interval": 5}
         (ITERATIONS, {"interval": 1}, "T1 T2 T3 T4 T5 V5 T6 T7 T8 T9 T10 V10"),
     ],
 )
-def test_when_it_logs(tmp_path: Path, train_cfg: dict[str, Any], hook: dict[str, Any], lines: str) -> None:
+def test_logs_at_intervals(tmp_path: Path, train_cfg: dict[str, Any], hook: dict[str, Any], lines: str) -> None:
     assert " ".join(f"{kind}{step}" for kind, step in logged(tmp_path, train_cfg, **hook)) == lines
 
 
@@ -66,7 +66,7 @@ def test_the_name_of_the_experiment(
     assert len(lines) - len(heads) == 5
 
 
-def test_evaluations_log_how_far_they_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_evaluation_progress_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cfg = settings(tmp_path, default_hooks={"logger": {"interval": 1}}, log_level="INFO")
     runner = Runner(**cfg)
     runner.test()
@@ -83,7 +83,7 @@ class Table(BaseMetric[float]):
         return {"score": np.float64(55.5), "per_class": per_class, "path": Path("a")}
 
 
-def test_a_test_leaves_its_metrics_as_json(tmp_path: Path) -> None:
+def test_test_metrics_are_written_as_json(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, test_evaluator=Table()))
     runner.test()
     found = json.loads(Path(runner.log_dir, f"{runner.timestamp}.json").read_text())
@@ -92,7 +92,7 @@ def test_a_test_leaves_its_metrics_as_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep_local", [True, False])
-def test_logs_are_handed_over(tmp_path: Path, keep_local: bool) -> None:
+def test_logs_are_copied_to_out_dir(tmp_path: Path, keep_local: bool) -> None:
     hook = {"out_dir": str(tmp_path / "out"), "out_suffix": [".json", ".py"], "keep_local": keep_local}
     runner = Runner(**settings(tmp_path / "work", default_hooks={"logger": hook, "checkpoint": None}))
     runner.train()
@@ -105,7 +105,7 @@ def test_logs_are_handed_over(tmp_path: Path, keep_local: bool) -> None:
     assert left == {f"{stamp}/{stamp}.log", *(names if keep_local else ())}
 
 
-def test_the_config_is_written_where_users_look_for_it(tmp_path: Path) -> None:
+def test_config_is_written_to_the_work_dir(tmp_path: Path) -> None:
     path = tmp_path / "tiny.py"
     path.write_text(Config(settings(tmp_path / "work")).pretty_text)
     runner = Runner.from_cfg(Config.fromfile(str(path)))
@@ -114,7 +114,7 @@ def test_the_config_is_written_where_users_look_for_it(tmp_path: Path) -> None:
         assert Config.fromfile(str(written)).to_dict() == runner.cfg.to_dict()
 
 
-def test_a_config_with_objects_in_it_is_written_for_reading(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_config_with_objects_is_written_as_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     runner = Runner.from_cfg(settings(tmp_path, custom_hooks=[LoggerHook(interval=3)]))
     runner.test()
     text = Path(runner.log_dir, "vis_data/config.py").read_text()
@@ -133,22 +133,22 @@ def test_a_config_with_objects_in_it_is_written_for_reading(tmp_path: Path, capl
         ({"out_dir": 3}, "out_dir"),
     ],
 )
-def test_values_that_make_no_sense(arguments: dict[str, Any], key: str) -> None:
+def test_invalid_arguments(arguments: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         LoggerHook(**arguments)
     assert caught.value.key == key
 
 
-def test_samples_that_were_skipped_are_counted_at_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_skipped_samples_are_counted_at_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Points):
         skipped = 3
 
     train = loader(dataset=Broken())
     Runner(**settings(tmp_path, train_dataloader=train)).train()
-    assert "3 samples could not be read and were skipped, each named above" in caplog.messages
+    assert "3 samples could not be read and were skipped; see the warnings above." in caplog.messages
 
 
-def test_a_file_that_no_run_wrote_is_not_replaced_by_the_config(tmp_path: Path) -> None:
+def test_foreign_file_is_not_replaced_by_the_config(tmp_path: Path) -> None:
     (tmp_path / "exp.py").write_text("mine = 1\n")
     cfg = settings(tmp_path, default_hooks={"checkpoint": None})
     Config(cfg).dump(tmp_path / "exp.json")
@@ -159,7 +159,7 @@ def test_a_file_that_no_run_wrote_is_not_replaced_by_the_config(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("edited", [False, True])
-def test_the_config_of_an_earlier_run_is_replaced_unless_it_was_edited(tmp_path: Path, edited: bool) -> None:
+def test_config_of_earlier_run_is_replaced_unless_edited(tmp_path: Path, edited: bool) -> None:
     cfg = settings(tmp_path / "work", default_hooks={"checkpoint": None})
     written = tmp_path / "work/exp.py"
     for seed in (1, 2):
@@ -170,7 +170,7 @@ def test_the_config_of_an_earlier_run_is_replaced_unless_it_was_edited(tmp_path:
     assert Config.fromfile(written).randomness.seed == (1 if edited else 2)
 
 
-def test_a_config_in_the_work_dir_is_not_replaced_by_its_own_run(tmp_path: Path) -> None:
+def test_source_config_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "exp.py"
     Config(settings(tmp_path, default_hooks={"checkpoint": None})).dump(path)
     before = "# mine\n" + path.read_text()
@@ -180,14 +180,14 @@ def test_a_config_in_the_work_dir_is_not_replaced_by_its_own_run(tmp_path: Path)
 
 
 @pytest.mark.parametrize("keep_local", [True, False])
-def test_logs_stay_where_out_dir_holds_the_work_dir(tmp_path: Path, keep_local: bool) -> None:
+def test_logs_stay_if_out_dir_contains_the_work_dir(tmp_path: Path, keep_local: bool) -> None:
     hook = {"out_dir": str(tmp_path), "keep_local": keep_local}
     runner = Runner(**settings(tmp_path / "work", default_hooks={"checkpoint": None, "logger": hook}))
     runner.train()
     assert Path(runner.log_dir, f"{runner.timestamp}.log").is_file()
 
 
-def test_two_starts_within_a_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_starts_within_a_second_have_separate_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.strftime", lambda *_: "20260101_000000")
     for _ in range(2):
         Runner(**settings(tmp_path)).test()
@@ -207,7 +207,7 @@ def test_curves_are_drawn_at_the_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("by_epoch", "at"), [(True, [4, 8, 12]), (False, [4, 8, 12])])
 @pytest.mark.parametrize("metric_by_epoch", [True, False])
-def test_validations_stand_at_their_iterations(
+def test_validations_are_drawn_at_their_iterations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_epoch: bool, metric_by_epoch: bool, at: list[int]
 ) -> None:
     drawn: list[Panel] = []
@@ -240,7 +240,7 @@ class Recorder(Visualizer):
         self.drawn.append((name, image, kwargs))
 
 
-def test_a_test_is_drawn_at_the_interval(tmp_path: Path) -> None:
+def test_test_images_are_drawn_at_the_interval(tmp_path: Path) -> None:
     recorder, hook = Recorder(), {"type": "NaiveVisualizationHook", "interval": 2, "draw_gt": False}
     points = loader(16, shuffle=False)
     cfg = settings(tmp_path, visualizer=recorder, custom_hooks=[hook], test_dataloader=points)
@@ -254,7 +254,7 @@ def test_a_test_is_drawn_at_the_interval(tmp_path: Path) -> None:
     assert recorder.drawn[0][1].shape == (4, 5, 3)
 
 
-def test_the_file_is_preferred(tmp_path: Path) -> None:
+def test_image_file_is_preferred(tmp_path: Path) -> None:
     path = tmp_path / "scene.png"
     Image.fromarray(np.full((4, 5, 3), (9, 8, 7), np.uint8)).save(path)
     recorder = Recorder()
@@ -265,13 +265,13 @@ def test_the_file_is_preferred(tmp_path: Path) -> None:
     assert (name, picture[0, 0].tolist()) == ("test_scene", [9, 8, 7])
 
 
-def test_an_interval_of_nothing_is_refused() -> None:
+def test_zero_interval_is_refused() -> None:
     with pytest.raises(ArgumentError, match="interval"):
         NaiveVisualizationHook(interval=0)
 
 
 @pytest.mark.parametrize("text", ["a = 1  # x.py:1\n", lambda: "a = 1  # x.py:1\n"])
-def test_the_text_lies_in_the_folder_of_the_run(tmp_path: Path, text: Any) -> None:
+def test_text_is_written_to_the_run_folder(tmp_path: Path, text: Any) -> None:
     runner: Any = SimpleNamespace(log_dir=str(tmp_path))
     RecordHook("explained.txt", text).before_run(runner)
     assert (tmp_path / "explained.txt").read_text() == "a = 1  # x.py:1\n"

@@ -26,7 +26,7 @@ from footplate.hooks.metric_rules import (
         (math.nan, 1.0, "less", 0.0, False),
     ],
 )
-def test_what_is_better(value: float, than: float, rule: str, by: float, better: bool) -> None:
+def test_rule_of_known_metrics(value: float, than: float, rule: str, by: float, better: bool) -> None:
     assert is_better(value, than, rule, by) is better
 
 
@@ -37,17 +37,17 @@ def test_what_is_better(value: float, than: float, rule: str, by: float, better:
         ("less", ["NME", "pa-mpjpe", "MPJPE_all", "FID-Full-50k/fid", "swd/avg", "val/rmse"]),
     ],
 )
-def test_metrics_of_other_tasks_are_known_by_a_word(rule: str, names: list[str]) -> None:
+def test_rule_from_a_word_of_the_name(rule: str, names: list[str]) -> None:
     assert {name: rule_of(name) for name in names} == dict.fromkeys(names, rule)
 
 
 @pytest.mark.parametrize("name", ["score", "grape", "psnr_error"])
-def test_words_that_say_nothing_or_two_things_are_not_guessed_at(name: str) -> None:
+def test_ambiguous_words_are_refused(name: str) -> None:
     with pytest.raises(ArgumentError, match=f"cannot tell whether a higher or lower '{name}' is better"):
         rule_of(name)
 
 
-def test_a_name_that_tells_nothing_is_refused() -> None:
+def test_unknown_name_is_refused() -> None:
     assert rule_of("speed", greater=["speed"]) == "greater"
     with pytest.raises(ArgumentError, match="cannot tell whether a higher or lower 'speed' is better"):
         rule_of("speed")
@@ -55,13 +55,13 @@ def test_a_name_that_tells_nothing_is_refused() -> None:
         check_rule("larger")
 
 
-def test_a_metric_that_is_missing_names_the_nearest_and_all() -> None:
+def test_missing_metric_lists_all_metrics() -> None:
     error = missing_metric("monitor", "mIuO", ["mIoU", "aAcc"], "x")
     assert (error.suggestion, error.notes) == ("mIoU", ("metrics: mIoU, aAcc",))
     assert missing_metric("save_best", "val/loss", ["loss", "val_los"], "x").suggestion == "loss"
 
 
-def test_metrics_are_shown_in_the_order_of_what_counts() -> None:
+def test_metrics_of_save_best_come_first() -> None:
     names = ["aAcc", "night/mIoU", "night/IoU.T-shirt/top", "IoU.dress", "top.5", "mPrecision", "Precision.trouser"]
     assert order_metrics(names) == ["aAcc", "night/mIoU", "IoU.dress", "top.5", "mPrecision"]  # there is no mean of IoU
     boxes = [
@@ -101,10 +101,10 @@ def test_metrics_are_shown_in_the_order_of_what_counts() -> None:
         ({}, {}),
     ],
 )
-def test_the_rules_that_a_config_states(cfg: dict[str, Any], rules: dict[str, str]) -> None:
+def test_rules_of_a_config(cfg: dict[str, Any], rules: dict[str, str]) -> None:
     assert best_metric_rules(cfg) == rules
 
 
-def test_a_count_of_samples_is_no_metric_to_show() -> None:
+def test_support_is_not_shown() -> None:
     names = ["single-label/support", "single-label/support.cat", "single-label/f1-score"]
     assert order_metrics(names) == ["single-label/f1-score"]

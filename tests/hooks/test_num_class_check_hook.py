@@ -16,19 +16,19 @@ class Head(ToyModel):
         self.layers.num_classes = num_classes  # type: ignore[assignment]
 
 
-def test_a_head_with_another_number_of_classes_is_refused(tmp_path: Path) -> None:
+def test_different_number_of_classes_is_refused(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, model=Head(3), custom_hooks=[{"type": "NumClassCheckHook"}]))
     with pytest.raises(ArgumentError, match="'layers' has 3 classes, the dataset 'Points' has 2: left, right"):
         runner.train()
 
 
-def test_a_head_with_the_right_number_trains(tmp_path: Path) -> None:
+def test_matching_number_of_classes_trains(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, model=Head(2), custom_hooks=[{"type": "NumClassCheckHook"}]))
     runner.train()
     assert runner.epoch == 3
 
 
-def test_it_comes_before_anything_goes_through_the_model(tmp_path: Path) -> None:
+def test_check_comes_before_the_first_batch(tmp_path: Path) -> None:
     cfg = settings(tmp_path, model={"type": "ToyModel", "num_classes": 1}, custom_hooks=[{"type": "NumClassCheckHook"}])
     runner = Runner(**cfg, preflight=True)
     runner.model.num_classes = 1
@@ -37,7 +37,7 @@ def test_it_comes_before_anything_goes_through_the_model(tmp_path: Path) -> None
     assert caught.value.key == "model.num_classes"
 
 
-def test_many_classes_are_cut(tmp_path: Path) -> None:
+def test_long_class_lists_are_shortened(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, model=Head(3), custom_hooks=[{"type": "NumClassCheckHook"}]))
     runner.train_dataloader.dataset.metainfo = {"classes": range(30)}
     with pytest.raises(ArgumentError, match="has 30: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 18 more"):
@@ -50,7 +50,7 @@ def test_a_test_alone_builds_no_training_data(tmp_path: Path) -> None:
     assert "train_loop" not in runner.__dict__
 
 
-def test_every_validation_set_is_looked_at(tmp_path: Path) -> None:
+def test_every_validation_dataset_is_checked(tmp_path: Path) -> None:
     sets = {"first": loader(8), "second": loader(8)}
     cfg = settings(tmp_path, model=Head(2), custom_hooks=[{"type": "NumClassCheckHook"}], val_dataloader=sets)
     runner = Runner(**cfg)
@@ -60,7 +60,7 @@ def test_every_validation_set_is_looked_at(tmp_path: Path) -> None:
         runner.train()
 
 
-def test_a_data_set_without_names_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_dataset_without_class_names_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cfg = settings(tmp_path, model=Head(3), custom_hooks=[{"type": "NumClassCheckHook"}])
     runner = Runner(**{**cfg, "val_dataloader": None, "val_cfg": None, "val_evaluator": None})
     runner.train_dataloader.dataset.metainfo = {}
@@ -77,10 +77,10 @@ def test_a_data_set_without_names_is_a_warning(tmp_path: Path, caplog: pytest.Lo
         (SimpleNamespace(), None),
     ],
 )
-def test_classes_are_found_as_either_generation_names_them(dataset: Any, classes: Any) -> None:
+def test_classes_of_both_generations(dataset: Any, classes: Any) -> None:
     assert classes_of(dataset) == classes
 
 
-def test_one_class_needs_its_comma() -> None:
+def test_class_string_is_refused() -> None:
     with pytest.raises(ArgumentError, match="must be a sequence, not a string"):
         classes_of(SimpleNamespace(CLASSES="person"))

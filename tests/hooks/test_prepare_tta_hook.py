@@ -64,7 +64,7 @@ def build(tmp_path: Path, hook: dict[str, Any] | None, model: Any = None, **chan
     return Runner(**cfg)
 
 
-def test_a_test_merges_its_views(tmp_path: Path) -> None:
+def test_predictions_of_views_are_merged(tmp_path: Path) -> None:
     plain, merged = (
         build(tmp_path / "a", None),
         build(tmp_path / "b", {"tta_cfg": {"type": "SegTTAModel"}, "tta_pipeline": VIEWS}),
@@ -84,7 +84,7 @@ def _truth(at: int) -> Any:
 
 
 @pytest.mark.parametrize(("phases", "seen"), [("val", (8, 6)), ("test", (4, 12)), (["val", "test"], (8, 12))])
-def test_the_phases_that_are_asked_for(tmp_path: Path, phases: Any, seen: tuple[int, int]) -> None:
+def test_phases(tmp_path: Path, phases: Any, seen: tuple[int, int]) -> None:
     runner = build(tmp_path, {"tta_cfg": {"type": "SegTTAModel"}, "tta_pipeline": VIEWS, "phases": phases})
     runner.train()
     after_training = runner.model.seen
@@ -94,7 +94,7 @@ def test_the_phases_that_are_asked_for(tmp_path: Path, phases: Any, seen: tuple[
     assert list(state) == ["weight"]
 
 
-def test_the_config_says_what_the_hook_does_not(tmp_path: Path) -> None:
+def test_defaults_from_the_config(tmp_path: Path) -> None:
     cfg = Config({"tta_model": {"type": "SegTTAModel"}, "tta_pipeline": VIEWS})
     runner = build(tmp_path, {}, cfg=cfg)
     runner.test()
@@ -109,15 +109,15 @@ def test_the_config_says_what_the_hook_does_not(tmp_path: Path) -> None:
         ({"tta_cfg": {"type": "SegTTAModel"}, "tta_pipeline": VIEWS}, {"test_cfg": {"loss": True}}, "test_cfg.loss"),
     ],
 )
-def test_what_is_missing_is_named(tmp_path: Path, hook: Any, changes: Any, key: str) -> None:
+def test_missing_settings_are_named(tmp_path: Path, hook: Any, changes: Any, key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         build(tmp_path, hook, **changes).test()
     assert caught.value.key == key
 
 
-def test_data_without_a_pipeline_and_phases_without_sense_are_refused(tmp_path: Path) -> None:
+def test_missing_pipeline_and_invalid_phase_are_refused(tmp_path: Path) -> None:
     hook = {"type": "PrepareTTAHook", "tta_cfg": {"type": "SegTTAModel"}, "tta_pipeline": VIEWS}
     with pytest.raises(BuildError, match="'Points' has no pipeline to replace"):
         Runner(**settings(tmp_path, custom_hooks=[hook], test_dataloader=loader(8))).test()
-    with pytest.raises(ArgumentError, match="'test' and 'val'"):
+    with pytest.raises(ArgumentError, match="'test' or 'val'"):
         PrepareTTAHook(phases="train")

@@ -20,7 +20,7 @@ def run(tmp_path: Path, **hook: Any) -> Runner:
 
 
 def ends(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [each for each in caplog.messages if each.startswith("profiling ends")]
+    return [each for each in caplog.messages if each.startswith("Profiling ends")]
 
 
 @pytest.mark.parametrize(
@@ -31,13 +31,13 @@ def ends(caplog: pytest.LogCaptureFixture) -> list[str]:
         ({"by_epoch": False, "profile_times": 3}, 3),
     ],
 )
-def test_how_long_is_measured(tmp_path: Path, caplog: pytest.LogCaptureFixture, hook: dict[str, Any], end: int) -> None:
+def test_profiled_length(tmp_path: Path, caplog: pytest.LogCaptureFixture, hook: dict[str, Any], end: int) -> None:
     caplog.set_level(logging.INFO)
     run(tmp_path, **hook)
-    assert ends(caplog) == [f"profiling ends after iteration {end}"]
+    assert ends(caplog) == [f"Profiling ends after iteration {end}."]
 
 
-def test_a_trace_holds_what_the_model_does(tmp_path: Path) -> None:
+def test_trace_contains_operations_of_the_model(tmp_path: Path) -> None:
     runner = run(tmp_path, by_epoch=False, profile_times=2, json_trace_path="deep/trace.json")
     trace = json.loads((Path(runner.log_dir) / "deep/trace.json").read_text())
     assert any(event["name"] == "aten::linear" for event in trace["traceEvents"])
@@ -60,7 +60,7 @@ def test_a_table_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert rules[2] - rules[1] - 1 == 5
 
 
-def test_tensorboard_finds_its_file(tmp_path: Path) -> None:
+def test_tensorboard_trace_is_written(tmp_path: Path) -> None:
     handler = {"type": "tb_trace", "dir_name": "tb", "worker_name": "one"}
     runner = run(tmp_path, by_epoch=False, profile_times=2, on_trace_ready=handler)
     assert [each.name[:4] for each in (Path(runner.log_dir) / "tb").iterdir()] == ["one."]
@@ -88,7 +88,7 @@ def test_a_function_is_called_with_the_profiler(tmp_path: Path) -> None:
         ({"on_trace_ready": {"type": "log_trace", "row_limit": "all"}}, "on_trace_ready.row_limit", None),
     ],
 )
-def test_arguments_that_make_no_sense(hook: dict[str, Any], key: str, suggestion: str | None) -> None:
+def test_invalid_arguments(hook: dict[str, Any], key: str, suggestion: str | None) -> None:
     with pytest.raises(ArgumentError) as caught:
         ProfilerHook(**hook)
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
@@ -97,14 +97,12 @@ def test_arguments_that_make_no_sense(hook: dict[str, Any], key: str, suggestion
 @pytest.mark.parametrize(
     "column", ["cpu_time_total", "self_cuda_time_total", "cuda_memory_usage", "count", "key", None]
 )
-def test_a_table_can_be_sorted_by_what_torch_knows(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, column: str | None
-) -> None:
+def test_sort_by_accepts_columns_of_torch(tmp_path: Path, caplog: pytest.LogCaptureFixture, column: str | None) -> None:
     table = {"type": "log_trace", "sort_by": column, "row_limit": -1}
     run(tmp_path, profile_times=1, on_trace_ready=table)
     assert any("aten::linear" in each for each in caplog.messages)
 
 
-def test_more_than_the_run_has_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="the run has 3 epochs"):
+def test_profile_times_beyond_the_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="the run has only 3 epochs"):
         run(tmp_path, profile_times=4)

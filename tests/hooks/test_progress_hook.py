@@ -94,20 +94,20 @@ def test_a_terminal_shows_a_live_display(tmp_path: Path) -> None:
     assert shown[0].rindex("\x1b[?25h") > shown[0].rindex("\x1b[?25l")  # and shown again
 
 
-def test_the_metric_that_is_shown_is_a_number(tmp_path: Path) -> None:
+def test_only_numeric_metrics_are_shown(tmp_path: Path) -> None:
     values: Any = {"table": [[1, 2]] * 3, "mIoU": [51.0, 52.0, 53.5]}
     with terminal() as shown:
         trained(tmp_path, ProgressHook(), val_evaluator={"type": "Told", "values": values})
     assert "best  mIoU 53.5 at 12" in lines_of(shown[0])
 
 
-def test_the_loss_of_a_validation_is_told_from_training_s(tmp_path: Path) -> None:
+def test_validation_loss_gets_a_prefix(tmp_path: Path) -> None:
     with terminal() as shown:
         trained(tmp_path, ProgressHook(), val_cfg={"loss": True})
     assert re.match(r"best  val/loss \d", lines_of(shown[0])[-2])
 
 
-def test_the_metric_that_counts_comes_first(tmp_path: Path) -> None:
+def test_metric_of_save_best_comes_first(tmp_path: Path) -> None:
     values: Any = {"aAcc": [70.0] * 3, "mIoU": [51.0, 52.0, 53.5], "IoU.trouser": [60.0] * 3}
     checkpoint = {"type": "CheckpointHook", "save_best": "mIoU"}
     hooks: dict[str, Any] = {"default_hooks": {"logger": None, "checkpoint": checkpoint}}
@@ -117,7 +117,7 @@ def test_the_metric_that_counts_comes_first(tmp_path: Path) -> None:
     assert "best  mIoU 53.5 at 12  aAcc 70 at 4" in lines_of(shown[0])
 
 
-def test_the_rule_of_the_checkpoints_says_which_value_is_best(tmp_path: Path) -> None:
+def test_rule_of_checkpoint_hook_decides_the_best_value(tmp_path: Path) -> None:
     told = {"type": "Told", "values": {"share": [0.2, 0.4, 0.3]}}
     checkpoint = {"type": "CheckpointHook", "save_best": "share", "rule": "less"}
     hooks: dict[str, Any] = {"default_hooks": {"logger": None, "checkpoint": checkpoint}}
@@ -126,7 +126,7 @@ def test_the_rule_of_the_checkpoints_says_which_value_is_best(tmp_path: Path) ->
     assert "best  share 0.2 at 4, now 0.3" in lines_of(shown[0])
 
 
-def test_a_metric_that_was_no_number_at_first_has_a_best(tmp_path: Path) -> None:
+def test_best_value_after_initial_nan(tmp_path: Path) -> None:
     told = {"type": "Told", "values": {"mIoU": [math.nan, 52.0, 51.0]}}
     with terminal() as shown:
         trained(tmp_path, ProgressHook(), val_evaluator=told)
@@ -143,13 +143,13 @@ def test_a_metric_that_was_no_number_at_first_has_a_best(tmp_path: Path) -> None
         ({"loss_a": 0.0, "loss": 0.5, "loss_b": 0.5}, ["loss", "loss_a", "loss_b"]),
     ],
 )
-def test_the_only_part_of_a_loss_is_not_shown_twice(values: dict[str, float], names: list[str]) -> None:
+def test_only_loss_term_is_not_shown_twice(values: dict[str, float], names: list[str]) -> None:
     progress = ProgressHook()
     progress._read_losses({name: torch.tensor(value) for name, value in values.items()})
     assert list(progress._losses) == names
 
 
-def test_elsewhere_nothing_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pipe_shows_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained(tmp_path, ProgressHook())
     assert capsys.readouterr().out == ""
 
@@ -161,7 +161,7 @@ def test_a_terminal_that_cannot_move_its_cursor_shows_nothing(tmp_path: Path, mo
     assert shown == [""]
 
 
-def test_log_lines_stand_above_the_live_line(tmp_path: Path) -> None:
+def test_log_lines_appear_above_the_display(tmp_path: Path) -> None:
     class Speak(Hook):
         def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
             if runner.iter == 6:
@@ -174,7 +174,7 @@ def test_log_lines_stand_above_the_live_line(tmp_path: Path) -> None:
     assert re.fullmatch(r"\S+ \S+ - footplate - WARNING - a line of the log", spoken[0])
 
 
-def test_an_error_gives_the_terminal_back(tmp_path: Path) -> None:
+def test_error_restores_the_terminal(tmp_path: Path) -> None:
     class Fail(Hook):
         def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
             raise ZeroDivisionError
@@ -189,9 +189,7 @@ def test_an_error_gives_the_terminal_back(tmp_path: Path) -> None:
     assert shown[0].count("\x1b[?25h") == shown[0].count("\x1b[?25l") == 1
 
 
-def test_what_a_run_was_suspended_for_counts_neither_in_the_log_nor_in_the_time_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_suspended_time_is_excluded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Suspend(Hook):
         def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
             if runner.iter == 6:
@@ -214,7 +212,7 @@ def test_what_a_run_was_suspended_for_counts_neither_in_the_log_nor_in_the_time_
     assert not re.findall(r"left \d+:\d\d:", ESCAPES.sub("", shown[0]))  # hours
 
 
-def test_the_last_lines_of_a_stopped_run_show_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_last_lines_of_stopped_run_show_the_saved_position(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Stop(Hook):
         def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
             if runner.iter == 6:
@@ -231,7 +229,7 @@ def test_the_last_lines_of_a_stopped_run_show_what_was_saved(tmp_path: Path, mon
     assert [line for line in lines_of(shown[0]) if "train " in line][-1].split()[2] == "7/12"
 
 
-def test_a_resumed_run_begins_where_it_left_off(tmp_path: Path) -> None:
+def test_resumed_run_starts_at_its_position(tmp_path: Path) -> None:
     Runner(**settings(tmp_path)).train()
     with terminal() as shown:
         trained(tmp_path, ProgressHook(), resume=True, load_from=str(tmp_path / "epoch_2.pth"))
@@ -250,7 +248,7 @@ def test_a_resumed_run_begins_where_it_left_off(tmp_path: Path) -> None:
         (True, {"interval": 2, "save_begin": 1, "save_last": False}, [4, 12]),
     ],
 )
-def test_saves_come_when_the_clock_expects_them(
+def test_expected_saves_match_actual_saves(
     tmp_path: Path, by_epoch: bool, options: dict[str, Any], expected: list[int]
 ) -> None:
     saved: list[int] = []

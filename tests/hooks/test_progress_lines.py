@@ -13,7 +13,7 @@ def curve(values: list[float]) -> Sparkline:
     return line
 
 
-def test_a_sparkline_goes_from_the_least_to_the_greatest() -> None:
+def test_sparkline_spans_minimum_to_maximum() -> None:
     assert curve([1.0, 2.0, 3.0]).draw(10) == "▁▅█"
     assert curve([8.0, 0.0]).draw(10) == "█▁"
     assert curve([5.0, 5.0]).draw(10) == "▁▁"
@@ -21,7 +21,7 @@ def test_a_sparkline_goes_from_the_least_to_the_greatest() -> None:
     assert curve([1.0, float("nan"), 2.0]).draw(10) == "▁█"
 
 
-def test_a_sparkline_holds_so_many_values_and_the_whole_run() -> None:
+def test_sparkline_is_bounded() -> None:
     line = curve([float(1000 - number) for number in range(1000)])
     drawn = line.draw(8)
     assert len(drawn) == 8
@@ -34,7 +34,7 @@ def test_a_sparkline_holds_so_many_values_and_the_whole_run() -> None:
     ("seconds", "text"),
     [(None, "--:--"), (7.4, "00:07"), (187, "03:07"), (3723, "1:02:03"), (2 * 86400 + 3720, "2 days 01:02")],
 )
-def test_seconds_are_written_as_a_clock_does(seconds: float | None, text: str) -> None:
+def test_format_seconds(seconds: float | None, text: str) -> None:
     assert format_seconds(seconds) == text
 
 
@@ -58,18 +58,18 @@ def test_a_wide_terminal_shows_everything() -> None:
 
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 200])
-def test_nothing_is_wider_than_the_terminal_but_the_first_words(width: int) -> None:
+def test_lines_fit_the_terminal(width: int) -> None:
     for line in format_progress(progress(validation=(3, 10)), width):
         assert line.cell_len <= width or line.plain.count("  ") <= 3
     narrow = [line.plain for line in format_progress(progress(), 60)]
     assert narrow[0] == "train ━━━━━━━━─────── 600/1100  left 00:36  14.1 it/s"
 
 
-def test_a_slow_iteration_is_counted_in_seconds() -> None:
+def test_slow_pace_is_in_seconds() -> None:
     assert "2.5 s/it" in format_progress(progress(pace=2.5), 160)[0].plain
 
 
-def test_what_is_not_known_yet_is_no_number() -> None:
+def test_unknown_values_are_dashes() -> None:
     first = progress(done=0, left=None, pace=None, waiting=math.nan, rate=math.nan, losses={}, metrics={})
     train, losses = (line.plain for line in format_progress(first, 160))
     assert train.endswith(" 0/1100  left --:--  -- waiting for data  555 MiB")

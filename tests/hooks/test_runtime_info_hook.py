@@ -28,7 +28,7 @@ def values(hub: Any, key: str) -> list[float]:
     return found
 
 
-def test_what_does_not_change(tmp_path: Path) -> None:
+def test_constant_infos(tmp_path: Path) -> None:
     runner = Runner.from_cfg(settings(tmp_path, experiment_name="first"))
     runner.train()
     infos = runner.message_hub.runtime_info
@@ -38,7 +38,7 @@ def test_what_does_not_change(tmp_path: Path) -> None:
     assert not {"cfg", "seed", "experiment_name"} & set(runner.message_hub.state_dict()["runtime_info"])
 
 
-def test_where_the_run_is(tmp_path: Path) -> None:
+def test_position_infos(tmp_path: Path) -> None:
     seen: list[tuple[Any, ...]] = []
 
     class Look(Hook):
@@ -56,13 +56,13 @@ def test_where_the_run_is(tmp_path: Path) -> None:
     ]
 
 
-def test_the_learning_rate_is_the_one_in_force(tmp_path: Path) -> None:
+def test_current_learning_rate_is_recorded(tmp_path: Path) -> None:
     hub = trained(tmp_path, optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.123}})
     expected = [0.123 * (0.5 + 0.5 * min(at, 5) / 5) for at in range(12)]
     assert values(hub, "train/lr") == pytest.approx(expected, rel=1e-12)
 
 
-def test_each_optimizer_has_its_rate(tmp_path: Path) -> None:
+def test_learning_rates_of_several_optimizers(tmp_path: Path) -> None:
     class Two(ToyModel):
         def train_step(self, data: Any, optim_wrapper: Any) -> Any:
             loss, log_vars = self.parse_losses(self._run_forward(self.data_preprocessor(data, True), "loss"))
@@ -117,7 +117,7 @@ class Mixed(BaseMetric[float]):
 
 
 @pytest.mark.parametrize("mode", ["val", "test"])
-def test_metrics_are_recorded_by_their_kind(tmp_path: Path, mode: str) -> None:
+def test_scalar_and_other_metrics_are_recorded(tmp_path: Path, mode: str) -> None:
     runner = Runner(**{**settings(tmp_path, default_hooks=QUIET), f"{mode}_evaluator": Mixed()})
     getattr(runner, mode)()
     hub = runner.message_hub
@@ -126,7 +126,7 @@ def test_metrics_are_recorded_by_their_kind(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize(("by_epoch", "count"), [(True, 4), (False, 12)])
-def test_an_epochs_window_begins_with_the_epoch(tmp_path: Path, by_epoch: bool, count: int) -> None:
+def test_epoch_window_starts_with_the_epoch(tmp_path: Path, by_epoch: bool, count: int) -> None:
     train_cfg = settings(tmp_path, by_epoch=by_epoch)["train_cfg"]
     hub = trained(tmp_path, train_cfg=train_cfg)
     history = hub.get_scalar("train/loss")
@@ -208,7 +208,7 @@ class Clock:
         return self.now
 
 
-def test_times_of_iterations_are_those_of_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_iteration_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr("time.perf_counter", clock)
 
@@ -276,7 +276,7 @@ def recorded(hub: Any, group: str) -> list[float]:
     return [float(each) for each in hub.get_scalar(f"train/grad_norm/{group}").data[0]]
 
 
-def test_norms_of_the_groups_at_the_interval(tmp_path: Path) -> None:
+def test_group_norms_at_the_interval(tmp_path: Path) -> None:
     hub, steps = run(tmp_path, interval=4, groups={"first": r"layers\.0", "last": r"layers\.3"})
     at = [3, 7, 11]
     assert recorded(hub, "first") == pytest.approx([steps.norms[each][0] for each in at], rel=1e-6)
@@ -290,16 +290,16 @@ def test_each_child_is_a_group_by_default(tmp_path: Path) -> None:
     assert recorded(hub, "layers") == pytest.approx([(first**2 + last**2) ** 0.5], rel=1e-6)
 
 
-def test_the_step_is_waited_for_while_gradients_are_summed(tmp_path: Path) -> None:
+def test_norm_of_accumulated_gradients(tmp_path: Path) -> None:
     hub, steps = run(tmp_path, wrapper={"accumulative_counts": 3}, interval=4, groups={"first": r"layers\.0"})
     # The interval is due at iterations 4, 8 and 12; the next optimizer steps are those of iterations 6, 9 and 12.
     assert recorded(hub, "first") == pytest.approx([steps.norms[each][0] for each in (1, 2, 3)], rel=1e-6)
 
 
-def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
+def test_invalid_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="interval"):
         GradientNormHook(interval=0)
-    with pytest.raises(ArgumentError, match="no regular expression") as caught:
+    with pytest.raises(ArgumentError, match="invalid regular expression") as caught:
         GradientNormHook(groups={"first": "("})
     assert caught.value.key == "groups.first"
     with pytest.raises(ArgumentError, match="no parameter belongs to the group") as caught:

@@ -89,7 +89,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
     os.waitpid(pid, 0)
 
 
-def test_a_run_that_is_suspended_gives_the_cursor_back_and_takes_it_when_it_goes_on(terminal: Terminal) -> None:
+def test_suspending_restores_the_cursor(terminal: Terminal) -> None:
     terminal.wait_for("line 10")
     assert terminal.shown.index(HIDDEN) < terminal.shown.index("bar 1")
     terminal.type("\x1a")
@@ -108,7 +108,7 @@ def test_a_run_that_is_suspended_gives_the_cursor_back_and_takes_it_when_it_goes
     terminal.wait_for(HIDDEN)
 
 
-def test_in_the_background_lines_pass_and_nothing_is_drawn(terminal: Terminal) -> None:
+def test_background_process_draws_nothing(terminal: Terminal) -> None:
     terminal.wait_for("line 10")
     terminal.type("\x1a")
     terminal.wait_for("[stopped]")

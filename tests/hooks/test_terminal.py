@@ -93,7 +93,7 @@ def settled(tmux: Callable[..., str], width: int, *captured: str) -> list[str]:
 
 
 @pytest.mark.parametrize("height", [20, 6])
-def test_nothing_wraps_and_nothing_stays_torn_whatever_the_width(
+def test_resizing_leaves_no_remains(
     tmp_path: Path, tmux: Callable[..., str], show: Callable[[float], None], height: int
 ) -> None:
     show(0.1)
@@ -114,9 +114,7 @@ def test_nothing_wraps_and_nothing_stays_torn_whatever_the_width(
     assert logged == list(range(0, 10 * len(logged), 10))
 
 
-def test_a_terminal_made_narrower_between_two_iterations_is_drawn_at_once(
-    tmux: Callable[..., str], show: Callable[[float], None]
-) -> None:
+def test_narrower_terminal_is_redrawn_immediately(tmux: Callable[..., str], show: Callable[[float], None]) -> None:
     show(600)
     for width in (200, 60, 47, 60):
         tmux("resize-window", "-x", str(width), "-y", "20")

@@ -10,7 +10,7 @@ from footplate.records import describe_environment, memory_in_use
 from footplate.records.environment import git_tree, installed_packages
 
 
-def test_memory_is_told_in_mebibytes() -> None:
+def test_memory_is_in_mebibytes() -> None:
     before = memory_in_use(torch.device("cpu"))
     held = np.ones(before // 8 * (1 << 20) + (64 << 17))  # more than the peak so far
     after = memory_in_use(torch.device("cpu"))
@@ -18,7 +18,7 @@ def test_memory_is_told_in_mebibytes() -> None:
     assert held[0] == 1
 
 
-def test_the_environment_names_what_decides_a_run() -> None:
+def test_environment_facts() -> None:
     facts = describe_environment()
     assert set(facts) >= {"platform", "python", "processors", "torch threads", "accelerator", "torch", "numpy"}
     assert facts["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
@@ -26,12 +26,12 @@ def test_the_environment_names_what_decides_a_run() -> None:
     assert facts["packages"]["torch"] == facts["torch"]
 
 
-def test_every_installed_package_is_told_with_its_version() -> None:
+def test_versions_of_installed_packages() -> None:
     read = {each.metadata["Name"].lower(): each.version for each in importlib.metadata.distributions()}
     assert installed_packages() == read
 
 
-def test_the_git_tree_is_known(tmp_path: Path) -> None:
+def test_git_tree(tmp_path: Path) -> None:
     assert git_tree(str(tmp_path)) is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=trunk"]
     (tmp_path / "kept.txt").write_text("1")
@@ -47,13 +47,13 @@ def test_the_git_tree_is_known(tmp_path: Path) -> None:
     assert (tree["branch"], tree["changed"], len(tree["commit"])) == ("trunk", ["kept.txt", "new name.txt"], 40)
 
 
-def test_a_system_without_git_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_git_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert git_tree() is None
     assert "git" not in describe_environment()
 
 
-def test_looking_at_a_tree_starts_no_program_that_it_names(tmp_path: Path) -> None:
+def test_git_runs_no_program_from_the_repository(tmp_path: Path) -> None:
     for command in (["init", "-q"], ["config", "core.fsmonitor", f"touch {tmp_path}/ran; false"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     (tmp_path / "a").touch()

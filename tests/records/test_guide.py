@@ -35,7 +35,7 @@ def test_a_row_names_the_arguments_and_the_extra(kind: str, extra: str, argument
         assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text()
 
 
-def test_versions_are_those_that_are_tried() -> None:
+def test_versions_are_tested_ones() -> None:
     pins = re.findall(r"^(\w+) +(\w+)(?:\[\w+\])?==([\d.]+)$", (ROOT / "scripts/writers.txt").read_text(), re.MULTILINE)
     assert [row for row in VERSIONS if row[1] != "tensorboard"] == pins
     constraints = (ROOT / "constraints.txt").read_text()
@@ -48,7 +48,7 @@ def test_its_log_processor_builds() -> None:
     assert [rule["method_name"] for rule in processor.custom_cfg] == ["mean", "min", "max"]
 
 
-def test_its_writer_of_your_own_writes(tmp_path: Path) -> None:
+def test_custom_writer_of_the_guide_writes(tmp_path: Path) -> None:
     block = next(each for each in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL) if "TableVisBackend" in each)
     VISBACKENDS._entries.pop("TableVisBackend", None)
     exec(block, {"__name__": "guide"})

@@ -75,9 +75,7 @@ def check(history: HistoryBuffer, plain: Plain) -> None:
 
 @settings(deadline=None, max_examples=150)
 @given(capacity=st.integers(1, 12), steps=STEPS)
-def test_statistics_equal_those_of_a_list_that_keeps_everything(
-    capacity: int, steps: list[tuple[str, float, int]]
-) -> None:
+def test_statistics_equal_those_of_a_list(capacity: int, steps: list[tuple[str, float, int]]) -> None:
     history, plain = HistoryBuffer(capacity), Plain(capacity)
     play(history, plain, steps)
     check(history, plain)
@@ -85,7 +83,7 @@ def test_statistics_equal_those_of_a_list_that_keeps_everything(
 
 @settings(deadline=None, max_examples=80)
 @given(capacity=st.integers(1, 12), before=STEPS, after=STEPS)
-def test_a_state_goes_on_as_if_never_interrupted(capacity: int, before: Any, after: Any) -> None:
+def test_restored_state_continues_exactly(capacity: int, before: Any, after: Any) -> None:
     history, plain = HistoryBuffer(capacity), Plain(capacity)
     play(history, plain, before)
     resumed = HistoryBuffer(capacity)
@@ -131,7 +129,7 @@ def test_appending_reads_nothing_from_the_device() -> None:
         history.mean(10)
 
 
-def test_what_is_kept_does_not_grow() -> None:
+def test_memory_is_bounded() -> None:
     history = HistoryBuffer(capacity=1000)
     history.append(torch.tensor(0.0))
     history.start_epoch()
@@ -165,7 +163,7 @@ def test_update_divides_by_the_counts() -> None:
     assert history.mean(1) == 2.0
 
 
-def test_a_window_is_a_number_or_one_of_two_words() -> None:
+def test_valid_windows() -> None:
     history = HistoryBuffer()
     for value in (1.0, 2.0, 6.0):
         history.append(value)
@@ -175,7 +173,7 @@ def test_a_window_is_a_number_or_one_of_two_words() -> None:
         history.mean("eopch")
 
 
-def test_an_empty_history_gives_no_number() -> None:
+def test_empty_history_is_nan() -> None:
     history = HistoryBuffer()
     found = [history.current(), history.mean(), history.mean(3), history.min(3), history.max("epoch")]
     assert all(math.isnan(each) for each in found)

@@ -81,7 +81,7 @@ def test_the_line_after_an_evaluation(runner: Any, by_epoch: bool, mode: str, he
 @pytest.mark.parametrize(
     ("mode", "name"), [("val", "val/loss"), ("test", "loss")], ids=["beside training's", "of a test alone"]
 )
-def test_a_loss_of_a_validation_has_one_name_in_line_and_scalars(runner: Any, mode: str, name: str) -> None:
+def test_validation_loss_has_the_same_name_in_line_and_scalars(runner: Any, mode: str, name: str) -> None:
     runner.message_hub.update_scalar(f"{mode}/loss", 2.5)
     tag, line = LogProcessor().get_log_after_epoch(runner, 20, mode)
     assert {key: tag[key] for key in tag if "loss" in key} == {name: 2.5}
@@ -99,12 +99,12 @@ def test_the_scalars_after_an_iteration(runner: Any, by_epoch: bool) -> None:
     assert dict(tag) == {**measured, **place}
 
 
-def test_the_last_epoch_needs_no_blank(runner: Any) -> None:
+def test_last_epoch_is_not_padded(runner: Any) -> None:
     runner.epoch = 11
     assert LogProcessor().get_log_after_iter(runner, 99, "train")[1].startswith("Epoch(train) [12][100/100]  lr: ")
 
 
-def test_the_time_left_is_that_of_the_whole_run(runner: Any) -> None:
+def test_eta_covers_the_whole_run(runner: Any) -> None:
     processor = LogProcessor(by_epoch=False)
     runner.message_hub = MessageHub("slow")
     runner.message_hub.update_scalar("train/time", 60.0)
@@ -117,7 +117,7 @@ def test_the_time_left_is_that_of_the_whole_run(runner: Any) -> None:
     assert "  eta: 115740740 days, 17:46:40  " in processor.get_log_after_iter(runner, 0, "train")[1]
 
 
-def test_names_may_keep_their_phase(runner: Any) -> None:
+def test_log_with_hierarchy(runner: Any) -> None:
     processor = LogProcessor(log_with_hierarchy=True, num_digits=2)
     tag, line = processor.get_log_after_iter(runner, 9, "train")
     assert set(tag) >= {"train/lr", "train/loss", "train/acc", "train/time", "train/data_time", "iter", "epoch"}
@@ -139,7 +139,7 @@ def test_names_may_keep_their_phase(runner: Any) -> None:
         ({"method_name": "mean"}, {"loss": 65 / 11}),
     ],
 )
-def test_rules_add_values_or_take_their_place(runner: Any, rule: dict[str, Any], found: dict[str, float]) -> None:
+def test_rules_add_or_replace_values(runner: Any, rule: dict[str, Any], found: dict[str, float]) -> None:
     history = runner.message_hub.history("train/loss")  # 0 to 9
     history.start_epoch()
     history.append(20.0)
@@ -148,7 +148,7 @@ def test_rules_add_values_or_take_their_place(runner: Any, rule: dict[str, Any],
     assert {name: tag[name] for name in tag if name in ("loss", "high", "now")} == pytest.approx(found)
 
 
-def test_a_rule_may_call_a_statistic_of_the_users(runner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rule_with_registered_statistic(runner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def spread(history: HistoryBuffer, factor: float, window_size: int) -> float:
         return factor * (history.max(window_size) - history.min(window_size))
 
@@ -196,13 +196,13 @@ def test_a_rule_may_call_a_statistic_of_the_users(runner: Any, monkeypatch: pyte
         ([{"data_src": "loss", "method_name": "mean"}] * 2, "custom_cfg[1]", "two rules of custom_cfg write 'loss'"),
     ],
 )
-def test_a_malformed_rule_is_refused(rules: Any, key: str, says: str) -> None:
+def test_malformed_rule_is_refused(rules: Any, key: str, says: str) -> None:
     with pytest.raises(ArgumentError, match=says) as caught:
         LogProcessor(custom_cfg=rules)
     assert caught.value.key == key
 
 
-def test_iterations_have_no_epoch_to_average_over() -> None:
+def test_epoch_window_needs_by_epoch() -> None:
     with pytest.raises(ArgumentError, match="window_size 'epoch' needs by_epoch=True"):
         LogProcessor(by_epoch=False, custom_cfg=[{"data_src": "loss", "method_name": "mean", "window_size": "epoch"}])
 
@@ -213,14 +213,14 @@ def test_a_window_is_a_positive_number(window_size: Any) -> None:
         LogProcessor(window_size=window_size)
 
 
-def test_losses_and_times_are_averaged_over_the_window_others_are_the_latest(runner: Any) -> None:
+def test_mean_pattern(runner: Any) -> None:
     tag, _ = LogProcessor(window_size=4).get_log_after_iter(runner, 9, "train")
     assert (tag["loss"], tag["acc"]) == (7.5, 9.0)
     tag, _ = LogProcessor(window_size=4, mean_pattern=".*acc.*").get_log_after_iter(runner, 9, "train")
     assert (tag["loss"], tag["acc"]) == (9.0, 7.5)
 
 
-def test_a_validation_averages_only_its_own_times(runner: Any) -> None:
+def test_validation_averages_only_its_times(runner: Any) -> None:
     runner.message_hub.log_scalars["val/time"].mark()
     processor = LogProcessor(by_epoch=False)
     for place, (value, mean) in enumerate([(2.5, "2.5000"), (0.5, "1.5000")]):
@@ -241,7 +241,7 @@ def test_a_validation_averages_only_its_own_times(runner: Any) -> None:
         ),
     ],
 )
-def test_a_rule_that_does_not_fit_what_is_recorded_is_warned_of_once(
+def test_unmatched_rule_is_a_single_warning(
     runner: Any, caplog: pytest.LogCaptureFixture, rule: dict[str, Any], says: str
 ) -> None:
     processor = LogProcessor(custom_cfg=[rule])
@@ -257,7 +257,7 @@ def test_a_rule_that_does_not_fit_what_is_recorded_is_warned_of_once(
         {"custom_cfg": [{"data_src": "loss", "method_name": "mean", "window_size": 20000}]},
     ],
 )
-def test_a_window_beyond_what_is_kept_is_warned_of(cfg: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_window_beyond_capacity_is_a_warning(cfg: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     LogProcessor(**cfg)
     assert caplog.messages == ["window_size 20000 is too large: only the latest 8192 values are kept."]
 
@@ -298,14 +298,14 @@ def test_figures_are_those_of_the_reference() -> None:
         ("two\nlines", "two lines"),
     ],
 )
-def test_what_is_no_number_does_not_break_the_line(runner: Any, value: Any, text: str) -> None:
+def test_other_values_fit_into_the_line(runner: Any, value: Any, text: str) -> None:
     runner.message_hub.update_info("val/table", value)
     line = LogProcessor().get_log_after_epoch(runner, 2, "val")[1]
     assert f"table: {text}" in line
     assert "\n" not in line
 
 
-def test_values_of_an_earlier_validation_are_not_in_the_line_of_this_one(runner: Any) -> None:
+def test_values_of_earlier_validation_are_not_shown(runner: Any) -> None:
     """Values that other code recorded under validation names in the meantime are excluded too."""
     hub = runner.message_hub
     runner.val_loop = SimpleNamespace(metrics={"accuracy": 0.5}, left_out=("noisy",))
@@ -320,7 +320,7 @@ def test_values_of_an_earlier_validation_are_not_in_the_line_of_this_one(runner:
     assert metrics == {"accuracy": 0.5, "table": {"a": [1, 2]}, "clean/classwise": {"cat": 2.0}}
 
 
-def test_a_name_with_line_ends_does_not_break_the_line(runner: Any) -> None:
+def test_line_ends_in_names_are_escaped(runner: Any) -> None:
     runner.message_hub.update_scalar("train/loss\n2026 - ERROR - lost\t", 1.0)
     runner.message_hub.update_scalar("val/a\r\nb", 1.0)
     assert r"loss\n2026 - ERROR - lost\t: 1.0000" in LogProcessor().get_log_after_iter(runner, 9, "train")[1]
@@ -340,10 +340,10 @@ BATCHES = DataLoader(POINTS, batch_size=2)
     ("loader", "length"),
     [([1, 2, 3], 3), ([], 0), (iter([1]), None), (None, None), (BATCHES, 3)],
 )
-def test_how_long_a_pass_is(loader: Any, length: int | None) -> None:
+def test_length_of_loaders(loader: Any, length: int | None) -> None:
     assert length_of(loader) == length
 
 
-def test_a_stream_does_not_know() -> None:
+def test_length_of_streams_is_unknown() -> None:
     stream: Any = DataLoader(Stream())
     assert length_of(stream) is None

@@ -35,7 +35,7 @@ def _clean() -> Iterator[None]:
     logger.setLevel(level)
 
 
-def test_the_screen_shows_the_level_that_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_screen_shows_the_log_level(capsys: pytest.CaptureFixture[str]) -> None:
     set_level("WARNING")
     set_level("INFO")
     get_logger().info("one line")
@@ -59,7 +59,7 @@ class Screen(io.StringIO):
         (60, r"\S{8} - INFO - Iter\(train\) \[10/30\]  lr: 1e-3  loss: 0.5\n    acc_seg: 42.9291\n"),
     ],
 )
-def test_a_terminal_is_given_lines_that_fit_and_the_file_the_plain_one(
+def test_terminal_lines_are_wrapped_but_not_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int, pattern: str
 ) -> None:
     screen = Screen()
@@ -75,14 +75,14 @@ def test_a_terminal_is_given_lines_that_fit_and_the_file_the_plain_one(
     )
 
 
-def test_other_processes_show_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_ranks_show_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     set_level("INFO")
     set_level("INFO", screen=False)
     get_logger().info("one line")
     assert capsys.readouterr().out == ""
 
 
-def test_a_run_logs_to_its_own_file(tmp_path: Path) -> None:
+def test_each_run_has_a_log_file(tmp_path: Path) -> None:
     set_level("INFO", screen=False)
     with logging_to(str(tmp_path / "a.log")):
         get_logger().info("first run")
@@ -111,7 +111,7 @@ def test_print_log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCapture
     ]
 
 
-def test_a_log_file_that_is_full_gives_way_to_a_new_one(tmp_path: Path) -> None:
+def test_log_file_is_rotated(tmp_path: Path) -> None:
     logger = logging.getLogger("footplate")
     logger.setLevel(logging.INFO)
     with logging_to(str(tmp_path / "run.log"), max_mb=0.001, backups=2):
@@ -136,13 +136,13 @@ def test_a_log_file_that_is_full_gives_way_to_a_new_one(tmp_path: Path) -> None:
         {"max_bm": 1},
     ],
 )
-def test_settings_of_a_log_file_without_sense(settings: dict[str, Any]) -> None:
+def test_invalid_log_file_settings(settings: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError) as caught:
         check_log_file(settings)
     assert caught.value.key in settings
 
 
-def test_what_was_said_before_stands_in_the_file(tmp_path: Path) -> None:
+def test_earlier_records_are_written_to_the_file(tmp_path: Path) -> None:
     set_level("INFO", screen=False)
     with buffer_log() as said:
         get_logger().info("early")
@@ -152,7 +152,7 @@ def test_what_was_said_before_stands_in_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_processes_without_a_screen_show_nothing(capsys: pytest.CaptureFixture[str], begun: bool) -> None:
+def test_ranks_without_a_screen_show_nothing(capsys: pytest.CaptureFixture[str], begun: bool) -> None:
     with buffer_log() if begun else contextlib.nullcontext():
         set_level("INFO", screen=False)
     get_logger().propagate, before = False, get_logger().propagate
@@ -161,7 +161,7 @@ def test_processes_without_a_screen_show_nothing(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr() == ("", "")
 
 
-def test_what_belongs_into_the_file_alone_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_not_shown_records_are_only_in_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     set_level("INFO")
     path = tmp_path / "run.log"
     with logging_to(str(path)):
@@ -171,7 +171,7 @@ def test_what_belongs_into_the_file_alone_is_not_shown(tmp_path: Path, capsys: p
     assert [line.rpartition(" - ")[2] for line in capsys.readouterr().out.splitlines()] == ["loss 0.5"]
 
 
-def test_lines_of_iterations_can_be_spared_the_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_iteration_lines_can_be_hidden(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     set_level("INFO")
     path = tmp_path / "run.log"
     with logging_to(str(path)):
@@ -184,9 +184,7 @@ def test_lines_of_iterations_can_be_spared_the_screen(tmp_path: Path, capsys: py
     assert [line.rpartition(" - ")[2] for line in capsys.readouterr().out.splitlines()] == lines
 
 
-def test_control_characters_and_halves_of_letters_are_written_as_escapes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_control_characters_and_surrogates_are_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     set_level("INFO")
     with logging_to(str(tmp_path / "run.log")):
         get_logger().info("work_dir %s, class %s\n\tindented", "caf\udce9", "\x1b[2J\u202e")

@@ -15,26 +15,26 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> MessageHub:
     return MessageHub.get_instance("run")
 
 
-def test_the_current_hub_is_the_runs(hub: MessageHub) -> None:
+def test_current_hub_is_that_of_the_run(hub: MessageHub) -> None:
     assert MessageHub.get_current_instance() is MessageHub.get_instance("run") is hub
 
 
 @pytest.mark.parametrize(
     "value", [1.5, torch.tensor(1.5), torch.tensor([1.5]), np.array(1.5), np.array([1.5]), np.float32(1.5)]
 )
-def test_a_scalar_is_a_number_or_a_tensor_of_one(hub: MessageHub, value: Any) -> None:
+def test_valid_scalars(hub: MessageHub, value: Any) -> None:
     hub.update_scalar("train/loss", 2)
     hub.update_scalar("train/loss", value)
     assert hub.get_scalar("train/loss").data[0].tolist() == [2.0, 1.5]
 
 
 @pytest.mark.parametrize("value", [torch.zeros(2), np.zeros(3), "1.5", None, [1.5]])
-def test_anything_else_is_no_scalar(hub: MessageHub, value: Any) -> None:
+def test_invalid_scalars(hub: MessageHub, value: Any) -> None:
     with pytest.raises(ArgumentError, match="the scalar 'train/loss' must be one number"):
         hub.update_scalar("train/loss", value)
 
 
-def test_a_tensor_is_kept_without_its_graph_and_unread(hub: MessageHub) -> None:
+def test_tensor_is_detached_and_not_copied(hub: MessageHub) -> None:
     hub.update_scalar("train/loss", torch.zeros((), device="meta"))
     weight = torch.ones((), requires_grad=True)
     hub.update_scalar("train/other", weight * 2)
@@ -47,14 +47,14 @@ def test_several_scalars_with_counts(hub: MessageHub) -> None:
     assert (hub.get_scalar("a").mean(), hub.get_scalar("b").mean()) == (1.0, 2.0)
 
 
-def test_history_is_found_once_and_kept(hub: MessageHub) -> None:
+def test_history_is_created_once(hub: MessageHub) -> None:
     history = hub.history("train/lr")
     hub.update_scalar("train/lr", 0.1)
     assert hub.history("train/lr") is hub.get_scalar("train/lr") is hub.log_scalars["train/lr"] is history
     assert history.current() == 0.1
 
 
-def test_an_unknown_scalar_names_the_nearest(hub: MessageHub) -> None:
+def test_unknown_scalar_suggests_a_similar_one(hub: MessageHub) -> None:
     hub.update_scalar("train/loss", 1.0)
     with pytest.raises(KeyError, match="no scalar 'train/los' was recorded: did you mean 'train/loss'"):
         hub.get_scalar("train/los")
@@ -68,7 +68,7 @@ def test_infos_keep_their_latest_value(hub: MessageHub) -> None:
     assert (hub.pop_info("stage"), hub.pop_info("stage", "none")) == ("train", "none")
 
 
-def test_state_holds_what_a_resumed_run_needs(hub: MessageHub) -> None:
+def test_state_for_a_resumed_run(hub: MessageHub) -> None:
     hub.update_scalars({"train/loss": torch.tensor(2.0), "train/acc": 0.5})
     hub.update_scalar("train/time", 0.1, resumed=False)
     hub.update_info_dict({"epoch": 3, "table": {"a": [1, (2.0, None)]}, "model": object()})
@@ -78,7 +78,7 @@ def test_state_holds_what_a_resumed_run_needs(hub: MessageHub) -> None:
     assert state["runtime_info"] == {"epoch": 3, "table": {"a": [1, (2.0, None)]}}
 
 
-def test_state_goes_into_the_histories_that_parts_hold(hub: MessageHub) -> None:
+def test_state_is_loaded_into_existing_histories(hub: MessageHub) -> None:
     hub.update_scalar("train/loss", 2.0)
     other = MessageHub("other")
     held = other.history("train/loss")
@@ -89,7 +89,7 @@ def test_state_goes_into_the_histories_that_parts_hold(hub: MessageHub) -> None:
     assert other.get_info("seed") == 7
 
 
-def test_another_engines_history_starts_anew(hub: MessageHub, caplog: pytest.LogCaptureFixture) -> None:
+def test_history_of_another_engine_is_skipped(hub: MessageHub, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "footplate"):
         hub.load_state_dict({"log_scalars": {"train/loss": object()}, "runtime_info": {"epoch": 3}})
     assert caplog.messages == ["The history of 'train/loss' is not restored: another engine wrote the checkpoint."]
@@ -106,7 +106,7 @@ def board() -> type[Instances]:
     return Board
 
 
-def test_an_instance_is_made_once(board: type[Instances]) -> None:
+def test_instance_is_created_once(board: type[Instances]) -> None:
     first = board.get_instance("a", size=3)
     assert board.get_instance("a") is first
     assert (first.instance_name, vars(first)["size"]) == ("a", 3)
@@ -114,7 +114,7 @@ def test_an_instance_is_made_once(board: type[Instances]) -> None:
     assert not board.check_instance_created("b")
 
 
-def test_the_current_instance_is_the_one_made_last(board: type[Instances]) -> None:
+def test_current_instance_is_the_latest(board: type[Instances]) -> None:
     assert board.get_current_instance().instance_name == "Board"
     board.get_instance("a")
     second = board.get_instance("b")
@@ -122,7 +122,7 @@ def test_the_current_instance_is_the_one_made_last(board: type[Instances]) -> No
     assert board.get_current_instance() is second
 
 
-def test_an_instance_that_is_kept_becomes_the_current_one(board: type[Instances]) -> None:
+def test_keep_instance(board: type[Instances]) -> None:
     board.get_instance("a")
     board.get_instance("b")
     other = board("a")
@@ -130,7 +130,7 @@ def test_an_instance_that_is_kept_becomes_the_current_one(board: type[Instances]
     assert board.get_current_instance() is board.get_instance("a") is other
 
 
-def test_a_family_shares_its_table_and_no_other(board: type[Instances]) -> None:
+def test_subclasses_share_one_table(board: type[Instances]) -> None:
     class Wide(board):  # type: ignore[misc, valid-type]
         pass
 

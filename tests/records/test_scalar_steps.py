@@ -84,7 +84,7 @@ TABLE = [
 
 @pytest.mark.parametrize("counted_by_epoch", [True, False])
 @pytest.mark.parametrize(("train_cfg", "hook", "steps"), TABLE)
-def test_the_step_of_every_scalar(
+def test_steps_of_scalars(
     tmp_path: Path, train_cfg: dict[str, Any], hook: dict[str, Any], steps: str, counted_by_epoch: bool
 ) -> None:
     writer = Told()
@@ -117,7 +117,7 @@ def check_places(writer: Told, counted_by_epoch: bool) -> None:
         (ITERATIONS, {"interval": 3, "ignore_last": False}, "T3 T6 T9 V10 T12 T15 T18 V20 T21 T24 T25 V25"),
     ],
 )
-def test_a_run_that_was_stopped_and_resumed_leaves_no_gap_and_nothing_twice(
+def test_resumed_run_writes_each_step_once(
     tmp_path: Path, train_cfg: dict[str, Any], hook: dict[str, Any], steps: str, stop: int
 ) -> None:
     class Stop(Hook):
@@ -135,7 +135,7 @@ def test_a_run_that_was_stopped_and_resumed_leaves_no_gap_and_nothing_twice(
     assert f"{first.steps()} {second.steps()}".strip() == steps
 
 
-def test_numbers_after_a_resume_are_those_of_a_run_left_alone(tmp_path: Path) -> None:
+def test_values_after_resume_equal_those_of_uninterrupted_run(tmp_path: Path) -> None:
     hook = {"interval": 4}
     whole, first, second = Told(), Told(), Told()
     processor = {"window_size": 8}
@@ -152,7 +152,7 @@ def test_numbers_after_a_resume_are_those_of_a_run_left_alone(tmp_path: Path) ->
     ("train_cfg", "hook", "step"),
     [(EPOCHS, {}, 3), (EPOCHS, BY_ITERATION, 30), (ITERATIONS, {}, 25), (ITERATIONS, BY_ITERATION, 25)],
 )
-def test_a_test_has_the_step_of_what_is_tested(
+def test_test_has_the_step_of_the_checkpoint(
     tmp_path: Path, train_cfg: dict[str, Any], hook: dict[str, Any], step: int
 ) -> None:
     trained, loaded, validated = Told(), Told(), Told()
@@ -167,7 +167,7 @@ def test_a_test_has_the_step_of_what_is_tested(
     assert validated.steps() == f"V{step}"
 
 
-def test_weights_that_are_trained_on_do_not_move_the_steps(tmp_path: Path) -> None:
+def test_loaded_weights_do_not_change_the_steps(tmp_path: Path) -> None:
     first, second = Told(), Told()
     runner_of(tmp_path / "a", ITERATIONS, first, {"interval": 4}, 25).train()
     path = (tmp_path / "a/last_checkpoint").read_text()
@@ -182,7 +182,7 @@ def test_a_test_without_a_checkpoint_has_step_0(tmp_path: Path) -> None:
     assert writer.told == [("test/accuracy", 0)]
 
 
-def test_several_validation_sets_each_at_its_steps_and_losses_apart_from_trainings(tmp_path: Path) -> None:
+def test_steps_of_several_validation_datasets(tmp_path: Path) -> None:
     sets = {"clean": loader(8, shuffle=False), "noisy": loader(12, shuffle=False)}
     writer = Told()
     cfg: dict[str, Any] = {"val_dataloader": sets, "val_cfg": {"intervals": {"noisy": 2}, "loss": True}}
@@ -196,7 +196,7 @@ def test_several_validation_sets_each_at_its_steps_and_losses_apart_from_trainin
     assert len(set(writer.told)) == len(writer.told)
 
 
-def test_a_validation_loss_is_not_taken_for_trainings(tmp_path: Path) -> None:
+def test_validation_loss_is_separate_from_training_loss(tmp_path: Path) -> None:
     writer = Told()
     runner_of(tmp_path, EPOCHS, writer, {"interval": 10}, val_cfg={"loss": True}).train()
     assert [step for name, step in writer.told if name == "loss"] == [10, 20, 30]

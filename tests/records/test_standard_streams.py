@@ -24,7 +24,7 @@ class Refusing(io.StringIO):
 
 
 @pytest.mark.parametrize("number", [errno.EPIPE, errno.EIO, errno.ENOSPC])
-def test_what_is_printed_raises_nothing_and_is_told_once(
+def test_print_errors_are_suppressed_and_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     stream = Refusing(number)
@@ -38,7 +38,7 @@ def test_what_is_printed_raises_nothing_and_is_told_once(
         print("behind it")
 
 
-def test_what_can_be_written_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_working_streams_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
     streams = io.StringIO(), io.StringIO()
     monkeypatch.setattr(sys, "stdout", streams[0])
     monkeypatch.setattr(sys, "stderr", streams[1])
@@ -49,7 +49,7 @@ def test_what_can_be_written_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [each.getvalue() for each in streams] == ["one\n", "two\n"]
 
 
-def test_a_pipe_without_a_reader_leads_nowhere_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_pipe_is_redirected_to_null(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as stream:
@@ -79,14 +79,14 @@ def test_a_full_disk_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert [line for line in lines if "is lost" not in line] == ["one", "two"]  # a log may also be printed there
 
 
-def test_streams_that_are_not_there_stay_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_streams_stay_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     with surviving_streams():
         print("nowhere")
     assert sys.stdout is None
 
 
-def test_a_stream_that_was_exchanged_within_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replaced_stream_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     other = io.StringIO()
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     with surviving_streams():

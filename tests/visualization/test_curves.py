@@ -10,12 +10,14 @@ from PIL import Image
 
 from footplate.errors import DataError
 from footplate.visualization import curves, draw_curves
-from footplate.visualization.plotting import Panel, plot
+from footplate.visualization.curves import Curve, Panel, _spread, plot, round_ticks
 
 TRAIN = [
     {"lr": 0.1, "loss": 2.0, "loss_ce": 1.5, "acc_seg": 40.0, "grad_norm": 3.0, "time": 0.1, "iter": 10, "step": 10},
     {"lr": 0.0, "loss": 1.0, "loss_ce": 0.5, "acc_seg": 80.0, "grad_norm": 1.0, "time": 0.1, "iter": 20, "step": 20},
 ]
+
+
 VAL = [{"mIoU": 50.0, "share": 0.5, "data_time": 0.1, "step": 20}]
 
 
@@ -37,7 +39,7 @@ def panels_of(folder: Path, lines: list[dict[str, Any]], monkeypatch: pytest.Mon
     return {f"{panel.title}: {curve.label}": curve.points for panel in seen for curve in panel.curves}
 
 
-def test_losses_metrics_and_rates_have_panels_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_metrics_and_rates_have_separate_panels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert panels_of(tmp_path, [TRAIN[0], VAL[0], TRAIN[1]], monkeypatch) == {
         "loss: loss": [(10, 2.0), (20, 1.0)],
         "loss: loss_ce": [(10, 1.5), (20, 0.5)],
@@ -49,7 +51,7 @@ def test_losses_metrics_and_rates_have_panels_of_their_own(tmp_path: Path, monke
     }
 
 
-def test_each_validation_set_has_panels_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_validation_set_has_separate_panels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"{each}/m{number}" for each in ("day", "night") for number in range(9)]
     lines: list[dict[str, Any]] = [TRAIN[0], {**dict.fromkeys(names, 50.0), "step": 10}]
     found = [name for name in panels_of(tmp_path, lines, monkeypatch) if name.startswith("validation")]
@@ -70,9 +72,7 @@ def _drawn(folder: Path, lines: list[dict[str, Any]], monkeypatch: pytest.Monkey
     return seen
 
 
-def test_classes_have_a_panel_of_their_own_which_shows_the_weakest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_panel_shows_the_weakest_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = {"mIoU": 40.0, "aAcc": 60.0, **{f"IoU.c{number}": 10.0 * (number % 10) for number in range(10)}}
     # A class that is never found does not make percentages shares.
     metrics |= {f"Acc.c{number}": 0.0 for number in range(10)}
@@ -88,7 +88,7 @@ def test_classes_have_a_panel_of_their_own_which_shows_the_weakest(
     }
 
 
-def test_classes_of_detection_are_told_from_what_sums_them_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_classes_of_detection_are_separated_from_summaries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = {"coco/bbox_mAP": 0.4, "coco/bbox_mAP_50": 0.6, "coco/bag_precision": 0.2, "coco/a_b_precision": 0.1}
     assert _drawn(tmp_path, [{**metrics, "step": 10}], monkeypatch) == {
         "validation: coco|": ["coco/bbox_mAP", "coco/bbox_mAP_50"],
@@ -96,7 +96,7 @@ def test_classes_of_detection_are_told_from_what_sums_them_up(tmp_path: Path, mo
     }
 
 
-def test_losses_of_a_validation_share_no_axis_with_its_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_losses_and_metrics_have_separate_panels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = {"val/loss": 2.0, "accuracy": 50.0, "error": 1234.0, "share": 0.5, "step": 10}
     assert _drawn(tmp_path, [line], monkeypatch) == {
         "validation, up to 100|": ["accuracy"],
@@ -106,7 +106,7 @@ def test_losses_of_a_validation_share_no_axis_with_its_metrics(tmp_path: Path, m
     }
 
 
-def test_the_total_goes_first_and_what_is_left_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_total_comes_first_and_omitted_curves_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = {"lr": 0.1, **{f"d{number}.loss_cls": 1.0 for number in range(20)}, "loss_cls": 1.0, "loss": 21.0, "step": 1}
     found = _drawn(tmp_path, [line], monkeypatch)
     note = "not drawn: d6.loss_cls, d7.loss_cls, d8.loss_cls, d9.loss_cls and 10 more"
@@ -122,14 +122,14 @@ def test_any_name_can_be_drawn(tmp_path: Path, name: str) -> None:
     assert (tmp_path / "out.png").stat().st_size > 0
 
 
-def test_values_that_are_no_numbers_leave_a_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_non_finite_values_leave_a_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[dict[str, Any]] = [{**TRAIN[0], "loss": float("nan")}, {**TRAIN[1], "mode": "train", "flag": True}]
     found = panels_of(tmp_path, lines, monkeypatch)
     assert found["loss: loss"] == [(20, 1.0)]
     assert not any(name.endswith((": mode", ": flag")) for name in found)
 
 
-def test_the_curve_runs_from_high_to_low(tmp_path: Path) -> None:
+def test_a_decreasing_curve_is_drawn_downwards(tmp_path: Path) -> None:
     lines = [{"lr": 0.1, "loss": 3.0 - 0.1 * step, "step": step} for step in range(31)]
     draw_curves(written(tmp_path, lines), str(tmp_path / "out.png"))
     with Image.open(tmp_path / "out.png") as image:
@@ -144,8 +144,8 @@ def test_a_single_validation_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "out.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize(("text", "message"), [("", "no scalar"), ('{"loss": 1', "one JSON object a line")])
-def test_a_file_without_scalars_is_named(tmp_path: Path, text: str, message: str) -> None:
+@pytest.mark.parametrize(("text", "message"), [("", "no scalars"), ('{"loss": 1', "one JSON object per line")])
+def test_a_file_without_scalars_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "scalars.json"
     path.write_text(text)
     with pytest.raises(DataError, match=message):
@@ -158,7 +158,7 @@ def test_no_plotting_library_is_loaded() -> None:
     assert done.stdout.split() == ["False", "False"]
 
 
-def test_a_last_line_that_was_not_finished_is_left_out(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_skipped(tmp_path: Path) -> None:
     path = Path(written(tmp_path, TRAIN))
     whole = path.read_text()
     path.write_text(whole + whole[:20])
@@ -167,7 +167,45 @@ def test_a_last_line_that_was_not_finished_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ['{"lr": 0.1, "lo\n{"lr": 0.1, "loss": 1.0, "step": 1}\n', "[1, 2]\n", "3\n"])
-def test_lines_of_another_kind_are_refused(tmp_path: Path, text: str) -> None:
+def test_lines_that_are_not_objects_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "scalars.json").write_text(text)
-    with pytest.raises(DataError, match="'scalars.json' is not one JSON object a line"):
+    with pytest.raises(DataError, match="'scalars.json' must have one JSON object per line"):
         draw_curves(str(tmp_path / "scalars.json"), str(tmp_path / "out.png"))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "most", "expected"),
+    [
+        ((0, 100), 5, [0, 20, 40, 60, 80, 100]),
+        ((0.001, 0.0035), 3, [0.001, 0.002, 0.003]),
+        ((-1.2, 1.2), 5, [-1, -0.5, 0, 0.5, 1]),
+    ],
+)
+def test_ticks_are_round_numbers_within_the_bounds(
+    bounds: tuple[float, float], most: int, expected: list[float]
+) -> None:
+    assert round_ticks(bounds, most) == pytest.approx(expected)
+
+
+def test_labels_are_moved_apart_within_the_panel() -> None:
+    spots = _spread([(10, 0), (11, 1), (98, 2), (99, 3)], gap=15, low=0, high=100)
+    assert spots == [(10, 0), (25, 1), (85, 2), (100, 3)]
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [(5, 1.0)],
+        [(0, 2.0), (9, 2.0)],
+        [(0, 0.0), (1, 0.0)],
+        [(0, -1e308), (5, 0.0), (9, 1e308)],
+        [(0, -1.7976931348623157e308), (9, 1.7976931348623157e308)],
+        [(0, 0.0), (9, 5e-324)],
+        [(0, 1.0), (9, 1.0000000000000002)],
+        [(-1e308, 1.0), (1e308, 2.0)],
+    ],
+)
+def test_curves_without_extent_are_drawn(points: list[tuple[float, float]]) -> None:
+    image = plot([Panel("loss", [Curve("loss", points)])], "step")
+    away = np.abs(np.asarray(image).astype(int) - (0, 114, 178)).sum(axis=2)
+    assert (away < 8).sum() > 5

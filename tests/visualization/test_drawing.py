@@ -1,13 +1,15 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image
 
 from footplate.errors import ArgumentError
-from footplate.visualization import Drawing
+from footplate.visualization import Drawing, as_rgb, distinct_colors, sample_image
 
 RED, BLACK = [255, 0, 0], [0, 0, 0]
 
@@ -21,29 +23,29 @@ def painted(drawing: Drawing) -> npt.NDArray[np.bool_]:
     return found
 
 
-def test_a_grey_picture_becomes_rgb() -> None:
+def test_a_gray_image_is_converted_to_rgb() -> None:
     image = Drawing(np.full((2, 3), 7, np.uint8)).get_image()
     assert image.shape == (2, 3, 3)
     assert (image == 7).all()
 
 
-def test_a_tensor_of_other_values_is_cut_to_bytes() -> None:
+def test_values_are_clipped_to_bytes() -> None:
     image = Drawing(torch.tensor([[[-5.0, 300.0, 12.0]]])).get_image()
     assert image.tolist() == [[[0, 255, 12]]]
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 1), (3, 4, 4), (4,)])
-def test_what_is_no_picture_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ArgumentError, match="a picture is"):
+def test_an_image_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ArgumentError, match="an image must have the shape"):
         Drawing(np.zeros(shape))
 
 
-def test_drawing_needs_a_picture() -> None:
-    with pytest.raises(ArgumentError, match="no picture"):
+def test_drawing_needs_an_image() -> None:
+    with pytest.raises(ArgumentError, match="no image"):
         Drawing().draw_points([[1, 1]])
 
 
-def test_a_box_is_an_outline_of_its_corners() -> None:
+def test_a_box_is_drawn_as_an_outline() -> None:
     drawing = black().draw_bboxes(torch.tensor([2, 3, 6, 9]), edge_colors="red")
     expected = np.zeros((16, 16), bool)
     expected[3:10, 2:7] = True
@@ -51,17 +53,17 @@ def test_a_box_is_an_outline_of_its_corners() -> None:
     assert (painted(drawing) == expected).all()
 
 
-def test_a_box_that_ends_before_it_begins_is_refused() -> None:
+def test_a_box_with_swapped_corners_is_refused() -> None:
     with pytest.raises(ArgumentError, match="x1 <= x2"):
         black().draw_bboxes([[5, 0, 4, 9]])
 
 
-def test_opacity_blends_a_face_with_the_picture() -> None:
+def test_opacity_blends_a_face_with_the_image() -> None:
     drawing = black().draw_bboxes([0, 0, 15, 15], edge_colors="none", face_colors="white", alpha=0.25)
     assert drawing.get_image()[8, 8].tolist() == [63, 63, 63]
 
 
-def test_masks_have_each_their_color_and_opacity() -> None:
+def test_each_mask_has_its_color_and_opacity() -> None:
     masks = np.zeros((2, 16, 16), bool)
     masks[0, :8], masks[1, 8:] = True, True
     image = black().draw_binary_masks(masks, ["red", (0, 200, 0)], [1.0, 0.5]).get_image()
@@ -70,7 +72,7 @@ def test_masks_have_each_their_color_and_opacity() -> None:
 
 
 def test_masks_of_another_size_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="not of the picture's size"):
+    with pytest.raises(ArgumentError, match="must have the size of the image"):
         black().draw_binary_masks(np.zeros((4, 4), bool))
 
 
@@ -83,7 +85,7 @@ def test_masks_of_another_size_are_refused() -> None:
         (lambda each: each.draw_polygons([[[2, 2], [12, 2], [12, 12]]], face_colors="red"), (5, 9), (9, 5)),
     ],
 )
-def test_shapes_are_painted_where_they_are(
+def test_shapes_are_drawn_at_their_positions(
     draw: Callable[[Drawing], Drawing], inside: tuple[int, int], outside: tuple[int, int]
 ) -> None:
     found = painted(draw(black()))
@@ -91,18 +93,18 @@ def test_shapes_are_painted_where_they_are(
     assert not found[outside]
 
 
-def test_three_names_are_three_colors() -> None:
+def test_three_names_give_three_colors() -> None:
     image = black().draw_points([[2, 2], [7, 7], [12, 12]], colors=["red", "lime", "blue"], sizes=1).get_image()
     assert [image[at, at].tolist() for at in (2, 7, 12)] == [RED, [0, 255, 0], [0, 0, 255]]
 
 
-def test_colors_repeat_where_there_are_fewer_than_things() -> None:
+def test_colors_are_repeated_if_there_are_fewer_than_shapes() -> None:
     drawing = black().draw_points([[2, 2], [7, 7], [12, 12]], colors=["red", "blue"], sizes=1)
     image = drawing.get_image()
     assert [image[at, at].tolist() for at in (2, 7, 12)] == [RED, [0, 0, 255], RED]
 
 
-def test_key_points_that_are_sure_are_drawn_and_linked() -> None:
+def test_keypoints_above_the_threshold_are_drawn_and_linked() -> None:
     cat = [[2, 2, 0.9], [12, 2, 0.8], [12, 12, 0.1]]
     dog = [[2, 14, 1.0], [np.nan, 8, 1.0], [8, 14, 1.0]]
     drawn = black().draw_keypoints([cat, dog], ["red", "blue"], 1, links=[(0, 1), (1, 2), (0, 2)]).get_image()
@@ -117,24 +119,24 @@ def test_key_points_that_are_sure_are_drawn_and_linked() -> None:
     ("alignment", "columns"),
     [("left", slice(32, 64)), ("right", slice(0, 33)), ("center", slice(10, 54))],
 )
-def test_texts_stand_where_their_alignment_says(alignment: Any, columns: slice) -> None:
+def test_texts_are_aligned(alignment: Any, columns: slice) -> None:
     drawing = black(64).draw_texts("abc", [32, 20], font_sizes=12, colors="w", horizontal_alignments=alignment)
     found = painted(drawing)
     assert found[:, columns].sum() == found.sum() > 20
 
 
-def test_a_background_lies_behind_the_text() -> None:
+def test_a_background_is_drawn_under_the_text() -> None:
     image = black(64).draw_texts("a", [10, 10], font_sizes=20, colors="w", background="red").get_image()
     assert (image == RED).all(axis=2).sum() > 30
 
 
 def test_coordinates_of_another_width_are_refused() -> None:
-    with pytest.raises(ArgumentError, match=r"coordinates are \(N, 2\)"):
+    with pytest.raises(ArgumentError, match=r"coordinates must have the shape \(N, 2\)"):
         black().draw_points([[1, 2, 3]])
 
 
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
-def test_the_corners_of_one_polygon_come_as_a_list_or_an_array(kind: Any) -> None:
+def test_a_single_polygon_may_be_a_list_or_an_array(kind: Any) -> None:
     corners = kind([[2, 2], [12, 2], [12, 9], [2, 9]])
     one = painted(black().draw_polygons(corners, face_colors="g"))
     assert (one == painted(black().draw_polygons([corners], face_colors="g"))).all()
@@ -145,5 +147,49 @@ def test_colors_may_be_an_array() -> None:
     palette = np.array([[255, 0, 0], [0, 255, 0]])
     image = black().draw_bboxes([[1, 1, 3, 3], [6, 6, 8, 8]], edge_colors=palette).get_image()
     assert (image[1, 1].tolist(), image[6, 6].tolist()) == (RED, [0, 255, 0])
-    with pytest.raises(ArgumentError, match="there is no colour to draw with"):
+    with pytest.raises(ArgumentError, match="there is no color to draw with"):
         black().draw_bboxes([[1, 1, 3, 3]], edge_colors=palette[:0])
+
+
+@pytest.mark.parametrize(
+    ("color", "expected"),
+    [("red", (255, 0, 0)), ("g", (0, 128, 0)), ("#0a0b0c", (10, 11, 12)), ([1, 2, 3], (1, 2, 3))],
+)
+def test_colors_are_names_letters_codes_or_numbers(color: str | list[int], expected: tuple[int, int, int]) -> None:
+    assert as_rgb(color) == expected
+
+
+def test_the_nearest_color_name_is_suggested() -> None:
+    with pytest.raises(ArgumentError, match="did you mean 'purple'"):
+        as_rgb("purpel")
+
+
+@pytest.mark.parametrize("color", [(1, 2), (0, 0, 256), (-1, 0, 0)])
+def test_invalid_color_numbers_are_refused(color: tuple[int, ...]) -> None:
+    with pytest.raises(ArgumentError, match="three numbers"):
+        as_rgb(color)
+
+
+def test_colors_are_distinct_and_do_not_depend_on_their_count() -> None:
+    many = distinct_colors(60)
+    assert len(set(many)) == 60
+    assert distinct_colors(7) == many[:7]
+
+
+def test_the_image_is_read_from_its_file_if_it_exists(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 5, 3), (9, 8, 7), np.uint8)).save(tmp_path / "a.png")
+    for path, pixel in ((tmp_path / "a.png", [9, 8, 7]), (tmp_path / "gone.png", [0, 0, 0])):
+        image = sample_image(str(path), {"inputs": torch.zeros(1, 3, 4, 5)}, 0)
+        assert image is not None
+        assert (image.shape, image[0, 0].tolist()) == ((4, 5, 3), pixel)
+
+
+@pytest.mark.parametrize("batch", [None, {}, {"inputs": torch.zeros(1, 7)}, [], ["text"]])
+def test_a_batch_without_images_gives_none(batch: Any) -> None:
+    assert sample_image(None, batch if batch != ["text"] else None, 0) is None
+
+
+def test_gray_inputs_are_converted_to_rgb() -> None:
+    image = sample_image(None, [torch.full((2, 1, 4, 5), 300.0)], 1)
+    assert image is not None
+    assert (image.shape, int(image.min())) == ((4, 5, 3), 255)

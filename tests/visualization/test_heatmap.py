@@ -15,7 +15,7 @@ def ramp() -> Any:
     return torch.tensor([[[0.0, 1.0, 2.0]], [[9.0, 3.0, 0.0]], [[0.0, 0.0, 0.0]]])
 
 
-def test_low_is_blue_and_high_is_red() -> None:
+def test_low_values_are_blue_and_high_values_red() -> None:
     assert heat_colors(np.array([0.0, 0.5, 1.0])).tolist() == [BLUE, GREEN, RED]
 
 
@@ -23,11 +23,11 @@ def test_low_is_blue_and_high_is_red() -> None:
     ("reduction", "first", "last"), [("squeeze_mean", RED, BLUE), ("select_max", RED, BLUE), (None, RED, BLUE)]
 )
 def test_channels_are_reduced(reduction: Any, first: list[int], last: list[int]) -> None:
-    picture = draw_featmap(ramp(), channel_reduction=reduction, topk=1, arrangement=(1, 1))
-    assert (picture.shape, picture[0, 0].tolist(), picture[0, 2].tolist()) == ((1, 3, 3), first, last)
+    image = draw_featmap(ramp(), channel_reduction=reduction, topk=1, arrangement=(1, 1))
+    assert (image.shape, image[0, 0].tolist(), image[0, 2].tolist()) == ((1, 3, 3), first, last)
 
 
-def test_the_mean_and_the_largest_differ() -> None:
+def test_the_mean_and_the_largest_channel_differ() -> None:
     mean = draw_featmap(ramp()[:1].repeat(1, 1, 1), channel_reduction="squeeze_mean")
     assert mean[0, 0].tolist() == BLUE
     both = ramp()[:2] * torch.tensor([[[10.0]], [[1.0]]])
@@ -35,14 +35,14 @@ def test_the_mean_and_the_largest_differ() -> None:
     assert draw_featmap(both, channel_reduction="select_max")[0, 0].tolist() == BLUE
 
 
-def test_the_strongest_channels_stand_side_by_side() -> None:
-    picture = draw_featmap(ramp(), channel_reduction=None, topk=-1, arrangement=(2, 2))
-    assert picture.shape == (2, 6, 3)
-    assert [picture[0, 0].tolist(), picture[0, 3].tolist()] == [RED, BLUE]
-    assert (picture[1, 3:] == 255).all()
+def test_the_strongest_channels_are_arranged_in_a_grid() -> None:
+    image = draw_featmap(ramp(), channel_reduction=None, topk=-1, arrangement=(2, 2))
+    assert image.shape == (2, 6, 3)
+    assert [image[0, 0].tolist(), image[0, 3].tolist()] == [RED, BLUE]
+    assert (image[1, 3:] == 255).all()
 
 
-def test_the_map_lies_over_a_picture() -> None:
+def test_the_map_is_blended_with_an_image() -> None:
     image = np.full((4, 6), 100, np.uint8)
     alone = draw_featmap(ramp()[1:2], resize_shape=(4, 6))
     over = Visualizer("heat").draw_featmap(ramp()[1:2], image, alpha=0.25)
@@ -50,7 +50,7 @@ def test_the_map_lies_over_a_picture() -> None:
     assert np.abs(over - (0.25 * 100 + 0.75 * alone)).max() <= 0.5
 
 
-def test_values_that_are_no_numbers_are_low() -> None:
+def test_nan_is_drawn_as_a_low_value() -> None:
     assert draw_featmap(np.array([[[np.nan, 1.0]]]))[0].tolist() == [BLUE, RED]
 
 
@@ -64,7 +64,7 @@ def test_values_that_are_no_numbers_are_low() -> None:
         ({"channel_reduction": None, "topk": 3, "arrangement": (1, 2)}, "arrangement"),
     ],
 )
-def test_what_makes_no_sense_is_refused(arguments: dict[str, Any], key: str) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         draw_featmap(**{"featmap": ramp(), **arguments})
     assert caught.value.key == key

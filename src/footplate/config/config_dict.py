@@ -128,12 +128,26 @@ def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
     """Merges `child` into `base` and returns `base`; `child` must not be used afterwards.
 
     Raises:
-        ConfigError: If a dict would be merged into a value that is not a dict, without `_delete_`.
+        ConfigError: A dict would be merged into a value that is not a dict, without `_delete_`.
     """
     for key, value in child.items():
-        origin = child._origins.get(key)
-        replaced = Replaced(dict.__getitem__(base, key), base._origins.get(key)) if key in base else None
-        dict.__setitem__(base, key, _merged_value(base, key, value, origin))
+        origin, replaced = child._origins.get(key), None
+        if key in base:
+            present = dict.__getitem__(base, key)
+            replaced = Replaced(present, base._origins.get(key))
+            if isinstance(value, ConfigDict) and not value.pop("_delete_", False):
+                if not isinstance(present, ConfigDict):
+                    raise ConfigError(
+                        f"a dict cannot be merged into the {type(present).__name__} of the base",
+                        origin=origin,
+                        key=str(key),
+                        found=present,
+                        notes=["write `_delete_=True` into the dict to replace the value of the base"],
+                    )
+                # The base may contain the same dict elsewhere, where it must not change.
+                with at_key(str(key)):
+                    value = merge_into(present.copy(), value)
+        dict.__setitem__(base, key, value)
         if origin is None:
             base._origins.pop(key, None)
         else:
@@ -141,23 +155,6 @@ def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
     if None not in base._origins and None in child._origins:
         base._origins[None] = child._origins[None]
     return base
-
-
-def _merged_value(base: ConfigDict, key: Any, value: Any, origin: Origin | None) -> Any:
-    if not isinstance(value, ConfigDict) or key not in base or value.pop("_delete_", False):
-        return value
-    present = dict.__getitem__(base, key)
-    if isinstance(present, ConfigDict):
-        # The base may contain the same dict elsewhere, where it must not change.
-        with at_key(str(key)):
-            return merge_into(present.copy(), value)
-    raise ConfigError(
-        f"a dict cannot be merged into the {type(present).__name__} of the base",
-        origin=origin,
-        key=str(key),
-        found=present,
-        notes=["write `_delete_=True` into the dict to replace the value of the base"],
-    )
 
 
 def _append_replaced(origin: Origin, replaced: Replaced | None) -> Origin:

@@ -169,25 +169,24 @@ def _near_config(package: str, file: str) -> str | None:
 
 def _package_folders(package: str) -> list[str]:
     """Returns the folders of a package, given its import name or its distribution name."""
-    for name in (package, *_modules_of_distribution(package)):
-        try:
-            spec = importlib.util.find_spec(name) if name.isidentifier() else None
-        except (ImportError, ValueError):
-            spec = None
-        if spec is not None and spec.submodule_search_locations:
-            return list(spec.submodule_search_locations)
-    return []
-
-
-def _modules_of_distribution(name: str) -> list[str]:
-    # This import takes 0.1 s, and few configs need it.
-    import importlib.metadata
+    folders = _module_folders(package)
+    if folders:
+        return folders
+    import importlib.metadata  # takes 0.1 s, and few configs need it
 
     try:
-        text = importlib.metadata.distribution(name).read_text("top_level.txt")
+        names = (importlib.metadata.distribution(package).read_text("top_level.txt") or "").split()
     except (importlib.metadata.PackageNotFoundError, ValueError, OSError):
         return []
-    return (text or "").split()
+    return next((found for found in map(_module_folders, names) if found), [])
+
+
+def _module_folders(name: str) -> list[str]:
+    try:
+        spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    except (ImportError, ValueError):
+        return []
+    return list(spec.submodule_search_locations or ()) if spec is not None else []
 
 
 class ExpandedText(NamedTuple):

@@ -33,13 +33,12 @@ def unreduced_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[
     from torch.distributed.tensor import DTensor, Shard
 
     parameter_list = list(parameters)
-    own = _local_gradients(model, parameter_list)
-    mesh = _mesh_of(parameter_list[0])
+    mesh = getattr(parameter_list[0], "device_mesh", None)
+    if mesh is None:
+        mesh = _world_mesh(parameter_list[0].device.type, dist.group.WORLD)
     return [
-        DTensor.from_local(_gradient_or_zeros(gradient, parameter)[None], mesh, [Shard(0)]) if exists else None
-        for gradient, parameter, exists in zip(
-            own, parameter_list, _exists_on_any_rank(own, parameter_list), strict=True
-        )
+        None if each is None else DTensor.from_local(each[None], mesh, [Shard(0)])
+        for each in _local_gradients(model, parameter_list)
     ]
 
 
@@ -59,11 +58,17 @@ def restore_gradients(model: nn.Module, parameters: Iterable[Tensor], saved: Ite
             continue
         state = states.get(id(parameter))
         if rows.shape[0] != get_world_size():
-            _add(parameter, distribute_like(_mean_of_rows(rows).to(parameter.device, parameter.dtype), parameter))
-        elif state is None:
-            _add(parameter, _own_row(rows).to(parameter.device))
+            total = local_tensor(rows).sum(0)
+            if is_dtensor(rows):
+                dist.all_reduce(total)
+            mean = (total / rows.shape[0]).to(parameter.device, parameter.dtype)
+            _add(parameter, distribute_like(mean, parameter))
+            continue
+        own = local_tensor(rows)[0] if is_dtensor(rows) else rows[get_rank()]
+        if state is None:
+            _add(parameter, own.to(parameter.device))
         else:
-            state.unsharded_accumulated_grad = _own_row(rows).to(state.device).clone()
+            state.unsharded_accumulated_grad = own.to(state.device).clone()
 
 
 def average_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor | None]:
@@ -76,12 +81,11 @@ def average_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Te
         parameters: Some of its parameters.
     """
     parameter_list = list(parameters)
-    own = _local_gradients(model, parameter_list)
     means: list[Tensor | None] = []
-    for parameter, gradient, exists in zip(parameter_list, own, _exists_on_any_rank(own, parameter_list), strict=True):
+    for parameter, gradient in zip(parameter_list, _local_gradients(model, parameter_list), strict=True):
         mean = parameter.grad if is_dtensor(parameter) else None
-        if exists:
-            total = _gradient_or_zeros(gradient, parameter).clone()
+        if gradient is not None:
+            total = gradient.clone()
             dist.all_reduce(total)
             new = distribute_like(total / get_world_size(), parameter)
             mean = new if mean is None else mean + new
@@ -90,22 +94,26 @@ def average_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Te
 
 
 def _local_gradients(model: nn.Module, parameters: Sequence[Tensor]) -> list[Tensor | None]:
+    """Returns the unreduced gradients of this rank: zeros if only other ranks have one, None if no rank has one."""
     states = _fsdp_states(model)
-    return [_unreduced(states[id(each)]) if id(each) in states else each.grad for each in parameters]
-
-
-def _exists_on_any_rank(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[int]:
-    """Returns for each gradient 1 if any rank has it, otherwise 0."""
-    exists = torch.tensor([each is not None for each in gradients], dtype=torch.uint8, device=parameters[0].device)
+    own: list[Tensor | None] = []
+    for parameter in parameters:
+        state = states.get(id(parameter))
+        if state is None:
+            own.append(parameter.grad)
+        else:
+            # There is no public API. The second attribute is used if gradients have the dtype of the weights.
+            unsharded = getattr(getattr(state, "_unsharded_param", None), "grad", None)
+            gradient = state.unsharded_accumulated_grad
+            own.append(unsharded if gradient is None else gradient)
+    exists = torch.tensor([each is not None for each in own], dtype=torch.uint8, device=parameters[0].device)
     dist.all_reduce(exists, dist.ReduceOp.MAX)
-    found: list[int] = exists.tolist()
+    found: list[Tensor | None] = []
+    for parameter, gradient, exists_anywhere in zip(parameters, own, exists.tolist(), strict=True):
+        if gradient is None and exists_anywhere:
+            gradient = torch.zeros(parameter.shape, dtype=parameter.dtype, device=local_tensor(parameter).device)
+        found.append(None if gradient is None else gradient.detach())
     return found
-
-
-def _gradient_or_zeros(gradient: Tensor | None, parameter: Tensor) -> Tensor:
-    if gradient is None:
-        return torch.zeros(parameter.shape, dtype=parameter.dtype, device=local_tensor(parameter).device)
-    return gradient.detach()
 
 
 def _fsdp_states(model: nn.Module) -> dict[int, Any]:
@@ -122,35 +130,12 @@ def _fsdp_states(model: nn.Module) -> dict[int, Any]:
     return found
 
 
-def _unreduced(state: Any) -> Tensor | None:
-    """Returns the full gradient that has not been reduced yet."""
-    # There is no public API. The second attribute is used if gradients have the dtype of the weights.
-    gradient: Tensor | None = state.unsharded_accumulated_grad
-    return getattr(getattr(state, "_unsharded_param", None), "grad", None) if gradient is None else gradient
-
-
-def _mesh_of(parameter: Tensor) -> Any:
-    mesh = getattr(parameter, "device_mesh", None)
-    return _world_mesh(parameter.device.type, dist.group.WORLD) if mesh is None else mesh
-
-
 @functools.lru_cache(maxsize=1)
 def _world_mesh(device: str, group: object) -> Any:
     """Creates a mesh of all ranks, cached because creating it may open connections between all of them."""
     from torch.distributed.device_mesh import init_device_mesh
 
     return init_device_mesh(device, (get_world_size(),))
-
-
-def _own_row(rows: Tensor) -> Tensor:
-    return local_tensor(rows)[0] if is_dtensor(rows) else rows[get_rank()]
-
-
-def _mean_of_rows(rows: Tensor) -> Tensor:
-    total = local_tensor(rows).sum(0)
-    if is_dtensor(rows):
-        dist.all_reduce(total)
-    return total / rows.shape[0]
 
 
 def _add(parameter: Tensor, gradient: Tensor) -> None:

@@ -16,6 +16,7 @@ from footplate.distributed import is_main_process
 from footplate.engine.signals import EarlyExitError
 from footplate.errors import FootplateError
 from footplate.records import NOT_SHOWN, describe_environment, logging_errors_to, logging_to, surviving_streams
+from footplate.storage import commit_bytes
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -99,7 +100,7 @@ def _log_start(runner: "Runner") -> None:
     name = os.path.basename(program)
     _logger.info("command: %s", shlex.join([name if name == "footplate" else program, *arguments]), extra=NOT_SHOWN)
     facts = describe_environment()
-    storage.commit_bytes(os.path.join(runner.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
+    commit_bytes(os.path.join(runner.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
     for key, value in facts.items():
         if isinstance(value, str):
             _logger.info("environment: %s: %s", key, value, extra=NOT_SHOWN)

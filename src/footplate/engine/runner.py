@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from torch import nn
@@ -157,8 +157,7 @@ class Runner(Components):
         self.log_dir = os.path.join(self.work_dir, self.timestamp)
         self._has_log_dir = False  # whether this run has created its `log_dir`
         self._log_records: list[logging.LogRecord] = []  # logged before the log file is open
-        filename = getattr(self.cfg, "filename", None)
-        stem = os.path.splitext(os.path.basename(filename))[0] if filename else "run"
+        stem = os.path.splitext(os.path.basename(getattr(self.cfg, "filename", None) or "run"))[0]
         self.experiment_name = experiment_name or f"{stem}_{self.timestamp}"
         self.rank, self.world_size = get_rank(), get_world_size()
         monitor_run(self)
@@ -167,12 +166,11 @@ class Runner(Components):
         self.logger = logging.getLogger("footplate")
         self._restart = Restart(self.home, self.work_dir)
         self.load_from, self.should_resume = self._restart.begins_with(load_from, resume)
-        self.seed = process_setup.seed_everything(
-            randomness or {},
-            resumed=lambda: state.seed_of_resumed(self.home, self.load_from, self.should_resume),
-        )
+        resumed = partial(state.seed_of_resumed, self.home, self.load_from, self.should_resume)
+        self.seed = process_setup.seed_everything(randomness or {}, resumed=resumed)
         process_setup.warn_of_nondeterminism(randomness or {}, env_cfg or {}, self.seed, compile)
         self._loaded = self._initialized = False
+        self._initial: state.InitialCheckpoint | None = None
         self.resuming = False  # while a checkpoint loads: whether the run resumes, rather than takes the weights only
         self._load_report: LoadReport | None = None
         self.trusted: list[dict[str, str]] = []  # files that the loaded checkpoint lists as trusted
@@ -370,10 +368,14 @@ class Runner(Components):
         Returns:
             The checkpoint.
         """
-        checkpoint = load_checkpoint(filename, map_location, like=unwrap_model(self.model))
+        model = unwrap_model(self.model)
+        initial, self._initial = self._initial, None
+        if initial is not None and initial.content is not None and (initial.path, map_location) == (filename, "cpu"):
+            checkpoint = initial.content
+        else:
+            checkpoint = load_checkpoint(filename, map_location, like=model)
         self.trusted = trusted_in(checkpoint)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        model = unwrap_model(self.model)
         self._load_report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=filename)
         return checkpoint
 
@@ -399,7 +401,8 @@ class Runner(Components):
         if self._loaded:
             return
         self._loaded = True
-        path, resumes = state.pick_checkpoint(self.home, self.load_from, self.should_resume)
+        initial = state.pick_checkpoint(self.home, self.load_from, self.should_resume)
+        path, resumes, self._initial = initial.path, initial.resumes, initial
         if path is not None:
             key = at_key("load_from") if path == self.load_from else nullcontext()
             with located(self.cfg), key, self.buffered_log():
@@ -413,8 +416,7 @@ class Runner(Components):
             restore_rng(self._random)
 
     def _built_loops(self) -> list[Any]:
-        names = [f"{mode}_loop" for mode in ("train", "val", "test")]
-        return [getattr(self, name) for name in names if self.is_built(name)]
+        return [getattr(self, name) for name in ("train_loop", "val_loop", "test_loop") if self.is_built(name)]
 
     def _loaders(self) -> list[Any]:
         return [getattr(loop, "dataloader", None) for loop in self._built_loops()]

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from footplate.checks import check_score
+from footplate.checks import check_count, check_score
 from footplate.engine import Hook, Runner
 from footplate.engine.idle_settings import NEVER_VALIDATES, Reach
 from footplate.errors import ArgumentError
@@ -27,13 +27,13 @@ class EarlyStoppingHook(Hook):
         monitor: The metric, such as "mIoU" or "coco/bbox_mAP".
         rule: "greater" or "less". By default, it follows from the metric's name.
         min_delta: A value must be better than the best one by more than this to count as better.
-        strict: Whether to raise an error rather than warn if a validation does not give the metric.
+        strict: Whether to raise an error rather than warn if a validation does not compute the metric.
         check_finite: Whether to end training at once if the metric is NaN or infinite.
         patience: The number of consecutive validations without improvement after which training ends.
         stopping_threshold: Training also ends as soon as the metric is at least as good as this.
 
     Raises:
-        ArgumentError: An argument makes no sense.
+        ArgumentError: An argument is invalid.
     """
 
     priority = "LOWEST"
@@ -48,12 +48,11 @@ class EarlyStoppingHook(Hook):
         patience: int = 5,
         stopping_threshold: float | None = None,
     ) -> None:
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-            raise ArgumentError("patience is a positive whole number", key="patience", found=patience)
+        check_count("patience", patience)
         if not isinstance(monitor, str):
             raise ArgumentError("monitor must be the name of a metric", key="monitor", found=monitor)
         if not isinstance(min_delta, (int, float)) or not 0 <= min_delta < math.inf:
-            raise ArgumentError("min_delta must be a finite number of at least 0", key="min_delta", found=min_delta)
+            raise ArgumentError("min_delta must be a finite, non-negative number", key="min_delta", found=min_delta)
         limit = 0.0 if stopping_threshold is None else stopping_threshold
         if not isinstance(limit, (int, float)) or not math.isfinite(limit):
             raise ArgumentError("stopping_threshold must be a finite number", key="stopping_threshold", found=limit)
@@ -71,8 +70,8 @@ class EarlyStoppingHook(Hook):
         if reason := self._reason_to_stop():
             runner.train_loop.stop_training = True
             runner.logger.warning(
-                "early stopping has ended this run at iteration %d: %s. To train further, change the settings of "
-                "EarlyStoppingHook or remove it",
+                "Early stopping ended this run at iteration %d: %s. To continue training, change or remove "
+                "EarlyStoppingHook.",
                 runner.iter,
                 reason,
             )
@@ -83,11 +82,7 @@ class EarlyStoppingHook(Hook):
         if is_skipped(runner, self.monitor):
             return
         if self.monitor not in metrics:
-            if self.strict:
-                raise missing_metric("monitor", self.monitor, metrics, "EarlyStoppingHook.monitor")
-            runner.logger.warning(
-                "early stopping waits for '%s', which no evaluator computes: %s", self.monitor, ", ".join(metrics)
-            )
+            self.check_metrics(tuple(metrics))
             return
         score = check_score(self.monitor, metrics[self.monitor], key="EarlyStoppingHook.monitor")
         if is_better(score, self.best_score, self.rule, self.min_delta):
@@ -97,26 +92,26 @@ class EarlyStoppingHook(Hook):
         self.last_score = score
         if reason := self._reason_to_stop():
             runner.train_loop.stop_training = True
-            runner.logger.info("early stopping after iteration %d: %s", runner.iter, reason)
+            runner.logger.info("Early stopping after iteration %d: %s.", runner.iter, reason)
 
     def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
         """Yields `monitor` if the run never validates."""
         if not reach.validates:
-            yield "monitor", f"early stopping waits for '{self.monitor}', and {NEVER_VALIDATES}"
+            yield "monitor", f"early stopping monitors '{self.monitor}', and {NEVER_VALIDATES}"
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
-        """Warns if the metric is not among those that a validation gives.
+        """Warns if a validation does not compute the metric.
 
         Raises:
-            ArgumentError: It is not, and `strict` is set.
+            ArgumentError: The metric is missing, and `strict` is set.
         """
         if self.monitor in metrics:
             return
         if self.strict:
             raise missing_metric("monitor", self.monitor, metrics, "EarlyStoppingHook.monitor")
         near = nearest(self.monitor, metrics)
-        hint = f"; did you mean '{near}'?" if near else f"; metrics: {', '.join(metrics)}"
-        _logger.warning("early stopping waits for '%s', which no evaluator computes%s", self.monitor, hint)
+        hint = f"Did you mean '{near}'?" if near else f"Metrics: {', '.join(metrics)}."
+        _logger.warning("Early stopping monitors '%s', which no evaluator computes. %s", self.monitor, hint)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the best and the last value, and the number of validations since the best one."""
@@ -124,10 +119,8 @@ class EarlyStoppingHook(Hook):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned."""
-        self.wait_count, self.best_score = (
-            read_count(state, "wait_count"),
-            read_number(state, "best_score", finite=False),
-        )
+        self.wait_count = read_count(state, "wait_count")
+        self.best_score = read_number(state, "best_score", finite=False)
         last = state.get("last_score")  # older checkpoints lack this key
         if isinstance(last, bool) or not isinstance(last, (int, float, type(None))):
             raise ValueError("'last_score' must be a number or None")
@@ -138,7 +131,7 @@ class EarlyStoppingHook(Hook):
         if score is not None and self.check_finite and not math.isfinite(score):
             return f"{self.monitor} is {score}"
         if score is not None and limit is not None and (score == limit or is_better(score, limit, self.rule)):
-            return f"{self.monitor} is {score:g}, {limit:g} was enough"
+            return f"{self.monitor} is {score:g}, at least as good as the threshold {limit:g}"
         if self.wait_count >= self.patience:
             return f"{self.monitor} was not better than {self.best_score:g} in {self.wait_count} validations"
         return ""

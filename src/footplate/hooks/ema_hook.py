@@ -26,14 +26,14 @@ class EMAHook(Hook):
     Args:
         ema_type: The type of average: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
             WarmUpEMA, or another one in MODELS.
-        strict_load: Whether a loaded checkpoint must hold every key of the average.
+        strict_load: Whether a loaded checkpoint must have every key of the average.
         begin_iter: The iteration from which on to average. Before it, the average equals the model.
         begin_epoch: The same in epochs.
         start_iters: An alias of `begin_iter`.
         settings: Arguments of the average, such as `momentum`, `interval` and `update_buffers`.
 
     Raises:
-        ArgumentError: The beginning is given twice, or negative.
+        ArgumentError: The start is set twice, or negative.
     """
 
     priority = "NORMAL"
@@ -53,7 +53,7 @@ class EMAHook(Hook):
             check_count(name, value, least=0)
         given = [name for name, value in begins.items() if value]
         if len(given) > 1:
-            raise ArgumentError(f"{' and '.join(given)} both say where averaging begins", key=given[0])
+            raise ArgumentError(f"set only one of {', '.join(given)}", key=given[0], found=begins[given[0]])
         self.strict_load = strict_load
         self.begin_iter, self.begin_epoch = begin_iter or start_iters, begin_epoch
         self._cfg = {"type": ema_type, **settings}
@@ -64,12 +64,11 @@ class EMAHook(Hook):
 
     def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
         """Yields the beginning of averaging if the run ends before it."""
-        for name, begin, length in (
-            ("begin_iter", self.begin_iter, reach.iters),
-            ("begin_epoch", self.begin_epoch, reach.epochs),
+        for name, begin, length, unit in (
+            ("begin_iter", self.begin_iter, reach.iters, "iterations"),
+            ("begin_epoch", self.begin_epoch, reach.epochs, "epochs"),
         ):
             if length is not None and begin >= length:
-                unit = "iterations" if name == "begin_iter" else "epochs"
                 yield name, f"the run ends after {length} {unit}, so nothing is averaged"
 
     def before_run(self, runner: Runner) -> None:
@@ -83,7 +82,7 @@ class EMAHook(Hook):
                 average.load_state_dict(self._loaded, strict=self.strict_load)
             except FootplateError:
                 raise
-            except Exception as error:  # the state of a checkpoint may hold anything
+            except Exception as error:  # the state of a checkpoint may have any form
                 raise CheckpointError(f"the '{_STATE}' of the checkpoint does not fit the model: {error}") from error
             self._loaded = None
         self.ema_model = average
@@ -130,16 +129,16 @@ class EMAHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restores the training weights and the average from the checkpoint of a resumed run."""
-        held = checkpoint.get(_STATE)
-        if held is None or not runner.resuming:
+        saved = checkpoint.get(_STATE)
+        if saved is None or not runner.resuming:
             return
         average = checkpoint.get("state_dict")
-        if not isinstance(held, Mapping) or not isinstance(average, Mapping):
+        if not isinstance(saved, Mapping) or not isinstance(average, Mapping):
             raise CheckpointError(f"'{_STATE}' and 'state_dict' of the checkpoint must be dicts")
-        if missing := [name for name in average if f"module.{name}" not in held]:
-            raise CheckpointError(f"the '{_STATE}' of the checkpoint lacks weights", found=missing[0])
-        self._loaded = {**held, **{f"module.{name}": value for name, value in average.items()}}
-        checkpoint["state_dict"] = {name: held[f"module.{name}"] for name in average}
+        if missing := [name for name in average if f"module.{name}" not in saved]:
+            raise CheckpointError(f"the '{_STATE}' of the checkpoint lacks a weight", found=missing[0])
+        self._loaded = {**saved, **{f"module.{name}": value for name, value in average.items()}}
+        checkpoint["state_dict"] = {name: saved[f"module.{name}"] for name in average}
         del checkpoint[_STATE]  # shows that a hook has restored it: see leave_average
 
     def _averaged(self, model: nn.Module) -> BaseAveragedModel:
@@ -149,9 +148,7 @@ class EMAHook(Hook):
             error.key = "ema_type"
             raise
         if not isinstance(average, BaseAveragedModel):
-            raise ArgumentError(
-                "ema_type is the name of an average of weights", key="ema_type", found=self._cfg["type"]
-            )
+            raise ArgumentError("ema_type must be an averaged model", key="ema_type", found=self._cfg["type"])
         return average
 
     def _swap(self, runner: Runner, *, to_average: bool) -> None:

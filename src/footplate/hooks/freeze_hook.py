@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from footplate.checks import check_count, check_names
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
@@ -30,8 +31,8 @@ class FreezeHook(Hook):
             in evaluation mode while frozen.
 
     Raises:
-        ArgumentError: A length makes no sense, or a pattern is no regular expression. When training begins: a pattern
-            matches no parameter, or nothing would be left to train.
+        ArgumentError: A length is invalid, or a pattern is not a regular expression. When training begins: a pattern
+            matches no parameter, or no parameter would be left to train.
     """
 
     priority = "VERY_HIGH"
@@ -44,12 +45,17 @@ class FreezeHook(Hook):
         freeze_norm: bool = False,
     ) -> None:
         if until_iter is not None and until_epoch is not None:
-            raise ArgumentError("until_iter and until_epoch both say when to end", key="until_iter")
+            raise ArgumentError("set only one of until_iter and until_epoch", key="until_iter", found=until_iter)
         for name, value in (("until_iter", until_iter), ("until_epoch", until_epoch)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ArgumentError(f"{name} is a positive whole number", key=name, found=value)
-        self.patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-        self._compiled = [_regex(each) for each in self.patterns]
+            if value is not None:
+                check_count(name, value)
+        self.patterns = check_names("patterns", patterns)
+        self._compiled = []
+        for pattern in self.patterns:
+            try:
+                self._compiled.append(re.compile(pattern))
+            except re.error as error:
+                raise ArgumentError(f"invalid regular expression: {error}", key="patterns", found=pattern) from error
         self.until_iter, self.until_epoch = until_iter, until_epoch
         self.freeze_norm = freeze_norm
         self._frozen: list[nn.Parameter] = []
@@ -57,32 +63,48 @@ class FreezeHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Freezes the parameters, unless the run is already past the end of freezing."""
-        self._thaw()
+        self._unfreeze()
         if self._is_over(runner):
             return
         model = unwrap_model(runner.model)
         named = dict(model.named_parameters())
-        for pattern, text in zip(self._compiled, self.patterns, strict=True):
-            if not any(pattern.match(name) for name in named):
+        for pattern in self._compiled:
+            if not any(map(pattern.match, named)):
                 raise ArgumentError(
-                    f"no parameter's name begins with '{text}'",
+                    f"no parameter's name begins with '{pattern.pattern}'",
                     key="patterns",
-                    suggestion=nearest(text, {name.rpartition(".")[0] for name in named}),
+                    suggestion=nearest(pattern.pattern, {name.rpartition(".")[0] for name in named}),
                 )
-        self._frozen = [each for name, each in named.items() if each.requires_grad and self._matches(name)]
-        self._check(runner, model)
+        trainable = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+        self._frozen = [
+            parameter for name, parameter in trainable.items() if any(pattern.match(name) for pattern in self._compiled)
+        ]
+        if len(self._frozen) == len(trainable):
+            raise ArgumentError("no parameter is left to train", key="patterns", found=self.patterns)
+        if getattr(runner.model, "find_unused_parameters", None) is False:  # an attribute of a data-parallel wrapper
+            raise ArgumentError(
+                "frozen parameters have no gradients to exchange with other processes",
+                key="find_unused_parameters",
+                notes=["Set find_unused_parameters=True."],
+            )
         for parameter in self._frozen:
             parameter.requires_grad_(False)
         if self.freeze_norm:
-            self._norms = [each for each in model.modules() if isinstance(each, _NORMS) and self._holds(each)]
-        runner.logger.info("%d of %d parameters are frozen %s", len(self._frozen), len(named), self._until())
+            frozen = {id(parameter) for parameter in self._frozen}
+            for module in model.modules():
+                own = [id(parameter) for parameter in module.parameters(recurse=False)]
+                if isinstance(module, _NORMS) and own and frozen.issuperset(own):
+                    self._norms.append(module)
+        until = "for the whole run" if self.until_epoch is None else f"until epoch {self.until_epoch}"
+        until = until if self.until_iter is None else f"until iteration {self.until_iter}"
+        runner.logger.info("%d of %d parameters are frozen %s.", len(self._frozen), len(named), until)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Unfreezes the parameters when they are due. Keeps norm layers in evaluation mode until then."""
         if not self._frozen:
             return
         if self._is_over(runner):
-            self._thaw()
+            self._unfreeze()
             runner.logger.info("all parameters train from iteration %d on", runner.iter + 1)
         elif self._norms and self._norms[0].training:  # reset by the start of an epoch or the end of a validation
             for module in self._norms:
@@ -90,47 +112,16 @@ class FreezeHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Unfreezes the parameters, because another training may follow."""
-        self._thaw()
-
-    def _matches(self, name: str) -> bool:
-        return any(pattern.match(name) for pattern in self._compiled)
-
-    def _holds(self, module: nn.Module) -> bool:
-        ids = {id(each) for each in self._frozen}
-        own = list(module.parameters(recurse=False))
-        return bool(own) and all(id(each) in ids for each in own)
+        self._unfreeze()
 
     def _is_over(self, runner: Runner) -> bool:
         if self.until_iter is not None:
             return runner.iter >= self.until_iter
         return self.until_epoch is not None and runner.epoch >= self.until_epoch
 
-    def _check(self, runner: Runner, model: nn.Module) -> None:
-        frozen = {id(each) for each in self._frozen}
-        if all(id(each) in frozen for each in model.parameters() if each.requires_grad):
-            raise ArgumentError("no parameter is left to train", key="patterns", found=self.patterns)
-        if getattr(runner.model, "find_unused_parameters", None) is False:  # an attribute of a data-parallel wrapper
-            raise ArgumentError(
-                "frozen parameters are exchanged with no other process",
-                key="find_unused_parameters",
-                notes=["find_unused_parameters=True says so to the data-parallel wrapper"],
-            )
-
-    def _thaw(self) -> None:
+    def _unfreeze(self) -> None:
         for parameter in self._frozen:
             parameter.requires_grad_(True)
         for module in self._norms:
             module.train()
         self._frozen, self._norms = [], []
-
-    def _until(self) -> str:
-        if self.until_iter is not None:
-            return f"until iteration {self.until_iter}"
-        return "for the whole run" if self.until_epoch is None else f"until epoch {self.until_epoch}"
-
-
-def _regex(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise ArgumentError(f"no regular expression: {error}", key="patterns", found=pattern) from error

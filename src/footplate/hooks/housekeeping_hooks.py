@@ -1,6 +1,6 @@
 """Hooks that each do one small task: step schedules, set the epoch of samplers, average buffers, free memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,10 +22,9 @@ class ParamSchedulerHook(Hook):
         """Sorts the schedules by when they are stepped."""
         found = runner.param_schedulers
         schedules = [each for part in found.values() for each in part] if isinstance(found, Mapping) else list(found)
-        self._watching = [each for each in schedules if each.takes_metrics]
-        moving = [each for each in schedules if not each.takes_metrics]
-        self._by_iter = [each.step for each in moving if not each.by_epoch]
-        self._by_epoch = [each.step for each in moving if each.by_epoch]
+        self._monitoring = [each for each in schedules if each.takes_metrics]
+        self._by_iter = [each.step for each in schedules if not (each.takes_metrics or each.by_epoch)]
+        self._by_epoch = [each.step for each in schedules if each.by_epoch and not each.takes_metrics]
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
@@ -42,10 +41,9 @@ class ParamSchedulerHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Steps the schedules that monitor a metric."""
-        for schedule in getattr(self, "_watching", ()):
-            if is_skipped(runner, schedule.monitor):
-                continue
-            schedule.step(metrics)
+        for schedule in getattr(self, "_monitoring", ()):  # a validation without training has none
+            if not is_skipped(runner, schedule.monitor):
+                schedule.step(metrics)
 
 
 @HOOKS.register_module()
@@ -114,12 +112,7 @@ class EmptyCacheHook(Hook):
             empty_cache()
 
     def _after_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: dict[str, Any] | Sequence[Any] | None = None,
-        mode: str = "train",
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
     ) -> None:
         if self.after_each_iter:
             empty_cache()

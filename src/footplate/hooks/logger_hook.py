@@ -14,11 +14,10 @@ from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import printable
 from footplate.records import NOT_SHOWN, OF_ITERATION, is_written_config, length_of, numbers_in, write_config
+from footplate.records.scalar_names import validation_label
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, commit_bytes, output_path, read_bytes
-from footplate.visualization import draw_curves, picture_of
-
-_TIMES = ("time", "data_time")
+from footplate.visualization import draw_curves, sample_image
 
 
 @HOOKS.register_module()
@@ -38,7 +37,7 @@ class LoggerHook(Hook):
             that it loaded.
 
     Raises:
-        ArgumentError: An interval is not positive, or `out_dir` is no string.
+        ArgumentError: An interval is not positive, or `out_dir` is not a string.
     """
 
     priority = "BELOW_NORMAL"
@@ -56,7 +55,7 @@ class LoggerHook(Hook):
         for name, value in (("interval", interval), ("interval_exp_name", interval_exp_name)):
             check_count(name, value)
         if out_dir is not None and not isinstance(out_dir, str):
-            raise ArgumentError("out_dir must be a folder's name", key="out_dir", found=out_dir)
+            raise ArgumentError("out_dir must be the path of a folder", key="out_dir", found=out_dir)
         self.interval = interval
         self.ignore_last = ignore_last
         self.interval_exp_name = interval_exp_name
@@ -74,7 +73,7 @@ class LoggerHook(Hook):
             runner.visualizer.add_config(runner.recorded_cfg)
             filename = getattr(runner.cfg, "filename", None)
             if filename:
-                write_config(runner.cfg, _place_of_config(runner, filename), signed=True)
+                self._write_config(runner, filename)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Records how far the loaded weights were trained."""
@@ -103,17 +102,13 @@ class LoggerHook(Hook):
             runner.visualizer.add_scalars(tag, step=runner.iter + 1, file_path=self._json_name)
         runner.nonfinite.check_shown(runner, tag)
 
-    def after_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+    def _after_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
     ) -> None:
-        """Logs the progress of the validation."""
-        self._log_progress(runner, batch_idx, "val")
-
-    def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
-    ) -> None:
-        """Logs the progress of the test."""
-        self._log_progress(runner, batch_idx, "test")
+        """Logs the progress of a validation or test."""
+        if self.every_n_inner_iters(batch_idx, self.interval):
+            _, line = runner.log_processor.get_log_after_iter(runner, batch_idx, mode)
+            runner.logger.info(line, extra=OF_ITERATION)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Logs the metrics, and writes them with their step."""
@@ -121,8 +116,8 @@ class LoggerHook(Hook):
         runner.logger.info(line)
         if is_main_process():
             # A training scalar of the same name has other steps, so the metric gets a prefix.
-            trained = {key.removeprefix("train/") for key in runner.message_hub.log_scalars if key.startswith("train/")}
-            named = {f"val/{name}" if name in {*trained, *_TIMES} else name: tag[name] for name in tag}
+            recorded = {*runner.message_hub.log_scalars, "train/time", "train/data_time"}
+            named = {validation_label(name, recorded): value for name, value in tag.items()}
             runner.visualizer.add_scalars(named, step=self._step(runner), file_path=self._json_name)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -134,13 +129,16 @@ class LoggerHook(Hook):
         if is_main_process():
             written = json.dumps(_jsonable(tag), default=str).encode()
             commit_bytes(os.path.join(runner.log_dir, self._json_name), written)
-            runner.visualizer.add_scalars(_named_as_test(tag), step=self._step(runner))
+            # Without the prefix, the metrics would have the same names as those of a validation.
+            numbers = {name.removeprefix("test/"): value for name, value in numbers_in(tag).items()}
+            named = {f"test/{name}": value for name, value in numbers.items() if name not in ("time", "data_time")}
+            runner.visualizer.add_scalars(named, step=self._step(runner))
 
     def after_train(self, runner: Runner) -> None:
         """Logs how many training samples could not be read."""
         skipped = count_skipped(getattr(runner.train_dataloader, "dataset", None))
         if skipped:
-            runner.logger.warning("%d samples could not be read and were skipped, each named above", skipped)
+            runner.logger.warning("%d samples could not be read and were skipped; see the warnings above.", skipped)
 
     def after_run(self, runner: Runner) -> None:
         """Copies the logs to `out_dir` and closes the visualization backends."""
@@ -151,60 +149,33 @@ class LoggerHook(Hook):
             return
         target = os.path.join(self.out_dir, os.path.basename(runner.work_dir))
         for folder, _, names in os.walk(runner.log_dir):
+            target_folder = os.path.join(target, os.path.relpath(folder, runner.work_dir))
+            if os.path.realpath(target_folder) == os.path.realpath(folder):
+                continue  # out_dir contains the work_dir, so the files are already there
             for name in names:
                 if name.endswith(self.out_suffix):
-                    self._hand_over(os.path.join(folder, name), os.path.relpath(folder, runner.work_dir), target)
+                    path, copy = os.path.join(folder, name), os.path.join(target_folder, name)
+                    commit_bytes(copy, read_bytes(path))
+                    shutil.copystat(path, copy)
+                    if not self.keep_local:
+                        os.remove(path)
+
+    def _write_config(self, runner: Runner, filename: str) -> None:
+        """Writes the resolved config to the work_dir, unless a file that no run wrote has that name."""
+        name = f"{os.path.splitext(os.path.basename(filename))[0]}.py"
+        path = os.path.join(runner.work_dir, name)
+        is_replaceable = is_written_config(path) and os.path.realpath(path) != os.path.realpath(filename)
+        if os.path.lexists(path) and not is_replaceable:
+            inside = os.path.join(runner.log_dir, name)
+            runner.logger.warning("No run wrote '%s', so it is kept. The config is written to '%s'.", path, inside)
+            path = inside
+        write_config(runner.cfg, path, signed=True)
 
     def _step(self, runner: Runner) -> int:
         # Iteration-based training has no meaningful epochs, whatever the default is.
         unit = "epoch" if self.log_metric_by_epoch and runner.by_epoch else "iter"
         done: int = getattr(runner, unit)
         return done or int(self._loaded.get(unit, 0))
-
-    def _hand_over(self, path: str, inside: str, target: str) -> None:
-        folder = os.path.join(target, inside)
-        if os.path.realpath(folder) == os.path.realpath(os.path.dirname(path)):
-            return  # out_dir holds the work_dir: the file is already there, and stays
-        copy = os.path.join(folder, os.path.basename(path))
-        commit_bytes(copy, read_bytes(path))
-        shutil.copystat(path, copy)
-        if not self.keep_local:
-            os.remove(path)
-
-    def _log_progress(self, runner: Runner, batch_idx: int, mode: str) -> None:
-        if self.every_n_inner_iters(batch_idx, self.interval):
-            _, line = runner.log_processor.get_log_after_iter(runner, batch_idx, mode)
-            runner.logger.info(line, extra=OF_ITERATION)
-
-
-def _named_as_test(tag: Mapping[str, Any]) -> dict[str, float]:
-    """Prefixes the metrics of a test, which otherwise have the same names as those of a validation."""
-    found = {name.removeprefix("test/"): value for name, value in numbers_in(tag).items()}
-    return {f"test/{name}": value for name, value in found.items() if name not in _TIMES}
-
-
-def _place_of_config(runner: Runner, filename: str) -> str:
-    """Returns the path for the resolved config: in the work_dir, unless a file that no run wrote has that name."""
-    name = f"{_stem(filename)}.py"
-    path = os.path.join(runner.work_dir, name)
-    is_free = not os.path.lexists(path)
-    if is_free or (is_written_config(path) and os.path.realpath(path) != os.path.realpath(filename)):
-        return path
-    inside = os.path.join(runner.log_dir, name)
-    runner.logger.warning("'%s' is not a file that a run wrote; it stays, and the config goes to '%s'", path, inside)
-    return inside
-
-
-def _stem(path: str) -> str:
-    return os.path.splitext(os.path.basename(path))[0]
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(each) for each in value]
-    return value.tolist() if hasattr(value, "tolist") else value
 
 
 @HOOKS.register_module()
@@ -225,19 +196,16 @@ class CurveHook(Hook):
         scalars = os.path.join(runner.log_dir, "vis_data", "scalars.json")
         if is_main_process() and os.path.exists(scalars):
             path = output_path(runner.log_dir, self.filename)
+            counts_epochs = any(isinstance(hook, LoggerHook) and hook.log_metric_by_epoch for hook in runner.hooks)
+            # The number of iterations per step of the validation metrics.
+            length = (length_of(runner.train_dataloader) or 1) if counts_epochs and runner.by_epoch else 1
             try:
-                draw_curves(scalars, path, epoch_length=_epoch_length(runner))
+                draw_curves(scalars, path, epoch_length=length)
             except (DataError, OSError) as error:
                 # A run must not fail because of an image: there may be nothing to draw, or no disk space.
-                runner.logger.warning("no curves are drawn: %s", error)
+                runner.logger.warning("Curves cannot be drawn: %s", error)
                 return
             runner.logger.info("curves: %s", path, extra=NOT_SHOWN)
-
-
-def _epoch_length(runner: Runner) -> int:
-    """Returns the number of iterations per step of the validation metrics: 1 if the steps are iterations."""
-    by_epoch = any(isinstance(hook, LoggerHook) and hook.log_metric_by_epoch for hook in runner.hooks)
-    return (length_of(runner.train_dataloader) or 1) if by_epoch and runner.by_epoch else 1
 
 
 @HOOKS.register_module()
@@ -252,7 +220,7 @@ class NaiveVisualizationHook(Hook):
         draw_pred: Whether to draw the prediction.
 
     Raises:
-        ArgumentError: `interval` is no positive whole number.
+        ArgumentError: `interval` is not a positive integer.
     """
 
     priority = "LOWEST"
@@ -270,13 +238,13 @@ class NaiveVisualizationHook(Hook):
         for position, output in enumerate(outputs or ()):
             meta = output.metainfo if isinstance(output, BaseDataElement) else {}
             path = meta.get("img_path")
-            picture = picture_of(path, data_batch, position)
-            if picture is None:
-                runner.logger.warning("NaiveVisualizationHook finds no picture in a batch of type %s", type(data_batch))
+            image = sample_image(path, data_batch, position)
+            if image is None:
+                runner.logger.warning("NaiveVisualizationHook finds no image in a batch of type %s.", type(data_batch))
                 return
             name = os.path.splitext(os.path.basename(path))[0] if path else f"{batch_idx}_{position}"
             runner.visualizer.add_datasample(
-                f"test_{name}", picture, output, draw_gt=self.draw_gt, draw_pred=self.draw_pred, step=runner.iter
+                f"test_{name}", image, output, draw_gt=self.draw_gt, draw_pred=self.draw_pred, step=runner.iter
             )
 
 
@@ -297,3 +265,11 @@ class RecordHook(Hook):
         if is_main_process():
             text = self.text() if callable(self.text) else self.text
             commit_bytes(output_path(runner.log_dir, self.filename), printable(text).encode())
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(each) for each in value]
+    return value.tolist() if hasattr(value, "tolist") else value

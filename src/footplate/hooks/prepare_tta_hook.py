@@ -28,8 +28,9 @@ class PrepareTTAHook(Hook):
         phases: The phases to which it applies: "test", "val" or both.
 
     Raises:
-        ArgumentError: There is no such phase. When a run begins: model or pipeline are given nowhere, a dataset has no
-            pipeline, or the losses of a validation are asked for too.
+        ArgumentError: A phase is unknown. When a run begins: the model or the pipeline is missing, or losses are also
+            to be computed.
+        BuildError: A dataset has no pipeline. Raised when a run begins.
     """
 
     priority = "VERY_LOW"
@@ -45,7 +46,7 @@ class PrepareTTAHook(Hook):
         for phase in self.phases:
             if phase not in _PHASES:
                 near = nearest(str(phase), _PHASES)
-                raise ArgumentError("phases are 'test' and 'val'", key="phases", found=phase, suggestion=near)
+                raise ArgumentError("phases must be 'test' or 'val'", key="phases", found=phase, suggestion=near)
 
     def before_run(self, runner: Runner) -> None:
         """Prepares the loops that this run has built."""
@@ -56,7 +57,9 @@ class PrepareTTAHook(Hook):
 
     def _prepare(self, runner: Runner, loop: Any) -> None:
         if loop.loss:
-            raise ArgumentError("losses are not known of merged predictions", key=f"{loop.mode}_cfg.loss", found=True)
+            raise ArgumentError(
+                "losses cannot be computed from merged predictions", key=f"{loop.mode}_cfg.loss", found=True
+            )
         cfg = dict(self._given(runner, "tta_cfg", "tta_model"))
         pipeline = self._given(runner, "tta_pipeline", "tta_pipeline")
         with at_key("tta_model"):

@@ -1,7 +1,7 @@
 """Profiles a part of training with torch's profiler."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -48,7 +48,7 @@ class ProfilerHook(Hook):
         json_trace_path: The file to which the whole profile is written at its end, for chrome://tracing.
 
     Raises:
-        ArgumentError: An argument makes no sense.
+        ArgumentError: An argument is invalid.
     """
 
     priority = "VERY_LOW"
@@ -68,10 +68,19 @@ class ProfilerHook(Hook):
         json_trace_path: str | None = None,
     ) -> None:
         if not (activity_with_cpu or activity_with_cuda):
-            raise ArgumentError("the profiler has nothing to watch", key="activity_with_cpu", found=False)
+            raise ArgumentError(
+                "activity_with_cpu or activity_with_cuda must be True", key="activity_with_cpu", found=False
+            )
         self.by_epoch, self.profile_times = by_epoch, check_count("profile_times", profile_times)
-        self.schedule = None if schedule is None else _schedule(schedule)
-        self._handler = _checked_handler(on_trace_ready)
+        self.schedule = None
+        if schedule is not None:
+            _check_keys(schedule, _SCHEDULE, "schedule")
+            for name, value in schedule.items():
+                check_count(name, value, least=int(name == "active"), key=f"schedule.{name}")
+            self.schedule = profiler.schedule(**schedule)
+        if on_trace_ready is not None and (isinstance(on_trace_ready, Mapping) or not callable(on_trace_ready)):
+            _check_handler(on_trace_ready)
+        self._handler = on_trace_ready
         if json_trace_path is not None:
             check_output_path(json_trace_path, key="json_trace_path")
         self.json_trace_path = json_trace_path
@@ -91,7 +100,7 @@ class ProfilerHook(Hook):
         length = runner.max_epochs if self.by_epoch else runner.max_iters
         if self.profile_times > length:
             raise ArgumentError(
-                f"the run has {length} {'epochs' if self.by_epoch else 'iterations'}",
+                f"the run has only {length} {'epochs' if self.by_epoch else 'iterations'}",
                 key="profile_times",
                 found=self.profile_times,
             )
@@ -103,7 +112,7 @@ class ProfilerHook(Hook):
         )
         self._first = runner.epoch if self.by_epoch else runner.iter
         self._profiler.start()
-        runner.logger.info("profiling begins: a profiled iteration takes longer than others")
+        runner.logger.info("Profiling begins. Profiled iterations take longer than others.")
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
@@ -127,14 +136,13 @@ class ProfilerHook(Hook):
     def _end(self, runner: Runner, done: int) -> None:
         measured, self._profiler = self._profiler, None
         measured.stop()
-        runner.logger.info("profiling ends after iteration %d", done)
+        runner.logger.info("Profiling ends after iteration %d.", done)
         if self.json_trace_path is not None and is_main_process():
             measured.export_chrome_trace(_in_run(runner, self.json_trace_path))
 
     def _trace_handler(self, runner: Runner) -> _Handler | None:
         if not isinstance(self._handler, Mapping):
-            function: _Handler | None = self._handler
-            return function
+            return self._handler
         settings = dict(self._handler)
         kind = settings.pop("type")
         if kind == "log_trace":
@@ -153,56 +161,35 @@ def _in_run(runner: Runner, path: str) -> str:
     return joined
 
 
-def _schedule(cfg: Mapping[str, int]) -> Any:
-    settings = _checked(cfg, _SCHEDULE, "schedule")
-    for name, value in settings.items():
-        check_count(name, value, least=int(name == "active"), key=f"schedule.{name}")
-    return profiler.schedule(**settings)
-
-
-def _checked(cfg: Mapping[str, Any], known: tuple[str, ...], key: str) -> dict[str, Any]:
+def _check_keys(cfg: Mapping[str, Any], known: Sequence[str], key: str) -> None:
     for name in cfg:
         if name not in known:
             raise ArgumentError(f"'{key}' has no '{name}'", key=f"{key}.{name}", suggestion=nearest(name, known))
-    return dict(cfg)
 
 
-def _checked_handler(cfg: Any) -> Any:
-    if cfg is None or (callable(cfg) and not isinstance(cfg, Mapping)):
-        return cfg
+def _check_handler(cfg: Any) -> None:
     kind = cfg.get("type") if isinstance(cfg, Mapping) else cfg
     if kind not in _HANDLERS:
-        near = nearest(str(kind), _HANDLERS)
         raise ArgumentError(
-            "a trace is handled by a function or one of " + ", ".join(_HANDLERS),
+            f"on_trace_ready must be a function, or a dict whose type is one of {', '.join(_HANDLERS)}",
             key="on_trace_ready",
             found=kind,
-            suggestion=near,
+            suggestion=nearest(str(kind), _HANDLERS),
         )
-    _checked(cfg, ("type", *_HANDLERS[kind]), "on_trace_ready")
+    _check_keys(cfg, ("type", *_HANDLERS[kind]), "on_trace_ready")
     for name in ("path", "dir_name"):
         if name in cfg:
             check_output_path(cfg[name], key=f"on_trace_ready.{name}")
-    _check_table(cfg)
-    return cfg
-
-
-def _check_table(cfg: Mapping[str, Any]) -> None:
-    """Checks that torch's table has the column to sort by, and that the length of the table is valid."""
     check_count("row_limit", cfg.get("row_limit", 100), least=-1, key="on_trace_ready.row_limit")
-    column = cfg.get("sort_by")
-    if column is not None and str(column).replace("cuda", "device").replace("xpu", "device") not in _columns():
+    # torch can sort its table by the name and by the numbers of an average. Names with `cuda` are deprecated aliases.
+    average = FunctionEventAvg()
+    names = [name for name in dir(average) if name.endswith(_MEASURED) and not name.startswith("_")]
+    numbers = [name for name in names if "cuda" not in name and isinstance(getattr(average, name), (int, float))]
+    columns, column = ["key", *numbers], cfg.get("sort_by")
+    if column is not None and str(column).replace("cuda", "device").replace("xpu", "device") not in columns:
         raise ArgumentError(
             f"torch's table of a profile has no column '{column}'",
             key="on_trace_ready.sort_by",
-            suggestion=nearest(column, _columns()),
-            notes=[f"there are {', '.join(_columns())}"],
+            suggestion=nearest(column, columns),
+            notes=[f"columns: {', '.join(columns)}"],
         )
-
-
-def _columns() -> list[str]:
-    """Returns the columns by which torch's table can be sorted: the name and the numbers of an average."""
-    average = FunctionEventAvg()
-    names = [name for name in dir(average) if name.endswith(_MEASURED) and not name.startswith("_")]
-    own = [name for name in names if "cuda" not in name]  # those are aliases of `device` that warn when they are read
-    return ["key", *(name for name in own if isinstance(getattr(average, name), (int, float)))]

@@ -1,5 +1,6 @@
 """Hooks that record what each iteration measures in the message hub."""
 
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -32,7 +33,7 @@ class RuntimeInfoHook(Hook):
 
     priority = "VERY_HIGH"
 
-    @cached_property
+    @cached_property  # a user's subclass may not call `__init__`
     def _names(self) -> ScalarNames:
         return ScalarNames()
 
@@ -95,7 +96,7 @@ class RuntimeInfoHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Records the stage, and marks the start of its scalars."""
-        _begin(runner, "val")
+        _begin_evaluation(runner, "val")
 
     def after_val(self, runner: Runner) -> None:
         """Records the stage."""
@@ -107,7 +108,7 @@ class RuntimeInfoHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         """Records the stage, and marks the start of its scalars."""
-        _begin(runner, "test")
+        _begin_evaluation(runner, "test")
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Records the metrics."""
@@ -116,23 +117,18 @@ class RuntimeInfoHook(Hook):
     def _record(self, runner: Runner, mode: str, metrics: Mapping[str, Any] | None) -> None:
         for name, value in (metrics or {}).items():
             key = f"{mode}/{self._names.name_of(mode, name)}"
-            if _is_scalar(value):
+            is_number = isinstance(value, (int, float, np.number, np.ndarray, Tensor))
+            if is_number and math.prod(getattr(value, "shape", ())) == 1:
                 runner.message_hub.update_scalar(key, value)
             else:
                 runner.message_hub.update_info(key, value)
 
 
-def _begin(runner: Runner, mode: str) -> None:
+def _begin_evaluation(runner: Runner, mode: str) -> None:
     runner.message_hub.update_info("loop_stage", mode)
     for key, history in runner.message_hub.log_scalars.items():
         if key.startswith(f"{mode}/"):
             history.mark()
-
-
-def _is_scalar(value: Any) -> bool:
-    if isinstance(value, (np.ndarray, np.number)):
-        return value.size == 1
-    return isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() == 1)
 
 
 def _rate_sources(optim_wrapper: Any) -> list[tuple[str, Any, str]]:
@@ -215,8 +211,8 @@ class GradientNormHook(Hook):
             child of the model is a group.
 
     Raises:
-        ArgumentError: `interval` is no positive whole number, or a group has no regular expression. When training
-            begins: a group has no parameter.
+        ArgumentError: `interval` is not a positive integer, or the pattern of a group is not a regular expression.
+            When training begins: a group has no parameter.
     """
 
     priority = "VERY_HIGH"
@@ -229,7 +225,7 @@ class GradientNormHook(Hook):
                 re.compile(pattern)
             except (re.error, TypeError) as error:
                 key = f"groups.{group}"
-                raise ArgumentError(f"no regular expression: {error}", key=key, found=pattern) from error
+                raise ArgumentError(f"invalid regular expression: {error}", key=key, found=pattern) from error
         self._members: dict[str, list[Tensor]] = {}
         self._handles: list[Any] = []
         self._squares: dict[str, Tensor] = {}
@@ -262,7 +258,9 @@ class GradientNormHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Starts measuring if the interval is complete."""
         if (runner.iter + 1) % self.interval == 0 and not self._handles:
-            self._handles = [each.register_step_pre_hook(self._look) for each in _optimizers(runner.optim_wrapper)]
+            self._handles = [
+                each.optimizer.register_step_pre_hook(self._measure) for each in runner.optim_wrapper.parts.values()
+            ]
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
@@ -273,19 +271,19 @@ class GradientNormHook(Hook):
         for group, square in self._squares.items():
             self._histories[group].append(square.sqrt())
         self._squares = {}
-        self._stop_looking()
+        self._stop_measuring()
 
     def after_train(self, runner: Runner) -> None:
         """Stops measuring."""
-        self._stop_looking()
+        self._stop_measuring()
 
-    def _stop_looking(self) -> None:
+    def _stop_measuring(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
 
     @torch.no_grad()
-    def _look(self, optimizer: Optimizer, *_: Any) -> None:
+    def _measure(self, optimizer: Optimizer, *_: Any) -> None:
         own = {id(each) for group in optimizer.param_groups for each in group["params"]}
         scale = getattr(optimizer, "grad_scale", None)  # set if the optimizer's kernel unscales by itself
         for group, members in self._members.items():
@@ -298,7 +296,3 @@ class GradientNormHook(Hook):
             norm = torch.linalg.vector_norm(norms.float())
             square = (norm if scale is None else norm / scale) ** 2
             self._squares[group] = self._squares[group] + square if group in self._squares else square
-
-
-def _optimizers(wrapper: Any) -> list[Optimizer]:
-    return [each.optimizer for each in wrapper.parts.values()]

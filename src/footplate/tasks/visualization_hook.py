@@ -11,7 +11,7 @@ from footplate.engine import Hook
 from footplate.errors import DataError
 from footplate.records import length_of
 from footplate.storage import read_bytes
-from footplate.visualization import Visualizer, picture_of
+from footplate.visualization import Visualizer, sample_image
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -56,7 +56,7 @@ class BaseVisualizationHook(Hook):
         self._checked: set[str] = set()  # modes
 
     def before_train(self, runner: "Runner") -> None:
-        """Warns if a validation set has too few batches for any image to be drawn."""
+        """Warns if a validation dataset has too few batches for any image to be drawn."""
         self._check_sizes(runner, "val")
 
     def before_val(self, runner: "Runner") -> None:
@@ -64,7 +64,7 @@ class BaseVisualizationHook(Hook):
         self._check_sizes(runner, "val")
 
     def before_test(self, runner: "Runner") -> None:
-        """Warns if a test set has too few batches for any image to be drawn."""
+        """Warns if a test dataset has too few batches for any image to be drawn."""
         self._check_sizes(runner, "test")
 
     @property
@@ -103,7 +103,7 @@ class BaseVisualizationHook(Hook):
         for position, output in list(self.choose(outputs or ()))[: self.max_samples]:
             path = output.get("img_path")
             name = os.path.splitext(os.path.basename(str(path or f"{batch_idx}_{position}")))[0]
-            image = picture_of(path, data_batch, position)
+            image = sample_image(path, data_batch, position)
             if image is None:
                 raise DataError("the batch contains no image (C, H, W) with 1 or 3 channels", found=type(data_batch))
             self._visualizer.add_datasample(

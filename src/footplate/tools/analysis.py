@@ -13,7 +13,7 @@ from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import Rule, best_metric_rules, best_metrics, order_metrics, rule_of
 from footplate.messages import format_bytes, nearest
 from footplate.tools.runs import Point, Run, Series
-from footplate.visualization.plotting import Curve, Panel, plot
+from footplate.visualization.curves import Curve, Panel, plot
 
 _MEASURED = ("time", "data_time", "memory")
 

@@ -1,18 +1,24 @@
 """Draws on images and plots the curves of a run, without a display or a plotting library."""
 
-from footplate.visualization.colors import Color, as_rgb, distinct_colors
 from footplate.visualization.curves import draw_curves
-from footplate.visualization.drawing import Drawing, Picture, as_array
+from footplate.visualization.drawing import (
+    Color,
+    Drawing,
+    ImageArray,
+    as_array,
+    as_rgb,
+    distinct_colors,
+    sample_image,
+)
 from footplate.visualization.heatmap import draw_featmap, heat_colors
-from footplate.visualization.layout import LegendEntry, arrange_panels
-from footplate.visualization.pictures import picture_of
+from footplate.visualization.panels import LegendEntry, arrange_panels
 from footplate.visualization.visualizer import Visualizer
 
 __all__ = [
     "Color",
     "Drawing",
+    "ImageArray",
     "LegendEntry",
-    "Picture",
     "Visualizer",
     "arrange_panels",
     "as_array",
@@ -21,5 +27,5 @@ __all__ = [
     "draw_curves",
     "draw_featmap",
     "heat_colors",
-    "picture_of",
+    "sample_image",
 ]

@@ -1,23 +1,61 @@
-"""Plots the curves of a run from its scalars file: losses, metrics and learning rate over the iterations."""
+"""Plots the curves of a run: losses, metrics and learning rate over the iterations, with Pillow alone."""
 
 import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from PIL import Image, ImageDraw
 
 from footplate.errors import DataError
-from footplate.records.scalar_names import metric_of_label
+from footplate.messages import printable
 from footplate.storage import commit_image
-from footplate.visualization.plotting import Curve, Panel, plot
+from footplate.visualization.drawing import RGB, text_font
 
-_POSITIONS = frozenset({"step", "iter", "epoch"})
-_UNPLOTTED = frozenset({"time", "data_time", "memory", "eta"})
+_UNPLOTTED = frozenset({"step", "iter", "epoch", "time", "data_time", "memory", "eta"})
 _MOST_CURVES = 8
 _LONGEST_NOTE = 56  # characters that fit next to a title
 _OF_CLASS = re.compile(r"(?P<quantity>[^.]+)\.(?P<name>.+)|(?P<class>.+)_(?P<measure>precision)")  # `IoU.bag`
 _Scalars = Sequence[Mapping[str, Any]]
+
+_ZOOM = 2  # plots are drawn at this size and scaled down for smooth lines
+_WIDTH = 880
+_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 150, 34, 14
+_AXIS_HEIGHT = 46
+_HEIGHT, _SMALL_HEIGHT = 250, 110
+_MOST = sys.float_info.max
+_LONGEST_TEXT = 200  # characters of a label
+_INK, _GRID, _FRAME, _PAPER = (50, 50, 50), (226, 226, 226), (170, 170, 170), (255, 255, 255)
+# Okabe and Ito's palette for color-blind readers.
+_COLORS: tuple[RGB, ...] = (
+    (0, 114, 178),
+    (213, 94, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (230, 159, 0),
+    (86, 180, 233),
+    (110, 110, 110),
+    (150, 120, 20),
+)
+
+
+class Curve(NamedTuple):
+    """A label and points (x, y), in ascending order of x."""
+
+    label: str
+    points: list[tuple[float, float]]
+
+
+class Panel(NamedTuple):
+    """Curves with a common vertical axis; the note is shown to the right of the title."""
+
+    title: str
+    curves: list[Curve]
+    small: bool = False
+    note: str = ""
 
 
 def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> None:
@@ -32,93 +70,83 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
     Raises:
         DataError: The file has no scalars to draw.
     """
-    scalars = _read(scalars_path)
+    scalars = _read_scalars(scalars_path)
     # Only training lines contain the learning rate; all others are from validations.
-    trained = [line for line in scalars if "lr" in line]
-    validated = [{**line, "step": line.get("step", 0) * epoch_length} for line in scalars if "lr" not in line]
-    curves = _curves(trained)
+    training = [line for line in scalars if "lr" in line]
+    validation = [{**line, "step": line.get("step", 0) * epoch_length} for line in scalars if "lr" not in line]
+    curves = _curves(training)
     losses = [curve for curve in curves if "loss" in curve.label]
     norms = [curve for curve in curves if curve.label.partition("/")[0] == "grad_norm"]
     others = [curve for curve in curves if curve not in losses + norms and curve.label not in ("lr", "base_lr")]
     panels = [
         _panel("loss", losses),
-        *_by_magnitude("training", others),
-        *(panel for name, metrics in _by_prefix(_curves(validated)) for panel in _of_validation(name, metrics)),
+        *_panels_by_scale("training", others),
+        *_validation_panels(_curves(validation)),
         _panel("gradient norm", norms, small=True),
-        Panel("learning rate", _curves(trained, names=["lr"]), small=True),
+        Panel("learning rate", _curves(training, names=["lr"]), small=True),
     ]
     panels = [panel for panel in panels if panel.curves]
     if not panels:
-        raise DataError("there is no scalar to draw", found=scalars_path)
-    commit_image(out_path, plot(panels, "iteration" if any("iter" in line for line in trained) else "step"))
+        raise DataError("there are no scalars to draw", found=scalars_path)
+    commit_image(out_path, plot(panels, "iteration" if any("iter" in line for line in training) else "step"))
 
 
-def _read(path: str) -> _Scalars:
+def _read_scalars(path: str) -> _Scalars:
     with open(path, encoding="utf-8") as file:
         lines = [line for line in file if line.strip()]
     scalars = []
     for number, line in enumerate(lines, start=1):
         try:
-            found = json.loads(line)
-        except json.JSONDecodeError as error:
+            parsed = json.loads(line)
+            if not isinstance(parsed, dict):
+                raise ValueError
+        except ValueError as error:
             if 1 < number == len(lines) and not line.endswith("\n"):
                 break  # the process died while writing
-            raise _no_scalars(path) from error
-        if not isinstance(found, dict):
-            raise _no_scalars(path)
-        scalars.append(found)
+            raise DataError(f"'{os.path.basename(path)}' must have one JSON object per line", found=path) from error
+        scalars.append(parsed)
     return scalars
-
-
-def _no_scalars(path: str) -> DataError:
-    return DataError(f"'{os.path.basename(path)}' is not one JSON object a line", found=path)
 
 
 def _curves(lines: _Scalars, names: Iterable[str] | None = None) -> list[Curve]:
     """Returns one curve per name, in the order of first appearance; x is the `step` of a line."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    curves: dict[str, list[tuple[float, float]]] = {}
     for line in lines:
         for name, value in line.items():
-            plain = name.rpartition("/")[2] not in _POSITIONS | _UNPLOTTED
-            if _is_number(value) and plain and (names is None or name in names):
-                found.setdefault(name, []).append((float(line.get("step", 0)), float(value)))
-    return [Curve(name, points) for name, points in found.items()]
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if is_number and name.rpartition("/")[2] not in _UNPLOTTED and (names is None or name in names):
+                curves.setdefault(name, []).append((float(line.get("step", 0)), float(value)))
+    return [Curve(name, points) for name, points in curves.items()]
 
 
-def _by_prefix(curves: list[Curve]) -> list[tuple[str, list[Curve]]]:
-    """Groups metrics by the text before the first slash: the name of a validation set or a metric prefix."""
-    groups: dict[str, list[Curve]] = {}
+def _validation_panels(curves: list[Curve]) -> Iterator[Panel]:
+    """Yields the panels of each validation set: summary metrics, losses, and the classes with the lowest values."""
+    sets: dict[str, list[Curve]] = {}  # by the text before the first slash: a name or a metric prefix
     for curve in curves:
-        label = metric_of_label(curve.label)
-        whole = label.partition(".")[0]  # class names may contain slashes
-        prefix, slash, _ = whole.partition("/")
-        groups.setdefault(f"validation: {prefix}" if slash else "validation", []).append(curve._replace(label=label))
-    return list(groups.items())
+        label = curve.label.removeprefix("val/")  # the logger adds it to names that training logs too
+        prefix, slash, _ = label.partition(".")[0].partition("/")  # class names may contain slashes
+        sets.setdefault(f"validation: {prefix}" if slash else "validation", []).append(curve._replace(label=label))
+    for title, metrics in sets.items():
+        losses, summaries, classes = [], [], dict[str, list[Curve]]()
+        for curve in metrics:
+            if "loss" in curve.label:
+                losses.append(curve)
+            elif (found := _OF_CLASS.fullmatch(curve.label)) is None:
+                summaries.append(curve)
+            else:
+                quantity = found["quantity"] or found["measure"]
+                classes.setdefault(quantity, []).append(curve._replace(label=found["name"] or found["class"]))
+        yield from _panels_by_scale(title, summaries)
+        yield _panel(f"{title}: loss", losses)
+        if classes:
+            (quantity, shown), *others = classes.items()
+            weakest = sorted(shown, key=lambda curve: curve.points[-1][1])
+            which = "the weakest classes" if len(weakest) > _MOST_CURVES else "classes"
+            omitted = [f"{name} of classes" for name, _ in others]
+            yield _panel(f"{title}: {quantity.rpartition('/')[2]} of {which}", weakest, omitted=omitted)
 
 
-def _of_validation(title: str, curves: list[Curve]) -> list[Panel]:
-    """Returns the panels of a validation set: summary metrics, losses, and the classes with the lowest values."""
-    losses = [curve for curve in curves if "loss" in curve.label]
-    summaries, classes = [], dict[str, list[Curve]]()
-    for curve in curves:
-        if curve in losses:
-            continue
-        if (found := _OF_CLASS.fullmatch(curve.label)) is None:
-            summaries.append(curve)
-        else:
-            quantity = found["quantity"] or found["measure"]
-            classes.setdefault(quantity, []).append(curve._replace(label=found["name"] or found["class"]))
-    panels = [*_by_magnitude(title, summaries), _panel(f"{title}: loss", losses)]
-    if classes:
-        (quantity, shown), *others = classes.items()
-        weakest = sorted(shown, key=lambda curve: curve.points[-1][1])
-        unshown = [f"{name} of classes" for name, _ in others]
-        which = "the weakest classes" if len(weakest) > _MOST_CURVES else "classes"
-        panels.append(_panel(f"{title}: {quantity.rpartition('/')[2]} of {which}", weakest, unshown=unshown))
-    return panels
-
-
-def _by_magnitude(title: str, curves: list[Curve]) -> list[Panel]:
+def _panels_by_scale(title: str, curves: list[Curve]) -> list[Panel]:
     """Returns one panel per scale, so that fractions, percentages and larger values are not mixed."""
     groups: dict[str, list[Curve]] = {"up to 100": [], "up to 1": [], "above 100": []}
     for curve in curves:
@@ -128,25 +156,130 @@ def _by_magnitude(title: str, curves: list[Curve]) -> list[Panel]:
     return [_panel(f"{title}, {scale}" if several else title, group) for scale, group in groups.items()]
 
 
-def _panel(title: str, curves: list[Curve], *, small: bool = False, unshown: Sequence[str] = ()) -> Panel:
-    """Returns a panel with the first curves and a note about the others.
+def _panel(title: str, curves: list[Curve], *, small: bool = False, omitted: Sequence[str] = ()) -> Panel:
+    """Returns a panel with the first curves and a note that lists the others.
 
     A total comes before its parts, such as `loss` before `decode.loss_ce` and `aux.loss_ce`.
     """
     ordered = sorted(curves, key=lambda curve: (curve.label != "loss", "loss" in curve.label and "." in curve.label))
-    left_out = [*(curve.label for curve in ordered[_MOST_CURVES:]), *unshown]
+    omitted = [*(curve.label for curve in ordered[_MOST_CURVES:]), *omitted]
+    listed: list[str] = []
+    for name in omitted:
+        if listed and len(", ".join([*listed, name])) > _LONGEST_NOTE:
+            break
+        listed.append(name if len(name) <= _LONGEST_NOTE else f"{name[:_LONGEST_NOTE]}…")
+    more = f" and {len(omitted) - len(listed)} more" if len(omitted) > len(listed) else ""
+    note = f"not drawn: {', '.join(listed)}{more}" if listed else ""
     count = f" ({_MOST_CURVES} of {len(curves)})" if len(curves) > _MOST_CURVES else ""
-    return Panel(title + count, ordered[:_MOST_CURVES], small, _note(left_out))
+    return Panel(title + count, ordered[:_MOST_CURVES], small, note)
 
 
-def _note(left_out: Sequence[str]) -> str:
-    named: list[str] = []
-    for name in left_out:
-        if named and len(", ".join([*named, name])) > _LONGEST_NOTE:
-            return f"not drawn: {', '.join(named)} and {len(left_out) - len(named)} more"
-        named.append(name if len(name) <= _LONGEST_NOTE else f"{name[:_LONGEST_NOTE]}…")
-    return f"not drawn: {', '.join(named)}" if named else ""
+def plot(panels: Sequence[Panel], x_label: str) -> Image.Image:
+    """Draws panels below each other, with a common horizontal axis."""
+    heights = [_SMALL_HEIGHT if panel.small else _HEIGHT for panel in panels]
+    size = (_WIDTH, sum(heights) + len(panels) * _BOTTOM + _AXIS_HEIGHT)
+    page = Image.new("RGB", (size[0] * _ZOOM, size[1] * _ZOOM), _PAPER)
+    draw = ImageDraw.Draw(page)
+    x_range = _pad_range([x for panel in panels for curve in panel.curves for x, _ in curve.points], margin=0)
+    top = 0
+    for panel, height in zip(panels, heights, strict=True):
+        _draw_panel(draw, panel, x_range, top=top + _TOP, height=height - _TOP)
+        top += height + _BOTTOM
+    axis = top - _BOTTOM
+    for value in round_ticks(x_range, 8):
+        x = _x_position(value, x_range)
+        draw.line([_zoom(x, axis), _zoom(x, axis + 5)], fill=_INK, width=_ZOOM)
+        _write(draw, (x, axis + 16), f"{value:.6g}", anchor="mm")
+    _write(draw, ((_LEFT + _WIDTH - _RIGHT) / 2, axis + 36), x_label, size=13, anchor="mm")
+    return page.resize(size, Image.Resampling.LANCZOS)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _draw_panel(
+    draw: ImageDraw.ImageDraw, panel: Panel, x_range: tuple[float, float], *, top: int, height: int
+) -> None:
+    """Draws one panel; positions are in pixels of the final image and are scaled up when drawn."""
+    y_range = _pad_range([y for curve in panel.curves for _, y in curve.points])
+    colors = [_COLORS[number % len(_COLORS)] for number in range(len(panel.curves))]
+
+    def y_position(value: float) -> float:
+        return top + height * (1 - _fraction(value, y_range))
+
+    _write(draw, (_LEFT, top - 12), panel.title, size=14)
+    _write(draw, (_WIDTH - 8, top - 12), panel.note, size=11, color=_COLORS[6], anchor="rm")
+    for value in round_ticks(y_range, 3 if panel.small else 7):
+        y = y_position(value)
+        draw.line([_zoom(_LEFT, y), _zoom(_WIDTH - _RIGHT, y)], fill=_GRID, width=_ZOOM)
+        _write(draw, (_LEFT - 8, y), f"{value:.6g}", anchor="rm")
+    corners = [_zoom(_LEFT, top), _zoom(_WIDTH - _RIGHT, top + height)]
+    draw.rectangle(corners, outline=_FRAME, width=_ZOOM)
+    for curve, color in zip(panel.curves, colors, strict=True):
+        points = [_zoom(_x_position(x, x_range), y_position(y)) for x, y in curve.points]
+        if len(points) > 1:
+            draw.line(points, fill=color, width=round(1.6 * _ZOOM), joint="curve")
+        if len(points) <= 30:
+            for x, y in points:
+                radius = 2.6 * _ZOOM
+                draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
+    # The label and the last value of each curve are next to its end.
+    ends = sorted((y_position(curve.points[-1][1]), number) for number, curve in enumerate(panel.curves))
+    for y, number in _spread(ends, gap=15, low=top + 4, high=top + height - 2):
+        curve = panel.curves[number]
+        text = f"{curve.label} {curve.points[-1][1]:.4g}"
+        _write(draw, (_WIDTH - _RIGHT + 8, y), text, color=colors[number])
+
+
+def _x_position(value: float, x_range: tuple[float, float]) -> float:
+    return _LEFT + (_WIDTH - _RIGHT - _LEFT) * _fraction(value, x_range)
+
+
+def _fraction(value: float, bounds: tuple[float, float]) -> float:
+    """Returns the position of a value between two bounds, from 0 to 1."""
+    low, high = bounds
+    if math.isinf(high - low):  # the difference overflows
+        value, low, high = value / 2, low / 2, high / 2
+    return (value - low) / (high - low)
+
+
+def _zoom(x: float, y: float) -> tuple[float, float]:
+    return x * _ZOOM, y * _ZOOM
+
+
+def _write(
+    draw: ImageDraw.ImageDraw,
+    position: tuple[float, float],
+    text: str,
+    *,
+    size: int = 12,
+    color: RGB = _INK,
+    anchor: str = "lm",
+) -> None:
+    line = printable(text[:_LONGEST_TEXT]).replace("\n", "\\n")
+    draw.text(_zoom(*position), line, fill=color, font=text_font(size * _ZOOM), anchor=anchor)
+
+
+def _pad_range(values: Sequence[float], margin: float = 0.05) -> tuple[float, float]:
+    """Returns the range of values with a margin; it is never empty."""
+    low, high = min(values), max(values)
+    padding = min(high - low, _MOST) * margin or (0.0 if high > low else abs(high) * 0.1 or 1.0)
+    return max(low - padding, -_MOST), min(high + padding, _MOST)
+
+
+def round_ticks(bounds: tuple[float, float], most: int) -> list[float]:
+    """Returns round numbers within the bounds, in steps of 1, 2 or 5 times a power of ten."""
+    low, high = bounds
+    rough = max(high / most - low / most if math.isinf(high - low) else (high - low) / most, sys.float_info.min)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [number * step for number in range(first, last + 1)]
+
+
+def _spread(ends: list[tuple[float, int]], *, gap: float, low: float, high: float) -> list[tuple[float, int]]:
+    """Moves labels down until each is at least `gap` below the one above, then up if they leave the panel."""
+    heights = [max(y, low) for y, _ in ends]
+    for index in range(1, len(heights)):
+        heights[index] = max(heights[index], heights[index - 1] + gap)
+    for index in reversed(range(len(heights))):
+        limit = high if index == len(heights) - 1 else heights[index + 1] - gap
+        heights[index] = min(heights[index], limit)
+    return [(y, number) for y, (_, number) in zip(heights, ends, strict=True)]

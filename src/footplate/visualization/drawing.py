@@ -1,21 +1,27 @@
-"""Draws on an image: boxes, masks, points, lines and text."""
+"""Draws on an image: boxes, masks, points, lines and text, with colors by name."""
 
+import colorsys
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 from typing_extensions import Self
 
 from footplate.errors import ArgumentError
-from footplate.visualization.colors import RGB, Color, as_rgb
+from footplate.messages import nearest
+from footplate.storage import exists, open_file
 
-Picture = npt.NDArray[np.uint8]
+ImageArray = npt.NDArray[np.uint8]
+Color = str | Sequence[int]
+RGB = tuple[int, int, int]
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
-_Painter = Callable[[ImageDraw.ImageDraw], None]
+
+_COLOR_NAMES = ("blue", "green", "red", "cyan", "magenta", "yellow", "black", "white")
+_LETTERS = dict(zip("bgrcmykw", _COLOR_NAMES, strict=True))
 
 
 class Drawing:
@@ -48,12 +54,12 @@ class Drawing:
         if pixels.ndim == 2:
             pixels = np.repeat(pixels[..., None], 3, axis=2)
         if pixels.ndim != 3 or pixels.shape[2] != 3:
-            raise ArgumentError("a picture is (H, W, 3) or (H, W)", key="image", found=pixels.shape)
+            raise ArgumentError("an image must have the shape (H, W, 3) or (H, W)", key="image", found=pixels.shape)
         self._canvas = Image.fromarray(np.ascontiguousarray(pixels.clip(0, 255).astype(np.uint8)))
 
-    def get_image(self) -> Picture:
+    def get_image(self) -> ImageArray:
         """Returns the drawn image: ``(H, W, 3)``, uint8, RGB."""
-        return np.array(self._picture)
+        return np.array(self._image)
 
     def draw_points(self, positions: Any, colors: Any = "g", sizes: float = 2) -> Self:
         """Draws points ``(N, 2)`` as filled circles of radius `sizes`."""
@@ -69,21 +75,18 @@ class Drawing:
         alpha: float = 1.0,
     ) -> Self:
         """Draws circles with centers ``(N, 2)`` and one radius or radii ``(N,)``."""
-        centers = _rows(center, 2)
+        centers = _as_rows(center, 2)
         radii = np.broadcast_to(as_array(radius).astype(float).reshape(-1, 1), (len(centers), 1))
         around = np.concatenate([centers - radii, centers + radii], axis=1).tolist()
-        return self._outlined(ImageDraw.ImageDraw.ellipse, around, edge_colors, line_widths, face_colors, alpha)
+        return self._draw_shapes(ImageDraw.ImageDraw.ellipse, around, edge_colors, line_widths, face_colors, alpha)
 
     def draw_lines(self, x_datas: Any, y_datas: Any, colors: Any = "g", line_widths: float = 1) -> Self:
         """Draws lines from ``(N, 2)`` x values and ``(N, 2)`` y values."""
-        xs, ys = _rows(x_datas, 2), _rows(y_datas, 2)
-        shades = _one_each(colors, len(xs))
-
-        def paint(draw: ImageDraw.ImageDraw) -> None:
-            for x, y, shade in zip(xs, ys, shades, strict=True):
-                draw.line([(x[0], y[0]), (x[1], y[1])], fill=shade, width=max(1, round(line_widths)))
-
-        return self._paint(paint)
+        xs, ys = _as_rows(x_datas, 2), _as_rows(y_datas, 2)
+        draw = ImageDraw.Draw(self._image)
+        for x, y, color in zip(xs, ys, _color_each(colors, len(xs)), strict=True):
+            draw.line([(x[0], y[0]), (x[1], y[1])], fill=color, width=max(1, round(line_widths)))
+        return self
 
     def draw_keypoints(
         self,
@@ -102,15 +105,15 @@ class Drawing:
             links: Pairs of keypoint indices to connect by a line if both are drawn.
             score_thr: The minimum score.
         """
-        things = as_array(keypoints).astype(float)
-        things = things[None] if things.ndim == 2 else things
-        for points, color in zip(things, _one_each(colors, len(things)), strict=True):
-            seen = np.isfinite(points).all(axis=1)
+        objects = as_array(keypoints).astype(float)
+        objects = objects[None] if objects.ndim == 2 else objects
+        for points, color in zip(objects, _color_each(colors, len(objects)), strict=True):
+            is_shown = np.isfinite(points).all(axis=1)
             if points.shape[1] > 2:
-                seen &= points[:, 2] >= score_thr
-            ends = np.array([pair for pair in links if seen[list(pair)].all()], dtype=int).reshape(-1, 2)
+                is_shown &= points[:, 2] >= score_thr
+            ends = np.array([pair for pair in links if is_shown[list(pair)].all()], dtype=int).reshape(-1, 2)
             self.draw_lines(points[ends, 0], points[ends, 1], colors=color, line_widths=max(1, sizes / 2))
-            self.draw_points(points[seen, :2], colors=color, sizes=sizes)
+            self.draw_points(points[is_shown, :2], colors=color, sizes=sizes)
         return self
 
     def draw_bboxes(
@@ -126,11 +129,13 @@ class Drawing:
         Raises:
             ArgumentError: A box has x1 > x2 or y1 > y2.
         """
-        boxes = _rows(bboxes, 4)
+        boxes = _as_rows(bboxes, 4)
         if bool((boxes[:, :2] > boxes[:, 2:]).any()):
-            raise ArgumentError("a box is x1 y1 x2 y2 with x1 <= x2 and y1 <= y2", key="bboxes", found=boxes.tolist())
+            raise ArgumentError(
+                "a box must be x1 y1 x2 y2 with x1 <= x2 and y1 <= y2", key="bboxes", found=boxes.tolist()
+            )
         drawn = ImageDraw.ImageDraw.rectangle
-        return self._outlined(drawn, boxes.tolist(), edge_colors, line_widths, face_colors, alpha)
+        return self._draw_shapes(drawn, boxes.tolist(), edge_colors, line_widths, face_colors, alpha)
 
     def draw_polygons(
         self,
@@ -144,8 +149,8 @@ class Drawing:
         several = list(polygons) if isinstance(polygons, (list, tuple)) else [polygons]
         if several and np.ndim(as_array(several[0])) == 1:
             several = [several]  # the corners of a single polygon
-        corners = [[(x, y) for x, y in _rows(each, 2).tolist()] for each in several]
-        return self._outlined(ImageDraw.ImageDraw.polygon, corners, edge_colors, line_widths, face_colors, alpha)
+        corners = [[(x, y) for x, y in _as_rows(each, 2).tolist()] for each in several]
+        return self._draw_shapes(ImageDraw.ImageDraw.polygon, corners, edge_colors, line_widths, face_colors, alpha)
 
     def draw_binary_masks(self, binary_masks: Any, colors: Any = "g", alphas: Any = 0.8) -> Self:
         """Draws masks ``(H, W)`` or ``(N, H, W)``, bool, each with its opacity.
@@ -155,14 +160,14 @@ class Drawing:
         """
         masks = as_array(binary_masks).astype(bool)
         masks = masks[None] if masks.ndim == 2 else masks
-        picture = self.get_image().astype(np.float32)
-        if masks.shape[1:] != picture.shape[:2]:
-            raise ArgumentError("the masks are not of the picture's size", key="binary_masks", found=masks.shape)
+        image = self.get_image().astype(np.float32)
+        if masks.shape[1:] != image.shape[:2]:
+            raise ArgumentError("the masks must have the size of the image", key="binary_masks", found=masks.shape)
         opacities = np.broadcast_to(np.asarray(alphas, dtype=np.float32), (len(masks),))
-        for mask, color, alpha in zip(masks, _one_each(colors, len(masks)), opacities, strict=True):
+        for mask, color, alpha in zip(masks, _color_each(colors, len(masks)), opacities, strict=True):
             if color is not None:
-                picture[mask] += alpha * (np.asarray(color, dtype=np.float32) - picture[mask])
-        self.set_image(np.rint(picture))
+                image[mask] += alpha * (np.asarray(color, dtype=np.float32) - image[mask])
+        self.set_image(np.rint(image))
         return self
 
     def draw_texts(
@@ -180,26 +185,24 @@ class Drawing:
         The default font size depends on the size of the image. `background` is the color of a box under each text.
         """
         several = [texts] if isinstance(texts, str) else list(texts)
-        font = text_font(font_sizes or max(9, round(math.sqrt(self._picture.width * self._picture.height) / 40)))
-        shades = _one_each(colors, len(several))
+        font = text_font(font_sizes or max(9, round(math.sqrt(self._image.width * self._image.height) / 40)))
         rows = {"top": "a", "center": "m", "bottom": "d"}
         anchor = horizontal_alignments[0].replace("c", "m") + rows[vertical_alignments]
-
-        def paint(draw: ImageDraw.ImageDraw) -> None:
-            for text, (x, y), shade in zip(several, _rows(positions, 2), shades, strict=True):
-                if background is not None:
-                    draw.rectangle(draw.textbbox((x, y), text, font=font, anchor=anchor), fill=as_rgb(background))
-                draw.text((x, y), text, fill=shade, font=font, anchor=anchor)
-
-        return self._paint(paint)
+        draw = ImageDraw.Draw(self._image)
+        text_colors = _color_each(colors, len(several))
+        for text, (x, y), color in zip(several, _as_rows(positions, 2), text_colors, strict=True):
+            if background is not None:
+                draw.rectangle(draw.textbbox((x, y), text, font=font, anchor=anchor), fill=as_rgb(background))
+            draw.text((x, y), text, fill=color, font=font, anchor=anchor)
+        return self
 
     @property
-    def _picture(self) -> Image.Image:
+    def _image(self) -> Image.Image:
         if self._canvas is None:
-            raise ArgumentError("there is no picture to draw on", notes=["call set_image(image) first"])
+            raise ArgumentError("there is no image to draw on", notes=["Call set_image(image) first."])
         return self._canvas
 
-    def _outlined(
+    def _draw_shapes(
         self,
         draw_one: Callable[..., None],
         shapes: Sequence[Any],
@@ -208,22 +211,45 @@ class Drawing:
         face_colors: Any,
         alpha: float,
     ) -> Self:
-        """Draws shapes, each with an outline and a fill."""
-        faces, edges = _one_each(face_colors, len(shapes)), _one_each(edge_colors, len(shapes))
-
-        def paint(draw: ImageDraw.ImageDraw) -> None:
-            for shape, face, edge in zip(shapes, faces, edges, strict=True):
-                draw_one(draw, shape, fill=face, outline=edge, width=max(1, round(line_width)))
-
-        return self._paint(paint, alpha)
-
-    def _paint(self, painter: _Painter, alpha: float = 1.0) -> Self:
-        """Draws on the image itself, or on a copy that is then blended with it."""
-        target = self._picture if alpha >= 1 else self._picture.copy()
-        painter(ImageDraw.Draw(target))
+        """Draws shapes, each with an outline and a fill; blends them with the image if `alpha` is below 1."""
+        faces, edges = _color_each(face_colors, len(shapes)), _color_each(edge_colors, len(shapes))
+        target = self._image if alpha >= 1 else self._image.copy()
+        draw = ImageDraw.Draw(target)
+        for shape, face, edge in zip(shapes, faces, edges, strict=True):
+            draw_one(draw, shape, fill=face, outline=edge, width=max(1, round(line_width)))
         if alpha < 1:
-            self._canvas = Image.blend(self._picture, target, alpha)
+            self._canvas = Image.blend(self._image, target, alpha)
         return self
+
+
+def as_rgb(color: Color) -> RGB:
+    """Converts a color name ("red"), letter ("r"), code ("#ff0000") or three numbers from 0 to 255 to RGB.
+
+    Raises:
+        ArgumentError: The color is invalid.
+    """
+    if isinstance(color, str):
+        try:
+            red, green, blue = ImageColor.getrgb(_LETTERS.get(color, color))[:3]
+        except ValueError as error:
+            near = nearest(color, ImageColor.colormap)
+            raise ArgumentError("unknown color", found=color, suggestion=near) from error
+        return red, green, blue
+    numbers = [int(value) for value in color]
+    if len(numbers) != 3 or not all(0 <= value <= 255 for value in numbers):
+        raise ArgumentError("a color must have three numbers from 0 to 255", found=color)
+    return numbers[0], numbers[1], numbers[2]
+
+
+def distinct_colors(count: int) -> list[RGB]:
+    """Returns colors that differ clearly from their neighbors in the list, the same ones at every call."""
+    colors = []
+    for position in range(count):
+        lightness = (0.5, 0.65, 0.38)[position % 3]
+        channels = colorsys.hls_to_rgb((0.02 + position * 0.618034) % 1, lightness, 0.75)
+        red, green, blue = (round(255 * channel) for channel in channels)
+        colors.append((red, green, blue))
+    return colors
 
 
 def as_array(values: Any) -> npt.NDArray[Any]:
@@ -239,23 +265,42 @@ def text_font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def _rows(values: Any, width: int) -> npt.NDArray[np.float64]:
+def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray | None:
+    """Returns the image of a sample, ``(H, W, 3)``, RGB, or None if there is none.
+
+    Args:
+        path: The image file, or None for an image that was composed in memory.
+        data_batch: The batch: a dict with `inputs`, or a sequence whose first item is the inputs. Inputs are ``(C, H,
+            W)`` with values from 0 to 255.
+        position: The index of the sample in the batch.
+    """
+    if path is not None and exists(path):
+        with open_file(path) as file, Image.open(file) as image:
+            return np.asarray(image.convert("RGB"))
+    inputs = data_batch.get("inputs") if isinstance(data_batch, Mapping) else data_batch[0] if data_batch else None
+    if inputs is None:
+        return None
+    planes = as_array(inputs[position])
+    if planes.ndim != 3 or planes.shape[0] not in (1, 3):
+        return None
+    planes = np.repeat(planes, 3 // planes.shape[0], axis=0)
+    return np.ascontiguousarray(planes.transpose(1, 2, 0)).clip(0, 255).astype(np.uint8)
+
+
+def _as_rows(values: Any, width: int) -> npt.NDArray[np.float64]:
     """Returns coordinates as ``(N, width)``, float; a flat array is split into rows."""
     rows = as_array(values).astype(np.float64)
     if rows.size % width or rows.ndim > 2 or (rows.ndim == 2 and rows.size and rows.shape[1] != width):
-        raise ArgumentError(f"coordinates are (N, {width})", found=rows.shape)
+        raise ArgumentError(f"coordinates must have the shape (N, {width})", found=rows.shape)
     return rows.reshape(-1, width)
 
 
-def _one_each(colors: Any, count: int) -> list[RGB | None]:
+def _color_each(colors: Any, count: int) -> list[RGB | None]:
     """Returns one color for each of `count` shapes; "none" becomes None."""
-    numbers = not isinstance(colors, str) and all(np.isscalar(each) and not isinstance(each, str) for each in colors)
-    single = isinstance(colors, str) or (len(colors) == 3 and numbers)
-    several = [colors] * count if single else list(_cycled(colors, count))
-    return [None if isinstance(color, str) and color == "none" else as_rgb(color) for color in several]
-
-
-def _cycled(colors: Sequence[Color], count: int) -> Iterator[Color]:
+    numbers = [each for each in colors if np.isscalar(each) and not isinstance(each, str)]
+    if isinstance(colors, str) or len(colors) == len(numbers) == 3:  # a single color
+        colors = [colors]
     if len(colors) == 0 and count:
-        raise ArgumentError("there is no colour to draw with", key="colors", found=colors)
-    return (colors[position % len(colors)] for position in range(count))
+        raise ArgumentError("there is no color to draw with", key="colors", found=colors)
+    several = (colors[index % len(colors)] for index in range(count))
+    return [None if isinstance(color, str) and color == "none" else as_rgb(color) for color in several]

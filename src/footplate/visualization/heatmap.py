@@ -8,7 +8,7 @@ from PIL import Image
 
 from footplate.checks import check_choice, check_count
 from footplate.errors import ArgumentError
-from footplate.visualization.drawing import Picture, as_array
+from footplate.visualization.drawing import ImageArray, as_array
 
 Reduction = Literal["squeeze_mean", "select_max"]
 
@@ -21,7 +21,7 @@ def draw_featmap(
     arrangement: tuple[int, int] = (4, 5),
     resize_shape: tuple[int, int] | None = None,
     alpha: float = 0.5,
-) -> Picture:
+) -> ImageArray:
     """Returns an image of a feature map, from blue for low to red for high values.
 
     Args:
@@ -44,10 +44,16 @@ def draw_featmap(
         >>> draw_featmap(np.zeros((8, 4, 6)), resize_shape=(40, 60)).shape
         (40, 60, 3)
     """
-    planes = _checked(as_array(featmap).astype(np.float64), channel_reduction, alpha)
+    planes = as_array(featmap).astype(np.float64)
+    if planes.ndim != 3 or not planes.size:
+        raise ArgumentError("a feature map must have the shape (C, H, W)", key="featmap", found=planes.shape)
+    if channel_reduction is not None:
+        check_choice("channel_reduction", channel_reduction, get_args(Reduction))
+    if not 0 <= alpha <= 1:
+        raise ArgumentError("alpha must be a number from 0 to 1", key="alpha", found=alpha)
     if channel_reduction is not None:
         chosen = planes.mean(0) if channel_reduction == "squeeze_mean" else planes[planes.mean((1, 2)).argmax()]
-        return _overlaid(chosen, overlaid_image, resize_shape, alpha)
+        return _render_plane(chosen, overlaid_image, resize_shape, alpha)
     rows, columns = arrangement
     count = len(planes) if topk == -1 else min(check_count("topk", topk), len(planes))
     if rows * columns < count:
@@ -55,33 +61,24 @@ def draw_featmap(
             f"{count} channels do not fit into {rows} x {columns}", key="arrangement", found=arrangement
         )
     best = np.argsort(-planes.mean((1, 2)), kind="stable")[:count]
-    tiles = [_overlaid(planes[each], overlaid_image, resize_shape, alpha) for each in best]
+    tiles = [_render_plane(planes[each], overlaid_image, resize_shape, alpha) for each in best]
     tiles += [np.full_like(tiles[0], 255)] * (rows * columns - count)
     lines = [np.concatenate(tiles[row * columns : (row + 1) * columns], axis=1) for row in range(rows)]
     return np.concatenate(lines, axis=0)
 
 
-def _checked(
-    planes: npt.NDArray[np.float64], channel_reduction: Reduction | None, alpha: float
-) -> npt.NDArray[np.float64]:
-    if planes.ndim != 3 or not planes.size:
-        raise ArgumentError("a feature map is (C, H, W)", key="featmap", found=planes.shape)
-    if channel_reduction is not None:
-        check_choice("channel_reduction", channel_reduction, get_args(Reduction))
-    if not 0 <= alpha <= 1:
-        raise ArgumentError("alpha lies between 0 and 1", key="alpha", found=alpha)
-    return planes
-
-
-def heat_colors(values: npt.NDArray[np.float64]) -> Picture:
+def heat_colors(values: npt.NDArray[np.float64]) -> ImageArray:
     """Returns colors from blue through green to red for values from 0 to 1: ``(..., 3)``, uint8, RGB."""
     centers = np.array([3.0, 2.0, 1.0])
     channels = np.clip(1.5 - np.abs(4 * values[..., None] - centers), 0, 1)
-    colors: Picture = np.rint(255 * channels).astype(np.uint8)
+    colors: ImageArray = np.rint(255 * channels).astype(np.uint8)
     return colors
 
 
-def _overlaid(plane: npt.NDArray[np.float64], image: Any, shape: tuple[int, int] | None, alpha: float) -> Picture:
+def _render_plane(
+    plane: npt.NDArray[np.float64], image: Any, shape: tuple[int, int] | None, alpha: float
+) -> ImageArray:
+    """Returns the image of one channel, resized to `shape`, or blended with `image`."""
     below = None if image is None else as_array(image)
     if below is not None and below.ndim == 2:
         below = np.repeat(below[..., None], 3, axis=2)

@@ -15,7 +15,7 @@ from footplate.errors import ArgumentError
 from footplate.records import BaseVisBackend, GuardedWriters, Instances
 from footplate.registry import VISBACKENDS, VISUALIZERS
 from footplate.storage import commit_image
-from footplate.visualization.drawing import Drawing, Picture
+from footplate.visualization.drawing import Drawing, ImageArray
 from footplate.visualization.heatmap import draw_featmap
 
 _logger = logging.getLogger("footplate.visualization")
@@ -54,9 +54,18 @@ class Visualizer(Drawing, Instances):
         self._warned_of_display = False
         self._vis_backends: dict[str, BaseVisBackend] = {}
         self._writers = GuardedWriters(self._vis_backends)
-        for position, cfg in enumerate(vis_backends or ()):
-            with at_key(f"vis_backends[{position}]"):
-                self._add_backend(cfg, save_dir)
+        folder = None if save_dir is None else os.path.join(save_dir, "vis_data")
+        for index, cfg in enumerate(vis_backends or ()):
+            with at_key(f"vis_backends[{index}]"):
+                backend, key = cfg, None
+                if isinstance(cfg, Mapping):
+                    settings = {"save_dir": folder, **cfg}
+                    key = settings.pop("name", None)
+                    backend = VISBACKENDS.build(with_origins(settings, cfg))
+                key = key or type(backend).__name__
+                if key in self._vis_backends:
+                    raise ArgumentError(f"two backends have the name '{key}'", notes=["Set a different `name`."])
+                self._vis_backends[key] = backend
         type(self).keep_instance(self)
 
     draw_featmap = staticmethod(draw_featmap)
@@ -68,8 +77,8 @@ class Visualizer(Drawing, Instances):
             ArgumentError: There is no writer of that name.
         """
         if name not in self._vis_backends:
-            known = ", ".join(self._vis_backends) or "none"
-            raise ArgumentError(f"no writer is called '{name}'", notes=[f"writers: {known}"])
+            names = ", ".join(self._vis_backends) or "none"
+            raise ArgumentError(f"there is no writer '{name}'", notes=[f"The writers are: {names}."])
         return self._vis_backends[name]
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
@@ -127,20 +136,21 @@ class Visualizer(Drawing, Instances):
         else:
             self.add_image(name, drawn, step)
 
-    def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> Picture:
+    def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> ImageArray:
         """Returns the image of a sample, ``(H', W', 3)``, uint8, RGB; task visualizers override this method."""
         self.set_image(image)
         return self.get_image()
 
     def show(self, drawn_img: Any = None, win_name: str = "image", wait_time: float = 0) -> None:
         """Opens an image, by default the last drawn one, in the system's viewer; warns once without a display."""
-        if not _has_display():
+        has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        if not has_display and sys.platform not in ("darwin", "win32"):
             if not self._warned_of_display:
-                _logger.warning("pictures cannot be shown: there is no display")
+                _logger.warning("images cannot be shown, because there is no display")
             self._warned_of_display = True
             return
-        picture = self.get_image() if drawn_img is None else np.asarray(drawn_img)
-        Image.fromarray(picture).show(title=win_name)
+        image = self.get_image() if drawn_img is None else np.asarray(drawn_img)
+        Image.fromarray(image).show(title=win_name)
         time.sleep(wait_time)
 
     def close(self) -> None:
@@ -161,25 +171,6 @@ class Visualizer(Drawing, Instances):
             if isinstance(backend, BaseVisBackend):
                 backend.move(before, now)
 
-    def _add_backend(self, cfg: Any, save_dir: str | None) -> None:
-        if isinstance(cfg, Mapping):
-            settings = dict(cfg)
-            name = settings.pop("name", None)
-            folder = None if save_dir is None else os.path.join(save_dir, "vis_data")
-            backend: BaseVisBackend = VISBACKENDS.build(with_origins({"save_dir": folder, **settings}, cfg))
-        else:
-            backend, name = cfg, None
-        name = name or type(backend).__name__
-        if name in self._vis_backends:
-            raise ArgumentError(f"two backends have the name '{name}'", notes=["Set a different `name`."])
-        self._vis_backends[name] = backend
-
 
 # Not a decorator: the registry checks for subclasses of this class, so the module must define it first.
 VISUALIZERS.register_module(module=Visualizer)
-
-
-def _has_display() -> bool:
-    if sys.platform in ("darwin", "win32"):
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

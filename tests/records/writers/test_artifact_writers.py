@@ -65,7 +65,7 @@ def test_calls_of_mlflow(mlflow: MlflowLibrary, tmp_path: Path) -> None:
     ]
 
 
-def test_a_store_of_ones_own(mlflow: MlflowLibrary, tmp_path: Path) -> None:
+def test_custom_store(mlflow: MlflowLibrary, tmp_path: Path) -> None:
     cfg = {"type": "MLflowVisBackend", "save_dir": str(tmp_path), "tracking_uri": "http://there"}
     VISBACKENDS.build(cfg).add_scalar("a", 1, 1)
     assert mlflow.calls[:2] == [("set_tracking_uri", "http://there"), ("set_experiment", "Default")]
@@ -103,7 +103,7 @@ def test_a_resumed_run_continues_in_the_store_of_its_earlier_start(mlflow: Mlflo
         assert ("create_experiment", "footplate", f"{first}/mlartifacts") in mlflow.calls
 
 
-def test_a_checkpoint_does_not_say_which_store_is_written_to(mlflow: MlflowLibrary, tmp_path: Path) -> None:
+def test_checkpoint_cannot_change_the_store(mlflow: MlflowLibrary, tmp_path: Path) -> None:
     own = tmp_path / "work/20260102_000000/vis_data"
     (tmp_path / "mlflow.db").touch()
     linked = tmp_path / "work/20260101_000000/vis_data"
@@ -121,7 +121,7 @@ def test_a_checkpoint_does_not_say_which_store_is_written_to(mlflow: MlflowLibra
         assert ("set_experiment", "Default") in mlflow.calls
 
 
-def test_names_that_the_store_refuses_are_written_otherwise(mlflow: MlflowLibrary, tmp_path: Path) -> None:
+def test_invalid_metric_names_are_replaced(mlflow: MlflowLibrary, tmp_path: Path) -> None:
     writer = VISBACKENDS.build({"type": "MLflowVisBackend", "save_dir": str(tmp_path)})
     writer.add_scalars({"acc@top1": 1.0, "coco/bbox_mAP": 2.0}, step=3)
     assert mlflow.calls[-1] == ("log_metrics", {"acc_top1": 1.0, "coco/bbox_mAP": 2.0}, {"step": 3})
@@ -306,7 +306,7 @@ def test_a_resumed_run_continues_in_the_folder_of_its_earlier_start(
         assert (made["dir"], made["resume"], states[-1]) == (str(first), True, states[0])
 
 
-def test_a_checkpoint_does_not_say_where_the_files_go(live: type[Live], tmp_path: Path) -> None:
+def test_checkpoint_cannot_change_the_folder(live: type[Live], tmp_path: Path) -> None:
     work, outside = tmp_path / "work", tmp_path / "outside"
     (outside / "vis_data").mkdir(parents=True)
     work.mkdir()
@@ -323,7 +323,7 @@ def test_a_checkpoint_does_not_say_where_the_files_go(live: type[Live], tmp_path
         assert writer.state_dict() == {"start": "20260103_000000"}
 
 
-def test_a_folder_of_ones_own_is_continued_whatever_a_checkpoint_says(live: type[Live], tmp_path: Path) -> None:
+def test_custom_folder_is_continued(live: type[Live], tmp_path: Path) -> None:
     writer = VISBACKENDS.build({"type": "DVCLiveVisBackend", "save_dir": str(tmp_path / "mine")})
     writer.load_state_dict({"dir": str(tmp_path / "other"), "start": "20260101_000000"})
     writer.add_scalar("loss", 1.0, 1)

@@ -33,7 +33,7 @@ class Told(BaseVisBackend):
         return {"steps": len(self.steps)} if self.steps else {}
 
 
-def test_a_writer_that_fails_is_warned_of_once_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_writer_is_a_single_warning(caplog: pytest.LogCaptureFixture) -> None:
     whole, ill = Told(), Told(failing=(2, 3, 5))
     writers = GuardedWriters({"ill": ill, "whole": whole})
     with caplog.at_level(logging.INFO, "footplate"):
@@ -48,7 +48,7 @@ def test_a_writer_that_fails_is_warned_of_once_and_tried_again(caplog: pytest.Lo
     ]
 
 
-def test_after_three_failures_in_a_row_it_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_writer_is_skipped_after_three_failures(caplog: pytest.LogCaptureFixture) -> None:
     whole, ill = Told(), Told(failing=(2, 3, 4))
     writers = GuardedWriters({"ill": ill, "whole": whole})
     with caplog.at_level(logging.INFO, "footplate"):
@@ -60,7 +60,7 @@ def test_after_three_failures_in_a_row_it_is_left_out(caplog: pytest.LogCaptureF
     assert caplog.messages[-1] == "The writer 'ill' missed 6 calls."
 
 
-def test_the_next_run_begins_with_new_patience() -> None:
+def test_failures_are_reset_for_the_next_run() -> None:
     ill = Told(failing=(1, 2, 3))
     writers = GuardedWriters({"ill": ill})
     for step in (1, 2, 3):
@@ -70,13 +70,13 @@ def test_the_next_run_begins_with_new_patience() -> None:
     assert ill.steps == [-1, 4]
 
 
-def test_a_users_mistake_is_not_held_back() -> None:
+def test_user_errors_are_raised() -> None:
     writers = GuardedWriters({"ill": Told(failing=(1,), error=ArgumentError("mode 'online' needs a login"))})
     with pytest.raises(ArgumentError, match="needs a login"):
         writers.call_all("add_scalar", "loss", 0.5, 1)
 
 
-def test_an_interrupt_is_not_held_back() -> None:
+def test_interrupts_are_raised() -> None:
     class Stopped(Told):
         def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
             raise KeyboardInterrupt
@@ -99,7 +99,7 @@ def test_state_is_kept_by_name() -> None:
     assert taken == [{"steps": 1}]
 
 
-def test_a_writer_that_stores_nothing_may_be_told_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_base_writer_ignores_all_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     writer = BaseVisBackend(str(tmp_path))
     writer.add_config({"lr": 0.1})
@@ -120,16 +120,14 @@ def test_a_writer_that_stores_nothing_may_be_told_everything(tmp_path: Path, mon
         (HOOKS, "PaviLoggerHook", "no logger for Pavi", "derive from LoggerHook"),
     ],
 )
-def test_a_name_without_a_library_says_so_and_what_to_take(
-    registry: object, name: str, words: str, advice: str
-) -> None:
+def test_unsupported_service_is_refused_with_advice(registry: object, name: str, words: str, advice: str) -> None:
     with pytest.raises(ArgumentError, match=f"footplate has {words}") as raised:
         registry.build({"type": name, "init_kwargs": {"a": 1}})  # type: ignore[attr-defined]
     assert raised.value.notes == (f"Use another writer of docs/records.md, or {advice}.",)
     assert (raised.value.key, raised.value.found) == ("type", name)
 
 
-def test_such_a_name_is_a_writer_to_those_that_ask_for_its_kind() -> None:
+def test_unsupported_writers_are_subclasses() -> None:
     kind = VISBACKENDS.get("AimVisBackend")
     assert isinstance(kind, type)
     assert issubclass(kind, BaseVisBackend)

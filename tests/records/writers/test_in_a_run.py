@@ -48,7 +48,7 @@ def lines(runner: Runner) -> list[int]:
     ("method", "spared"), [("add_config", 0), ("add_scalars", 0), ("add_scalars", 3), ("close", 0)]
 )
 @pytest.mark.parametrize("place", [0, 1])
-def test_training_goes_on(
+def test_training_continues(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, method: str, spared: int, place: int
 ) -> None:
     writers: list[dict[str, Any]] = [{"type": "LocalVisBackend"}]
@@ -64,7 +64,7 @@ def test_training_goes_on(
     assert warned[0].startswith(f"The writer 'FailingBackend' failed in {method} (ConnectionError: the server is gone)")
 
 
-def test_a_full_disk_stops_no_run_and_leaves_whole_lines(
+def test_full_disk_leaves_complete_lines(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, calls = os.write, []
@@ -110,7 +110,7 @@ class NamedRunBackend(BaseVisBackend):
         self.run = state["run"]
 
 
-def test_a_resumed_run_hands_on_what_names_the_run_before_the_first_word(tmp_path: Path) -> None:
+def test_identity_is_restored_before_the_first_write(tmp_path: Path) -> None:
     def run(name: str, epochs: int, **changes: Any) -> NamedRunBackend:
         backends = [{"type": "NamedRunBackend", "run": name}]
         train_cfg = {"by_epoch": True, "max_epochs": epochs}

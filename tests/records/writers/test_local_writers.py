@@ -40,7 +40,7 @@ def test_a_later_run_adds_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 3), (4, 6)])
-def test_pictures_are_png(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_images_are_png(tmp_path: Path, shape: tuple[int, ...]) -> None:
     picture = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
     writer = LocalVisBackend(str(tmp_path), img_save_dir="pictures")
     writer.add_image("val/first", picture[::-1], step=7)
@@ -53,9 +53,7 @@ def test_the_config_is_dumped(tmp_path: Path) -> None:
     assert (tmp_path / "settings.py").read_text() == "lr = 0.1\n"
 
 
-def test_a_config_that_no_file_can_hold_is_written_for_reading(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_config_with_objects_is_written_as_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Warmup:
         def __repr__(self) -> str:
             return "<Warmup>"
@@ -69,7 +67,7 @@ def test_a_config_that_no_file_can_hold_is_written_for_reading(
 
 
 @pytest.mark.parametrize("arguments", [{"config_save_file": "config"}, {"scalar_save_file": "scalars.txt"}])
-def test_file_names_say_what_is_in_them(arguments: dict[str, str]) -> None:
+def test_invalid_file_suffixes_are_refused(arguments: dict[str, str]) -> None:
     with pytest.raises(ArgumentError, match="must end with"):
         LocalVisBackend("folder", **arguments)
 
@@ -84,7 +82,7 @@ def test_it_is_built_by_name(tmp_path: Path) -> None:
     assert (type(writer), writer.experiment, writer.folder) == (LocalVisBackend, writer, tmp_path)
 
 
-def test_a_huge_file_is_no_config_that_a_run_wrote(tmp_path: Path) -> None:
+def test_huge_file_is_not_a_written_config(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # a sparse file: reading it whole takes a terabyte
@@ -117,19 +115,19 @@ def test_what_was_written_reads_back(tmp_path: Path) -> None:
     assert "lr = 0.5" in text
 
 
-def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingExtraError) as caught:
         VISBACKENDS.build({"type": "TensorboardVisBackend"})
     assert "pip install 'footplate[tensorboard]'" in str(caught.value)
 
 
-def test_nothing_is_left_where_nothing_was_written(tmp_path: Path) -> None:
+def test_unused_writer_leaves_no_files(tmp_path: Path) -> None:
     VISBACKENDS.build({"type": "TensorboardVisBackend", "save_dir": str(tmp_path)}).close()
     assert not list(tmp_path.iterdir())
 
 
-def test_a_resumed_run_in_the_same_folder_takes_the_place_of_what_was_behind_the_checkpoint(tmp_path: Path) -> None:
+def test_resumed_run_replaces_events_after_the_checkpoint(tmp_path: Path) -> None:
     first, second = (VISBACKENDS.build({"type": "TensorboardVisBackend", "save_dir": str(tmp_path)}) for _ in range(2))
     for step in (2, 4):
         first.add_scalar("loss", float(step), step)

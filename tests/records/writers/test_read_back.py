@@ -115,9 +115,7 @@ def test_a_resumed_run_continues_the_same_run(kind: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["MLflowVisBackend"], indirect=True)
-def test_a_run_that_can_no_longer_be_continued_is_begun_anew(
-    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_missing_run_is_started_again(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     writer = VISBACKENDS.build({"type": kind, "save_dir": str(tmp_path / "new")})
     writer.load_state_dict({"run_id": "0" * 32, "tracking_uri": f"sqlite:///{tmp_path}/gone.db"})
     with caplog.at_level(logging.WARNING, "footplate"):
@@ -136,7 +134,7 @@ def test_a_run_that_can_no_longer_be_continued_is_begun_anew(
     ],
     indirect=["kind"],
 )
-def test_without_a_login_nothing_waits(
+def test_offline_without_a_login(
     kind: str, says: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind == "ClearMLVisBackend":
@@ -169,7 +167,7 @@ def test_online_without_a_login_is_refused(kind: str, tmp_path: Path) -> None:
     ],
     indirect=["kind"],
 )
-def test_an_argument_that_the_library_does_not_know_is_named(kind: str, wrong: str, right: str) -> None:
+def test_unknown_argument_is_refused(kind: str, wrong: str, right: str) -> None:
     with pytest.raises(ArgumentError, match=f"has no argument '{wrong}'") as caught:
         VISBACKENDS.build({"type": kind, "init_kwargs": {wrong: 1}})
     assert (caught.value.key, caught.value.suggestion) == (f"init_kwargs.{wrong}", right)

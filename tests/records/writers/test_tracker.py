@@ -33,7 +33,7 @@ class Kept(Tracker):
         self.told.append("finish")
 
 
-def test_a_run_starts_with_the_first_word_and_goes_on_after_its_end() -> None:
+def test_run_starts_on_first_use_and_continues_after_close() -> None:
     writer = Kept()
     writer.close()
     assert (writer.told, writer.state_dict()) == ([], {})
@@ -49,13 +49,13 @@ def test_a_run_starts_with_the_first_word_and_goes_on_after_its_end() -> None:
     ]
 
 
-def test_nothing_is_written_where_there_is_no_number() -> None:
+def test_values_that_are_not_numbers_are_ignored() -> None:
     writer = Kept()
     writer.add_scalars({"name": "text"}, step=4)
     assert writer.told == []
 
 
-def test_a_resumed_run_continues_the_one_it_was(caplog: pytest.LogCaptureFixture) -> None:
+def test_resumed_run_continues_the_same_run(caplog: pytest.LogCaptureFixture) -> None:
     writer = Kept()
     writer.load_state_dict({"id": "old"})
     writer.add_scalar("loss", 0.5, 3)
@@ -63,7 +63,7 @@ def test_a_resumed_run_continues_the_one_it_was(caplog: pytest.LogCaptureFixture
     assert caplog.messages == []
 
 
-def test_a_run_that_is_gone_is_begun_anew_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_run_is_started_again_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     writer = Kept()
     writer.gone = True
     writer.load_state_dict({"id": "old"})
@@ -74,7 +74,7 @@ def test_a_run_that_is_gone_is_begun_anew_with_a_warning(caplog: pytest.LogCaptu
     ]
 
 
-def test_a_start_that_failed_is_not_waited_for_again() -> None:
+def test_failed_start_is_not_repeated() -> None:
     class Unreachable(Kept):
         starts = 0
 
@@ -104,7 +104,7 @@ def test_a_start_that_failed_is_not_waited_for_again() -> None:
         ("TrackioVisBackend", "trackio"),
     ],
 )
-def test_a_missing_package_is_one_sentence(kind: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_an_error(kind: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError) as caught:
         VISBACKENDS.build({"type": kind, "save_dir": "folder"})
@@ -113,7 +113,7 @@ def test_a_missing_package_is_one_sentence(kind: str, package: str, monkeypatch:
     assert f"pip install 'footplate[{package}]'" in words
 
 
-def test_arguments_are_checked_where_the_library_names_them() -> None:
+def test_check_init_kwargs() -> None:
     def named(project: str = "", mode: str = "") -> None: ...
 
     def open_to_all(**kwargs: Any) -> None: ...
@@ -125,7 +125,7 @@ def test_arguments_are_checked_where_the_library_names_them() -> None:
     assert (caught.value.key, caught.value.suggestion) == ("init_kwargs.mod", "mode")
 
 
-def test_which_files_are_kept(tmp_path: Path) -> None:
+def test_files_to_upload(tmp_path: Path) -> None:
     for name in ("b.py", "a.py", "c.json", "d.pth"):
         (tmp_path / name).touch()
     (tmp_path / "folder.py").mkdir()

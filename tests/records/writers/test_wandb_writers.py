@@ -77,19 +77,19 @@ def test_calls_of_wandb(wandb: WandbLibrary, tmp_path: Path) -> None:
     ]
 
 
-def test_metrics_may_be_defined_in_full(wandb: WandbLibrary, tmp_path: Path) -> None:
+def test_metric_definitions_as_arguments(wandb: WandbLibrary, tmp_path: Path) -> None:
     settings = [{"name": "mIoU", "summary": "max"}]
     writer = VISBACKENDS.build({"type": "WandbVisBackend", "save_dir": str(tmp_path), "define_metric_cfg": settings})
     writer.add_scalar("mIoU", 1.0, 1)
     assert ("define", ({"name": "mIoU", "summary": "max"},)) in wandb.calls
 
 
-def test_nothing_is_finished_that_was_not_started(wandb: WandbLibrary, tmp_path: Path) -> None:
+def test_close_without_start_does_nothing(wandb: WandbLibrary, tmp_path: Path) -> None:
     VISBACKENDS.build({"type": "WandbVisBackend", "save_dir": str(tmp_path)}).close()
     assert wandb.calls == []
 
 
-def test_code_and_gradients_are_kept_where_that_is_asked_for(wandb: WandbLibrary, tmp_path: Path) -> None:
+def test_code_and_gradients(wandb: WandbLibrary, tmp_path: Path) -> None:
     cfg = {"type": "WandbVisBackend", "save_dir": str(tmp_path), "log_code_name": "src", "watch_kwargs": {"log": "all"}}
     writer = VISBACKENDS.build(cfg)
     writer.add_config(Config({"lr": 0.5}))
@@ -97,7 +97,7 @@ def test_code_and_gradients_are_kept_where_that_is_asked_for(wandb: WandbLibrary
     assert wandb.calls[-2:] == [("code", {"name": "src"}), ("watch", ("model", {"log": "all"}))]
 
 
-def test_what_is_written_after_the_end_continues_the_run(wandb: WandbLibrary, tmp_path: Path) -> None:
+def test_write_after_close_continues_the_run(wandb: WandbLibrary, tmp_path: Path) -> None:
     writer = VISBACKENDS.build({"type": "WandbVisBackend", "save_dir": str(tmp_path)})
     for step in (1, 2):
         writer.add_scalar("loss", 1.0, step)
@@ -140,7 +140,7 @@ def test_calls_of_swanlab(swanlab: Library, tmp_path: Path, caplog: pytest.LogCa
 
 
 @pytest.mark.parametrize("known", ["mode", "environment", "key", "login"])
-def test_who_says_a_mode_or_has_a_login_is_not_kept_offline(
+def test_mode_or_login_prevents_offline(
     swanlab: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: str
 ) -> None:
     if known == "environment":

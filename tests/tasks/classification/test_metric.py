@@ -98,7 +98,7 @@ def test_where_nothing_counts_there_is_no_value() -> None:
         (
             ClsDataSample().set_gt_label(2).set_pred_score([0.5, 0.5]),
             {},
-            "the ground truth is class 2, but there are only 2 classes",
+            "the ground truth contains class 2, but there are only 2 classes",
         ),
         (ClsDataSample().set_pred_score([0.5, 0.5]), {}, "has 0 true classes"),
         (ClsDataSample().set_gt_label([0, 1]).set_pred_score([0.5, 0.5]), {}, "has 2 true classes"),

@@ -148,7 +148,9 @@ def test_gains_are_added_and_told(caplog: pytest.LogCaptureFixture) -> None:
     assert first == {"knn/top1": 60.0, "linear/top1": 70.0, "matrix": [1]}
     assert (later["gain/knn/top1"], later["gain/linear/top1"]) == (15.5, -1.0)
     assert "gain/matrix" not in later
-    assert caplog.messages == ["since the start: knn/top1 60.00 -> 75.50 (+15.50), linear/top1 70.00 -> 69.00 (-1.00)"]
+    assert caplog.messages == [
+        "gain since the start: knn/top1 60.00 -> 75.50 (+15.50), linear/top1 70.00 -> 69.00 (-1.00)"
+    ]
 
 
 def test_only_some_metrics_may_be_compared() -> None:
