@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from footplate import Hook, Runner
-from footplate.checkpoint import load_checkpoint, save_checkpoint
+from footplate.checkpoint import load_checkpoint, loading, save_checkpoint, verifying
 from footplate.engine.state import seed_of_resumed
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks import CheckpointHook
@@ -214,7 +214,7 @@ def test_resuming_where_nothing_is_starts_anew(tmp_path: Path, caplog: pytest.Lo
     whole = run(config(tmp_path / "whole", by_epoch=True))
     fresh = run(config(tmp_path / "fresh", by_epoch=True), resume=True, log_level="INFO")
     assert_same(fresh.model.state_dict(), whole.model.state_dict())
-    assert f"nothing to resume in {tmp_path / 'fresh'}: the run starts anew" in caplog.messages
+    assert f"There is no checkpoint to resume in {tmp_path / 'fresh'}. The run starts over." in caplog.messages
 
 
 def test_a_finished_run_may_be_made_longer(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_a_checkpoint_without_an_optimizer_says_so(tmp_path: Path, caplog: pytes
     (tmp_path / "epoch_3.pth").unlink()
     with caplog.at_level(logging.WARNING, "footplate"):
         run(cfg, resume=True)
-    assert any("the checkpoint holds no 'optimizer': it begins anew" in each for each in caplog.messages)
+    assert any("The checkpoint has no 'optimizer'. The optimizer starts over" in each for each in caplog.messages)
 
 
 def test_settings_that_do_not_count_in_a_resumed_run_are_named(
@@ -522,7 +522,10 @@ def test_a_saved_state_that_is_no_dict_is_refused_when_it_is_loaded(tmp_path: Pa
     checkpoint = load_checkpoint(path)
     checkpoint["run"]["hooks"]["CheckpointHook"] = torch.zeros(2)
     save_checkpoint(checkpoint, path)
-    with pytest.raises(CheckpointError, match="the 'run.hooks.CheckpointHook' of the checkpoint .* must be a dict"):
+    with pytest.raises(
+        CheckpointError,
+        match="from 'run.hooks.CheckpointHook' of the checkpoint: it must be a dict",
+    ):
         Runner(**settings(tmp_path, resume=True, load_from=path)).train()
 
 
@@ -533,3 +536,28 @@ def test_a_hook_whose_state_is_none_has_no_state(tmp_path: Path) -> None:
 
     Runner(**settings(tmp_path, custom_hooks=[Stateless()])).train()
     assert "Stateless" not in load_checkpoint(str(tmp_path / "epoch_3.pth"))["run"]["hooks"]
+
+
+def test_a_resume_verifies_and_parses_its_checkpoint_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = config(tmp_path, by_epoch=False, by_iteration=4, randomness={"seed": 3})
+    run(cfg, train_cfg={"by_epoch": False, "max_iters": 8, "val_interval": 4})
+    calls: dict[str, list[str]] = {name: [] for name in ("verify_digest", "read_content", "open_checkpoint")}
+
+    def counted(module: Any, name: str) -> None:
+        original = getattr(module, name)
+
+        def call(target: Any, *args: Any, **kwargs: Any) -> Any:
+            calls[name].append(getattr(target, "name", target))
+            return original(target, *args, **kwargs)
+
+        monkeypatch.setattr(module, name, call)
+
+    for module in (loading, verifying):
+        for name in calls:
+            counted(module, name)
+    runner = run(cfg, train_cfg={"by_epoch": False, "max_iters": 8, "val_interval": 4}, resume=True)
+    assert runner.iter == 8
+    resumed = str(tmp_path / "iter_8.pth")
+    assert calls["verify_digest"] == [resumed]
+    assert calls["read_content"].count(resumed) == 1
+    assert calls["open_checkpoint"].count(resumed) <= 3, "to order the checkpoints, to load, to recognize its own files"

@@ -88,7 +88,7 @@ class ConfigDict(TracedDict):
         """Merges a mapping like a config into its base: merges dicts, supports `_delete_`, and replaces other values.
 
         Raises:
-            ConfigError: If a dict would be merged into a value that is not a dict.
+            ConfigError: A dict would be merged into a value that is not a dict.
         """
         frame = sys._getframe(1)
         child: ConfigDict = copy_as_config_dict(options)
@@ -98,7 +98,8 @@ class ConfigDict(TracedDict):
 
     def to_dict(self) -> dict[Any, Any]:
         """Returns plain dicts; lazily imported names become dotted strings."""
-        return {key: to_plain(value) for key, value in self.items()}
+        plain: dict[Any, Any] = to_plain(self)
+        return plain
 
     def _write_all(self, items: Mapping[Any, Any], frame: FrameType, source: object = None) -> None:
         """Sets several keys; merges a dict into an existing dict."""

@@ -32,7 +32,7 @@ except ImportError as error:
 
 _NEW_FOLDER = "To start a new sweep, set --out to another folder."
 _STUDY = "study.db"  # SQLite creates files next to it whose names start with this name
-_TRIAL_FOLDER = re.compile(r"[0-9a-f]{12}")  # see `digest_of`
+_TRIAL_FOLDER = re.compile(r"[0-9a-f]{12}")  # see `sha256_of`
 _OWN_REASONS = frozenset({"error", "infeasible"})  # attributes of trials that failed for their own reasons
 _TEXT_ATTRIBUTES = ("config", *_OWN_REASONS)
 _MAX_SEED = (1 << 31) - 1
@@ -199,7 +199,7 @@ def _describe_trial(trial: Any, parameters: Sequence[Parameter], folder: str) ->
     return TrialInfo(trial.number, values, state, score, work_dir, note)
 
 
-def digest_of(cfg: Config) -> str:
+def sha256_of(cfg: Config) -> str:
     """Returns a hash that identifies a trial's config; equal configs have equal hashes."""
     content = {key: value for key, value in cfg.to_dict().items() if key not in START_KEYS}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:12]
@@ -275,7 +275,7 @@ def _check_same(study: Any, cfg: Config, parameters: Sequence[Parameter], settin
     """Raises an error if a study has another config, metric, keys or choices; ranges may change."""
     varied = {each.key: repr(each.choices) if each.choices else "a range" for each in parameters}
     firsts = {**first_values(parameters), **{each.key: 0 for each in parameters if not each.choices}}
-    asked = {"metric": settings.metric, "parameters": varied, "config": digest_of(with_values(cfg, firsts))}
+    asked = {"metric": settings.metric, "parameters": varied, "config": sha256_of(with_values(cfg, firsts))}
     before = study.user_attrs.get("asked", asked)
     if before != asked:
         described = ", ".join(f"{key}: {values}" for key, values in before["parameters"].items())
@@ -375,7 +375,7 @@ class _Sweep:
         """Runs a trial, unless an earlier one had the same config, and returns its best score."""
         values = {parameter.key: parameter.suggest(trial) for parameter in self.parameters}
         cfg = with_values(self.cfg, values)
-        digest = digest_of(cfg)
+        digest = sha256_of(cfg)
         trial.set_user_attr("config", digest)
         for other in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
             if other.user_attrs.get("config") == digest:
