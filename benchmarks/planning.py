@@ -34,7 +34,7 @@ def role_parts(config: str, steps: int) -> dict[str, Any]:
     checked = _config(config)
     dist.barrier()
     dist.destroy_process_group()  # the processes now compute independently, in parallel
-    from footplate.tools.plan.measuring import measure
+    from footplate.tools.plan_measurements import measure
 
     return dataclasses.asdict(measure(checked, steps=steps))
 
@@ -160,8 +160,8 @@ def main() -> None:
     if chosen.role:
         print(json.dumps(globals()[f"role_{chosen.role}"](chosen.config, chosen.steps)))
         return
-    from footplate.tools.plan.parts import Cluster, Parts
-    from footplate.tools.plan.prediction import predict
+    from footplate.tools.plan_measurements import Cluster, Measurements
+    from footplate.tools.plan_prediction import predict
 
     rounds = []
     taken: dict[int, list[float]] = {number: [] for number in chosen.processes}
@@ -170,7 +170,7 @@ def main() -> None:
         for number in chosen.processes:
             found = together(number, "train", chosen.config, chosen.steps)
             taken[number].append(statistics.median(each["step"] for each in found))
-    parts = Parts.from_dict(_middle(rounds))
+    parts = Measurements.from_dict(_middle(rounds))
     if chosen.parts:
         parts.write(str(Path(chosen.parts).absolute()))
     print(f"parts: {json.dumps(dataclasses.asdict(parts))}")

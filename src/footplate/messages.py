@@ -68,6 +68,15 @@ def format_interval(interval: int, noun: str) -> str:
     return f"every {noun}" if interval == 1 else f"every {interval} {noun}s"
 
 
+def format_seconds(seconds: float) -> str:
+    """Returns a duration as hours, minutes and seconds.
+
+    >>> format_seconds(100_000.5)
+    '27:46:40'
+    """
+    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
+
+
 def nearest(word: object, candidates: Iterable[str]) -> str | None:
     """Returns the candidate that `word` was most likely meant to be, or None if none is similar enough.
 

@@ -12,7 +12,7 @@ from footplate.errors import ArgumentError, CheckpointError
 
 def run(*words: str) -> int:
     parser = argparse.ArgumentParser()
-    checkpoint.add_parser(parser.add_subparsers())
+    checkpoint.add_commands(parser.add_subparsers())
     arguments = parser.parse_args(["checkpoint", *map(str, words)])
     code: int = arguments.run(arguments)
     return code
@@ -31,7 +31,7 @@ def test_show_tells_what_is_inside(files: list[str], capsys: pytest.CaptureFixtu
     assert run("show", files[0]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{files[0]}: ")
-    assert lines[0].endswith(f"sha256 {verify(files[0]).sha256} (not verified here)")
+    assert lines[0].endswith(f"sha256 {verify(files[0]).sha256} (not verified)")
     assert lines[1:6] == [
         "  epoch 1, iter 1",
         "  meta        epoch, iter",
@@ -49,8 +49,8 @@ def test_verify_says_which_is_damaged(files: list[str], capsys: pytest.CaptureFi
     torch.save({"w": torch.ones(1)}, f"{files[0]}.theirs")
     assert run("verify", files[0], f"{files[0]}.theirs") == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"{files[0]}: whole, sha256 {verify(files[0]).sha256}",
-        f"{files[0]}.theirs: whole, no digest in it; what it has of checksums agrees",
+        f"{files[0]}: intact, sha256 {verify(files[0]).sha256}",
+        f"{files[0]}.theirs: intact, without a digest; its checksums match",
     ]
     Path(files[1]).write_bytes(Path(files[1]).read_bytes()[:-1])
     assert run("verify", *files) == 1
@@ -76,7 +76,7 @@ def test_export_maps_keys(files: list[str], tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(ArgumentError, match="PATTERN=TEXT"):
         run("export", files[0], "-o", target, "--revise", "w")
     for text in ("(=x", "^=\\9"):
-        with pytest.raises(ArgumentError, match="--revise takes a regular expression"):
+        with pytest.raises(ArgumentError, match="--revise has an invalid regular expression"):
             run("export", files[0], "-o", target, "--revise", text)
 
 
@@ -95,13 +95,13 @@ def test_a_file_in_parts_and_back(files: list[str], tmp_path: Path, capsys: pyte
     assert run("shard", files[0], "-o", folder, "--parts", "2") == 0
     assert capsys.readouterr().out == f"22 tensors split into 2 shards: {folder}\n"
     assert run("verify", folder) == 0
-    assert capsys.readouterr().out == f"{folder}: whole, sha256 {verify(folder).sha256}\n"
+    assert capsys.readouterr().out == f"{folder}: intact, sha256 {verify(folder).sha256}\n"
     assert run("show", folder) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith(f"sha256 {verify(folder).sha256} (not verified here)")
+    assert lines[0].endswith(f"sha256 {verify(folder).sha256} (not verified)")
     assert lines[3] == "  state_dict       22 tensors      352 B"
     assert [line.split()[1:] for line in lines[6:8]] == [["176", "B", "shards", "of", "22", "tensors"]] * 2
-    assert lines[8].endswith("everything else")
+    assert lines[8].endswith("the rest")
     assert lines[10] == "    layer0.w   [2, 2] float32"
     assert run("consolidate", folder, "-o", again) == 0
     assert capsys.readouterr().out == f"22 sharded tensors joined: {again}\n"

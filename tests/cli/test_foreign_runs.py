@@ -77,7 +77,7 @@ def test_a_run_records_its_config_as_data(tiny: Path, footplate: Command) -> Non
         "diff",
         "tiny.py",
         "work",
-    )[:2] == (0, "the configs mean the same\n")
+    )[:2] == (0, "The configs are equivalent.\n")
 
 
 def test_links_out_of_a_run_are_not_followed(

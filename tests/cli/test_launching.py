@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from footplate.cli import launching
-from footplate.cli.launching import add_launcher, choose_launcher, refuse_launchers, start_processes, starts_processes
+from footplate.cli.launching import add_launcher, refuse_launchers, set_launcher, start_processes, starts_processes
 from footplate.config import Config
 from footplate.errors import ArgumentError
 from tests.support import TINY
@@ -27,7 +27,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def _arguments(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_launcher(parser)
-    return parser.parse_args(words, argparse.Namespace(words=["train", "a.py", *words]))
+    return parser.parse_args(words, argparse.Namespace(argv=["train", "a.py", *words]))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_who_started_the_processes(
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     cfg = Config(given)
-    choose_launcher(_arguments(*words), cfg)
+    set_launcher(_arguments(*words), cfg)
     assert cfg.get("launcher") == chosen
 
 
@@ -83,7 +83,7 @@ def test_torchrun_gets_the_command(
 
 @pytest.mark.parametrize("number", ["0", "-1", "two", "gpu"])
 def test_a_number_of_processes_that_makes_no_sense(number: str) -> None:
-    with pytest.raises(ArgumentError, match="--nproc is a number"):
+    with pytest.raises(ArgumentError, match="--nproc must be a number"):
         start_processes(_arguments(f"--nproc={number}"), Config({}))
 
 
@@ -91,7 +91,7 @@ def test_a_command_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_launchers("sweep")
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ArgumentError, match="footplate sweep is one process: start it without torchrun"):
+    with pytest.raises(ArgumentError, match="footplate sweep runs in one process"):
         refuse_launchers("sweep")
 
 

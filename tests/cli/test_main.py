@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate.cli.main import _COMMANDS, build_parser, main
+from footplate.cli.main import build_parser, main
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -85,12 +85,15 @@ def test_the_usage_shows_what_stands_first_and_what_is_required(footplate: Comma
             [],
             [
                 "    train       train a model",
-                "    checkpoint  look into checkpoints, verify, average, export, join, cut",
+                "    checkpoint  show, verify, average, export or convert checkpoints",
             ],
         ),
         (
             ["checkpoint"],
-            ["    show         show what is inside", "    shard        write a single file as a sharded checkpoint"],
+            [
+                "    show         show the contents of checkpoints",
+                "    average      average the weights of several checkpoints",
+            ],
         ),
     ],
 )
@@ -120,16 +123,20 @@ def test_the_version(footplate: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["trian"], "footplate: error: there is no 'trian': did you mean 'train'?"),
-        (["xyz"], f"footplate: error: there is no 'xyz': {', '.join(_COMMANDS)}"),
+        (["trian"], "footplate: error: invalid choice 'trian'; did you mean 'train'?"),
+        (
+            ["xyz"],
+            f"footplate: error: invalid choice 'xyz'; use {', '.join(name for name, _ in parsers(build_parser()))}",
+        ),
         (
             ["checkpoint", "list"],
-            "footplate checkpoint: error: there is no 'list': footplate analyze WORK_DIR lists those of a run",
+            "footplate checkpoint: error: invalid choice 'list'; run `footplate analyze WORK_DIR` to list the "
+            "checkpoints of a run",
         ),
         (
             ["train", "--set", "a=1", "a.py"],
-            "footplate train: error: the following arguments are required: CONFIG, before the options: some of them "
-            "take all that follows",
+            "footplate train: error: the following arguments are required: CONFIG; put them before the options, some "
+            "of which take all words that follow",
         ),
         ([], "footplate: error: the following arguments are required: COMMAND"),
         (["train"], "footplate train: error: the following arguments are required: CONFIG"),
@@ -139,7 +146,10 @@ def test_the_version(footplate: Command) -> None:
             f"footplate train: error: argument --seed: invalid int value: '{'9' * 157}...'",
         ),
         (["test", "a.py"], "footplate test: error: the following arguments are required: CHECKPOINT"),
-        (["train", "a.py", "--launcher", "slrm"], "footplate train: error: there is no 'slrm': did you mean 'slurm'?"),
+        (
+            ["train", "a.py", "--launcher", "slrm"],
+            "footplate train: error: invalid choice 'slrm'; did you mean 'slurm'?",
+        ),
         (["train", "a.py", "--resum"], None),
     ],
 )
@@ -149,7 +159,7 @@ def test_a_command_that_cannot_be_read(footplate: Command, arguments: list[str],
     assert (code, said, len(lines) <= 5) == (2, "", True)
     if says is not None:
         assert lines[0] == says
-        assert lines[1].endswith(" --help shows what it takes")
+        assert lines[1].endswith(" --help` for its arguments.")
 
 
 def test_an_interrupt_ends_without_a_traceback(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,10 +38,10 @@ def test_the_twin_is_written_and_the_report_says_why(old: Path, capsys: pytest.C
         "  old.py:4: data.train: train_dataloader.dataset, in the adapter LegacyDataset",
         "what cannot be kept:",
         "  old.py:3: runner.turns: 3 has no counterpart and was removed",
-        "what needs a person:",
+        "what you need to check:",
         "  old.py:3: runner.type: 'MyRunner' is not a built-in runner; only its length is kept; did you mean 'Runner'?",
         "  old.py:4: data.val: there is no evaluation section; kept as val_dataset, which nothing reads",
-        "1 file, 1 of them changes; 2 notes need a person",
+        "1 file, 1 changed; 2 notes to check",
         f"written: {old.parent / 'new.py'}",
     ]
 
@@ -87,8 +87,8 @@ BAD: dict[str, bytes] = {
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
-        ([], ["migrate takes one config, or --tree and a folder"]),
-        (["old.py", "--tree", "."], ["migrate takes one config, or --tree and a folder"]),
+        ([], ["migrate needs either one config or --tree with a folder"]),
+        (["old.py", "--tree", "."], ["migrate needs either one config or --tree with a folder"]),
         (["old.py", "--diff", "--lint"], ["--lint: not allowed with argument --diff"]),
         (["odl.py"], ["no config file or recipe 'odl.py'", "did you mean 'old.py'?"]),
         (["mixed.py"], ["keys of both generations", "at mixed.py:2", "lr_config"]),
@@ -210,5 +210,5 @@ def test_within_the_package_the_place_has_to_be_named(
 ) -> None:
     monkeypatch.chdir(installed / "configs")
     code, _, error = footplate("migrate", *arguments)
-    assert (code, "belongs to footplate: --output says where" in error) == (2, True)
+    assert (code, "is part of footplate" in error) == (2, True)
     assert [path.name for path in installed.rglob("*.py")] == ["old-one.py"]

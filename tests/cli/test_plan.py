@@ -5,7 +5,7 @@ import pytest
 
 from footplate.cli.main import main
 from tests.support import TINY
-from tests.tools.plan.test_parts import GIVEN
+from tests.tools.test_plan_measurements import GIVEN
 
 
 @pytest.fixture
@@ -42,16 +42,16 @@ def test_a_config_is_measured_and_its_parts_are_kept(tmp_path: Path, capsys: pyt
     kept = tmp_path / "kept.json"
     assert main(["plan", str(tmp_path / "tiny.py"), "--steps", "2", "--save-parts", str(kept)]) == 0
     assert json.loads(kept.read_text())["batch"] == 4
-    assert "which processes of" in capsys.readouterr().out
+    assert "shared by processes of" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "a plan needs a config to measure, or --parts"),
+        ([], "a plan needs measurements"),
         (["--nodes", "0"], "--nodes"),
-        (["--bandwidth", "0"], "--bandwidth must be above 0"),
-        (["--parts", "absent.json"], "'absent.json' cannot be read as the parts of a plan"),
+        (["--bandwidth", "0"], "--bandwidth must be positive"),
+        (["--parts", "absent.json"], "cannot read 'absent.json' as measurements"),
     ],
 )
 def test_mistakes_are_named(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Tests `footplate sweep`: messages that are printed once for all trials."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import pytest
 
 from footplate.cli import sweep as command
+from footplate.cli.sweep import SweepDisplay
 from footplate.errors import DataError
+from tests.hooks.test_progress_hook import lines_of, terminal
 from tests.support import TINY
 
 pytest.importorskip("optuna", reason="the extra 'sweep' is not installed")
@@ -32,19 +35,17 @@ def test_what_is_varied_may_be_wrong_in_the_config_and_an_interrupt_says_how_to_
         raise KeyboardInterrupt
 
     tiny.write_text(text)
-    monkeypatch.setattr("footplate.tools.sweep.study.sweep", interrupted)
+    monkeypatch.setattr("footplate.tools.sweep.sweep", interrupted)
     code, told, _ = footplate("sweep", "tiny.py", "--param", LR, "--metric", "accuracy")
-    assert (code, told) == (130, "the same command goes on with the sweep\n")
+    assert (code, told) == (130, "To continue the sweep, run the same command again.\n")
 
 
 def test_the_page_calls_trials_by_their_settings_and_leaves_out_what_measured_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from footplate.tools.sweep import study
-
     written: dict[str, Any] = {}
     monkeypatch.setattr(
-        "footplate.tools.report.write_report", lambda runs, path, **words: written.update(words, runs=runs)
+        "footplate.tools.report.write_report", lambda runs, path, **options: written.update(options, runs=runs)
     )
     trials = [
         study.TrialInfo(4, {"optimizer.lr": 0.25}, "complete", 1.0, "a", ""),
@@ -59,3 +60,47 @@ def _read_a_alone(folder: str) -> str:
     if folder == "b":
         raise DataError("nothing")
     return f"run of {folder}"
+
+
+study = pytest.importorskip("footplate.tools.sweep")
+
+
+def progress(number: int = 3, **known: Any) -> Any:
+    return study.TrialProgress(number, {"optimizer.lr": 0.00123456, "width": 8}, "sweeps/tiny/0a1b", **known)
+
+
+def ended(number: int = 3) -> Any:
+    return study.TrialInfo(number, {"width": 8}, "complete", 53.5, "sweeps/tiny/0a1b", "")
+
+
+def test_elsewhere_a_line_says_that_a_trial_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    with SweepDisplay("mIoU") as display:
+        for each in (progress(), progress(done=4, length=8), progress(done=8, length=8, score=53.5)):
+            display.update(each)
+        display.print_trial(ended())
+        display.update(progress(4))
+    assert capsys.readouterr().out.splitlines() == [
+        "trial 3 starts: lr=0.001235, width=8; its log: sweeps/tiny/0a1b/output.txt",
+        "trial 3: mIoU 53.5, width=8, complete",
+        "trial 4 starts: lr=0.001235, width=8; its log: sweeps/tiny/0a1b/output.txt",
+    ]
+
+
+def test_a_terminal_shows_a_line_for_each_trial_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    with terminal() as shown, SweepDisplay("mIoU") as display:
+        display.update(progress(3))
+        display.update(progress(4))
+        display.update(progress(3, done=4, length=8))
+        display.update(progress(3, done=6, length=8, score=51.25))
+        display.print_trial(ended())
+    lines = lines_of(shown[0])
+    assert "trial 3 ──────────────────── starting  lr=0.001235, width=8" in lines
+    assert "trial 3 ━━━━━━━━━━────────── 4/8  lr=0.001235, width=8" in lines
+    assert "trial 3 ━━━━━━━━━━━━━━━───── 6/8  mIoU 51.25  lr=0.001235, width=8" in lines
+    assert "trial 3: mIoU 53.5, width=8, complete" in lines
+    behind = shown[0][shown[0].index("trial 3: mIoU 53.5, width=8, complete") :]
+    assert re.search(r"trial 4 ─+ starting", lines_of(behind)[1])
+    cleared = "\r\x1b7\x1b[B\x1b[J\x1b8\x1b[K"  # clears the lines below the cursor, and its own line
+    assert behind.endswith(f"{cleared}\x1b[?2026l\x1b[?25h")  # the display is removed at the end

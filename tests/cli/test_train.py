@@ -1,11 +1,14 @@
+import argparse
 import hashlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ import torch
 
 from footplate import Config
 from footplate.checkpoint import find_latest, saver
+from footplate.cli.train import print_resume_command, resume_command
 from footplate.errors import CheckpointError
 from tests.support import TINY, Points
 
@@ -43,7 +47,7 @@ def test_a_config_trains(tiny: Path, footplate: Command) -> None:
         f"log:             {log_dir / log_dir.name}.log",
         f"last checkpoint: {work / 'iter_8.pth'}",
         f"curves:          {log_dir / 'curves.png'}",
-        f"look:            footplate report {work}",
+        f"report:          footplate report {work}",
     ]
     assert said.count("curves:") == 1
     assert sum("Iter(train) [" in line for line in said.splitlines()) == 4
@@ -169,7 +173,7 @@ def test_a_run_that_could_not_save_its_end_does_not_end_well(
     code, _, errors = footplate("train", tiny, "--work-dir", "work", "--no-preflight")
     assert code == 4
     assert errors.splitlines()[-1] == (
-        "error: trained to the end, but the last save failed: cannot save "
+        "error: training finished, but the last save failed: cannot save "
         f"'{tiny.parent / 'work/iter_8.pth'}': No space left on device; there is no checkpoint of this run"
     )
     monkeypatch.setattr(
@@ -286,15 +290,15 @@ def test_a_set_that_is_not_given_again_when_resuming_is_named(tiny: Path, footpl
     sets = ["--set", "train_cfg.max_iters=6", "optim_wrapper.optimizer.lr=0.2"]
     footplate("train", "tiny.py", "--work-dir", "work", *sets)
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume", *sets)[1]
-    assert "another config" not in said
+    assert "The config differs" not in said
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
     warning = (
-        "WARNING - the run was begun with another config: these keys have other values than then: train_cfg.max_iters, "
-        "optim_wrapper.optimizer.lr. Repeat each --set of the start when you resume\n"
+        "WARNING - The config differs from that of the start of the run. Other changed keys: train_cfg.max_iters, "
+        "optim_wrapper.optimizer.lr. To keep their values, repeat each --set of the start.\n"
     )
     assert warning in said
     assert sum(each.read_text().count(warning) for each in Path("work").glob("*/*.log")) == 1
-    assert "another config" not in footplate("train", "tiny.py", "--work-dir", "fresh", "--resume")[1]
+    assert "The config differs" not in footplate("train", "tiny.py", "--work-dir", "fresh", "--resume")[1]
 
 
 @pytest.mark.parametrize("flag", ["--set", "--cfg-options"])
@@ -304,14 +308,14 @@ def test_a_value_that_is_given_anew_when_resuming_is_told_from_one_that_is_missi
     lr = "optim_wrapper.optimizer.lr=0.2"
     footplate("train", "tiny.py", "--work-dir", "work", flag, "train_cfg.max_iters=6", lr)
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume", flag, "train_cfg.max_iters=7", lr)[1]
-    begin = "the run was begun with another config: other values are given now for train_cfg.max_iters"
+    begin = (
+        "The config differs from that of the start of the run. Keys with new values on the command line: "
+        "train_cfg.max_iters."
+    )
     assert f"WARNING - {begin}\n" in said
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume", flag, "train_cfg.max_iters=8")[1]
-    missing = (
-        "these keys have other values than then: optim_wrapper.optimizer.lr. "
-        "Repeat each --set of the start when you resume"
-    )
-    assert f"WARNING - {begin}; {missing}\n" in said
+    missing = "Other changed keys: optim_wrapper.optimizer.lr. To keep their values, repeat each --set of the start."
+    assert f"WARNING - {begin} {missing}\n" in said
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -324,8 +328,8 @@ def test_a_run_that_was_asked_to_stop_says_how_to_go_on(
 
     monkeypatch.setattr("tests.support.Witness.after_train_iter", stop)
     code, said, _ = footplate("train", "tiny.py", "--resume", "--set", "optim_wrapper.optimizer.lr=0.2")
-    told = [line for line in said.splitlines() if line.startswith("go on:")]
-    go_on = "go on:           footplate train tiny.py --set optim_wrapper.optimizer.lr=0.2 --resume"
+    told = [line for line in said.splitlines() if line.startswith("resume:")]
+    go_on = "resume:          footplate train tiny.py --set optim_wrapper.optimizer.lr=0.2 --resume"
     assert (code, told) == (130, [] if rank else [go_on])
 
 
@@ -358,7 +362,7 @@ def test_a_run_whose_data_fail_says_how_to_go_on(
     code, said, told = footplate("train", "tiny.py", "--work-dir", "work", "--no-preflight")
     assert (code, said.splitlines()[-1]) == (
         2,
-        "go on:           footplate train tiny.py --work-dir work --no-preflight --resume",
+        "resume:          footplate train tiny.py --work-dir work --no-preflight --resume",
     )
     path = Path("work/on_signal.pth").resolve()
     saved = f"The run was saved after iteration 2: {path}. Fix the data and resume with --resume (resume=True)."
@@ -382,6 +386,32 @@ def test_a_finished_run_in_a_copied_folder_names_the_files_of_the_copy(tiny: Pat
 def test_a_resume_without_a_run_is_a_warning(tiny: Path, footplate: Command) -> None:
     said = footplate("train", "tiny.py", "--work-dir", "mistyped", "--resume")[1]
     assert f"WARNING - nothing to resume in {tiny.parent / 'mistyped'}: the run starts anew" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ("a.py", "a.py --resume"),
+        ("a.py --resume", "a.py --resume"),
+        ("a.py --resume old.pth --seed 3", "a.py --seed 3 --resume"),
+        ("a.py --resume=old.pth --amp", "a.py --amp --resume"),
+        ("a.py --resume --set 'b=[1, 2]' c=3", "a.py --set 'b=[1, 2]' c=3 --resume"),
+    ],
+)
+def test_resume_command_repeats_the_arguments(words: str, command: str) -> None:
+    assert resume_command(["train", *shlex.split(words)]) == f"footplate train {command}"
+
+
+@pytest.mark.parametrize(
+    ("world_size", "nproc", "last", "told"),
+    [(1, None, "a.pth", True), (2, "2", "a.pth", True), (2, None, "a.pth", False), (1, None, None, False)],
+)
+def test_resume_command_is_printed_only_for_runs_started_here(
+    capsys: pytest.CaptureFixture[str], world_size: int, nproc: str | None, last: str | None, told: bool
+) -> None:
+    runner: Any = SimpleNamespace(rank=0, world_size=world_size, saver=SimpleNamespace(last=last))
+    print_resume_command(runner, argparse.Namespace(nproc=nproc, argv=["train", "a.py"]))
+    assert capsys.readouterr().out == ("resume:          footplate train a.py --resume\n" if told else "")
 
 
 def test_warning_about_an_unused_first_generation_key_is_shown_and_logged_once(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from footplate.tools.plan.published import PUBLISHED, Published, predicted_efficiency
 from tests.docs.pages import DOCS
+from tests.tools.published_scaling import PUBLISHED, Published, predicted_efficiency
 
 
 @pytest.mark.parametrize("path", [DOCS / "planning.md", DOCS / "planning.zh.md"], ids=lambda path: path.name)

@@ -87,7 +87,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/cli/test_foreign_runs.py::test_no_escape_sequence_reaches_the_terminal",
         "tests/test_messages.py::test_commands_print_only_through_streams",
     ),
-    "`replay` trains": ("tests/cli/test_replay.py::test_the_config_that_a_run_left_is_read_and_not_executed",),
+    "`replay` trains": ("tests/cli/test_inspect_runs.py::test_the_config_that_a_run_left_is_read_and_not_executed",),
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from footplate import Hook, Runner
-from footplate.checkpoint import load_checkpoint, save_checkpoint
+from footplate.checkpoint import load_checkpoint, loading, save_checkpoint, verifying
 from footplate.engine.state import seed_of_resumed
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks import CheckpointHook
@@ -533,3 +533,28 @@ def test_a_hook_whose_state_is_none_has_no_state(tmp_path: Path) -> None:
 
     Runner(**settings(tmp_path, custom_hooks=[Stateless()])).train()
     assert "Stateless" not in load_checkpoint(str(tmp_path / "epoch_3.pth"))["run"]["hooks"]
+
+
+def test_a_resume_verifies_and_parses_its_checkpoint_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = config(tmp_path, by_epoch=False, by_iteration=4, randomness={"seed": 3})
+    run(cfg, train_cfg={"by_epoch": False, "max_iters": 8, "val_interval": 4})
+    calls: dict[str, list[str]] = {name: [] for name in ("verify_digest", "read_content", "open_checkpoint")}
+
+    def counted(module: Any, name: str) -> None:
+        original = getattr(module, name)
+
+        def call(target: Any, *args: Any, **kwargs: Any) -> Any:
+            calls[name].append(getattr(target, "name", target))
+            return original(target, *args, **kwargs)
+
+        monkeypatch.setattr(module, name, call)
+
+    for module in (loading, verifying):
+        for name in calls:
+            counted(module, name)
+    runner = run(cfg, train_cfg={"by_epoch": False, "max_iters": 8, "val_interval": 4}, resume=True)
+    assert runner.iter == 8
+    resumed = str(tmp_path / "iter_8.pth")
+    assert calls["verify_digest"] == [resumed]
+    assert calls["read_content"].count(resumed) == 1
+    assert calls["open_checkpoint"].count(resumed) <= 3, "to order the checkpoints, to load, to recognize its own files"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from footplate import hosts
-from footplate.cli.options import read_config
+from footplate.cli.arguments import read_config
 from footplate.engine import Hook as EngineHook
 from footplate.first_generation.adapters import Hook
 from footplate.registry import HOOKS, MODELS, TRANSFORMS

@@ -21,8 +21,8 @@ def test_each_rank_tells_its_memory_and_its_share(tmp_path: Path, on_ranks: OnRa
     for wrapper, kind in (("MMDistributedDataParallel", "DistributedDataParallel"), ("FullyShard", "FullyShard")):
         first, second = on_ranks(2, told, tmp_path, wrapper)
         assert first.splitlines()[0] == second.splitlines()[0]
-        assert first.splitlines()[0].endswith("tiny.py: nothing stands in its way")
+        assert first.splitlines()[0].endswith("tiny.py: no problems found")
         lines = [line for line in first.splitlines() if line.startswith(("processes", "memory"))]
-        assert lines[0] == f"processes   2, {kind} over gloo, 4 samples each and 8 in all an iteration"
-        assert re.match(r"memory +\d+ MiB on (each rank|rank 0, \d+ MiB on rank 1) at most, ", lines[1])
+        assert lines[0] == f"processes   2, {kind} over gloo, 4 samples each and 8 in total per iteration"
+        assert re.match(r"memory +at most \d+ MiB on (each rank|rank 0, \d+ MiB on rank 1), ", lines[1])
         assert not [each for each in tmp_path.iterdir() if each.name.startswith(("footplate-", "work"))]

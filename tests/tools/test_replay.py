@@ -20,7 +20,7 @@ FACTS = {
     "threads": 1,
     "torch": "2.9.0",
 }
-A_TEXT = "a text of at most 65536 characters"
+A_TEXT = "a string of at most 65536 characters"
 
 
 def _capture(tmp_path: Path, facts: Any) -> str:
@@ -38,7 +38,7 @@ def test_a_fact_that_is_missing_is_named(tmp_path: Path, key: str) -> None:
     path = _capture(tmp_path, {name: value for name, value in FACTS.items() if name != key})
     with pytest.raises(ArgumentError) as caught:
         read_facts(path)
-    assert str(caught.value) == f"the capture '{path}' lacks the fact '{key}'\n  key capture.{key}"
+    assert str(caught.value) == f"'{key}' is missing in the capture '{path}'\n  key capture.{key}"
 
 
 NO_TEXTS: list[object] = [None, 3, [[]], "x" * 70_000]
@@ -48,10 +48,10 @@ NO_PATHS: list[object] = [3, {"a": {"b": 1}}, "x" * 70_000]
 @pytest.mark.parametrize(
     ("key", "value", "wanted"),
     [
-        *(("iteration", value, f"a whole number from 1 to {10**12}") for value in (True, 0, 7.0, "7", 10**18, [7])),
-        *(("seed", value, f"a whole number from 0 to {2**32 - 1}") for value in (None, -1, 2**32, {"a": 1})),
-        *(("threads", value, "a whole number from 1 to 1024") for value in (0, 10**9, "2", None)),
-        ("world_size", "two", f"a whole number from 1 to {2**20}"),
+        *(("iteration", value, f"an integer from 1 to {10**12}") for value in (True, 0, 7.0, "7", 10**18, [7])),
+        *(("seed", value, f"an integer from 0 to {2**32 - 1}") for value in (None, -1, 2**32, {"a": 1})),
+        *(("threads", value, "an integer from 1 to 1024") for value in (0, 10**9, "2", None)),
+        ("world_size", "two", f"an integer from 1 to {2**20}"),
         *((key, value, A_TEXT) for key in ("message", "device", "torch") for value in NO_TEXTS),
         *((key, value, A_TEXT) for key in ("origin", "load_from") for value in NO_PATHS),
     ],
@@ -61,4 +61,4 @@ def test_a_fact_of_another_kind_is_named(tmp_path: Path, key: str, value: object
     with pytest.raises(ArgumentError) as caught:
         read_facts(path)
     lines = str(caught.value).splitlines()
-    assert lines[:2] == [f"the fact '{key}' of the capture '{path}' must be {wanted}", f"  key capture.{key}"]
+    assert lines[:2] == [f"'{key}' in the capture '{path}' must be {wanted}", f"  key capture.{key}"]

@@ -1,64 +1,56 @@
-"""`footplate check`."""
+"""The command `footplate check`."""
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from footplate.cli.launching import add_launcher, choose_launcher, start_processes, starts_processes
-from footplate.cli.options import add_config, choose_work_dir, read_config
-from footplate.cli.streams import say
+from footplate.cli.arguments import add_config, read_config, set_work_dir
+from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
+from footplate.cli.output import print_text
 from footplate.wrap import wrap_text
 
-if TYPE_CHECKING:
-    from footplate.config import Config
 
-
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_commands(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+    parser = subparsers.add_parser(
         "check",
         help="try a run before it starts",
-        description="Build everything, train two iterations, validate a batch, save and load, on the real data; then "
-        "tell what the run will do: groups, speed, time, memory, schedule, metrics, hooks, warnings. Nothing is left.",
+        description="Try a run on the real data: build everything, train two iterations, validate one batch, save and "
+        "load. Then show what the run will do: parameter groups, speed, time, memory, schedule, metrics, hooks and "
+        "warnings. No files are left.",
     )
     add_config(parser)
-    parser.add_argument("--work-dir", metavar="DIR", help="where the run would write")
-    parser.add_argument("--no-run", action="store_true", help="stop before data and weights are touched")
+    parser.add_argument(
+        "--work-dir", metavar="DIR", help="the work_dir of the run (default: work_dirs/<name of the config>)"
+    )
+    parser.add_argument("--no-run", action="store_true", help="check only the config, without reading data or weights")
     add_launcher(parser)
     parser.set_defaults(run=run)
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Checks a run and prints the summary."""
-    from footplate.distributed import rank_from_environment
-
-    cfg = read_config(arguments)
-    choose_work_dir(cfg, arguments.work_dir)
-    choose_launcher(arguments, cfg)
-    if starts_processes(arguments):
-        return start_processes(arguments, cfg)
-    told = _check(cfg, arguments)
-    if not rank_from_environment():
-        say(wrap_text(told))
-    return 0
-
-
-def _check(cfg: "Config", arguments: argparse.Namespace) -> str:
-    """Returns the summary; raises errors of user code themselves, so that their lines are shown as in `train`."""
-    from footplate.cli.failures import own_frames
+    """Tries a run and prints the summary."""
+    from footplate.cli.error_messages import user_frames
     from footplate.distributed import rank_from_environment
     from footplate.records.logger import collect_warnings
     from footplate.tools.check import check
     from footplate.tools.failing_module import TrialError
 
+    cfg = read_config(arguments)
+    set_work_dir(cfg, arguments.work_dir)
+    set_launcher(arguments, cfg)
+    if starts_processes(arguments):
+        return start_processes(arguments, cfg)
     with collect_warnings() as warnings:
         try:
-            return check(cfg, run=not arguments.no_run)
+            summary = check(cfg, run=not arguments.no_run)
         except TrialError as error:
-            arguments.place = f"tried: {error.stage}"
-            if error.__cause__ is not None and own_frames(error.__cause__):
-                raise error.__cause__ from None
+            arguments.progress = f"tried: {error.stage}"
+            if error.__cause__ is not None and user_frames(error.__cause__):
+                raise error.__cause__ from None  # shows the user's lines, as `train` does
             raise
         finally:
             if not rank_from_environment():
-                say("".join(wrap_text(f"{'warning':<11} {each}\n") for each in warnings))
+                print_text("".join(wrap_text(f"{'warning':<11} {each}\n") for each in warnings))
+    if not rank_from_environment():
+        print_text(wrap_text(summary))
+    return 0

@@ -1,141 +1,111 @@
-"""`footplate checkpoint show|verify|average|export|consolidate|shard`."""
+"""The commands `footplate checkpoint show|verify|average|export|consolidate|shard`."""
 
 import argparse
 import re
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.options import add_trust
-from footplate.cli.parsing import Parser
-from footplate.cli.streams import say
+from footplate.cli.arguments import Parser, add_trust
+from footplate.cli.output import print_text
 from footplate.messages import pluralize
 from footplate.wrap import wrap_for_screen
 
 if TYPE_CHECKING:
     from footplate.checkpoint import Contents
 
-_SHOWN_WEIGHTS = 20
+_MAX_ROWS = 20  # of weights and of files, without --all
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_commands(subparsers: Any) -> None:
     """Adds the command and its subcommands to the parser."""
     parser: Parser = subparsers.add_parser(
         "checkpoint",
-        help="look into checkpoints, verify, average, export, join, cut",
-        description="Look into checkpoints, verify, average, export, join and cut them.",
+        help="show, verify, average, export or convert checkpoints",
+        description="Show, verify, average, export or convert checkpoints.",
     )
-    parser.elsewhere = dict.fromkeys(("list", "ls"), "footplate analyze WORK_DIR lists those of a run")
+    parser.hints = dict.fromkeys(("list", "ls"), "run `footplate analyze WORK_DIR` to list the checkpoints of a run")
     actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_show(actions)
-    _add_verify(actions)
-    _add_average(actions)
-    _add_export(actions)
-    _add_consolidate(actions)
-    _add_shard(actions)
-    return parser
 
+    def add(name: str, run: Any, text: str, output: str = "", metavar: str = "FILE") -> argparse.ArgumentParser:
+        action: argparse.ArgumentParser = actions.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}."
+        )
+        action.set_defaults(run=run)
+        if output:
+            action.add_argument("-o", "--output", metavar=metavar, required=True, help=output)
+        return action
 
-def _add_show(actions: Any) -> None:
-    parser = actions.add_parser("show", help="show what is inside", description="Show what is inside checkpoints.")
-    parser.add_argument("files", metavar="FILE", nargs="+", help="a checkpoint, also one in parts")
-    parser.add_argument("--all", action="store_true", help=f"list every weight, not the first {_SHOWN_WEIGHTS}")
-    parser.set_defaults(run=show)
-
-
-def _add_verify(actions: Any) -> None:
-    parser = actions.add_parser(
-        "verify", help="tell whether they are whole", description="Read checkpoints through; exit 1 if one is damaged."
-    )
-    parser.add_argument("files", metavar="FILE", nargs="+", help="a checkpoint, also one in parts")
-    parser.set_defaults(run=verify)
-
-
-def _add_average(actions: Any) -> None:
-    parser = actions.add_parser(
-        "average", help="average the weights of several", description="Average the weights of several checkpoints."
-    )
-    parser.add_argument("files", metavar="FILE", nargs="+", help="a checkpoint, also one in parts")
-    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="where to write")
-    parser.add_argument("--shares", metavar="X", type=float, nargs="+", help="the part of each; equal by default")
-    add_trust(parser)
-    parser.set_defaults(run=average)
-
-
-def _add_export(actions: Any) -> None:
-    parser = actions.add_parser(
-        "export",
-        help="write the weights alone",
-        description="Write the weights of a checkpoint to FILE.pth or FILE.safetensors.",
-    )
-    parser.add_argument("file", metavar="FILE", help="a checkpoint")
-    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="where to write")
-    parser.add_argument("--section", metavar="KEY", help="the entry that holds the weights, such as ema_state_dict")
-    parser.add_argument(
+    files = {"metavar": "FILE", "nargs": "+", "help": "a checkpoint file or the folder of a sharded checkpoint"}
+    show = add("show", show_contents, "show the contents of checkpoints")
+    show.add_argument("files", **files)  # type: ignore[arg-type]
+    show.add_argument("--all", action="store_true", help=f"list every weight, not only the first {_MAX_ROWS}")
+    verify = add("verify", verify_files, "check that files are intact; exits with 1 if one is damaged")
+    verify.add_argument("files", **files)  # type: ignore[arg-type]
+    average = add("average", average_files, "average the weights of several checkpoints", "the file to write")
+    average.add_argument("files", **files)  # type: ignore[arg-type]
+    average.add_argument("--shares", metavar="X", type=float, nargs="+", help="the share of each file (default: equal)")
+    add_trust(average)
+    export = add("export", export_file, "write only the weights", "the .pth or .safetensors file to write")
+    export.add_argument("file", metavar="FILE", help="a checkpoint")
+    export.add_argument("--section", metavar="KEY", help="the entry that holds the weights, such as ema_state_dict")
+    export.add_argument(
         "--revise",
         metavar="PATTERN=TEXT",
         action="append",
         default=[],
-        help="replace what matches in every key; may be repeated",
+        help="replace a regular expression in every key; can be repeated",
     )
-    parser.add_argument("--prefix", metavar="TEXT", help="take only keys that begin with it, and take it off")
-    parser.add_argument("--add-prefix", metavar="TEXT", default="", help="put it before every key")
-    parser.add_argument(
-        "--layout", choices=("plain", "mmengine"), default="plain", help="a bare state dict, or meta and state_dict"
+    export.add_argument("--prefix", metavar="TEXT", help="export only keys with this prefix, and remove it")
+    export.add_argument("--add-prefix", metavar="TEXT", default="", help="add this prefix to every key")
+    export.add_argument(
+        "--layout",
+        choices=("plain", "mmengine"),
+        default="plain",
+        help="a plain state dict, or a dict with meta and state_dict (default: plain)",
     )
-    add_trust(parser)
-    parser.set_defaults(run=export)
-
-
-def _add_consolidate(actions: Any) -> None:
-    parser = actions.add_parser(
-        "consolidate",
-        help="write a sharded checkpoint to a single file",
-        description="Write a sharded checkpoint, iter_4000.sharded, to a single file.",
+    add_trust(export)
+    consolidate = add(
+        "consolidate", consolidate_folder, "convert a sharded checkpoint to a single file", "the file to write"
     )
-    parser.add_argument("folder", metavar="FOLDER", help="a sharded checkpoint")
-    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="where to write")
-    parser.set_defaults(run=consolidate)
-
-
-def _add_shard(actions: Any) -> None:
-    parser = actions.add_parser(
+    consolidate.add_argument("folder", metavar="FOLDER", help="a sharded checkpoint, such as iter_4000.sharded")
+    shard = add(
         "shard",
-        help="write a single file as a sharded checkpoint",
-        description="Write a single file as a sharded checkpoint, which runs with any number of processes can load.",
+        shard_file,
+        "convert a single file to a sharded checkpoint, for any number of processes",
+        "the folder to write; its name must end with .sharded",
+        "FOLDER",
     )
-    parser.add_argument("file", metavar="FILE", help="a checkpoint")
-    parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="its name ends in .sharded")
-    parser.add_argument("--parts", metavar="N", type=int, default=8, help="the number of shards (8)")
-    parser.set_defaults(run=shard)
+    shard.add_argument("file", metavar="FILE", help="a checkpoint")
+    shard.add_argument("--parts", metavar="N", type=int, default=8, help="the number of shards (default: 8)")
 
 
-def show(arguments: argparse.Namespace) -> int:
+def show_contents(arguments: argparse.Namespace) -> int:
     """Prints the contents of each file."""
     from footplate.checkpoint import read_contents
 
     for path in arguments.files:
-        _print_contents(read_contents(path), most=None if arguments.all else _SHOWN_WEIGHTS)
+        text = "\n".join(_describe(read_contents(path), None if arguments.all else _MAX_ROWS))
+        print_text(wrap_for_screen(text + "\n"))
     return 0
 
 
-def verify(arguments: argparse.Namespace) -> int:
+def verify_files(arguments: argparse.Namespace) -> int:
     """Prints whether each file is intact; returns 1 if one is not."""
-    from footplate.checkpoint import verify as verify_file
+    from footplate.checkpoint import verify
     from footplate.errors import CheckpointError
 
-    worst = 0
+    code = 0
     for path in arguments.files:
         try:
-            digest = verify_file(path).sha256
+            digest = verify(path).sha256
         except CheckpointError as error:
-            worst = 1
-            say(f"{error}\n")
+            code = 1
+            print_text(f"{error}\n")
         else:
-            detail = f"sha256 {digest}" if digest else "no digest in it; what it has of checksums agrees"
-            say(f"{path}: whole, {detail}\n")
-    return worst
+            print_text(f"{path}: intact, {f'sha256 {digest}' if digest else 'without a digest; its checksums match'}\n")
+    return code
 
 
-def average(arguments: argparse.Namespace) -> int:
+def average_files(arguments: argparse.Namespace) -> int:
     """Writes the mean of the weights."""
     from footplate.checkpoint import SUFFIXES, average_weights, save_checkpoint, trusted_files, trusting
     from footplate.storage import check_output
@@ -147,63 +117,67 @@ def average(arguments: argparse.Namespace) -> int:
         if trusted := trusted_files():
             meta["trusted"] = trusted
     save_checkpoint({"meta": meta, "state_dict": weights}, arguments.output)
-    say(f"{len(weights)} weights of {len(arguments.files)} checkpoints: {arguments.output}\n")
+    print_text(f"{len(weights)} weights of {len(arguments.files)} checkpoints: {arguments.output}\n")
     return 0
 
 
-def export(arguments: argparse.Namespace) -> int:
+def export_file(arguments: argparse.Namespace) -> int:
     """Writes only the weights."""
     from footplate.checkpoint import export_weights, trusting
     from footplate.errors import ArgumentError
 
+    revise_keys = []
+    for text in arguments.revise:
+        pattern, equals, replacement = text.partition("=")
+        if not equals:
+            raise ArgumentError("--revise must have the form PATTERN=TEXT", found=text)
+        revise_keys.append((pattern, replacement))
     try:
         with trusting(arguments.trust):
             count = export_weights(
                 arguments.file,
                 arguments.output,
                 section=arguments.section,
-                revise_keys=[_pair(text) for text in arguments.revise],
+                revise_keys=revise_keys,
                 prefix=arguments.prefix,
                 add_prefix=arguments.add_prefix,
                 layout=arguments.layout,
             )
     except re.error as error:
-        raise ArgumentError(f"--revise takes a regular expression: {error}", found=arguments.revise) from error
-    say(f"{pluralize(count, 'weight')}: {arguments.output}\n")
+        raise ArgumentError(f"--revise has an invalid regular expression: {error}", found=arguments.revise) from error
+    print_text(f"{pluralize(count, 'weight')}: {arguments.output}\n")
     return 0
 
 
-def consolidate(arguments: argparse.Namespace) -> int:
+def consolidate_folder(arguments: argparse.Namespace) -> int:
     """Writes a sharded checkpoint to a single file."""
-    from footplate.checkpoint import consolidate as join
+    from footplate.checkpoint import consolidate
 
-    count = join(arguments.folder, arguments.output)
-    say(f"{count} sharded tensors joined: {arguments.output}\n")
+    count = consolidate(arguments.folder, arguments.output)
+    print_text(f"{count} sharded tensors joined: {arguments.output}\n")
     return 0
 
 
-def shard(arguments: argparse.Namespace) -> int:
+def shard_file(arguments: argparse.Namespace) -> int:
     """Writes a single file as a sharded checkpoint."""
-    from footplate.checkpoint import shard as cut
+    from footplate.checkpoint import shard
 
-    count = cut(arguments.file, arguments.output, arguments.parts)
-    say(f"{count} tensors split into {arguments.parts} shards: {arguments.output}\n")
+    count = shard(arguments.file, arguments.output, arguments.parts)
+    print_text(f"{count} tensors split into {arguments.parts} shards: {arguments.output}\n")
     return 0
 
 
-def _pair(text: str) -> tuple[str, str]:
-    from footplate.errors import ArgumentError
+def _describe(found: "Contents", most: int | None) -> list[str]:
+    """Returns the lines that describe a checkpoint, with at most `most` files and weights."""
+    from datetime import datetime, timezone
 
-    pattern, equals, replacement = text.partition("=")
-    if not equals:
-        raise ArgumentError("--revise takes PATTERN=TEXT", found=text)
-    return pattern, replacement
-
-
-def _print_contents(found: "Contents", *, most: int | None) -> None:
     from footplate.messages import format_bytes
 
-    lines = [f"{found.path}: {format_bytes(found.size)}, {_told_digest(found)}"]
+    digest = "without a digest"
+    if found.digest.sha256 is not None:
+        saved = datetime.fromtimestamp(found.digest.saved / 1e9, tz=timezone.utc)
+        digest = f"saved {saved:%Y-%m-%d %H:%M:%S} UTC, sha256 {found.digest.sha256} (not verified)"
+    lines = [f"{found.path}: {format_bytes(found.size)}, {digest}"]
     if found.meta:
         lines.append("  " + ", ".join(f"{key} {value}" for key, value in found.meta.items()))
     width = 2 + max((len(section.name) for section in found.sections), default=0)
@@ -212,33 +186,19 @@ def _print_contents(found: "Contents", *, most: int | None) -> None:
         lines.append(f"  {section.name:<{width}}{size}".rstrip())
     if found.opaque_names:
         lines.append(f"  of other programs: {', '.join(found.opaque_names)}")
-    lines += _told_files(found, most)
-    if found.weights:
-        lines.append("  weights:")
-    width = max((len(name) for name, *_ in found.weights[:most]), default=0)
-    lines += [f"    {name:<{width}}  {list(shape)} {dtype}" for name, shape, dtype in found.weights[:most]]
-    if most is not None and len(found.weights) > most:
-        lines.append(f"    ... and {len(found.weights) - most} more; --all lists them")
-    say(wrap_for_screen("\n".join(lines) + "\n"))
-
-
-def _told_files(found: "Contents", most: int | None) -> list[str]:
-    from footplate.messages import format_bytes
-
-    lines = ["  files:"] if found.files else []
-    width = max((len(each.name) for each in found.files), default=0)
-    for each in found.files[:most]:
-        held = f"shards of {each.shards} tensors" if each.shards else "everything else"
-        lines.append(f"    {each.name:<{width}}  {format_bytes(each.size):>10}  {held}")
-    if most is not None and len(found.files) > most:
-        lines.append(f"    ... and {len(found.files) - most} more; --all lists them")
+    files = [
+        (
+            each.name,
+            f"{format_bytes(each.size):>10}  {f'shards of {each.shards} tensors' if each.shards else 'the rest'}",
+        )
+        for each in found.files
+    ]
+    weights = [(name, f"{list(shape)} {dtype}") for name, shape, dtype in found.weights]
+    for title, rows in (("files", files), ("weights", weights)):
+        if not rows:
+            continue
+        width = max(len(name) for name, _ in rows[:most])
+        lines += [f"  {title}:", *(f"    {name:<{width}}  {text}" for name, text in rows[:most])]
+        if most is not None and len(rows) > most:
+            lines.append(f"    ... and {len(rows) - most} more; --all lists them")
     return lines
-
-
-def _told_digest(found: "Contents") -> str:
-    from datetime import datetime, timezone
-
-    if found.digest.sha256 is None:
-        return "no digest in it"
-    saved = datetime.fromtimestamp(found.digest.saved / 1e9, tz=timezone.utc)
-    return f"saved {saved:%Y-%m-%d %H:%M:%S} UTC, sha256 {found.digest.sha256} (not verified here)"

@@ -1,22 +1,21 @@
-"""`footplate env`."""
+"""The command `footplate env`."""
 
 import argparse
 from typing import Any
 
-from footplate.cli.streams import say
+from footplate.cli.output import print_text
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_commands(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+    parser = subparsers.add_parser(
         "env",
-        help="show what a bug report needs",
-        description="Show interpreter, packages, processors, accelerators and the state of the git tree; each run "
-        "writes the same into its folder, as environment.json.",
+        help="show the environment, for a bug report",
+        description="Show Python, packages, processors, accelerators and the state of the git repository. Each run "
+        "writes the same to environment.json in its folder.",
     )
-    parser.add_argument("--json", action="store_true", help="with every installed package, as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON, with every installed package")
     parser.set_defaults(run=run)
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -27,9 +26,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     facts = describe_environment()
     if arguments.json:
-        say(json.dumps(facts, indent=2) + "\n")
+        print_text(json.dumps(facts, indent=2) + "\n")
         return 0
-    words = {name: value for name, value in facts.items() if isinstance(value, str)}
-    width = max(map(len, words))
-    say("".join(f"{name:<{width}}  {value}\n" for name, value in words.items()))
+    lines = {name: value for name, value in facts.items() if isinstance(value, str)}
+    width = max(map(len, lines))
+    print_text("".join(f"{name:<{width}}  {value}\n" for name, value in lines.items()))
     return 0

@@ -1,47 +1,47 @@
-"""Detects launchers, and starts the processes of a distributed run."""
+"""Detects launchers, starts the processes of a distributed run, and runs a command as one of its ranks."""
 
 import argparse
 import logging
 import os
 import sys
+import time
 import uuid
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from footplate.cli.streams import say_error
+from footplate.cli.output import print_error
 
 if TYPE_CHECKING:
     from footplate.config import Config
 
 _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
-_DIED = 128
+_SIGNALED = 128  # plus the number of the signal: the exit code of a process that a signal ended
+_LAUNCHED = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
+_AFTER_FIRST_RANK = 2.0  # seconds in which a launcher stops the other processes after the first rank failed
 
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:
     """Adds the options for launchers and processes to the parser."""
     parser.add_argument(
-        "--launcher", choices=_LAUNCHERS, help="who started the processes: torchrun (found by itself), srun, mpirun"
+        "--launcher",
+        choices=_LAUNCHERS,
+        help="the program that started the processes: pytorch for torchrun, which is detected, slurm for srun, or mpi",
     )
     parser.add_argument(
-        "--nproc", metavar="N", help="start N processes with torchrun on this machine; gpu: one a device"
+        "--nproc", metavar="N", help="start N processes on this machine with torchrun; gpu starts one per device"
     )
     parser.add_argument(
         "--max-restarts",
         metavar="N",
         type=int,
         default=0,
-        help="with --nproc: how often to begin anew after a failure: 0",
+        help="with --nproc: the number of restarts after a failure (default: 0)",
     )
     # The predecessor of torchrun passes this option; torchrun sets an environment variable instead.
     parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
 
 
-def starts_processes(arguments: argparse.Namespace) -> bool:
-    """Checks whether this command must start other processes that run it."""
-    return arguments.nproc is not None and "LOCAL_RANK" not in os.environ
-
-
-def choose_launcher(arguments: argparse.Namespace, cfg: "Config") -> None:
+def set_launcher(arguments: argparse.Namespace, cfg: "Config") -> None:
     """Sets the launcher in the config; detects torchrun by its environment variables."""
     if arguments.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(arguments.local_rank))
@@ -60,7 +60,12 @@ def refuse_launchers(command: str) -> None:
     from footplate.errors import ArgumentError
 
     if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
-        raise ArgumentError(f"footplate {command} is one process: start it without torchrun")
+        raise ArgumentError(f"footplate {command} runs in one process", notes=["Start it without torchrun."])
+
+
+def starts_processes(arguments: argparse.Namespace) -> bool:
+    """Checks whether this command must start other processes that run it."""
+    return arguments.nproc is not None and "LOCAL_RANK" not in os.environ
 
 
 def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
@@ -82,23 +87,11 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
     with collect_warnings():  # the first rank logs them
         check_config(cfg)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    return _torchrun(processes, arguments.max_restarts, ["-m", "footplate", *arguments.words])
+    return _torchrun(processes, arguments.max_restarts, ["-m", "footplate", *arguments.argv])
 
 
-def _count_processes(text: str) -> int:
-    import torch
-
-    from footplate.errors import ArgumentError
-
-    if text == "gpu" and torch.accelerator.is_available():
-        return torch.accelerator.device_count()
-    if not text.isdigit() or not int(text):
-        raise ArgumentError("--nproc is a number of processes, or gpu where there are any", key="--nproc", found=text)
-    return int(text)
-
-
-def _torchrun(processes: int, restarts: int, words: Sequence[str]) -> int:
-    """Runs a command like `torchrun --standalone`."""
+def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> int:
+    """Runs Python with these arguments in several processes, like `torchrun --standalone`; returns the exit code."""
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -114,22 +107,72 @@ def _torchrun(processes: int, restarts: int, words: Sequence[str]) -> int:
     )
     logging.disable(logging.CRITICAL)  # the ranks report errors
     try:
-        elastic_launch(config, sys.executable)("-u", *words)
+        elastic_launch(config, sys.executable)("-u", *argv)
     except SignalException as error:
-        return _DIED + int(error.sigval)
+        return _SIGNALED + int(error.sigval)
     except ChildFailedError as error:
-        return _code_of(error)
+        rank, first = error.get_first_failure()
+        if first.exitcode > 0:
+            return int(first.exitcode)
+        code = _SIGNALED - int(first.exitcode)
+        if all(failure.exitcode != code for failure in error.failures.values()):  # else that process reported it
+            print_error(f"error: rank {rank} (process {first.pid}) was ended by {first.signal_name()}\n")
+        return code
     finally:
         logging.disable(logging.NOTSET)
     return 0
 
 
-def _code_of(error: Any) -> int:
-    """Returns the exit code of the process that failed first; prints an error if the process could not report one."""
-    rank, first = error.get_first_failure()
-    codes = [failure.exitcode for failure in error.failures.values()]
-    if first.exitcode > 0:
-        return int(first.exitcode)
-    if _DIED - first.exitcode not in codes:
-        say_error(f"error: rank {rank} (process {first.pid}) was ended by {first.signal_name()}\n")
-    return _DIED - int(first.exitcode)
+def _count_processes(text: str) -> int:
+    import torch
+
+    from footplate.errors import ArgumentError
+
+    if text == "gpu" and torch.accelerator.is_available():
+        return torch.accelerator.device_count()
+    if not text.isdigit() or not int(text):
+        raise ArgumentError(
+            "--nproc must be a number of processes, or gpu if there are accelerators", key="--nproc", found=text
+        )
+    return int(text)
+
+
+def run_as_rank(command: Callable[[], int], *, quiet: bool = True) -> int:
+    """Returns the result of a command; an error on one of several ranks ends the processes of all ranks.
+
+    Args:
+        command: Runs the command.
+        quiet: Whether to suppress an error that the ranks have reported.
+    """
+    try:
+        return command()
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        if not any(name in os.environ for name in _LAUNCHED):
+            raise
+        code = _report_as_rank(error)
+        if code is None or not quiet:
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # a normal exit takes seconds on a busy machine, and there is nothing left to clean up
+
+
+def _report_as_rank(error: BaseException) -> int | None:
+    """Reports an error on behalf of all ranks; returns their exit code, or None if this process must report it."""
+    code = None
+    if "footplate.engine" in sys.modules:
+        from footplate.engine.rank_failures import report_failure
+        from footplate.errors import FootplateError
+
+        try:
+            code = report_failure(error)
+        except FootplateError as other:
+            return other.exit_code
+    if code is None:
+        from footplate.distributed import get_world_size, rank_from_environment
+
+        # Before the ranks are connected, all of them find the same error, which the first one should report.
+        if rank_from_environment() and get_world_size() == 1:
+            sys.stdout.flush()
+            time.sleep(_AFTER_FIRST_RANK)
+    return code

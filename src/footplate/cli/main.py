@@ -8,25 +8,20 @@ import sys
 from collections.abc import Sequence
 
 from footplate import __version__
-from footplate.cli.parsing import Parser
-from footplate.cli.ranks import with_others
-from footplate.cli.streams import clean_errors, open_streams, output_has_reader, say_error, settle_output
-from footplate.cli.unknown import refuse_unknown
+from footplate.cli.arguments import Parser, refuse_unknown
+from footplate.cli.launching import run_as_rank
+from footplate.cli.output import flush_output, open_streams, output_has_reader, print_error
 
-# In the order of the help text. Each module defines add_parser(subparsers), which sets the default `run` to a function
-# that takes the parsed arguments and returns the exit code. Modules import what they need only when they run.
-_COMMANDS = (
+# In the order of the help text. Each module defines add_commands(subparsers). A command sets the default `run` to a
+# function that takes the parsed arguments and returns the exit code. Modules import what they need only when they run.
+_MODULES = (
     "train",
     "test",
-    "recipes",
+    "inspect_configs",
     "check",
     "plan",
-    "explain",
-    "diff",
-    "analyze",
-    "report",
+    "inspect_runs",
     "sweep",
-    "replay",
     "migrate",
     "checkpoint",
     "env",
@@ -38,27 +33,29 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="footplate",
         description="Train, test and inspect PyTorch models, driven by config files of both OpenMMLab generations.",
-        epilog="footplate COMMAND --help explains a command.",
+        epilog="Run `footplate COMMAND --help` for the arguments of a command.",
     )
     parser.add_argument("--version", action="version", version=f"footplate {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in _COMMANDS:
-        _prepare(importlib.import_module(f"footplate.cli.{name}").add_parser(subparsers))
+    for name in _MODULES:
+        importlib.import_module(f"footplate.cli.{name}").add_commands(subparsers)
+    for command in subparsers.choices.values():
+        _add_debug(command)
     return parser
 
 
-def _prepare(command: argparse.ArgumentParser) -> None:
+def _add_debug(command: argparse.ArgumentParser) -> None:
     """Adds `--debug` to a command and its subcommands, without a default, so that no parser resets another's."""
     for action in command._actions:
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():
-                _prepare(inner)
+                _add_debug(inner)
     command.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
     )
     command.set_defaults(command=command)
     if isinstance(command, Parser):
-        command.write_short_usage()
+        command.shorten_usage()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,20 +70,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal ended it.
     """
     open_streams()
-    clean_errors()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # output may contain characters that its encoding lacks
     arguments, unknown = build_parser().parse_known_args(argv)
     if unknown:
         refuse_unknown(arguments.command, arguments, unknown)
-    arguments.words = list(sys.argv[1:] if argv is None else argv)
+    arguments.argv = list(sys.argv[1:] if argv is None else argv)
     debug = getattr(arguments, "debug", False)
     # Modules in custom_imports are found in the current folder, as with `python -m`.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     code = 0
     try:
-        code = with_others(lambda: int(arguments.run(arguments)), quiet=not debug)
+        code = run_as_rank(lambda: int(arguments.run(arguments)), quiet=not debug)
         sys.stdout.flush()
     except KeyboardInterrupt:
         if debug:
@@ -95,17 +91,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except Exception as error:
         is_unread = isinstance(error, BrokenPipeError) and not output_has_reader()
-        settle_output()
+        flush_output()
         if is_unread:  # the reader, such as `head`, has exited, which is not an error
             return code
-        from footplate.cli.failures import describe_failure
-        from footplate.cli.generations import name_own_key
+        from footplate.cli.error_messages import describe_error
+        from footplate.cli.key_equivalents import restore_key
         from footplate.wrap import wrap_text
 
-        name_own_key(error, getattr(arguments, "cfg", None))
-        told = None if debug else describe_failure(error, getattr(arguments, "place", ""))
-        if told is None:
+        restore_key(error, getattr(arguments, "cfg", None))
+        described = None if debug else describe_error(error, getattr(arguments, "progress", ""))
+        if described is None:
             raise
-        say_error(wrap_text(told[0]) if sys.stderr.isatty() else told[0])
-        return told[1]
+        message, code = described
+        print_error(wrap_text(message) if sys.stderr.isatty() else message)
     return code

@@ -1,92 +1,91 @@
-"""`footplate migrate`."""
+"""The command `footplate migrate`."""
 
 import argparse
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.streams import say
+from footplate.cli.output import print_text
 from footplate.messages import pluralize
 
 if TYPE_CHECKING:
     from footplate.first_generation.rewriting import MigratedFile
-    from footplate.first_generation.translation import Note
 
 _PACKAGE = Path(os.path.realpath(__file__)).parents[1]
 _REPORT = "migration-report.txt"
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_commands(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+    parser = subparsers.add_parser(
         "migrate",
-        help="write a first-generation config in the second's words",
-        description="Write a first-generation config, or a tree of them, in the second generation's words: bases "
-        "split as they were, comments kept, and a report of what each key became and of what needs a person.",
+        help="convert first-generation configs to the second generation",
+        description="Convert a first-generation config, or a folder of configs, to the second generation. Base files "
+        "and comments are kept. A report lists what each key became and what you need to check.",
+        epilog="Example: footplate migrate old.py --output new.py",
     )
     parser.add_argument("config", metavar="OLD.py", nargs="?", help="a config file or the name of a recipe")
-    parser.add_argument("-o", "--output", metavar="NEW.py", help="where to write; OLD_migrated.py by default")
-    parser.add_argument("--tree", metavar="DIR", help="migrate all .py configs below DIR, to DIR_migrated or --output")
-    looking = parser.add_mutually_exclusive_group()
-    looking.add_argument("--diff", action="store_true", help="show what would change, and write nothing")
-    looking.add_argument("--lint", action="store_true", help="report with file and line, and write nothing")
-    parser.add_argument("--force", action="store_true", help="replace files that are there already")
+    parser.add_argument("-o", "--output", metavar="NEW.py", help="the new file (default: OLD_migrated.py)")
+    parser.add_argument(
+        "--tree", metavar="DIR", help="convert all .py configs below DIR, to --output (default: DIR_migrated)"
+    )
+    dry = parser.add_mutually_exclusive_group()
+    dry.add_argument("--diff", action="store_true", help="show the changes without writing files")
+    dry.add_argument("--lint", action="store_true", help="print the report without writing files")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.add_argument("--rules", action="store_true", help="show the rules, each with an example")
     parser.set_defaults(run=run)
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Migrates configs, or shows what would change."""
     from footplate.errors import ArgumentError
-    from footplate.first_generation.rewriting import write_files
+    from footplate.first_generation.rewriting import (
+        check_output_file,
+        check_output_folder,
+        migrate_file,
+        migrate_tree,
+        write_files,
+    )
     from footplate.first_generation.translation import RULES
+    from footplate.storage import commit_bytes
+    from footplate.tasks.recipes import find_config
 
     if arguments.rules:
-        say("\n".join(rule.as_text() for rule in RULES))
+        print_text("\n".join(rule.as_text() for rule in RULES))
         return 0
     if (arguments.config is None) == (arguments.tree is None):
-        raise ArgumentError("migrate takes one config, or --tree and a folder")
-    found = _migrated(arguments)
-    if arguments.lint:
-        say("".join(f"{line}\n" for line in _report(found)))
-    elif arguments.diff:
-        say("".join(each.diff() for each in found if each.changed))
+        raise ArgumentError("migrate needs either one config or --tree with a folder")
+    output = Path(arguments.output) if arguments.output else None
+    if arguments.tree is not None:
+        source = Path(arguments.tree)
+        named = source.resolve() if source.name in ("", "..") else source
+        output = output or _default_output(named, f"{named.name}_migrated") or named.with_name(f"{named.name}_migrated")
+        check_output_folder(source, output)
+        migrated = migrate_tree(source, output)
     else:
-        write_files(found, replace=arguments.force)
-        _say(found, arguments)
+        source = Path(arguments.config)
+        if not source.is_symlink():
+            source = Path(find_config(arguments.config))
+        output = output or _default_output(source, f"{source.stem}_migrated{source.suffix}")
+        check_output_file(source, output)
+        migrated = migrate_file(source, output)
+    if arguments.diff:
+        print_text("".join(each.diff() for each in migrated if each.changed))
+        return 0
+    lines = _report(migrated)
+    if not arguments.lint:
+        write_files(migrated, replace=arguments.force)
+        if arguments.tree is not None and output is not None:
+            commit_bytes(output / _REPORT, "".join(f"{line}\n" for line in lines).encode())
+            lines = [*_report(migrated, every=False), f"what each key became: {output / _REPORT}"]
+        else:
+            lines += [f"written: {each.target}{'' if each.changed else ', unchanged'}" for each in migrated]
+    print_text("".join(f"{line}\n" for line in lines))
     return 0
 
 
-def _migrated(arguments: argparse.Namespace) -> "list[MigratedFile]":
-    from footplate.first_generation.rewriting import check_output_file, check_output_folder, migrate_file, migrate_tree
-    from footplate.tasks.recipes import find_config
-
-    if arguments.tree is not None:
-        folder, output = Path(arguments.tree), _folder(arguments)
-        check_output_folder(folder, output)
-        return migrate_tree(folder, output)
-    target = Path(arguments.output) if arguments.output else None
-    path = Path(arguments.config)
-    if not path.is_symlink():
-        path = Path(find_config(arguments.config))
-    if target is None:
-        target = _outside(path, f"{path.stem}_migrated{path.suffix}")
-    check_output_file(path, target)
-    return migrate_file(path, target)
-
-
-def _folder(arguments: argparse.Namespace) -> Path:
-    """Returns the output folder of a tree; the default is next to the input."""
-    if arguments.output:
-        return Path(arguments.output)
-    folder = Path(arguments.tree)
-    if folder.name in ("", ".."):
-        folder = folder.resolve()
-    return _outside(folder, f"{folder.name}_migrated") or folder.with_name(f"{folder.name}_migrated")
-
-
-def _outside(old: Path, name: str) -> Path | None:
+def _default_output(old: Path, name: str) -> Path | None:
     """Returns a path in the current folder if `old` is inside footplate, which must not change; otherwise None.
 
     Raises:
@@ -94,52 +93,33 @@ def _outside(old: Path, name: str) -> Path | None:
     """
     from footplate.errors import ArgumentError
 
-    if not _is_ours(old):
+    if not Path(os.path.realpath(old)).is_relative_to(_PACKAGE):
         return None
-    if _is_ours(Path()):
-        raise ArgumentError(f"'{old}' belongs to footplate: --output says where the new one goes", key="--output")
+    if Path.cwd().is_relative_to(_PACKAGE):
+        raise ArgumentError(f"'{old}' is part of footplate", key="--output", notes=["Set --output to another folder."])
     return Path(name)
 
 
-def _is_ours(path: Path) -> bool:
-    return Path(os.path.realpath(path)).is_relative_to(_PACKAGE)
-
-
-def _say(found: "list[MigratedFile]", arguments: argparse.Namespace) -> None:
-    from footplate.storage import commit_bytes
-
-    lines = _report(found)
-    if arguments.tree is not None:
-        folder = _folder(arguments)
-        commit_bytes(folder / _REPORT, "".join(f"{line}\n" for line in lines).encode())
-        lines = [*_report(found, every=False), f"what each key became: {folder / _REPORT}"]
-    else:
-        lines += [f"written: {each.target}{'' if each.changed else ', unchanged'}" for each in found]
-    say("".join(f"{line}\n" for line in lines))
-
-
-def _report(found: "list[MigratedFile]", *, every: bool = True) -> list[str]:
-    """Returns the lines of the report: what keys became, what cannot be kept, what needs a person, and counts."""
+def _report(migrated: "list[MigratedFile]", *, every: bool = True) -> list[str]:
+    """Returns the lines of the report: what keys became, what cannot be kept, what to check, and counts."""
     from footplate.first_generation.translation import Kind
 
     titles = {
         Kind.BECAME: "what each key became",
         Kind.WARNING: "what cannot be kept",
-        Kind.PERSON: "what needs a person",
+        Kind.PERSON: "what you need to check",
     }
     lines: list[str] = []
     for kind, title in titles.items():
-        notes = [_line(each, note) for each in found for note in each.notes if note.kind is kind]
+        notes = [
+            str(note) if note.origin is not None else f"{each.source}: {note}"
+            for each in migrated
+            for note in each.notes
+            if note.kind is kind
+        ]
         if notes and (every or kind is not Kind.BECAME):
             lines += [f"{title}:", *(f"  {line}" for line in notes)]
-    changed = sum(each.changed for each in found)
-    people = sum(note.kind is Kind.PERSON for each in found for note in each.notes)
-    change, need = "changes" if changed == 1 else "change", "needs" if people == 1 else "need"
-    lines.append(
-        f"{pluralize(len(found), 'file')}, {changed} of them {change}; {pluralize(people, 'note')} {need} a person"
-    )
+    changed = sum(each.changed for each in migrated)
+    checks = sum(note.kind is Kind.PERSON for each in migrated for note in each.notes)
+    lines.append(f"{pluralize(len(migrated), 'file')}, {changed} changed; {pluralize(checks, 'note')} to check")
     return lines
-
-
-def _line(each: "MigratedFile", note: "Note") -> str:
-    return str(note) if note.origin is not None else f"{each.source}: {note}"

@@ -1,31 +1,32 @@
-"""`footplate sweep`."""
+"""The command `footplate sweep`, and the live display of its trials."""
 
 import argparse
+import os
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.options import add_config, import_what_it_names, read_config
-from footplate.cli.streams import say
-from footplate.cli.sweep_display import SweepDisplay, settings_of
+from footplate.cli.arguments import add_config, import_modules, read_config, set_work_dir
+from footplate.cli.output import print_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from footplate.hooks.live_display import LiveTerminal
+    from footplate.tools.sweep import TrialInfo, TrialProgress
 
-    from footplate.config import Config
-    from footplate.tools.sweep.space import Parameter
-    from footplate.tools.sweep.study import TrialInfo
-
-_SHOWN = 10
-_COMPARED = 8
+_MAX_PRINTED = 10
+_MAX_COMPARED = 8
+_BAR_WIDTH = 20
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_commands(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+    parser = subparsers.add_parser(
         "sweep",
-        help="try many settings of a config and compare them",
-        description="Try settings of a config, each in a run of its own, and compare them. A sweep that was "
-        "interrupted goes on; no setting is tried twice; running out of memory is noted and goes on. Needs optuna: "
-        "pip install 'footplate[sweep]'.",
+        help="try several settings of a config and compare them",
+        description="Train a config with different settings, each in its own run, and compare the results. The same "
+        "command continues an interrupted sweep; no setting is tried twice. A trial that runs out of memory does not "
+        "stop the sweep. Needs optuna: pip install 'footplate[sweep]'.",
+        epilog="Example: footplate sweep config.py --param optim_wrapper.optimizer.lr=log:1e-4..1e-2 --trials 10",
     )
     add_config(parser)
     parser.add_argument(
@@ -34,27 +35,34 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         required=True,
-        help="what is varied: KEY=LOW..HIGH, KEY=log:LOW..HIGH, KEY=A,B,C",
+        help="the keys to vary: KEY=LOW..HIGH, KEY=log:LOW..HIGH or KEY=A,B,C",
     )
-    parser.add_argument("--metric", metavar="NAME", help="what trials are judged by: the config's save_best")
-    parser.add_argument("--trials", metavar="N", type=int, default=20, help="how many, earlier ones included: 20")
-    parser.add_argument("--workers", metavar="N", type=int, default=1, help="how many at a time: 1")
-    parser.add_argument("--out", metavar="DIR", help="where study and trials lie: sweeps/<name of the config>")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the choice of settings: 0")
+    parser.add_argument("--metric", metavar="NAME", help="the metric to optimize (default: the config's save_best)")
+    parser.add_argument(
+        "--trials", metavar="N", type=int, default=20, help="the number of trials, earlier ones included (default: 20)"
+    )
+    parser.add_argument(
+        "--workers", metavar="N", type=int, default=1, help="how many trials run in parallel (default: 1)"
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", help="the folder for study and trials (default: sweeps/<name of the config>)"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="the seed of the sampler (default: 0)")
     parser.add_argument("--no-prune", action="store_true", help="run every trial to its end")
-    parser.add_argument("--retry", action="store_true", help="try only those that failed, once more")
+    parser.add_argument("--retry", action="store_true", help="run only the failed trials again")
     parser.set_defaults(run=run)
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs a sweep and prints the best settings."""
-    import os
     from pathlib import Path
 
     from footplate.checks import check_count
     from footplate.cli.launching import refuse_launchers
-    from footplate.tools.sweep.space import parse_parameter
+    from footplate.engine.sections import check_config
+    from footplate.errors import FootplateError
+    from footplate.records.logger import collect_warnings
+    from footplate.tools.sweep_space import first_values, parse_parameter, with_values
 
     refuse_launchers("sweep")
     check_count("--trials", arguments.trials)
@@ -62,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_count("--seed", arguments.seed, least=0)
     parameters = [parse_parameter(text) for text in arguments.param]
     cfg = read_config(arguments)
-    from footplate.tools.sweep.study import SweepSettings, default_metric, sweep
+    from footplate.tools.sweep import SweepSettings, default_metric, sweep
 
     settings = SweepSettings(
         folder=os.path.abspath(arguments.out or str(Path("sweeps") / Path(str(cfg.filename)).stem)),
@@ -73,49 +81,34 @@ def run(arguments: argparse.Namespace) -> int:
         retry=arguments.retry,
         seed=arguments.seed,
     )
-    _refuse_what_no_trial_mends(cfg, parameters)
+    set_work_dir(cfg, None)
+    with collect_warnings():  # checks once, before creating files; each trial logs its own warnings
+        try:
+            check_config(with_values(cfg, first_values(parameters)))
+        except FootplateError:
+            check_config(cfg)  # the config may be valid without the first values of the sweep
     try:
-        with SweepDisplay(settings.metric, lambda trial: _words(trial, settings.metric)) as shown:
-            trials = sweep(cfg, parameters, settings, prepare=import_what_it_names, say=shown.say, watch=shown.watch)
+        with SweepDisplay(settings.metric) as display:
+            trials = sweep(
+                cfg,
+                parameters,
+                settings,
+                prepare=import_modules,
+                on_end=display.print_trial,
+                on_progress=display.update,
+            )
     except KeyboardInterrupt:
-        say("the same command goes on with the sweep\n")
+        print_text("To continue the sweep, run the same command again.\n")
         raise
-    _say_best(trials, settings.metric)
+    print_text("\nbest first:\n")
+    for trial in trials[:_MAX_PRINTED]:
+        print_text(f"  {trial.number:>3}  {_describe(trial, settings.metric)}\n       {trial.folder}\n")
     _write_report(trials, settings.folder)
     return 0 if any(trial.state == "complete" for trial in trials) else 1
 
 
-def _refuse_what_no_trial_mends(cfg: "Config", parameters: "Sequence[Parameter]") -> None:
-    """Checks the config once before the sweep creates files, for errors that every trial would have."""
-    from footplate.cli.options import choose_work_dir
-    from footplate.engine.sections import check_config
-    from footplate.errors import FootplateError
-    from footplate.records.logger import collect_warnings
-    from footplate.tools.sweep.study import first_of
-
-    choose_work_dir(cfg, None)
-    with collect_warnings():  # each trial logs its own
-        try:
-            check_config(first_of(cfg, parameters))
-        except FootplateError:
-            check_config(cfg)  # the config may be valid without the first values of the sweep
-
-
-def _words(trial: "TrialInfo", metric: str) -> str:
-    score = f"{metric} {trial.score:.6g}, " if trial.score is not None else ""
-    note = f" ({trial.note})" if trial.note else ""
-    return f"{score}{settings_of(trial.values)}, {trial.state}{note}"
-
-
-def _say_best(trials: "list[TrialInfo]", metric: str) -> None:
-    say("\nbest first:\n")
-    for trial in trials[:_SHOWN]:
-        say(f"  {trial.number:>3}  {_words(trial, metric)}\n       {trial.folder}\n")
-
-
 def _write_report(trials: "list[TrialInfo]", folder: str) -> None:
-    import os
-
+    """Writes a report that compares the best trials."""
     from footplate.errors import DataError
     from footplate.tools.report import write_report
     from footplate.tools.runs import read_run
@@ -123,11 +116,93 @@ def _write_report(trials: "list[TrialInfo]", folder: str) -> None:
     runs = {}
     for trial in trials:
         try:
-            runs[f"{trial.number}: {settings_of(trial.values)}"] = read_run(trial.folder)
+            runs[f"{trial.number}: {_short_values(trial.values)}"] = read_run(trial.folder)
         except DataError:
             continue  # it ended before it logged any scalar
     if runs:
-        path, shown = os.path.join(folder, "report.html"), list(runs)[:_COMPARED]
-        title = f"the sweep {os.path.basename(folder)}"
-        write_report([runs[name] for name in shown], path, names=shown, title=title)
-        say(f"\ncompared in {path}\n")
+        path, names = os.path.join(folder, "report.html"), list(runs)[:_MAX_COMPARED]
+        write_report([runs[name] for name in names], path, names=names, title=f"the sweep {os.path.basename(folder)}")
+        print_text(f"\nreport: {path}\n")
+
+
+class SweepDisplay:
+    """Shows the progress of trials; a context manager that restores the terminal.
+
+    On a terminal, each running trial has a live line. Otherwise, a line is printed when a trial starts. Parallel trials
+    call the methods from their own threads.
+
+    Args:
+        metric: The metric that the sweep optimizes.
+    """
+
+    def __init__(self, metric: str) -> None:
+        self._metric = metric
+        self._running: dict[int, TrialProgress] = {}
+        self._lock = threading.Lock()
+        self._live: LiveTerminal | None = None
+
+    def __enter__(self) -> "SweepDisplay":
+        if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+            from footplate.hooks.live_display import LiveTerminal
+
+            self._live = LiveTerminal(sys.stdout)
+            self._live.open()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            if self._live is not None:
+                self._live.show([])
+                self._live.close()
+                self._live = None
+
+    def update(self, progress: "TrialProgress") -> None:
+        """Updates the progress of a trial."""
+        from footplate.tools.sweep_trial import OUTPUT
+
+        with self._lock:
+            if self._live is None and progress.number not in self._running:
+                log = os.path.join(os.path.relpath(progress.folder), OUTPUT)
+                print_text(f"trial {progress.number} starts: {_short_values(progress.values)}; its log: {log}\n")
+                sys.stdout.flush()
+            self._running[progress.number] = progress
+            self._draw()
+
+    def print_trial(self, trial: "TrialInfo") -> None:
+        """Prints a finished trial."""
+        with self._lock:
+            self._running.pop(trial.number, None)
+            self._draw()
+            print_text(f"trial {trial.number}: {_describe(trial, self._metric)}\n")
+            sys.stdout.flush()
+
+    def _draw(self) -> None:
+        if self._live is None:
+            return
+        from rich.text import Text
+
+        from footplate.hooks.progress_lines import progress_bar
+
+        lines = []
+        for each in self._running.values():
+            done = f"{each.done}/{each.length}" if each.length else "starting"
+            score = "" if each.score is None else f"  {self._metric} {each.score:.4g}"
+            progress = progress_bar(each.done, each.length or 1, _BAR_WIDTH)
+            lines.append(
+                Text.assemble(f"trial {each.number} ", progress, f" {done}{score}  {_short_values(each.values)}")
+            )
+        self._live.show(lines)
+
+
+def _describe(trial: "TrialInfo", metric: str) -> str:
+    score = f"{metric} {trial.score:.6g}, " if trial.score is not None else ""
+    note = f" ({trial.note})" if trial.note else ""
+    return f"{score}{_short_values(trial.values)}, {trial.state}{note}"
+
+
+def _short_values(values: dict[str, Any]) -> str:
+    """Returns the values of a trial as text, each with the last part of its key."""
+    return ", ".join(
+        f"{key.rpartition('.')[2]}={f'{value:.4g}' if isinstance(value, float) else value}"
+        for key, value in values.items()
+    )

@@ -1,34 +1,38 @@
-"""`footplate test`."""
+"""The command `footplate test`."""
 
 import argparse
 import os
 from typing import Any
 
-from footplate.cli.launching import add_launcher, choose_launcher, start_processes, starts_processes
-from footplate.cli.options import add_config, add_trust, choose_work_dir, read_config
-from footplate.cli.streams import say
+from footplate.cli.arguments import add_config, add_trust, read_config, set_work_dir
+from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
+from footplate.cli.output import print_text
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_commands(subparsers: Any) -> None:
     """Adds the command to the parser."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "test", help="test a checkpoint", description="Test a checkpoint on the test data of a config or recipe."
+    parser = subparsers.add_parser(
+        "test",
+        help="test a checkpoint",
+        description="Test a checkpoint on the test data of a config or recipe.",
+        epilog="Example: footplate test config.py work_dirs/config/iter_4000.pth",
     )
     add_config(parser)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
-    parser.add_argument("--work-dir", metavar="DIR", help="where metrics and pictures go")
+    parser.add_argument(
+        "--work-dir", metavar="DIR", help="the folder for metrics and images (default: work_dirs/<name of the config>)"
+    )
     add_launcher(parser)
     add_trust(parser)
     parser.set_defaults(run=run)
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Tests a checkpoint."""
+    """Tests a checkpoint and prints the path of the metrics."""
     cfg = read_config(arguments)
-    choose_work_dir(cfg, arguments.work_dir)
+    set_work_dir(cfg, arguments.work_dir)
     cfg["resume"], cfg["load_from"] = False, arguments.checkpoint
-    choose_launcher(arguments, cfg)
+    set_launcher(arguments, cfg)
     if starts_processes(arguments):
         return start_processes(arguments, cfg)
     from footplate.checkpoint import trusting
@@ -39,10 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
         with trusting(arguments.trust):
             runner.test()
     except Exception as error:
-        from footplate.cli.failures import raise_of_module
+        from footplate.cli.error_messages import raise_module_error
 
-        raise_of_module("the test", error, runner)
+        raise_module_error("the test", error, runner)
         raise
     if not runner.rank:
-        say(f"metrics:  {os.path.join(runner.log_dir, runner.timestamp)}.json\n")
+        print_text(f"metrics:  {os.path.join(runner.log_dir, runner.timestamp)}.json\n")
     return 0

@@ -200,12 +200,9 @@ class Hub(threading.Thread):
             else:
                 self._selector.unregister(channel)
                 self._crash_channels[message["rank"]] = channel
-            self._announce_if_complete()
-
-    def _announce_if_complete(self) -> None:
-        if len(self._channels) == len(self._crash_channels) == self._world_size:
-            self._broadcast("hosts", hosts=self._hosts, processes=self._processes)
-            enable_crash_dump(self._crash_channels[1].fileno())  # rank 1 reports a crash of rank 0
+            if len(self._channels) == len(self._crash_channels) == self._world_size:
+                self._broadcast("hosts", hosts=self._hosts, processes=self._processes)
+                enable_crash_dump(self._crash_channels[1].fileno())  # rank 1 reports a crash of rank 0
 
     def _on_begin(self, rank: int) -> None:
         self._running.add(rank)

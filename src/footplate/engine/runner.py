@@ -170,6 +170,7 @@ class Runner(Components):
         self.seed = process_setup.seed_everything(randomness or {}, resumed=resumed)
         process_setup.warn_of_nondeterminism(randomness or {}, env_cfg or {}, self.seed, compile)
         self._loaded = self._initialized = False
+        self._initial: state.InitialCheckpoint | None = None
         self.resuming = False  # while a checkpoint loads: whether the run resumes, rather than takes the weights only
         self._load_report: LoadReport | None = None
         self.trusted: list[dict[str, str]] = []  # files that the loaded checkpoint lists as trusted
@@ -368,7 +369,11 @@ class Runner(Components):
             The checkpoint.
         """
         model = unwrap_model(self.model)
-        checkpoint = load_checkpoint(filename, map_location, like=model)
+        initial, self._initial = self._initial, None
+        if initial is not None and initial.content is not None and (initial.path, map_location) == (filename, "cpu"):
+            checkpoint = initial.content
+        else:
+            checkpoint = load_checkpoint(filename, map_location, like=model)
         self.trusted = trusted_in(checkpoint)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self._load_report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=filename)
@@ -396,7 +401,8 @@ class Runner(Components):
         if self._loaded:
             return
         self._loaded = True
-        path, resumes = state.pick_checkpoint(self.home, self.load_from, self.should_resume)
+        initial = state.pick_checkpoint(self.home, self.load_from, self.should_resume)
+        path, resumes, self._initial = initial.path, initial.resumes, initial
         if path is not None:
             key = at_key("load_from") if path == self.load_from else nullcontext()
             with located(self.cfg), key, self.buffered_log():

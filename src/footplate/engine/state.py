@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -13,8 +13,8 @@ from footplate.checkpoint import (
     OpaqueObject,
     capture_rng,
     check_rng,
-    find_latest,
     list_candidates,
+    load_latest,
     load_weights,
     read_contents,
     trusted_files,
@@ -237,8 +237,22 @@ def _understood(part: str) -> Iterator[None]:
         ) from error
 
 
-def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) -> tuple[str | None, bool]:
-    """Returns the checkpoint with which a run begins, and whether the run resumes from it or only takes its weights.
+class InitialCheckpoint(NamedTuple):
+    """The checkpoint with which a run begins.
+
+    Attributes:
+        path: The checkpoint; None if the run begins without one.
+        resumes: Whether the run resumes from it, rather than takes its weights only.
+        content: Its content if it is already loaded.
+    """
+
+    path: str | None
+    resumes: bool
+    content: dict[str, Any] | None
+
+
+def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) -> InitialCheckpoint:
+    """Returns the checkpoint with which a run begins. The search loads it, so that it is read and verified once.
 
     Args:
         work_dir: The folder of the run.
@@ -247,13 +261,20 @@ def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) ->
             `work_dir` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
     """
     if resume != "auto" and (not resume or load_from is not None):
-        return load_from, bool(resume)
-    found = compute_on_main(lambda: find_latest(work_dir))
-    if found is None:
+        return InitialCheckpoint(load_from, bool(resume), None)
+    content: dict[str, Any] | None = None
+
+    def find() -> str | None:
+        nonlocal content
+        found, content = load_latest(work_dir) or (None, None)
+        return found
+
+    path = compute_on_main(find)
+    if path is None:
         # With "auto" a job uses the same command for its start and its restarts. True expects an earlier run.
         level = logging.INFO if resume == "auto" else logging.WARNING
         _logger.log(level, "nothing to resume in %s: the run starts anew", work_dir)
-    return found or load_from, found is not None
+    return InitialCheckpoint(path or load_from, path is not None, content)
 
 
 def seed_of_resumed(work_dir: str, load_from: str | None, resume: bool | str) -> int | None:

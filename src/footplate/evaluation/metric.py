@@ -6,7 +6,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, Literal, NamedTuple, SupportsIndex, TypeVar
+from typing import Any, Generic, Literal, SupportsIndex, TypeVar
 
 import torch
 from torch import Tensor
@@ -210,38 +210,40 @@ class BaseMetric(ABC, Generic[_Result]):
             DataError: No rank has a result, or computing the values failed on rank 0.
             ArgumentError: `compute_metrics` does not return a dict of values by name.
         """
-        results = self._gather_results(size)
+        if isinstance(self.results, RunningSum):
+            own = self.results.sum_of_first(local_sample_count(size, get_rank(), get_world_size()))
+            results = collect_results(_to_cpu(own), sys.maxsize, self.collect_device)
+        else:
+            results = collect_results(_to_cpu(self.results), size, self.collect_device)
         self.results.clear()
-        outcome = None if results is None else self._values_or_error(results)
-        received: Any = broadcast_object(_Failure.of(outcome) if isinstance(outcome, Exception) else outcome)
-        if isinstance(outcome, Exception):
-            raise outcome
-        if isinstance(received, _Failure):
-            raise DataError(f"the metric '{type(self).__name__}' failed on rank 0: {received.message}")
-        values: dict[str, Any] = received
+        values: dict[str, Any] = {}
+        error: Exception | None = None
+        message = ""
+        if results is not None:  # only on rank 0, which sends its error to the other ranks
+            try:
+                values = self._compute_named(results)
+            except Exception as caught:
+                error = caught
+                text = error.message if isinstance(error, FootplateError) else f"{type(error).__name__}: {error}"
+                message = text.strip().partition("\n")[0]
+        values, message = broadcast_object((values, message))
+        if error is not None:
+            raise error
+        if message:
+            raise DataError(f"the metric '{type(self).__name__}' failed on rank 0: {message}")
         return values
 
-    def _gather_results(self, size: int) -> list[_Result] | None:
-        """Returns the results of all ranks on rank 0, None on other ranks."""
-        if not isinstance(self.results, RunningSum):
-            return collect_results(_to_cpu(self.results), size, self.collect_device)
-        own = self.results.sum_of_first(local_sample_count(size, get_rank(), get_world_size()))
-        return collect_results(_to_cpu(own), sys.maxsize, self.collect_device)
-
-    def _values_or_error(self, results: list[_Result]) -> dict[str, Any] | Exception:
-        """Returns the values by name, or the exception, so that it can be sent to the other ranks."""
+    def _compute_named(self, results: list[_Result]) -> dict[str, Any]:
+        """Returns the values by name, with the prefix."""
         name = type(self).__name__
         if not results:
-            return DataError(
+            raise DataError(
                 f"the metric '{name}' has no results",
                 notes=["Check that the dataset is not empty and that process() appends to self.results."],
             )
-        try:
-            values = self.compute_metrics(results)
-        except Exception as error:
-            return error
+        values = self.compute_metrics(results)
         if not isinstance(values, Mapping) or not all(isinstance(each, str) for each in values):
-            return ArgumentError(f"compute_metrics of '{name}' must return a dict of values by name", found=values)
+            raise ArgumentError(f"compute_metrics of '{name}' must return a dict of values by name", found=values)
         return {f"{self.prefix}/{each}" if self.prefix else each: value for each, value in values.items()}
 
 
@@ -269,17 +271,6 @@ def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str)
             raise ArgumentError(
                 f"the metric '{name}' needs the key '{missing}' in each sample", found=sorted(map(str, sample))
             )
-
-
-class _Failure(NamedTuple):
-    """The first line of an error on rank 0, to be sent to the other ranks."""
-
-    message: str
-
-    @staticmethod
-    def of(error: Exception) -> "_Failure":
-        text = error.message if isinstance(error, FootplateError) else f"{type(error).__name__}: {error}"
-        return _Failure(text.strip().partition("\n")[0])
 
 
 @METRICS.register_module()

@@ -56,7 +56,7 @@ class BaseVisualizationHook(Hook):
         self._checked: set[str] = set()  # modes
 
     def before_train(self, runner: "Runner") -> None:
-        """Warns if a validation set has too few batches for any image to be drawn."""
+        """Warns if a validation dataset has too few batches for any image to be drawn."""
         self._check_sizes(runner, "val")
 
     def before_val(self, runner: "Runner") -> None:
@@ -64,7 +64,7 @@ class BaseVisualizationHook(Hook):
         self._check_sizes(runner, "val")
 
     def before_test(self, runner: "Runner") -> None:
-        """Warns if a test set has too few batches for any image to be drawn."""
+        """Warns if a test dataset has too few batches for any image to be drawn."""
         self._check_sizes(runner, "test")
 
     @property

@@ -33,18 +33,17 @@ from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
 from footplate.hooks import CheckpointHook
-from footplate.messages import format_bytes
+from footplate.messages import format_bytes, format_seconds, pluralize
 from footplate.records import length_of, memory_in_use
 from footplate.records.logger import buffer_log, collect_warnings
+from footplate.tools.explain_loops import explain_hooks, explain_loops, loops_as_data, order_of_hooks
+from footplate.tools.explain_params import Groups, groups_in
 from footplate.tools.failing_module import TrialError, module_error
-from footplate.tools.largest import Largest, largest_batch
-from footplate.tools.topics.hooks import explain_hooks
-from footplate.tools.topics.loops import explain_loops, loops_as_data
-from footplate.tools.topics.params import Groups, groups_in
+from footplate.tools.largest_batch import Largest, largest_batch
 
 _logger = logging.getLogger("footplate.tools")
 _ITERATIONS = 2
-_SHOWN_RANKS = 8
+_MAX_RANKS = 8  # in a list of values
 
 
 class Trial(NamedTuple):
@@ -88,42 +87,43 @@ def check(cfg: Config, *, run: bool = True) -> str:
     Raises:
         FootplateError: The run would fail. The error names the key; warnings issued before it are logged.
     """
-    with _warnings() as warnings:
+    with _collected_warnings() as warnings:
         checked = check_config(cfg)
         warn_about_variables(checked)
-        lines = []
-        if not run:
-            warn_about_idle_settings_of(checked)
+        lines, epoch_length = [], None
         if run:
-            with _folder(checked) as folder:
+            with _shared_folder(checked) as folder:
                 trial = _try(checked, folder)
-                _check_target(checked["work_dir"], trial.checkpoint)
-                lines += _trial_lines(trial, loops_as_data(checked))
-        loops = loops_as_data(checked, length_of_epoch=_epoch_length(trial.runner) if run else None)
-        lines += explain_loops(loops).splitlines()
-    lines += explain_hooks(checked).splitlines()
-    told = list(dict.fromkeys(warnings))
-    lines += [f"{'warning':<11} {each}" for each in told]
-    verdict = "nothing stands in its way" if run else "the config is sound; data and weights were not touched"
-    return "\n".join([f"{cfg.filename or 'config'}: {verdict}{_counted(told)}", *lines]) + "\n"
+                _check_work_dir(checked["work_dir"], trial.checkpoint)
+                lines += _describe_trial(trial, loops_as_data(checked))
+                epoch_length = length_of(trial.runner.train_dataloader)
+        else:
+            warn_about_idle_settings_of(checked)
+        lines += explain_loops(loops_as_data(checked, length_of_epoch=epoch_length)).splitlines()
+    lines += explain_hooks(*order_of_hooks(checked)).splitlines()
+    unique = list(dict.fromkeys(warnings))
+    lines += [f"{'warning':<11} {each}" for each in unique]
+    result = "no problems found" if run else "no problems found in the config; data and weights were not read"
+    count = f", {pluralize(len(unique), 'warning')}" if unique else ""
+    return "\n".join([f"{cfg.filename or 'config'}: {result}{count}", *lines]) + "\n"
 
 
 @contextmanager
-def _warnings() -> Iterator[list[str]]:
+def _collected_warnings() -> Iterator[list[str]]:
     """Collects warnings; logs them if the check fails, since no summary shows them then."""
     records: list[logging.LogRecord] = []
     try:
         with collect_warnings() as found, buffer_log() as records:
             yield found
     except Exception:
-        told = [each.getMessage() for each in records if each.levelno == logging.WARNING]
-        for each in dict.fromkeys(told):
+        messages = [each.getMessage() for each in records if each.levelno == logging.WARNING]
+        for each in dict.fromkeys(messages):
             _logger.warning("%s", each)
         raise
 
 
 @contextmanager
-def _folder(cfg: Config) -> Iterator[str]:
+def _shared_folder(cfg: Config) -> Iterator[str]:
     """Creates the folder of the trial, shared by all processes, and removes it after the last process is done."""
     initialize(cfg.get("launcher") or "none", (cfg.get("env_cfg") or {}).get("dist_cfg"))
     if is_main_process():
@@ -136,37 +136,40 @@ def _folder(cfg: Config) -> Iterator[str]:
 
 
 def _try(cfg: Config, folder: str) -> Trial:
+    """Trains two iterations, and trains and validates on the largest batches."""
     trial_cfg = copy.deepcopy(cfg)
     trial_cfg["work_dir"], trial_cfg["resume"], trial_cfg["preflight"] = folder, False, True
     visualizer = trial_cfg.get("visualizer")
     trial_cfg["visualizer"] = {**(visualizer if isinstance(visualizer, Mapping) else {}), "vis_backends": None}
     runner = Runner.from_cfg(trial_cfg)
-    _keep_no_errors()
-    watch = _Watch()
-    runner.register_hook(watch)
-    with _explained(cfg, watch):
+    monitor = ranks.current()
+    if monitor is not None:
+        monitor.path = ""  # a rank must not write its traceback to the folder, which is deleted
+    hook = _TrialHook()
+    runner.register_hook(hook)
+    with _adding_stage(cfg, hook):
         with suppress(_EnoughError):
             runner.train()
         largest = {"train": largest_batch(runner.train_dataloader)}
-        watch.stage = "the largest training batch", "model"
+        hook.stage = "the largest training batch", "model"
         runner.model.train_step(largest["train"].batch, optim_wrapper=runner.optim_wrapper)
         metrics: list[str] = []
         validating = None
         for each in _validation_sets(runner):
-            watch.stage = "the validation", "model"
-            named = f"val {each.name}".rstrip()
-            largest[named] = largest_batch(each.dataloader)
-            seconds, found = _validate(runner, each.evaluator, largest[named].batch)
+            hook.stage = "the validation", "model"
+            name = f"val {each.name}".rstrip()
+            largest[name] = largest_batch(each.dataloader)
+            seconds, found = _validate(runner, each.evaluator, largest[name].batch)
             metrics += each.named(dict.fromkeys(found))
             validating = (validating or 0.0) + seconds * (length_of(each.dataloader) or 0)
-        kept = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), CheckpointHook())
+        saving = next((each for each in runner.hooks if isinstance(each, CheckpointHook)), CheckpointHook())
         size = checkpoint_size(
-            runner, save_optimizer=kept.save_optimizer, save_param_scheduler=kept.save_param_scheduler
+            runner, save_optimizer=saving.save_optimizer, save_param_scheduler=saving.save_param_scheduler
         )
     return Trial(
         runner=runner,
-        seconds=watch.seconds,
-        waiting=watch.waiting,
+        seconds=hook.seconds,
+        waiting=hook.waiting,
         validating=validating,
         metrics=metrics,
         largest=largest,
@@ -174,13 +177,6 @@ def _try(cfg: Config, folder: str) -> Trial:
         checkpoint=size,
         groups=groups_in(runner.optim_wrapper, unwrap_model(runner.model)),
     )
-
-
-def _keep_no_errors() -> None:
-    """Stops each rank from writing its traceback to a file, since the file would be deleted with the trial's folder."""
-    mine = ranks.current()
-    if mine is not None:
-        mine.path = ""
 
 
 def _validation_sets(runner: Runner) -> Sequence[EvaluationSet]:
@@ -217,7 +213,7 @@ class _EnoughError(EarlyExitError):
     """Stops the run after the iterations of the trial."""
 
 
-class _Watch(Hook):
+class _TrialHook(Hook):
     """Measures iterations and stops the run after a few.
 
     Attributes:
@@ -254,7 +250,7 @@ class _Watch(Hook):
 
 
 @contextmanager
-def _explained(cfg: Config, watch: _Watch) -> Iterator[None]:
+def _adding_stage(cfg: Config, hook: _TrialHook) -> Iterator[None]:
     """Adds the stage of the run and the config section to errors that models and data raise."""
     with located(cfg):
         try:
@@ -262,91 +258,67 @@ def _explained(cfg: Config, watch: _Watch) -> Iterator[None]:
         except (FootplateError, _EnoughError):
             raise
         except Exception as error:
-            stage, key = watch.stage
+            stage, key = hook.stage
             raise (module_error(stage, error, cfg) or TrialError(stage, error, key=key)) from error
 
 
-def _check_target(folder: str, size: int) -> None:
+def _check_work_dir(folder: str, size: int) -> None:
     """Raises an error unless the run can write to its folder and a checkpoint fits; does not create the folder."""
     if not storage.is_local(folder):
         return
-    there = os.path.abspath(os.path.expanduser(folder))
-    while not os.path.exists(there):
-        there = os.path.dirname(there)
-    if not os.path.isdir(there) or not os.access(there, os.W_OK):
-        raise CheckpointError(f"cannot write to '{folder}'", key="work_dir", found=there)
-    free = storage.free_space(there)
+    existing = os.path.abspath(os.path.expanduser(folder))
+    while not os.path.exists(existing):
+        existing = os.path.dirname(existing)
+    if not os.path.isdir(existing) or not os.access(existing, os.W_OK):
+        raise CheckpointError(f"cannot write to '{folder}'", key="work_dir", found=existing)
+    free = storage.free_space(existing)
     if free is not None and free < size:
         raise CheckpointError(
-            f"a checkpoint takes {format_bytes(size)}, and {format_bytes(free)} are free in '{there}'", key="work_dir"
+            f"a checkpoint takes {format_bytes(size)}, but only {format_bytes(free)} are free in '{existing}'",
+            key="work_dir",
         )
 
 
-def _trial_lines(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
+def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
     runner = trial.runner
     model = unwrap_model(runner.model)
-    parameters = list(model.parameters())
-    trained = sum(each.numel() for each in parameters if each.requires_grad)
-    total = sum(each.numel() for each in parameters)
-    lines = [f"{'model':<11} {type(model).__name__}, {total:,} parameters, {trained:,} of them trained"]
+    sizes = [(each.numel(), each.requires_grad) for each in model.parameters()]
+    total, trainable = sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
+    lines = [f"{'model':<11} {type(model).__name__}, {total:,} parameters, {trainable:,} trainable"]
     for group in trial.groups.groups:
-        words = ", ".join(f"{name} {value:g}" for name, value in group.settings.items() if name != "betas")
+        settings = ", ".join(f"{name} {value:g}" for name, value in group.settings.items() if name != "betas")
         reasons = f", set by {', '.join(group.reasons)}" if group.reasons else ""
-        lines.append(f"{'group':<11} {group.optimizer} {words}: {len(group.names)} tensors{reasons}")
+        lines.append(f"{'group':<11} {group.optimizer} {settings}: {len(group.names)} tensors{reasons}")
     if len(trial.memory) > 1:
-        lines.append(f"{'processes':<11} {_processes(runner)}")
+        kind = "FullyShard" if is_sharded(runner.model) else type(runner.model).__name__.removeprefix("Model")
+        size = getattr(runner.train_dataloader, "batch_size", None)
+        samples = f", {size} samples each and {size * runner.world_size} in total per iteration" if size else ""
+        lines.append(f"{'processes':<11} {runner.world_size}, {kind} over {dist.get_backend()}{samples}")
     for mode, largest in trial.largest.items():
-        lines.append(f"{mode + ' data':<11} {largest.samples} samples, {largest.words}")
-    seconds = f"{trial.seconds:.3g} s an iteration, and {trial.waiting:.3g} s of waiting for data"
+        lines.append(f"{mode + ' data':<11} {largest.samples} samples, {largest.description}")
+    speed = f"{trial.seconds:.3g} s per iteration, {trial.waiting:.3g} s of waiting for data"
+    seconds = runner.max_iters * (trial.seconds + trial.waiting)
     if trial.validating is not None:
-        seconds += f", {trial.validating:.3g} s a validation"
-    lines.append(f"{'speed':<11} {seconds}")
-    lines.append(f"{'time':<11} about {_clock(_whole_time(trial, loops))} in all")
-    most = _each([f"{each} MiB" for each in trial.memory])
-    lines.append(f"{'memory':<11} {most} at most, the largest batches of training and validation included")
-    lines.append(f"{'size':<11} {format_bytes(trial.checkpoint)} a checkpoint")
+        speed += f", {trial.validating:.3g} s per validation"
+        if loops["val"]:
+            seconds += len(loops["val"].get("after", ())) * trial.validating
+    lines.append(f"{'speed':<11} {speed}")
+    lines.append(f"{'time':<11} about {format_seconds(seconds)} in total")
+    memory = _join_ranks([f"{each} MiB" for each in trial.memory])
+    lines.append(f"{'memory':<11} at most {memory}, with the largest batches of training and validation")
+    lines.append(f"{'size':<11} {format_bytes(trial.checkpoint)} per checkpoint")
     if trial.metrics:
         lines.append(f"{'metrics':<11} {', '.join(trial.metrics)}")
     return lines
 
 
-def _processes(runner: Runner) -> str:
-    """Returns the number of processes, how they share the work, and the batch sizes."""
-    kind = "FullyShard" if is_sharded(runner.model) else type(runner.model).__name__.removeprefix("Model")
-    size = getattr(runner.train_dataloader, "batch_size", None)
-    together = f", {size} samples each and {size * runner.world_size} in all an iteration" if size else ""
-    return f"{runner.world_size}, {kind} over {dist.get_backend()}{together}"
-
-
-def _each(values: Sequence[str]) -> str:
+def _join_ranks(values: Sequence[str]) -> str:
     """Returns one value if it is the same on all ranks, otherwise each value with its rank; long lists are shortened.
 
-    >>> _each(["3 MiB"]), _each(["3 MiB", "4 MiB"])
+    >>> _join_ranks(["3 MiB"]), _join_ranks(["3 MiB", "4 MiB"])
     ('3 MiB', '3 MiB on rank 0, 4 MiB on rank 1')
     """
     if len(set(values)) == 1:
         return values[0] if len(values) == 1 else f"{values[0]} on each rank"
     named = [f"{value} on rank {rank}" for rank, value in enumerate(values)]
-    return ", ".join(named if len(named) <= _SHOWN_RANKS else [*named[: _SHOWN_RANKS - 1], "...", named[-1]])
-
-
-def _whole_time(trial: Trial, loops: Mapping[str, Any]) -> float:
-    runner = trial.runner
-    total = runner.max_iters * (trial.seconds + trial.waiting)
-    if trial.validating is not None and loops["val"]:
-        total += len(loops["val"].get("after", ())) * trial.validating
-    return total
-
-
-def _epoch_length(runner: Runner) -> int | None:
-    return length_of(runner.train_dataloader)
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
-
-
-def _counted(warnings: list[str]) -> str:
-    if not warnings:
-        return ""
-    return f", {len(warnings)} warning{'s' if len(warnings) != 1 else ''}"
+    return ", ".join(named if len(named) <= _MAX_RANKS else [*named[: _MAX_RANKS - 1], "...", named[-1]])

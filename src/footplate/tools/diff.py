@@ -19,7 +19,7 @@ from footplate.tools.run_files import config_of
 
 _WIDEST_VALUE = 96
 _ABSENT = object()
-OF_A_START = ("work_dir", "resume", "load_from", "preflight")  # where the run is stored and how it was started
+START_KEYS = ("work_dir", "resume", "load_from", "preflight")  # where the run is stored and how it was started
 _SCOPE = "_scope_"
 
 

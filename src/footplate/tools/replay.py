@@ -1,9 +1,9 @@
-"""Replays the iteration at which a run stopped, and records it layer by layer."""
+"""Replays the iteration at which a run stopped, records it layer by layer, and describes it."""
 
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,17 +17,22 @@ from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.engine.nonfinite import CAPTURE, SUFFIX, facts_of, nonfinite_weights
 from footplate.errors import ArgumentError, NonFiniteError
-from footplate.tools.layers import LayerTrace, Reading
+from footplate.messages import list_names, one_line
+from footplate.tools.layer_trace import LayerTrace, Reading
 
-_WHOLE_NUMBERS = {
+# The facts in a capture and their valid values.
+_INTEGERS = {
     "iteration": (1, MAX_RUN_LENGTH),
     "seed": (0, (1 << 32) - 1),
     "world_size": (1, 1 << 20),
     "threads": (1, 1024),  # torch allocates memory for each as soon as the number is set
 }
-_TEXTS = ("message", "device", "torch")
-_TEXTS_OR_NONE = ("origin", "load_from")
-_LONGEST_TEXT = 1 << 16
+_STRINGS = ("message", "device", "torch")
+_OPTIONAL_STRINGS = ("origin", "load_from")
+_MAX_LENGTH = 1 << 16  # characters
+
+_SHORT_TABLE = 12  # tables with at most this many rows are shown in full
+_ROWS_BEFORE = 5  # the first non-finite layer
 
 
 @dataclass
@@ -36,45 +41,35 @@ class Replay:
 
     Attributes:
         iteration: Its number, counted from 1.
-        losses: The values that the train step logged; empty if it did not finish.
+        trace: The outputs and gradients of the layers.
         learning_rate: The learning rate of the first parameter group.
-        precision: See `LayerTrace`.
-        outputs: See `LayerTrace`.
-        flowing: See `LayerTrace`.
-        gradients: See `LayerTrace`.
+        losses: The values that the train step logged; empty if it did not finish.
         weights_before: The names of non-finite parameters before the iteration.
         weights_after: The names of non-finite parameters after the iteration.
         stopped: The message of the error that stopped the iteration, or "".
-        elsewhere: The differences between this environment and that of the run, which may change the result.
+        differences: The differences between this environment and that of the run, which may change the result.
     """
 
     iteration: int
+    trace: LayerTrace
     learning_rate: float = math.nan
-    precision: str = "float32"
     losses: dict[str, float] = field(default_factory=dict)
-    outputs: list[Reading] = field(default_factory=list)
-    flowing: list[Reading] = field(default_factory=list)
-    gradients: list[Reading] = field(default_factory=list)
     weights_before: list[str] = field(default_factory=list)
     weights_after: list[str] = field(default_factory=list)
     stopped: str = ""
-    elsewhere: str = ""
+    differences: str = ""
 
     @property
     def failed(self) -> bool:
         """Whether a loss, a weight, an output or a gradient is non-finite."""
-        losses = not all(map(math.isfinite, self.losses.values()))
-        return losses or bool(self.weights_after) or _first(self.outputs + self.gradients) is not None
+        finite_losses = all(map(math.isfinite, self.losses.values()))
+        readings = self.trace.outputs + self.trace.gradients
+        return not finite_losses or bool(self.weights_after) or first_nonfinite(readings) is not None
 
-    @property
-    def first_output(self) -> Reading | None:
-        """The first non-finite output of a module."""
-        return _first(self.outputs)
 
-    @property
-    def first_gradient(self) -> Reading | None:
-        """The first non-finite gradient of a parameter, in the order of the backward pass."""
-        return _first(self.gradients)
+def first_nonfinite(readings: Sequence[Reading]) -> Reading | None:
+    """Returns the first reading with non-finite entries."""
+    return next((each for each in readings if not each.finite), None)
 
 
 def find_capture(path: str) -> str:
@@ -90,7 +85,7 @@ def find_capture(path: str) -> str:
     if len(found) == 1:
         return storage.join(path, found[0])
     what = "several captures" if found else "no capture of a run that stopped at NaN"
-    raise ArgumentError(f"'{path}' holds {what}", notes=[f"name one: {', '.join(found)}"] if found else ())
+    raise ArgumentError(f"'{path}' contains {what}", notes=[f"Choose one: {', '.join(found)}"] if found else ())
 
 
 def read_facts(path: str) -> dict[str, Any]:
@@ -102,28 +97,28 @@ def read_facts(path: str) -> dict[str, Any]:
     """
     facts = load_checkpoint(path, "meta").get(CAPTURE)
     if not isinstance(facts, Mapping):
-        raise ArgumentError(f"'{path}' is no capture of a run that stopped at NaN", notes=["they end with '.capture'"])
-    for key in (*_WHOLE_NUMBERS, *_TEXTS, *_TEXTS_OR_NONE):
+        raise ArgumentError(
+            f"'{path}' is not a capture of a run that stopped at NaN", notes=["Captures end with '.capture'."]
+        )
+    for key in (*_INTEGERS, *_STRINGS, *_OPTIONAL_STRINGS):
         if key not in facts:
-            raise ArgumentError(f"the capture '{path}' lacks the fact '{key}'", key=f"{CAPTURE}.{key}")
-        _check_fact(key, facts[key], path)
+            raise ArgumentError(f"'{key}' is missing in the capture '{path}'", key=f"{CAPTURE}.{key}")
+        value = facts[key]
+        if key in _INTEGERS:
+            low, high = _INTEGERS[key]
+            is_valid, wanted = type(value) is int and low <= value <= high, f"an integer from {low} to {high}"
+        else:
+            is_optional = key in _OPTIONAL_STRINGS
+            is_valid = (value is None and is_optional) or (isinstance(value, str) and len(value) <= _MAX_LENGTH)
+            wanted = f"a string of at most {_MAX_LENGTH} characters"
+        if not is_valid:
+            raise ArgumentError(
+                f"'{key}' in the capture '{path}' must be {wanted}", key=f"{CAPTURE}.{key}", found=value
+            )
     return dict(facts)
 
 
-def _check_fact(key: str, value: Any, path: str) -> None:
-    if key in _WHOLE_NUMBERS:
-        least, most = _WHOLE_NUMBERS[key]
-        is_good, wanted = type(value) is int and least <= value <= most, f"a whole number from {least} to {most}"
-    else:
-        is_good = (value is None and key in _TEXTS_OR_NONE) or (isinstance(value, str) and len(value) <= _LONGEST_TEXT)
-        wanted = f"a text of at most {_LONGEST_TEXT} characters"
-    if not is_good:
-        raise ArgumentError(
-            f"the fact '{key}' of the capture '{path}' must be {wanted}", key=f"{CAPTURE}.{key}", found=value
-        )
-
-
-def config_beside(path: str) -> str:
+def config_of_capture(path: str) -> str:
     """Returns the path of the config that was saved with a capture."""
     return f"{path.removesuffix(SUFFIX)}.py"
 
@@ -146,52 +141,46 @@ def replay(cfg: Config, path: str, *, iteration: int | None = None) -> Replay:
     number = iteration if iteration is not None else facts["iteration"]
     with tempfile.TemporaryDirectory(prefix="footplate-replay-") as folder:
         torch.set_num_threads(facts["threads"])
-        runner = Runner.from_cfg(_as_replayed(cfg, facts, path, folder))
-        watch = _Watch(number)
-        runner.register_hook(watch)
+        from_state = facts["origin"] is not None
+        changes = {
+            "work_dir": folder,
+            "resume": from_state,
+            "load_from": os.path.abspath(path) if from_state else facts["load_from"],
+            "preflight": False,
+            "randomness": {**(cfg.get("randomness") or {}), "seed": facts["seed"]},
+            "default_hooks": {**(cfg.get("default_hooks") or {}), "checkpoint": None, "logger": None},
+            "visualizer": {**(cfg.get("visualizer") or {}), "vis_backends": []},
+            "log_level": "ERROR",
+        }
+        for key, value in changes.items():
+            cfg[key] = value
+        runner = Runner.from_cfg(cfg)
+        recorder = _RecorderHook(number)
+        runner.register_hook(recorder)
         try:
             runner.train()
-        except _SeenError:
+        except _RecordedError:
             pass
         except NonFiniteError as error:
-            if watch.found is None:
-                raise ArgumentError(f"it stops before iteration {number}: {error.message}", key="iteration") from error
-            watch.end(runner, stopped=error.message)
-    if watch.found is None:
+            if recorder.found is None:
+                message = f"the run stops before iteration {number}: {error.message}"
+                raise ArgumentError(message, key="iteration") from error
+            recorder.finish(runner, stopped=error.message)
+    found = recorder.found
+    if found is None:
         raise ArgumentError("the run ends before that iteration", key="iteration", found=number)
-    watch.found.elsewhere = _differences(facts, facts_of(runner))
-    return watch.found
+    here = facts_of(runner)
+    found.differences = ", ".join(
+        f"{key} {here[key]} instead of {facts[key]}" for key in here if facts[key] != here[key]
+    )
+    return found
 
 
-def _as_replayed(cfg: Config, facts: Mapping[str, Any], path: str, folder: str) -> Config:
-    """Changes a config so that the run repeats itself and writes only to a temporary folder."""
-    from_state = facts["origin"] is not None
-    hooks = {**(cfg.get("default_hooks") or {}), "checkpoint": None, "logger": None}
-    changes = {
-        "work_dir": folder,
-        "resume": from_state,
-        "load_from": os.path.abspath(path) if from_state else facts["load_from"],
-        "preflight": False,
-        "randomness": {**(cfg.get("randomness") or {}), "seed": facts["seed"]},
-        "default_hooks": hooks,
-        "visualizer": {**(cfg.get("visualizer") or {}), "vis_backends": []},
-        "log_level": "ERROR",
-    }
-    for key, value in changes.items():
-        cfg[key] = value
-    return cfg
-
-
-def _differences(before: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    told = [f"{key} {here[key]} instead of {before[key]}" for key in here if before[key] != here[key]]
-    return ", ".join(told)
-
-
-class _SeenError(Exception):
+class _RecordedError(Exception):
     """Stops the run after the recorded iteration."""
 
 
-class _Watch(Hook):
+class _RecorderHook(Hook):
     """Records the layers of one iteration and stops the run after it."""
 
     priority = "HIGHEST"
@@ -199,12 +188,11 @@ class _Watch(Hook):
     def __init__(self, iteration: int) -> None:
         self.iteration = iteration
         self.found: Replay | None = None
-        self._trace: LayerTrace | None = None
 
     def before_train(self, runner: Runner) -> None:
         if self.iteration <= runner.iter:
             raise ArgumentError(
-                f"the capture begins behind iteration {runner.iter}", key="iteration", found=self.iteration
+                f"the capture starts after iteration {runner.iter}", key="iteration", found=self.iteration
             )
         if self.iteration > runner.max_iters:
             raise ArgumentError(
@@ -218,28 +206,86 @@ class _Watch(Hook):
         if runner.iter + 1 != self.iteration:
             return
         model = unwrap_model(runner.model)
-        self.found = Replay(self.iteration, weights_before=nonfinite_weights(model))
         rate = next(iter(runner.optim_wrapper.get_lr().values()))[0]
-        self.found.learning_rate = math.nan if rate is None else float(rate)  # some optimizers set it themselves
-        self._trace = LayerTrace(model)
+        self.found = Replay(
+            self.iteration,
+            LayerTrace(model),
+            learning_rate=math.nan if rate is None else float(rate),  # some optimizers set it themselves
+            weights_before=nonfinite_weights(model),
+        )
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         if self.found is not None:
-            self.end(runner, {name: float(value) for name, value in (outputs or {}).items()})
-            raise _SeenError
+            self.finish(runner, {name: float(value) for name, value in (outputs or {}).items()})
+            raise _RecordedError
 
-    def end(self, runner: Runner, losses: dict[str, float] | None = None, *, stopped: str = "") -> None:
-        """Stores the record of the iteration."""
-        if self.found is None or self._trace is None:
-            return
-        self._trace.close()
-        found, trace = self.found, self._trace
-        found.losses, found.stopped, found.precision = losses or {}, stopped, trace.precision
-        found.outputs, found.flowing, found.gradients = trace.outputs, trace.flowing, trace.gradients
-        found.weights_after = nonfinite_weights(unwrap_model(runner.model))
+    def finish(self, runner: Runner, losses: dict[str, float] | None = None, *, stopped: str = "") -> None:
+        """Stores the end of the iteration."""
+        if self.found is not None:
+            self.found.trace.close()
+            self.found.losses, self.found.stopped = losses or {}, stopped
+            self.found.weights_after = nonfinite_weights(unwrap_model(runner.model))
 
 
-def _first(readings: list[Reading]) -> Reading | None:
-    return next((each for each in readings if not each.finite), None)
+def describe_replay(found: Replay, *, whole: bool = False) -> str:
+    """Returns the tables of the layers and the first non-finite values as text.
+
+    Args:
+        found: The record.
+        whole: Whether to show every layer, rather than those around the first non-finite one.
+    """
+    trace = found.trace
+    losses = ", ".join(f"{name} {value:g}" for name, value in found.losses.items()) or "no losses"
+    lines = [f"iteration {found.iteration}: {losses}; learning rate {found.learning_rate:g}, {trace.precision}", ""]
+    lines += [*_table("output of", trace.outputs, whole=whole), ""]
+    lines += [*_table("gradient of", trace.gradients, whole=whole), ""] if trace.gradients else []
+    if found.differences:
+        lines.append(f"unlike in the run, which may change the result: {one_line(found.differences)}")
+    if not found.failed:
+        lines.append(f"iteration {found.iteration} is finite: the failure could not be reproduced")
+        return "\n".join([*lines, ""])
+    lines += [f"stopped: {found.stopped}"] if found.stopped else []
+    if found.weights_before:
+        lines.append(f"non-finite weights before the iteration: {list_names(found.weights_before, 1)}")
+    output, gradient = first_nonfinite(trace.outputs), first_nonfinite(trace.gradients)
+    if output is None:
+        lines.append("all outputs are finite")
+    else:
+        lines.append(f"first non-finite output: {output.name} ({output.kind}), {_count(output)}; {output.notes}")
+    if gradient is not None:
+        flow = first_nonfinite(trace.flowing)
+        source = f"; it came through the output of {flow.name} ({flow.kind})" if flow is not None else ""
+        lines.append(f"first non-finite gradient: {gradient.name}, {_count(gradient)}{source}")
+    elif trace.gradients:
+        lines.append("all gradients are finite")
+    if found.weights_after and not found.weights_before:
+        lines.append(f"non-finite weights after the iteration: {list_names(found.weights_after, 1)}")
+    return "\n".join([*lines, ""])
+
+
+def _table(title: str, readings: Sequence[Reading], *, whole: bool) -> list[str]:
+    """Returns a table: in full, or up to the first non-finite layer with a few layers before it."""
+    first = next((number for number, each in enumerate(readings) if not each.finite), None)
+    begin, end = 0, len(readings)
+    if not whole and len(readings) > _SHORT_TABLE:
+        begin, end = (0, _SHORT_TABLE) if first is None else (max(first - _ROWS_BEFORE, 0), first + 1)
+    rows = [(title, "kind", "dtype", "shape", "finite", "min", "max")]
+    for each in readings[begin:end]:
+        shape = "x".join(map(str, each.shape)) or "-"
+        rows.append((each.name, each.kind, each.dtype, shape, _count(each), f"{each.low:.4g}", f"{each.high:.4g}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if begin:
+        lines.insert(1, f"... {begin} before, all finite; --all shows them")
+    if end < len(readings):
+        bad = sum(not each.finite for each in readings[end:])
+        lines.append(f"... {len(readings) - end} after, {bad} of them non-finite; --all shows them")
+    return lines
+
+
+def _count(reading: Reading) -> str:
+    """Returns the numbers of NaN and infinite entries, or "yes" if all are finite."""
+    counts = ((reading.nans, "NaN"), (reading.infinities, "inf"))
+    return ", ".join(f"{count} of {math.prod(reading.shape)} {name}" for count, name in counts if count) or "yes"

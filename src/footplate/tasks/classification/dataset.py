@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from footplate.data import BaseDataset
 from footplate.errors import ArgumentError, DataError
@@ -32,7 +32,7 @@ class CustomDataset(BaseDataset):
             folders are ignored with a warning. Otherwise the classes name the folders in order.
         classes: An alternative to `metainfo["classes"]`.
         lazy_init: Whether to defer scanning the folders to `full_init`.
-        filter_cfg: See `BaseDataset`, also for the other arguments.
+        settings: Arguments of `BaseDataset`: `pipeline`, `indices`, `test_mode`, `on_error` ...
 
     Raises:
         DataError: A folder or all images are missing, a line is malformed, a label is out of range, or classes and
@@ -49,15 +49,7 @@ class CustomDataset(BaseDataset):
         metainfo: Mapping[str, Any] | None = None,
         lazy_init: bool = False,
         classes: Sequence[str] | str | None = None,
-        filter_cfg: Mapping[str, Any] | None = None,
-        indices: int | Sequence[int] | None = None,
-        serialize_data: bool = True,
-        pipeline: Sequence[Any] = (),
-        test_mode: bool = False,
-        max_refetch: int = 1000,
-        *,
-        keep_in_memory: bool | int = False,
-        on_error: Literal["stop", "skip"] = "stop",
+        **settings: Any,
     ) -> None:
         self.with_label = with_label
         self.extensions = tuple(each.lower() for each in extensions)
@@ -68,15 +60,8 @@ class CustomDataset(BaseDataset):
             metainfo={**(metainfo or {}), **({} if classes is None else {"classes": classes})},
             data_root=data_root,
             data_prefix={"img_path": data_prefix} if isinstance(data_prefix, str) else data_prefix,
-            filter_cfg=filter_cfg,
-            indices=indices,
-            serialize_data=serialize_data,
-            pipeline=pipeline,
-            test_mode=test_mode,
             lazy_init=lazy_init,
-            max_refetch=max_refetch,
-            keep_in_memory=keep_in_memory,
-            on_error=on_error,
+            **settings,
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:
@@ -89,12 +74,12 @@ class CustomDataset(BaseDataset):
         if self.ann_file:
             return self._listed(folder)
         if not self.with_label:
-            found: list[dict[str, Any]] = [{"img_path": path} for path in self._pictures(folder)]
+            found: list[dict[str, Any]] = [{"img_path": path} for path in self._images(folder)]
         else:
             found = [
                 {"img_path": path, "gt_label": label}
                 for name, label in self._labels(folder).items()
-                for path in self._pictures(join(folder, name))
+                for path in self._images(join(folder, name))
             ]
         if not found:
             raise DataError(
@@ -136,7 +121,7 @@ class CustomDataset(BaseDataset):
 
     def _labels(self, folder: str) -> dict[str, int]:
         """Maps folder names to labels, and sets the classes in the metainfo."""
-        folders = [name for name in self._names(folder) if not self._is_picture(name) and self._is_folder(folder, name)]
+        folders = [name for name in self._names(folder) if not self._is_image(name) and self._is_folder(folder, name)]
         if not folders:
             raise DataError(f"there are no class folders in '{folder}'", key="data_prefix")
         classes = list(self._metainfo.get("classes") or folders)
@@ -161,16 +146,16 @@ class CustomDataset(BaseDataset):
                 )
         return {name: label for label, name in enumerate(folders)}
 
-    def _pictures(self, folder: str) -> Iterator[str]:
+    def _images(self, folder: str) -> Iterator[str]:
         """Yields all images below a folder, in the order of the folder listings."""
         count = 0
         for name in self._names(folder):
-            if self._is_picture(name):
+            if self._is_image(name):
                 count += 1
                 yield join(folder, name)
             elif self._is_folder(folder, name):
                 count += 1
-                yield from self._pictures(join(folder, name))
+                yield from self._images(join(folder, name))
         if not count:
             _logger.warning("There are no images in the folder '%s'", folder)
 
@@ -183,7 +168,7 @@ class CustomDataset(BaseDataset):
         except OSError as error:
             raise DataError(f"the folder '{folder}' cannot be read: {error}", key="data_prefix") from error
 
-    def _is_picture(self, name: str) -> bool:
+    def _is_image(self, name: str) -> bool:
         return name.lower().endswith(self.extensions)
 
     @staticmethod

@@ -202,9 +202,18 @@ class Accuracy(BaseMetric[Ranked]):
             if truth == self.ignore_index:
                 self.results.append(Ranked(-1, 0.0))
             elif "pred_score" in sample:
-                self.results.append(self._ranked(as_array(sample["pred_score"]), truth))
+                scores = as_array(sample["pred_score"])
+                if max(self.topk) > len(scores):
+                    reason = f"topk is {max(self.topk)}, but there are only {len(scores)} classes"
+                    raise DataError(reason, key="topk")
+                check_classes("ground truth", np.array([truth]), len(scores))
+                rank = rank_of_truth(torch.from_numpy(scores)[None], torch.tensor([truth]))
+                self.results.append(Ranked(int(rank), float(scores[truth])))
+            elif max(self.topk) > 1:
+                reason = f"top{max(self.topk)} needs 'pred_score', but the samples have only 'pred_label'"
+                raise DataError(reason, key="topk")
             else:
-                self.results.append(self._compared(sample, truth))
+                self.results.append(Ranked(int(truth not in predicted_labels(sample)[:1]), np.inf))
 
     def compute_metrics(self, results: list[Ranked]) -> dict[str, float]:
         """Returns the accuracies by name; NaN if all samples are ignored."""
@@ -217,21 +226,6 @@ class Accuracy(BaseMetric[Ranked]):
                 share = right[counted].mean() if counted.any() else np.nan
                 values[f"top{k}{threshold_suffix(threshold, self.thrs)}"] = 100 * float(share)
         return values
-
-    def _ranked(self, scores: npt.NDArray[Any], truth: int) -> Ranked:
-        if max(self.topk) > len(scores):
-            raise DataError(f"topk is {max(self.topk)}, but there are only {len(scores)} classes", key="topk")
-        if not 0 <= truth < len(scores):
-            raise DataError(f"the ground truth is class {truth}, but there are only {len(scores)} classes", found=truth)
-        rank = rank_of_truth(torch.from_numpy(scores)[None], torch.tensor([truth]))
-        return Ranked(int(rank), float(scores[truth]))
-
-    def _compared(self, sample: Any, truth: int) -> Ranked:
-        if max(self.topk) > 1:
-            raise DataError(
-                f"top{max(self.topk)} needs 'pred_score', but the samples have only 'pred_label'", key="topk"
-            )
-        return Ranked(int(truth not in predicted_labels(sample)[:1]), np.inf)
 
 
 class Outcome(NamedTuple):

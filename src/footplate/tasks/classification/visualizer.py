@@ -69,9 +69,9 @@ class ClsVisualizer(Visualizer):
             draw_pred: Whether to draw the prediction.
         """
         self.set_image(image)
-        picture = _fitted(self.get_image())
-        truth = _labels(data_sample, "gt_label") if draw_gt else []
-        panels = {" + ".join(map(self._name_of, truth)) or "image": picture}
+        labels = data_sample.get("gt_label") if data_sample is not None and draw_gt else None
+        truth = [] if labels is None else [int(each) for each in as_array(labels).reshape(-1)]
+        panels = {" + ".join(map(self._name_of, truth)) or "image": _resize_to_panel(self.get_image())}
         if draw_pred and data_sample is not None and "pred_score" in data_sample:
             panels["prediction"] = self._bars(as_array(data_sample.pred_score), truth)
         return arrange_panels(panels)
@@ -96,17 +96,12 @@ class ClsVisualizer(Visualizer):
         return str(classes[position]) if 0 <= position < len(classes) else f"class {position}"
 
 
-def _labels(sample: ClsDataSample | None, field: str) -> list[int]:
-    labels = None if sample is None else sample.get(field)
-    return [] if labels is None else [int(each) for each in as_array(labels).reshape(-1)]
-
-
-def _fitted(picture: _Image) -> _Image:
+def _resize_to_panel(image: _Image) -> _Image:
     """Resizes an image to the size of a panel by nearest-neighbour sampling."""
-    places = (np.arange(_PANEL) + 0.5) * max(picture.shape[:2]) / _PANEL
-    rows, columns = places[places < picture.shape[0]].astype(int), places[places < picture.shape[1]].astype(int)
+    places = (np.arange(_PANEL) + 0.5) * max(image.shape[:2]) / _PANEL
+    rows, columns = places[places < image.shape[0]].astype(int), places[places < image.shape[1]].astype(int)
     fitted = np.full((_PANEL, _PANEL, 3), 255, np.uint8)
-    fitted[: len(rows), : len(columns)] = picture[rows][:, columns]
+    fitted[: len(rows), : len(columns)] = image[rows][:, columns]
     return fitted
 
 
@@ -141,7 +136,10 @@ class ClsVisualizationHook(BaseVisualizationHook):
 
     def choose(self, outputs: Sequence[ClsDataSample]) -> Iterable[tuple[int, ClsDataSample]]:
         """Returns all predictions, or only the wrong ones."""
-        return [each for each in enumerate(outputs) if not self.only_wrong or _is_wrong(each[1])]
+        if not self.only_wrong:
+            return enumerate(outputs)
+        known = ((position, sample) for position, sample in enumerate(outputs) if "gt_label" in sample)
+        return [each for each in known if each[1].pred_label[0].item() not in each[1].gt_label.tolist()]
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
         """Draws the confusion matrix."""
@@ -154,9 +152,5 @@ class ClsVisualizationHook(BaseVisualizationHook):
     def _draw_matrix(self, runner: "Runner", metrics: Mapping[str, Any] | None, mode: str) -> None:
         for name, value in (metrics or {}).items():
             if self.draw and name.endswith("confusion_matrix/result"):
-                picture = draw_matrix(as_array(value), self._visualizer.dataset_meta.get("classes"))
-                self._visualizer.add_image(f"{mode}_confusion_matrix", picture, runner.iter)
-
-
-def _is_wrong(sample: ClsDataSample) -> bool:
-    return sample.pred_label[0].item() not in sample.gt_label.tolist() if "gt_label" in sample else False
+                image = draw_matrix(as_array(value), self._visualizer.dataset_meta.get("classes"))
+                self._visualizer.add_image(f"{mode}_confusion_matrix", image, runner.iter)

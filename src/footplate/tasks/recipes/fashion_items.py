@@ -30,7 +30,6 @@ CLASSES = (
 ITEM_SIZE = 28
 TRAIN_ITEMS_PER_CLASS = 70
 Split = Literal["train", "test"]
-_ITEMS_PER_CLASS = 90
 _FAINTEST_GREY = 16
 # The background is visible through sandal straps and bag handles. Dark prints on other clothes belong to the item.
 _HOLLOW_CLASSES = (CLASSES.index("sandal"), CLASSES.index("bag"))
@@ -63,33 +62,22 @@ def load_items(split: Split) -> Items:
         raise ArgumentError(
             "unknown split", key="split", found=split, suggestion=nearest(str(split), ("train", "test"))
         )
-    chosen = slice(None, TRAIN_ITEMS_PER_CLASS) if split == "train" else slice(TRAIN_ITEMS_PER_CLASS, None)
-    grey = np.ascontiguousarray(_read_sheet()[:, chosen])
-    outline = _outlines(grey)
-    classes = np.repeat(np.arange(len(CLASSES)), grey.shape[1])
-    shape = (-1, ITEM_SIZE, ITEM_SIZE)
-    return Items(grey.reshape(shape), outline.reshape(shape), classes)
-
-
-def _read_sheet() -> NDArray[np.uint8]:
-    """Returns all items, ``(10, 90, 28, 28)``, uint8; each class fills three rows of the 30 x 30 grid in the file."""
     with as_file(files("footplate.tasks.recipes") / "data" / "fashion-items.png") as path, Image.open(path) as sheet:
         pixels = np.asarray(sheet.convert("L"))
+    # The file is a grid of 30 x 30 items, of which each class fills three rows.
     grid = pixels.reshape(30, ITEM_SIZE, 30, ITEM_SIZE).transpose(0, 2, 1, 3)
-    items: NDArray[np.uint8] = grid.reshape(len(CLASSES), _ITEMS_PER_CLASS, ITEM_SIZE, ITEM_SIZE)
-    return items
-
-
-def _outlines(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Returns the outlines of the items; enclosed holes are filled unless the class is hollow."""
+    items = grid.reshape(len(CLASSES), -1, ITEM_SIZE, ITEM_SIZE)
+    grey = items[:, :TRAIN_ITEMS_PER_CLASS] if split == "train" else items[:, TRAIN_ITEMS_PER_CLASS:]
+    grey = np.ascontiguousarray(grey)
     solid = grey >= _FAINTEST_GREY
-    filled = ~_reached_from_outside(~solid)
-    filled[list(_HOLLOW_CLASSES)] = solid[list(_HOLLOW_CLASSES)]
-    outlines: NDArray[np.uint8] = filled.astype(np.uint8) * np.uint8(255)
-    return outlines
+    outline = ~_connected_to_border(~solid)  # fills enclosed holes
+    outline[list(_HOLLOW_CLASSES)] = solid[list(_HOLLOW_CLASSES)]
+    classes = np.repeat(np.arange(len(CLASSES)), grey.shape[1])
+    shape = (-1, ITEM_SIZE, ITEM_SIZE)
+    return Items(grey.reshape(shape), outline.reshape(shape).astype(np.uint8) * np.uint8(255), classes)
 
 
-def _reached_from_outside(free: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _connected_to_border(free: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Returns the pixels of ``free``, ``(..., H, W)``, that are connected to the image border."""
     width = [(0, 0)] * (free.ndim - 2) + [(1, 1), (1, 1)]
     free = np.pad(free, width, constant_values=True)

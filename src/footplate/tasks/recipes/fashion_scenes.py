@@ -99,20 +99,22 @@ def compose(items: Items, style: SceneStyle, rng: np.random.Generator) -> Scene:
 
     All random choices use ``rng``, so that equal generators give equal scenes.
     """
-    canvas = _background(style, rng)
+    canvas = draw_background(style, rng)
     owner = np.full((style.size, style.size), -1, dtype=np.int8)
     count = int(rng.integers(style.num_items[0], style.num_items[1] + 1))
     chosen = rng.integers(len(items.classes), size=count)
     for position, index in enumerate(chosen):
-        grey, outline = _transform_item(items, int(index), style, rng)
-        top, left = _find_position(owner, outline.shape, rng)
+        grey, outline = transform_item(items, int(index), style, rng)
+        top, left = find_position(owner, outline.shape, rng)
         window = np.s_[top : top + outline.shape[0], left : left + outline.shape[1]]
-        _paint(canvas[window], grey, outline, rng)
+        tint = rng.uniform(0.35, 1.0, size=3).astype(np.float32)
+        alpha = (outline.astype(np.float32) / 255)[..., None]
+        canvas[window] += alpha * (grey[..., None] * tint - canvas[window])
         owner[window][outline >= 128] = position
-    return _annotated_scene(canvas, owner, items.classes[chosen])
+    return annotate_scene(canvas, owner, items.classes[chosen])
 
 
-def _background(style: SceneStyle, rng: np.random.Generator) -> _Pixels:
+def draw_background(style: SceneStyle, rng: np.random.Generator) -> _Pixels:
     """Returns a background, ``(H, W, 3)``, float32, with a color gradient and noise."""
     shape = (style.size, style.size, 3)
     colour = rng.uniform(40, 215, size=3).astype(np.float32)
@@ -125,7 +127,7 @@ def _background(style: SceneStyle, rng: np.random.Generator) -> _Pixels:
     return background
 
 
-def _transform_item(
+def transform_item(
     items: Items, index: int, style: SceneStyle, rng: np.random.Generator
 ) -> tuple[_Pixels, NDArray[np.uint8]]:
     """Returns the gray levels and the outline of a scaled, rotated and flipped item, each ``(h, w)``."""
@@ -150,7 +152,7 @@ def _transform_item(
     return grey.astype(np.float32), outline
 
 
-def _find_position(owner: NDArray[np.int8], shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, int]:
+def find_position(owner: NDArray[np.int8], shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, int]:
     """Returns the top left corner, among a few random ones, that covers the fewest pixels of other items."""
     limits = np.subtract(owner.shape, shape) + 1
     corners = (rng.random((_CANDIDATE_POSITIONS, 2)) * limits).astype(np.int64).tolist()
@@ -160,28 +162,19 @@ def _find_position(owner: NDArray[np.int8], shape: tuple[int, ...], rng: np.rand
     return top, left
 
 
-def _paint(window: _Pixels, grey: _Pixels, outline: NDArray[np.uint8], rng: np.random.Generator) -> None:
-    """Blends a tinted item into ``window``, ``(h, w, 3)``, in place."""
-    tint = rng.uniform(0.35, 1.0, size=3).astype(np.float32)
-    alpha = (outline.astype(np.float32) / 255)[..., None]
-    window += alpha * (grey[..., None] * tint - window)
-
-
-def _annotated_scene(canvas: _Pixels, owner: NDArray[np.int8], classes: NDArray[np.int64]) -> Scene:
+def annotate_scene(canvas: _Pixels, owner: NDArray[np.int8], classes: NDArray[np.int64]) -> Scene:
     """Derives masks and boxes from the item index of each pixel; fully hidden items are dropped."""
     instance_masks = owner == np.arange(len(classes), dtype=np.int8)[:, None, None]
     visible = instance_masks.any(axis=(1, 2))
     mask = np.append(classes + 1, 0).astype(np.uint8)[owner]
     if not visible.all():
         instance_masks, classes = instance_masks[visible], classes[visible]
-    boxes = np.array([_bounds(one) for one in instance_masks], dtype=np.float32).reshape(-1, 4)
+    boxes = np.zeros((len(classes), 4), dtype=np.float32)
+    for box, instance_mask in zip(boxes, instance_masks, strict=True):
+        rows, columns = np.flatnonzero(instance_mask.any(axis=1)), np.flatnonzero(instance_mask.any(axis=0))
+        box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
     image = np.rint(canvas).clip(0, 255).astype(np.uint8)
     return Scene(image, mask, boxes, instance_masks, classes)
-
-
-def _bounds(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 @DATASETS.register_module()
@@ -227,7 +220,7 @@ class FashionScenes:
         check_count("length", self._length)
         self._key = (seed, _SPLIT_NUMBERS[split])
         self._name = f"fashion-{split}-{seed}"
-        self._style = _build_style(style or {})
+        self._style = build_style(style or {})
         with at_key("pipeline"):
             self.pipeline = Compose(pipeline)
         self.sample_cache: SampleCache | None = None
@@ -274,18 +267,21 @@ class FashionScenes:
         }
 
 
-def _build_style(style: Mapping[str, Any]) -> SceneStyle:
+def build_style(style: Mapping[str, Any]) -> SceneStyle:
+    """Builds a `SceneStyle` from a config; reports errors under the key `style`.
+
+    Raises:
+        ArgumentError: An argument is unknown, has another type, or is out of range.
+    """
     check_keys("style", style, [field.name for field in dataclasses.fields(SceneStyle)])
     with at_key("style"):
-        settings: dict[str, Any] = {name: _as_range(value) for name, value in style.items()}
+        settings: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in style.items()
+        }
         wrong = find_wrong_type(SceneStyle, settings)
         if wrong is not None:
             raise ArgumentError(f"{wrong[0]} must be {wrong[1]}", key=wrong[0], found=settings[wrong[0]])
         return SceneStyle(**settings)
-
-
-def _as_range(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 @DATASETS.register_module()

@@ -171,9 +171,7 @@ class KNNProbe(_Probe):
     Args:
         k: The number of neighbours.
         temperature: The vote of a neighbour has the weight ``exp(cosine / temperature)``.
-        of: "features" or "pixels".
-        collect_device: See `BaseMetric`.
-        prefix: The prefix of the metric name.
+        settings: `of`, "features" or "pixels", and the arguments of `BaseMetric`.
 
     Raises:
         DataError: There are fewer than k train samples, or a sample has no class or part.
@@ -186,12 +184,9 @@ class KNNProbe(_Probe):
         self,
         k: int = 20,
         temperature: float = 0.07,
-        *,
-        of: Literal["features", "pixels"] = "features",
-        collect_device: Literal["cpu", "gpu"] = "cpu",
-        prefix: str | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(of=of, collect_device=collect_device, prefix=prefix)
+        super().__init__(**settings)
         if not temperature > 0:
             raise ArgumentError("temperature must be above 0", key="temperature", found=temperature)
         self.k, self.temperature = check_count("k", k), temperature
@@ -206,9 +201,7 @@ class LinearProbe(_Probe):
 
     Args:
         l2: The L2 regularization; see `fit_linear`.
-        of: "features" or "pixels".
-        collect_device: See `BaseMetric`.
-        prefix: The prefix of the metric name.
+        settings: `of`, "features" or "pixels", and the arguments of `BaseMetric`.
 
     Raises:
         DataError: A sample has no class or part.
@@ -220,12 +213,9 @@ class LinearProbe(_Probe):
     def __init__(
         self,
         l2: float = 0.01,
-        *,
-        of: Literal["features", "pixels"] = "features",
-        collect_device: Literal["cpu", "gpu"] = "cpu",
-        prefix: str | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(of=of, collect_device=collect_device, prefix=prefix)
+        super().__init__(**settings)
         if l2 < 0:
             raise ArgumentError("l2 must not be negative", key="l2", found=l2)
         self.l2 = l2

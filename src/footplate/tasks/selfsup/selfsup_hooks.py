@@ -46,7 +46,7 @@ class NeighborPictureHook(Hook):
     """Draws test images with their nearest train images in feature space. Blue frames mark the same class.
 
     Args:
-        num_queries: The number of test images, spread evenly over the validation set.
+        num_queries: The number of test images, spread evenly over the validation dataset.
         num_neighbors: The number of neighbours of each test image.
         max_samples: The maximum number of validation images to use.
 
@@ -236,8 +236,8 @@ class ValidateFirstHook(Hook):
             self._start = self._chosen(numbers)
             return
         gains = {name: numbers[name] - start for name, start in self._start.items() if name in numbers}
-        told = [f"{name} {self._start[name]:.2f} -> {numbers[name]:.2f} ({gain:+.2f})" for name, gain in gains.items()]
-        _logger.info("since the start: %s", ", ".join(told))
+        changes = (f"{name} {self._start[name]:.2f} -> {numbers[name]:.2f} ({gains[name]:+.2f})" for name in gains)
+        _logger.info("gain since the start: %s", ", ".join(changes))
         metrics.update({f"gain/{name}": gain for name, gain in gains.items()})
 
     def state_dict(self) -> dict[str, Any]:

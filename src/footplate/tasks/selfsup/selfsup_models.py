@@ -282,19 +282,19 @@ class MAEPretrainHead(nn.Module):
         super().__init__()
         self.norm_pix, self.patch_size = norm_pix, patch_size
 
-    def forward(self, pictures: Tensor, guessed: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, images: Tensor, predicted: Tensor, mask: Tensor) -> Tensor:
         """Returns the loss, ``()``.
 
         Args:
-            pictures: ``(N, C, H, W)``.
-            guessed: ``(N, L, C * patch_size ** 2)``.
+            images: ``(N, C, H, W)``.
+            predicted: ``(N, L, C * patch_size ** 2)``.
             mask: ``(N, L)``, 1 for masked patches.
         """
-        truth = patchify(pictures, self.patch_size)
+        truth = patchify(images, self.patch_size)
         if self.norm_pix:
             spread = (truth.var(dim=-1, keepdim=True, correction=0) + self._EVEN).sqrt()
             truth = (truth - truth.mean(dim=-1, keepdim=True)) / spread
-        errors = (guessed.float() - truth).square().mean(dim=-1)
+        errors = (predicted.float() - truth).square().mean(dim=-1)
         return (errors * mask).sum() / mask.sum()
 
 
@@ -343,6 +343,6 @@ class MAE(BaseSelfSup):
         return F.fold(patches.transpose(1, 2), size, side, stride=side), masked.mask
 
 
-def patchify(pictures: Tensor, patch_size: int) -> Tensor:
+def patchify(images: Tensor, patch_size: int) -> Tensor:
     """Returns the pixels of each patch, ``(N, L, C * patch_size ** 2)``, for images ``(N, C, H, W)``."""
-    return F.unfold(pictures, patch_size, stride=patch_size).transpose(1, 2)
+    return F.unfold(images, patch_size, stride=patch_size).transpose(1, 2)

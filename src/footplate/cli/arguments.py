@@ -1,0 +1,219 @@
+"""Parses the command line: the parser class, the options that commands share, and hints for unknown arguments."""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from footplate.errors import FootplateError, OverrideError
+from footplate.messages import nearest
+
+if TYPE_CHECKING:
+    from footplate.config import Config
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".pdf")
+_INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
+_MISSING = re.compile(r"the following arguments are required: (.+)")
+_LONG_WORD = re.compile(r"([^\s']{157})[^\s']{4,}")
+
+# Options of the OpenMMLab tools that have another name here, or are set elsewhere.
+_OTHER_TOOLS_OPTIONS = {
+    "auto_resume": "did you mean --resume?",
+    "deterministic": "set it in the config: --set +randomness.deterministic=True",
+    "gpus": "use --nproc N to start one process per device",
+    "gpu_id": "use CUDA_VISIBLE_DEVICES to choose devices",
+    "gpu_ids": "use CUDA_VISIBLE_DEVICES to choose devices, and --nproc N to start one process per device",
+    "eval": "set the metrics in the config, in test_evaluator",
+    "out": "add a metric to test_evaluator: dict(type='DumpResults', out_file_path='results.pkl')",
+}
+_OTHER_SWEEP_OPTIONS = {"work_dir": "did you mean --out?"}
+_NEVER = 1_000_000  # epochs or iterations, more than any run has
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses the command line, or one command's part of it.
+
+    Usage lines show only positional arguments and required options, in an order that works. Errors take two lines and
+    suggest the argument that was most likely meant.
+    """
+
+    _given: Sequence[str] = ()
+    hints: Mapping[str, str] = {}  # for subcommands that do not exist
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parses the arguments, and stores them for error messages."""
+        self._given = args or ()
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with a line that states the error and a line that points to `--help`."""
+        choice, missing = _INVALID_CHOICE.search(message), _MISSING.search(message)
+        if choice:
+            known = re.findall(r"[\w-]+", choice[2])
+            near = nearest(choice[1], known)
+            hint = self.hints.get(choice[1]) or (f"did you mean '{near}'?" if near else f"use {', '.join(known)}")
+            message = f"invalid choice '{choice[1]}'; {hint}"
+        elif missing and any(word.startswith("--") for word in self._given):
+            message += "; put them before the options, some of which take all words that follow"
+        message = _LONG_WORD.sub(r"\1...", message)
+        self.exit(2, f"{self.prog}: error: {message}\nRun `{self.prog} --help` for its arguments.\n")
+
+    def shorten_usage(self) -> None:
+        """Shortens the usage to positional arguments and required options; the others are listed below it."""
+        formatter = self._get_formatter()
+        placed = [action for action in self._actions if not action.option_strings]
+        if any(isinstance(action, argparse._SubParsersAction) for action in placed):
+            return
+        words = [formatter._format_args(each, formatter._get_default_metavar_for_positional(each)) for each in placed]
+        for each in self._actions:
+            if each.option_strings and each.required:
+                words.append(f"{each.option_strings[-1]} {formatter._format_args(each, each.dest.upper())}")
+        self.usage = " ".join(["%(prog)s", *words, "[options]"])
+
+    def _get_formatter(self) -> argparse.HelpFormatter:
+        return _Formatter(prog=self.prog)
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Widens the first column of the help to fit the names of commands."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        inner = [self._format_action_invocation(each) for each in self._iter_indented_subactions(action)]
+        longest = max(map(len, inner), default=0) + self._current_indent + self._indent_increment
+        self._action_max_length = max(self._action_max_length, longest if inner else 0)
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Adds the config and its overrides to the parser."""
+    parser.add_argument("config", metavar="CONFIG", help="a config file or the name of a recipe")
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that override config keys."""
+    for flag, text in (
+        ("--set", "override config keys; unknown keys are errors, +KEY=VALUE adds a key"),
+        ("--cfg-options", "merge config keys as the OpenMMLab tools do; unknown keys are added"),
+    ):
+        parser.add_argument(flag, metavar="KEY=VALUE", nargs="+", action="extend", default=[], help=text)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that allows one checkpoint to execute code."""
+    parser.add_argument(
+        "--trust",
+        metavar="FILE",
+        help="allow this checkpoint to execute code when it is loaded, which is recorded; only for your own files",
+    )
+
+
+def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
+    """Loads the config in the arguments and applies their overrides."""
+    from footplate.config import Config
+    from footplate.tasks.recipes import find_config
+
+    cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=False)
+    arguments.cfg = cfg  # so that errors can name its keys
+    return override(cfg, arguments, import_custom_modules=import_custom_modules)
+
+
+def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
+    """Applies the overrides in the arguments to a config and returns it."""
+    from footplate.config import apply_overrides
+
+    apply_overrides(cfg, arguments.cfg_options, strict=False)
+    for text in arguments.set:
+        try:
+            apply_overrides(cfg, [text], strict=True)
+        except OverrideError as error:
+            from footplate.cli.key_equivalents import suggest_equivalent
+
+            raise suggest_equivalent(error, cfg, text.partition("=")[0].strip()) from error
+    if import_custom_modules:
+        import_modules(cfg)
+    return cfg
+
+
+def import_modules(cfg: "Config") -> None:
+    """Imports the modules in `custom_imports`, after providing the packages that such modules usually import."""
+    from footplate import hosts
+    from footplate.config import import_custom
+    from footplate.first_generation.translation import is_first_generation
+
+    if "custom_imports" in cfg or is_first_generation(cfg):
+        hosts.install()
+    folder = os.path.dirname(os.path.abspath(str(cfg.filename)))
+    if cfg.filename and folder not in sys.path:
+        sys.path.append(folder)  # modules next to the config come after those in the current folder
+    import_custom(cfg)
+
+
+def set_work_dir(cfg: "Config", given: str | None) -> None:
+    """Sets the work_dir: the given one, the config's, or `work_dirs/<name of the config>`."""
+    if given is not None:
+        cfg["work_dir"] = given
+    elif cfg.get("work_dir") is None:
+        cfg["work_dir"] = str(Path("work_dirs") / Path(str(cfg.filename)).stem)
+
+
+def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespace, unknown: Sequence[str]) -> NoReturn:
+    """Exits with an error that suggests the option or config override that was most likely meant.
+
+    Args:
+        command: The parser of the command.
+        arguments: The arguments that it recognized.
+        unknown: The arguments that it did not recognize.
+    """
+    flag, _, value = unknown[0].partition("=")
+    if not value and len(unknown) > 1 and not unknown[1].startswith("--"):
+        value = unknown[1]
+    name = flag.lstrip("-").replace("-", "_")
+    cfg = _try_config(arguments)
+    key = _find_key(cfg, name) if cfg is not None and flag.startswith("--") else ""
+    known = {each.lstrip("-").replace("-", "_"): each for each in command._option_string_actions}
+    near = nearest(name, known)
+    is_run = hasattr(arguments, "nproc")  # train, test and check
+    others = _OTHER_TOOLS_OPTIONS if is_run else _OTHER_SWEEP_OPTIONS if hasattr(arguments, "trials") else {}
+    hint = f"did you mean {known[near]}?" if near else ""
+    if key and near != name:
+        hint = f"set it in the config: --set {key}={value or '...'}"
+    elif not flag.startswith("-") and value and hasattr(arguments, "set"):
+        hint = f"set it in the config: --set {unknown[0]}"
+    elif name == "no_validate" and is_run:
+        from footplate.first_generation.translation import is_first_generation
+
+        begin = "+evaluation.start" if cfg is not None and is_first_generation(cfg) else "+train_cfg.val_begin"
+        hint = f"set it in the config: --set {begin}={_NEVER}"
+    else:
+        hint = others.get(name, hint)
+    command.error(f"unrecognized arguments: {' '.join(unknown)}{f'; {hint}' if hint else ''}")
+
+
+def _try_config(arguments: argparse.Namespace) -> "Config | None":
+    from footplate.config import Config
+    from footplate.tasks.recipes import find_config
+
+    if not hasattr(arguments, "set"):
+        return None
+    try:
+        return Config.fromfile(find_config(arguments.config), import_custom_modules=False)
+    except (FootplateError, OSError):  # reported once the rest of the line is valid
+        return None
+
+
+def _find_key(cfg: "Config", name: str) -> str:
+    """Returns the key path of the config that ends with a name, or ""; keys of a run come before variables."""
+    from footplate.config.key_paths import paths_ending, split_path
+    from footplate.engine.sections import keys_read
+
+    try:
+        found = paths_ending(cfg._cfg_dict, name)
+    except FootplateError:
+        return ""
+    read = keys_read(cfg)
+    used = [path for path in found if next(iter(split_path(path))) in read]
+    return (used or found or [""])[0]

@@ -1,0 +1,110 @@
+"""Formats errors; errors of user code are shown with the user's lines, without those of footplate."""
+
+import errno
+import os
+import re
+import sysconfig
+import traceback
+from typing import TYPE_CHECKING
+
+from footplate.errors import FootplateError
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_LIBRARIES = tuple(
+    f"{folder}{os.sep}" for folder in {_PACKAGE, *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))}
+)
+_NOT_WRITTEN = ("site-packages", "dist-packages", "torchinductor_")  # installed or generated code
+_MAX_LINES = 5
+_DEBUG = "--debug shows where"
+# Errors while writing an open file, which do not name the file.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+# Torch passes errors of workers on as text.
+_WORKER_ERROR = re.compile(r"\ACaught (\w+) in (.+?)\.\nOriginal Traceback")
+_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (.*)\n)?', re.MULTILINE)
+
+
+def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | None:
+    """Returns the message and the exit code of an error, or None for a bug in footplate, which keeps its traceback.
+
+    Args:
+        error: The error.
+        progress: The progress of the run, which is shown with an error of user code.
+    """
+    if isinstance(error, FootplateError):
+        frames = user_frames(error.__cause__) if error.__cause__ is not None and _DEBUG in error.notes else []
+        if frames:
+            line = f"raised at {_location(frames[0])}; {_DEBUG}"
+            error.notes = tuple(line if note == _DEBUG else note for note in error.notes)
+        return f"error: {error}\n", error.exit_code
+    frames = user_frames(error)
+    if frames:
+        lines = [f"error: {_summarize(error)}"]
+        for number, frame in enumerate(frames[: _MAX_LINES - 2 - bool(progress)]):
+            lines.append(f"  {'called at' if number else 'at'} {_location(frame)}, in {frame.name}: {frame.line}")
+        lines += [f"  {progress}"] if progress else []
+        return "\n".join([*lines, "  --debug shows the whole traceback"]) + "\n", 1
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in _DISK_ERRORS):
+        action = "write" if error.filename is None else f"use '{error.filename}'"
+        return f"error: cannot {action}: {error.strerror}\n", 2
+    return None
+
+
+def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> None:
+    """Raises an error that names the module of the model in which a torch operation failed, and its config section.
+
+    Does nothing for an error of user code, which is shown with its lines, or in a distributed run, which reports errors
+    itself.
+
+    Args:
+        stage: What the run was doing.
+        error: The original error.
+        runner: The run.
+
+    Raises:
+        TrialError: The operation failed in a module of the model.
+    """
+    if not isinstance(error, Exception) or runner.distributed or user_frames(error):
+        return
+    from footplate.tools.failing_module import module_error
+
+    found = module_error(stage, error, runner.cfg)
+    if found is not None:
+        raise found from error
+
+
+def user_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """Returns the lines of user code in an error's traceback, the innermost first.
+
+    User code is code outside footplate, the standard library and installed packages.
+    """
+    frames = list(traceback.extract_tb(error.__traceback__))
+    if _WORKER_ERROR.match(str(error)):
+        found = _FRAME.findall(str(error))
+        frames += [traceback.FrameSummary(file, int(line), name, line=text) for file, line, name, text in found]
+    if error.__cause__ is not None:
+        frames += reversed(user_frames(error.__cause__))
+    return [
+        frame
+        for frame in reversed(frames)
+        if not frame.filename.startswith("<")
+        and not any(part in frame.filename for part in _NOT_WRITTEN)
+        and not os.path.abspath(frame.filename).startswith(_LIBRARIES)
+    ]
+
+
+def _location(frame: traceback.FrameSummary) -> str:
+    relative = os.path.relpath(frame.filename)
+    return f"{frame.filename if relative.startswith(os.pardir) else relative}:{frame.lineno}"
+
+
+def _summarize(error: Exception) -> str:
+    """Returns the class and the first line of an error; for an error of a worker, those of the original error."""
+    text = str(error).strip()
+    worker = _WORKER_ERROR.match(text)
+    if worker:
+        return f"{text.splitlines()[-1]}, in {worker[2]}"
+    first = text.partition("\n")[0]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__

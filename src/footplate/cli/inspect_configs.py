@@ -1,0 +1,182 @@
+"""The commands that show configs: `footplate recipes`, `footplate explain` and `footplate diff`."""
+
+import argparse
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, read_config
+from footplate.cli.output import print_error, print_text
+from footplate.errors import ArgumentError, ConfigKeyError
+from footplate.messages import nearest
+from footplate.wrap import wrap_for_screen, wrap_text
+
+if TYPE_CHECKING:
+    from footplate.config import Config
+
+TOPICS = ("hooks", "schedule", "params", "loops")
+_TOPICS_OF_OPTIONS = {
+    "json": TOPICS,
+    "plot": ("schedule",),
+    "model": ("schedule", "params"),
+    "epoch_length": ("schedule", "loops"),
+}
+
+
+def add_commands(subparsers: Any) -> None:
+    """Adds the commands to the parser."""
+    recipes = subparsers.add_parser(
+        "recipes",
+        help="list the configs that ship with footplate",
+        description="List the configs that ship with footplate. Run one with `footplate train NAME`, or inherit from "
+        "it with `_base_ = 'footplate::NAME.py'`.",
+    )
+    recipes.set_defaults(run=list_recipes)
+    explain = subparsers.add_parser(
+        "explain",
+        help="show a config with the location of every key, or what it does",
+        description="Show the resolved config with the file and line of every key, the history of one key, or a "
+        "topic: the hooks of each event, the schedule, the parameter groups, or what runs when. "
+        "A topic builds what it shows; otherwise nothing that the config names is imported.",
+        epilog="Example: footplate explain config.py optim_wrapper.optimizer.lr",
+    )
+    add_config(explain)
+    explain.add_argument(
+        "key",
+        metavar="KEY|TOPIC",
+        nargs="?",
+        help="a key path, such as optim_wrapper.optimizer.lr (.hooks for a key named like a topic), or a topic: "
+        + ", ".join(TOPICS),
+    )
+    explain.add_argument(
+        "--dump", metavar="FILE", help="instead, write the resolved config to one .py, .json, .yaml or .toml file"
+    )
+    explain.add_argument("--json", action="store_true", help="print a topic as JSON")
+    explain.add_argument("--plot", metavar="FILE", help="write the topic schedule as an image, too")
+    explain.add_argument("--model", metavar="CONFIG", help="use the model of another config, for schedule and params")
+    explain.add_argument(
+        "--epoch-length", metavar="N", type=int, help="the iterations per epoch, if the training data is not available"
+    )
+    explain.set_defaults(run=explain_config)
+    diff = subparsers.add_parser(
+        "diff",
+        help="compare two resolved configs",
+        description="Compare two resolved configs by meaning: files, recipes, or the configs in two work_dirs. "
+        "Exits with 1 if they differ. Nothing that the configs name is imported, and nothing in a work_dir is "
+        "executed.",
+        epilog="Example: footplate diff config.py work_dirs/config",
+    )
+    diff.add_argument("first", metavar="A", help="a config file, the name of a recipe, or a work_dir")
+    diff.add_argument("second", metavar="B", help="the config to compare with")
+    diff.set_defaults(run=diff_configs)
+
+
+def list_recipes(arguments: argparse.Namespace) -> int:
+    """Prints the name, summary and file of each recipe."""
+    from footplate.tasks.recipes import recipes
+
+    found = recipes()
+    width = max(len(recipe.name) for recipe in found) + 2
+    for recipe in found:
+        print_text(wrap_for_screen(f"{recipe.name:<{width}}{recipe.summary}\n{'':<{width}}{recipe.path}\n"))
+    return 0
+
+
+def explain_config(arguments: argparse.Namespace) -> int:
+    """Prints the explanation, or writes the resolved config to one file."""
+    from footplate.storage import check_output
+
+    topic = arguments.key if arguments.key in TOPICS else None
+    for option, topics in _TOPICS_OF_OPTIONS.items():
+        if getattr(arguments, option) and topic not in topics:
+            flag = "--" + option.replace("_", "-")
+            problem = "needs a topic" if topic is None else f"does not apply to the topic {topic}"
+            raise ArgumentError(f"{flag} {problem}", notes=[f"Use it with {' or '.join(topics)}."])
+    if arguments.plot:
+        check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=[arguments.config])
+    cfg = read_config(arguments, import_custom_modules=topic is not None)
+    if arguments.dump:
+        from footplate.tools.explain_keys import source_files
+
+        check_output(arguments.dump, inputs=source_files(cfg))
+        cfg.dump(arguments.dump)
+    elif topic is not None:
+        _print_topic(topic, cfg, arguments)
+    else:
+        print_text(_explain_keys(cfg, arguments.key))
+    return 0
+
+
+def _explain_keys(cfg: "Config", key: str | None) -> str:
+    """Explains a key or all keys; suggests the topic or the key that was meant if there is no such key."""
+    from footplate.tools import explain_keys
+
+    if not key:
+        return explain_keys.explain_config(cfg)
+    try:
+        return explain_keys.explain_key(cfg, key.removeprefix("."))
+    except ConfigKeyError as error:
+        from footplate.cli.key_equivalents import equivalent_key
+
+        near = nearest(key, [*cfg, *TOPICS])
+        suggestion = near if near in TOPICS else equivalent_key(cfg, key)
+        if suggestion is not None:
+            error.suggestion, error.notes = suggestion, ()
+        raise
+
+
+def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:
+    """Prints a topic, followed by its warnings; with --json, warnings go to standard error.
+
+    Wraps lines to the width of a terminal only, so that text for a file is the same everywhere.
+    """
+    from footplate.records.logger import collect_warnings
+
+    with collect_warnings() as warnings:
+        data, text = _explain_topic(topic, cfg, arguments)
+    if arguments.json:
+        print_text(json.dumps(data, indent=2, default=str) + "\n")
+    else:
+        print_text(wrap_text(text) if sys.stdout.isatty() else text)
+    lines = "".join(f"{'warning':<11} {each}\n" for each in dict.fromkeys(warnings))
+    (print_error if arguments.json else print_text)(lines)
+
+
+def _explain_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> tuple[Any, str]:
+    """Returns a topic as data and as text."""
+    from footplate.config import Config
+    from footplate.storage import commit_image
+    from footplate.tasks.recipes import find_config
+    from footplate.tools import explain_loops, explain_params, explain_schedule
+
+    other = Config.fromfile(find_config(arguments.model)) if arguments.model else None
+    if topic == "schedule":
+        schedule = explain_schedule.schedule_of(cfg, other=other, length_of_epoch=arguments.epoch_length)
+        if arguments.plot:
+            commit_image(arguments.plot, explain_schedule.plot_schedule(schedule))
+        return explain_schedule.schedule_as_data(schedule), explain_schedule.explain_schedule(schedule)
+    if topic == "hooks":
+        hooks, missing = explain_loops.order_of_hooks(cfg)
+        return explain_loops.hooks_as_data(hooks, missing), explain_loops.explain_hooks(hooks, missing)
+    if topic == "params":
+        groups = explain_params.groups_of(cfg, other=other)
+        return explain_params.params_as_data(groups), explain_params.explain_params(groups)
+    data = explain_loops.loops_as_data(cfg, length_of_epoch=arguments.epoch_length)
+    return data, explain_loops.explain_loops(data)
+
+
+def diff_configs(arguments: argparse.Namespace) -> int:
+    """Prints the keys that differ, with both values and their locations; returns 1 if there are any."""
+    from footplate.first_generation.translation import is_first_generation, translate
+    from footplate.tools.diff import START_KEYS, compare, describe, read_either
+
+    configs = [read_either(name) for name in (arguments.first, arguments.second)]
+    if len({is_first_generation(cfg) for cfg in configs}) > 1:
+        configs = [translate(cfg) if is_first_generation(cfg) else cfg for cfg in configs]
+    differences = compare(*configs)
+    if any(map(os.path.isdir, (arguments.first, arguments.second))):
+        # Keys about where a run is stored and how it was started do not change its result.
+        differences = [each for each in differences if each.path not in START_KEYS]
+    print_text(describe(differences) if differences else "The configs are equivalent.\n")
+    return 1 if differences else 0

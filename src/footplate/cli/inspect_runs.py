@@ -1,0 +1,126 @@
+"""The commands that show finished or stopped runs: `footplate analyze`, `footplate report` and `footplate replay`."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from footplate.cli.arguments import IMAGE_SUFFIXES, add_overrides, override, read_config
+from footplate.cli.output import print_text
+from footplate.messages import one_line
+from footplate.wrap import wrap_for_screen
+
+_RUN_HELP = "a work_dir, or a scalars.json or .log.json file"
+
+
+def add_commands(subparsers: Any) -> None:
+    """Adds the commands to the parser."""
+    analyze = subparsers.add_parser(
+        "analyze",
+        help="show times, best values and curves of runs",
+        description="Show the times, the last and best values and the checkpoints of one or more runs. Reads work_dirs "
+        "and scalar files of footplate, MMEngine and MMCV.",
+        epilog="Example: footplate analyze work_dirs/a work_dirs/b --plot loss.png --keys loss",
+    )
+    analyze.add_argument("runs", metavar="WORK_DIR", nargs="+", help=_RUN_HELP)
+    analyze.add_argument("--keys", metavar="NAME", nargs="+", default=[], help="the scalars for --plot and --csv")
+    analyze.add_argument("--plot", metavar="FILE", help="write the curves as an image")
+    analyze.add_argument("--csv", metavar="FILE", help="write the curves as a table; - prints it")
+    analyze.add_argument("--json", action="store_true", help="print the figures as JSON")
+    analyze.set_defaults(run=analyze_runs)
+    report = subparsers.add_parser(
+        "report",
+        help="write an HTML report of runs",
+        description="Write one HTML file with summary, curves, images, per-class results, config, environment and "
+        "warnings. It works offline. Several work_dirs are compared side by side.",
+        epilog="Example: footplate report work_dirs/a work_dirs/b --out compared.html",
+    )
+    report.add_argument("runs", metavar="WORK_DIR", nargs="+", help=_RUN_HELP)
+    report.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE",
+        help="the HTML file (default: WORK_DIR/report.html, or report.html for several runs)",
+    )
+    report.set_defaults(run=report_runs)
+    replay = subparsers.add_parser(
+        "replay",
+        help="inspect the iteration that stopped a run, layer by layer",
+        description="Repeat the iteration at which a run stopped at NaN, from the capture that the run saved, and show "
+        "it layer by layer. Exits with 1 if everything is finite. Nothing is written.",
+        epilog="Example: footplate replay work_dirs/config/20260101_000000",
+    )
+    replay.add_argument("capture", metavar="FILE", help="a capture, such as nonfinite_iter_7.capture, or its folder")
+    replay.add_argument(
+        "--config", metavar="CONFIG", help="the config of the run (default: the one saved with the capture)"
+    )
+    replay.add_argument("--iteration", metavar="N", type=int, help="inspect another iteration, counted from 1")
+    replay.add_argument(
+        "--all", action="store_true", help="show every layer, not only those up to the first non-finite one"
+    )
+    add_overrides(replay)
+    replay.set_defaults(run=replay_run)
+
+
+def analyze_runs(arguments: argparse.Namespace) -> int:
+    """Prints the summaries of runs and writes their curves."""
+    from footplate.storage import check_output, commit_bytes, commit_image
+    from footplate.tools import analysis
+    from footplate.tools.runs import read_run
+
+    files = [path for path in arguments.runs if os.path.isfile(path)]
+    if arguments.csv and arguments.csv != "-":
+        check_output(arguments.csv, suffixes=(".csv", ".txt"), inputs=files)
+    if arguments.plot:
+        check_output(arguments.plot, suffixes=IMAGE_SUFFIXES, inputs=files)
+    runs = [read_run(path) for path in arguments.runs]
+    if arguments.plot:
+        commit_image(arguments.plot, analysis.plot_curves(runs, arguments.keys))
+    if arguments.csv:
+        table = analysis.curves_as_csv(runs, arguments.keys)
+        if arguments.csv == "-":
+            print_text(table)
+            return 0
+        content = table.encode(errors="backslashreplace")
+        if os.path.exists(arguments.csv) and not os.path.isfile(arguments.csv):  # such as /dev/stdout
+            Path(arguments.csv).write_bytes(content)
+        else:
+            commit_bytes(arguments.csv, content)
+    if arguments.json:
+        print_text(json.dumps({str(each.folder): analysis.summarize(each) for each in runs}, indent=2) + "\n")
+    else:
+        print_text(wrap_for_screen(analysis.explain_runs(runs)))
+    return 0
+
+
+def report_runs(arguments: argparse.Namespace) -> int:
+    """Writes the report and prints its path."""
+    from footplate.messages import format_bytes
+    from footplate.storage import check_output
+    from footplate.tools.report import write_report
+    from footplate.tools.runs import read_run
+
+    alone = len(arguments.runs) == 1 and os.path.isdir(arguments.runs[0])
+    path = arguments.out or (os.path.join(arguments.runs[0], "report.html") if alone else "report.html")
+    check_output(path, suffixes=(".html", ".htm"), inputs=filter(os.path.isfile, arguments.runs))
+    size = write_report([read_run(each) for each in arguments.runs], path)
+    print_text(f"{path}, {format_bytes(size)}\n")
+    return 0
+
+
+def replay_run(arguments: argparse.Namespace) -> int:
+    """Prints the layers of an iteration and its first non-finite values; returns 1 if there are none."""
+    from footplate.config import read_recorded
+    from footplate.tools.replay import config_of_capture, describe_replay, find_capture, read_facts, replay
+
+    arguments.capture = find_capture(arguments.capture)
+    facts = read_facts(arguments.capture)
+    print_text(f"the run stopped: {one_line(facts['message'])}\n")
+    if arguments.config is None:  # a recorded config is read as data; one that the user names may execute code
+        cfg = override(read_recorded(config_of_capture(arguments.capture)), arguments)
+    else:
+        cfg = read_config(arguments)
+    found = replay(cfg, arguments.capture, iteration=arguments.iteration)
+    print_text(describe_replay(found, whole=arguments.all))
+    return 0 if found.failed else 1

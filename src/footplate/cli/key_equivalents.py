@@ -1,0 +1,88 @@
+"""Finds the key of one config generation that is equivalent to a key of the other."""
+
+from typing import TYPE_CHECKING
+
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, FootplateError, OverrideError
+
+if TYPE_CHECKING:
+    from footplate.config import Config
+
+# Pairs of keys of which a config has only one.
+_ALTERNATIVES = (
+    ("train_cfg.max_epochs", "train_cfg.max_iters"),
+    ("runner.max_epochs", "runner.max_iters"),
+    ("total_epochs", "total_iters"),
+)
+
+
+def equivalent_key(cfg: "Config", path: str) -> str | None:
+    """Returns the equivalent of a key in the generation of a config, or None if the config does not have it."""
+    from footplate.first_generation.translation import is_first_generation
+    from footplate.first_generation.translation.key_map import counterparts
+
+    parts = tuple(path.replace("[", ".").replace("]", "").split("."))
+    candidates = map(".".join, counterparts(parts, of_first=is_first_generation(cfg)))
+    return next((each for each in candidates if _has_key(cfg, each)), None)
+
+
+def suggest_equivalent(error: OverrideError, cfg: "Config", path: str) -> OverrideError:
+    """Returns the error for a rejected override, with the key of the config that was most likely meant.
+
+    Args:
+        error: The original error.
+        cfg: The config.
+        path: The rejected key path.
+    """
+    from footplate.first_generation.translation import is_first_generation
+
+    key = equivalent_key(cfg, path)
+    if key is not None:
+        here, there = ("first", "second") if is_first_generation(cfg) else ("second", "first")
+        message = f"'{path}' is a key of {there}-generation configs, but this is a {here}-generation config"
+        return OverrideError(message, origin=error.origin, suggestion=key)
+    for pair in _ALTERNATIVES:
+        other = pair[1 - pair.index(path)] if path in pair else None
+        if other is not None and _has_key(cfg, other):
+            unit = "iterations" if "iters" in other else "epochs"
+            return OverrideError(f"the config counts {unit}", key=path, origin=error.origin, suggestion=other)
+    return error
+
+
+def restore_key(error: Exception, cfg: "Config | None") -> None:
+    """Replaces the key in an error about a translated config by the key that the user wrote.
+
+    That key has the same last part and the same location.
+
+    Args:
+        error: The error.
+        cfg: The config before translation, or None.
+    """
+    from footplate.config.key_paths import find_value, paths_ending
+    from footplate.first_generation.translation import is_first_generation
+
+    if not isinstance(error, FootplateError) or cfg is None or error.origin is None:
+        return
+    try:
+        if not is_first_generation(cfg):
+            return
+    except ConfigError:  # a config of both generations; `error` reports this
+        return
+    name = error.key.rpartition(".")[2]
+    found = []
+    for path in paths_ending(cfg._cfg_dict, name) if name else []:
+        holder, key, _ = find_value(cfg._cfg_dict, path)
+        if origin_of(holder, key) == error.origin:
+            found.append(path)
+    if len(found) == 1:
+        error.key = found[0]
+
+
+def _has_key(cfg: "Config", path: str) -> bool:
+    from footplate.config.key_paths import find_value
+
+    try:
+        find_value(cfg._cfg_dict, path)
+    except ConfigError:
+        return False
+    return True

@@ -1,0 +1,237 @@
+"""Explains what runs when: hooks, validations, log lines, checkpoints and schedules."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from footplate.checks import check_count
+from footplate.config import Config
+from footplate.engine import HookList
+from footplate.engine.base_loops import validation_points
+from footplate.engine.components import counts_epochs, loop_settings
+from footplate.engine.hook_list import build_hooks
+from footplate.engine.nonfinite import NonFiniteHook
+from footplate.error_context import located
+from footplate.errors import UnknownNameError
+from footplate.hooks import CheckpointHook, LoggerHook
+from footplate.messages import format_interval, pluralize
+from footplate.optim.schedules.checks import check_number
+from footplate.registry import HOOKS
+from footplate.tools.partial_build import find_epoch_length, prepare
+
+_MAX_POINTS = 6  # validations in the text
+_MAX_LENGTH = 10_000_000  # the longest run, in epochs or iterations, whose validations are enumerated
+_POINT_KEYS = ("val_begin", "val_interval", "dynamic_intervals")
+
+
+def order_of_hooks(cfg: Config) -> tuple[HookList, list[str]]:
+    """Builds the hooks of a config in the order in which they run.
+
+    Returns:
+        The hooks, and the names of hooks whose class is not installed.
+
+    Raises:
+        FootplateError: A hook cannot be built, or its name is a likely typo.
+    """
+    cfg = prepare(cfg)
+    missing: list[str] = []
+
+    def is_installed(hook: Any) -> bool:
+        name = hook.get("type") if isinstance(hook, Mapping) else None
+        try:
+            if isinstance(name, str):
+                HOOKS.resolve(name, hook)
+        except UnknownNameError as error:
+            if error.suggestion is not None:
+                raise
+            missing.append(str(name))
+            return False
+        return True
+
+    with located(cfg):
+        default = {name: hook for name, hook in (cfg.get("default_hooks") or {}).items() if is_installed(hook)}
+        custom = [hook for hook in cfg.get("custom_hooks") or () if is_installed(hook)]
+        hooks = build_hooks(default, custom)
+        hooks.register(NonFiniteHook(cfg.get("on_nonfinite")))
+    return hooks, missing
+
+
+def explain_hooks(hooks: HookList, missing: Sequence[str]) -> str:
+    """Returns a table of the hooks that run at each event, one line per event.
+
+    Args:
+        hooks: The hooks.
+        missing: The names of hooks that are not installed.
+    """
+    return "\n".join([hooks.describe(), *(f"not installed, so not shown: {name}" for name in missing)]) + "\n"
+
+
+def hooks_as_data(hooks: HookList, missing: Sequence[str]) -> dict[str, Any]:
+    """Returns the hooks with their priority by event, and the names that are not installed, as data."""
+    events = {
+        event: [{"hook": name, "priority": priority} for name, priority in acting] for event, acting in hooks.order()
+    }
+    return {"events": events, "not_installed": list(missing)}
+
+
+def loops_as_data(cfg: Config, *, length_of_epoch: int | None = None) -> dict[str, Any]:
+    """Returns what runs when, as data.
+
+    Args:
+        cfg: A config of either generation.
+        length_of_epoch: The iterations per epoch; None reads them from the training data.
+
+    Returns:
+        A dict with `train`, `val`, `test`, `log`, `checkpoint` and `schedules`, each None or empty if the config has
+        none, and `notes`, which lists inconsistencies.
+
+    Raises:
+        FootplateError: A component cannot be built.
+    """
+    cfg = prepare(cfg)
+    hooks, _ = order_of_hooks(cfg)
+    with located(cfg):
+        train = _train_data(cfg, length_of_epoch)
+        data: dict[str, Any] = {"train": train, "val": None, "test": None}
+        for name in ("val", "test"):
+            section = cfg.get(f"{name}_cfg")
+            if isinstance(section, Mapping):
+                metrics = _metric_names(cfg.get(f"{name}_evaluator"))
+                data[name] = {"type": loop_settings(section, name)["type"], "metrics": metrics}
+        if data["val"] and train:
+            settings = {key: cfg["train_cfg"][key] for key in _POINT_KEYS if key in cfg["train_cfg"]}
+            settings.setdefault("val_interval", 1 if train["unit"] == "epoch" else 1000)
+            if train["length"] <= _MAX_LENGTH:
+                data["val"]["after"] = validation_points(train["length"], **settings)
+    logger = next((hook for hook in hooks if isinstance(hook, LoggerHook)), None)
+    data["log"] = {"interval": logger.interval} if logger else None
+    saving = next((hook for hook in hooks if isinstance(hook, CheckpointHook)), None)
+    data["checkpoint"] = saving and {
+        "interval": saving.interval,
+        "unit": "epoch" if saving.by_epoch else "iteration",
+        "name": saving.filename_tmpl,
+        "kept": saving.max_keep_ckpts,
+        "best": list(saving.save_best),
+    }
+    data["schedules"] = list(_schedules(cfg.get("param_scheduler")))
+    data["notes"] = list(_notes(data))
+    return data
+
+
+def explain_loops(data: Mapping[str, Any]) -> str:
+    """Returns what runs when, as text.
+
+    Args:
+        data: The result of `loops_as_data`.
+    """
+    train = data["train"]
+    lines = [f"{'train':<11} {_describe_train(train) if train else 'nothing'}"]
+    for name in ("val", "test"):
+        if data[name]:
+            after = _describe_points(data[name].get("after"), train["unit"] if train else "")
+            lines.append(f"{name:<11} {data[name]['type']}: {', '.join(data[name]['metrics'])}{after}")
+    if data["log"]:
+        lines.append(f"{'log':<11} {format_interval(data['log']['interval'], 'iteration')}")
+    saving = data["checkpoint"]
+    if saving:
+        interval = f"{format_interval(saving['interval'], saving['unit'])} ({saving['name']})"
+        kept = f", the last {saving['kept']} are kept" if saving["kept"] > 0 else ""
+        best = f", best by {', '.join(saving['best'])}" if saving["best"] else ""
+        lines.append(f"{'checkpoint':<11} {interval if saving['interval'] > 0 else 'at the end'}{kept}{best}")
+    for schedule in data["schedules"]:
+        unit = "epoch" if schedule["by_epoch"] else "iteration"
+        end = "the end" if schedule["end"] is None else schedule["end"]
+        stepped = ", stepped every iteration" if schedule["converted"] else ""
+        lines.append(f"{'schedule':<11} {schedule['type']}: {unit} {schedule['begin']} to {end}{stepped}")
+    return "\n".join([*lines, *(f"{'note':<11} {note}" for note in data["notes"])]) + "\n"
+
+
+def _describe_train(train: Mapping[str, Any]) -> str:
+    length = pluralize(train["length"], train["unit"])
+    if train["unit"] == "epoch":
+        known = train["epoch_length"]
+        iterations = f"{pluralize(known, 'iteration')}, {train['iterations']} in total" if known else "unknown length"
+        length += f" of {iterations}"
+    batch = f", batches of {train['batch_size']}" if train["batch_size"] else ""
+    return f"{train['type']}: {length}{batch}, {pluralize(train['num_workers'], 'worker')}"
+
+
+def _describe_points(points: Sequence[int] | None, unit: str) -> str:
+    if points is None:
+        return ""
+    if not points:
+        return ", never during training"
+    shown = ", ".join(map(str, points if len(points) <= _MAX_POINTS else [*points[:3], "...", points[-1]]))
+    return f" after {unit} {shown} ({'once' if len(points) == 1 else f'{len(points)} times'})"
+
+
+def _train_data(cfg: Config, length_of_epoch: int | None) -> dict[str, Any] | None:
+    section = cfg.get("train_cfg")
+    if not isinstance(section, Mapping):
+        return None
+    by_epoch = counts_epochs(section)
+    per_epoch = find_epoch_length(cfg, length_of_epoch)[0] if by_epoch else None
+    key = "max_epochs" if by_epoch else "max_iters"
+    length = check_count(key, section.get(key), key=f"train_cfg.{key}")
+    given = cfg.get("train_dataloader")
+    loader = given if isinstance(given, Mapping) else {}
+    return {
+        "type": loop_settings(section, "train")["type"],
+        "unit": "epoch" if by_epoch else "iteration",
+        "length": length,
+        "epoch_length": per_epoch,
+        "iterations": length * per_epoch if by_epoch and per_epoch else None if by_epoch else length,
+        "batch_size": loader.get("batch_size"),
+        "num_workers": loader.get("num_workers", 0),
+    }
+
+
+def _schedules(section: Any) -> Iterator[dict[str, Any]]:
+    for each in section if isinstance(section, (list, tuple)) else [section]:
+        if isinstance(each, Mapping) and "type" in each:
+            with located(each):
+                check_number("end", each.get("end"))
+            yield {
+                "type": _name_of(each),
+                "begin": each.get("begin", 0),
+                "end": each.get("end"),
+                "by_epoch": bool(each.get("by_epoch", True)),
+                "converted": bool(each.get("convert_to_iter_based", False)),
+            }
+
+
+def _notes(data: Mapping[str, Any]) -> Iterator[str]:
+    """Yields inconsistencies between the length of the run and its schedules, validations and checkpoints."""
+    train = data["train"]
+    ends: dict[str, int] = {}
+    for schedule in data["schedules"]:
+        unit = "epoch" if schedule["by_epoch"] else "iteration"
+        ends[unit] = max(ends.get(unit, 0), schedule["end"] or 0)
+        if train and unit == train["unit"] and schedule["end"] and schedule["end"] > train["length"] + 1:
+            yield f"{schedule['type']} ends at {unit} {schedule['end']}, but training ends at {train['length']}"
+    if train and 0 < ends.get(train["unit"], 0) < train["length"]:
+        yield f"schedules end at {train['unit']} {ends[train['unit']]}, but training ends at {train['length']}"
+    if train and data["val"] and data["val"].get("after") == []:
+        end = f"{train['unit']} {train['length']}"
+        yield f"there is no validation, since the first would be after the end of training at {end}"
+    checkpoint = data["checkpoint"]
+    if train and checkpoint and checkpoint["unit"] == train["unit"] and checkpoint["interval"] > train["length"]:
+        interval = format_interval(checkpoint["interval"], checkpoint["unit"])
+        yield f"a checkpoint {interval}, but the run is shorter: only its end is saved"
+    if checkpoint and checkpoint["best"] and not data["val"]:
+        yield f"save_best={checkpoint['best'][0]} needs validation, but the config has none"
+
+
+def _metric_names(evaluator: Any) -> list[str]:
+    """Returns the metric types of an evaluator; for several validation sets, each with the name of its set."""
+    if isinstance(evaluator, (list, tuple)):
+        return [_name_of(metric) for metric in evaluator]
+    if isinstance(evaluator, Mapping) and "type" not in evaluator:
+        if "metrics" in evaluator:
+            return _metric_names(evaluator["metrics"])
+        return [f"{name} {metric}" for name, each in evaluator.items() for metric in _metric_names(each)]
+    return [_name_of(evaluator)]
+
+
+def _name_of(section: Any) -> str:
+    kind = section.get("type") if isinstance(section, Mapping) else type(section)
+    return str(getattr(kind, "__name__", kind))

@@ -1,0 +1,135 @@
+"""Explains the parameter groups of an optimizer and the settings that formed them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from footplate.config import Config
+from footplate.error_context import located
+from footplate.messages import list_names, pluralize
+from footplate.optim import build_optim_wrapper
+from footplate.tools.partial_build import build_model, prepare, silencing_unmatched_keys, without_compiler
+
+_FIELDS = ("lr", "momentum", "betas", "weight_decay")
+_SHOWN = 3
+
+
+class GroupInfo(NamedTuple):
+    """A parameter group.
+
+    Attributes:
+        optimizer: The class of the optimizer, prefixed with its name if a model has several optimizers.
+        settings: The learning rate, momentum or betas, and weight decay.
+        multipliers: The learning rate and weight decay relative to the optimizer's defaults, where they differ.
+        names: The names of the parameters.
+        size: The total number of elements.
+        reasons: The keys of `paramwise_cfg` that formed the group, empty for the optimizer's defaults.
+    """
+
+    optimizer: str
+    settings: dict[str, Any]
+    multipliers: dict[str, float]
+    names: list[str]
+    size: int
+    reasons: list[str]
+
+
+class Groups(NamedTuple):
+    """All parameter groups, and the frozen parameters.
+
+    Attributes:
+        groups: The parameter groups.
+        frozen: The names of parameters without gradients.
+        model: A description of the model.
+    """
+
+    groups: list[GroupInfo]
+    frozen: list[str]
+    model: str
+
+
+@without_compiler()
+def groups_of(cfg: Config, *, other: Config | None = None) -> Groups:
+    """Builds the optimizer of a config and returns its parameter groups.
+
+    Args:
+        cfg: A config of either generation.
+        other: A config whose model replaces that of `cfg`.
+
+    Raises:
+        FootplateError: A component cannot be built.
+    """
+    cfg = prepare(cfg)
+    model, words = build_model(cfg, other)
+    with located(cfg), silencing_unmatched_keys(model):
+        wrapper = build_optim_wrapper(model, cfg.get("optim_wrapper"))
+    return groups_in(wrapper, model)._replace(model=words)
+
+
+def groups_in(wrapper: Any, model: nn.Module) -> Groups:
+    """Returns the parameter groups of a built optimizer.
+
+    Args:
+        wrapper: The optimizer wrapper, of one or several optimizers.
+        model: The model that it optimizes.
+    """
+    groups = [group for part, each in wrapper.parts.items() for group in _groups(part, each, model)]
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    return Groups(groups, frozen, f"model {type(model).__name__}")
+
+
+def explain_params(found: Groups) -> str:
+    """Returns the parameter groups as text: settings, sizes, reasons, and the first parameters of each."""
+    total = sum(group.size for group in found.groups)
+    tensors = sum(len(group.names) for group in found.groups)
+    lines = [
+        f"{pluralize(tensors, 'tensor')}, {total:,} numbers, {pluralize(len(found.groups), 'group')}; {found.model}"
+    ]
+    for number, group in enumerate(found.groups):
+        settings = ", ".join(f"{name} {_value(value)}{_times(group, name)}" for name, value in group.settings.items())
+        lines += [
+            "",
+            f"group {number}  {group.optimizer}  {settings}",
+            f"  {len(group.names)} tensors, {group.size:,} numbers",
+            f"  set by {', '.join(group.reasons) or 'the optimizer alone'}",
+            f"  {list_names(group.names, _SHOWN)}",
+        ]
+    if found.frozen:
+        lines += ["", f"frozen: {len(found.frozen)} tensors: {list_names(found.frozen, _SHOWN)}"]
+    return "\n".join(lines) + "\n"
+
+
+def params_as_data(found: Groups) -> dict[str, Any]:
+    """Returns the parameter groups as data, with all parameter names."""
+    return {"model": found.model, "groups": [group._asdict() for group in found.groups], "frozen": found.frozen}
+
+
+def _groups(part: str, wrapper: Any, model: nn.Module) -> Iterator[GroupInfo]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    optimizer = wrapper.optimizer
+    label = f"{part}: {type(optimizer).__name__}" if part else type(optimizer).__name__
+    for group in optimizer.param_groups:
+        members = [names.get(id(parameter), "?") for parameter in group["params"]]
+        inner = [name.removeprefix(f"{part}.") for name in members]
+        reasons = sorted({reason for name in inner for reason in wrapper.reasons.get(name, ())})
+        # Building a schedule has already changed the learning rate to its initial value.
+        settings = {field: group.get(f"initial_{field}", group[field]) for field in _FIELDS if field in group}
+        size = sum(parameter.numel() for parameter in group["params"])
+        yield GroupInfo(label, settings, _multipliers(settings, optimizer.defaults), members, size, reasons)
+
+
+def _multipliers(group: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        field: group[field] / defaults[field]
+        for field in ("lr", "weight_decay")
+        if isinstance(defaults.get(field), (int, float)) and defaults[field] and group.get(field) != defaults[field]
+    }
+
+
+def _times(group: GroupInfo, field: str) -> str:
+    return f" (x{group.multipliers[field]:g})" if field in group.multipliers else ""
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)

@@ -1,0 +1,310 @@
+"""Explains the learning rate, momentum and weight decay over a run, as text, image and data."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import plotille  # type: ignore[import-untyped, unused-ignore]
+from PIL import Image
+from torch import nn
+
+from footplate.config import Config
+from footplate.error_context import located
+from footplate.errors import ArgumentError
+from footplate.tools.partial_build import (
+    build_model,
+    find_epoch_length,
+    prepare,
+    silencing_unmatched_keys,
+    without_compiler,
+)
+from footplate.tools.simulation import FIELDS, simulate
+from footplate.visualization.curves import Curve, Panel, plot, round_ticks
+
+_POINTS = 512
+_LONGEST = 100_000_000  # iterations that take a minute or two to simulate
+_ROWS = 12
+_MOST_CURVES = 6
+_COLUMNS = 3  # per table
+_DIGITS = len("1.23456e-05")
+
+
+class Track(NamedTuple):
+    """One field over a run, for the parameters that share its values.
+
+    Attributes:
+        field: "lr", "momentum" or "weight_decay".
+        values: One value per iteration in `Schedule.iters`; all None if the optimizer has no such field.
+        parameters: The names of the parameters.
+    """
+
+    field: str
+    values: list[float | None]
+    parameters: list[str]
+
+    @property
+    def moves(self) -> bool:
+        """Whether the values differ."""
+        return any(value != self.values[0] for value in self.values)
+
+
+class Schedule(NamedTuple):
+    """The fields of an optimizer over a run.
+
+    Attributes:
+        length: The iterations of the run.
+        iters: The sampled iterations, counted from 0.
+        tracks: The fields, grouped by field; those with the most parameters first.
+        model: A description of the model.
+    """
+
+    length: int
+    iters: list[int]
+    tracks: list[Track]
+    model: str
+
+
+@without_compiler()
+def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: int | None = None) -> Schedule:
+    """Simulates the parameter schedules of a run.
+
+    Args:
+        cfg: A config of either generation.
+        other: A config whose model replaces that of `cfg`.
+        length_of_epoch: The iterations per epoch; None reads them from the training data.
+
+    Raises:
+        FootplateError: A component cannot be built, or the run counts epochs and their length is unknown.
+    """
+    cfg = prepare(cfg)
+    model, words = build_model(cfg, other)
+    with located(cfg), silencing_unmatched_keys(model):
+        per_epoch, why = find_epoch_length(cfg, length_of_epoch)
+        total = _length(cfg, per_epoch, why)
+        if total > _LONGEST:
+            raise ArgumentError(
+                f"a run of more than {_LONGEST:,} iterations is not simulated", key="train_cfg", found=total
+            )
+        step = max(1, -(-total // _POINTS))
+        iters = sorted({*range(0, total, step), *_round_iterations(total)})
+        tracks = list(_tracks(cfg, model, per_epoch, iters))
+        if step > 1:
+            iters = _with_extremes(cfg, model, per_epoch, iters, tracks)
+            tracks = list(_tracks(cfg, model, per_epoch, iters))
+        return Schedule(total, iters, tracks, words)
+
+
+def explain_schedule(schedule: Schedule) -> str:
+    """Returns a plot and a table of each field that changes, as text with sixty columns."""
+    lines = [f"schedule of {schedule.length} iterations, counted from 0; {schedule.model}", ""]
+    for field in FIELDS:
+        tracks = [track for track in schedule.tracks if track.field == field and track.values[0] is not None]
+        moving = [track for track in tracks if track.moves]
+        if moving:
+            lines += [*_explain_moving(schedule, field, moving), ""]
+        for track in tracks:
+            if not track.moves:
+                lines.append(f"{field} {track.values[0]:g} throughout: {_who(track)}")
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _explain_moving(schedule: Schedule, field: str, tracks: list[Track]) -> list[str]:
+    shown, hidden = tracks[:_MOST_CURVES], len(tracks) - _MOST_CURVES
+    names = _names_of(field, tracks)[:_MOST_CURVES]
+    lines = [f"{name}: {_who(track)}" for name, track in zip(names, shown, strict=True)]
+    lines += [f"and {hidden} more: --json has them"] if hidden > 0 else []
+    lines += ["", *terminal_plot([_points(schedule.iters, track) for track in shown])]
+    for begin in range(0, len(shown), _COLUMNS):
+        part = slice(begin, begin + _COLUMNS)
+        lines += ["", *_table(schedule, names[part], shown[part])]
+    return lines
+
+
+def plot_schedule(schedule: Schedule) -> Image.Image:
+    """Returns an image with one panel per field that changes; the learning rate is always shown."""
+    panels = []
+    for field in FIELDS:
+        tracks = [track for track in schedule.tracks if track.field == field and track.values[0] is not None]
+        moving = [track for track in tracks if track.moves][:_MOST_CURVES]
+        if moving or (tracks and field == "lr"):
+            shown = moving or tracks[:1]
+            points = [_points(schedule.iters, track) for track in shown]
+            panels.append(Panel(field.replace("_", " "), list(map(Curve, _names_of(field, shown), points))))
+    return plot(panels, "iteration")
+
+
+def schedule_as_data(schedule: Schedule) -> dict[str, Any]:
+    """Returns the schedule as data."""
+    tracks = [track._asdict() for track in schedule.tracks]
+    return {"length": schedule.length, "iters": schedule.iters, "model": schedule.model, "tracks": tracks}
+
+
+def _length(cfg: Config, per_epoch: int | None, why: str) -> int:
+    train_cfg = cfg.get("train_cfg") or {}
+    if train_cfg.get("max_iters") is not None:
+        return int(train_cfg["max_iters"])
+    if train_cfg.get("max_epochs") is None:
+        raise ArgumentError("the config does not say how long it trains", key="train_cfg", found=cfg.get("train_cfg"))
+    if not per_epoch:
+        raise ArgumentError(
+            "the training data cannot be read here, and the run counts epochs",
+            key="train_dataloader",
+            notes=[*([why] if why else []), "say how many iterations an epoch has: --epoch-length N"],
+        )
+    return int(train_cfg["max_epochs"]) * per_epoch
+
+
+def _with_extremes(
+    cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[int], tracks: Sequence[Track]
+) -> list[int]:
+    """Adds the iterations of the exact extremes, which lie next to the extremes of the sampled iterations."""
+    near = {place for track in tracks if track.moves for place in _extremes(track)}
+    close = set()
+    for place in near:
+        close |= set(range(iters[max(place - 1, 0)], iters[min(place + 1, len(iters) - 1)] + 1))
+    looked_at = sorted(close)
+    found = {
+        looked_at[place]
+        for track in _tracks(cfg, model, per_epoch, looked_at)
+        if track.moves
+        for place in _extremes(track)
+    }
+    return sorted({*iters, *found})
+
+
+def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[int]) -> Iterable[Track]:
+    found = simulate(cfg, model, epoch_length=per_epoch, iters=iters)
+    for field in FIELDS:
+        members: dict[tuple[float | None, ...], list[str]] = {}
+        shared: dict[int, tuple[float | None, ...]] = {}  # parameters of one group share their lists
+        for name, values in found.items():
+            key = shared.setdefault(id(values[field]), tuple(values[field]))
+            members.setdefault(key, []).append(name)
+        for key, names in sorted(members.items(), key=lambda item: -len(item[1])):
+            yield Track(field, list(key), names)
+
+
+def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) -> list[str]:
+    """Returns a table with rows for round iterations, the last iteration, and the first extremes of each track."""
+    found = {name: _extremes(track) for name, track in zip(names, tracks, strict=True)}
+    extremes = {place for places in found.values() for place in places}
+    round_ones = set(_round_iterations(schedule.length))
+    width = max(_DIGITS, *map(len, names))
+    lines = ["  iteration  " + "  ".join(f"{name:>{width}}" for name in names)]
+    for place, at in enumerate(schedule.iters):
+        if at in round_ones or place in extremes:
+            values = "  ".join(f"{track.values[place]:>{width}.6g}" for track in tracks)
+            lines.append(f"  {at:>9}  {values}{_remark(place, found)}")
+    return lines
+
+
+def _remark(place: int, found: Mapping[str, tuple[int, int]]) -> str:
+    """Returns "highest" or "lowest" if a row has an extreme, with the names of the tracks unless all have it."""
+    said = ""
+    for number, word in enumerate(("highest", "lowest")):
+        names = [name for name, places in found.items() if places[number] == place]
+        said += f"  {word}" if len(names) == len(found) else "".join(f"  {word} {name}" for name in names)
+    return said
+
+
+def _extremes(track: Track) -> tuple[int, int]:
+    """Returns the indices of the first maximum and the first minimum."""
+    values = [value for value in track.values if value is not None]
+    return values.index(max(values)), values.index(min(values))
+
+
+def _round_iterations(length: int) -> list[int]:
+    ticks = round_ticks((0.0, float(length - 1)), _ROWS) if length > 1 else []
+    return sorted({0, *(round(tick) for tick in ticks if tick == round(tick)), length - 1})
+
+
+def _names_of(field: str, tracks: Sequence[Track]) -> list[str]:
+    return [field] if len(tracks) == 1 else [f"{field} {number}" for number in range(1, len(tracks) + 1)]
+
+
+def _who(track: Track) -> str:
+    count = len(track.parameters)
+    return f"{count} tensor{'s' if count != 1 else ''}, {track.parameters[0]}{' ...' if count > 1 else ''}"
+
+
+def _points(iters: list[int], track: Track) -> list[tuple[float, float]]:
+    return [(float(at), float(value)) for at, value in zip(iters, track.values, strict=True) if value is not None]
+
+
+_WIDTH = 48  # characters between the axes, with two dots each
+_PLOT_ROWS = 12
+_DOTS = 4  # per row
+_MOST_TICKS = 6
+_BLANK = "\N{BRAILLE PATTERN BLANK}"
+_Points = Sequence[tuple[float, float]]
+
+
+def terminal_plot(curves: Sequence[_Points]) -> list[str]:
+    """Returns the lines of a plot of curves, without colors and with the same width in any terminal.
+
+    Args:
+        curves: The points of each curve in ascending order of x; x starts at 0.
+    """
+    last = max(x for curve in curves for x, _ in curve) or 1.0
+    heights = _rungs([y for curve in curves for _, y in curve])
+    between = max(1, _PLOT_ROWS // (len(heights) - 1))  # rows between two ticks
+    rows = (len(heights) - 1) * between + 1
+    labels = _as_numbers(heights)
+    left = max(map(len, labels))
+    named = {rows - 1 - place * between: label for place, label in enumerate(labels)}
+    lines = [
+        f"{named.get(number, ''):>{left}} {'┤' if number in named else '│'}{row.rstrip(_BLANK)}"
+        for number, row in enumerate(_drawn(curves, last, heights, rows))
+    ]
+    return [line.rstrip() for line in (*lines, *_x_axis(last, left + 1))]
+
+
+def _as_numbers(values: Sequence[float]) -> list[str]:
+    """Formats evenly spaced numbers with as many decimals as their step needs, or with exponents."""
+    step = min((abs(b - a) for a, b in zip(values, values[1:], strict=False)), default=1.0)
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    if decimals > 5 or step >= 1e12:
+        return [f"{value:.6g}" for value in values]
+    return [f"{value:.{decimals}f}" if value else "0" for value in values]
+
+
+def _rungs(values: Iterable[float]) -> list[float]:
+    """Returns evenly spaced round numbers that cover the values; they start at 0 if the minimum is close to it."""
+    found = list(values)
+    low, high = min(found), max(found)
+    if 0 <= low <= high / 2:
+        low = 0.0
+    if low == high:
+        low, high = min(low, 0.0), max(high, 0.0) or 1.0
+    inner = round_ticks((low, high), _MOST_TICKS)
+    step = (inner[-1] - inner[0]) / (len(inner) - 1) if len(inner) > 1 else high - low
+    first, final = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [number * step for number in range(first, final + 1)]
+
+
+def _drawn(curves: Sequence[_Points], last: float, heights: Sequence[float], rows: int) -> list[str]:
+    """Draws the curves so that the first and last tick lie in the middle of the last and first row."""
+    dot = (heights[-1] - heights[0]) / (_DOTS * (rows - 1))
+    bottom = heights[0] - 1.6 * dot  # not 1.5 dots, which rounding would move up or down
+    columns = 2 * _WIDTH
+    canvas = plotille.Canvas(
+        _WIDTH, rows, xmin=0, ymin=bottom, xmax=last * columns / (columns - 1), ymax=bottom + _DOTS * rows * dot
+    )
+    for curve in curves:
+        for (x, y), (next_x, next_y) in zip(curve, [*curve[1:], curve[-1]], strict=True):
+            canvas.line(x, y, next_x, next_y)
+    return list(canvas.plot("\n").split("\n"))
+
+
+def _x_axis(last: float, left: int) -> list[str]:
+    for most in range(_MOST_TICKS, 0, -1):
+        values = [value for value in round_ticks((0.0, last), most) if value == round(value)]
+        labels = [f"{value:.0f}" for value in values]
+        places = [round(value / last * (_WIDTH - 1)) for value in values]
+        if len(values) < 3 or max(map(len, labels)) + 2 <= places[1] - places[0]:
+            break
+    rule = "".join("┬" if place in places else "─" for place in range(_WIDTH))
+    line = ""
+    for place, label in zip(places, labels, strict=True):
+        line = line.ljust(left + 1 + place - (len(label) - 1) // 2) + label
+    return [f"{' ' * left}└{rule}", line, " " * (left + 1) + "iteration".center(_WIDTH)]

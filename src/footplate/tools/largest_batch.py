@@ -1,0 +1,119 @@
+"""Finds the largest batch of a dataset, which decides how much memory a run needs."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+
+from footplate.data.structures import BaseDataElement
+from footplate.errors import DataError
+from footplate.records import length_of
+
+_MAX_READ = 64  # samples to read if the dataset does not record their sizes
+
+
+class Largest(NamedTuple):
+    """The largest batch.
+
+    Attributes:
+        batch: The batch.
+        samples: The number of samples in the dataset, or "unknown".
+        description: A description of the batch.
+    """
+
+    batch: Any
+    samples: int | str
+    description: str
+
+
+def largest_batch(loader: Any) -> Largest:
+    """Builds the batch of a loader's dataset that takes the most memory.
+
+    Reads samples and compares them after their transforms. If the dataset's records have `height` and `width`, the
+    largest, highest and widest samples are read first, then samples spread over the dataset. Padding may extend all
+    samples to the highest and widest one, so both are in the batch. If only some samples were read and sizes are not
+    recorded, the batch is filled with copies of the largest one. For a loader without a sized dataset, returns its
+    first batch.
+
+    Raises:
+        DataError: The loader has no batches.
+    """
+    dataset: Any = getattr(loader, "dataset", None)
+    collate = getattr(loader, "collate_fn", None)
+    count = length_of(dataset) if dataset is not None else None
+    batch_size = getattr(loader, "batch_size", None) or getattr(
+        getattr(loader, "batch_sampler", None), "batch_size", None
+    )
+    if not count or collate is None or not batch_size:
+        for batch in loader:
+            return Largest(batch, count or "unknown", "the first batch, since its dataset has no length")
+        raise DataError("the dataloader has no batches")
+    recorded = list(_recorded_sizes(dataset, count))
+    read = [dataset[index] for index in _indices_to_read(recorded, count, batch_size)]
+    samples = _worst_batch(read, batch_size, whole=bool(recorded) or len(read) == count)
+    largest = max(read, key=_size)
+    shapes = sorted((tuple(tensor.shape) for tensor in _tensors(largest) if tensor.ndim > 1), key=len, reverse=True)
+    shape = "x".join(map(str, shapes[0])) if shapes else "no tensor"
+    if recorded:
+        sizes = f"the largest by their recorded size, {shape}"
+    elif len({_size(sample) for sample in read}) == 1:
+        sizes = f"{len(read)} inspected, all of the same size, {shape}"
+    else:
+        sizes = f"{len(read)} inspected, of several sizes, at most {shape}"
+    return Largest(collate(samples), count, f"batches of {batch_size}, {sizes}")
+
+
+def _recorded_sizes(dataset: Any, count: int) -> Iterator[tuple[int, int]]:
+    """Yields the height and width of every record; stops at the first record without both."""
+    if not hasattr(dataset, "get_data_info"):
+        return
+    for index in range(count):
+        try:
+            info = dataset.get_data_info(index)
+        except AttributeError:  # a wrapper of a dataset that has no such method
+            return
+        if not isinstance(info, dict) or "height" not in info or "width" not in info:
+            return
+        yield int(info["height"]), int(info["width"])
+
+
+def _indices_to_read(recorded: list[tuple[int, int]], count: int, batch_size: int) -> list[int]:
+    """Returns the indices of the samples to read: the largest by recorded size, and some spread over the dataset."""
+    chosen: dict[int, None] = {}
+    measures = ([height * width for height, width in recorded], *zip(*recorded, strict=True)) if recorded else ()
+    for values in measures:  # areas, heights, widths
+        ordered = sorted(range(count), key=lambda index: (-values[index], index))
+        chosen.update(dict.fromkeys(ordered[: min(batch_size, _MAX_READ)]))
+    step = max(1, count // _MAX_READ)
+    chosen.update(dict.fromkeys(islice(range(0, count, step), max(_MAX_READ - len(chosen), 0))))
+    return list(chosen)
+
+
+def _worst_batch(read: list[Any], batch_size: int, *, whole: bool) -> list[Any]:
+    """Returns the samples of the largest batch; if not `whole`, unread samples may be as large as the largest."""
+
+    def side(sample: Any, axis: int) -> int:
+        return max((tensor.shape[axis] for tensor in _tensors(sample) if tensor.ndim > 2), default=0)
+
+    ordered = sorted(read, key=_size, reverse=True)
+    extreme = [max(ordered, key=lambda each: side(each, axis)) for axis in (-1, -2)]  # the widest and the highest
+    samples = list({id(sample): sample for sample in [ordered[0], *extreme]}.values())
+    samples += [each for each in ordered if all(each is not other for other in samples)] if whole else []
+    return [*samples, *[ordered[0]] * batch_size][:batch_size]
+
+
+def _size(sample: Any) -> int:
+    return sum(tensor.numel() for tensor in _tensors(sample))
+
+
+def _tensors(sample: Any) -> Iterator[torch.Tensor]:
+    """Yields the tensors in nested values."""
+    if isinstance(sample, torch.Tensor):
+        yield sample
+    elif isinstance(sample, (dict, BaseDataElement)):
+        for _, value in sample.items():
+            yield from _tensors(value)
+    elif isinstance(sample, (list, tuple)):
+        for value in sample:
+            yield from _tensors(value)

@@ -1,0 +1,137 @@
+"""Records the outputs and gradients of every layer in one training iteration."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Statistics of one tensor: the output of a layer or a gradient.
+
+    Attributes:
+        name: The name of the module or parameter; "(model)" for the whole model.
+        kind: The class of the module, with the place in the output if that holds several tensors; "gradient" for the
+            gradient of a parameter.
+        dtype: The dtype of the tensor.
+        shape: The shape of the tensor.
+        nans: The number of NaN entries.
+        infinities: The number of infinite entries.
+        low: The minimum of the finite entries, NaN if there are none.
+        high: The maximum of the finite entries, NaN if there are none.
+        notes: Whether inputs and weights of the module were finite, for a non-finite output.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    shape: tuple[int, ...]
+    nans: int
+    infinities: int
+    low: float
+    high: float
+    notes: str = ""
+
+    @property
+    def finite(self) -> bool:
+        """Whether all entries are finite."""
+        return not self.nans and not self.infinities
+
+    @classmethod
+    def of(cls, tensor: Tensor, name: str, kind: str, notes: str = "") -> "Reading":
+        """Returns the statistics of a real or complex tensor; `low` and `high` cover real and imaginary parts."""
+        values = tensor.detach()
+        finite = values[values.isfinite()]
+        finite = torch.view_as_real(finite) if finite.is_complex() else finite
+        low, high = (float(finite.min()), float(finite.max())) if finite.numel() else (float("nan"), float("nan"))
+        return cls(
+            name=name or "(model)",
+            kind=kind,
+            dtype=str(values.dtype).removeprefix("torch."),
+            shape=tuple(values.shape),
+            nans=int(values.isnan().sum()),
+            infinities=int(values.isinf().sum()),
+            low=low,
+            high=high,
+            notes=notes,
+        )
+
+
+class LayerTrace:
+    """Records the outputs of each module of a model and the gradients of parameters, in the order of computation.
+
+    Args:
+        model: The model. `close` removes all hooks from it.
+
+    Attributes:
+        outputs: The outputs of modules; inner modules come before those that contain them.
+        flowing: The gradients of these outputs, from the last to the first.
+        gradients: The gradients of parameters, read as soon as the backward pass has accumulated them.
+        precision: "autocast to ..." with the dtype, or "float32" without autocast.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.outputs: list[Reading] = []
+        self.flowing: list[Reading] = []
+        self.gradients: list[Reading] = []
+        self.precision = "float32"
+        self._handles: list[Any] = []
+        for name, module in model.named_modules():
+            self._handles.append(module.register_forward_hook(partial(self._on_output, name), with_kwargs=True))
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                hook = partial(self._on_gradient, name)
+                self._handles.append(
+                    parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+                )
+
+    def close(self) -> None:
+        """Removes the hooks."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _on_output(self, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        kind = type(module).__name__
+        for key, tensor in tensors_in(output):
+            device = tensor.device.type
+            if torch.is_autocast_enabled(device):
+                self.precision = f"autocast to {str(torch.get_autocast_dtype(device)).removeprefix('torch.')}"
+            notes = "" if bool(tensor.isfinite().all()) else _describe_inputs(module, (args, kwargs))
+            self.outputs.append(Reading.of(tensor, name, f"{kind}{key}", notes))
+            if tensor.requires_grad:
+                tensor.register_hook(partial(self._on_flow, name, f"{kind}{key}"))  # type: ignore[no-untyped-call]
+
+    def _on_flow(self, name: str, kind: str, gradient: Tensor) -> None:
+        self.flowing.append(Reading.of(gradient, name, kind))
+
+    def _on_gradient(self, name: str, parameter: Tensor) -> None:
+        gradient = parameter.grad
+        if gradient is not None:
+            values = gradient.coalesce().values() if gradient.is_sparse else gradient
+            self.gradients.append(Reading.of(values, name, "gradient"))
+
+
+def tensors_in(found: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yields dense floating-point and complex tensors in nested values with their place, such as `[0]` or `.loss`."""
+    if isinstance(found, Tensor):
+        if (found.is_floating_point() or found.is_complex()) and not found.is_sparse:
+            yield key, found
+    elif isinstance(found, Mapping):
+        for name, each in found.items():
+            yield from tensors_in(each, f"{key}.{name}")
+    elif isinstance(found, (list, tuple)):
+        for place, each in enumerate(found):
+            yield from tensors_in(each, f"{key}[{place}]")
+
+
+def _describe_inputs(module: nn.Module, inputs: Any) -> str:
+    """Returns whether the inputs and weights of a module were finite, as text."""
+    words = {True: "finite", False: "non-finite"}
+    text = f"inputs {words[all(bool(each.isfinite().all()) for _, each in tensors_in(inputs))]}"
+    weights = [bool(each.isfinite().all()) for each in module.parameters(recurse=False)]
+    return f"{text}, weights {words[all(weights)]}" if weights else text

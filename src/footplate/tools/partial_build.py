@@ -1,0 +1,173 @@
+"""Builds only the components of a config that an explanation needs, with a stand-in for models not installed."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from footplate.config import Config
+from footplate.data import build_dataloader
+from footplate.engine.config_compatibility import in_second_generation
+from footplate.error_context import at_key, located
+from footplate.errors import ArgumentError, FootplateError, UnknownNameError
+from footplate.records import length_of
+from footplate.registry import MODELS, set_default_scope
+
+_EXEMPT = os.path.join("torch", "_compile.py")  # defines the wrapper of methods that must not be compiled
+
+
+def prepare(cfg: Config) -> Config:
+    """Returns the config in the second generation, and sets its default scope."""
+    cfg = in_second_generation(cfg)
+    set_default_scope(cfg.get("default_scope"))
+    return cfg
+
+
+def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, str]:
+    """Builds the model of the config or of another config, or a stand-in if its class is not installed.
+
+    Args:
+        cfg: The config, in the second generation.
+        other: A config whose model to build instead.
+
+    Returns:
+        The model and a description of it.
+
+    Raises:
+        FootplateError: The section `model` is missing or cannot be built.
+    """
+    section = (other if other is not None else cfg).get("model")
+    if not isinstance(section, Mapping):
+        raise ArgumentError("the config has no 'model'", key="model", found=section)
+    name = str(section.get("type"))
+    with located(other if other is not None else cfg), at_key("model"):
+        try:
+            return MODELS.build(dict(section)), f"model {name}"
+        except UnknownNameError as error:
+            if error.suggestion is not None or other is not None:
+                raise
+    return StandIn(section), f"'{name}' is not installed; a stand-in with common names is used (or set --model)"
+
+
+@contextmanager
+def silencing_unmatched_keys(model: nn.Module) -> Iterator[None]:
+    """Silences warnings about keys that match no parameter while `model` is a stand-in."""
+    logger = logging.getLogger("footplate.optim")
+    level = logger.level
+    if isinstance(model, StandIn):
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def find_epoch_length(cfg: Config, given: int | None) -> tuple[int | None, str]:
+    """Returns the iterations per epoch, or None and the reason why the training data cannot be read.
+
+    Args:
+        cfg: The config, in the second generation.
+        given: The number that the user gave, or None.
+    """
+    if given is not None or cfg.get("train_dataloader") is None:
+        return given, ""
+    try:
+        return length_of(build_dataloader(cfg["train_dataloader"], seed=0)), ""
+    except (FootplateError, OSError, ImportError) as error:
+        return None, str(error).partition("\n")[0]
+
+
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Builds optimizers without importing torch's compiler, which takes a second.
+
+    Torch imports the compiler at the first call of an optimizer method that is exempt from compilation, only to mark
+    the method. Nothing is compiled here, so the mark is set directly. If torch changes how it marks them, the
+    compiler is imported after all.
+    """
+    marked = []
+    if "torch._dynamo" not in sys.modules:
+        for method in vars(Optimizer).values():
+            if isinstance(method, FunctionType) and method.__code__.co_filename.endswith(_EXEMPT):
+                marked.append(method.__wrapped__)  # type: ignore[attr-defined]
+    for each in marked:
+        each.__dict__["__dynamo_disable"] = each
+    try:
+        yield
+    finally:
+        for each in marked:
+            del each.__dict__["__dynamo_disable"]
+
+
+_WIDTH = 4
+_BACKBONES = ("backbone", "encoder", "pretrain", "visual", "trunk")
+
+
+class _Block(nn.Module):
+    """A transformer block with the parameter names that `custom_keys` usually match."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(_WIDTH)
+        self.attn = nn.Module()
+        self.attn.qkv = nn.Linear(_WIDTH, 3 * _WIDTH)
+        self.attn.proj = nn.Linear(_WIDTH, _WIDTH)
+        self.attn.relative_position_bias_table = nn.Parameter(torch.zeros(3, 2))
+        self.norm2 = nn.LayerNorm(_WIDTH)
+        self.mlp = nn.Linear(_WIDTH, _WIDTH)
+        self.gamma = nn.Parameter(torch.ones(_WIDTH))
+
+
+class _Backbone(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, _WIDTH, 3)
+        self.bn1 = nn.BatchNorm2d(_WIDTH)
+        self.patch_embed = nn.Conv2d(3, _WIDTH, 4)
+        for name in ("cls_token", "pos_embed", "mask_token", "absolute_pos_embed"):
+            self.register_parameter(name, nn.Parameter(torch.zeros(1, 1, _WIDTH)))
+        self.dwconv = nn.Conv2d(_WIDTH, _WIDTH, 3, groups=_WIDTH)
+        self.layers = nn.ModuleList([_Block() for _ in range(2)])
+        self.stages = nn.ModuleList([nn.ModuleList([_Block()]) for _ in range(4)])
+        self.norm = nn.LayerNorm(_WIDTH)
+
+
+class _NeckOrHead(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(_WIDTH, _WIDTH, 1)
+        self.bn = nn.BatchNorm2d(_WIDTH)
+        self.fc = nn.Linear(_WIDTH, _WIDTH)
+        for name in ("query_embed", "query_feat", "level_embed"):
+            self.add_module(name, nn.Embedding(2, _WIDTH))
+        for name in ("sampling_offsets", "reference_points"):
+            self.add_module(name, nn.Linear(_WIDTH, 2))
+
+
+class StandIn(nn.Module):
+    """A small model with one submodule per section of a model config, named like the section.
+
+    Args:
+        model: The section `model` of a config.
+    """
+
+    def __init__(self, model: Mapping[str, Any]) -> None:
+        super().__init__()
+        for name, section in model.items():
+            if isinstance(section, Mapping) and "type" in section and name != "data_preprocessor":
+                self.add_module(name, _build_part(name))
+            elif isinstance(section, (list, tuple)) and any(isinstance(each, Mapping) for each in section):
+                self.add_module(name, nn.ModuleList([_build_part(name) for _ in section]))
+        if not list(self.children()):
+            self.backbone, self.head = _Backbone(), _NeckOrHead()
+
+
+def _build_part(name: str) -> nn.Module:
+    return _Backbone() if any(word in name for word in _BACKBONES) else _NeckOrHead()

@@ -1,1 +1,0 @@
-"""Predicts what a run costs on more devices than this machine has."""

@@ -1,0 +1,296 @@
+"""Measures the parts of a training step on this machine, and describes the cluster that a plan is for."""
+
+import copy
+import dataclasses
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import cycle, islice
+from typing import Any
+
+import torch
+
+from footplate import storage
+from footplate.checkpoint import save_checkpoint
+from footplate.checks import check_count
+from footplate.config import Config
+from footplate.data import batches
+from footplate.distributed import unwrap_model
+from footplate.engine import Runner
+from footplate.error_context import located
+from footplate.errors import ArgumentError, DataError, FootplateError
+from footplate.messages import nearest
+
+_WARM_UP = 3  # steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurements:
+    """The measurements of a training step on one device: seconds, bytes and counts.
+
+    Attributes:
+        batch: Samples per step.
+        forward: Seconds of a forward pass, without waiting for data.
+        backward: Seconds of a backward pass.
+        update: Seconds of the optimizer's step.
+        spread: Standard deviation of step times, as a share of their mean.
+        loading: Seconds that one worker takes to read one sample.
+        workers: Data-loading workers.
+        weights: Bytes of weights and buffers.
+        gradients: Bytes of the gradients.
+        optimizer: Bytes of the optimizer's state.
+        activations: Bytes that the forward pass of a batch keeps for the backward pass.
+        largest_unit: Bytes of the largest part of the model that is gathered at once.
+        checkpoint: Bytes of a checkpoint.
+        write_speed: Bytes per second that one process writes.
+        on_cores: Whether steps run on CPU cores, which processes share.
+        threads: Threads per process.
+        cores: Cores of the machine.
+        crowding: Slowdown factor of a step when all cores are busy.
+        switching: Further slowdown factor with twice as many threads as cores, beyond the share of the cores.
+        byte_seconds: Seconds per byte of an exchange between two processes on these cores.
+        message_seconds: Seconds per message between two processes.
+    """
+
+    batch: int
+    forward: float
+    backward: float
+    update: float
+    spread: float
+    loading: float
+    workers: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    largest_unit: int
+    checkpoint: int
+    write_speed: float
+    on_cores: bool = False
+    threads: int = 1
+    cores: int = 1
+    crowding: float = 1.0
+    switching: float = 1.0
+    byte_seconds: float | None = None
+    message_seconds: float | None = None
+
+    @property
+    def step(self) -> float:
+        """The seconds of a step without waiting for data."""
+        return self.forward + self.backward + self.update
+
+    def write(self, path: str) -> None:
+        """Writes the measurements to a JSON file."""
+        content = json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+        storage.commit_bytes(path, content.encode())
+
+    @classmethod
+    def read(cls, path: str) -> "Measurements":
+        """Reads a file that `write` wrote and that may have been edited.
+
+        Raises:
+            ArgumentError: The file cannot be read, or a value is invalid.
+        """
+        try:
+            content = json.loads(storage.read_bytes(path))
+        except (OSError, ValueError) as error:
+            raise ArgumentError(f"cannot read '{path}' as measurements: {error}", key="--parts") from error
+        return cls.from_dict(content)
+
+    @classmethod
+    def from_dict(cls, content: Any) -> "Measurements":
+        """Builds the measurements from a dict.
+
+        Raises:
+            ArgumentError: A key is unknown or missing, or a value is not a non-negative number.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        if not isinstance(content, dict):
+            raise ArgumentError("measurements must be a dict", key="--parts", found=content)
+        for name, value in content.items():
+            if name not in fields:
+                raise ArgumentError(f"there is no measurement '{name}'", key=name, suggestion=nearest(name, fields))
+            if value is not None and (not isinstance(value, (int, float)) or value < 0):
+                raise ArgumentError(f"'{name}' must be a non-negative number", key=name, found=value)
+        missing = [
+            name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in content
+        ]
+        if missing:
+            raise ArgumentError(f"the measurement '{missing[0]}' is missing", key=missing[0])
+        return cls(**content)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """The machines of a plan.
+
+    Attributes:
+        nodes: The number of nodes.
+        per_node: Devices per node.
+        bandwidth: Bytes per second between a node and the others, in each direction.
+        inner_bandwidth: Bytes per second between devices of a node.
+        latency: Seconds of a message from one node to another.
+    """
+
+    nodes: int = 1
+    per_node: int = 1
+    bandwidth: float = 12.5e9
+    inner_bandwidth: float = 300e9
+    latency: float = 10e-6
+
+    @property
+    def devices(self) -> int:
+        """The number of devices on all nodes."""
+        return self.nodes * self.per_node
+
+
+def measure(cfg: Config, *, steps: int = 20) -> Measurements:
+    """Runs a few training steps of a config on real data and measures their parts. Leaves no files.
+
+    Args:
+        cfg: A config of the second generation, with its `work_dir`.
+        steps: The number of steps to measure, after three warm-up steps.
+
+    Raises:
+        DataError: The training loader has no batches.
+        FootplateError: The run cannot be built, or its model has its own `train_step`.
+    """
+    check_count("--steps", steps, least=2)
+    with tempfile.TemporaryDirectory(prefix="footplate-plan-") as folder, located(cfg):
+        runner = _build_runner(cfg, folder)
+        batches_read, loading, times = [], [], []
+        # Reading and training alternate as in a run, so that they share the caches in the same way.
+        for batch, seconds in _read_batches(runner, steps + _WARM_UP):
+            batches_read.append(batch)
+            loading.append(seconds)
+            times.append(_time_step(runner, batch))
+        model: Any = unwrap_model(runner.model)
+        path = os.path.join(folder, "measured.pth")
+        begin = time.perf_counter()
+        save_checkpoint({"state_dict": model.state_dict(), "optimizer": runner.optim_wrapper.state_dict()}, path)
+        write_seconds = time.perf_counter() - begin
+        checkpoint = storage.status(path).size
+        activations = _activation_bytes(runner, batches_read[0])
+    forward, backward, update = zip(*times[_WARM_UP:], strict=True)
+    batch_size = getattr(runner.train_dataloader, "batch_size", None) or 1
+    loader = cfg.get("train_dataloader")
+    states = [state for part in runner.optim_wrapper.parts.values() for state in part.optimizer.state.values()]
+    on_cores = runner.device.type == "cpu"
+    return Measurements(
+        batch=batch_size,
+        forward=statistics.median(forward),
+        backward=statistics.median(backward),
+        update=statistics.median(update),
+        spread=_spread(sorted(map(sum, times[_WARM_UP:]))),
+        loading=statistics.median(loading) / batch_size,
+        workers=int(loader.get("num_workers", 0)) if isinstance(loader, Mapping) else 0,
+        weights=_bytes((*model.parameters(), *model.buffers())),
+        gradients=_bytes(each for each in model.parameters() if each.requires_grad),
+        optimizer=_bytes(each for state in states for each in state.values() if isinstance(each, torch.Tensor)),
+        activations=activations,
+        largest_unit=max((_bytes(child.parameters()) for child in model.children()), default=0),
+        checkpoint=checkpoint,
+        write_speed=checkpoint / write_seconds,
+        on_cores=on_cores,
+        threads=torch.get_num_threads() if on_cores else 1,
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    )
+
+
+def _build_runner(cfg: Config, folder: str) -> Runner:
+    """Builds a run that reads data in this process and writes only to a temporary folder."""
+    cfg = copy.deepcopy(cfg)
+    cfg["work_dir"], cfg["resume"], cfg["load_from"] = folder, False, None
+    visualizer = cfg.get("visualizer")
+    cfg["visualizer"] = {**(visualizer if isinstance(visualizer, Mapping) else {}), "vis_backends": None}
+    loader = cfg.get("train_dataloader")
+    if isinstance(loader, Mapping):
+        cfg["train_dataloader"] = {**loader, "num_workers": 0, "persistent_workers": False}
+    runner = Runner.from_cfg(cfg)
+    _ = runner.train_loop, runner.optim_wrapper
+    model: Any = unwrap_model(runner.model)
+    if hasattr(model, "init_weights"):
+        model.init_weights()
+    runner.model.train()
+    return runner
+
+
+def _read_batches(runner: Runner, number: int) -> Iterator[tuple[Any, float]]:
+    """Yields `number` batches and the seconds of reading each, read on demand; repeats them if too few."""
+    read: list[tuple[Any, float]] = []
+    stream = iter(batches(runner.train_dataloader))
+    for _ in range(number):
+        begin = time.perf_counter()
+        batch = next(stream, None)
+        if batch is None:
+            break
+        read.append((batch, time.perf_counter() - begin))
+        yield read[-1]
+    if not read:
+        raise DataError("the training dataloader has no batches to measure with", key="train_dataloader")
+    yield from islice(cycle(read), number - len(read))
+
+
+def _time_step(runner: Runner, batch: Any) -> tuple[float, float, float]:
+    """Trains on one batch and returns the seconds of forward pass, backward pass and update."""
+    wrapper, model = runner.optim_wrapper, runner.model
+    inner: Any = unwrap_model(model)
+    times = [_now(runner.device)]
+    try:
+        with wrapper.optim_context(model):
+            losses = inner._run_forward(inner.data_preprocessor(batch, True), "loss")
+        loss, _ = inner.parse_losses(losses)
+    except AttributeError as error:
+        raise FootplateError(
+            f"the parts of a step cannot be measured, since the model '{type(inner).__name__}' has its own train_step",
+            key="model",
+            notes=["Measure it in another way and pass the figures with --parts."],
+        ) from error
+    times.append(_now(runner.device))
+    loss.backward()
+    times.append(_now(runner.device))
+    for part in wrapper.parts.values():
+        part.step()
+        part.zero_grad()
+    times.append(_now(runner.device))
+    return times[1] - times[0], times[2] - times[1], times[3] - times[2]
+
+
+def _now(device: torch.device) -> float:
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+    return time.perf_counter()
+
+
+def _activation_bytes(runner: Runner, batch: Any) -> int:
+    """Returns the bytes that a forward pass keeps for the backward pass, without weights and buffers."""
+    inner: Any = unwrap_model(runner.model)
+    known = {each.untyped_storage().data_ptr() for each in (*inner.parameters(), *inner.buffers())}
+    kept: dict[int, int] = {}
+
+    def record(tensor: torch.Tensor) -> torch.Tensor:
+        memory = tensor.untyped_storage()
+        if memory.data_ptr() not in known:
+            kept[memory.data_ptr()] = memory.nbytes()
+        return tensor
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor),
+        runner.optim_wrapper.optim_context(inner),
+    ):
+        losses = inner._run_forward(inner.data_preprocessor(batch, True), "loss")
+    del losses
+    return sum(kept.values())
+
+
+def _spread(steps: list[float]) -> float:
+    """Returns the standard deviation of sorted step times, estimated from quartiles, as a share of the median."""
+    quarter, half, third = (steps[len(steps) * at // 4] for at in (1, 2, 3))
+    return (third - quarter) / 1.349 / half
+
+
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(each.numel() * each.element_size() for each in tensors)

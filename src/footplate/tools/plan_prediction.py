@@ -1,0 +1,333 @@
+"""Predicts step time, efficiency, memory and checkpoint time from measurements and a cluster.
+
+The formulas compute seconds and bytes; each one states its source.
+"""
+
+import dataclasses
+import inspect
+import math
+import textwrap
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+from footplate.tools.plan_measurements import Cluster, Measurements
+
+_SHARDED_PASSES = 3  # of sharded training: all-gather in forward and backward, reduce-scatter
+_COLUMNS = (
+    "nodes",
+    "devices",
+    "batch",
+    "step",
+    "compute",
+    "data",
+    "exchange",
+    "samples/s",
+    "efficiency",
+    "memory",
+    "save",
+)
+_FIRST_BUCKET = 1 << 20  # bytes; torch's defaults
+_BUCKET = 25 << 20
+
+
+class Prediction(NamedTuple):
+    """The predicted cost of a step on a number of devices.
+
+    Attributes:
+        nodes: Nodes.
+        devices: Devices on all nodes.
+        batch: Samples per step on all devices.
+        step: Seconds of a step.
+        compute: Seconds of forward, backward and update on the slowest device.
+        loading: Seconds of waiting for data.
+        exchange: Seconds of waiting for gradients or weights of other devices.
+        throughput: Samples per second.
+        efficiency: Step time on one device over the step time on all devices.
+        memory: Bytes on a device.
+        checkpoint: Seconds to write a checkpoint.
+    """
+
+    nodes: int
+    devices: int
+    batch: int
+    step: float
+    compute: float
+    loading: float
+    exchange: float
+    throughput: float
+    efficiency: float
+    memory: float
+    checkpoint: float
+
+
+def predict(parts: Measurements, cluster: Cluster, *, sharded: bool = False) -> Prediction:
+    """Returns the predicted cost of a step.
+
+    Args:
+        parts: The measurements of one device.
+        cluster: The machines.
+        sharded: Whether weights and optimizer state are sharded rather than replicated.
+    """
+    alone = parts.step + loading_seconds(parts.loading, parts.batch, parts.workers, parts.step)
+    here = _on_shared_cores(parts, cluster.per_node) if parts.on_cores else parts
+    compute = slowest_of(here.step, parts.spread, cluster.devices)
+    loading = loading_seconds(here.loading, parts.batch, parts.workers, compute)
+    exchange = _exchange(parts, here, cluster, sharded=sharded)
+    step = compute + loading + exchange
+    batch = parts.batch * cluster.devices
+    return Prediction(
+        nodes=cluster.nodes,
+        devices=cluster.devices,
+        batch=batch,
+        step=step,
+        compute=compute,
+        loading=loading,
+        exchange=exchange,
+        throughput=batch / step,
+        efficiency=scaling_efficiency(alone, step),
+        memory=_memory(parts, cluster.devices, sharded=sharded),
+        checkpoint=checkpoint_seconds(parts.checkpoint, parts.write_speed, cluster.nodes if sharded else 1),
+    )
+
+
+def predict_growth(parts: Measurements, cluster: Cluster, *, sharded: bool = False) -> list[Prediction]:
+    """Returns predictions for one device, for one node, and for doubling numbers of nodes up to the whole cluster."""
+    sizes = [dataclasses.replace(cluster, nodes=1, per_node=1)]
+    nodes = 1
+    while nodes < cluster.nodes:
+        sizes.append(dataclasses.replace(cluster, nodes=nodes))
+        nodes *= 2
+    sizes.append(cluster)
+    unique = {(each.nodes, each.per_node): each for each in sizes}
+    return [predict(parts, each, sharded=sharded) for each in unique.values()]
+
+
+def describe_plan(measured: Measurements, cluster: Cluster, predictions: Sequence[Prediction]) -> str:
+    """Returns the measurements, the cluster and a table of the predictions as text."""
+    step = ", ".join(f"{name} {_seconds(getattr(measured, name))}" for name in ("forward", "backward", "update"))
+    sizes = ", ".join(
+        f"{name} {_gigabytes(getattr(measured, name))}" for name in ("weights", "gradients", "optimizer", "activations")
+    )
+    links = (
+        f"{8e-9 * cluster.bandwidth:g} Gbit/s between nodes, {8e-9 * cluster.inner_bandwidth:g} within, "
+        f"{1e6 * cluster.latency:g} us per message"
+    )
+    lines = [
+        f"{'step':<11} {step}, {measured.batch} samples, spread {100 * measured.spread:.1f} %",
+        f"{'data':<11} {_seconds(measured.loading)} per sample and worker, {measured.workers} workers",
+        f"{'bytes':<11} {sizes}",
+        f"{'saving':<11} {_gigabytes(measured.checkpoint)} at {_gigabytes(measured.write_speed)} per second",
+        f"{'machines':<11} {cluster.nodes} x {cluster.per_node} devices, {links}",
+    ]
+    if measured.on_cores:
+        lines.append(f"{'cores':<11} {measured.cores}, shared by processes of {measured.threads} threads")
+    rows: list[tuple[str, ...]] = [_COLUMNS]
+    for each in predictions:
+        rows.append(
+            (
+                str(each.nodes),
+                str(each.devices),
+                str(each.batch),
+                *(_seconds(value) for value in (each.step, each.compute, each.loading, each.exchange)),
+                f"{each.throughput:,.0f}" if each.throughput >= 100 else f"{each.throughput:.3g}",
+                f"{100 * each.efficiency:.1f} %",
+                _gigabytes(each.memory),
+                _seconds(each.checkpoint),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join([*lines, "", *table]) + "\n"
+
+
+def describe_formulas() -> str:
+    """Returns all formulas as text, each with its explanation and source."""
+    return "\n".join(
+        f"{each.__name__.replace('_', ' ')}\n{textwrap.indent(inspect.getdoc(each) or '', '  ')}\n" for each in FORMULAS
+    )
+
+
+def _on_shared_cores(parts: Measurements, processes: int) -> Measurements:
+    def stretched(seconds: float) -> float:
+        own = parts.threads, parts.cores, parts.crowding, parts.switching
+        return shared_cores(seconds, processes, *own)
+
+    return dataclasses.replace(
+        parts,
+        forward=stretched(parts.forward),
+        backward=stretched(parts.backward),
+        update=stretched(parts.update),
+        loading=stretched(parts.loading),
+    )
+
+
+def _exchange(parts: Measurements, here: Measurements, cluster: Cluster, *, sharded: bool) -> float:
+    if cluster.devices == 1:
+        return 0.0
+    bandwidth, latency = cluster.inner_bandwidth, cluster.latency
+    if cluster.nodes > 1:
+        bandwidth = min(cluster.bandwidth, cluster.inner_bandwidth)
+    elif parts.byte_seconds:
+        crowd = max(1.0, cluster.per_node * parts.threads / parts.cores) if parts.on_cores else 1.0
+        bandwidth, latency = 1 / (parts.byte_seconds * crowd), (parts.message_seconds or 0.0) * crowd
+    if sharded:
+        seconds = exchange_seconds(parts.weights, cluster.devices, bandwidth, latency, _SHARDED_PASSES)
+        return max(0.0, seconds - here.forward - here.backward)
+    seconds = exchange_seconds(parts.gradients, cluster.devices, bandwidth, latency)
+    # CPU cores cannot compute and exchange at the same time.
+    hidden = 0.0 if parts.on_cores else here.backward
+    return exposed_seconds(seconds, hidden, bucket_count(parts.gradients)) if hidden else seconds
+
+
+def _memory(parts: Measurements, devices: int, *, sharded: bool) -> float:
+    if sharded:
+        return sharded_bytes(
+            parts.weights, parts.gradients, parts.optimizer, parts.activations, parts.largest_unit, devices
+        )
+    return replicated_bytes(parts.weights, parts.gradients, parts.optimizer, parts.activations)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g} s" if value >= 0.1 or value == 0 else f"{1000 * value:.3g} ms"
+
+
+def _gigabytes(value: float) -> str:
+    return f"{value / 1e9:.2f} GB" if value >= 1e8 else f"{value / 1e6:.1f} MB"
+
+
+def exchange_seconds(size: float, devices: int, bandwidth: float, latency: float, passes: int = 2) -> float:
+    """passes (n - 1) / n x bytes / bandwidth + min(passes (n - 1), 2 passes log2 n) x latency
+
+    Exchanging `size` bytes among n devices in a ring. An all-reduce takes 2 passes, a reduce-scatter or an all-gather
+    takes 1. The slowest link sets the bandwidth. With many devices, small messages go through trees.
+
+    Source: Patarasuk, Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", Journal of Parallel
+    and Distributed Computing 69 (2009); Sanders, Speck, Traeff, "Two-tree algorithms for full bandwidth broadcast,
+    reduction and scan", Parallel Computing 35 (2009), for the logarithm.
+    """
+    if devices == 1:
+        return 0.0
+    hops = min(passes * (devices - 1), 2 * passes * math.log2(devices))
+    return passes * (devices - 1) / devices * size / bandwidth + hops * latency
+
+
+def bucket_count(size: float) -> int:
+    """1 + ceil((bytes - 1 MiB) / 25 MiB), and 1 below 1 MiB
+
+    The number of buckets that gradients are exchanged in. Each bucket is exchanged as soon as it is full.
+
+    Source: Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training", VLDB 2020,
+    arXiv:2006.15704, section 3.2.3; the sizes are the defaults of DistributedDataParallel.
+    """
+    return 1 + max(math.ceil((size - _FIRST_BUCKET) / _BUCKET), 0)
+
+
+def exposed_seconds(exchange: float, backward: float, buckets: int) -> float:
+    """max(exchange / k, exchange - backward (k - 1) / k)
+
+    The part of the exchange that does not overlap with the backward pass, with k buckets that fill one after another.
+    The exchange of the last bucket never overlaps.
+
+    Source: Li et al., arXiv:2006.15704, section 3.2.3, with pieces of equal size and cost.
+    """
+    return max(exchange / buckets, exchange - backward * (buckets - 1) / buckets)
+
+
+def slowest_of(seconds: float, spread: float, devices: int) -> float:
+    """seconds x (1 + spread x Q((n - 3/8) / (n + 1/4)))
+
+    All devices wait for the slowest of n. `spread` is the standard deviation of step times as a share of their mean. Q
+    is the quantile function of the normal distribution.
+
+    Source: Blom, "Statistical Estimates and Transformed Beta-Variables" (1958), for the expected maximum of n normals.
+    """
+    if devices == 1:
+        return seconds
+    return seconds * (1 + spread * NormalDist().inv_cdf((devices - 0.375) / (devices + 0.25)))
+
+
+def shared_cores(
+    seconds: float, processes: int, threads: int, cores: int, crowding: float, switching: float = 1.0
+) -> float:
+    """seconds x max(1, load) x (1 + (crowding - 1) x min(1, (processes - 1) x threads / others)) x switching
+
+    Processes on one machine share its cores: load = processes x threads / cores. Below load 1 they already share caches
+    and memory. `crowding` is the measured slowdown of a step when all cores are busy. `others` are the cores that one
+    process leaves free. `switching` is the measured slowdown at load 2 beyond the share of cores; it grows linearly
+    from 1 at load 1. Steps on accelerators share nothing.
+
+    Source: conservation of work; crowding and switching are measured and interpolated.
+    """
+    load = processes * threads / cores
+    others = (processes - 1) * threads / (cores - threads) if cores > threads else float(processes > 1)
+    switched = 1 + (switching - 1) * min(max(load - 1, 0.0), 1.0)
+    return seconds * max(1.0, load) * (1 + (crowding - 1) * min(1.0, others)) * switched
+
+
+def loading_seconds(seconds: float, batch: int, workers: int, step: float) -> float:
+    """workers = 0: batch x seconds;  workers > 0: max(0, batch x seconds / workers - step)
+
+    The wait for data. Without workers, it is the whole reading time. With workers, it is the reading time that does not
+    overlap with a step.
+
+    Source: bottleneck analysis, Denning, Buzen, "The Operational Analysis of Queueing Network Models", ACM Computing
+    Surveys 10 (1978).
+    """
+    return batch * seconds if workers == 0 else max(0.0, batch * seconds / workers - step)
+
+
+def replicated_bytes(weights: float, gradients: float, optimizer: float, activations: float) -> float:
+    """weights + gradients + optimizer + activations
+
+    The memory of a device that holds a full replica. Gradients are exchanged in place; they count twice with
+    `gradient_as_bucket_view=False`.
+
+    Source: Li et al., arXiv:2006.15704, section 4.2; the documentation of DistributedDataParallel.
+    """
+    return weights + gradients + optimizer + activations
+
+
+def sharded_bytes(
+    weights: float, gradients: float, optimizer: float, activations: float, unit: float, devices: int
+) -> float:
+    """(weights + gradients + optimizer) / n + 2 x unit + activations
+
+    The memory of a device that holds one shard, and the gathered weights of the current unit and the next one.
+
+    Source: Rajbhandari et al., "ZeRO", SC 2020, arXiv:1910.02054, section 5; Zhao et al., "PyTorch FSDP", VLDB 2023,
+    arXiv:2304.11277, section 3.
+    """
+    return (weights + gradients + optimizer) / devices + 2 * unit + activations
+
+
+def checkpoint_seconds(size: float, write_speed: float, writers: int) -> float:
+    """bytes / (write speed x writers)
+
+    One process writes a single file. Every node writes its share of a sharded checkpoint.
+
+    Source: conservation of bytes.
+    """
+    return size / (write_speed * writers)
+
+
+def scaling_efficiency(alone: float, together: float) -> float:
+    """step time on one device / step time on n devices, each with the same batch
+
+    Source: weak scaling, Gustafson, "Reevaluating Amdahl's law", Communications of the ACM 31 (1988).
+    """
+    return alone / together
+
+
+FORMULAS: tuple[Callable[..., float], ...] = (
+    exchange_seconds,
+    bucket_count,
+    exposed_seconds,
+    slowest_of,
+    shared_cores,
+    loading_seconds,
+    replicated_bytes,
+    sharded_bytes,
+    checkpoint_seconds,
+    scaling_efficiency,
+)

@@ -1,0 +1,439 @@
+"""Runs a sweep: chooses settings, runs trials and stores their results in an optuna study."""
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, NamedTuple
+
+from footplate.config import Config
+from footplate.engine.run_folder import locked
+from footplate.engine.state import seed_of_resumed
+from footplate.error_context import located
+from footplate.errors import ArgumentError, DataError, FootplateError, MissingExtraError
+from footplate.first_generation.translation import is_first_generation
+from footplate.hooks.metric_rules import MissingMetricError, best_metric_rules, best_metrics, rule_of
+from footplate.messages import nearest
+from footplate.registry.dotted_paths import executed_files
+from footplate.tools.diff import START_KEYS
+from footplate.tools.runs import read_run
+from footplate.tools.sweep_space import Parameter, check_parameters, first_values, with_values
+from footplate.tools.sweep_trial import OUTPUT, Outcome, Request, TrialProcesses, run_in_process
+
+try:
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+except ImportError as error:
+    raise MissingExtraError("optuna", extra="sweep", why="a sweep") from error
+
+_NEW_FOLDER = "To start a new sweep, set --out to another folder."
+_STUDY = "study.db"  # SQLite creates files next to it whose names start with this name
+_TRIAL_FOLDER = re.compile(r"[0-9a-f]{12}")  # see `sha256_of`
+_OWN_REASONS = frozenset({"error", "infeasible"})  # attributes of trials that failed for their own reasons
+_TEXT_ATTRIBUTES = ("config", *_OWN_REASONS)
+_MAX_SEED = (1 << 31) - 1
+
+
+class SweepSettings(NamedTuple):
+    """The settings of a sweep.
+
+    Attributes:
+        folder: The folder of the study and of the trials' work_dirs.
+        metric: The metric to optimize; the best validation of a trial counts.
+        trials: The number of trials, including those of earlier starts.
+        workers: The number of parallel trials.
+        prune: Whether to stop trials early that are worse than the median.
+        retry: Whether to run only the failed trials again.
+        seed: The seed of the sampler.
+    """
+
+    folder: str
+    metric: str
+    trials: int = 20
+    workers: int = 1
+    prune: bool = True
+    retry: bool = False
+    seed: int = 0
+
+
+class TrialInfo(NamedTuple):
+    """A finished trial.
+
+    Attributes:
+        number: The number of the trial.
+        values: The values by key.
+        state: "complete", "pruned", "infeasible", "failed" or "repeated".
+        score: The best metric, or the latest one for a trial that did not complete; None without a validation.
+        folder: The work_dir.
+        note: Why it failed or was infeasible, or which trial it repeats.
+    """
+
+    number: int
+    values: dict[str, Any]
+    state: str
+    score: float | None
+    folder: str
+    note: str
+
+
+class TrialProgress(NamedTuple):
+    """The progress of a running trial.
+
+    Attributes:
+        number: The number of the trial.
+        values: The values by key.
+        folder: The work_dir.
+        done: The completed iterations.
+        length: The iterations of the run, None until known.
+        score: The latest metric, None before the first validation.
+    """
+
+    number: int
+    values: dict[str, Any]
+    folder: str
+    done: int = 0
+    length: int | None = None
+    score: float | None = None
+
+
+class _TrialFailedError(Exception):
+    """A trial failed for a reason of its own."""
+
+
+def sweep(
+    cfg: Config,
+    parameters: Sequence[Parameter],
+    settings: SweepSettings,
+    *,
+    prepare: Callable[[Config], None] = lambda cfg: None,
+    on_end: Callable[[TrialInfo], None] = lambda info: None,
+    on_progress: Callable[[TrialProgress], None] = lambda progress: None,
+) -> list[TrialInfo]:
+    """Runs trials until the requested number is done.
+
+    An interrupted sweep continues: trials that were running are run again, resumed from their checkpoints.
+
+    Args:
+        cfg: The config whose keys are varied.
+        parameters: The keys to vary.
+        settings: The settings of the sweep.
+        prepare: Called with a trial's config in the process of the trial; must be picklable.
+        on_end: Called with each trial that ends.
+        on_progress: Called with the progress when a trial starts, and from time to time. Parallel trials call
+            `on_progress` and `on_end` from their own threads.
+
+    Returns:
+        The finished trials, the best first.
+
+    Raises:
+        ArgumentError: A key is not in the config or is varied twice, it is unknown whether a higher metric is better,
+            or the sweep in the folder has another config, metric or keys.
+        MissingMetricError: The first trial shows that no metric has the name.
+        DataError: The study in the folder is damaged.
+    """
+    check_parameters(cfg, parameters)  # before creating any files
+    try:
+        rule = best_metric_rules(cfg._cfg_dict).get(settings.metric) or rule_of(settings.metric, named_by="--metric")
+    except ArgumentError as error:
+        others = [name for name in best_metrics(cfg._cfg_dict) if name != settings.metric]
+        error.suggestion = nearest(settings.metric, others)
+        raise
+    os.makedirs(settings.folder, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with locked(settings.folder):
+        _check_links(settings.folder)
+        with _reading_study(settings.folder):
+            study = _open_study(settings, "maximize" if rule == "greater" else "minimize")
+            _check_attributes(study, settings.folder)
+            _check_same(study, cfg, parameters, settings)
+            describe_trials(study, parameters, settings.folder)  # fails early on a damaged study
+        try:
+            _Sweep(study, cfg, parameters, settings, prepare, on_end, on_progress).run()
+        except SQLAlchemyError as error:
+            raise _damaged(settings.folder) from error
+        except MissingMetricError:
+            if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
+                # Otherwise the corrected command would be rejected, since the study has the wrong metric.
+                optuna.delete_study(study_name="sweep", storage=_storage_of(settings.folder))
+            raise
+    return describe_trials(study, parameters, settings.folder)
+
+
+def default_metric(cfg: Config) -> str:
+    """Returns the metric that selects a config's best checkpoint.
+
+    Raises:
+        ArgumentError: The config names no such metric.
+    """
+    name = next((each for each in best_metrics(cfg._cfg_dict) if each != "auto"), None)
+    if name is None:
+        raise ArgumentError("the config does not set save_best, so the metric is unknown", notes=["Add --metric NAME."])
+    return name
+
+
+def describe_trials(study: Any, parameters: Sequence[Parameter], folder: str) -> list[TrialInfo]:
+    """Returns the finished trials of a study, the best first."""
+    trials = study.get_trials(deepcopy=False)
+    ended = [_describe_trial(trial, parameters, folder) for trial in trials if trial.state.is_finished()]
+    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+    order = ("complete", "repeated", "pruned", "infeasible", "failed")
+    return sorted(ended, key=lambda each: (order.index(each.state), sign * (each.score or 0)))
+
+
+def _describe_trial(trial: Any, parameters: Sequence[Parameter], folder: str) -> TrialInfo:
+    attributes = trial.user_attrs
+    state = {"fail": "failed"}.get(trial.state.name.lower(), trial.state.name.lower())
+    note = attributes.get("error", "interrupted" if state == "failed" else "")
+    if "infeasible" in attributes:
+        state, note = "infeasible", attributes["infeasible"]
+    elif "same_as" in attributes:
+        state, note = "repeated", f"same as trial {attributes['same_as']}"
+    score = trial.value if trial.value is not None else next(reversed(trial.intermediate_values.values()), None)
+    known = {parameter.key: parameter for parameter in parameters}
+    values = {key: known[key].value_of(value) if key in known else value for key, value in trial.params.items()}
+    work_dir = os.path.join(folder, os.path.basename(str(attributes.get("config", ""))))  # a study may be untrusted
+    return TrialInfo(trial.number, values, state, score, work_dir, note)
+
+
+def sha256_of(cfg: Config) -> str:
+    """Returns a hash that identifies a trial's config; equal configs have equal hashes."""
+    content = {key: value for key, value in cfg.to_dict().items() if key not in START_KEYS}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:12]
+
+
+def _check_links(folder: str) -> None:
+    """Raises an error for links among the files that a sweep writes, since an untrusted folder could redirect them.
+
+    Raises:
+        DataError: The study, the folder of a trial or the output of a trial is a link.
+    """
+    for name in filter(lambda name: name.startswith(_STUDY) or _TRIAL_FOLDER.fullmatch(name), os.listdir(folder)):
+        written = os.path.join(folder, name), os.path.join(folder, name, OUTPUT)
+        link = next((path for path in written if os.path.islink(path)), None)
+        if link is not None:
+            raise DataError(f"the sweep would write through the link '{link}'", notes=["Remove it.", _NEW_FOLDER])
+
+
+@contextmanager
+def _reading_study(folder: str) -> Iterator[None]:
+    """Converts any error that optuna raises while reading a study to one DataError."""
+    try:
+        yield
+    except FootplateError:
+        raise
+    except Exception as error:
+        raise _damaged(folder) from error
+
+
+def _damaged(folder: str) -> DataError:
+    return DataError(f"the {_STUDY} in '{folder}' is damaged", notes=[_NEW_FOLDER])
+
+
+def _storage_of(folder: str) -> str:
+    return f"sqlite:///{os.path.join(folder, _STUDY)}"
+
+
+def _open_study(settings: SweepSettings, direction: Literal["maximize", "minimize"]) -> Any:
+    """Opens the study in the folder of a sweep, or creates it."""
+    storage, earlier = _storage_of(settings.folder), 0
+    if os.path.exists(os.path.join(settings.folder, _STUDY)):
+        with suppress(KeyError):  # killed before the study was created
+            earlier = len(optuna.load_study(study_name="sweep", storage=storage).get_trials(deepcopy=False))
+    # With the number of earlier trials in its seed, a continued sweep does not repeat its choices.
+    sampler = optuna.samplers.TPESampler(seed=settings.seed + earlier, multivariate=False)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=4) if settings.prune else optuna.pruners.NopPruner()
+    return optuna.create_study(
+        storage=storage, study_name="sweep", direction=direction, load_if_exists=True, sampler=sampler, pruner=pruner
+    )
+
+
+def _check_attributes(study: Any, folder: str) -> None:
+    """Raises an error for attributes that no sweep writes.
+
+    Raises:
+        DataError: An attribute has another type or range.
+    """
+    seed, restarted = study.user_attrs.get("run_seed", 0), study.user_attrs.get("begun_anew", [])
+    trials = study.get_trials(deepcopy=False)
+    if (
+        type(seed) is not int
+        or not 0 <= seed <= _MAX_SEED
+        or not isinstance(restarted, list)
+        or any(type(number) is not int for number in restarted)
+        or any(
+            not isinstance(each.user_attrs.get(key, ""), str) for each in trials for key in ("config", *_OWN_REASONS)
+        )
+    ):
+        raise _damaged(folder)
+
+
+def _check_same(study: Any, cfg: Config, parameters: Sequence[Parameter], settings: SweepSettings) -> None:
+    """Raises an error if a study has another config, metric, keys or choices; ranges may change."""
+    varied = {each.key: repr(each.choices) if each.choices else "a range" for each in parameters}
+    firsts = {**first_values(parameters), **{each.key: 0 for each in parameters if not each.choices}}
+    asked = {"metric": settings.metric, "parameters": varied, "config": sha256_of(with_values(cfg, firsts))}
+    before = study.user_attrs.get("asked", asked)
+    if before != asked:
+        described = ", ".join(f"{key}: {values}" for key, values in before["parameters"].items())
+        raise ArgumentError(
+            f"the sweep in '{settings.folder}' was started with another config, metric, keys or choices",
+            key="--out",
+            notes=[f"metric {before['metric']}; {described}", _NEW_FOLDER],
+        )
+    study.set_user_attr("asked", asked)
+
+
+class _Sweep:
+    """A running sweep."""
+
+    def __init__(
+        self,
+        study: Any,
+        cfg: Config,
+        parameters: Sequence[Parameter],
+        settings: SweepSettings,
+        prepare: Callable[[Config], None],
+        on_end: Callable[[TrialInfo], None],
+        on_progress: Callable[[TrialProgress], None],
+    ) -> None:
+        self.study, self.cfg, self.parameters, self.settings = study, cfg, parameters, settings
+        self.prepare, self.on_end, self.on_progress = prepare, on_end, on_progress
+        self.processes = TrialProcesses()
+        self.ask_lock = threading.Lock()
+        seed = study.user_attrs.get("run_seed")
+        if seed is None:  # the seed that all trials share
+            seed = int.from_bytes(os.urandom(4), "little") & _MAX_SEED
+            study.set_user_attr("run_seed", seed)
+        self.seed = int(seed)
+
+    def run(self) -> None:
+        again = self._unfinished_trials()
+        for trial in again:
+            self.study.enqueue_trial(trial.params, skip_if_exists=False)
+        if self.settings.retry:
+            count = len(again)
+        else:
+            restarted = self.study.user_attrs["begun_anew"]
+            trials = self.study.get_trials(deepcopy=False)
+            ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in restarted]
+            count = self.settings.trials - len(ended)
+            if all(parameter.choices for parameter in self.parameters):
+                count = self._enqueue_combinations(count)
+        if count <= 0:
+            return
+        ask = self.study.ask
+
+        def ask_alone(*arguments: Any, **options: Any) -> Any:
+            with self.ask_lock:  # otherwise SQLite could give two threads the same waiting trial
+                return ask(*arguments, **options)
+
+        self.study.ask = ask_alone
+        with self.processes.handling_interrupts():
+            self.study.optimize(
+                self._objective,
+                n_trials=count,
+                n_jobs=self.settings.workers,
+                catch=(_TrialFailedError,),
+                callbacks=[
+                    lambda study, trial: self.on_end(_describe_trial(trial, self.parameters, self.settings.folder))
+                ],
+            )
+
+    def _enqueue_combinations(self, most: int) -> int:
+        """Enqueues combinations of choices that were not tried yet; returns how many are waiting, at most `most`."""
+        waiting = (optuna.trial.TrialState.WAITING,)
+        for chosen in itertools.product(*(range(len(parameter.choices)) for parameter in self.parameters)):
+            if len(self.study.get_trials(deepcopy=False, states=waiting)) >= most:
+                break
+            values = {parameter.key: index for parameter, index in zip(self.parameters, chosen, strict=True)}
+            self.study.enqueue_trial(values, skip_if_exists=True)
+        return min(most, len(self.study.get_trials(deepcopy=False, states=waiting)))
+
+    def _unfinished_trials(self) -> list[Any]:
+        """Returns the trials to run again: those of an interrupted sweep, or with `retry` those that failed."""
+        states = optuna.trial.TrialState
+        running = self.study.get_trials(states=(states.RUNNING,))  # the sweep's process was killed
+        failed = self.study.get_trials(states=(states.FAIL,))
+        stopped = [trial for trial in failed if not _OWN_REASONS & {*trial.user_attrs}]
+        for trial in running:
+            self.study.tell(trial.number, state=states.FAIL)
+        restarted = self.study.user_attrs.get("begun_anew", [])
+        left = [trial for trial in (*running, *stopped) if trial.number not in restarted]
+        self.study.set_user_attr("begun_anew", [*restarted, *(trial.number for trial in left)])
+        if not self.settings.retry:
+            return left
+        failed = [trial for trial in self.study.get_trials(states=(states.FAIL,)) if "error" in trial.user_attrs]
+        done = {trial.user_attrs.get("config") for trial in self.study.get_trials(states=(states.COMPLETE,))}
+        latest = {trial.user_attrs.get("config"): trial for trial in failed}
+        return [trial for config, trial in latest.items() if config not in done]
+
+    def _objective(self, trial: Any) -> float:
+        """Runs a trial, unless an earlier one had the same config, and returns its best score."""
+        values = {parameter.key: parameter.suggest(trial) for parameter in self.parameters}
+        cfg = with_values(self.cfg, values)
+        digest = sha256_of(cfg)
+        trial.set_user_attr("config", digest)
+        for other in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
+            if other.user_attrs.get("config") == digest:
+                trial.set_user_attr("same_as", other.number)
+                return float(other.value)
+        progress = TrialProgress(trial.number, values, os.path.join(self.settings.folder, digest))
+        scores, (kind, reason) = self._run_trial(trial, cfg, progress)
+        if kind == "interrupted":
+            raise KeyboardInterrupt
+        if isinstance(reason, MissingMetricError):
+            trial.set_user_attr("error", reason.message)
+            if self.settings.metric in best_metrics(self.cfg._cfg_dict):
+                first = is_first_generation(self.cfg)
+                reason.key = "evaluation.save_best" if first else "default_hooks.checkpoint.save_best"
+            reason.origin = None  # the trial's config has no origins
+            with located(self.cfg):
+                raise reason
+        if kind == "infeasible":
+            trial.set_user_attr("infeasible", reason)
+            raise optuna.TrialPruned(reason)
+        if kind == "pruned":
+            raise optuna.TrialPruned
+        if kind == "failed" or not scores:
+            trial.set_user_attr("error", reason or "the run has no validation")
+            raise _TrialFailedError(reason)
+        best = max if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else min
+        return float(best(scores))
+
+    def _run_trial(self, trial: Any, cfg: Config, progress: TrialProgress) -> tuple[list[float], Outcome]:
+        """Runs a trial in its own process; returns its validation results and its outcome."""
+        folder, metric = progress.folder, self.settings.metric
+        os.makedirs(folder, exist_ok=True)
+        self.on_progress(progress)
+        cfg["work_dir"], cfg["resume"] = folder, any(name.endswith(".pth") for name in os.listdir(folder))
+        before = seed_of_resumed(folder, None, cfg["resume"])  # the seed of a resumed trial may differ from the study's
+        _set_seed(cfg, self.seed if before is None else before)
+        threads = max(1, (os.cpu_count() or 1) // self.settings.workers) if self.settings.workers > 1 else 0
+        cfg["preflight"] = cfg.get("preflight", True)  # detects a missing metric before the first iteration
+        scores, outcome = run_in_process(
+            Request(cfg._cfg_dict, metric, threads, self.prepare, executed_files()),
+            trial,
+            lambda **changes: self.on_progress(progress._replace(**changes)),
+            self.processes,
+        )
+        if cfg["resume"]:  # include validations before the interruption; the run may have been complete
+            with suppress(DataError):
+                series = read_run(folder).find(metric, "val")
+                scores = [*(value for _, value in series.points), *scores] if series else scores
+        return scores, outcome
+
+
+def _set_seed(cfg: Config, seed: int) -> None:
+    """Sets the seed of a trial if its config has none, so that trials differ only in their settings.
+
+    The seed is not part of the hash that identifies the trial.
+    """
+    if is_first_generation(cfg):
+        if cfg.get("seed") is None:
+            cfg["seed"] = seed
+    elif (cfg.get("randomness") or {}).get("seed") is None:
+        cfg["randomness"] = {**(cfg.get("randomness") or {}), "seed": seed}

@@ -1,0 +1,131 @@
+"""The search space of a sweep: parses parameters such as `optim_wrapper.optimizer.lr=log:1e-4..1e-2`."""
+
+import ast
+import copy
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from footplate.config import Config, apply_overrides, without_effect
+from footplate.config.formats import write_value
+from footplate.engine.sections import keys_read
+from footplate.errors import ArgumentError
+
+_RANGE = ".."
+_MAX = sys.float_info.max
+
+
+class Parameter(NamedTuple):
+    """A config key that a sweep varies.
+
+    Attributes:
+        key: The path of the key.
+        low: The minimum of a range.
+        high: The maximum of a range; if both are integers, so are the values.
+        log: Whether to search the range on a logarithmic scale.
+        choices: The values to try, in place of a range.
+    """
+
+    key: str
+    low: float = 0
+    high: float = 0
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+
+    def suggest(self, trial: Any) -> Any:
+        """Returns the value that an optuna trial suggests."""
+        if self.choices:
+            # optuna can store only simple choices, so it gets their indices.
+            return self.choices[trial.suggest_categorical(self.key, list(range(len(self.choices))))]
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(self.key, self.low, self.high, log=self.log)
+        return trial.suggest_float(self.key, self.low, self.high, log=self.log)
+
+    def value_of(self, stored: Any) -> Any:
+        """Returns the value for what optuna stored."""
+        return self.choices[stored] if self.choices else stored
+
+
+def parse_parameter(text: str) -> Parameter:
+    """Parses `key=low..high`, `key=log:low..high` or `key=first,second,...`.
+
+    A range between two integers has integer values.
+
+    Raises:
+        ArgumentError: The text is invalid.
+
+    Example:
+        >>> parse_parameter("optim_wrapper.optimizer.lr=log:1e-4..1e-2")
+        Parameter(key='optim_wrapper.optimizer.lr', low=0.0001, high=0.01, log=True, choices=())
+        >>> parse_parameter("train_dataloader.batch_size=8,16,32").choices
+        (8, 16, 32)
+    """
+    key, _, values = (part.strip() for part in text.partition("="))
+    log = values.startswith("log:")
+    values = values.removeprefix("log:")
+    if key and _RANGE in values:
+        low, high = (_parse_literal(part) for part in values.split(_RANGE, 1))
+        numbers = [isinstance(end, (int, float)) and not isinstance(end, bool) for end in (low, high)]
+        # The bounds exclude infinities, NaN and integers that no float can hold; optuna cannot search those.
+        if not all(numbers) or not -_MAX <= low < high <= _MAX:
+            raise ArgumentError("a range needs two numbers, the lower one first", key="--param", found=text)
+        if log and low <= 0:
+            raise ArgumentError("a logarithmic range must start above 0", key="--param", found=text)
+        return Parameter(key, low, high, log)
+    choices = tuple(_parse_literal(part) for part in _split(values))
+    if not key or not values or log or len(choices) < 2:
+        raise ArgumentError(
+            "a parameter must have the form KEY=LOW..HIGH, KEY=log:LOW..HIGH or KEY=A,B,C", key="--param", found=text
+        )
+    return Parameter(key, choices=choices)
+
+
+def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
+    """Raises an error for keys that a sweep cannot vary.
+
+    Raises:
+        ArgumentError: A key is varied twice, is not in the config, or has no effect.
+    """
+    keys = [parameter.key for parameter in parameters]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise ArgumentError("a key is varied twice", key="--param", found=twice)
+    read = keys_read(cfg)
+    for parameter in parameters:
+        for example in parameter.choices or (parameter.low, parameter.high):
+            idle = without_effect(with_values(cfg, {parameter.key: example}), read)
+            message = next((each for each in idle if each.startswith(f"--set: '{parameter.key}'")), None)
+            if message is not None:
+                raise ArgumentError(message.removeprefix("--set: "), key="--param")
+
+
+def first_values(parameters: Sequence[Parameter]) -> dict[str, Any]:
+    """Returns the first choice or the minimum of each parameter, by key."""
+    return {each.key: each.choices[0] if each.choices else each.low for each in parameters}
+
+
+def with_values(cfg: Config, values: Mapping[str, Any]) -> Config:
+    """Returns a copy of a config with the values of a trial, by key."""
+    changed = copy.deepcopy(cfg)
+    overrides = [f"{key}={value if isinstance(value, str) else write_value(value)}" for key, value in values.items()]
+    apply_overrides(changed, overrides, strict=True)
+    return changed
+
+
+def _split(text: str) -> Sequence[str]:
+    """Splits at commas outside brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def _parse_literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        return text.strip()

@@ -1,1 +1,0 @@
-"""Explains one topic of a config: hooks, schedule, parameters or loops."""

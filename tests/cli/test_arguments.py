@@ -1,0 +1,125 @@
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from footplate import Config
+from footplate.cli.arguments import add_config, read_config, set_work_dir
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_config(parser)
+    return parser.parse_args(arguments)
+
+
+def test_pairs_come_together_or_one_by_one() -> None:
+    found = parse("a.py", "--set", "a=1", "b=2", "--cfg-options", "c=3", "--set", "d=4")
+    assert (found.config, found.set, found.cfg_options) == ("a.py", ["a=1", "b=2", "d=4"], ["c=3"])
+
+
+def test_strict_overrides_come_last(tiny: Path) -> None:
+    cfg = read_config(parse("tiny.py", "--set", "train_cfg.max_iters=3", "--cfg-options", "train_cfg.max_iters=5"))
+    assert cfg.train_cfg.max_iters == 3
+
+
+@pytest.mark.parametrize(
+    ("written", "given", "chosen"),
+    [(None, None, "work_dirs/tiny"), ("here", None, "here"), ("here", "there", "there"), (None, "there", "there")],
+)
+def test_the_work_dir(tiny: Path, written: str | None, given: str | None, chosen: str) -> None:
+    cfg = Config.fromfile(str(tiny))
+    if written is not None:
+        cfg["work_dir"] = written
+    set_work_dir(cfg, given)
+    assert cfg.work_dir == chosen
+
+
+Command = Callable[..., tuple[int, str, str]]
+HELP = "Run `footplate train --help` for its arguments.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--lr", "1e-3"], "; set it in the config: --set optim_wrapper.optimizer.lr=1e-3"),
+        (["--max-iters=4"], "; set it in the config: --set train_cfg.max_iters=4"),
+        (["--lr", "--amp"], "; set it in the config: --set optim_wrapper.optimizer.lr=..."),
+        (["--work_dir", "x"], "; did you mean --work-dir?"),
+        (["--sed", "x"], "; did you mean --seed?"),
+        (["--quality", "x"], ""),
+        (["--auto-resume"], "; did you mean --resume?"),
+        (["--deterministic"], "; set it in the config: --set +randomness.deterministic=True"),
+        (["--gpus", "2"], "; use --nproc N to start one process per device"),
+        (["--gpu-id", "1"], "; use CUDA_VISIBLE_DEVICES to choose devices"),
+        (
+            ["--gpu-ids", "1"],
+            "; use CUDA_VISIBLE_DEVICES to choose devices, and --nproc N to start one process per device",
+        ),
+        (["--eval", "bbox"], "; set the metrics in the config, in test_evaluator"),
+        (["--no-validate"], "; set it in the config: --set +train_cfg.val_begin=1000000"),
+        (["lr"], ""),
+        (["train_cfg.max_iters=4"], "; set it in the config: --set train_cfg.max_iters=4"),
+    ],
+)
+def test_a_word_that_no_option_knows(tiny: Path, footplate: Command, words: list[str], hint: str) -> None:
+    told = " ".join(word for word in words if word != "--amp")
+    assert footplate("train", "tiny.py", *words) == (
+        2,
+        "",
+        f"footplate train: error: unrecognized arguments: {told}{hint}\n{HELP}",
+    )
+    assert [each.name for each in tiny.parent.iterdir()] == ["tiny.py"]
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "key"),
+    [("optim_wrapper = dict(optimizer=optimizer)", "optim_wrapper.optimizer.lr"), ("", "optimizer.lr")],
+)
+def test_the_key_that_is_read_comes_before_a_variable(tiny: Path, footplate: Command, wrapper: str, key: str) -> None:
+    tiny.write_text(f"optimizer = dict(type='SGD', lr=0.1)\n{wrapper}\n")
+    assert f"--set {key}=3\n" in footplate("train", "tiny.py", "--lr", "3")[2]
+
+
+def test_a_config_that_cannot_be_read_is_no_hint(tiny: Path, footplate: Command) -> None:
+    assert footplate("train", "tin.py", "--lr", "3")[2].startswith(
+        "footplate train: error: unrecognized arguments: --lr 3\n"
+    )
+
+
+def test_an_inner_command_names_itself(footplate: Command) -> None:
+    assert footplate("checkpoint", "verify", "a.pth", "--lr")[2] == (
+        "footplate checkpoint verify: error: unrecognized arguments: --lr\n"
+        "Run `footplate checkpoint verify --help` for its arguments.\n"
+    )
+
+
+def test_a_config_of_the_first_generation_validates_by_its_own_word(tiny: Path, footplate: Command) -> None:
+    tiny.write_text("data = dict(samples_per_gpu=2)\nevaluation = dict(interval=1)\n")
+    assert (
+        "--no-validate; set it in the config: --set +evaluation.start=1000000\n"
+        in (footplate("train", "tiny.py", "--no-validate")[2])
+    )
+
+
+def test_a_run_with_the_value_of_the_hint_does_not_validate(tiny: Path, footplate: Command) -> None:
+    code, _, _ = footplate("train", "tiny.py", "--work-dir", "run", "--set", "+train_cfg.val_begin=1000000")
+    written = next(Path("run").glob("*/vis_data/scalars.json")).read_text()
+    assert code == 0
+    assert "loss" in written
+    assert "accuracy" not in written
+
+
+def test_results_of_a_test_are_written_by_a_metric(tiny: Path, footplate: Command) -> None:
+    assert (
+        "--out a.pkl; add a metric to test_evaluator: dict(type='DumpResults', out_file_path='results.pkl')"
+        in (footplate("test", "tiny.py", "a.pth", "--out", "a.pkl")[2])
+    )
+
+
+def test_a_sweep_has_a_folder_by_another_name(tiny: Path, footplate: Command) -> None:
+    assert (
+        "--work-dir x; did you mean --out?\n"
+        in (footplate("sweep", "tiny.py", "--param", "lr=1,2", "--work-dir", "x")[2])
+    )

@@ -1,0 +1,185 @@
+"""Errors in user code: their messages, and which keep their traceback."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import footplate as package
+from footplate.cli.error_messages import describe_error, user_frames
+from tests.support import TINY
+
+Command = Callable[..., tuple[int, str, str]]
+
+OWN = """\
+import json
+
+from footplate import DATASETS, HOOKS, Hook
+from tests.support import Points
+
+
+@HOOKS.register_module(force=True)
+class Measures(Hook):
+    def __init__(self, first=4):
+        self.first = first
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == self.first:
+            self.measure(outputs)
+
+    def measure(self, outputs):
+        return outputs["los"]
+
+
+@HOOKS.register_module(force=True)
+class Misspelt(Hook):
+    def after_train_itr(self, runner, batch_idx, data_batch=None, outputs=None):
+        pass
+
+
+@DATASETS.register_module(force=True)
+class Listed(Points):
+    def __init__(self, size=16, listed=None):
+        super().__init__(size)
+        if listed == "much":
+            raise MemoryError
+        self.listed = json.load(open(listed)) if listed else None
+
+    def __getitem__(self, index):
+        return super().__getitem__(index) if index != 9 else 1 / 0
+"""
+
+
+@pytest.fixture
+def own(tiny: Path) -> Iterator[Callable[[str, str], None]]:
+    """Replaces a line of the config, which imports user-defined components."""
+    (tiny.parent / "own_parts.py").write_text(OWN)
+    text = TINY.replace('imports=["tests.support"]', 'imports=["own_parts"]')
+
+    def replace(line: str, instead: str) -> None:
+        assert line in text
+        tiny.write_text(text.replace(line, instead, 1))
+
+    yield replace
+    sys.modules.pop("own_parts", None)
+    sys.path.remove(os.getcwd())
+
+
+def test_a_hook_is_told_by_its_lines_and_how_far_the_run_was(tiny: Path, own: Command, footplate: Command) -> None:
+    own('dict(type="Witness")', 'dict(type="Measures")')
+    code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
+    assert (code, errors.splitlines()) == (
+        1,
+        [
+            "error: KeyError: 'los'",
+            '  at own_parts.py:17, in measure: return outputs["los"]',
+            "  called at own_parts.py:14, in after_train_iter: self.measure(outputs)",
+            f"  after 4 of 8 iterations; the last checkpoint is {tiny.parent / 'work/iter_4.pth'}",
+            "  --debug shows the whole traceback",
+        ],
+    )
+    with pytest.raises(KeyError, match="los"):
+        footplate("train", "tiny.py", "--work-dir", "again", "--debug")
+
+
+def test_a_check_tells_of_a_hook_as_a_run_does_and_what_it_warned_of(own: Command, footplate: Command) -> None:
+    own('dict(type="Witness")', 'dict(type="Measures", first=0), dict(type="Misspelt")')
+    code, told, errors = footplate("check", "tiny.py", "--work-dir", "work")
+    assert (code, errors.splitlines()) == (
+        1,
+        [
+            "error: KeyError: 'los'",
+            '  at own_parts.py:17, in measure: return outputs["los"]',
+            "  called at own_parts.py:14, in after_train_iter: self.measure(outputs)",
+            "  tried: training iteration 1",
+            "  --debug shows the whole traceback",
+        ],
+    )
+    assert told == ("warning     Misspelt.after_train_itr is never called: did you mean after_train_iter?\n")
+    with pytest.raises(KeyError, match="los"):
+        footplate("check", "tiny.py", "--debug")
+
+
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_a_file_that_a_constructor_does_not_find_is_a_mistake_of_the_config(
+    own: Command, footplate: Command, command: str
+) -> None:
+    own('dataset=dict(type="Points", size=16)', 'dataset=dict(type="Listed", listed="nowhere.json")')
+    code, _, errors = footplate(command, "tiny.py", "--work-dir", "work")
+    assert (code, errors.splitlines()) == (
+        2,
+        [
+            "error: dataset 'Listed' cannot be built: FileNotFoundError: [Errno 2] No such file or directory: "
+            "'nowhere.json'",
+            "  at tiny.py:5, key train_dataloader.dataset",
+            "  raised at own_parts.py:32; --debug shows where",
+        ],
+    )
+
+
+def test_memory_that_a_constructor_lacks(own: Command, footplate: Command) -> None:
+    own('dataset=dict(type="Points", size=16)', 'dataset=dict(type="Listed", listed="much")')
+    code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
+    assert (code, errors.splitlines()) == (
+        1,
+        [
+            "error: MemoryError",
+            "  at own_parts.py:31, in __init__: raise MemoryError",
+            "  before the first iteration",
+            "  --debug shows the whole traceback",
+        ],
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_sample_that_cannot_be_made(own: Command, footplate: Command, workers: int) -> None:
+    changed = f'num_workers={workers},\n    dataset=dict(type="Listed")'
+    own('dataset=dict(type="Points", size=16)', changed)
+    code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
+    lines = errors.splitlines()
+    assert (code, len(lines) <= 5, "Traceback" in errors) == (2, True, False)
+    assert any("own_parts.py:35" in line for line in lines), errors
+
+
+def test_an_error_of_a_worker_is_told_by_the_lines_that_it_names() -> None:
+    text = (
+        "Caught ZeroDivisionError in DataLoader worker process 1.\nOriginal Traceback (most recent call last):\n"
+        f'  File "{package.__file__}", line 3, in _loop\n    data = fetch()\n'
+        '  File "/home/me/sets.py", line 26, in __getitem__\n    return 1 / 0\n'
+        "ZeroDivisionError: division by zero\n"
+    )
+    told = describe_error(_without_this_frame(ZeroDivisionError(text)), "after 2 of 8 iterations")
+    assert told == (
+        "error: ZeroDivisionError: division by zero, in DataLoader worker process 1\n"
+        "  at /home/me/sets.py:26, in __getitem__: return 1 / 0\n"
+        "  after 2 of 8 iterations\n"
+        "  --debug shows the whole traceback\n",
+        1,
+    )
+
+
+def test_an_error_of_ours_keeps_its_traceback() -> None:
+    namespace: dict[str, Callable[[], None]] = {}
+    exec(compile("def fail():\n    raise KeyError('ours')", package.__file__, "exec"), namespace)
+    with pytest.raises(KeyError) as caught:
+        namespace["fail"]()
+    assert [frame.name for frame in user_frames(caught.value)] == ["test_an_error_of_ours_keeps_its_traceback"]
+    assert describe_error(caught.value.with_traceback(caught.tb.tb_next)) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a.csv"), "cannot use 'a.csv': No such file or directory"),
+        (OSError(28, "No space left on device"), "cannot write: No space left on device"),
+    ],
+)
+def test_what_the_system_refuses(error: OSError, says: str) -> None:
+    assert describe_error(_without_this_frame(error)) == (f"error: {says}\n", 2)
+    assert describe_error(OSError(22, "Invalid argument")) is None
+
+
+def _without_this_frame(error: Exception) -> Exception:
+    return error.with_traceback(None)

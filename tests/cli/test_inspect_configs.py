@@ -1,0 +1,246 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from footplate import Runner
+from footplate.cli.inspect_configs import TOPICS
+from footplate.cli.main import main
+from footplate.config import Config
+from footplate.tasks.recipes import recipes
+from tests.support import ToyModel, settings
+
+Footplate = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    model = "model = dict(type='fp.Net', sizes=(1, 2), backbone=dict(depths=(3,)))\n"
+    text = f"custom_imports = dict(imports=['fp_nope'])\n{model}"
+    (tmp_path / "main.py").write_text(text)
+    return "main.py"
+
+
+def test_the_whole_config_is_shown_without_importing(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", config]) == 0
+    assert "type='fp.Net',  " in capsys.readouterr().out
+
+
+def test_one_key_is_shown_with_its_override(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", config, "model.type", "--set", "model.type=Other"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "model.type = 'Other'"
+    assert main(["explain", config, "model.typ"]) == 2
+    assert "did you mean 'model.type'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("schedle", "schedule"), ("modle", "model"), ("sizes", "model.sizes"), ("sizse", "model.sizes")],
+)
+def test_a_word_that_is_neither_key_nor_topic(config: str, footplate: Footplate, word: str, meant: str) -> None:
+    assert footplate("explain", config, word)[::2] == (
+        2,
+        f"error: the config has no key '{word}'\n  key {word}\n  did you mean '{meant}'?\n",
+    )
+
+
+@pytest.mark.parametrize("command", [["explain", "main.py"], ["train", "main.py", "--set"]])
+def test_each_misspelt_word_of_a_path_is_mended(config: str, footplate: Footplate, command: list[str]) -> None:
+    path = "bacbone.dephts" if command[0] == "explain" else "bacbone.dephts=[1]"
+    assert "\n  did you mean 'model.backbone.depths'?\n" in footplate(*command, path)[2]
+
+
+@pytest.mark.parametrize("suffix", [".py", ".yaml", ".json", ".toml"])
+def test_the_config_is_converted(config: str, tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"out{suffix}"
+    assert main(["explain", config, "--dump", str(target)]) == 0
+    written = Config.fromfile(target, import_custom_modules=False)
+    assert tuple(written.model.sizes) == (1, 2)
+    assert written.model.type == "fp.Net"
+
+
+def test_a_value_without_a_form_is_refused(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", config, "--set", "+x=None", "--dump", "out.toml"]) == 2
+    error = capsys.readouterr().err
+    assert "TOML cannot represent None" in error
+    assert "key x" in error
+    assert not Path("out.toml").exists()
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_each_topic_is_text_and_data(tiny: Path, footplate: Footplate, topic: str) -> None:
+    code, text, _ = footplate("explain", tiny, topic)
+    assert (code, text.count("\n") > 2) == (0, True)
+    assert footplate("explain", tiny, topic)[1] == text  # so that a project can commit the output
+    assert json.loads(footplate("explain", tiny, topic, "--json")[1])
+
+
+def test_a_schedule_is_a_picture(tiny: Path, footplate: Footplate) -> None:
+    assert footplate("explain", tiny, "schedule", "--plot", "lr.png")[0] == 0
+    assert (tiny.parent / "lr.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_options_of_topics_need_one(tiny: Path, footplate: Footplate) -> None:
+    code, _, error = footplate("explain", tiny, "--json")
+    assert (code, error.splitlines()[0]) == (2, "error: --json needs a topic")
+
+
+@pytest.mark.parametrize(
+    ("topic", "option", "value", "says"),
+    [
+        ("hooks", "--plot", "s.png", "--plot does not apply to the topic hooks"),
+        ("loops", "--model", "tiny.py", "--model does not apply to the topic loops"),
+        (
+            "params",
+            "--epoch-length",
+            "3",
+            "--epoch-length does not apply to the topic params",
+        ),
+    ],
+)
+def test_an_option_of_another_topic_is_refused(
+    tiny: Path, footplate: Footplate, topic: str, option: str, value: str, says: str
+) -> None:
+    code, _, error = footplate("explain", tiny, topic, option, value)
+    assert (code, error.splitlines()[0]) == (2, f"error: {says}")
+
+
+def test_a_key_named_like_a_topic_is_asked_with_a_dot(tiny: Path, footplate: Footplate) -> None:
+    assert footplate("explain", tiny, ".hooks", "--set", "+hooks=3")[1].startswith("hooks = 3")
+
+
+OLD = """\
+model = dict(type="NobodysModel")
+optimizer = dict(type="SGD", lr=0.1)
+lr_config = dict(policy="fixed")
+runner = dict(type="OwnRunner", max_iters=8)
+data = dict(samples_per_gpu=4)
+"""
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_what_a_migration_cannot_keep_stands_below_a_topic(tmp_path: Path, footplate: Footplate, topic: str) -> None:
+    (tmp_path / "old.py").write_text(OLD)
+    code, text, error = footplate("explain", tmp_path / "old.py", topic)
+    warned = [line for line in text.splitlines() if line.startswith("warning ")]
+    assert (code, error) == (0, "")
+    assert [line for line in warned if "old.py:4: runner.type: 'OwnRunner' is not a built-in runner" in line]
+    _, data, error = footplate("explain", tmp_path / "old.py", topic, "--json")
+    assert json.loads(data)
+    assert error.splitlines() == warned
+
+
+@pytest.mark.parametrize(("is_seen", "widest"), [(True, 56), (False, 205)])
+def test_a_topic_fits_the_terminal_and_is_stable_where_it_is_kept(
+    footplate: Footplate, monkeypatch: pytest.MonkeyPatch, is_seen: bool, widest: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: is_seen)
+    code, text, _ = footplate("explain", "fashion-seg", "hooks")
+    assert code == 0
+    assert max(map(len, text.splitlines())) == widest
+
+
+def test_a_dump_replaces_neither_the_config_nor_its_bases(
+    tiny: Path, footplate: Callable[..., tuple[int, str, str]]
+) -> None:
+    child, text = tiny.with_name("child.py"), tiny.read_text()
+    child.write_text("_base_ = 'tiny.py'\n")
+    for name in ("child.py", "tiny.py", "./tiny.py"):
+        code, _, errors = footplate("explain", child, "--dump", name)
+        assert (code, errors.splitlines()[0]) == (2, "error: the output would overwrite the input")
+    assert (tiny.read_text(), child.read_text()) == (text, "_base_ = 'tiny.py'\n")
+    code, _, errors = footplate("explain", child, "schedule", "--plot", "lr.foo")
+    assert (code, errors.splitlines()[0]) == (
+        *(2, "error: the output file name must end in .png, .jpg, .jpeg, .webp or .pdf"),
+    )
+
+
+def test_differences_are_printed_and_told_by_the_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.py").write_text("a = 1\ncustom_imports = dict(imports=['fp_nope'])\n")
+    Path("b.yaml").write_text("custom_imports: {imports: [fp_nope]}\na: 1\n")
+    Path("c.py").write_text("_base_ = 'a.py'\na = 2\n")
+    assert main(["diff", "a.py", "b.yaml"]) == 0
+    assert capsys.readouterr().out == "The configs are equivalent.\n"
+    assert main(["diff", "a.py", "c.py"]) == 1
+    assert capsys.readouterr().out == "a\n  - 1  a.py:1\n  + 2  c.py:2\n"
+    assert main(["diff", "a.py", "nope.py"]) == 2
+
+
+def test_a_config_and_what_it_was_migrated_to_mean_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("old.py").write_text(
+        "model = dict(type='X')\noptimizer = dict(type='SGD', lr=0.1)\nlr_config = dict(policy='step', step=[2])\n"
+        "runner = dict(type='EpochBasedRunner', max_epochs=3)\n"
+    )
+    assert main(["migrate", "old.py", "-o", "new.py"]) == 0
+    capsys.readouterr()
+    assert main(["diff", "old.py", "new.py"]) == 0
+    assert capsys.readouterr().out == "The configs are equivalent.\n"
+
+
+def test_where_a_run_lies_is_no_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, lr in (("a", 1), ("b", 2)):
+        folder = tmp_path / name / "20260101_000000/vis_data"
+        folder.mkdir(parents=True)
+        (folder / "config.py").write_text(f"work_dir = {name!r}\nresume = {name == 'b'}\nlr = {lr}\n")
+    assert main(["diff", "a", "b"]) == 1
+    assert [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")] == ["lr"]
+
+
+@pytest.mark.parametrize("name", ["iter_8.pth", "model.safetensors", "iter_8.sharded"])
+def test_a_checkpoint_is_no_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir() if name.endswith("sharded") else (tmp_path / name).touch()
+    assert main(["diff", name, "fashion-seg"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: '{name}' is a checkpoint; diff takes a config, a recipe or a work_dir",
+        "  `footplate checkpoint show` tells what is in it",
+    ]
+
+
+def test_a_run_from_python_records_its_arguments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, epochs in (("a", 1), ("b", 2)):
+        length = {"by_epoch": True, "max_epochs": epochs}
+        Runner(**settings(name, model=ToyModel(), train_cfg=length, default_hooks={"checkpoint": None})).train()
+    recorded = Config.fromfile(str(next(Path("a").glob("2*/vis_data/config.py"))))
+    assert recorded.train_cfg.to_dict() == {"by_epoch": True, "max_epochs": 1}
+    assert recorded.model.startswith("ToyModel(")
+    assert "param_scheduler" in recorded
+    assert "custom_hooks" not in recorded
+    assert main(["diff", "a", "b"]) == 1
+    assert "train_cfg.max_epochs" in capsys.readouterr().out.splitlines()
+
+
+def test_a_folder_without_a_recorded_config_is_no_side_of_a_comparison(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run/20260101_000000/vis_data"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}\n")
+    assert main(["diff", str(tmp_path / "run"), str(tmp_path / "run")]) == 2
+    assert "holds no config of a run" in capsys.readouterr().err
+
+
+def test_recipes_are_listed_with_their_files(footplate: Callable[..., tuple[int, str, str]]) -> None:
+    code, said, errors = footplate("recipes")
+    assert (code, errors) == (0, "")
+    lines = said.splitlines()
+    assert [line.split(maxsplit=1) for line in lines[0::2]] == [[each.name, each.summary] for each in recipes()]
+    assert all(Path(line.strip()).is_file() for line in lines[1::2])
+    assert "fashion-seg" in {each.name for each in recipes()}

@@ -1,0 +1,99 @@
+"""Overrides with keys of the other config generation."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Command = Callable[..., tuple[int, str, str]]
+
+FIRST = """\
+model = dict(type="ToyModel")
+optimizer = dict(type="SGD", lr=0.1)
+optimizer_config = dict(grad_clip=None)
+lr_config = dict(policy="poly", power=0.9)
+runner = dict(type="IterBasedRunner", max_iters=8)
+data = dict(samples_per_gpu=4, train=dict(type="Points", size=16))
+checkpoint_config = dict(interval=4)
+evaluation = dict(interval=4, metric="mIoU")
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "word"),
+    [
+        ("optim_wrapper.optimizer.lr=0.2", "optimizer.lr"),
+        ("optim_wrapper.clip_grad=1", "optimizer_config.grad_clip"),
+        ("train_cfg.max_iters=4", "runner.max_iters"),
+        ("train_cfg.val_interval=4", "evaluation.interval"),
+        ("train_dataloader.batch_size=2", "data.samples_per_gpu"),
+        ("train_dataloader.dataset.size=2", "data.train.size"),
+        ("param_scheduler.0.power=1", "lr_config.power"),
+        ("param_scheduler[0].gamma=1", "lr_config"),
+        ("default_hooks.checkpoint.interval=2", "checkpoint_config.interval"),
+    ],
+)
+def test_the_second_generations_words_on_a_config_of_the_first(
+    tmp_path: Path, footplate: Command, written: str, word: str
+) -> None:
+    (tmp_path / "old.py").write_text(FIRST)
+    code, _, errors = footplate("explain", tmp_path / "old.py", "--set", written)
+    path = written.partition("=")[0]
+    lines = errors.splitlines()
+    assert (code, lines[0], lines[-1]) == (
+        2,
+        f"error: '{path}' is a key of second-generation configs, but this is a first-generation config",
+        f"  did you mean '{word}'?",
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "word"),
+    [
+        ("optimizer.lr=0.2", "optim_wrapper.optimizer.lr"),
+        ("runner.max_iters=4", "train_cfg.max_iters"),
+        ("total_iters=4", "train_cfg.max_iters"),
+        ("data.samples_per_gpu=2", "train_dataloader.batch_size"),
+        ("lr_config.power=1", "param_scheduler"),
+        ("checkpoint_config.interval=2", "default_hooks.checkpoint.interval"),
+        ("seed=1", "randomness.seed"),
+    ],
+)
+def test_the_first_generations_words_on_a_config_of_the_second(
+    tiny: Path, footplate: Command, written: str, word: str
+) -> None:
+    code, _, errors = footplate("train", "tiny.py", "--set", written)
+    assert (code, errors.splitlines()[0]) == (
+        2,
+        f"error: '{written.partition('=')[0]}' is a key of first-generation configs, "
+        "but this is a second-generation config",
+    )
+    assert errors.splitlines()[-1] == f"  did you mean '{word}'?"
+
+
+@pytest.mark.parametrize("written", ["optimizr.lr=0.2", "optim_wrapper.optimizer.lrr=0.2", "optimizer_configs.x=1"])
+def test_what_no_generation_knows_is_refused_as_ever(tiny: Path, footplate: Command, written: str) -> None:
+    code, _, errors = footplate("train", "tiny.py", "--set", written)
+    assert (code, errors.startswith("error: cannot set '"), "generation" in errors) == (2, True, False)
+
+
+@pytest.mark.parametrize(
+    ("key", "word"), [("optim_wrapper.optimizer.lr", "optimizer.lr"), ("train_cfg.max_iters", "runner.max_iters")]
+)
+def test_a_key_of_the_other_generation_is_explained_by_the_own_one(
+    tmp_path: Path, footplate: Command, key: str, word: str
+) -> None:
+    (tmp_path / "old.py").write_text(FIRST)
+    code, _, errors = footplate("explain", tmp_path / "old.py", key)
+    assert (code, errors.splitlines()[-1]) == (2, f"  did you mean '{word}'?")
+
+
+@pytest.mark.parametrize("length", ["max_epochs", "max_iters"])
+@pytest.mark.parametrize("section", ["train_cfg", "runner"])
+def test_a_length_in_the_other_unit_is_told(tmp_path: Path, footplate: Command, section: str, length: str) -> None:
+    other = "max_iters" if length == "max_epochs" else "max_epochs"
+    (tmp_path / "config.py").write_text(f"model = dict(type='ToyModel')\n{section} = dict(type='A', {length}=3)\n")
+    code, _, errors = footplate("explain", tmp_path / "config.py", "--set", f"{section}.{other}=2")
+    unit = "epochs" if length == "max_epochs" else "iterations"
+    assert (code, errors.splitlines()[0]) == (2, f"error: the config counts {unit}")
+    assert errors.splitlines()[-1] == f"  did you mean '{section}.{length}'?"

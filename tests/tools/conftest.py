@@ -1,0 +1,73 @@
+"""A config of a few lines whose topics fit on a screen."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from footplate.config import Config
+from footplate.tools.runs import Run, read_run
+
+TEXT = """
+model = dict(type='SmallSegmentor', num_classes=3, widths=(4, 8), depths=(1, 1))
+train_dataloader = dict(batch_size=2, dataset=dict(type='FashionScenes', split='train', length=10))
+val_dataloader = dict(batch_size=2, dataset=dict(type='FashionScenes', split='test', length=4))
+val_evaluator = [dict(type='IoUMetric')]
+train_cfg = dict(by_epoch=True, max_epochs=6, val_interval=4)
+val_cfg = dict()
+optim_wrapper = dict(
+    optimizer=dict(type='SGD', lr=0.1, weight_decay=0.01),
+    paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys={'stem': dict(lr_mult=0.1)}),
+)
+param_scheduler = [dict(type='MultiStepLR', milestones=[2, 4], gamma=0.1)]
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=2, save_best='mIoU', max_keep_ckpts=3))
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Config]:
+    def write(text: str = "", *, name: str = "run.py", base: str = TEXT) -> Config:
+        (tmp_path / name).write_text(base + text)
+        return Config.fromfile(tmp_path / name)
+
+    return write
+
+
+LOG = """2026/01/01 00:00:00 - footplate.tasks - INFO - Iter(val) [2/2]    mIoU: 41.0000
+2026/01/01 00:00:01 - footplate - WARNING - the disk is nearly full
+"""
+PER_CLASS = {
+    "step": 400,
+    "mode": "val",
+    "dataset": "",
+    "metric": "IoU",
+    "columns": ["class", "IoU", "Acc"],
+    "rows": [["T-shirt/top", 53.59, 65.96], ["ankle boot", 57.39, 79.45]],
+}
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Run]:
+    def make_run(name: str = "first", *, lr: float = 0.1, lines: int = 40, interval: int = 10) -> Run:
+        start = tmp_path / name / "20260101_000000"
+        (start / "vis_data/vis_image").mkdir(parents=True)
+        with (start / "vis_data/scalars.json").open("w") as file:
+            for number in range(1, lines + 1):
+                at = number * interval
+                loss = 2 / (1 + number / 10) + 0.2 * math.sin(number)
+                file.write(json.dumps({"lr": lr, "loss": loss, "time": 0.1, "iter": at, "step": at}) + "\n")
+                if number % (lines // 4) == 0:
+                    file.write(json.dumps({"mIoU": number + 10 * lr, "step": at}) + "\n")
+        for step in (100, 200):
+            Image.new("RGB", (900, 300), (step, 0, 0)).save(start / f"vis_data/vis_image/val_3_{step}.png")
+        (start / "vis_data/config.py").write_text(f"lr = {lr}\n")
+        (start / "explained.txt").write_text(f"lr = {lr}  # base.py:7\n")
+        (start / "environment.json").write_text('{"python": "3.11", "packages": {"torch": "2"}}')
+        (start / "run.log").write_text(LOG)
+        (start / "vis_data/per_class.jsonl").write_text(json.dumps(PER_CLASS) + "\n")
+        return read_run(tmp_path / name)
+
+    return make_run

@@ -1,0 +1,107 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from footplate.config import Config, apply_overrides
+from footplate.errors import ConfigKeyError, Origin
+from footplate.tools.explain_keys import Step, explain_config, explain_key, history
+
+FILES = {
+    "base.py": "optimizer = dict(type='SGD', lr=0.1,\n    betas=(0.9, 0.99))\nhook = dict(every=dict(n=1))\n",
+    "middle.py": "_base_ = 'base.py'\noptimizer = dict(lr=0.2)\nsteps = [dict(type='A'), dict(type='B')]\n",
+    "main.py": "_base_ = 'middle.py'\n\noptimizer = dict(\n    _delete_=True, type='Adam', lr=0.3)\nempty = {}\n",
+}
+
+
+@pytest.fixture
+def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.chdir(tmp_path)
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    cfg = Config.fromfile("main.py")
+    apply_overrides(cfg, ["hook.every.n=5"])
+    return cfg
+
+
+def test_the_whole_config_shows_each_place_and_what_was_replaced(cfg: Config, tmp_path: Path) -> None:
+    assert (
+        explain_config(cfg)
+        == f"""\
+# files below {tmp_path}
+optimizer = dict(
+    type='Adam',     # main.py:4
+    lr=0.3,          # main.py:4
+)
+hook = dict(
+    every=dict(
+        n=5,         # --set  was 1, base.py:3
+    ),
+)
+steps = [            # middle.py:3
+    dict(
+        type='A',    # middle.py:3
+    ),
+    dict(
+        type='B',    # middle.py:3
+    ),
+]
+empty = dict()       # main.py:5
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [
+        ("optimizer.lr", [(0.1, "base.py", 1), (0.2, "middle.py", 2), (0.3, "main.py", 4)]),
+        ("optimizer.type", [("SGD", "base.py", 1), ("Adam", "main.py", 4)]),
+        ("hook.every.n", [(1, "base.py", 3), (5, "--set", 0)]),
+        ("steps[1].type", [("B", "middle.py", 3)]),
+    ],
+)
+def test_history_runs_from_the_base_to_the_override(
+    cfg: Config, tmp_path: Path, path: str, values: list[tuple[object, str, int]]
+) -> None:
+    expected = [Step(value, Origin(str(tmp_path / file) if line else file, line)) for value, file, line in values]
+    assert history(cfg, path) == expected
+
+
+def test_one_key_shows_its_chain(cfg: Config) -> None:
+    assert explain_key(cfg, "optimizer.lr") == (
+        "optimizer.lr = 0.3\n     0.1  base.py:1\n  -> 0.2  middle.py:2\n  -> 0.3  main.py:4\n"
+    )
+
+
+def test_a_key_that_is_not_there_names_the_nearest(cfg: Config) -> None:
+    with pytest.raises(ConfigKeyError, match="'hook.every' has no key 'm'"):
+        explain_key(cfg, "hook.every.m")
+    with pytest.raises(ConfigKeyError, match="the config has no key 'optimizr'") as caught:
+        explain_key(cfg, "optimizr.lr")
+    assert caught.value.suggestion == "optimizer"
+
+
+def test_a_recipe_is_shown_as_configs_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text("_base_ = 'footplate::fashion-seg.py'\nval_cfg = dict(fp16=True)\n")
+    cfg = Config.fromfile("own.py")
+    text = explain_config(cfg)
+    assert text.startswith(f"# files below {tmp_path}\n")
+    places = {line.split()[0]: line.split("  # ")[1] for line in text.splitlines() if "  # " in line}
+    assert places["type='InfiniteSampler',"] == "footplate::fashion-seg.py:12"
+    assert places["fp16=True,"] == "own.py:2"
+    assert max(map(len, text.splitlines())) < 100
+    assert explain_key(cfg, "optim_wrapper.optimizer.lr").endswith("  footplate::fashion-seg.py:46\n")
+
+
+@pytest.mark.parametrize("values", ["[1, 2, 3]", "(1, 2, 3)"])
+def test_an_element_of_a_list_that_an_override_sets_has_its_origin(tmp_path: Path, values: str) -> None:
+    (tmp_path / "a.py").write_text(f"sizes = {values}\nsteps = [dict(type='A', size={values})]\n")
+    config = Config.fromfile(tmp_path / "a.py")
+    apply_overrides(config, ["sizes.1=7", "steps.0.size.2=8"], strict=False)
+    sizes, _, size = (
+        line for line in explain_config(config).splitlines() if "--cfg-options" in line or "type=" in line
+    )
+    assert re.search(rf"--cfg-options  was {re.escape(values)}, .*a.py:1$", sizes)
+    assert re.search(rf"--cfg-options  was {re.escape(values)}, .*a.py:2$", size)
+    assert [step.value[1] for step in history(config, "sizes")] == [2, 7]

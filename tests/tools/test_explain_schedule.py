@@ -1,0 +1,157 @@
+from collections.abc import Callable
+
+import pytest
+
+from footplate.config import Config
+from footplate.errors import ArgumentError
+from footplate.tools.explain_schedule import (
+    explain_schedule,
+    plot_schedule,
+    schedule_as_data,
+    schedule_of,
+    terminal_plot,
+)
+from tests.tools.conftest import TEXT
+
+
+def test_values_are_those_of_the_run(write: Callable[..., Config]) -> None:
+    schedule = schedule_of(write())
+    assert (schedule.length, schedule.iters) == (30, list(range(30)))  # 6 epochs of 5 batches
+    rates = {len(track.parameters): track.values for track in schedule.tracks if track.field == "lr"}
+    plain = max(rates)
+    assert rates[plain][9:11] == pytest.approx([0.1, 0.01])
+    assert rates[plain][19:21] == pytest.approx([0.01, 0.001])
+    assert rates[min(rates)][0] == pytest.approx(0.01)
+    assert schedule_as_data(schedule)["length"] == 30
+
+
+def test_the_text_has_a_plot_and_a_table_of_what_moves_and_a_line_for_the_rest(write: Callable[..., Config]) -> None:
+    text = explain_schedule(schedule_of(write()))
+    assert text.startswith("schedule of 30 iterations, counted from 0; model SmallSegmentor\n")
+    assert any("\u2801" <= character <= "\u28ff" for character in text)  # braille dots of the plot
+    assert f"         29  {0.001:>11}  {0.0001:>11}\n" in text
+    assert "weight_decay 0 throughout: " in text
+    assert "\n\n\n" not in text
+    assert max(len(line) for line in text.splitlines()[1:] if "tensor" not in line) <= 60
+
+
+def test_the_picture_shows_the_fall(write: Callable[..., Config]) -> None:
+    picture = plot_schedule(schedule_of(write()))
+    assert picture.width == 880
+    assert len(picture.getcolors(1 << 20) or []) > 10
+
+
+def test_runs_by_epoch_need_the_length_of_one(write: Callable[..., Config]) -> None:
+    cfg = write("train_dataloader = dict(dataset=dict(type='CityscapesDatasetThatIsNotHere'))")
+    with pytest.raises(ArgumentError, match="--epoch-length N") as caught:
+        schedule_of(cfg)
+    assert "  unknown dataset 'CityscapesDatasetThatIsNotHere'\n" in str(caught.value)
+    assert schedule_of(cfg, length_of_epoch=7).length == 42
+    with pytest.raises(ArgumentError, match="does not say how long"):
+        schedule_of(write("train_cfg = dict()"))
+
+
+def test_long_runs_are_sampled(write: Callable[..., Config]) -> None:
+    cfg = write("train_cfg = dict(by_epoch=False, max_iters=100_000)")
+    schedule = schedule_of(cfg)
+    assert len(schedule.iters) <= 530
+    assert schedule.iters[-1] == 99_999
+
+
+def test_a_run_without_end_is_not_simulated(write: Callable[..., Config]) -> None:
+    with pytest.raises(ArgumentError, match="is not simulated"):
+        schedule_of(write("train_cfg = dict(by_epoch=False, max_iters=10**11)"))
+
+
+WARMED = """
+train_cfg = dict(by_epoch=False, max_iters=4000)
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=237, by_epoch=False),
+    dict(type='LinearLR', start_factor=1.0, end_factor=0.0, begin=237, end=4237, by_epoch=False),
+    dict(type='LinearMomentum', start_factor=1.0, end_factor=0.5, begin=0, end=1001, by_epoch=False),
+]
+"""
+
+
+def test_the_table_names_its_fields_and_has_round_iterations_the_highest_and_the_lowest(
+    write: Callable[..., Config],
+) -> None:
+    text = explain_schedule(schedule_of(write(WARMED, base=TEXT.partition("optim_wrapper")[0])))
+    tables = [[line.split() for line in part.splitlines()] for part in text.split("\n\n") if "iteration  " in part]
+    rates, momenta = (table for table in tables if table[0][0] == "iteration")
+    assert (rates[0], momenta[0]) == (["iteration", "lr"], ["iteration", "momentum"])
+    assert [row[0] for row in rates[1:]] == ["0", "236", "500", "1000", "1500", "2000", "2500", "3000", "3500", "3999"]
+    assert [row for row in rates[1:] if len(row) > 2] == [["0", "0.001", "lowest"], ["236", "0.1", "highest"]]
+    assert [row for row in momenta[1:] if len(row) > 2] == [["0", "0.9", "highest"], ["1000", "0.45", "lowest"]]
+
+
+@pytest.mark.parametrize("length", [2, 3, 7, 999, 12_345])
+def test_the_highest_is_found_where_not_every_iteration_is_shown(write: Callable[..., Config], length: int) -> None:
+    peak = length // 3
+    text = f"""
+train_cfg = dict(by_epoch=False, max_iters={length})
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end={peak + 1}, by_epoch=False),
+    dict(type='LinearLR', start_factor=1.0, end_factor=0.0, begin={peak + 1}, end={length + 1}, by_epoch=False),
+]
+"""
+    schedule = schedule_of(write(text))
+    track = next(track for track in schedule.tracks if track.field == "lr")
+    values = [value or 0.0 for value in track.values]
+    assert schedule.iters[values.index(max(values))] == peak
+
+
+def rungs(lines: list[str]) -> list[str]:
+    """The numbers at the upright axis, from below."""
+    return [line.split("┤")[0].strip() for line in reversed(lines) if "┤" in line]
+
+
+def line_of(values: list[float]) -> list[tuple[float, float]]:
+    return [(float(at), value) for at, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (3e-5, 0.00275339, ["0", "0.0005", "0.0010", "0.0015", "0.0020", "0.0025", "0.0030"]),
+        (0.0, 1.0, ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
+        (0.85, 0.95, ["0.84", "0.86", "0.88", "0.90", "0.92", "0.94", "0.96"]),
+        (1e-7, 2e-5, ["0", "5e-06", "1e-05", "1.5e-05", "2e-05"]),
+        (3.0, 250.0, ["0", "50", "100", "150", "200", "250"]),
+        (-1.0, 1.0, ["-1.0", "-0.5", "0", "0.5", "1.0"]),
+        (0.0, 0.0, ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
+    ],
+)
+def test_numbers_at_the_upright_axis_are_round(low: float, high: float, expected: list[str]) -> None:
+    assert rungs(terminal_plot([line_of([low, high, low])])) == expected
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        (1099, ["0", "200", "400", "600", "800", "1000"]),
+        (159_999, ["0", "50000", "100000", "150000"]),
+        (99_999_999, ["0", "50000000"]),
+        (4, ["0", "1", "2", "3", "4"]),
+        (1, ["0", "1"]),
+    ],
+)
+def test_iterations_below_are_round_and_apart(last: int, expected: list[str]) -> None:
+    rule, numbers, _ = terminal_plot([[(0.0, 1.0), (float(last), 0.5)]])[-3:]
+    assert numbers.split() == expected
+    assert rule.count("┬") == len(expected)
+
+
+def test_a_value_lies_at_its_rung() -> None:
+    lines = terminal_plot([[(0.0, 1.0), (10.0, 1.0)], [(0.0, 0.4), (10.0, 0.4)]])
+    drawn = [line for line in lines if any("\u2801" <= letter <= "\u28ff" for letter in line)]
+    assert [line.split("┤")[0].strip() for line in drawn] == ["1.0", "0.4"]
+    assert {len(line) for line in drawn} == {5 + 48}
+
+
+@pytest.mark.parametrize("high", [1e-9, 0.0123, 1.0, 123_456.0])
+def test_a_plot_is_never_wider_than_sixty_columns_and_ends_with_no_blank(high: float) -> None:
+    for line in terminal_plot([line_of([0.0, high / 3, high, high / 7])]):
+        assert len(line) <= 60
+        assert line == line.rstrip(" \u2800")

@@ -1,0 +1,102 @@
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from footplate.errors import DataError
+from footplate.tools.largest_batch import largest_batch
+
+
+class Pictures(Dataset[Any]):
+    def __init__(self, widths: list[int], *, tells: bool) -> None:
+        self.widths = widths
+        if tells:
+            self.get_data_info = lambda index: {"height": 2, "width": self.widths[index]}
+
+    def __len__(self) -> int:
+        return len(self.widths)
+
+    def __getitem__(self, index: int) -> Any:
+        return {"inputs": torch.zeros(3, 2, self.widths[index])}
+
+
+def widths(batch: Any) -> list[int]:
+    return [sample["inputs"].shape[-1] for sample in batch]
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_the_largest_samples_are_put_together(tells: bool) -> None:
+    loader = DataLoader(Pictures([4, 9, 2, 7], tells=tells), batch_size=2, collate_fn=list)
+    found = largest_batch(loader)
+    assert sorted(widths(found.batch)) == [7, 9]
+    assert found.samples == 4
+    assert "3x2x9" in found.description
+    assert ("by their recorded size" in found.description) is tells
+
+
+class Shapes(Dataset[Any]):
+    """Pictures of the sizes that transforms gave them, with records of other sizes, or of none."""
+
+    def __init__(self, shapes: list[tuple[int, int]], told: list[tuple[int, int]] | None = None) -> None:
+        self.shapes, self.read = shapes, set[int]()
+        if told is not None:
+            self.get_data_info = lambda index: dict(zip(("height", "width"), told[index], strict=True))
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, index: int) -> Any:
+        self.read.add(index)
+        return torch.zeros(3, *self.shapes[index])
+
+
+def sizes(data: Dataset[Any], batch_size: int) -> list[tuple[int, ...]]:
+    found = largest_batch(DataLoader(data, batch_size=batch_size, collate_fn=list))
+    return sorted(tuple(sample.shape[1:]) for sample in found.batch)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"), [([4, 4], "all of the same size, 3x2x4"), ([4, 9], "of several sizes, at most 3x2x9")]
+)
+def test_a_size_that_all_have_is_not_the_most_of_several(given: list[int], words: str) -> None:
+    loader = DataLoader(Pictures(given, tells=False), batch_size=2, collate_fn=list)
+    assert largest_batch(loader).description == f"batches of 2, 2 inspected, {words}"
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_highest_and_the_widest_are_in_a_batch_that_is_padded_to_both(told: bool) -> None:
+    shapes = [(6, 6), (6, 6), (1, 20), (6, 6), (20, 1), (5, 5)] * 10
+    assert sizes(Shapes(shapes, shapes if told else None), 4) == [(1, 20), (6, 6), (6, 6), (20, 1)]
+    assert sizes(Shapes(shapes, shapes if told else None), 2) == [(1, 20), (6, 6)]
+
+
+def test_what_transforms_make_of_a_record_decides() -> None:
+    made = [(2, 2), (8, 8), (4, 4)]
+    assert sizes(Shapes(made, told=[(900, 900), (30, 40), (50, 60)]), 2) == [(4, 4), (8, 8)]
+
+
+def test_of_a_large_data_set_a_part_is_read_and_the_largest_fills_the_batch() -> None:
+    data = Shapes([(2, 2)] * 6400)
+    data.shapes[3200] = (9, 9)
+    assert sizes(data, 4) == [(9, 9)] * 4
+    assert len(data.read) == 64
+
+
+def test_records_that_tell_their_size_are_all_looked_at_and_few_are_read() -> None:
+    shapes = [(2, 2)] * 6400
+    shapes[17], shapes[4001] = (9, 9), (8, 8)
+    data = Shapes(shapes, shapes)
+    assert sizes(data, 3) == [(2, 2), (8, 8), (9, 9)]
+    assert len(data.read) <= 70
+
+
+def test_a_short_data_set_is_repeated() -> None:
+    loader = DataLoader(Pictures([4], tells=False), batch_size=3, collate_fn=list)
+    assert widths(largest_batch(loader).batch) == [4, 4, 4]
+
+
+def test_other_loaders_give_their_first_batch() -> None:
+    assert largest_batch([1, 2]).batch == 1
+    with pytest.raises(DataError, match="has no batches"):
+        largest_batch([])

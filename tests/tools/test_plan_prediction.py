@@ -1,0 +1,176 @@
+import dataclasses
+from typing import Any
+
+import pytest
+
+from footplate.tools import plan_prediction
+from footplate.tools.plan_measurements import Cluster, Measurements
+from footplate.tools.plan_prediction import FORMULAS, describe_formulas, describe_plan, predict, predict_growth
+from tests.tools.published_scaling import PUBLISHED, Published, predicted_efficiency
+from tests.tools.test_plan_measurements import GIVEN
+
+PARTS = Measurements(**GIVEN)
+
+
+def cluster(nodes: int, per_node: int, bandwidth: float = 1e9, inner: float = 10e9) -> Cluster:
+    return Cluster(nodes, per_node, bandwidth, inner, latency=0.0)
+
+
+def test_one_device_alone_is_what_was_measured() -> None:
+    found = predict(PARTS, Cluster())
+    assert (found.step, found.compute, found.loading, found.exchange) == pytest.approx((0.32, 0.32, 0.0, 0.0))
+    assert (found.efficiency, found.batch, found.throughput) == pytest.approx((1.0, 16, 50.0))
+    assert (found.memory, found.checkpoint) == pytest.approx((1.4e9, 0.3))
+
+
+@pytest.mark.parametrize(
+    ("where", "exchange"),
+    [
+        # 100 MB in 5 pieces behind 0.2 s of backward, of which four fifths hide it.
+        (cluster(1, 8), 2 * 7 / 8 * 0.01 / 5),
+        (cluster(2, 8), 2 * 15 / 16 * 0.1 / 5),
+        (cluster(2, 8, bandwidth=0.5e9), 2 * 15 / 16 * 0.2 - 0.2 * 4 / 5),
+        (cluster(2, 8, bandwidth=0.1e9), 2 * 15 / 16 * 1.0 - 0.2 * 4 / 5),
+        (cluster(2, 8, bandwidth=100e9), 2 * 15 / 16 * 0.01 / 5),  # the slowest link is within a node
+    ],
+)
+def test_what_backward_does_not_hide_is_waited_for(where: Cluster, exchange: float) -> None:
+    found = predict(PARTS, where)
+    assert found.exchange == pytest.approx(exchange)
+    assert found.step == pytest.approx(0.32 + exchange)
+    assert found.efficiency == pytest.approx(0.32 / (0.32 + exchange))
+    assert found.memory == pytest.approx(1.4e9)
+
+
+def test_shards_are_gathered_twice_and_scattered_once() -> None:
+    found = predict(PARTS, cluster(4, 1, bandwidth=0.5e9), sharded=True)
+    assert found.exchange == pytest.approx(3 * 3 / 4 * 0.2 - 0.3)
+    assert found.memory == pytest.approx(0.4e9 / 4 + 0.02e9 + 1e9)
+    assert found.checkpoint == pytest.approx(0.3 / 4)
+    assert predict(PARTS, cluster(4, 1, bandwidth=5e9), sharded=True).exchange == 0
+
+
+def test_a_slow_loader_is_waited_for() -> None:
+    slow = dataclasses.replace(PARTS, loading=0.05)
+    found = predict(slow, Cluster())
+    assert (found.loading, found.step, found.efficiency) == pytest.approx((0.08, 0.4, 1.0))
+    assert predict(dataclasses.replace(slow, workers=0), Cluster()).step == pytest.approx(0.32 + 0.8)
+
+
+CORES: dict[str, Any] = {
+    "on_cores": True,
+    "cores": 2,
+    "workers": 0,
+    "loading": 0.0,
+    "crowding": 1.1,
+    "byte_seconds": 1e-9,
+    "message_seconds": 1e-3,
+}
+
+
+@pytest.mark.parametrize(
+    ("processes", "compute", "exchange"),
+    [(1, 0.32, 0.0), (2, 0.352, 0.1 + 2e-3), (4, 0.704, 0.3 + 6 * 2e-3)],
+)
+def test_processes_share_cores_for_all_they_do(processes: int, compute: float, exchange: float) -> None:
+    found = predict(dataclasses.replace(PARTS, **CORES), Cluster(1, processes))
+    assert (found.compute, found.exchange) == pytest.approx((compute, exchange))
+    switched = predict(dataclasses.replace(PARTS, **CORES, switching=1.2), Cluster(1, processes))
+    assert switched.compute == pytest.approx(compute * (1.2 if processes == 4 else 1.0))
+
+
+def test_all_wait_for_the_slowest() -> None:
+    assert predict(dataclasses.replace(PARTS, spread=0.1), cluster(1, 4)).compute == pytest.approx(
+        0.32 * 1.105, rel=2e-3
+    )
+
+
+def test_growth_is_told_node_by_node() -> None:
+    found = predict_growth(PARTS, cluster(6, 8))
+    assert [(each.nodes, each.devices) for each in found] == [(1, 1), (1, 8), (2, 16), (4, 32), (6, 48)]
+    assert [each.devices for each in predict_growth(PARTS, Cluster())] == [1]
+    table = describe_plan(PARTS, cluster(6, 8), found).splitlines()[6:]
+    assert " ".join(table[0].split()).startswith("nodes devices batch step compute data exchange samples/s")
+    assert " ".join(table[1].split()) == "1 1 16 0.32 s 0.32 s 0 s 0 s 50 100.0 % 1.40 GB 0.3 s"
+    assert len({len(row) for row in table}) == 1
+
+
+def test_what_a_plan_stands_on_is_told() -> None:
+    lines = describe_plan(PARTS, Cluster(128, 8), [])
+    for words in (
+        "forward 0.1 s",
+        "update 20 ms",
+        "16 samples",
+        "100 Gbit/s between nodes",
+        "128 x 8 devices",
+        "0.30 GB at",
+    ):
+        assert words in lines
+    on_cores = dataclasses.replace(PARTS, **CORES)
+    assert "shared by processes of 1 threads" in describe_plan(on_cores, Cluster(), [])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "found"),
+    [
+        ("exchange_seconds", (100e6, 1, 1e9, 1.0), 0.0),
+        ("exchange_seconds", (100e6, 2, 1e9, 0.0), 0.1),
+        ("exchange_seconds", (100e6, 8, 1e9, 0.0), 2 * 7 / 8 * 0.1),
+        ("exchange_seconds", (100e6, 8, 1e9, 0.0, 3), 3 * 7 / 8 * 0.1),
+        ("exchange_seconds", (0, 4, 1e9, 1e-3), 6e-3),  # a ring of 4 has 6 hops, trees 8
+        ("exchange_seconds", (0, 1024, 1e9, 1e-3), 40e-3),  # a ring has 2046, trees 40
+        ("bucket_count", (1000,), 1),
+        ("bucket_count", ((1 << 20) + 1,), 2),
+        ("bucket_count", (102 << 20,), 6),
+        ("exposed_seconds", (0.1, 0.0, 1), 0.1),
+        ("exposed_seconds", (0.1, 1.0, 5), 0.02),
+        ("exposed_seconds", (1.0, 0.5, 5), 0.6),
+        ("slowest_of", (2.0, 0.1, 1), 2.0),
+        ("shared_cores", (1.0, 1, 1, 4, 1.3), 1.0),
+        ("shared_cores", (1.0, 2, 1, 4, 1.3), 1.1),
+        ("shared_cores", (1.0, 4, 1, 4, 1.3), 1.3),
+        ("shared_cores", (1.0, 8, 1, 4, 1.3), 2.6),
+        ("shared_cores", (1.0, 2, 2, 2, 1.2), 2.4),
+        ("shared_cores", (1.0, 2, 1, 2, 1.0, 1.5), 1.0),
+        ("shared_cores", (1.0, 3, 1, 2, 1.0, 1.5), 1.875),
+        ("shared_cores", (1.0, 8, 1, 2, 1.0, 1.5), 6.0),
+        ("loading_seconds", (0.01, 16, 0, 1.0), 0.16),
+        ("loading_seconds", (0.1, 16, 4, 0.3), 0.1),
+        ("loading_seconds", (0.01, 16, 4, 0.3), 0.0),
+        ("replicated_bytes", (1.0, 2.0, 4.0, 8.0), 15.0),
+        ("sharded_bytes", (8.0, 8.0, 16.0, 1.0, 2.0, 4), 13.0),
+        ("checkpoint_seconds", (100.0, 10.0, 5), 2.0),
+        ("scaling_efficiency", (1.0, 1.25), 0.8),
+    ],
+)
+def test_figures(name: str, arguments: tuple[Any, ...], found: float) -> None:
+    assert getattr(plan_prediction, name)(*arguments) == pytest.approx(found)
+
+
+@pytest.mark.parametrize(("devices", "times"), [(2, 0.564), (4, 1.029), (64, 2.344), (1024, 3.21)])
+def test_the_slowest_of_several_normals(devices: int, times: float) -> None:
+    """Beside the expected maximum that tables of order statistics give."""
+    assert plan_prediction.slowest_of(1.0, 0.1, devices) == pytest.approx(1 + 0.1 * times, abs=0.005)
+
+
+def test_every_formula_has_a_source_and_is_told() -> None:
+    told = describe_formulas()
+    for each in FORMULAS:
+        assert each.__name__.replace("_", " ") in told
+        assert "Source: " in (each.__doc__ or "")
+    assert told.count("Source: ") == len(FORMULAS)
+
+
+@pytest.mark.parametrize("published", PUBLISHED, ids=lambda each: each.name)
+def test_predictions_stand_beside_what_others_measured(published: Published) -> None:
+    assert predicted_efficiency(published) == pytest.approx(published.efficiency, abs=0.07)
+    assert "arXiv:" in published.source or "Oneflow-Inc/DLPerf" in published.source
+
+
+def test_what_the_documentation_says_of_them() -> None:
+    told = [round(100 * predicted_efficiency(each), 1) for each in PUBLISHED]
+    assert told == [96.1, 93.8, 68.6, 96.9, 74.6]
+    # Throughputs of DLPerf on 32 devices over 32 times that of one.
+    assert [PUBLISHED[3].efficiency, PUBLISHED[4].efficiency] == pytest.approx(
+        [10632.33 / 32 / 354.40, 2885.81 / 32 / 119.6], abs=5e-4
+    )

@@ -1,0 +1,178 @@
+import base64
+import io
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from footplate.tools.report import embed_pictures, write_report
+from footplate.tools.runs import Run, read_run
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert match
+    found: dict[str, Any] = json.loads(match[1], parse_constant=pytest.fail)  # as browsers read it: NaN is an error
+    return found
+
+
+def json_of(page: str) -> str:
+    return page.partition('id="data">')[2].partition("</script>")[0]
+
+
+def test_the_page_holds_everything_of_a_run(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    assert write_report([make_run()], str(page)) == page.stat().st_size
+    data = data_of(page)
+    assert [(chart["name"], chart["mode"]) for chart in data["charts"]] == [
+        ("loss", "train"),
+        ("mIoU", "val"),
+        ("lr", "train"),
+        ("time", "train"),
+    ]
+    run = data["runs"][0]
+    assert run["config"] == "lr = 0.1  # base.py:7\n"
+    table = {
+        "dataset": "",
+        "metric": "IoU",
+        "mode": "val",
+        "step": 400,
+        "columns": ["class", "IoU", "Acc"],
+        "rows": [["T-shirt/top", 53.59, 65.96], ["ankle boot", 57.39, 79.45]],
+    }
+    assert run["perClass"] == [table]
+    assert run["warnings"] == ["2026/01/01 00:00:01 - footplate - WARNING - the disk is nearly full"]
+    assert run["environment"]["python"] == "3.11"
+    assert [frame["step"] for frame in data["pictures"][0]["frames"]] == [100, 200]
+
+
+@pytest.mark.parametrize("strange", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_no_number_of_the_page(
+    make_run: Callable[..., Run], tmp_path: Path, strange: float
+) -> None:
+    run = make_run()
+    table = run.per_class[0]._replace(rows=[["shoe", strange, 1.0], ["bag", 22.0, 1.0]])
+    run = run._replace(per_class=[table], environment={"clock": strange})
+    run.series[0].points[3] = (40.0, strange)
+    write_report([run], str(tmp_path / "report.html"))
+    data = data_of(tmp_path / "report.html")
+    assert data["runs"][0]["perClass"][0]["rows"] == [["shoe", None, 1.0], ["bag", 22.0, 1.0]]
+    assert data["runs"][0]["environment"] == {"clock": None}
+    curves = {chart["name"]: chart["curves"][0]["y"] for chart in data["charts"]}
+    assert curves[run.series[0].name][3] is None
+
+
+def test_nothing_on_the_page_points_elsewhere(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    write_report([make_run()], str(tmp_path / "report.html"))
+    page = (tmp_path / "report.html").read_text()
+    assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page) == []
+    assert re.findall(r"@import|url\((?!data:)", page) == []
+
+
+def test_runs_and_page_may_have_names_of_their_own(tmp_path: Path, make_run: Any) -> None:
+    page = tmp_path / "report.html"
+    write_report([make_run("a/run"), make_run("b/run")], str(page), names=["3: lr=0.1", "7: lr=<b>"], title="the sweep")
+    text = page.read_text()
+    assert "<title>footplate: the sweep</title>" in text
+    assert '"name":"3: lr=0.1"' in text
+
+
+def test_two_runs_stand_side_by_side_with_what_differs(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    write_report([make_run("a/run"), make_run("b/run", lr=0.2)], str(tmp_path / "report.html"))
+    data = data_of(tmp_path / "report.html")
+    assert [run["name"] for run in data["runs"]] == ["a/run", "b/run"]
+    assert [len(chart["curves"]) for chart in data["charts"]] == [2, 2, 2, 2]
+    assert data["differences"][0]["name"] == "a/run and b/run"
+    assert data["differences"][0]["text"].startswith("lr\n  - 0.1")
+
+
+def test_text_of_a_run_cannot_end_the_script(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run()._replace(explained="</script><script>alert(1)</script>")
+    write_report([run], str(tmp_path / "report.html"))
+    assert data_of(tmp_path / "report.html")["runs"][0]["config"] == "</script><script>alert(1)</script>"
+
+
+@pytest.mark.parametrize("lines", [3000, 30_000])
+def test_long_curves_are_thinned_without_losing_a_peak(
+    make_run: Callable[..., Run], tmp_path: Path, lines: int
+) -> None:
+    run = make_run(lines=lines)
+    loss = run.find("loss")
+    assert loss is not None
+    loss.points[lines // 3] = (loss.points[lines // 3][0], 99.0)
+    write_report([run], str(tmp_path / "report.html"))
+    curve = next(chart for chart in data_of(tmp_path / "report.html")["charts"] if chart["name"] == "loss")["curves"][0]
+    assert len(curve["x"]) <= 4001
+    assert (max(curve["y"]), curve["thinned"], curve["x"][-1]) == (99.0, lines > 4000, lines * 10)
+    assert curve["x"] == sorted(curve["x"])
+
+
+@pytest.mark.parametrize("text", ["<!--<script>", "</script><script>alert(1)", "]]>", "<\u2028\u2029&amp;"])
+def test_no_text_of_a_run_ends_or_opens_a_script(make_run: Callable[..., Run], tmp_path: Path, text: str) -> None:
+    run = make_run(f"run {text.replace('/', '')}")
+    run = run._replace(warnings=[text], explained=text, environment={text: text})
+    write_report([run], str(tmp_path / "report.html"), title=text)
+    page = (tmp_path / "report.html").read_text()
+    data = data_of(tmp_path / "report.html")
+    assert data["runs"][0]["config"].startswith(text[:1])
+    assert page.count("<script") == page.count("</script>") == 3
+    assert not re.search("<!--|[<>&\u2028\u2029]", json_of(page))
+
+
+def test_escapes_of_a_terminal_are_visible_on_the_page(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run()._replace(explained="a = 'x\x1b[2J\u202e\0'", warnings=["\udce9"])
+    write_report([run], str(tmp_path / "report.html"), title="\x1b[31m")
+    data = data_of(tmp_path / "report.html")
+    assert data["runs"][0]["config"] == r"a = 'x\x1b[2J\u202e\x00'"
+    assert data["runs"][0]["warnings"] == [r"\udce9"]
+    assert r"<title>footplate: \x1b[31m</title>" in (tmp_path / "report.html").read_text()
+
+
+def test_each_validation_set_has_its_table(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run()
+    file = tmp_path / "first/20260101_000000/vis_data/per_class.jsonl"
+    night = file.read_text().replace('"dataset": ""', '"dataset": "night"')
+    file.write_text(night + night.replace("53.59", "11.11") + night.replace("night", "day"))
+    tables = read_run(run.folder).per_class
+    assert [(table.dataset, table.rows[0][1]) for table in tables] == [("night", 11.11), ("day", 53.59)]
+
+
+def test_pictures_become_small_data_uris(make_run: Callable[..., Run]) -> None:
+    found, left_out, unread = embed_pictures([make_run()], 1_000_000)
+    assert [(each["run"], each["name"], [frame["step"] for frame in each["frames"]]) for each in found] == [
+        (0, "val_3", [100, 200])
+    ]
+    head, data = found[0]["frames"][1]["src"].split(",")
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert (head, image.size, left_out, unread) == ("data:image/webp;base64", (640, 213), 0, {})
+    assert abs(image.getpixel((5, 5))[0] - 200) < 8  # type: ignore[index]
+
+
+def test_what_does_not_fit_is_left_out_and_counted(make_run: Callable[..., Run]) -> None:
+    assert embed_pictures([make_run("a"), make_run("b")], 10) == ([], 2, {})
+
+
+@pytest.mark.parametrize("damaged", [b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(40), b""])
+def test_a_picture_that_cannot_be_read_is_named_and_left_out(make_run: Callable[..., Run], damaged: bytes) -> None:
+    runs = [make_run("a"), make_run("b")]
+    runs[1].pictures[0].path.write_bytes(damaged)
+    found, left_out, unread = embed_pictures(runs, 1_000_000)
+    assert [(each["run"], [frame["step"] for frame in each["frames"]]) for each in found] == [
+        (0, [100, 200]),
+        (1, [200]),
+    ]
+    assert (left_out, list(unread), len(unread[1])) == (0, [1], 1)
+    assert unread[1][0].startswith(f"the picture {runs[1].pictures[0].path} cannot be read: ")
+
+
+def test_a_name_without_one_sound_picture_is_not_shown(make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    for picture in run.pictures:
+        picture.path.write_bytes(b"no picture")
+    found, _, unread = embed_pictures([run], 1_000_000)
+    assert (found, len(unread[0])) == ([], 2)

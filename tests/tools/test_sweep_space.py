@@ -1,0 +1,71 @@
+from typing import Any
+
+import pytest
+
+from footplate.errors import ArgumentError
+from footplate.tools.sweep_space import Parameter, parse_parameter
+
+
+@pytest.mark.parametrize(
+    ("text", "parameter"),
+    [
+        ("a.lr=log:1e-4..1e-2", Parameter("a.lr", 1e-4, 1e-2, log=True)),
+        ("a.lr=0..0.5", Parameter("a.lr", 0, 0.5)),
+        ("a.n=1..8", Parameter("a.n", 1, 8)),
+        ("a.lr=-1.5..-0.5", Parameter("a.lr", -1.5, -0.5)),
+        ("a=SGD,AdamW", Parameter("a", choices=("SGD", "AdamW"))),
+        ("a=(1,2),(3,4)", Parameter("a", choices=((1, 2), (3, 4)))),
+        ("a=None,0.1", Parameter("a", choices=(None, 0.1))),
+    ],
+)
+def test_ranges_and_choices(text: str, parameter: Parameter) -> None:
+    assert parse_parameter(text) == parameter
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a", "must have the form"),
+        ("=1..2", "must have the form"),
+        ("a=", "must have the form"),
+        ("a=1", "must have the form"),
+        ("a=log:1,2", "must have the form"),
+        ("a=2..1", "needs two numbers"),
+        ("a=x..y", "needs two numbers"),
+        ("a=0..1e400", "needs two numbers"),
+        ("a=1..1" + "0" * 400, "needs two numbers"),
+        ("a=log:0..1", "must start above 0"),
+    ],
+)
+def test_what_cannot_be_read(text: str, says: str) -> None:
+    with pytest.raises(ArgumentError, match=says) as caught:
+        parse_parameter(text)
+    assert caught.value.found == text
+
+
+class Suggesting:
+    """Notes what it is asked for and gives the least."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def suggest_int(self, *arguments: Any, log: bool) -> int:
+        self.asked.append(("int", *arguments, log))
+        return int(arguments[1])
+
+    def suggest_float(self, *arguments: Any, log: bool) -> float:
+        self.asked.append(("float", *arguments, log))
+        return float(arguments[1])
+
+    def suggest_categorical(self, key: str, places: list[int]) -> int:
+        self.asked.append((key, places))
+        return places[-1]
+
+
+def test_values_are_suggested_by_kind() -> None:
+    trial = Suggesting()
+    assert parse_parameter("n=1..8").suggest(trial) == 1
+    assert parse_parameter("lr=log:0.1..1").suggest(trial) == 0.1
+    assert parse_parameter("kind=SGD,AdamW").suggest(trial) == "AdamW"
+    assert trial.asked == [("int", "n", 1, 8, False), ("float", "lr", 0.1, 1, True), ("kind", [0, 1])]
+    assert parse_parameter("kind=SGD,AdamW").value_of(1) == "AdamW"
