@@ -7,6 +7,7 @@ be any installed entry point. A config may therefore set only options that tune 
 from collections.abc import Mapping
 from typing import Any
 
+from footplate.checks import check_choice, check_flag, check_keys
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 
@@ -74,29 +75,20 @@ def compile_arguments(given: bool | Mapping[str, Any] | None) -> dict[str, Any] 
     if given is not True and not isinstance(given, Mapping):
         raise ArgumentError("`compile` must be True, False or a dict", key="compile", found=given)
     arguments = {} if given is True else dict(given)
-    for name, value in arguments.items():
-        _check_argument(name, value)
-    options = arguments.get("options")
+    check_keys("compile", arguments, _ARGUMENTS)
+    for name in _FLAGS:
+        if arguments.get(name) is not None:
+            check_flag(name, arguments[name], key=f"compile.{name}")
+    mode, backend, options = (arguments.get(name) for name in ("mode", "backend", "options"))
+    if mode is not None:
+        check_choice("mode", mode, _MODES, key="compile.mode")
+    if "backend" in arguments and not callable(backend):  # only a Python config, which is trusted, can pass a function
+        check_choice("backend", backend, _BACKENDS, key="compile.backend")
     if options is not None:
-        if arguments.get("mode") is not None:
-            raise ArgumentError("torch.compile takes either a mode or options", key="compile.mode")
+        if mode is not None:
+            raise ArgumentError("torch.compile takes either `mode` or `options`", key="compile.mode")
         arguments["options"] = _checked_options(options)
     return arguments
-
-
-def _check_argument(name: object, value: object) -> None:
-    key = f"compile.{name}"
-    if name not in _ARGUMENTS:
-        raise ArgumentError(
-            f"a config cannot set '{name}' of torch.compile", key=key, suggestion=nearest(name, _ARGUMENTS)
-        )
-    if name in _FLAGS and value is not None and not isinstance(value, bool):
-        raise ArgumentError(f"`{name}` must be True or False", key=key, found=value)
-    if name == "mode" and value is not None and value not in _MODES:
-        raise ArgumentError(f"the mode must be one of {', '.join(_MODES)}", key=key, found=value)
-    # Only a Python config can contain a callable, and Python configs are trusted.
-    if name == "backend" and not callable(value) and value not in _BACKENDS:
-        raise ArgumentError(f"the backend must be one of {', '.join(_BACKENDS)}", key=key, found=value)
 
 
 def _checked_options(options: object) -> dict[str, Any]:
@@ -106,12 +98,12 @@ def _checked_options(options: object) -> dict[str, Any]:
         key = f"compile.options.{name}"
         if name not in _OPTIONS:
             raise ArgumentError(
-                f"a config cannot set the compiler's option '{name}'",
+                f"a config cannot set the compiler option '{name}'",
                 key=key,
                 found=value,
                 suggestion=nearest(name, _OPTIONS),
                 notes=["Options that name programs, files or functions are refused. Remove the option."],
             )
         if value is not None and not isinstance(value, (bool, int, float)):
-            raise ArgumentError("an option of the compiler must be a flag or a number", key=key, found=value)
+            raise ArgumentError("a compiler option must be a flag or a number", key=key, found=value)
     return dict(options)

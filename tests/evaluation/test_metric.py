@@ -25,7 +25,7 @@ def running_sum(values: list[int]) -> RunningSum[int]:
 
 
 @given(st.lists(st.integers(), max_size=300), st.integers(0, 20))
-def test_last_results_can_be_left_out(values: list[int], beyond: int) -> None:
+def test_last_results_can_be_skipped(values: list[int], beyond: int) -> None:
     kept = values[: max(len(values) - beyond, 0)]
     assert running_sum(values).sum_of_first(max(len(values) - beyond, 0)) == ([sum(kept)] if kept else [])
     assert len(running_sum(values)) == len(values)

@@ -274,7 +274,7 @@ def _lock_through_links() -> None:
 
 def _print_raw() -> None:
     from footplate import messages
-    from footplate.cli import streams
+    from footplate.cli import output
 
-    for module in (messages, streams):
+    for module in (messages, output):
         vars(module)["printable"] = lambda text: text

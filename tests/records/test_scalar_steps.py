@@ -11,26 +11,26 @@ from footplate.records import BaseVisBackend
 from tests.support import loader, settings
 
 
-class Told(BaseVisBackend):
+class RecordingWriter(BaseVisBackend):
     """Records name and step of every scalar, and the position fields of lines."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[tuple[str, int]] = []
+        self.calls: list[tuple[str, int]] = []
         self.lines: list[tuple[dict[str, Any], int]] = []
 
     def add_scalars(self, scalar_dict: Any, step: int = 0, file_path: str | None = None, **kwargs: Any) -> None:
-        self.told += [(name, step) for name in scalar_dict]
+        self.calls += [(name, step) for name in scalar_dict]
         self.lines.append((dict(scalar_dict), step))
 
     def steps(self) -> str:
         """Returns T (train loss), V (validation) or X (test) with the step of each, in order."""
         marks = {"loss": "T", "accuracy": "V", "test/accuracy": "X"}
-        return " ".join(f"{marks[name]}{step}" for name, step in self.told if name in marks)
+        return " ".join(f"{marks[name]}{step}" for name, step in self.calls if name in marks)
 
 
 def runner_of(
-    work_dir: Path, train_cfg: dict[str, Any], writer: Told, hook: Any, saves: int = 0, **changes: Any
+    work_dir: Path, train_cfg: dict[str, Any], writer: RecordingWriter, hook: Any, saves: int = 0, **changes: Any
 ) -> Runner:
     """A run of 10 iterations per epoch that saves after every `saves` iterations."""
     cfg = settings(
@@ -42,7 +42,7 @@ def runner_of(
     )
     runner = Runner(**{**cfg, **changes})
     runner.visualizer._vis_backends.clear()
-    runner.visualizer._vis_backends["told"] = writer
+    runner.visualizer._vis_backends["calls"] = writer
     return runner
 
 
@@ -87,15 +87,15 @@ TABLE = [
 def test_steps_of_scalars(
     tmp_path: Path, train_cfg: dict[str, Any], hook: dict[str, Any], steps: str, counted_by_epoch: bool
 ) -> None:
-    writer = Told()
+    writer = RecordingWriter()
     processor = {"by_epoch": counted_by_epoch}
     runner_of(tmp_path, train_cfg, writer, hook, log_processor=processor).train()
     assert writer.steps() == steps
-    assert len(set(writer.told)) == len(writer.told)
+    assert len(set(writer.calls)) == len(writer.calls)
     check_places(writer, counted_by_epoch)
 
 
-def check_places(writer: Told, counted_by_epoch: bool) -> None:
+def check_places(writer: RecordingWriter, counted_by_epoch: bool) -> None:
     """Asserts that a training line contains its own position."""
     trained = [(line, step) for line, step in writer.lines if "loss" in line]
     assert [line["iter"] for line, _ in trained] == [step for _, step in trained]
@@ -128,7 +128,7 @@ def test_resumed_run_writes_each_step_once(
             if runner.iter + 1 == stop:
                 raise KeyboardInterrupt
 
-    first, second = Told(), Told()
+    first, second = RecordingWriter(), RecordingWriter()
     with pytest.raises(KeyboardInterrupt):
         runner_of(tmp_path, train_cfg, first, hook, stop, custom_hooks=[Stop()]).train()
     runner_of(tmp_path, train_cfg, second, hook, resume=True).train()
@@ -137,7 +137,7 @@ def test_resumed_run_writes_each_step_once(
 
 def test_values_after_resume_equal_those_of_uninterrupted_run(tmp_path: Path) -> None:
     hook = {"interval": 4}
-    whole, first, second = Told(), Told(), Told()
+    whole, first, second = RecordingWriter(), RecordingWriter(), RecordingWriter()
     processor = {"window_size": 8}
     runner_of(tmp_path / "a", ITERATIONS, whole, hook, log_processor=processor).train()
     runner_of(tmp_path / "b", {**ITERATIONS, "max_iters": 14}, first, hook, 14, log_processor=processor).train()
@@ -155,20 +155,20 @@ def test_values_after_resume_equal_those_of_uninterrupted_run(tmp_path: Path) ->
 def test_test_has_the_step_of_the_checkpoint(
     tmp_path: Path, train_cfg: dict[str, Any], hook: dict[str, Any], step: int
 ) -> None:
-    trained, loaded, validated = Told(), Told(), Told()
+    trained, loaded, validated = RecordingWriter(), RecordingWriter(), RecordingWriter()
     runner = runner_of(tmp_path, train_cfg, trained, hook, 5)
     runner.train()
     runner.test()
     assert trained.steps().endswith(f" X{step}")
     path = (tmp_path / "last_checkpoint").read_text()
     runner_of(tmp_path, train_cfg, loaded, hook, load_from=path).test()
-    assert loaded.told == [("test/accuracy", step)]
+    assert loaded.calls == [("test/accuracy", step)]
     runner_of(tmp_path, train_cfg, validated, hook, load_from=path).val()
     assert validated.steps() == f"V{step}"
 
 
 def test_loaded_weights_do_not_change_the_steps(tmp_path: Path) -> None:
-    first, second = Told(), Told()
+    first, second = RecordingWriter(), RecordingWriter()
     runner_of(tmp_path / "a", ITERATIONS, first, {"interval": 4}, 25).train()
     path = (tmp_path / "a/last_checkpoint").read_text()
     cfg = {"by_epoch": False, "max_iters": 5, "val_interval": 5}
@@ -177,27 +177,27 @@ def test_loaded_weights_do_not_change_the_steps(tmp_path: Path) -> None:
 
 
 def test_a_test_without_a_checkpoint_has_step_0(tmp_path: Path) -> None:
-    writer = Told()
+    writer = RecordingWriter()
     runner_of(tmp_path, EPOCHS, writer, {}).test()
-    assert writer.told == [("test/accuracy", 0)]
+    assert writer.calls == [("test/accuracy", 0)]
 
 
 def test_steps_of_several_validation_datasets(tmp_path: Path) -> None:
     sets = {"clean": loader(8, shuffle=False), "noisy": loader(12, shuffle=False)}
-    writer = Told()
+    writer = RecordingWriter()
     cfg: dict[str, Any] = {"val_dataloader": sets, "val_cfg": {"intervals": {"noisy": 2}, "loss": True}}
     runner_of(tmp_path, EPOCHS, writer, {"interval": 5}, **cfg).train()
     found: dict[str, list[int]] = {}
-    for name, step in writer.told:
+    for name, step in writer.calls:
         found.setdefault(name, []).append(step)
     assert found["loss"] == [5, 10, 15, 20, 25, 30]
     assert found["clean/accuracy"] == found["clean/loss"] == found["val/time"] == [1, 2, 3]
     assert found["noisy/accuracy"] == found["noisy/loss"] == [2, 3]
-    assert len(set(writer.told)) == len(writer.told)
+    assert len(set(writer.calls)) == len(writer.calls)
 
 
 def test_validation_loss_is_separate_from_training_loss(tmp_path: Path) -> None:
-    writer = Told()
+    writer = RecordingWriter()
     runner_of(tmp_path, EPOCHS, writer, {"interval": 10}, val_cfg={"loss": True}).train()
-    assert [step for name, step in writer.told if name == "loss"] == [10, 20, 30]
-    assert [step for name, step in writer.told if name == "val/loss"] == [1, 2, 3]
+    assert [step for name, step in writer.calls if name == "loss"] == [10, 20, 30]
+    assert [step for name, step in writer.calls if name == "val/loss"] == [1, 2, 3]

@@ -13,7 +13,7 @@ def test_levels_are_decoded_from_the_deepest(levels: int | None) -> None:
     assert len(pyramid.up) == len(pyramid.lateral) == len(pyramid.merge) == len(shapes) - 1
 
 
-def test_pictures_of_any_size_are_padded_to_whole_strides() -> None:
+def test_images_of_any_size_are_padded_to_whole_strides() -> None:
     pyramid = Pyramid((4, 6, 8), (1, 1, 1)).eval()
     inputs = torch.randn(1, 3, 13, 18)
     padded = torch.nn.functional.pad(inputs, (0, 6, 0, 3))

@@ -34,7 +34,7 @@ def test_each_mode_has_a_method() -> None:
 
 
 @pytest.mark.parametrize("mode", ["tensor", "loss", "predict"])
-def test_pictures_that_nothing_has_stacked_are_told(mode: Any) -> None:
+def test_images_that_are_not_stacked_are_an_error(mode: Any) -> None:
     pictures = [torch.zeros(3, 4, 4)] * 2
     for inputs in (pictures, [pictures, pictures]):
         with pytest.raises(ArgumentError, match="the model has no data preprocessor") as raised:
@@ -52,7 +52,7 @@ def test_pictures_that_nothing_has_stacked_are_told(mode: Any) -> None:
         ({"type": "SmallDetector", "num_classes": 2}, "DetDataPreprocessor"),
     ],
 )
-def test_the_usual_preprocessor_of_a_task_is_named_and_there(model: dict[str, Any], preprocessor: str) -> None:
+def test_the_usual_preprocessor_of_a_task_is_suggested(model: dict[str, Any], preprocessor: str) -> None:
     built = MODELS.build(model)
     with pytest.raises(ArgumentError, match=f"type='{preprocessor}'"):
         built([torch.zeros(3, 32, 32)], mode="predict")
@@ -70,7 +70,7 @@ def test_a_part_is_a_module_or_the_dict_of_one() -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 3)])
-def test_a_picture_becomes_planes_with_memory_of_its_own(shape: tuple[int, ...]) -> None:
+def test_an_image_is_copied_to_a_tensor(shape: tuple[int, ...]) -> None:
     image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
     image.flags.writeable = False  # as one that is kept for the next epoch
     planes = image_to_tensor(image)
@@ -81,12 +81,12 @@ def test_a_picture_becomes_planes_with_memory_of_its_own(shape: tuple[int, ...])
     assert image.ravel()[0] == 0
 
 
-def test_what_is_not_loaded_is_named() -> None:
+def test_a_missing_image_is_reported() -> None:
     assert loaded_image({"img": 3}) == loaded_image({"picture": 3}, "picture") == 3
     with pytest.raises(DataError, match="there is no key 'img'") as raised:
         loaded_image({"label": 1, "img_path": "a.png"})
     assert raised.value.found == ["img_path", "label"]
 
 
-def test_only_what_is_there_is_chosen() -> None:
+def test_only_present_keys_are_selected() -> None:
     assert select_keys({"a": 1, "b": None, "c": 3}, ("b", "d", "a")) == {"b": None, "a": 1}

@@ -60,7 +60,7 @@ def test_every_so_many_batches_are_drawn(event: str, arguments: dict[str, Any], 
         ("before_val", "val", 3, []),
     ],
 )
-def test_a_set_too_small_for_a_picture_is_named_once(
+def test_a_dataset_too_small_for_an_image_is_reported_once(
     caplog: pytest.LogCaptureFixture, event: str, mode: str, interval: int, told: list[str]
 ) -> None:
     sizes = {"val": {"day": 10, "night": 3}, "test": {"day": 1, "night": 2}}[mode]
@@ -73,7 +73,7 @@ def test_a_set_too_small_for_a_picture_is_named_once(
     assert caplog.messages == [f"BaseVisualizationHook {each}" for each in told]
 
 
-def test_the_only_set_needs_no_name(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_only_dataset_needs_no_name(caplog: pytest.LogCaptureFixture) -> None:
     runner: Any = SimpleNamespace(val_loop=SimpleNamespace(dataloader=range(3)))
     BaseVisualizationHook(True, 10).before_train(runner)
     BaseVisualizationHook(True, 10).before_train(RUNNER)
@@ -92,7 +92,7 @@ class Choosy(BaseVisualizationHook):
         return {"thickness": 3, "title": f"{mode} {name}"}
 
 
-def test_a_hook_chooses_and_has_words_of_its_own() -> None:
+def test_a_hook_filters_predictions_and_passes_options() -> None:
     recorder = Recorder()
     data_batch, outputs = batch(BaseDataElement, 4)
     hook = Choosy(draw=True, interval=1, max_samples=2, show=True, wait_time=0.5)
@@ -102,7 +102,7 @@ def test_a_hook_chooses_and_has_words_of_its_own() -> None:
     assert recorder.drawn[0][2] == {"data_sample": outputs[1], "show": True, "wait_time": 0.5, "step": 30, **own}
 
 
-def test_the_picture_on_disk_is_preferred(tmp_path: Path) -> None:
+def test_the_image_on_disk_is_preferred(tmp_path: Path) -> None:
     path = tmp_path / "scene.png"
     Image.fromarray(np.full((4, 5, 3), (9, 8, 7), np.uint8)).save(path)
     recorder = Recorder()
@@ -114,14 +114,14 @@ def test_the_picture_on_disk_is_preferred(tmp_path: Path) -> None:
     assert [picture[0, 0].tolist() for picture in pictures] == [[0, 0, 0], [9, 8, 7], [20, 20, 20]]
 
 
-def test_pictures_of_several_sets_are_told_apart() -> None:
+def test_images_of_several_datasets_have_different_names() -> None:
     recorder = Recorder()
     runner: Any = SimpleNamespace(iter=7, val_loop=SimpleNamespace(current="night"))
     BaseVisualizationHook(draw=True, interval=1).after_val_iter(runner, 0, *batch(BaseDataElement, 1))
     assert recorder.names == ["val_night_00"]
 
 
-def test_without_a_path_pictures_are_numbered() -> None:
+def test_without_a_path_images_are_numbered() -> None:
     recorder = Recorder()
     inputs = {"inputs": torch.zeros(1, 3, 2, 2)}
     BaseVisualizationHook(draw=True, interval=1).after_val_iter(RUNNER, 6, inputs, [BaseDataElement()])
@@ -129,7 +129,7 @@ def test_without_a_path_pictures_are_numbered() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"interval": 0}, {"interval": 2.0}, {"interval": True}, {"max_samples": 0}])
-def test_numbers_without_sense(settings: dict[str, Any]) -> None:
+def test_invalid_numbers_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match="must be a whole number of at least 1"):
         BaseVisualizationHook(**settings)
 

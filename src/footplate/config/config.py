@@ -30,7 +30,7 @@ class Config:
         env_variables: The environment variables that the files used.
 
     Raises:
-        ConfigError: If `cfg_dict` is not a mapping, or a key has the name of an attribute of this class.
+        ConfigError: `cfg_dict` is not a mapping, or a key has the name of an attribute of this class.
 
     Example:
         >>> config = Config.fromstring("optimizer = dict(type='SGD', lr=0.1)", ".py")
@@ -84,7 +84,7 @@ class Config:
             format_python_code: Ignored, for compatibility; dumps are always formatted.
 
         Raises:
-            ConfigError: If a file is missing or invalid; the error names the file and line.
+            ConfigError: A file is missing or invalid; the error names the file and line.
         """
         parts = split_package(os.fspath(filename))
         path = locate(*parts) if parts else absolute(filename)
@@ -106,7 +106,7 @@ class Config:
             file_format: `.py`, `.json`, `.yaml` or `.toml`.
 
         Raises:
-            ConfigError: If the text is invalid.
+            ConfigError: The text is invalid.
         """
         path = f"{absolute('.')}/<string>{file_format}"
         try:
@@ -164,7 +164,7 @@ class Config:
             file: The path. None returns the text, in the format of the original file.
 
         Raises:
-            ConfigError: If the format cannot represent a value.
+            ConfigError: The format cannot represent a value.
         """
         suffix = suffix_of(os.fspath(file if file is not None else self.filename or "config.py"))
         text = write_config(self._cfg_dict, suffix)
@@ -181,7 +181,7 @@ class Config:
             allow_list_keys: Whether a number in a path is an index into a list.
 
         Raises:
-            ConfigError: If a path goes through a value that is not a dict, or past the end of a list.
+            ConfigError: A path goes through a value that is not a dict, or past the end of a list.
         """
         origin = Place(*place_of(sys._getframe(1)))
         merge_options(self._cfg_dict, options, origin=origin, allow_list_keys=allow_list_keys)
@@ -192,7 +192,7 @@ class Config:
         return getattr(self._cfg_dict, name)
 
     def __setattr__(self, name: str, value: object) -> None:
-        self._set(name, value)
+        self._cfg_dict._write(name, value, sys._getframe(1))
 
     def __delattr__(self, name: str) -> None:
         delattr(self._cfg_dict, name)
@@ -201,7 +201,7 @@ class Config:
         return self._cfg_dict[name]
 
     def __setitem__(self, name: str, value: object) -> None:
-        self._set(name, value)
+        self._cfg_dict._write(name, value, sys._getframe(1))
 
     def __delitem__(self, name: str) -> None:
         del self._cfg_dict[name]
@@ -227,15 +227,6 @@ class Config:
         result = self._with(copy.deepcopy(self._cfg_dict, memo))
         memo[id(self)] = result
         return result
-
-    def __getstate__(self) -> dict[str, Any]:
-        return dict(self.__dict__)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
-    def _set(self, name: str, value: object) -> None:
-        self._cfg_dict._write(name, value, sys._getframe(2))
 
     def _with(self, mapping: ConfigDict) -> "Config":
         other = Config.__new__(type(self))

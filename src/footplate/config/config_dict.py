@@ -88,7 +88,7 @@ class ConfigDict(TracedDict):
         """Merges a mapping like a config into its base: merges dicts, supports `_delete_`, and replaces other values.
 
         Raises:
-            ConfigError: If a dict would be merged into a value that is not a dict.
+            ConfigError: A dict would be merged into a value that is not a dict.
         """
         frame = sys._getframe(1)
         child: ConfigDict = copy_as_config_dict(options)

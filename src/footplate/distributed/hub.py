@@ -111,7 +111,7 @@ class Channel:
 
 
 class Hub(threading.Thread):
-    """A thread on rank 0 that receives messages from all ranks and tells all of them once why they exit.
+    """A thread on rank 0 that receives messages from all ranks and sends all of them once the reason why they exit.
 
     A rank whose connection closes during a run has died, because the operating system closes the sockets of a process.
     An error that may be a consequence of another failure is held back for a moment, until its cause is reported.
@@ -200,12 +200,9 @@ class Hub(threading.Thread):
             else:
                 self._selector.unregister(channel)
                 self._crash_channels[message["rank"]] = channel
-            self._announce_if_complete()
-
-    def _announce_if_complete(self) -> None:
-        if len(self._channels) == len(self._crash_channels) == self._world_size:
-            self._broadcast("hosts", hosts=self._hosts, processes=self._processes)
-            enable_crash_dump(self._crash_channels[1].fileno())  # rank 1 reports a crash of rank 0
+            if len(self._channels) == len(self._crash_channels) == self._world_size:
+                self._broadcast("hosts", hosts=self._hosts, processes=self._processes)
+                enable_crash_dump(self._crash_channels[1].fileno())  # rank 1 reports a crash of rank 0
 
     def _on_begin(self, rank: int) -> None:
         self._running.add(rank)

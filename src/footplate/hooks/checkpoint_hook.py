@@ -108,7 +108,19 @@ class CheckpointHook(Hook):
         self.greater_keys = check_names("greater_keys", greater_keys or GREATER)
         self.less_keys = check_names("less_keys", less_keys or LESS)
         self.save_best = check_names("save_best", save_best)
-        _check_best_names(self.save_best)
+        if "auto" in self.save_best and len(self.save_best) > 1:
+            raise ArgumentError("save_best 'auto' must be the only value", key="save_best", found=self.save_best)
+        prefixes: dict[str, str] = {}  # two metrics with the same file names would remove the files of each other
+        for metric in self.save_best:
+            other = prefixes.setdefault(_best_prefix(metric), metric)
+            if other != metric:
+                prefix = _best_prefix(metric)
+                raise ArgumentError(
+                    f"the best checkpoints of '{other}' and '{metric}' would have the same name, '{prefix}...'",
+                    key=_SAVE_BEST,
+                    found=self.save_best,
+                    notes=["Rename one of the metrics, for instance by the `prefix` of its evaluator."],
+                )
         self.rules: list[str | None] = [*expand_rules(self.save_best, check_names("rule", rule))]
         if not self.rules:
             self.rules = [None if key == "auto" else self._rule_of(key) for key in self.save_best]
@@ -421,22 +433,6 @@ class CheckpointHook(Hook):
 
     def _rule_of(self, key: str) -> str:
         return rule_of(key, self.greater_keys, self.less_keys, named_by="save_best")
-
-
-def _check_best_names(metrics: list[str]) -> None:
-    """Checks that no two best checkpoints would have the same name: one would remove those of the other."""
-    if "auto" in metrics and len(metrics) > 1:
-        raise ArgumentError("save_best 'auto' must be the only value", key="save_best", found=metrics)
-    prefixes: dict[str, str] = {}
-    for key in metrics:
-        other = prefixes.setdefault(_best_prefix(key), key)
-        if other != key:
-            raise ArgumentError(
-                f"the best checkpoints of '{other}' and '{key}' would have the same name, '{_best_prefix(key)}...'",
-                key=_SAVE_BEST,
-                found=metrics,
-                notes=["Rename one of the metrics, for instance by the `prefix` of its evaluator."],
-            )
 
 
 def _best_prefix(key: str) -> str:

@@ -83,11 +83,30 @@ class TimeEstimator:
     def tick(self, iterations: int = 1, *, between: bool = False) -> None:
         """Records completed iterations, and events after them if `between`. Time of a validation does not count."""
         now = time.monotonic()
+        before, self._since = self._since, now
         self._done += iterations
         events = self._new_events(between=between)
-        if self._since is not None and (iterations or self._spans):
-            self._add_span(now - self._since, iterations, events)
-        self._since = now
+        if before is None or not (iterations or self._spans):
+            return
+        span, pace = now - before, self.seconds_per_iteration or 0.0
+        rare = [(each, times) for each, times in events if each.is_rare(pace)]
+        if self._spans == 1 and iterations:
+            self._seconds = self._weight = 0.0
+        elif self._spans and rare:
+            _split_time(span - iterations * pace, rare)
+            span = iterations * pace
+        elif self._spans:
+            usual = min(span, _MAX_RATIO * iterations * pace)
+            if span > usual and self._extra_from is None:
+                self._extra_from = self._iterations
+            elif span > usual:
+                self._extra += span - usual
+            span = usual
+        # Averages over about the last 200 iterations, or the last 15 seconds if that is more.
+        keep = max(0.995**iterations, math.exp(-span / _WINDOW))
+        self._seconds, self._weight = self._seconds * keep + span, self._weight * keep + iterations
+        self._spans += bool(iterations)
+        self._iterations += iterations
 
     def begin_validation(self, done: int) -> None:
         """Records that a validation begins after `done` iterations."""
@@ -130,43 +149,20 @@ class TimeEstimator:
         measured = self._iterations - (self._extra_from or 0)
         extra = self._extra / measured if measured else 0.0
         events = sum(each.left * max(each.seconds, 0.0) for each in self._events if each.is_rare(pace))
-        return (self._length - done) * (pace + extra) + events + self._validation_seconds_left(done)
+        # The duration of a validation is that of earlier ones, or else follows from the share of the current one.
+        began, share = self._validation or (0.0, 0.0)
+        elapsed = time.monotonic() - began if self._validation else 0.0
+        validation = elapsed / share if share else 0.0
+        if self._validated:
+            validation = self._validation_seconds / self._validated
+        to_come = sum(1 for at in self._validations if at > done or done == at != self._paused_at)
+        rest = max(validation - elapsed, 0.0) if self._validation else 0.0
+        return (self._length - done) * (pace + extra) + events + to_come * validation + rest
 
     def _new_events(self, *, between: bool) -> list[tuple[RecurringEvent, int]]:
         """Returns the events since the last call, and how often each happened."""
         counted = [(each, each.advance(self._done, between=between)) for each in self._events]
         return [(each, times) for each, times in counted if times]
-
-    def _add_span(self, span: float, iterations: int, events: list[tuple[RecurringEvent, int]]) -> None:
-        pace = self.seconds_per_iteration or 0.0
-        rare = [(each, times) for each, times in events if each.is_rare(pace)]
-        if self._spans == 1 and iterations:
-            self._seconds = self._weight = 0.0
-        elif self._spans and rare:
-            _split_time(span - iterations * pace, rare)
-            span = iterations * pace
-        elif self._spans:
-            usual = min(span, _MAX_RATIO * iterations * pace)
-            if span > usual and self._extra_from is None:
-                self._extra_from = self._iterations
-            elif span > usual:
-                self._extra += span - usual
-            span = usual
-        # Averages over about the last 200 iterations, or the last 15 seconds if that is more.
-        keep = max(0.995**iterations, math.exp(-span / _WINDOW))
-        self._seconds, self._weight = self._seconds * keep + span, self._weight * keep + iterations
-        self._spans += bool(iterations)
-        self._iterations += iterations
-
-    def _validation_seconds_left(self, done: int) -> float:
-        """Returns the seconds left for the current and later validations, estimated from those measured so far."""
-        began, share = self._validation or (0.0, 0.0)
-        elapsed = time.monotonic() - began if self._validation else 0.0
-        each = elapsed / share if share else 0.0
-        if self._validated:
-            each = self._validation_seconds / self._validated
-        to_come = sum(1 for at in self._validations if at > done or done == at != self._paused_at)
-        return to_come * each + (max(each - elapsed, 0.0) if self._validation else 0.0)
 
 
 def _split_time(seconds: float, events: list[tuple[RecurringEvent, int]]) -> None:

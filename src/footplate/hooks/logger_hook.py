@@ -67,13 +67,20 @@ class LoggerHook(Hook):
         self._loaded: Mapping[str, Any] = {}
 
     def before_run(self, runner: Runner) -> None:
-        """Writes the config."""
+        """Writes the config: to the work_dir, unless a file that no run wrote has that name."""
         self._json_name = f"{runner.timestamp}.json"
-        if is_main_process():
-            runner.visualizer.add_config(runner.recorded_cfg)
-            filename = getattr(runner.cfg, "filename", None)
-            if filename:
-                self._write_config(runner, filename)
+        if not is_main_process():
+            return
+        runner.visualizer.add_config(runner.recorded_cfg)
+        filename = getattr(runner.cfg, "filename", None)
+        if filename:
+            name = f"{os.path.splitext(os.path.basename(filename))[0]}.py"
+            path, inside = os.path.join(runner.work_dir, name), os.path.join(runner.log_dir, name)
+            is_replaceable = is_written_config(path) and os.path.realpath(path) != os.path.realpath(filename)
+            if os.path.lexists(path) and not is_replaceable:
+                runner.logger.warning("No run wrote '%s', so it is kept. The config is written to '%s'.", path, inside)
+                path = inside
+            write_config(runner.cfg, path, signed=True)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Records how far the loaded weights were trained."""
@@ -159,17 +166,6 @@ class LoggerHook(Hook):
                     shutil.copystat(path, copy)
                     if not self.keep_local:
                         os.remove(path)
-
-    def _write_config(self, runner: Runner, filename: str) -> None:
-        """Writes the resolved config to the work_dir, unless a file that no run wrote has that name."""
-        name = f"{os.path.splitext(os.path.basename(filename))[0]}.py"
-        path = os.path.join(runner.work_dir, name)
-        is_replaceable = is_written_config(path) and os.path.realpath(path) != os.path.realpath(filename)
-        if os.path.lexists(path) and not is_replaceable:
-            inside = os.path.join(runner.log_dir, name)
-            runner.logger.warning("No run wrote '%s', so it is kept. The config is written to '%s'.", path, inside)
-            path = inside
-        write_config(runner.cfg, path, signed=True)
 
     def _step(self, runner: Runner) -> int:
         # Iteration-based training has no meaningful epochs, whatever the default is.

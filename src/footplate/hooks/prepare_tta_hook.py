@@ -52,24 +52,22 @@ class PrepareTTAHook(Hook):
         """Prepares the loops that this run has built."""
         for phase in self.phases:
             loop = runner.__dict__.get(f"{phase}_loop")
-            if loop is not None and loop.predictor is None:
-                self._prepare(runner, loop)
-
-    def _prepare(self, runner: Runner, loop: Any) -> None:
-        if loop.loss:
-            raise ArgumentError(
-                "losses cannot be computed from merged predictions", key=f"{loop.mode}_cfg.loss", found=True
-            )
-        cfg = dict(self._given(runner, "tta_cfg", "tta_model"))
-        pipeline = self._given(runner, "tta_pipeline", "tta_pipeline")
-        with at_key("tta_model"):
-            loop.predictor = MODELS.build(cfg, module=unwrap_model(runner.model))
-        for each in loop.sets:
-            for dataset in _innermost(getattr(each.dataloader, "dataset", None)):
-                if not hasattr(dataset, "pipeline"):
-                    raise BuildError(f"the dataset '{type(dataset).__name__}' has no pipeline to replace")
-                with at_key("tta_pipeline"):
-                    dataset.pipeline = Compose(pipeline)
+            if loop is None or loop.predictor is not None:
+                continue
+            if loop.loss:
+                raise ArgumentError(
+                    "losses cannot be computed from merged predictions", key=f"{loop.mode}_cfg.loss", found=True
+                )
+            cfg = dict(self._given(runner, "tta_cfg", "tta_model"))
+            pipeline = self._given(runner, "tta_pipeline", "tta_pipeline")
+            with at_key("tta_model"):
+                loop.predictor = MODELS.build(cfg, module=unwrap_model(runner.model))
+            for each in loop.sets:
+                for dataset in _innermost(getattr(each.dataloader, "dataset", None)):
+                    if not hasattr(dataset, "pipeline"):
+                        raise BuildError(f"the dataset '{type(dataset).__name__}' has no pipeline to replace")
+                    with at_key("tta_pipeline"):
+                        dataset.pipeline = Compose(pipeline)
 
     def _given(self, runner: Runner, own: str, in_config: str) -> Any:
         found = getattr(self, own)

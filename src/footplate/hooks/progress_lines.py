@@ -80,7 +80,13 @@ class Progress(NamedTuple):
 
 def format_progress(progress: Progress, width: int) -> list[Text]:
     """Returns the lines of the display, each shortened to `width` columns."""
-    lines = [_train_line(progress, width), _loss_line(progress, width)]
+    losses = []
+    for place, (name, curve) in enumerate(progress.losses.items()):
+        if curve.latest is not None:
+            drawn = curve.draw(16 if width < 100 or place else 24)
+            losses.append(Text.assemble(f"{name} {curve.latest:.4g} ", (drawn, "cyan")))
+    rate = [] if progress.rate is None else [Text(f"lr {_number(progress.rate, '.2e')}")]
+    lines = [_train_line(progress, width), _join_fitting("      ", [*losses[:1], *rate, *losses[1:]], width)]
     if progress.metrics:
         parts = []
         for name, (latest, best, at) in progress.metrics.items():
@@ -89,8 +95,8 @@ def format_progress(progress: Progress, width: int) -> list[Text]:
         lines.append(_join_fitting("best  ", parts, width))
     if progress.validation is not None:
         done, length = progress.validation
-        drawn = progress_bar(done, length or done, min(_MAX_BAR, width // 4))
-        lines.append(Text.assemble("valid ", drawn, f" {done}/{length}" if length else f" {done}"))
+        bar = progress_bar(done, length or done, min(_MAX_BAR, width // 4))
+        lines.append(Text.assemble("valid ", bar, f" {done}/{length}" if length else f" {done}"))
     return lines
 
 
@@ -125,16 +131,6 @@ def _train_line(progress: Progress, width: int) -> Text:
     parts.append(Text(f"{progress.memory} MiB"))
     drawn = progress_bar(progress.done, progress.length, min(_MAX_BAR, max(6, width // 4)))
     return _join_fitting(Text.assemble("train ", drawn, " "), parts, width)
-
-
-def _loss_line(progress: Progress, width: int) -> Text:
-    parts = []
-    for place, (name, curve) in enumerate(progress.losses.items()):
-        if curve.latest is not None:
-            drawn = curve.draw(16 if width < 100 or place else 24)
-            parts.append(Text.assemble(f"{name} {curve.latest:.4g} ", (drawn, "cyan")))
-    rate = [] if progress.rate is None else [Text(f"lr {_number(progress.rate, '.2e')}")]
-    return _join_fitting("      ", [*parts[:1], *rate, *parts[1:]], width)
 
 
 def _number(value: float, form: str) -> str:

@@ -238,22 +238,17 @@ class GradientNormHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Assigns the parameters to groups."""
         named = list(unwrap_model(runner.model).named_parameters())  # includes frozen ones, which may be unfrozen
-        found: dict[str, list[Tensor]] = {}
-        if self.groups:
-            found = {
-                group: [each for name, each in named if re.match(pattern, name)]
-                for group, pattern in self.groups.items()
-            }
-        else:
-            for name, each in named:
-                found.setdefault(name.partition(".")[0], []).append(each)
-        for group, members in found.items():
+        children = dict.fromkeys(name.partition(".")[0] for name, _ in named)
+        groups = self.groups or {child: rf"{re.escape(child)}(\.|$)" for child in children}
+        self._members = {
+            group: [each for name, each in named if re.match(pattern, name)] for group, pattern in groups.items()
+        }
+        for group, members in self._members.items():
             if not members:
                 raise ArgumentError(
                     "no parameter belongs to the group", key=f"groups.{group}", found=self.groups[group]
                 )
-        self._members = found
-        self._histories = {group: runner.message_hub.history(f"train/grad_norm/{group}") for group in found}
+        self._histories = {group: runner.message_hub.history(f"train/grad_norm/{group}") for group in groups}
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Starts measuring if the interval is complete."""

@@ -9,26 +9,26 @@ import pytest
 
 
 class Library:
-    """A package and its run in one object; `told` is the list of calls."""
+    """A package and its run in one object; `calls` is the list of calls."""
 
     id = name = "abc"
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, Any]] = []
-        self.config = SimpleNamespace(update=lambda values: self.told.append(("config", values)))
+        self.calls: list[tuple[str, Any]] = []
+        self.config = SimpleNamespace(update=lambda values: self.calls.append(("config", values)))
 
     def init(self, **settings: Any) -> "Library":
-        self.told.append(("init", settings))
+        self.calls.append(("init", settings))
         return self
 
     def Image(self, image: Any) -> Any:  # noqa: N802  # the libraries' name
         return image.shape, image.flags.c_contiguous
 
     def log(self, values: dict[str, Any], step: int) -> None:
-        self.told.append(("log", (values, step)))
+        self.calls.append(("log", (values, step)))
 
     def finish(self) -> None:
-        self.told.append(("finish", None))
+        self.calls.append(("finish", None))
 
 
 def put_in_place(library: Any, package: str, monkeypatch: pytest.MonkeyPatch) -> None:

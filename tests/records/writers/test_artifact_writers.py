@@ -140,13 +140,13 @@ def test_files_become_artifacts(mlflow: MlflowLibrary, tmp_path: Path) -> None:
 class Task:
     """A stand-in for ClearML's Task class, and for its only task."""
 
-    told: list[tuple[Any, ...]] = []
+    calls: list[tuple[Any, ...]] = []
     offline = False
     id = "abc"
 
     @classmethod
     def init(cls, project_name: str = "", continue_last_task: str = "", **settings: Any) -> "Task":
-        cls.told.append(("init", project_name, continue_last_task, cls.offline, sorted(settings)))
+        cls.calls.append(("init", project_name, continue_last_task, cls.offline, sorted(settings)))
         return cls()
 
     @classmethod
@@ -159,27 +159,27 @@ class Task:
 
     def get_logger(self) -> Any:
         def image(*names: str, iteration: int, image: Any) -> None:
-            self.told.append(("image", *names, iteration, image.shape))
+            self.calls.append(("image", *names, iteration, image.shape))
 
-        return SimpleNamespace(report_scalar=lambda *told: self.told.append(("scalar", *told)), report_image=image)
+        return SimpleNamespace(report_scalar=lambda *calls: self.calls.append(("scalar", *calls)), report_image=image)
 
     def set_initial_iteration(self, iteration: int) -> None:
-        self.told.append(("begin", iteration))
+        self.calls.append(("begin", iteration))
 
     def connect_configuration(self, values: Any, name: str) -> None:
-        self.told.append(("config", values, name))
+        self.calls.append(("config", values, name))
 
     def upload_artifact(self, name: str, path: str) -> None:
-        self.told.append(("artifact", name))
+        self.calls.append(("artifact", name))
 
     def close(self) -> None:
-        self.told.append(("close",))
+        self.calls.append(("close",))
 
 
 @pytest.fixture
 def task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[Task]:
     put_in_place(SimpleNamespace(Task=Task), "clearml", monkeypatch)
-    monkeypatch.setattr(Task, "told", [])
+    monkeypatch.setattr(Task, "calls", [])
     monkeypatch.setattr(Task, "offline", False)
     monkeypatch.setenv("CLEARML_CONFIG_FILE", str(tmp_path / "absent.conf"))
     monkeypatch.delenv("CLEARML_API_ACCESS_KEY", raising=False)
@@ -196,7 +196,7 @@ def test_calls_of_clearml(task: type[Task], tmp_path: Path) -> None:
     writer.add_image("scene", PICTURE, 9)
     writer.close()
     quiet = ["auto_connect_arg_parser", "auto_connect_frameworks", "auto_resource_monitoring"]
-    assert task.told == [
+    assert task.calls == [
         ("init", "p", "", True, quiet),
         ("begin", 0),
         ("config", {"lr": 0.5}, "config"),
@@ -215,7 +215,7 @@ def test_a_configured_server_is_used_and_a_task_continued(
     writer = VISBACKENDS.build({"type": "ClearMLVisBackend", "save_dir": str(tmp_path)})
     writer.load_state_dict({"id": "old"})
     writer.add_scalar("loss", 1.5, 3)
-    assert task.told[0][:4] == ("init", "", "old", False)
+    assert task.calls[0][:4] == ("init", "", "old", False)
 
 
 def test_arguments_of_the_task_are_checked(task: type[Task], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,35 +231,35 @@ def test_arguments_of_the_task_are_checked(task: type[Task], monkeypatch: pytest
 class Live:
     """A stand-in for DVCLive's class."""
 
-    told: list[tuple[Any, ...]] = []
+    calls: list[tuple[Any, ...]] = []
     step = 0
 
     def __init__(self, **settings: Any) -> None:
-        self.told.append(("start", settings))
+        self.calls.append(("start", settings))
 
     def log_params(self, values: Any) -> None:
-        self.told.append(("params", values))
+        self.calls.append(("params", values))
 
     def log_metric(self, name: str, value: float) -> None:
-        self.told.append(("metric", self.step, name, value))
+        self.calls.append(("metric", self.step, name, value))
 
     def log_image(self, name: str, image: Any) -> None:
-        self.told.append(("image", self.step, name, image.flags.c_contiguous))
+        self.calls.append(("image", self.step, name, image.flags.c_contiguous))
 
     def log_artifact(self, path: str) -> None:
-        self.told.append(("artifact", Path(path).name))
+        self.calls.append(("artifact", Path(path).name))
 
     def make_summary(self) -> None:
-        self.told.append(("summary",))
+        self.calls.append(("summary",))
 
     def end(self) -> None:
-        self.told.append(("end",))
+        self.calls.append(("end",))
 
 
 @pytest.fixture
 def live(monkeypatch: pytest.MonkeyPatch) -> type[Live]:
     put_in_place(SimpleNamespace(Live=Live), "dvclive", monkeypatch)
-    monkeypatch.setattr(Live, "told", [])
+    monkeypatch.setattr(Live, "calls", [])
     return Live
 
 
@@ -271,7 +271,7 @@ def test_calls_of_dvclive(live: type[Live], tmp_path: Path) -> None:
     writer.add_scalars({"loss": 1.5, "acc": 2}, step=3)
     writer.add_image("scene", PICTURE, 9)
     writer.close()
-    assert live.told == [
+    assert live.calls == [
         ("start", {"save_dvc_exp": True, "dvcyaml": None, "dir": str(tmp_path)}),
         ("params", {"lr": 0.5, "sizes": [1, 2], "model": {"kind": str(int)}}),
         ("metric", 3, "loss", 1.5),
@@ -293,7 +293,7 @@ def test_a_resumed_run_continues_in_the_folder_of_its_earlier_start(
         writer.load_state_dict(state)
         writer.add_scalar("loss", 1.0, 1)
         states.append(writer.state_dict())
-        made: dict[str, Any] = live.told[-3][1]
+        made: dict[str, Any] = live.calls[-3][1]
         Path(made["dir"]).mkdir(parents=True, exist_ok=True)
         return made
 
@@ -319,7 +319,7 @@ def test_checkpoint_cannot_change_the_folder(live: type[Live], tmp_path: Path) -
         writer = VISBACKENDS.build({"type": "DVCLiveVisBackend", "save_dir": str(own)})
         writer.load_state_dict(state)
         writer.add_scalar("loss", 1.0, 1)
-        assert live.told[-3] == ("start", {"save_dvc_exp": False, "dvcyaml": None, "dir": str(own)}), state
+        assert live.calls[-3] == ("start", {"save_dvc_exp": False, "dvcyaml": None, "dir": str(own)}), state
         assert writer.state_dict() == {"start": "20260103_000000"}
 
 
@@ -327,4 +327,4 @@ def test_custom_folder_is_continued(live: type[Live], tmp_path: Path) -> None:
     writer = VISBACKENDS.build({"type": "DVCLiveVisBackend", "save_dir": str(tmp_path / "mine")})
     writer.load_state_dict({"dir": str(tmp_path / "other"), "start": "20260101_000000"})
     writer.add_scalar("loss", 1.0, 1)
-    assert (live.told[0][1]["dir"], live.told[0][1]["resume"]) == (str(tmp_path / "mine"), True)
+    assert (live.calls[0][1]["dir"], live.calls[0][1]["resume"]) == (str(tmp_path / "mine"), True)

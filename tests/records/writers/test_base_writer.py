@@ -11,7 +11,7 @@ from footplate.records.writers.base_writer import Refused
 from footplate.registry import HOOKS, VISBACKENDS
 
 
-class Told(BaseVisBackend):
+class RecordingWriter(BaseVisBackend):
     """Records the steps that it receives, and fails at some of them."""
 
     def __init__(self, failing: tuple[int, ...] = (), error: Exception | None = None) -> None:
@@ -34,7 +34,7 @@ class Told(BaseVisBackend):
 
 
 def test_failing_writer_is_a_single_warning(caplog: pytest.LogCaptureFixture) -> None:
-    whole, ill = Told(), Told(failing=(2, 3, 5))
+    whole, ill = RecordingWriter(), RecordingWriter(failing=(2, 3, 5))
     writers = GuardedWriters({"ill": ill, "whole": whole})
     with caplog.at_level(logging.INFO, "footplate"):
         for step in range(1, 7):
@@ -49,7 +49,7 @@ def test_failing_writer_is_a_single_warning(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_writer_is_skipped_after_three_failures(caplog: pytest.LogCaptureFixture) -> None:
-    whole, ill = Told(), Told(failing=(2, 3, 4))
+    whole, ill = RecordingWriter(), RecordingWriter(failing=(2, 3, 4))
     writers = GuardedWriters({"ill": ill, "whole": whole})
     with caplog.at_level(logging.INFO, "footplate"):
         for step in range(1, 8):
@@ -61,7 +61,7 @@ def test_writer_is_skipped_after_three_failures(caplog: pytest.LogCaptureFixture
 
 
 def test_failures_are_reset_for_the_next_run() -> None:
-    ill = Told(failing=(1, 2, 3))
+    ill = RecordingWriter(failing=(1, 2, 3))
     writers = GuardedWriters({"ill": ill})
     for step in (1, 2, 3):
         writers.call_all("add_scalar", "loss", 0.5, step)
@@ -71,13 +71,13 @@ def test_failures_are_reset_for_the_next_run() -> None:
 
 
 def test_user_errors_are_raised() -> None:
-    writers = GuardedWriters({"ill": Told(failing=(1,), error=ArgumentError("mode 'online' needs a login"))})
+    writers = GuardedWriters({"ill": RecordingWriter(failing=(1,), error=ArgumentError("mode 'online' needs a login"))})
     with pytest.raises(ArgumentError, match="needs a login"):
         writers.call_all("add_scalar", "loss", 0.5, 1)
 
 
 def test_interrupts_are_raised() -> None:
-    class Stopped(Told):
+    class Stopped(RecordingWriter):
         def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
             raise KeyboardInterrupt
 
@@ -88,11 +88,11 @@ def test_interrupts_are_raised() -> None:
 def test_state_is_kept_by_name() -> None:
     taken: list[Any] = []
 
-    class Takes(Told):
+    class Takes(RecordingWriter):
         def load_state_dict(self, state: Any) -> None:
             taken.append(state)
 
-    first, unused = Told(), Told()
+    first, unused = RecordingWriter(), RecordingWriter()
     first.add_scalar("loss", 0.5, 1)
     assert GuardedWriters({"a": first, "b": unused}).state_dict() == {"a": {"steps": 1}}
     GuardedWriters({"a": Takes(), "c": Takes()}).load_state_dict({"a": {"steps": 1}, "b": {"steps": 2}})

@@ -1,4 +1,5 @@
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +17,31 @@ class Kept(Tracker):
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[Any] = []
+        self.calls: list[Any] = []
         self.gone = False
 
     def _start(self) -> Any:
-        self.told.append(("start", dict(self.identity)))
+        self.calls.append(("start", dict(self.identity)))
         if self.gone and self.identity:
             raise OSError("no such run")
         self.identity = {"id": "new"} if not self.identity else self.identity
         return self
 
-    def _write(self, values: dict[str, float], step: int) -> None:
-        self.told.append((self.experiment is self, values, step))
+    def _write(self, values: Mapping[str, float], step: int) -> None:
+        self.calls.append((self.experiment is self, values, step))
 
     def _finish(self) -> None:
-        self.told.append("finish")
+        self.calls.append("finish")
 
 
 def test_run_starts_on_first_use_and_continues_after_close() -> None:
     writer = Kept()
     writer.close()
-    assert (writer.told, writer.state_dict()) == ([], {})
+    assert (writer.calls, writer.state_dict()) == ([], {})
     writer.add_scalar("loss", torch.tensor(0.5), 3)
     writer.close()
     writer.add_scalars({"loss": np.float32(0.25), "step": 5, "name": "text", "table": np.zeros(3)}, step=4)
-    assert writer.told == [
+    assert writer.calls == [
         ("start", {}),
         (True, {"loss": 0.5}, 3),
         "finish",
@@ -52,14 +53,14 @@ def test_run_starts_on_first_use_and_continues_after_close() -> None:
 def test_values_that_are_not_numbers_are_ignored() -> None:
     writer = Kept()
     writer.add_scalars({"name": "text"}, step=4)
-    assert writer.told == []
+    assert writer.calls == []
 
 
 def test_resumed_run_continues_the_same_run(caplog: pytest.LogCaptureFixture) -> None:
     writer = Kept()
     writer.load_state_dict({"id": "old"})
     writer.add_scalar("loss", 0.5, 3)
-    assert (writer.told[0], writer.state_dict()) == (("start", {"id": "old"}), {"id": "old"})
+    assert (writer.calls[0], writer.state_dict()) == (("start", {"id": "old"}), {"id": "old"})
     assert caplog.messages == []
 
 
@@ -68,7 +69,7 @@ def test_missing_run_is_started_again_with_a_warning(caplog: pytest.LogCaptureFi
     writer.gone = True
     writer.load_state_dict({"id": "old"})
     writer.add_scalar("loss", 0.5, 3)
-    assert writer.told == [("start", {"id": "old"}), ("start", {}), (True, {"loss": 0.5}, 3)]
+    assert writer.calls == [("start", {"id": "old"}), ("start", {}), (True, {"loss": 0.5}, 3)]
     assert caplog.messages == [
         "Kept cannot continue the run {'id': 'old'} (OSError: no such run) and starts a new one."
     ]

@@ -121,13 +121,13 @@ def swanlab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Library:
 def test_calls_of_swanlab(swanlab: Library, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cfg = {"type": "SwanlabVisBackend", "save_dir": str(tmp_path), "init_kwargs": {"project": "p"}}
     writer = VISBACKENDS.build(cfg)
-    assert swanlab.told == []
+    assert swanlab.calls == []
     with caplog.at_level(logging.WARNING, "footplate"):
         writer.add_config(Config({"lr": 0.5}))
     writer.add_scalars({"loss": 1.5, "name": "text", "step": 7}, step=3)
     writer.add_image("scene", PICTURE, 9)
     writer.close()
-    assert swanlab.told == [
+    assert swanlab.calls == [
         ("init", {"mode": "offline", "project": "p", "log_dir": str(tmp_path)}),
         ("config", {"lr": 0.5}),
         ("log", ({"loss": 1.5}, 7)),
@@ -153,7 +153,7 @@ def test_mode_or_login_prevents_offline(
     settings = {"mode": "cloud"} if known == "mode" else {}
     writer = VISBACKENDS.build({"type": "SwanlabVisBackend", "save_dir": str(tmp_path), "init_kwargs": settings})
     writer.add_scalar("loss", 1.0, 1)
-    assert swanlab.told[0] == ("init", {**settings, "log_dir": str(tmp_path)})
+    assert swanlab.calls[0] == ("init", {**settings, "log_dir": str(tmp_path)})
 
 
 def test_a_resumed_run_names_the_one_it_continues(swanlab: Library, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_resumed_run_names_the_one_it_continues(swanlab: Library, tmp_path: Pa
     writer = VISBACKENDS.build(cfg)
     writer.load_state_dict({"id": "old"})
     writer.add_scalar("loss", 1.0, 1)
-    assert swanlab.told[0] == ("init", {"id": "old", "resume": "allow", "mode": "local", "logdir": f"{tmp_path}/mine"})
+    assert swanlab.calls[0] == ("init", {"id": "old", "resume": "allow", "mode": "local", "logdir": f"{tmp_path}/mine"})
     assert writer.state_dict() == {"id": "abc"}
 
 
@@ -187,7 +187,7 @@ def test_calls_of_trackio(monkeypatch: pytest.MonkeyPatch) -> None:
     writer.add_image("scene", PICTURE, 9)
     writer.close()
     writer.add_scalar("loss", 1.0, 4)
-    assert library.told == [
+    assert library.calls == [
         ("init", {"project": "footplate", "embed": False, "space_id": "s"}),
         ("config", {"lr": 0.5}),
         ("log", ({"loss": 1.5}, 3)),

@@ -15,14 +15,14 @@ def batch(count: int = 6, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
     return inputs, torch.eye(count)
 
 
-def test_mixup_weighs_pictures_and_truth_alike() -> None:
+def test_mixup_weighs_images_and_truth_alike() -> None:
     inputs, scores = batch(3)
     mixed, truth = Mixup(alpha=1.0).mix(inputs, scores, torch.tensor([1, 2, 0]), 0.75)
     assert mixed[:, 0, 0, 0].tolist() == [0.25, 1.25, 1.5]
     assert truth.tolist() == [[0.75, 0.25, 0], [0, 0.75, 0.25], [0.25, 0, 0.75]]
 
 
-def test_mixup_of_a_picture_with_itself_changes_nothing() -> None:
+def test_mixup_of_an_image_with_itself_changes_nothing() -> None:
     inputs, scores = batch(3)
     mixed, truth = Mixup(alpha=1.0).mix(inputs, scores, torch.arange(3), 0.3)
     assert torch.allclose(mixed, inputs)
@@ -64,7 +64,7 @@ def test_shares_follow_the_beta_distribution() -> None:
 @pytest.mark.parametrize(
     ("probs", "expected"), [(None, (0.5, 0.5, 0)), (0.0, (0, 0, 1)), ([0.2, 0.3], (0.2, 0.3, 0.5))]
 )
-def test_one_of_several_acts_or_none(probs: Any, expected: tuple[float, float, float]) -> None:
+def test_at_most_one_augmentation_is_applied(probs: Any, expected: tuple[float, float, float]) -> None:
     seed_generators(0)
     seen = {"first": 0, "second": 0, "none": 0}
 
@@ -99,6 +99,6 @@ def test_augments_are_built_by_name() -> None:
         (lambda: RandomBatchAugment([Mixup(1.0), CutMix(1.0)], [0.7, 0.7]), "sum must be at most 1"),
     ],
 )
-def test_what_makes_no_sense_is_refused(build: Any, message: str) -> None:
+def test_invalid_arguments_are_refused(build: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         build()

@@ -26,7 +26,7 @@ def batch(count: int = 4) -> dict[str, Any]:
     return {"inputs": inputs, "data_samples": [ClsDataSample().set_gt_label(number % 3) for number in range(count)]}
 
 
-def test_each_mode_gives_what_it_says() -> None:
+def test_each_mode_returns_its_result() -> None:
     model = classifier().eval()
     data = model.data_preprocessor(batch())
     scores = model(data["inputs"])
@@ -43,7 +43,7 @@ def test_without_a_head_there_are_features() -> None:
         model(torch.zeros(2, 1, 12, 12), mode="predict")
 
 
-def test_augments_may_stand_in_train_cfg() -> None:
+def test_augments_can_be_in_train_cfg() -> None:
     model = classifier(
         train_cfg={
             "augments": [{"type": "Mixup", "alpha": 1.0}, {"type": "CutMix", "alpha": 1.0}],
@@ -69,7 +69,7 @@ def test_an_unknown_mode_is_refused() -> None:
         classifier()(torch.zeros(1, 1, 12, 12), mode="losses")
 
 
-def test_a_mistake_in_a_part_is_named() -> None:
+def test_a_mistake_in_a_part_is_reported() -> None:
     with pytest.raises(Exception, match="did you mean 'SmallResNet'") as raised:
         ImageClassifier({"type": "SmallResnet"})
     assert getattr(raised.value, "key", "").startswith("backbone")
@@ -90,7 +90,7 @@ def test_a_few_steps_learn() -> None:
     assert losses[-1] < 0.1 < 1.0 < losses[0]
 
 
-def test_mirror_images_may_have_a_say() -> None:
+def test_flipped_images_can_be_averaged() -> None:
     model, pictures = classifier(flip_test=True).eval(), torch.randn(3, 1, 12, 12)
     scores = (model(pictures) + model(pictures.flip(-1))) / 2  # the head is linear
     assert not torch.allclose(scores, model(pictures), atol=1e-4)
@@ -144,7 +144,7 @@ def test_predictions_are_probabilities_and_the_best_class() -> None:
         ([ClsDataSample(), ClsDataSample()], "'gt_label'"),
     ],
 )
-def test_the_loss_needs_one_class_of_every_picture(given: Any, message: str) -> None:
+def test_the_loss_needs_one_class_of_every_image(given: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         head().loss(FEATURES, given)
 
@@ -152,7 +152,7 @@ def test_the_loss_needs_one_class_of_every_picture(given: Any, message: str) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"), [({"num_classes": 0}, "at least 1"), ({"topk": (1, 4)}, "between 1 and num_classes, 3")]
 )
-def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         head(**arguments)
 
@@ -193,6 +193,6 @@ def test_classes_may_weigh_unequally() -> None:
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.0])
-def test_a_share_is_wanted(value: float) -> None:
+def test_a_share_out_of_range_is_refused(value: float) -> None:
     with pytest.raises(ArgumentError, match="at least 0 and below 1"):
         MODELS.build({"type": "LabelSmoothLoss", "label_smooth_val": value})

@@ -41,13 +41,13 @@ def test_rows_are_true_classes() -> None:
 @pytest.mark.parametrize(
     ("predicted", "truth", "what"), [(3, 0, "prediction"), (0, -1, "ground truth"), (0, 3, "ground truth")]
 )
-def test_classes_out_of_range_are_named(predicted: int, truth: int, what: str) -> None:
+def test_classes_out_of_range_are_reported(predicted: int, truth: int, what: str) -> None:
     with pytest.raises(DataError, match=f"the {what} contains class"):
         ConfusionMatrix.calculate(torch.tensor([predicted]), torch.tensor([truth]), 3)
 
 
 @pytest.mark.parametrize("sample", [ClsDataSample().set_pred_label(1), ClsDataSample().set_gt_label([0, 1])])
-def test_one_true_class_is_wanted(sample: Any) -> None:
+def test_exactly_one_true_class_is_required(sample: Any) -> None:
     with pytest.raises(DataError, match="this metric needs exactly one"):
         METRICS.build({"type": "ConfusionMatrix", "num_classes": 2}).process(None, [sample.to_dict()])
 
@@ -58,7 +58,7 @@ def cell(picture: npt.NDArray[np.uint8], row: int, column: int) -> list[int]:
     return pixel
 
 
-def test_colours_tell_shares_of_rows() -> None:
+def test_colors_show_shares_of_rows() -> None:
     picture = draw_matrix(MATRIX, ["shoe", "bag"])
     assert cell(picture, 0, 0) == [51, 142, 193]  # 80% of the way from white to blue
     assert cell(picture, 0, 1) == [247, 223, 204]  # 20% of the way to orange
@@ -71,7 +71,7 @@ def test_values_are_written_where_there_are_some() -> None:
     assert (rows.tolist(), columns.tolist()) == ([0], [0, 1])
 
 
-def test_names_or_numbers_stand_at_the_sides() -> None:
+def test_names_or_numbers_are_at_the_sides() -> None:
     named, numbered = draw_matrix(MATRIX, ["shoe", "bag"]), ConfusionMatrix.plot(torch.from_numpy(MATRIX))
     assert named.shape == numbered.shape
     assert (named[66:, :130] != numbered[66:, :130]).any()
@@ -79,6 +79,6 @@ def test_names_or_numbers_stand_at_the_sides() -> None:
 
 
 @pytest.mark.parametrize(("shape", "classes"), [((2, 3), None), ((2, 2), ["one"])])
-def test_what_does_not_fit_is_refused(shape: tuple[int, int], classes: list[str] | None) -> None:
+def test_a_matrix_that_does_not_fit_is_refused(shape: tuple[int, int], classes: list[str] | None) -> None:
     with pytest.raises(ArgumentError, match="with C class names"):
         draw_matrix(np.zeros(shape, np.int64), classes)

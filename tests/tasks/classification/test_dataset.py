@@ -64,12 +64,12 @@ def test_classes_may_be_named(folder: Path, classes: list[str], labels: list[int
         assert list(found.metainfo["classes"]) == classes
 
 
-def test_a_list_names_pictures_and_labels(folder: Path) -> None:
+def test_a_list_names_images_and_labels(folder: Path) -> None:
     found = dataset(data_root=str(folder), data_prefix="pictures", ann_file="list.txt", classes=["a", "b", "c"])
     assert read(found, folder) == [("shoe/4.png", 2), ("bag/1.png", 0)]
 
 
-def test_without_labels_all_pictures_are_taken(folder: Path) -> None:
+def test_without_labels_all_images_are_taken(folder: Path) -> None:
     found = dataset(data_root=str(folder), data_prefix="pictures", with_label=False)
     assert [label for _, label in read(found, folder)] == [None] * 4
     (folder / "plain.txt").write_text("coat/3.jpg\n")
@@ -85,7 +85,7 @@ def test_a_pipeline_makes_samples(folder: Path) -> None:
     assert found[0]["inputs"].unique().tolist() == [2]
 
 
-def test_an_empty_folder_of_a_class_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_empty_class_folder_is_reported(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "pictures" / "hat").mkdir()
     found = dataset(data_root=str(folder), data_prefix="pictures")
     assert found.metainfo["classes"] == ("bag", "coat", "hat", "shoe")
@@ -112,7 +112,7 @@ def test_an_empty_folder_of_a_class_is_said(folder: Path, caplog: pytest.LogCapt
         ({"data_prefix": "pictures", "classes": "names.txt"}, "the file of classes 'names.txt' does not exist"),
     ],
 )
-def test_what_is_not_there_is_named(folder: Path, arguments: dict[str, Any], message: str) -> None:
+def test_missing_input_is_reported(folder: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         dataset(data_root=str(folder), **arguments)
 
@@ -126,12 +126,12 @@ def test_what_is_not_there_is_named(folder: Path, arguments: dict[str, Any], mes
         ("a.png 3\n", "there are 3 classes"),
     ],
 )
-def test_a_list_that_cannot_be_read_is_named(folder: Path, text: str, message: str) -> None:
+def test_a_list_that_cannot_be_read_is_reported(folder: Path, text: str, message: str) -> None:
     (folder / "list.txt").write_text(text)
     with pytest.raises(DataError, match=message):
         dataset(data_root=str(folder), data_prefix="pictures", ann_file="list.txt", classes=["a", "b", "c"])
 
 
-def test_an_ending_is_needed() -> None:
+def test_an_extension_is_required() -> None:
     with pytest.raises(ArgumentError, match="at least one file extension"):
         CustomDataset(extensions=[])

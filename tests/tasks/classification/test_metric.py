@@ -138,7 +138,7 @@ def test_the_one_true_class(label: Any) -> None:
 
 
 @pytest.mark.parametrize(("sample", "count"), [({}, 0), ({"gt_label": torch.tensor([1, 2])}, 2)])
-def test_no_truth_or_several_is_refused(sample: dict[str, Any], count: int) -> None:
+def test_several_or_no_true_classes_are_refused(sample: dict[str, Any], count: int) -> None:
     with pytest.raises(DataError, match=f"'a.png' has {count} true classes"):
         true_label({**sample, "img_path": "a.png"})
 
@@ -176,13 +176,13 @@ def test_how_many_classes_there_are(samples: Any, given: int | None, meta: Any, 
         ([{"pred_label": [1]}], None, "the number of classes is unknown"),
     ],
 )
-def test_a_number_of_classes_that_nobody_knows_is_refused(samples: Any, given: int | None, words: str) -> None:
+def test_an_unknown_number_of_classes_is_refused(samples: Any, given: int | None, words: str) -> None:
     with pytest.raises(DataError, match=words):
         class_count(samples, given, {})
 
 
 @pytest.mark.parametrize("kind", [torch.tensor, np.array])
-def test_classes_that_there_are_not_are_refused(kind: Any) -> None:
+def test_classes_out_of_range_are_refused(kind: Any) -> None:
     check_classes("ground truth", kind([0, 2]), 3)
     check_classes("prediction", kind([-1, 2]), 3, least=-1)
     with pytest.raises(DataError, match="the ground truth contains class -1, but there are only 3"):
@@ -203,7 +203,7 @@ def test_thresholds_that_are_no_numbers_are_refused(thrs: Any) -> None:
         check_thresholds(thrs)
 
 
-def test_values_of_several_thresholds_are_told_apart() -> None:
+def test_values_of_several_thresholds_have_different_names() -> None:
     assert [threshold_suffix(each, (0.5, None)) for each in (0.5, None)] == ["_thr-0.50", "_no-thr"]
     assert threshold_suffix(0.5, (0.5,)) == ""
 
@@ -288,7 +288,7 @@ def test_under_a_threshold_nothing_is_predicted() -> None:
     assert "single-label/support_thr-0.70_classwise" not in found
 
 
-def test_the_number_of_classes_is_told_by_the_data_set() -> None:
+def test_the_number_of_classes_comes_from_the_dataset() -> None:
     evaluator = Evaluator(METRICS.build({"type": "SingleLabelMetric", "average": None, "items": ["support"]}))
     evaluator.dataset_meta = {"classes": ("a", "b", "c")}
     evaluator.process([ClsDataSample().set_gt_label(1).set_pred_label(1)])

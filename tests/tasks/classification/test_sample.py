@@ -26,13 +26,13 @@ def test_scores_are_rows_of_floats() -> None:
 
 
 @pytest.mark.parametrize("value", [0.5, "three", [1.5], [[1]], True, [1, "a"], None])
-def test_what_is_no_label_is_refused(value: Any) -> None:
+def test_invalid_labels_are_refused(value: Any) -> None:
     with pytest.raises(ArgumentError, match="labels must be an integer"):
         ClsDataSample().set_gt_label(value)
 
 
 @pytest.mark.parametrize("value", [0.5, [[0.5]], "high"])
-def test_what_is_no_row_of_scores_is_refused(value: Any) -> None:
+def test_invalid_scores_are_refused(value: Any) -> None:
     with pytest.raises(ArgumentError, match="a list of numbers"):
         ClsDataSample().set_pred_score(value)
 
@@ -46,7 +46,7 @@ def test_the_truth_of_a_sample_is_checked() -> None:
 
 
 @pytest.mark.parametrize("name", ["PackInputs", "PackClsInputs"])
-def test_pictures_become_planes_and_the_rest_a_sample(name: str) -> None:
+def test_images_become_planes_and_the_rest_a_sample(name: str) -> None:
     image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     results = {"img": image, "gt_label": 4, "img_path": "a.png", "img_shape": (2, 4), "weight": 7, "more": 1}
     packed = TRANSFORMS.build({"type": name, "algorithm_keys": ["weight"]})(results)
@@ -57,13 +57,13 @@ def test_pictures_become_planes_and_the_rest_a_sample(name: str) -> None:
     assert "more" not in sample
 
 
-def test_grey_pictures_have_one_plane() -> None:
+def test_grey_images_have_one_plane() -> None:
     packed = TRANSFORMS.build({"type": "PackInputs"})({"img": np.zeros((5, 6), np.uint8)})
     assert packed["inputs"].shape == (1, 5, 6)
     assert "gt_label" not in packed["data_samples"]
 
 
-def test_the_packed_picture_is_a_copy() -> None:
+def test_the_packed_image_is_a_copy() -> None:
     image = np.zeros((2, 2), np.uint8)
     image.setflags(write=False)
     packed: dict[str, Any] = TRANSFORMS.build({"type": "PackInputs", "input_key": "crop"})(
@@ -74,7 +74,7 @@ def test_the_packed_picture_is_a_copy() -> None:
     assert packed["data_samples"].gt_score.tolist() == [0.5, 0.5]
 
 
-def test_a_picture_is_needed() -> None:
+def test_an_image_is_required() -> None:
     with pytest.raises(DataError, match="there is no key 'img'"):
         TRANSFORMS.build({"type": "PackInputs"})({"gt_label": 1})
 
@@ -92,13 +92,13 @@ def swap(inputs: torch.Tensor, scores: torch.Tensor) -> tuple[torch.Tensor, torc
     return (inputs + inputs.flip(0)) / 2, (scores + scores.flip(0)) / 2
 
 
-def test_pictures_are_normalised_and_labels_left() -> None:
+def test_images_are_normalised_and_labels_left() -> None:
     found = preprocessor(mean=[10], std=[5])(batch([1, 0]), training=True)
     assert found["inputs"][:, 0, 0, 0].tolist() == [-2, 0]
     assert "gt_score" not in found["data_samples"][0]
 
 
-def test_training_mixes_pictures_and_truth() -> None:
+def test_training_mixes_images_and_truth() -> None:
     mixing = preprocessor(num_classes=3, batch_augments=[swap])
     found = mixing(batch([0, 2]), training=True)
     assert found["inputs"][:, 0, 0, 0].tolist() == [5, 5]

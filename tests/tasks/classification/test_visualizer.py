@@ -36,19 +36,19 @@ def test_only_the_most_probable_classes_are_shown() -> None:
 
 
 @pytest.mark.parametrize(("draw_gt", "draw_pred", "panels"), [(True, True, 2), (True, False, 1), (False, True, 2)])
-def test_what_is_not_wanted_is_left_out(draw_gt: bool, draw_pred: bool, panels: int) -> None:
+def test_disabled_panels_are_omitted(draw_gt: bool, draw_pred: bool, panels: int) -> None:
     sample = ClsDataSample().set_gt_label(1).set_pred_score([0.2, 0.8, 0.0])
     picture = rendered(sample, draw_gt=draw_gt, draw_pred=draw_pred)
     assert picture.shape[1] == panels * 266 + 10
     assert (pixels_of(picture, BLUE) > 0) == (draw_gt and draw_pred)
 
 
-def test_without_a_sample_there_is_the_picture() -> None:
+def test_without_a_sample_there_is_the_image() -> None:
     assert rendered(None).shape[1] == 276
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (400, 300), (20, 90, 3)])
-def test_pictures_of_any_size_fit(shape: tuple[int, ...]) -> None:
+def test_images_of_any_size_fit(shape: tuple[int, ...]) -> None:
     image = np.full(shape, 120, np.uint8)
     picture = rendered(ClsDataSample().set_gt_label(0).set_pred_score([1.0, 0.0, 0.0]), image)
     height, width = shape[:2]

@@ -94,5 +94,5 @@ def test_centers_and_corners() -> None:
     assert torch.equal(from_centers(to_centers(boxes)), boxes)
 
 
-def test_boxes_are_cut_to_the_picture() -> None:
+def test_boxes_are_cut_to_the_image() -> None:
     assert clip_boxes(torch.tensor([[-1.0, 3, 12, 9]]), (8, 10)).tolist() == [[0, 3, 10, 8]]

@@ -29,7 +29,7 @@ def test_predictions_become_results() -> None:
     ]
 
 
-def test_the_truth_is_that_of_the_picture_before_it_was_resized() -> None:
+def test_the_truth_is_that_of_the_image_before_it_was_resized() -> None:
     given = sample(gt_instances=TRUE, ignored_instances=CROWD, scale_factor=(2.0, 4.0))
     image = image_result(given, with_truth=True, with_masks=False)
     found = as_truth([image], [70], ("cat", "dog"))
@@ -41,7 +41,7 @@ def test_the_truth_is_that_of_the_picture_before_it_was_resized() -> None:
     ]
 
 
-def test_annotations_are_numbered_across_pictures() -> None:
+def test_annotations_are_numbered_across_images() -> None:
     image = image_result(sample(gt_instances=TRUE), with_truth=True, with_masks=False)
     assert [each["id"] for each in as_truth([image, image], [1, 2], ("cat", "dog"))["annotations"]] == [1, 2]
 
@@ -69,7 +69,7 @@ def test_sizes_are_those_of_masks_where_there_are_some() -> None:
         (sample(), {"with_masks": True}, "the instances of the image 'a.png' have none"),
     ],
 )
-def test_what_is_not_there_is_named(given: dict[str, Any], asked: dict[str, bool], words: str) -> None:
+def test_missing_input_is_reported(given: dict[str, Any], asked: dict[str, bool], words: str) -> None:
     with pytest.raises(DataError, match=words):
         image_result(given, **{"with_truth": False, "with_masks": False, **asked})
 

@@ -70,12 +70,12 @@ def test_classes_may_be_chosen_and_ordered(tmp_path: Path) -> None:
         ({"filter_empty_gt": True, "min_size": 32}, True, [1, 2, 5]),
     ],
 )
-def test_pictures_are_filtered_in_training(tmp_path: Path, filter_cfg: Any, test_mode: bool, expected: Any) -> None:
+def test_images_are_filtered_in_training(tmp_path: Path, filter_cfg: Any, test_mode: bool, expected: Any) -> None:
     found = dataset(tmp_path, filter_cfg=filter_cfg, test_mode=test_mode)
     assert [each["img_id"] for each in map(found.get_data_info, range(len(found)))] == expected
 
 
-def test_boxes_that_cannot_be_used_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_boxes_that_cannot_be_used_are_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     given = content()
     boxes = [[50, 5, 4, 4], [5, 5, 0, 4], [-3, -2, 8, 7], [30, 20, 90, 90]]
     given["annotations"] = [
@@ -116,7 +116,7 @@ def changed(section: str, position: int, **values: Any) -> dict[str, Any]:
         ({**content(), "images": [], "annotations": []}, "the dataset is empty: the file .* has no images"),
     ],
 )
-def test_a_file_that_is_none_is_refused(tmp_path: Path, given: Any, message: str) -> None:
+def test_a_file_that_is_not_coco_is_refused(tmp_path: Path, given: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         dataset(tmp_path, given)
 
@@ -132,7 +132,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, given: Any, message: str
         ({"ann_file": "annotations/val.json"}, DataError, "does not exist\n  key ann_file\n  .* has no 'val.json'"),
     ],
 )
-def test_what_cannot_be_is_refused(tmp_path: Path, arguments: Any, error: Any, message: str) -> None:
+def test_invalid_settings_are_refused(tmp_path: Path, arguments: Any, error: Any, message: str) -> None:
     if error is None:
         assert dataset(tmp_path, **arguments).get_data_info(0)["img_id"] == 5
         return
@@ -148,7 +148,7 @@ def test_a_test_needs_no_annotations(tmp_path: Path) -> None:
         dataset(tmp_path, given)
 
 
-def test_samples_are_made_of_pictures_on_disk(tmp_path: Path) -> None:
+def test_samples_are_made_of_images_on_disk(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     for number in (1, 2):
         Image.new("RGB", (40, 30 + number), (number, 0, 0)).save(tmp_path / "pictures" / f"{number}.png")
@@ -173,7 +173,7 @@ def test_samples_are_made_of_pictures_on_disk(tmp_path: Path) -> None:
         found[2]
 
 
-def test_pictures_that_cannot_be_read_may_be_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_that_cannot_be_read_may_be_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (40, 31)).save(tmp_path / "pictures" / "1.png")
     pipeline = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}, {"type": "PackDetInputs"}]
@@ -223,7 +223,7 @@ def test_a_mask_that_asks_for_too_much_is_refused_by_its_annotation(
         ("annotations", "bbox", [0, 0, float("nan"), 1], "the 'bbox' of annotation 100 of"),
     ],
 )
-def test_a_value_of_another_kind_is_named(tmp_path: Path, section: str, key: str, value: Any, says: str) -> None:
+def test_a_value_of_another_kind_is_reported(tmp_path: Path, section: str, key: str, value: Any, says: str) -> None:
     given = content()
     given[section][0][key] = value
     with pytest.raises(DataError) as caught:
@@ -233,6 +233,6 @@ def test_a_value_of_another_kind_is_named(tmp_path: Path, section: str, key: str
 
 
 @pytest.mark.parametrize("section", ["images", "categories", "annotations"])
-def test_a_section_that_is_no_list_is_named(tmp_path: Path, section: str) -> None:
+def test_a_section_that_is_no_list_is_reported(tmp_path: Path, section: str) -> None:
     with pytest.raises(DataError, match=f"'{section}' of the file '.*' is not a list"):
         dataset(tmp_path, {**content(), section: 3})

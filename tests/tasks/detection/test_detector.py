@@ -35,7 +35,7 @@ def truth(label: int) -> DetDataSample:
     return DetDataSample(gt_instances=InstanceData(bboxes=torch.tensor([BOX]), labels=torch.tensor([label])))
 
 
-def test_each_mode_has_its_answer() -> None:
+def test_each_mode_returns_its_result() -> None:
     detector, pictures = Fixed(2), torch.zeros(2, 3, 8, 8)
     assert detector(pictures) == "grid"
     assert detector(pictures, [truth(0), truth(1)], mode="loss")["loss"] == 2
@@ -97,7 +97,7 @@ def test_boxes_are_cut_and_brought_to_the_size_before_resizing() -> None:
         ({"score_threshold": 0.1}, "did you mean 'score_thr'"),
     ],
 )
-def test_a_selection_that_makes_no_sense_is_refused(test_cfg: Any, message: str) -> None:
+def test_an_invalid_selection_is_refused(test_cfg: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         Selection.of(test_cfg)
 
@@ -108,7 +108,7 @@ def test_a_config_goes_before_a_models_own_choice() -> None:
 
 
 @pytest.mark.parametrize(("label", "message"), [(3, "class 3, but the model has 3 classes"), (-1, "class -1")])
-def test_a_class_that_the_model_lacks_is_named(label: int, message: str) -> None:
+def test_a_class_that_the_model_lacks_is_reported(label: int, message: str) -> None:
     truth = InstanceData(bboxes=torch.zeros(2, 4), labels=torch.tensor([1, label]))
     with pytest.raises(DataError, match=message):
         true_instances([DetDataSample(gt_instances=truth)], 3)

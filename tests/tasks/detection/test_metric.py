@@ -222,13 +222,13 @@ def coco_file(folder: Path, **changes: Any) -> str:
     return str(path)
 
 
-def test_the_truth_of_a_file_counts_for_the_pictures_that_were_seen(tmp_path: Path) -> None:
+def test_the_truth_of_a_file_counts_for_the_images_that_were_seen(tmp_path: Path) -> None:
     samples = [sample(5, found=[(0, 0, 1)]), sample(3, found=[(0, 0, 1), (50, 0, 2)])]
     assert values(samples, ann_file=coco_file(tmp_path))["coco/bbox_mAP"] == 1.0
     assert values([*samples, sample(4)], ann_file=coco_file(tmp_path))["coco/bbox_mAP"] == pytest.approx(67 / 101)
 
 
-def test_a_file_made_by_hand_may_lack_what_follows_from_the_rest(tmp_path: Path) -> None:
+def test_a_file_may_lack_areas_and_crowd_flags(tmp_path: Path) -> None:
     annotations = [{"id": 1, "image_id": 3, "category_id": 20, "bbox": [0, 0, 10, 10]}]
     path = coco_file(tmp_path, annotations=annotations)
     found = values([sample(3, found=[(0, 0, 1)])], ann_file=path)
@@ -246,7 +246,7 @@ def test_masks_of_a_file_may_be_polygons_and_crowds_run_lengths(tmp_path: Path) 
     assert values([found], ann_file=path, metric="segm")["coco/segm_mAP"] == 1.0
 
 
-def test_the_file_is_that_of_the_data_set_where_none_is_given(tmp_path: Path) -> None:
+def test_the_file_of_the_dataset_is_the_default(tmp_path: Path) -> None:
     class Data:
         ann_file = coco_file(tmp_path)
 
@@ -280,7 +280,7 @@ def test_only_writing_needs_no_truth(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [None, "a", 1])
-def test_pictures_need_no_numbers_of_their_own(number: Any) -> None:
+def test_images_need_no_numbers_of_their_own(number: Any) -> None:
     samples = [sample(number, found=[(0, 0, 1)], true=[(0, 0, 1)]), sample(number, true=[(0, 0, 1)])]
     assert values(samples, metric_items=["AR@100"])["coco/bbox_AR@100"] == 0.5
 
@@ -296,7 +296,7 @@ def test_pictures_need_no_numbers_of_their_own(number: Any) -> None:
         ({"iou_thrs": []}, "between 0 and 1"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused(arguments: Any, message: str) -> None:
+def test_invalid_arguments_are_refused(arguments: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         CocoMetric(**arguments)
 
@@ -319,7 +319,7 @@ def without(field: str) -> DetDataSample:
         ([sample(3)], {"ann_file": "", "classes": ("dgo",)}, "no category 'dgo'\n.*\n.*did you mean 'dog'"),
     ],
 )
-def test_what_is_missing_is_named(tmp_path: Path, samples: Any, arguments: Any, message: str) -> None:
+def test_missing_keys_are_reported(tmp_path: Path, samples: Any, arguments: Any, message: str) -> None:
     if "ann_file" in arguments:
         arguments = {**arguments, "ann_file": coco_file(tmp_path)}
     with pytest.raises(DataError, match=message):
@@ -373,7 +373,7 @@ def test_values_have_the_fields_names_and_leave_out_what_is_never_true() -> None
     )
 
 
-def test_the_mean_is_one_over_the_best_hundred_where_these_are_looked_at() -> None:
+def test_the_mean_uses_the_best_hundred_if_they_are_evaluated() -> None:
     changed = curves((10, 100, 300))
     changed.precision[..., 0, 2] = 0.9
     assert named_values(changed)["mAP"] == pytest.approx(0.6)

@@ -41,7 +41,7 @@ def packed(given: dict[str, Any], **arguments: Any) -> dict[str, Any]:
     return found
 
 
-def test_pictures_and_instances_are_packed() -> None:
+def test_images_and_instances_are_packed() -> None:
     found = packed(record())
     sample = found["data_samples"]
     assert (found["inputs"].shape, found["inputs"].dtype) == ((3, 2, 4), torch.uint8)
@@ -67,7 +67,7 @@ def test_without_annotations_there_is_no_truth() -> None:
     assert found["data_samples"].metainfo == {"img_shape": (2, 4)}
 
 
-def test_a_picture_without_instances() -> None:
+def test_an_image_without_instances() -> None:
     sample = packed(record(gt_bboxes=[], gt_bboxes_labels=[]))["data_samples"]
     assert sample.gt_instances.bboxes.shape == (0, 4)
 
@@ -76,7 +76,7 @@ def test_a_picture_without_instances() -> None:
     ("given", "message"),
     [({"gt_bboxes": []}, "there is no key 'img'"), (record(gt_bboxes_labels=[1]), "'a.png' has 2 boxes but 1 labels")],
 )
-def test_what_is_missing_is_named(given: Any, message: str) -> None:
+def test_missing_keys_are_reported(given: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         packed(given)
 
@@ -87,7 +87,7 @@ def batch() -> dict[str, Any]:
     return {"inputs": [torch.full((3, 5, 6), 5.0), torch.full((3, 4, 9), 5.0)], "data_samples": samples}
 
 
-def test_pictures_are_padded_where_boxes_need_no_change() -> None:
+def test_images_are_padded_where_boxes_need_no_change() -> None:
     cfg = {"type": "DetDataPreprocessor", "mean": [1.0] * 3, "std": [2.0] * 3, "pad_size_divisor": 4, "pad_value": 7}
     found = MODELS.build(cfg)(batch())
     assert found["inputs"].shape == (2, 3, 8, 12)

@@ -72,7 +72,7 @@ def test_it_learns_what_it_is_shown() -> None:
         assert aligned_giou(best.bboxes[order], true.gt_instances.bboxes).min() > 0.6
 
 
-def test_mirrored_pictures_have_mirrored_predictions_with_a_flip_test() -> None:
+def test_mirrored_images_have_mirrored_predictions_with_a_flip_test() -> None:
     detector, inputs = model(flip_test=True, test_cfg={"score_thr": 0.0}), pictures(1)[..., :27]
     straight = detector(inputs, mode="predict")[0].pred_instances
     padded = torch.nn.functional.pad(inputs, (0, 5))
@@ -96,7 +96,7 @@ def test_a_config_builds_it_with_its_preprocessor() -> None:
     assert boxes[:, [0, 2]].max() <= 8.5
 
 
-def test_what_makes_no_sense_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(DataError, match="needs the ground truth"):
         model()(pictures(1), None, mode="loss")
     with pytest.raises(ArgumentError, match="'tensor', 'loss' or 'predict'"):
@@ -108,7 +108,7 @@ def network(levels: int = 2) -> PyramidDetector:
     return PyramidDetector(3, widths=(8, 8, 12), depths=(1, 1, 1), levels=levels, head_width=8).eval()
 
 
-def test_every_position_of_every_level_says_something() -> None:
+def test_every_position_of_every_level_has_a_prediction() -> None:
     grid = network()(torch.zeros(2, 3, 16, 24))
     assert (grid.scores.shape, grid.boxes.shape) == ((2, 6 + 24, 3), (2, 30, 4))
     assert grid.strides.tolist() == [8.0] * 6 + [4.0] * 24
@@ -122,14 +122,14 @@ def test_boxes_lie_around_their_position() -> None:
     assert (grid.boxes[0, :, 2:] > grid.points).all()
 
 
-def test_a_fresh_network_is_sure_of_nothing_and_boxes_are_a_few_strides_wide() -> None:
+def test_initial_scores_are_low_and_boxes_are_a_few_strides_wide() -> None:
     grid = network()(torch.randn(4, 3, 32, 32))
     assert 0.003 < grid.scores.sigmoid().mean() < 0.03
     width = (grid.boxes[..., 2] - grid.boxes[..., 0]) / grid.strides
     assert 3 < width.mean() < 6
 
 
-def test_pictures_of_any_size_are_taken() -> None:
+def test_images_of_any_size_are_taken() -> None:
     model, inputs = network(), torch.randn(1, 3, 13, 18)
     padded = torch.nn.functional.pad(inputs, (0, 6, 0, 3))
     assert torch.equal(model(inputs).boxes, model(padded).boxes)
@@ -143,7 +143,7 @@ def test_every_part_learns() -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"widths": (8, 8)}, {"levels": 0}, {"levels": 3}])
-def test_stages_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> None:
+def test_invalid_stages_are_refused(arguments: dict[str, Any]) -> None:
     settings: dict[str, Any] = {"widths": (8, 8, 12), "depths": (1, 1, 1), "levels": 2, "head_width": 8}
     with pytest.raises(ArgumentError, match="widths and depths must have the same length"):
         PyramidDetector(3, **{**settings, **arguments})
@@ -214,7 +214,7 @@ def test_positions_are_assigned_as_by_a_plain_loop(seed: int) -> None:
             assert targets.scores[number, position].tolist() == pytest.approx(wanted, abs=1e-5)
 
 
-def test_pictures_without_instances_want_nothing() -> None:
+def test_images_without_instances_have_no_targets() -> None:
     said = grid()
     empty = assign(said, truth([], [], like=said.boxes))
     assert not empty.found.any()

@@ -89,7 +89,7 @@ def test_only_the_whole_loss_is_minimised() -> None:
 
 
 @pytest.mark.parametrize("config", [RT_DETR, DETR], ids=lambda each: str(each["model_type"]))
-def test_scores_and_boxes_are_those_of_the_picture(config: Any) -> None:
+def test_scores_and_boxes_are_those_of_the_image(config: Any) -> None:
     detector = model(config).eval()
     scores, boxes = detector(pictures())
     raw = detector.detector(pixel_values=pictures())
@@ -121,19 +121,19 @@ def test_a_config_builds_it() -> None:
         ({**DETR, "backbone_config": {"model_type": "resnett"}}, "rejects the config of 'detr'"),
     ],
 )
-def test_a_config_that_makes_no_sense_is_refused(config: Any, message: str) -> None:
+def test_an_invalid_config_is_refused(config: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         model(config)
 
 
 @pytest.mark.parametrize("package", ["transformers", "scipy"])
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+def test_a_missing_package_is_reported(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=rf"'{package}'.*\n.*footplate\[transformers\]"):
         model(DETR)
 
 
-def test_what_makes_no_sense_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(DataError, match="needs the ground truth"):
         model(DETR)(pictures(), None, mode="loss")
     with pytest.raises(ArgumentError, match="'tensor', 'loss' or 'predict'"):

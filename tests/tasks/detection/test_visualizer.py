@@ -44,7 +44,7 @@ def panels(page: Any) -> list[Any]:
     return [page[top : top + 320, left : left + 320] for left in range(10, page.shape[1] - 320, 330)]
 
 
-def test_image_truth_and_prediction_stand_side_by_side() -> None:
+def test_image_truth_and_prediction_are_side_by_side() -> None:
     plain, truth, prediction = panels(visualizer().render(grey(), sample()))
     assert (plain == 90).all()
     assert [truth[180, 40].tolist(), truth[180, 200].tolist(), truth[300, 100].tolist()] == [list(RED)] * 3
@@ -52,7 +52,7 @@ def test_image_truth_and_prediction_stand_side_by_side() -> None:
     assert (truth[180, 60:190] == 90).all()
 
 
-def test_key_points_are_linked_as_the_data_set_says() -> None:
+def test_keypoints_are_linked_as_in_the_dataset() -> None:
     drawing = visualizer()
     drawing.dataset_meta = {**META, "skeleton_links": [(0, 1)]}
     found = sample(img_shape=(640, 320))
@@ -63,12 +63,12 @@ def test_key_points_are_linked_as_the_data_set_says() -> None:
 
 
 @pytest.mark.parametrize(("arguments", "count"), [({"draw_gt": False}, 2), ({"draw_pred": False}, 2), ({}, 3)])
-def test_what_is_not_wanted_is_left_out(arguments: Any, count: int) -> None:
+def test_disabled_panels_are_omitted(arguments: Any, count: int) -> None:
     assert len(panels(visualizer().render(grey(), sample(), **arguments))) == count
     assert len(panels(visualizer().render(grey(), None))) == 1
 
 
-def test_small_pictures_are_enlarged_and_boxes_with_them() -> None:
+def test_small_images_are_enlarged_and_boxes_with_them() -> None:
     _, truth, prediction = panels(visualizer().render(grey(80), sample(img_shape=(640, 320))))
     assert [truth[100, 40].tolist(), truth[150, 120].tolist(), truth[140, 120].tolist()] == [list(RED)] * 2 + [[90] * 3]
     assert prediction[180, 50].tolist() == list(BLUE)
@@ -101,13 +101,13 @@ def test_what_is_written_shows_on_the_colour_of_the_box(arguments: Any, box: str
     assert ink in truth[60:76, 40:70].reshape(-1, 3).tolist()
 
 
-def test_a_picture_without_instances_is_drawn() -> None:
+def test_an_image_without_instances_is_drawn() -> None:
     given = DetDataSample(gt_instances=instances([], []))
     plain, truth = panels(visualizer().render(grey(), given))
     assert np.array_equal(plain, truth)
 
 
-def test_predictions_that_are_not_sure_are_left_out(tmp_path: Path) -> None:
+def test_predictions_that_are_not_sure_are_skipped(tmp_path: Path) -> None:
     given = sample()
     pictures = []
     for threshold in (0.1, 0.5, 0.9):
@@ -120,7 +120,7 @@ def test_predictions_that_are_not_sure_are_left_out(tmp_path: Path) -> None:
     assert len(given.pred_instances) == 2
 
 
-def test_an_opacity_that_makes_no_sense_is_refused() -> None:
+def test_an_invalid_opacity_is_refused() -> None:
     with pytest.raises(ArgumentError, match="alpha must be between 0 and 1"):
         DetLocalVisualizer(alpha=2)
 
@@ -129,7 +129,7 @@ class DetRecorder(Recorder, DetLocalVisualizer):
     """Knows what a threshold is, too."""
 
 
-def test_the_visualizer_is_told_everything() -> None:
+def test_the_visualizer_receives_all_settings() -> None:
     recorder = DetRecorder()
     data_batch, outputs = batch(DetDataSample)
     cfg = {"type": "DetVisualizationHook", "draw": True, "interval": 1, "score_thr": 0.4}
@@ -146,13 +146,13 @@ def test_the_visualizer_is_told_everything() -> None:
     assert recorder.drawn[1][1].tolist() == [[[10, 10, 10]] * 5] * 4
 
 
-def test_other_visualizers_are_not_told_the_threshold() -> None:
+def test_other_visualizers_do_not_receive_the_threshold() -> None:
     recorder = Recorder()
     DetVisualizationHook(draw=True, interval=1).after_val_iter(RUNNER, 0, *batch(DetDataSample))
     assert ["pred_score_thr" in more for _, _, more in recorder.drawn] == [False, False]
 
 
-def test_pictures_of_a_test_may_go_into_a_folder(tmp_path: Path) -> None:
+def test_images_of_a_test_may_go_into_a_folder(tmp_path: Path) -> None:
     DetLocalVisualizer("files")
     data_batch, outputs = batch(DetDataSample, 1)
     outputs[0].pred_instances = InstanceData(
@@ -165,6 +165,6 @@ def test_pictures_of_a_test_may_go_into_a_folder(tmp_path: Path) -> None:
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")] == ["pictures/00.png"]
 
 
-def test_a_threshold_that_makes_no_sense_is_refused() -> None:
+def test_an_invalid_threshold_is_refused() -> None:
     with pytest.raises(ArgumentError, match="score_thr must be between 0 and 1"):
         DetVisualizationHook(score_thr=1.2)

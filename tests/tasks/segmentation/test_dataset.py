@@ -47,13 +47,13 @@ def test_folders_become_samples(root: Path) -> None:
     assert dataset[0]["inputs"].shape == (3, 4, 6)
 
 
-def test_a_file_names_the_pictures(root: Path) -> None:
+def test_a_file_names_the_images(root: Path) -> None:
     (root / "train.txt").write_text("deep/c.jpeg\na\n\n")
     assert labels(made(root, ann_file="train.txt")) == [2, 0]
     assert labels(made(root, img_suffix=".png")) == [1]
 
 
-def test_pictures_without_truth(root: Path) -> None:
+def test_images_without_truth(root: Path) -> None:
     dataset = made(root, data_prefix={"img_path": "images"}, test_mode=True)
     assert "gt_sem_seg" not in dataset[0]["data_samples"]
 
@@ -71,7 +71,7 @@ def test_samples_of_rare_classes_can_be_repeated(root: Path) -> None:
     assert len(ClassBalancedDataset(made(root), oversample_thr=1.0)) == 6
 
 
-def test_a_label_that_is_no_class_is_named(root: Path) -> None:
+def test_a_label_that_is_no_class_is_reported(root: Path) -> None:
     dataset = made(root, BaseSegDataset, metainfo={"classes": ("road", "car")})
     with pytest.raises(
         DataError, match=r"the label map '.*masks/deep/c.png' contains class 2, but there are only 2 classes"
@@ -100,13 +100,13 @@ def test_a_label_that_is_no_class_is_named(root: Path) -> None:
         ({"metainfo": {"classes": ("rode",)}}, ArgumentError, "the dataset has no class 'rode'"),
     ],
 )
-def test_what_does_not_fit_is_named(root: Path, settings: Any, kind: type[Exception], message: str) -> None:
+def test_data_that_does_not_fit_is_reported(root: Path, settings: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         made(root, **settings)
 
 
 @pytest.mark.parametrize(("there", "near"), [("0075.png", None), ("scene-0005.png", "scene-0005.png")])
-def test_a_label_map_of_another_number_is_not_what_was_meant(tmp_path: Path, there: str, near: str | None) -> None:
+def test_a_label_map_with_another_number_is_not_suggested(tmp_path: Path, there: str, near: str | None) -> None:
     for name in ("images/0005.jpg", f"masks/{there}"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("L", (6, 4)).save(tmp_path / name)
@@ -115,11 +115,11 @@ def test_a_label_map_of_another_number_is_not_what_was_meant(tmp_path: Path, the
     assert (caught.value.found, caught.value.suggestion) == ("0005.png", near)
 
 
-def test_the_field_s_name_and_a_telling_one() -> None:
+def test_the_usual_name_and_the_descriptive_one_are_registered() -> None:
     assert DATASETS.get("BaseSegDataset") is DATASETS.get("SegFolderDataset") is BaseSegDataset
 
 
-def test_a_picture_that_cannot_be_read_stops_or_is_counted(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_image_that_cannot_be_read_stops_or_is_counted(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     (root / "images/b.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"the image '.*images/b.png' cannot be read"):
         made(root)[1]

@@ -93,7 +93,7 @@ def test_each_set_has_its_metrics(place: Path) -> None:
     assert set(best) == {"best_day_mIoU", "best_night_mIoU"}
 
 
-def test_a_metric_of_ones_own_decides_which_checkpoint_is_best(place: Path) -> None:
+def test_a_custom_metric_selects_the_best_checkpoint(place: Path) -> None:
     try:
         runner = prepared("my-own-metric.py")
         runner.train()
@@ -118,7 +118,7 @@ def test_a_metric_of_ones_own_decides_which_checkpoint_is_best(place: Path) -> N
         ),
     ],
 )
-def test_bad_data_is_named(place: Path, damage: Any, message: str) -> None:
+def test_bad_data_is_reported(place: Path, damage: Any, message: str) -> None:
     damage(place)
     cfg = Config.fromfile("my-scenes.py")
     apply_overrides(cfg, [*SHORT, "train_dataloader.dataset.on_error=stop"])

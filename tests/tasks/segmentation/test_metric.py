@@ -133,7 +133,7 @@ def test_predictions_may_be_written_instead(tmp_path: Path) -> None:
         ([[0, 1]], [[0, 1, 1]], "differ in size"),
     ],
 )
-def test_what_cannot_be_counted_is_named(predicted: Any, truth: Any, message: str) -> None:
+def test_samples_that_do_not_fit_are_reported(predicted: Any, truth: Any, message: str) -> None:
     metric = IoUMetric()
     metric.dataset_meta = {"classes": ["a", "b"]}
     with pytest.raises(DataError, match=message):
@@ -152,6 +152,6 @@ def test_classes_are_needed(meta: Mapping[str, Any] | None) -> None:
     ("arguments", "message"),
     [({"iou_metrics": ["mIou"]}, "did you mean 'mIoU'"), ({"format_only": True}, "needs an output_dir")],
 )
-def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         IoUMetric(**arguments)

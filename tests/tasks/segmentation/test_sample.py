@@ -27,7 +27,7 @@ def test_only_maps_are_taken(name: str) -> None:
         setattr(SegDataSample(), name, torch.ones(2, 3))
 
 
-def test_a_picture_and_its_truth_are_packed() -> None:
+def test_an_image_and_its_truth_are_packed() -> None:
     image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     truth = np.array([[0, 1, 2], [3, 4, 255]], np.uint8)
     results = {"img": image, "gt_seg_map": truth, "img_path": "a.png", "ori_shape": (4, 6), "other": 1}
@@ -41,14 +41,14 @@ def test_a_picture_and_its_truth_are_packed() -> None:
     assert sample.metainfo == {"img_shape": (2, 3), "img_path": "a.png", "ori_shape": (4, 6)}
 
 
-def test_a_grey_picture_without_truth_has_one_channel() -> None:
+def test_a_grey_image_without_truth_has_one_channel() -> None:
     packed = PackSegInputs(meta_keys=["x"])({"img": np.zeros((2, 3), np.uint8), "x": 5, "img_path": "a.png"})
     assert packed["inputs"].shape == (1, 2, 3)
     assert packed["data_samples"].metainfo == {"img_shape": (2, 3), "x": 5}
     assert "gt_sem_seg" not in packed["data_samples"]
 
 
-def test_a_pipeline_that_loaded_nothing_is_told_so() -> None:
+def test_a_pipeline_without_an_image_is_an_error() -> None:
     with pytest.raises(DataError, match="no key 'img'"):
         PackSegInputs()({"img_path": "a.png"})
 
@@ -62,7 +62,7 @@ def batch(*shapes: tuple[int, int]) -> dict[str, Any]:
     return {"inputs": [torch.full((3, *shape), 10, dtype=torch.uint8) for shape in shapes], "data_samples": samples}
 
 
-def test_pictures_are_normalised_and_padded_with_their_truth() -> None:
+def test_images_are_normalised_and_padded_with_their_truth() -> None:
     preprocessor = SegDataPreProcessor(mean=[4.0, 5, 6], std=[2.0, 1, 4], size_divisor=4, pad_val=-1)
     data = preprocessor(batch((3, 6), (4, 2)), training=True)
     inputs = data["inputs"]
@@ -83,7 +83,7 @@ def test_training_and_testing_may_pad_differently(training: bool, expected: tupl
     assert tuple(preprocessor(batch((3, 6)), training)["inputs"].shape[-2:]) == expected
 
 
-def test_pictures_larger_than_the_size_stay_as_they_are() -> None:
+def test_images_larger_than_the_size_stay_as_they_are() -> None:
     assert SegDataPreProcessor(size=(2, 2))(batch((3, 6)), True)["inputs"].shape == (1, 3, 3, 6)
 
 
@@ -101,7 +101,7 @@ def test_augmentations_act_on_padded_batches_in_training_only() -> None:
     assert (data["inputs"][0, 0, 0, 0], len(data["data_samples"])) == (11, 1)
 
 
-def test_pictures_alone_are_enough() -> None:
+def test_images_alone_are_enough() -> None:
     data = SegDataPreProcessor()({"inputs": torch.zeros(2, 3, 4, 4, dtype=torch.uint8)})
     assert (data["inputs"].dtype, data["data_samples"]) == (torch.float32, None)
 

@@ -86,7 +86,7 @@ def test_predictions_are_cut_and_resized_to_the_original() -> None:
     assert found.pred_sem_seg.shape == (24, 20)
 
 
-def test_mirrored_pictures_have_mirrored_predictions_with_a_flip_test() -> None:
+def test_mirrored_images_have_mirrored_predictions_with_a_flip_test() -> None:
     segmentor, inputs = model(flip_test=True), pictures(1)
     straight = segmentor(inputs, mode="predict")[0].seg_logits.data
     mirrored = segmentor(inputs.flip(-1), mode="predict")[0].seg_logits.data
@@ -152,7 +152,7 @@ def test_truth_of_any_size_meets_the_inputs() -> None:
         ("diagonal", [[2, 2], [1, 0]]),
     ],
 )
-def test_predictions_lie_as_the_picture_did(direction: str | None, expected: list[list[int]]) -> None:
+def test_predictions_lie_as_the_image_did(direction: str | None, expected: list[list[int]]) -> None:
     inputs = torch.tensor([[0.0, 1.0, 0.0], [2.0, 2.0, 0.0]]).expand(1, 3, 2, 3)
     given = sample(img_shape=(2, 2), flip=direction is not None, flip_direction=direction)
     (found,) = Columns(3)(inputs, [given], mode="predict")
@@ -177,7 +177,7 @@ def test_losses_and_modes() -> None:
 
 
 @pytest.mark.parametrize(("widths", "depths"), [((8, 12, 16), (1, 0, 2)), ((8, 12), (1, 1))])
-def test_scores_have_the_resolution_of_the_picture(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
+def test_scores_have_the_resolution_of_the_image(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
     network = EncoderDecoder(5, widths=widths, depths=depths)
     for height, width in ((3 * network.stride, 2 * network.stride), (9, 14)):
         assert network(torch.zeros(2, 3, height, width)).shape == (2, 5, height, width)
@@ -234,13 +234,13 @@ def test_every_pixel_has_scores_and_learns() -> None:
     assert all(each.requires_grad for each in model.parameters())
 
 
-def test_a_misspelt_key_of_its_config_is_named() -> None:
+def test_a_misspelt_key_of_its_config_is_reported() -> None:
     with pytest.raises(ArgumentError) as caught:
         build(config={"hiden_sizes": [8]})
     assert (caught.value.key, caught.value.suggestion) == ("config.hiden_sizes", "hidden_sizes")
 
 
-def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_transformers_the_extra_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtraError, match=r"footplate\[transformers\]"):
         build()

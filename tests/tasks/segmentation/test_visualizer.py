@@ -37,7 +37,7 @@ def pixels_of(picture: Any, color: tuple[int, int, int]) -> int:
     return int((picture == color).all(axis=2).sum())
 
 
-def test_image_truth_and_prediction_stand_side_by_side() -> None:
+def test_image_truth_and_prediction_are_side_by_side() -> None:
     picture = rendered(sample(gt_sem_seg=1, pred_sem_seg=2))
     panel = 256 * 256
     assert picture.shape[1] == 3 * 256 + 4 * 10
@@ -53,34 +53,34 @@ def test_image_truth_and_prediction_stand_side_by_side() -> None:
     ("arguments", "panels"),
     [({"draw_gt": False}, 2), ({"draw_pred": False}, 2), ({"draw_gt": False, "draw_pred": False}, 1)],
 )
-def test_what_is_not_wanted_is_left_out(arguments: dict[str, bool], panels: int) -> None:
+def test_disabled_panels_are_omitted(arguments: dict[str, bool], panels: int) -> None:
     picture = rendered(sample(gt_sem_seg=1, pred_sem_seg=2), **arguments)
     assert picture.shape[1] == panels * 256 + (panels + 1) * 10
 
 
 @pytest.mark.parametrize(("data_sample", "panels"), [(None, 1), (sample(pred_sem_seg=1), 2)])
-def test_what_is_unknown_is_left_out(data_sample: SegDataSample | None, panels: int) -> None:
+def test_what_is_unknown_is_skipped(data_sample: SegDataSample | None, panels: int) -> None:
     assert rendered(data_sample).shape[1] == panels * 256 + (panels + 1) * 10
 
 
 @pytest.mark.parametrize("palette", [PALETTE, None])
-def test_the_ignored_label_shows_the_picture(palette: Any) -> None:
+def test_the_ignored_label_shows_the_image(palette: Any) -> None:
     picture = SegLocalVisualizer(palette=palette, alpha=1.0).render(GREY, sample(gt_sem_seg=255))
     assert pixels_of(picture, (100, 100, 100)) == pytest.approx(1.5 * 256 * 256, rel=0.01)
 
 
-def test_a_map_without_any_class_shows_the_picture() -> None:
+def test_a_map_without_any_class_shows_the_image() -> None:
     nothing = SegDataSample(gt_sem_seg=PixelData(data=torch.full((64, 64), 255)))
     assert pixels_of(rendered(nothing), (100, 100, 100)) == pytest.approx(2 * 256 * 256, rel=0.01)
 
 
-def test_opacity_shows_the_picture_below() -> None:
+def test_opacity_shows_the_image_below() -> None:
     visualizer = SegLocalVisualizer(palette=PALETTE, alpha=0.5)
     picture = visualizer.render(GREY, sample(gt_sem_seg=1))
     assert pixels_of(picture, (175, 50, 50)) == 256 * 128
 
 
-def test_names_and_colors_come_from_the_data_set() -> None:
+def test_names_and_colors_come_from_the_dataset() -> None:
     visualizer = VISUALIZERS.build({"type": "SegLocalVisualizer", "alpha": 1.0})
     visualizer.dataset_meta = {"classes": ["a", "b", "c"], "palette": [[1, 2, 3], [4, 5, 6], [7, 8, 9]]}
     assert pixels_of(visualizer.render(GREY, sample(gt_sem_seg=2)), (7, 8, 9)) > 256 * 128
@@ -95,7 +95,7 @@ def test_without_a_palette_colors_are_found() -> None:
     ("arguments", "message"),
     [({"alpha": 1.5}, "between 0 and 1"), ({"classes": ["a"], "palette": PALETTE}, "one length, but have 1 and 3")],
 )
-def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         SegLocalVisualizer(**arguments)
 
@@ -145,7 +145,7 @@ class AsPublished(SegVisualizationHook):
             )
 
 
-def test_a_subclass_reads_pictures_and_keeps_its_visualizer(tmp_path: Path) -> None:
+def test_a_subclass_reads_images_and_keeps_its_visualizer(tmp_path: Path) -> None:
     path = tmp_path / "scene.png"
     Image.fromarray(np.full((4, 5, 3), (9, 8, 7), np.uint8)).save(path)
     recorder = Recorder()

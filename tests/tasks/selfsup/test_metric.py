@@ -57,7 +57,7 @@ def test_the_fit_is_where_the_gradient_vanishes(seed: int) -> None:
     assert np.abs(slack.sum(axis=0)).max() < 1e-4
 
 
-def test_what_a_line_divides_is_told_apart_whatever_the_scale() -> None:
+def test_linearly_separable_classes_are_separated_at_any_scale() -> None:
     rng = np.random.default_rng(0)
     features = torch.tensor(rng.normal(size=(100, 2)) * [1e-3, 1e3] + [5.0, -7.0])
     labels = (features[:, 0] > 5).long()
@@ -116,7 +116,7 @@ def test_pixels_may_be_probed_instead() -> None:
         ([SelfSupDataSample().set_gt_label(1)], "'gt_label' and 'part' of 'an image'"),
     ],
 )
-def test_what_cannot_be_probed_is_named(samples: list[SelfSupDataSample], message: str) -> None:
+def test_samples_without_class_or_part_are_reported(samples: list[SelfSupDataSample], message: str) -> None:
     with pytest.raises(DataError, match=message):
         evaluated({"type": "KNNProbe", "k": 1}, samples)
 
@@ -130,6 +130,6 @@ def test_what_cannot_be_probed_is_named(samples: list[SelfSupDataSample], messag
         ({"type": "LinearProbe", "l2": -1}, "l2 must not be negative"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused(cfg: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_refused(cfg: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         METRICS.build(cfg)

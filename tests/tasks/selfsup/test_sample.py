@@ -19,7 +19,7 @@ def test_a_label_may_be_written_in_many_ways(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [0.5, [1, 2], True])
-def test_what_is_no_label_is_refused(value: Any) -> None:
+def test_invalid_labels_are_refused(value: Any) -> None:
     with pytest.raises(ArgumentError, match="gt_label must be an integer"):
         SelfSupDataSample().set_gt_label(value)
 
@@ -52,7 +52,7 @@ def test_a_view_that_is_given_up_gives_up_the_sample() -> None:
         ({"transforms": [[WARP]], "num_views": []}, "one pipeline for each"),
     ],
 )
-def test_views_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_views_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         TRANSFORMS.build({"type": "MultiView", **arguments})
 
@@ -73,13 +73,13 @@ def test_views_and_what_is_known_are_packed() -> None:
     assert np.array_equal(results["img"][0], picture())
 
 
-def test_a_single_picture_is_one_view() -> None:
+def test_a_single_image_is_one_view() -> None:
     packed = TRANSFORMS.build({"type": "PackSelfSupInputs"})({"img": picture()})
     assert torch.equal(packed["inputs"][0][0], torch.from_numpy(picture()))
     assert "part" not in packed["data_samples"]
 
 
-def test_what_cannot_be_packed_is_refused() -> None:
+def test_results_without_an_image_are_refused() -> None:
     with pytest.raises(DataError, match="there is no key 'img'"):
         TRANSFORMS.build({"type": "PackSelfSupInputs"})({})
     with pytest.raises(ArgumentError, match="part must be 'train' or 'test'"):
@@ -123,13 +123,13 @@ def test_each_view_becomes_one_tensor() -> None:
     assert len(batch["data_samples"]) == 2
 
 
-def test_pictures_without_views_are_one_view() -> None:
+def test_images_without_views_are_one_view() -> None:
     batch = preprocessor()({"inputs": [torch.full((1, 2, 2), 15, dtype=torch.uint8)] * 3})
     assert [tuple(view.shape) for view in batch["inputs"]] == [(3, 1, 2, 2)]
     assert batch["data_samples"] is None
 
 
 @pytest.mark.parametrize("data", [{}, {"inputs": []}, [torch.zeros(1)], {"inputs": torch.zeros(2, 1, 2, 2)}])
-def test_views_are_needed(data: Any) -> None:
+def test_views_are_required(data: Any) -> None:
     with pytest.raises(DataError, match="a list of views"):
         preprocessor()(data)

@@ -45,7 +45,7 @@ def validated(hook: Any, *batches: tuple[list[Any], list[SelfSupDataSample]]) ->
     return recorder.drawn
 
 
-def test_test_pictures_stand_beside_their_nearest_train_pictures() -> None:
+def test_test_images_are_next_to_their_nearest_train_images() -> None:
     pictures = [torch.full((1, 28, 28), 10 * number, dtype=torch.uint8) for number in range(5)]
     samples = outputs([[1.0, 0], [9, 1], [0, 1], [1, 9], [1, 1]], [0, 0, 1, 0, 1], ["test", *["train"] * 3, "test"])
     hook = HOOKS.build({"type": "NeighborPictureHook", "num_queries": 2, "num_neighbors": 2})
@@ -88,7 +88,7 @@ def test_reconstructions_are_the_same_for_the_same_weights() -> None:
         {"type": "ReconstructionPictureHook", "num_samples": 0},
     ],
 )
-def test_numbers_that_make_no_sense_are_refused(cfg: dict[str, Any]) -> None:
+def test_invalid_numbers_are_refused(cfg: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match="whole number of at least 1"):
         HOOKS.build(cfg)
 
@@ -97,7 +97,7 @@ def flat(value: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return np.full((28, 28, 3), value, np.uint8)
 
 
-def test_frames_tell_the_same_class() -> None:
+def test_frames_mark_the_same_class() -> None:
     page = draw_neighbors([flat(10), flat(20)], [[flat(1), flat(2)]] * 2, [[True, False], [False, True]])
     assert page.shape == (2 * 100, 3 * 100, 3)
     frames = [[page[100 * row + 5, 100 * column + 50].tolist() for column in range(3)] for row in range(2)]
@@ -116,7 +116,7 @@ def test_what_was_hidden_is_covered_and_then_filled() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_planes_become_pictures(channels: int) -> None:
+def test_planes_become_images(channels: int) -> None:
     picture = planes_to_image(torch.tensor([-5.0, 20.4, 300.0]).view(1, 1, 3).expand(channels, 2, 3))
     assert picture.shape == (2, 3, 3)
     assert picture[0, :, 1].tolist() == [0, 20, 255]
@@ -138,7 +138,7 @@ def test_a_run_that_begins_is_validated_first(iteration: int, asked: bool) -> No
     assert run.train_loop.validation_requested is asked
 
 
-def test_gains_are_added_and_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_gains_are_added_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     first: dict[str, Any] = {"knn/top1": 60.0, "linear/top1": 70.0, "matrix": [1]}
     later: dict[str, Any] = {"knn/top1": 75.5, "linear/top1": 69.0, "matrix": [2]}
     watching = hook()
@@ -171,7 +171,7 @@ def test_a_resumed_run_knows_the_start() -> None:
     assert unknown == {"a": 3.0}
 
 
-def test_what_is_not_there_is_named() -> None:
+def test_missing_input_is_reported() -> None:
     with pytest.raises(ArgumentError, match="did you mean 'knn/top1'"):
         hook(keys=["knn/top"]).after_val_epoch(runner(0), {"knn/top1": 1.0})
     run = runner()

@@ -69,13 +69,13 @@ def test_features_are_those_of_the_first_view() -> None:
     assert len(model()(views, mode="predict")) == 2
 
 
-def test_a_sample_for_each_picture() -> None:
+def test_a_sample_for_each_image() -> None:
     with pytest.raises(ValueError, match="zip"):
         model()([torch.ones(2, 1, 2, 2)], [SelfSupDataSample()], mode="predict")
 
 
 @pytest.mark.parametrize("part", ["backbone", "neck", "head"])
-def test_a_mistake_in_a_part_is_named(part: str) -> None:
+def test_a_mistake_in_a_part_is_reported(part: str) -> None:
     with pytest.raises(UnknownNameError) as raised:
         model(**{part: {"type": "SmallResnet"}})
     assert raised.value.key == f"{part}.type"
@@ -122,7 +122,7 @@ def test_only_directions_count() -> None:
 
 
 @pytest.mark.parametrize("shapes", [((1, 3), (1, 3)), ((3, 2), (2, 2))])
-def test_pairs_of_several_pictures_are_needed(shapes: tuple[Any, Any]) -> None:
+def test_pairs_of_several_images_are_needed(shapes: tuple[Any, Any]) -> None:
     with pytest.raises(DataError, match="two views of at least two images"):
         nt_xent(torch.zeros(shapes[0]), torch.zeros(shapes[1]), 0.1)
 
@@ -137,7 +137,7 @@ def test_the_neck_projects_averaged_maps(layers: int, expected: int) -> None:
     assert sum(isinstance(each, torch.nn.Linear) for each in neck.layers) == expected
 
 
-def test_arguments_that_make_no_sense_are_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(ArgumentError, match="temperature must be above 0"):
         MODELS.build({"type": "ContrastiveHead", "temperature": 0})
     with pytest.raises(ArgumentError, match="num_layers must be a whole number of at least 2"):
@@ -174,7 +174,7 @@ def test_steps_of_lars_bring_views_together() -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_what_cannot_be_answered_is_refused() -> None:
+def test_wrong_views_and_modes_are_refused() -> None:
     model = MODELS.build(SIMCLR_CFG)
     with pytest.raises(DataError, match="two views of each image, but the batch has 1"):
         model(views()[:1], mode="loss")
@@ -228,7 +228,7 @@ def test_a_patch_that_is_hidden_is_guessed_from_its_place() -> None:
     assert not torch.allclose(guessed[0, hidden[0]], guessed[0, hidden[1]], atol=1e-5)
 
 
-def test_reconstructions_have_the_form_of_pictures() -> None:
+def test_reconstructions_have_the_form_of_images() -> None:
     model, pictures = MODELS.build(MAE_CFG).eval(), torch.randn(2, 1, 12, 12)
     torch.manual_seed(0)
     guessed, mask = model.reconstruct(pictures)
@@ -247,7 +247,7 @@ def test_features_and_samples() -> None:
         model([pictures], mode="guess")
 
 
-def test_what_can_be_guessed_is_learned() -> None:
+def test_predictable_patches_are_learned() -> None:
     torch.manual_seed(0)
     model = MODELS.build(MAE_CFG)
     model.init_weights()

@@ -38,7 +38,7 @@ def test_hidden_patches_have_no_influence() -> None:
 
 
 @pytest.mark.parametrize("feature", ["mean", "cls"])
-def test_features_are_of_whole_pictures(feature: str) -> None:
+def test_features_are_of_whole_images(feature: str) -> None:
     model, pictures = vit(feature=feature).eval(), torch.randn(3, 1, 12, 12)
     found = model(pictures)
     assert found.shape == (3, 8)
@@ -51,7 +51,7 @@ def test_places_of_patches_matter() -> None:
     assert not torch.allclose(model(pictures.flip(-1)), model(pictures), atol=1e-4)
 
 
-def test_codes_tell_all_places_apart() -> None:
+def test_position_embeddings_differ() -> None:
     codes = position_codes(8, 5)[0]
     assert codes.shape == (25, 8)
     distances = torch.cdist(codes, codes) + 10 * torch.eye(25)
@@ -86,6 +86,6 @@ def test_rates_fall_from_the_last_layer_to_the_patches() -> None:
         ({"embed_dims": 6}, "a multiple of 4"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         MAEViT(**{**SMALL, "num_heads": 2, **arguments})

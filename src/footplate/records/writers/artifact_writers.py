@@ -89,7 +89,7 @@ class ClearMLVisBackend(InitTracker):
         self.identity = {"id": task.id}
         return task
 
-    def _write(self, values: dict[str, float], step: int) -> None:
+    def _write(self, values: Mapping[str, float], step: int) -> None:
         logger = self.experiment.get_logger()
         for name, value in values.items():
             logger.report_scalar(name, name, value, step)
@@ -148,7 +148,7 @@ class DVCLiveVisBackend(InitTracker):
             settings = {**settings, "dir": continued, "resume": True}
         return self._library.Live(**settings)
 
-    def _write(self, values: dict[str, float], step: int) -> None:
+    def _write(self, values: Mapping[str, float], step: int) -> None:
         live = self.experiment
         live.step = step
         for name, value in values.items():
@@ -242,7 +242,7 @@ class MLflowVisBackend(Tracker):
             self._library.log_params(new)
         self._known_params.update(new)
 
-    def _write(self, values: dict[str, float], step: int) -> None:
+    def _write(self, values: Mapping[str, float], step: int) -> None:
         self.experiment.log_metrics(
             {_MLFLOW_FORBIDDEN.sub("_", name): value for name, value in values.items()}, step=step
         )

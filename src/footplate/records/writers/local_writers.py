@@ -129,7 +129,7 @@ class TensorboardVisBackend(Tracker):
         last = self.identity.get("last_step")
         return self._writer_type(self.folder, purge_step=None if last is None else last + 1)
 
-    def _write(self, values: dict[str, float], step: int) -> None:
+    def _write(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():
             self.experiment.add_scalar(name, value, step)
         self.identity["last_step"] = max(step, self.identity.get("last_step", 0))

@@ -129,7 +129,7 @@ class Tracker(BaseVisBackend):
         """Starts or continues the run and returns the library's object for it."""
         raise NotImplementedError(f"{type(self).__name__} must implement _start")
 
-    def _write(self, values: dict[str, float], step: int) -> None:
+    def _write(self, values: Mapping[str, float], step: int) -> None:
         """Writes numbers of the same step."""
         raise NotImplementedError(f"{type(self).__name__} must implement _write")
 

@@ -25,13 +25,10 @@ class LoggingTracker(InitTracker):
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
         """Writes an image: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
-        self._log({name: self._library.Image(np.ascontiguousarray(image))}, step)
+        self._write({name: self._library.Image(np.ascontiguousarray(image))}, step)
 
-    def _write(self, values: dict[str, float], step: int) -> None:
-        self._log(values, step)
-
-    def _log(self, values: dict[str, Any], step: int) -> None:
-        self.experiment.log(values, step=step)
+    def _write(self, values: Mapping[str, Any], step: int) -> None:
+        self.experiment.log(dict(values), step=step)
 
     def _finish(self) -> None:
         self._run.finish()
@@ -101,7 +98,7 @@ class WandbVisBackend(LoggingTracker):
                 run.define_metric(**each)
         return run
 
-    def _log(self, values: dict[str, Any], step: int) -> None:
+    def _write(self, values: Mapping[str, Any], step: int) -> None:
         self.experiment.log({**values, "step": step}, commit=self._commit)
 
     def _mode(self) -> dict[str, str]:
