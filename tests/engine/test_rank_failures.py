@@ -136,16 +136,17 @@ def test_a_process_that_is_alone_tells_nobody() -> None:
     assert sys.excepthook is hook
 
 
-def test_the_watch_knows_the_iteration_of_the_run_as_long_as_there_is_one(others: Others, tmp_path: Path) -> None:
+def test_rank_monitor_knows_the_iteration_during_a_run(others: Others, tmp_path: Path) -> None:
     class Run(SimpleNamespace):
         """A runner that supports weak references."""
 
-    run: Any = Run(log_dir=str(tmp_path), rank=1)
+    run: Any = Run(log_dir=str(tmp_path), rank=1, built=set())
     others.last_checkpoint = str
     monitor_run(run)
     assert others.last_checkpoint is str
     assert others.iteration() is None  # before training
     run.train_loop = SimpleNamespace(iter=4, max_iters=5, in_progress=True)
+    run.built.add("train_loop")
     assert others.iteration() == 5
     run.train_loop.iter = 5  # the validation after the last iteration
     assert others.iteration() == 5
@@ -160,10 +161,8 @@ def test_the_first_rank_knows_the_last_checkpoint(others: Others, tmp_path: Path
     class Run(SimpleNamespace):
         """A runner that supports weak references."""
 
-    run: Any = Run(log_dir=str(tmp_path), rank=0)
+    run: Any = Run(log_dir=str(tmp_path), rank=0, saver=SimpleNamespace(last=None))
     monitor_run(run)
-    assert others.last_checkpoint() == ""
-    run.saver = SimpleNamespace(last=None)
     assert others.last_checkpoint() == ""
     run.saver.last = "work/iter_2.pth"
     assert others.last_checkpoint() == "work/iter_2.pth"

@@ -47,7 +47,7 @@ def test_long_class_lists_are_shortened(tmp_path: Path) -> None:
 def test_a_test_alone_builds_no_training_data(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, model=Head(2), custom_hooks=[{"type": "NumClassCheckHook"}]))
     runner.test()
-    assert "train_loop" not in runner.__dict__
+    assert "train_loop" not in runner.built
 
 
 def test_every_validation_dataset_is_checked(tmp_path: Path) -> None:

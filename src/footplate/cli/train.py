@@ -168,7 +168,7 @@ def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:
 
 def _describe_progress(runner: "Runner") -> str:
     """Returns the progress of a run, for an error of user code."""
-    if not runner.is_built("train_loop"):
+    if "train_loop" not in runner.built:
         return "before the first iteration"
     saved = f"; the last checkpoint is {runner.saver.last}" if runner.saver.last else ""
     return f"after {runner.iter} of {runner.max_iters} iterations{saved}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from footplate.checks import check_flag
 from footplate.data import build_dataloader
@@ -18,6 +18,18 @@ from footplate.registry import LOG_PROCESSORS, LOOPS, VISUALIZERS
 from footplate.storage import output_path
 from footplate.visualization import Visualizer
 
+_Component = TypeVar("_Component")
+
+
+class _component(cached_property[_Component]):  # noqa: N801 - a decorator
+    """A cached property whose name is added to `built` when it is built."""
+
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> _Component:  # type: ignore[override]
+        value: _Component = super().__get__(instance, owner)
+        if instance is not None:
+            instance.built.add(self.attrname)
+        return value
+
 
 class Components:
     """The components of a runner that are built on first use, and the progress of the run.
@@ -26,11 +38,12 @@ class Components:
     """
 
     _sections: dict[str, Any]  # the runner's arguments by name
+    built: set[str]  # the names of the components below that have been built
     model: Any
     hooks: HookList
     seed: int
 
-    @cached_property
+    @_component
     def train_loop(self) -> BaseTrainLoop:
         """The training loop."""
         cfg, dataloader = self._required("train_cfg"), self._required("train_dataloader")
@@ -52,17 +65,17 @@ class Components:
             self.hooks.register(UnevenStepHook())
         return loop
 
-    @cached_property
+    @_component
     def val_loop(self) -> ValLoop | None:
         """The validation loop, or None."""
         return self._evaluation_loop("val")  # type: ignore[no-any-return]
 
-    @cached_property
+    @_component
     def test_loop(self) -> TestLoop | None:
         """The test loop, or None."""
         return self._evaluation_loop("test")  # type: ignore[no-any-return]
 
-    @cached_property
+    @_component
     def optim_wrapper(self) -> Any:
         """The optimizer wrapper with its optimizer. `auto_scale_lr` scales its learning rates."""
         built = build_optim_wrapper(self.model, self._required("optim_wrapper"))
@@ -70,7 +83,7 @@ class Components:
             scale_learning_rates(built, self.train_loop.dataloader, self._sections["auto_scale_lr"])
         return built
 
-    @cached_property
+    @_component
     def param_schedulers(self) -> Any:
         """The parameter schedules: a list, or a dict of lists if there are several optimizers."""
         loop = self.train_loop
@@ -100,12 +113,12 @@ class Components:
     @property
     def iter(self) -> int:
         """The number of completed training iterations."""
-        return self.train_loop.iter if "train_loop" in self.__dict__ else 0
+        return self.train_loop.iter if "train_loop" in self.built else 0
 
     @property
     def epoch(self) -> int:
         """The number of completed epochs."""
-        return self.train_loop.epoch if "train_loop" in self.__dict__ else 0
+        return self.train_loop.epoch if "train_loop" in self.built else 0
 
     @property
     def max_iters(self) -> int:
@@ -122,13 +135,14 @@ class Components:
         """Whether training counts epochs rather than iterations."""
         return counts_epochs(self._sections["train_cfg"])
 
-    def is_built(self, name: str) -> bool:
-        """Checks whether a component has been built. Accessing its attribute would build it."""
-        return name in self.__dict__
+    def replace_loop(self, name: str, loop: Any) -> None:
+        """Uses another loop, such as `replace_loop("val_loop", loop)`."""
+        setattr(self, name, loop)
+        self.built.add(name)
 
     def built_loops(self) -> list[Any]:
         """Returns the loops that have been built."""
-        return [getattr(self, name) for name in ("train_loop", "val_loop", "test_loop") if self.is_built(name)]
+        return [getattr(self, name) for name in ("train_loop", "val_loop", "test_loop") if name in self.built]
 
     def built_loaders(self) -> list[Any]:
         """Returns the loaders of the loops that have been built, with None for a loop without one."""

@@ -138,7 +138,7 @@ class _EvaluationLoop(BaseLoop):
         self._step = f"{self.mode}_step"
         self._before_iter = runner.hooks.at(f"before_{self.mode}_iter")
         self._after_iter = runner.hooks.at(f"after_{self.mode}_iter")
-        training: Any = runner.train_loop if runner.is_built("train_loop") else None
+        training: Any = runner.train_loop if "train_loop" in runner.built else None
         for each in self.sets if len(getattr(training, "dynamic_intervals", ())) == 1 else ():
             if each.interval is not None and each.interval % training.val_interval:
                 raise ArgumentError(
@@ -156,7 +156,7 @@ class _EvaluationLoop(BaseLoop):
             The metrics by name.
         """
         runner, mode = self.runner, self.mode
-        training: Any = runner.train_loop if runner.is_built("train_loop") else None
+        training: Any = runner.train_loop if "train_loop" in runner.built else None
         due = self.sets
         if getattr(training, "in_progress", False):
             at = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)

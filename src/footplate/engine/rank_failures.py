@@ -58,12 +58,13 @@ def monitor_run(runner: "Runner") -> None:
     held = _current_run = weakref.ref(runner)
 
     def iteration() -> int | None:
-        loop = vars(held() or object).get("train_loop")
+        run = held()
+        loop = run.train_loop if run is not None and "train_loop" in run.built else None
         return min(loop.iter + 1, loop.max_iters) if loop is not None and loop.in_progress else None
 
     def last_checkpoint() -> str:
-        saver = vars(held() or object).get("saver")
-        return (saver.last or "") if saver is not None else ""
+        run = held()
+        return (run.saver.last or "") if run is not None else ""
 
     monitor.iteration, monitor.warn = iteration, _logger.warning
     monitor.path = os.path.join(runner.log_dir, f"rank_{runner.rank}.log")

@@ -106,7 +106,7 @@ def _log_start(runner: "Runner") -> None:
             _logger.info("environment: %s: %s", key, value, extra=NOT_SHOWN)
     _logger.info("seed %d, device %s, work_dir %s", runner.seed, runner.device, runner.work_dir)
     if runner.world_size > 1:
-        loader = runner.train_dataloader if runner.is_built("train_loop") else None
+        loader = runner.train_dataloader if "train_loop" in runner.built else None
         size = getattr(loader, "batch_size", None)
         samples = f", {size * runner.world_size} samples per iteration" if size else ""
         _logger.info("%d processes%s", runner.world_size, samples)

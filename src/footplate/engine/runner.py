@@ -142,6 +142,7 @@ class Runner(Components):
         log_file: Mapping[str, Any] | None = None,
     ) -> None:
         self._sections = {name: value for name, value in locals().items() if name != "self"}
+        self.built = set()
         self.phase = Phase.BUILDING
         sections.check_kinds(self._sections)
         process_setup.prepare(env_cfg or {}, launcher=launcher)
@@ -160,6 +161,8 @@ class Runner(Components):
         stem = os.path.splitext(os.path.basename(getattr(self.cfg, "filename", None) or "run"))[0]
         self.experiment_name = experiment_name or f"{stem}_{self.timestamp}"
         self.rank, self.world_size = get_rank(), get_world_size()
+        self.requests = Requests()
+        self.saver = RunSaver(on_save_error, alarm=self.requests.alarm)
         monitor_run(self)
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
@@ -175,8 +178,6 @@ class Runner(Components):
         self._load_report: LoadReport | None = None
         self.trusted: list[dict[str, str]] = []  # files that the loaded checkpoint lists as trusted
         self._random: dict[str, Any] | None = None
-        self.requests = Requests()
-        self.saver = RunSaver(on_save_error, alarm=self.requests.alarm)
         self.checkpoint_dir = self.home
         self.hooks = build_hooks(default_hooks, custom_hooks)
         with at_key("on_nonfinite"):

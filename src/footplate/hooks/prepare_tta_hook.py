@@ -51,7 +51,8 @@ class PrepareTTAHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Prepares the loops that this run has built."""
         for phase in self.phases:
-            loop = runner.__dict__.get(f"{phase}_loop")
+            name = f"{phase}_loop"
+            loop = getattr(runner, name) if name in runner.built else None
             if loop is None or loop.predictor is not None:
                 continue
             if loop.loss:
