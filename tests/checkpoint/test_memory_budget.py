@@ -58,3 +58,9 @@ def test_commands_that_copy_every_shared_weight_refuse_too_many(shared: Path, tm
         average_weights([shared, shared])
     with pytest.raises(CheckpointError, match="cannot export .* share their memory"):
         export_weights(shared, tmp_path / "out.safetensors")
+
+
+def test_a_state_of_many_small_containers_is_read(tmp_path: Path) -> None:
+    records = [{"loss": 0.5, "seen": [1, 2.5]} for _ in range(100_000)]
+    save_checkpoint({"run": {"hooks": {"Records": records}}}, tmp_path / "a.pth")
+    assert load_checkpoint(tmp_path / "a.pth")["run"]["hooks"]["Records"] == records

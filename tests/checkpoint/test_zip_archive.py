@@ -35,7 +35,7 @@ def test_what_torch_writes_is_read() -> None:
 @pytest.mark.parametrize(
     ("lies", "words"),
     [
-        ({"count": 3}, "counts other members"),
+        ({"count": 3}, "lists another number of members"),
         ({"sizes": {"a/data/0": 1 << 30}}, "overlaps"),
         ({"sizes": {"a/data.pkl": 40}}, "overlaps"),
         ({"starts": {"a/data/0": 0}}, "overlaps"),
@@ -54,7 +54,7 @@ def test_lies_are_found(pack: Pack, lies: dict[str, object], words: str) -> None
     [
         ({}, "torch.save did not write it"),
         ({"a/other": b""}, "torch.save did not write it"),
-        ({"a/data.pkl": b"N.", "b/data.pkl": b"N."}, "'b/data.pkl' lies outside of its folder 'a'"),
+        ({"a/data.pkl": b"N.", "b/data.pkl": b"N."}, "'b/data.pkl' is outside of its folder 'a'"),
         ({"a/data.pkl": b"N.", "a/constants.pkl": b"N."}, "TorchScript"),
     ],
 )
@@ -81,7 +81,7 @@ def test_checksums_are_compared(pack: Pack) -> None:
 
 def test_a_header_that_says_something_else_is_found(pack: Pack) -> None:
     packed = pack(_GOOD).replace(b"a/data/0", b"a/data/9", 1)
-    with pytest.raises(CheckpointDamagedError, match="says something else"):
+    with pytest.raises(CheckpointDamagedError, match="contradicts the directory"):
         Archive(io.BytesIO(packed)).read("data/0", verify=True)
     packed = pack(_GOOD).replace(b"PK\x03\x04", b"PK\x03\x05")
     with pytest.raises(CheckpointDamagedError, match="has no header"):
@@ -89,7 +89,7 @@ def test_a_header_that_says_something_else_is_found(pack: Pack) -> None:
 
 
 def test_a_member_that_is_not_there_is_named(pack: Pack) -> None:
-    with pytest.raises(CheckpointDamagedError, match="lacks the member 'data/7'"):
+    with pytest.raises(CheckpointDamagedError, match="has no member 'data/7'"):
         Archive(io.BytesIO(pack(_GOOD))).size_of("data/7")
 
 

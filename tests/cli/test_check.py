@@ -62,7 +62,7 @@ KEYS = [
     Mistake(
         "randomness = dict(seed=3)",
         "on_nonfinite = dict(loss='halt')",
-        "loss is one of stop, skip, warn",
+        "loss must be one of stop, skip, warn",
         "on_nonfinite.loss",
     ),
     Mistake("logger=dict(interval=2)", "loger=dict(interval=2)", "has no type", "default_hooks.loger", "logger"),

@@ -206,8 +206,8 @@ def test_a_checkpoint_is_no_config(
     (tmp_path / name).mkdir() if name.endswith("sharded") else (tmp_path / name).touch()
     assert main(["diff", name, "fashion-seg"]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"error: '{name}' is a checkpoint; diff takes a config, a recipe or a work_dir",
-        "  `footplate checkpoint show` tells what is in it",
+        f"error: '{name}' is a checkpoint, not a config, a recipe or a work_dir",
+        "  Run `footplate checkpoint show` to show its contents.",
     ]
 
 
@@ -234,7 +234,7 @@ def test_a_folder_without_a_recorded_config_is_no_side_of_a_comparison(
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}\n")
     assert main(["diff", str(tmp_path / "run"), str(tmp_path / "run")]) == 2
-    assert "holds no config of a run" in capsys.readouterr().err
+    assert "contains no config of a run" in capsys.readouterr().err
 
 
 def test_recipes_are_listed_with_their_files(footplate: Callable[..., tuple[int, str, str]]) -> None:

@@ -65,11 +65,11 @@ def test_a_run_becomes_a_page(tiny: Path, footplate: Callable[..., tuple[int, st
 
 def test_what_is_no_run_is_told_from_one_that_is(tiny: Path, footplate: Callable[..., tuple[int, str, str]]) -> None:
     assert footplate("train", tiny, "--work-dir", "runs/first")[0] == 0
-    assert footplate("report", "nodir")[::2] == (2, "error: there is no file or folder 'nodir'\n")
+    assert footplate("report", "nodir")[::2] == (2, "error: 'nodir' does not exist\n")
     code, _, error = footplate("report", "runs")
     assert (code, error.splitlines()) == (
         2,
-        ["error: 'runs' is not a run but holds one", "  give one of them, or several: runs/first"],
+        ["error: 'runs' is not a run, but contains 1 run", "  Choose one or more of them: runs/first"],
     )
 
 

@@ -93,7 +93,7 @@ def test_mixed_precision_is_a_flag(tiny: Path, footplate: Command, wrapper: str,
 def test_resuming_in_an_empty_folder_starts_fresh(tiny: Path, footplate: Command) -> None:
     code, said, _ = footplate("train", "tiny.py", "--work-dir", "work", "--resume")
     assert code == 0
-    assert f"nothing to resume in {tiny.parent / 'work'}: the run starts anew" in said
+    assert f"There is no checkpoint to resume in {tiny.parent / 'work'}. The run starts over." in said
     assert footplate("train", "tiny.py", "--work-dir", "other")[0] == 0
     assert weights(tiny.parent / "work/iter_8.pth") == weights(tiny.parent / "other/iter_8.pth")
 
@@ -385,7 +385,7 @@ def test_a_finished_run_in_a_copied_folder_names_the_files_of_the_copy(tiny: Pat
 
 def test_a_resume_without_a_run_is_a_warning(tiny: Path, footplate: Command) -> None:
     said = footplate("train", "tiny.py", "--work-dir", "mistyped", "--resume")[1]
-    assert f"WARNING - nothing to resume in {tiny.parent / 'mistyped'}: the run starts anew" in said
+    assert f"WARNING - There is no checkpoint to resume in {tiny.parent / 'mistyped'}. The run starts over." in said
 
 
 @pytest.mark.parametrize(

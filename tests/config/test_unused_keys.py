@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate.config import Config, apply_overrides, check_keys, unread_overrides, without_effect
+from footplate.config import Config, apply_overrides, check_keys, find_late_changes, unread_overrides
 from footplate.config.unused_keys import misspelled_key
 from footplate.errors import ConfigKeyError, Origin
 
@@ -125,7 +125,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_variable_changed_too_late_by_a_child_is_reported(base: Path, lines: str, told: list[str]) -> None:
     (base / "child.py").write_text(f"_base_ = 'base.py'\n{lines}\n")
-    assert without_effect(Config.fromfile("child.py"), READ_BY_RUN) == told
+    assert find_late_changes(Config.fromfile("child.py"), READ_BY_RUN) == told
 
 
 @pytest.mark.parametrize(
@@ -141,18 +141,18 @@ def test_variable_changed_too_late_by_a_child_is_reported(base: Path, lines: str
 def test_override_of_a_read_variable_is_reported(base: Path, override: str, told: list[str]) -> None:
     cfg = Config.fromfile("base.py")
     apply_overrides(cfg, [override])
-    assert [sentence.partition(", because")[0] for sentence in without_effect(cfg, READ_BY_RUN)] == told
+    assert [sentence.partition(", because")[0] for sentence in find_late_changes(cfg, READ_BY_RUN)] == told
 
 
 def test_key_that_a_run_reads_is_not_a_variable(base: Path) -> None:
     cfg = Config.fromfile("base.py")
     apply_overrides(cfg, ["optimizer.lr=0.2"])
-    assert without_effect(cfg, {*READ_BY_RUN, "optimizer"}) == []
+    assert find_late_changes(cfg, {*READ_BY_RUN, "optimizer"}) == []
 
 
 def test_pure_config_rebinds_variable_that_its_base_has_read(base: Path) -> None:
     (base / "pure.py").write_text("with read_base():\n    from .base import *\nsize = (1, 1)\n")
-    assert without_effect(Config.fromfile("pure.py"), READ_BY_RUN) == [
+    assert find_late_changes(Config.fromfile("pure.py"), READ_BY_RUN) == [
         f"pure.py:3: 'size' has no effect, {READ} 'size' before; set model.size instead"
     ]
 
@@ -172,7 +172,7 @@ def test_pure_config_rebinds_variable_that_its_base_has_read(base: Path) -> None
 def test_pure_config_changes_variable_that_its_base_has_read(base: Path, lines: str, lr: float | None) -> None:
     (base / "pure.py").write_text(f"with read_base():\n    from .base import *\n{lines}\n")
     cfg = Config.fromfile("pure.py")
-    told = without_effect(cfg, READ_BY_RUN)
+    told = find_late_changes(cfg, READ_BY_RUN)
     if lr is None:
         assert told == []
     else:
@@ -198,7 +198,7 @@ def test_override_of_a_variable_lists_the_keys_with_its_value(
     (tmp_path / "a.py").write_text(lines)
     cfg = Config.fromfile(tmp_path / "a.py")
     apply_overrides(cfg, [override])
-    (sentence,) = without_effect(cfg, READ_BY_RUN)
+    (sentence,) = find_late_changes(cfg, READ_BY_RUN)
     assert told in sentence
     assert unread_overrides(cfg, READ_BY_RUN) == []
 

@@ -14,7 +14,7 @@ class Pair(NamedTuple):
     second: Any
 
 
-def test_pseudo_collate_stacks_nothing() -> None:
+def test_pseudo_collate_does_not_stack() -> None:
     elements = [BaseDataElement(a=1), BaseDataElement(a=2)]
     samples = [
         {"inputs": torch.zeros(2), "sample": elements[0], "inner": {"a": 1}, "pair": Pair(1, "x")},
@@ -28,7 +28,7 @@ def test_pseudo_collate_stacks_nothing() -> None:
     assert pseudo_collate([(1, [2]), (3, [4])]) == [[1, 3], [[2, 4]]]
 
 
-def test_default_collate_stacks_what_it_can() -> None:
+def test_default_collate_stacks_tensors_arrays_and_numbers() -> None:
     elements = [BaseDataElement(a=1), BaseDataElement(a=2)]
     batch = default_collate(
         [
@@ -46,13 +46,13 @@ def test_default_collate_stacks_what_it_can() -> None:
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        ([torch.zeros(2, 3), torch.zeros(2, 4)], r"unequal shapes.*\n.*\[\(2, 3\), \(2, 4\)\]\n.*pseudo_collate"),
-        ([(np.zeros(2),), (np.zeros(3),)], r"unequal shapes.*\n.*\[\(2,\), \(3,\)\]"),
+        ([torch.zeros(2, 3), torch.zeros(2, 4)], r"different shapes.*\n.*\[\(2, 3\), \(2, 4\)\]\n.*pseudo_collate"),
+        ([(np.zeros(2),), (np.zeros(3),)], r"different shapes.*\n.*\[\(2,\), \(3,\)\]"),
         ([{"a": 1}, {"a": 1, "b": 2}], r"different keys\n.*\['b'\]"),
         ([(1, 2), (1,)], r"different numbers of values\n.*\[2, 1\]"),
         ([{1}, {2}], "values of type set cannot be stacked"),
     ],
 )
-def test_samples_that_do_not_fit_together_are_named(samples: Any, message: str) -> None:
+def test_samples_that_cannot_be_collated_are_refused(samples: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         default_collate(samples)

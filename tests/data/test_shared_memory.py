@@ -330,7 +330,7 @@ def test_batches_of_workers_are_in_pinned_memory(monkeypatch: pytest.MonkeyPatch
         return pinned[-1]
 
     def take_pinned(self: Any, timeout: float) -> Any:
-        is_there, found = take(self, timeout)  # type: ignore[no-untyped-call]
+        is_there, found = take(self, timeout)
         return is_there, (found[0], found[1].pin_memory(), *found[2:]) if is_there else found
 
     monkeypatch.setattr(Tensor, "pin_memory", pin)

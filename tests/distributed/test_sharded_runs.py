@@ -120,7 +120,7 @@ def test_accumulation_resumes_on_single_torchrun_process(tmp_path: Path, on_rank
 
 
 def _with_means(folder: Path) -> dict[str, Tensor]:
-    states._MOST_RANKS = 1
+    states._MAX_RANKS = 1
     return train(Case("FSDP2", "AdamW", 3), folder, every=5)
 
 
@@ -216,7 +216,7 @@ def _fail_on_one(folder: Path) -> tuple[list[str], list[str]]:
     cfg = settings(FSDP, str(folder), 2, 9)
     cfg["default_hooks"] = {"checkpoint": {"by_epoch": False, "interval": 3, "max_keep_ckpts": 2}}
     runner = Runner(**cfg)
-    runner.saver._say = lambda error: with_errors.append(str(error))  # type: ignore[method-assign]
+    runner.saver._log_failure = lambda error: with_errors.append(str(error))  # type: ignore[method-assign]
     runner.train()
     (hook,) = (each for each in runner.hooks if type(each).__name__ == "CheckpointHook")
     return with_errors, [os.path.basename(each) for each in hook.state_dict()["kept"]]

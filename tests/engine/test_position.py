@@ -111,7 +111,7 @@ def test_a_stream_read_by_workers_resumes_bit_for_bit(tmp_path: Path, caplog: py
     resumed = streamed(tmp_path / "parts", 8, workers=2, resume=True)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name])
-    assert not [each for each in caplog.messages if "not bit-equal" in each]
+    assert not [each for each in caplog.messages if "no longer bit-exact" in each]
     streamed(tmp_path / "parts", 9, workers=1, resume=True)
     assert any("1 workers instead of 2" in each or "workers 1 instead of 2" in each for each in caplog.messages)
 
@@ -130,7 +130,7 @@ def test_epochs_go_on_at_the_same_sample_with_another_batch_size(
     resumed, rest, _ = run(tmp_path / "other", EPOCHS, size=size, sampler="DefaultSampler", resume=True, load_from=path)
     assert rest == whole[4 * start :]
     assert (resumed.iter, resumed.epoch) == (3 * -(-24 // size), 3)
-    said = [each for each in caplog.messages if "is not bit-equal" in each]
+    said = [each for each in caplog.messages if "is no longer bit-exact" in each]
     where = f"sample {4 * start % 24 or 24} of epoch {(4 * start - 1) // 24} with batch size {size} instead of 4"
     assert len(said) == 1
     assert where in said[0]
@@ -221,7 +221,7 @@ def test_another_number_of_processes_goes_on_at_the_same_sample(
     length = math.ceil(math.ceil(96 / after[1]) / after[0])
     assert here.state_dict(done, 1)["sample"] == sample
     assert (done, here.batch_at(done, 1)) == (length + batch, batch)
-    assert "is not bit-equal" in caplog.messages[0]
+    assert "is no longer bit-exact" in caplog.messages[0]
 
 
 def test_passes_of_an_endless_sampler_that_are_limited_resume_bit_for_bit(tmp_path: Path) -> None:

@@ -113,8 +113,12 @@ def test_a_disk_that_is_too_small_is_found_before_the_first_step(
 
 
 def test_a_folder_that_takes_no_files_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = storage.commit_bytes
+
     def refuse(path: Any, data: bytes) -> None:
-        raise PermissionError(13, os.strerror(13), str(path))
+        if ".preflight" in str(path):
+            raise PermissionError(13, os.strerror(13), str(path))
+        commit(path, data)
 
     monkeypatch.setattr("footplate.storage.commit_bytes", refuse)
     with pytest.raises(FootplateError, match="cannot write to '.*': Permission denied"):
@@ -177,8 +181,8 @@ def test_the_size_is_that_of_a_start_only_where_the_run_starts(
     for changes, words in ((one_epoch, start), ({"resume": True, "param_scheduler": None}, "")):
         caplog.clear()
         run(tmp_path, "work", preflight=True, log_level="INFO", optim_wrapper=optim_wrapper, **changes)
-        told = next(each for each in caplog.messages if each.startswith("preflight: a checkpoint takes "))
-        assert re.fullmatch(rf"preflight: a checkpoint takes [\d.]+ [kM]?B{words}, a batch was validated", told), told
+        told = next(each for each in caplog.messages if each.startswith("Preflight: a checkpoint takes "))
+        assert re.fullmatch(rf"Preflight: a checkpoint takes [\d.]+ [kM]?B{words}, a batch was validated\.", told), told
 
 
 @pytest.mark.parametrize(("option", "times"), [([], 1), (["--no-preflight"], 0)])
@@ -189,7 +193,7 @@ def test_the_command_looks_first(
     cfg = settings(tmp_path / "work", log_level="INFO")
     path.write_text("\n".join(f"{key} = {value!r}" for key, value in cfg.items()))
     assert main(["train", str(path), *option]) == 0
-    assert sum(each.startswith("preflight: a checkpoint takes") for each in caplog.messages) == times
+    assert sum(each.startswith("Preflight: a checkpoint takes") for each in caplog.messages) == times
 
 
 @pytest.mark.parametrize(

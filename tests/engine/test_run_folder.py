@@ -101,7 +101,7 @@ def test_an_out_dir_that_takes_no_lock_is_for_the_saves_to_name(
     (tmp_path / "file").write_text("")
     hooks = {"checkpoint": {"interval": 1, "out_dir": str(tmp_path / "file")}}
     Runner(**settings(tmp_path / "run", default_hooks=hooks)).train()
-    assert sum(each.startswith("not saved: cannot save") for each in caplog.messages) == 3
+    assert sum(each.startswith("Not saved: cannot save") for each in caplog.messages) == 3
 
 
 def test_the_lock_of_another_is_left_alone(tmp_path: Path) -> None:

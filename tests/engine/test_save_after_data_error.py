@@ -254,7 +254,7 @@ def test_a_failed_save_is_not_taken_for_the_one_that_a_run_goes_on_from(
     log = max(tmp_path.glob("*/*.log")).read_text()
     last = f"The last checkpoint is {tmp_path / 'on_signal.pth'}."
     assert f"stopped after iteration 7. The run was NOT saved. {last}" in log
-    assert "No space left on device; training stops, the last checkpoint is" in log
+    assert "No space left on device. Training stops; the last checkpoint is" in log
 
 
 def test_training_that_is_taken_up_again_says_that_it_goes_on_when_a_save_fails(
@@ -271,8 +271,8 @@ def test_training_that_is_taken_up_again_says_that_it_goes_on_when_a_save_fails(
         runner.train()
     monkeypatch.setattr("footplate.checkpoint.saver.storage.commit_file", full)
     runner.train()
-    assert "No space left on device; training goes on" in caplog.text
-    assert "training stops" not in caplog.text
+    assert "No space left on device. Training continues" in caplog.text
+    assert "Training stops" not in caplog.text
 
 
 class Wear(Hook):

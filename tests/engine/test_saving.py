@@ -49,10 +49,10 @@ def test_a_save_that_fails_keeps_what_was_there_and_training_goes_on(
     assert names(tmp_path) == ["epoch_2", "epoch_4"]
     assert runner.epoch == 5
     assert runner.message_hub.get_info("last_ckpt") == str(tmp_path / "epoch_4.pth") == find_latest(tmp_path)
-    said = [each for each in caplog.messages if each.startswith("not saved")]
+    said = [each for each in caplog.messages if each.startswith("Not saved")]
     assert said[0] == (
-        f"not saved: cannot save '{tmp_path / 'epoch_3.pth'}': No space left on device; "
-        f"training goes on, the last checkpoint is '{tmp_path / 'epoch_2.pth'}'"
+        f"Not saved: cannot save '{tmp_path / 'epoch_3.pth'}': No space left on device. "
+        f"Training continues; the last checkpoint is '{tmp_path / 'epoch_2.pth'}'."
     )
     assert [each.count("epoch_5.pth") for each in said] == [0, 1]
 
@@ -63,7 +63,7 @@ def test_the_first_save_that_fails_says_that_there_is_none(
     Disk(monkeypatch, 1)
     run(tmp_path, max_keep_ckpts=-1)
     assert names(tmp_path) == ["epoch_2", "epoch_3", "epoch_4", "epoch_5"]
-    assert [each for each in caplog.messages if each.endswith("there is no checkpoint of this run yet")]
+    assert [each for each in caplog.messages if each.endswith("there is no checkpoint of this run yet.")]
 
 
 def test_a_state_that_cannot_be_saved_is_a_failed_save(
@@ -75,7 +75,7 @@ def test_a_state_that_cannot_be_saved_is_a_failed_save(
     monkeypatch.setattr(CheckpointHook, "state_dict", state_dict)
     runner = run(tmp_path)
     assert (names(tmp_path), runner.epoch) == (["epoch_2"], 5)
-    assert len([each for each in caplog.messages if each.startswith("not saved: an object of type")]) == 4
+    assert len([each for each in caplog.messages if each.startswith("Not saved: an object of type")]) == 4
 
 
 def test_training_stops_where_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_a_saver_is_alarmed_only_where_it_stops(tmp_path: Path, caplog: pytest.L
         except ZeroDivisionError:
             alarms.append("raised")
     assert alarms == ["stop", "raised"]
-    assert len([each for each in caplog.messages if each.startswith("not saved: division by zero")]) == 2
+    assert len([each for each in caplog.messages if each.startswith("Not saved: division by zero")]) == 2
 
 
 def test_an_unknown_policy_gets_the_nearest(tmp_path: Path) -> None:

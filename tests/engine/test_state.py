@@ -214,7 +214,7 @@ def test_resuming_where_nothing_is_starts_anew(tmp_path: Path, caplog: pytest.Lo
     whole = run(config(tmp_path / "whole", by_epoch=True))
     fresh = run(config(tmp_path / "fresh", by_epoch=True), resume=True, log_level="INFO")
     assert_same(fresh.model.state_dict(), whole.model.state_dict())
-    assert f"nothing to resume in {tmp_path / 'fresh'}: the run starts anew" in caplog.messages
+    assert f"There is no checkpoint to resume in {tmp_path / 'fresh'}. The run starts over." in caplog.messages
 
 
 def test_a_finished_run_may_be_made_longer(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_a_checkpoint_without_an_optimizer_says_so(tmp_path: Path, caplog: pytes
     (tmp_path / "epoch_3.pth").unlink()
     with caplog.at_level(logging.WARNING, "footplate"):
         run(cfg, resume=True)
-    assert any("the checkpoint holds no 'optimizer': it begins anew" in each for each in caplog.messages)
+    assert any("The checkpoint has no 'optimizer'. The optimizer starts over" in each for each in caplog.messages)
 
 
 def test_settings_that_do_not_count_in_a_resumed_run_are_named(
@@ -522,7 +522,10 @@ def test_a_saved_state_that_is_no_dict_is_refused_when_it_is_loaded(tmp_path: Pa
     checkpoint = load_checkpoint(path)
     checkpoint["run"]["hooks"]["CheckpointHook"] = torch.zeros(2)
     save_checkpoint(checkpoint, path)
-    with pytest.raises(CheckpointError, match="the 'run.hooks.CheckpointHook' of the checkpoint .* must be a dict"):
+    with pytest.raises(
+        CheckpointError,
+        match="from 'run.hooks.CheckpointHook' of the checkpoint: it must be a dict",
+    ):
         Runner(**settings(tmp_path, resume=True, load_from=path)).train()
 
 

@@ -113,6 +113,12 @@ def test_imported_or_unsuitable_object_in_user_module_is_rejected(
         registry.get(f"{own}.{name}")
 
 
+def test_user_module_that_fails_keeps_its_error(own: str, tmp_path: Path) -> None:
+    (tmp_path / f"{own}.py").write_text("{}['missing']\n")
+    with pytest.raises(KeyError, match="missing"):
+        MODELS.get(f"{own}.Net")
+
+
 def test_package_installed_with_pip_target_is_not_user_code(own: str, tmp_path: Path) -> None:
     (tmp_path / "vendored-1.0.dist-info").mkdir()
     with pytest.raises(BuildError, match="a config may not name"):

@@ -37,7 +37,7 @@ def test_the_figures_of_a_run(run: Run) -> None:
 def test_the_text_holds_the_figures(run: Run) -> None:
     text = explain_runs([run, run])
     assert text.count("30 iterations") == 2
-    assert "0.2 s an iteration (median 0.2, longest 0.3), 50.0% of it waiting for data, 0:00:06 in all" in text
+    assert "0.2 s per iteration (median 0.2, longest 0.3), 50.0% of it waiting for data, 0:00:06 in all" in text
     assert "best        mIoU 40 at iteration 10" in text
 
 

@@ -51,7 +51,7 @@ def test_differences_show_both_places(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_work_dir_stands_for_its_newest_config(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no config of a run"):
+    with pytest.raises(ConfigError, match="contains no config of a run"):
         read_either(str(tmp_path))
     for number, name in enumerate(("2024_01", "2024_02")):
         (tmp_path / name / "vis_data").mkdir(parents=True)
@@ -104,4 +104,4 @@ def test_the_scope_that_a_base_in_a_package_marks_is_no_difference(tmp_path: Pat
 def test_a_missing_name_mentions_run_folders() -> None:
     with pytest.raises(ConfigError, match="there is no config file or recipe 'nowhere'") as caught:
         read_either("nowhere")
-    assert "A run folder can be compared too; there is none of this name." in caught.value.notes
+    assert "There is no work_dir of this name either." in caught.value.notes

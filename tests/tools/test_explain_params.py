@@ -18,7 +18,7 @@ def test_groups_tell_their_settings_sizes_and_the_keys_that_set_them(write: Call
     text = explain_params(found)
     assert "SGD  lr 0.01 (x0.1), momentum 0, weight_decay 0.01" in text
     assert "set by custom_keys.stem" in text
-    assert "set by the optimizer alone" in text
+    assert "set by the optimizer only" in text
 
 
 class HalfFrozen(nn.Sequential):

@@ -167,7 +167,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_left_out(make_run: Callable[
         (1, [200]),
     ]
     assert (left_out, list(unread), len(unread[1])) == (0, [1], 1)
-    assert unread[1][0].startswith(f"the picture {runs[1].pictures[0].path} cannot be read: ")
+    assert unread[1][0].startswith(f"the image {runs[1].pictures[0].path} cannot be read: ")
 
 
 def test_a_name_without_one_sound_picture_is_not_shown(make_run: Callable[..., Run]) -> None:

@@ -119,13 +119,13 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_says_why(tmp_path: Path) -> None:
     for name in ("first", "second", "third", "a", "b", "c"):
         _text(tmp_path / "runs" / name / "20260101_000000/vis_data/scalars.json", '{"loss": 1, "step": 1}\n')
-    with pytest.raises(DataError, match=r"there is no file or folder '.*/rums'") as error:
+    with pytest.raises(DataError, match=r"/rums' does not exist") as error:
         read_run(tmp_path / "rums")
     assert error.value.suggestion == str(tmp_path / "runs")
-    with pytest.raises(DataError, match=r"runs' is not a run but holds 6") as error:
+    with pytest.raises(DataError, match=r"runs' is not a run, but contains 6 runs") as error:
         read_run(tmp_path / "runs")
     below = ", ".join(str(tmp_path / "runs" / name) for name in ("a", "b", "c", "first", "second"))
-    assert f"give one of them, or several: {below} and 1 more" in str(error.value)
+    assert f"Choose one or more of them: {below} and 1 more" in str(error.value)
 
 
 TABLE = {"step": 20, "mode": "val", "dataset": "", "metric": "IoU", "columns": ["class", "IoU"], "rows": [["bag", 5.5]]}
@@ -171,15 +171,15 @@ def test_lines_without_per_class_results_are_left_out_with_a_warning(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('{"loss": 1, "step": "one"}', "step of line 1"),
-        ('{"loss": 1, "step": null}', "step of line 1"),
-        ('{"loss": 1, "step": 1' + "0" * 400 + "}", "step of line 1"),
-        ('{"loss": 1, "step": 1, "iter": NaN}', "iter of line 1"),
-        ('{"loss": 1, "step": 1, "iter": 1, "epoch": "a"}', "epoch of line 1"),
-        ('{"loss": 1, "step": 1, "mode": [1]}', "mode of line 1"),
+        ('{"loss": 1, "step": "one"}', "'step' in line 1"),
+        ('{"loss": 1, "step": null}', "'step' in line 1"),
+        ('{"loss": 1, "step": 1' + "0" * 400 + "}", "'step' in line 1"),
+        ('{"loss": 1, "step": 1, "iter": NaN}', "'iter' in line 1"),
+        ('{"loss": 1, "step": 1, "iter": 1, "epoch": "a"}', "'epoch' in line 1"),
+        ('{"loss": 1, "step": 1, "mode": [1]}', "'mode' in line 1"),
         ("[" * 100_000, "line 1 of .* is not JSON"),
-        ('{"loss": NaN, "step": 1}', "no scalars in .* that are finite"),
-        ('{"loss": 1' + "0" * 400 + ', "step": 1}', "no scalars in .* that are finite"),
+        ('{"loss": NaN, "step": 1}', "no finite scalars in"),
+        ('{"loss": 1' + "0" * 400 + ', "step": 1}', "no finite scalars in"),
     ],
 )
 def test_a_line_that_makes_no_sense_is_named(tmp_path: Path, text: str, says: str) -> None:

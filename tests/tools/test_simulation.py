@@ -219,7 +219,7 @@ def test_a_rate_kept_as_a_tensor() -> None:
     ("train_cfg", "arguments", "words"),
     [
         ({"max_epochs": 2}, {}, "epoch_length"),
-        (None, {}, "how long it trains"),
+        (None, {}, "does not set the length"),
         ({"max_iters": 3}, {"iters": [3]}, "iterations 0 to 2"),
     ],
 )

@@ -90,6 +90,11 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
             counts = Counter(chunk.file for tensor in layout.tensors.values() for chunk in tensor.chunks)
             names = sorted(layout.files, key=lambda each: (each == layout.state, len(each), each))
             files = [ShardFile(each, layout.files[each].size, counts[each]) for each in names]
+        sections = []
+        for key, value in content.items():
+            tensors = tensors_in(value)
+            size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+            sections.append(Section(str(key), len(tensors), size, "" if tensors else _describe(value)))
         meta = content.get("meta")
         known = {key: _text(meta[key]) for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
         if trusted := trusted_in(content):
@@ -103,7 +108,7 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
             storage.status(name).size if layout is None else layout.nbytes,
             outline.digest,
             known,
-            [_section(str(key), value) for key, value in content.items()],
+            sections,
             [
                 (key, tuple(value.shape), str(value.dtype).removeprefix("torch."))
                 for key, value in weights.items()
@@ -112,12 +117,6 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
             sorted({entry.name for entry in walk(content) if isinstance(entry, OpaqueObject)}),
             files,
         )
-
-
-def _section(name: str, value: Any) -> Section:
-    tensors = tensors_in(value)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    return Section(name, len(tensors), size, "" if tensors else _describe(value))
 
 
 def _describe(value: Any) -> str:

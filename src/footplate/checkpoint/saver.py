@@ -5,6 +5,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Set
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -151,8 +152,7 @@ class BackgroundSaver:
         if is_sharded_path(name):
             commit = self._prepare_shards(state, name, replicated)
         else:
-            copied = self._copier.copy(to_serializable(state))
-            commit = lambda: commit_checkpoint(copied, name)  # noqa: E731
+            commit = partial(commit_checkpoint, self._copier.copy(to_serializable(state)), name)
 
         def work() -> None:
             try:
@@ -195,10 +195,9 @@ class BackgroundSaver:
             values = to_serializable({name: shard.tensor for name, shard in shards.items()})
             rest, values = self._copier.copy([rest if is_main_process() else {}, values])
         except Exception as error:  # noqa: BLE001 - raised in the background thread of every rank
-            failure = error
-            return lambda: save_shards({}, {}, path, group, failure)
+            return partial(save_shards, {}, {}, path, group, error)
         shards = {name: shard._replace(tensor=values[name]) for name, shard in shards.items()}
-        return lambda: save_shards(rest, shards, path, group)
+        return partial(save_shards, rest, shards, path, group)
 
 
 class _HostCopier:

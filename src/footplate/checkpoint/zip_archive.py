@@ -70,7 +70,13 @@ class Archive:
             raise CheckpointDamagedError(f"it is ambiguous: it contains the member '{twice}' twice")
         self.members = {member.name: member for member in members}
         self._ends = _checked_ends(members, start)
-        self.root = self._find_root()
+        self.root = root = next(iter(self.members), "").partition("/")[0]
+        if f"{root}/data.pkl" not in self.members:
+            raise CheckpointError("it is an archive, but torch.save did not write it")
+        if other := next((name for name in self.members if not name.startswith(f"{root}/")), None):
+            raise CheckpointDamagedError(f"it is ambiguous: '{other}' is outside of its folder '{root}'")
+        if f"{root}/constants.pkl" in self.members:
+            raise CheckpointError("it contains a TorchScript program; export its state dict to use its weights")
 
     def size_of(self, name: str) -> int:
         """Returns the size of the member `name` below the root, in bytes.
@@ -132,16 +138,6 @@ class Archive:
         if member is None:
             raise CheckpointDamagedError(f"it has no member '{name}'")
         return member
-
-    def _find_root(self) -> str:
-        root = next(iter(self.members), "").partition("/")[0]
-        if f"{root}/data.pkl" not in self.members:
-            raise CheckpointError("it is an archive, but torch.save did not write it")
-        if other := next((name for name in self.members if not name.startswith(f"{root}/")), None):
-            raise CheckpointDamagedError(f"it is ambiguous: '{other}' is outside of its folder '{root}'")
-        if f"{root}/constants.pkl" in self.members:
-            raise CheckpointError("it contains a TorchScript program; export its state dict to use its weights")
-        return root
 
     def _content_start(self, member: Member) -> int:
         self._stream.seek(member.start)

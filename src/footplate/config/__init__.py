@@ -6,7 +6,7 @@ from footplate.config.imports import LazyObject, import_custom, read_base
 from footplate.config.origins import KeyOrigin
 from footplate.config.overrides import DictAction, apply_overrides
 from footplate.config.recorded import as_plain, as_python, read_recorded, write_recorded
-from footplate.config.unused_keys import check_keys, unread_overrides, without_effect
+from footplate.config.unused_keys import check_keys, find_late_changes, unread_overrides
 
 __all__ = [
     "Config",
@@ -22,6 +22,6 @@ __all__ = [
     "read_base",
     "read_recorded",
     "unread_overrides",
-    "without_effect",
+    "find_late_changes",
     "write_recorded",
 ]

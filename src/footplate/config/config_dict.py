@@ -98,7 +98,8 @@ class ConfigDict(TracedDict):
 
     def to_dict(self) -> dict[Any, Any]:
         """Returns plain dicts; lazily imported names become dotted strings."""
-        return {key: to_plain(value) for key, value in self.items()}
+        plain: dict[Any, Any] = to_plain(self)
+        return plain
 
     def _write_all(self, items: Mapping[Any, Any], frame: FrameType, source: object = None) -> None:
         """Sets several keys; merges a dict into an existing dict."""

@@ -105,7 +105,7 @@ def unread_overrides(cfg: "Config", known: Collection[str]) -> list[str]:
     ]
 
 
-def without_effect(cfg: "Config", known: Collection[str]) -> list[str]:
+def find_late_changes(cfg: "Config", known: Collection[str]) -> list[str]:
     """Returns a warning for each variable that was changed too late, with the keys that keep the old value.
 
     Suppose a base contains `optimizer = dict(lr=0.1)` and `optim_wrapper = dict(optimizer=optimizer)`. A config that

@@ -118,7 +118,11 @@ def read_lines(path: str) -> list[str]:
     Raises:
         DataError: The file cannot be read.
     """
-    return read_file(path).decode("utf-8").splitlines()
+    content = read_file(path)
+    try:
+        return content.decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"the file '{path}' cannot be read: {error}") from error
 
 
 def join_root(root: str, path: str) -> str:

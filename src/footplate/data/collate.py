@@ -45,23 +45,30 @@ def default_collate(samples: Sequence[Any]) -> Any:
         >>> default_collate([(1.0, "a"), (2.0, "b")])
         [tensor([1., 2.], dtype=torch.float64), ['a', 'b']]
     """
-    return _collate(samples, _stacked)
+    return _collate(samples, _stack)
 
 
-def _collate(samples: Sequence[Any], leaf: Callable[[Sequence[Any]], Any]) -> Any:
+def _collate(samples: Sequence[Any], collate_values: Callable[[Sequence[Any]], Any]) -> Any:
+    """Collates nested samples; strings and data elements are put in lists, other values are passed to a function."""
     first = samples[0]
     if isinstance(first, (BaseDataElement, str, bytes)):
         return list(samples)
     if isinstance(first, Mapping):
-        _check_keys(samples)
-        return {key: _collate([sample[key] for sample in samples], leaf) for key in first}
+        for sample in samples:
+            if sample.keys() != first.keys():
+                differing = sorted(map(str, first.keys() ^ sample.keys()))
+                raise DataError("the samples of a batch have different keys", found=differing)
+        return {key: _collate([sample[key] for sample in samples], collate_values) for key in first}
     if isinstance(first, Sequence):
-        columns = [_collate(column, leaf) for column in zip(*_of_one_length(samples), strict=True)]
+        lengths = list(dict.fromkeys(map(len, samples)))
+        if len(lengths) > 1:
+            raise DataError("the samples of a batch have different numbers of values", found=lengths)
+        columns = [_collate(column, collate_values) for column in zip(*samples, strict=True)]
         return type(first)(*columns) if hasattr(first, "_fields") else columns
-    return leaf(samples)
+    return collate_values(samples)
 
 
-def _stacked(values: Sequence[Any]) -> Any:
+def _stack(values: Sequence[Any]) -> Any:
     try:
         # In a worker, torch's collate would allocate separate shared memory for each stacked tensor.
         return torch.stack(list(values)) if isinstance(values[0], Tensor) else torch_collate(list(values))
@@ -69,27 +76,11 @@ def _stacked(values: Sequence[Any]) -> Any:
         shapes = dict.fromkeys(tuple(value.shape) for value in values if isinstance(value, (Tensor, np.ndarray)))
         if len(shapes) > 1:
             raise DataError(
-                "the samples of a batch have unequal shapes, so they cannot be stacked",
+                "the samples of a batch have different shapes, so they cannot be stacked",
                 found=list(shapes),
-                notes=["collate_fn=dict(type='pseudo_collate') keeps them in a list"],
+                notes=["Set collate_fn=dict(type='pseudo_collate') to keep them in a list."],
             ) from error
         raise DataError(f"values of type {type(values[0]).__name__} cannot be stacked: {error}") from error
-
-
-def _check_keys(samples: Sequence[Mapping[Any, Any]]) -> None:
-    wanted = samples[0].keys()
-    for sample in samples:
-        if sample.keys() != wanted:
-            raise DataError(
-                "the samples of a batch have different keys", found=sorted(map(str, wanted ^ sample.keys()))
-            )
-
-
-def _of_one_length(samples: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
-    lengths = list(dict.fromkeys(len(sample) for sample in samples))
-    if len(lengths) > 1:
-        raise DataError("the samples of a batch hold different numbers of values", found=lengths)
-    return samples
 
 
 FUNCTIONS.register_module(module=pseudo_collate)

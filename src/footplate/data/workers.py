@@ -206,36 +206,32 @@ class _MonitoringIterator(_MultiProcessingDataLoaderIter):
         return super()._process_data(batch, *worker)  # type: ignore[no-untyped-call]
 
     def _get_data(self) -> Any:
+        deadline = time.monotonic() + (self._timeout or math.inf)
+        interval = min(_CHECK_INTERVAL, self._timeout or _CHECK_INTERVAL)
         data_wait.is_interruptible = True
         try:
-            return self._wait_for_data()
+            while time.monotonic() < deadline:
+                began = time.monotonic()
+                is_ready, data = self._try_get_data(interval)
+                if is_ready:
+                    return data
+                if self._pin_memory and not self._pin_memory_thread.is_alive():
+                    raise RuntimeError("Pin memory thread exited unexpectedly")
+                deadline += max(0.0, time.monotonic() - began - 2 * _CHECK_INTERVAL)  # time in which it was suspended
+            raise RuntimeError(f"DataLoader timed out after {self._timeout:g} seconds")
         finally:
             data_wait.is_interruptible = False
 
-    def _wait_for_data(self) -> Any:
-        deadline = time.monotonic() + (self._timeout or math.inf)
-        interval = min(_CHECK_INTERVAL, self._timeout or _CHECK_INTERVAL)
-        while True:
-            began = time.monotonic()
-            try:
-                is_ready, data = self._try_get_data(interval)  # type: ignore[no-untyped-call]
-            except RuntimeError as error:
-                raise self._add_status(error) from error
-            if is_ready:
-                return data
-            if self._pin_memory and not self._pin_memory_thread.is_alive():
-                raise RuntimeError("Pin memory thread exited unexpectedly")
-            deadline += max(0.0, time.monotonic() - began - 2 * _CHECK_INTERVAL)  # time in which it was suspended
-            if time.monotonic() >= deadline:
-                raise RuntimeError(f"DataLoader timed out after {self._timeout:g} seconds")
-
-    def _add_status(self, error: RuntimeError) -> RuntimeError:
+    def _try_get_data(self, timeout: float = _CHECK_INTERVAL) -> Any:
         """Adds the signal or exit code of a dead worker to torch's error, which may omit it."""
-        if not (_SIGNAL.search(str(error)) or _EXIT_CODE.search(str(error))):
-            for worker in self._workers:
-                if worker.exitcode and str(worker.pid) in str(error):
-                    return RuntimeError(_death_message(worker.pid, worker.exitcode))
-        return error
+        try:
+            return super()._try_get_data(timeout)  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if not (_SIGNAL.search(str(error)) or _EXIT_CODE.search(str(error))):
+                for worker in self._workers:
+                    if worker.exitcode and str(worker.pid) in str(error):
+                        raise RuntimeError(_death_message(worker.pid, worker.exitcode)) from error
+            raise
 
 
 @contextlib.contextmanager
@@ -325,26 +321,22 @@ def _explain(message: str, progress: Sequence[WorkerProgress]) -> DataError | No
             f"the workers of the data loader returned no batch in {timeout[1]} s; they were reading samples {reading}",
             notes=["Raise the `timeout` of the data loader, or set it to 0 to wait without a limit."],
         )
-    for process in map(int, death[1].replace(" ", "").split(",") if death else ()):
-        for each in progress:
-            index = each.sample_of(process)
-            if index is not None:
-                summary = f"a worker of the data loader died while it read sample {index}"
-                return DataError(summary, notes=_describe_death(process, message))
-    return None
-
-
-def _describe_death(process: int, message: str) -> list[str]:
-    """Returns how a worker died, by torch's message, and a hint."""
+    if not death:
+        return None
     killed, exited = _SIGNAL.search(message), _EXIT_CODE.search(message)
+    how = f"exited with code {exited[1] if exited else 0}"
+    hint: str | None = "It exited without an error, as by os._exit() or by exit() in compiled code."
     if killed:
         text = killed[1].strip()
         name = next((each.name for each in signal.Signals if _describe_signal(each) == text), text)
-        return [f"process {process}: killed by {name} ({text})", *([_HINTS[name]] if name in _HINTS else [])]
-    return [
-        f"process {process}: exited with code {exited[1] if exited else 0}",
-        "It exited without an error, as by os._exit() or by exit() in compiled code.",
-    ]
+        how, hint = f"killed by {name} ({text})", _HINTS.get(name)
+    for process in map(int, death[1].replace(" ", "").split(",")):
+        for each in progress:
+            index = each.sample_of(process)
+            if index is not None:
+                notes = [f"process {process}: {how}", *([hint] if hint else [])]
+                return DataError(f"a worker of the data loader died while it read sample {index}", notes=notes)
+    return None
 
 
 def _death_message(process: int | None, status: int) -> str:

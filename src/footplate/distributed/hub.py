@@ -111,7 +111,7 @@ class Channel:
 
 
 class Hub(threading.Thread):
-    """A thread on rank 0 that receives messages from all ranks and tells all of them once why they exit.
+    """A thread on rank 0 that receives messages from all ranks and sends all of them once the reason why they exit.
 
     A rank whose connection closes during a run has died, because the operating system closes the sockets of a process.
     An error that may be a consequence of another failure is held back for a moment, until its cause is reported.

@@ -110,13 +110,13 @@ class RankMonitor(threading.Thread):
         return self._is_running
 
     def begin(self) -> None:
-        """Tells the hub that a run begins: if the process exits from now on, it has died."""
+        """Notifies the hub that a run begins: if the process exits from now on, it has died."""
         self._is_running = True
         self._may_leave.clear()
         self._channel.send("begin")
 
     def done(self) -> None:
-        """Tells the hub that the run of this rank is over, so that its process may exit."""
+        """Notifies the hub that the run of this rank is over, so that its process may exit."""
         if not self._is_running:
             return
         self._is_running = False
@@ -176,7 +176,7 @@ class RankMonitor(threading.Thread):
             self._update_status()
 
     def _update_status(self) -> None:
-        """Inspects the main thread, and tells the hub if it has been waiting for long."""
+        """Inspects the main thread, and notifies the hub if it has been waiting for long."""
         frame = sys._current_frames().get(self._main_thread or 0)
         if frame is None or self.report is not None:
             return

@@ -126,6 +126,14 @@ class Components:
         """Checks whether a component has been built. Accessing its attribute would build it."""
         return name in self.__dict__
 
+    def built_loops(self) -> list[Any]:
+        """Returns the loops that have been built."""
+        return [getattr(self, name) for name in ("train_loop", "val_loop", "test_loop") if self.is_built(name)]
+
+    def built_loaders(self) -> list[Any]:
+        """Returns the loaders of the loops that have been built, with None for a loop without one."""
+        return [getattr(loop, "dataloader", None) for loop in self.built_loops()]
+
     def _evaluation_loop(self, mode: str) -> Any:
         """Builds the validation or test loop, or returns None if the config has none."""
         cfg = self._sections[f"{mode}_cfg"]

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-from footplate.config import Config, unread_overrides, without_effect
+from footplate.config import Config, find_late_changes, unread_overrides
 from footplate.engine.config_compatibility import unsupported_conveniences
 from footplate.engine.hook_list import HookList, build_hooks
 from footplate.engine.sections import READ_KEYS
@@ -52,7 +52,7 @@ class KnowsIdleSettings(Protocol):
 
 def warn_about_variables(cfg: Config) -> None:
     """Warns about variables that are changed after their last use, and about keys that only other engines support."""
-    idle = [*without_effect(cfg, READ_KEYS), *unread_overrides(cfg, READ_KEYS), *unsupported_conveniences(cfg)]
+    idle = [*find_late_changes(cfg, READ_KEYS), *unread_overrides(cfg, READ_KEYS), *unsupported_conveniences(cfg)]
     for sentence in idle:
         _logger.warning("%s", sentence)
 

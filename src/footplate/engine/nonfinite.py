@@ -13,14 +13,14 @@ from torch import nn
 
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, save_checkpoint
-from footplate.checks import check_count
+from footplate.checks import check_choice, check_count, check_keys
 from footplate.config import Config
 from footplate.distributed import gather_objects, is_main_process, unwrap_model
 from footplate.distributed.sharding import is_sharded, local_tensor
 from footplate.engine import state
 from footplate.engine.hook import Hook
-from footplate.errors import ArgumentError, CheckpointError, ConfigError, FootplateError, NonFiniteError
-from footplate.messages import list_names, nearest
+from footplate.errors import CheckpointError, ConfigError, FootplateError, NonFiniteError
+from footplate.messages import list_names
 from footplate.optim.wrappers.gradient_guard import can_skip_on_device
 
 if TYPE_CHECKING:
@@ -52,12 +52,9 @@ class NonFiniteHook(Hook):
 
     def __init__(self, policy: Mapping[str, Any] | None = None) -> None:
         settings = {**_DEFAULTS, **(policy or {})}
-        for key, value in settings.items():
-            if key not in _DEFAULTS:
-                raise ArgumentError(f"on_nonfinite has no '{key}'", key=key, suggestion=nearest(key, _DEFAULTS))
-            if key != "interval" and value not in _POLICIES:
-                near = nearest(str(value), _POLICIES)
-                raise ArgumentError(f"{key} is one of {', '.join(_POLICIES)}", key=key, found=value, suggestion=near)
+        check_keys("on_nonfinite", policy or {}, _DEFAULTS, prefix="")
+        for key in ("loss", "grad"):
+            check_choice(key, settings[key], _POLICIES)
         check_count("interval", settings["interval"])
         self.loss, self.grad, self.interval = settings["loss"], settings["grad"], settings["interval"]
         if self.loss == "skip" and "grad" in (policy or {}) and self.grad != "skip":

@@ -151,7 +151,7 @@ class DataPosition:
                 sample -= sample % self._world_size
             batch = batch if self._passes_continue else self._batch_before(sample)
         if any(state[key] != here[key] for key in here):
-            _tell(state, here, sample)
+            _warn_of_changes(state, here, sample)
         self._passes, self._pass_began = epoch, iteration - batch
         if state.get("samplers") is not None:
             self._load_samplers(state["samplers"], epoch)
@@ -223,20 +223,20 @@ class DataPosition:
         return None if sample is None else -(-(sample - self._rank) // self._world_size)
 
 
-def _tell(before: Mapping[str, Any], here: Mapping[str, Any], sample: int | None) -> None:
+def _warn_of_changes(before: Mapping[str, Any], here: Mapping[str, Any], sample: int | None) -> None:
     changes = [
         f"{name} {here[key]} instead of {before[key]}"
         for key, name in (
             ("batch_size", "batch size"),
             ("world_size", "processes"),
-            ("length", "batches an epoch"),
+            ("length", "batches per epoch"),
             ("num_workers", "workers"),
         )
         if before[key] != here[key]
     ]
     where = f"sample {sample}" if sample is not None else f"batch {before['batch']}"
     _logger.warning(
-        "resumed at %s of epoch %d with %s: from here on the run is not bit-equal to the one that was saved",
+        "Resumed at %s of epoch %d with %s. From here on, the run is no longer bit-exact.",
         where,
         before["epoch"],
         ", ".join(changes),

@@ -36,7 +36,7 @@ def preflight(runner: "Runner") -> None:
     Raises:
         FootplateError: Something of that cannot be done. What a model or a metric raises goes through.
     """
-    with _unmoved(runner):
+    with _restoring_state(runner):
         size = checkpoint_size(runner)
         to_come = None if is_sharded(runner.model) else state_to_come(runner.optim_wrapper)
         size += to_come or 0
@@ -45,18 +45,14 @@ def preflight(runner: "Runner") -> None:
             for hook in runner.hooks:
                 if hasattr(hook, "folder_in"):
                     _check_folder(hook.folder_in(runner), size, "default_hooks.checkpoint.out_dir")
-        validated = _validate(runner)
+        has_validated = _validate(runner)
+    has_state = any(part.optimizer.state for part in runner.optim_wrapper.parts.values())  # as in a resumed run
     _logger.info(
-        "preflight: a checkpoint takes %s%s%s",
+        "Preflight: a checkpoint takes %s%s%s.",
         format_bytes(size),
-        " before the optimizer has a state" if to_come is None and not _has_state(runner.optim_wrapper) else "",
-        ", a batch was validated" if validated else "",
+        " before the optimizer has a state" if to_come is None and not has_state else "",
+        ", a batch was validated" if has_validated else "",
     )
-
-
-def _has_state(optim_wrapper: Any) -> bool:
-    """Checks whether an optimizer already has state, as in a resumed run."""
-    return any(part.optimizer.state for part in optim_wrapper.parts.values())
 
 
 def state_to_come(optim_wrapper: Any) -> int | None:
@@ -76,56 +72,45 @@ def _growth(optimizer: torch.optim.Optimizer) -> int:
     trial = object.__new__(type(optimizer))
     trial.__dict__.update(optimizer.__dict__)
     trial._optimizer_step_pre_hooks, trial._optimizer_step_post_hooks = OrderedDict(), OrderedDict()
-    trial.state = defaultdict(dict)
-    one_by_one = {"foreach": False, "fused": False, "capturable": False}
-    trial.param_groups, times = [], {}
+    trial.state, trial.param_groups = defaultdict(dict), []
+    counts: dict[torch.Tensor, int] = {}  # how many parameters have the shape of a meta tensor
     for group in optimizer.param_groups:
-        shapes = _shapes(group)
-        times.update(shapes)
-        plain = {key: value for key, value in one_by_one.items() if key in group}
-        trial.param_groups.append({**group, **plain, "params": list(shapes)})
+        shapes = Counter((each.shape, each.dtype) for each in group["params"] if each.requires_grad)
+        tensors = {torch.empty(shape, dtype=dtype, device="meta"): count for (shape, dtype), count in shapes.items()}
+        for tensor in tensors:
+            tensor.grad = torch.empty_like(tensor)
+        counts.update(tensors)
+        one_by_one: dict[str, Any] = {key: False for key in ("foreach", "fused", "capturable") if key in group}
+        trial.param_groups.append({**group, **one_by_one, "params": list(tensors)})
     type(optimizer).step(trial)
-    return sum(times[shape] * _size(state) for shape, state in trial.state.items())
-
-
-def _shapes(group: Mapping[str, Any]) -> dict[torch.Tensor, int]:
-    """Returns the trainable shapes of a group as meta tensors with gradients, and how many parameters have each."""
-    alike = Counter((each.shape, each.dtype) for each in group["params"] if each.requires_grad)
-    shapes = {torch.empty(shape, dtype=dtype, device="meta"): count for (shape, dtype), count in alike.items()}
-    for each in shapes:
-        each.grad = torch.empty_like(each)
-    return shapes
-
-
-def _size(state: Mapping[str, Any]) -> int:
-    return sum(each.numel() * each.element_size() for each in state.values() if isinstance(each, torch.Tensor))
+    return sum(
+        counts[tensor] * each.numel() * each.element_size()
+        for tensor, state in trial.state.items()
+        for each in state.values()
+        if isinstance(each, torch.Tensor)
+    )
 
 
 @contextmanager
-def _unmoved(runner: "Runner") -> Iterator[None]:
+def _restoring_state(runner: "Runner") -> Iterator[None]:
+    """Restores after the block what user code may have changed in it: random states, attributes, buffers, the hub."""
     random, training = capture_rng(), runner.model.training
-    before = Snapshot(_tried(runner))
+    hub, sets = runner.message_hub, getattr(runner.val_loop, "sets", ())
+    names = ("dataset", "sampler", "batch_sampler", "collate_fn")
+    parts = [getattr(each.dataloader, name, None) for each in sets for name in names]
+    evaluators = [each.evaluator for each in sets]
+    before = Snapshot([runner.model, *runner.hooks, *evaluators, *parts, hub.runtime_info, hub.log_scalars])
     try:
         yield
     except ArgumentError:
         raise  # The setting must be corrected: without the preflight the run would only fail later.
     except Exception:
-        _logger.error("preflight: the run would have failed later; --no-preflight begins it all the same")
+        _logger.error("Preflight: the run would have failed later. Use --no-preflight to start it nevertheless.")
         raise
     finally:
         before.restore()
         runner.model.train(training)
         restore_rng(random)
-
-
-def _tried(runner: "Runner") -> list[Any]:
-    """Returns the objects that user code may change in a preflight."""
-    hub, sets = runner.message_hub, getattr(runner.val_loop, "sets", ())
-    loaders = [each.dataloader for each in sets]
-    names = ("dataset", "sampler", "batch_sampler", "collate_fn")
-    parts = [getattr(each, name, None) for each in loaders for name in names]
-    evaluators = [each.evaluator for each in sets]
-    return [runner.model, *runner.hooks, *evaluators, *parts, hub.runtime_info, hub.log_scalars]
 
 
 def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True) -> int:
@@ -166,8 +151,8 @@ def _check_folder(folder: str, size: int, key: str) -> None:
         storage.commit_bytes(probe, b"footplate")
         storage.remove(probe)
     except (OSError, ImportError, ValueError) as error:  # the last two for an unknown protocol
-        told = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"cannot write to '{folder}': {told}", key=key) from error
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"cannot write to '{folder}': {reason}", key=key) from error
     free = storage.free_space(folder)
     if free is not None and free < size:
         raise CheckpointError(
@@ -177,20 +162,24 @@ def _check_folder(folder: str, size: int, key: str) -> None:
 
 def _validate(runner: "Runner") -> bool:
     """Validates the first batch of each dataset with copies of the metrics. Returns False if no dataset has one."""
-    found = [(each, _validated(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
-    metrics = [name for each, names in found for name in each.named(dict.fromkeys(names or ()))]
-    if all(names for _, names in found):
-        found_schedules = runner.param_schedulers
-        several = found_schedules.values() if isinstance(found_schedules, Mapping) else [found_schedules]
-        for part in [*runner.hooks, *(schedule for each in several for schedule in each or ())]:
+    results = [(each, _metrics_of_one_batch(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
+    if all(names for _, names in results):
+        metrics = [name for each, names in results for name in each.named(dict.fromkeys(names or ()))]
+        schedules = runner.param_schedulers
+        lists = schedules.values() if isinstance(schedules, Mapping) else [schedules]
+        for part in [*runner.hooks, *(schedule for each in lists for schedule in each or ())]:
             if hasattr(part, "check_metrics"):
                 part.check_metrics(metrics)
-    return any(names is not None for _, names in found)
+    return any(names is not None for _, names in results)
 
 
-def _validated(runner: "Runner", chosen: Any) -> list[str] | None:
+def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
     """Returns the metric names of a dataset: empty if one batch is not enough to know them, None without a batch."""
-    batch = _first_batch(chosen.dataloader)
+    loader = chosen.dataloader
+    if hasattr(loader, "peek"):
+        batch = loader.peek()
+    else:
+        batch = loader[0] if isinstance(loader, (list, tuple)) and loader else None
     if batch is None:
         return None
     loop, evaluator = runner.val_loop, copy.deepcopy(chosen.evaluator)
@@ -202,32 +191,20 @@ def _validated(runner: "Runner", chosen: Any) -> list[str] | None:
         evaluator.process(data_samples=samples, data_batch=batch)
     if runner.world_size > 1:
         return []
+    logger = logging.getLogger("footplate")
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))  # the values of metrics mean nothing before training
     try:
-        with _unsaid():
-            found = evaluator.evaluate(len(samples))
+        metrics = evaluator.evaluate(len(samples))
     except ArgumentError:  # independent of the number of batches
         raise
     except Exception as error:  # some metrics need more than one batch, but a missing file stays missing
         if isinstance(error.__cause__, FileNotFoundError):
             raise
-        _logger.warning("preflight: metrics of one batch alone fail: %s: %s", type(error).__name__, error)
+        _logger.warning(
+            "Preflight: computing the metrics of a single batch failed: %s: %s", type(error).__name__, error
+        )
         return []
-    return [*(name for name in losses if "loss" in name), *found]
-
-
-@contextmanager
-def _unsaid() -> Iterator[None]:
-    """Silences the info logs of metrics, which mean nothing before training."""
-    logger = logging.getLogger("footplate")
-    level = logger.level
-    logger.setLevel(max(level, logging.WARNING))
-    try:
-        yield
     finally:
         logger.setLevel(level)
-
-
-def _first_batch(loader: Any) -> Any:
-    if hasattr(loader, "peek"):
-        return loader.peek()
-    return loader[0] if isinstance(loader, (list, tuple)) and loader else None
+    return [*(name for name in losses if "loss" in name), *metrics]

@@ -288,7 +288,7 @@ class Runner(Components):
             self.call_hook("before_run")
             if self._sections["preflight"]:
                 look_ahead(self)
-            with self.requests.from_signals(self), explain_worker_deaths(self._loaders()), capturing(self):
+            with self.requests.from_signals(self), explain_worker_deaths(self.built_loaders()), capturing(self):
                 loop.run()
             loop.in_progress, self.phase = False, Phase.START  # in case a user's `run` has set them
             self.call_hook("after_run")
@@ -415,12 +415,6 @@ class Runner(Components):
         if self._random is not None:
             restore_rng(self._random)
 
-    def _built_loops(self) -> list[Any]:
-        return [getattr(self, name) for name in ("train_loop", "val_loop", "test_loop") if self.is_built(name)]
-
-    def _loaders(self) -> list[Any]:
-        return [getattr(loop, "dataloader", None) for loop in self._built_loops()]
-
     def _evaluate(self, mode: str) -> dict[str, float]:
         outer = self.phase
         with located(self.cfg):
@@ -432,7 +426,7 @@ class Runner(Components):
             self.call_hook("before_run")
             if outer is Phase.START:  # otherwise a hook of a training run calls this
                 self.phase = Phase.EVALUATION
-            with explain_worker_deaths(self._loaders()):
+            with explain_worker_deaths(self.built_loaders()):
                 metrics: dict[str, float] = loop.run()
             self.phase = outer
             self.call_hook("after_run")
@@ -447,7 +441,7 @@ class Runner(Components):
             if self.log_dir != before:
                 monitor_run(self)
                 self.visualizer.move(before, self.log_dir)
-                for loop in self._built_loops():  # a loop that is built later uses the new folder
+                for loop in self.built_loops():  # a loop that is built later uses the new folder
                     for each in getattr(loop, "sets", ()):
                         each.evaluator.set_context(folder=self.log_dir)
         records, self._log_records = self._log_records, []

@@ -102,9 +102,9 @@ class RunSaver:
             if not self.in_parts:  # otherwise the other ranks would wait for this rank's shard
                 for check in self.checks:
                     check()
-            self._saver.save(checkpoint, path, then=committed, otherwise=self._say, replicated=replicated)
+            self._saver.save(checkpoint, path, then=committed, otherwise=self._log_failure, replicated=replicated)
         except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
-            self._say(error)
+            self._log_failure(error)
             self._failed(error)
 
     def settle(self) -> None:
@@ -125,10 +125,10 @@ class RunSaver:
         if undo is not None:
             undo()
 
-    def _say(self, error: BaseException) -> None:
-        goes_on = "training goes on" if self.on_error == "warn" and not self.ends else "training stops"
+    def _log_failure(self, error: BaseException) -> None:
+        outcome = "Training continues" if self.on_error == "warn" and not self.ends else "Training stops"
         last = f"the last checkpoint is '{self.last}'" if self.last else "there is no checkpoint of this run yet"
-        _logger.error("not saved: %s; %s, %s", error, goes_on, last)
+        _logger.error("Not saved: %s. %s; %s.", error, outcome, last)
         if self.on_error == "stop":
             self._alarm()
         self.lost = str(error).split("\n", 1)[0]

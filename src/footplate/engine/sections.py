@@ -43,8 +43,6 @@ from footplate.visualization import Visualizer
 
 Sections = Mapping[str, Any]
 _EPOCH_LENGTH = 1000  # an arbitrary value that affects no check
-
-
 _PHASES = {
     "training": ("train_dataloader", "train_cfg", "optim_wrapper"),
     "validation": ("val_dataloader", "val_cfg", "val_evaluator"),
@@ -294,8 +292,9 @@ def _check_optimization(sections: Sections) -> None:
             if isinstance(kind, str) and kind not in OPTIMIZER_BUILDERS:
                 OPTIM_WRAPPER_CONSTRUCTORS.get(kind)
         return
-    length = train if isinstance(train, Mapping) else {}
-    epochs, iters = length.get("max_epochs"), length.get("max_iters")
+    is_dict = isinstance(train, Mapping)
+    epochs = train.get("max_epochs") if is_dict else getattr(train, "max_epochs", None)
+    iters = train.get("max_iters") if is_dict else getattr(train, "max_iters", None)
     logger = logging.getLogger("footplate.optim")
     level = logger.level
     logger.setLevel(logging.ERROR)  # warnings about the small layer mean nothing

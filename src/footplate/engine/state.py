@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
-_ADVICE = "load_from without resume begins with the weights alone"
-_ROUND = "accumulated_gradients"
-_OF_RANKS = "gradients_of_ranks"
-_MOST_RANKS = 16  # maximum number of ranks that save their own gradients: each takes as much space as the weights
+_ADVICE = "Use load_from without resume to start over with the weights alone."
+_ACCUMULATED = "accumulated_gradients"
+_GRADIENTS_OF_RANKS = "gradients_of_ranks"
+_MAX_RANKS = 16  # maximum number of ranks that save their own gradients: each takes as much space as the weights
 
 
 def capture(
@@ -106,17 +106,20 @@ def _share_gradients(runner: "Runner", state: dict[str, Any], *, together: bool)
     model = unwrap_model(runner.model)
     for name, wrapper in runner.optim_wrapper.parts.items():
         held = state[name] if name else state
-        is_left = held.pop(_ROUND, None) is not None
+        is_left = held.pop(_ACCUMULATED, None) is not None
         # Every rank joins the exchange if any has gradients: a loss may reach a parameter on some ranks only.
         if not together or not any(gather_objects(is_left)):
             continue
         parameters = _parameters_of(wrapper)
-        if runner.world_size > _MOST_RANKS:
-            _logger.info("saved within a round of accumulation: of %d processes the mean", runner.world_size)
-            held[_ROUND] = average_gradients(model, parameters)
+        if runner.world_size > _MAX_RANKS:
+            _logger.info(
+                "Saved during gradient accumulation: the mean of the gradients of %d processes is kept.",
+                runner.world_size,
+            )
+            held[_ACCUMULATED] = average_gradients(model, parameters)
         else:
-            held[_ROUND] = reduced_gradients(parameters)
-            held[_OF_RANKS] = unreduced_gradients(model, parameters)
+            held[_ACCUMULATED] = reduced_gradients(parameters)
+            held[_GRADIENTS_OF_RANKS] = unreduced_gradients(model, parameters)
 
 
 def _take_gradients(runner: "Runner", state: Mapping[str, Any]) -> None:
@@ -125,7 +128,7 @@ def _take_gradients(runner: "Runner", state: Mapping[str, Any]) -> None:
     names = {id(each): name for name, each in model.named_parameters()}
     for name, wrapper in runner.optim_wrapper.parts.items():
         held = state.get(name, {}) if name else state
-        saved = held.get(_OF_RANKS)
+        saved = held.get(_GRADIENTS_OF_RANKS)
         if saved is None:
             continue
         parameters = _parameters_of(wrapper)
@@ -153,38 +156,42 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     From a checkpoint of another engine, it restores what is there: position, optimizer and schedules.
     """
     loop = part_of(checkpoint, "run", "loop")
-    with _understood("run.loop" if loop else "meta"):
+    with _naming_part("run.loop" if loop else "meta"):
         at = loop or {key: part_of(checkpoint, "meta")[key] for key in ("iter", "epoch")}
         runner.train_loop.load_state_dict(dict(at))
     settings = settings_of(runner)
     if "optimizer" in checkpoint:
-        with _understood("optimizer"):
+        with _naming_part("optimizer"):
             runner.optim_wrapper.load_state_dict(checkpoint["optimizer"])
             _take_gradients(runner, checkpoint["optimizer"])
     keep_saved_settings(runner, settings)
     if "param_schedulers" in checkpoint:
-        with _understood("param_schedulers"):
+        with _naming_part("param_schedulers"):
             _load_schedules(runner, runner.param_schedulers, checkpoint["param_schedulers"])
     else:
         found = runner.param_schedulers
         _move_schedules(
             runner, [each for part in found.values() for each in part] if isinstance(found, Mapping) else found
         )
-        _logger.info("the checkpoint holds no schedules: they are moved to iteration %d", runner.train_loop.iter)
+        _logger.info(
+            "The checkpoint has no schedules. Those of the config are moved to iteration %d.", runner.train_loop.iter
+        )
     if not isinstance(
         checkpoint.get("message_hub", {}), OpaqueObject
     ):  # an object of another engine, which was not built
-        with _understood("message_hub"):
+        with _naming_part("message_hub"):
             runner.message_hub.load_state_dict(part_of(checkpoint, "message_hub"))
-    with _understood("run.writers"):
+    with _naming_part("run.writers"):
         runner.visualizer.load_state_dict(part_of(checkpoint, "run", "writers"))
     states = part_of(checkpoint, "run", "hooks")
     for key, hook in _keyed(runner):
         if key in states:
-            with _understood(f"run.hooks.{key}"):
+            with _naming_part(f"run.hooks.{key}"):
                 hook.load_state_dict(dict(part_of(checkpoint, "run", "hooks", key)))
     if "optimizer" not in checkpoint:
-        _logger.warning("the checkpoint holds no 'optimizer': it begins anew, and the run is not bit-equal")
+        _logger.warning(
+            "The checkpoint has no 'optimizer'. The optimizer starts over, and the run is no longer bit-exact."
+        )
 
 
 def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
@@ -197,13 +204,13 @@ def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
     for depth, key in enumerate(keys, 1):
         found = found.get(key, {})
         if not isinstance(found, Mapping):
-            raise _unfit(".".join(keys[:depth]), "it must be a dict", found)
+            raise _wrong_part(".".join(keys[:depth]), "it must be a dict", found)
     return dict(found)
 
 
-def _unfit(part: str, reason: str, found: object) -> CheckpointError:
+def _wrong_part(part: str, reason: str, found: object) -> CheckpointError:
     return CheckpointError(
-        f"the '{part}' of the checkpoint is not what this run can go on from: {reason}",
+        f"the run cannot resume from '{part}' of the checkpoint: {reason}",
         found=found,
         notes=[_ADVICE],
     )
@@ -224,7 +231,7 @@ def leave_average(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _understood(part: str) -> Iterator[None]:
+def _naming_part(part: str) -> Iterator[None]:
     """Raises a CheckpointError that names the part of the checkpoint, if restoring it fails in the block."""
     try:
         yield
@@ -232,7 +239,7 @@ def _understood(part: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise CheckpointError(
-            f"the '{part}' of the checkpoint is not what this run can go on from: {type(error).__name__}: {error}",
+            f"the run cannot resume from '{part}' of the checkpoint: {type(error).__name__}: {error}",
             notes=[_ADVICE],
         ) from error
 
@@ -273,7 +280,7 @@ def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) ->
     if path is None:
         # With "auto" a job uses the same command for its start and its restarts. True expects an earlier run.
         level = logging.INFO if resume == "auto" else logging.WARNING
-        _logger.log(level, "nothing to resume in %s: the run starts anew", work_dir)
+        _logger.log(level, "There is no checkpoint to resume in %s. The run starts over.", work_dir)
     return InitialCheckpoint(path or load_from, path is not None, content)
 
 
@@ -306,7 +313,7 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
     state: Any = run.get("random")
     ranks = run.get("random_of_ranks")
     if ranks is not None and not (isinstance(ranks, (list, tuple)) and ranks):
-        raise _unfit("run.random_of_ranks", "it must be a list with the state of each process", ranks)
+        raise _wrong_part("run.random_of_ranks", "it must be a list with the state of each process", ranks)
     if ranks:
         number = rank % len(ranks)
         path, state = f"run.random_of_ranks[{number}]", ranks[number]

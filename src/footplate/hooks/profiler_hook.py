@@ -1,14 +1,14 @@
 """Profiles a part of training with torch's profiler."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import profiler
 from torch.autograd.profiler_util import FunctionEventAvg
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_keys
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
@@ -74,7 +74,7 @@ class ProfilerHook(Hook):
         self.by_epoch, self.profile_times = by_epoch, check_count("profile_times", profile_times)
         self.schedule = None
         if schedule is not None:
-            _check_keys(schedule, _SCHEDULE, "schedule")
+            check_keys("schedule", schedule, _SCHEDULE)
             for name, value in schedule.items():
                 check_count(name, value, least=int(name == "active"), key=f"schedule.{name}")
             self.schedule = profiler.schedule(**schedule)
@@ -161,12 +161,6 @@ def _in_run(runner: Runner, path: str) -> str:
     return joined
 
 
-def _check_keys(cfg: Mapping[str, Any], known: Sequence[str], key: str) -> None:
-    for name in cfg:
-        if name not in known:
-            raise ArgumentError(f"'{key}' has no '{name}'", key=f"{key}.{name}", suggestion=nearest(name, known))
-
-
 def _check_handler(cfg: Any) -> None:
     kind = cfg.get("type") if isinstance(cfg, Mapping) else cfg
     if kind not in _HANDLERS:
@@ -176,7 +170,7 @@ def _check_handler(cfg: Any) -> None:
             found=kind,
             suggestion=nearest(str(kind), _HANDLERS),
         )
-    _check_keys(cfg, ("type", *_HANDLERS[kind]), "on_trace_ready")
+    check_keys("on_trace_ready", cfg, ("type", *_HANDLERS[kind]))
     for name in ("path", "dir_name"):
         if name in cfg:
             check_output_path(cfg[name], key=f"on_trace_ready.{name}")

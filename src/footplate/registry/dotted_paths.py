@@ -40,6 +40,10 @@ _INSTALLED = tuple(
 _PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
 
 
+class ForbiddenPathError(Exception):
+    """A dotted path leads to code that a data config may not name."""
+
+
 def mark_executed(file: str) -> None:
     """Marks a config file as executed: its dotted paths are then trusted like its code."""
     _executed.add(file)
@@ -81,14 +85,14 @@ def import_user_class(path: str) -> Any:
     """Imports and returns the class at a dotted path into a user module, or returns None if there is none.
 
     Raises:
-        LookupError: The module is not a user module, or the class is defined in another module that is not.
+        ForbiddenPathError: The module is not a user module, or the class is defined in another module that is not.
     """
     module, _, name = path.rpartition(".")
     if not (is_user_module(module) or _is_footplate_module(module)) or module.endswith("__main__"):
-        raise LookupError(module)
+        raise ForbiddenPathError(module)
     found = _import_attribute(module, name)
     if found is not None and not is_user_module(getattr(found, "__module__", None) or ""):
-        raise LookupError(path)
+        raise ForbiddenPathError(path)
     return found
 
 

@@ -15,6 +15,7 @@ from footplate.errors import BuildError, DuplicateNameError, UnknownNameError
 from footplate.messages import nearest
 from footplate.registry.arguments import build_object, check_arguments
 from footplate.registry.dotted_paths import (
+    ForbiddenPathError,
     find_known_class,
     has_submodule,
     import_object,
@@ -350,7 +351,7 @@ class Registry:
             return known  # type: ignore[no-any-return]
         try:
             found = import_object(path) if trusted else import_user_class(path)
-        except LookupError as error:
+        except ForbiddenPathError as error:
             raise BuildError(
                 f"a config may not name '{path}': it is neither a registered {self.noun} nor in your own modules",
                 found=path,

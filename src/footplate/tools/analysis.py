@@ -11,9 +11,9 @@ from PIL import Image
 from footplate.checks import MAX_RUN_LENGTH
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import Rule, best_metric_rules, best_metrics, order_metrics, rule_of
-from footplate.messages import format_bytes, nearest
+from footplate.messages import format_bytes, format_seconds, nearest
 from footplate.records.scalar_names import validation_label
-from footplate.tools.runs import Point, Run, Series
+from footplate.tools.runs import Run, Series
 from footplate.visualization.curves import Curve, Panel, plot
 
 _MEASURED = ("time", "data_time", "memory")
@@ -38,7 +38,7 @@ def summarize(run: Run) -> dict[str, Any]:
     trained = [series for series in run.series if series.mode == "train" and series.name not in _MEASURED]
     validated = {series.name: series for series in run.series if series.mode != "train"}
     memory = run.find("memory", "train")
-    counting, rules = _counting(run)
+    selecting, rules = _checkpoint_metrics(run)
     return {
         "iterations": int(max(series.points[-1][0] for series in run.series)),
         "time": _times(run),
@@ -46,7 +46,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "logged": max((int(series.points[-1][0]) for series in run.series if series.mode == "train"), default=None),
         "last": {series.name: series.points[-1][1] for series in trained},
         "best": {
-            _named(run, validated[name]): _best(validated[name], rules) for name in order_metrics(validated, counting)
+            _named(run, validated[name]): _best(validated[name], rules) for name in order_metrics(validated, selecting)
         },
         "checkpoints": {file.name: file.stat().st_size for file in run.checkpoints},
     }
@@ -83,7 +83,7 @@ def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
     Raises:
         ArgumentError: No run has a scalar of that name.
     """
-    chosen = list(_chosen(runs, names or _usual(runs)))
+    chosen = list(_chosen(runs, names or _default_names(runs)))
     panels: dict[tuple[str, str], list[Curve]] = {}
     for run, series in chosen:
         label = run.folder.name if len(runs) > 1 else series.name
@@ -99,7 +99,7 @@ def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series
             raise ArgumentError(
                 f"no run has the scalar '{name}'",
                 suggestion=nearest(name, known),
-                notes=[f"there are {', '.join(sorted(known))}"],
+                notes=[f"known scalars: {', '.join(sorted(known))}"],
             )
     return [
         (run, series)
@@ -109,7 +109,7 @@ def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series
     ]
 
 
-def _usual(runs: Sequence[Run]) -> list[str]:
+def _default_names(runs: Sequence[Run]) -> list[str]:
     found = {series.name: None for run in runs for series in run.series if series.mode != "train"}
     trained = [name for name in ("loss", "lr") if any(run.find(name, "train") for run in runs)]
     return [*trained[:1], *found, *trained[1:]] or [series.name for series in runs[0].series]
@@ -133,7 +133,7 @@ def _times(run: Run) -> dict[str, float] | None:
     }
 
 
-def _counting(run: Run) -> tuple[list[str], dict[str, Rule]]:
+def _checkpoint_metrics(run: Run) -> tuple[list[str], dict[str, Rule]]:
     """Returns the metrics that select the best checkpoint of a run, and the comparison rules of its config."""
     if run.config is None:
         return [], {}
@@ -146,7 +146,7 @@ def _counting(run: Run) -> tuple[list[str], dict[str, Rule]]:
 def _best(series: Series, rules: Mapping[str, Rule]) -> dict[str, Any]:
     is_small = rules[series.name] == "less" if series.name in rules else is_small_best(series.name)
     choose = min if is_small else max
-    at, value = choose(series.points, key=_value_of)
+    at, value = choose(series.points, key=lambda point: point[1])
     return {"value": value, "iteration": at, "small": choose is min}
 
 
@@ -158,10 +158,6 @@ def is_small_best(name: str) -> bool:
         return False
 
 
-def _value_of(point: Point) -> float:
-    return point[1]
-
-
 def _text(run: Run, found: dict[str, Any]) -> str:
     lines = [f"{run.folder}: {found['iterations']} iterations"]
     for name, best in found["best"].items():
@@ -170,9 +166,9 @@ def _text(run: Run, found: dict[str, Any]) -> str:
     whole = logged == found["iterations"]
     if time:
         lines.append(
-            f"  time        {time['mean']:.4g} s an iteration (median {time['median']:.4g}, "
+            f"  time        {time['mean']:.4g} s per iteration (median {time['median']:.4g}, "
             f"longest {time['longest']:.4g}), {time['data_share']:.1%} of it waiting for data, "
-            f"{_clock(time['total'])} in {'all' if whole else f'the {logged} iterations logged'}"
+            f"{format_seconds(time['total'])} in {'all' if whole else f'the {logged} iterations logged'}"
         )
     if found["memory"]:
         lines.append(f"  memory      {found['memory']:.0f} MiB at most")
@@ -182,10 +178,6 @@ def _text(run: Run, found: dict[str, Any]) -> str:
     for name, size in found["checkpoints"].items():
         lines.append(f"  checkpoint  {name}, {format_bytes(size)}")
     return "\n".join(lines) + "\n"
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
 
 
 def _short(value: float) -> str:

@@ -48,20 +48,20 @@ def read_either(name: str) -> Config:
     """
     if is_sharded_path(name) or (os.path.isfile(name) and name.endswith((".pth", ".pt", ".safetensors"))):
         raise ConfigError(
-            f"'{name}' is a checkpoint; diff takes a config, a recipe or a work_dir",
-            notes=["`footplate checkpoint show` tells what is in it"],
+            f"'{name}' is a checkpoint, not a config, a recipe or a work_dir",
+            notes=["Run `footplate checkpoint show` to show its contents."],
         )
     if not os.path.isdir(name):
         try:
             file = find_config(name)
         except ConfigError as error:
-            error.notes = (*error.notes, "A run folder can be compared too; there is none of this name.")
+            error.notes = (*error.notes, "There is no work_dir of this name either.")
             raise
         is_recorded = os.path.basename(os.path.dirname(os.path.abspath(file))) == "vis_data"
         return read_recorded(file) if is_recorded else Config.fromfile(file, import_custom_modules=False)
     config = config_of(Path(name))
     if config is None or not config._cfg_dict:
-        raise ConfigError(f"the folder '{name}' holds no config of a run that can be read as data")
+        raise ConfigError(f"the folder '{name}' contains no config of a run that can be read as data")
     return config
 
 
@@ -71,7 +71,7 @@ def compare(first: Config, second: Config) -> list[Difference]:
     These do not count as differences: the order of keys, a list in place of a tuple, and an imported name in place of
     a dotted string. Items of a list, such as the steps of a pipeline, are matched by their type.
     """
-    return list(_compared([], Side(first._cfg_dict, None), Side(second._cfg_dict, None)))
+    return list(_compare([], Side(first._cfg_dict, None), Side(second._cfg_dict, None)))
 
 
 def describe(differences: list[Difference]) -> str:
@@ -102,36 +102,32 @@ def _named(value: Any) -> Any:
     return value.dotted_path if isinstance(value, LazyObject) else value
 
 
-def _compared(place: list[Any], first: Side, second: Side) -> Iterator[Difference]:
+def _compare(place: list[Any], first: Side, second: Side) -> Iterator[Difference]:
     one, two = first.value, second.value
     if isinstance(one, dict) and isinstance(two, dict):
         for key in [*one, *(key for key in two if key not in one)]:
             if key == _SCOPE and (key not in one or key not in two):
                 continue  # a base from a package adds its scope; the names mean the same without it
-            yield from _compared_keys([*place, key], _side(first, key), _side(second, key))
+            old, new = _side(first, key), _side(second, key)
+            if old.value is _ABSENT or new.value is _ABSENT:
+                sides = [None if side.value is _ABSENT else side for side in (old, new)]
+                yield Difference(join_path([*place, key]), *sides)
+            else:
+                yield from _compare([*place, key], old, new)
     elif _holds_dicts(one) and _holds_dicts(two):
-        yield from _compared_items(place, first, second)
+        yield from _compare_items(place, first, second)
     elif not same(one, two):
         yield Difference(join_path(place), first, second)
 
 
-def _compared_keys(place: list[Any], first: Side, second: Side) -> Iterator[Difference]:
-    if first.value is _ABSENT:
-        yield Difference(join_path(place), None, second)
-    elif second.value is _ABSENT:
-        yield Difference(join_path(place), first, None)
-    else:
-        yield from _compared(place, first, second)
-
-
-def _compared_items(place: list[Any], first: Side, second: Side) -> Iterator[Difference]:
+def _compare_items(place: list[Any], first: Side, second: Side) -> Iterator[Difference]:
     """Compares two lists item by item, after matching the items by their types."""
     one, two = first.value, second.value
     matcher = difflib.SequenceMatcher(None, [_label(item) for item in one], [_label(item) for item in two], False)
     for kind, start, end, other_start, other_end in matcher.get_opcodes():
         if kind == "equal":
             for index, other in zip(range(start, end), range(other_start, other_end), strict=True):
-                yield from _compared([*place, other], _item(first, index), _item(second, other))
+                yield from _compare([*place, other], _item(first, index), _item(second, other))
             continue
         for index, other in itertools.zip_longest(range(start, end), range(other_start, other_end)):
             old = None if index is None else _item(first, index)

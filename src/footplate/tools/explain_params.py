@@ -1,6 +1,6 @@
 """Explains the parameter groups of an optimizer and the settings that formed them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -61,10 +61,10 @@ def groups_of(cfg: Config, *, other: Config | None = None) -> Groups:
         FootplateError: A component cannot be built.
     """
     cfg = prepare(cfg)
-    model, words = build_model(cfg, other)
+    model, description = build_model(cfg, other)
     with located(cfg), silencing_unmatched_keys(model):
         wrapper = build_optim_wrapper(model, cfg.get("optim_wrapper"))
-    return groups_in(wrapper, model)._replace(model=words)
+    return groups_in(wrapper, model)._replace(model=description)
 
 
 def groups_in(wrapper: Any, model: nn.Module) -> Groups:
@@ -74,7 +74,7 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
         wrapper: The optimizer wrapper, of one or several optimizers.
         model: The model that it optimizes.
     """
-    groups = [group for part, each in wrapper.parts.items() for group in _groups(part, each, model)]
+    groups = [group for part, each in wrapper.parts.items() for group in _describe_groups(part, each, model)]
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     return Groups(groups, frozen, f"model {type(model).__name__}")
 
@@ -84,15 +84,15 @@ def explain_params(found: Groups) -> str:
     total = sum(group.size for group in found.groups)
     tensors = sum(len(group.names) for group in found.groups)
     lines = [
-        f"{pluralize(tensors, 'tensor')}, {total:,} numbers, {pluralize(len(found.groups), 'group')}; {found.model}"
+        f"{pluralize(tensors, 'tensor')}, {total:,} elements, {pluralize(len(found.groups), 'group')}; {found.model}"
     ]
     for number, group in enumerate(found.groups):
-        settings = ", ".join(f"{name} {_value(value)}{_times(group, name)}" for name, value in group.settings.items())
+        settings = ", ".join(_describe_setting(group, name) for name in group.settings)
         lines += [
             "",
             f"group {number}  {group.optimizer}  {settings}",
-            f"  {len(group.names)} tensors, {group.size:,} numbers",
-            f"  set by {', '.join(group.reasons) or 'the optimizer alone'}",
+            f"  {len(group.names)} tensors, {group.size:,} elements",
+            f"  set by {', '.join(group.reasons) or 'the optimizer only'}",
             f"  {list_names(group.names, _SHOWN)}",
         ]
     if found.frozen:
@@ -105,7 +105,7 @@ def params_as_data(found: Groups) -> dict[str, Any]:
     return {"model": found.model, "groups": [group._asdict() for group in found.groups], "frozen": found.frozen}
 
 
-def _groups(part: str, wrapper: Any, model: nn.Module) -> Iterator[GroupInfo]:
+def _describe_groups(part: str, wrapper: Any, model: nn.Module) -> Iterator[GroupInfo]:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     optimizer = wrapper.optimizer
     label = f"{part}: {type(optimizer).__name__}" if part else type(optimizer).__name__
@@ -116,20 +116,15 @@ def _groups(part: str, wrapper: Any, model: nn.Module) -> Iterator[GroupInfo]:
         # Building a schedule has already changed the learning rate to its initial value.
         settings = {field: group.get(f"initial_{field}", group[field]) for field in _FIELDS if field in group}
         size = sum(parameter.numel() for parameter in group["params"])
-        yield GroupInfo(label, settings, _multipliers(settings, optimizer.defaults), members, size, reasons)
+        multipliers = {}
+        for field in ("lr", "weight_decay"):
+            default = optimizer.defaults.get(field)
+            if isinstance(default, (int, float)) and default and settings.get(field) != default:
+                multipliers[field] = settings[field] / default
+        yield GroupInfo(label, settings, multipliers, members, size, reasons)
 
 
-def _multipliers(group: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        field: group[field] / defaults[field]
-        for field in ("lr", "weight_decay")
-        if isinstance(defaults.get(field), (int, float)) and defaults[field] and group.get(field) != defaults[field]
-    }
-
-
-def _times(group: GroupInfo, field: str) -> str:
-    return f" (x{group.multipliers[field]:g})" if field in group.multipliers else ""
-
-
-def _value(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+def _describe_setting(group: GroupInfo, name: str) -> str:
+    value = group.settings[name]
+    text = f"{value:g}" if isinstance(value, (int, float)) else str(value)
+    return f"{name} {text}" + (f" (x{group.multipliers[name]:g})" if name in group.multipliers else "")

@@ -1,7 +1,7 @@
 """Explains the learning rate, momentum and weight decay over a run, as text, image and data."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import plotille  # type: ignore[import-untyped, unused-ignore]
@@ -77,13 +77,15 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
         FootplateError: A component cannot be built, or the run counts epochs and their length is unknown.
     """
     cfg = prepare(cfg)
-    model, words = build_model(cfg, other)
+    model, description = build_model(cfg, other)
     with located(cfg), silencing_unmatched_keys(model):
         per_epoch, why = find_epoch_length(cfg, length_of_epoch)
         total = _length(cfg, per_epoch, why)
         if total > _LONGEST:
             raise ArgumentError(
-                f"a run of more than {_LONGEST:,} iterations is not simulated", key="train_cfg", found=total
+                f"the run has more than {_LONGEST:,} iterations, which is too long to simulate",
+                key="train_cfg",
+                found=total,
             )
         step = max(1, -(-total // _POINTS))
         iters = sorted({*range(0, total, step), *_round_iterations(total)})
@@ -91,7 +93,7 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
         if step > 1:
             iters = _with_extremes(cfg, model, per_epoch, iters, tracks)
             tracks = list(_tracks(cfg, model, per_epoch, iters))
-        return Schedule(total, iters, tracks, words)
+        return Schedule(total, iters, tracks, description)
 
 
 def explain_schedule(schedule: Schedule) -> str:
@@ -104,15 +106,15 @@ def explain_schedule(schedule: Schedule) -> str:
             lines += [*_explain_moving(schedule, field, moving), ""]
         for track in tracks:
             if not track.moves:
-                lines.append(f"{field} {track.values[0]:g} throughout: {_who(track)}")
+                lines.append(f"{field} {track.values[0]:g} throughout: {_describe_parameters(track)}")
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _explain_moving(schedule: Schedule, field: str, tracks: list[Track]) -> list[str]:
     shown, hidden = tracks[:_MOST_CURVES], len(tracks) - _MOST_CURVES
     names = _names_of(field, tracks)[:_MOST_CURVES]
-    lines = [f"{name}: {_who(track)}" for name, track in zip(names, shown, strict=True)]
-    lines += [f"and {hidden} more: --json has them"] if hidden > 0 else []
+    lines = [f"{name}: {_describe_parameters(track)}" for name, track in zip(names, shown, strict=True)]
+    lines += [f"and {hidden} more; --json shows them"] if hidden > 0 else []
     lines += ["", *terminal_plot([_points(schedule.iters, track) for track in shown])]
     for begin in range(0, len(shown), _COLUMNS):
         part = slice(begin, begin + _COLUMNS)
@@ -144,12 +146,14 @@ def _length(cfg: Config, per_epoch: int | None, why: str) -> int:
     if train_cfg.get("max_iters") is not None:
         return int(train_cfg["max_iters"])
     if train_cfg.get("max_epochs") is None:
-        raise ArgumentError("the config does not say how long it trains", key="train_cfg", found=cfg.get("train_cfg"))
+        raise ArgumentError(
+            "the config does not set the length of the run", key="train_cfg", found=cfg.get("train_cfg")
+        )
     if not per_epoch:
         raise ArgumentError(
-            "the training data cannot be read here, and the run counts epochs",
+            "the length of an epoch is unknown, since the training data cannot be read",
             key="train_dataloader",
-            notes=[*([why] if why else []), "say how many iterations an epoch has: --epoch-length N"],
+            notes=[*([why] if why else []), "Set the iterations per epoch with --epoch-length N."],
         )
     return int(train_cfg["max_epochs"]) * per_epoch
 
@@ -162,10 +166,10 @@ def _with_extremes(
     close = set()
     for place in near:
         close |= set(range(iters[max(place - 1, 0)], iters[min(place + 1, len(iters) - 1)] + 1))
-    looked_at = sorted(close)
+    candidates = sorted(close)
     found = {
-        looked_at[place]
-        for track in _tracks(cfg, model, per_epoch, looked_at)
+        candidates[place]
+        for track in _tracks(cfg, model, per_epoch, candidates)
         if track.moves
         for place in _extremes(track)
     }
@@ -193,18 +197,12 @@ def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) ->
     lines = ["  iteration  " + "  ".join(f"{name:>{width}}" for name in names)]
     for place, at in enumerate(schedule.iters):
         if at in round_ones or place in extremes:
-            values = "  ".join(f"{track.values[place]:>{width}.6g}" for track in tracks)
-            lines.append(f"  {at:>9}  {values}{_remark(place, found)}")
+            line = f"  {at:>9}  " + "  ".join(f"{track.values[place]:>{width}.6g}" for track in tracks)
+            for number, word in enumerate(("highest", "lowest")):
+                having = [name for name, places in found.items() if places[number] == place]
+                line += f"  {word}" if len(having) == len(found) else "".join(f"  {word} {name}" for name in having)
+            lines.append(line)
     return lines
-
-
-def _remark(place: int, found: Mapping[str, tuple[int, int]]) -> str:
-    """Returns "highest" or "lowest" if a row has an extreme, with the names of the tracks unless all have it."""
-    said = ""
-    for number, word in enumerate(("highest", "lowest")):
-        names = [name for name, places in found.items() if places[number] == place]
-        said += f"  {word}" if len(names) == len(found) else "".join(f"  {word} {name}" for name in names)
-    return said
 
 
 def _extremes(track: Track) -> tuple[int, int]:
@@ -222,7 +220,7 @@ def _names_of(field: str, tracks: Sequence[Track]) -> list[str]:
     return [field] if len(tracks) == 1 else [f"{field} {number}" for number in range(1, len(tracks) + 1)]
 
 
-def _who(track: Track) -> str:
+def _describe_parameters(track: Track) -> str:
     count = len(track.parameters)
     return f"{count} tensor{'s' if count != 1 else ''}, {track.parameters[0]}{' ...' if count > 1 else ''}"
 
@@ -246,20 +244,20 @@ def terminal_plot(curves: Sequence[_Points]) -> list[str]:
         curves: The points of each curve in ascending order of x; x starts at 0.
     """
     last = max(x for curve in curves for x, _ in curve) or 1.0
-    heights = _rungs([y for curve in curves for _, y in curve])
+    heights = _y_ticks([y for curve in curves for _, y in curve])
     between = max(1, _PLOT_ROWS // (len(heights) - 1))  # rows between two ticks
     rows = (len(heights) - 1) * between + 1
-    labels = _as_numbers(heights)
+    labels = _format_ticks(heights)
     left = max(map(len, labels))
     named = {rows - 1 - place * between: label for place, label in enumerate(labels)}
     lines = [
         f"{named.get(number, ''):>{left}} {'┤' if number in named else '│'}{row.rstrip(_BLANK)}"
-        for number, row in enumerate(_drawn(curves, last, heights, rows))
+        for number, row in enumerate(_draw(curves, last, heights, rows))
     ]
     return [line.rstrip() for line in (*lines, *_x_axis(last, left + 1))]
 
 
-def _as_numbers(values: Sequence[float]) -> list[str]:
+def _format_ticks(values: Sequence[float]) -> list[str]:
     """Formats evenly spaced numbers with as many decimals as their step needs, or with exponents."""
     step = min((abs(b - a) for a, b in zip(values, values[1:], strict=False)), default=1.0)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -268,7 +266,7 @@ def _as_numbers(values: Sequence[float]) -> list[str]:
     return [f"{value:.{decimals}f}" if value else "0" for value in values]
 
 
-def _rungs(values: Iterable[float]) -> list[float]:
+def _y_ticks(values: Iterable[float]) -> list[float]:
     """Returns evenly spaced round numbers that cover the values; they start at 0 if the minimum is close to it."""
     found = list(values)
     low, high = min(found), max(found)
@@ -282,7 +280,7 @@ def _rungs(values: Iterable[float]) -> list[float]:
     return [number * step for number in range(first, final + 1)]
 
 
-def _drawn(curves: Sequence[_Points], last: float, heights: Sequence[float], rows: int) -> list[str]:
+def _draw(curves: Sequence[_Points], last: float, heights: Sequence[float], rows: int) -> list[str]:
     """Draws the curves so that the first and last tick lie in the middle of the last and first row."""
     dot = (heights[-1] - heights[0]) / (_DOTS * (rows - 1))
     bottom = heights[0] - 1.6 * dot  # not 1.5 dots, which rounding would move up or down

@@ -16,7 +16,7 @@ from footplate.errors import FootplateError
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _DEBUG = "--debug shows where"
 # Errors of the device or its memory are not the fault of the module that was running.
-_NOT_OF_SIZES = ("out of memory", "can't allocate memory", "cuda error", "cudnn", "cublas", "nccl")
+_DEVICE_ERRORS = ("out of memory", "can't allocate memory", "cuda error", "cudnn", "cublas", "nccl")
 
 
 class TrialError(FootplateError):
@@ -51,44 +51,36 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
         None if no module was running, or if the error is not about the module's inputs.
     """
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
-    if not frames or not _is_of_torch(error, frames[-1]):
+    if not frames or isinstance(error, FootplateError) or any(each in str(error).lower() for each in _DEVICE_ERRORS):
         return None
-    at_work = [frame.f_locals["self"] for frame in frames if isinstance(frame.f_locals.get("self"), nn.Module)]
-    names = {id(each): name for name, each in unwrap_model(at_work[0]).named_modules()} if at_work else {}
-    module = next((each for each in reversed(at_work) if id(each) in names), None)
+    # Functions written in C have no frame, so their RuntimeError seems to come from the caller.
+    if type(error) is not RuntimeError and not frames[-1].f_code.co_filename.startswith(_TORCH):
+        return None
+    running = [frame.f_locals["self"] for frame in frames if isinstance(frame.f_locals.get("self"), nn.Module)]
+    names = {id(each): name for name, each in unwrap_model(running[0]).named_modules()} if running else {}
+    module = next((each for each in reversed(running) if id(each) in names), None)
     if module is None:
         return None
     name = names[id(module)] or type(module).__name__
-    key = _section_of(cfg, names[id(module)])
-    notes = [*describe_changes(cfg["model"], "model"), f"Make channels and classes fit each other; {_DEBUG}"]
-    called = [each for each in frames if each.f_locals.get("self") is module and each.f_code.co_name == "forward"]
-    given = _shapes_in(called[-1]) if called else ""
-    if given and not any(True for _ in module.children()):
-        notes.insert(0, f"{name} is {' '.join(repr(module).split())}; its input is {given}")
-    told = TrialError(stage, error, key=key, module=name, notes=notes)
-    told.origin = origin_at(cfg, key)
-    return told
-
-
-def _is_of_torch(error: Exception, innermost: FrameType) -> bool:
-    if isinstance(error, FootplateError) or any(words in str(error).lower() for words in _NOT_OF_SIZES):
-        return False
-    # Functions written in C have no frame, so their RuntimeError seems to come from the caller.
-    return type(error) is RuntimeError or innermost.f_code.co_filename.startswith(_TORCH)
-
-
-def _section_of(cfg: Any, name: str) -> str:
-    """Returns the key path of the innermost section of `model` that matches a module's name."""
-    key, section = "model", cfg["model"]
-    for part in name.split("."):
+    key, section = "model", cfg["model"]  # the innermost section that matches the name of the module
+    for part in names[id(module)].split("."):
         if not isinstance(section, Mapping) or not isinstance(section.get(part), Mapping):
             break
         key, section = f"{key}.{part}", section[part]
-    return key
+    notes = [*describe_changes(cfg["model"], "model"), f"Make channels and classes fit each other; {_DEBUG}"]
+    shapes = _input_shapes(frames, module)
+    if shapes and not any(True for _ in module.children()):
+        notes.insert(0, f"{name} is {' '.join(repr(module).split())}; its input is {shapes}")
+    found = TrialError(stage, error, key=key, module=name, notes=notes)
+    found.origin = origin_at(cfg, key)
+    return found
 
 
-def _shapes_in(frame: FrameType) -> str:
-    """Returns the shapes of the tensors that were passed to a method."""
-    code = frame.f_code
-    given = [frame.f_locals.get(name) for name in code.co_varnames[1 : code.co_argcount]]
-    return ", ".join(str(tuple(each.shape)) for each in given if isinstance(each, Tensor))
+def _input_shapes(frames: Sequence[FrameType], module: nn.Module) -> str:
+    """Returns the shapes of the tensors that were passed to the innermost `forward` of a module."""
+    calls = [each for each in frames if each.f_locals.get("self") is module and each.f_code.co_name == "forward"]
+    if not calls:
+        return ""
+    code = calls[-1].f_code
+    values = [calls[-1].f_locals.get(name) for name in code.co_varnames[1 : code.co_argcount]]
+    return ", ".join(str(tuple(each.shape)) for each in values if isinstance(each, Tensor))

@@ -49,22 +49,20 @@ def write_report(runs: Sequence[Run], path: str, *, names: Sequence[str] = (), t
         "picturesLeftOut": pictures.left_out,
         "differences": _differences(runs, names),
     }
+    # JSON in a script element must not contain `<!--`, `<script` or `</script`.
+    script_data = json.dumps(_as_json(data), separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        script_data = script_data.replace(character, f"\\u{ord(character):04x}")
     page = Template(_asset("page.html")).substitute(
         title=html.escape(printable("footplate: " + (title or ", ".join(names)))),
         style=_asset("uplot.min.css") + _asset("page.css"),
         charts=_asset("uplot.min.js"),
         script=_asset("page.js"),
-        data=_for_script(data),
+        data=script_data,
     )
     written = page.encode()
     commit_bytes(path, written)
     return len(written)
-
-
-def _for_script(data: Any) -> str:
-    """Returns data as JSON for a script element, which must not contain `<!--`, `<script` or `</script`."""
-    text = json.dumps(_shown(data), separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _asset(name: str) -> str:
@@ -127,15 +125,15 @@ def _short(value: float) -> float:
     return float(f"{value:.6g}") if value != int(value) else int(value)
 
 
-def _shown(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     """Replaces non-finite numbers by None, since JSON has none, and removes unprintable characters from strings."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):
-        return {printable(str(key)): _shown(each) for key, each in value.items()}
-    return [_shown(each) for each in value] if isinstance(value, (list, tuple)) else value
+        return {printable(str(key)): _as_json(each) for key, each in value.items()}
+    return [_as_json(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, str]]:
@@ -184,7 +182,7 @@ def embed_pictures(runs: Sequence[Run], budget: int) -> Embedded:
             try:
                 frames.append({"step": picture.step, "src": _as_uri(picture)})
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # errors of Pillow
-                embedded.unread.setdefault(number, []).append(f"the picture {picture.path} cannot be read: {error}")
+                embedded.unread.setdefault(number, []).append(f"the image {picture.path} cannot be read: {error}")
         size = sum(len(frame["src"]) for frame in frames)
         if used + size > budget:
             left_out += 1

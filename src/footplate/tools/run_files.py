@@ -28,7 +28,7 @@ def is_safe(file: Path, folder: Path) -> bool:
     except (OSError, RuntimeError, ValueError):
         return False
     if regular and not inside:
-        _logger.warning("'%s' is not read: it is a link to a file outside of the run's folder", file)
+        _logger.warning("'%s' is skipped, since it is a link to a file outside of the run's folder.", file)
     return regular and inside
 
 
@@ -46,11 +46,11 @@ def read_lines(file: Path) -> Iterator[str]:
     try:
         size = os.stat(file).st_size
         if size > MOST_BYTES:
-            raise DataError(f"'{file}' is too large: {size >> 20} MB, and the most is {MOST_BYTES >> 20} MB")
+            raise DataError(f"'{file}' has {size >> 20} MB, more than the limit of {MOST_BYTES >> 20} MB")
         with file.open(encoding="utf-8", errors="replace", newline="\n") as stream:
             while line := stream.readline(_LONGEST_LINE):
                 if len(line) == _LONGEST_LINE:
-                    raise DataError(f"'{file}' holds a line of more than {_LONGEST_LINE} characters")
+                    raise DataError(f"'{file}' contains a line of more than {_LONGEST_LINE} characters")
                 yield line
     except OSError as error:
         raise DataError(f"cannot read '{file}': {error.strerror}") from error
@@ -77,7 +77,7 @@ def read_logs(files: Sequence[Path]) -> list[list[str]]:
             _logger.warning("%s", error.message)
             lines.clear()
         if is_cut:
-            _logger.warning("'%s' is very long: only its last %d lines are read", file, len(lines))
+            _logger.warning("'%s' is very long. Only its last %d lines are read.", file, len(lines))
         logs.insert(0, list(lines))
         left -= max(used, 0)
     return logs
@@ -107,7 +107,7 @@ def config_of(folder: Path) -> Config | None:
         except ConfigError as error:
             reason = reason or f"{error.message} ({file})"
     if reason:
-        _logger.warning("going on without the run's config: %s", reason)
+        _logger.warning("The config of the run cannot be read: %s", reason)
     return None
 
 

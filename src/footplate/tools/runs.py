@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.errors import DataError
-from footplate.messages import list_names, nearest, one_line
+from footplate.messages import list_names, nearest, one_line, pluralize
 from footplate.tools.run_files import config_of, read_lines, read_logs, read_small, safe_files
 
 _logger = logging.getLogger("footplate.tools")
@@ -128,10 +128,10 @@ def read_run(path: str | Path) -> Run:
         own = list(_read_lines(file, left))
         left -= sum(map(_weight, own))
         length = _epoch_length(own) or length
-        lines = _going_on(lines, list(_placed(own, length)))
+        lines = _join_starts(lines, list(_with_iterations(own, length)))
     series = _series(lines)
     if not series:
-        raise DataError(f"no scalars in '{files[0]}'" + (" that are finite" if lines else ""))
+        raise DataError(f"there are no {'finite ' if lines else ''}scalars in '{files[0]}'")
     folder = path if path.is_dir() else path.parent
     starts = [each for each in sorted(folder.iterdir()) if each.is_dir()] if path.is_dir() else [folder]
     logs = read_logs(safe_files(sorted(folder.glob("**/*.log")), folder))
@@ -154,18 +154,16 @@ def read_run(path: str | Path) -> Run:
 def _no_run(path: Path) -> DataError:
     if not path.exists():
         siblings = [str(each) for each in path.parent.iterdir()] if path.parent.is_dir() else []
-        return DataError(f"there is no file or folder '{path}'", suggestion=nearest(str(path), siblings))
+        return DataError(f"'{path}' does not exist", suggestion=nearest(str(path), siblings))
     if not path.is_dir():
         return DataError(f"'{path}' is neither a regular file nor a folder")
     below = [str(each) for each in sorted(path.iterdir()) if _scalar_files(each)]
     if below:
         return DataError(
-            f"'{path}' is not a run but holds {len(below)}"
-            if len(below) > 1
-            else f"'{path}' is not a run but holds one",
-            notes=[f"give one of them, or several: {list_names(below, _MOST_NAMED)}"],
+            f"'{path}' is not a run, but contains {pluralize(len(below), 'run')}",
+            notes=[f"Choose one or more of them: {list_names(below, _MOST_NAMED)}"],
         )
-    return DataError(f"no scalars of a run in '{path}'", notes=["looked for */vis_data/scalars.json and *.log.json"])
+    return DataError(f"no scalars of a run in '{path}'", notes=["Expected */vis_data/scalars.json or *.log.json."])
 
 
 def _scalar_files(folder: Path) -> list[Path]:
@@ -201,7 +199,7 @@ def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
             line = {_name_in_line(key): value for key, value in line.items() if key == "mode" or _is_number(value)}
             left -= _weight(line)
             if left < 0:
-                _logger.warning("'%s' is very long: it is read up to line %d", file, number - 1)
+                _logger.warning("'%s' is very long. It is read up to line %d.", file, number - 1)
                 return
             yield line
 
@@ -209,9 +207,9 @@ def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
 def _check_place(line: Mapping[str, Any], where: str) -> None:
     for key in ("step", "iter", "epoch"):
         if not _is_number(line.get(key, 0)) or abs(line.get(key, 0)) > MAX_RUN_LENGTH:
-            raise DataError(f"{key} of {where} is not the number of an iteration or epoch", found=line[key])
+            raise DataError(f"'{key}' in {where} must be the number of an iteration or epoch", found=line[key])
     if not isinstance(line.get("mode") or "", str):
-        raise DataError(f"mode of {where} is not a word", found=line["mode"])
+        raise DataError(f"'mode' in {where} must be a string", found=line["mode"])
 
 
 def _environment(text: str) -> dict[str, Any]:
@@ -229,21 +227,21 @@ def _epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
     if not counted:
         return None
     if "step" not in counted[0]:  # the first generation counts within the epoch
-        if _by_iteration(counted):
+        if _counts_whole_run(counted):
             return None
         return max(int(line["iter"]) for line in counted)
     return max(math.ceil(int(line["iter"]) / max(int(line["epoch"]), 1)) for line in counted)
 
 
-def _by_iteration(counted: list[Mapping[str, Any]]) -> bool:
+def _counts_whole_run(counted: list[Mapping[str, Any]]) -> bool:
     steps = [line["iter"] for line in counted]
     return steps == sorted(steps) and (counted[0]["epoch"] == counted[-1]["epoch"] or len(set(steps)) == len(steps))
 
 
-def _placed(lines: Iterable[Mapping[str, Any]], epoch_length: int | None) -> Iterator[dict[str, Any]]:
+def _with_iterations(lines: Iterable[Mapping[str, Any]], epoch_length: int | None) -> Iterator[dict[str, Any]]:
     """Adds the training iteration of each line as `at`, and its `mode`."""
     lines = list(lines)
-    if _validates_by_iteration(lines):
+    if _validates_counts_whole_run(lines):
         epoch_length = None
     at = 0.0
     for line in lines:
@@ -257,7 +255,7 @@ def _placed(lines: Iterable[Mapping[str, Any]], epoch_length: int | None) -> Ite
         yield {**line, "mode": mode, "at": at}
 
 
-def _validates_by_iteration(lines: Iterable[Mapping[str, Any]]) -> bool:
+def _validates_counts_whole_run(lines: Iterable[Mapping[str, Any]]) -> bool:
     """Checks whether validation steps count iterations: they do if the first one is at least the last training step."""
     trained = 0
     for line in lines:
@@ -272,7 +270,7 @@ def _mode_of(line: Mapping[str, Any]) -> str:
     return line.get("mode") or ("train" if "lr" in line or "loss" in line else "val")
 
 
-def _going_on(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _join_starts(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Joins the lines of two starts of a run; drops the earlier start's lines from the later one's beginning on."""
     if not after:
         return before
@@ -302,7 +300,7 @@ def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
                 else:
                     left_out.add(key)
     if left_out:
-        _logger.warning("The run has more than %d scalars; %d are left out.", _MOST_SERIES, len(left_out))
+        _logger.warning("The run has more than %d scalars. %d of them are left out.", _MOST_SERIES, len(left_out))
     return [Series(name, mode, points) for (mode, name), points in found.items()]
 
 

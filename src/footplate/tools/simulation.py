@@ -65,12 +65,14 @@ def simulate(
     if wanted is None:
         wanted = list(range(total))
     order = sorted(set(wanted))
-    moved = {each.param_name for part in _parts(schedules) for each in part}
+    parts = list(schedules.values()) if isinstance(schedules, Mapping) else [schedules]
+    scheduled = {each.param_name for part in parts for each in part}
     names = {id(parameter): name for name, parameter in unwrap_model(model).named_parameters()}
-    notes = _Notes(wrapper, moved, names)
+    recorder = _Recorder(wrapper, scheduled, names)
     # A run by iterations never ends an epoch, whatever `epoch_length` is.
-    _drive(collect_steps(schedules), notes, order, epoch_length if _counts_epochs(section) else None)
-    return notes.trajectories(order, wanted)
+    by_epoch = (section.get("train_cfg") or {}).get("max_iters") is None
+    _run_schedules(collect_steps(schedules), recorder, order, epoch_length if by_epoch else None)
+    return recorder.trajectories(order, wanted)
 
 
 def _second_generation(cfg: Mapping[str, Any] | Config) -> Mapping[str, Any]:
@@ -84,7 +86,7 @@ def _second_generation(cfg: Mapping[str, Any] | Config) -> Mapping[str, Any]:
             _logger.warning("%s", note)
     for hook in translation.sections.get("custom_hooks") or ():
         if isinstance(hook, Mapping) and str(hook.get("type")).endswith("UpdaterHook"):
-            _logger.warning("%s: a policy of one's own acts in training alone and is not simulated", hook["type"])
+            _logger.warning("%s is a custom policy, which acts only in training and is not simulated.", hook["type"])
     return translation.sections
 
 
@@ -95,13 +97,13 @@ def _length(train_cfg: Any, epoch_length: int | None, iters: Sequence[int] | Non
         epochs, total = 1, cfg["max_iters"]
     elif cfg.get("max_epochs") is not None:
         if not epoch_length:
-            raise ArgumentError("a run by epochs needs epoch_length to be simulated", key="epoch_length")
+            raise ArgumentError("an epoch-based run needs epoch_length to be simulated", key="epoch_length")
         epochs, total = cfg["max_epochs"], cfg["max_epochs"] * epoch_length
     elif iters is not None:
         return None, max(iters, default=-1) + 1
     else:
         raise ArgumentError(
-            "the config does not say how long it trains", key="train_cfg", origin=origin_of(cfg), found=train_cfg
+            "the config does not set the length of the run", key="train_cfg", origin=origin_of(cfg), found=train_cfg
         )
     for iteration in iters or ():
         if not 0 <= iteration < total:
@@ -109,32 +111,24 @@ def _length(train_cfg: Any, epoch_length: int | None, iters: Sequence[int] | Non
     return epochs, total
 
 
-def _counts_epochs(section: Mapping[str, Any]) -> bool:
-    return (section.get("train_cfg") or {}).get("max_iters") is None
-
-
-def _parts(schedules: Any) -> list[Any]:
-    return list(schedules.values()) if isinstance(schedules, Mapping) else [schedules]
-
-
-class _Notes:
+class _Recorder:
     """Records the fields of each group: a column for a field that changes, a single value for a constant one."""
 
-    def __init__(self, wrapper: Any, moved: set[str], names: Mapping[int, str]) -> None:
+    def __init__(self, wrapper: Any, scheduled: set[str], names: Mapping[int, str]) -> None:
         self.columns: list[_Column] = []
         self._groups: list[tuple[list[str], dict[str, Any]]] = []
         for each in wrapper.parts.values():
             for number, group in enumerate(each.param_groups):
                 members = [names[id(parameter)] for parameter in group["params"] if id(parameter) in names]
-                fields = {field: self._note(each.optimizer, number, field, field in moved) for field in FIELDS}
+                fields = {field: self._record(each.optimizer, number, field, field in scheduled) for field in FIELDS}
                 self._groups.append((members, fields))
 
-    def _note(self, optimizer: Any, number: int, field: str, moves: bool) -> Any:
+    def _record(self, optimizer: Any, number: int, field: str, is_scheduled: bool) -> Any:
         group, key = optimizer.param_groups[number], field_key(optimizer, field)
         if key not in group:
             return None
         slot = LiveField(group) if isinstance(group[key], Tensor) else field_slot(group, key, first=key != field)
-        if not moves:
+        if not is_scheduled:
             return slot[key]
         column = _Column(slot, key, [])
         self.columns.append(column)
@@ -145,21 +139,21 @@ class _Notes:
         places = None if wanted == order else [bisect.bisect_left(order, iteration) for iteration in wanted]
         found: dict[str, Trajectory] = {}
         for members, fields in self._groups:
-            values = {field: _spread(each, places, len(wanted)) for field, each in fields.items()}
+            values = {field: _values_at(each, places, len(wanted)) for field, each in fields.items()}
             found.update((name, values) for name in members)
         return found
 
 
-def _spread(noted: Any, places: list[int] | None, count: int) -> list[Any]:
-    if not isinstance(noted, _Column):
-        return [noted] * count
-    return noted.values if places is None else [noted.values[place] for place in places]
+def _values_at(recorded: Any, places: list[int] | None, count: int) -> list[Any]:
+    if not isinstance(recorded, _Column):
+        return [recorded] * count
+    return recorded.values if places is None else [recorded.values[place] for place in places]
 
 
-def _drive(moves: ScheduleSteps, notes: _Notes, order: Sequence[int], epoch_length: int | None) -> None:
+def _run_schedules(steps: ScheduleSteps, recorder: _Recorder, order: Sequence[int], epoch_length: int | None) -> None:
     """Steps the schedules to the last iteration of `order`, and records the values at each iteration of `order`."""
     read: list[tuple[Callable[[Any], None], Mapping[str, Any], str]] = [
-        (column.values.append, column.slot, column.key) for column in notes.columns
+        (column.values.append, column.slot, column.key) for column in recorder.columns
     ]
     upcoming = iter(order)
     following = next(upcoming, None)
@@ -168,8 +162,8 @@ def _drive(moves: ScheduleSteps, notes: _Notes, order: Sequence[int], epoch_leng
             for append, slot, key in read:
                 append(slot[key])
             following = next(upcoming, None)
-        for step in moves.by_iter:
+        for step in steps.by_iter:
             step()
         if epoch_length and (iteration + 1) % epoch_length == 0:
-            for step in moves.by_epoch:
+            for step in steps.by_epoch:
                 step()

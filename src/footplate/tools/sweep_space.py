@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from footplate.config import Config, apply_overrides, without_effect
+from footplate.config import Config, apply_overrides, find_late_changes
 from footplate.config.formats import write_value
 from footplate.engine.sections import keys_read
 from footplate.errors import ArgumentError
@@ -93,7 +93,7 @@ def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
     read = keys_read(cfg)
     for parameter in parameters:
         for example in parameter.choices or (parameter.low, parameter.high):
-            idle = without_effect(with_values(cfg, {parameter.key: example}), read)
+            idle = find_late_changes(with_values(cfg, {parameter.key: example}), read)
             message = next((each for each in idle if each.startswith(f"--set: '{parameter.key}'")), None)
             if message is not None:
                 raise ArgumentError(message.removeprefix("--set: "), key="--param")

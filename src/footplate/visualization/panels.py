@@ -46,31 +46,25 @@ def arrange_panels(panels: Mapping[str, ImageArray], legend: Sequence[LegendEntr
     size = max(12, width // 20)
     caption = size + _MARGIN
     page_width = len(panels) * (width + _MARGIN) + _MARGIN
-    rows = _legend_rows(legend, page_width, size)
-    page_height = _MARGIN + caption + height + _MARGIN + (len(rows) * round(1.6 * size) + _MARGIN if rows else 0)
+    line_height = round(1.6 * size)
+    entries: list[tuple[int, int, LegendEntry]] = []  # with the left edge and the row
+    left, row = page_width, -1
+    for entry in legend:
+        entry_width = round(size * 2.2 + text_font(size).getlength(entry.label))
+        if left + entry_width > page_width - _MARGIN:
+            left, row = _MARGIN, row + 1
+        entries.append((left, row, entry))
+        left += entry_width
+    legend_top = 2 * _MARGIN + caption + height
+    page_height = legend_top + ((row + 1) * line_height + _MARGIN if entries else 0)
     page = Image.new("RGB", (page_width, page_height), _PAPER)
     draw = ImageDraw.Draw(page)
     for number, (label, image) in enumerate(panels.items()):
         left = _MARGIN + number * (width + _MARGIN)
         draw.text((left + width / 2, _MARGIN + size / 2), label, fill=_INK, font=text_font(size), anchor="mm")
         page.paste(Image.fromarray(image).resize((width, height), Image.Resampling.NEAREST), (left, _MARGIN + caption))
-    for number, row in enumerate(rows):
-        y = 2 * _MARGIN + caption + height + number * round(1.6 * size)
-        for left, entry in row:
-            draw.rectangle((left, y, left + size, y + size), fill=entry.color, outline=_INK)
-            draw.text((left + 1.4 * size, y + size / 2), entry.label, fill=_INK, font=text_font(size), anchor="lm")
+    for left, row, entry in entries:
+        y = legend_top + row * line_height
+        draw.rectangle((left, y, left + size, y + size), fill=entry.color, outline=_INK)
+        draw.text((left + 1.4 * size, y + size / 2), entry.label, fill=_INK, font=text_font(size), anchor="lm")
     return np.array(page)
-
-
-def _legend_rows(legend: Sequence[LegendEntry], width: int, size: int) -> list[list[tuple[int, LegendEntry]]]:
-    """Breaks the legend into rows; each entry gets its left edge."""
-    rows: list[list[tuple[int, LegendEntry]]] = []
-    left = width
-    for entry in legend:
-        needed = round(size * 2.2 + text_font(size).getlength(entry.label))
-        if left + needed > width - _MARGIN:
-            rows.append([])
-            left = _MARGIN
-        rows[-1].append((left, entry))
-        left += needed
-    return rows

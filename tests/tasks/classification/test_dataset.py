@@ -123,11 +123,12 @@ def test_missing_input_is_reported(folder: Path, arguments: dict[str, Any], mess
         ("", "is empty"),
         ("a.png\n", "line 1 of"),
         ("a.png 1\nb.png x\n", "line 2 of"),
-        ("a.png 3\n", "there are 3 classes"),
+        ("a.png 3\n", "the class in line 1 of .* is not below 3"),
+        ("\udcff 1\n", "cannot be read"),
     ],
 )
 def test_a_list_that_cannot_be_read_is_reported(folder: Path, text: str, message: str) -> None:
-    (folder / "list.txt").write_text(text)
+    (folder / "list.txt").write_text(text, errors="surrogateescape")
     with pytest.raises(DataError, match=message):
         dataset(data_root=str(folder), data_prefix="pictures", ann_file="list.txt", classes=["a", "b", "c"])
 

@@ -1,10 +1,11 @@
-"""The guide `docs/tasks/classification.md` tells the truth: its config trains on folders of pictures."""
+"""The guide `docs/tasks/classification.md` is correct: its config trains on image folders."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from footplate.tools.runs import read_run
 from tests.tasks.guides import TWO_EPOCHS, trained, write_classes, write_configs
 
 
@@ -19,8 +20,14 @@ def test_the_config_trains_on_class_folders(tmp_path: Path, monkeypatch: pytest.
     matrix = loop.metrics["confusion_matrix/result"]
     assert matrix.sum(dim=1).tolist() == [2, 2, 2]
     assert list(Path("out").glob("best_accuracy_top1_epoch_*.pth"))
-    pictures = {path.name for path in Path("out").glob("*/vis_data/vis_image/*.png")}
-    assert "val_confusion_matrix_2.png" in pictures
+    images = {path.name for path in Path("out").glob("*/vis_data/vis_image/*.png")}
+    assert "val_confusion_matrix_2.png" in images
+    (lines,) = (path.read_text().splitlines() for path in Path("out").glob("*/vis_data/per_class.jsonl"))
+    assert len(lines) == 4  # two for each validation, none for the preflight
+    per_class, table = read_run("out").per_class
+    assert (per_class.metric, per_class.columns[-1]) == ("single-label", "support")
+    assert (table.metric, table.mode, table.step) == ("confusion_matrix", "val", runner.iter)
+    assert table.rows == [[name, *row] for name, row in zip(table.columns[1:], matrix.tolist(), strict=True)]
 
 
 def test_a_subset_of_the_classes_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

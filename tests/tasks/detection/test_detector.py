@@ -50,7 +50,7 @@ def test_a_config_says_which_predictions_stay() -> None:
     detector = Fixed(2, test_cfg={"score_thr": 0.1, "nms_iou_thr": None})
     (found,) = detector(torch.zeros(1, 3, 8, 8), mode="predict")
     assert found.pred_instances.scores.tolist() == pytest.approx([0.9, 0.8, 0.2])
-    with pytest.raises(ArgumentError, match="there is no 'score_threshold'"):
+    with pytest.raises(ArgumentError, match="test_cfg has no key 'score_threshold'"):
         Fixed(2, test_cfg={"score_threshold": 0.1})
 
 

@@ -66,7 +66,13 @@ class Resize(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Changes `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
         height, width = results["img"].shape[:2]
-        size = self._new_size(width, height)
+        if self.scale_factor is not None:
+            across, down = self.scale_factor
+        elif self.scale is not None and self.keep_ratio:
+            across = down = min(max(self.scale) / max(width, height), min(self.scale) / min(width, height))
+        else:
+            across, down = self.scale[0] / width, self.scale[1] / height  # type: ignore[index]  # one of the two is set
+        size = (max(1, round(width * across)), max(1, round(height * down)))
         results["img"] = resize_image(results["img"], size)
         if "gt_seg_map" in results:
             results["gt_seg_map"] = resize_image(results["gt_seg_map"], size, Image.Resampling.NEAREST)
@@ -85,16 +91,6 @@ class Resize(BaseTransform):
         results["img_shape"] = results["img"].shape[:2]
         results["keep_ratio"] = self.keep_ratio
         return results
-
-    def _new_size(self, width: int, height: int) -> tuple[int, int]:
-        """Returns the width and height of the result."""
-        if self.scale_factor is not None:
-            across, down = self.scale_factor
-        elif self.scale is not None and self.keep_ratio:
-            across = down = min(max(self.scale) / max(width, height), min(self.scale) / min(width, height))
-        else:
-            across, down = self.scale[0] / width, self.scale[1] / height  # type: ignore[index]  # one of the two is set
-        return max(1, round(width * across)), max(1, round(height * down))
 
 
 @TRANSFORMS.register_module()

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from footplate.data import BaseDataset
+from footplate.data.annotations import read_lines
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATASETS
-from footplate.storage import join, list_dir, missing_path_notes, read_bytes
+from footplate.storage import join, list_dir, missing_path_notes
 
 _logger = logging.getLogger("footplate.tasks")
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -72,7 +74,7 @@ class CustomDataset(BaseDataset):
         """
         folder = self.data_prefix.get("img_path") or "."
         if self.ann_file:
-            return self._listed(folder)
+            return self._read_list(folder)
         if not self.with_label:
             found: list[dict[str, Any]] = [{"img_path": path} for path in self._images(folder)]
         else:
@@ -93,14 +95,9 @@ class CustomDataset(BaseDataset):
         """Returns the class of a sample."""
         return [int(self.get_data_info(idx)["gt_label"])]
 
-    def _listed(self, folder: str) -> list[dict[str, Any]]:
-        try:
-            lines = read_bytes(self.ann_file).decode("utf-8").splitlines()
-        except FileNotFoundError as error:
-            missing = f"the list '{self.ann_file}' does not exist"
-            raise DataError(missing, key="ann_file", notes=missing_path_notes(self.ann_file)) from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"the list '{self.ann_file}' cannot be read: {error}", key="ann_file") from error
+    def _read_list(self, folder: str) -> list[dict[str, Any]]:
+        with at_key("ann_file"):
+            lines = read_lines(self.ann_file)
         found = [self._record(folder, line, number) for number, line in enumerate(lines, 1) if line.strip()]
         if not found:
             raise DataError(f"the list '{self.ann_file}' is empty", key="ann_file")
@@ -116,7 +113,8 @@ class CustomDataset(BaseDataset):
             )
         classes = self._metainfo.get("classes")
         if classes and int(label) >= len(classes):
-            raise DataError(f"line {number} of '{self.ann_file}': there are {len(classes)} classes", found=line)
+            reason = f"the class in line {number} of '{self.ann_file}' is not below {len(classes)}"
+            raise DataError(reason, found=line)
         return {"img_path": join(folder, path.strip()), "gt_label": int(label)}
 
     def _labels(self, folder: str) -> dict[str, int]:

@@ -5,10 +5,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from footplate.checks import check_keys
 from footplate.data import BaseDataset
 from footplate.data.annotations import check_segmentation, join_root, load_data_file
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import DataError
 from footplate.messages import nearest
 from footplate.registry import DATASETS
 
@@ -88,10 +89,7 @@ class CocoDataset(BaseDataset):
             DataError: No image remains.
             ArgumentError: `filter_cfg` has an unknown key.
         """
-        for key in self.filter_cfg or ():
-            if key not in _FILTERS:
-                near = nearest(key, _FILTERS)
-                raise ArgumentError(f"there is no filter '{key}'", key=f"filter_cfg.{key}", suggestion=near)
+        check_keys("filter_cfg", self.filter_cfg or {}, _FILTERS)
         chosen = {**_FILTERS, **(self.filter_cfg or {})}
         large = records = list(self.data_list)
         if not self.test_mode:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from footplate.checks import check_keys
 from footplate.data.structures import InstanceData
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
@@ -109,10 +110,7 @@ class Selection:
         Raises:
             ArgumentError: A key is unknown or a value is invalid.
         """
-        known = [field.name for field in fields(cls)]
-        for name in test_cfg or ():
-            if name not in known:
-                raise ArgumentError(f"there is no '{name}'", key=f"test_cfg.{name}", suggestion=nearest(name, known))
+        check_keys("test_cfg", test_cfg or {}, [field.name for field in fields(cls)])
         with at_key("test_cfg"):
             return cls(**{**defaults, **(test_cfg or {})})
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from footplate.checks import check_choice
 from footplate.data.annotations import coco_package, load_data_file
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
@@ -81,8 +82,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.metrics = (metric,) if isinstance(metric, str) else tuple(metric)
         for name in self.metrics:
-            if name not in _KINDS:
-                raise ArgumentError("unknown metric", key="metric", found=name, suggestion=nearest(name, _KINDS))
+            check_choice("metric", name, _KINDS)
         if format_only and outfile_prefix is None:
             raise ArgumentError("format_only needs an outfile_prefix", key="format_only")
         if len(proposal_nums) != 3 or any(number < 1 for number in proposal_nums):
@@ -106,9 +106,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         known = [*_USUAL_ITEMS, *(f"AR@{number}" for number in self.proposal_nums)]
         known += [f"AR_{size}@{max(self.proposal_nums)}" for size in "sml"]
         for name in self.metric_items or ():
-            if name not in known:
-                near = nearest(name, known)
-                raise ArgumentError("unknown value", key="metric_items", found=name, suggestion=near)
+            check_choice("metric_items", name, known)
 
     def attach(self, dataset: Any) -> None:
         """Uses the annotation file of the dataset if no `ann_file` is given."""

@@ -21,8 +21,11 @@ class Recipe(NamedTuple):
 
 def recipes() -> list[Recipe]:
     """Returns all recipes, sorted by name."""
-    paths = sorted(_FOLDER.glob("*.py"), key=lambda path: path.stem)
-    return [Recipe(path.stem, _summary(path), path) for path in paths]
+    found = []
+    for path in sorted(_FOLDER.glob("*.py"), key=lambda path: path.stem):
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        found.append(Recipe(path.stem, docstring.partition("\n")[0], path))
+    return found
 
 
 def find_config(name: str) -> str:
@@ -43,8 +46,3 @@ def find_config(name: str) -> str:
         suggestion=nearest(name, [*known, *neighbours]),
         notes=["`footplate recipes` lists the recipes"],
     )
-
-
-def _summary(path: Path) -> str:
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return docstring.partition("\n")[0]

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_keys
 from footplate.data import Compose, SampleCache
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
 from footplate.registry import DATASETS, find_wrong_type
 from footplate.tasks.recipes.fashion_items import CLASSES, ITEM_SIZE, Items, Split, load_items
 
@@ -274,11 +273,7 @@ def build_style(style: Mapping[str, Any]) -> SceneStyle:
     Raises:
         ArgumentError: An argument is unknown, has another type, or is out of range.
     """
-    known = [field.name for field in dataclasses.fields(SceneStyle)]
-    for name in style:
-        if name not in known:
-            near = nearest(name, known)
-            raise ArgumentError(f"the scene style has no argument '{name}'", key=f"style.{name}", suggestion=near)
+    check_keys("style", style, [field.name for field in dataclasses.fields(SceneStyle)])
     with at_key("style"):
         settings: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in style.items()

@@ -118,9 +118,8 @@ class BaseSegDataset(BaseDataset):
         if missing:
             # Names that differ only in digits belong to other images, so they are not suggested.
             words = _DIGITS.sub("", missing[0])
-            similar = (
-                [each for each in there if _DIGITS.sub("", each) != words] if len(there) < _MOST_TO_COMPARE else []
-            )
+            known = there if len(there) < _MOST_TO_COMPARE else ()
+            similar = [each for each in known if _DIGITS.sub("", each) != words]
             raise DataError(
                 f"{len(missing)} of {len(labels)} images have no label map in '{folder}'",
                 key="data_prefix.seg_map_path",

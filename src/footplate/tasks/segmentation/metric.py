@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from footplate.checks import check_choice
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples
 from footplate.evaluation.per_class import format_table
-from footplate.messages import nearest
 from footplate.registry import METRICS
 from footplate.storage import commit_image
 from footplate.visualization import as_array
@@ -71,8 +71,7 @@ class IoUMetric(BaseMetric[Areas]):
         if isinstance(iou_metrics, str):
             raise ArgumentError("iou_metrics must be a list of names", key="iou_metrics", found=iou_metrics)
         for name in iou_metrics:
-            if name not in _KINDS:
-                raise ArgumentError("unknown value", key="iou_metrics", found=name, suggestion=nearest(name, _KINDS))
+            check_choice("iou_metrics", name, _KINDS)
         if format_only and output_dir is None:
             raise ArgumentError("format_only needs an output_dir", key="format_only")
         self.ignore_index = ignore_index

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from footplate.checks import check_keys
 from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError, DataError
-from footplate.messages import nearest
 from footplate.models import BaseTTAModel
 from footplate.registry import MODELS
 from footplate.tasks.pyramid import Pyramid
@@ -220,11 +220,7 @@ class SegFormer(BaseSegmentor):
         super().__init__(num_classes, **settings)
         transformers = import_transformers("SegFormer")
         check_offline(config or {})
-        known = transformers.SegformerConfig().to_dict()
-        for key in config or ():
-            if key not in known:
-                near = nearest(key, known)
-                raise ArgumentError(f"the config of SegFormer has no key '{key}'", key=f"config.{key}", suggestion=near)
+        check_keys("config", config or {}, transformers.SegformerConfig().to_dict())
         settings = transformers.SegformerConfig(**{**(config or {}), "num_labels": num_classes})
         self.network: Any = transformers.SegformerForSemanticSegmentation(settings)
 
