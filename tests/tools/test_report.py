@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from footplate.tools.report import embed_pictures, write_report
+from footplate.tools.report import embed_images, write_report
 from footplate.tools.runs import Run, read_run
 
 
@@ -48,7 +48,7 @@ def test_the_page_holds_everything_of_a_run(make_run: Callable[..., Run], tmp_pa
     assert run["perClass"] == [table]
     assert run["warnings"] == ["2026/01/01 00:00:01 - footplate - WARNING - the disk is nearly full"]
     assert run["environment"]["python"] == "3.11"
-    assert [frame["step"] for frame in data["pictures"][0]["frames"]] == [100, 200]
+    assert [frame["step"] for frame in data["images"][0]["frames"]] == [100, 200]
 
 
 @pytest.mark.parametrize("strange", [math.nan, math.inf, -math.inf])
@@ -142,8 +142,8 @@ def test_each_validation_set_has_its_table(make_run: Callable[..., Run], tmp_pat
     assert [(table.dataset, table.rows[0][1]) for table in tables] == [("night", 11.11), ("day", 53.59)]
 
 
-def test_pictures_become_small_data_uris(make_run: Callable[..., Run]) -> None:
-    found, left_out, unread = embed_pictures([make_run()], 1_000_000)
+def test_images_become_small_data_uris(make_run: Callable[..., Run]) -> None:
+    found, left_out, unread = embed_images([make_run()], 1_000_000)
     assert [(each["run"], each["name"], [frame["step"] for frame in each["frames"]]) for each in found] == [
         (0, "val_3", [100, 200])
     ]
@@ -154,25 +154,25 @@ def test_pictures_become_small_data_uris(make_run: Callable[..., Run]) -> None:
 
 
 def test_what_does_not_fit_is_left_out_and_counted(make_run: Callable[..., Run]) -> None:
-    assert embed_pictures([make_run("a"), make_run("b")], 10) == ([], 2, {})
+    assert embed_images([make_run("a"), make_run("b")], 10) == ([], 2, {})
 
 
-@pytest.mark.parametrize("damaged", [b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(40), b""])
-def test_a_picture_that_cannot_be_read_is_named_and_left_out(make_run: Callable[..., Run], damaged: bytes) -> None:
+@pytest.mark.parametrize("damaged", [b"no image", b"\x89PNG\r\n\x1a\n" + bytes(40), b""])
+def test_a_image_that_cannot_be_read_is_named_and_left_out(make_run: Callable[..., Run], damaged: bytes) -> None:
     runs = [make_run("a"), make_run("b")]
-    runs[1].pictures[0].path.write_bytes(damaged)
-    found, left_out, unread = embed_pictures(runs, 1_000_000)
+    runs[1].images[0].path.write_bytes(damaged)
+    found, left_out, unread = embed_images(runs, 1_000_000)
     assert [(each["run"], [frame["step"] for frame in each["frames"]]) for each in found] == [
         (0, [100, 200]),
         (1, [200]),
     ]
     assert (left_out, list(unread), len(unread[1])) == (0, [1], 1)
-    assert unread[1][0].startswith(f"the image {runs[1].pictures[0].path} cannot be read: ")
+    assert unread[1][0].startswith(f"the image {runs[1].images[0].path} cannot be read: ")
 
 
-def test_a_name_without_one_sound_picture_is_not_shown(make_run: Callable[..., Run]) -> None:
+def test_a_name_without_one_sound_image_is_not_shown(make_run: Callable[..., Run]) -> None:
     run = make_run()
-    for picture in run.pictures:
-        picture.path.write_bytes(b"no picture")
-    found, _, unread = embed_pictures([run], 1_000_000)
+    for image in run.images:
+        image.path.write_bytes(b"no image")
+    found, _, unread = embed_images([run], 1_000_000)
     assert (found, len(unread[0])) == ([], 2)

@@ -97,9 +97,7 @@ def test_smoothing_adds_a_calmer_curve(show: Callable[..., Any], make_run: Calla
     assert 0 < smooth < raw
 
 
-def test_the_slider_shows_pictures_over_time_by_keyboard(
-    show: Callable[..., Any], make_run: Callable[..., Run]
-) -> None:
+def test_the_slider_shows_images_over_time_by_keyboard(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = show(make_run())
     shown = page.find_element("css selector", "figure output")
     before = page.find_element("css selector", "figure img").get_attribute("src")
@@ -141,11 +139,11 @@ def test_runs_are_compared(show: Callable[..., Any], make_run: Callable[..., Run
     assert len(page.find_elements("css selector", ".chart:first-child .u-series")) == 3
 
 
-def test_a_run_without_pictures_says_how_it_would_have_some(
+def test_a_run_without_images_says_how_it_would_have_some(
     show: Callable[..., Any], make_run: Callable[..., Run]
 ) -> None:
-    page = show(make_run()._replace(pictures=[]))
-    assert "where the visualization hook has draw=True" in page.find_element("css selector", "#pictures").text
+    page = show(make_run()._replace(images=[]))
+    assert "With draw=True, the visualization hook draws" in page.find_element("css selector", "#images").text
 
 
 def test_classes_are_sorted_by_their_heads(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
@@ -212,9 +210,9 @@ def test_text_that_looks_like_html_leaves_the_page_whole(
     run = make_run("a")
     series = [each._replace(name=f"{each.name}{text}") for each in run.series]
     per_class = [run.per_class[0]._replace(rows=[[text, 1.0, 2.0]], dataset=text)]
-    pictures = [each._replace(name=text) for each in run.pictures]
+    images = [each._replace(name=text) for each in run.images]
     hostile = run._replace(
-        series=series, explained=text, warnings=[text], environment={text: text}, per_class=per_class, pictures=pictures
+        series=series, explained=text, warnings=[text], environment={text: text}, per_class=per_class, images=images
     )
     page = show(hostile, make_run("b"))
     assert page.execute_script("return document.querySelectorAll('.chart').length") == len(series) + len(run.series)

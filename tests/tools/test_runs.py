@@ -89,7 +89,7 @@ def test_a_resumed_run_that_validates_first_keeps_the_losses_of_that_iteration(t
     assert points(tmp_path, "mIoU", "val") == [(20, 0.5)]
 
 
-def test_pictures_config_environment_warnings_and_checkpoints_are_found(tmp_path: Path) -> None:
+def test_images_config_environment_warnings_and_checkpoints_are_found(tmp_path: Path) -> None:
     start = tmp_path / "20260101_000000"
     write(start / "vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
     (start / "vis_data/vis_image").mkdir()
@@ -100,7 +100,7 @@ def test_pictures_config_environment_warnings_and_checkpoints_are_found(tmp_path
     (start / "run.log").write_text("t - footplate - INFO - fine\nt - footplate - WARNING - careful\n")
     (tmp_path / "iter_1.pth").write_bytes(b"")
     run = read_run(tmp_path)
-    assert [(picture.name, picture.step) for picture in run.pictures] == [("val_7", 3), ("val_7", 20)]
+    assert [(image.name, image.step) for image in run.images] == [("val_7", 3), ("val_7", 20)]
     assert run.config is not None
     assert (run.config.to_dict(), run.environment) == ({"a": 1}, {"python": "3.11"})
     assert run.warnings == ["t - footplate - WARNING - careful"]
@@ -211,7 +211,7 @@ def test_a_damaged_environment_and_folders_named_like_files_leave_the_run_readab
     (tmp_path / "gone.pth").symlink_to("nowhere")
     (start / "environment.json").write_text(text)
     run = read_run(tmp_path)
-    assert (run.environment, run.warnings, run.checkpoints, run.pictures) == ({}, [], [], [])
+    assert (run.environment, run.warnings, run.checkpoints, run.images) == ({}, [], [], [])
 
 
 def _text(path: Path, text: str) -> Path:

@@ -17,11 +17,11 @@ from footplate.messages import printable
 from footplate.storage import commit_bytes
 from footplate.tools.analysis import summarize
 from footplate.tools.diff import compare, describe
-from footplate.tools.runs import Picture, Point, Run
+from footplate.tools.runs import Point, Run, RunImage
 
 _logger = logging.getLogger("footplate.tools")
 _MOST_POINTS = 4000  # per curve
-_PICTURE_BYTES = 1_600_000
+_MAX_IMAGE_BYTES = 1_600_000
 _UNPLOTTED = frozenset({"memory"})
 _LAST = ("lr", "momentum", "time", "data_time", "memory", "grad_norm")
 
@@ -39,14 +39,14 @@ def write_report(runs: Sequence[Run], path: str, *, names: Sequence[str] = (), t
         The size of the file in bytes.
     """
     names = list(names) or _distinct_names(runs)
-    pictures = embed_pictures(runs, _PICTURE_BYTES)
-    for line in (line for lines in pictures.unread.values() for line in lines):
+    images = embed_images(runs, _MAX_IMAGE_BYTES)
+    for line in (line for lines in images.unread.values() for line in lines):
         _logger.warning("%s", line)
     data = {
-        "runs": [_run(run, names[place], pictures.unread.get(place, [])) for place, run in enumerate(runs)],
+        "runs": [_run(run, names[place], images.unread.get(place, [])) for place, run in enumerate(runs)],
         "charts": list(_charts(runs)),
-        "pictures": pictures.found,
-        "picturesLeftOut": pictures.left_out,
+        "images": images.found,
+        "imagesLeftOut": images.left_out,
         "differences": _differences(runs, names),
     }
     # JSON in a script element must not contain `<!--`, `<script` or `</script`.
@@ -167,7 +167,7 @@ class Embedded(NamedTuple):
     unread: dict[int, list[str]]
 
 
-def embed_pictures(runs: Sequence[Run], budget: int) -> Embedded:
+def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
     """Returns the images of runs as data URIs, by name and step.
 
     Args:
@@ -176,13 +176,13 @@ def embed_pictures(runs: Sequence[Run], budget: int) -> Embedded:
     """
     embedded = Embedded([], 0, {})
     left_out = used = 0
-    for number, name, pictures in _by_name(runs):
+    for number, name, images in _by_name(runs):
         frames: list[dict[str, Any]] = []
-        for picture in _spread(pictures):
+        for image in _spread(images):
             try:
-                frames.append({"step": picture.step, "src": _as_uri(picture)})
+                frames.append({"step": image.step, "src": _as_uri(image)})
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # errors of Pillow
-                embedded.unread.setdefault(number, []).append(f"the image {picture.path} cannot be read: {error}")
+                embedded.unread.setdefault(number, []).append(f"the image {image.path} cannot be read: {error}")
         size = sum(len(frame["src"]) for frame in frames)
         if used + size > budget:
             left_out += 1
@@ -192,30 +192,30 @@ def embed_pictures(runs: Sequence[Run], budget: int) -> Embedded:
     return embedded._replace(left_out=left_out)
 
 
-def _by_name(runs: Sequence[Run]) -> Iterator[tuple[int, str, list[Picture]]]:
+def _by_name(runs: Sequence[Run]) -> Iterator[tuple[int, str, list[RunImage]]]:
     """Yields the images by name, alternating between runs, so that a small budget shows each run."""
-    names = [list(dict.fromkeys(picture.name for picture in run.pictures)) for run in runs]
+    names = [list(dict.fromkeys(image.name for image in run.images)) for run in runs]
     for place in range(max((len(each) for each in names), default=0)):
         for number, run in enumerate(runs):
             if place < len(names[number]):
                 name = names[number][place]
-                yield number, name, [picture for picture in run.pictures if picture.name == name]
+                yield number, name, [image for image in run.images if image.name == name]
 
 
-def _spread(pictures: Sequence[Picture]) -> list[Picture]:
+def _spread(images: Sequence[RunImage]) -> list[RunImage]:
     """Returns at most `_MOST_FRAMES` evenly spaced images, including the first and the last."""
-    if len(pictures) <= _MOST_FRAMES:
-        return list(pictures)
-    places = {round(part * (len(pictures) - 1) / (_MOST_FRAMES - 1)) for part in range(_MOST_FRAMES)}
-    return [pictures[place] for place in sorted(places)]
+    if len(images) <= _MOST_FRAMES:
+        return list(images)
+    places = {round(part * (len(images) - 1) / (_MOST_FRAMES - 1)) for part in range(_MOST_FRAMES)}
+    return [images[place] for place in sorted(places)]
 
 
-def _as_uri(picture: Picture) -> str:
+def _as_uri(image: RunImage) -> str:
     # The suffix promises a PNG. Pillow would hand some other formats to programs, PostScript to Ghostscript.
-    with Image.open(picture.path, formats=("PNG",)) as image:
-        if image.width * image.height > _MOST_PIXELS:
-            raise ValueError(f"it has {image.width} x {image.height} pixels")
-        small = image.convert("RGB")
+    with Image.open(image.path, formats=("PNG",)) as opened:
+        if opened.width * opened.height > _MOST_PIXELS:
+            raise ValueError(f"it has {opened.width} x {opened.height} pixels")
+        small = opened.convert("RGB")
         small.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     out = io.BytesIO()
     small.save(out, "WEBP", quality=_QUALITY)

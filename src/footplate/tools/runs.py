@@ -20,7 +20,7 @@ _logger = logging.getLogger("footplate.tools")
 _POSITION = frozenset({"step", "iter", "epoch", "mode"})
 
 _MOST_NAMED = 5
-_PICTURE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
+_IMAGE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
 _OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
 _MOST_TABLES, _MOST_COLUMNS = 100, 101  # of per-class results
 _MOST_SERIES = 2_000  # names of scalars per run
@@ -42,7 +42,7 @@ class Series(NamedTuple):
     points: list[Point]
 
 
-class Picture(NamedTuple):
+class RunImage(NamedTuple):
     """An image that a run wrote.
 
     Attributes:
@@ -83,7 +83,7 @@ class Run(NamedTuple):
         folder: The work_dir, or the single file that was given.
         series: The scalars, in the order of their first appearance.
         epoch_length: The iterations per epoch, None for runs that do not count epochs.
-        pictures: The images, sorted by name and step.
+        images: The images, sorted by name and step.
         config: The config, read as data; None if no config can be read.
         explained: The config with the place of each key, or "".
         per_class: The last per-class results of each dataset and metric.
@@ -95,7 +95,7 @@ class Run(NamedTuple):
     folder: Path
     series: list[Series]
     epoch_length: int | None
-    pictures: list[Picture]
+    images: list[RunImage]
     config: Config | None
     explained: str
     per_class: list[PerClassResults]
@@ -141,7 +141,7 @@ def read_run(path: str | Path) -> Run:
         folder=path,
         series=series,
         epoch_length=length,
-        pictures=sorted(_pictures(starts, folder), key=lambda picture: (picture.name, picture.step)),
+        images=sorted(_images(starts, folder), key=lambda image: (image.name, image.step)),
         config=config_of(folder),
         explained=read_small(explained[-1]) if explained else "",
         per_class=_per_class_results(safe_files(sorted(folder.glob("**/per_class.jsonl")), folder)),
@@ -308,12 +308,12 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def _pictures(starts: Iterable[Path], folder: Path) -> Iterator[Picture]:
+def _images(starts: Iterable[Path], folder: Path) -> Iterator[RunImage]:
     for start in starts:
         for file in safe_files(start.glob("vis_data/vis_image/**/*.png"), folder):
-            match = _PICTURE.fullmatch(file.name)
+            match = _IMAGE.fullmatch(file.name)
             if match:
-                yield Picture(match["name"], int(match["step"]), file)
+                yield RunImage(match["name"], int(match["step"]), file)
 
 
 def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:

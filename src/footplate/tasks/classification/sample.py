@@ -18,15 +18,7 @@ from footplate.tasks.task_base import image_to_tensor, loaded_image, select_keys
 
 Labels = int | Sequence[int] | Tensor | npt.NDArray[Any]
 Scores = Sequence[float] | Tensor | npt.NDArray[Any]
-_META_KEYS = (
-    "sample_idx",
-    "img_path",
-    "ori_shape",
-    "img_shape",
-    "scale_factor",
-    "flip",
-    "flip_direction",
-)
+_META_KEYS = ("sample_idx", "img_path", "ori_shape", "img_shape", "scale_factor", "flip", "flip_direction")
 
 
 class ClsDataSample(BaseDataElement):

@@ -14,16 +14,7 @@ from footplate.models import ImgDataPreprocessor
 from footplate.registry import MODELS, TRANSFORMS
 from footplate.tasks.task_base import data_field, image_to_tensor, loaded_image, select_keys
 
-_META_KEYS = (
-    "img_id",
-    "img_path",
-    "ori_shape",
-    "img_shape",
-    "pad_shape",
-    "scale_factor",
-    "flip",
-    "flip_direction",
-)
+_META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "flip_direction")
 
 
 class DetDataSample(BaseDataElement):

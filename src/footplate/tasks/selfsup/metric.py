@@ -180,12 +180,7 @@ class KNNProbe(_Probe):
 
     default_prefix = "knn"
 
-    def __init__(
-        self,
-        k: int = 20,
-        temperature: float = 0.07,
-        **settings: Any,
-    ) -> None:
+    def __init__(self, k: int = 20, temperature: float = 0.07, **settings: Any) -> None:
         super().__init__(**settings)
         if not temperature > 0:
             raise ArgumentError("temperature must be above 0", key="temperature", found=temperature)
@@ -210,11 +205,7 @@ class LinearProbe(_Probe):
 
     default_prefix = "linear"
 
-    def __init__(
-        self,
-        l2: float = 0.01,
-        **settings: Any,
-    ) -> None:
+    def __init__(self, l2: float = 0.01, **settings: Any) -> None:
         super().__init__(**settings)
         if l2 < 0:
             raise ArgumentError("l2 must not be negative", key="l2", found=l2)

@@ -162,7 +162,7 @@
   // Images.
   const gallery = () => {
     const place = document.getElementById("gallery");
-    for (const { run, name, frames } of data.pictures) {
+    for (const { run, name, frames } of data.images) {
       const image = make("img", { src: frames.at(-1).src, alt: `${name} at ${frames.at(-1).step}`, loading: "lazy" });
       const step = make("output", {}, String(frames.at(-1).step));
       const slider = make("input", { type: "range", min: 0, max: frames.length - 1, value: frames.length - 1, step: 1, "aria-label": `Iteration of ${name}` });
@@ -173,8 +173,8 @@
       const caption = make("figcaption", {}, make("span", {}, swatch(run), name), slider, make("span", {}, "iteration ", step));
       place.append(make("figure", {}, image, caption));
     }
-    if (!data.pictures.length) nothing("gallery", "No picture was made. A validation draws some where the visualization hook has draw=True: every interval-th batch.");
-    if (data.picturesLeftOut) nothing("pictures", `${data.picturesLeftOut} more lie in the run's folder: the page would be too large.`);
+    if (!data.images.length) nothing("gallery", "The run has no images. With draw=True, the visualization hook draws every interval-th batch of a validation.");
+    if (data.imagesLeftOut) nothing("images", `${data.imagesLeftOut} more are only in the run's folder, to limit the size of the page.`);
   };
 
   // Classes.
