@@ -50,7 +50,7 @@ class FootplateError(Exception):
     """A problem that the user can fix.
 
     Args:
-        message: What is wrong, in lower case, without a final period.
+        message: A sentence that states the problem.
         origin: Where the value was written.
         key: The key path in the config, such as `optim_wrapper.optimizer.lr`.
         found: The value that was found.

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from footplate.config import Config, check_keys
+from footplate.config import Config, check_top_level_keys
 from footplate.engine.sections import known_keys
 from footplate.errors import ConfigError
 from tests.modules import ROOT, load_benchmark
@@ -50,4 +50,4 @@ def test_every_config_is_written_and_reads_back_equal(corpus: Any, tmp_path: Pat
 def test_no_key_of_published_configs_is_misspelled(corpus: Any, name: str) -> None:
     folder = corpus.fetch(name)
     for path in corpus.listed(name)[0]:
-        check_keys(corpus.load(folder, path), known_keys())
+        check_top_level_keys(corpus.load(folder, path), known_keys())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate.config import Config, apply_overrides, check_keys
+from footplate.config import Config, apply_overrides, check_top_level_keys
 from footplate.errors import ConfigError, OverrideError
 
 Write = Callable[[Mapping[str, str]], Path]
@@ -123,7 +123,7 @@ AROUND = {
 def test_invalid_python_configs(write: Write, text: str, line: int, message: str) -> None:
     main = write({"main.py": text, **AROUND})
     with pytest.raises(ConfigError) as caught:
-        check_keys(Config.fromfile(main), {"train_dataloader", "optim_wrapper"})
+        check_top_level_keys(Config.fromfile(main), {"train_dataloader", "optim_wrapper"})
     shown = str(caught.value)
     assert message in shown
     assert len(shown.splitlines()) <= 5

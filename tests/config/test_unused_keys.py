@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate.config import Config, apply_overrides, check_keys, find_late_changes, unread_overrides
+from footplate.config import Config, apply_overrides, check_top_level_keys, find_late_changes, unread_overrides
 from footplate.config.unused_keys import misspelled_key
 from footplate.errors import ConfigKeyError, Origin
 
@@ -59,7 +59,7 @@ def test_typos_are_distinguished_from_other_keys(key: str, near: str | None) -> 
 def test_misspelled_key_is_refused_with_its_line(write: Callable[[Mapping[str, str]], Path]) -> None:
     main = write({"main.py": "model = dict()\ntrain_dataloder = dict(batch_size=2)\n"})
     with pytest.raises(ConfigKeyError, match="unknown key 'train_dataloder'") as caught:
-        check_keys(Config.fromfile(main), KNOWN)
+        check_top_level_keys(Config.fromfile(main), KNOWN)
     assert caught.value.origin == Origin(str(main), 2)
     assert caught.value.suggestion == "train_dataloader"
 
@@ -71,7 +71,7 @@ def test_variable_read_by_other_lines_is_not_reported(write: Callable[[Mapping[s
     )
     if "_base_.max_iter" not in main.read_text():
         main.write_text(f"max_iter = 3\n{use}\n")
-    check_keys(Config.fromfile(main), KNOWN)
+    check_top_level_keys(Config.fromfile(main), KNOWN)
 
 
 @pytest.mark.parametrize(("value", "refused"), [("None", False), ("False", False), ("True", True), ("0", True)])
@@ -80,7 +80,7 @@ def test_key_with_none_or_false_is_not_reported(
 ) -> None:
     cfg = Config.fromfile(write({"main.py": f"optimzer = {value}\n"}))
     with pytest.raises(ConfigKeyError) if refused else contextlib.nullcontext():
-        check_keys(cfg, KNOWN)
+        check_top_level_keys(cfg, KNOWN)
 
 
 BASE = """

@@ -6,7 +6,7 @@ from footplate.config.imports import LazyObject, import_custom, read_base
 from footplate.config.origins import KeyOrigin
 from footplate.config.overrides import DictAction, apply_overrides
 from footplate.config.recorded import as_plain, as_python, read_recorded, write_recorded
-from footplate.config.unused_keys import check_keys, find_late_changes, unread_overrides
+from footplate.config.unused_keys import check_top_level_keys, find_late_changes, unread_overrides
 
 __all__ = [
     "Config",
@@ -17,7 +17,7 @@ __all__ = [
     "apply_overrides",
     "as_plain",
     "as_python",
-    "check_keys",
+    "check_top_level_keys",
     "import_custom",
     "read_base",
     "read_recorded",

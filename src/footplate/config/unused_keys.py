@@ -17,7 +17,7 @@ _LONG_WORD = 10
 _MAX_NAMED = 3
 
 
-def check_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[str]) -> None:
+def check_top_level_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[str]) -> None:
     """Raises an error if a top-level key is a likely typo of a known key.
 
     Unknown keys are normal: configs have custom keys (`gallery_dataloader`, `models`) and variables. A key is a likely

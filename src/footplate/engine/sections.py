@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from footplate.checks import MAX_RUN_LENGTH, check_count
-from footplate.config import Config, check_keys
+from footplate.config import Config, check_top_level_keys
 from footplate.data import check_dataloader
 from footplate.distributed import check_launcher, check_model_wrapper, check_sync_bn
 from footplate.engine.base_loops import validation_points
@@ -122,7 +122,7 @@ def runner_config(cfg: Config) -> Config:
         ConfigKeyError: A key is nearly a known one.
         ConfigError: A key is not supported or cannot be translated, or keys of both generations contradict each other.
     """
-    check_keys(cfg, known_keys())
+    check_top_level_keys(cfg, known_keys())
     refuse_unsupported(cfg)
     cfg = in_second_generation(cfg)
     with _located(cfg):
