@@ -25,7 +25,7 @@ from tests.support import TINY, ToyModel
 
 _MOST_SECONDS = 10.0
 _NO_ERROR = "os._exit() was called, or native code exited: Python raised no error"
-_IGNORED = re.compile(r"^\[| - INFO - |^(log|last checkpoint|curves|look): ")  # messages of gloo, and paths
+_IGNORED = re.compile(r"^\[| - INFO - |^(log|last checkpoint|curves|report): ")  # messages of gloo, and paths
 
 
 @HOOKS.register_module()

@@ -217,7 +217,7 @@ def test_an_interrupt_of_the_sweep_alone_has_its_trial_saved(
     assert (
         capfd.readouterr().err == "SIGINT: trials finish their iterations and save; interrupt again to exit at once\n"
     )
-    assert "again" not in (tmp_path / "output.txt").read_text()
+    assert "SIGINT again: " not in (tmp_path / "output.txt").read_text()
 
 
 def test_the_second_interrupt_of_a_sweep_ends_its_trial_at_once(

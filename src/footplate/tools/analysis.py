@@ -12,6 +12,7 @@ from footplate.checks import MAX_RUN_LENGTH
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import Rule, best_metric_rules, best_metrics, order_metrics, rule_of
 from footplate.messages import format_bytes, format_seconds, nearest
+from footplate.records.scalar_names import validation_label
 from footplate.tools.runs import Run, Series
 from footplate.visualization.curves import Curve, Panel, plot
 
@@ -52,9 +53,9 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def _named(run: Run, series: Series) -> str:
-    """Returns the name of a series; a validation series whose name training uses too gets its mode as a prefix."""
-    is_ambiguous = series.mode != "train" and run.find(series.name, "train") is not None
-    return f"{series.mode}/{series.name}" if is_ambiguous else series.name
+    """Returns the name of a series as the log writes it: `val/<name>` if training has a series of the same name."""
+    recorded = {f"{each.mode}/{each.name}" for each in run.series}
+    return series.name if series.mode == "train" else validation_label(series.name, recorded)
 
 
 def explain_runs(runs: Sequence[Run]) -> str:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from footplate.errors import DataError
 from footplate.messages import printable
+from footplate.records.scalar_names import metric_of_label
 from footplate.storage import commit_image
 from footplate.visualization.drawing import RGB, text_font
 
@@ -123,7 +124,7 @@ def _validation_panels(curves: list[Curve]) -> Iterator[Panel]:
     """Yields the panels of each validation set: summary metrics, losses, and the classes with the lowest values."""
     sets: dict[str, list[Curve]] = {}  # by the text before the first slash: a name or a metric prefix
     for curve in curves:
-        label = curve.label.removeprefix("val/")  # the logger adds it to names that training logs too
+        label = metric_of_label(curve.label)
         prefix, slash, _ = label.partition(".")[0].partition("/")  # class names may contain slashes
         sets.setdefault(f"validation: {prefix}" if slash else "validation", []).append(curve._replace(label=label))
     for title, metrics in sets.items():
