@@ -163,7 +163,7 @@ def test_lines_without_per_class_results_are_left_out_with_a_warning(
     tmp_path: Path, line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     _text(tmp_path / "scalars.json", '{"loss": 1, "step": 1}\n')
-    _text(tmp_path / "per_class.jsonl", f"{line}\n{json.dumps(TABLE)}\n")
+    _text(tmp_path / "per_class.jsonl", f"{json.dumps(TABLE)}\n{line}\n")
     assert [table.rows for table in read_run(tmp_path).per_class] == [[["bag", 5.5]]]
     assert caplog.messages == ["1 lines of the per-class results cannot be read and are left out."]
 

@@ -320,25 +320,29 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
     """Returns the last table of each dataset and metric, from files of which the newest is the last."""
     tables: dict[tuple[str, str], PerClassResults] = {}
     unknown = 0
-    for line in (line for lines in read_logs(list(files)) for line in lines):
-        table = _parsed_table(line)
-        if table is None:
+    lines = [line for lines in read_logs(list(files)) for line in lines]
+    for line in reversed(lines):
+        try:
+            found = json.loads(line)
+            columns, rows = list(found["columns"]), list(found["rows"])
+            table = PerClassResults(found["dataset"], found["metric"], found["mode"], found["step"], columns, rows)
+            if (table.dataset, table.metric) in tables:
+                continue
+            is_valid = _is_valid(table)
+        except (ValueError, RecursionError, KeyError, TypeError):
+            is_valid = False
+        if not is_valid:
             unknown += 1
-        elif len(tables) < _MOST_TABLES or (table.dataset, table.metric) in tables:
+        elif len(tables) < _MOST_TABLES:
             tables[table.dataset, table.metric] = table
     if unknown:
         _logger.warning("%d lines of the per-class results cannot be read and are left out.", unknown)
-    return list(tables.values())
+    return list(tables.values())[::-1]
 
 
-def _parsed_table(line: str) -> PerClassResults | None:
-    try:
-        found = json.loads(line)
-        columns, rows = list(found["columns"]), list(found["rows"])
-        table = PerClassResults(found["dataset"], found["metric"], found["mode"], found["step"], columns, rows)
-    except (ValueError, RecursionError, KeyError, TypeError):
-        return None
-    fits = (
+def _is_valid(table: PerClassResults) -> bool:
+    columns, rows = table.columns, table.rows
+    return (
         all(isinstance(each, str) for each in (*table[:3], *columns))
         and _is_number(table.step)
         and abs(table.step) <= MAX_RUN_LENGTH
@@ -346,4 +350,3 @@ def _parsed_table(line: str) -> PerClassResults | None:
         and all(isinstance(row, list) and len(row) == len(columns) and isinstance(row[0], str) for row in rows)
         and all(value is None or _is_number(value) for _, *values in rows for value in values)
     )
-    return table if fits else None
