@@ -1,6 +1,9 @@
-import pytest
+from typing import Any
 
-from footplate.checks import check_choice, check_count, check_keys
+import pytest
+import torch
+
+from footplate.checks import check_choice, check_count, check_keys, read_count, read_flag, read_number, read_tensor
 from footplate.errors import ArgumentError
 
 
@@ -40,3 +43,19 @@ def test_check_keys_names_the_unknown_key() -> None:
     with pytest.raises(ArgumentError) as caught:
         check_keys("cache", {"plce": 1}, ("place", "max_gb"))
     assert str(caught.value) == "cache has no key 'plce'\n  key cache.plce\n  found: 1\n  did you mean 'place'?"
+
+
+@pytest.mark.parametrize("state", [torch.zeros(2), None, 3, [1], "steps"], ids=["tensor", "none", "int", "list", "str"])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda state: read_count(state, "steps"),
+        lambda state: read_number(state, "steps"),
+        lambda state: read_flag(state, "steps"),
+        lambda state: read_tensor(state, "steps", 1),
+    ],
+    ids=["count", "number", "flag", "tensor"],
+)
+def test_state_must_be_a_dict(read: Any, state: Any) -> None:
+    with pytest.raises(ValueError, match="^the state with 'steps' must be a dict, not "):
+        read(state)

@@ -51,7 +51,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/cli/test_compiling.py::test_a_data_config_starts_no_program",
         "tests/test_torch_compile.py::test_every_other_option_of_the_compiler_is_refused",
     ),
-    "Models of transformers": ("tests/tasks/test_transformers_config.py::test_a_detector_fetches_nothing",),
+    "Models of transformers": ("tests/tasks/test_task_base.py::test_a_detector_fetches_nothing",),
     "What a hook, metric or writer": (
         "tests/engine/test_outputs.py::test_outputs_stay_in_the_work_dir",
         "tests/engine/test_outputs.py::test_image_name_stays_in_the_log_folder",

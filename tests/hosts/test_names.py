@@ -2,7 +2,7 @@ import inspect
 
 import pytest
 
-from footplate.hosts.finder import resolve
+from footplate.hosts.installation import resolve
 from footplate.hosts.names import DISTRIBUTIONS, NAMES, names_of
 from footplate.registry import HOOKS
 

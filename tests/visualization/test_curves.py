@@ -8,9 +8,36 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from footplate.errors import DataError
-from footplate.visualization import curves, draw_curves
+from footplate.errors import ArgumentError, DataError
+from footplate.visualization import LegendEntry, arrange_panels, curves, draw_curves
 from footplate.visualization.curves import Curve, Panel, _spread, plot, round_ticks
+
+
+def test_panels_are_side_by_side_and_enlarged_by_an_integer() -> None:
+    red, blue = [200, 0, 0], [0, 0, 200]
+    left, right = np.full((100, 64, 3), red, np.uint8), np.full((100, 64, 3), blue, np.uint8)
+    page = arrange_panels({"a": left, "b": right})
+    assert page.dtype == np.uint8
+    for color in (red, blue):
+        rows, columns = np.nonzero((page == color).all(axis=2))
+        # 3 is the least whole number that makes the longer side at least 256.
+        assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (300, 192)
+    assert np.nonzero((page == red).all(axis=2))[1].max() < np.nonzero((page == blue).all(axis=2))[1].min()
+
+
+def test_a_legend_shows_every_color_below_the_panels() -> None:
+    image = np.zeros((256, 256, 3), np.uint8)
+    entries = [LegendEntry((200, 10 * number, 0), f"class number {number}") for number in range(12)]
+    plain, page = arrange_panels({"a": image}), arrange_panels({"a": image}, entries)
+    assert page.shape[1] == plain.shape[1]
+    below = page[plain.shape[0] - 10 :]
+    assert all((below == entry.color).all(axis=2).sum() > 50 for entry in entries)
+
+
+def test_panels_of_different_sizes_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="one size"):
+        arrange_panels({"a": np.zeros((4, 4, 3), np.uint8), "b": np.zeros((4, 5, 3), np.uint8)})
+
 
 TRAIN = [
     {"lr": 0.1, "loss": 2.0, "loss_ce": 1.5, "acc_seg": 40.0, "grad_norm": 3.0, "time": 0.1, "iter": 10, "step": 10},

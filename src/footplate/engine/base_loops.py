@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checkpoint import capture_rng, restore_rng
-from footplate.checks import check_count
+from footplate.checks import check_count, read_count, read_flag
 from footplate.data import build_dataloader, kill_workers
 from footplate.engine.hook import check_accepts
 from footplate.engine.phase import Phase
@@ -17,7 +17,6 @@ from footplate.engine.signals import InterruptedWaitError, answer_requests
 from footplate.engine.snapshot import Buffers, copied_state
 from footplate.engine.state import hook_states
 from footplate.errors import ArgumentError
-from footplate.state_values import read_count, read_flag
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner

@@ -5,14 +5,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from footplate.checks import check_count, check_score
+from footplate.checks import check_count, check_score, read_count, read_number
 from footplate.engine import Hook, Runner
 from footplate.engine.idle_settings import NEVER_VALIDATES, Reach
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import check_rule, is_better, is_skipped, missing_metric, rule_of
 from footplate.messages import nearest
 from footplate.registry import HOOKS
-from footplate.state_values import read_count, read_number
 
 _logger = logging.getLogger("footplate.hooks")
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from footplate.state_values import read_count, read_number, read_tensor
+from footplate.checks import read_count, read_number, read_tensor
 
 Statistic = Callable[..., float]
 Values = npt.NDArray[np.float64]

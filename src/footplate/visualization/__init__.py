@@ -1,6 +1,6 @@
 """Draws on images and plots the curves of a run, without a display or a plotting library."""
 
-from footplate.visualization.curves import draw_curves
+from footplate.visualization.curves import LegendEntry, arrange_panels, draw_curves
 from footplate.visualization.drawing import (
     Color,
     Drawing,
@@ -11,7 +11,6 @@ from footplate.visualization.drawing import (
     sample_image,
 )
 from footplate.visualization.heatmap import draw_featmap, heat_colors
-from footplate.visualization.panels import LegendEntry, arrange_panels
 from footplate.visualization.visualizer import Visualizer
 
 __all__ = [

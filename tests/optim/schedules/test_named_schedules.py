@@ -1,17 +1,26 @@
-"""The registered schedule classes."""
-
 import inspect
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.optim import SGD
 
-from footplate.errors import ArgumentError, BuildError
+from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownNameError
 from footplate.optim import schedules
-from footplate.optim.schedules import LinearLR, MultiStepMomentum, ParamSchedule, PolyParamScheduler
+from footplate.optim.schedules import (
+    LinearLR,
+    MultiStepMomentum,
+    ParamSchedule,
+    PolicyLR,
+    PolyParamScheduler,
+    build_param_schedulers,
+)
+from footplate.optim.schedules.curves import ENDLESS
+from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import PARAM_SCHEDULERS
 
 FAMILIES = (
@@ -93,3 +102,181 @@ def test_signature_lists_all_arguments(name: type[ParamSchedule], arguments: set
 def test_param_schedulers_need_param_name() -> None:
     with pytest.raises(BuildError, match="param_name"):
         PARAM_SCHEDULERS.build({"type": "PolyParamScheduler"}, sgd())
+
+
+STEP = {"type": "StepLR", "step_size": 1}
+
+
+def schedule_builder_sgd() -> SGD:
+    return SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+
+
+def build(cfg: Any, **lengths: int | None) -> Any:
+    return build_param_schedulers(cfg, schedule_builder_sgd(), **lengths)
+
+
+@pytest.mark.parametrize(("cfg", "count"), [(None, 0), ([], 0), (STEP, 1), ([STEP, STEP], 2)])
+def test_config_may_be_none_a_dict_or_a_list(cfg: Any, count: int) -> None:
+    assert len(build(cfg)) == count
+
+
+def test_schedule_object_is_returned_unchanged() -> None:
+    schedule = LinearLR(schedule_builder_sgd(), end=3)
+    assert build(schedule) == [schedule]
+
+
+@pytest.mark.parametrize(
+    ("settings", "end"), [({}, 3), ({"by_epoch": False}, 12), ({"end": 2}, 2), ({"begin": 5}, ENDLESS)]
+)
+def test_default_end_is_that_of_the_run(settings: dict[str, Any], end: int) -> None:
+    (schedule,) = build({**STEP, **settings}, max_epochs=3, max_iters=12)
+    assert schedule.end == end
+
+
+def test_epoch_length_is_passed_to_converted_schedules() -> None:
+    (schedule,) = build({**STEP, "convert_to_iter_based": True}, max_epochs=3, max_iters=12, epoch_length=4)
+    assert (schedule.end, schedule.by_epoch, schedule.family.step_size) == (12, False, 4)
+
+
+def test_lengths_of_the_run_are_passed_to_policies() -> None:
+    (schedule,) = build({"type": "PolicyLR", "policy": "poly"}, max_epochs=3, max_iters=12, epoch_length=4)
+    assert isinstance(schedule, PolicyLR)
+
+
+def test_schedules_of_several_optimizers_by_name() -> None:
+    wrapper = OptimWrapperDict(first=OptimWrapper(schedule_builder_sgd()), second=OptimWrapper(schedule_builder_sgd()))
+    built = build_param_schedulers({"first": STEP}, wrapper)
+    assert isinstance(built, dict)
+    assert list(built) == ["first"]
+    assert built["first"][0].optimizer is wrapper["first"].optimizer
+
+
+def test_one_config_applies_to_all_optimizers() -> None:
+    wrapper = OptimWrapperDict(first=OptimWrapper(schedule_builder_sgd()), second=OptimWrapper(schedule_builder_sgd()))
+    built = build_param_schedulers([STEP], wrapper)
+    assert isinstance(built, dict)
+    assert [len(built[name]) for name in ("first", "second")] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "error", "key"),
+    [
+        ([STEP, {"type": "StepLr"}], UnknownNameError, "param_scheduler[1].type"),
+        ({"type": "LinearLR", "start_facto": 1}, BuildError, "param_scheduler.start_facto"),
+        ([{"type": "StepLR"}], BuildError, "param_scheduler[0].step_size"),
+        ({"type": "LinearLR", "begin": 4, "end": 2}, ArgumentError, "param_scheduler.end"),
+        ({"type": "PolicyLR", "policy": "stpe"}, ArgumentError, "param_scheduler.policy"),
+        ({"type": "LinearParamScheduler", "param_name": "l", "end": 3}, ArgumentError, "param_scheduler.param_name"),
+        ("StepLR", BuildError, "param_scheduler"),
+        ([3], BuildError, "param_scheduler[0]"),
+    ],
+)
+def test_invalid_schedules_are_refused_with_their_key(cfg: Any, error: type[FootplateError], key: str) -> None:
+    with pytest.raises(error) as caught:
+        build(cfg, max_epochs=3, max_iters=12, epoch_length=4)
+    assert caught.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("numpy_cfg", "plain_cfg"),
+    [
+        ({"type": "MultiStepLR", "milestones": np.array([2, 3])}, {"type": "MultiStepLR", "milestones": [2, 3]}),
+        ({"type": "StepLR", "step_size": np.int64(2)}, {"type": "StepLR", "step_size": 2}),
+        (
+            {"type": "LinearLR", "start_factor": np.float32(0.5), "end": np.int64(4)},
+            {"type": "LinearLR", "start_factor": 0.5, "end": 4},
+        ),
+    ],
+)
+def test_numpy_numbers_are_accepted(numpy_cfg: dict[str, Any], plain_cfg: dict[str, Any]) -> None:
+    values = []
+    for cfg in (numpy_cfg, plain_cfg):
+        optimizer = schedule_builder_sgd()
+        built: Any = build_param_schedulers(cfg, optimizer)
+        values.append([optimizer.param_groups[0]["lr"]])
+        for _ in range(5):
+            built[0].step()
+            values[-1].append(optimizer.param_groups[0]["lr"])
+    assert values[0] == values[1]
+    assert values[0][0] != values[0][-1]
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture, cfg: Any, **lengths: int) -> list[str]:
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+    build_param_schedulers(cfg, optimizer, **{"max_epochs": 12, "max_iters": 120, "epoch_length": 10, **lengths})
+    return [record.getMessage() for record in caplog.records]
+
+
+def entry(family: str, **settings: Any) -> dict[str, Any]:
+    return {"type": f"{family}LR", "by_epoch": False, **settings}
+
+
+@pytest.mark.parametrize(
+    ("cfg", "line"),
+    [
+        (
+            entry("Poly", end=200),
+            "PolyLR (by iteration) ends at 200, after the end of training at 120; "
+            "to end with training, use --set param_scheduler.end=120",
+        ),
+        (
+            entry("Poly", end=100),
+            "PolyLR (by iteration) ends at 100, before the end of training at 120; "
+            "to end with training, use --set param_scheduler.end=120",
+        ),
+        (
+            entry("Poly", by_epoch=True, end=24),
+            "PolyLR (by epoch) ends at 24, after the end of training at 12; "
+            "to end with training, use --set param_scheduler.end=12",
+        ),
+        (
+            entry("Poly", by_epoch=True, end=24, convert_to_iter_based=True),
+            "PolyLR (by iteration) ends at 240, after the end of training at 120",
+        ),
+        (
+            entry("MultiStep", milestones=[80, 130]),
+            "MultiStepLR (by iteration) has a milestone at 130, after the end of training at 120",
+        ),
+        (
+            entry("Step", step_size=1, begin=120),
+            "StepLR (by iteration) begins at 120, after the end of training at 120",
+        ),
+        (
+            [entry("Poly", end=50), entry("CosineAnnealing", begin=50, end=110)],
+            "CosineAnnealingLR (by iteration) ends at 110, before the end of training at 120; "
+            "to end with training, use --set param_scheduler.1.end=120",
+        ),
+        (
+            [entry("Poly", end=50), entry("Poly", by_epoch=True, begin=5, end=11)],
+            "PolyLR (by epoch) ends at 11, before the end of training at 12; "
+            "to end with training, use --set param_scheduler.1.end=12",
+        ),
+    ],
+)
+def test_schedules_with_another_end_are_warned_about(caplog: pytest.LogCaptureFixture, cfg: Any, line: str) -> None:
+    assert warnings_of(caplog, cfg) == [line]
+
+
+@pytest.mark.parametrize(
+    "cfg",
+    [
+        [entry("Linear", start_factor=0.1, end=20), entry("Poly", begin=20, end=120)],
+        [entry("Linear", start_factor=0.1, end=20)],
+        [entry("Linear", start_factor=0.1, end=21), entry("Poly", end=121)],
+        entry("Step", step_size=3),
+        entry("MultiStep", by_epoch=True, milestones=[8, 11]),
+        [entry("Poly", end=50), entry("Constant", factor=1.0, begin=50, end=120)],
+        {"type": "ReduceOnPlateauLR", "end": 300},
+    ],
+)
+def test_no_warning_about_usual_schedules(caplog: pytest.LogCaptureFixture, cfg: Any) -> None:
+    assert warnings_of(caplog, cfg) == []
+
+
+def test_advice_contains_the_name_of_the_optimizer(caplog: pytest.LogCaptureFixture) -> None:
+    parts = {name: SGD([nn.Parameter(torch.zeros(1))], lr=1.0) for name in ("left", "right")}
+    cfg = {"left": [entry("Poly", end=120), entry("Poly", end=200)], "right": entry("Poly", end=121)}
+    build_param_schedulers(cfg, SimpleNamespace(optim_wrappers=parts), max_iters=120)
+    assert [record.getMessage().rpartition("; ")[2] for record in caplog.records] == [
+        "to end with training, use --set param_scheduler.left.1.end=120"
+    ]

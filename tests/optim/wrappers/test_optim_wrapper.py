@@ -1,7 +1,6 @@
-"""The optimizer wrapper: steps, gradient accumulation, clipping and contexts."""
-
 import logging
 import math
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,45 @@ from torch.optim import SGD, AdamW
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import StepLR
 from footplate.optim.wrappers import AmpOptimWrapper, OptimWrapper
+from footplate.optim.wrappers.optim_wrapper import gradient_sync_switches
 from footplate.records import MessageHub
+
+
+def test_plain_models_need_no_context() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    with gradient_sync_switches(model)[0]() as entered:
+        model(torch.ones(1, 1)).sum().backward()
+    assert entered is None
+    assert isinstance(gradient_sync_switches(model)[0](), nullcontext)
+    assert gradient_sync_switches(model)[1] is None
+    assert model.weight.grad is not None
+    assert model.weight.grad.item() == 1.0
+
+
+def test_no_sync_of_data_parallel_models_is_used() -> None:
+    context: Any = nullcontext("context")
+
+    class Parallel(nn.Module):
+        def no_sync(self) -> Any:
+            return context
+
+    assert gradient_sync_switches(Parallel())[0]() is context
+
+
+def test_sharded_models_stay_off_until_turned_on() -> None:
+    calls = []
+
+    class Sharded(nn.Module):
+        def set_requires_gradient_sync(self, on: bool) -> None:
+            calls.append(on)
+
+    turn_off, turn_on = gradient_sync_switches(Sharded())
+    with turn_off():
+        pass
+    assert calls == [False]  # the backward pass comes after the context
+    assert turn_on is not None
+    turn_on()
+    assert calls == [False, True]
 
 
 def net(seed: int = 0) -> nn.Module:

@@ -1,6 +1,10 @@
 """Constructors: build optimizers and their parameter groups from `optim_wrapper` sections."""
 
-from footplate.optim.constructors.default import DefaultOptimWrapperConstructor, MultiOptimWrapperConstructor
+from footplate.optim.constructors.default import (
+    DefaultOptimWrapperConstructor,
+    MultiOptimWrapperConstructor,
+    merge_groups,
+)
 from footplate.optim.constructors.layer_decay import (
     LayerDecayOptimizerConstructor,
     LearningRateDecayOptimizerConstructor,
@@ -10,7 +14,6 @@ from footplate.optim.constructors.optimizer_constructors import (
     FirstGenerationRules,
     PatternOptimWrapperConstructor,
 )
-from footplate.optim.constructors.param_groups import merge_groups
 from footplate.optim.constructors.paramwise import ParamLocation, ParamwiseRules
 
 __all__ = [

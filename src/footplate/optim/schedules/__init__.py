@@ -45,6 +45,7 @@ from footplate.optim.schedules.named_schedules import (
     StepLR,
     StepMomentum,
     StepParamScheduler,
+    build_param_schedulers,
     schedule_type,
 )
 from footplate.optim.schedules.param_schedule import (
@@ -62,7 +63,6 @@ from footplate.optim.schedules.plateau import (
     ReduceOnPlateauMomentum,
 )
 from footplate.optim.schedules.policy_schedule import PolicyLR, PolicyMomentum
-from footplate.optim.schedules.schedule_builder import build_param_schedulers
 
 __all__ = [
     "Constant",

@@ -6,11 +6,11 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
 
+from footplate.checks import check_saved_number, read_count
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.optim.schedules.checks import check_positions
 from footplate.optim.schedules.curves import ENDLESS, Curve, Family
-from footplate.state_values import check_saved_number, read_count
 
 Slot = MutableMapping[str, Any]
 """A mapping through which a field is read and written as a number; for plain numbers, the parameter group itself."""

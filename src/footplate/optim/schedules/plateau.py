@@ -4,14 +4,13 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
-from footplate.checks import check_choice, check_count, check_score
+from footplate.checks import check_choice, check_count, check_score, read_count, read_number
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.optim.schedules.checks import check_number, is_number
 from footplate.optim.schedules.curves import Constant
 from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
-from footplate.state_values import read_count, read_number
 
 
 @PARAM_SCHEDULERS.register_module(name="ReduceOnPlateauParamScheduler")

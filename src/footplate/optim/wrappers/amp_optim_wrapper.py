@@ -9,13 +9,11 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from footplate.checks import check_choice, check_count, check_keys
+from footplate.checks import check_choice, check_count, check_keys, read_count, read_number
 from footplate.errors import ArgumentError
-from footplate.optim.wrappers.gradient_sync import NO_CONTEXT
-from footplate.optim.wrappers.optim_wrapper import OptimWrapper
+from footplate.optim.wrappers.optim_wrapper import NO_CONTEXT, OptimWrapper
 from footplate.optim.wrappers.unprofiled_step import raise_if_unusable
 from footplate.registry import OPTIM_WRAPPERS
-from footplate.state_values import read_count, read_number
 
 _LARGEST_SCALE = torch.finfo(torch.float32).max
 _MOST_STEPS = (1 << 31) - 1  # the counters of GradScaler are int32

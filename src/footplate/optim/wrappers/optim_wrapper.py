@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any
 
@@ -17,12 +17,38 @@ from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.wrappers import optimizer_state
 from footplate.optim.wrappers.gradient_clipping import GradientClipper, build_clipper
 from footplate.optim.wrappers.gradient_guard import GradientGuard
-from footplate.optim.wrappers.gradient_sync import NO_CONTEXT, Context, gradient_sync_switches
-from footplate.optim.wrappers.state_checks import check_state
+from footplate.optim.wrappers.optimizer_state import check_state
 from footplate.optim.wrappers.unprofiled_step import raise_if_unusable, unprofiled_step
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
 from footplate.torch_compile import compile_arguments
+
+Context = AbstractContextManager[Any]
+NO_CONTEXT: Context = nullcontext()
+
+
+def gradient_sync_switches(model: nn.Module) -> tuple[Callable[[], Context], Callable[[], None] | None]:
+    """Returns two functions that turn the gradient synchronization of `model` off and on.
+
+    The first one returns a context for the forward pass. DistributedDataParallel synchronizes again after a forward
+    pass outside of this context. A sharded model does not synchronize until the second function is called. For other
+    models the second one is None.
+
+    Call this once per model: looking up a missing attribute of a module takes as long as running a small layer.
+    """
+    no_sync: Callable[[], Context] | None = getattr(model, "no_sync", None)
+    if no_sync is not None:
+        return no_sync, None
+    toggle: Callable[[bool], None] | None = getattr(model, "set_requires_gradient_sync", None)
+    if toggle is None:
+        return (lambda: NO_CONTEXT), None
+
+    def turn_off() -> Context:
+        toggle(False)
+        return NO_CONTEXT
+
+    return turn_off, lambda: toggle(True)
+
 
 _logger = logging.getLogger("footplate.optim")
 

@@ -16,8 +16,7 @@ from footplate.messages import nearest
 from footplate.registry import MODELS
 from footplate.tasks.detection.boxes import clip_boxes, from_centers, nms, to_centers
 from footplate.tasks.detection.sample import DetDataSample
-from footplate.tasks.task_base import TaskModel
-from footplate.tasks.transformers_config import check_offline, import_transformers
+from footplate.tasks.task_base import TaskModel, check_offline, import_transformers
 
 
 class BaseDetector(TaskModel):

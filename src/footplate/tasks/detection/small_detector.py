@@ -14,7 +14,7 @@ from footplate.models import Convolution
 from footplate.registry import MODELS
 from footplate.tasks.detection.boxes import aligned_giou, pairwise_iou
 from footplate.tasks.detection.detector import BaseDetector
-from footplate.tasks.pyramid import Pyramid
+from footplate.tasks.task_base import Pyramid
 
 _PRIOR = 0.01  # the initial probability of each class
 

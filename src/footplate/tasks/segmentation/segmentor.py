@@ -13,10 +13,8 @@ from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseTTAModel
 from footplate.registry import MODELS
-from footplate.tasks.pyramid import Pyramid
 from footplate.tasks.segmentation.sample import SegDataSample
-from footplate.tasks.task_base import TaskModel
-from footplate.tasks.transformers_config import check_offline, import_transformers
+from footplate.tasks.task_base import Pyramid, TaskModel, check_offline, import_transformers
 
 _FLIPPED_DIMS = {"horizontal": (-1,), "vertical": (-2,), "diagonal": (-2, -1)}
 

@@ -10,14 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_saved_number
 from footplate.data import preserve_random_state, seed_generators
 from footplate.distributed import is_main_process, unwrap_model
 from footplate.engine import Hook
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.registry import HOOKS
-from footplate.state_values import check_saved_number
 from footplate.tasks.selfsup.sample import SelfSupDataSample
 from footplate.visualization import Visualizer, as_array
 
