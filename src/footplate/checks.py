@@ -3,13 +3,14 @@
 import math
 import numbers
 from collections.abc import Collection, Mapping
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from footplate.error_context import origin_of
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_RUN_LENGTH = 10**12  # iterations or epochs
 
@@ -196,7 +197,7 @@ def read_flag(state: Mapping[str, Any], key: str) -> bool:
     return value
 
 
-def read_tensor(state: Mapping[str, Any], key: str, dim: int) -> torch.Tensor:
+def read_tensor(state: Mapping[str, Any], key: str, dim: int) -> "Tensor":
     """Returns the floating-point tensor under `key`.
 
     Args:
@@ -208,6 +209,8 @@ def read_tensor(state: Mapping[str, Any], key: str, dim: int) -> torch.Tensor:
         KeyError: The state has no such key.
         ValueError: The value has another type.
     """
+    import torch  # not above: commands that need no tensors start without it
+
     value = read_entry(state, key)
     if not isinstance(value, torch.Tensor) or value.dim() != dim or not value.is_floating_point():
         raise ValueError(f"'{key}' must be a floating-point tensor with {dim} dimensions, not {_shown(value)}")

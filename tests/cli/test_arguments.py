@@ -88,6 +88,10 @@ def test_a_config_that_cannot_be_read_is_no_hint(tiny: Path, footplate: Command)
     )
 
 
+def test_an_unknown_argument_of_a_command_without_a_config_is_refused(footplate: Command) -> None:
+    assert footplate("plan", "-x")[2].startswith("footplate plan: error: unrecognized arguments: -x\n")
+
+
 def test_an_inner_command_names_itself(footplate: Command) -> None:
     assert footplate("checkpoint", "verify", "a.pth", "--lr")[2] == (
         "footplate checkpoint verify: error: unrecognized arguments: --lr\n"

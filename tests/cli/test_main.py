@@ -187,6 +187,15 @@ def test_help_loads_nothing_heavy(command: str) -> None:
     assert found.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize(
+    ("command", "code"), [("plan --formulas", 0), ("plan --nodes 0", 2), ("plan", 2), ("sweep no.py --param a=1,2", 2)]
+)
+def test_arguments_are_checked_before_torch_is_loaded(command: str, code: int) -> None:
+    look = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules))"
+    found = run("-c", f"{look}; from footplate.cli.main import main; sys.exit(main({command.split()!r}))")
+    assert (found.returncode, found.stdout.splitlines()[-1]) == (code, "False")
+
+
 def test_help_answers_at_once() -> None:
     def seconds() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -78,6 +78,11 @@ def test_the_metric_that_counts_comes_first_and_single_classes_not_at_all(
     assert explain_runs([run]).splitlines()[1].startswith(f"  best        {names[0]} ")
 
 
+def test_a_test_scalar_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "scalars.json").write_text('{"loss": 1, "step": 1}\n{"mode": "test", "loss": 2, "step": 1}\n')
+    assert list(summarize(read_run(tmp_path))["best"]) == ["test/loss"]
+
+
 def test_the_rule_that_the_config_states_says_which_value_is_best(tmp_path: Path) -> None:
     lines = [{"share": value, "step": at} for at, value in ((10, 0.2), (20, 0.4), (30, 0.3))]
     (tmp_path / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -197,7 +197,7 @@ def _try_config(arguments: argparse.Namespace) -> "Config | None":
     from footplate.config import Config
     from footplate.tasks.recipes import find_config
 
-    if not hasattr(arguments, "set"):
+    if getattr(arguments, "config", None) is None or not hasattr(arguments, "set"):
         return None
     try:
         return Config.fromfile(find_config(arguments.config), import_custom_modules=False)

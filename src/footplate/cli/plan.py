@@ -53,7 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the predictions, or the formulas."""
     from footplate.checks import check_count
     from footplate.errors import ArgumentError
-    from footplate.tools.plan_measurements import Cluster
     from footplate.tools.plan_prediction import describe_formulas, describe_plan, predict_growth
 
     if arguments.formulas:
@@ -64,6 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ("bandwidth", "inner_bandwidth"):
         if not getattr(arguments, name) > 0:
             raise ArgumentError(f"--{name.replace('_', '-')} must be positive", found=getattr(arguments, name))
+    if not arguments.parts and arguments.config is None:
+        raise ArgumentError("a plan needs measurements", notes=["Give a config to measure, or --parts FILE."])
+    from footplate.tools.plan_measurements import Cluster  # not before the arguments are checked: this imports torch
+
     cluster = Cluster(
         nodes=arguments.nodes,
         per_node=arguments.per_node,
@@ -90,13 +93,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _measure(arguments: argparse.Namespace) -> "Measurements":
     """Reads saved measurements, or measures the config on this machine."""
     from footplate.engine.sections import check_config
-    from footplate.errors import ArgumentError
     from footplate.tools.plan_measurements import Measurements, measure
 
     if arguments.parts:
         return Measurements.read(arguments.parts)
-    if arguments.config is None:
-        raise ArgumentError("a plan needs measurements", notes=["Give a config to measure, or --parts FILE."])
     cfg = read_config(arguments)
     set_work_dir(cfg, None)
     return measure(check_config(cfg), steps=arguments.steps)

@@ -59,9 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from footplate.checks import check_count
     from footplate.cli.launching import refuse_launchers
-    from footplate.engine.sections import check_config
     from footplate.errors import FootplateError
-    from footplate.records.logger import collect_warnings
     from footplate.tools.sweep_space import first_values, parse_parameter, with_values
 
     refuse_launchers("sweep")
@@ -70,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_count("--seed", arguments.seed, least=0)
     parameters = [parse_parameter(text) for text in arguments.param]
     cfg = read_config(arguments)
+    from footplate.engine.sections import check_config  # not before the arguments are checked: this imports torch
+    from footplate.records.logger import collect_warnings
     from footplate.tools.sweep import SweepSettings, default_metric, sweep
 
     settings = SweepSettings(

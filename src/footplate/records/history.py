@@ -274,12 +274,17 @@ class HistoryBuffer:
         for totals in (self._totals, self._epoch):
             totals.add(total, low, high, float(counts.sum()))
         self._written += len(values)
-        places = self._latest_places(min(len(values), self._capacity))
-        self._ring[places.to(self._ring.device)] = values[-len(places) :]
         if has_counts and self._counts is None:
             self._counts = np.ones(self._capacity)
-        if self._counts is not None:
-            self._counts[places.numpy()] = counts[-len(places) :]
+        # Two slices if the values wrap around: an index tensor would have to be copied to the device.
+        kept = min(len(values), self._capacity)
+        start = (self._written - kept) % self._capacity
+        first = min(kept, self._capacity - start)
+        for place, begin, size in ((start, len(values) - kept, first), (0, len(values) - kept + first, kept - first)):
+            if size:
+                self._ring[place : place + size] = values[begin : begin + size]
+                if self._counts is not None:
+                    self._counts[place : place + size] = counts[begin : begin + size]
 
 
 def known_statistics() -> list[str]:

@@ -54,8 +54,12 @@ def summarize(run: Run) -> dict[str, Any]:
 
 def _named(run: Run, series: Series) -> str:
     """Returns the name of a series as the log writes it: `val/<name>` if training has a series of the same name."""
-    recorded = {f"{each.mode}/{each.name}" for each in run.series}
-    return series.name if series.mode == "train" else validation_label(series.name, recorded)
+    if series.mode == "train":
+        return series.name
+    recorded = {f"train/{series.name}"} if run.find(series.name, "train") is not None else ()
+    if series.mode == "val":
+        return validation_label(series.name, recorded)
+    return f"{series.mode}/{series.name}" if recorded else series.name
 
 
 def explain_runs(runs: Sequence[Run]) -> str:

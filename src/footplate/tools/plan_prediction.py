@@ -9,9 +9,10 @@ import math
 import textwrap
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from footplate.tools.plan_measurements import Cluster, Measurements
+if TYPE_CHECKING:  # the measurements import torch, the formulas do not need it
+    from footplate.tools.plan_measurements import Cluster, Measurements
 
 _SHARDED_PASSES = 3  # of sharded training: all-gather in forward and backward, reduce-scatter
 _COLUMNS = (
@@ -61,7 +62,7 @@ class Prediction(NamedTuple):
     checkpoint: float
 
 
-def predict(parts: Measurements, cluster: Cluster, *, sharded: bool = False) -> Prediction:
+def predict(parts: "Measurements", cluster: "Cluster", *, sharded: bool = False) -> Prediction:
     """Returns the predicted cost of a step.
 
     Args:
@@ -91,7 +92,7 @@ def predict(parts: Measurements, cluster: Cluster, *, sharded: bool = False) -> 
     )
 
 
-def predict_growth(parts: Measurements, cluster: Cluster, *, sharded: bool = False) -> list[Prediction]:
+def predict_growth(parts: "Measurements", cluster: "Cluster", *, sharded: bool = False) -> list[Prediction]:
     """Returns predictions for one device, for one node, and for doubling numbers of nodes up to the whole cluster."""
     sizes = [dataclasses.replace(cluster, nodes=1, per_node=1)]
     nodes = 1
@@ -103,7 +104,7 @@ def predict_growth(parts: Measurements, cluster: Cluster, *, sharded: bool = Fal
     return [predict(parts, each, sharded=sharded) for each in unique.values()]
 
 
-def describe_plan(measured: Measurements, cluster: Cluster, predictions: Sequence[Prediction]) -> str:
+def describe_plan(measured: "Measurements", cluster: "Cluster", predictions: Sequence[Prediction]) -> str:
     """Returns the measurements, the cluster and a table of the predictions as text."""
     step = ", ".join(f"{name} {_seconds(getattr(measured, name))}" for name in ("forward", "backward", "update"))
     sizes = ", ".join(
@@ -148,7 +149,7 @@ def describe_formulas() -> str:
     )
 
 
-def _on_shared_cores(parts: Measurements, processes: int) -> Measurements:
+def _on_shared_cores(parts: "Measurements", processes: int) -> "Measurements":
     def stretched(seconds: float) -> float:
         own = parts.threads, parts.cores, parts.crowding, parts.switching
         return shared_cores(seconds, processes, *own)
@@ -162,7 +163,7 @@ def _on_shared_cores(parts: Measurements, processes: int) -> Measurements:
     )
 
 
-def _exchange(parts: Measurements, here: Measurements, cluster: Cluster, *, sharded: bool) -> float:
+def _exchange(parts: "Measurements", here: "Measurements", cluster: "Cluster", *, sharded: bool) -> float:
     if cluster.devices == 1:
         return 0.0
     bandwidth, latency = cluster.inner_bandwidth, cluster.latency
@@ -180,7 +181,7 @@ def _exchange(parts: Measurements, here: Measurements, cluster: Cluster, *, shar
     return exposed_seconds(seconds, hidden, bucket_count(parts.gradients)) if hidden else seconds
 
 
-def _memory(parts: Measurements, devices: int, *, sharded: bool) -> float:
+def _memory(parts: "Measurements", devices: int, *, sharded: bool) -> float:
     if sharded:
         return sharded_bytes(
             parts.weights, parts.gradients, parts.optimizer, parts.activations, parts.largest_unit, devices

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from footplate.config import Config, apply_overrides, find_late_changes
 from footplate.config.formats import write_value
-from footplate.engine.sections import keys_read
 from footplate.errors import ArgumentError
 
 _RANGE = ".."
@@ -90,6 +89,8 @@ def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice is not None:
         raise ArgumentError("a key is varied twice", key="--param", found=twice)
+    from footplate.engine.sections import keys_read  # imports torch; parsing does not need it
+
     read = keys_read(cfg)
     for parameter in parameters:
         for example in parameter.choices or (parameter.low, parameter.high):

@@ -94,7 +94,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         self.proposal_nums = tuple(sorted(proposal_nums))
         if iou_thrs is None:
             iou_thrs = np.linspace(0.5, 0.95, 10).tolist()
-        self.iou_thrs = (iou_thrs,) if isinstance(iou_thrs, (int, float)) else tuple(iou_thrs or ())
+        self.iou_thrs = (iou_thrs,) if isinstance(iou_thrs, (int, float)) else tuple(iou_thrs)
         if not self.iou_thrs or not all(0 <= threshold <= 1 for threshold in self.iou_thrs):
             raise ArgumentError("iou_thrs must be between 0 and 1", key="iou_thrs", found=iou_thrs)
         self.metric_items = None if metric_items is None else tuple(metric_items)
@@ -159,7 +159,9 @@ class CocoMetric(BaseMetric[ImageResult]):
         values = {name if kind == "proposal" else f"{kind}_{name}": named[name] for name in items}
         if kind == "proposal":
             return values
-        by_class = dict(zip(self._classes, values_by_category(curves), strict=True))
+        # The curves are in the order of the ids, each of which they have once.
+        by_id = dict(zip(sorted(set(category_ids)), values_by_category(curves), strict=True))
+        by_class = {name: by_id[number] for name, number in zip(self._classes, category_ids, strict=True)}
         columns = {"AP": list(by_class.values())}
         self.record_per_class(kind, list(by_class), columns)
         if self.classwise:
@@ -250,7 +252,7 @@ def measure(
         kind: "bbox", "segm", or "proposal" for class-agnostic boxes.
         numbers: Three maximum numbers of predictions per image.
         thresholds: The IoU thresholds, 0 to 1.
-        category_ids: The ids of the categories to evaluate, in the order of the curves.
+        category_ids: The ids of the categories to evaluate. The curves are in ascending order of the ids.
 
     Raises:
         MissingExtraError: The package faster-coco-eval is not installed.
