@@ -231,7 +231,8 @@ def test_the_truth_of_a_file_counts_for_the_images_that_were_seen(tmp_path: Path
 def test_each_class_has_its_value_if_the_classes_are_not_in_the_order_of_the_ids(tmp_path: Path) -> None:
     boxes = [{"id": n, "image_id": 3, "bbox": [40 * n, 0, 10, 10], "area": 100, "iscrowd": 0} for n in (1, 2)]
     truth = [{**box, "category_id": number} for box, number in zip(boxes, (20, 30), strict=True)]
-    metric = CocoMetric(ann_file=coco_file(tmp_path, annotations=truth), classwise=True, iou_thrs=np.array([0.5, 0.75]))
+    thresholds: Any = np.array([0.5, 0.75])
+    metric = CocoMetric(ann_file=coco_file(tmp_path, annotations=truth), classwise=True, iou_thrs=thresholds)
     metric.dataset_meta = {"classes": ("cat", "dog")}
     metric.process(None, [sample(3, found=[(40, 0, 1)]).to_dict()])
     found = metric.evaluate(1)
