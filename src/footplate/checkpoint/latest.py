@@ -177,6 +177,7 @@ def find_first_resumable(
             _warn_of_later_iteration(path, _iteration_in(content), paths[place + 1 :])
             return path, content
         _logger.info("skipped: checkpoint '%s' contains weights, but no training state to resume", path)
+        del content  # before the next one is read
     if unreadable is not None:
         raise unreadable
     return None

@@ -72,6 +72,14 @@ def load_checkpoint(
         raise CheckpointDamagedError(error.message, notes=notes) from error
 
 
+class _LoadingError(Exception):
+    """An intact checkpoint cannot be loaded. It is no CheckpointError, so that the search does not skip the file."""
+
+    def __init__(self, error: CheckpointError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] | None] | None:
     """Finds the newest intact checkpoint of a run as `find_latest` does, and loads it; it is read only once.
 
@@ -87,9 +95,20 @@ def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] |
         return not is_sharded_path(path) and path not in _trusted_paths
 
     def read(path: str) -> Mapping[Any, Any]:
-        return _load(path, torch.device("cpu")) if is_loaded_here(path) else read_verified_outline(path)
+        if not is_loaded_here(path):
+            return read_verified_outline(path)
+        try:
+            return _load(path, torch.device("cpu"))
+        except CheckpointDamagedError:
+            raise
+        except CheckpointError as error:
+            read_verified_outline(path)  # raises unless the file is intact
+            raise _LoadingError(error) from error
 
-    found = find_first_resumable(folder, read)
+    try:
+        found = find_first_resumable(folder, read)
+    except _LoadingError as failure:  # an older checkpoint must not be taken because memory is short
+        raise failure.error from failure.error.__cause__
     if found is None:
         return None
     path, content = found

@@ -3,7 +3,7 @@
 A process that reads a checkpoint and copies its content uses at most ten times the size of the file, or 240 MB if
 that is more. Reading may use 90% of it. The rest must hold four copies of the tensors, because the commands that
 write weights make up to four copies, for example wider dtypes for an average or the pieces of a safetensors file. It
-must also hold two copies of the containers, because a state is converted and split before it is written.
+must also hold four copies of the containers, because a state is converted, split and pickled before it is written.
 """
 
 import sys
@@ -20,7 +20,7 @@ _TIMES = 10
 _LEAST = 240_000_000
 _READ_SHARE = 0.9
 _TENSOR_COPIES = 4
-_CONTAINER_COPIES = 2
+_CONTAINER_COPIES = 4
 _DEEPEST = 100
 _ATOMS = frozenset({str, int, float, bool, bytes, complex, type(None)})
 

@@ -61,9 +61,10 @@ def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None
             )
         read_tensors(folder, layout, targets)
     else:
+        if device.type != "meta":
+            verify_files(folder, layout)  # before memory of the sizes that the layout claims is allocated
         targets = {key: torch.empty(each.size, dtype=each.dtype, device=device) for key, each in layout.tensors.items()}
         if device.type != "meta":
-            verify_files(folder, layout)
             read_tensors(folder, layout, targets)
     content = _read_state(folder, layout, targets, device)
     if not isinstance(content, Mapping):

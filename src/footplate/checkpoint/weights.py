@@ -142,7 +142,8 @@ def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, 
         CheckpointError: The content has no weights.
     """
     mapping = _as_mapping(content)
-    for inner in (*(_as_mapping(mapping.get(key)) for key in _WEIGHT_KEYS), mapping) if mapping else ():
+    for key in (*_WEIGHT_KEYS, None):  # one at a time: a module is expanded into its weights
+        inner = _as_mapping(mapping.get(key)) if mapping and key else mapping
         weights = _state_dict_in(inner) if inner else None
         if weights is not None:
             return weights
