@@ -113,7 +113,7 @@ def test_loops_set_each_phase(tmp_path: Path, by_epoch: bool, monkeypatch: pytes
         "before_save_checkpoint": {Phase.SAVING},
         "validation data": {Phase.EVALUATION_DATA_LOADING},
         "predict": {Phase.EVALUATION},
-        "metric": {Phase.EVALUATION},
+        "metric": {Phase.METRICS},
         **validation,
         "after_train_epoch": {Phase.AFTER_EPOCH},
         "after_train": {Phase.START},
@@ -180,7 +180,7 @@ class OwnRunForPhases(IterBasedTrainLoop):
 @pytest.mark.parametrize(
     ("kind", "more"),
     [
-        ("OwnIterationForPhases", {}),
+        ("OwnIterationForPhases", {"loss": {Phase.CUSTOM_STEP}}),
         ("InheritedIterationForPhases", {"after the inherited iteration": {Phase.BETWEEN_ITERATIONS}}),
         ("OwnEpochForPhases", {"in the epoch": {Phase.BETWEEN_ITERATIONS}}),
         ("OwnRunForPhases", {"in the run": {Phase.BETWEEN_ITERATIONS}}),

@@ -149,7 +149,7 @@ def test_initializer_without_layer_is_warned_about(caplog: pytest.LogCaptureFixt
         (
             {"type": "Pretrained", "checkpoint": "/nowhere/a.pth"},
             CheckpointError,
-            "/nowhere/a.pth'\n  key init_cfg.checkpoint\n  '/' has no 'nowhere'",
+            "/nowhere/a.pth' does not exist\n  key init_cfg.checkpoint\n  '/' has no 'nowhere'",
         ),
     ],
 )

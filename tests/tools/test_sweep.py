@@ -220,11 +220,11 @@ def test_the_metric_is_the_one_the_best_checkpoint_is_saved_by() -> None:
 
 
 def test_what_changes_nothing_in_the_result_is_not_in_the_hash(cfg: Config) -> None:
-    before = study.digest_of(cfg)
+    before = study.sha256_of(cfg)
     cfg["work_dir"], cfg["resume"] = "elsewhere", True
-    assert study.digest_of(cfg) == before
+    assert study.sha256_of(cfg) == before
     cfg["width"] = 9
-    assert study.digest_of(cfg) != before
+    assert study.sha256_of(cfg) != before
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_a_sweep_that_goes_on_keeps_its_seed_and_its_trials(tmp_path: Path, answ
     assert len({config["randomness"]["seed"] for config in ran}) == 1
     assert {each.folder for each in begun} < {each.folder for each in ended}
     assert {each.folder for each in begun} == {
-        str(tmp_path / study.digest_of(Config({**SECOND, "width": each.values["width"]}))) for each in begun
+        str(tmp_path / study.sha256_of(Config({**SECOND, "width": each.values["width"]}))) for each in begun
     }
 
 

@@ -139,7 +139,7 @@ def _dict_maker(key_lines: list[KeyLines]) -> Callable[..., TracedDict]:
                 # Only values that no later dict has replaced.
                 origins = source._origins
                 result._origins.update(
-                    {key: origins[key] for key, value in source.items() if key in origins and result[key] is value}
+                    {key: origins[key] for key, value in source.items() if key in origins and result.get(key) is value}
                 )
         return result
 

@@ -19,6 +19,7 @@ IMPORT = "__footplate_import__"
 INHERIT = "__footplate_inherit__"
 
 KeyLines = dict[object, Origin]
+_LOAD = ast.Load()
 
 
 class Script(NamedTuple):
@@ -63,9 +64,9 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
             tree = ast.parse(text, path)
             bases = _take_bases(tree, path)
             pure = _is_pure(tree, has_base=bases is not None) if pure is None else pure
-            rewriter = _Rewriter(path, pure=pure)
+            rewriter = _Rewriter(path, pure=pure, has_references="__footplate_base_" in text)
             rewriter.visit(tree)
-            code = compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+            code = compile(tree, path, "exec", dont_inherit=True)
     except SyntaxError as error:
         code_line = (error.text or "").strip()
         notes = [f"in: {code_line[:100]}"] if code_line else []
@@ -153,12 +154,23 @@ class _Rewriter(ast.NodeTransformer):
         reads: The variables of the config and its base that the code reads.
     """
 
-    def __init__(self, path: str, *, pure: bool = False) -> None:
+    def __init__(self, path: str, *, pure: bool = False, has_references: bool = True) -> None:
         self.path = path
         self.key_lines: list[KeyLines] = []
         self.references: dict[int, int] = {}
         self.reads: set[str] = set()
         self._rewrites_imports = pure
+        self._has_references = has_references
+        self._visitors: dict[type, Any] = {}
+
+    def visit(self, node: ast.AST) -> Any:
+        if type(node) is ast.Constant and not self._has_references:
+            return node
+        visitor: Any = self._visitors.get(type(node))
+        if visitor is None:
+            visitor = getattr(self, f"visit_{type(node).__name__}", self.generic_visit)
+            self._visitors[type(node)] = visitor
+        return visitor(node)
 
     def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
         if isinstance(node.ctx, ast.Load):
@@ -178,16 +190,23 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:  # noqa: N802
         if isinstance(node.value, str) and self._add_references(node.value, node.lineno):
-            return _call(node, FILL_STRING, ast.Constant(node.value))
+            return _call(node, FILL_STRING, _constant(node.value, node))
         return node
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:  # noqa: N802
         self.generic_visit(node)
-        node.values = [ast.FormattedValue(each, -1) if isinstance(each, ast.Call) else each for each in node.values]
+        node.values = [
+            ast.copy_location(ast.FormattedValue(each, -1), each) if isinstance(each, ast.Call) else each
+            for each in node.values
+        ]
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.expr:  # noqa: N802
-        self.generic_visit(node)
+        node.func = self.visit(node.func)
+        node.args = [self.visit(each) for each in node.args]
+        for keyword in node.keywords:
+            if type(keyword.value) is not ast.Constant or self._has_references:
+                keyword.value = self.visit(keyword.value)
         if isinstance(node.func, ast.Name) and node.func.id == "dict":
             lines = {keyword.arg: keyword.lineno for keyword in node.keywords if keyword.arg}
             unpacked = [keyword.value for keyword in node.keywords if keyword.arg is None]
@@ -195,8 +214,15 @@ class _Rewriter(ast.NodeTransformer):
             node.args[:0] = self._origin_arguments(node, lines, unpacked)
         return node
 
+    def visit_List(self, node: Any) -> Any:  # noqa: N802
+        node.elts = [self.visit(each) for each in node.elts]
+        return node
+
+    visit_Tuple = visit_List  # noqa: N815
+
     def visit_Dict(self, node: ast.Dict) -> ast.expr:  # noqa: N802
-        self.generic_visit(node)
+        node.keys = [key and self.visit(key) for key in node.keys]
+        node.values = [self.visit(value) for value in node.values]
         lines = {key.value: key.lineno for key in node.keys if isinstance(key, ast.Constant)}
         unpacked = [value for key, value in zip(node.keys, node.values, strict=True) if key is None]
         return _call(node, MAKE_DICT, *self._origin_arguments(node, lines, unpacked), node)
@@ -258,13 +284,17 @@ class _Rewriter(ast.NodeTransformer):
 
     def _origin_arguments(self, node: ast.expr, lines: dict[Any, int], unpacked: list[ast.expr]) -> list[ast.expr]:
         """Returns the first two arguments of `MAKE_DICT`: an index into `key_lines`, and a tuple of unpacked dicts."""
-        self.key_lines.append(
-            {None: Place(self.path, node.lineno)}
-            | {key: Place(self.path, line) for key, line in lines.items() if key is not None}
-        )
+        site: KeyLines = {None: Place(self.path, node.lineno)}
+        for key, line in lines.items():
+            if key is not None:
+                site[key] = Place(self.path, line)
+        self.key_lines.append(site)
         # Only names and lookups can be evaluated twice.
         sources = [each for each in unpacked if _is_lookup(each)]
-        return [ast.Constant(len(self.key_lines) - 1), ast.Tuple(sources, ast.Load())]
+        return [
+            ast.copy_location(ast.Constant(len(self.key_lines) - 1), node),
+            ast.copy_location(ast.Tuple(sources, _LOAD), node),
+        ]
 
     def _error(self, node: ast.stmt, reason: str) -> ConfigSyntaxError:
         return ConfigSyntaxError(reason, origin=Place(self.path, node.lineno))
@@ -277,10 +307,15 @@ def _is_lookup(node: ast.expr) -> bool:
 
 
 def _call(node: ast.expr | ast.stmt, function: str, *arguments: ast.expr) -> ast.expr:
-    return ast.copy_location(ast.Call(ast.Name(function, ast.Load()), list(arguments), []), node)
+    name = ast.copy_location(ast.Name(function, _LOAD), node)
+    return ast.copy_location(ast.Call(name, list(arguments), []), node)
+
+
+def _constant(value: Any, node: ast.AST) -> ast.expr:
+    return ast.copy_location(ast.Constant(value), node)
 
 
 def _statement(node: ast.stmt, function: str, *arguments: Any) -> ast.stmt:
     """Returns a statement that calls a function with constants, the last of which is the line of `node`."""
-    constants = [ast.Constant(argument) for argument in (*arguments, node.lineno)]
+    constants = [_constant(argument, node) for argument in (*arguments, node.lineno)]
     return ast.copy_location(ast.Expr(_call(node, function, *constants)), node)

@@ -249,8 +249,8 @@ def _selected_modules(model: nn.Module, shard: Mapping[str, Any]) -> list[nn.Mod
         if not names:
             raise _config_error(f"no module name matches '{text}'", shard, "names", nearest(text, modules))
         selected |= names
-    for name in selected:
-        if isinstance(modules[name], (nn.ModuleList, nn.ModuleDict)):
+    for name in reversed(modules):  # the same module on every rank
+        if name in selected and isinstance(modules[name], (nn.ModuleList, nn.ModuleDict)):
             kind = type(modules[name]).__name__
             message = f"'{name}' is a {kind}, which has no forward(): select the modules in it"
             raise _config_error(message, shard, "names")

@@ -176,6 +176,7 @@ class BaseTrainLoop(BaseLoop):
             for batch_idx, data_batch in stream:
                 runner.phase = Phase.STEP
                 if own_iter is not None:
+                    runner.phase = Phase.CUSTOM_STEP
                     own_iter(batch_idx, data_batch)
                 else:
                     # Same as run_iter without its stack frame: at most four frames of ours above backward().
@@ -295,7 +296,7 @@ class BaseTrainLoop(BaseLoop):
             if not self.in_progress:
                 self._begin()
             self._check_resumed_data()
-            self.runner.phase = Phase.STEP
+            self.runner.phase = Phase.CUSTOM_STEP
             run_iter(*args, **kwargs)
             self.runner.phase = Phase.BETWEEN_ITERATIONS
             if self.runner.requests.pending:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 from footplate.checks import check_flag
 from footplate.data import build_dataloader
@@ -18,17 +18,7 @@ from footplate.registry import LOG_PROCESSORS, LOOPS, VISUALIZERS
 from footplate.storage import output_path
 from footplate.visualization import Visualizer
 
-_Component = TypeVar("_Component")
-
-
-class _component(cached_property[_Component]):  # noqa: N801 - a decorator
-    """A cached property whose name is added to `built` when it is built."""
-
-    def __get__(self, instance: Any, owner: type[Any] | None = None) -> _Component:  # type: ignore[override]
-        value: _Component = super().__get__(instance, owner)
-        if instance is not None:
-            instance.built.add(self.attrname)
-        return value
+_NAMES = ("train_loop", "val_loop", "test_loop", "optim_wrapper", "param_schedulers")
 
 
 class Components:
@@ -38,12 +28,11 @@ class Components:
     """
 
     _sections: dict[str, Any]  # the runner's arguments by name
-    built: set[str]  # the names of the components below that have been built
     model: Any
     hooks: HookList
     seed: int
 
-    @_component
+    @cached_property
     def train_loop(self) -> BaseTrainLoop:
         """The training loop."""
         cfg, dataloader = self._required("train_cfg"), self._required("train_dataloader")
@@ -65,17 +54,17 @@ class Components:
             self.hooks.register(UnevenStepHook())
         return loop
 
-    @_component
+    @cached_property
     def val_loop(self) -> ValLoop | None:
         """The validation loop, or None."""
         return self._evaluation_loop("val")  # type: ignore[no-any-return]
 
-    @_component
+    @cached_property
     def test_loop(self) -> TestLoop | None:
         """The test loop, or None."""
         return self._evaluation_loop("test")  # type: ignore[no-any-return]
 
-    @_component
+    @cached_property
     def optim_wrapper(self) -> Any:
         """The optimizer wrapper with its optimizer. `auto_scale_lr` scales its learning rates."""
         built = build_optim_wrapper(self.model, self._required("optim_wrapper"))
@@ -83,7 +72,7 @@ class Components:
             scale_learning_rates(built, self.train_loop.dataloader, self._sections["auto_scale_lr"])
         return built
 
-    @_component
+    @cached_property
     def param_schedulers(self) -> Any:
         """The parameter schedules: a list, or a dict of lists if there are several optimizers."""
         loop = self.train_loop
@@ -113,12 +102,12 @@ class Components:
     @property
     def iter(self) -> int:
         """The number of completed training iterations."""
-        return self.train_loop.iter if "train_loop" in self.built else 0
+        return self.train_loop.iter if "train_loop" in self.__dict__ else 0
 
     @property
     def epoch(self) -> int:
         """The number of completed epochs."""
-        return self.train_loop.epoch if "train_loop" in self.built else 0
+        return self.train_loop.epoch if "train_loop" in self.__dict__ else 0
 
     @property
     def max_iters(self) -> int:
@@ -135,10 +124,10 @@ class Components:
         """Whether training counts epochs rather than iterations."""
         return counts_epochs(self._sections["train_cfg"])
 
-    def replace_loop(self, name: str, loop: Any) -> None:
-        """Uses another loop, such as `replace_loop("val_loop", loop)`."""
-        setattr(self, name, loop)
-        self.built.add(name)
+    @property
+    def built(self) -> set[str]:
+        """The names of the components that have been built or assigned. Accessing one of the others would build it."""
+        return {name for name in _NAMES if name in self.__dict__}
 
     def built_loops(self) -> list[Any]:
         """Returns the loops that have been built."""

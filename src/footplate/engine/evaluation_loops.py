@@ -225,9 +225,10 @@ class _EvaluationLoop(BaseLoop):
                 if not runner.requests.must_finish_evaluation and runner.requests.save_at_once:
                     runner.train_loop.save_within_validation()
                 runner.phase = loading
-        runner.phase = outer
+        runner.phase = Phase.METRICS if outer is Phase.EVALUATION else outer
         size = length_of(getattr(self.dataloader, "dataset", None))
         metrics = self.evaluator.evaluate(sys.maxsize if size is None else size)  # drops samples beyond this number
+        runner.phase = outer
         return {**(self._losses.result() if self._losses else {}), **metrics}
 
     def _choose(self, chosen: EvaluationSet) -> None:

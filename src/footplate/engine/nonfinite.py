@@ -270,6 +270,7 @@ def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
         **facts_of(runner),
     }
     stem = storage.join(runner.work_dir, f"nonfinite_iter_{iteration}")
+    text = cfg.dump() or ""  # raises before anything is written
     save_checkpoint({CAPTURE: facts, **checkpoint}, stem + SUFFIX)
-    storage.commit_bytes(f"{stem}.py", (cfg.dump() or "").encode())
+    storage.commit_bytes(f"{stem}.py", text.encode())
     return stem + SUFFIX

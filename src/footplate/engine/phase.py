@@ -16,7 +16,8 @@ class Phase(Enum):
           answers it between two iterations.
         - If an error leaves the run in a data loading phase, then no iteration was in progress, and the run is saved.
         - A checkpoint that is saved in `AFTER_STEP` contains the current iteration, which is not yet counted, and one
-          that is saved in `AFTER_EPOCH` contains the current epoch.
+          that is saved in `AFTER_EPOCH` contains the current epoch. An overridden `run_iter` may save after a step of
+          its own, so `CUSTOM_STEP` counts as after the step.
     """
 
     START = "start"
@@ -25,12 +26,20 @@ class Phase(Enum):
     BETWEEN_ITERATIONS = "between two iterations"
     DATA_LOADING = "data loading"
     STEP = "training step"
+    CUSTOM_STEP = "iteration of a custom loop"
     AFTER_STEP = "hooks after a training step"
     AFTER_EPOCH = "hooks after an epoch"
     EVALUATION = "evaluation"
     EVALUATION_DATA_LOADING = "data loading of an evaluation"
+    METRICS = "computing metrics"
     SAVING = "saving on request"
 
 
-# The events whose hooks count the current iteration or epoch as done, before the loop does.
-PHASE_OF_EVENT = {"after_train_iter": Phase.AFTER_STEP, "after_train_epoch": Phase.AFTER_EPOCH}
+COUNTED_STEPS = frozenset({Phase.AFTER_STEP, Phase.CUSTOM_STEP})
+
+# Phases of events that are called through `Runner.call_hook`. After a step, hooks count the iteration before the loop does.
+PHASE_OF_EVENT = {
+    "before_train_iter": Phase.STEP,
+    "after_train_iter": Phase.AFTER_STEP,
+    "after_train_epoch": Phase.AFTER_EPOCH,
+}

@@ -142,7 +142,6 @@ class Runner(Components):
         log_file: Mapping[str, Any] | None = None,
     ) -> None:
         self._sections = {name: value for name, value in locals().items() if name != "self"}
-        self.built = set()
         self.phase = Phase.BUILDING
         sections.check_kinds(self._sections)
         process_setup.prepare(env_cfg or {}, launcher=launcher)

@@ -353,7 +353,13 @@ SECTIONS: tuple[Section, ...] = (
     ),
     Section("load_from", "a string", _STR),
     Section("resume", _RESUME, lambda value: value is True or value is False or value == "auto"),
-    Section("launcher", "a string", _STR, lambda each: check_launcher(each["launcher"] or "none"), True),
+    Section(
+        "launcher",
+        "a string",
+        _STR,
+        lambda each: check_launcher("none" if each["launcher"] is None else each["launcher"]),
+        True,
+    ),
     Section("env_cfg", "a dict", _DICT, lambda each: check_environment(each["env_cfg"] or {}), True),
     Section(
         "log_processor",
@@ -368,7 +374,11 @@ SECTIONS: tuple[Section, ...] = (
     Section("randomness", "a dict", _DICT, lambda each: check_randomness(each["randomness"] or {}), True),
     Section("experiment_name", "a string", _STR),
     Section(
-        "on_save_error", "'warn' or 'stop'", _ANYTHING, lambda each: RunSaver(each["on_save_error"] or "warn"), True
+        "on_save_error",
+        "'warn' or 'stop'",
+        _ANYTHING,
+        lambda each: RunSaver("warn" if each["on_save_error"] is None else each["on_save_error"]),
+        True,
     ),
     Section("on_nonfinite", "a dict", _DICT, partial(_check_value, "on_nonfinite", NonFiniteHook), True),
     Section("preflight", "True or False", _BOOL),

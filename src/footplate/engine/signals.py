@@ -268,8 +268,10 @@ def answer_requests(runner: "Runner") -> None:
     requests, outer = runner.requests, runner.phase
     requests.pending = False
     lost_worker = requests.take_lost_worker()
-    if lost_worker is not None:  # reading data has failed, although the iteration was finished first
-        runner.phase = Phase.EVALUATION_DATA_LOADING if outer is Phase.EVALUATION else Phase.DATA_LOADING
+    # Reading data has failed, although the iteration was finished first. A stop saves the run and needs no more data.
+    if lost_worker is not None and requests.stop is None:
+        evaluates = outer in (Phase.EVALUATION, Phase.EVALUATION_DATA_LOADING)
+        runner.phase = Phase.EVALUATION_DATA_LOADING if evaluates else Phase.DATA_LOADING
         raise lost_worker
     runner.phase = Phase.SAVING
     requests.make_saves()

@@ -28,7 +28,7 @@ from footplate.distributed.accumulation import (
 )
 from footplate.distributed.sharding import is_dtensor
 from footplate.engine.hook import Hook
-from footplate.engine.phase import Phase
+from footplate.engine.phase import COUNTED_STEPS, Phase
 from footplate.engine.resumed_settings import keep_saved_settings, settings_of
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import collect_steps
@@ -329,7 +329,7 @@ def position(runner: "Runner") -> dict[str, Any]:
     state: dict[str, Any] = dict(loop.state_dict())
     if runner.phase is Phase.AFTER_EPOCH and loop.by_epoch:
         state["epoch"] += 1
-    elif runner.phase is Phase.AFTER_STEP:
+    elif runner.phase in COUNTED_STEPS:
         state["iter"] += 1
     if hasattr(loop, "data_state"):
         state["data"] = loop.data_state(state["iter"], state["epoch"])

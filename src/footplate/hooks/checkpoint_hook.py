@@ -26,7 +26,7 @@ from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, ValLoop
 from footplate.engine.idle_settings import NEVER_VALIDATES, Reach
-from footplate.engine.phase import Phase
+from footplate.engine.phase import COUNTED_STEPS, Phase
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import GREATER, LESS, expand_rules, is_better, is_skipped, missing_metric, rule_of
 from footplate.messages import list_names, pluralize
@@ -204,7 +204,7 @@ class CheckpointHook(Hook):
         """Saves the best checkpoints, or defers that until all hooks of the enclosing event have acted."""
         if self._metrics is None or runner.phase is Phase.AFTER_EPOCH:
             return
-        if runner.phase is Phase.AFTER_STEP:
+        if runner.phase in COUNTED_STEPS:
             runner.requests.save_after_iteration(lambda: self._save_bests(runner))
         else:
             self._save_bests(runner)

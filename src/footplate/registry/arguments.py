@@ -161,9 +161,12 @@ def _unknown_argument(what: str, key: str, names: list[str], settings: Mapping[s
 
 def _parameters(entry: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
     try:
-        return inspect.signature(entry).parameters
-    except (TypeError, ValueError):  # implemented in C, without a signature
+        return _signature(entry).parameters
+    except (TypeError, ValueError):  # implemented in C, without a signature, or not hashable
         return None
+
+
+_signature = lru_cache(maxsize=1024)(inspect.signature)
 
 
 def _names(entry: Callable[..., Any]) -> list[str]:

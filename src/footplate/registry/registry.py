@@ -402,7 +402,8 @@ class Registry:
     def _wrong_base(self, entry: Any) -> BuildError:
         base = _resolve(self._base) if self._base else None
         wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
-        return BuildError(f"the registry '{self.name}' takes only {wanted}", found=entry, notes=[_REGISTER_HINT])
+        notes = [_REGISTER_HINT] if isinstance(entry, str) else []  # a class has been registered, or passed directly
+        return BuildError(f"the registry '{self.name}' takes only {wanted}", found=entry, notes=notes)
 
 
 def _resolve(path: str) -> type:

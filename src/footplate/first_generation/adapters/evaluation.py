@@ -261,7 +261,7 @@ class EvalHook(Hook):
         """Replaces the validation loop and registers a hook for the best checkpoint, if configured."""
         if self.dataloader is not None:
             loop = ValLoop(runner, self.dataloader, LegacyMetric(collect_device=self.collect_device, **self.evaluation))
-            runner.replace_loop("val_loop", loop)
+            runner.val_loop = loop
         if self._best["save_best"]:
             saver: Any = {"interval": -1, "save_last": False, "by_epoch": self.by_epoch, "out_dir": self._out_dir}
             runner.register_hook(CheckpointHook(**saver, **self._best))
