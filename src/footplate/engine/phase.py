@@ -37,7 +37,7 @@ class Phase(Enum):
 
 COUNTED_STEPS = frozenset({Phase.AFTER_STEP, Phase.CUSTOM_STEP})
 
-# Phases of events that are called through `Runner.call_hook`. After a step, hooks count the iteration before the loop does.
+# Phases of events called through `Runner.call_hook`. After a step, hooks count the iteration before the loop does.
 PHASE_OF_EVENT = {
     "before_train_iter": Phase.STEP,
     "after_train_iter": Phase.AFTER_STEP,
