@@ -78,6 +78,13 @@ def _array(kept: Pickle, size: int) -> bytes:
     return kept.keep(empty + b"(K\x01" + _plain((size,)) + dtype + b"\x89" + content + b"tb")
 
 
+def _arrays_of_one_bytearray(kept: Pickle, count: int) -> bytes:
+    dtype = kept.keep(b"cnumpy\ndtype\n" + _text("u1") + b"\x85R")
+    content = kept.keep(b"c__builtin__\nbytearray\n" + _encoded(kept, 60_000) + b"\x85R")
+    state = kept.keep(b"(K\x01" + _plain((60_000,)) + dtype + b"\x89" + content + b"t")
+    return _list([b"cnumpy.core.multiarray\n_reconstruct\n)R" + state + b"b"] * count)
+
+
 def _from_buffer(kept: Pickle, count: int) -> bytes:
     dtype = kept.keep(b"cnumpy\ndtype\n" + _text("u1") + b"\x85R")
     content = kept.keep(b"c__builtin__\nbytearray\n" + _encoded(kept, 60_000) + b"\x85R")
@@ -120,6 +127,7 @@ def _pickles() -> dict[str, Callable[[Pickle], bytes]]:
         "bytearrays": lambda kept: _named(
             [_copies("builtins.bytearray", kept, _encoded(kept, 60_000) + b"\x85", 20_000)]
         ),
+        "arrays of one bytearray": lambda kept: _named([_arrays_of_one_bytearray(kept, 20_000)]),
         "arrays of buffers": lambda kept: _named([_from_buffer(kept, 20_000)]),
         "arrays as tensors": lambda kept: _named([_from_array(kept, 5_000)]),
         "one array under many keys": lambda kept: _named([_array(kept, 60_000)] * 40_000),

@@ -21,6 +21,8 @@ from footplate.checkpoint import (
     latest,
     list_candidates,
     load_checkpoint,
+    load_latest,
+    loading,
     read_contents,
     read_pointer,
     save_checkpoint,
@@ -423,3 +425,19 @@ def test_nearer_checkpoints_are_not_read_for_their_position(
     monkeypatch.setattr(latest, "read_outline", noting)
     assert find_latest(tmp_path) == paths[-1]
     assert set(read) == {paths[-1]}
+
+
+def test_an_intact_checkpoint_that_cannot_be_loaded_is_not_skipped_for_an_older_one(
+    tmp_path: Path, make_state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, newest = _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth")
+    original = vars(loading)["read_content"]
+
+    def read(stream: Any, *args: Any, **kwargs: Any) -> Any:
+        if stream.name == newest:
+            raise CheckpointError("a tensor in it needs 10 bytes of memory, which are not available")
+        return original(stream, *args, **kwargs)
+
+    monkeypatch.setattr(loading, "read_content", read)
+    with pytest.raises(CheckpointError, match=r"iter_2.pth': a tensor in it needs 10 bytes"):
+        load_latest(tmp_path)

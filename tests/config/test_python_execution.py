@@ -26,3 +26,8 @@ def test_variables_exclude_modules_functions_and_private_names() -> None:
 
 def test_a_global_set_in_a_function_counts() -> None:
     assert variables_of(run("def f():\n    global a\n    a = 1\nf()\n"), pure=False) == {"a": 1}
+
+
+def test_a_dict_may_get_keys_while_it_is_unpacked() -> None:
+    namespace = run("a = dict(k=1)\nb = {**a, 'x': a.setdefault('new', 2)}\n")
+    assert namespace["b"] == {"k": 1, "x": 2}

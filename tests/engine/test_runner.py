@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from footplate import RUNNERS, Config, Hook, Runner
-from footplate.engine import EpochBasedTrainLoop
+from footplate.engine import EpochBasedTrainLoop, IterBasedTrainLoop
 from footplate.engine.phase import Phase
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.evaluation import build_evaluator
@@ -390,3 +390,10 @@ def test_metrics_write_to_the_created_log_folder(tmp_path: Path) -> None:
     assert [each.context.folder for each in loop.evaluator.metrics] == [runner.log_dir]
     test_loop: Any = runner.test_loop
     assert [each.context.folder for each in test_loop.evaluator.metrics] == [runner.log_dir]
+
+
+def test_a_loop_that_is_assigned_counts(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, by_epoch=False))
+    runner.train_loop = IterBasedTrainLoop(runner, runner.train_dataloader, max_iters=3)
+    runner.train()
+    assert (runner.iter, "train_loop" in runner.built) == (3, True)
