@@ -70,8 +70,9 @@ class ClearMLVisBackend(InitTracker):
         if hasattr(task_type, "_report_subprocess_enabled"):
             # ClearML forks a reporting process while its threads start git, which sometimes causes a deadlock.
             task_type._report_subprocess_enabled = False
-        config = Path(os.environ.get("CLEARML_CONFIG_FILE") or Path.home() / "clearml.conf")
-        has_server = bool(os.environ.get("CLEARML_API_ACCESS_KEY")) or config.exists()
+        has_server = bool(os.environ.get("CLEARML_API_ACCESS_KEY"))
+        if not has_server:  # not before: a process without a home may have the key
+            has_server = Path(os.environ.get("CLEARML_CONFIG_FILE") or Path.home() / "clearml.conf").exists()
         if not (task_type.is_offline() or has_server):
             task_type.set_offline(True)
             _logger.warning("No ClearML server is configured: the task is stored offline.")
