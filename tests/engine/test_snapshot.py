@@ -15,7 +15,7 @@ from torch import Tensor
 
 from footplate import Hook, Runner
 from footplate.engine.phase import Phase
-from footplate.engine.snapshot import Snapshot, changes_weights, copied_state
+from footplate.engine.snapshot import Snapshot, call_and_compare_weights, copied_state
 from tests.engine.test_signals import Draw, Send, in_process
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import PointAccuracy, Points, ToyModel, Witness, loader, settings
@@ -268,10 +268,10 @@ def test_a_hook_that_changes_nothing_keeps_nobody_waiting(tmp_path: Path) -> Non
     looks = Looks()
     runner = run(config(tmp_path, by_epoch=True), looks)
     assert looks.seen is Phase.EVALUATION
-    assert not changes_weights(runner, "before_val", "before_val_epoch")
+    assert not call_and_compare_weights(runner, "before_val", "before_val_epoch")
     runner.register_hook(Halves())
-    assert changes_weights(runner, "before_val", "before_val_epoch")
-    assert not changes_weights(runner, "before_val")
+    assert call_and_compare_weights(runner, "before_val", "before_val_epoch")
+    assert not call_and_compare_weights(runner, "before_val")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.complex64])
@@ -280,7 +280,7 @@ def test_weights_of_any_kind_are_compared(tmp_path: Path, dtype: torch.dtype) ->
     for parameter in runner.model.parameters():
         parameter.data = torch.full_like(parameter, 6e4, dtype=dtype)  # its square overflows in half precision
     runner.register_hook(Halves())
-    assert changes_weights(runner, "before_val", "before_val_epoch")
+    assert call_and_compare_weights(runner, "before_val", "before_val_epoch")
 
 
 class Zeroes(Hook):
@@ -295,7 +295,7 @@ def test_buffers_whose_kind_has_no_norm_are_compared(tmp_path: Path, dtype: torc
     runner = run(config(tmp_path, by_epoch=True))
     runner.model.register_buffer("kept", torch.ones(3).to(dtype))
     runner.register_hook(Zeroes())
-    assert changes_weights(runner, "before_val_epoch")
+    assert call_and_compare_weights(runner, "before_val_epoch")
 
 
 def test_data_that_take_their_time_are_waited_for(tmp_path: Path) -> None:

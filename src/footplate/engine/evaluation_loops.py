@@ -14,7 +14,7 @@ from footplate.distributed import broadcast_buffers, gather_objects, unwrap_mode
 from footplate.distributed.sharding import is_sharded
 from footplate.engine.base_loops import BaseLoop, ValidationLeftError
 from footplate.engine.phase import Phase
-from footplate.engine.snapshot import Buffers, changes_weights
+from footplate.engine.snapshot import Buffers, call_and_compare_weights
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator, build_evaluator
@@ -162,7 +162,7 @@ class _EvaluationLoop(BaseLoop):
             at = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)
             due = [each for each in self.sets if each.is_due(*at)]
         self.left_out = tuple(each.name for each in self.sets if each not in due)
-        changes = changes_weights(runner, f"before_{mode}", f"before_{mode}_epoch")
+        changes = call_and_compare_weights(runner, f"before_{mode}", f"before_{mode}_epoch")
         # If a user's loop runs the validation itself, requests are answered only after it.
         runner.requests.must_finish_evaluation = changes or not getattr(training, "validating", False)
         self.buffers = Buffers(runner.model)  # taken after hooks have swapped the weights, if any do

@@ -216,7 +216,7 @@ def _is_of_user(kind: type) -> bool:
     return _package_of(kind) not in _NOT_USER_PACKAGES
 
 
-def changes_weights(runner: "Runner", *events: str) -> bool:
+def call_and_compare_weights(runner: "Runner", *events: str) -> bool:
     """Calls the hooks that act at `events` and checks whether a user's hook changed the weights.
 
     Then the run is not saved until the hooks restore them. Hooks of footplate are not checked: they put the right
