@@ -70,7 +70,7 @@ def check_keys(name: str, section: Mapping[str, Any], known: Collection[str], *,
         prefix: The key path of the section with a trailing dot; `name` and a dot by default.
 
     Raises:
-        ArgumentError: There is another key. The message suggests the nearest known one.
+        ArgumentError: The section has an unknown key. The message suggests the nearest known one.
     """
     for key, value in section.items():
         if key not in known:

@@ -8,7 +8,7 @@
     │   └── OverrideError             an override from the command line
     ├── RegistryError
     │   ├── UnknownNameError          the registry has no such name (also a KeyError)
-    │   ├── DuplicateNameError        two classes claim one name (also a KeyError)
+    │   ├── DuplicateNameError        two classes claim the same name (also a KeyError)
     │   └── BuildError                a wrong or missing argument, or a class of the wrong type (also a TypeError)
     ├── ArgumentError                 an invalid value (also a ValueError)
     ├── DataError                     a sample or a dataset
@@ -141,7 +141,7 @@ class UnknownNameError(RegistryError, KeyError):
 
 
 class DuplicateNameError(RegistryError, KeyError):
-    """Two classes claim one name."""
+    """Two classes claim the same name."""
 
     __str__ = FootplateError.__str__
 

@@ -97,7 +97,7 @@ def average_weights(
 ) -> "OrderedDict[str, torch.Tensor]":
     """Returns the weighted mean of the weights of several checkpoints, in the dtypes of the first.
 
-    Sums are computed in float64, those of 8-bit weights in float32. Integer tensors, such as counters, are taken
+    Sums are computed in float64, or in float32 for 8-bit weights. Integer tensors, such as counters, are taken
     from the last checkpoint. Only one file is held in memory at a time.
 
     Args:
@@ -106,7 +106,7 @@ def average_weights(
 
     Raises:
         ArgumentError: There are no paths, or the number of shares differs from theirs, or the shares sum to zero.
-        CheckpointError: A file cannot be read, or has other keys or shapes than the first.
+        CheckpointError: A file cannot be read, or has different keys or shapes than the first.
 
     Source: https://arxiv.org/abs/1803.05407
     """

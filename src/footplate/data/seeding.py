@@ -1,4 +1,4 @@
-"""Seeds random generators from numbers, and separates the generators of reading data from those of the run."""
+"""Seeds random generators, and keeps those for reading data separate from those of the run."""
 
 import random
 from collections.abc import Iterator

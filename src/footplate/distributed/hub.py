@@ -263,7 +263,7 @@ class Hub(threading.Thread):
         return lost
 
     def _decide_within(self, seconds: float) -> None:
-        """Asks all ranks for their status and sets the deadline of the decision."""
+        """Asks all ranks for their status and sets a deadline for the decision."""
         if self._has_reported:
             return
         deadline = time.monotonic() + seconds

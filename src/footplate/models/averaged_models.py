@@ -83,7 +83,7 @@ class BaseAveragedModel(nn.Module):
 
     @torch.no_grad()
     def copy_from(self, model: nn.Module) -> None:
-        """Replaces the averages by the values of `model`; the count of updates is unchanged."""
+        """Replaces the averages with the values of `model`; the number of updates is unchanged."""
         own, source = self._tensor_pairs(model)
         _copy(own.averaged, source.averaged)
         _copy(own.copied, source.copied)

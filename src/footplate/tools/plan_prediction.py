@@ -313,7 +313,7 @@ def checkpoint_seconds(size: float, write_speed: float, writers: int) -> float:
 
 
 def scaling_efficiency(alone: float, together: float) -> float:
-    """step time on one device / step time on n devices, each with the same batch
+    """step time on one device / step time on n devices, with the same batch size per device
 
     Source: weak scaling, Gustafson, "Reevaluating Amdahl's law", Communications of the ACM 31 (1988).
     """

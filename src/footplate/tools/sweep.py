@@ -220,7 +220,7 @@ def _check_links(folder: str) -> None:
 
 @contextmanager
 def _reading_study(folder: str) -> Iterator[None]:
-    """Converts any error that optuna raises while reading a study to one DataError."""
+    """Converts any error that optuna raises while reading a study into a DataError."""
     try:
         yield
     except FootplateError:

@@ -124,7 +124,7 @@ class Visualizer(Drawing, Instances):
             draw_gt: Whether to draw the ground truth.
             draw_pred: Whether to draw the prediction.
             show: Whether to show the image on the screen.
-            wait_time: The minimum seconds to show it.
+            wait_time: The minimum time to show it, in seconds.
             out_file: The path to save the image to, instead of passing it to the writers.
             step: The iteration or epoch.
         """
