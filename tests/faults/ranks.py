@@ -229,7 +229,7 @@ def hold_on() -> None:
 
 def forget_commits() -> None:
     """Makes each run start over despite existing checkpoints."""
-    state.find_latest = lambda folder: None  # type: ignore[attr-defined]
+    state.load_latest = lambda folder: None  # type: ignore[attr-defined]
 
 
 def forget_ranks() -> None:
