@@ -67,7 +67,7 @@ class Net(nn.Module):
 
 
 def held(folder: str, damage: bool) -> Any:
-    """Returns what one of several processes reads from a folder that other processes wrote."""
+    """Returns the tensors that one of several processes reads from a folder written by other processes."""
     model = wrap_model(Net(), {"type": "FullyShard"})
     try:
         found = load_sharded(folder, torch.device("cpu"), model)

@@ -82,7 +82,7 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
 
 
 def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
-    """Removes the statements that set `_base_`; returns the files in the first of them, or None if there is none."""
+    """Removes the statements that set `_base_`; returns the base files, or None if no statement sets it."""
     values: list[ast.expr] = []
     kept: list[ast.stmt] = []
     for statement in tree.body:

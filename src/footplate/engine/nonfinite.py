@@ -242,7 +242,7 @@ def capturing(runner: "Runner") -> Iterator[None]:
 
 
 def facts_of(runner: "Runner") -> dict[str, Any]:
-    """Returns what a replay must share with its run to be bit-exact, besides config and state."""
+    """Returns the settings that a replay must share with its run to be bit-exact, besides config and state."""
     return {
         "seed": runner.seed,
         "world_size": runner.world_size,

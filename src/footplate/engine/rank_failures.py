@@ -73,7 +73,7 @@ def monitor_run(runner: "Runner") -> None:
 
 
 def describe_stack(stack: list[tuple[FrameType, int]]) -> tuple[str, bool, str]:
-    """Returns what this rank is doing, whether it waits for other ranks, and the line of user code.
+    """Describes the current activity of this rank: its name, whether it waits for other ranks, and the user code line.
 
     The phase comes from the run. The stack shows which of its hooks is called, and what torch does within the phase.
 

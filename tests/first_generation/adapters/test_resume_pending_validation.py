@@ -149,3 +149,4 @@ def test_completed_run_with_eval_hook_does_not_train_again(tmp_path: Path) -> No
     again = Runner(**cfg)
     again.register_hook(ValidationCounter("before_run", 12))
     again.train()
+    assert again.iter == 12

@@ -19,7 +19,7 @@ IsWritten = Callable[[KeyPath], bool]
 def config_difference(
     inherited: Mapping[str, Any], expected: Mapping[str, Any], keys: Iterable[str], is_written: IsWritten | None = None
 ) -> dict[str, Any]:
-    """Returns what to write on top of the inherited config.
+    """Returns the values that a file must add to the inherited config.
 
     Args:
         inherited: The merged base configs.
