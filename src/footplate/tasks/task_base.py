@@ -158,7 +158,8 @@ class TaskModel(BaseModel):
         Raises:
             ArgumentError: The mode is unknown, or no data preprocessor has stacked the images into one tensor.
         """
-        is_stacked = not isinstance(inputs, list) or not inputs or getattr(inputs[0], "ndim", 0) == 4  # a list of views
+        # A list of tensors with at least 4 dimensions is a list of views or clips, each of which is a batch.
+        is_stacked = not isinstance(inputs, list) or not inputs or getattr(inputs[0], "ndim", 0) >= 4
         if not is_stacked and type(self.data_preprocessor) is BaseDataPreprocessor:
             usual = f"data_preprocessor=dict(type='{self.usual_preprocessor}', mean=[...], std=[...])"
             raise ArgumentError(
