@@ -8,7 +8,15 @@ from torch import nn
 
 from footplate.errors import ArgumentError, DataError, UnknownNameError
 from footplate.registry import MODELS
-from footplate.tasks.task_base import Pyramid, TaskModel, build_part, image_to_tensor, loaded_image, select_keys
+from footplate.tasks.task_base import (
+    Pyramid,
+    TaskModel,
+    build_part,
+    check_classes,
+    image_to_tensor,
+    loaded_image,
+    select_keys,
+)
 
 
 @pytest.mark.parametrize(
@@ -137,3 +145,14 @@ def test_a_missing_image_is_reported() -> None:
 
 def test_only_present_keys_are_selected() -> None:
     assert select_keys({"a": 1, "b": None, "c": 3}, ("b", "d", "a")) == {"b": None, "a": 1}
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array])
+def test_classes_out_of_range_are_refused(kind: Any) -> None:
+    check_classes("ground truth", kind([0, 2]), 3)
+    check_classes("prediction", kind([-1, 2]), 3, least=-1)
+    with pytest.raises(DataError, match="the ground truth contains class -1, but there are only 3"):
+        check_classes("ground truth", kind([0, -1]), 3)
+    with pytest.raises(DataError, match="the prediction contains class 3, but there are only 3") as raised:
+        check_classes("prediction", kind([3, 4]), 3, least=-1)
+    assert raised.value.found == 3
