@@ -28,8 +28,8 @@ from footplate.distributed.accumulation import (
 )
 from footplate.distributed.sharding import is_dtensor
 from footplate.engine.hook import Hook
+from footplate.engine.ineffective_settings import keep_saved_settings, settings_of
 from footplate.engine.phase import COUNTED_STEPS, Phase
-from footplate.engine.resumed_settings import keep_saved_settings, settings_of
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import collect_steps
 from footplate.optim.wrappers.optimizer_state import reorder_by_name

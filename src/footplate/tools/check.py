@@ -25,9 +25,9 @@ from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
 from footplate.engine.evaluation_loops import EvaluationSet, loss_of, predicting
-from footplate.engine.idle_settings import warn_about_idle_settings_of, warn_about_variables
+from footplate.engine.ineffective_settings import warn_about_idle_settings_of
 from footplate.engine.preflight import checkpoint_size
-from footplate.engine.sections import check_config
+from footplate.engine.sections import check_config, warn_about_variables
 from footplate.engine.signals import EarlyExitError
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
