@@ -5,12 +5,11 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from footplate.checkpoint import capture_rng, restore_rng
 from footplate.checks import check_count, read_count, read_flag
-from footplate.data import build_dataloader, kill_workers
+from footplate.data import build_dataloader, capture_rng, kill_workers, restore_rng
+from footplate.data.position import DataPosition
 from footplate.engine.hook import check_accepts
 from footplate.engine.phase import Phase
-from footplate.engine.position import DataPosition
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.saving import save_after_data_error
 from footplate.engine.signals import InterruptedWaitError, answer_requests

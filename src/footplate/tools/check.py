@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from footplate import storage
 from footplate.config import Config
+from footplate.data import length_of
 from footplate.distributed import (
     barrier,
     broadcast_object,
@@ -25,16 +26,16 @@ from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
 from footplate.engine.evaluation_loops import EvaluationSet, loss_of, predicting
-from footplate.engine.idle_settings import warn_about_idle_settings_of, warn_about_variables
+from footplate.engine.ineffective_settings import warn_about_idle_settings_of
 from footplate.engine.preflight import checkpoint_size
-from footplate.engine.sections import check_config
+from footplate.engine.sections import check_config, warn_about_variables
 from footplate.engine.signals import EarlyExitError
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
 from footplate.hooks import CheckpointHook
 from footplate.messages import format_bytes, format_seconds, pluralize
-from footplate.records import length_of, memory_in_use
+from footplate.records import memory_in_use
 from footplate.records.logger import buffer_log, collect_warnings
 from footplate.tools.explain_loops import explain_hooks, explain_loops, loops_as_data, order_of_hooks
 from footplate.tools.explain_params import Groups, groups_in

@@ -1,6 +1,5 @@
 """Translates the optimizer, the optimizer hook, mixed precision, schedules and the run length."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -101,7 +100,17 @@ def optimizer_config(draft: Draft) -> None:
         return
     kind = given.pop("type", "OptimizerHook")
     if kind not in _OPTIMIZER_HOOKS:
-        _check_hook_name(draft, kind)
+        is_registered = draft.is_hook_registered is not None and draft.is_hook_registered(kind)
+        # The name of a user-defined hook, such as SiameseRPNOptimizerHook, is less similar than a typo.
+        near = None if is_registered else nearest(kind, _OPTIMIZER_HOOKS, similarity=_TYPO_SIMILARITY)
+        if near is not None:
+            raise ConfigError(
+                f"unknown optimizer hook '{kind}'",
+                key="optimizer_config.type",
+                found=kind,
+                suggestion=near,
+                origin=draft.origin("optimizer_config.type"),
+            )
         _update_wrappers(draft, {"type": STEPPED_BY_HOOK}, "optimizer_config")
         hook = {"type": kind, **given, "priority": "ABOVE_NORMAL"}
         draft.append("custom_hooks", with_origins(hook, draft.original["optimizer_config"]), "optimizer_config")
@@ -119,22 +128,6 @@ def optimizer_config(draft: Draft) -> None:
     _update_wrappers(draft, step, "optimizer_config", unused=given)
     text = ", ".join(f"optim_wrapper.{key}={value!r}" for key, value in step.items())
     draft.became("optimizer_config", text or "removed: OptimWrapper does the same by default")
-
-
-def _check_hook_name(draft: Draft, kind: str) -> None:
-    """Raises an error if the name of an unknown optimizer hook is a typo."""
-    near = nearest(kind, _OPTIMIZER_HOOKS)
-    similarity = difflib.SequenceMatcher(None, kind.casefold(), (near or "").casefold()).ratio()
-    # The name of a user-defined hook, such as SiameseRPNOptimizerHook, is less similar than a typo.
-    is_registered = draft.is_hook_registered is not None and draft.is_hook_registered(kind)
-    if near is not None and similarity > _TYPO_SIMILARITY and not is_registered:
-        raise ConfigError(
-            f"unknown optimizer hook '{kind}'",
-            key="optimizer_config.type",
-            found=kind,
-            suggestion=near,
-            origin=draft.origin("optimizer_config.type"),
-        )
 
 
 @rule(
