@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import nn
 
-from footplate.checkpoint import capture_rng, restore_rng
 from footplate.checks import check_count, read_count, read_flag
-from footplate.data import build_dataloader, kill_workers
+from footplate.data import build_dataloader, capture_rng, kill_workers, restore_rng
 from footplate.data.position import DataPosition
 from footplate.engine.hook import check_accepts
 from footplate.engine.phase import Phase

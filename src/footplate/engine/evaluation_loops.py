@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 
 from footplate.checks import check_count, check_flag
-from footplate.data import SampleLoader, batches, build_dataloader
+from footplate.data import SampleLoader, batches, build_dataloader, length_of
 from footplate.distributed import broadcast_buffers, gather_objects, unwrap_model
 from footplate.distributed.sharding import is_sharded, local_tensor
 from footplate.engine.base_loops import BaseLoop, Buffers, ValidationLeftError
@@ -18,7 +18,6 @@ from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator, build_evaluator
 from footplate.messages import nearest
-from footplate.records import length_of
 from footplate.records.scalar_names import dataset_metric
 from footplate.registry import LOOPS
 

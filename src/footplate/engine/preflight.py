@@ -19,7 +19,8 @@ from torch import nn
 from torch.utils.data import Dataset, Sampler
 
 from footplate import storage
-from footplate.checkpoint import capture_rng, load_checkpoint, restore_rng, save_checkpoint, split_state
+from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
+from footplate.data import capture_rng, restore_rng
 from footplate.distributed import is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import state

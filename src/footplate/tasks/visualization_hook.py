@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from footplate.checks import check_count
+from footplate.data import length_of
 from footplate.engine import Hook
 from footplate.errors import DataError
-from footplate.records import length_of
 from footplate.storage import read_bytes
 from footplate.visualization import Visualizer, sample_image
 

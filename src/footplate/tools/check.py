@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from footplate import storage
 from footplate.config import Config
+from footplate.data import length_of
 from footplate.distributed import (
     barrier,
     broadcast_object,
@@ -34,7 +35,7 @@ from footplate.errors import CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
 from footplate.hooks import CheckpointHook
 from footplate.messages import format_bytes, format_seconds, pluralize
-from footplate.records import length_of, memory_in_use
+from footplate.records import memory_in_use
 from footplate.records.logger import buffer_log, collect_warnings
 from footplate.tools.explain_loops import explain_hooks, explain_loops, loops_as_data, order_of_hooks
 from footplate.tools.explain_params import Groups, groups_in

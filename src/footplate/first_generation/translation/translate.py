@@ -181,7 +181,7 @@ def _apply(rule: Rule, draft: Draft) -> None:
             key=key,
             found=draft.original.get(key),
             origin=draft.origin(key) if key else None,
-            notes=["--debug shows where"],
+            hides_cause=True,
         ) from error
 
 

@@ -1,6 +1,5 @@
 """Translates the optimizer, the optimizer hook, mixed precision, schedules and the run length."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -100,11 +99,10 @@ def _step(draft: Draft) -> None:
 
 
 def _custom_optimizer_hook(draft: Draft, given: Mapping[str, Any], kind: str) -> None:
-    near = nearest(kind, _OPTIMIZER_HOOKS)
-    similarity = difflib.SequenceMatcher(None, kind.casefold(), (near or "").casefold()).ratio()
+    near = nearest(kind, _OPTIMIZER_HOOKS, similarity=_TYPO_SIMILARITY)
     # The name of a user-defined hook, such as SiameseRPNOptimizerHook, is less similar than a typo.
     is_registered = draft.is_hook_registered is not None and draft.is_hook_registered(kind)
-    if near is not None and similarity > _TYPO_SIMILARITY and not is_registered:
+    if near is not None and not is_registered:
         raise ConfigError(
             f"unknown optimizer hook '{kind}'",
             key="optimizer_config.type",
