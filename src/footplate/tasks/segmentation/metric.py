@@ -88,7 +88,7 @@ class IoUMetric(BaseMetric[Areas]):
         check_samples(self, data_samples, "pred_sem_seg", *([] if self.format_only else ["gt_sem_seg"]))
         for sample in data_samples:
             predicted = as_array(sample["pred_sem_seg"]["data"]).squeeze(0)
-            if self.output_dir is not None:
+            if self.output_dir is not None and not self.context.is_trial:
                 name = os.path.splitext(os.path.basename(sample["img_path"]))[0] + ".png"
                 commit_image(os.path.join(self.output_dir, name), Image.fromarray(predicted.astype(np.uint8)))
             if not self.format_only:
