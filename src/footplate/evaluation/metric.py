@@ -273,6 +273,19 @@ def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str)
             )
 
 
+def required_classes(metric: BaseMetric[Any]) -> tuple[str, ...]:
+    """Returns the names of the classes of the dataset.
+
+    Raises:
+        DataError: The metainfo of the dataset has no classes.
+    """
+    classes = (metric.dataset_meta or {}).get("classes")
+    if not classes:
+        name = type(metric).__name__
+        raise DataError(f"{name} needs the classes of the dataset", notes=["metainfo has no 'classes'"])
+    return tuple(str(name) for name in classes)
+
+
 @METRICS.register_module()
 class DumpResults(BaseMetric[Any]):
     """Writes the predictions to a pickle file with one entry per sample; returns no values.

@@ -1,9 +1,10 @@
 """What several tasks share: the base of their models, a feature pyramid, configs of transformers."""
 
 import importlib
+import inspect
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from footplate.checks import check_keys
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, DataError, MissingExtraError
 from footplate.models import BaseDataPreprocessor, BaseModel, Convolution, Residual
 from footplate.models.base_module import InitCfg
-from footplate.registry import MODELS
+from footplate.registry import MODELS, find_wrong_type
 
 # Settings that make transformers download weights, code or kernels.
 _FETCHING = frozenset({"auto_map", "backbone", "use_pretrained_backbone", "use_timm_backbone"})
@@ -124,6 +126,7 @@ class Pyramid(nn.Module):
 
 
 Part = Mapping[str, Any] | nn.Module
+_Settings = TypeVar("_Settings")
 
 
 class TaskModel(BaseModel):
@@ -200,6 +203,21 @@ def build_part(name: str, part: Part) -> nn.Module:
     with at_key(name):
         built: nn.Module = MODELS.build(part)
     return built
+
+
+def build_settings(key: str, kind: Callable[..., _Settings], settings: Mapping[str, Any]) -> _Settings:
+    """Builds a dataclass of settings from a config; lists become tuples. Errors are reported under `key`.
+
+    Raises:
+        ArgumentError: A key is unknown, or a value is invalid or of a wrong type.
+    """
+    check_keys(key, settings, inspect.signature(kind).parameters)
+    with at_key(key):
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+        wrong = find_wrong_type(kind, values)
+        if wrong is not None:
+            raise ArgumentError(f"{wrong[0]} must be {wrong[1]}", key=wrong[0], found=values[wrong[0]])
+        return kind(**values)
 
 
 def data_field(name: str, kind: type) -> property:
