@@ -25,11 +25,7 @@ _BUILT_IN_ATTENTION = ("eager", "sdpa")
 
 
 def import_transformers(model: str, *, needed: Sequence[str] = ()) -> Any:
-    """Returns the package transformers.
-
-    Args:
-        model: The model that needs it, for the message.
-        needed: Other packages that the model needs.
+    """Imports transformers for a model, after checking that it and the other needed packages are installed.
 
     Raises:
         MissingExtraError: A package is not installed.
@@ -43,15 +39,7 @@ def import_transformers(model: str, *, needed: Sequence[str] = ()) -> Any:
 
 
 def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
-    """Rejects settings that make transformers download weights or execute remote code.
-
-    Args:
-        settings: The arguments of a model config, which may be nested.
-        key: The config key of the settings, for messages.
-
-    Raises:
-        ArgumentError: A setting would cause a download.
-    """
+    """Raises an ArgumentError if a setting makes transformers download weights or execute remote code."""
     for name, value in settings.items():
         place = f"{key}.{name}"
         is_foreign_kernel = "implementation" in str(name) and value not in (None, *_BUILT_IN_ATTENTION)
@@ -152,12 +140,12 @@ class TaskModel(BaseModel):
         data_samples: Sequence[Any] | None = None,
         mode: Literal["tensor", "loss", "predict"] = "tensor",
     ) -> Any:
-        """Runs the method of the requested mode.
+        """Calls `outputs` in mode "tensor", `loss` in mode "loss" and `predict` in mode "predict".
 
         Args:
             inputs: The preprocessed inputs of a batch.
             data_samples: The samples of the batch, with the ground truth for "loss". "predict" adds the predictions.
-            mode: "tensor" calls `outputs`, "loss" calls `loss`, "predict" calls `predict`.
+            mode: "tensor", "loss" or "predict".
 
         Raises:
             ArgumentError: The mode is unknown, or no data preprocessor has stacked the images into one tensor.
@@ -185,11 +173,7 @@ class TaskModel(BaseModel):
 
     @abstractmethod
     def loss(self, inputs: Any, data_samples: Sequence[Any] | None) -> dict[str, Any]:
-        """Returns the losses by name, and other values to log.
-
-        Raises:
-            DataError: The ground truth is missing.
-        """
+        """Returns the losses by name, and other values to log."""
 
     @abstractmethod
     def predict(self, inputs: Any, data_samples: Sequence[Any] | None) -> list[Any]:
@@ -236,11 +220,7 @@ def data_field(name: str, kind: type) -> property:
 
 
 def loaded_image(results: Mapping[str, Any], key: str = "img") -> Any:
-    """Returns the image of a pipeline's results.
-
-    Raises:
-        DataError: No image was loaded.
-    """
+    """Returns the image of a pipeline's results; raises a DataError if no image was loaded."""
     if key not in results:
         raise DataError(f"the pipeline loaded no image: there is no key '{key}'", found=sorted(results))
     return results[key]
@@ -260,7 +240,7 @@ def select_keys(results: Mapping[str, Any], keys: Iterable[str]) -> dict[str, An
 def check_classes(
     what: str, labels: Tensor | npt.NDArray[Any], num_classes: int, *, least: int = 0, **details: Any
 ) -> None:
-    """Raises an error if a label is out of range.
+    """Raises a DataError if a label is below `least`, or not below `num_classes`.
 
     Args:
         what: The labels, such as "ground truth", for the message.
@@ -268,9 +248,6 @@ def check_classes(
         num_classes: The number of classes.
         least: The lowest valid label.
         details: Further arguments of DataError, such as `key`.
-
-    Raises:
-        DataError: A label is below `least`, or not below `num_classes`.
     """
     outside = labels[(labels < least) | (labels >= num_classes)]
     if len(outside):

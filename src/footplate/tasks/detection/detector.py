@@ -57,11 +57,7 @@ class BaseDetector(TaskModel):
         """Returns scores ``(N, P, C)``, 0 to 1, and boxes ``(N, P, 4)``, x1 y1 x2 y2 in pixels of the inputs."""
 
     def loss(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> dict[str, Tensor]:
-        """Returns the losses of images ``(N, 3, H, W)``; each sample needs `gt_instances`.
-
-        Raises:
-            DataError: The ground truth is missing, or has a class out of range.
-        """
+        """Returns the losses of images ``(N, 3, H, W)``; each sample needs `gt_instances`."""
         return self.losses(inputs, true_instances(data_samples, self.num_classes))
 
     def predict(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> list[DetDataSample]:
@@ -78,13 +74,10 @@ class Selection:
     """Selects the predictions of an image to keep.
 
     Args:
-        score_thr: The minimum score.
+        score_thr: The minimum score, 0 to 1.
         nms_pre: The maximum number of predictions before non-maximum suppression.
-        nms_iou_thr: The IoU threshold of the class-wise non-maximum suppression; None disables it.
+        nms_iou_thr: The IoU threshold of the class-wise non-maximum suppression, 0 to 1; None disables it.
         max_per_img: The maximum number of predictions to keep.
-
-    Raises:
-        ArgumentError: A threshold is not between 0 and 1, or a number is not positive.
     """
 
     score_thr: float = 0.05
