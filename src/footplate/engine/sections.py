@@ -326,7 +326,7 @@ _RESUME = "True, False or 'auto' (`load_from` is the path of a checkpoint)"
 # In the order of the Runner's arguments.
 SECTIONS: tuple[Section, ...] = (
     Section("model", "a model, or its dict", _ANYTHING, _check_model),
-    Section("work_dir", "the path of a folder", _is_folder, partial(_check_value, "work_dir", folders_of), True),
+    Section("work_dir", "the path of a folder", _is_folder, partial(_check_value, "work_dir", folders_of)),
     Section("train_dataloader", _LOADER, _is_loader, partial(_check_loaders, "train")),
     Section("val_dataloader", _LOADER, _is_loader, partial(_check_loaders, "val")),
     Section("test_dataloader", _LOADER, _is_loader, partial(_check_loaders, "test")),
