@@ -16,17 +16,11 @@ _COLUMN = 64
 
 
 class Line(NamedTuple):
-    """One line of a resolved config.
+    """One line of a resolved config."""
 
-    Attributes:
-        text: The line, with its indentation.
-        origin: Where the key was written.
-        before: The earlier values of the key, the latest first.
-    """
-
-    text: str
-    origin: Origin | None
-    before: list[Replaced]
+    text: str  # the line, with its indentation
+    origin: Origin | None  # where the key was written
+    before: list[Replaced]  # the earlier values of the key, the latest first
 
 
 def source_files(cfg: Config) -> list[str]:

@@ -18,38 +18,23 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class GroupInfo:
-    """A parameter group.
+    """A parameter group."""
 
-    Attributes:
-        optimizer: The class of the optimizer, prefixed with its name if a model has several optimizers.
-        settings: The learning rate, momentum or betas, and weight decay.
-        multipliers: The learning rate and weight decay relative to the optimizer's defaults, where they differ.
-        names: The names of the parameters.
-        size: The total number of elements.
-        reasons: The keys of `paramwise_cfg` that formed the group, empty for the optimizer's defaults.
-    """
-
-    optimizer: str
-    settings: dict[str, Any]
-    multipliers: dict[str, float]
+    optimizer: str  # the class of the optimizer, prefixed with its name if a model has several optimizers
+    settings: dict[str, Any]  # learning rate, momentum or betas, and weight decay
+    multipliers: dict[str, float]  # settings relative to the optimizer's defaults, where they differ
     names: list[str]
-    size: int
-    reasons: list[str]
+    size: int  # elements in all parameters
+    reasons: list[str]  # the keys of `paramwise_cfg` that formed the group, empty for the optimizer's defaults
 
 
 @dataclass(frozen=True)
 class Groups:
-    """All parameter groups, and the frozen parameters.
-
-    Attributes:
-        model: A description of the model.
-        groups: The parameter groups.
-        frozen: The names of parameters without gradients.
-    """
+    """All parameter groups, and the frozen parameters."""
 
     model: str
     groups: list[GroupInfo]
-    frozen: list[str]
+    frozen: list[str]  # the names of parameters that are not trained
 
 
 @without_compiler()

@@ -12,16 +12,10 @@ _MAX_READ = 64  # samples to read if the dataset does not record their sizes
 
 
 class Largest(NamedTuple):
-    """The largest batch.
-
-    Attributes:
-        batch: The batch.
-        samples: The number of samples in the dataset, or "unknown".
-        description: A description of the batch.
-    """
+    """The largest batch."""
 
     batch: Any
-    samples: int | str
+    samples: int | str  # the number of samples in the dataset, or "unknown"
     description: str
 
 

@@ -13,30 +13,17 @@ from footplate.data.structures import BaseDataElement
 
 @dataclass(frozen=True)
 class Reading:
-    """Statistics of one tensor: the output of a layer or a gradient.
+    """Statistics of one tensor: the output of a layer or a gradient."""
 
-    Attributes:
-        name: The name of the module or parameter; "(model)" for the whole model.
-        kind: The class of the module, with the place in the output if that holds several tensors; "gradient" for the
-            gradient of a parameter.
-        dtype: The dtype of the tensor.
-        shape: The shape of the tensor.
-        nans: The number of NaN entries.
-        infinities: The number of infinite entries.
-        low: The minimum of the finite entries, NaN if there are none.
-        high: The maximum of the finite entries, NaN if there are none.
-        notes: Whether inputs and weights of the module were finite, for a non-finite output.
-    """
-
-    name: str
-    kind: str
+    name: str  # the name of the module or parameter; "(model)" for the whole model
+    kind: str  # the class of the module and the place in its output, or "gradient" for the gradient of a parameter
     dtype: str
     shape: tuple[int, ...]
-    nans: int
-    infinities: int
-    low: float
-    high: float
-    notes: str = ""
+    nans: int  # NaN entries
+    infinities: int  # infinite entries
+    low: float  # the minimum of the finite entries, NaN if there are none
+    high: float  # the maximum of the finite entries, NaN if there are none
+    notes: str = ""  # whether inputs and weights of the module were finite, for a non-finite output
 
     @property
     def finite(self) -> bool:

@@ -20,33 +20,19 @@ _BUCKET = 25 << 20
 
 
 class Prediction(NamedTuple):
-    """The predicted cost of a step on a number of devices.
-
-    Attributes:
-        nodes: Nodes.
-        devices: Devices on all nodes.
-        batch: Samples per step on all devices.
-        step: Seconds of a step.
-        compute: Seconds of forward, backward and update on the slowest device.
-        loading: Seconds of waiting for data.
-        exchange: Seconds of waiting for gradients or weights of other devices.
-        throughput: Samples per second.
-        efficiency: Step time on one device over the step time on all devices.
-        memory: Bytes on a device.
-        checkpoint: Seconds to write a checkpoint.
-    """
+    """The predicted cost of a step on a number of devices, in seconds, bytes and samples."""
 
     nodes: int
-    devices: int
-    batch: int
+    devices: int  # devices on all nodes
+    batch: int  # samples per step on all devices
     step: float
-    compute: float
-    loading: float
-    exchange: float
-    throughput: float
-    efficiency: float
-    memory: float
-    checkpoint: float
+    compute: float  # seconds of forward, backward and update on the slowest device
+    loading: float  # seconds of waiting for data
+    exchange: float  # seconds of waiting for gradients or weights of other devices
+    throughput: float  # samples per second
+    efficiency: float  # step time on one device over the step time on all devices
+    memory: float  # bytes on each device
+    checkpoint: float  # seconds to write a checkpoint
 
 
 def _seconds(value: float) -> str:

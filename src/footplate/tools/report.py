@@ -150,17 +150,12 @@ _MOST_PIXELS = 50_000_000
 
 
 class Embedded(NamedTuple):
-    """The images of a page.
+    """The images of a page."""
 
-    Attributes:
-        found: `{"run": number, "name": ..., "frames": [{"step": ..., "src": ...}]}` for each name, `src` a data URI.
-        left_out: The number of names that were left out to limit the size of the page.
-        unread: Messages about images that cannot be read, by the number of the run.
-    """
-
+    # `{"run": number, "name": ..., "frames": [{"step": ..., "src": ...}]}` for each name, `src` a data URI
     found: list[dict[str, Any]]
-    left_out: int
-    unread: dict[int, list[str]]
+    left_out: int  # the number of names that were left out to limit the size of the page
+    unread: dict[int, list[str]]  # messages about images that cannot be read, by the number of the run
 
 
 def embed_images(runs: Sequence[Run], budget: int) -> Embedded:

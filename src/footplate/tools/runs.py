@@ -31,79 +31,45 @@ Point = tuple[float, float]
 
 
 class Series(NamedTuple):
-    """One scalar over a run.
-
-    Attributes:
-        name: The name of the scalar.
-        mode: "train" or "val".
-        points: Pairs of training iteration and value, in the order of iterations.
-    """
+    """One scalar over a run."""
 
     name: str
-    mode: str
-    points: list[Point]
+    mode: str  # "train" or "val"
+    points: list[Point]  # training iterations and values, in ascending order of iterations
 
 
 class RunImage(NamedTuple):
-    """An image that a run wrote.
+    """An image that a run wrote."""
 
-    Attributes:
-        name: What it shows, the same at every step.
-        step: The iteration or epoch at which it was written.
-        path: The file.
-    """
-
-    name: str
-    step: int
+    name: str  # the same at every step
+    step: int  # the iteration or epoch at which it was written
     path: Path
 
 
 class PerClassResults(NamedTuple):
-    """A table of per-class results.
+    """A table of per-class results."""
 
-    Attributes:
-        dataset: The name of the dataset, "" if there is only one.
-        metric: The name of the table.
-        mode: "val" or "test".
-        step: The training iteration.
-        columns: The names of the columns; the first one is that of the classes.
-        rows: For each class its name and its numbers; None if it has no value.
-    """
-
-    dataset: str
+    dataset: str  # the name of the dataset, "" if there is only one
     metric: str
-    mode: str
-    step: int
-    columns: list[str]
-    rows: list[list[Any]]
+    mode: str  # "val" or "test"
+    step: int  # the training iteration
+    columns: list[str]  # the names of the columns; the first one is that of the classes
+    rows: list[list[Any]]  # for each class its name and its numbers; None if it has no value
 
 
 class Run(NamedTuple):
-    """The output of a run.
+    """The output of a run."""
 
-    Attributes:
-        folder: The work_dir, or the single file that was given.
-        series: The scalars, in the order of their first appearance.
-        epoch_length: The iterations per epoch, None for runs that do not count epochs.
-        images: The images, sorted by name and step.
-        config: The config, read as data; None if no config can be read.
-        explained: The config with the place of each key, or "".
-        per_class: The last per-class results of each dataset and metric.
-        environment: The environment of the last start, or {}.
-        warnings: The warnings and errors in the logs.
-        checkpoints: The checkpoints, the newest last.
-    """
-
-    folder: Path
-    series: list[Series]
-    epoch_length: int | None
-    images: list[RunImage]
-    config: Config | None
-    explained: str
-    per_class: list[PerClassResults]
-    environment: dict[str, Any]
-    warnings: list[str]
-    checkpoints: list[Path]
+    folder: Path  # the work_dir, or the single file that was given
+    series: list[Series]  # in the order of their first appearance
+    epoch_length: int | None  # the iterations per epoch, None for runs that do not count epochs
+    images: list[RunImage]  # sorted by name and step
+    config: Config | None  # read as data; None if there is none that can be read
+    explained: str  # the config with the location of each key, or ""
+    per_class: list[PerClassResults]  # the last per-class results of each dataset and metric
+    environment: dict[str, Any]  # that of the last start, or {}
+    warnings: list[str]  # the warnings and errors in the logs
+    checkpoints: list[Path]  # the newest last
 
     def find(self, name: str, mode: str | None = None) -> Series | None:
         """Returns a series by its name, or None."""

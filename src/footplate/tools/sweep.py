@@ -40,65 +40,37 @@ _MAX_SEED = (1 << 31) - 1
 
 
 class SweepSettings(NamedTuple):
-    """The settings of a sweep.
+    """The settings of a sweep."""
 
-    Attributes:
-        folder: The folder of the study and of the trials' work_dirs.
-        metric: The metric to optimize; the best validation of a trial counts.
-        trials: The number of trials, including those of earlier starts.
-        workers: The number of parallel trials.
-        prune: Whether to stop trials early that are worse than the median.
-        retry: Whether to run only the failed trials again.
-        seed: The seed of the sampler.
-    """
-
-    folder: str
-    metric: str
-    trials: int = 20
-    workers: int = 1
-    prune: bool = True
-    retry: bool = False
+    folder: str  # the folder of the study and of the trials' work_dirs
+    metric: str  # the metric to optimize; the best validation of a trial counts
+    trials: int = 20  # including those of earlier starts
+    workers: int = 1  # parallel trials
+    prune: bool = True  # whether to stop trials early that are worse than the median
+    retry: bool = False  # whether to run only the failed trials again
     seed: int = 0
 
 
 class TrialInfo(NamedTuple):
-    """A finished trial.
-
-    Attributes:
-        number: The number of the trial.
-        values: The values by key.
-        state: "complete", "pruned", "infeasible", "failed" or "repeated".
-        score: The best metric, or the latest one for a trial that did not complete; None without a validation.
-        folder: The work_dir.
-        note: Why it failed or was infeasible, or which trial it repeats.
-    """
+    """A finished trial."""
 
     number: int
-    values: dict[str, Any]
-    state: str
-    score: float | None
-    folder: str
-    note: str
+    values: dict[str, Any]  # by key
+    state: str  # "complete", "pruned", "infeasible", "failed" or "repeated"
+    score: float | None  # the best metric, or the last one before the trial was stopped; None without a validation
+    folder: str  # the work_dir
+    note: str  # why it failed or was infeasible, or which trial it repeats
 
 
 class TrialProgress(NamedTuple):
-    """The progress of a running trial.
-
-    Attributes:
-        number: The number of the trial.
-        values: The values by key.
-        folder: The work_dir.
-        done: The completed iterations.
-        length: The iterations of the run, None until known.
-        score: The latest metric, None before the first validation.
-    """
+    """The progress of a running trial."""
 
     number: int
-    values: dict[str, Any]
-    folder: str
-    done: int = 0
-    length: int | None = None
-    score: float | None = None
+    values: dict[str, Any]  # by key
+    folder: str  # the work_dir
+    done: int = 0  # completed iterations
+    length: int | None = None  # the iterations of the run; None until they are known
+    score: float | None = None  # the latest metric, None before the first validation
 
 
 class _TrialFailedError(Exception):

@@ -34,21 +34,13 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "defaultcpuallocator
 
 
 class Request(NamedTuple):
-    """The request to run a trial.
+    """The request to run a trial."""
 
-    Attributes:
-        config: The resolved config, with the trial's values and its work_dir.
-        metric: The metric to report.
-        threads: The number of threads, 0 for torch's default.
-        prepare: Called with the config first, in the trial's process.
-        executed: The config files that the sweep has executed; see `is_from_executed_config`.
-    """
-
-    config: Mapping[str, Any]
+    config: Mapping[str, Any]  # the resolved config, with the trial's values and its work_dir
     metric: str
-    threads: int
-    prepare: Callable[[Config], None]
-    executed: frozenset[str] = frozenset()
+    threads: int  # 0 for torch's default
+    prepare: Callable[[Config], None]  # called with the config first, in the trial's process
+    executed: frozenset[str] = frozenset()  # the config files that the sweep has executed
 
 
 class TrialProcesses:
