@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from footplate.checks import check_count, check_flag, check_keys
-from footplate.data import build_dataloader
+from footplate.data import build_dataloader, length_of
 from footplate.distributed import get_world_size
 from footplate.engine.base_loops import BaseTrainLoop
 from footplate.engine.evaluation_loops import TestLoop, ValLoop, build_evaluators, build_loaders
@@ -14,7 +14,7 @@ from footplate.engine.hook_list import HookList
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.optim import build_optim_wrapper, build_param_schedulers
-from footplate.records import LogProcessor, length_of
+from footplate.records import LogProcessor
 from footplate.registry import LOG_PROCESSORS, LOOPS, VISUALIZERS
 from footplate.storage import output_path
 from footplate.visualization import Visualizer

@@ -11,9 +11,9 @@ from typing import Any
 from torch import nn
 
 from footplate import storage
-from footplate.checkpoint import LoadReport, load_checkpoint, load_weights, restore_rng, trusted_in
+from footplate.checkpoint import LoadReport, load_checkpoint, load_weights, trusted_in
 from footplate.config import Config, as_plain
-from footplate.data import explain_worker_deaths
+from footplate.data import explain_worker_deaths, restore_rng
 from footplate.distributed import (
     broadcast_object,
     check_same_weights,

@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from footplate.checkpoint import (
-    OpaqueObject,
-    capture_rng,
-    check_rng,
-    list_candidates,
-    load_latest,
-    load_weights,
-    read_contents,
-    trusted_files,
-)
+from footplate.checkpoint import OpaqueObject, list_candidates, load_latest, load_weights, read_contents, trusted_files
+from footplate.data import capture_rng, check_rng
 from footplate.distributed import compute_on_main, gather_objects, is_distributed, unwrap_model
 from footplate.distributed.accumulation import (
     average_gradients,

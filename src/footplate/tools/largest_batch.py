@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
+from footplate.data import length_of
 from footplate.errors import DataError
-from footplate.records import length_of
 from footplate.tools.layer_trace import tensors_in
 
 _MAX_READ = 64  # samples to read if the dataset does not record their sizes
