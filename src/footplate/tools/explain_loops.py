@@ -128,10 +128,23 @@ def explain_loops(data: Mapping[str, Any]) -> str:
         data: The result of `loops_as_data`.
     """
     train = data["train"]
-    lines = [f"{'train':<11} {_describe_train(train) if train else 'nothing'}"]
+    text = "nothing"
+    if train:
+        length, known = pluralize(train["length"], train["unit"]), train["epoch_length"]
+        if train["unit"] == "epoch":
+            whole = f"{pluralize(known, 'iteration')}, {train['iterations']} in total" if known else "unknown length"
+            length += f" of {whole}"
+        batch = f", batches of {train['batch_size']}" if train["batch_size"] else ""
+        text = f"{train['type']}: {length}{batch}, {pluralize(train['num_workers'], 'worker')}"
+    lines = [f"{'train':<11} {text}"]
     for name in ("val", "test"):
         if data[name]:
-            after = _describe_points(data[name].get("after"), train["unit"] if train else "")
+            points, after = data[name].get("after"), ""
+            if points:
+                shown = ", ".join(map(str, points if len(points) <= _MAX_POINTS else [*points[:3], "...", points[-1]]))
+                after = f" after {train['unit']} {shown} ({'once' if len(points) == 1 else f'{len(points)} times'})"
+            elif points is not None:
+                after = ", never during training"
             lines.append(f"{name:<11} {data[name]['type']}: {', '.join(data[name]['metrics'])}{after}")
     if data["log"]:
         lines.append(f"{'log':<11} {format_interval(data['log']['interval'], 'iteration')}")
@@ -147,25 +160,6 @@ def explain_loops(data: Mapping[str, Any]) -> str:
         stepped = ", stepped every iteration" if schedule["converted"] else ""
         lines.append(f"{'schedule':<11} {schedule['type']}: {unit} {schedule['begin']} to {end}{stepped}")
     return "\n".join([*lines, *(f"{'note':<11} {note}" for note in data["notes"])]) + "\n"
-
-
-def _describe_train(train: Mapping[str, Any]) -> str:
-    length = pluralize(train["length"], train["unit"])
-    if train["unit"] == "epoch":
-        known = train["epoch_length"]
-        iterations = f"{pluralize(known, 'iteration')}, {train['iterations']} in total" if known else "unknown length"
-        length += f" of {iterations}"
-    batch = f", batches of {train['batch_size']}" if train["batch_size"] else ""
-    return f"{train['type']}: {length}{batch}, {pluralize(train['num_workers'], 'worker')}"
-
-
-def _describe_points(points: Sequence[int] | None, unit: str) -> str:
-    if points is None:
-        return ""
-    if not points:
-        return ", never during training"
-    shown = ", ".join(map(str, points if len(points) <= _MAX_POINTS else [*points[:3], "...", points[-1]]))
-    return f" after {unit} {shown} ({'once' if len(points) == 1 else f'{len(points)} times'})"
 
 
 def _train_data(cfg: Config, length_of_epoch: int | None) -> dict[str, Any] | None:
