@@ -48,29 +48,17 @@ _MAX_RANKS = 8  # in a list of values
 
 
 class Trial(NamedTuple):
-    """The measurements of a trial of two iterations.
-
-    Attributes:
-        runner: The runner of the trial.
-        seconds: The seconds of the last training iteration, without waiting for data.
-        waiting: The seconds that the last iteration waited for data.
-        validating: The estimated seconds of validating on all datasets; None without validation.
-        metrics: The names of the metrics, computed from one batch.
-        largest: The largest batch of each training and validation dataset.
-        memory: The peak memory of each process in MiB.
-        checkpoint: The size of a checkpoint in bytes.
-        groups: The parameter groups of the optimizer.
-    """
+    """The measurements of a trial of two iterations."""
 
     runner: Runner
-    seconds: float
-    waiting: float
-    validating: float | None
-    metrics: list[str]
-    largest: dict[str, Largest]
-    memory: list[int]
-    checkpoint: int
-    groups: Groups
+    seconds: float  # the seconds of the last training iteration, without waiting for data
+    waiting: float  # the seconds that the last iteration waited for data
+    validating: float | None  # the estimated seconds of validating on all datasets; None without validation
+    metrics: list[str]  # the names of the metrics, computed from one batch
+    largest: dict[str, Largest]  # the largest batch of each training and validation dataset
+    memory: list[int]  # the peak memory of each process in MiB
+    checkpoint: int  # the size of a checkpoint in bytes
+    groups: Groups  # the parameter groups of the optimizer
 
 
 def check(cfg: Config, *, run: bool = True) -> str:
