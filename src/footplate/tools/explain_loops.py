@@ -1,11 +1,12 @@
 """Explains what runs when: hooks, validations, log lines, checkpoints and schedules."""
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from footplate.checks import check_count
 from footplate.config import Config
-from footplate.engine import HookList
+from footplate.engine import EpochBasedTrainLoop, HookList, IterBasedTrainLoop
 from footplate.engine.base_loops import validation_points
 from footplate.engine.components import counts_epochs, loop_settings
 from footplate.engine.hook_list import build_hooks
@@ -73,11 +74,12 @@ def hooks_as_data(hooks: HookList, missing: Sequence[str]) -> dict[str, Any]:
     return {"events": events, "not_installed": list(missing)}
 
 
-def loops_as_data(cfg: Config, *, length_of_epoch: int | None = None) -> dict[str, Any]:
+def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch: int | None = None) -> dict[str, Any]:
     """Returns what runs when, as data.
 
     Args:
         cfg: A config of either generation.
+        hooks: The hooks of the config if they are already built.
         length_of_epoch: The iterations per epoch; None reads them from the training data.
 
     Returns:
@@ -88,7 +90,8 @@ def loops_as_data(cfg: Config, *, length_of_epoch: int | None = None) -> dict[st
         FootplateError: A component cannot be built.
     """
     cfg = prepare(cfg)
-    hooks, _ = order_of_hooks(cfg)
+    if hooks is None:
+        hooks, _ = order_of_hooks(cfg)
     with located(cfg):
         train: dict[str, Any] | None = None
         section = cfg.get("train_cfg")
@@ -116,7 +119,8 @@ def loops_as_data(cfg: Config, *, length_of_epoch: int | None = None) -> dict[st
                 data[name] = {"type": loop_settings(section, name)["type"], "metrics": metrics}
         if data["val"] and train:
             settings = {key: cfg["train_cfg"][key] for key in _POINT_KEYS if key in cfg["train_cfg"]}
-            settings.setdefault("val_interval", 1 if train["unit"] == "epoch" else 1000)
+            kind = EpochBasedTrainLoop if train["unit"] == "epoch" else IterBasedTrainLoop
+            settings.setdefault("val_interval", inspect.signature(kind).parameters["val_interval"].default)
             if train["length"] <= _MAX_LENGTH:
                 data["val"]["after"] = validation_points(train["length"], **settings)
     logger = next((hook for hook in hooks if isinstance(hook, LoggerHook)), None)

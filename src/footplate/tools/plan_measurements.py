@@ -1,6 +1,5 @@
 """Measures the parts of a training step on this machine, and describes the cluster that a plan is for."""
 
-import copy
 import dataclasses
 import json
 import os
@@ -23,6 +22,7 @@ from footplate.engine import Runner
 from footplate.error_context import located
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.messages import nearest
+from footplate.tools.partial_build import build_trial
 
 _WARM_UP = 3  # steps
 
@@ -119,7 +119,7 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
     """Runs a few training steps of a config on real data and measures their parts. Leaves no files.
 
     Args:
-        cfg: A config of the second generation, with its `work_dir`.
+        cfg: The result of `check_config`.
         steps: The number of steps to measure, after three warm-up steps.
 
     Raises:
@@ -170,14 +170,10 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
 
 def _build_runner(cfg: Config, folder: str) -> Runner:
     """Builds a run that reads data in this process and writes only to a temporary folder."""
-    cfg = copy.deepcopy(cfg)
-    cfg["work_dir"], cfg["resume"], cfg["load_from"] = folder, False, None
-    visualizer = cfg.get("visualizer")
-    cfg["visualizer"] = {**(visualizer if isinstance(visualizer, Mapping) else {}), "vis_backends": None}
     loader = cfg.get("train_dataloader")
     if isinstance(loader, Mapping):
-        cfg["train_dataloader"] = {**loader, "num_workers": 0, "persistent_workers": False}
-    runner = Runner.from_cfg(cfg)
+        loader = {**loader, "num_workers": 0, "persistent_workers": False}
+    runner = build_trial(cfg, folder, load_from=None, train_dataloader=loader)
     _ = runner.train_loop, runner.optim_wrapper
     model: Any = unwrap_model(runner.model)
     if hasattr(model, "init_weights"):

@@ -16,9 +16,11 @@ from footplate.config import Config
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.engine.nonfinite import CAPTURE, SUFFIX, facts_of, nonfinite_weights
+from footplate.engine.sections import runner_config
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.messages import list_names, one_line
 from footplate.tools.layer_trace import LayerTrace, Reading
+from footplate.tools.partial_build import build_trial
 
 # The facts in a capture and their valid values.
 _INTEGERS = {
@@ -131,19 +133,16 @@ def replay(cfg: Config, path: str, *, iteration: int | None = None) -> Replay:
     with tempfile.TemporaryDirectory(prefix="footplate-replay-") as folder:
         torch.set_num_threads(facts["threads"])
         from_state = facts["origin"] is not None
-        changes = {
-            "work_dir": folder,
-            "resume": from_state,
-            "load_from": os.path.abspath(path) if from_state else facts["load_from"],
-            "preflight": False,
-            "randomness": {**(cfg.get("randomness") or {}), "seed": facts["seed"]},
-            "default_hooks": {**(cfg.get("default_hooks") or {}), "checkpoint": None, "logger": None},
-            "visualizer": {**(cfg.get("visualizer") or {}), "vis_backends": []},
-            "log_level": "ERROR",
-        }
-        for key, value in changes.items():
-            cfg[key] = value
-        runner = Runner.from_cfg(cfg)
+        runner = build_trial(
+            runner_config(cfg),
+            folder,
+            resume=from_state,
+            load_from=os.path.abspath(path) if from_state else facts["load_from"],
+            preflight=False,
+            randomness={**(cfg.get("randomness") or {}), "seed": facts["seed"]},
+            default_hooks={**(cfg.get("default_hooks") or {}), "checkpoint": None, "logger": None},
+            log_level="ERROR",
+        )
         recorder = _RecorderHook(number)
         runner.register_hook(recorder)
         try:
