@@ -11,7 +11,7 @@ import torch
 from footplate.config import Config
 from footplate.config.key_paths import merge_options
 from footplate.config.origins import Place
-from footplate.engine.hook_list import HookList, build_hooks
+from footplate.engine.hook_list import HookList
 from footplate.error_context import origin_at
 from footplate.registry import PARAM_SCHEDULERS
 
@@ -72,13 +72,13 @@ def warn_about_idle_settings(runner: "Runner", schedules: Any) -> None:
     _warn(runner.cfg, runner.hooks, schedules, _reach(epochs, iters, begin, runner.hooks, runner.val_loop is not None))
 
 
-def warn_about_idle_settings_of(cfg: Config) -> None:
+def warn_about_idle_settings_of(cfg: Config, hooks: HookList) -> None:
     """Warns about settings that can never take effect, as far as the config alone shows. A run does so at its start.
 
     Args:
         cfg: The result of `check_config`.
+        hooks: Its hooks.
     """
-    hooks = build_hooks(cfg.get("default_hooks"), cfg.get("custom_hooks"))
     train = cfg.get("train_cfg") if isinstance(cfg.get("train_cfg"), Mapping) else {}
     epochs, iters, begin = train.get("max_epochs"), train.get("max_iters"), train.get("val_begin", 1)
     reach = _reach(epochs, iters, begin, hooks, cfg.get("val_cfg") is not None)

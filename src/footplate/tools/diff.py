@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from footplate.checkpoint import is_sharded_path
 from footplate.config import Config, LazyObject, read_recorded
-from footplate.config.formats import write_value
 from footplate.config.key_paths import join_path
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, Origin
 from footplate.tasks.recipes import find_config
+from footplate.tools.explain_keys import brief
 from footplate.tools.run_files import config_of
 
 _WIDEST_VALUE = 96
@@ -79,7 +79,11 @@ def describe(differences: list[Difference]) -> str:
     lines = []
     for path, first, second in differences:
         lines.append(path)
-        sides = [(sign, _brief(side.value), side.origin) for sign, side in (("-", first), ("+", second)) if side]
+        sides = [
+            (sign, brief(side.value, _WIDEST_VALUE), side.origin)
+            for sign, side in (("-", first), ("+", second))
+            if side
+        ]
         width = max(len(text) for _, text, _ in sides)
         lines += [f"  {sign} {text.ljust(width)}  {origin or ''}".rstrip() for sign, text, origin in sides]
     return "".join(f"{line}\n" for line in lines)
@@ -153,8 +157,3 @@ def _label(item: Any) -> str:
     if isinstance(item, dict):
         return str(_named(item.get("type", "")))
     return repr(item)
-
-
-def _brief(value: Any) -> str:
-    text = write_value(value)
-    return text if len(text) <= _WIDEST_VALUE else f"{text[: _WIDEST_VALUE - 4]} ..."

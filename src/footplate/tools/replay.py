@@ -16,9 +16,11 @@ from footplate.config import Config
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.engine.nonfinite import CAPTURE, SUFFIX, facts_of, nonfinite_weights
+from footplate.engine.sections import runner_config
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.messages import list_names, one_line
 from footplate.tools.layer_trace import LayerTrace, Reading
+from footplate.tools.partial_build import build_trial
 
 # The facts in a capture and their valid values.
 _INTEGERS = {
@@ -37,27 +39,16 @@ _ROWS_BEFORE = 5  # the first non-finite layer
 
 @dataclass
 class Replay:
-    """The record of one replayed iteration.
+    """The record of one replayed iteration."""
 
-    Attributes:
-        iteration: Its number, counted from 1.
-        trace: The outputs and gradients of the layers.
-        learning_rate: The learning rate of the first parameter group.
-        losses: The values that the train step logged; empty if it did not finish.
-        weights_before: The names of non-finite parameters before the iteration.
-        weights_after: The names of non-finite parameters after the iteration.
-        stopped: The message of the error that stopped the iteration, or "".
-        differences: The differences between this environment and that of the run, which may change the result.
-    """
-
-    iteration: int
-    trace: LayerTrace
-    learning_rate: float = math.nan
-    losses: dict[str, float] = field(default_factory=dict)
-    weights_before: list[str] = field(default_factory=list)
-    weights_after: list[str] = field(default_factory=list)
-    stopped: str = ""
-    differences: str = ""
+    iteration: int  # its number, counted from 1
+    trace: LayerTrace  # the outputs and gradients of the layers
+    learning_rate: float = math.nan  # the learning rate of the first parameter group
+    losses: dict[str, float] = field(default_factory=dict)  # those that the step logged; empty if it did not finish
+    weights_before: list[str] = field(default_factory=list)  # the names of non-finite parameters before the iteration
+    weights_after: list[str] = field(default_factory=list)  # the names of non-finite parameters after the iteration
+    stopped: str = ""  # the message of the error that stopped the iteration, or ""
+    differences: str = ""  # the differences between this environment and that of the run, which may change the result
 
     @property
     def failed(self) -> bool:
@@ -142,19 +133,16 @@ def replay(cfg: Config, path: str, *, iteration: int | None = None) -> Replay:
     with tempfile.TemporaryDirectory(prefix="footplate-replay-") as folder:
         torch.set_num_threads(facts["threads"])
         from_state = facts["origin"] is not None
-        changes = {
-            "work_dir": folder,
-            "resume": from_state,
-            "load_from": os.path.abspath(path) if from_state else facts["load_from"],
-            "preflight": False,
-            "randomness": {**(cfg.get("randomness") or {}), "seed": facts["seed"]},
-            "default_hooks": {**(cfg.get("default_hooks") or {}), "checkpoint": None, "logger": None},
-            "visualizer": {**(cfg.get("visualizer") or {}), "vis_backends": []},
-            "log_level": "ERROR",
-        }
-        for key, value in changes.items():
-            cfg[key] = value
-        runner = Runner.from_cfg(cfg)
+        runner = build_trial(
+            runner_config(cfg),
+            folder,
+            resume=from_state,
+            load_from=os.path.abspath(path) if from_state else facts["load_from"],
+            preflight=False,
+            randomness={**(cfg.get("randomness") or {}), "seed": facts["seed"]},
+            default_hooks={**(cfg.get("default_hooks") or {}), "checkpoint": None, "logger": None},
+            log_level="ERROR",
+        )
         recorder = _RecorderHook(number)
         runner.register_hook(recorder)
         try:
