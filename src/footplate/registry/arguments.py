@@ -25,7 +25,7 @@ _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _CHECKED_PACKAGES = ("footplate", "torch")
 _OPTIONAL = (bool, type(None))
 _POSTPONED = {"bool": (bool,), "bool | None": _OPTIONAL, "Optional[bool]": _OPTIONAL}
-_CONFIG_TYPES = (bool, int, float, str, list, tuple, dict, type(None))  # what a config file can hold
+_CONFIG_TYPES = (bool, int, float, str, list, tuple, dict, type(None))  # that a config file can contain
 _TYPE_NAMES: dict[type, str] = {
     bool: "True or False",
     int: "a whole number",
@@ -91,7 +91,7 @@ def check_arguments(
 
     Raises:
         BuildError: An argument is unknown or missing.
-        ArgumentError: An argument annotated as bool, int or float has another value.
+        ArgumentError: The value of an argument annotated as bool, int or float does not fit.
     """
     parameters = _parameters(entry)
     if parameters is not None:
@@ -112,7 +112,7 @@ def check_arguments(
 def _constructor_error(
     entry: Callable[..., Any], what: str, settings: Mapping[str, Any], error: Exception, source: object
 ) -> BuildError:
-    """Returns the error for a constructor that raised one, with the argument that caused it if that can be told."""
+    """Returns the error for a constructor that raised one, with the argument that caused it if it can be determined."""
     first_line = str(error).strip().partition("\n")[0]
     wrong = find_wrong_type(entry, settings)
     if wrong is not None:

@@ -74,7 +74,7 @@ class Registry:
     that scope, anywhere in the tree. A name without a scope is looked up in the default scope first.
 
     Args:
-        name: What the registry holds, such as "hook".
+        name: The kind of its entries, such as "hook".
         build_func: Called as `build_func(cfg, *args, registry=self, **kwargs)` by `build`.
         parent: The registry in which names missing here are looked up.
         scope: The scope of the registry; by default the top-level package that creates it.

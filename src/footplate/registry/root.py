@@ -1,8 +1,8 @@
 """The root registries, under their MMEngine names.
 
-Each lists the packages that hold its built-in entries; they are imported on first lookup. If a base class is given,
-only its subclasses are accepted. With `strict=False` this applies only to dotted paths, because existing code also
-registers plain functions there.
+Each registry lists the packages that contain its built-in entries; they are imported on first lookup. If a base class
+is given, only its subclasses are accepted. With `strict=False` this applies only to dotted paths, because existing code
+also registers plain functions there.
 """
 
 from footplate.registry.registry import Registry
