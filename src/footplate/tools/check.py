@@ -47,30 +47,17 @@ _MAX_RANKS = 8  # in a list of values
 
 
 class Trial(NamedTuple):
-    """The measurements of a trial of two iterations.
-
-    Attributes:
-        runner: The runner of the trial.
-        order_of_hooks: A table of the hooks of the config in their order.
-        seconds: The seconds of the last training iteration, without waiting for data.
-        waiting: The seconds that the last iteration waited for data.
-        validating: The estimated seconds of validating on all datasets; None without validation.
-        metrics: The names of the metrics, computed from one batch.
-        largest: The largest batch of each training and validation dataset.
-        memory: The peak memory of each process in MiB.
-        checkpoint: The size of a checkpoint in bytes.
-        groups: The parameter groups of the optimizer.
-    """
+    """The measurements of a trial of two iterations."""
 
     runner: Runner
-    order_of_hooks: str
-    seconds: float
-    waiting: float
-    validating: float | None
-    metrics: list[str]
-    largest: dict[str, Largest]
-    memory: list[int]
-    checkpoint: int
+    order_of_hooks: str  # a table of the hooks of the config in their order
+    seconds: float  # of the last training iteration, without waiting for data
+    waiting: float  # seconds that the last iteration waited for data
+    validating: float | None  # estimated seconds for all datasets; None without validation
+    metrics: list[str]  # their names, computed from one batch
+    largest: dict[str, Largest]  # the largest batch of each training and validation dataset
+    memory: list[int]  # peak memory of each process in MiB
+    checkpoint: int  # bytes
     groups: Groups
 
 

@@ -93,7 +93,24 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
     if hooks is None:
         hooks, _ = order_of_hooks(cfg)
     with located(cfg):
-        train = _train_data(cfg, length_of_epoch)
+        train: dict[str, Any] | None = None
+        section = cfg.get("train_cfg")
+        if isinstance(section, Mapping):
+            by_epoch = counts_epochs(section)
+            per_epoch = find_epoch_length(cfg, length_of_epoch)[0] if by_epoch else None
+            key = "max_epochs" if by_epoch else "max_iters"
+            length = check_count(key, section.get(key), key=f"train_cfg.{key}")
+            loader = cfg.get("train_dataloader")
+            loader = loader if isinstance(loader, Mapping) else {}
+            train = {
+                "type": loop_settings(section, "train")["type"],
+                "unit": "epoch" if by_epoch else "iteration",
+                "length": length,
+                "epoch_length": per_epoch,
+                "iterations": length * per_epoch if by_epoch and per_epoch else None if by_epoch else length,
+                "batch_size": loader.get("batch_size"),
+                "num_workers": loader.get("num_workers", 0),
+            }
         data: dict[str, Any] = {"train": train, "val": None, "test": None}
         for name in ("val", "test"):
             section = cfg.get(f"{name}_cfg")
@@ -160,27 +177,6 @@ def explain_loops(data: Mapping[str, Any]) -> str:
         stepped = ", stepped every iteration" if schedule["converted"] else ""
         lines.append(f"{'schedule':<11} {schedule['type']}: {unit} {schedule['begin']} to {end}{stepped}")
     return "\n".join([*lines, *(f"{'note':<11} {note}" for note in data["notes"])]) + "\n"
-
-
-def _train_data(cfg: Config, length_of_epoch: int | None) -> dict[str, Any] | None:
-    section = cfg.get("train_cfg")
-    if not isinstance(section, Mapping):
-        return None
-    by_epoch = counts_epochs(section)
-    per_epoch = find_epoch_length(cfg, length_of_epoch)[0] if by_epoch else None
-    key = "max_epochs" if by_epoch else "max_iters"
-    length = check_count(key, section.get(key), key=f"train_cfg.{key}")
-    given = cfg.get("train_dataloader")
-    loader = given if isinstance(given, Mapping) else {}
-    return {
-        "type": loop_settings(section, "train")["type"],
-        "unit": "epoch" if by_epoch else "iteration",
-        "length": length,
-        "epoch_length": per_epoch,
-        "iterations": length * per_epoch if by_epoch and per_epoch else None if by_epoch else length,
-        "batch_size": loader.get("batch_size"),
-        "num_workers": loader.get("num_workers", 0),
-    }
 
 
 def _schedules(section: Any) -> Iterator[dict[str, Any]]:

@@ -29,53 +29,29 @@ _WARM_UP = 3  # steps
 
 @dataclasses.dataclass(frozen=True)
 class Measurements:
-    """The measurements of a training step on one device: seconds, bytes and counts.
+    """The measurements of a training step on one device: seconds, bytes and counts."""
 
-    Attributes:
-        batch: Samples per step.
-        forward: Seconds of a forward pass, without waiting for data.
-        backward: Seconds of a backward pass.
-        update: Seconds of the optimizer's step.
-        spread: Standard deviation of step times, as a share of their mean.
-        loading: Seconds that one worker takes to read one sample.
-        workers: Data-loading workers.
-        weights: Bytes of weights and buffers.
-        gradients: Bytes of the gradients.
-        optimizer: Bytes of the optimizer's state.
-        activations: Bytes that the forward pass of a batch keeps for the backward pass.
-        largest_unit: Bytes of the largest part of the model that is gathered at once.
-        checkpoint: Bytes of a checkpoint.
-        write_speed: Bytes per second that one process writes.
-        on_cores: Whether steps run on CPU cores, which processes share.
-        threads: Threads per process.
-        cores: Cores of the machine.
-        crowding: Slowdown factor of a step when all cores are busy.
-        switching: Further slowdown factor with twice as many threads as cores, beyond the share of the cores.
-        byte_seconds: Seconds per byte of an exchange between two processes on these cores.
-        message_seconds: Seconds per message between two processes.
-    """
-
-    batch: int
-    forward: float
-    backward: float
-    update: float
-    spread: float
-    loading: float
-    workers: int
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-    largest_unit: int
-    checkpoint: int
-    write_speed: float
-    on_cores: bool = False
-    threads: int = 1
-    cores: int = 1
-    crowding: float = 1.0
-    switching: float = 1.0
-    byte_seconds: float | None = None
-    message_seconds: float | None = None
+    batch: int  # samples per step
+    forward: float  # seconds of a forward pass, without waiting for data
+    backward: float  # seconds of a backward pass
+    update: float  # seconds of the optimizer's step
+    spread: float  # standard deviation of step times, as a share of their mean
+    loading: float  # seconds that one worker takes to read one sample
+    workers: int  # data-loading workers
+    weights: int  # bytes of weights and buffers
+    gradients: int  # bytes of the gradients
+    optimizer: int  # bytes of the optimizer's state
+    activations: int  # bytes that the forward pass of a batch keeps for the backward pass
+    largest_unit: int  # bytes of the largest part of the model that is gathered at once
+    checkpoint: int  # bytes of a checkpoint
+    write_speed: float  # bytes per second that one process writes
+    on_cores: bool = False  # whether steps run on CPU cores, which processes share
+    threads: int = 1  # threads per process
+    cores: int = 1  # cores of the machine
+    crowding: float = 1.0  # slowdown factor of a step when all cores are busy
+    switching: float = 1.0  # further slowdown factor with twice as many threads as cores, beyond the share of the cores
+    byte_seconds: float | None = None  # seconds per byte of an exchange between two processes on these cores
+    message_seconds: float | None = None  # seconds per message between two processes
 
     @property
     def step(self) -> float:
@@ -125,21 +101,13 @@ class Measurements:
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """The machines of a plan.
+    """The machines of a plan."""
 
-    Attributes:
-        nodes: The number of nodes.
-        per_node: Devices per node.
-        bandwidth: Bytes per second between a node and the others, in each direction.
-        inner_bandwidth: Bytes per second between devices of a node.
-        latency: Seconds of a message from one node to another.
-    """
-
-    nodes: int = 1
-    per_node: int = 1
-    bandwidth: float = 12.5e9
-    inner_bandwidth: float = 300e9
-    latency: float = 10e-6
+    nodes: int = 1  # the number of nodes
+    per_node: int = 1  # devices per node
+    bandwidth: float = 12.5e9  # bytes per second between a node and the others, in each direction
+    inner_bandwidth: float = 300e9  # bytes per second between devices of a node
+    latency: float = 10e-6  # seconds of a message from one node to another
 
     @property
     def devices(self) -> int:

@@ -39,27 +39,16 @@ _ROWS_BEFORE = 5  # the first non-finite layer
 
 @dataclass
 class Replay:
-    """The record of one replayed iteration.
+    """The record of one replayed iteration."""
 
-    Attributes:
-        iteration: Its number, counted from 1.
-        trace: The outputs and gradients of the layers.
-        learning_rate: The learning rate of the first parameter group.
-        losses: The values that the train step logged; empty if it did not finish.
-        weights_before: The names of non-finite parameters before the iteration.
-        weights_after: The names of non-finite parameters after the iteration.
-        stopped: The message of the error that stopped the iteration, or "".
-        differences: The differences between this environment and that of the run, which may change the result.
-    """
-
-    iteration: int
-    trace: LayerTrace
-    learning_rate: float = math.nan
-    losses: dict[str, float] = field(default_factory=dict)
-    weights_before: list[str] = field(default_factory=list)
-    weights_after: list[str] = field(default_factory=list)
-    stopped: str = ""
-    differences: str = ""
+    iteration: int  # its number, counted from 1
+    trace: LayerTrace  # the outputs and gradients of the layers
+    learning_rate: float = math.nan  # the learning rate of the first parameter group
+    losses: dict[str, float] = field(default_factory=dict)  # those that the step logged; empty if it did not finish
+    weights_before: list[str] = field(default_factory=list)  # the names of non-finite parameters before the iteration
+    weights_after: list[str] = field(default_factory=list)  # the names of non-finite parameters after the iteration
+    stopped: str = ""  # the message of the error that stopped the iteration, or ""
+    differences: str = ""  # the differences between this environment and that of the run, which may change the result
 
     @property
     def failed(self) -> bool:
