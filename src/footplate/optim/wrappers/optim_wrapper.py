@@ -107,10 +107,11 @@ class OptimWrapper:
         self._norm_history: Any = None
         self._own_policy = on_nonfinite
         self.guard(None)
-        self._compiled_step: Callable[..., Any] | None = None
+        self._step_function: Callable[..., Any] | None = None  # replaces the `step` method of the optimizer
         arguments = compile_arguments(compile)
+        self._is_compiled = arguments is not None
         if arguments is not None:
-            self._compiled_step = torch.compile(optimizer.step, **arguments)
+            self._step_function = torch.compile(optimizer.step, **arguments)
             self._convert_lr_to_tensors()
         self.keeps_gradients = False
         self.shares_losses = False
@@ -176,16 +177,14 @@ class OptimWrapper:
         clipper, norm = self._clipper, None
         if clipper is not None and clipper.gives_norm:
             norm, clipper = self._clip_gradients(clipper), None
-        if self._guard and not self._guard.allows_step(self.optimizer, self._inner_count, norm):
-            self._has_used_gradients = True
-            return
-        if clipper is not None:
-            self._clip_gradients(clipper)
-        try:
-            (self._compiled_step or unprofiled_step(self.optimizer))(**kwargs)
-        except (TypeError, RuntimeError) as error:
-            raise_if_unusable(self.optimizer, error, kwargs)
-            raise
+        if self._guard is None or self._guard.allows_step(self.optimizer, self._inner_count, norm):
+            if clipper is not None:
+                self._clip_gradients(clipper)
+            try:
+                (self._step_function or unprofiled_step(self.optimizer))(**kwargs)
+            except (TypeError, RuntimeError) as error:
+                raise_if_unusable(self.optimizer, error, kwargs)
+                raise
         self._has_used_gradients = True
 
     def zero_grad(self, **kwargs: Any) -> None:
@@ -332,7 +331,7 @@ class OptimWrapper:
             state = {"state": state_dict["state"], "param_groups": state_dict["param_groups"]}
         check_state(self.optimizer, state)
         self.optimizer.load_state_dict(optimizer_state.shard_like_parameters(state, self.param_groups))
-        if self._compiled_step is not None:
+        if self._is_compiled:
             self._convert_lr_to_tensors()
         gradients = state_dict.get("accumulated_gradients")
         self._has_loaded_gradients = gradients is not None
