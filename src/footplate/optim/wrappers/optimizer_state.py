@@ -182,10 +182,9 @@ def check_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
             # A setting that the optimizer lacks is compared with a number if it is one.
             is_number = isinstance(value, (int, float, torch.Tensor)) and not isinstance(value, bool)
             if not _is_like(value, 0.0 if key.startswith("initial_") else own.get(key, 0.0 if is_number else value)):
+                setting = f"'param_groups[{number}].{key}' of the optimizer"
                 raise CheckpointError(
-                    f"the saved setting 'param_groups[{number}].{key}' of the optimizer has the wrong type or is out of "
-                    "bounds",
-                    found=value,
+                    f"the saved setting {setting} has the wrong type or is out of bounds", found=value
                 )
     if type(optimizer).__module__.startswith("torch.optim"):
         _check_values(optimizer, state["param_groups"])
