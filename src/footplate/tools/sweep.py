@@ -43,7 +43,7 @@ class SweepSettings(NamedTuple):
     """The settings of a sweep."""
 
     folder: str  # the folder of the study and of the trials' work_dirs
-    metric: str  # the metric to optimize; the best validation of a trial counts
+    metric: str  # the metric to optimize; each trial is judged by its best validation
     trials: int = 20  # including those of earlier starts
     workers: int = 1  # parallel trials
     prune: bool = True  # whether to stop trials early that are worse than the median
@@ -274,7 +274,13 @@ class _Sweep:
             ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in restarted]
             count = self.settings.trials - len(ended)
             if all(parameter.choices for parameter in self.parameters):
-                count = self._enqueue_combinations(count)
+                waiting = (optuna.trial.TrialState.WAITING,)
+                for chosen in itertools.product(*(range(len(parameter.choices)) for parameter in self.parameters)):
+                    if len(self.study.get_trials(deepcopy=False, states=waiting)) >= count:
+                        break
+                    values = {each.key: index for each, index in zip(self.parameters, chosen, strict=True)}
+                    self.study.enqueue_trial(values, skip_if_exists=True)  # unless it was tried before
+                count = min(count, len(self.study.get_trials(deepcopy=False, states=waiting)))
         if count <= 0:
             return
         ask, lock = self.study.ask, threading.Lock()
@@ -294,16 +300,6 @@ class _Sweep:
                     lambda study, trial: self.on_end(_describe_trial(trial, self.parameters, self.settings.folder))
                 ],
             )
-
-    def _enqueue_combinations(self, most: int) -> int:
-        """Enqueues combinations of choices that were not tried yet; returns how many are waiting, at most `most`."""
-        waiting = (optuna.trial.TrialState.WAITING,)
-        for chosen in itertools.product(*(range(len(parameter.choices)) for parameter in self.parameters)):
-            if len(self.study.get_trials(deepcopy=False, states=waiting)) >= most:
-                break
-            values = {parameter.key: index for parameter, index in zip(self.parameters, chosen, strict=True)}
-            self.study.enqueue_trial(values, skip_if_exists=True)
-        return min(most, len(self.study.get_trials(deepcopy=False, states=waiting)))
 
     def _unfinished_trials(self) -> list[Any]:
         """Returns the trials to run again: those of an interrupted sweep, or with `retry` those that failed."""
