@@ -17,15 +17,11 @@ _REGISTRIES = _from("footplate.registry", "Registry", *ROOT_REGISTRIES)
 _ADAPTERS = "footplate.first_generation.adapters"
 _BUILDING = _from(_ADAPTERS, "build_from_cfg")
 _CONFIG = _from("footplate.config", "Config", "ConfigDict", "DictAction")
-_CHECKS = _from(
-    f"{_ADAPTERS}.mmcv_functions",
-    "is_list_of",
-    "is_seq_of",
-    "is_str",
-    "is_tuple_of",
-    _BatchNorm="BatchNorm",
-    _InstanceNorm="InstanceNorm",
-)
+_CHECKS = {
+    **_from(f"{_ADAPTERS}.mmcv_functions", "is_list_of", "is_seq_of", "is_str", "is_tuple_of"),
+    **_from("torch.nn.modules.batchnorm", "_BatchNorm"),
+    **_from("torch.nn.modules.instancenorm", "_InstanceNorm"),
+}
 _FILES = _from(f"{_ADAPTERS}.mmcv_functions", "FileClient", "mkdir_or_exist")
 _IMAGES = _from(f"{_ADAPTERS}.mmcv_functions", "imfrombytes", "imread")
 _LOGS = {**_from(f"{_ADAPTERS}.mmcv_functions", "get_logger"), **_from("footplate.records", "print_log")}
