@@ -25,7 +25,7 @@ _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _CHECKED_PACKAGES = ("footplate", "torch")
 _OPTIONAL = (bool, type(None))
 _POSTPONED = {"bool": (bool,), "bool | None": _OPTIONAL, "Optional[bool]": _OPTIONAL}
-_CONFIG_TYPES = (bool, int, float, str, list, tuple, dict, type(None))  # what a config file can hold
+_CONFIG_TYPES = (bool, int, float, str, list, tuple, dict, type(None))  # that a config file can contain
 _TYPE_NAMES: dict[type, str] = {
     bool: "True or False",
     int: "a whole number",
@@ -50,8 +50,8 @@ def build_object(
     Args:
         entry: A class or function.
         noun: The word for it in messages, such as "hook".
-        settings: Its keyword arguments.
-        args: Its positional arguments.
+        settings: The keyword arguments.
+        args: The positional arguments.
         source: The mapping that the settings come from, for the location in errors.
 
     Raises:
@@ -91,7 +91,7 @@ def check_arguments(
 
     Raises:
         BuildError: An argument is unknown or missing.
-        ArgumentError: An argument annotated as bool, int or float has another value.
+        ArgumentError: The value of an argument annotated as bool, int or float does not fit.
     """
     parameters = _parameters(entry)
     if parameters is not None:
@@ -106,14 +106,13 @@ def check_arguments(
         for name in keyword_names(parameters):
             if parameters[name].default is inspect.Parameter.empty and name not in given:
                 raise BuildError(f"{what} needs the argument '{name}'", origin=origin_of(source, "type"), key=name)
-    check_flags(entry, settings, source=source)
-    check_numbers(entry, settings, source=source)
+    check_annotations(entry, settings, source=source)
 
 
 def _constructor_error(
     entry: Callable[..., Any], what: str, settings: Mapping[str, Any], error: Exception, source: object
 ) -> BuildError:
-    """Returns the error for a constructor that raised one, with the argument that caused it if that can be told."""
+    """Returns the error for a constructor that raised one, with the argument that caused it if it can be determined."""
     first_line = str(error).strip().partition("\n")[0]
     wrong = find_wrong_type(entry, settings)
     if wrong is not None:
@@ -184,14 +183,9 @@ def keyword_names(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
 
 
 def keywords_of(entry: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> list[str] | None:
-    """Returns the keyword arguments that `entry` takes, including those of its base classes.
+    """Returns the keyword arguments of `entry`, or None if it may accept any keyword.
 
-    Base classes count if each constructor only passes its **kwargs on to `super().__init__`. Otherwise it may accept
-    any keyword, and the result is None.
-
-    Args:
-        entry: A class or function.
-        parameters: The parameters of its signature.
+    If each constructor only passes its **kwargs on to `super().__init__`, those of the base classes are included.
     """
     if _var_keyword_name(parameters) is None:
         return keyword_names(parameters)
@@ -238,25 +232,37 @@ def _only_forwards(init: Callable[..., Any], rest: str) -> bool:
     return len(used) == 1 and used[0] in given
 
 
-def check_flags(entry: Callable[..., Any], settings: Mapping[str, Any], *, source: object = None) -> None:
-    """Raises if an argument that `entry` or a base class annotates as `bool` is not a bool.
+def check_annotations(
+    entry: Callable[..., Any], settings: Mapping[str, Any], *, source: object = None, only_flags: bool = False
+) -> None:
+    """Raises if an argument that `entry` or a base class annotates as `bool`, `int` or `float` has an unfit value.
 
-    A string such as "no" would otherwise count as true. Only annotations in footplate and torch are checked. An
-    argument annotated `bool | Mapping` also takes a mapping.
+    A string such as "no" would otherwise count as true. Numbers must not be bools, strings or NaN; an integer may be
+    written as 2.0. Only annotations in footplate and torch are checked. An argument annotated `bool | Mapping` also
+    takes a mapping.
 
     Args:
         entry: A class or function.
         settings: Its keyword arguments.
         source: The mapping that the settings come from, for the location in errors.
+        only_flags: Whether to check only arguments that are annotated as `bool`.
 
     Raises:
-        ArgumentError: A flag is not a bool.
+        ArgumentError: A value is unfit.
     """
-    for key, allowed in flags_of(entry).items():
-        if key in settings and not isinstance(settings[key], allowed):
-            raise ArgumentError(
-                f"{key} must be True or False", key=key, found=settings[key], origin=origin_of(source, key)
-            )
+    for key, allowed in _annotated_types(entry).items():
+        if key not in settings:
+            continue
+        value, message = settings[key], ""
+        if bool in allowed:
+            message = "" if isinstance(value, allowed) else f"{key} must be True or False"
+        elif {int, float} & set(allowed) and not only_flags:
+            is_text = isinstance(value, str) and str not in allowed
+            is_odd = isinstance(value, float) and (math.isnan(value) or (float not in allowed and value % 1 != 0))
+            if isinstance(value, bool) or is_text or is_odd:
+                message = f'"{key}" must be {_describe_types(allowed)}'
+        if message:
+            raise ArgumentError(message, key=key, found=value, origin=origin_of(source, key))
 
 
 def flags_of(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
@@ -264,40 +270,10 @@ def flags_of(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
     return {name: allowed for name, allowed in _annotated_types(entry).items() if bool in allowed}
 
 
-def check_numbers(entry: Callable[..., Any], settings: Mapping[str, Any], *, source: object = None) -> None:
-    """Raises if an argument that `entry` or a base class annotates as `int` or `float` cannot be such a number.
-
-    Refuses bools, strings, NaN, and fractions where only integers are allowed. An integer written as 2.0 passes. As in
-    `check_flags`, only annotations in footplate and torch are checked.
-
-    Args:
-        entry: A class or function.
-        settings: Its keyword arguments.
-        source: The mapping that the settings come from, for the location in errors.
-
-    Raises:
-        ArgumentError: An argument is not such a number.
-    """
-    for key, allowed in _annotated_types(entry).items():
-        if key not in settings or bool in allowed or not {int, float} & set(allowed):
-            continue
-        value = settings[key]
-        is_text = isinstance(value, str) and str not in allowed
-        is_odd = isinstance(value, float) and (math.isnan(value) or (float not in allowed and value % 1 != 0))
-        if isinstance(value, bool) or is_text or is_odd:
-            raise ArgumentError(
-                f'"{key}" must be {_describe_types(allowed)}', key=key, found=value, origin=origin_of(source, key)
-            )
-
-
 def find_wrong_type(entry: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[str, str] | None:
     """Returns the first argument whose type its annotation does not allow, and what it must be; None if all fit.
 
     Use it to explain a failure, not as a check: a class may accept values that its annotations do not mention.
-
-    Args:
-        entry: A class or function.
-        settings: Its keyword arguments.
     """
     for key, allowed in _annotated_types(entry).items():
         if key in settings and allowed and not _fits(settings[key], allowed):

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch.distributed as dist
@@ -144,7 +145,10 @@ def _try(cfg: Config, folder: str) -> Trial:
         runner.model.train_step(largest["train"].batch, optim_wrapper=runner.optim_wrapper)
         metrics: list[str] = []
         validating = None
-        for each in _validation_sets(runner):
+        loop: Any = runner.val_loop  # a custom loop has one dataset
+        own = EvaluationSet("", runner.val_dataloader, getattr(loop, "evaluator", None) or Evaluator([]))
+        sets: Sequence[EvaluationSet] = getattr(loop, "sets", [own]) if loop is not None else []
+        for each in sets:
             hook.stage = "the validation", "model"
             name = f"val {each.name}".rstrip()
             largest[name] = largest_batch(each.dataloader)
@@ -167,16 +171,6 @@ def _try(cfg: Config, folder: str) -> Trial:
         checkpoint=size,
         groups=groups_in(runner.optim_wrapper, unwrap_model(runner.model)),
     )
-
-
-def _validation_sets(runner: Runner) -> Sequence[EvaluationSet]:
-    """Returns the validation datasets of the run; a custom loop has one."""
-    loop: Any = runner.val_loop
-    if loop is None:
-        return []
-    own = EvaluationSet("", runner.val_dataloader, getattr(loop, "evaluator", None) or Evaluator([]))
-    found: Sequence[EvaluationSet] = getattr(loop, "sets", [own])
-    return found
 
 
 def _validate(runner: Runner, evaluator: Evaluator, batch: Any) -> tuple[float, list[str]]:
@@ -251,12 +245,11 @@ def _check_work_dir(folder: str, size: int) -> None:
     """Raises an error unless the run can write to its folder and a checkpoint fits; does not create the folder."""
     if not storage.is_local(folder):
         return
-    existing = os.path.abspath(os.path.expanduser(folder))
-    while not os.path.exists(existing):
-        existing = os.path.dirname(existing)
-    if not os.path.isdir(existing) or not os.access(existing, os.W_OK):
-        raise CheckpointError(f"cannot write to '{folder}'", key="work_dir", found=existing)
-    free = storage.free_space(existing)
+    existing = Path(os.path.abspath(os.path.expanduser(folder)))
+    existing = next(path for path in (existing, *existing.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise CheckpointError(f"cannot write to '{folder}'", key="work_dir", found=str(existing))
+    free = storage.free_space(str(existing))
     if free is not None and free < size:
         raise CheckpointError(
             f"a checkpoint takes {format_bytes(size)}, but only {format_bytes(free)} are free in '{existing}'",

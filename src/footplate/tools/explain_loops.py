@@ -133,7 +133,9 @@ def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch
         "kept": saving.max_keep_ckpts,
         "best": list(saving.save_best),
     }
-    data["schedules"] = list(_schedules(cfg.get("param_scheduler")))
+    schedules = cfg.get("param_scheduler")
+    schedules = schedules if isinstance(schedules, (list, tuple)) else [schedules]
+    data["schedules"] = [_schedule_as_data(each) for each in schedules if isinstance(each, Mapping) and "type" in each]
     data["notes"] = list(_notes(data))
     return data
 
@@ -179,18 +181,16 @@ def explain_loops(data: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(f"{'note':<11} {note}" for note in data["notes"])]) + "\n"
 
 
-def _schedules(section: Any) -> Iterator[dict[str, Any]]:
-    for each in section if isinstance(section, (list, tuple)) else [section]:
-        if isinstance(each, Mapping) and "type" in each:
-            with located(each):
-                check_number("end", each.get("end"))
-            yield {
-                "type": _name_of(each),
-                "begin": each.get("begin", 0),
-                "end": each.get("end"),
-                "by_epoch": bool(each.get("by_epoch", True)),
-                "converted": bool(each.get("convert_to_iter_based", False)),
-            }
+def _schedule_as_data(section: Mapping[str, Any]) -> dict[str, Any]:
+    with located(section):
+        check_number("end", section.get("end"))
+    return {
+        "type": _name_of(section),
+        "begin": section.get("begin", 0),
+        "end": section.get("end"),
+        "by_epoch": bool(section.get("by_epoch", True)),
+        "converted": bool(section.get("convert_to_iter_based", False)),
+    }
 
 
 def _notes(data: Mapping[str, Any]) -> Iterator[str]:

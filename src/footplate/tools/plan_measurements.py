@@ -128,14 +128,22 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
     """
     check_count("--steps", steps, least=2)
     with tempfile.TemporaryDirectory(prefix="footplate-plan-") as folder, located(cfg):
-        runner = _build_runner(cfg, folder)
+        loader, workers = cfg.get("train_dataloader"), 0
+        if isinstance(loader, Mapping):  # batches are read in this process
+            workers = int(loader.get("num_workers", 0))
+            loader = {**loader, "num_workers": 0, "persistent_workers": False}
+        runner = build_trial(cfg, folder, load_from=None, train_dataloader=loader)
+        _ = runner.train_loop, runner.optim_wrapper
+        model: Any = unwrap_model(runner.model)
+        if hasattr(model, "init_weights"):
+            model.init_weights()
+        runner.model.train()
         batches_read, loading, times = [], [], []
         # Reading and training alternate as in a run, so that they share the caches in the same way.
         for batch, seconds in _read_batches(runner, steps + _WARM_UP):
             batches_read.append(batch)
             loading.append(seconds)
             times.append(_time_step(runner, batch))
-        model: Any = unwrap_model(runner.model)
         path = os.path.join(folder, "measured.pth")
         begin = time.perf_counter()
         save_checkpoint({"state_dict": model.state_dict(), "optimizer": runner.optim_wrapper.state_dict()}, path)
@@ -143,8 +151,9 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
         checkpoint = storage.status(path).size
         activations = _activation_bytes(runner, batches_read[0])
     forward, backward, update = zip(*times[_WARM_UP:], strict=True)
+    in_order = sorted(map(sum, times[_WARM_UP:]))
+    quarter, half, third = (in_order[len(in_order) * at // 4] for at in (1, 2, 3))
     batch_size = getattr(runner.train_dataloader, "batch_size", None) or 1
-    loader = cfg.get("train_dataloader")
     states = [state for part in runner.optim_wrapper.parts.values() for state in part.optimizer.state.values()]
     on_cores = runner.device.type == "cpu"
     return Measurements(
@@ -152,9 +161,9 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
         forward=statistics.median(forward),
         backward=statistics.median(backward),
         update=statistics.median(update),
-        spread=_spread(sorted(map(sum, times[_WARM_UP:]))),
+        spread=(third - quarter) / 1.349 / half,  # the standard deviation, estimated from quartiles
         loading=statistics.median(loading) / batch_size,
-        workers=int(loader.get("num_workers", 0)) if isinstance(loader, Mapping) else 0,
+        workers=workers,
         weights=_bytes((*model.parameters(), *model.buffers())),
         gradients=_bytes(each for each in model.parameters() if each.requires_grad),
         optimizer=_bytes(each for state in states for each in state.values() if isinstance(each, torch.Tensor)),
@@ -166,20 +175,6 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
         threads=torch.get_num_threads() if on_cores else 1,
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
     )
-
-
-def _build_runner(cfg: Config, folder: str) -> Runner:
-    """Builds a run that reads data in this process and writes only to a temporary folder."""
-    loader = cfg.get("train_dataloader")
-    if isinstance(loader, Mapping):
-        loader = {**loader, "num_workers": 0, "persistent_workers": False}
-    runner = build_trial(cfg, folder, load_from=None, train_dataloader=loader)
-    _ = runner.train_loop, runner.optim_wrapper
-    model: Any = unwrap_model(runner.model)
-    if hasattr(model, "init_weights"):
-        model.init_weights()
-    runner.model.train()
-    return runner
 
 
 def _read_batches(runner: Runner, number: int) -> Iterator[tuple[Any, float]]:
@@ -248,12 +243,6 @@ def _activation_bytes(runner: Runner, batch: Any) -> int:
         losses = inner._run_forward(inner.data_preprocessor(batch, True), "loss")
     del losses
     return sum(kept.values())
-
-
-def _spread(steps: list[float]) -> float:
-    """Returns the standard deviation of sorted step times, estimated from quartiles, as a share of the median."""
-    quarter, half, third = (steps[len(steps) * at // 4] for at in (1, 2, 3))
-    return (third - quarter) / 1.349 / half
 
 
 def _bytes(tensors: Iterable[torch.Tensor]) -> int:

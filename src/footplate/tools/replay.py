@@ -22,15 +22,15 @@ from footplate.messages import list_names, one_line
 from footplate.tools.layer_trace import LayerTrace, Reading
 from footplate.tools.partial_build import build_trial
 
-# The facts in a capture and their valid values.
-_INTEGERS = {
-    "iteration": (1, MAX_RUN_LENGTH),
-    "seed": (0, (1 << 32) - 1),
-    "world_size": (1, 1 << 20),
-    "threads": (1, 1024),  # torch allocates memory for each as soon as the number is set
+# The facts in a capture: the valid integers, or whether a string may be None.
+_FACTS: dict[str, range | bool] = {
+    "iteration": range(1, MAX_RUN_LENGTH + 1),
+    "seed": range(1 << 32),
+    "world_size": range(1, (1 << 20) + 1),
+    "threads": range(1, 1025),  # torch allocates memory for each as soon as the number is set
+    **dict.fromkeys(("message", "device", "torch"), False),
+    **dict.fromkeys(("origin", "load_from"), True),
 }
-_STRINGS = ("message", "device", "torch")
-_OPTIONAL_STRINGS = ("origin", "load_from")
 _MAX_LENGTH = 1 << 16  # characters
 
 _SHORT_TABLE = 12  # tables with at most this many rows are shown in full
@@ -91,16 +91,14 @@ def read_facts(path: str) -> dict[str, Any]:
         raise ArgumentError(
             f"'{path}' is not a capture of a run that stopped at NaN", notes=["Captures end with '.capture'."]
         )
-    for key in (*_INTEGERS, *_STRINGS, *_OPTIONAL_STRINGS):
+    for key, kind in _FACTS.items():
         if key not in facts:
             raise ArgumentError(f"'{key}' is missing in the capture '{path}'", key=f"{CAPTURE}.{key}")
         value = facts[key]
-        if key in _INTEGERS:
-            low, high = _INTEGERS[key]
-            is_valid, wanted = type(value) is int and low <= value <= high, f"an integer from {low} to {high}"
+        if isinstance(kind, range):
+            is_valid, wanted = type(value) is int and value in kind, f"an integer from {kind[0]} to {kind[-1]}"
         else:
-            is_optional = key in _OPTIONAL_STRINGS
-            is_valid = (value is None and is_optional) or (isinstance(value, str) and len(value) <= _MAX_LENGTH)
+            is_valid = kind if value is None else isinstance(value, str) and len(value) <= _MAX_LENGTH
             wanted = f"a string of at most {_MAX_LENGTH} characters"
         if not is_valid:
             raise ArgumentError(
@@ -114,7 +112,7 @@ def config_of_capture(path: str) -> str:
     return f"{path.removesuffix(SUFFIX)}.py"
 
 
-def replay(cfg: Config, path: str, *, iteration: int | None = None) -> Replay:
+def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int | None = None) -> Replay:
     """Trains from the state of a capture to an iteration, and records that iteration.
 
     Runs the real training, with its hooks and validations. Files are written only to a temporary folder, which is
@@ -123,12 +121,12 @@ def replay(cfg: Config, path: str, *, iteration: int | None = None) -> Replay:
     Args:
         cfg: The config of the run.
         path: The capture.
+        facts: The result of `read_facts`.
         iteration: The iteration to record, counted from 1. The default is the one that stopped the run.
 
     Raises:
-        ArgumentError: The file is not a capture, or the iteration is not between its state and the end of the run.
+        ArgumentError: The iteration is not between the state of the capture and the end of the run.
     """
-    facts = read_facts(path)
     number = iteration if iteration is not None else facts["iteration"]
     with tempfile.TemporaryDirectory(prefix="footplate-replay-") as folder:
         torch.set_num_threads(facts["threads"])

@@ -43,7 +43,7 @@ class SweepSettings(NamedTuple):
     """The settings of a sweep."""
 
     folder: str  # the folder of the study and of the trials' work_dirs
-    metric: str  # the metric to optimize; the best validation of a trial counts
+    metric: str  # the metric to optimize; each trial is judged by its best validation
     trials: int = 20  # including those of earlier starts
     workers: int = 1  # parallel trials
     prune: bool = True  # whether to stop trials early that are worse than the median
