@@ -272,9 +272,7 @@ def check_output_file(source: Path, output: Path | None) -> None:
     if output is None:
         return
     if output.is_dir():
-        raise ArgumentError(
-            f"'{output}' is a folder", notes=[f"Set --output to a file, such as {output / source.name}."]
-        )
+        raise ArgumentError(f"'{output}' is a folder", notes=[f"Set --output to a file: {output / source.name}"])
     if output.suffix != source.suffix:
         raise ArgumentError(
             "the output file needs the same suffix as the input",
