@@ -30,9 +30,7 @@ class Net(nn.Module):
         ([], 0, 0, math.nan, math.nan),
     ],
 )
-def test_reading_counts_non_finite_entries(
-    values: list[float], nans: int, infinities: int, low: float, high: float
-) -> None:
+def test_reading_of_a_tensor(values: list[float], nans: int, infinities: int, low: float, high: float) -> None:
     found = Reading.of(torch.tensor(values), "", "Linear")
     assert (found.name, found.nans, found.infinities) == ("(model)", nans, infinities)
     assert [found.low, found.high] == pytest.approx([low, high], nan_ok=True)
