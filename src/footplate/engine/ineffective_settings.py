@@ -1,5 +1,4 @@
-"""Warns about settings of the config without effect: what a run never reaches, and what a resumed run takes from its
-checkpoint."""
+"""Warns about settings without effect: a run may end before them, or resume with other ones from its checkpoint."""
 
 import inspect
 import logging
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 NEVER_VALIDATES = "the run never validates"
+_LOOP_SETTINGS = ("by_epoch", "max_epochs", "max_iters", "val_begin")  # a user's loop may lack some
 _DIGITS = 12  # of a computed rate: a difference in the last bit must not appear as a change of the config
 
 Value = float | bool | str | None | tuple[Any, ...]
@@ -28,19 +28,17 @@ Changes = set[tuple[Value, Value]]  # the config's value and the saved one, for 
 
 
 class Reach(NamedTuple):
-    """The extent of a run, as far as it is known.
+    """The extent of a run. A length is None if it is unknown.
 
     Attributes:
         epochs: The number of epochs.
         iters: The number of iterations.
         validates: Whether the run ever validates.
-        ends_before: Whether the run has a validation but ends before the first one is due.
     """
 
     epochs: int | None
     iters: int | None
     validates: bool
-    ends_before: bool = False
 
     def length(self, *, by_epoch: bool) -> int | None:
         """Returns the length of the run in epochs or in iterations."""
@@ -59,44 +57,27 @@ class KnowsIdleSettings(Protocol):
         """
 
 
-def warn_about_idle_settings(runner: "Runner", schedules: Any) -> None:
+def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any, train: Any, *, has_validation: bool) -> None:
     """Warns about settings of a run that can never take effect, for example because the run never validates.
 
     Args:
-        runner: The runner, whose loops are built.
+        cfg: The config, for the locations of the settings.
+        hooks: The hooks of the run.
         schedules: The section `param_scheduler`, or the schedules.
+        train: The training loop, or its config dict. If the length of the run is missing in it, it is unknown.
+        has_validation: Whether the run has a validation loop.
     """
-    loop: Any = runner.train_loop  # a user's loop may lack a length
-    epochs = getattr(loop, "max_epochs", None) if getattr(loop, "by_epoch", False) else None
-    iters, begin = getattr(loop, "max_iters", None), getattr(loop, "val_begin", 1)
-    _warn(runner.cfg, runner.hooks, schedules, _reach(epochs, iters, begin, runner.hooks, runner.val_loop is not None))
-
-
-def warn_about_idle_settings_of(cfg: Config, hooks: HookList) -> None:
-    """Warns about settings that can never take effect, as far as the config alone shows. A run does so at its start.
-
-    Args:
-        cfg: The result of `check_config`.
-        hooks: Its hooks.
-    """
-    train = cfg.get("train_cfg") if isinstance(cfg.get("train_cfg"), Mapping) else {}
-    epochs, iters, begin = train.get("max_epochs"), train.get("max_iters"), train.get("val_begin", 1)
-    reach = _reach(epochs, iters, begin, hooks, cfg.get("val_cfg") is not None)
-    _warn(cfg, hooks, cfg.get("param_scheduler"), reach)
-
-
-def _reach(epochs: int | None, iters: int | None, begin: int, hooks: HookList, has_loop: bool) -> Reach:
+    known = train if isinstance(train, Mapping) else {name: getattr(train, name, None) for name in _LOOP_SETTINGS}
+    iters, begin = known.get("max_iters"), known.get("val_begin")
+    epochs = known.get("max_epochs") if known.get("by_epoch", True) else None
     end = iters if epochs is None else epochs
     may_ask = any(  # hooks that may request additional validations
         getattr(hook, "asks_for_validation", not type(hook).__module__.startswith("footplate.")) for hook in hooks
     )
-    ends_before = has_loop and end is not None and begin > end and not may_ask
-    return Reach(epochs, iters, has_loop and not ends_before, ends_before)
-
-
-def _warn(cfg: Any, hooks: HookList, schedules: Any, reach: Reach) -> None:
-    """Warns about each setting without effect, with its key and its location in the config."""
-    found = [("train_cfg.val_begin", f"the run ends before it, so {NEVER_VALIDATES}")] if reach.ends_before else []
+    is_after_end = begin is not None and end is not None and begin > end
+    ends_before = has_validation and is_after_end and not may_ask
+    reach = Reach(epochs, iters, has_validation and not ends_before)
+    found = [("train_cfg.val_begin", f"the run ends before it, so {NEVER_VALIDATES}")] if ends_before else []
     for hook in hooks:
         if isinstance(hook, KnowsIdleSettings):
             found += [(f"{hooks.key_of(hook)}.{setting}", reason) for setting, reason in hook.idle_settings(reach)]
@@ -127,26 +108,22 @@ def _waiting_schedules(path: str, schedules: Any) -> Iterator[str]:
 def settings_of(runner: "Runner") -> Settings:
     """Returns the settings of each optimizer's parameter groups, as they were before schedules changed them.
 
-    Only arguments of the optimizer's class count as settings. Anything else in its groups is its own state.
+    Settings are the arguments of the optimizer's class. Anything else in its groups is its own state.
     """
-    return {
-        name: [dict(_settings_in(group, part.optimizer)) for group in part.optimizer.param_groups]
-        for name, part in runner.optim_wrapper.parts.items()
-    }
-
-
-def _settings_in(group: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Value]]:
-    try:
-        arguments = list(inspect.signature(type(optimizer)).parameters)
-    except (TypeError, ValueError):  # no signature
-        arguments = []
-    for field in dict.fromkeys(["lr", "weight_decay", "momentum", *arguments]):
-        if field == "params" or field not in group:
-            continue
-        value = group.get(f"initial_{field}", group[field])
-        if field == "betas" and "initial_momentum" in group:
-            value = (group["initial_momentum"], *value[1:])
-        yield field, _plain(value)
+    settings: dict[str, list[dict[str, Value]]] = {}
+    for name, part in runner.optim_wrapper.parts.items():
+        try:
+            arguments = list(inspect.signature(type(part.optimizer)).parameters)
+        except (TypeError, ValueError):  # no signature
+            arguments = []
+        settings[name] = []
+        for group in part.optimizer.param_groups:
+            fields = [each for each in ("lr", "weight_decay", "momentum", *arguments) if each in group]
+            values = {field: group.get(f"initial_{field}", group[field]) for field in fields if field != "params"}
+            if "betas" in values and "initial_momentum" in group:
+                values["betas"] = (group["initial_momentum"], *values["betas"][1:])
+            settings[name].append({field: _plain(value) for field, value in values.items()})
+    return settings
 
 
 def _plain(value: Any) -> Value:
@@ -161,7 +138,8 @@ def _plain(value: Any) -> Value:
 def keep_saved_settings(runner: "Runner", before: Settings) -> None:
     """Warns about each optimizer setting in the config that the saved setting of the resumed run replaces.
 
-    The runner's copy of the config gets the saved settings. The user's config is not changed.
+    The runner gets a copy of its config with the saved settings, where a single value can express them. The user's
+    config is not changed.
 
     Args:
         runner: The runner, whose optimizer has just loaded its state.
@@ -187,30 +165,24 @@ def keep_saved_settings(runner: "Runner", before: Settings) -> None:
                 )
             if replaced:
                 changed[".".join(["optim_wrapper", *filter(None, [name]), "optimizer", field])] = pairs
-    if changed and isinstance(runner.cfg, Config):
-        runner.cfg = _with_saved_settings(runner.cfg, changed)
-
-
-def _shown(value: Value) -> str:
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_shown, value))})"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _with_saved_settings(cfg: Config, changed: Mapping[str, Changes]) -> Config:
-    """Returns a copy of the config with the saved settings, where a single value can express them."""
-    cfg = Config(cfg, cfg.text, cfg.filename, cfg.env_variables)
+    if not changed or not isinstance(runner.cfg, Config):
+        return
+    cfg = runner.cfg = Config(runner.cfg, runner.cfg.text, runner.cfg.filename, runner.cfg.env_variables)
     scales = bool((cfg.get("auto_scale_lr") or {}).get("enable"))
     for path, pairs in changed.items():
         section: Any = cfg
         *parents, field = path.split(".")
         for parent in parents:
             section = section.get(parent) if isinstance(section, Mapping | Config) else None
-        if not isinstance(section, Mapping):
-            continue
-        for value in _common_value(section.get(field), pairs, scales=scales and field == "lr"):
-            merge_options(cfg._cfg_dict, {path: value}, origin=Place("the resumed checkpoint", 0))
-    return cfg
+        if isinstance(section, Mapping):
+            for value in _common_value(section.get(field), pairs, scales=scales and field == "lr"):
+                merge_options(cfg._cfg_dict, {path: value}, origin=Place("the resumed checkpoint", 0))
+
+
+def _shown(value: Value) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_shown, value))})"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _common_value(written: Any, pairs: Changes, *, scales: bool = False) -> set[Value]:

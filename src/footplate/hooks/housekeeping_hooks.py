@@ -64,8 +64,8 @@ class DistSamplerSeedHook(Hook):
 class UnevenStepHook(Hook):
     """Weighs the loss of each rank by its number of samples, so that the gradient equals that of a single process.
 
-    A rank without samples repeats one with weight 0. It thus takes part in the exchange of gradients, which would
-    otherwise wait for it, but does not contribute.
+    A run whose ranks have batches of different sizes adds this hook itself. A rank without samples left repeats one
+    with weight 0: the exchange of gradients would wait for a rank that skips it.
     """
 
     priority = "HIGHEST"

@@ -7,72 +7,48 @@ Names = dict[str, str]
 
 
 def _from(module: str, *names: str, **renamed: str) -> Names:
-    return {
-        **{name: f"{module}:{name}" for name in names},
-        **{name: f"{module}:{attribute}" for name, attribute in renamed.items()},
-    }
+    """Returns names of a module of footplate; a text may have several names, separated by spaces."""
+    same = {name: name for text in names for name in text.split()}
+    return {name: f"footplate.{module}:{attribute}" for name, attribute in {**same, **renamed}.items()}
 
 
-_REGISTRIES = _from("footplate.registry", "Registry", *ROOT_REGISTRIES)
-_ADAPTERS = "footplate.first_generation.adapters"
+_ADAPTERS = "first_generation.adapters"
+_FUNCTIONS = f"{_ADAPTERS}.mmcv_functions"
+_REGISTRIES = _from("registry", "Registry", *ROOT_REGISTRIES)
 _BUILDING = _from(_ADAPTERS, "build_from_cfg")
-_CONFIG = _from("footplate.config", "Config", "ConfigDict", "DictAction")
+_CONFIG = _from("config", "Config ConfigDict DictAction")
 _CHECKS = _from(
-    f"{_ADAPTERS}.mmcv_functions",
-    "is_list_of",
-    "is_seq_of",
-    "is_str",
-    "is_tuple_of",
-    _BatchNorm="BatchNorm",
-    _InstanceNorm="InstanceNorm",
+    _FUNCTIONS, "is_list_of is_seq_of is_str is_tuple_of", _BatchNorm="BatchNorm", _InstanceNorm="InstanceNorm"
 )
-_FILES = _from(f"{_ADAPTERS}.mmcv_functions", "FileClient", "mkdir_or_exist")
-_IMAGES = _from(f"{_ADAPTERS}.mmcv_functions", "imfrombytes", "imread")
-_LOGS = {**_from(f"{_ADAPTERS}.mmcv_functions", "get_logger"), **_from("footplate.records", "print_log")}
+_FILES = _from(_FUNCTIONS, "FileClient", "mkdir_or_exist")
+_IMAGES = _from(_FUNCTIONS, "imfrombytes", "imread")
+_LOGS = {**_from(_FUNCTIONS, "get_logger"), **_from("records", "print_log")}
 _RANKS = {
-    **_from("footplate.distributed", "barrier", "get_rank", "get_world_size", "is_main_process", "master_only"),
-    **_from("footplate.distributed", is_distributed="is_distributed", broadcast_object_list="broadcast_object"),
+    **_from("distributed", "barrier get_rank get_world_size is_main_process master_only"),
+    **_from("distributed", is_distributed="is_distributed", broadcast_object_list="broadcast_object"),
 }
-_DIST_INFO = _from(f"{_ADAPTERS}.mmcv_functions", "get_dist_info", "init_dist")
-_MODULES = _from("footplate.models", "BaseModule", "ModuleDict", "ModuleList", "Sequential")
-_PRIORITY = _from("footplate.engine", "Priority", "get_priority")
+_DIST_INFO = _from(_FUNCTIONS, "get_dist_info", "init_dist")
+_MODULES = _from("models", "BaseModule ModuleDict ModuleList Sequential")
+_PRIORITY = _from("engine", "Priority", "get_priority")
 
 _UPDATERS = _from(_ADAPTERS, "LrUpdaterHook")
 _MOMENTUM_UPDATERS = _from(_ADAPTERS, "MomentumUpdaterHook")
 _OPTIMIZER_HOOKS = _from(
-    _ADAPTERS,
-    "Fp16OptimizerHook",
-    "GradientCumulativeFp16OptimizerHook",
-    "GradientCumulativeOptimizerHook",
-    "OptimizerHook",
+    _ADAPTERS, "Fp16OptimizerHook GradientCumulativeFp16OptimizerHook GradientCumulativeOptimizerHook OptimizerHook"
 )
 _EVALUATION = _from(_ADAPTERS, "EvalHook", DistEvalHook="EvalHook")
 _LOGGERS = {
-    **_from(f"{_ADAPTERS}.logger_hooks", "LoggerHook", "TextLoggerHook"),
+    **_from("first_generation.adapters.logger_hooks", "LoggerHook", "TextLoggerHook"),
     **_from(
-        "footplate.first_generation.adapters.logger_hooks",
-        "ClearMLLoggerHook",
-        "DvcliveLoggerHook",
-        "MlflowLoggerHook",
-        "NeptuneLoggerHook",
-        "PaviLoggerHook",
-        "SegmindLoggerHook",
-        "TensorboardLoggerHook",
-        "WandbLoggerHook",
+        "first_generation.adapters.logger_hooks",
+        "ClearMLLoggerHook DvcliveLoggerHook MlflowLoggerHook NeptuneLoggerHook PaviLoggerHook",
+        "SegmindLoggerHook TensorboardLoggerHook WandbLoggerHook",
     ),
 }
 _FIRST_HOOKS = {
-    **_from("footplate.registry", "HOOKS"),
+    **_from("registry", "HOOKS"),
     **_from(_ADAPTERS, "ClosureHook", "Hook"),
-    **_from(
-        "footplate.hooks",
-        "CheckpointHook",
-        "DistSamplerSeedHook",
-        "EMAHook",
-        "EmptyCacheHook",
-        "IterTimerHook",
-        "SyncBuffersHook",
-    ),
+    **_from("hooks", "CheckpointHook DistSamplerSeedHook EMAHook EmptyCacheHook IterTimerHook SyncBuffersHook"),
     **_UPDATERS,
     **_MOMENTUM_UPDATERS,
     **_OPTIMIZER_HOOKS,
@@ -80,82 +56,50 @@ _FIRST_HOOKS = {
     **_LOGGERS,
 }
 _FIRST_OPTIMIZERS = {
-    **_from("footplate.registry", "OPTIMIZERS", "OPTIMIZER_BUILDERS"),
+    **_from("registry", "OPTIMIZERS", "OPTIMIZER_BUILDERS"),
     **_from(_ADAPTERS, "build_optimizer", "build_optimizer_constructor"),
-    **_from("footplate.optim.constructors", "DefaultOptimizerConstructor"),
+    **_from("optim.constructors", "DefaultOptimizerConstructor"),
 }
-_PRECISION = _from(_ADAPTERS, "auto_fp16", "force_fp32", "wrap_fp16_model")
+_PRECISION = _from(_ADAPTERS, "auto_fp16 force_fp32 wrap_fp16_model")
 _PARALLEL = {
-    **_from(_ADAPTERS, "DataContainer", "MMDataParallel", "collate", "scatter"),
-    **_from("footplate.distributed", is_module_wrapper="is_model_wrapper"),
-    **_from("footplate.distributed.wrappers", MMDistributedDataParallel="ModelDistributedDataParallel"),
+    **_from(_ADAPTERS, "DataContainer MMDataParallel collate scatter"),
+    **_from("distributed", is_module_wrapper="is_model_wrapper"),
+    **_from("distributed.wrappers", MMDistributedDataParallel="ModelDistributedDataParallel"),
 }
 _RUNNERS = _from(
-    "footplate.first_generation.adapters.runners",
-    "RUNNERS",
-    "BaseRunner",
-    "EpochBasedRunner",
-    "IterBasedRunner",
-    "build_runner",
+    "first_generation.adapters.runners",
+    "RUNNERS BaseRunner EpochBasedRunner IterBasedRunner build_runner",
     Runner="EpochBasedRunner",
 )
-_CHECKPOINTS = _from(
-    "footplate.first_generation.adapters.mmcv_functions", "load_checkpoint", "load_state_dict", "save_checkpoint"
-)
+_CHECKPOINTS = _from(_FUNCTIONS, "load_checkpoint load_state_dict save_checkpoint")
 
 _SECOND_HOOKS = _from(
-    "footplate.hooks",
-    "CheckpointHook",
-    "DistSamplerSeedHook",
-    "EMAHook",
-    "EarlyStoppingHook",
-    "EmptyCacheHook",
-    "IterTimerHook",
-    "LoggerHook",
-    "NaiveVisualizationHook",
-    "ParamSchedulerHook",
-    "PrepareTTAHook",
-    "ProfilerHook",
-    "RuntimeInfoHook",
+    "hooks",
+    "CheckpointHook DistSamplerSeedHook EMAHook EarlyStoppingHook EmptyCacheHook IterTimerHook LoggerHook",
+    "NaiveVisualizationHook ParamSchedulerHook PrepareTTAHook ProfilerHook RuntimeInfoHook",
     "SyncBuffersHook",
-) | _from("footplate.engine", "Hook")
-_LOOPS = _from("footplate.engine", "BaseLoop", "EpochBasedTrainLoop", "IterBasedTrainLoop", "TestLoop", "ValLoop")
-_AVERAGES = _from(
-    "footplate.models",
-    "BaseAveragedModel",
-    "ExponentialMovingAverage",
-    "MomentumAnnealingEMA",
-    "StochasticWeightAverage",
-)
+) | _from("engine", "Hook")
+_LOOPS = _from("engine", "BaseLoop EpochBasedTrainLoop IterBasedTrainLoop TestLoop ValLoop")
+_AVERAGES = _from("models", "BaseAveragedModel ExponentialMovingAverage MomentumAnnealingEMA StochasticWeightAverage")
 _SCHEDULES = _from(
-    "footplate.optim.schedules",
-    "ConstantLR",
-    "CosineAnnealingLR",
-    "CosineRestartLR",
-    "ExponentialLR",
-    "LinearLR",
-    "MultiStepLR",
-    "OneCycleLR",
-    "PolyLR",
+    "optim.schedules",
+    "ConstantLR CosineAnnealingLR CosineRestartLR ExponentialLR LinearLR MultiStepLR OneCycleLR PolyLR",
     "StepLR",
 )
 
 # Registries that code bases define under their own names.
 _MODEL_REGISTRIES = ("BACKBONES", "HEADS", "LOSSES", "MODELS", "NECKS")
-_DATA_NAMES = {
-    **_from("footplate.registry", "DATASETS", PIPELINES="TRANSFORMS"),
-    **_from(f"{_ADAPTERS}.mmcv_functions", "build_dataset"),
-}
+_DATA_NAMES = {**_from("registry", "DATASETS", PIPELINES="TRANSFORMS"), **_from(_FUNCTIONS, "build_dataset")}
 
 
 def _models(*registries: str) -> Names:
-    return _from("footplate.registry", **dict.fromkeys((*_MODEL_REGISTRIES, *registries), "MODELS"))
+    return _from("registry", **dict.fromkeys((*_MODEL_REGISTRIES, *registries), "MODELS"))
 
 
 def _code_base(package: str, *registries: str) -> dict[str, Names]:
     """Returns the registries and helper functions of a code base, for both generations."""
-    utils = _from(f"{_ADAPTERS}.mmcv_functions", "get_model", "get_root_logger")
-    hooks = {**_from("footplate.registry", "HOOKS"), **_FIRST_OPTIMIZERS, **_EVALUATION}
+    utils = _from(_FUNCTIONS, "get_model", "get_root_logger")
+    hooks = {**_from("registry", "HOOKS"), **_FIRST_OPTIMIZERS, **_EVALUATION}
     return {
         package: {},
         f"{package}.registry": _REGISTRIES,
@@ -179,13 +123,13 @@ FIRST_GENERATION: dict[str, Names] = {
         **_CHECKPOINTS,
         **_DIST_INFO,
         **_PRIORITY,
-        **_from("footplate.distributed", "master_only"),
+        **_from("distributed", "master_only"),
         **_from(_ADAPTERS, "LogBuffer", "obj_from_dict"),
         **_RUNNERS,
-        **_from("footplate.registry", RUNNER_BUILDERS="RUNNER_CONSTRUCTORS"),
+        **_from("registry", RUNNER_BUILDERS="RUNNER_CONSTRUCTORS"),
     },
     "mmcv.runner.hooks": _FIRST_HOOKS,
-    "mmcv.runner.hooks.hook": _from(_ADAPTERS, "Hook") | _from("footplate.registry", "HOOKS"),
+    "mmcv.runner.hooks.hook": _from(_ADAPTERS, "Hook") | _from("registry", "HOOKS"),
     "mmcv.runner.hooks.lr_updater": _UPDATERS,
     "mmcv.runner.hooks.momentum_updater": _MOMENTUM_UPDATERS,
     "mmcv.runner.hooks.optimizer": _OPTIMIZER_HOOKS,
@@ -195,12 +139,12 @@ FIRST_GENERATION: dict[str, Names] = {
     "mmcv.runner.optimizer": _FIRST_OPTIMIZERS,
     "mmcv.runner.optimizer.builder": _FIRST_OPTIMIZERS,
     "mmcv.runner.base_module": _MODULES,
-    "mmcv.runner.base_runner": _from(f"{_ADAPTERS}.runners", "BaseRunner"),
-    "mmcv.runner.builder": _from(f"{_ADAPTERS}.runners", "RUNNERS", "build_runner"),
-    "mmcv.runner.epoch_based_runner": _from(f"{_ADAPTERS}.runners", "EpochBasedRunner"),
-    "mmcv.runner.iter_based_runner": _from(f"{_ADAPTERS}.runners", "IterBasedRunner"),
+    "mmcv.runner.base_runner": _from("first_generation.adapters.runners", "BaseRunner"),
+    "mmcv.runner.builder": _from("first_generation.adapters.runners", "RUNNERS", "build_runner"),
+    "mmcv.runner.epoch_based_runner": _from("first_generation.adapters.runners", "EpochBasedRunner"),
+    "mmcv.runner.iter_based_runner": _from("first_generation.adapters.runners", "IterBasedRunner"),
     "mmcv.runner.fp16_utils": _PRECISION,
-    "mmcv.runner.dist_utils": {**_DIST_INFO, **_from("footplate.distributed", "master_only")},
+    "mmcv.runner.dist_utils": {**_DIST_INFO, **_from("distributed", "master_only")},
     "mmcv.runner.priority": _PRIORITY,
     "mmcv.runner.checkpoint": _CHECKPOINTS,
     "mmcv.parallel": _PARALLEL,
@@ -212,41 +156,33 @@ SECOND_GENERATION: dict[str, Names] = {
         **_LOGS,
         **_REGISTRIES,
         **_BUILDING,
-        **_from("footplate.engine", "Runner"),
-        **_from("footplate.hooks", *[name for name in _SECOND_HOOKS if name != "Hook"]),
-        **_from("footplate.records", "MessageHub"),
-        **_from(f"{_ADAPTERS}.mmcv_functions", "is_list_of", "is_seq_of", "is_str", "is_tuple_of"),
-        **_from(f"{_ADAPTERS}.mmcv_functions", "mkdir_or_exist"),
+        **_from("engine", "Runner"),
+        **_from("hooks", *[name for name in _SECOND_HOOKS if name != "Hook"]),
+        **_from("records", "MessageHub"),
+        **_from(_FUNCTIONS, "is_list_of is_seq_of is_str is_tuple_of mkdir_or_exist"),
     },
-    "mmengine.config": {**_CONFIG, **_from("footplate.config", "read_base")},
+    "mmengine.config": {**_CONFIG, **_from("config", "read_base")},
     "mmengine.dataset": _from(
-        "footplate.data",
-        "BaseDataset",
-        "ClassBalancedDataset",
-        "Compose",
-        "ConcatDataset",
-        "DefaultSampler",
-        "InfiniteSampler",
-        "RepeatDataset",
-        "default_collate",
-        "pseudo_collate",
+        "data",
+        "BaseDataset ClassBalancedDataset Compose ConcatDataset DefaultSampler InfiniteSampler RepeatDataset",
+        "default_collate pseudo_collate",
     ),
     "mmengine.dist": {**_RANKS, **_DIST_INFO},
-    "mmengine.evaluator": _from("footplate.evaluation", "BaseMetric", "DumpResults", "Evaluator"),
-    "mmengine.fileio": _from(f"{_ADAPTERS}.mmcv_functions", "FileClient"),
+    "mmengine.evaluator": _from("evaluation", "BaseMetric DumpResults Evaluator"),
+    "mmengine.fileio": _from(_FUNCTIONS, "FileClient"),
     "mmengine.hooks": _SECOND_HOOKS,
-    "mmengine.logging": {**_from("footplate.records", "HistoryBuffer", "MessageHub"), **_LOGS},
+    "mmengine.logging": {**_from("records", "HistoryBuffer", "MessageHub"), **_LOGS},
     "mmengine.model": {
         **_MODULES,
         **_AVERAGES,
-        **_from("footplate.models", "BaseDataPreprocessor", "BaseModel", "BaseTTAModel", "ImgDataPreprocessor"),
-        **_from("footplate.distributed", "is_model_wrapper"),
-        **_from("footplate.distributed.wrappers", MMDistributedDataParallel="ModelDistributedDataParallel"),
+        **_from("models", "BaseDataPreprocessor BaseModel BaseTTAModel ImgDataPreprocessor"),
+        **_from("distributed", "is_model_wrapper"),
+        **_from("distributed.wrappers", MMDistributedDataParallel="ModelDistributedDataParallel"),
     },
     "mmengine.optim": {
-        **_from("footplate.optim", "AmpOptimWrapper", "DefaultOptimWrapperConstructor", "OptimWrapper"),
-        **_from("footplate.optim", "OptimWrapperDict", "build_optim_wrapper"),
-        **_from("footplate.registry", "OPTIMIZERS", "OPTIM_WRAPPERS", "OPTIM_WRAPPER_CONSTRUCTORS"),
+        **_from("optim", "AmpOptimWrapper DefaultOptimWrapperConstructor OptimWrapper OptimWrapperDict"),
+        **_from("optim", "build_optim_wrapper"),
+        **_from("registry", "OPTIMIZERS OPTIM_WRAPPERS OPTIM_WRAPPER_CONSTRUCTORS"),
         **_SCHEDULES,
     },
     "mmengine.registry": {**_REGISTRIES, **_BUILDING},
@@ -254,17 +190,15 @@ SECOND_GENERATION: dict[str, Names] = {
         **_LOOPS,
         **_PRIORITY,
         **_CHECKPOINTS,
-        **_from("footplate.engine", "Runner"),
-        **_from("footplate.records", "LogProcessor"),
+        **_from("engine", "Runner"),
+        **_from("records", "LogProcessor"),
     },
-    "mmengine.structures": _from(
-        "footplate.data.structures", "BaseDataElement", "InstanceData", "LabelData", "PixelData"
-    ),
-    "mmengine.utils": {**_CHECKS, **_from(f"{_ADAPTERS}.mmcv_functions", "mkdir_or_exist")},
+    "mmengine.structures": _from("data.structures", "BaseDataElement InstanceData LabelData PixelData"),
+    "mmengine.utils": {**_CHECKS, **_from(_FUNCTIONS, "mkdir_or_exist")},
     "mmengine.visualization": {
-        **_from("footplate.visualization", "Visualizer"),
-        **_from("footplate.records", "BaseVisBackend", "LocalVisBackend", "TensorboardVisBackend", "WandbVisBackend"),
-        **_from("footplate.records", "ClearMLVisBackend", "DVCLiveVisBackend", "MLflowVisBackend"),
+        **_from("visualization", "Visualizer"),
+        **_from("records", "BaseVisBackend LocalVisBackend TensorboardVisBackend WandbVisBackend"),
+        **_from("records", "ClearMLVisBackend DVCLiveVisBackend MLflowVisBackend"),
     },
 }
 
@@ -287,7 +221,7 @@ CODE_BASES: dict[str, Names] = {
     **_code_base("mmselfsup", "ALGORITHMS", "MEMORIES"),
     **_task(
         "mmseg",
-        "footplate.tasks.segmentation",
+        "tasks.segmentation",
         structures="SegDataSample",
         hooks="SegVisualizationHook",
         evaluation="IoUMetric",
@@ -295,13 +229,13 @@ CODE_BASES: dict[str, Names] = {
     ),
     **_task(
         "mmdet",
-        "footplate.tasks.detection",
+        "tasks.detection",
         structures="DetDataSample",
         hooks="DetVisualizationHook",
         evaluation="CocoMetric",
         visualization="DetLocalVisualizer",
     ),
-    "mmselfsup.structures": _from("footplate.tasks.selfsup", "SelfSupDataSample"),
+    "mmselfsup.structures": _from("tasks.selfsup", "SelfSupDataSample"),
 }
 
 NAMES: dict[str, Names] = {**FIRST_GENERATION, **SECOND_GENERATION, **CODE_BASES}
