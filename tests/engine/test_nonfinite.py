@@ -96,7 +96,7 @@ def test_weights_are_checked_before_a_save(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path))
     runner.train()
     next(runner.model.parameters()).data[0, 0] = math.nan
-    with pytest.raises(NonFiniteError, match="the weights hold NaN or infinity after iteration 12") as caught:
+    with pytest.raises(NonFiniteError, match="the weights contain NaN or infinity after iteration 12") as caught:
         runner.save_checkpoint(str(tmp_path), "now.pth")
     assert caught.value.notes == (
         "first in 'layers.0.weight'",
