@@ -226,7 +226,7 @@ def test_full_disk_does_not_hide_the_first_error(tmp_path: Path, monkeypatch: py
         def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
             if runner.iter == 2:
                 runner.saver.settle()
-                monkeypatch.setattr("footplate.checkpoint.saver.storage.commit_file", full)
+                monkeypatch.setattr("footplate.checkpoint.saver.storage.atomic_file", full)
 
     cfg = spoilt(tmp_path / "part", 14, on_save_error=policy, by_iteration=2)
     first, *rest = failed(cfg, Fill()).splitlines()
@@ -244,7 +244,7 @@ def test_failed_save_does_not_count_as_the_last_checkpoint(tmp_path: Path, monke
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("footplate.checkpoint.saver.storage.commit_file", full)
+    monkeypatch.setattr("footplate.checkpoint.saver.storage.atomic_file", full)
     time.sleep(1)  # so that the second log gets another name
     assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 6), resume=True) == 143
     log = max(tmp_path.glob("*/*.log")).read_text()
@@ -265,7 +265,7 @@ def test_second_train_call_logs_that_training_continues_after_a_failed_save(
     runner.register_hook(Send(signal.SIGTERM, "after_train_iter", 5))
     with pytest.raises(Interrupted):
         runner.train()
-    monkeypatch.setattr("footplate.checkpoint.saver.storage.commit_file", full)
+    monkeypatch.setattr("footplate.checkpoint.saver.storage.atomic_file", full)
     runner.train()
     assert "No space left on device. Training continues" in caplog.text
     assert "Training stops" not in caplog.text
