@@ -24,23 +24,23 @@ class HasParamGroups(Protocol):
         """The parameter groups."""
 
 
-class LiveField(dict[str, Any]):
-    """A read-only view of a group that returns the current value of a tensor field as a number."""
+class _View(dict[str, Any]):
+    """A view of a parameter group in which a field is a plain number."""
 
     def __init__(self, group: dict[str, Any]) -> None:
         super().__init__()
         self._group = group
+
+
+class LiveField(_View):
+    """A read-only view of a group that returns the current value of a tensor field as a number."""
 
     def __getitem__(self, name: str) -> Any:
         return float(self._group[name])
 
 
-class _FirstBeta(dict[str, Any]):
+class _FirstBeta(_View):
     """A view of a group that reads and writes only the first value of `betas`."""
-
-    def __init__(self, group: dict[str, Any]) -> None:
-        super().__init__()
-        self._group = group
 
     def __getitem__(self, name: str) -> Any:
         return self._group[name][0]
@@ -49,16 +49,15 @@ class _FirstBeta(dict[str, Any]):
         self._group[name] = (value, *self._group[name][1:])
 
 
-class _TensorField(dict[str, Any]):
-    """A view of a group with a tensor field, as in compiled or captured optimizers, as a number.
+class _TensorField(_View):
+    """A view of a group with a tensor field, as in compiled or captured optimizers.
 
     Writing fills the tensor in place, so that a captured graph uses the new value. Reading returns the last number
     that was written, in double precision and without a copy from the device.
     """
 
     def __init__(self, group: dict[str, Any], name: str) -> None:
-        super().__init__()
-        self._group = group
+        super().__init__(group)
         super().__setitem__(name, float(group[name]))
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -198,13 +197,6 @@ class ParamSchedule:
             group.setdefault(initial, base)
         self._slots = list(zip(slots, bases, strict=True))
 
-    def _rebase(self) -> None:
-        """Sets the base values of the curve, which also apply to schedules created later."""
-        bases = [self.curve.rebased(base) for base in self.base_values]
-        for group, base in zip(self._groups, bases, strict=True):
-            group[f"initial_{self.param_name}"] = base
-        self._bind(bases)
-
     def rewind(self, *, from_groups: bool = False) -> None:
         """Resets the schedule to before its first position, and the field of each group to its base value.
 
@@ -223,8 +215,11 @@ class ParamSchedule:
             slot[self._key] = base
 
     def start(self) -> None:
-        """Moves to the first position."""
-        self._rebase()
+        """Moves to the first position, and sets the base values of the curve, which also apply to later schedules."""
+        bases = [self.curve.rebased(base) for base in self.base_values]
+        for group, base in zip(self._groups, bases, strict=True):
+            group[f"initial_{self.param_name}"] = base
+        self._bind(bases)
         if not self.takes_metrics:
             self.step()
 
@@ -254,32 +249,27 @@ class ParamSchedule:
     def state_dict(self) -> dict[str, Any]:
         """Returns the settings, position, base values and current values as plain numbers."""
         return {
-            "type": type(self).__name__,
-            "param_name": self.param_name,
-            "begin": self.begin,
+            **self._settings(),
             "end": self.end,
-            "by_epoch": self.by_epoch,
             "last_step": self.last_step,
             "_global_step": self._global_step,
             "base_values": [float(value) for value in self.base_values],
             "_last_value": [float(value) for value in self.get_last_value()],
         }
 
+    def _settings(self) -> dict[str, Any]:
+        names = ("param_name", "begin", "by_epoch")
+        return {"type": type(self).__name__, **{name: getattr(self, name) for name in names}}
+
     def matches(self, state_dict: dict[str, Any]) -> bool:
         """Checks whether the type and settings in a saved state, if any, are those of this schedule."""
-        own = {
-            "type": type(self).__name__,
-            "param_name": self.param_name,
-            "begin": self.begin,
-            "by_epoch": self.by_epoch,
-        }
-        return all(state_dict.get(key, value) == value for key, value in own.items())
+        return all(state_dict.get(key, value) == value for key, value in self._settings().items())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the position and base values; the length and other settings are not loaded.
 
         Load the state of the optimizer first, since it contains the current values. It is also the source of the base
-        values if `state_dict` has another number of groups.
+        values if the number of groups differs.
 
         The state of a completed run is at `end`, where the last step had no effect. If this schedule has a later end,
         that step is taken now.
