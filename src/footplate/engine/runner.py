@@ -192,13 +192,14 @@ class Runner(Components):
         self.phase = Phase.START
 
     @classmethod
-    def from_cfg(cls, cfg: Config | Mapping[str, Any], *, check: bool = False) -> "Runner":
+    def from_cfg(cls, cfg: Config | Mapping[str, Any], *, check: bool = False, is_checked: bool = False) -> "Runner":
         """Builds a runner from a whole config. A first-generation config is translated first.
 
         Args:
             cfg: The config.
             check: Whether to check all sections before the model is built, as `footplate train` does. Otherwise, the
                 loops, the optimizer and the schedules are checked when they are built on first use.
+            is_checked: Whether the config is a result of `sections.check_config` or `sections.runner_config`.
 
         Raises:
             ConfigKeyError: A key is nearly a known one.
@@ -208,18 +209,13 @@ class Runner(Components):
         with buffer_log() as records, refusing_exits():
             with located(cfg):
                 set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
-            cfg = sections.check_config(cfg, built_next=True) if check else sections.runner_config(cfg)
-            runner = cls.from_checked(cfg)
+            if not is_checked:
+                cfg = sections.check_config(cfg, built_next=True) if check else sections.runner_config(cfg)
+            arguments = {key: cfg[key] for key in sections.RUNNER_KEYS if key in cfg}
+            with located(cfg):
+                kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
+                runner: Runner = kind(**arguments, cfg=cfg)
         runner._log_records += records
-        return runner
-
-    @classmethod
-    def from_checked(cls, cfg: Config) -> "Runner":
-        """Builds a runner from a config that `sections.check_config` or `sections.runner_config` has returned."""
-        arguments = {key: cfg[key] for key in sections.RUNNER_KEYS if key in cfg}
-        with located(cfg):
-            kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
-            runner: Runner = kind(**arguments, cfg=cfg)
         return runner
 
     @cached_property
@@ -256,8 +252,10 @@ class Runner(Components):
             if is_new and storage.exists(storage.join(self.home, "last_checkpoint")):
                 _logger.warning("%s holds an earlier run. This run starts over; set resume=True to resume.", self.home)
             loop = self.train_loop
-            _ = self.optim_wrapper, self.param_schedulers, self.val_loop
-            warn_about_idle_settings(self, self._sections["param_scheduler"])
+            _ = self.optim_wrapper, self.param_schedulers
+            has_validation = self.val_loop is not None
+            schedules = self._sections["param_scheduler"]
+            warn_about_idle_settings(self.cfg, self.hooks, schedules, loop, has_validation=has_validation)
             if not self._initialized:
                 with at_key("model"):
                     initialize_weights(self.model)
