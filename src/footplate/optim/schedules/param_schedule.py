@@ -6,11 +6,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
 
-from footplate.checks import check_saved_number, read_count
+from footplate.checks import check_number, check_saved_number, read_count
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
-from footplate.optim.schedules.checks import check_number, check_positions
-from footplate.optim.schedules.curves import ENDLESS, Curve
+from footplate.optim.schedules.curves import ENDLESS, Curve, check_positions
 
 Slot = MutableMapping[str, Any]
 """A mapping through which a field is read and written as a number; for plain numbers, the parameter group itself."""
@@ -154,8 +153,8 @@ class ParamSchedule:
         convert_to_iter_based: bool = False,
         epoch_length: int | None = None,
     ) -> None:
-        check_number("begin", begin, optional=False)
-        check_number("end", end)
+        check_number("begin", begin)
+        check_number("end", end, optional=True)
         if convert_to_iter_based:
             if not by_epoch or not epoch_length:
                 needed = "epoch_length" if by_epoch else "by_epoch=True"

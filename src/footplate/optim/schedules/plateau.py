@@ -4,10 +4,9 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
-from footplate.checks import check_choice, check_count, check_score, read_count, read_number
+from footplate.checks import check_choice, check_count, check_number, check_score, read_count, read_number
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
-from footplate.optim.schedules.checks import check_number, is_number
 from footplate.optim.schedules.curves import Constant
 from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
@@ -62,8 +61,7 @@ class ReduceOnPlateau(ParamSchedule):
     ) -> None:
         check_choice("rule", rule, ("less", "greater"))
         check_choice("threshold_rule", threshold_rule, ("rel", "abs"))
-        if not is_number(factor) or not 0 < factor < 1:
-            raise ArgumentError('"factor" must be above 0 and below 1', key="factor", found=factor)
+        check_number("factor", factor, above=0, below=1)
         for name, value in (("patience", patience), ("cooldown", cooldown)):
             check_count(name, value, least=0)
         for name, amount in (("threshold", threshold), ("eps", eps)):
