@@ -248,21 +248,21 @@ class ParamSchedule:
     def state_dict(self) -> dict[str, Any]:
         """Returns the settings, position, base values and current values as plain numbers."""
         return {
-            **self._settings(),
+            "type": type(self).__name__,
+            "param_name": self.param_name,
+            "begin": self.begin,
             "end": self.end,
+            "by_epoch": self.by_epoch,
             "last_step": self.last_step,
             "_global_step": self._global_step,
             "base_values": [float(value) for value in self.base_values],
             "_last_value": [float(value) for value in self.get_last_value()],
         }
 
-    def _settings(self) -> dict[str, Any]:
-        names = ("param_name", "begin", "by_epoch")
-        return {"type": type(self).__name__, **{name: getattr(self, name) for name in names}}
-
     def matches(self, state_dict: dict[str, Any]) -> bool:
         """Checks whether the type and settings in a saved state, if any, are those of this schedule."""
-        return all(state_dict.get(key, value) == value for key, value in self._settings().items())
+        own = self.state_dict()
+        return all(state_dict.get(key, own[key]) == own[key] for key in ("type", "param_name", "begin", "by_epoch"))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the position and base values; the length and other settings are not loaded.
