@@ -102,15 +102,20 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
         raise DataError(f"values of type {type(first).__name__} cannot be stacked: {error}") from error
 
 
+def map_nested(data: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """Returns nested dicts, lists and tuples in which the values of type `kind` are changed."""
+    if isinstance(data, kind):
+        return change(data)
+    if isinstance(data, Mapping):
+        return {key: map_nested(value, kind, change) for key, value in data.items()}
+    if isinstance(data, (list, tuple)) and not hasattr(data, "_fields"):
+        return type(data)([map_nested(value, kind, change) for value in data])
+    return data
+
+
 def unpack_containers(data: Any) -> Any:
     """Replaces the data containers of a batch by their values."""
-    if isinstance(data, DataContainer):
-        return data.data[0]
-    if isinstance(data, Mapping):
-        return {key: unpack_containers(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)) and not hasattr(data, "_fields"):
-        return type(data)([unpack_containers(value) for value in data])
-    return data
+    return map_nested(data, DataContainer, lambda container: container.data[0])
 
 
 def scatter(inputs: Any, target_gpus: Any = None, dim: int = 0) -> Any:
