@@ -158,7 +158,7 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
     """Returns the rank information that a launcher provides; None for "none".
 
     Args:
-        launcher: "pytorch" (torchrun), "slurm" (srun), "mpi" (mpirun, mpiexec) or "none".
+        launcher: See `initialize`.
         port: The port of rank 0, if the launcher does not set it.
 
     Raises:
@@ -190,11 +190,7 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
 
 
 def check_launcher(launcher: str) -> None:
-    """Checks the name of a launcher.
-
-    Raises:
-        ArgumentError: The launcher is unknown.
-    """
+    """Raises ArgumentError if the launcher is unknown."""
     check_choice("launcher", launcher, LAUNCHERS)
 
 
