@@ -107,10 +107,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (
             "optimizer = dict(lr=0.2)",
-            [
-                f"child.py:2: 'optimizer.lr' has no effect, {READ} 'optimizer'; "
-                "set optim_wrapper.optimizer.lr instead"
-            ],
+            [f"child.py:2: 'optimizer.lr' has no effect, {READ} 'optimizer'; set optim_wrapper.optimizer.lr instead"],
         ),
         (
             "size = (32, 32)",
