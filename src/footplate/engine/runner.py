@@ -1,4 +1,4 @@
-"""The runner, which holds the state of a run and drives it."""
+"""The runner, which has the state of a run and drives it."""
 
 import inspect
 import logging
@@ -251,7 +251,9 @@ class Runner(Components):
             sections.warn_about_variables(self.cfg)
             is_new = not self.should_resume and self.saver.last is None  # this runner has not trained or resumed yet
             if is_new and storage.exists(storage.join(self.home, "last_checkpoint")):
-                _logger.warning("%s holds an earlier run. This run starts over; set resume=True to resume.", self.home)
+                _logger.warning(
+                    "%s contains an earlier run. This run starts over; set resume=True to resume.", self.home
+                )
             loop = self.train_loop
             _ = self.optim_wrapper, self.param_schedulers
             has_validation = self.val_loop is not None
@@ -399,7 +401,7 @@ class Runner(Components):
         _logger.info("resumed from %s at epoch %d, iteration %d", filename, self.epoch, self.iter)
 
     def load_or_resume(self, *, whole_model: bool = False) -> None:
-        """Loads the checkpoint that `load_from` and `resume` ask for. Later calls do nothing, to keep later training.
+        """Loads the checkpoint that `load_from` and `resume` select. Later calls do nothing, to keep trained weights.
 
         Args:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
