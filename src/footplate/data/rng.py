@@ -61,8 +61,8 @@ def capture_rng() -> dict[str, Any]:
 def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
     """Sets every generator to the state that `capture_rng` returned.
 
-    The whole state is checked before any generator is changed; see `check_rng` for the errors. A warning is logged about
-    devices that do not exist on this machine. `part` is the key path of the state in the checkpoint, for messages.
+    The whole state is checked before any generator is changed; see `check_rng` for the errors. Devices that do not
+    exist on this machine are skipped with a warning. `part` is the key path of the state, for messages.
     """
     checked = check_rng(state, part)
     random.setstate(checked.python)
