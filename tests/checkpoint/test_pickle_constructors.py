@@ -175,7 +175,7 @@ def test_invalid_tensor_arguments_raise_an_error(call: Any) -> None:
 
 
 def test_only_dtypes_are_accepted_as_dtypes(six: Storage) -> None:
-    with pytest.raises(TypeError, match="in place of a dtype"):
+    with pytest.raises(TypeError, match="instead of a dtype"):
         _rebuild_meta_tensor("float32", (1,), (1,))
     assert storage_dtype(Name("torch.cuda", "HalfStorage")) == torch.float16
     for kind in (Name("os", "FloatStorage"), Name("torch", "OddStorage"), torch.FloatStorage, "FloatStorage"):
