@@ -258,9 +258,7 @@ def test_limited_epochs_of_an_endless_sampler_are_one_stream(tmp_path: Path, by_
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_limited_epochs_of_an_endless_sampler_resume_with_a_new_batch_size(
-    tmp_path: Path, by_epoch: bool
-) -> None:
+def test_limited_epochs_of_an_endless_sampler_resume_with_a_new_batch_size(tmp_path: Path, by_epoch: bool) -> None:
     length = EPOCHS if by_epoch else {**ITERATIONS, "max_iters": 15}
     given: Any = {"sampler": "InfiniteSampler", "limit": 5}
     whole, samples, _ = run(tmp_path / "whole", length, size=4, save_at=3, **given)
