@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from footplate import storage
-from footplate.checkpoint import LoadReport, load_checkpoint, load_weights, trusted_in
+from footplate.checkpoint import BackgroundSaver, LoadReport, load_checkpoint, load_weights, trusted_in
 from footplate.config import Config, as_plain
 from footplate.data import explain_worker_deaths, restore_rng
 from footplate.distributed import (
@@ -36,7 +36,7 @@ from footplate.engine.phase import PHASE_OF_EVENT, Phase
 from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.rank_failures import monitor_run, reporting_failures
 from footplate.engine.run_folder import Restart, locked_for
-from footplate.engine.saving import RunSaver, save_run
+from footplate.engine.saving import checkpoint_to_save, replicated_storages
 from footplate.engine.signals import AgreementHook, Requests, refusing_exits
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
@@ -161,7 +161,7 @@ class Runner(Components):
         self.experiment_name = experiment_name or f"{stem}_{self.timestamp}"
         self.rank, self.world_size = get_rank(), get_world_size()
         self.requests = Requests()
-        self.saver = RunSaver(on_save_error, alarm=self.requests.alarm)
+        self.saver = BackgroundSaver(on_save_error, alarm=self.requests.alarm)
         monitor_run(self)
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
@@ -189,6 +189,7 @@ class Runner(Components):
             visualizer, name=self.experiment_name, work_dir=self.work_dir, log_dir=self.log_dir
         )
         self.model = build_model(self._sections, self.device)
+        self.participants = state.participants(self)
         self.phase = Phase.START
 
     @classmethod
@@ -355,7 +356,11 @@ class Runner(Components):
         """
         path = os.path.join(out_dir, filename)
         parts = {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}
-        save_run(self, path, meta=meta, background=background, then=then, undo=undo, **parts)
+        checkpoint = checkpoint_to_save(self, path, meta=meta, together=background, undo=undo, **parts)
+        if checkpoint is not None:
+            self.saver.save(checkpoint, path, then=then, undo=undo, replicated=replicated_storages(self, path))
+            if not background:
+                self.saver.settle()
         return path
 
     def load_checkpoint(
@@ -388,7 +393,6 @@ class Runner(Components):
             checkpoint = self.load_checkpoint(filename, strict=True)
         finally:
             self.resuming = False
-        state.leave_average(self, checkpoint)
         state.restore(self, checkpoint)
         self._random = state.random_of(checkpoint, self.rank)
         self.saver.last = filename
