@@ -111,7 +111,7 @@ def find_late_changes(cfg: "Config", known: Collection[str]) -> list[LateChange]
             unchanged = _keys_with_value(top, name, value_history(top[name], origin)[-2].value, known)
         advice = f"; set {list_names(unchanged, _MAX_NAMED)} instead" if unchanged else ""
         key = join_path(path)
-        problem = f"'{key}' has no effect, because other lines had read '{name}' before{advice}"
+        problem = f"'{key}' has no effect, because other lines had already read '{name}'{advice}"
         found.append(LateChange(key, origin, problem))
     return found
 
