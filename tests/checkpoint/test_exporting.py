@@ -147,18 +147,18 @@ def test_one_checkpoint_is_its_own_average(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("count", "shares"), [(0, None), (2, [1.0]), (2, [1.0, -1.0])])
 def test_shares_must_make_sense(tmp_path: Path, count: int, shares: Sequence[float] | None) -> None:
-    with pytest.raises(ArgumentError, match="a share for each"):
+    with pytest.raises(ArgumentError, match="one share for each"):
         average_weights(_save(tmp_path, *[1.0] * count), shares)
 
 
 def test_other_weights_are_refused_and_named(tmp_path: Path) -> None:
     (path,) = _save(tmp_path, 1.0)
     save_checkpoint({"w": torch.ones(2), "other": torch.ones(1)}, tmp_path / "keys.pth")
-    with pytest.raises(CheckpointError, match="has other weights") as caught:
+    with pytest.raises(CheckpointError, match="does not have the same weights") as caught:
         average_weights([path, tmp_path / "keys.pth"])
     assert caught.value.found == ["count", "half", "other"]
     shape = {"w": torch.ones(3), "half": torch.ones(2), "count": torch.tensor(1)}
     save_checkpoint(shape, tmp_path / "shape.pth")
-    with pytest.raises(CheckpointError, match="another shape") as caught:
+    with pytest.raises(CheckpointError, match="whose shape differs") as caught:
         average_weights([path, tmp_path / "shape.pth"])
     assert caught.value.key == "w"

@@ -175,7 +175,7 @@ def test_other_things_are_no_tensors(call: Any) -> None:
 
 
 def test_only_types_are_types(six: Storage) -> None:
-    with pytest.raises(TypeError, match="in place of a dtype"):
+    with pytest.raises(TypeError, match="instead of a dtype"):
         _rebuild_meta_tensor("float32", (1,), (1,))
     assert storage_dtype(Name("torch.cuda", "HalfStorage")) == torch.float16
     for kind in (Name("os", "FloatStorage"), Name("torch", "OddStorage"), torch.FloatStorage, "FloatStorage"):
