@@ -1,4 +1,4 @@
-"""Each sentence of the page on security has tests that hold it."""
+"""Maps each item of the security page to its tests."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.docs.pages import DOCS, ROOT
 
-# The first words of each item of the page, and the tests that hold it.
+# The first words of each item of the page, and its tests.
 TESTS: dict[str, tuple[str, ...]] = {
     "A `.py` config is a program.": (
         "tests/config/test_python_execution.py::test_assignments_record_their_lines_and_the_replaced_values",
@@ -91,7 +91,7 @@ TESTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def test_every_item_of_the_page_has_tests() -> None:
+def test_every_item_of_the_security_page_has_tests() -> None:
     items = re.findall(r"^- (.*)$", (DOCS / "security.md").read_text(), re.MULTILINE)
     without = [item for item in items if not any(item.startswith(begin) for begin in TESTS)]
     idle = [begin for begin in TESTS if not any(item.startswith(begin) for item in items)]
@@ -99,6 +99,6 @@ def test_every_item_of_the_page_has_tests() -> None:
 
 
 @pytest.mark.parametrize("name", sorted({name for names in TESTS.values() for name in names}))
-def test_the_tests_exist(name: str) -> None:
+def test_tests_of_the_security_page_exist(name: str) -> None:
     path, _, function = name.partition("::")
     assert re.search(rf"^def {function}\(", (ROOT / path).read_text(), re.MULTILINE)

@@ -21,7 +21,7 @@ TWO_ITERATIONS = [
 @pytest.mark.parametrize(
     ("name", "pictures"), [("my-simclr", {"val_neighbors"}), ("my-mae", {"val_neighbors", "val_reconstructions"})]
 )
-def test_the_configs_train_on_folders(
+def test_configs_of_the_guide_train(
     name: str, pictures: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
