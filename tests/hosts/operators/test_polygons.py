@@ -45,9 +45,7 @@ def test_the_area_of_an_intersection(other: Tensor, area: float) -> None:
 def test_random_boxes_beside_a_grid() -> None:
     random = np.random.default_rng(3)
     for _ in range(20):
-        boxes = np.concatenate(
-            (random.uniform(3, 5, (2, 2)), random.uniform(1, 4, (2, 2)), random.uniform(-3, 3, (2, 1))), 1
-        )
+        boxes = random.uniform([3, 3, 1, 1, -3], [5, 5, 4, 4, 3], (2, 5))
         y, x = np.mgrid[0:8:800j, 0:8:800j]
         inside = []
         for center_x, center_y, width, height, angle in boxes:
@@ -102,12 +100,12 @@ def test_convex_giou_and_its_gradient() -> None:
         step = torch.zeros(18, dtype=torch.float64).index_fill(0, torch.tensor(place), 1e-6)
         slope = (giou(points + step)[:, 18] - giou(points - step)[:, 18]) / 2e-6
         torch.testing.assert_close(found[:, place], slope, rtol=0, atol=1e-5)
-    polygons.convex_giou(
-        (SQUARE.repeat(3, 1)[:9]).reshape(1, 18), (SQUARE + 3).reshape(1, 8), output := torch.zeros(1, 19)
-    )
-    assert output[0, 18].item() == pytest.approx(
-        0 - (19 - 8) / 19, abs=1e-6
-    )  # the hull of both squares has area 19 - 3
+
+
+def test_convex_giou_of_shapes_that_are_apart() -> None:
+    output = torch.zeros(1, 19)
+    polygons.convex_giou(SQUARE.repeat(3, 1)[:9].reshape(1, 18), (SQUARE + 3).reshape(1, 8), output)
+    assert output[0, 18].item() == pytest.approx(-8 / 16, abs=1e-6)  # the hull of both has area 16
 
 
 def test_the_smallest_rectangle() -> None:
