@@ -119,7 +119,7 @@ def _sections() -> Iterator[Argument]:
 
 
 def _rule(key: str) -> str:
-    rule = next(each for each in RULES if key in (each.keys or ()))
+    rule = next(each for each in RULES if key in each.keys)
     return f"[{rule.id}](migration.md#{rule.id}) | {_cell(rule.summary)}"
 
 

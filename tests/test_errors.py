@@ -143,3 +143,10 @@ def test_control_characters_in_error_are_escaped() -> None:
         "  tried 'f\\r\\u2028g'",
         "  学习率\th",
     ]
+
+
+def test_error_that_hides_its_cause_points_to_debug() -> None:
+    error = pickle.loads(pickle.dumps(FootplateError("cannot be built", notes=["a note"], hides_cause=True)))
+    assert str(error) == "cannot be built\n  a note\n  --debug shows where"
+    error.raised_at = "own.py:3"
+    assert str(error) == "cannot be built\n  a note\n  raised at own.py:3; --debug shows where"

@@ -38,6 +38,17 @@ def check_count(name: str, value: object, *, least: int = 1, most: int | None = 
     return value
 
 
+def check_fraction(name: str, value: object) -> float:
+    """Returns `value` if it is a number from 0 to 1.
+
+    Raises:
+        ArgumentError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ArgumentError(f"{name} must be a number from 0 to 1", key=name, found=value)
+    return value
+
+
 def check_choice(name: str, value: object, choices: Collection[str], *, key: str | None = None) -> str:
     """Returns `value` if it is one of several names.
 

@@ -112,7 +112,7 @@ def add_note(error: BaseException, note: str) -> None:
         return
     kept = error.notes
     error.notes = (*kept, note)
-    while kept and not str(error).endswith(note):
+    while kept and note not in str(error):
         kept = kept[:-1]
         error.notes = (*kept, note)
 

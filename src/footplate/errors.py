@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 from footplate.messages import printable
 
+DEBUG_HINT = "--debug shows where"
 _MAX_VALUE_LENGTH = 160
 _MAX_LINES = 5
 
@@ -56,9 +57,14 @@ class FootplateError(Exception):
         found: The value that was found.
         suggestion: The valid word that was probably meant.
         notes: Further lines.
+        hides_cause: Whether the message ends with a hint that `--debug` shows where `__cause__` was raised.
+
+    Attributes:
+        raised_at: The line of user code that raised `__cause__`, which the hint then names, or "".
     """
 
     exit_code = 2
+    raised_at = ""
 
     def __init__(
         self,
@@ -69,6 +75,7 @@ class FootplateError(Exception):
         found: object = _Missing,
         suggestion: str | None = None,
         notes: Sequence[str] = (),
+        hides_cause: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -77,6 +84,7 @@ class FootplateError(Exception):
         self.found = found
         self.suggestion = suggestion
         self.notes = tuple(notes)
+        self.hides_cause = hides_cause
 
     def within(self, prefix: str) -> "FootplateError":
         """Prepends `prefix` to the key path and returns the error itself."""
@@ -101,6 +109,8 @@ class FootplateError(Exception):
         if self.suggestion:
             lines.append(f"  did you mean '{self.suggestion}'?")
         lines += [f"  {note}" for note in self.notes]
+        if self.hides_cause:
+            lines.append(f"  raised at {self.raised_at}; {DEBUG_HINT}" if self.raised_at else f"  {DEBUG_HINT}")
         return printable("\n".join(lines[:_MAX_LINES]))
 
     def __reduce__(self) -> tuple[object, ...]:

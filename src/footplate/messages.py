@@ -77,8 +77,13 @@ def format_seconds(seconds: float) -> str:
     return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
 
 
-def nearest(word: object, candidates: Iterable[str]) -> str | None:
+def nearest(word: object, candidates: Iterable[str], *, similarity: float | None = None) -> str | None:
     """Returns the candidate that `word` was most likely meant to be, or None if none is similar enough.
+
+    Args:
+        word: The word.
+        candidates: The candidates.
+        similarity: The share of letters that must match, from 0 to 1.
 
     Example:
         >>> nearest("train_dataloder", ["train_dataloader", "val_dataloader"])
@@ -89,9 +94,34 @@ def nearest(word: object, candidates: Iterable[str]) -> str | None:
     for candidate in candidates:
         by_folded.setdefault(candidate.casefold(), candidate)
     # Two swapped letters lower the similarity of a short word a lot: SDG, SGD.
-    cutoff = 0.6 if len(word) <= _SHORT_WORD else 0.72
-    found = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=cutoff)
+    least = similarity or (0.6 if len(word) <= _SHORT_WORD else 0.72)
+    found = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=least)
     return by_folded[found[0]] if found else None
+
+
+def edit_distance(first: str, second: str, replacement: int = 1) -> int:
+    """Returns the number of letters to insert, delete, swap with a neighbor or replace.
+
+    Unlike the similarity that `nearest` uses, it does not count a letter that moved to a distant place as matching.
+
+    Args:
+        first: A word.
+        second: The other word.
+        replacement: How many edits the replacement of a letter counts as.
+
+    >>> edit_distance("modle", "model"), edit_distance("hook", "hooks"), edit_distance("pad", "val", replacement=2)
+    (1, 1, 4)
+    """
+    before: list[int] = []
+    row = list(range(len(second) + 1))
+    for i, letter in enumerate(first, 1):
+        last, before, row = before, row, [i]
+        for j, other in enumerate(second, 1):
+            best = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (0 if letter == other else replacement))
+            if i > 1 and j > 1 and letter == second[j - 2] and first[i - 2] == other:
+                best = min(best, last[j - 2] + 1)
+            row.append(best)
+    return row[-1]
 
 
 def format_bytes(count: int) -> str:

@@ -163,6 +163,8 @@ def test_diff_rank_seed_gives_each_rank_another_seed(monkeypatch: pytest.MonkeyP
         ({"collate_fn": {"type": "pseudo_colate"}}, UnknownNameError, "key collate_fn.type\n.*'pseudo_collate'"),
         ({"collate_fn": {"factor": 3}}, BuildError, "key 'type'"),
         ({"collate_fn": 3}, ArgumentError, "collate_fn must be a function"),
+        ({"multiprocessing_context": "spwan"}, ArgumentError, "one of .*\n.*\n.*\n  did you mean 'spawn'?"),
+        ({"multiprocessing_contxt": "spawn"}, BuildError, "did you mean 'multiprocessing_context'?"),
     ],
 )
 def test_invalid_sections_are_refused(changes: Any, kind: type[FootplateError], message: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd.profiler import record_function
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 
 from footplate.data import (
     DefaultSampler,
@@ -20,6 +20,7 @@ from footplate.data import (
     batches,
     default_collate,
     endless_batches,
+    length_of,
     seed_generators,
 )
 from footplate.errors import DataError
@@ -303,3 +304,25 @@ def test_a_profile_contains_the_batches_of_workers() -> None:
     with torch.profiler.profile() as profile:
         assert len(list(SampleLoader(range(8), batch_size=4, num_workers=1))) == 2
     assert any("DataLoader" in event.key for event in profile.key_averages())
+
+
+class Stream(IterableDataset[int]):
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(3))
+
+
+POINTS: Any = range(5)
+BATCHES = DataLoader(POINTS, batch_size=2)
+
+
+@pytest.mark.parametrize(
+    ("loader", "length"),
+    [([1, 2, 3], 3), ([], 0), (iter([1]), None), (None, None), (BATCHES, 3)],
+)
+def test_length_of_loaders(loader: Any, length: int | None) -> None:
+    assert length_of(loader) == length
+
+
+def test_length_of_streams_is_unknown() -> None:
+    stream: Any = DataLoader(Stream())
+    assert length_of(stream) is None

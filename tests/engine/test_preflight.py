@@ -13,7 +13,7 @@ from footplate import Hook, Runner, storage
 from footplate.checkpoint import load_checkpoint
 from footplate.cli.main import main
 from footplate.data.annotations import load_data_file
-from footplate.engine.preflight import _check_folder, state_to_come
+from footplate.engine.preflight import _check_folder, optimizer_growth
 from footplate.errors import CheckpointError, DataError, FootplateError
 from footplate.evaluation import Evaluator
 from footplate.optim import OptimWrapper
@@ -154,7 +154,7 @@ def test_plain_batches_are_tried_too(tmp_path: Path) -> None:
 def test_the_state_that_an_optimizer_will_have_is_told_before_its_first_step(optimizer: torch.optim.Optimizer) -> None:
     wrapper = OptimWrapper(optimizer)
     parameters = [each for group in optimizer.param_groups for each in group["params"]]
-    told = state_to_come(wrapper)
+    told = optimizer_growth(wrapper)
     assert not optimizer.state
     assert all(torch.all(each == 1) and each.grad is None for each in parameters)
     for each in parameters:
@@ -162,12 +162,12 @@ def test_the_state_that_an_optimizer_will_have_is_told_before_its_first_step(opt
     optimizer.step()
     held = [each for state in optimizer.state.values() for each in state.values() if isinstance(each, torch.Tensor)]
     assert told == sum(each.numel() * each.element_size() for each in held)
-    assert state_to_come(wrapper) == 0 or not held
+    assert optimizer_growth(wrapper) == 0 or not held
 
 
 @pytest.mark.parametrize("kind", [torch.optim.LBFGS, torch.optim.Adafactor])
 def test_the_state_of_an_optimizer_that_asks_for_a_closure_or_looks_at_values_is_not_told(kind: Any) -> None:
-    assert state_to_come(OptimWrapper(kind([torch.nn.Parameter(torch.ones(2))]))) is None
+    assert optimizer_growth(OptimWrapper(kind([torch.nn.Parameter(torch.ones(2))]))) is None
 
 
 @pytest.mark.parametrize(("known", "start"), [(True, ""), (False, " before the optimizer has a state")])
@@ -176,7 +176,7 @@ def test_the_size_is_that_of_a_start_only_where_the_run_starts(
 ) -> None:
     optim_wrapper = {"optimizer": {"type": "SGD", "lr": 0.1, "momentum": 0.9}}
     if not known:
-        monkeypatch.setattr("footplate.engine.preflight.state_to_come", lambda optim_wrapper: None)
+        monkeypatch.setattr("footplate.engine.preflight.optimizer_growth", lambda optim_wrapper: None)
     one_epoch = {"train_cfg": {"by_epoch": True, "max_epochs": 1}, "param_scheduler": None}
     for changes, words in ((one_epoch, start), ({"resume": True, "param_scheduler": None}, "")):
         caplog.clear()

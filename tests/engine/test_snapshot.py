@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from footplate import Hook, Runner
+from footplate.engine.base_loops import copied_state
+from footplate.engine.evaluation_loops import call_and_compare_weights
 from footplate.engine.phase import Phase
-from footplate.engine.snapshot import Snapshot, call_and_compare_weights, copied_state
+from footplate.engine.preflight import Snapshot
 from tests.engine.test_signals import Draw, Send, in_process
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import PointAccuracy, Points, ToyModel, Witness, loader, settings
@@ -246,6 +248,32 @@ def test_a_stop_waits_for_weights_to_be_put_back(tmp_path: Path, kind: type[Hook
     assert [each for each, _ in witness.when("before_val")] == [12]  # the validation of iteration 8 was completed
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
     assert_same(state(tmp_path / "told/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
+
+
+class ValidatesWithin(Hook):
+    """Validates again after the first batch of a validation, and records whether the outer one must finish."""
+
+    def __init__(self) -> None:
+        self.is_nested = False
+        self.must_finish: list[bool] = []
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if batch_idx == 0 and not self.is_nested:
+            self.is_nested = True
+            runner.val_loop.run()
+            self.is_nested = False
+            self.must_finish.append(runner.requests.must_finish_evaluation)
+
+
+@pytest.mark.parametrize(("hook", "expected"), [(Halves, True), (Hook, False)])
+def test_a_nested_validation_restores_whether_the_outer_one_must_finish(
+    tmp_path: Path, hook: type[Hook], expected: bool
+) -> None:
+    nested = ValidatesWithin()
+    done = run(config(tmp_path, by_epoch=True), hook(), nested)
+    assert nested.must_finish
+    assert set(nested.must_finish) == {expected}
+    assert not done.requests.must_finish_evaluation
 
 
 def test_a_wish_to_save_waits_too(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from footplate.checkpoint import saver
-from footplate.engine import position, runner, signals, state
+from footplate.data import position
+from footplate.engine import runner, signals, state
 from footplate.engine.signals import Requests
 from footplate.hooks import CheckpointHook
 from footplate.optim import AmpOptimWrapper, OptimWrapper, ParamSchedule

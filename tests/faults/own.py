@@ -14,7 +14,7 @@ from footplate.data.seeding import SamplerGenerators
 from footplate.engine import Hook
 from footplate.engine.hook import EVENTS
 from footplate.engine.hook_list import HookList
-from footplate.engine.snapshot import Snapshot
+from footplate.engine.preflight import Snapshot
 from footplate.first_generation.adapters import Hook as LegacyHook
 from footplate.hooks import CheckpointHook
 from footplate.optim import OptimWrapper

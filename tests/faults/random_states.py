@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from footplate import Runner
-from footplate.checkpoint import load_checkpoint, rng
+from footplate.checkpoint import load_checkpoint
+from footplate.data import rng
 from footplate.engine import Hook
 from footplate.errors import CheckpointError
 from footplate.registry import HOOKS

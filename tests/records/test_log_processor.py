@@ -1,6 +1,5 @@
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, IterableDataset
 
 from footplate.errors import ArgumentError
-from footplate.records import HistoryBuffer, LogProcessor, MessageHub, length_of
+from footplate.records import HistoryBuffer, LogProcessor, MessageHub
 
 VECTORS = Path(__file__).parents[1] / "data" / "vectors" / "log_processor.jsonl"  # what mmengine 0.10.7 wrote
 
@@ -325,25 +323,3 @@ def test_line_ends_in_names_are_escaped(runner: Any) -> None:
     runner.message_hub.update_scalar("val/a\r\nb", 1.0)
     assert r"loss\n2026 - ERROR - lost\t: 1.0000" in LogProcessor().get_log_after_iter(runner, 9, "train")[1]
     assert r"a\r\nb: 1.0000" in LogProcessor().get_log_after_epoch(runner, 20, "val")[1]
-
-
-class Stream(IterableDataset[int]):
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(3))
-
-
-POINTS: Any = range(5)
-BATCHES = DataLoader(POINTS, batch_size=2)
-
-
-@pytest.mark.parametrize(
-    ("loader", "length"),
-    [([1, 2, 3], 3), ([], 0), (iter([1]), None), (None, None), (BATCHES, 3)],
-)
-def test_length_of_loaders(loader: Any, length: int | None) -> None:
-    assert length_of(loader) == length
-
-
-def test_length_of_streams_is_unknown() -> None:
-    stream: Any = DataLoader(Stream())
-    assert length_of(stream) is None

@@ -8,7 +8,15 @@ from torch import nn
 
 from footplate.errors import ArgumentError, DataError, UnknownNameError
 from footplate.registry import MODELS
-from footplate.tasks.task_base import Pyramid, TaskModel, build_part, image_to_tensor, loaded_image, select_keys
+from footplate.tasks.task_base import (
+    Pyramid,
+    TaskModel,
+    build_part,
+    check_classes,
+    image_to_tensor,
+    loaded_image,
+    select_keys,
+)
 
 
 @pytest.mark.parametrize(
@@ -87,8 +95,8 @@ def test_images_that_are_not_stacked_are_an_error(mode: Any) -> None:
         with pytest.raises(ArgumentError, match="the model has no data preprocessor") as raised:
             Echo()(inputs, mode=mode)
     assert raised.value.notes == ("Set data_preprocessor=dict(type='ImgDataPreprocessor', mean=[...], std=[...]).",)
-    views = [torch.zeros(2, 3, 4, 4)] * 2
-    assert Echo()(views) == ("outputs", views)  # stacked by the loader
+    for views in ([torch.zeros(2, 3, 4, 4)] * 2, [torch.zeros(2, 3, 8, 4, 4)] * 2):  # of images and of video clips
+        assert Echo()(views, mode=mode) is not None  # stacked by the loader
     assert Echo(data_preprocessor={"type": "ImgDataPreprocessor"})(pictures) == ("outputs", pictures)
 
 
@@ -137,3 +145,14 @@ def test_a_missing_image_is_reported() -> None:
 
 def test_only_present_keys_are_selected() -> None:
     assert select_keys({"a": 1, "b": None, "c": 3}, ("b", "d", "a")) == {"b": None, "a": 1}
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array])
+def test_classes_out_of_range_are_refused(kind: Any) -> None:
+    check_classes("ground truth", kind([0, 2]), 3)
+    check_classes("prediction", kind([-1, 2]), 3, least=-1)
+    with pytest.raises(DataError, match="the ground truth contains class -1, but there are only 3"):
+        check_classes("ground truth", kind([0, -1]), 3)
+    with pytest.raises(DataError, match="the prediction contains class 3, but there are only 3") as raised:
+        check_classes("prediction", kind([3, 4]), 3, least=-1)
+    assert raised.value.found == 3

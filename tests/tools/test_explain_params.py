@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from footplate.config import Config
-from footplate.tools.explain_params import explain_params, groups_of, params_as_data
+from footplate.tools.explain_params import explain_params, groups_of
 
 
 def test_groups_tell_their_settings_sizes_and_the_keys_that_set_them(write: Callable[..., Config]) -> None:
@@ -30,7 +30,7 @@ def test_frozen_parameters_are_listed(write: Callable[..., Config]) -> None:
     cfg = write()
     cfg["model"] = {"type": HalfFrozen}
     found = groups_of(cfg)
-    assert params_as_data(found)["frozen"] == ["0.weight", "0.bias"]
+    assert found.frozen == ["0.weight", "0.bias"]
     assert "frozen: 2 tensors: 0.weight, 0.bias" in explain_params(found)
 
 

@@ -7,7 +7,6 @@ from footplate.errors import ArgumentError
 from footplate.tools.explain_schedule import (
     explain_schedule,
     plot_schedule,
-    schedule_as_data,
     schedule_of,
     terminal_plot,
 )
@@ -22,7 +21,6 @@ def test_values_are_those_of_the_run(write: Callable[..., Config]) -> None:
     assert rates[plain][9:11] == pytest.approx([0.1, 0.01])
     assert rates[plain][19:21] == pytest.approx([0.01, 0.001])
     assert rates[min(rates)][0] == pytest.approx(0.01)
-    assert schedule_as_data(schedule)["length"] == 30
 
 
 def test_the_text_has_a_plot_and_a_table_of_what_moves_and_a_line_for_the_rest(write: Callable[..., Config]) -> None:

@@ -14,7 +14,6 @@ from footplate.checkpoint.latest import (
 )
 from footplate.checkpoint.loading import load_checkpoint, load_latest, trusted_files, trusted_in, trusting
 from footplate.checkpoint.pickle_interpreter import OpaqueObject
-from footplate.checkpoint.rng import capture_rng, check_rng, checked_generator_state, restore_rng
 from footplate.checkpoint.saver import BackgroundSaver, remove_checkpoint, save_checkpoint
 from footplate.checkpoint.shard_layout import is_committed, is_sharded_path, sharded_name
 from footplate.checkpoint.sharded_reading import consolidate, shard
@@ -32,9 +31,6 @@ __all__ = [
     "Mismatch",
     "OpaqueObject",
     "average_weights",
-    "capture_rng",
-    "check_rng",
-    "checked_generator_state",
     "checked_template",
     "consolidate",
     "export_weights",
@@ -51,7 +47,6 @@ __all__ = [
     "read_pointer",
     "remove_checkpoint",
     "rename_keys",
-    "restore_rng",
     "save_checkpoint",
     "shard",
     "sharded_name",

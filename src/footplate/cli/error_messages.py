@@ -18,7 +18,6 @@ _LIBRARIES = tuple(
 )
 _NOT_WRITTEN = ("site-packages", "dist-packages", "torchinductor_")  # installed or generated code
 _MAX_LINES = 5
-_DEBUG = "--debug shows where"
 # Errors while writing an open file, which do not name the file.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 # Torch passes errors of workers on as text.
@@ -34,10 +33,9 @@ def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | No
         progress: The progress of the run, which is shown with an error of user code.
     """
     if isinstance(error, FootplateError):
-        frames = user_frames(error.__cause__) if error.__cause__ is not None and _DEBUG in error.notes else []
+        frames = user_frames(error.__cause__) if error.hides_cause and error.__cause__ is not None else []
         if frames:
-            line = f"raised at {_location(frames[0])}; {_DEBUG}"
-            error.notes = tuple(line if note == _DEBUG else note for note in error.notes)
+            error.raised_at = _location(frames[0])
         return f"error: {error}\n", error.exit_code
     frames = user_frames(error)
     if frames:

@@ -4,6 +4,8 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, read_config
@@ -134,36 +136,39 @@ def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> No
     from footplate.records.logger import collect_warnings
 
     with collect_warnings() as warnings:
-        data, text = _explain_topic(topic, cfg, arguments)
+        as_data, as_text = _explain_topic(topic, cfg, arguments)
     if arguments.json:
-        print_text(json.dumps(data, indent=2, default=str) + "\n")
+        print_text(json.dumps(as_data(), indent=2, default=str) + "\n")
     else:
+        text = as_text()
         print_text(wrap_text(text) if sys.stdout.isatty() else text)
     lines = "".join(f"{'warning':<11} {each}\n" for each in dict.fromkeys(warnings))
     (print_error if arguments.json else print_text)(lines)
 
 
-def _explain_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> tuple[Any, str]:
-    """Returns a topic as data and as text."""
+def _explain_topic(
+    topic: str, cfg: "Config", arguments: argparse.Namespace
+) -> tuple[Callable[[], Any], Callable[[], str]]:
+    """Builds what a topic is about, and returns functions that return it as data and as text."""
     from footplate.config import Config
     from footplate.storage import commit_image
     from footplate.tasks.recipes import find_config
     from footplate.tools import explain_loops, explain_params, explain_schedule
 
     other = Config.fromfile(find_config(arguments.model)) if arguments.model else None
-    if topic == "schedule":
-        schedule = explain_schedule.schedule_of(cfg, other=other, length_of_epoch=arguments.epoch_length)
-        if arguments.plot:
-            commit_image(arguments.plot, explain_schedule.plot_schedule(schedule))
-        return explain_schedule.schedule_as_data(schedule), explain_schedule.explain_schedule(schedule)
     if topic == "hooks":
-        hooks, missing = explain_loops.order_of_hooks(cfg)
-        return explain_loops.hooks_as_data(hooks, missing), explain_loops.explain_hooks(hooks, missing)
+        hooks = explain_loops.order_of_hooks(cfg)
+        return lambda: explain_loops.hooks_as_data(*hooks), lambda: explain_loops.explain_hooks(*hooks)
+    if topic == "loops":
+        loops = explain_loops.loops_as_data(cfg, length_of_epoch=arguments.epoch_length)
+        return lambda: loops, lambda: explain_loops.explain_loops(loops)
     if topic == "params":
         groups = explain_params.groups_of(cfg, other=other)
-        return explain_params.params_as_data(groups), explain_params.explain_params(groups)
-    data = explain_loops.loops_as_data(cfg, length_of_epoch=arguments.epoch_length)
-    return data, explain_loops.explain_loops(data)
+        return lambda: asdict(groups), lambda: explain_params.explain_params(groups)
+    schedule = explain_schedule.schedule_of(cfg, other=other, length_of_epoch=arguments.epoch_length)
+    if arguments.plot:
+        commit_image(arguments.plot, explain_schedule.plot_schedule(schedule))
+    return lambda: asdict(schedule), lambda: explain_schedule.explain_schedule(schedule)
 
 
 def diff_configs(arguments: argparse.Namespace) -> int:

@@ -132,19 +132,20 @@ def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
         ConfigError: A dict would be merged into a value that is not a dict, without `_delete_`.
     """
     for key, value in child.items():
-        origin, replaced = child._origins.get(key), None
-        if key in base:
-            present = dict.__getitem__(base, key)
-            replaced = Replaced(present, base._origins.get(key))
-            if isinstance(value, ConfigDict) and not value.pop("_delete_", False):
-                if not isinstance(present, ConfigDict):
-                    raise ConfigError(
-                        f"a dict cannot be merged into the {type(present).__name__} of the base",
-                        origin=origin,
-                        key=str(key),
-                        found=present,
-                        notes=["write `_delete_=True` into the dict to replace the value of the base"],
-                    )
+        origin, present = child._origins.get(key), dict.get(base, key)
+        replaced = Replaced(present, base._origins.get(key)) if key in base else None
+        if isinstance(value, ConfigDict):
+            if value.pop("_delete_", False) or replaced is None:
+                remove_delete(value)
+            elif not isinstance(present, ConfigDict):
+                raise ConfigError(
+                    f"a dict cannot be merged into the {type(present).__name__} of the base",
+                    origin=origin,
+                    key=str(key),
+                    found=present,
+                    notes=["write `_delete_=True` into the dict to replace the value of the base"],
+                )
+            else:
                 # The base may contain the same dict elsewhere, where it must not change.
                 with at_key(str(key)):
                     value = merge_into(present.copy(), value)
@@ -156,6 +157,15 @@ def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
     if None not in base._origins and None in child._origins:
         base._origins[None] = child._origins[None]
     return base
+
+
+def remove_delete(value: Any) -> Any:
+    """Removes `_delete_` from a dict that replaces the value of the base, and from all dicts in it."""
+    if isinstance(value, ConfigDict):
+        value.pop("_delete_")
+        for item in value.values():
+            remove_delete(item)
+    return value
 
 
 def _append_replaced(origin: Origin, replaced: Replaced | None) -> Origin:

@@ -198,7 +198,7 @@ class _FileLoader:
             reference = f" (see {notice['reference']})" if notice.get("reference") else ""
             expected = f"; use '{notice['expected']}'" if notice.get("expected") else ""
             _logger.warning("config '%s' is deprecated%s%s", shown_path(self._path), expected, reference)
-        return merge_into(base, keys)
+        return merge_into(base, keys) if base else keys
 
 
 def _check_integers(value: Any, keys: list[Any], origin: Origin) -> None:

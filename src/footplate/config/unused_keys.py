@@ -8,7 +8,7 @@ from footplate.config.key_paths import find_value, join_path, paths_ending
 from footplate.config.origins import KeyOrigin, value_history
 from footplate.error_context import origin_of
 from footplate.errors import ConfigKeyError
-from footplate.messages import list_names
+from footplate.messages import edit_distance, list_names
 
 if TYPE_CHECKING:
     from footplate.config.config import Config
@@ -66,25 +66,10 @@ def _is_misspelling(key: str, known: str) -> bool:
         return False
     for word, right in zip(words, known_words, strict=True):
         most = 2 if min(len(word), len(right)) >= _LONG_WORD else 1
-        substitution = 1 if len(right) > 3 else 2
-        if word != right and (word[:1] != right[:1] or _edit_distance(word, right, substitution) > most):
+        replacement = 1 if len(right) > 3 else 2  # replacing a letter makes a different short word: `pad_cfg`
+        if word[:1] != right[:1] or edit_distance(word, right, replacement) > most:
             return False
     return True
-
-
-def _edit_distance(first: str, second: str, substitution: int) -> int:
-    """Returns the number of letters to insert, delete, swap or replace; a replacement counts as `substitution`."""
-    before: list[int] = []
-    row = list(range(len(second) + 1))
-    for i, letter in enumerate(first, 1):
-        last, before, row = before, row, [i]
-        for j, other in enumerate(second, 1):
-            cost = 0 if letter == other else substitution
-            best = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + cost)
-            if i > 1 and j > 1 and letter == second[j - 2] and first[i - 2] == other:
-                best = min(best, last[j - 2] + 1)
-            row.append(best)
-    return row[-1]
 
 
 def unread_overrides(cfg: "Config", known: Collection[str]) -> list[str]:

@@ -5,7 +5,8 @@ from footplate.data.base_dataset import BaseDataset
 from footplate.data.collate import default_collate, pseudo_collate
 from footplate.data.dataloader_config import build_dataloader, check_dataloader
 from footplate.data.dataset_wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
-from footplate.data.loader import SampleLoader, batches, endless_batches
+from footplate.data.loader import SampleLoader, batches, endless_batches, length_of
+from footplate.data.rng import capture_rng, check_rng, restore_rng
 from footplate.data.sample_cache import SampleCache
 from footplate.data.samplers import DefaultSampler, InfiniteSampler
 from footplate.data.seeding import mix_seed, preserve_random_state, seed_generators
@@ -36,6 +37,8 @@ __all__ = [
     "batches",
     "build_dataloader",
     "check_dataloader",
+    "capture_rng",
+    "check_rng",
     "data_wait",
     "default_collate",
     "endless_batches",
@@ -43,9 +46,11 @@ __all__ = [
     "install_worker_death_handler",
     "is_worker_death",
     "kill_workers",
+    "length_of",
     "load_annotations",
     "mix_seed",
     "preserve_random_state",
     "pseudo_collate",
+    "restore_rng",
     "seed_generators",
 ]

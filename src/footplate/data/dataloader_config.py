@@ -208,7 +208,9 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
         raise ArgumentError("'sampler' has no effect with a batch sampler that is already built", key="sampler")
     for key, (is_valid, expected) in _VALUES.items():
         if cfg.get(key) is not None and not is_valid(cfg[key]):
-            raise ArgumentError(f"{key} must be {expected}", key=key, found=cfg[key])
+            known = _START_METHODS if key == "multiprocessing_context" else ()
+            near = nearest(str(cfg[key]), known)
+            raise ArgumentError(f"{key} must be {expected}", key=key, found=cfg[key], suggestion=near)
 
 
 def _build_dataset(cfg: Any) -> Any:

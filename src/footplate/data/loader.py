@@ -14,9 +14,16 @@ from footplate.data.samplers import CustomSamplers, DefaultSampler
 from footplate.data.seeding import mix_seed, preserve_random_state
 from footplate.data.workers import MonitoredLoader, WorkerInit, WorkerProgress, iterate_interruptibly
 from footplate.errors import DataError
-from footplate.records import length_of
 
 _IN_USE = 2  # batches of a worker in the main process: one in training, and one that a hook may keep for a while
+
+
+def length_of(loader: Any) -> int | None:
+    """Returns the length of a loader or dataset; None if it is unknown, as for streams."""
+    try:
+        return len(loader)
+    except TypeError:  # a torch DataLoader always has `__len__`, which raises for streams
+        return None
 
 
 class SampleLoader(DataLoader[Any]):

@@ -1,20 +1,22 @@
 """The base classes of the loops, and when a training loop validates."""
 
 import bisect
+import copy
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from footplate.checkpoint import capture_rng, restore_rng
+import torch
+from torch import nn
+
 from footplate.checks import check_count, read_count, read_flag
-from footplate.data import build_dataloader, kill_workers
+from footplate.data import build_dataloader, capture_rng, kill_workers, restore_rng
+from footplate.data.position import DataPosition
 from footplate.engine.hook import check_accepts
 from footplate.engine.phase import Phase
-from footplate.engine.position import DataPosition
 from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.saving import save_after_data_error
 from footplate.engine.signals import InterruptedWaitError, answer_requests
-from footplate.engine.snapshot import Buffers, copied_state
 from footplate.engine.state import hook_states
 from footplate.errors import ArgumentError
 
@@ -104,7 +106,7 @@ class BaseTrainLoop(BaseLoop):
         self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
         self.stop_training = False
         self.validation_requested = False
-        self.validating = False
+        self.starts_validation = False  # until the validation that this loop starts has begun
         self._data = DataPosition(self.dataloader)
         self._iter = self._began_at = 0
         self._epoch = 0
@@ -361,7 +363,7 @@ class BaseTrainLoop(BaseLoop):
         self._hooks_before_validation = copied_state(hook_states(self.runner))
         # Set before the validation runs, so that a best checkpoint that it saves resumes after the validation.
         self._validated_at, self.validation_requested = self._position, False
-        self.validating = True
+        self.starts_validation = True
         try:
             self.runner.phase = Phase.EVALUATION
             self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
@@ -370,7 +372,7 @@ class BaseTrainLoop(BaseLoop):
             self._restore_before_validation()
             self._answer_and_end_workers()
         finally:
-            self.validating = False
+            self.starts_validation = False
         self.runner.model.train()
 
 
@@ -416,3 +418,36 @@ def checked_intervals(intervals: Any) -> list[tuple[int, int]]:
             found=intervals,
         )
     return [(check_count("dynamic_intervals", at), check_count("dynamic_intervals", every)) for at, every in pairs]
+
+
+def copied_state(value: Any) -> Any:
+    """Returns a deep copy of a state. Tensors are detached first, because `copy.deepcopy` refuses one with a graph."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        copied = copy.copy(value)
+        copied.update((key, copied_state(each)) for key, each in value.items())
+        return copied
+    if type(value) in (list, tuple):
+        return type(value)(map(copied_state, value))
+    return copy.deepcopy(value)
+
+
+class Buffers:
+    """A copy of a model's buffers, to restore them.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._held = [(each._buffers, dict(each._buffers)) for each in model.modules() if each._buffers]
+        self._values = [(each, each.detach().clone()) for each in model.buffers()]
+
+    def restore(self) -> None:
+        """Restores the buffers."""
+        with torch.no_grad():
+            for tensor, value in self._values:
+                tensor.copy_(value)
+        for held, before in self._held:
+            held.update(before)

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 
 from footplate.checks import check_count, check_flag
-from footplate.data import SampleLoader, batches, build_dataloader
+from footplate.data import SampleLoader, batches, build_dataloader, length_of
 from footplate.distributed import broadcast_buffers, gather_objects, unwrap_model
-from footplate.distributed.sharding import is_sharded
-from footplate.engine.base_loops import BaseLoop, ValidationLeftError
+from footplate.distributed.sharding import is_sharded, local_tensor
+from footplate.engine.base_loops import BaseLoop, Buffers, ValidationLeftError
 from footplate.engine.phase import Phase
-from footplate.engine.snapshot import Buffers, call_and_compare_weights
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator, build_evaluator
 from footplate.messages import nearest
-from footplate.records import length_of
 from footplate.records.scalar_names import dataset_metric
 from footplate.registry import LOOPS
 
@@ -162,9 +160,13 @@ class _EvaluationLoop(BaseLoop):
             at = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)
             due = [each for each in self.sets if each.is_due(*at)]
         self.left_out = tuple(each.name for each in self.sets if each not in due)
+        is_own = mode == "val" and getattr(training, "starts_validation", False)
+        if is_own:
+            training.starts_validation = False
+        outer = runner.requests.must_finish_evaluation, self.buffers
         changes = call_and_compare_weights(runner, f"before_{mode}", f"before_{mode}_epoch")
-        # If a user's loop runs the validation itself, requests are answered only after it.
-        runner.requests.must_finish_evaluation = changes or not getattr(training, "validating", False)
+        # If a hook or a user's loop has started the evaluation, requests are answered only after it.
+        runner.requests.must_finish_evaluation = changes or not is_own
         self.buffers = Buffers(runner.model)  # taken after hooks have swapped the weights, if any do
         runner.model.eval()
         broadcast_buffers(runner.model)  # every rank evaluates the same model, the one that is saved
@@ -176,7 +178,7 @@ class _EvaluationLoop(BaseLoop):
         self._choose(self.sets[0])
         runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
         runner.call_hook(f"after_{mode}")
-        runner.requests.must_finish_evaluation, self.buffers = False, None
+        runner.requests.must_finish_evaluation, self.buffers = outer
         return metrics
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
@@ -398,3 +400,37 @@ def has_several_loaders(cfg: Any) -> bool:
         "dataset" in each if isinstance(each, Mapping) else hasattr(each, "__iter__") and not isinstance(each, str)
         for each in cfg.values()
     )
+
+
+def call_and_compare_weights(runner: "Runner", *events: str) -> bool:
+    """Calls the hooks that act at `events` and checks whether a user's hook changed the weights.
+
+    Then the run is not saved until the hooks restore them. Hooks of footplate are not checked: they put the right
+    weights into a checkpoint that is saved in the meantime. Weights are compared by their norms, before and after each
+    user's hook.
+    """
+    changes = False
+    for event in events:
+        for method in runner.hooks.at(event):
+            module = f"{type(getattr(method, '__self__', None)).__module__}."
+            is_users = not module.startswith("footplate.") or module.startswith("footplate.first_generation.adapters.")
+            before = _norms(runner.model) if is_users else None
+            method(runner)
+            changes = changes or (before is not None and before != _norms(runner.model))
+    return changes
+
+
+def _norms(wrapped: Any) -> bytes:
+    """Returns the norms of all weights and buffers in a comparable form."""
+    model, measured = unwrap_model(wrapped), []
+    for tensor in (local_tensor(each).detach() for each in (*model.parameters(), *model.buffers())):
+        if tensor.is_complex():
+            tensor = torch.view_as_real(tensor)
+        elif not tensor.is_floating_point() or tensor.element_size() == 1:  # integers and 8-bit floats have no norm
+            tensor = tensor.float()
+        if tensor.numel():
+            measured.append(tensor)
+    if not measured:
+        return b""
+    norms = torch._foreach_norm(measured, dtype=torch.float64)  # one call; in float64, so that no norm overflows
+    return torch.stack([each.cpu() for each in norms]).numpy().tobytes()

@@ -3,22 +3,31 @@
 import copy
 import logging
 import math
+import operator
+import random
 import secrets
-from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Iterator, Mapping
+import sys
+import tempfile
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from torch import nn
+from torch.utils.data import Dataset, Sampler
 
 from footplate import storage
-from footplate.checkpoint import capture_rng, load_checkpoint, restore_rng, save_checkpoint, split_state
+from footplate.checkpoint import load_checkpoint, save_checkpoint, split_state
+from footplate.data import capture_rng, restore_rng
 from footplate.distributed import is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
 from footplate.engine.evaluation_loops import loss_of, predicting
-from footplate.engine.snapshot import Snapshot
+from footplate.engine.hook import Hook
 from footplate.errors import ArgumentError, CheckpointError
+from footplate.evaluation import BaseMetric, Evaluator
 from footplate.messages import format_bytes
 
 if TYPE_CHECKING:
@@ -26,6 +35,23 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 _IN_MEMORY = "memory://footplate-preflight/{}.pth"
+_MAX_BYTES = 16 << 20  # bytes of a tensor or array other than a buffer; a dataset in memory is not copied
+_MAX_ELEMENTS = 1000  # elements of a container whose elements are visited
+_NOT_USER_PACKAGES = {*sys.stdlib_module_names, "torch", "numpy", "footplate", "PIL", "cv2"}
+_FOLLOWED_TYPES = (nn.Module, Hook, BaseMetric, Evaluator, Dataset, Sampler)
+# Internals of nn.Module, which a wrapper may replace while it predicts. They are not restored as attributes.
+_KEPT = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
+# Random generators, each with functions that get and set its state.
+_GENERATORS: tuple[tuple[type, Callable[[Any], Any], Callable[[Any, Any], Any]], ...] = (
+    (random.Random, random.Random.getstate, random.Random.setstate),
+    (np.random.RandomState, np.random.RandomState.get_state, np.random.RandomState.set_state),
+    (
+        np.random.Generator,
+        operator.attrgetter("bit_generator.state"),
+        lambda generator, before: setattr(generator.bit_generator, "state", before),
+    ),
+    (torch.Generator, torch.Generator.get_state, torch.Generator.set_state),
+)
 
 
 def preflight(runner: "Runner") -> None:
@@ -34,28 +60,35 @@ def preflight(runner: "Runner") -> None:
     Leaves no file and records no metric. Random states, buffers and attributes are restored afterwards, see `Snapshot`.
 
     Raises:
-        FootplateError: Something of that cannot be done. What a model or a metric raises goes through.
+        FootplateError: The run cannot save, load or validate. Errors of the model and of metrics are not wrapped.
     """
     with _restoring_state(runner):
         size = checkpoint_size(runner)
-        to_come = None if is_sharded(runner.model) else state_to_come(runner.optim_wrapper)
-        size += to_come or 0
+        growth = None if is_sharded(runner.model) else optimizer_growth(runner.optim_wrapper)
+        size += growth or 0
         if is_main_process():
             _check_folder(runner.home, size, "work_dir")
             for hook in runner.hooks:
                 if hasattr(hook, "folder_in"):
                     _check_folder(hook.folder_in(runner), size, "default_hooks.checkpoint.out_dir")
-        has_validated = _validate(runner)
+        results = [(each, _metrics_of_one_batch(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
+        if all(names for _, names in results):  # otherwise the metrics of some dataset are unknown
+            metrics = [name for each, names in results for name in each.named(dict.fromkeys(names or ()))]
+            schedules = runner.param_schedulers
+            lists = schedules.values() if isinstance(schedules, Mapping) else [schedules]
+            for part in [*runner.hooks, *(schedule for each in lists for schedule in each or ())]:
+                if hasattr(part, "check_metrics"):
+                    part.check_metrics(metrics)
     has_state = any(part.optimizer.state for part in runner.optim_wrapper.parts.values())  # as in a resumed run
     _logger.info(
         "Preflight: a checkpoint takes %s%s%s.",
         format_bytes(size),
-        " before the optimizer has a state" if to_come is None and not has_state else "",
-        ", a batch was validated" if has_validated else "",
+        " before the optimizer has a state" if growth is None and not has_state else "",
+        ", a batch was validated" if any(names is not None for _, names in results) else "",
     )
 
 
-def state_to_come(optim_wrapper: Any) -> int | None:
+def optimizer_growth(optim_wrapper: Any) -> int | None:
     """Returns by how many bytes the first step grows the optimizer state, or None if that cannot be determined.
 
     A copy of each optimizer takes a step on the meta device, where tensors have shapes but no data.
@@ -94,7 +127,7 @@ def _growth(optimizer: torch.optim.Optimizer) -> int:
 @contextmanager
 def _restoring_state(runner: "Runner") -> Iterator[None]:
     """Restores after the block what user code may have changed in it: random states, attributes, buffers, the hub."""
-    random, training = capture_rng(), runner.model.training
+    rng, training = capture_rng(), runner.model.training
     hub, sets = runner.message_hub, getattr(runner.val_loop, "sets", ())
     names = ("dataset", "sampler", "batch_sampler", "collate_fn")
     parts = [getattr(each.dataloader, name, None) for each in sets for name in names]
@@ -110,7 +143,7 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
     finally:
         before.restore()
         runner.model.train(training)
-        restore_rng(random)
+        restore_rng(rng)
 
 
 def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True) -> int:
@@ -125,7 +158,7 @@ def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param
         save_param_scheduler: Whether the checkpoint includes the state of the schedules.
 
     Raises:
-        CheckpointError: The checkpoint loses something.
+        CheckpointError: A part of the checkpoint is missing after it is saved and loaded.
     """
     if not is_main_process() and not is_sharded(runner.model):
         return 0
@@ -160,17 +193,21 @@ def _check_folder(folder: str, size: int, key: str) -> None:
         )
 
 
-def _validate(runner: "Runner") -> bool:
-    """Validates the first batch of each dataset with copies of the metrics. Returns False if no dataset has one."""
-    results = [(each, _metrics_of_one_batch(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
-    if all(names for _, names in results):
-        metrics = [name for each, names in results for name in each.named(dict.fromkeys(names or ()))]
-        schedules = runner.param_schedulers
-        lists = schedules.values() if isinstance(schedules, Mapping) else [schedules]
-        for part in [*runner.hooks, *(schedule for each in lists for schedule in each or ())]:
-            if hasattr(part, "check_metrics"):
-                part.check_metrics(metrics)
-    return any(names is not None for _, names in results)
+@contextmanager
+def trial_evaluator(evaluator: Evaluator) -> Iterator[Evaluator]:
+    """Yields a copy of an evaluator, whose metrics write their files to a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="footplate-trial-") as folder:
+        trial = copy.deepcopy(evaluator)
+        trial.set_context(folder=folder, is_trial=True)
+        yield trial
+
+
+def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Returns the predictions for a batch and, if the validation loop reports them, the losses."""
+    loop: Any = runner.val_loop  # a user's loop may lack the attributes
+    with predicting(loop, runner.device):
+        samples = (getattr(loop, "predictor", None) or runner.model).val_step(batch)
+        return samples, loss_of(runner.model, batch) if getattr(loop, "loss", False) else {}
 
 
 def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
@@ -182,29 +219,151 @@ def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
         batch = loader[0] if isinstance(loader, (list, tuple)) and loader else None
     if batch is None:
         return None
-    loop, evaluator = runner.val_loop, copy.deepcopy(chosen.evaluator)
-    evaluator.set_context(is_trial=True)
     runner.model.eval()
-    with predicting(loop, runner.device):
-        samples = (loop.predictor or runner.model).val_step(batch)  # type: ignore[union-attr]
-        losses = loss_of(runner.model, batch) if loop.loss else {}  # type: ignore[union-attr]
-        evaluator.process(data_samples=samples, data_batch=batch)
-    if runner.world_size > 1:
-        return []
     logger = logging.getLogger("footplate")
     level = logger.level
-    logger.setLevel(max(level, logging.WARNING))  # the values of metrics mean nothing before training
-    try:
-        metrics = evaluator.evaluate(len(samples))
-    except ArgumentError:  # independent of the number of batches
-        raise
-    except Exception as error:  # some metrics need more than one batch, but a missing file stays missing
-        if isinstance(error.__cause__, FileNotFoundError):
+    with trial_evaluator(chosen.evaluator) as evaluator:
+        samples, losses = predict_batch(runner, batch)
+        with predicting(runner.val_loop, runner.device):
+            evaluator.process(data_samples=samples, data_batch=batch)
+        if runner.world_size > 1:
+            return []
+        logger.setLevel(max(level, logging.WARNING))  # the values of metrics mean nothing before training
+        try:
+            metrics = evaluator.evaluate(len(samples))
+        except ArgumentError:  # independent of the number of batches
             raise
-        _logger.warning(
-            "Preflight: computing the metrics of a single batch failed: %s: %s", type(error).__name__, error
-        )
-        return []
-    finally:
-        logger.setLevel(level)
+        except Exception as error:  # some metrics need more than one batch, but a missing file stays missing
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise
+            _logger.warning(
+                "Preflight: computing the metrics of a single batch failed: %s: %s", type(error).__name__, error
+            )
+            return []
+        finally:
+            logger.setLevel(level)
     return [*(name for name in losses if "loss" in name), *metrics]
+
+
+class Snapshot:
+    """A copy of buffers and object attributes, to restore them.
+
+    Starting from the given objects, it follows attributes, lists and dicts to models, hooks, metrics, datasets,
+    samplers and objects of user classes. It keeps numbers, strings, containers, random generators, and tensors and
+    arrays up to 16 MB. It keeps buffers of any size. Of user classes and the modules that define them, it keeps the
+    numbers. It does not keep parameters, files, or the content of objects of other libraries.
+
+    Args:
+        objects: The objects to start from.
+    """
+
+    def __init__(self, objects: Iterable[Any]) -> None:
+        self._seen: dict[int, Any] = {}  # holds the objects too, so that no id is reused
+        self._undo: list[Callable[[], None]] = []
+        waiting = deque(objects)
+        while waiting:
+            waiting.extend(self._keep(waiting.popleft()))
+
+    def restore(self) -> None:
+        """Restores everything."""
+        with torch.no_grad():
+            for undo in self._undo:
+                undo()
+
+    def _keep(self, value: Any) -> Iterable[Any]:
+        """Keeps one value, and returns the values it contains."""
+        if id(value) in self._seen or value is None or isinstance(value, (str, bytes, int, float, type)):
+            return ()
+        self._seen[id(value)] = value
+        if isinstance(value, torch.Tensor):
+            self._keep_tensor(value)
+        elif isinstance(value, np.ndarray):
+            if value.nbytes <= _MAX_BYTES and value.flags.writeable and not isinstance(value, np.memmap):
+                array = value.copy()
+                self._undo.append(lambda: np.copyto(value, array))
+        elif isinstance(value, (dict, list, set, deque, bytearray)):
+            return self._keep_container(value)
+        elif isinstance(value, (tuple, frozenset)):
+            return value if len(value) <= _MAX_ELEMENTS else ()
+        elif functions := next((each[1:] for each in _GENERATORS if isinstance(value, each[0])), None):
+            before, restore = functions[0](value), functions[1]
+            self._undo.append(lambda: restore(value, before))
+        elif hasattr(value, "__dict__") and (isinstance(value, _FOLLOWED_TYPES) or _is_of_user(type(value))):
+            return self._keep_attributes(value)
+        return ()
+
+    def _keep_tensor(self, tensor: torch.Tensor, *, largest: float = _MAX_BYTES) -> None:
+        if isinstance(tensor, nn.Parameter) or tensor.numel() * tensor.element_size() > largest or tensor.is_meta:
+            return
+        before, version = tensor.detach().clone(), _version(tensor)
+
+        def undo() -> None:
+            if version is None or _version(tensor) != version:
+                tensor.detach().copy_(before)
+
+        self._undo.append(undo)
+
+    def _keep_container(self, held: Any) -> Iterable[Any]:
+        before = copy.copy(held)
+
+        def undo() -> None:
+            held.clear()
+            (held.extend if isinstance(held, (list, deque, bytearray)) else held.update)(before)
+
+        self._undo.append(undo)
+        if isinstance(held, bytearray) or len(held) > _MAX_ELEMENTS:
+            return ()
+        return list(held.values()) if isinstance(held, dict) else list(held)
+
+    def _keep_attributes(self, value: Any) -> Iterable[Any]:
+        attributes = vars(value)
+        inner: list[Any] = []
+        if isinstance(value, nn.Module):
+            inner += value._modules.values()
+            buffers = dict(value._buffers)
+            for each in buffers.values():
+                if each is not None and id(each) not in self._seen:
+                    self._seen[id(each)] = each
+                    self._keep_tensor(each, largest=math.inf)
+            self._undo.append(lambda: value._buffers.update(buffers))
+        for kind in filter(_is_of_user, type(value).__mro__):
+            self._keep_numbers(kind)
+            self._keep_numbers(sys.modules.get(kind.__module__))
+        if isinstance(value, nn.Module) and _package_of(type(value)) == "torch":
+            return inner
+        before = {name: each for name, each in attributes.items() if name not in _KEPT}
+
+        def undo() -> None:
+            for name in [each for each in attributes if each not in before and each not in _KEPT]:
+                del attributes[name]
+            attributes.update(before)
+
+        self._undo.append(undo)
+        return [*inner, *before.values()]
+
+    def _keep_numbers(self, owner: Any) -> None:
+        if owner is None or id(owner) in self._seen:
+            return
+        self._seen[id(owner)] = owner
+        held = vars(owner)
+        before = {name: each for name, each in held.items() if type(each) in (int, float)}
+
+        def undo() -> None:
+            for name, count in before.items():
+                if type(held.get(name)) in (int, float) and held[name] != count:
+                    setattr(owner, name, count)
+
+        self._undo.append(undo)
+
+
+def _version(tensor: torch.Tensor) -> int | None:
+    """Returns how often a tensor was changed in place, or None if torch does not count it."""
+    return None if tensor.is_inference() else tensor._version
+
+
+def _package_of(kind: type) -> str:
+    return kind.__module__.partition(".")[0]
+
+
+def _is_of_user(kind: type) -> bool:
+    return _package_of(kind) not in _NOT_USER_PACKAGES

@@ -11,9 +11,9 @@ from typing import Any
 from torch import nn
 
 from footplate import storage
-from footplate.checkpoint import LoadReport, load_checkpoint, load_weights, restore_rng, trusted_in
+from footplate.checkpoint import LoadReport, load_checkpoint, load_weights, trusted_in
 from footplate.config import Config, as_plain
-from footplate.data import explain_worker_deaths
+from footplate.data import explain_worker_deaths, restore_rng
 from footplate.distributed import (
     broadcast_object,
     check_same_weights,
@@ -25,11 +25,11 @@ from footplate.distributed import (
     rank_from_environment,
     unwrap_model,
 )
-from footplate.engine import process_setup, run_log, sections, state
+from footplate.engine import process_setup, run_folder, sections, state
 from footplate.engine.components import Components, build_log_processor, build_visualizer
 from footplate.engine.hook import Hook
 from footplate.engine.hook_list import build_hooks
-from footplate.engine.idle_settings import warn_about_idle_settings, warn_about_variables
+from footplate.engine.ineffective_settings import warn_about_idle_settings
 from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook, capturing
 from footplate.engine.phase import PHASE_OF_EVENT, Phase
@@ -152,8 +152,8 @@ class Runner(Components):
         self.cfg = cfg if cfg is not None else Config({})
         self.device = process_setup.pick_device()
         with at_key("work_dir"):
-            self.home, self.work_dir = run_log.folders_of(work_dir)
-        self.timestamp = broadcast_object(run_log.unused_name(self.work_dir))
+            self.home, self.work_dir = run_folder.folders_of(work_dir)
+        self.timestamp = broadcast_object(run_folder.unused_name(self.work_dir))
         self.log_dir = os.path.join(self.work_dir, self.timestamp)
         self._has_log_dir = False  # whether this run has created its `log_dir`
         self._log_records: list[logging.LogRecord] = []  # logged before the log file is open
@@ -247,7 +247,7 @@ class Runner(Components):
         """
         self.phase = Phase.BUILDING
         with located(self.cfg), self.buffered_log(), refusing_exits():
-            warn_about_variables(self.cfg)
+            sections.warn_about_variables(self.cfg)
             is_new = not self.should_resume and self.saver.last is None  # this runner has not trained or resumed yet
             if is_new and storage.exists(storage.join(self.home, "last_checkpoint")):
                 _logger.warning("%s holds an earlier run. This run starts over; set resume=True to resume.", self.home)
@@ -436,7 +436,7 @@ class Runner(Components):
         """Opens the log for a block. The first call creates `log_dir`, which no other run uses."""
         if not self._has_log_dir:
             before, self._has_log_dir = self.log_dir, True
-            self.timestamp = compute_on_main(lambda: run_log.create_log_folder(self.work_dir, self.timestamp))
+            self.timestamp = compute_on_main(lambda: run_folder.create_log_folder(self.work_dir, self.timestamp))
             self.log_dir = os.path.join(self.work_dir, self.timestamp)
             if self.log_dir != before:
                 monitor_run(self)
@@ -445,4 +445,4 @@ class Runner(Components):
                     for each in getattr(loop, "sets", ()):
                         each.evaluator.set_context(folder=self.log_dir)
         records, self._log_records = self._log_records, []
-        return run_log.opened_log(self, records, self._sections["log_file"])
+        return run_folder.opened_log(self, records, self._sections["log_file"])

@@ -10,18 +10,22 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from footplate.checks import MAX_RUN_LENGTH, check_count
-from footplate.config import Config, check_top_level_keys
+from footplate.config import Config, check_top_level_keys, find_late_changes, unread_overrides
 from footplate.data import check_dataloader
 from footplate.distributed import check_launcher, check_model_wrapper, check_sync_bn
 from footplate.engine.base_loops import validation_points
-from footplate.engine.components import build_log_processor, loop_settings
-from footplate.engine.config_compatibility import in_second_generation, refuse_unsupported, translators
+from footplate.engine.components import base_batch_size, build_log_processor, loop_settings
+from footplate.engine.config_compatibility import (
+    in_second_generation,
+    refuse_unsupported,
+    translators,
+    unsupported_conveniences,
+)
 from footplate.engine.evaluation_loops import check_evaluator_names, check_intervals, has_several_loaders
 from footplate.engine.hook_list import build_hooks
-from footplate.engine.learning_rate_scaling import base_batch_size
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.process_setup import check_environment, check_randomness
-from footplate.engine.run_log import folders_of
+from footplate.engine.run_folder import folders_of
 from footplate.engine.saving import RunSaver
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
@@ -42,6 +46,7 @@ from footplate.registry import (
 from footplate.visualization import Visualizer
 
 Sections = Mapping[str, Any]
+_logger = logging.getLogger("footplate.engine")
 _EPOCH_LENGTH = 1000  # an arbitrary value that affects no check
 _PHASES = {
     "training": ("train_dataloader", "train_cfg", "optim_wrapper"),
@@ -412,3 +417,10 @@ def known_keys() -> frozenset[str]:
 def keys_read(cfg: Config) -> frozenset[str]:
     """Returns the top-level keys that have an effect in a config. Other names in it are variables."""
     return known_keys() if any(each.applies_to(cfg) for each in translators()) else READ_KEYS
+
+
+def warn_about_variables(cfg: Config) -> None:
+    """Warns about variables that are changed after their last use, and about keys that only other engines support."""
+    idle = [*find_late_changes(cfg, READ_KEYS), *unread_overrides(cfg, READ_KEYS), *unsupported_conveniences(cfg)]
+    for sentence in idle:
+        _logger.warning("%s", sentence)

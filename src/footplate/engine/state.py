@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from footplate.checkpoint import (
-    OpaqueObject,
-    capture_rng,
-    check_rng,
-    list_candidates,
-    load_latest,
-    load_weights,
-    read_contents,
-    trusted_files,
-)
+from footplate.checkpoint import OpaqueObject, list_candidates, load_latest, load_weights, read_contents, trusted_files
+from footplate.data import capture_rng, check_rng
 from footplate.distributed import compute_on_main, gather_objects, is_distributed, unwrap_model
 from footplate.distributed.accumulation import (
     average_gradients,
@@ -28,8 +20,8 @@ from footplate.distributed.accumulation import (
 )
 from footplate.distributed.sharding import is_dtensor
 from footplate.engine.hook import Hook
+from footplate.engine.ineffective_settings import keep_saved_settings, settings_of
 from footplate.engine.phase import COUNTED_STEPS, Phase
-from footplate.engine.resumed_settings import keep_saved_settings, settings_of
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import collect_steps
 from footplate.optim.wrappers.optimizer_state import reorder_by_name

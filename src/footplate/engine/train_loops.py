@@ -6,10 +6,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checks import MAX_RUN_LENGTH, check_count
+from footplate.data import length_of
 from footplate.engine.base_loops import BaseTrainLoop
 from footplate.engine.phase import Phase
 from footplate.errors import ArgumentError, DataError
-from footplate.records import length_of
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:

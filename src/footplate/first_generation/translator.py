@@ -1,6 +1,5 @@
 """Translates first-generation configs before a run is built."""
 
-import difflib
 import logging
 
 from footplate.config import Config
@@ -15,6 +14,7 @@ from footplate.first_generation.translation import (
     warn_about_leftovers,
     with_sections,
 )
+from footplate.messages import nearest
 from footplate.registry import HOOKS
 
 _logger = logging.getLogger("footplate.engine")
@@ -46,7 +46,7 @@ class FirstGenerationTranslator(ConfigTranslator):
         _logger.info("a config of the first generation, translated; `footplate migrate` writes what it became")
         for note in translation.notes:
             name = note.key.rpartition(".")[2]
-            if note.near and difflib.SequenceMatcher(None, name, note.near).ratio() >= _MISSPELT:
+            if note.near and nearest(name, [note.near], similarity=_MISSPELT):
                 raise ConfigError(
                     f"'{note.key}' is not a key of first-generation configs, so it would have no effect",
                     key=note.key,

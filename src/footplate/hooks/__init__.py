@@ -9,6 +9,7 @@ from footplate.hooks.housekeeping_hooks import (
     EmptyCacheHook,
     ParamSchedulerHook,
     SyncBuffersHook,
+    UnevenStepHook,
 )
 from footplate.hooks.logger_hook import CurveHook, LoggerHook, NaiveVisualizationHook, RecordHook
 from footplate.hooks.num_class_check_hook import NumClassCheckHook
@@ -37,4 +38,5 @@ __all__ = [
     "RecordHook",
     "RuntimeInfoHook",
     "SyncBuffersHook",
+    "UnevenStepHook",
 ]

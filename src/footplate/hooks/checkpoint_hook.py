@@ -25,7 +25,7 @@ from footplate.checks import check_count, check_flag, check_names, check_score
 from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, ValLoop
-from footplate.engine.idle_settings import NEVER_VALIDATES, Reach
+from footplate.engine.ineffective_settings import NEVER_VALIDATES, Reach
 from footplate.engine.phase import COUNTED_STEPS, Phase
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import GREATER, LESS, expand_rules, is_better, is_skipped, missing_metric, rule_of

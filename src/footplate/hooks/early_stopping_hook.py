@@ -7,7 +7,7 @@ from typing import Any
 
 from footplate.checks import check_count, check_score, read_count, read_number
 from footplate.engine import Hook, Runner
-from footplate.engine.idle_settings import NEVER_VALIDATES, Reach
+from footplate.engine.ineffective_settings import NEVER_VALIDATES, Reach
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import check_rule, is_better, is_skipped, missing_metric, rule_of
 from footplate.messages import nearest

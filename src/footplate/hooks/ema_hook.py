@@ -8,7 +8,7 @@ from torch import nn
 from footplate.checks import check_count
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
-from footplate.engine.idle_settings import Reach
+from footplate.engine.ineffective_settings import Reach
 from footplate.errors import ArgumentError, CheckpointError, FootplateError, UnknownNameError
 from footplate.models import BaseAveragedModel
 from footplate.registry import HOOKS, MODELS

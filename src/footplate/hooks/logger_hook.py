@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from footplate.checks import check_count
+from footplate.data import length_of
 from footplate.data.dataset_wrappers import count_skipped
 from footplate.data.structures import BaseDataElement
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import printable
-from footplate.records import NOT_SHOWN, OF_ITERATION, is_written_config, length_of, numbers_in, write_config
+from footplate.records import NOT_SHOWN, OF_ITERATION, is_written_config, numbers_in, write_config
 from footplate.records.scalar_names import validation_label
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, commit_bytes, output_path, read_bytes

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from footplate.data import length_of
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.engine.base_loops import validation_points
@@ -19,7 +20,7 @@ from footplate.hooks.checkpoint_hook import CheckpointHook
 from footplate.hooks.eta import RecurringEvent, TimeEstimator
 from footplate.hooks.metric_rules import is_better, order_metrics, rule_of
 from footplate.hooks.runtime_info_hook import IterTimerHook
-from footplate.records import length_of, memory_in_use
+from footplate.records import memory_in_use
 from footplate.records.scalar_names import validation_label
 from footplate.registry import HOOKS
 

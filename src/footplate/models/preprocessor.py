@@ -135,10 +135,14 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         batch = self.cast_data(dict(data))
         batch["inputs"] = self._stack(batch["inputs"])
         batch.setdefault("data_samples", None)
+        self.fit_samples(batch, training)
         if training:
             for augment in self.batch_augments:
                 batch["inputs"], batch["data_samples"] = augment(batch["inputs"], batch["data_samples"])
         return batch
+
+    def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
+        """Adapts the samples of a stacked batch to the size of its inputs; does nothing by default."""
 
     def _stack(self, inputs: Any) -> Tensor:
         if isinstance(inputs, Tensor) and inputs.dim() == 4:

@@ -2,7 +2,7 @@
 
 from footplate.records.environment import describe_environment, memory_in_use
 from footplate.records.history import HistoryBuffer
-from footplate.records.log_processor import LogProcessor, length_of
+from footplate.records.log_processor import LogProcessor
 from footplate.records.logger import (
     NOT_SHOWN,
     OF_ITERATION,
@@ -60,7 +60,6 @@ __all__ = [
     "check_log_file",
     "describe_environment",
     "get_logger",
-    "length_of",
     "logging_errors_to",
     "logging_to",
     "memory_in_use",

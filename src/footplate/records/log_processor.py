@@ -5,6 +5,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
+from operator import length_hint
 from typing import Any, Protocol
 
 import torch
@@ -45,14 +46,6 @@ class _LoggedRun(Protocol):
     def max_epochs(self) -> int: ...
     @property
     def max_iters(self) -> int: ...
-
-
-def length_of(loader: Any) -> int | None:
-    """Returns the length of a loader or dataset; None if it is unknown, as for streams."""
-    try:
-        return len(loader)
-    except TypeError:  # a torch DataLoader always has `__len__`, which raises for streams
-        return None
 
 
 @LOG_PROCESSORS.register_module()
@@ -108,7 +101,7 @@ class LogProcessor:
             mode: "train", "val" or "test".
         """
         tag = self._collect(runner, mode)
-        size = _batches(runner, mode)
+        size = length_hint(getattr(runner, f"{mode}_dataloader"))  # 0 for streams
         batch = f"[{_padded(batch_idx + 1, size)}/{size}]"
         left = size - batch_idx - 1
         if mode == "train":
@@ -147,7 +140,7 @@ class LogProcessor:
             for key in reversed(_TIMES)
             if key in histories
         }
-        size = _batches(runner, mode)
+        size = length_hint(getattr(runner, f"{mode}_dataloader"))  # 0 for streams
         shown = {**metrics, **others, **times}
         values = "  ".join(f"{name}: {self._format(value)}" for name, value in shown.items())
         line = one_line(f"{self._head(runner, mode)}[{size}/{size}]    {values}")
@@ -252,10 +245,6 @@ def _apply_rule(rule: Mapping[str, Any], history: HistoryBuffer) -> float:
     if method in BUILTIN_STATISTICS:
         return history.statistics(method, *options.values())  # at most the window, which they call `window`
     return history.statistics(method, **options)
-
-
-def _batches(runner: _LoggedRun, mode: str) -> int:
-    return length_of(getattr(runner, f"{mode}_dataloader")) or 0
 
 
 def _warn_about_capacity(window: int | str) -> None:

@@ -1,65 +1,9 @@
 """Registries that map names to classes, with scopes and suggestions for unknown names."""
 
+from footplate.registry import root
 from footplate.registry.arguments import check_flags, find_wrong_type
 from footplate.registry.registry import Registry, default_scope, set_default_scope, using_scope
-from footplate.registry.root import (
-    DATA_SAMPLERS,
-    DATASETS,
-    EVALUATOR,
-    FUNCTIONS,
-    HOOKS,
-    INFERENCERS,
-    LOG_PROCESSORS,
-    LOOPS,
-    METRICS,
-    MODEL_WRAPPERS,
-    MODELS,
-    OPTIM_WRAPPER_CONSTRUCTORS,
-    OPTIM_WRAPPERS,
-    OPTIMIZER_BUILDERS,
-    OPTIMIZERS,
-    PARAM_SCHEDULERS,
-    ROOT_REGISTRIES,
-    RUNNER_CONSTRUCTORS,
-    RUNNERS,
-    STRATEGIES,
-    TASK_UTILS,
-    TRANSFORMS,
-    VISBACKENDS,
-    VISUALIZERS,
-    WEIGHT_INITIALIZERS,
-)
+from footplate.registry.root import *
 
-__all__ = [
-    "DATASETS",
-    "DATA_SAMPLERS",
-    "EVALUATOR",
-    "FUNCTIONS",
-    "HOOKS",
-    "INFERENCERS",
-    "LOG_PROCESSORS",
-    "LOOPS",
-    "METRICS",
-    "MODELS",
-    "MODEL_WRAPPERS",
-    "OPTIMIZERS",
-    "OPTIMIZER_BUILDERS",
-    "OPTIM_WRAPPERS",
-    "OPTIM_WRAPPER_CONSTRUCTORS",
-    "PARAM_SCHEDULERS",
-    "ROOT_REGISTRIES",
-    "RUNNERS",
-    "RUNNER_CONSTRUCTORS",
-    "Registry",
-    "STRATEGIES",
-    "TASK_UTILS",
-    "TRANSFORMS",
-    "VISBACKENDS",
-    "VISUALIZERS",
-    "WEIGHT_INITIALIZERS",
-    "check_flags",
-    "find_wrong_type",
-    "default_scope",
-    "set_default_scope",
-    "using_scope",
-]
+__all__ = ["Registry", "check_flags", "default_scope", "find_wrong_type", "set_default_scope", "using_scope"]
+__all__ += root.__all__

@@ -21,7 +21,6 @@ _LABEL_MAP_HINT = (
 )
 _HINTS = {"img_dir": _LABEL_MAP_HINT, "ann_dir": _LABEL_MAP_HINT}
 _MOVED = {"classes": ("metainfo", "dict(classes=[...])"), "img_prefix": ("data_prefix", "dict(img='...')")}
-_DEBUG = "--debug shows where"
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _CHECKED_PACKAGES = ("footplate", "torch")
 _OPTIONAL = (bool, type(None))
@@ -126,8 +125,8 @@ def _constructor_error(
         message = f"{what} cannot be built: {type(error).__name__}: {first_line}"
     if key:
         found = {"found": settings[key]} if key in settings else {}
-        return BuildError(message, origin=origin_at(source, key), key=key, notes=[_DEBUG], **found)
-    return BuildError(message, origin=origin_of(source, "type"), notes=[*describe_changes(source), _DEBUG])
+        return BuildError(message, origin=origin_at(source, key), key=key, hides_cause=True, **found)
+    return BuildError(message, origin=origin_of(source, "type"), notes=describe_changes(source), hides_cause=True)
 
 
 def _mentioned_argument(text: str, settings: Mapping[str, Any]) -> str:

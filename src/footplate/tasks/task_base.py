@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -129,11 +130,11 @@ class TaskModel(BaseModel):
     """Base class of models that implement each forward mode in its own method: `outputs`, `loss` and `predict`.
 
     Args:
-        data_preprocessor: See `BaseModel`; a dict without `type` builds a `usual_preprocessor`.
+        data_preprocessor: See `BaseModel`. The default `type` is that of the task, such as SegDataPreProcessor.
         init_cfg: See `BaseModel`.
     """
 
-    # The default type of the data preprocessor; also suggested in the error about a missing one.
+    # The default type of data preprocessor; also suggested in the error about a missing one.
     usual_preprocessor: ClassVar[str] = "ImgDataPreprocessor"
 
     def __init__(self, data_preprocessor: Part | None = None, init_cfg: InitCfg = None) -> None:
@@ -158,7 +159,8 @@ class TaskModel(BaseModel):
         Raises:
             ArgumentError: The mode is unknown, or no data preprocessor has stacked the images into one tensor.
         """
-        is_stacked = not isinstance(inputs, list) or not inputs or getattr(inputs[0], "ndim", 0) == 4  # a list of views
+        # A list of tensors with at least 4 dimensions is a list of views or clips, each of which is a batch.
+        is_stacked = not isinstance(inputs, list) or not inputs or getattr(inputs[0], "ndim", 0) >= 4
         if not is_stacked and type(self.data_preprocessor) is BaseDataPreprocessor:
             usual = f"data_preprocessor=dict(type='{self.usual_preprocessor}', mean=[...], std=[...])"
             raise ArgumentError(
@@ -235,3 +237,25 @@ def image_to_tensor(image: Any) -> Tensor:
 def select_keys(results: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     """Returns the entries of `keys` that are present."""
     return {key: results[key] for key in keys if key in results}
+
+
+def check_classes(
+    what: str, labels: Tensor | npt.NDArray[Any], num_classes: int, *, least: int = 0, **details: Any
+) -> None:
+    """Raises an error if a label is out of range.
+
+    Args:
+        what: The labels, such as "ground truth", for the message.
+        labels: Integers, of any shape.
+        num_classes: The number of classes.
+        least: The lowest valid label.
+        details: Further arguments of DataError, such as `key`.
+
+    Raises:
+        DataError: A label is below `least`, or not below `num_classes`.
+    """
+    outside = labels[(labels < least) | (labels >= num_classes)]
+    if len(outside):
+        found = int(outside[0])
+        message = f"the {what} contains class {found}, but there are only {num_classes} classes"
+        raise DataError(message, found=found, **details)

@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from footplate import storage
 from footplate.config import Config
+from footplate.data import length_of
 from footplate.distributed import (
     barrier,
     broadcast_object,
@@ -24,17 +25,17 @@ from footplate.distributed import (
 from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
-from footplate.engine.evaluation_loops import EvaluationSet, loss_of, predicting
-from footplate.engine.idle_settings import warn_about_idle_settings_of, warn_about_variables
-from footplate.engine.preflight import checkpoint_size
-from footplate.engine.sections import check_config
+from footplate.engine.evaluation_loops import EvaluationSet, predicting
+from footplate.engine.ineffective_settings import warn_about_idle_settings_of
+from footplate.engine.preflight import checkpoint_size, predict_batch, trial_evaluator
+from footplate.engine.sections import check_config, warn_about_variables
 from footplate.engine.signals import EarlyExitError
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
 from footplate.hooks import CheckpointHook
 from footplate.messages import format_bytes, format_seconds, pluralize
-from footplate.records import length_of, memory_in_use
+from footplate.records import memory_in_use
 from footplate.records.logger import buffer_log, collect_warnings
 from footplate.tools.explain_loops import explain_hooks, explain_loops, loops_as_data, order_of_hooks
 from footplate.tools.explain_params import Groups, groups_in
@@ -191,21 +192,16 @@ def _validation_sets(runner: Runner) -> Sequence[EvaluationSet]:
 
 def _validate(runner: Runner, evaluator: Evaluator, batch: Any) -> tuple[float, list[str]]:
     """Validates a batch twice; returns the seconds of the second pass and the names of the metrics."""
-    loop: Any = runner.val_loop
-    evaluator = copy.deepcopy(evaluator)
-    evaluator.set_context(is_trial=True)
     runner.model.eval()
-    for _ in range(2):
-        begin = time.perf_counter()
-        with predicting(loop, runner.device):
-            samples = (getattr(loop, "predictor", None) or runner.model).val_step(batch)
-            if getattr(loop, "loss", False):
-                loss_of(runner.model, batch)
-        seconds = time.perf_counter() - begin
-    with predicting(loop, runner.device):
-        evaluator.process(data_samples=samples, data_batch=batch)
-    with suppress(Exception):  # some metrics need more than one batch; the preflight has reported it
-        return seconds, list(evaluator.evaluate(len(samples)))
+    with trial_evaluator(evaluator) as trial:
+        for _ in range(2):
+            begin = time.perf_counter()
+            samples, _ = predict_batch(runner, batch)
+            seconds = time.perf_counter() - begin
+        with predicting(runner.val_loop, runner.device):
+            trial.process(data_samples=samples, data_batch=batch)
+        with suppress(Exception):  # some metrics need more than one batch; the preflight has reported it
+            return seconds, list(trial.evaluate(len(samples)))
     return seconds, []
 
 

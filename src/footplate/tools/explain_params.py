@@ -1,7 +1,8 @@
 """Explains the parameter groups of an optimizer and the settings that formed them."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
@@ -15,7 +16,8 @@ _FIELDS = ("lr", "momentum", "betas", "weight_decay")
 _SHOWN = 3
 
 
-class GroupInfo(NamedTuple):
+@dataclass(frozen=True)
+class GroupInfo:
     """A parameter group.
 
     Attributes:
@@ -35,18 +37,19 @@ class GroupInfo(NamedTuple):
     reasons: list[str]
 
 
-class Groups(NamedTuple):
+@dataclass(frozen=True)
+class Groups:
     """All parameter groups, and the frozen parameters.
 
     Attributes:
+        model: A description of the model.
         groups: The parameter groups.
         frozen: The names of parameters without gradients.
-        model: A description of the model.
     """
 
+    model: str
     groups: list[GroupInfo]
     frozen: list[str]
-    model: str
 
 
 @without_compiler()
@@ -64,7 +67,7 @@ def groups_of(cfg: Config, *, other: Config | None = None) -> Groups:
     model, description = build_model(cfg, other)
     with located(cfg), silencing_unmatched_keys(model):
         wrapper = build_optim_wrapper(model, cfg.get("optim_wrapper"))
-    return groups_in(wrapper, model)._replace(model=description)
+    return replace(groups_in(wrapper, model), model=description)
 
 
 def groups_in(wrapper: Any, model: nn.Module) -> Groups:
@@ -76,7 +79,7 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
     """
     groups = [group for part, each in wrapper.parts.items() for group in _describe_groups(part, each, model)]
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    return Groups(groups, frozen, f"model {type(model).__name__}")
+    return Groups(f"model {type(model).__name__}", groups, frozen)
 
 
 def explain_params(found: Groups) -> str:
@@ -98,11 +101,6 @@ def explain_params(found: Groups) -> str:
     if found.frozen:
         lines += ["", f"frozen: {len(found.frozen)} tensors: {list_names(found.frozen, _SHOWN)}"]
     return "\n".join(lines) + "\n"
-
-
-def params_as_data(found: Groups) -> dict[str, Any]:
-    """Returns the parameter groups as data, with all parameter names."""
-    return {"model": found.model, "groups": [group._asdict() for group in found.groups], "frozen": found.frozen}
 
 
 def _describe_groups(part: str, wrapper: Any, model: nn.Module) -> Iterator[GroupInfo]:

@@ -1,8 +1,8 @@
 """Explains the learning rate, momentum and weight decay over a run, as text, image and data."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import plotille  # type: ignore[import-untyped, unused-ignore]
 from PIL import Image
@@ -18,7 +18,7 @@ from footplate.tools.partial_build import (
     silencing_unmatched_keys,
     without_compiler,
 )
-from footplate.tools.simulation import FIELDS, simulate
+from footplate.tools.simulation import FIELDS, run_length, simulate
 from footplate.visualization.curves import Curve, Panel, plot, round_ticks
 
 _POINTS = 512
@@ -29,7 +29,8 @@ _COLUMNS = 3  # per table
 _DIGITS = len("1.23456e-05")
 
 
-class Track(NamedTuple):
+@dataclass(frozen=True)
+class Track:
     """One field over a run, for the parameters that share its values.
 
     Attributes:
@@ -48,20 +49,32 @@ class Track(NamedTuple):
         return any(value != self.values[0] for value in self.values)
 
 
-class Schedule(NamedTuple):
+@dataclass(frozen=True)
+class Schedule:
     """The fields of an optimizer over a run.
 
     Attributes:
         length: The iterations of the run.
         iters: The sampled iterations, counted from 0.
-        tracks: The fields, grouped by field; those with the most parameters first.
         model: A description of the model.
+        tracks: The fields, grouped by field; those with the most parameters first.
     """
 
     length: int
     iters: list[int]
-    tracks: list[Track]
     model: str
+    tracks: list[Track]
+
+    def shown(self, field: str) -> tuple[list[Track], list[Track]]:
+        """Returns the tracks of a field that change, and those that stay constant."""
+        tracks = [track for track in self.tracks if track.field == field and track.values[0] is not None]
+        return [track for track in tracks if track.moves], [track for track in tracks if not track.moves]
+
+    def points(self, track: Track) -> list[tuple[float, float]]:
+        """Returns the points of a track as pairs of iteration and value."""
+        return [
+            (float(at), float(value)) for at, value in zip(self.iters, track.values, strict=True) if value is not None
+        ]
 
 
 @without_compiler()
@@ -80,7 +93,8 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
     model, description = build_model(cfg, other)
     with located(cfg), silencing_unmatched_keys(model):
         per_epoch, why = find_epoch_length(cfg, length_of_epoch)
-        total = _length(cfg, per_epoch, why)
+        hints = [*([why] if why else []), "Set the iterations per epoch with --epoch-length N."]
+        _, total = run_length(cfg.get("train_cfg") or {}, per_epoch, hints)
         if total > _LONGEST:
             raise ArgumentError(
                 f"the run has more than {_LONGEST:,} iterations, which is too long to simulate",
@@ -89,94 +103,52 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
             )
         step = max(1, -(-total // _POINTS))
         iters = sorted({*range(0, total, step), *_round_iterations(total)})
-        tracks = list(_tracks(cfg, model, per_epoch, iters))
+        tracks = _tracks(cfg, model, per_epoch, iters)
         if step > 1:
-            iters = _with_extremes(cfg, model, per_epoch, iters, tracks)
-            tracks = list(_tracks(cfg, model, per_epoch, iters))
-        return Schedule(total, iters, tracks, description)
+            # The exact extremes lie next to the extremes of the sampled iterations.
+            near = {place for track in tracks if track.moves for place in _extremes(track)}
+            ranges = (range(iters[max(at - 1, 0)], iters[min(at + 1, len(iters) - 1)] + 1) for at in near)
+            close = sorted(set().union(*ranges))
+            moving = [track for track in _tracks(cfg, model, per_epoch, close) if track.moves]
+            iters = sorted({*iters, *(close[place] for track in moving for place in _extremes(track))})
+            tracks = _tracks(cfg, model, per_epoch, iters)
+        return Schedule(total, iters, description, tracks)
 
 
 def explain_schedule(schedule: Schedule) -> str:
     """Returns a plot and a table of each field that changes, as text with sixty columns."""
     lines = [f"schedule of {schedule.length} iterations, counted from 0; {schedule.model}", ""]
     for field in FIELDS:
-        tracks = [track for track in schedule.tracks if track.field == field and track.values[0] is not None]
-        moving = [track for track in tracks if track.moves]
+        moving, constant = schedule.shown(field)
         if moving:
-            lines += [*_explain_moving(schedule, field, moving), ""]
-        for track in tracks:
-            if not track.moves:
-                lines.append(f"{field} {track.values[0]:g} throughout: {_describe_parameters(track)}")
+            shown, hidden = moving[:_MOST_CURVES], len(moving) - _MOST_CURVES
+            names = _names_of(field, moving)[:_MOST_CURVES]
+            lines += [f"{name}: {_describe_parameters(track)}" for name, track in zip(names, shown, strict=True)]
+            lines += [f"and {hidden} more; --json shows them"] if hidden > 0 else []
+            lines += ["", *terminal_plot([schedule.points(track) for track in shown])]
+            for begin in range(0, len(shown), _COLUMNS):
+                part = slice(begin, begin + _COLUMNS)
+                lines += ["", *_table(schedule, names[part], shown[part])]
+            lines.append("")
+        lines += [f"{field} {track.values[0]:g} throughout: {_describe_parameters(track)}" for track in constant]
     return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def _explain_moving(schedule: Schedule, field: str, tracks: list[Track]) -> list[str]:
-    shown, hidden = tracks[:_MOST_CURVES], len(tracks) - _MOST_CURVES
-    names = _names_of(field, tracks)[:_MOST_CURVES]
-    lines = [f"{name}: {_describe_parameters(track)}" for name, track in zip(names, shown, strict=True)]
-    lines += [f"and {hidden} more; --json shows them"] if hidden > 0 else []
-    lines += ["", *terminal_plot([_points(schedule.iters, track) for track in shown])]
-    for begin in range(0, len(shown), _COLUMNS):
-        part = slice(begin, begin + _COLUMNS)
-        lines += ["", *_table(schedule, names[part], shown[part])]
-    return lines
 
 
 def plot_schedule(schedule: Schedule) -> Image.Image:
     """Returns an image with one panel per field that changes; the learning rate is always shown."""
     panels = []
     for field in FIELDS:
-        tracks = [track for track in schedule.tracks if track.field == field and track.values[0] is not None]
-        moving = [track for track in tracks if track.moves][:_MOST_CURVES]
-        if moving or (tracks and field == "lr"):
-            shown = moving or tracks[:1]
-            points = [_points(schedule.iters, track) for track in shown]
-            panels.append(Panel(field.replace("_", " "), list(map(Curve, _names_of(field, shown), points))))
+        moving, constant = schedule.shown(field)
+        shown = moving[:_MOST_CURVES] or (constant[:1] if field == "lr" else [])
+        curves = [
+            Curve(name, schedule.points(track)) for name, track in zip(_names_of(field, shown), shown, strict=True)
+        ]
+        panels += [Panel(field.replace("_", " "), curves)] if curves else []
     return plot(panels, "iteration")
 
 
-def schedule_as_data(schedule: Schedule) -> dict[str, Any]:
-    """Returns the schedule as data."""
-    tracks = [track._asdict() for track in schedule.tracks]
-    return {"length": schedule.length, "iters": schedule.iters, "model": schedule.model, "tracks": tracks}
-
-
-def _length(cfg: Config, per_epoch: int | None, why: str) -> int:
-    train_cfg = cfg.get("train_cfg") or {}
-    if train_cfg.get("max_iters") is not None:
-        return int(train_cfg["max_iters"])
-    if train_cfg.get("max_epochs") is None:
-        raise ArgumentError(
-            "the config does not set the length of the run", key="train_cfg", found=cfg.get("train_cfg")
-        )
-    if not per_epoch:
-        raise ArgumentError(
-            "the length of an epoch is unknown, since the training data cannot be read",
-            key="train_dataloader",
-            notes=[*([why] if why else []), "Set the iterations per epoch with --epoch-length N."],
-        )
-    return int(train_cfg["max_epochs"]) * per_epoch
-
-
-def _with_extremes(
-    cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[int], tracks: Sequence[Track]
-) -> list[int]:
-    """Adds the iterations of the exact extremes, which lie next to the extremes of the sampled iterations."""
-    near = {place for track in tracks if track.moves for place in _extremes(track)}
-    close = set()
-    for place in near:
-        close |= set(range(iters[max(place - 1, 0)], iters[min(place + 1, len(iters) - 1)] + 1))
-    candidates = sorted(close)
-    found = {
-        candidates[place]
-        for track in _tracks(cfg, model, per_epoch, candidates)
-        if track.moves
-        for place in _extremes(track)
-    }
-    return sorted({*iters, *found})
-
-
-def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[int]) -> Iterable[Track]:
+def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[int]) -> list[Track]:
+    tracks = []
     found = simulate(cfg, model, epoch_length=per_epoch, iters=iters)
     for field in FIELDS:
         members: dict[tuple[float | None, ...], list[str]] = {}
@@ -184,8 +156,9 @@ def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[in
         for name, values in found.items():
             key = shared.setdefault(id(values[field]), tuple(values[field]))
             members.setdefault(key, []).append(name)
-        for key, names in sorted(members.items(), key=lambda item: -len(item[1])):
-            yield Track(field, list(key), names)
+        ordered = sorted(members.items(), key=lambda item: -len(item[1]))
+        tracks += [Track(field, list(key), names) for key, names in ordered]
+    return tracks
 
 
 def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) -> list[str]:
@@ -225,10 +198,6 @@ def _describe_parameters(track: Track) -> str:
     return f"{count} tensor{'s' if count != 1 else ''}, {track.parameters[0]}{' ...' if count > 1 else ''}"
 
 
-def _points(iters: list[int], track: Track) -> list[tuple[float, float]]:
-    return [(float(at), float(value)) for at, value in zip(iters, track.values, strict=True) if value is not None]
-
-
 _WIDTH = 48  # characters between the axes, with two dots each
 _PLOT_ROWS = 12
 _DOTS = 4  # per row
@@ -247,29 +216,33 @@ def terminal_plot(curves: Sequence[_Points]) -> list[str]:
     heights = _y_ticks([y for curve in curves for _, y in curve])
     between = max(1, _PLOT_ROWS // (len(heights) - 1))  # rows between two ticks
     rows = (len(heights) - 1) * between + 1
-    labels = _format_ticks(heights)
+    # The first and the last tick lie in the middle of the last and the first row.
+    dot = (heights[-1] - heights[0]) / (_DOTS * (rows - 1))
+    bottom = heights[0] - 1.6 * dot  # not 1.5 dots, which rounding would move up or down
+    right = last * 2 * _WIDTH / (2 * _WIDTH - 1)
+    canvas = plotille.Canvas(_WIDTH, rows, xmin=0, ymin=bottom, xmax=right, ymax=bottom + _DOTS * rows * dot)
+    for curve in curves:
+        for (x, y), (next_x, next_y) in zip(curve, [*curve[1:], curve[-1]], strict=True):
+            canvas.line(x, y, next_x, next_y)
+    # Labels have as many decimals as the step between ticks needs, or exponents.
+    step = heights[1] - heights[0]
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    if decimals > 5 or step >= 1e12:
+        labels = [f"{value:.6g}" for value in heights]
+    else:
+        labels = [f"{value:.{decimals}f}" if value else "0" for value in heights]
     left = max(map(len, labels))
     named = {rows - 1 - place * between: label for place, label in enumerate(labels)}
     lines = [
         f"{named.get(number, ''):>{left}} {'┤' if number in named else '│'}{row.rstrip(_BLANK)}"
-        for number, row in enumerate(_draw(curves, last, heights, rows))
+        for number, row in enumerate(canvas.plot("\n").split("\n"))
     ]
     return [line.rstrip() for line in (*lines, *_x_axis(last, left + 1))]
 
 
-def _format_ticks(values: Sequence[float]) -> list[str]:
-    """Formats evenly spaced numbers with as many decimals as their step needs, or with exponents."""
-    step = min((abs(b - a) for a, b in zip(values, values[1:], strict=False)), default=1.0)
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    if decimals > 5 or step >= 1e12:
-        return [f"{value:.6g}" for value in values]
-    return [f"{value:.{decimals}f}" if value else "0" for value in values]
-
-
-def _y_ticks(values: Iterable[float]) -> list[float]:
+def _y_ticks(values: Sequence[float]) -> list[float]:
     """Returns evenly spaced round numbers that cover the values; they start at 0 if the minimum is close to it."""
-    found = list(values)
-    low, high = min(found), max(found)
+    low, high = min(values), max(values)
     if 0 <= low <= high / 2:
         low = 0.0
     if low == high:
@@ -278,20 +251,6 @@ def _y_ticks(values: Iterable[float]) -> list[float]:
     step = (inner[-1] - inner[0]) / (len(inner) - 1) if len(inner) > 1 else high - low
     first, final = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [number * step for number in range(first, final + 1)]
-
-
-def _draw(curves: Sequence[_Points], last: float, heights: Sequence[float], rows: int) -> list[str]:
-    """Draws the curves so that the first and last tick lie in the middle of the last and first row."""
-    dot = (heights[-1] - heights[0]) / (_DOTS * (rows - 1))
-    bottom = heights[0] - 1.6 * dot  # not 1.5 dots, which rounding would move up or down
-    columns = 2 * _WIDTH
-    canvas = plotille.Canvas(
-        _WIDTH, rows, xmin=0, ymin=bottom, xmax=last * columns / (columns - 1), ymax=bottom + _DOTS * rows * dot
-    )
-    for curve in curves:
-        for (x, y), (next_x, next_y) in zip(curve, [*curve[1:], curve[-1]], strict=True):
-            canvas.line(x, y, next_x, next_y)
-    return list(canvas.plot("\n").split("\n"))
 
 
 def _x_axis(last: float, left: int) -> list[str]:

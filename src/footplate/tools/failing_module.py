@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from traceback import walk_tb
-from types import FrameType
 from typing import Any
 
 import torch
@@ -11,10 +10,10 @@ from torch import Tensor, nn
 
 from footplate.distributed import unwrap_model
 from footplate.error_context import describe_changes, origin_at
-from footplate.errors import FootplateError
+from footplate.errors import DEBUG_HINT, FootplateError
 
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
-_DEBUG = "--debug shows where"
+_CALL = nn.Module.__call__.__code__  # runs whenever a module is called
 # Errors of the device or its memory are not the fault of the module that was running.
 _DEVICE_ERRORS = ("out of memory", "can't allocate memory", "cuda error", "cudnn", "cublas", "nccl")
 
@@ -27,15 +26,14 @@ class TrialError(FootplateError):
         error: The original error.
         key: The config section that most likely caused it.
         module: The name of the module of the model that raised it, or "".
-        notes: Further lines of the message.
+        notes: Further lines of the message. The default is the hint that `--debug` shows where it was raised.
     """
 
-    def __init__(
-        self, stage: str, error: Exception, *, key: str, module: str = "", notes: Sequence[str] = (_DEBUG,)
-    ) -> None:
+    def __init__(self, stage: str, error: Exception, *, key: str, module: str = "", notes: Sequence[str] = ()) -> None:
         first = str(error).strip().partition("\n")[0]
         place = f" in {module}" if module else ""
-        super().__init__(f"{stage} fails{place}: {type(error).__name__}: {first}", key=key, notes=notes)
+        message = f"{stage} fails{place}: {type(error).__name__}: {first}"
+        super().__init__(message, key=key, notes=notes, hides_cause=not notes)
         self.stage = stage
 
 
@@ -67,20 +65,12 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
         if not isinstance(section, Mapping) or not isinstance(section.get(part), Mapping):
             break
         key, section = f"{key}.{part}", section[part]
-    notes = [*describe_changes(cfg["model"], "model"), f"Make channels and classes fit each other; {_DEBUG}"]
-    shapes = _input_shapes(frames, module)
+    notes = [*describe_changes(cfg["model"], "model"), f"Make channels and classes fit each other; {DEBUG_HINT}"]
+    calls = [frame.f_locals for frame in frames if frame.f_code is _CALL and frame.f_locals["self"] is module]
+    inputs = [*calls[-1]["args"], *calls[-1]["kwargs"].values()] if calls else []
+    shapes = ", ".join(str(tuple(each.shape)) for each in inputs if isinstance(each, Tensor))
     if shapes and not any(True for _ in module.children()):
         notes.insert(0, f"{name} is {' '.join(repr(module).split())}; its input is {shapes}")
     found = TrialError(stage, error, key=key, module=name, notes=notes)
     found.origin = origin_at(cfg, key)
     return found
-
-
-def _input_shapes(frames: Sequence[FrameType], module: nn.Module) -> str:
-    """Returns the shapes of the tensors that were passed to the innermost `forward` of a module."""
-    calls = [each for each in frames if each.f_locals.get("self") is module and each.f_code.co_name == "forward"]
-    if not calls:
-        return ""
-    code = calls[-1].f_code
-    values = [calls[-1].f_locals.get(name) for name in code.co_varnames[1 : code.co_argcount]]
-    return ", ".join(str(tuple(each.shape)) for each in values if isinstance(each, Tensor))

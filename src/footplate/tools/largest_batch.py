@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from footplate.data import length_of
 from footplate.data.structures import BaseDataElement
 from footplate.errors import DataError
-from footplate.records import length_of
 
 _MAX_READ = 64  # samples to read if the dataset does not record their sizes
 

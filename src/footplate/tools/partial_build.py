@@ -13,11 +13,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from footplate.config import Config
-from footplate.data import build_dataloader
+from footplate.data import build_dataloader, length_of
 from footplate.engine.config_compatibility import in_second_generation
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
-from footplate.records import length_of
 from footplate.registry import MODELS, set_default_scope
 
 _EXEMPT = os.path.join("torch", "_compile.py")  # defines the wrapper of methods that must not be compiled

@@ -1,14 +1,15 @@
 """Simulates a run without training: the optimizer settings of every parameter at every iteration."""
 
-import bisect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 
+from footplate.checks import check_count
 from footplate.config import Config
 from footplate.distributed import unwrap_model
+from footplate.engine.components import counts_epochs
 from footplate.error_context import origin_of
 from footplate.errors import ArgumentError
 from footplate.first_generation.translation import Kind, is_first_generation, translate_sections
@@ -20,14 +21,7 @@ _logger = logging.getLogger("footplate.tools")
 FIELDS = ("lr", "momentum", "weight_decay")
 
 Trajectory = dict[str, list[Any]]
-
-
-class _Column(NamedTuple):
-    """The recorded values of one field of a parameter group."""
-
-    slot: Mapping[str, Any]
-    key: str
-    values: list[Any]
+_Reader = tuple[Callable[[Any], None], Mapping[str, Any], str]  # appends a value that it reads from a key of a mapping
 
 
 def simulate(
@@ -55,24 +49,52 @@ def simulate(
     Raises:
         FootplateError: The config cannot be built, or does not say how long it trains.
     """
-    section = _second_generation(cfg)
+    sections = _second_generation(cfg)
+    train_cfg = sections.get("train_cfg") or {}
     wanted = None if iters is None else list(iters)
-    epochs, total = _length(section.get("train_cfg"), epoch_length, wanted)
-    wrapper = build_optim_wrapper(model, section.get("optim_wrapper"))
-    schedules = build_param_schedulers(
-        section.get("param_scheduler"), wrapper, epoch_length=epoch_length, max_epochs=epochs, max_iters=total
-    )
-    if wanted is None:
-        wanted = list(range(total))
+    epochs, total = None, max(wanted or (), default=-1) + 1
+    if wanted is None or not {"max_iters", "max_epochs"}.isdisjoint(train_cfg):
+        epochs, total = run_length(train_cfg, epoch_length)
+    wanted = list(range(total)) if wanted is None else wanted
     order = sorted(set(wanted))
-    parts = list(schedules.values()) if isinstance(schedules, Mapping) else [schedules]
+    if order and not 0 <= order[0] <= order[-1] < total:
+        outside = order[0] if order[0] < 0 else order[-1]
+        raise ArgumentError(f"the run has iterations 0 to {total - 1}", key="iters", found=outside)
+    wrapper = build_optim_wrapper(model, sections.get("optim_wrapper"))
+    schedules = build_param_schedulers(
+        sections.get("param_scheduler"), wrapper, epoch_length=epoch_length, max_epochs=epochs, max_iters=total
+    )
+    parts = schedules.values() if isinstance(schedules, Mapping) else [schedules]
     scheduled = {each.param_name for part in parts for each in part}
     names = {id(parameter): name for name, parameter in unwrap_model(model).named_parameters()}
-    recorder = _Recorder(wrapper, scheduled, names)
+    readers: list[_Reader] = []
+
+    def record(optimizer: Any, group: dict[str, Any], field: str) -> list[Any]:
+        """Returns the list of the values of a field; the schedules fill it if they change the field."""
+        key = field_key(optimizer, field)
+        if key not in group:
+            return [None] * len(order)
+        slot = LiveField(group) if isinstance(group[key], Tensor) else field_slot(group, key, first=key != field)
+        if field not in scheduled:
+            return [slot[key]] * len(order)
+        values: list[Any] = []
+        readers.append((values.append, slot, key))
+        return values
+
+    groups = [
+        (group["params"], {field: record(part.optimizer, group, field) for field in FIELDS})
+        for part in wrapper.parts.values()
+        for group in part.param_groups
+    ]
     # A run by iterations never ends an epoch, whatever `epoch_length` is.
-    by_epoch = (section.get("train_cfg") or {}).get("max_iters") is None
-    _run_schedules(collect_steps(schedules), recorder, order, epoch_length if by_epoch else None)
-    return recorder.trajectories(order, wanted)
+    _run_schedules(collect_steps(schedules), readers, order, epoch_length if counts_epochs(train_cfg) else None)
+    places = {} if wanted == order else {iteration: place for place, iteration in enumerate(order)}
+    found: dict[str, Trajectory] = {}
+    for parameters, fields in groups:
+        if wanted != order:
+            fields = {field: [values[places[iteration]] for iteration in wanted] for field, values in fields.items()}
+        found.update((names[id(each)], fields) for each in parameters if id(each) in names)
+    return found
 
 
 def _second_generation(cfg: Mapping[str, Any] | Config) -> Mapping[str, Any]:
@@ -90,76 +112,45 @@ def _second_generation(cfg: Mapping[str, Any] | Config) -> Mapping[str, Any]:
     return translation.sections
 
 
-def _length(train_cfg: Any, epoch_length: int | None, iters: Sequence[int] | None) -> tuple[int | None, int]:
-    """Returns the number of epochs and of iterations of the run."""
-    cfg = train_cfg or {}
-    if cfg.get("max_iters") is not None:
-        epochs, total = 1, cfg["max_iters"]
-    elif cfg.get("max_epochs") is not None:
-        if not epoch_length:
-            raise ArgumentError("an epoch-based run needs epoch_length to be simulated", key="epoch_length")
-        epochs, total = cfg["max_epochs"], cfg["max_epochs"] * epoch_length
-    elif iters is not None:
-        return None, max(iters, default=-1) + 1
-    else:
+def run_length(
+    train_cfg: Mapping[str, Any], epoch_length: int | None, hints: Sequence[str] = ("Pass epoch_length.",)
+) -> tuple[int, int]:
+    """Returns the number of epochs of a run, 1 if it counts iterations, and its number of iterations.
+
+    Args:
+        train_cfg: The section `train_cfg`, in the second generation.
+        epoch_length: The iterations per epoch, None if unknown.
+        hints: The notes of the error for an unknown `epoch_length`.
+
+    Raises:
+        ArgumentError: The length of the run, or that of an epoch, is unknown.
+    """
+    by_epoch = counts_epochs(train_cfg)
+    key = "max_epochs" if by_epoch else "max_iters"
+    if train_cfg.get(key) is None:
         raise ArgumentError(
-            "the config does not set the length of the run", key="train_cfg", origin=origin_of(cfg), found=train_cfg
+            "the config does not set the length of the run",
+            key="train_cfg",
+            origin=origin_of(train_cfg),
+            found=train_cfg or None,
         )
-    for iteration in iters or ():
-        if not 0 <= iteration < total:
-            raise ArgumentError(f"the run has iterations 0 to {total - 1}", key="iters", found=iteration)
-    return epochs, total
+    length = check_count(key, train_cfg[key], key=f"train_cfg.{key}")
+    if not by_epoch:
+        return 1, length
+    if not epoch_length:
+        raise ArgumentError("the length of an epoch is unknown", key="train_dataloader", notes=hints)
+    return length, length * epoch_length
 
 
-class _Recorder:
-    """Records the fields of each group: a column for a field that changes, a single value for a constant one."""
-
-    def __init__(self, wrapper: Any, scheduled: set[str], names: Mapping[int, str]) -> None:
-        self.columns: list[_Column] = []
-        self._groups: list[tuple[list[str], dict[str, Any]]] = []
-        for each in wrapper.parts.values():
-            for number, group in enumerate(each.param_groups):
-                members = [names[id(parameter)] for parameter in group["params"] if id(parameter) in names]
-                fields = {field: self._record(each.optimizer, number, field, field in scheduled) for field in FIELDS}
-                self._groups.append((members, fields))
-
-    def _record(self, optimizer: Any, number: int, field: str, is_scheduled: bool) -> Any:
-        group, key = optimizer.param_groups[number], field_key(optimizer, field)
-        if key not in group:
-            return None
-        slot = LiveField(group) if isinstance(group[key], Tensor) else field_slot(group, key, first=key != field)
-        if not is_scheduled:
-            return slot[key]
-        column = _Column(slot, key, [])
-        self.columns.append(column)
-        return column
-
-    def trajectories(self, order: Sequence[int], wanted: Sequence[int]) -> dict[str, Trajectory]:
-        """Returns the values at each of `wanted`, which may repeat. The columns hold the values at `order`."""
-        places = None if wanted == order else [bisect.bisect_left(order, iteration) for iteration in wanted]
-        found: dict[str, Trajectory] = {}
-        for members, fields in self._groups:
-            values = {field: _values_at(each, places, len(wanted)) for field, each in fields.items()}
-            found.update((name, values) for name in members)
-        return found
-
-
-def _values_at(recorded: Any, places: list[int] | None, count: int) -> list[Any]:
-    if not isinstance(recorded, _Column):
-        return [recorded] * count
-    return recorded.values if places is None else [recorded.values[place] for place in places]
-
-
-def _run_schedules(steps: ScheduleSteps, recorder: _Recorder, order: Sequence[int], epoch_length: int | None) -> None:
-    """Steps the schedules to the last iteration of `order`, and records the values at each iteration of `order`."""
-    read: list[tuple[Callable[[Any], None], Mapping[str, Any], str]] = [
-        (column.values.append, column.slot, column.key) for column in recorder.columns
-    ]
+def _run_schedules(
+    steps: ScheduleSteps, readers: Sequence[_Reader], order: Sequence[int], epoch_length: int | None
+) -> None:
+    """Steps the schedules to the last iteration of `order`; reads the fields at each iteration of `order`."""
     upcoming = iter(order)
     following = next(upcoming, None)
     for iteration in range(order[-1] + 1 if order else 0):
         if iteration == following:
-            for append, slot, key in read:
+            for append, slot, key in readers:
                 append(slot[key])
             following = next(upcoming, None)
         for step in steps.by_iter:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from footplate.checks import check_choice, check_count
+from footplate.checks import check_choice, check_count, check_fraction
 from footplate.errors import ArgumentError
 from footplate.visualization.drawing import ImageArray, as_array
 
@@ -49,8 +49,7 @@ def draw_featmap(
         raise ArgumentError("a feature map must have the shape (C, H, W)", key="featmap", found=planes.shape)
     if channel_reduction is not None:
         check_choice("channel_reduction", channel_reduction, get_args(Reduction))
-    if not 0 <= alpha <= 1:
-        raise ArgumentError("alpha must be a number from 0 to 1", key="alpha", found=alpha)
+    check_fraction("alpha", alpha)
     if channel_reduction is not None:
         chosen = planes.mean(0) if channel_reduction == "squeeze_mean" else planes[planes.mean((1, 2)).argmax()]
         return _render_plane(chosen, overlaid_image, resize_shape, alpha)

@@ -6,7 +6,7 @@ import pytest
 
 from footplate.first_generation.translation.policies import RunLength, policy_name, translate_policy
 
-EPOCHS, ITERS = RunLength(12, None), RunLength(None, 1000)
+EPOCHS, ITERS = RunLength(True, 12), RunLength(False, 1000)
 BY_EPOCH = {"by_epoch": True, "begin": 0, "end": 12}
 BY_ITER = {"by_epoch": False, "begin": 0, "end": 1000}
 WARM = {"warmup": "linear", "warmup_iters": 500, "warmup_ratio": 0.001}
@@ -110,7 +110,7 @@ def test_momentum_policies() -> None:
 
 
 def test_policy_with_unknown_run_length_becomes_policy_lr() -> None:
-    (made,) = translate_policy({"policy": "poly"}, RunLength(None, None), "lr")
+    (made,) = translate_policy({"policy": "poly"}, RunLength(True, None), "lr")
     assert made["type"] == "PolicyLR"
 
 

@@ -9,9 +9,9 @@ from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
 from footplate.registry import METRICS
 from footplate.tasks.classification import ClsDataSample, ConfusionMatrix
-from footplate.tasks.classification.confusion_matrix import draw_matrix
 
 MATRIX = np.array([[8, 2], [0, 0]])
+NAMES = ["shoe", "bag"]
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -59,20 +59,21 @@ def cell(picture: npt.NDArray[np.uint8], row: int, column: int) -> list[int]:
 
 
 def test_colors_show_shares_of_rows() -> None:
-    picture = draw_matrix(MATRIX, ["shoe", "bag"])
+    picture = ConfusionMatrix.plot(MATRIX, classes=NAMES)
     assert cell(picture, 0, 0) == [51, 142, 193]  # 80% of the way from white to blue
     assert cell(picture, 0, 1) == [247, 223, 204]  # 20% of the way to orange
     assert cell(picture, 1, 1) == [255, 255, 255]
 
 
 def test_values_are_written_where_there_are_some() -> None:
-    written = draw_matrix(MATRIX, ["shoe", "bag"]) != draw_matrix(MATRIX, ["shoe", "bag"], include_values=False)
+    with_values, without = (ConfusionMatrix.plot(MATRIX, each, NAMES) for each in (True, False))
+    written = with_values != without
     rows, columns = (np.unique(axis // 44) for axis in np.nonzero(written[66:, 130:].any(axis=2)))
     assert (rows.tolist(), columns.tolist()) == ([0], [0, 1])
 
 
 def test_names_or_numbers_are_at_the_sides() -> None:
-    named, numbered = draw_matrix(MATRIX, ["shoe", "bag"]), ConfusionMatrix.plot(torch.from_numpy(MATRIX))
+    named, numbered = ConfusionMatrix.plot(MATRIX, classes=NAMES), ConfusionMatrix.plot(torch.from_numpy(MATRIX))
     assert named.shape == numbered.shape
     assert (named[66:, :130] != numbered[66:, :130]).any()
     assert (named[:66, 130:] != numbered[:66, 130:]).any()
@@ -81,4 +82,4 @@ def test_names_or_numbers_are_at_the_sides() -> None:
 @pytest.mark.parametrize(("shape", "classes"), [((2, 3), None), ((2, 2), ["one"])])
 def test_a_matrix_that_does_not_fit_is_refused(shape: tuple[int, int], classes: list[str] | None) -> None:
     with pytest.raises(ArgumentError, match="with C class names"):
-        draw_matrix(np.zeros(shape, np.int64), classes)
+        ConfusionMatrix.plot(np.zeros(shape, np.int64), classes=classes)

@@ -11,7 +11,6 @@ from footplate.evaluation import Evaluator
 from footplate.registry import METRICS
 from footplate.tasks.classification import ClsDataSample
 from footplate.tasks.classification.metric import (
-    check_classes,
     check_thresholds,
     class_count,
     predicted_label,
@@ -179,17 +178,6 @@ def test_how_many_classes_there_are(samples: Any, given: int | None, meta: Any, 
 def test_an_unknown_number_of_classes_is_refused(samples: Any, given: int | None, words: str) -> None:
     with pytest.raises(DataError, match=words):
         class_count(samples, given, {})
-
-
-@pytest.mark.parametrize("kind", [torch.tensor, np.array])
-def test_classes_out_of_range_are_refused(kind: Any) -> None:
-    check_classes("ground truth", kind([0, 2]), 3)
-    check_classes("prediction", kind([-1, 2]), 3, least=-1)
-    with pytest.raises(DataError, match="the ground truth contains class -1, but there are only 3"):
-        check_classes("ground truth", kind([0, -1]), 3)
-    with pytest.raises(DataError, match="the prediction contains class 3, but there are only 3") as raised:
-        check_classes("prediction", kind([3, 4]), 3, least=-1)
-    assert raised.value.found == 3
 
 
 @pytest.mark.parametrize(("thrs", "several"), [(0.5, (0.5,)), (None, (None,)), ([0.5, None], (0.5, None))])

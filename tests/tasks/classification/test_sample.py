@@ -39,7 +39,7 @@ def test_invalid_scores_are_refused(value: Any) -> None:
 
 def test_the_truth_of_a_sample_is_checked() -> None:
     assert labels_of(ClsDataSample().set_gt_label([1, 2]), 3).tolist() == [1, 2]
-    with pytest.raises(DataError, match="the ground truth of 'a.png' is class 3, but there are only 3 classes"):
+    with pytest.raises(DataError, match="the ground truth of 'a.png' contains class 3, but there are only 3 classes"):
         labels_of(ClsDataSample(metainfo={"img_path": "a.png"}).set_gt_label(3), 3)
     with pytest.raises(DataError, match="'gt_label'"):
         labels_of(ClsDataSample(), None)
@@ -121,7 +121,7 @@ def test_truth_may_be_written_as_scores() -> None:
 def test_without_samples_there_is_nothing_to_mix() -> None:
     with pytest.raises(DataError, match="has no 'data_samples'"):
         preprocessor(num_classes=3, batch_augments=[swap])({"inputs": batch([0])["inputs"]}, training=True)
-    with pytest.raises(DataError, match="is class 3, but there are only 3 classes"):
+    with pytest.raises(DataError, match="contains class 3, but there are only 3 classes"):
         preprocessor(num_classes=3, batch_augments=[swap])(batch([0, 3]), training=True)
 
 

@@ -55,7 +55,7 @@ def test_a_config_says_which_predictions_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("samples", "words"), [(None, "needs the ground truth"), ([truth(2)], "class 2, but the model has 2 classes")]
+    ("samples", "words"), [(None, "needs the ground truth"), ([truth(2)], "class 2, but there are only 2 classes")]
 )
 def test_the_loss_needs_a_truth_that_the_model_knows(samples: Any, words: str) -> None:
     with pytest.raises(DataError, match=words):
@@ -92,7 +92,7 @@ def test_boxes_are_cut_and_brought_to_the_size_before_resizing() -> None:
 @pytest.mark.parametrize(
     ("test_cfg", "message"),
     [
-        ({"score_thr": 2}, "between 0 and 1\n.*test_cfg.score_thr"),
+        ({"score_thr": 2}, "from 0 to 1\n.*test_cfg.score_thr"),
         ({"max_per_img": 0}, "at least 1"),
         ({"score_threshold": 0.1}, "did you mean 'score_thr'"),
     ],
@@ -107,7 +107,7 @@ def test_a_config_goes_before_a_models_own_choice() -> None:
     assert Selection.of({"nms_iou_thr": 0.5}, nms_iou_thr=None).nms_iou_thr == 0.5
 
 
-@pytest.mark.parametrize(("label", "message"), [(3, "class 3, but the model has 3 classes"), (-1, "class -1")])
+@pytest.mark.parametrize(("label", "message"), [(3, "class 3, but there are only 3 classes"), (-1, "class -1")])
 def test_a_class_that_the_model_lacks_is_reported(label: int, message: str) -> None:
     truth = InstanceData(bboxes=torch.zeros(2, 4), labels=torch.tensor([1, label]))
     with pytest.raises(DataError, match=message):

@@ -121,7 +121,7 @@ def test_predictions_that_are_not_sure_are_skipped(tmp_path: Path) -> None:
 
 
 def test_an_invalid_opacity_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="alpha must be between 0 and 1"):
+    with pytest.raises(ArgumentError, match="alpha must be a number from 0 to 1"):
         DetLocalVisualizer(alpha=2)
 
 
@@ -166,5 +166,5 @@ def test_images_of_a_test_may_go_into_a_folder(tmp_path: Path) -> None:
 
 
 def test_an_invalid_threshold_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="score_thr must be between 0 and 1"):
+    with pytest.raises(ArgumentError, match="score_thr must be a number from 0 to 1"):
         DetVisualizationHook(score_thr=1.2)

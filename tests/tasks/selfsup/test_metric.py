@@ -8,7 +8,7 @@ import torch
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
 from footplate.registry import METRICS
-from footplate.tasks.selfsup import SelfSupDataSample, fit_linear, knn_predict, linear_predict
+from footplate.tasks.selfsup import KNNProbe, LinearProbe, SelfSupDataSample, fit_linear
 
 
 def voted(features: Any, labels: Any, query: Any, classes: int, k: int, temperature: float) -> list[float]:
@@ -28,20 +28,21 @@ def test_neighbours_vote_as_in_a_plain_loop(seed: int) -> None:
     labels = rng.integers(0, rng.integers(1, classes + 1), size=count)  # some classes have nobody
     k = int(rng.integers(1, count + 1))
     a, b, c = (torch.tensor(each) for each in (features, labels, queries))
-    found = knn_predict(a, b, c, classes, k=k, temperature=temperature)
+    found = KNNProbe(k, temperature).predict(a, b, c, classes)
     expected = [voted(features, labels, query, classes, k, temperature) for query in queries]
     assert found.tolist() == [votes.index(max(votes)) for votes in expected]
 
 
 def test_of_a_draw_the_lowest_class_is_taken() -> None:
     features = torch.tensor([[1.0, 0], [1, 0], [1, 0], [1, 0]])
-    assert knn_predict(features, torch.tensor([2, 1, 2, 1]), features[:1], 3, k=4).tolist() == [1]
+    assert KNNProbe(4).predict(features, torch.tensor([2, 1, 2, 1]), features[:1], 3).tolist() == [1]
 
 
-@pytest.mark.parametrize("k", [0, 5])
-def test_as_many_neighbours_as_there_are(k: int) -> None:
-    with pytest.raises(DataError, match=f"k is {k}, but it must be between 1 and .* 4"):
-        knn_predict(torch.eye(4), torch.arange(4), torch.eye(4), 4, k=k)
+def test_there_must_be_as_many_images_as_neighbors() -> None:
+    with pytest.raises(DataError, match="k is 5, but there are only 4 training images"):
+        KNNProbe(5).predict(torch.eye(4), torch.arange(4), torch.eye(4), 4)
+    with pytest.raises(ArgumentError, match="k must be a whole number of at least 1"):
+        KNNProbe(0)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -61,13 +62,13 @@ def test_linearly_separable_classes_are_separated_at_any_scale() -> None:
     rng = np.random.default_rng(0)
     features = torch.tensor(rng.normal(size=(100, 2)) * [1e-3, 1e3] + [5.0, -7.0])
     labels = (features[:, 0] > 5).long()
-    found = linear_predict(features[:80], labels[:80], features[80:], 2, l2=1e-4)
+    found = LinearProbe(1e-4).predict(features[:80], labels[:80], features[80:], 2)
     assert (found == labels[80:]).double().mean() >= 0.95
 
 
 def test_a_feature_that_never_changes_does_no_harm() -> None:
     features = torch.tensor([[1.0, 3.0], [-1.0, 3.0]])
-    assert linear_predict(features, torch.tensor([0, 1]), features, 2).tolist() == [0, 1]
+    assert LinearProbe().predict(features, torch.tensor([0, 1]), features, 2).tolist() == [0, 1]
 
 
 def sample(features: Any, label: int, part: str) -> SelfSupDataSample:
@@ -90,7 +91,7 @@ def test_probes_fit_on_train_and_judge_by_test(seed: int) -> None:
     samples = [sample(*each) for each in zip(features, labels.tolist(), parts.tolist(), strict=True)]
     train, test = parts == "train", parts == "test"
     a, b, c = (torch.tensor(each) for each in (features[train], labels[train], features[test]))
-    knn, linear = knn_predict(a, b, c, 3, k=5, temperature=0.1), linear_predict(a, b, c, 3, l2=0.1)
+    knn, linear = KNNProbe(5, 0.1).predict(a, b, c, 3), LinearProbe(0.1).predict(a, b, c, 3)
     truth = torch.tensor(labels[test])
     found = evaluated({"type": "KNNProbe", "k": 5, "temperature": 0.1}, samples)
     assert found == {"knn/top1": pytest.approx(100 * float((knn == truth).double().mean()))}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from footplate.errors import ArgumentError, DataError, UnknownNameError
 from footplate.optim import build_optim_wrapper
 from footplate.registry import MODELS
-from footplate.tasks.selfsup import SelfSupDataSample, nt_xent, patchify
+from footplate.tasks.selfsup import ContrastiveHead, SelfSupDataSample, patchify
 from footplate.tasks.selfsup.selfsup_models import BaseSelfSup
 
 SIMCLR_CFG: dict[str, Any] = {
@@ -104,27 +104,28 @@ def test_nt_xent_agrees_with_a_plain_loop(seed: int) -> None:
     first, second = rng.normal(size=shape), rng.normal(size=shape)
     if seed % 4 == 0:
         second = first.copy()
-    found = nt_xent(torch.tensor(first), torch.tensor(second), temperature).item()
+    found = ContrastiveHead(temperature)(torch.tensor(first), torch.tensor(second)).item()
     assert found == pytest.approx(nt_xent_by_a_loop(first.tolist(), second.tolist(), temperature), rel=1e-4, abs=1e-5)
 
 
 def test_the_loss_falls_when_partners_come_nearer() -> None:
     first = torch.eye(4)
-    far = nt_xent(first, first.roll(1, 0), 0.2)
-    near = nt_xent(first, first, 0.2)
+    far = ContrastiveHead(0.2)(first, first.roll(1, 0))
+    near = ContrastiveHead(0.2)(first, first)
     assert near < math.log(7) < far
-    assert nt_xent(torch.zeros(4, 3), torch.zeros(4, 3), 0.2).item() == pytest.approx(math.log(7))
+    assert ContrastiveHead(0.2)(torch.zeros(4, 3), torch.zeros(4, 3)).item() == pytest.approx(math.log(7))
 
 
 def test_only_directions_count() -> None:
     first, second = torch.randn(4, 3), torch.randn(4, 3)
-    assert nt_xent(5 * first, second, 0.3).item() == pytest.approx(nt_xent(first, second / 7, 0.3).item(), rel=1e-5)
+    head = ContrastiveHead(0.3)
+    assert head(5 * first, second).item() == pytest.approx(head(first, second / 7).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("shapes", [((1, 3), (1, 3)), ((3, 2), (2, 2))])
 def test_pairs_of_several_images_are_needed(shapes: tuple[Any, Any]) -> None:
     with pytest.raises(DataError, match="two views of at least two images"):
-        nt_xent(torch.zeros(shapes[0]), torch.zeros(shapes[1]), 0.1)
+        ContrastiveHead()(torch.zeros(shapes[0]), torch.zeros(shapes[1]))
 
 
 @pytest.mark.parametrize(("layers", "expected"), [(2, 2), (3, 3)])
@@ -151,7 +152,9 @@ def views(count: int = 6) -> list[torch.Tensor]:
 def test_the_loss_is_that_of_both_views_projections() -> None:
     model = MODELS.build(SIMCLR_CFG).eval()
     first, second = (model.neck(model.backbone(view)) for view in views())
-    assert model(views(), mode="loss")["loss"].item() == pytest.approx(nt_xent(first, second, 0.3).item(), rel=1e-4)
+    assert model(views(), mode="loss")["loss"].item() == pytest.approx(
+        ContrastiveHead(0.3)(first, second).item(), rel=1e-4
+    )
 
 
 def test_features_come_before_the_projection() -> None:

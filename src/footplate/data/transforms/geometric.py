@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from footplate.checks import check_choice, check_count
+from footplate.checks import check_choice, check_count, check_fraction
 from footplate.data.transforms.pipeline import (
     BaseTransform,
-    check_fraction,
     check_magnitude,
     check_range,
     check_size,
@@ -258,10 +257,6 @@ class RandomWarp(BaseTransform):
         extent = np.array([width, height])
         offset = extent / 2 - linear @ (extent / 2) + self.shift * extent * np.array([right, down])
         return [float(each) for row, start in zip(linear, offset, strict=True) for each in (*row, start)]
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({arguments})"
 
 
 def resize_image(

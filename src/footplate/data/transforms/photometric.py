@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
+from footplate.checks import check_fraction
 from footplate.data.transforms.pipeline import (
     BaseTransform,
-    check_fraction,
     check_magnitude,
     check_range,
     log_uniform,

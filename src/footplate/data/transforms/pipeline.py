@@ -39,6 +39,10 @@ class BaseTransform(ABC):
         """Calls `transform`."""
         return self.transform(results)
 
+    def __repr__(self) -> str:
+        settings = (f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
+        return f"{type(self).__name__}({', '.join(settings)})"
+
 
 @TRANSFORMS.register_module()
 class Compose:
@@ -134,17 +138,6 @@ def check_range(
             return low, high
     zero, limit = "<=" if is_zero_allowed else "<", "" if most == math.inf else f" <= {most:g}"
     raise ArgumentError(f"{name} must be a range (low, high) with 0 {zero} low <= high{limit}", key=name, found=value)
-
-
-def check_fraction(name: str, value: float) -> float:
-    """Returns `value` if it is a number from 0 to 1.
-
-    Raises:
-        ArgumentError: It is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise ArgumentError(f"{name} must be a number from 0 to 1", key=name, found=value)
-    return value
 
 
 def check_magnitude(name: str, value: float) -> float:

@@ -17,7 +17,6 @@ from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
 from footplate.first_generation.adapters.model import BatchResult
-from footplate.hooks import CheckpointHook
 from footplate.messages import nearest
 from footplate.registry import DATASETS, HOOKS, METRICS
 
@@ -263,8 +262,8 @@ class EvalHook(Hook):
             loop = ValLoop(runner, self.dataloader, LegacyMetric(collect_device=self.collect_device, **self.evaluation))
             runner.val_loop = loop
         if self._best["save_best"]:
-            saver: Any = {"interval": -1, "save_last": False, "by_epoch": self.by_epoch, "out_dir": self._out_dir}
-            runner.register_hook(CheckpointHook(**saver, **self._best))
+            saver = {"type": "CheckpointHook", "interval": -1, "save_last": False, "by_epoch": self.by_epoch}
+            runner.register_hook({**saver, "out_dir": self._out_dir, **self._best})
 
     def before_train(self, runner: "Runner") -> None:
         """Disables the loop's own validation interval, and requests a validation first if `start` is 0."""

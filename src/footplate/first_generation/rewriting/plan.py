@@ -16,7 +16,7 @@ from footplate.first_generation.translation.translate import is_first_generation
 
 Values = dict[str, Any]
 
-OLD_KEYS = frozenset(key for rule in RULES for key in rule.keys or () if key not in ("model", "train_cfg", "test_cfg"))
+OLD_KEYS = frozenset(key for rule in RULES for key in rule.keys if key not in ("model", "train_cfg", "test_cfg"))
 """The first-generation keys that never occur in a second-generation file."""
 
 _LENGTH_KEYS = ("runner", "total_epochs", "total_iters")

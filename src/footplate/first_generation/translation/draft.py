@@ -1,6 +1,7 @@
 """The draft of a translation, its notes, and the definition of a rule."""
 
 import enum
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -44,7 +45,6 @@ class Note(NamedTuple):
         return f"{place}{self.key}: {self.text}"
 
 
-_ABSENT = object()
 # Sections whose types the engine resolves itself, so that the `_scope_` of an inherited package config is dropped.
 _ENGINE_SECTIONS = ("checkpoint_config", "evaluation", "log_config", "lr_config", "momentum_config", "runner")
 
@@ -62,10 +62,14 @@ class Draft:
 
     Attributes:
         original: The first-generation config, unchanged.
+        run_length: The length of the run, also as `by_epoch` and `length`.
         remaining: The keys of `original` that no rule has taken yet.
         translated: The second-generation sections written so far.
         notes: The notes so far.
         sources: The first-generation key behind each written path.
+
+    Raises:
+        ConfigError: The length of the run is invalid.
     """
 
     def __init__(
@@ -82,34 +86,8 @@ class Draft:
         self.translated: dict[str, Any] = {}
         self.notes: list[Note] = []
         self.sources: dict[Path, str] = {}
-
-    @property
-    def by_epoch(self) -> bool:
-        """Whether the run counts epochs. This is the default."""
-        runner = self.original.get("runner")
-        if isinstance(runner, Mapping) and "max_iters" not in runner and "max_epochs" not in runner:
-            return not str(runner.get("type", "")).startswith("Iter")
-        return run_length(self.original).by_epoch
-
-    @property
-    def length(self) -> int | None:
-        """The length of the run in epochs or iterations, or None if the config does not set it.
-
-        Raises:
-            ConfigError: The length is not a positive integer.
-        """
-        runner = self.original.get("runner")
-        if isinstance(runner, Mapping) and "max_iters" not in runner and "max_epochs" not in runner:
-            return None
-        found = run_length(self.original)
-        length: Any = found.epochs if found.iters is None else found.iters
-        if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
-            unit = "epochs" if found.iters is None else "iters"
-            key = f"runner.max_{unit}" if runner is not None else f"total_{unit}"
-            raise ConfigError(
-                "the length of a run must be a positive number", key=key, found=length, origin=self.origin(key)
-            )
-        return length
+        self.run_length = self._run_length()
+        self.by_epoch, self.length = self.run_length
 
     def take(self, key: str, default: Any = None) -> Any:
         """Removes a key from the remaining config and returns its value; a dict is copied."""
@@ -153,7 +131,7 @@ class Draft:
         self._note(Kind.WARNING, key, text, near)
 
     def ask(self, key: str, text: str, *, near: str | None = None) -> None:
-        """Adds a note about what to check manually; `near` is the known key that an unknown key resembles."""
+        """Adds a note about a setting to check manually; `near` is the known key that an unknown key resembles."""
         self._note(Kind.PERSON, key, text, near)
 
     def origin(self, key: str) -> Origin | None:
@@ -167,31 +145,44 @@ class Draft:
             value = value.get(part)
         return found
 
+    def check_runner(self) -> None:
+        """Checks that a `runner` section sets the length of the run, either in epochs or in iterations.
+
+        Raises:
+            ConfigError: It sets neither or both.
+        """
+        runner = self.original.get("runner")
+        if isinstance(runner, Mapping) and (runner.get("max_epochs") is None) == (runner.get("max_iters") is None):
+            raise ConfigError(
+                'runner must have either "max_epochs" or "max_iters"',
+                key="runner",
+                found=dict(runner),
+                origin=origin_of(runner),
+            )
+
+    def _run_length(self) -> RunLength:
+        runner = self.original.get("runner")
+        if runner is None:
+            section, prefix = self.original, "total_"
+            by_epoch = bool(section.get("total_epochs")) or section.get("total_iters") is None
+        elif not isinstance(runner, Mapping):
+            raise ConfigError("runner must be a dict", key="runner", found=runner)
+        elif "max_epochs" not in runner and "max_iters" not in runner:
+            return RunLength(not str(runner.get("type", "")).startswith("Iter"), None)
+        else:
+            self.check_runner()
+            section, prefix, by_epoch = runner, "runner.max_", runner.get("max_epochs") is not None
+        key = prefix + ("epochs" if by_epoch else "iters")
+        count = section.get(key.removeprefix("runner."))
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+            raise ConfigError(
+                "the length of a run must be a positive number", key=key, found=count, origin=self.origin(key)
+            )
+        return RunLength(by_epoch, count)
+
     def _note(self, kind: Kind, key: str, text: str, near: str | None = None) -> None:
         hint = f"; did you mean '{near}'?" if near else ""
         self.notes.append(Note(kind, key, text + hint, self.origin(key), near))
-
-
-def run_length(cfg: Mapping[str, Any]) -> RunLength:
-    """Returns the run length of a first-generation config.
-
-    Raises:
-        ConfigError: `runner` has neither `max_epochs` nor `max_iters`, or both.
-    """
-    runner = cfg.get("runner")
-    if runner is None:
-        return RunLength(cfg.get("total_epochs"), None if cfg.get("total_epochs") else cfg.get("total_iters"))
-    if not isinstance(runner, Mapping):
-        raise ConfigError("runner must be a dict", key="runner", found=runner)
-    epochs, iters = runner.get("max_epochs"), runner.get("max_iters")
-    if (epochs is None) == (iters is None):
-        raise ConfigError(
-            'runner must have either "max_epochs" or "max_iters"',
-            key="runner",
-            found=dict(runner),
-            origin=origin_of(runner),
-        )
-    return RunLength(epochs, iters)
 
 
 def with_origins(values: Mapping[str, Any], source: object, old_names: Mapping[str, str] | None = None) -> ConfigDict:
@@ -226,7 +217,7 @@ class Rule(NamedTuple):
     Attributes:
         id: The name of the rule in the docs.
         summary: What the rule does, in one line.
-        keys: The top-level keys that trigger the rule; None applies it always.
+        keys: The top-level keys that trigger the rule; if there are none, it always applies.
         apply: Applies the rule to a draft.
         before: The example, as config source.
         after: The result for the example, as config source.
@@ -235,11 +226,11 @@ class Rule(NamedTuple):
 
     id: str
     summary: str
-    keys: tuple[str, ...] | None
+    keys: tuple[str, ...]
     apply: Callable[[Draft], None]
     before: str
     after: str
-    given: str = ""
+    given: str
 
     def as_text(self) -> str:
         """Returns the rule as a section of the docs."""
@@ -253,7 +244,17 @@ class Rule(NamedTuple):
 
     def acts_on(self, draft: Draft) -> bool:
         """Checks whether the rule applies to a draft."""
-        return self.keys is None or any(key in draft.remaining for key in self.keys)
+        return not self.keys or any(key in draft.remaining for key in self.keys)
+
+
+def rule(*keys: str, before: str = "", after: str = "", given: str = "") -> Callable[[Callable[[Draft], None]], Rule]:
+    """Returns a decorator that makes a rule of a function; see Rule for the arguments.
+
+    The name and the docstring of the function are the name and the summary of the rule.
+    """
+    return lambda apply: Rule(
+        apply.__name__.replace("_", "-"), inspect.getdoc(apply) or "", keys, apply, before, after, given
+    )
 
 
 def _code(text: str) -> str:

@@ -31,15 +31,15 @@ _WARMUP = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
 
 
 class RunLength(NamedTuple):
-    """The length of a run, in epochs or in iterations; the other field is None."""
+    """The length of a run.
 
-    epochs: int | None
-    iters: int | None
+    Attributes:
+        by_epoch: Whether the run counts epochs rather than iterations.
+        total: The number of epochs or iterations; None if the config does not set it.
+    """
 
-    @property
-    def by_epoch(self) -> bool:
-        """Whether the length is given in epochs."""
-        return self.iters is None
+    by_epoch: bool
+    total: int | None
 
 
 def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
@@ -132,7 +132,7 @@ def _native_schedules(
     ratio = settings.get(f"min_{field}_ratio")
     known = set(settings) - {f"min_{field}", f"min_{field}_ratio"}
     ends_at_zero = not lowest and not ratio
-    end = length.epochs if by_epoch else length.iters
+    end = length.total if by_epoch == length.by_epoch else None
     full_range = {"by_epoch": by_epoch, "begin": 0, **({} if end is None else {"end": end})}
     if policy == "fixed" and not settings:
         return []
@@ -160,7 +160,7 @@ def _steps(settings: Entry, kind: str, full_range: Entry) -> list[Entry] | None:
 
 
 def _cosine(kind: str, lowest: Any, ratio: Any, length: RunLength, *, by_epoch: bool) -> list[Entry] | None:
-    span = length.epochs if length.by_epoch else length.iters
+    span = length.total
     if span is None or (lowest is None) == (ratio is None):
         return None
     minimum = {"eta_min": lowest} if ratio is None else {"eta_min_ratio": ratio}
@@ -171,7 +171,7 @@ def _cosine(kind: str, lowest: Any, ratio: Any, length: RunLength, *, by_epoch: 
 
 
 def _poly(kind: str, power: float, lowest: float, length: RunLength, *, by_epoch: bool) -> list[Entry] | None:
-    span = length.epochs if by_epoch else length.iters
+    span = length.total if by_epoch == length.by_epoch else None
     if span is None:
         return None
     # A schedule reaches its final value at `end - 1`; the policy would reach it at `span`, after the last step.
@@ -185,7 +185,7 @@ def _one_cycle(settings: Entry, length: RunLength) -> list[Entry] | None:
     rest = {key: value for key, value in settings.items() if key not in ("max_lr", "total_steps")}
     if not isinstance(settings.get("max_lr"), (int, float)):
         return None
-    total, span = settings.get("total_steps"), length.epochs if length.by_epoch else length.iters
+    total, span = settings.get("total_steps"), length.total
     if span is None and total is None:
         return None
     if total is None and length.by_epoch:

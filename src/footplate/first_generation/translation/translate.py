@@ -159,7 +159,6 @@ def translate_sections(
     """
     original = ConfigDict(cfg._cfg_dict if isinstance(cfg, Config) else cfg)
     draft = Draft(original, device=device, is_hook_registered=is_hook_registered)
-    _ = draft.length  # raises for an invalid length before schedules compute with it
     for rule in RULES:
         if rule.acts_on(draft):
             _apply(rule, draft)
@@ -175,13 +174,13 @@ def _apply(rule: Rule, draft: Draft) -> None:
         raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         # A value has the wrong type, most often a number or a string instead of a dict.
-        key = next((each for each in rule.keys or () if each in draft.original), "")
+        key = next((each for each in rule.keys if each in draft.original), "")
         raise ConfigError(
             f"the first-generation key '{key or rule.id}' cannot be translated: {type(error).__name__}: {error}",
             key=key,
             found=draft.original.get(key),
             origin=draft.origin(key) if key else None,
-            notes=["--debug shows where"],
+            hides_cause=True,
         ) from error
 
 

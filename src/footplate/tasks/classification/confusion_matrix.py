@@ -12,12 +12,12 @@ from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric, check_samples
 from footplate.registry import METRICS
 from footplate.tasks.classification.metric import (
-    check_classes,
     class_count,
     class_names,
     predicted_label,
     true_label,
 )
+from footplate.tasks.task_base import check_classes
 from footplate.visualization import Drawing
 
 _MOST_RECORDED = 100  # classes; the matrix of more would fill the disk and no reader's screen
@@ -25,7 +25,7 @@ _CELL = 44
 _LEFT, _TOP = 130, 66
 _EDGE = 30
 _INK, _PAPER = (40, 40, 40), (255, 255, 255)
-_RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)  # from the colour-blind safe palette of Okabe and Ito
+_RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)  # from the color-blind safe palette of Okabe and Ito
 
 
 @METRICS.register_module()
@@ -96,61 +96,49 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
 
     @staticmethod
     def plot(
-        confusion_matrix: Tensor, include_values: bool = True, classes: Sequence[str] | None = None
+        confusion_matrix: Tensor | npt.NDArray[Any], include_values: bool = True, classes: Sequence[str] | None = None
     ) -> npt.NDArray[np.uint8]:
-        """Draws a matrix, ``(H, W, 3)``, uint8, RGB. Darker cells contain a greater share of their row.
+        """Draws a matrix; returns ``(H, W, 3)``, uint8, RGB.
+
+        The color of a cell is stronger the greater its share of the row: blue on the diagonal, orange elsewhere.
 
         Args:
-            confusion_matrix: ``(C, C)``.
+            confusion_matrix: ``(C, C)``, with true classes as rows and predicted classes as columns.
             include_values: Whether to write the counts into the cells.
-            classes: The names of the classes.
+            classes: The names of the classes; class indices by default.
+
+        Raises:
+            ArgumentError: The matrix is not square, or the number of names differs from its size.
         """
-        return draw_matrix(np.asarray(confusion_matrix), classes, include_values=include_values)
-
-
-def draw_matrix(
-    matrix: npt.NDArray[Any], classes: Sequence[str] | None = None, *, include_values: bool = True
-) -> npt.NDArray[np.uint8]:
-    """Returns an image of a confusion matrix, ``(H, W, 3)``, uint8, RGB.
-
-    The colour of a cell is stronger the greater its share of the row: blue on the diagonal, orange elsewhere.
-
-    Args:
-        matrix: ``(C, C)``, with true classes as rows and predicted classes as columns.
-        classes: The names of the classes; class indices by default.
-        include_values: Whether to write the counts into the cells.
-
-    Raises:
-        ArgumentError: The matrix is not square, or the number of names differs from its size.
-    """
-    count = len(matrix)
-    names = [str(name) for name in (classes if classes is not None else range(count))]
-    if matrix.shape != (count, count) or len(names) != count:
-        raise ArgumentError(
-            f"the matrix must be (C, C) with C class names, but there are {len(names)} names",
-            key="classes",
-            found=matrix.shape,
-        )
-    height, width = (margin + count * _CELL + _EDGE for margin in (_TOP, _LEFT))
-    drawing = Drawing(np.full((height, width, 3), _PAPER, np.uint8))
-    rows, columns = np.divmod(np.arange(count**2), count)
-    corners = np.stack([columns, rows, columns + 1, rows + 1], axis=1) * _CELL + (_LEFT, _TOP, _LEFT, _TOP)
-    shares = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)).ravel()
-    hues = np.where((rows == columns)[:, None], _RIGHT, _WRONG)
-    colors = np.rint(255 + shares[:, None] * (hues - 255)).astype(int)
-    drawing.draw_bboxes(corners, edge_colors=(225, 225, 225), face_colors=[tuple(color) for color in colors.tolist()])
-    centered: dict[str, Any] = {"vertical_alignments": "center", "horizontal_alignments": "center"}
-    shown = np.flatnonzero(matrix)
-    if include_values and shown.size:
-        inks = [_PAPER if shares[at] > 0.55 else _INK for at in shown]
-        texts = [str(value) for value in matrix.ravel()[shown]]
-        drawing.draw_texts(texts, corners[shown, :2] + _CELL / 2, font_sizes=15, colors=inks, **centered)
-    # True classes on the left; predicted classes at the top, alternating two rows to fit long names.
-    middles = (np.arange(count) + 0.5) * _CELL
-    left = np.stack([np.full(count, _LEFT - 8.0), _TOP + middles], axis=1)
-    above = np.stack([_LEFT + middles, _TOP - 12.0 - 18 * (np.arange(count) % 2)], axis=1)
-    drawing.draw_texts(names, left, font_sizes=14, colors=_INK, **{**centered, "horizontal_alignments": "right"})
-    drawing.draw_texts(names, above, font_sizes=14, colors=_INK, **centered)
-    title = "true \\ predicted"
-    drawing.draw_texts([title], [[12, 16]], font_sizes=14, colors=_INK, vertical_alignments="center")
-    return drawing.get_image()
+        matrix = np.asarray(confusion_matrix)
+        count = len(matrix)
+        names = [str(name) for name in (classes if classes is not None else range(count))]
+        if matrix.shape != (count, count) or len(names) != count:
+            raise ArgumentError(
+                f"the matrix must be (C, C) with C class names, but there are {len(names)} names",
+                key="classes",
+                found=matrix.shape,
+            )
+        height, width = (margin + count * _CELL + _EDGE for margin in (_TOP, _LEFT))
+        drawing = Drawing(np.full((height, width, 3), _PAPER, np.uint8))
+        rows, columns = np.divmod(np.arange(count**2), count)
+        corners = np.stack([columns, rows, columns + 1, rows + 1], axis=1) * _CELL + (_LEFT, _TOP, _LEFT, _TOP)
+        shares = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)).ravel()
+        hues = np.where((rows == columns)[:, None], _RIGHT, _WRONG)
+        colors = [tuple(color) for color in np.rint(255 + shares[:, None] * (hues - 255)).astype(int).tolist()]
+        drawing.draw_bboxes(corners, edge_colors=(225, 225, 225), face_colors=colors)
+        centered: dict[str, Any] = {"vertical_alignments": "center", "horizontal_alignments": "center"}
+        shown = np.flatnonzero(matrix)
+        if include_values and shown.size:
+            inks = [_PAPER if shares[at] > 0.55 else _INK for at in shown]
+            texts = [str(value) for value in matrix.ravel()[shown]]
+            drawing.draw_texts(texts, corners[shown, :2] + _CELL / 2, font_sizes=15, colors=inks, **centered)
+        # True classes on the left; predicted classes at the top, alternating two rows to fit long names.
+        middles = (np.arange(count) + 0.5) * _CELL
+        left = np.stack([np.full(count, _LEFT - 8.0), _TOP + middles], axis=1)
+        above = np.stack([_LEFT + middles, _TOP - 12.0 - 18 * (np.arange(count) % 2)], axis=1)
+        drawing.draw_texts(names, left, font_sizes=14, colors=_INK, **{**centered, "horizontal_alignments": "right"})
+        drawing.draw_texts(names, above, font_sizes=14, colors=_INK, **centered)
+        title = "true \\ predicted"
+        drawing.draw_texts([title], [[12, 16]], font_sizes=14, colors=_INK, vertical_alignments="center")
+        return drawing.get_image()

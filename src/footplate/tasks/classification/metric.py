@@ -12,6 +12,7 @@ from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples
 from footplate.messages import nearest
 from footplate.registry import METRICS
+from footplate.tasks.task_base import check_classes
 from footplate.visualization import as_array
 
 Thresholds = Sequence[float | None] | float | None
@@ -87,26 +88,6 @@ def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
     """Returns the names of the classes of a dataset, or their indices if `meta` has no `count` different names."""
     names = list(dict.fromkeys(map(str, (meta or {}).get("classes") or ())))
     return names if len(names) == count else [str(index) for index in range(count)]
-
-
-def check_classes(name: str, labels: Tensor | npt.NDArray[np.int64], num_classes: int, *, least: int = 0) -> None:
-    """Raises an error if a label is out of range.
-
-    Args:
-        name: The kind of labels, "ground truth" or "prediction", for messages.
-        labels: ``(N,)``, integers.
-        num_classes: The number of classes.
-        least: The lowest valid label.
-
-    Raises:
-        DataError: A label is below `least`, or not below `num_classes`.
-    """
-    outside = labels[(labels < least) | (labels >= num_classes)]
-    if len(outside):
-        raise DataError(
-            f"the {name} contains class {int(outside[0])}, but there are only {num_classes} classes",
-            found=int(outside[0]),
-        )
 
 
 def check_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from footplate.data import BaseTransform
 from footplate.data.structures import BaseDataElement
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import MODELS, TRANSFORMS
 from footplate.tasks.classification.batch_augment import RandomBatchAugment
-from footplate.tasks.task_base import image_to_tensor, loaded_image, select_keys
+from footplate.tasks.task_base import check_classes, image_to_tensor, loaded_image, select_keys
 
 Labels = int | Sequence[int] | Tensor | npt.NDArray[Any]
 Scores = Sequence[float] | Tensor | npt.NDArray[Any]
@@ -102,18 +103,12 @@ def labels_of(sample: ClsDataSample, num_classes: int | None) -> Tensor:
     if labels is None:
         raise DataError("every image needs its ground truth: 'gt_label' in its data sample")
     if num_classes is not None and labels.device.type == "cpu":
-        for label in labels.tolist():
-            if not 0 <= label < num_classes:
-                where = sample.get("img_path", "an image")
-                raise DataError(
-                    f"the ground truth of '{where}' is class {label}, but there are only {num_classes} classes",
-                    found=label,
-                )
+        check_classes(f"ground truth of '{sample.get('img_path', 'an image')}'", labels, num_classes)
     return labels
 
 
 @TRANSFORMS.register_module(["PackInputs", "PackClsInputs"])
-class PackInputs:
+class PackInputs(BaseTransform):
     """Packs the results of a pipeline into the inputs of classification models.
 
     The results contain an image, ``(H, W, C)`` or ``(H, W)``, and, if the ground truth is known, one or several classes
@@ -140,7 +135,7 @@ class PackInputs:
         self.algorithm_keys = tuple(algorithm_keys)
         self.meta_keys = tuple(meta_keys)
 
-    def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a tensor ``(C, H, W)`` of the image's dtype, and `data_samples`, a ClsDataSample."""
         image = loaded_image(results, self.input_key)
         sample = ClsDataSample(metainfo=select_keys(results, self.meta_keys))
@@ -151,19 +146,16 @@ class PackInputs:
         sample.set_data(select_keys(results, self.algorithm_keys))
         return {"inputs": image_to_tensor(image), "data_samples": sample}
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(input_key={self.input_key!r}, meta_keys={self.meta_keys})"
-
 
 @MODELS.register_module()
 class ClsDataPreprocessor(ImgDataPreprocessor):
-    """Normalises images, pads them to the same size, and applies batch augmentations in training.
+    """Normalizes images, pads them to the same size, and applies batch augmentations in training.
 
     Args:
         mean: The value subtracted from each channel.
         std: The value that divides each channel.
         pad_size_divisor: Height and width are padded to multiples of it.
-        pad_value: The padding value of images, applied after normalisation.
+        pad_value: The padding value of images, applied after normalization.
         to_rgb: Whether to swap the first and the third channel.
         to_onehot: Whether to set `gt_score` of samples to one-hot labels.
         num_classes: The number of classes; required by `to_onehot` and `batch_augments`.
@@ -172,6 +164,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
 
     Raises:
         ArgumentError: `num_classes` is required but not given.
+        DataError: From `forward`: a sample to mix has no valid ground truth.
     """
 
     def __init__(
@@ -194,23 +187,19 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
         if (to_onehot or self.mixing is not None) and num_classes is None:
             raise ArgumentError("to_onehot and batch_augments need num_classes", key="num_classes")
 
-    def forward(self, data: Any, training: bool = False) -> dict[str, Any]:
-        """Returns `inputs`, float ``(N, C, H, W)``, and `data_samples`; samples of mixed images have `gt_score`.
-
-        Raises:
-            DataError: `inputs` is missing or contains no images, or a sample to mix has no valid ground truth.
-        """
-        batch: dict[str, Any] = super().forward(data, training=False)
+    def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
+        """Mixes images and labels in training; with `to_onehot`, sets `gt_score` of other samples with `gt_label`."""
         samples = batch["data_samples"]
         if training and self.mixing is not None:
             if samples is None:
                 raise DataError("batch_augments needs the ground truth, but the batch has no 'data_samples'")
-            scores = self._scores(samples, batch["inputs"])
-            batch["inputs"], scores = self.mixing(batch["inputs"], scores)
-            _set_scores(samples, scores)
+            batch["inputs"], scores = self.mixing(batch["inputs"], self._scores(samples, batch["inputs"]))
         elif self.to_onehot and samples is not None and all("gt_label" in sample for sample in samples):
-            _set_scores(samples, self._scores(samples, batch["inputs"]))
-        return batch
+            scores = self._scores(samples, batch["inputs"])
+        else:
+            return
+        for sample, row in zip(samples, scores, strict=True):
+            sample.set_gt_score(row)
 
     def _scores(self, samples: Sequence[ClsDataSample], inputs: Tensor) -> Tensor:
         """Returns the soft or multi-hot labels of samples, ``(N, num_classes)``."""
@@ -222,8 +211,3 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
                 else:
                     row[labels_of(sample, self.num_classes)] = 1
         return scores
-
-
-def _set_scores(samples: Sequence[ClsDataSample], scores: Tensor) -> None:
-    for sample, row in zip(samples, scores, strict=True):
-        sample.set_gt_score(row)

@@ -1,6 +1,6 @@
 """Draws an image and its most probable classes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from footplate.checks import check_count
 from footplate.registry import HOOKS, VISUALIZERS
-from footplate.tasks.classification.confusion_matrix import draw_matrix
+from footplate.tasks.classification.confusion_matrix import ConfusionMatrix
 from footplate.tasks.classification.sample import ClsDataSample
-from footplate.tasks.visualization_hook import BaseVisualizationHook
-from footplate.visualization import Drawing, Visualizer, arrange_panels, as_array
+from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
+from footplate.visualization import Drawing, arrange_panels, as_array
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -23,16 +23,13 @@ _PANEL = 256
 
 
 @VISUALIZERS.register_module()
-class ClsVisualizer(Visualizer):
+class ClsVisualizer(TaskVisualizer):
     """Draws an image next to bars of its most probable classes, with the true class in blue.
 
     Args:
-        name: The name by which `get_instance` finds it.
-        image: The initial image, ``(H, W, 3)``, uint8, RGB.
-        vis_backends: Visualization backends, as objects or configs for VISBACKENDS.
-        save_dir: The folder of the run.
         classes: The names of the classes; by default those of the dataset.
         topk: The number of classes to show.
+        settings: Arguments of `Visualizer`.
 
     Raises:
         ArgumentError: `topk` is not positive.
@@ -46,15 +43,12 @@ class ClsVisualizer(Visualizer):
 
     def __init__(
         self,
-        name: str = "visualizer",
-        image: Any = None,
-        vis_backends: Sequence[Any] | None = None,
-        save_dir: str | None = None,
+        *args: Any,
         classes: Sequence[str] | None = None,
-        *,
         topk: int = 5,
+        **settings: Any,
     ) -> None:
-        super().__init__(name, image, vis_backends, save_dir)
+        super().__init__(*args, **settings)
         self._classes, self.topk = classes, check_count("topk", topk)
 
     def render(
@@ -71,7 +65,7 @@ class ClsVisualizer(Visualizer):
         self.set_image(image)
         labels = data_sample.get("gt_label") if data_sample is not None and draw_gt else None
         truth = [] if labels is None else [int(each) for each in as_array(labels).reshape(-1)]
-        panels = {" + ".join(map(self._name_of, truth)) or "image": _resize_to_panel(self.get_image())}
+        panels = {" + ".join(map(self.class_name, truth)) or "image": _resize_to_panel(self.get_image())}
         if draw_pred and data_sample is not None and "pred_score" in data_sample:
             panels["prediction"] = self._bars(as_array(data_sample.pred_score), truth)
         return arrange_panels(panels)
@@ -85,15 +79,11 @@ class ClsVisualizer(Visualizer):
         boxes = np.stack([np.full(len(shown), 8.0), tops + 20, 8 + widths, tops + 32], axis=1)
         colors = [_TRUE if at in truth else _OTHER for at in shown.tolist()]
         drawing.draw_bboxes(boxes, edge_colors=colors, face_colors=colors)
-        names = [self._name_of(at) for at in shown.tolist()]
+        names = [self.class_name(at) for at in shown.tolist()]
         drawing.draw_texts(names, np.stack([boxes[:, 0], tops], axis=1), font_sizes=15, colors=_INK)
         percents = [f"{100 * scores[at]:.1f}" for at in shown]
         drawing.draw_texts(percents, np.stack([boxes[:, 2] + 6, tops + 18], axis=1), font_sizes=13, colors=_INK)
         return drawing.get_image()
-
-    def _name_of(self, position: int) -> str:
-        classes = self._classes or self.dataset_meta.get("classes") or ()
-        return str(classes[position]) if 0 <= position < len(classes) else f"class {position}"
 
 
 def _resize_to_panel(image: _Image) -> _Image:
@@ -111,27 +101,15 @@ class ClsVisualizationHook(BaseVisualizationHook):
 
     Args:
         draw: Whether to draw at all.
-        interval: Draw every `interval`-th batch.
-        show: Whether to also show the images on the screen.
-        wait_time: The minimum time to show an image, in seconds.
-        max_samples: The maximum number of images per batch; None draws all.
         only_wrong: Whether to draw only misclassified images.
+        settings: Further arguments of `BaseVisualizationHook`.
 
     Raises:
         ArgumentError: `interval` or `max_samples` is not positive.
     """
 
-    def __init__(
-        self,
-        draw: bool = True,
-        interval: int = 50,
-        show: bool = False,
-        wait_time: float = 0.0,
-        *,
-        max_samples: int | None = None,
-        only_wrong: bool = False,
-    ) -> None:
-        super().__init__(draw, interval, show, wait_time, max_samples=max_samples)
+    def __init__(self, draw: bool = True, *args: Any, only_wrong: bool = False, **settings: Any) -> None:
+        super().__init__(draw, *args, **settings)
         self.only_wrong = only_wrong
 
     def choose(self, outputs: Sequence[ClsDataSample]) -> Iterable[tuple[int, ClsDataSample]]:
@@ -141,16 +119,13 @@ class ClsVisualizationHook(BaseVisualizationHook):
         known = ((position, sample) for position, sample in enumerate(outputs) if "gt_label" in sample)
         return [each for each in known if each[1].pred_label[0].item() not in each[1].gt_label.tolist()]
 
-    def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
+    def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None, *, mode: str = "val") -> None:
         """Draws the confusion matrix."""
-        self._draw_matrix(runner, metrics, "val")
+        for name, value in (metrics or {}).items():
+            if self.draw and name.endswith("confusion_matrix/result"):
+                image = ConfusionMatrix.plot(as_array(value), classes=self._visualizer.dataset_meta.get("classes"))
+                self._visualizer.add_image(f"{mode}_confusion_matrix", image, runner.iter)
 
     def after_test_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
         """Draws the confusion matrix."""
-        self._draw_matrix(runner, metrics, "test")
-
-    def _draw_matrix(self, runner: "Runner", metrics: Mapping[str, Any] | None, mode: str) -> None:
-        for name, value in (metrics or {}).items():
-            if self.draw and name.endswith("confusion_matrix/result"):
-                image = draw_matrix(as_array(value), self._visualizer.dataset_meta.get("classes"))
-                self._visualizer.add_image(f"{mode}_confusion_matrix", image, runner.iter)
+        self.after_val_epoch(runner, metrics, mode="test")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from footplate.checks import check_keys
+from footplate.checks import check_count, check_fraction, check_keys
 from footplate.data.structures import InstanceData
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
@@ -16,7 +16,7 @@ from footplate.messages import nearest
 from footplate.registry import MODELS
 from footplate.tasks.detection.boxes import clip_boxes, from_centers, nms, to_centers
 from footplate.tasks.detection.sample import DetDataSample
-from footplate.tasks.task_base import TaskModel, check_offline, import_transformers
+from footplate.tasks.task_base import TaskModel, check_classes, check_offline, import_transformers
 
 
 class BaseDetector(TaskModel):
@@ -25,8 +25,7 @@ class BaseDetector(TaskModel):
     Args:
         num_classes: The number of classes.
         test_cfg: The postprocessing of predictions: arguments of `Selection`.
-        data_preprocessor: See `BaseModel`; usually a DetDataPreprocessor.
-        init_cfg: See `BaseModel`.
+        settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
 
     Raises:
         ArgumentError: `test_cfg` is invalid.
@@ -42,10 +41,9 @@ class BaseDetector(TaskModel):
         num_classes: int,
         *,
         test_cfg: Mapping[str, Any] | None = None,
-        data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
-        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
+        super().__init__(**settings)
         self.num_classes = num_classes
         self.select = Selection.of(test_cfg, **self._selection)
 
@@ -94,13 +92,11 @@ class Selection:
     max_per_img: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("score_thr", "nms_iou_thr"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ArgumentError(f"{name} must be between 0 and 1", key=name, found=value)
-        for name in ("nms_pre", "max_per_img"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(f"{name} must be at least 1", key=name, found=getattr(self, name))
+        check_fraction("score_thr", self.score_thr)
+        if self.nms_iou_thr is not None:
+            check_fraction("nms_iou_thr", self.nms_iou_thr)
+        check_count("nms_pre", self.nms_pre)
+        check_count("max_per_img", self.max_per_img)
 
     @classmethod
     def of(cls, test_cfg: Mapping[str, Any] | None, **defaults: Any) -> "Selection":
@@ -148,13 +144,8 @@ def true_instances(data_samples: Sequence[DetDataSample] | None, num_classes: in
     instances = [sample.gt_instances for sample in data_samples]
     labels = torch.cat([each.labels for each in instances])
     # Only checked on the CPU, since reading from an accelerator would synchronize every step.
-    if labels.numel() and labels.device.type == "cpu":
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= num_classes:
-            raise DataError(
-                f"the ground truth contains class {low if low < 0 else high}, but the model has {num_classes} classes",
-                key="model.num_classes",
-            )
+    if labels.device.type == "cpu":
+        check_classes("ground truth", labels, num_classes, key="model.num_classes")
     return instances
 
 
@@ -167,10 +158,8 @@ class TransformersDetector(BaseDetector):
     Args:
         num_classes: The number of classes.
         config: `model_type`, such as "rt_detr", and any arguments of the config of that model.
-        test_cfg: The postprocessing of predictions: arguments of `Selection`. Non-maximum suppression is disabled by
-            default, as these models do not need it.
-        data_preprocessor: See `BaseModel`; usually a DetDataPreprocessor.
-        init_cfg: See `BaseModel`.
+        settings: Arguments of `BaseDetector`. By default, `test_cfg` disables non-maximum suppression, which these
+            models do not need.
 
     Raises:
         ArgumentError: The detection model is unknown to transformers, or its config is rejected.
@@ -187,11 +176,9 @@ class TransformersDetector(BaseDetector):
         num_classes: int,
         *,
         config: Mapping[str, Any],
-        test_cfg: Mapping[str, Any] | None = None,
-        data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
-        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(num_classes, test_cfg=test_cfg, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        super().__init__(num_classes, **settings)
         self.detector = _build(num_classes, config)
 
     def outputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:

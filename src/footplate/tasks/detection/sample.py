@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from footplate.data import BaseTransform
 from footplate.data.structures import BaseDataElement, InstanceData
 from footplate.errors import DataError
 from footplate.models import ImgDataPreprocessor
@@ -42,7 +43,7 @@ class DetDataSample(BaseDataElement):
 
 
 @TRANSFORMS.register_module()
-class PackDetInputs:
+class PackDetInputs(BaseTransform):
     """Packs the results of a pipeline into the inputs of detection models.
 
     The results contain `img`, ``(H, W, 3)`` or ``(H, W)``, and, if the ground truth is known, `gt_bboxes` ``(N, 4)``,
@@ -62,7 +63,7 @@ class PackDetInputs:
         self.meta_keys = tuple(meta_keys)
         self.with_masks = with_masks
 
-    def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a tensor ``(C, H, W)`` of the image's dtype, and `data_samples`, a DetDataSample."""
         image = np.asarray(loaded_image(results))
         sample = DetDataSample(metainfo={"img_shape": image.shape[:2], **select_keys(results, self.meta_keys)})
@@ -84,62 +85,26 @@ class PackDetInputs:
         ignored = np.asarray(results.get("gt_ignore_flags", np.zeros(len(boxes))), dtype=bool)
         return instances, ignored
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(meta_keys={self.meta_keys}, with_masks={self.with_masks})"
-
 
 @MODELS.register_module()
 class DetDataPreprocessor(ImgDataPreprocessor):
-    """Normalises images and pads them to the same size at the right and bottom, so that boxes stay valid.
+    """Normalizes images and pads them to the same size at the right and bottom, so that boxes stay valid.
 
     Sets `batch_input_shape`, the padded size of the batch, and `pad_shape` in each sample.
 
     Args:
-        mean: The value subtracted from each channel.
-        std: The value that divides each channel.
-        pad_size_divisor: Height and width are padded to multiples of it.
-        pad_value: The padding value of images, applied after normalisation.
         pad_mask: Whether to pad the true masks to the size of the images.
         mask_pad_value: The padding value of masks.
-        bgr_to_rgb: Whether to swap the first and the third channel.
-        rgb_to_bgr: Same as above.
-        non_blocking: See `BaseDataPreprocessor`.
-        batch_augments: Batch augmentations, applied in order in training as `augment(inputs, data_samples)`.
+        settings: Arguments of `ImgDataPreprocessor`.
     """
 
-    def __init__(
-        self,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        pad_size_divisor: int = 1,
-        pad_value: float = 0,
-        pad_mask: bool = False,
-        mask_pad_value: int = 0,
-        bgr_to_rgb: bool = False,
-        rgb_to_bgr: bool = False,
-        non_blocking: bool | None = False,
-        batch_augments: Sequence[Any] | None = None,
-    ) -> None:
-        super().__init__(
-            mean=mean,
-            std=std,
-            pad_size_divisor=pad_size_divisor,
-            pad_value=pad_value,
-            bgr_to_rgb=bgr_to_rgb,
-            rgb_to_bgr=rgb_to_bgr,
-            non_blocking=non_blocking,
-            batch_augments=batch_augments,
-        )
+    def __init__(self, *args: Any, pad_mask: bool = False, mask_pad_value: int = 0, **settings: Any) -> None:
+        super().__init__(*args, **settings)
         self.pad_mask = pad_mask
         self.mask_pad_value = mask_pad_value
 
-    def forward(self, data: Any, training: bool = False) -> dict[str, Any]:
-        """Returns `inputs`, float ``(N, C, H, W)``, and `data_samples` with the size of the batch.
-
-        Raises:
-            DataError: `inputs` is missing or contains no images.
-        """
-        batch: dict[str, Any] = super().forward(data, training=False)
+    def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
+        """Sets the size of the batch in each sample, and pads masks to it."""
         shape = tuple(batch["inputs"].shape[-2:])
         for sample in batch["data_samples"] or ():
             sample.set_metainfo({"batch_input_shape": shape, "pad_shape": shape})
@@ -147,7 +112,3 @@ class DetDataPreprocessor(ImgDataPreprocessor):
             if instances is not None and "masks" in instances:
                 bottom, right = shape[0] - instances.masks.shape[-2], shape[1] - instances.masks.shape[-1]
                 instances.masks = F.pad(instances.masks, (0, right, 0, bottom), value=self.mask_pad_value)
-        if training:
-            for augment in self.batch_augments:
-                batch["inputs"], batch["data_samples"] = augment(batch["inputs"], batch["data_samples"])
-        return batch

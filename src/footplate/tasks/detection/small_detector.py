@@ -1,7 +1,7 @@
 """A small anchor-free detection model that trains in minutes without an accelerator."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -206,10 +206,8 @@ class SmallDetector(BaseDetector):
         levels: How many of the deepest stages have a prediction head.
         head_width: The number of channels in a head.
         box_weight: The weight of the box loss relative to the classification loss.
-        test_cfg: The postprocessing of predictions: arguments of `Selection`.
         flip_test: Whether to average predictions over the image and the flipped image.
-        data_preprocessor: See `BaseModel`; usually a DetDataPreprocessor.
-        init_cfg: See `BaseModel`.
+        settings: Arguments of `BaseDetector`.
 
     Raises:
         ArgumentError: `test_cfg` is invalid.
@@ -231,12 +229,10 @@ class SmallDetector(BaseDetector):
         levels: int = 3,
         head_width: int = 64,
         box_weight: float = 2.0,
-        test_cfg: Mapping[str, Any] | None = None,
         flip_test: bool = False,
-        data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
-        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(num_classes, test_cfg=test_cfg, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        super().__init__(num_classes, **settings)
         self.network = PyramidDetector(num_classes, widths=widths, depths=depths, levels=levels, head_width=head_width)
         self.box_weight = box_weight
         self.flip_test = flip_test

@@ -117,12 +117,12 @@ def compose(items: Items, style: SceneStyle, rng: np.random.Generator) -> Scene:
 def draw_background(style: SceneStyle, rng: np.random.Generator) -> _Pixels:
     """Returns a background, ``(H, W, 3)``, float32, with a color gradient and noise."""
     shape = (style.size, style.size, 3)
-    colour = rng.uniform(40, 215, size=3).astype(np.float32)
+    color = rng.uniform(40, 215, size=3).astype(np.float32)
     slope = rng.uniform(-30, 30, size=(2, 3)).astype(np.float32)
     ramp = np.linspace(-1, 1, style.size, dtype=np.float32)[:, None]
     noise = _NORMAL_LEVELS[np.frombuffer(rng.bytes(math.prod(shape)), dtype=np.uint8)].reshape(shape)
     background: _Pixels = noise * np.float32(style.noise)
-    background += (colour + ramp * slope[0])[:, None]
+    background += (color + ramp * slope[0])[:, None]
     background += ramp * slope[1]
     return background
 
@@ -139,8 +139,8 @@ def transform_item(
     across, down = ITEM_SIZE / width, ITEM_SIZE / height
     a, b = mirror * across * math.cos(angle), mirror * down * math.sin(angle)
     d, e = -across * math.sin(angle), down * math.cos(angle)
-    centre = ITEM_SIZE / 2
-    inverse = (a, b, centre - (a * width + b * height) / 2, d, e, centre - (d * width + e * height) / 2)
+    center = ITEM_SIZE / 2
+    inverse = (a, b, center - (a * width + b * height) / 2, d, e, center - (d * width + e * height) / 2)
     grey, outline = (
         np.asarray(
             Image.fromarray(pixels[index]).transform(

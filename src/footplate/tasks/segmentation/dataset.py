@@ -34,7 +34,7 @@ class BaseSegDataset(BaseDataset):
         ann_file: A text file with one image name per line, with or without suffix; by default all images are used.
         img_suffix: The suffix of image files; by default any common image format.
         seg_map_suffix: The suffix of label maps, which replaces that of the image.
-        metainfo: `classes`, and optionally `palette` with a colour for each class. Classes of a subclass's `METAINFO`
+        metainfo: `classes`, and optionally `palette` with a color for each class. Classes of a subclass's `METAINFO`
             that are omitted here are ignored.
         data_root: The root folder of relative paths.
         data_prefix: The folders: `img_path`, and `seg_map_path` if there are label maps.

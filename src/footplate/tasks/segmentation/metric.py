@@ -16,6 +16,7 @@ from footplate.evaluation import BaseMetric, check_samples
 from footplate.evaluation.per_class import format_table
 from footplate.registry import METRICS
 from footplate.storage import commit_image
+from footplate.tasks.task_base import check_classes
 from footplate.visualization import as_array
 
 _logger = logging.getLogger("footplate.tasks")
@@ -87,7 +88,7 @@ class IoUMetric(BaseMetric[Areas]):
         check_samples(self, data_samples, "pred_sem_seg", *([] if self.format_only else ["gt_sem_seg"]))
         for sample in data_samples:
             predicted = as_array(sample["pred_sem_seg"]["data"]).squeeze(0)
-            if self.output_dir is not None:
+            if self.output_dir is not None and not self.context.is_trial:
                 name = os.path.splitext(os.path.basename(sample["img_path"]))[0] + ".png"
                 commit_image(os.path.join(self.output_dir, name), Image.fromarray(predicted.astype(np.uint8)))
             if not self.format_only:
@@ -166,12 +167,7 @@ def count_areas(
     counted = truth != ignore_index
     predicted, truth = predicted[counted].astype(np.int64), truth[counted].astype(np.int64)
     for name, values in (("ground truth", truth), ("prediction", predicted)):
-        outside = values[(values < 0) | (values >= num_classes)]
-        if outside.size:
-            raise DataError(
-                f"the {name} of '{where}' contains class {outside[0]}, but there are only {num_classes} classes",
-                found=where,
-            )
+        check_classes(f"{name} of '{where}'", values, num_classes)
     return Areas(
         np.bincount(truth[truth == predicted], minlength=num_classes),
         np.bincount(predicted, minlength=num_classes),

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from footplate.data import BaseTransform
 from footplate.data.structures import BaseDataElement, PixelData
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import ArgumentError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import MODELS, TRANSFORMS
-from footplate.tasks.task_base import data_field, image_to_tensor, loaded_image, select_keys
+from footplate.tasks.task_base import check_classes, data_field, image_to_tensor, loaded_image, select_keys
 
 _META_KEYS = (
     "img_path",
@@ -50,7 +50,7 @@ class SegDataSample(BaseDataElement):
 
 
 @TRANSFORMS.register_module()
-class PackSegInputs:
+class PackSegInputs(BaseTransform):
     """Packs the results of a pipeline into the inputs of segmentation models.
 
     The results contain `img`, ``(H, W, 3)`` or ``(H, W)``, and, if the ground truth is known, `gt_seg_map`, ``(H, W)``.
@@ -67,43 +67,31 @@ class PackSegInputs:
     def __init__(self, meta_keys: Sequence[str] = _META_KEYS) -> None:
         self.meta_keys = tuple(meta_keys)
 
-    def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a tensor ``(C, H, W)`` of the image's dtype, and `data_samples`, a SegDataSample."""
         image = np.asarray(loaded_image(results))
         sample = SegDataSample(metainfo={"img_shape": image.shape[:2], **select_keys(results, self.meta_keys)})
         if "gt_seg_map" in results:
             labels = np.asarray(results["gt_seg_map"]).astype(np.int64)
             if "num_classes" in results:
-                _check_label_map(labels, results)
+                count, ignored = results["num_classes"], results.get("ignore_index", 255)
+                path = results.get("seg_map_path", results.get("img_path", ""))
+                notes = [f"Classes are 0 to {count - 1}; {ignored} marks ignored pixels."]
+                check_classes(f"label map '{path}'", labels[labels != ignored], count, notes=notes)
             sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels))
         return {"inputs": image_to_tensor(image), "data_samples": sample}
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(meta_keys={self.meta_keys})"
-
-
-def _check_label_map(labels: npt.NDArray[np.int64], results: Mapping[str, Any]) -> None:
-    count, ignored = results["num_classes"], results.get("ignore_index", 255)
-    is_wrong = (labels < 0) | (labels >= count)
-    is_wrong &= labels != ignored
-    if is_wrong.any():
-        path = results.get("seg_map_path", results.get("img_path", ""))
-        raise DataError(
-            f"the label map '{path}' contains class {labels[is_wrong].min()}, but there are only {count} classes",
-            notes=[f"Classes are 0 to {count - 1}; {ignored} marks ignored pixels."],
-        )
 
 
 @MODELS.register_module()
 class SegDataPreProcessor(ImgDataPreprocessor):
-    """Normalises images, and pads images and label maps to the same size at the right and bottom.
+    """Normalizes images, and pads images and label maps to the same size at the right and bottom.
 
     Args:
         mean: The value subtracted from each channel.
         std: The value that divides each channel.
         size: The height and width to pad to; by default those of the largest image of the batch.
         size_divisor: Height and width are padded to multiples of it.
-        pad_val: The padding value of images, applied after normalisation.
+        pad_val: The padding value of images, applied after normalization.
         seg_pad_val: The padding value of label maps; use the label that the loss ignores.
         bgr_to_rgb: Whether to swap the first and the third channel.
         rgb_to_bgr: Same as above.
@@ -142,13 +130,8 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         self._train_padding = size or (0, 0), size_divisor or 1
         self._test_padding = test.get("size") or (0, 0), test.get("size_divisor") or 1
 
-    def forward(self, data: Any, training: bool = False) -> dict[str, Any]:
-        """Returns `inputs`, float ``(N, C, H, W)``, and `data_samples`; in training, their label maps are padded too.
-
-        Raises:
-            DataError: `inputs` is missing or contains no images.
-        """
-        batch: dict[str, Any] = super().forward(data, training=False)
+    def fit_samples(self, batch: dict[str, Any], training: bool) -> None:
+        """Pads the inputs to `size` or `size_divisor`, and in training the label maps to the same size."""
         (least_height, least_width), divisor = self._train_padding if training else self._test_padding
         height, width = batch["inputs"].shape[-2:]
         bottom = max(least_height, -(-height // divisor) * divisor) - height
@@ -163,7 +146,3 @@ class SegDataPreProcessor(ImgDataPreprocessor):
             if known is not None and known.shape != shape:
                 missing = (0, shape[1] - known.shape[1], 0, shape[0] - known.shape[0])
                 sample.gt_sem_seg = PixelData(data=F.pad(known.data, missing, value=self.seg_pad_val))
-        if training:
-            for augment in self.batch_augments:
-                batch["inputs"], batch["data_samples"] = augment(batch["inputs"], batch["data_samples"])
-        return batch

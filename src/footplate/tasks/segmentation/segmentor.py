@@ -1,7 +1,7 @@
 """Segmentation models: the base class, a small network, SegFormer and test-time augmentation."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,8 +27,7 @@ class BaseSegmentor(TaskModel):
         ignore_index: Pixels with this label are ignored.
         class_weight: The weight of each class in the loss, ``(num_classes,)``; equal by default.
         flip_test: Whether to average predictions over the image and the flipped image.
-        data_preprocessor: See `BaseModel`; usually a SegDataPreProcessor.
-        init_cfg: See `BaseModel`.
+        settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
 
     Raises:
         ArgumentError: The length of `class_weight` is not `num_classes`.
@@ -43,10 +42,9 @@ class BaseSegmentor(TaskModel):
         ignore_index: int = 255,
         class_weight: Sequence[float] | None = None,
         flip_test: bool = False,
-        data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
-        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
+        super().__init__(**settings)
         if class_weight is not None and len(class_weight) != num_classes:
             raise ArgumentError(
                 f"class_weight must have {num_classes} entries, one per class", key="class_weight", found=class_weight
@@ -219,8 +217,8 @@ class SegFormer(BaseSegmentor):
         transformers = import_transformers("SegFormer")
         check_offline(config or {})
         check_keys("config", config or {}, transformers.SegformerConfig().to_dict())
-        settings = transformers.SegformerConfig(**{**(config or {}), "num_labels": num_classes})
-        self.network: Any = transformers.SegformerForSemanticSegmentation(settings)
+        made = transformers.SegformerConfig(**{**(config or {}), "num_labels": num_classes})
+        self.network: Any = transformers.SegformerForSemanticSegmentation(made)
 
     def score(self, inputs: Tensor) -> Tensor:
         """Returns scores ``(N, num_classes, H, W)``, interpolated from a quarter of the resolution."""

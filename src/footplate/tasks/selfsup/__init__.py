@@ -1,6 +1,6 @@
 """Self-supervised learning: SimCLR, masked autoencoders, and probes to evaluate features."""
 
-from footplate.tasks.selfsup.metric import KNNProbe, LinearProbe, fit_linear, knn_predict, linear_predict
+from footplate.tasks.selfsup.metric import KNNProbe, LinearProbe, fit_linear
 from footplate.tasks.selfsup.sample import MultiView, PackSelfSupInputs, SelfSupDataPreprocessor, SelfSupDataSample
 from footplate.tasks.selfsup.selfsup_hooks import NeighborPictureHook, ReconstructionPictureHook, ValidateFirstHook
 from footplate.tasks.selfsup.selfsup_models import (
@@ -10,7 +10,6 @@ from footplate.tasks.selfsup.selfsup_models import (
     MAEPretrainHead,
     NonLinearNeck,
     SimCLR,
-    nt_xent,
     patchify,
 )
 from footplate.tasks.selfsup.vit import MAEViT
@@ -33,8 +32,5 @@ __all__ = [
     "SimCLR",
     "ValidateFirstHook",
     "fit_linear",
-    "knn_predict",
-    "linear_predict",
-    "nt_xent",
     "patchify",
 ]

@@ -17,37 +17,6 @@ from footplate.registry import METRICS
 from footplate.visualization import as_array
 
 
-def knn_predict(
-    features: Tensor, labels: Tensor, queries: Tensor, num_classes: int, *, k: int = 20, temperature: float = 0.07
-) -> Tensor:
-    """Predicts classes by a weighted vote of the k nearest neighbours, ``(M,)``, int64; ties go to the lowest class.
-
-    Neighbours are ranked by cosine similarity. The vote of a neighbour has the weight ``exp(cosine / temperature)``.
-
-    Args:
-        features: The train features, ``(N, D)``, float.
-        labels: The train labels, ``(N,)``, int64.
-        queries: ``(M, D)``.
-        num_classes: The number of classes.
-        k: The number of neighbours.
-        temperature: The temperature of the weights; a smaller value favours the nearest neighbours.
-
-    Raises:
-        DataError: k is not between 1 and N.
-
-    Source: Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", arXiv:1805.01978.
-    """
-    if not 1 <= k <= len(features):
-        raise DataError(
-            f"k is {k}, but it must be between 1 and the number of training images, {len(features)}", key="k"
-        )
-    cosines = F.normalize(queries.double(), dim=1) @ F.normalize(features.double(), dim=1).T
-    nearest, places = cosines.topk(k, dim=1)
-    votes = nearest.new_zeros(len(queries), num_classes)
-    votes.scatter_add_(1, labels[places], (nearest / temperature).exp())
-    return votes.argmax(dim=1)
-
-
 def fit_linear(
     features: Tensor, labels: Tensor, num_classes: int, *, l2: float = 0.01, max_iters: int = 300
 ) -> tuple[Tensor, Tensor]:
@@ -79,23 +48,6 @@ def fit_linear(
     with torch.enable_grad():
         solver.step(closure)  # type: ignore[no-untyped-call]
     return weights.detach(), biases.detach()
-
-
-def linear_predict(features: Tensor, labels: Tensor, queries: Tensor, num_classes: int, *, l2: float = 0.01) -> Tensor:
-    """Fits a linear classifier, and returns the predicted classes of the queries, ``(M,)``, int64.
-
-    Features are first standardized with the mean and standard deviation of the train features.
-
-    Args:
-        features: The train features, ``(N, D)``, float.
-        labels: The train labels, ``(N,)``, int64.
-        queries: ``(M, D)``.
-        num_classes: The number of classes.
-        l2: The L2 regularization of the weights.
-    """
-    mean, deviation = features.double().mean(dim=0), features.double().std(dim=0, correction=0).clamp(min=1e-6)
-    weights, biases = fit_linear((features.double() - mean) / deviation, labels, num_classes, l2=l2)
-    return ((queries.double() - mean) / deviation @ weights + biases).argmax(dim=1)
 
 
 class Seen(NamedTuple):
@@ -156,26 +108,30 @@ class _Probe(BaseMetric[Seen]):
                 f"the probe has no image with part '{missing}'", notes=["Set part='...' of PackSelfSupInputs."]
             )
         count = int(labels.max()) + 1
-        found = self._predict(features[~test], labels[~test], features[test], count)
+        found = self.predict(features[~test], labels[~test], features[test], count)
         return {"top1": 100 * float((found == labels[test]).double().mean())}
 
     @abstractmethod
-    def _predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
-        """Predicts the classes of queries ``(M, D)`` from train features ``(N, D)`` and labels ``(N,)``."""
+    def predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
+        """Predicts the classes ``(M,)`` of queries ``(M, D)`` from train features ``(N, D)`` and labels ``(N,)``."""
 
 
 @METRICS.register_module()
 class KNNProbe(_Probe):
     """The accuracy of a weighted k-NN classifier in percent, reported as `knn/top1`.
 
+    Neighbors are ranked by cosine similarity. If two classes have the same votes, the lower one is predicted.
+
     Args:
-        k: The number of neighbours.
-        temperature: The vote of a neighbour has the weight ``exp(cosine / temperature)``.
+        k: The number of neighbors.
+        temperature: The vote of a neighbor has the weight ``exp(cosine / temperature)``.
         settings: `of`, "features" or "pixels", and the arguments of `BaseMetric`.
 
     Raises:
         DataError: There are fewer than k train samples, or a sample has no class or part.
         ArgumentError: An argument is invalid.
+
+    Source: Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", arXiv:1805.01978.
     """
 
     default_prefix = "knn"
@@ -186,8 +142,19 @@ class KNNProbe(_Probe):
             raise ArgumentError("temperature must be above 0", key="temperature", found=temperature)
         self.k, self.temperature = check_count("k", k), temperature
 
-    def _predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
-        return knn_predict(features, labels, queries, num_classes, k=self.k, temperature=self.temperature)
+    def predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
+        """Predicts the classes by a vote of the nearest neighbors.
+
+        Raises:
+            DataError: There are fewer than k train features.
+        """
+        if self.k > len(features):
+            raise DataError(f"k is {self.k}, but there are only {len(features)} training images", key="k")
+        cosines = F.normalize(queries.double(), dim=1) @ F.normalize(features.double(), dim=1).T
+        nearest, places = cosines.topk(self.k, dim=1)
+        votes = nearest.new_zeros(len(queries), num_classes)
+        votes.scatter_add_(1, labels[places], (nearest / self.temperature).exp())
+        return votes.argmax(dim=1)
 
 
 @METRICS.register_module()
@@ -195,7 +162,7 @@ class LinearProbe(_Probe):
     """The accuracy of a linear classifier in percent, reported as `linear/top1`.
 
     Args:
-        l2: The L2 regularization; see `fit_linear`.
+        l2: The weight of the L2 regularization.
         settings: `of`, "features" or "pixels", and the arguments of `BaseMetric`.
 
     Raises:
@@ -211,5 +178,8 @@ class LinearProbe(_Probe):
             raise ArgumentError("l2 must not be negative", key="l2", found=l2)
         self.l2 = l2
 
-    def _predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
-        return linear_predict(features, labels, queries, num_classes, l2=self.l2)
+    def predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
+        """Standardizes all features by the train features, and predicts the classes with a linear classifier."""
+        mean, deviation = features.double().mean(dim=0), features.double().std(dim=0, correction=0).clamp(min=1e-6)
+        weights, biases = fit_linear((features.double() - mean) / deviation, labels, num_classes, l2=self.l2)
+        return ((queries.double() - mean) / deviation @ weights + biases).argmax(dim=1)

@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from footplate.checks import check_count
-from footplate.data import Compose
+from footplate.data import BaseTransform, Compose
 from footplate.data.structures import BaseDataElement
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
@@ -47,7 +47,7 @@ class SelfSupDataSample(BaseDataElement):
 
 
 @TRANSFORMS.register_module()
-class MultiView:
+class MultiView(BaseTransform):
     """Replaces `img` by a list of views, each made by a pipeline of random transforms.
 
     Args:
@@ -79,7 +79,7 @@ class MultiView:
             with at_key(f"transforms[{place}]"):
                 self.pipelines.append(Compose(pipeline))
 
-    def __call__(self, results: dict[str, Any]) -> dict[str, Any] | None:
+    def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
         """Replaces `img` by its views; returns None if a pipeline returns None."""
         views = [
             pipeline(dict(results))
@@ -91,12 +91,9 @@ class MultiView:
         results["img"] = [view["img"] for view in views]
         return results
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(num_views={self.num_views})"
-
 
 @TRANSFORMS.register_module()
-class PackSelfSupInputs:
+class PackSelfSupInputs(BaseTransform):
     """Packs the results of a pipeline into the inputs of self-supervised models.
 
     Args:
@@ -129,7 +126,7 @@ class PackSelfSupInputs:
         self.meta_keys = tuple(meta_keys)
         self.part = part
 
-    def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
+    def transform(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a list of one tensor ``(C, H, W)`` per view, and `data_samples`."""
         image = loaded_image(results, self.key)
         views = image if isinstance(image, list) else [image]
@@ -141,13 +138,10 @@ class PackSelfSupInputs:
         sample.set_data(select_keys(results, self.data_keys))
         return {"inputs": [image_to_tensor(view) for view in views], "data_samples": sample}
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(key={self.key!r}, part={self.part!r})"
-
 
 @MODELS.register_module()
 class SelfSupDataPreprocessor(ImgDataPreprocessor):
-    """Normalises and stacks the images of each view; see `ImgDataPreprocessor` for the arguments."""
+    """Normalizes and stacks the images of each view; see `ImgDataPreprocessor` for the arguments."""
 
     def forward(self, data: Any, training: bool = False) -> dict[str, Any]:
         """Returns the batch with `inputs` as a list of float tensors ``(N, C, H, W)``, one per view.

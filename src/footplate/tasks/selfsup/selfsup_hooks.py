@@ -27,7 +27,7 @@ Image = npt.NDArray[np.uint8]
 _GAP = 4
 _SHOWN_SIZE = 84
 _PAPER = 255
-_SAME, _OTHER = (0, 114, 178), (213, 94, 0)  # from the colour-blind safe palette of Okabe and Ito
+_SAME, _OTHER = (0, 114, 178), (213, 94, 0)  # from the color-blind safe palette of Okabe and Ito
 _logger = logging.getLogger("footplate.tasks")
 
 
@@ -184,7 +184,7 @@ def planes_to_image(planes: object) -> Image:
 
 
 def _framed(image: Image, same: bool | None) -> Image:
-    """Enlarges an image by an integer factor, and adds a frame whose colour shows whether the class is the same."""
+    """Enlarges an image by an integer factor, and adds a frame whose color shows whether the class is the same."""
     zoom = max(1, _SHOWN_SIZE // max(image.shape[:2]))
     large = image.repeat(zoom, axis=0).repeat(zoom, axis=1)
     color = _PAPER if same is None else _SAME if same else _OTHER

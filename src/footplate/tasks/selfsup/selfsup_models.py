@@ -1,7 +1,7 @@
 """Self-supervised models: SimCLR and masked autoencoders."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,8 +27,7 @@ class BaseSelfSup(TaskModel):
         backbone: The network to pretrain. A module or a config for MODELS, as are neck and head.
         neck: The module after the backbone in training.
         head: The module that computes the loss.
-        data_preprocessor: See `BaseModel`; usually a SelfSupDataPreprocessor.
-        init_cfg: See `BaseModel`.
+        settings: `data_preprocessor` and `init_cfg`; see `BaseModel`.
     """
 
     usual_preprocessor = "SelfSupDataPreprocessor"
@@ -38,10 +37,9 @@ class BaseSelfSup(TaskModel):
         backbone: Part,
         neck: Part,
         head: Part,
-        data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
-        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
+        super().__init__(**settings)
         self.backbone: Any = build_part("backbone", backbone)
         self.neck = build_part("neck", neck)
         self.head = build_part("head", head)
@@ -67,7 +65,7 @@ class BaseSelfSup(TaskModel):
 
 @MODELS.register_module()
 class NonLinearNeck(BaseModule):
-    """An MLP: linear layers with batch normalisation and ReLU between them.
+    """An MLP: linear layers with batch normalization and ReLU between them.
 
     Args:
         in_channels: The number of input channels.
@@ -133,33 +131,22 @@ class ContrastiveHead(nn.Module):
         """Returns the mean loss over all views, ``()``.
 
         Args:
-            first: Projections of the first views, ``(N, D)``.
+            first: Projections of the first views, ``(N, D)``, not necessarily normalized.
             second: Projections of the second views, in the same order.
+
+        Raises:
+            DataError: The views differ in shape, or have fewer than two images.
         """
-        return nt_xent(first, second, self.temperature)
-
-
-def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Returns the normalised temperature-scaled cross entropy of two views, ``()``.
-
-    Args:
-        first: ``(N, D)``, not necessarily normalised.
-        second: ``(N, D)``.
-        temperature: The divisor of the cosine similarities.
-
-    Raises:
-        DataError: The views differ in shape, or have fewer than two images.
-    """
-    if first.shape != second.shape or len(first) < 2:
-        raise DataError(
-            "the contrastive loss needs two views of at least two images",
-            found=(tuple(first.shape), tuple(second.shape)),
-        )
-    views = F.normalize(torch.cat([first, second]).float(), dim=1)
-    cosines = views @ views.T / temperature
-    itself = torch.eye(len(views), dtype=torch.bool, device=views.device)
-    partners = torch.arange(len(views), device=views.device).roll(len(first))
-    return F.cross_entropy(cosines.masked_fill(itself, float("-inf")), partners)
+        if first.shape != second.shape or len(first) < 2:
+            raise DataError(
+                "the contrastive loss needs two views of at least two images",
+                found=(tuple(first.shape), tuple(second.shape)),
+            )
+        views = F.normalize(torch.cat([first, second]).float(), dim=1)
+        cosines = views @ views.T / self.temperature
+        itself = torch.eye(len(views), dtype=torch.bool, device=views.device)
+        partners = torch.arange(len(views), device=views.device).roll(len(first))
+        return F.cross_entropy(cosines.masked_fill(itself, float("-inf")), partners)
 
 
 @MODELS.register_module()
@@ -201,7 +188,7 @@ class SimCLR(BaseSelfSup):
                 f"SimCLR needs two views of each image, but the batch has {len(inputs)}",
                 notes=["Use MultiView in the pipeline."],
             )
-        # Run both views in one batch, so that batch normalisation uses the statistics of both.
+        # Run both views in one batch, so that batch normalization uses the statistics of both.
         first, second = self.neck(self.backbone(torch.cat(list(inputs)))).chunk(2)
         return {"loss": self.head(first, second)}
 
@@ -270,7 +257,7 @@ class MAEPretrainHead(nn.Module):
     """The mean squared error over the pixels of masked patches.
 
     Args:
-        norm_pix: Whether to normalise every target patch to mean 0 and standard deviation 1.
+        norm_pix: Whether to normalize every target patch to mean 0 and standard deviation 1.
         patch_size: The height and width of a patch.
 
     Source: He et al., "Masked Autoencoders Are Scalable Vision Learners", arXiv:2111.06377.

@@ -7,7 +7,6 @@ import pytest
 
 from footplate.errors import ConfigError
 from footplate.first_generation.translation import Kind, translate_sections
-from footplate.first_generation.translation.draft import run_length
 from tests.first_generation.translation.support import notes, sections
 
 SGD = {"type": "SGD", "lr": 0.1}
@@ -156,9 +155,3 @@ def test_invalid_value_raises_with_key_and_suggestion(cfg: dict[str, Any], key: 
     with pytest.raises(ConfigError) as caught:
         translate_sections(cfg)
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
-
-
-def test_run_length() -> None:
-    assert run_length({"runner": EPOCHS}) == (12, None)
-    assert run_length({"total_iters": 5}) == (None, 5)
-    assert run_length({}) == (None, None)

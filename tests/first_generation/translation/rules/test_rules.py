@@ -29,7 +29,7 @@ def test_rule_translates_its_example(rule: Rule) -> None:
 def test_rule_is_complete(rule: Rule) -> None:
     assert rule.summary.endswith(".")
     assert len(rule.summary) < 120
-    assert rule.keys is None or set(rule.keys) & {*read(rule.before), *read(rule.given)}
+    assert not rule.keys or set(rule.keys) & {*read(rule.before), *read(rule.given)}
 
 
 def test_rule_ids_are_unique() -> None:

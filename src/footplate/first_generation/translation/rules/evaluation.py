@@ -3,19 +3,33 @@
 from collections.abc import Mapping
 from typing import Any
 
-from footplate.config import ConfigDict
-from footplate.first_generation.translation.draft import Draft, Rule, with_origins
+from footplate.first_generation.translation.draft import Draft, rule, with_origins
 from footplate.messages import format_interval, nearest
 
 METRIC = "LegacyMetric"
 _BEST = ("save_best", "rule", "greater_keys", "less_keys")
 _HOOK_KEYS = ("interval", "by_epoch", "start", "dynamic_intervals", "out_dir", *_BEST)
 _OBSOLETE_KEYS = ("gpu_collect", "tmpdir", "broadcast_bn_buffer", "file_client_args", "efficient_test", "use_ema")
-_DEFAULT_INTERVAL = 1
 
 
-def _evaluation(draft: Draft) -> None:
-    """Translates the validation interval, the metric and the best checkpoint."""
+@rule(
+    "evaluation",
+    given="""
+runner = dict(type='IterBasedRunner', max_iters=80000)
+data = dict(val=dict(type='ADE20KDataset'), test=dict(type='ADE20KDataset'))
+""",
+    before="evaluation = dict(interval=8000, metric='mIoU', pre_eval=True, save_best='mIoU')",
+    after="""
+train_cfg = dict(val_interval=8000)
+val_cfg = dict(type='ValLoop')
+val_evaluator = dict(type='LegacyMetric', metric='mIoU', pre_eval=True)
+test_cfg = dict(type='TestLoop')
+test_evaluator = dict(type='LegacyMetric', metric='mIoU', pre_eval=True)
+default_hooks = dict(checkpoint=dict(save_best='mIoU'))
+""",
+)
+def evaluation(draft: Draft) -> None:
+    """Sets the validation interval of the training loop; passes other settings to the dataset's evaluate()."""
     cfg = draft.take("evaluation")
     if cfg is None:
         return
@@ -33,30 +47,33 @@ def _evaluation(draft: Draft) -> None:
         draft.became("evaluation", f"removed: there is no data.val to evaluate ({settings})")
         return
     _interval(draft, hook)
-    _metric(draft, cfg, has_test_data=bool(splits.get("test")))
+    for key in cfg:
+        near = nearest(key, _HOOK_KEYS) if key not in ("metric", "metrics", "pre_eval") else None
+        if near:
+            draft.warn(f"evaluation.{key}", "is passed to evaluate() of the dataset", near=near)
+    metric = with_origins({"type": METRIC, **cfg}, cfg)
+    for mode in ("val", "test") if splits.get("test") else ("val",):
+        draft.write(f"{mode}_cfg", {"type": f"{mode.title()}Loop"}, "evaluation")
+        draft.write(f"{mode}_evaluator", metric, "evaluation")
+    arguments = ", ".join(f"{key}={value!r}" for key, value in cfg.items())
+    draft.became("evaluation", f"val_evaluator: evaluate({arguments}) of the dataset, or metrics of these names")
     _best_checkpoint(draft, hook)
 
 
-def _interval(draft: Draft, hook: dict[str, Any]) -> None:
-    interval, start = hook.get("interval", _DEFAULT_INTERVAL), hook.get("start")
-    by_epoch = hook.get("by_epoch", draft.by_epoch)
+def _interval(draft: Draft, hook: Mapping[str, Any]) -> None:
+    """Validates in the training loop, or in EvalHook if the loop cannot express the schedule."""
+    interval, start = hook.get("interval", 1), hook.get("start")
+    by_epoch, dynamic = hook.get("by_epoch", draft.by_epoch), hook.get("dynamic_intervals")
     often = format_interval(interval, "epoch" if by_epoch else "iteration")
-    fits_loop = by_epoch == draft.by_epoch and (start is None or (start > 0 and start % interval == 0))
-    if not fits_loop:
-        _eval_hook(draft, hook, interval=interval, by_epoch=by_epoch)
-        draft.became("evaluation", f"the hook EvalHook, {often}; the training loop cannot express this schedule")
+    if by_epoch == draft.by_epoch and (start is None or (start > 0 and start % interval == 0)):
+        draft.write("train_cfg.val_interval", interval, "evaluation")
+        if start is not None:
+            draft.write("train_cfg.val_begin", start, "evaluation")
+        if dynamic:
+            # The loop compares milestones with the number of the next epoch, EvalHook with that of the last one.
+            draft.write("train_cfg.dynamic_intervals", [(mark + 1, each) for mark, each in dynamic], "evaluation")
+        draft.became("evaluation", f"train_cfg.val_interval: {often}, and at the end of training")
         return
-    draft.write("train_cfg.val_interval", interval, "evaluation")
-    if start is not None:
-        draft.write("train_cfg.val_begin", start, "evaluation")
-    if hook.get("dynamic_intervals"):
-        # The loop compares milestones with the number of the next epoch, EvalHook with that of the last one.
-        shifted = [(mark + 1, each) for mark, each in hook["dynamic_intervals"]]
-        draft.write("train_cfg.dynamic_intervals", shifted, "evaluation")
-    draft.became("evaluation", f"train_cfg.val_interval: {often}, and at the end of training")
-
-
-def _eval_hook(draft: Draft, hook: dict[str, Any], *, interval: int, by_epoch: bool) -> None:
     if by_epoch and not draft.by_epoch:
         draft.warn("evaluation.by_epoch", "an iteration-based run has no epochs, so it never evaluates")
     if draft.length is not None:
@@ -64,25 +81,10 @@ def _eval_hook(draft: Draft, hook: dict[str, Any], *, interval: int, by_epoch: b
     entry = {"type": "EvalHook", "interval": interval, "by_epoch": by_epoch, "priority": "LOW"}
     entry.update({key: hook[key] for key in ("start", "dynamic_intervals") if hook.get(key) is not None})
     draft.append("custom_hooks", entry, "evaluation")
+    draft.became("evaluation", f"the hook EvalHook, {often}; the training loop cannot express this schedule")
 
 
-def _metric(draft: Draft, cfg: ConfigDict, *, has_test_data: bool) -> None:
-    """Translates the remaining keys, which are arguments of the dataset's `evaluate`."""
-    for key in cfg:
-        near = nearest(key, _HOOK_KEYS) if key not in ("metric", "metrics", "pre_eval") else None
-        if near:
-            draft.warn(f"evaluation.{key}", "is passed to evaluate() of the dataset", near=near)
-    metric = with_origins({"type": METRIC, **cfg}, cfg)
-    for mode, loop in (("val", "ValLoop"), ("test", "TestLoop")):
-        if mode == "test" and not has_test_data:
-            continue
-        draft.write(f"{mode}_cfg", {"type": loop}, "evaluation")
-        draft.write(f"{mode}_evaluator", metric, "evaluation")
-    arguments = ", ".join(f"{key}={value!r}" for key, value in cfg.items())
-    draft.became("evaluation", f"val_evaluator: evaluate({arguments}) of the dataset, or metrics of these names")
-
-
-def _best_checkpoint(draft: Draft, hook: dict[str, Any]) -> None:
+def _best_checkpoint(draft: Draft, hook: Mapping[str, Any]) -> None:
     best = {key: hook[key] for key in _BEST if hook.get(key) is not None}
     if not best.get("save_best"):
         for key in ("rule", "greater_keys", "less_keys", "out_dir"):
@@ -90,34 +92,11 @@ def _best_checkpoint(draft: Draft, hook: dict[str, Any]) -> None:
                 draft.became(f"evaluation.{key}", "removed: save_best is not set")
         return
     hooks = draft.translated.get("default_hooks", {})
-    if hooks.get("checkpoint", {}) is None:
+    if hooks.get("checkpoint", {}) is None:  # checkpoint_config = None: no checkpoints at intervals
         del hooks["checkpoint"]
-        draft.write_all("default_hooks.checkpoint", {"interval": -1, "save_last": False}, "evaluation")
-        draft.write("default_hooks.checkpoint.by_epoch", draft.by_epoch, "evaluation")
+        never = {"interval": -1, "save_last": False, "by_epoch": draft.by_epoch}
+        draft.write_all("default_hooks.checkpoint", never, "evaluation")
     draft.write_all("default_hooks.checkpoint", best, "evaluation")
     if hook.get("out_dir"):
         draft.warn("evaluation.out_dir", "the best checkpoint is saved with the others, in checkpoint_config.out_dir")
     draft.became("evaluation.save_best", f"default_hooks.checkpoint.save_best={best['save_best']!r}")
-
-
-RULES = (
-    Rule(
-        "evaluation",
-        "The training loop validates at the interval; other settings are passed to the dataset's evaluate().",
-        ("evaluation",),
-        _evaluation,
-        given="""
-runner = dict(type='IterBasedRunner', max_iters=80000)
-data = dict(val=dict(type='ADE20KDataset'), test=dict(type='ADE20KDataset'))
-""",
-        before="evaluation = dict(interval=8000, metric='mIoU', pre_eval=True, save_best='mIoU')",
-        after="""
-train_cfg = dict(val_interval=8000)
-val_cfg = dict(type='ValLoop')
-val_evaluator = dict(type='LegacyMetric', metric='mIoU', pre_eval=True)
-test_cfg = dict(type='TestLoop')
-test_evaluator = dict(type='LegacyMetric', metric='mIoU', pre_eval=True)
-default_hooks = dict(checkpoint=dict(save_best='mIoU'))
-""",
-    ),
-)

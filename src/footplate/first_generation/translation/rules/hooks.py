@@ -5,12 +5,12 @@ from typing import Any
 
 from footplate.checks import check_flag
 from footplate.config import ConfigDict
-from footplate.first_generation.translation.draft import Draft, Rule, with_origins
+from footplate.first_generation.translation.draft import Draft, rule, with_origins
 from footplate.messages import format_interval, nearest
 
 _OBSOLETE_CHECKPOINT_KEYS = ("meta", "create_symlink", "file_client_args")
-_TEXT_LOGGERS = ("TextLoggerHook",)
-_BACKENDS = {
+_TEXT_LOGGER = "TextLoggerHook"
+_LOGGERS = {
     "TensorboardLoggerHook": "TensorboardVisBackend",
     "WandbLoggerHook": "WandbVisBackend",
     "MMClsWandbHook": "WandbVisBackend",
@@ -19,8 +19,11 @@ _BACKENDS = {
     "MlflowLoggerHook": "MLflowVisBackend",
     "ClearMLLoggerHook": "ClearMLVisBackend",
     "DvcliveLoggerHook": "DVCLiveVisBackend",
+    "NeptuneLoggerHook": None,
+    "PaviLoggerHook": None,
+    "SegmindLoggerHook": None,
 }
-_UNSUPPORTED_LOGGERS = ("NeptuneLoggerHook", "PaviLoggerHook", "SegmindLoggerHook")
+"""The visualizer backend that replaces each logger; None if there is none."""
 _BACKEND_SETTINGS = {
     "TensorboardVisBackend": {"log_dir": "save_dir"},
     "WandbVisBackend": {"init_kwargs": "init_kwargs", "define_metric_cfg": "define_metric_cfg", "commit": "commit"},
@@ -33,8 +36,16 @@ _LOG_CONFIG_KEYS = ("interval", "hooks")
 _IGNORED_LOGGER_SETTINGS = ("interval", "by_epoch", "reset_flag", "ignore_last", "file_client_args", "with_step")
 
 
-def _checkpoints(draft: Draft) -> None:
-    """Translates `checkpoint_config`."""
+@rule(
+    "checkpoint_config",
+    given="runner = dict(type='IterBasedRunner', max_iters=80000)",
+    before="checkpoint_config = dict(interval=8000, max_keep_ckpts=2)",
+    after="""
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=8000, by_epoch=False, max_keep_ckpts=2))
+""",
+)
+def checkpoint_config(draft: Draft) -> None:
+    """Replaces `checkpoint_config` by the default hook `checkpoint`."""
     cfg = draft.take("checkpoint_config")
     if cfg is None:
         if not draft.translated.get("default_hooks", {}).get("checkpoint"):
@@ -52,14 +63,25 @@ def _checkpoints(draft: Draft) -> None:
     if not settings.get("out_dir"):
         settings.pop("out_dir", None)
     made = {"type": kind, "interval": -1, "by_epoch": draft.by_epoch, **settings}
-    for key, value in with_origins(made, cfg).items():
-        draft.write(f"default_hooks.checkpoint.{key}", value, "checkpoint_config")
+    draft.write_all("default_hooks.checkpoint", with_origins(made, cfg), "checkpoint_config")
     often = format_interval(made["interval"], "epoch" if made["by_epoch"] else "iteration")
     draft.became("checkpoint_config", f"default_hooks.checkpoint: {often}")
 
 
-def _logs(draft: Draft) -> None:
-    """Translates `log_config`: the interval and the loggers."""
+@rule(
+    "log_config",
+    before="""
+log_config = dict(interval=50, hooks=[dict(type='TextLoggerHook'), dict(type='TensorboardLoggerHook')])
+""",
+    after="""
+default_hooks = dict(logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=True))
+log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
+visualizer = dict(
+    type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+""",
+)
+def log_config(draft: Draft) -> None:
+    """Replaces the text logger by the default hook `logger`, and other loggers by backends of the visualizer."""
     cfg = draft.take("log_config")
     if cfg is None:
         draft.became("log_config", "removed: the default log interval is used")
@@ -71,69 +93,66 @@ def _logs(draft: Draft) -> None:
     hooks = [each for each in cfg.get("hooks") or () if isinstance(each, Mapping)]
     if len(hooks) < len(cfg.get("hooks") or ()):
         draft.warn("log_config.hooks", "entries that are not dicts were removed")
-    text = next((each for each in hooks if each.get("type") in _TEXT_LOGGERS), {})
+    text = next((each for each in hooks if each.get("type") == _TEXT_LOGGER), {})
     _text_logger(draft, cfg, text, interval)
-    backends: list[Any] = [{"type": "LocalVisBackend"}]
+    backends: list[Any] = []
     for index, hook in enumerate(hooks):
-        _logger(draft, hook, f"log_config.hooks[{index}]", interval, backends, text)
-    if len(backends) > 1:
-        draft.write("visualizer", {"type": "Visualizer", "vis_backends": backends}, "log_config")
-        names = ", ".join(each["type"] for each in backends[1:])
+        if hook is not text:
+            backends += _backend(draft, hook, f"log_config.hooks[{index}]", interval)
+    if backends:
+        visualizer = {"type": "Visualizer", "vis_backends": [{"type": "LocalVisBackend"}, *backends]}
+        draft.write("visualizer", visualizer, "log_config")
+        names = ", ".join(each["type"] for each in backends)
         draft.became("log_config.hooks", f"visualizer.vis_backends: {names}")
 
 
 def _text_logger(draft: Draft, cfg: ConfigDict, text: Mapping[str, Any], interval: int) -> None:
-    text_interval = text.get("interval", interval)
-    made = {"interval": text_interval, **{key: text[key] for key in _LOGGER_SETTINGS if key in text}}
+    interval = text.get("interval", interval)
+    made = {"interval": interval, **{key: text[key] for key in _LOGGER_SETTINGS if key in text}}
     draft.write_all("default_hooks.logger", with_origins({"type": "LoggerHook", **made}, cfg), "log_config")
     draft.write("default_hooks.logger.log_metric_by_epoch", draft.by_epoch, "log_config")
     # First-generation loggers average over all iterations since the previous log line.
-    processor = {"type": "LogProcessor", "window_size": text_interval, "by_epoch": text.get("by_epoch", draft.by_epoch)}
+    processor = {"type": "LogProcessor", "window_size": interval, "by_epoch": text.get("by_epoch", draft.by_epoch)}
     draft.write_all("log_processor", processor, "log_config")
-    often = format_interval(text_interval, "iteration")
+    often = format_interval(interval, "iteration")
     draft.became("log_config", f"default_hooks.logger and log_processor: {often}, with averages over the interval")
     left = _unsupported(text, (*_LOGGER_SETTINGS, "interval", "by_epoch", "priority"))
     if left:
         draft.warn("log_config.hooks", f"the text logger has no counterpart for {left}")
 
 
-def _logger(
-    draft: Draft, hook: Mapping[str, Any], key: str, interval: int, backends: list[Any], text: Mapping[str, Any]
-) -> None:
+def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> list[ConfigDict]:
+    """Returns the visualizer backend that replaces a logger, or writes a custom hook or a note instead."""
     kind = hook.get("type")
-    if kind in _TEXT_LOGGERS:
-        if hook is not text:
-            draft.ask(key, f"only one text logger is supported; this second {kind} was removed: {dict(hook)}")
-        return
-    if kind in _UNSUPPORTED_LOGGERS:
-        left = _unsupported(hook, ())
-        draft.warn(key, f"{kind} has no counterpart and was removed" + (f": {left}" if left else ""))
-        return
-    if kind not in _BACKENDS:
+    if kind == _TEXT_LOGGER:
+        draft.ask(key, f"only one text logger is supported; this second {kind} was removed: {dict(hook)}")
+        return []
+    if kind not in _LOGGERS:
         own = {"by_epoch": draft.by_epoch, "interval": interval, **hook, "priority": "VERY_LOW"}
         draft.append("custom_hooks", with_origins(own, hook), "log_config")
-        near = nearest(str(kind), [*_BACKENDS, *_TEXT_LOGGERS, *_UNSUPPORTED_LOGGERS])
+        near = nearest(str(kind), [*_LOGGERS, _TEXT_LOGGER])
         draft.became(key, f"the custom hook {kind}" + (f"; did you mean '{near}'?" if near else ""))
-        return
-    backend, left = _backend(hook)
-    backends.append(with_origins(backend, hook))
+        return []
+    backend = _LOGGERS[kind]
+    if backend is None:
+        left = _unsupported(hook, ())
+        draft.warn(key, f"{kind} has no counterpart and was removed" + (f": {left}" if left else ""))
+        return []
+    renamed = _BACKEND_SETTINGS[backend]
+    made = {"type": backend, **{new: hook[old] for old, new in renamed.items() if hook.get(old) is not None}}
+    left = _unsupported(hook, (*renamed, *_IGNORED_LOGGER_SETTINGS))
+    if backend == "DVCLiveVisBackend":
+        # DvcliveLoggerHook passes all other settings to DVCLive, which renamed `path` to `dir`.
+        ignored = ("type", "model_file", *_IGNORED_LOGGER_SETTINGS)
+        live = {"dir" if name == "path" else name: value for name, value in hook.items() if name not in ignored}
+        if live:
+            made["init_kwargs"] = live
+        left = _unsupported(hook, set(hook) - {"model_file"})
     if left:
-        draft.warn(key, f"{backend['type']} has no counterpart for {left}")
+        draft.warn(key, f"{backend} has no counterpart for {left}")
     if hook.get("interval", interval) != interval:
         draft.warn(f"{key}.interval", f"is not used; all writers use the interval of log_config, {interval}")
-
-
-def _backend(hook: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Returns the visualizer backend that replaces a logger, and a list of the settings that it does not support."""
-    backend: dict[str, Any] = {"type": _BACKENDS[hook["type"]]}
-    supported = _BACKEND_SETTINGS[backend["type"]]
-    backend.update({new: hook[old] for old, new in supported.items() if hook.get(old) is not None})
-    if backend["type"] != "DVCLiveVisBackend":
-        return backend, _unsupported(hook, (*supported, *_IGNORED_LOGGER_SETTINGS))
-    # DvcliveLoggerHook passes all other settings to DVCLive, which renamed `path` to `dir`.
-    own = ("type", "model_file", *_IGNORED_LOGGER_SETTINGS)
-    live = {"dir" if name == "path" else name: value for name, value in hook.items() if name not in own}
-    return {**backend, **({"init_kwargs": live} if live else {})}, _unsupported(hook, set(hook) - {"model_file"})
+    return [with_origins(made, hook)]
 
 
 def _unsupported(hook: Mapping[str, Any], supported: Container[str]) -> str:
@@ -141,86 +160,34 @@ def _unsupported(hook: Mapping[str, Any], supported: Container[str]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in hook.items() if name not in supported and name != "type")
 
 
-def _custom_hooks(draft: Draft) -> None:
-    """Writes the default priority of custom hooks explicitly."""
+@rule(
+    "custom_hooks",
+    before="custom_hooks = [dict(type='NumClassCheckHook'), dict(type='MyHook', a=1, priority='LOW')]",
+    after="""
+custom_hooks = [dict(type='NumClassCheckHook', priority='NORMAL'), dict(type='MyHook', a=1, priority='LOW')]
+""",
+)
+def custom_hooks(draft: Draft) -> None:
+    """Keeps custom hooks in their order, and adds the default priority."""
     hooks = draft.take("custom_hooks")
     for index, hook in enumerate(hooks or ()):
         if not isinstance(hook, Mapping):
             draft.append("custom_hooks", hook, "custom_hooks")
             continue
         made = with_origins({**hook, "priority": hook.get("priority", "NORMAL")}, hook)
-        if made.get("type") == "EMAHook":
-            _ema_warmup(draft, made, f"custom_hooks[{index}]")
+        if made.get("type") == "EMAHook" and "ema_type" not in made:
+            if made.pop("resume_from", None) is not None:
+                text = "was removed; the averaged weights are restored when the run is resumed"
+                draft.warn(f"custom_hooks[{index}].resume_from", text)
+            if not {"begin_iter", "begin_epoch", "start_iters"} & made.keys():
+                made["ema_type"] = "WarmUpEMA"
+                made.setdefault("warm_up", 100)
         draft.append("custom_hooks", made, "custom_hooks")
     if hooks:
         draft.became("custom_hooks", "custom_hooks, with the default priority NORMAL written out")
 
 
-def _ema_warmup(draft: Draft, hook: ConfigDict, key: str) -> None:
-    """Translates the warm-up of EMAHook."""
-    if "ema_type" in hook:
-        return
-    resumed = hook.pop("resume_from", None)
-    if resumed is not None:
-        draft.warn(f"{key}.resume_from", "was removed; the averaged weights are restored when the run is resumed")
-    if not any(name in hook for name in ("begin_iter", "begin_epoch", "start_iters")):
-        hook["ema_type"] = "WarmUpEMA"
-        hook.setdefault("warm_up", 100)
-
-
-def _priorities(draft: Draft) -> None:
-    """Sets the first generation's priorities for the default hooks."""
-    for name, priority in (("timer", "LOW"), ("logger", "VERY_LOW"), ("param_scheduler", "VERY_HIGH")):
-        draft.write(f"default_hooks.{name}.priority", priority, "default hooks")
-    if draft.translated["default_hooks"].get("checkpoint", {}) is not None:
-        draft.write("default_hooks.checkpoint.priority", "NORMAL", "default hooks")
-
-
-RULES = (
-    Rule(
-        "checkpoint-config",
-        "`checkpoint_config` becomes the default hook `checkpoint`.",
-        ("checkpoint_config",),
-        _checkpoints,
-        given="runner = dict(type='IterBasedRunner', max_iters=80000)",
-        before="checkpoint_config = dict(interval=8000, max_keep_ckpts=2)",
-        after="""
-default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=8000, by_epoch=False, max_keep_ckpts=2))
-""",
-    ),
-    Rule(
-        "log-config",
-        "The text logger becomes the default hook `logger`; other loggers become backends of the visualizer.",
-        ("log_config",),
-        _logs,
-        before="""
-log_config = dict(interval=50, hooks=[dict(type='TextLoggerHook'), dict(type='TensorboardLoggerHook')])
-""",
-        after="""
-default_hooks = dict(logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=True))
-log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
-visualizer = dict(
-    type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
-""",
-    ),
-    Rule(
-        "custom-hooks",
-        "Custom hooks keep their order; the default priority is written out.",
-        ("custom_hooks",),
-        _custom_hooks,
-        before="custom_hooks = [dict(type='NumClassCheckHook'), dict(type='MyHook', a=1, priority='LOW')]",
-        after="""
-custom_hooks = [dict(type='NumClassCheckHook', priority='NORMAL'), dict(type='MyHook', a=1, priority='LOW')]
-""",
-    ),
-)
-
-PRIORITIES = Rule(
-    "priorities",
-    "The default hooks get the priorities of the first generation.",
-    None,
-    _priorities,
-    before="",
+@rule(
     after="""
 default_hooks = dict(
     timer=dict(priority='LOW'),
@@ -229,3 +196,9 @@ default_hooks = dict(
     checkpoint=dict(priority='NORMAL'))
 """,
 )
+def priorities(draft: Draft) -> None:
+    """Sets the priorities of the default hooks to those of the first generation."""
+    for name, priority in (("timer", "LOW"), ("logger", "VERY_LOW"), ("param_scheduler", "VERY_HIGH")):
+        draft.write(f"default_hooks.{name}.priority", priority, "default hooks")
+    if draft.translated["default_hooks"].get("checkpoint", {}) is not None:
+        draft.write("default_hooks.checkpoint.priority", "NORMAL", "default hooks")

@@ -1,12 +1,11 @@
 """Translates the optimizer, the optimizer hook, mixed precision, schedules and the run length."""
 
-import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from footplate.config import ConfigDict
 from footplate.errors import ConfigError
-from footplate.first_generation.translation.draft import Draft, Rule, run_length, with_origins
+from footplate.first_generation.translation.draft import Draft, rule, with_origins
 from footplate.first_generation.translation.policies import policy_name, translate_policy
 from footplate.messages import nearest
 
@@ -32,8 +31,19 @@ _LOOPS = {True: ("EpochBasedTrainLoop", "max_epochs"), False: ("IterBasedTrainLo
 _RUNNERS = ("EpochBasedRunner", "IterBasedRunner", "Runner")
 
 
-def _optimizer(draft: Draft) -> None:
-    """Wraps the optimizer, or each of several optimizers."""
+@rule(
+    "optimizer",
+    "optimizers",
+    before="optimizer = dict(type='SGD', lr=0.01, paramwise_cfg=dict(norm_decay_mult=0.0))",
+    after="""
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='SGD', lr=0.01),
+    paramwise_cfg=dict(norm_decay_mult=0.0))
+""",
+)
+def optimizer(draft: Draft) -> None:
+    """Moves the optimizer into `optim_wrapper`, with its constructor and parameter-wise settings."""
     source = "optimizer" if draft.remaining.get("optimizer") is not None else "optimizers"
     cfg = draft.take(source)
     if cfg is None:
@@ -75,14 +85,36 @@ def _wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
     return wrapper
 
 
-def _step(draft: Draft) -> None:
-    """Translates the gradient clipping, accumulation and precision settings of the optimizer hook."""
+@rule(
+    "optimizer_config",
+    before="""
+optimizer_config = dict(
+    type='GradientCumulativeOptimizerHook', cumulative_iters=4, grad_clip=dict(max_norm=35, norm_type=2))
+""",
+    after="optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2), accumulative_counts=4)",
+)
+def optimizer_config(draft: Draft) -> None:
+    """Moves gradient clipping and accumulation into `optim_wrapper`."""
     given = draft.take("optimizer_config")
     if given is None:
         return
     kind = given.pop("type", "OptimizerHook")
     if kind not in _OPTIMIZER_HOOKS:
-        _custom_optimizer_hook(draft, {"type": kind, **given}, kind)
+        is_registered = draft.is_hook_registered is not None and draft.is_hook_registered(kind)
+        # The name of a user-defined hook, such as SiameseRPNOptimizerHook, is less similar than a typo.
+        near = None if is_registered else nearest(kind, _OPTIMIZER_HOOKS, similarity=_TYPO_SIMILARITY)
+        if near is not None:
+            raise ConfigError(
+                f"unknown optimizer hook '{kind}'",
+                key="optimizer_config.type",
+                found=kind,
+                suggestion=near,
+                origin=draft.origin("optimizer_config.type"),
+            )
+        _update_wrappers(draft, {"type": STEPPED_BY_HOOK}, "optimizer_config")
+        hook = {"type": kind, **given, "priority": "ABOVE_NORMAL"}
+        draft.append("custom_hooks", with_origins(hook, draft.original["optimizer_config"]), "optimizer_config")
+        draft.became("optimizer_config", f"the custom hook {kind}, which steps the optimizer itself")
         return
     step: dict[str, Any] = {}
     scale = given.pop("loss_scale", 512.0)
@@ -93,56 +125,34 @@ def _step(draft: Draft) -> None:
     counts = given.pop("cumulative_iters", given.pop("update_interval", 1))
     if counts != 1:
         step["accumulative_counts"] = counts
-    _note_untranslated(draft, "optimizer_config", given)
-    _update_wrappers(draft, step, "optimizer_config")
+    _update_wrappers(draft, step, "optimizer_config", unused=given)
     text = ", ".join(f"optim_wrapper.{key}={value!r}" for key, value in step.items())
     draft.became("optimizer_config", text or "removed: OptimWrapper does the same by default")
 
 
-def _custom_optimizer_hook(draft: Draft, given: Mapping[str, Any], kind: str) -> None:
-    near = nearest(kind, _OPTIMIZER_HOOKS)
-    similarity = difflib.SequenceMatcher(None, kind.casefold(), (near or "").casefold()).ratio()
-    # The name of a user-defined hook, such as SiameseRPNOptimizerHook, is less similar than a typo.
-    is_registered = draft.is_hook_registered is not None and draft.is_hook_registered(kind)
-    if near is not None and similarity > _TYPO_SIMILARITY and not is_registered:
-        raise ConfigError(
-            f"unknown optimizer hook '{kind}'",
-            key="optimizer_config.type",
-            found=kind,
-            suggestion=near,
-            origin=draft.origin("optimizer_config.type"),
-        )
-    _update_wrappers(draft, {"type": STEPPED_BY_HOOK}, "optimizer_config")
-    hook = with_origins({**given, "priority": "ABOVE_NORMAL"}, draft.original["optimizer_config"])
-    draft.append("custom_hooks", hook, "optimizer_config")
-    draft.became("optimizer_config", f"the custom hook {kind}, which steps the optimizer itself")
-
-
-def _precision(draft: Draft) -> None:
-    """Translates mixed precision."""
+@rule(
+    "fp16",
+    before="fp16 = dict(loss_scale=512.0)",
+    after="optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=512.0, dtype='float16')",
+)
+def fp16(draft: Draft) -> None:
+    """Replaces mixed precision by the wrapper type `AmpOptimWrapper`."""
     given = draft.take("fp16")
     if given is None:
         return
-    wrapper = draft.translated.get("optim_wrapper", {})
-    if any(each.get("type") == STEPPED_BY_HOOK for each in _wrappers(wrapper)):
-        _precision_of_hook(draft, given)
-        return
-    scale = next((each["loss_scale"] for each in _wrappers(wrapper) if "loss_scale" in each), 512.0)
-    step = _mixed_precision(draft, given.pop("loss_scale", scale), "fp16")
-    _note_untranslated(draft, "fp16", given)
-    _update_wrappers(draft, step, "fp16")
-    draft.became("fp16", ", ".join(f"optim_wrapper.{key}={value!r}" for key, value in step.items()))
-
-
-def _precision_of_hook(draft: Draft, given: ConfigDict) -> None:
-    """Moves mixed precision settings into a hook that steps the optimizer itself."""
-    kind = draft.original["optimizer_config"]["type"]
-    if "Fp16" not in kind:
+    wrappers = _wrappers(draft).values()
+    kind = str((draft.original.get("optimizer_config") or {}).get("type"))
+    if not any(each.get("type") == STEPPED_BY_HOOK for each in wrappers):
+        scale = next((each["loss_scale"] for each in wrappers if "loss_scale" in each), 512.0)
+        step = _mixed_precision(draft, given.pop("loss_scale", scale), "fp16")
+        _update_wrappers(draft, step, "fp16", unused=given)
+        draft.became("fp16", ", ".join(f"optim_wrapper.{key}={value!r}" for key, value in step.items()))
+    elif "Fp16" in kind:
+        hook = next(each for each in draft.translated["custom_hooks"] if each["type"] == kind)
+        hook.update({key: value for key, value in given.items() if key not in hook})
+        draft.became("fp16", f"settings of the custom hook {kind}, which steps the optimizer itself")
+    else:
         draft.ask("fp16", f"{dict(given)} was removed: the hook {kind} steps the optimizer and sets the precision")
-        return
-    hook = next(each for each in draft.translated["custom_hooks"] if each["type"] == kind)
-    hook.update({key: value for key, value in given.items() if key not in hook})
-    draft.became("fp16", f"settings of the custom hook {kind}, which steps the optimizer itself")
 
 
 def _mixed_precision(draft: Draft, scale: Any, source: str) -> dict[str, Any]:
@@ -152,166 +162,113 @@ def _mixed_precision(draft: Draft, scale: Any, source: str) -> dict[str, Any]:
     return {"type": "AmpOptimWrapper", "loss_scale": scale, "dtype": dtype}
 
 
-def _note_untranslated(draft: Draft, source: str, settings: Mapping[str, Any]) -> None:
-    for key, value in settings.items():
+def _wrappers(draft: Draft) -> dict[str, Mapping[str, Any]]:
+    """Returns the wrapper of each optimizer by its path."""
+    found = draft.translated.get("optim_wrapper", {})
+    if not found or "optimizer" in found or "type" in found:
+        return {"optim_wrapper": found}
+    return {f"optim_wrapper.{name}": each for name, each in found.items()}
+
+
+def _update_wrappers(
+    draft: Draft, step: Mapping[str, Any], source: str, *, unused: Mapping[str, Any] | None = None
+) -> None:
+    """Adds settings to the wrapper of each optimizer, and notes about the `unused` ones."""
+    for key, value in (unused or {}).items():
         if key not in _ALL_REDUCE_KEYS:
             near = nearest(key, (*_STEP_KEYS, *_ALL_REDUCE_KEYS))
             draft.ask(f"{source}.{key}", f"{value!r} has no counterpart and was removed", near=near)
         elif value is not None:
             draft.became(f"{source}.{key}", "removed: DistributedDataParallel reduces the gradients")
+    for path in _wrappers(draft):
+        draft.write_all(path, step, source)
 
 
-def _wrappers(found: Mapping[str, Any]) -> list[Any]:
-    if "optimizer" in found or "type" in found:
-        return [found]
-    return list(found.values())
-
-
-def _update_wrappers(draft: Draft, step: Mapping[str, Any], source: str) -> None:
-    wrapper = draft.translated.get("optim_wrapper", {})
-    names = [""] if "optimizer" in wrapper or "type" in wrapper or not wrapper else [f".{name}" for name in wrapper]
-    for name in names:
-        draft.write_all(f"optim_wrapper{name}", step, source)
-
-
-def _schedule(field: str) -> Callable[[Draft], None]:
-    key = f"{field}_config"
-
-    def apply(draft: Draft) -> None:
-        cfg = draft.take(key)
-        if cfg is None:
-            return
-        if not isinstance(cfg, Mapping):
-            raise ConfigError(f"{key} must be a dict", key=key, found=cfg, origin=draft.origin(key))
-        made: list[ConfigDict] = []
-        if policy_name(cfg, key) is None:
-            hook = _updater_hook(cfg, field, by_epoch=draft.by_epoch)
-            draft.append("custom_hooks", hook, key)
-            names = hook["type"]
-        else:
-            made = [with_origins(each, cfg) for each in translate_policy(cfg, run_length(draft.original), field)]
-            names = ", ".join(each["type"] for each in made)
-        draft.write("param_scheduler", [*draft.translated.get("param_scheduler", []), *made], key)
-        draft.became(key, f"{cfg.get('policy')}: {names or 'no schedule, the value is constant'}")
-
-    return apply
-
-
-def _updater_hook(cfg: Mapping[str, Any], field: str, *, by_epoch: bool) -> ConfigDict:
-    """Returns the config of the hook that implements a user-defined policy."""
-    policy, stem, priority = (cfg["policy"], *(("Lr", "VERY_HIGH") if field == "lr" else ("Momentum", "HIGH")))
-    settings = {name: value for name, value in cfg.items() if name != "policy"}
-    # In an iteration-based run, MMCV changes this default for the learning rate only.
-    by_iter = {"by_epoch": False} if field == "lr" and not by_epoch else {}
-    kind = f"{policy.title() if policy.islower() else policy}{stem}UpdaterHook"
-    return with_origins({**by_iter, "type": kind, **settings, "priority": priority}, cfg, {"type": "policy"})
-
-
-def _length(draft: Draft) -> None:
-    """Translates the type and length of the run."""
-    runner = draft.take("runner")
-    totals = {key: draft.take(key) for key in ("total_epochs", "total_iters") if key in draft.remaining}
-    totals = {key: value for key, value in totals.items() if value is not None}
-    source = "runner" if runner is not None else next(iter(totals), "runner")
-    settings: dict[str, Any] = dict(runner or {})
-    kind = settings.pop("type", None)
-    for key in ("max_epochs", "max_iters"):
-        settings.pop(key, None)
-    loop, length_key = _LOOPS[draft.by_epoch]
-    draft.write("train_cfg.type", loop, source)
-    if draft.length is not None:
-        draft.write(f"train_cfg.{length_key}", draft.length, source)
-    length = f", {length_key}={draft.length}" if draft.length is not None else ""
-    draft.became(source, f"train_cfg: {loop}{length}")
-    _check_runner(draft, kind, settings)
-    for key, value in totals.items():
-        if key == source:
-            continue
-        if value == draft.length:
-            draft.became(key, f"removed: {source} already sets it")
-        else:
-            draft.warn(key, f"{value} contradicts {source}, whose length {draft.length} is used")
-
-
-def _check_runner(draft: Draft, kind: str | None, settings: Mapping[str, Any]) -> None:
-    if kind is not None and kind not in _RUNNERS:
-        near = nearest(kind, _RUNNERS)
-        hint = f"; did you mean '{near}'?" if near else ""
-        draft.ask("runner.type", f"'{kind}' is not a built-in runner; only its length is kept{hint}")
-    for key, value in settings.items():
-        near = nearest(key, ("type", "max_epochs", "max_iters"))
-        draft.warn(f"runner.{key}", f"{value!r} has no counterpart and was removed", near=near)
-
-
-RULES = (
-    Rule(
-        "optimizer",
-        "The optimizer moves into `optim_wrapper`, with its constructor and parameter-wise settings.",
-        ("optimizer", "optimizers"),
-        _optimizer,
-        before="optimizer = dict(type='SGD', lr=0.01, paramwise_cfg=dict(norm_decay_mult=0.0))",
-        after="""
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.01),
-    paramwise_cfg=dict(norm_decay_mult=0.0))
-""",
-    ),
-    Rule(
-        "optimizer-config",
-        "Gradient clipping and accumulation become settings of `optim_wrapper`.",
-        ("optimizer_config",),
-        _step,
-        before="""
-optimizer_config = dict(
-    type='GradientCumulativeOptimizerHook', cumulative_iters=4, grad_clip=dict(max_norm=35, norm_type=2))
-""",
-        after="optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2), accumulative_counts=4)",
-    ),
-    Rule(
-        "fp16",
-        "Mixed precision becomes the wrapper type `AmpOptimWrapper`.",
-        ("fp16",),
-        _precision,
-        before="fp16 = dict(loss_scale=512.0)",
-        after="optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=512.0, dtype='float16')",
-    ),
-    Rule(
-        "lr-config",
-        "A learning rate policy and its warm-up become schedules; a policy without a counterpart becomes `PolicyLR`.",
-        ("lr_config",),
-        _schedule("lr"),
-        given="runner = dict(type='EpochBasedRunner', max_epochs=12)",
-        before="lr_config = dict(policy='step', warmup='linear', warmup_iters=500, warmup_ratio=0.001, step=[8, 11])",
-        after="""
+@rule(
+    "lr_config",
+    given="runner = dict(type='EpochBasedRunner', max_epochs=12)",
+    before="lr_config = dict(policy='step', warmup='linear', warmup_iters=500, warmup_ratio=0.001, step=[8, 11])",
+    after="""
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=501),
     dict(type='MultiStepLR', milestones=[8, 11], by_epoch=True, begin=0, end=12),
 ]
 """,
-    ),
-    Rule(
-        "momentum-config",
-        "A momentum policy becomes schedules after those of the learning rate.",
-        ("momentum_config",),
-        _schedule("momentum"),
-        given="runner = dict(type='EpochBasedRunner', max_epochs=12)",
-        before="""
+)
+def lr_config(draft: Draft) -> None:
+    """Replaces a learning rate policy and its warm-up by schedules, or by `PolicyLR` if there is no counterpart."""
+    _schedule(draft, "lr")
+
+
+@rule(
+    "momentum_config",
+    given="runner = dict(type='EpochBasedRunner', max_epochs=12)",
+    before="""
 momentum_config = dict(policy='cyclic', target_ratio=(0.85 / 0.95, 1), cyclic_times=1, step_ratio_up=0.4)
 """,
-        after="""
+    after="""
 param_scheduler = [
     dict(type='PolicyMomentum', policy='cyclic', target_ratio=(0.85 / 0.95, 1), cyclic_times=1, step_ratio_up=0.4,
          by_epoch=False),
 ]
 """,
-    ),
-    Rule(
-        "runner",
-        "The type and length of the runner become those of the training loop.",
-        _LENGTH,
-        _length,
-        before="runner = dict(type='IterBasedRunner', max_iters=80000)",
-        after="train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000)",
-    ),
 )
+def momentum_config(draft: Draft) -> None:
+    """Replaces a momentum policy by schedules after those of the learning rate."""
+    _schedule(draft, "momentum")
+
+
+def _schedule(draft: Draft, field: str) -> None:
+    key = f"{field}_config"
+    cfg = draft.take(key)
+    if cfg is None:
+        return
+    if not isinstance(cfg, Mapping):
+        raise ConfigError(f"{key} must be a dict", key=key, found=cfg, origin=draft.origin(key))
+    made: list[ConfigDict] = []
+    if policy_name(cfg, key) is None:  # a hook implements the policy
+        policy, stem, priority = (cfg["policy"], *(("Lr", "VERY_HIGH") if field == "lr" else ("Momentum", "HIGH")))
+        names = f"{policy.title() if policy.islower() else policy}{stem}UpdaterHook"
+        settings = {name: value for name, value in cfg.items() if name != "policy"}
+        # In an iteration-based run, MMCV changes this default for the learning rate only.
+        by_iter = {"by_epoch": False} if field == "lr" and not draft.by_epoch else {}
+        hook = {**by_iter, "type": names, **settings, "priority": priority}
+        draft.append("custom_hooks", with_origins(hook, cfg, {"type": "policy"}), key)
+    else:
+        draft.check_runner()
+        made = [with_origins(each, cfg) for each in translate_policy(cfg, draft.run_length, field)]
+        names = ", ".join(each["type"] for each in made)
+    draft.write("param_scheduler", [*draft.translated.get("param_scheduler", []), *made], key)
+    draft.became(key, f"{cfg.get('policy')}: {names or 'no schedule, the value is constant'}")
+
+
+@rule(
+    *_LENGTH,
+    before="runner = dict(type='IterBasedRunner', max_iters=80000)",
+    after="train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000)",
+)
+def runner(draft: Draft) -> None:
+    """Replaces the type and length of the runner by those of the training loop."""
+    given = draft.take("runner")
+    totals = {key: draft.take(key) for key in ("total_epochs", "total_iters") if key in draft.remaining}
+    totals = {key: value for key, value in totals.items() if value is not None}
+    source = "runner" if given is not None else next(iter(totals), "runner")
+    loop, length_key = _LOOPS[draft.by_epoch]
+    length = {} if draft.length is None else {length_key: draft.length}
+    draft.write_all("train_cfg", {"type": loop, **length}, source)
+    draft.became(source, "".join([f"train_cfg: {loop}", *(f", {key}={value}" for key, value in length.items())]))
+    settings: dict[str, Any] = dict(given or {})
+    kind = settings.pop("type", None)
+    if kind is not None and kind not in _RUNNERS:
+        near = nearest(kind, _RUNNERS)
+        hint = f"; did you mean '{near}'?" if near else ""
+        draft.ask("runner.type", f"'{kind}' is not a built-in runner; only its length is kept{hint}")
+    for key, value in settings.items():
+        if key not in ("max_epochs", "max_iters"):
+            near = nearest(key, ("type", "max_epochs", "max_iters"))
+            draft.warn(f"runner.{key}", f"{value!r} has no counterpart and was removed", near=near)
+    for key, value in totals.items():
+        if key != source and value == draft.length:
+            draft.became(key, f"removed: {source} already sets it")
+        elif key != source:
+            draft.warn(key, f"{value} contradicts {source}, whose length {draft.length} is used")

@@ -3,23 +3,41 @@
 from collections.abc import Mapping
 
 from footplate.checks import check_flag
-from footplate.first_generation.translation.draft import Draft, Rule, with_origins
+from footplate.first_generation.translation.draft import Draft, rule, with_origins
 from footplate.first_generation.translation.key_map import RENAMED
 
-MODEL = "LegacyModel"
 _LOOP_KEYS = ("by_epoch", "max_epochs", "max_iters", "val_interval", "val_begin")
 
 
-def _rename(draft: Draft) -> None:
-    """Moves keys that were only renamed."""
+@rule(
+    *RENAMED,
+    before="""
+cudnn_benchmark = True
+mp_start_method = 'fork'
+opencv_num_threads = 0
+seed = 0
+deterministic = True
+""",
+    after="""
+env_cfg = dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+randomness = dict(seed=0, deterministic=True)
+""",
+)
+def renamed(draft: Draft) -> None:
+    """Moves settings of the process and the random seed into `env_cfg` and `randomness`."""
     for key, path in RENAMED.items():
         if (value := draft.take(key)) is not None:
             draft.write(path, value, key)
             draft.became(key, path)
 
 
-def _backend(draft: Draft) -> None:
-    """Translates the settings of the process group."""
+@rule(
+    "dist_params",
+    before="dist_params = dict(backend='nccl')",
+    after="env_cfg = dict(dist_cfg=dict(backend='nccl'))",
+)
+def dist_params(draft: Draft) -> None:
+    """Moves the backend of distributed training into `env_cfg`."""
     given = draft.take("dist_params")
     if given:
         kept = {key: value for key, value in given.items() if key in ("backend", "timeout", "port")}
@@ -30,8 +48,14 @@ def _backend(draft: Draft) -> None:
                 draft.warn(f"dist_params.{key}", "has no effect; the launcher decides this")
 
 
-def _resume(draft: Draft) -> None:
-    """Translates which checkpoint the run resumes from."""
+@rule(
+    "resume_from",
+    "auto_resume",
+    before="resume_from = 'work_dirs/run/epoch_3.pth'\nauto_resume = False",
+    after="load_from = 'work_dirs/run/epoch_3.pth'\nresume = True",
+)
+def resume(draft: Draft) -> None:
+    """Sets `load_from` with `resume=True`, or `resume='auto'` for the newest checkpoint in the work_dir."""
     keys = [key for key in ("resume_from", "auto_resume") if key in draft.remaining]
     path, auto = draft.take("resume_from"), draft.take("auto_resume")
     if auto is not None:
@@ -54,8 +78,13 @@ def _resume(draft: Draft) -> None:
         draft.became(key, texts.get(key, default))
 
 
-def _device(draft: Draft) -> None:
-    """Removes device settings, which depend on the machine and torchrun now."""
+@rule(
+    "device",
+    "gpu_ids",
+    before="device = 'cuda'\ngpu_ids = range(0, 1)",
+)
+def device(draft: Draft) -> None:
+    """Removes device settings; the machine and torchrun determine the devices."""
     kind, gpus = draft.take("device"), draft.take("gpu_ids")
     if kind is not None:
         wanted = str(kind).partition(":")[0]
@@ -74,8 +103,14 @@ def _device(draft: Draft) -> None:
         draft.became("gpu_ids", "removed: a run uses the available accelerator")
 
 
-def _model_settings(draft: Draft) -> None:
-    """Moves top-level model settings into the model."""
+@rule(
+    "train_cfg",
+    "test_cfg",
+    before="model = dict(type='RPN')\ntest_cfg = dict(nms_pre=1000)",
+    after="model = dict(test_cfg=dict(nms_pre=1000), type='RPN')",
+)
+def model_settings(draft: Draft) -> None:
+    """Moves the top-level `train_cfg` and `test_cfg` of the model into the model."""
     for key in ("train_cfg", "test_cfg"):
         given = draft.remaining.get(key)
         if key not in draft.remaining:
@@ -91,71 +126,13 @@ def _model_settings(draft: Draft) -> None:
             draft.became(key, f"model.{key}")
 
 
-def _model(draft: Draft) -> None:
-    """Adds the model adapter, which returns a second-generation model unchanged."""
-    if "model" in draft.remaining:
-        draft.write("model_adapter", {"type": MODEL}, "model")
-        draft.became("model", f"unchanged; the adapter {MODEL} adds the step methods that the loops call")
-
-
-RULES = (
-    Rule(
-        "renamed",
-        "Settings of the process and the random seed move into `env_cfg` and `randomness`.",
-        tuple(RENAMED),
-        _rename,
-        before="""
-cudnn_benchmark = True
-mp_start_method = 'fork'
-opencv_num_threads = 0
-seed = 0
-deterministic = True
-""",
-        after="""
-env_cfg = dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
-randomness = dict(seed=0, deterministic=True)
-""",
-    ),
-    Rule(
-        "dist-params",
-        "The backend of distributed training moves into `env_cfg`.",
-        ("dist_params",),
-        _backend,
-        before="dist_params = dict(backend='nccl')",
-        after="env_cfg = dict(dist_cfg=dict(backend='nccl'))",
-    ),
-    Rule(
-        "resume",
-        "`resume=True` resumes from `load_from`; `resume='auto'` resumes from the newest checkpoint in the work_dir.",
-        ("resume_from", "auto_resume"),
-        _resume,
-        before="resume_from = 'work_dirs/run/epoch_3.pth'\nauto_resume = False",
-        after="load_from = 'work_dirs/run/epoch_3.pth'\nresume = True",
-    ),
-    Rule(
-        "device",
-        "Device settings are removed; the machine and torchrun determine the devices.",
-        ("device", "gpu_ids"),
-        _device,
-        before="device = 'cuda'\ngpu_ids = range(0, 1)",
-        after="",
-    ),
-    Rule(
-        "model-settings",
-        "Top-level `train_cfg` and `test_cfg` of the model move into the model.",
-        ("train_cfg", "test_cfg"),
-        _model_settings,
-        given="",
-        before="model = dict(type='RPN')\ntest_cfg = dict(nms_pre=1000)",
-        after="model = dict(test_cfg=dict(nms_pre=1000), type='RPN')",
-    ),
-    Rule(
-        "model-adapter",
-        "The model is unchanged; an adapter adds the step methods that the loops call.",
-        ("model",),
-        _model,
-        given="model = dict(type='EncoderDecoder')",
-        before="",
-        after="model_adapter = dict(type='LegacyModel')",
-    ),
+@rule(
+    "model",
+    given="model = dict(type='EncoderDecoder')",
+    after="model_adapter = dict(type='LegacyModel')",
 )
+def model_adapter(draft: Draft) -> None:
+    """Adds an adapter with the step methods that the loops call; the model is unchanged."""
+    if "model" in draft.remaining:
+        draft.write("model_adapter", {"type": "LegacyModel"}, "model")
+        draft.became("model", "unchanged; the adapter LegacyModel adds the step methods that the loops call")

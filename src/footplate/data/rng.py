@@ -13,7 +13,7 @@ import torch
 
 from footplate.errors import CheckpointError
 
-_logger = logging.getLogger("footplate.checkpoint")
+_logger = logging.getLogger("footplate.data")
 _KEYS = frozenset({"python", "numpy", "torch", "devices"})
 _ADVICE = ["To load only the weights, set `load_from` without `resume`."]
 _WORDS = 624  # the size of a Mersenne Twister's state

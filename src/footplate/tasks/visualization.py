@@ -1,22 +1,92 @@
-"""The base class of hooks that draw predictions during validation and test."""
+"""The base classes of visualizers that know classes, and of hooks that draw predictions in validation and test."""
 
 import logging
 import os
 from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checks import check_count
+from footplate.data import length_of
 from footplate.engine import Hook
 from footplate.errors import DataError
-from footplate.records import length_of
 from footplate.storage import read_bytes
-from footplate.visualization import Visualizer, sample_image
+from footplate.visualization import (
+    Color,
+    ImageArray,
+    LegendEntry,
+    Visualizer,
+    arrange_panels,
+    as_rgb,
+    distinct_colors,
+    sample_image,
+)
+from footplate.visualization.drawing import RGB
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
 
 _logger = logging.getLogger("footplate.tasks")
+
+
+class TaskVisualizer(Visualizer):
+    """Base class of visualizers that draw image, ground truth and prediction side by side, with a legend of classes.
+
+    Subclasses set `fields` and override `overlay`.
+
+    Attributes:
+        fields: The names of the data field and of the metainfo field with its size, for ground truth and prediction.
+        least_size: The minimum length of the longer side in pixels; smaller images are enlarged.
+    """
+
+    fields: ClassVar[tuple[tuple[str, str], tuple[str, str]]]
+    least_size: ClassVar[int] = 1
+    _classes: Sequence[str] | None = None
+    _palette: Sequence[Color] | None = None
+
+    def class_name(self, label: int) -> str:
+        """Returns the name of a class; "class 7" if it is unknown."""
+        classes = self._classes or self.dataset_meta.get("classes") or ()
+        return str(classes[label]) if 0 <= label < len(classes) else f"class {label}"
+
+    def class_colors(self, count: int) -> list[RGB]:
+        """Returns the palette of the visualizer or the dataset, or else `count` distinct colors."""
+        palette = self._palette or self.dataset_meta.get("palette") or distinct_colors(count)
+        return [as_rgb(color) for color in palette]
+
+    def overlay(self, data: Any, shape: Sequence[int]) -> set[int]:
+        """Draws ground truth or prediction on the current image, and returns the labels that it has drawn.
+
+        Args:
+            data: The value of the data field.
+            shape: The height and width that its coordinates refer to.
+        """
+        raise NotImplementedError
+
+    def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> ImageArray:
+        """Returns image, ground truth and prediction side by side; missing ones are omitted.
+
+        Args:
+            image: ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
+            data_sample: The sample of the image, with ground truth, prediction, or both.
+            draw_gt: Whether to draw the ground truth.
+            draw_pred: Whether to draw the prediction.
+        """
+        self.set_image(image)
+        plain = self.get_image()
+        size = plain.shape[:2]
+        zoom = max(1, -(-self.least_size // max(size)))  # enlarged by an integer factor, without smoothing
+        plain = plain.repeat(zoom, axis=0).repeat(zoom, axis=1)
+        panels, labels = {"image": plain}, set()
+        for caption, (field, shape), draw in zip(
+            ("truth", "prediction"), self.fields, (draw_gt, draw_pred), strict=True
+        ):
+            if draw and data_sample is not None and field in data_sample:
+                self.set_image(plain)
+                labels |= self.overlay(data_sample.get(field), data_sample.get(shape, size))
+                panels[caption] = self.get_image()
+        colors = self.class_colors(max(labels, default=-1) + 1)
+        return arrange_panels(panels, [LegendEntry(colors[each], self.class_name(each)) for each in sorted(labels)])
 
 
 class BaseVisualizationHook(Hook):

@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from footplate.checkpoint import checked_generator_state
 from footplate.checks import read_count
-from footplate.data import SampleLoader, batches, endless_batches
+from footplate.data.loader import SampleLoader, batches, endless_batches, length_of
+from footplate.data.rng import checked_generator_state
 from footplate.distributed import get_rank, get_world_size
 from footplate.errors import DataError
-from footplate.records import length_of
 
-_logger = logging.getLogger("footplate.engine")
+_logger = logging.getLogger("footplate.data")
 
 
 class _Anchor(NamedTuple):

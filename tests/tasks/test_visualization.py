@@ -12,7 +12,7 @@ from footplate.data.structures import BaseDataElement
 from footplate.engine.evaluation_loops import EvaluationSet
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
-from footplate.tasks.visualization_hook import BaseVisualizationHook
+from footplate.tasks.visualization import BaseVisualizationHook
 from tests.tasks.recording import RUNNER, Recorder, batch
 
 

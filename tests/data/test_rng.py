@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from footplate.checkpoint import capture_rng, load_checkpoint, restore_rng, save_checkpoint
+from footplate.checkpoint import load_checkpoint, save_checkpoint
+from footplate.data import capture_rng, restore_rng
 from footplate.errors import CheckpointError
 
 
