@@ -1,7 +1,7 @@
 """Progress bars, and functions that apply another to many tasks with a bar."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from multiprocessing import Pool
 from multiprocessing.pool import Pool as PoolType
 from shutil import get_terminal_size
@@ -177,7 +177,7 @@ def track_progress_rich(
         description: The text beside the bar.
         color: The color of the bar.
     """
-    total = task_num if task_num is not None else len(tasks) if hasattr(tasks, "__len__") else None
+    total = task_num if task_num is not None else len(tasks) if isinstance(tasks, Sized) else None
     items: Iterable[Any] = tasks if task_num is None or tasks else [()] * task_num
     call = _Call(func)
     if nproc == 1:

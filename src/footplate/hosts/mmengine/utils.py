@@ -11,9 +11,11 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import accumulate, chain, repeat
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
+
+from typing_extensions import Self
 
 from footplate.errors import ConfigError
 
@@ -127,7 +129,7 @@ def import_modules_from_strings(imports: str | Sequence[str] | None, allow_faile
     if not imports:
         return None
     names = [imports] if isinstance(imports, str) else list(imports)
-    modules = []
+    modules: list[Any] = []
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"The name of a module must be a string, not {type(name).__name__}: {name!r}.")
@@ -444,6 +446,6 @@ def iterate_in_order(tasks: Iterable[Any] | tuple[Iterable[Any], int]) -> tuple[
     """
     if isinstance(tasks, tuple) and len(tasks) == 2 and isinstance(tasks[0], Iterable) and isinstance(tasks[1], int):
         return iter(tasks[0]), tasks[1]
-    if isinstance(tasks, Sequence) or hasattr(tasks, "__len__"):
+    if isinstance(tasks, Sized):
         return iter(tasks), len(tasks)
     raise TypeError("Pass tasks as a sequence, or as a tuple of an iterator and the number of its items.")
