@@ -1,4 +1,7 @@
-"""Checks of argument and config values, which raise ArgumentError, and of values in checkpoints."""
+"""Checks of argument and config values, which raise ArgumentError, and of values in checkpoints.
+
+In all checks of values, `name` is the name of the value in the message, and `key` its key path, by default the same.
+"""
 
 import math
 import numbers
@@ -16,14 +19,7 @@ MAX_RUN_LENGTH = 10**12  # iterations or epochs
 
 
 def check_count(name: str, value: object, *, least: int = 1, most: int | None = None, key: str | None = None) -> int:
-    """Returns `value` if it is an integer within bounds.
-
-    Args:
-        name: The name of the value in the message.
-        value: The value to check. A bool is not an integer here.
-        least: The smallest valid value.
-        most: The largest valid value; None for no limit.
-        key: The key path; `name` by default.
+    """Returns `value` if it is an integer from `least` to `most`. A bool is not an integer here.
 
     Raises:
         ArgumentError: It is not an integer or is out of bounds.
@@ -51,12 +47,6 @@ def check_fraction(name: str, value: object) -> float:
 
 def check_choice(name: str, value: object, choices: Collection[str], *, key: str | None = None) -> str:
     """Returns `value` if it is one of several names.
-
-    Args:
-        name: The name of the value in the message.
-        value: The value to check.
-        choices: The valid names.
-        key: The key path; `name` by default.
 
     Raises:
         ArgumentError: It is not one of them. The message suggests the nearest one.
@@ -97,11 +87,6 @@ def check_keys(name: str, section: Mapping[str, Any], known: Collection[str], *,
 def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
     """Returns `value` if it is a bool. A string such as "no" would otherwise count as true.
 
-    Args:
-        name: The name of the value in the message.
-        value: The value to check.
-        key: The key path; `name` by default.
-
     Raises:
         ArgumentError: It is not a bool.
     """
@@ -111,12 +96,7 @@ def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
 
 
 def check_score(name: str, value: object, *, key: str) -> float:
-    """Returns the value of a metric as a float.
-
-    Args:
-        name: The name of the metric.
-        value: A number, or a tensor or array with one element.
-        key: The config key that selects the metric.
+    """Returns the value of the metric `name`, a number or an array with one element, as a float.
 
     Raises:
         ArgumentError: The value cannot be converted.
@@ -154,12 +134,7 @@ def read_entry(state: Any, key: str) -> Any:
 
 
 def read_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int = MAX_RUN_LENGTH) -> int:
-    """Returns the integer under `key`.
-
-    Raises:
-        KeyError: The state has no such key.
-        ValueError: The value has another type or is out of bounds.
-    """
+    """Returns the integer under `key`; raises as `read_entry`, and ValueError for other types and out of bounds."""
     value = read_entry(state, key)
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= int(value) <= most:
         raise ValueError(f"'{key}' must be a whole number from {least} to {most:,}, not {_shown(value)}")
@@ -169,39 +144,29 @@ def read_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int 
 def read_number(
     state: Mapping[str, Any], key: str, *, least: float = -math.inf, most: float = math.inf, finite: bool = True
 ) -> float:
-    """Returns the real number under `key`.
-
-    Args:
-        state: The saved state.
-        key: The key of the number.
-        least: The smallest valid value.
-        most: The largest valid value.
-        finite: Whether to refuse infinity. NaN is always refused.
-
-    Raises:
-        KeyError: The state has no such key.
-        ValueError: The value has another type or is out of bounds.
-    """
+    """Returns the real number under `key`; raises as `read_entry` and `check_saved_number`."""
     return check_saved_number(read_entry(state, key), key, least=least, most=most, finite=finite)
 
 
 def check_saved_number(
     value: Any, name: str, *, least: float = -math.inf, most: float = math.inf, finite: bool = True
 ) -> float:
-    """Returns `value` if it is a real number within bounds; see `read_number`."""
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool) and _fits_float(value)
-    if not is_number or (finite and not math.isfinite(value)) or not least <= value <= most:
+    """Returns `value` if it is a real number from `least` to `most`, and is not infinite if `finite`.
+
+    Raises:
+        ValueError: The value has another type, is out of bounds or NaN.
+    """
+    try:
+        is_valid = isinstance(value, numbers.Real) and not isinstance(value, bool) and least <= float(value) <= most
+    except OverflowError:  # an int may be arbitrarily large
+        is_valid = False
+    if not is_valid or (finite and not math.isfinite(value)):
         raise ValueError(f"'{name}' must be a number within its bounds, not {_shown(value)}")
     return value  # type: ignore[no-any-return]  # an int is returned unchanged
 
 
 def read_flag(state: Mapping[str, Any], key: str) -> bool:
-    """Returns the bool under `key`.
-
-    Raises:
-        KeyError: The state has no such key.
-        ValueError: The value has another type.
-    """
+    """Returns the bool under `key`; raises as `read_entry`, and ValueError for other types."""
     value = read_entry(state, key)
     if not isinstance(value, bool):
         raise ValueError(f"'{key}' must be True or False, not {_shown(value)}")
@@ -209,31 +174,13 @@ def read_flag(state: Mapping[str, Any], key: str) -> bool:
 
 
 def read_tensor(state: Mapping[str, Any], key: str, dim: int) -> "Tensor":
-    """Returns the floating-point tensor under `key`.
-
-    Args:
-        state: The saved state.
-        key: The key of the tensor.
-        dim: The required number of dimensions.
-
-    Raises:
-        KeyError: The state has no such key.
-        ValueError: The value has another type.
-    """
+    """Returns the floating-point tensor with `dim` dimensions under `key`; raises as `read_entry`, and ValueError."""
     import torch  # not above: commands that need no tensors start without it
 
     value = read_entry(state, key)
     if not isinstance(value, torch.Tensor) or value.dim() != dim or not value.is_floating_point():
         raise ValueError(f"'{key}' must be a floating-point tensor with {dim} dimensions, not {_shown(value)}")
     return value
-
-
-def _fits_float(value: Any) -> bool:
-    try:
-        float(value)
-    except OverflowError:  # an int may be arbitrarily large
-        return False
-    return True
 
 
 def _shown(value: Any) -> str:

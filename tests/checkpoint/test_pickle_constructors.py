@@ -16,8 +16,8 @@ from footplate.checkpoint.pickle_constructors import (
     empty_memory,
     storage_dtype,
 )
-from footplate.checkpoint.pickle_interpreter import Name
 from footplate.checkpoint.torch_file import read_content
+from footplate.checkpoint.unpickler import Name
 from footplate.errors import CheckpointError
 
 _FORMS: list[dict[str, Any]] = [

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from footplate.checkpoint import OpaqueObject, pickle_interpreter
+from footplate.checkpoint import OpaqueObject, unpickler
 from footplate.checkpoint.torch_file import read_content, verify_checksums
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
@@ -93,7 +93,7 @@ _DATA = {
     type(None),
     torch.Tensor,
     OpaqueObject,
-    pickle_interpreter.Name,
+    unpickler.Name,
 }  # the last two are inert
 
 

@@ -1,8 +1,10 @@
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from footplate.config import Config
 from footplate.config.formats import read_data
 from footplate.error_context import origin_of
 from footplate.errors import ConfigSyntaxError, Origin
@@ -12,15 +14,15 @@ from footplate.errors import ConfigSyntaxError, Origin
     ("text", "message", "line"),
     [
         ('{\n"a": 1,\n"a": 2}', "the key 'a' is set twice in one object, first in line 2", 3),
-        ('{"a": 1,\n}', "expected an item between ',' and '}'", 2),
-        ('{"a": 1}\n2', "expected the end of the text", 2),
-        ('{"a"\n1}', "expected ':' after the key", 2),
-        ('{"a": [1\n2]}', "expected ',' or ']'", 2),
-        ("{a: 1}", "expected a key in double quotes", 1),
-        ('{"a": b}', "expected a value, not the word 'b'", 1),
-        ('{"a": \n}', "expected a value", 2),
+        ('{"a": 1\n"b": 2}', "expecting ',' delimiter", 2),
+        ('{"a": 1}\n2', "extra data", 2),
+        ('{"a"\n1}', "expecting ':' delimiter", 2),
+        ('{"a": [1\n2]}', "expecting ',' delimiter", 2),
+        ("{a: 1}", "expecting property name enclosed in double quotes", 1),
+        ('{"a": b}', "expecting value", 1),
+        ('{"a": \n}', "expecting value", 2),
         ('{"a": "x', "unterminated string", 1),
-        ("", "expected a value", 1),
+        ("", "expecting value", 1),
         ("[1]", "a config must be a mapping of keys to values", 1),
         ('{"a": ' + "9" * 5000 + "}", "a number is too long", 1),
     ],
@@ -100,3 +102,19 @@ v = 2
     ]
     assert [origin.line for origin in found if origin] == [1, 2, 2, 3, 8, 9, 11, 13, 15]
     assert cfg["date"] == "2024-01-02"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("main.json", '{"_base_": "base.json", "x": "see {{ _base_.a }}, ok", "y": [{{ _base_.b }},\n{{ _base_.a }}]}'),
+        (
+            "main.toml",
+            "_base_ = 'base.json'\nx = 'see {{ _base_.a }}, ok' # {{ _base_.a }}\ny=[{{_base_.b}},\n{{_base_.a}}]",
+        ),
+    ],
+)
+def test_references_to_the_base_in_strings_and_as_values(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "base.json").write_text('{"a": 3, "b": "it\'s"}')
+    (tmp_path / name).write_text(text)
+    assert Config.fromfile(tmp_path / name).to_dict() == {"a": 3, "b": "it's", "x": "see 3, ok", "y": ["it's", 3]}

@@ -384,7 +384,7 @@ def error_of(cfg: dict[str, Any]) -> tuple[str, Any, str]:
 @pytest.mark.parametrize(
     ("cfg", "key", "near", "message"),
     [
-        ({"shard": {"clases": ["Block"]}}, "shard.clases", "classes", "'classes' and 'names'"),
+        ({"shard": {"clases": ["Block"]}}, "shard.clases", "classes", "shard has no key 'clases'"),
         ({"shard": {"classes": ["Blok"]}}, "shard.classes", "Block", "the model has no module of class 'Blok'"),
         ({"shard": {"classes": ["Tanh"]}}, "shard.classes", None, "the model has no module of class 'Tanh'"),
         ({"shard": {"names": ["haed"]}}, "shard.names", "head", "no module name matches 'haed'"),
@@ -396,7 +396,7 @@ def error_of(cfg: dict[str, Any]) -> tuple[str, Any, str]:
             {"mixed_precision": {"param_dtype": "bfloat61"}},
             "mixed_precision.param_dtype",
             "bfloat16",
-            "a dtype must be one",
+            "param_dtype must be one of float16, bfloat16",
         ),
         ({"offload": "disk"}, "offload", "cpu", "'cpu' or None"),
         ({"reshard_after_forward": 2}, "reshard_after_forward", None, "a divisor of the number"),

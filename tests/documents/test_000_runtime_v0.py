@@ -141,7 +141,7 @@ CONFIGS = [
         10,
         "自定义训练策略 / 等间隔调整策略 Step schedule",
         "    lr_config = dict(policy='step', step=[9, 10])",
-        holds=lambda runner: schedule(runner).family.milestones == [9, 10],
+        holds=lambda runner: schedule(runner).curve.milestones == [9, 10],
     ),
     Fragment(
         11,

@@ -140,13 +140,13 @@ def test_rank_monitor_knows_the_iteration_during_a_run(others: Others, tmp_path:
     class Run(SimpleNamespace):
         """A runner that supports weak references."""
 
-    run: Any = Run(log_dir=str(tmp_path), rank=1, built=set())
+    run: Any = Run(log_dir=str(tmp_path), rank=1, built={})
     others.last_checkpoint = str
     monitor_run(run)
     assert others.last_checkpoint is str
     assert others.iteration() is None  # before training
     run.train_loop = SimpleNamespace(iter=4, max_iters=5, in_progress=True)
-    run.built.add("train_loop")
+    run.built["train_loop"] = run.train_loop
     assert others.iteration() == 5
     run.train_loop.iter = 5  # the validation after the last iteration
     assert others.iteration() == 5

@@ -185,7 +185,7 @@ def _bent() -> None:
 
 def _rounded() -> None:
     from footplate.checkpoint.pickle_constructors import CONSTRUCTORS
-    from footplate.checkpoint.pickle_interpreter import Name
+    from footplate.checkpoint.unpickler import Name
 
     scalar = Name("numpy._core.multiarray", "scalar")
     whole = CONSTRUCTORS[scalar]

@@ -162,12 +162,12 @@ def test_rule_with_registered_statistic(runner: Any, monkeypatch: pytest.MonkeyP
         (
             [{"data_src": "loss", "method_name": "mean", "window_sise": 3}],
             "custom_cfg[0].window_sise",
-            "a rule of custom_cfg has no 'window_sise'\n.*\n.*did you mean 'window_size'",
+            "a rule of custom_cfg has no key 'window_sise'\n.*\n.*\n.*did you mean 'window_size'",
         ),
         (
             [{"data_src": "loss", "method_name": "men"}],
             "custom_cfg[0].method_name",
-            "unknown statistic 'men'\n.*\n.*did you mean 'mean'",
+            "method_name must be one of mean, min, max, current\n.*\n.*\n.*did you mean 'mean'",
         ),
         ([{"data_src": "loss"}], "custom_cfg[0]", "a rule of custom_cfg needs 'data_src' and 'method_name'"),
         (

@@ -9,7 +9,7 @@ import pytest
 
 from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
 from footplate.registry import DATASETS, ROOT_REGISTRIES, TRANSFORMS, Registry
-from footplate.registry.arguments import build_object, check_arguments, check_numbers, flags_of, keywords_of
+from footplate.registry.arguments import build_object, check_annotations, check_arguments, flags_of, keywords_of
 
 
 class Traced(dict[str, Any]):
@@ -380,7 +380,7 @@ TakesNumbers.__module__ = "footplate.made_for_this_test"
 )
 def test_value_that_cannot_be_the_annotated_number_is_rejected(key: str, value: Any, message: str) -> None:
     with pytest.raises(ArgumentError) as caught:
-        check_numbers(TakesNumbers, {key: value})
+        check_annotations(TakesNumbers, {key: value})
     assert (caught.value.message, caught.value.key) == (message, key)
 
 
@@ -388,5 +388,5 @@ def test_value_that_cannot_be_the_annotated_number_is_rejected(key: str, value: 
     ("key", "value"),
     [("count", 2.0), ("count", [1]), ("share", 1), ("share", math.inf), ("limit", None), ("size", "large")],
 )
-def test_check_numbers_accepts_numbers_and_other_types(key: str, value: Any) -> None:
-    check_numbers(TakesNumbers, {key: value})
+def test_check_annotations_accepts_numbers_and_other_types(key: str, value: Any) -> None:
+    check_annotations(TakesNumbers, {key: value})

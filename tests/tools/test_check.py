@@ -2,7 +2,10 @@ import re
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from footplate.config import Config
+from footplate.errors import ArgumentError
 from footplate.tools.check import check
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 from tests.support import TINY
@@ -26,3 +29,10 @@ def test_each_rank_tells_its_memory_and_its_share(tmp_path: Path, on_ranks: OnRa
         assert lines[0] == f"processes   2, {kind} over gloo, 4 samples each and 8 in total per iteration"
         assert re.match(r"memory +at most \d+ MiB on (each rank|rank 0, \d+ MiB on rank 1), ", lines[1])
         assert not [each for each in tmp_path.iterdir() if each.name.startswith(("footplate-", "work"))]
+
+
+def test_an_unknown_storage_protocol_is_found_although_the_trial_has_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "tiny.py").write_text(f"{TINY}\nwork_dir = 'nowhere://a'\n")
+    with pytest.raises(ArgumentError, match="cannot use the storage protocol 'nowhere'") as caught:
+        check(Config.fromfile(str(tmp_path / "tiny.py")))
+    assert caught.value.key == "work_dir"

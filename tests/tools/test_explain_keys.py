@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config, apply_overrides
+from footplate.config.origins import Replaced
 from footplate.errors import ConfigKeyError, Origin
-from footplate.tools.explain_keys import Step, explain_config, explain_key, history
+from footplate.tools.explain_keys import explain_config, explain_key, history
 
 FILES = {
     "base.py": "optimizer = dict(type='SGD', lr=0.1,\n    betas=(0.9, 0.99))\nhook = dict(every=dict(n=1))\n",
@@ -63,7 +64,7 @@ empty = dict()       # main.py:5
 def test_history_runs_from_the_base_to_the_override(
     cfg: Config, tmp_path: Path, path: str, values: list[tuple[object, str, int]]
 ) -> None:
-    expected = [Step(value, Origin(str(tmp_path / file) if line else file, line)) for value, file, line in values]
+    expected = [Replaced(value, Origin(str(tmp_path / file) if line else file, line)) for value, file, line in values]
     assert history(cfg, path) == expected
 
 
@@ -104,4 +105,4 @@ def test_an_element_of_a_list_that_an_override_sets_has_its_origin(tmp_path: Pat
     )
     assert re.search(rf"--cfg-options  was {re.escape(values)}, .*a.py:1$", sizes)
     assert re.search(rf"--cfg-options  was {re.escape(values)}, .*a.py:2$", size)
-    assert [step.value[1] for step in history(config, "sizes")] == [2, 7]
+    assert [list(step.value)[1] for step in history(config, "sizes")] == [2, 7]

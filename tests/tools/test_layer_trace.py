@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from footplate.tools.layer_trace import LayerTrace, Reading, tensors_in
+from footplate.tools.layer_trace import LayerTrace, Reading, readable_tensors
 
 
 class Net(nn.Module):
@@ -79,11 +79,11 @@ def test_it_is_taken_off_again_and_changes_nothing() -> None:
 
 
 def test_tensors_are_found_wherever_they_are() -> None:
-    found = tensors_in({"a": [torch.zeros(1), (torch.ones(1), torch.ones(1, dtype=torch.int64))], "b": None})
+    found = readable_tensors({"a": [torch.zeros(1), (torch.ones(1), torch.ones(1, dtype=torch.int64))], "b": None})
     assert [(key, float(each)) for key, each in found] == [(".a[0]", 0.0), (".a[1][0]", 1.0)]
 
 
 def test_complex_numbers_are_read_by_their_parts() -> None:
     found = Reading.of(torch.tensor([1 - 2j, complex(math.nan, 5), 3j]), "layer", "gradient")
     assert (found.nans, found.low, found.high, found.shape) == (1, -2.0, 3.0, (3,))
-    assert [key for key, _ in tensors_in({"a": torch.zeros(1, dtype=torch.complex64)})] == [".a"]
+    assert [key for key, _ in readable_tensors({"a": torch.zeros(1, dtype=torch.complex64)})] == [".a"]

@@ -13,11 +13,11 @@ from footplate.checkpoint.latest import (
     write_pointer,
 )
 from footplate.checkpoint.loading import load_checkpoint, load_latest, trusted_files, trusted_in, trusting
-from footplate.checkpoint.pickle_interpreter import OpaqueObject
 from footplate.checkpoint.saver import BackgroundSaver, remove_checkpoint, save_checkpoint
 from footplate.checkpoint.shard_layout import is_committed, is_sharded_path, sharded_name
 from footplate.checkpoint.sharded_reading import consolidate, shard
 from footplate.checkpoint.sharded_writing import split_state
+from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.checkpoint.verifying import BEST, SUFFIXES, verify
 from footplate.checkpoint.weights import LoadReport, Mismatch, load_weights, rename_keys, weights_of
 

@@ -10,8 +10,8 @@ import torch
 from footplate import storage
 from footplate.checkpoint.digest import Digest
 from footplate.checkpoint.loading import trusted_in
-from footplate.checkpoint.pickle_interpreter import OpaqueObject
 from footplate.checkpoint.serializable import tensors_in, walk
+from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.checkpoint.verifying import naming_checkpoint, read_outline
 from footplate.checkpoint.weights import weights_of
 from footplate.errors import CheckpointError

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from footplate.checkpoint.pickle_interpreter import OpaqueObject
+from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.errors import CheckpointError
 
 _TIMES = 10

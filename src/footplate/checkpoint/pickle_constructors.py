@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from footplate.checkpoint.pickle_interpreter import Constructor, Deferred, Name, OpaqueObject, checked_key
+from footplate.checkpoint.unpickler import Constructor, Deferred, Name, OpaqueObject, checked_key
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
 _NUMERIC_KINDS = "biufc"

@@ -9,6 +9,7 @@ import io
 import mmap
 import sys
 import tarfile
+from collections.abc import Callable
 from typing import IO, Any, NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from footplate.checkpoint.pickle_constructors import (
     mapped_memory,
     storage_dtype,
 )
-from footplate.checkpoint.pickle_interpreter import Interpreter, Name
+from footplate.checkpoint.unpickler import Name, unpickle
 from footplate.checkpoint.zip_archive import Archive, read_fully
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
@@ -99,26 +100,43 @@ def verify_checksums(stream: IO[bytes]) -> None:
         read_content(stream)
 
 
-class _ArchiveReader:
+class _Reader:
+    """Reads the pickles of both formats, and keeps the memory of each storage."""
+
+    def __init__(self, device: torch.device, budget: Budget) -> None:
+        self._device = device
+        self._budget = budget
+        self._memories: dict[str, torch.Tensor] = {}
+        self._opaque_names: dict[str, int] = {}
+
+    def _unpickle(self, stream: IO[bytes], find_storage: Callable[[Any], Any]) -> Any:
+        return unpickle(
+            stream,
+            CONSTRUCTORS,
+            constants=CONSTANTS,
+            persistent=find_storage,
+            budget=self._budget,
+            opaque_names=self._opaque_names,
+        )
+
+
+class _ArchiveReader(_Reader):
     def __init__(
         self, archive: Archive, device: torch.device, verify: bool, mapped: "mmap.mmap | None", budget: Budget
     ) -> None:
+        super().__init__(device, budget)
         self._archive = archive
-        self._device = device
         self._verify = verify
         self._mapped = mapped
-        self._budget = budget
-        self._memories: dict[str, torch.Tensor] = {}
 
     def read(self) -> Content:
         if "byteorder" in self._archive:
             order = self._archive.read("byteorder", verify=self._verify).decode("ascii", "replace")
             if order != sys.byteorder:
-                raise CheckpointError(f"it was written on a machine of the other byte order ('{order}')")
+                raise CheckpointError(f"it was written on a machine with the other byte order ('{order}')")
         pickled = self._archive.read("data.pkl", verify=self._verify)
         self._budget.take(len(pickled))
-        interpreter = Interpreter(CONSTRUCTORS, constants=CONSTANTS, persistent=self._find_storage, budget=self._budget)
-        return Content(interpreter.run(io.BytesIO(pickled)), interpreter.opaque_names)
+        return Content(self._unpickle(io.BytesIO(pickled), self._find_storage), self._opaque_names)
 
     def _find_storage(self, identity: Any) -> Storage:
         kind, key, count, _ = _checked_identity(identity, length=5)
@@ -127,7 +145,7 @@ class _ArchiveReader:
             self._memories[key] = self._read_memory(f"data/{key}")
         memory = self._memories[key]
         if memory.numel() != count * dtype.itemsize:
-            raise CheckpointDamagedError(f"its storage '{key}' has another size than it should")
+            raise _wrong_size(key)
         return Storage(memory, dtype)
 
     def _read_memory(self, name: str) -> torch.Tensor:
@@ -142,7 +160,7 @@ class _ArchiveReader:
         return memory.to(self._device)
 
 
-class _OldReader:
+class _OldReader(_Reader):
     """Reads files of torch before 1.6.
 
     The storages follow after the object that uses them. So the object is read twice: first to find the sizes of its
@@ -150,39 +168,35 @@ class _OldReader:
     """
 
     def __init__(self, stream: IO[bytes], device: torch.device, budget: Budget) -> None:
+        super().__init__(device, budget)
         self._length = stream.seek(0, 2)
         stream.seek(0)
         self._stream = stream
-        self._device = device
         self._sizes: dict[str, tuple[int, int]] = {}
-        self._memories: dict[str, torch.Tensor] = {}
-        self._budget = budget
-        self._interpreter = Interpreter(CONSTRUCTORS, constants=CONSTANTS, persistent=self._find_object, budget=budget)
 
     def read(self) -> Content:
-        names = self._interpreter.opaque_names
         first = self._next_pickle()
         if type(first) is not int or first != _OLD_MAGIC:
-            return Content(first, names)
+            return Content(first, self._opaque_names)
         self._next_pickle()  # the protocol version, which never changed
         system = self._next_pickle()
         if isinstance(system, dict) and system.get("little_endian") is not (sys.byteorder == "little"):
-            raise CheckpointError("it was written on a machine of the other byte order")
+            raise CheckpointError("it was written on a machine with the other byte order")
         start, used = self._stream.tell(), self._budget.used
         value = self._next_pickle()
         if self._device.type != "meta":
             self._budget.used, value = used, None  # it is read again
             keys = self._next_pickle()
             self._memories = {key: self._read_memory(key).to(self._device) for key in keys}
-            names.clear()
+            self._opaque_names.clear()
             self._stream.seek(start)
             value = self._next_pickle()
-        return Content(value, names)
+        return Content(value, self._opaque_names)
 
     def _next_pickle(self) -> Any:
-        return self._interpreter.run(_BoundedStream(self._stream, self._length))  # type: ignore[arg-type]
+        return self._unpickle(_BoundedStream(self._stream, self._length), self._find_storage)  # type: ignore[arg-type]
 
-    def _find_object(self, identity: Any) -> Any:
+    def _find_storage(self, identity: Any) -> Any:
         if isinstance(identity, tuple) and identity[:1] == ("module",) and len(identity) > 1:
             return identity[1]
         kind, key, count, view = _checked_identity(identity, length=6)
@@ -191,7 +205,7 @@ class _OldReader:
         dtype = storage_dtype(kind)
         size = count * dtype.itemsize
         if self._sizes.setdefault(key, (count, size)) != (count, size) or size > self._length:
-            raise CheckpointDamagedError(f"its storage '{key}' has another size than it should")
+            raise _wrong_size(key)
         memory = self._memories.get(key)
         return Storage(empty_memory(size, "meta") if memory is None else memory, dtype)
 
@@ -200,13 +214,17 @@ class _OldReader:
             raise CheckpointDamagedError("it lists a storage that nothing uses")
         count, size = self._sizes[key]
         if int.from_bytes(self._stream.read(8), "little") != count:
-            raise CheckpointDamagedError(f"its storage '{key}' has another size than it should")
+            raise _wrong_size(key)
         if self._stream.tell() + size > self._length:
             raise CheckpointDamagedError("it is truncated in the middle of a tensor")
         self._budget.take(size)
         memory = empty_memory(size)
         read_fully(self._stream, memory.numpy().data)
         return memory
+
+
+def _wrong_size(key: str) -> CheckpointDamagedError:
+    return CheckpointDamagedError(f"its storage '{key}' has the wrong size")
 
 
 class _BoundedStream:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from footplate.checkpoint.loading import load_checkpoint
-from footplate.checkpoint.pickle_interpreter import OpaqueObject
+from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import distribute_like, is_dtensor
 from footplate.errors import CheckpointError

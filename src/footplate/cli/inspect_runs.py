@@ -121,6 +121,6 @@ def replay_run(arguments: argparse.Namespace) -> int:
         cfg = override(read_recorded(config_of_capture(arguments.capture)), arguments)
     else:
         cfg = read_config(arguments)
-    found = replay(cfg, arguments.capture, iteration=arguments.iteration)
+    found = replay(cfg, arguments.capture, facts, iteration=arguments.iteration)
     print_text(describe_replay(found, whole=arguments.all))
     return 0 if found.failed else 1

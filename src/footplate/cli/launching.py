@@ -78,12 +78,24 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
         ConfigError: The config is invalid.
         ArgumentError: A number is invalid.
     """
+    import torch
+
     from footplate.checks import check_count
     from footplate.engine.sections import check_config
+    from footplate.errors import ArgumentError
     from footplate.records.logger import collect_warnings
 
     check_count("--max-restarts", arguments.max_restarts, least=0)
-    processes = _count_processes(arguments.nproc)
+    if arguments.nproc == "gpu" and torch.accelerator.is_available():
+        processes = torch.accelerator.device_count()
+    elif arguments.nproc.isdigit() and int(arguments.nproc):
+        processes = int(arguments.nproc)
+    else:
+        raise ArgumentError(
+            "--nproc must be a number of processes, or gpu if there are accelerators",
+            key="--nproc",
+            found=arguments.nproc,
+        )
     with collect_warnings():  # the first rank logs them
         check_config(cfg)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
@@ -121,20 +133,6 @@ def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> int:
     finally:
         logging.disable(logging.NOTSET)
     return 0
-
-
-def _count_processes(text: str) -> int:
-    import torch
-
-    from footplate.errors import ArgumentError
-
-    if text == "gpu" and torch.accelerator.is_available():
-        return torch.accelerator.device_count()
-    if not text.isdigit() or not int(text):
-        raise ArgumentError(
-            "--nproc must be a number of processes, or gpu if there are accelerators", key="--nproc", found=text
-        )
-    return int(text)
 
 
 def run_as_rank(command: Callable[[], int], *, quiet: bool = True) -> int:

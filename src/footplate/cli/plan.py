@@ -99,4 +99,4 @@ def _measure(arguments: argparse.Namespace) -> "Measurements":
         return Measurements.read(arguments.parts)
     cfg = read_config(arguments)
     set_work_dir(cfg, None)
-    return measure(check_config(cfg), steps=arguments.steps)
+    return measure(check_config(cfg, built_next=True), steps=arguments.steps)

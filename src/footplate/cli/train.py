@@ -57,7 +57,7 @@ def add_commands(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains a model and returns the exit code."""
-    if hasattr(signal, "SIGUSR1"):  # a request to save; outside of training it would end the process
+    if hasattr(signal, "SIGUSR1"):  # a request to save; outside training it would end the process
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     cfg = read_config(arguments)
     set_work_dir(cfg, arguments.work_dir)
@@ -67,13 +67,17 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
     from footplate.engine.signals import Interrupted
+    from footplate.first_generation.translation import is_first_generation
     from footplate.hooks import CurveHook, ProgressHook, RecordHook
     from footplate.records import surviving_streams
+    from footplate.tools.explain_keys import explain_config
 
     runner = Runner.from_cfg(cfg, check=True)
     if cfg.get("resume") and not runner.rank:
         _warn_of_changes(runner, [*arguments.set, *arguments.cfg_options])
-    runner.register_hook(RecordHook("explained.txt", lambda: _explain(cfg, runner)))
+    # A first-generation config is explained as it was written, not as it was translated.
+    explain = RecordHook("explained.txt", lambda: explain_config(cfg if is_first_generation(cfg) else runner.cfg))
+    runner.register_hook(explain)
     progress = ProgressHook()
     runner.register_hook(progress)
     runner.register_hook(CurveHook())
@@ -104,6 +108,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
     """Writes the options to the config, so that its dump is complete."""
+    from footplate.errors import ArgumentError
+    from footplate.first_generation.translation import is_first_generation
+
     if arguments.resume is not None:
         cfg["resume"] = True
         cfg["load_from"] = None if arguments.resume == "auto" else arguments.resume
@@ -111,32 +118,18 @@ def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
         cfg["preflight"] = not arguments.no_preflight
     if arguments.seed is not None:
         cfg["randomness"] = {**(cfg.get("randomness") or {}), "seed": arguments.seed}
-    if arguments.amp:
-        _use_mixed_precision(cfg)
-    set_launcher(arguments, cfg)
-
-
-def _use_mixed_precision(cfg: "Config") -> None:
-    from footplate.errors import ArgumentError
-    from footplate.first_generation.translation import is_first_generation
-
-    if is_first_generation(cfg):
+    if arguments.amp and is_first_generation(cfg):
         cfg["fp16"] = cfg.get("fp16") or {"loss_scale": "dynamic"}
-        return
-    wrapper = cfg.get("optim_wrapper")
-    kind = (wrapper or {}).get("type", "OptimWrapper")
-    if wrapper is None or kind not in ("OptimWrapper", "AmpOptimWrapper"):
-        raise ArgumentError("--amp needs an optim_wrapper of type OptimWrapper", key="optim_wrapper.type", found=kind)
-    wrapper["type"] = "AmpOptimWrapper"
-    wrapper.setdefault("loss_scale", "dynamic")
-
-
-def _explain(cfg: "Config", runner: "Runner") -> str:
-    """Explains the config in its original generation; a resumed run may have changed its own copy."""
-    from footplate.first_generation.translation import is_first_generation
-    from footplate.tools.explain_keys import explain_config
-
-    return explain_config(cfg if is_first_generation(cfg) else runner.cfg)
+    elif arguments.amp:
+        wrapper = cfg.get("optim_wrapper")
+        kind = (wrapper or {}).get("type", "OptimWrapper")
+        if wrapper is None or kind not in ("OptimWrapper", "AmpOptimWrapper"):
+            raise ArgumentError(
+                "--amp needs an optim_wrapper of type OptimWrapper", key="optim_wrapper.type", found=kind
+            )
+        wrapper["type"] = "AmpOptimWrapper"
+        wrapper.setdefault("loss_scale", "dynamic")
+    set_launcher(arguments, cfg)
 
 
 def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:

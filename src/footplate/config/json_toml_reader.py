@@ -4,62 +4,44 @@ import datetime
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 from footplate.config.origins import Place, TracedDict
-from footplate.errors import ConfigSyntaxError, Origin
+from footplate.errors import ConfigSyntaxError
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-# Parses a string that starts after its opening quote; returns it and the position after the closing quote.
-_scan_string: Callable[[str, int], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
-_JSON_SPACE = re.compile(r"[ \t\n\r]*")
-_JSON_WORD = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?|-?Infinity|[A-Za-z_]\w*")
-_JSON_CONSTANTS: dict[str, Any] = {
-    "null": None,
-    "true": True,
-    "false": False,
-    "NaN": float("nan"),
-    "Infinity": float("inf"),
-    "-Infinity": float("-inf"),
-}
+# These patterns also match strings that are not closed. Otherwise such a text would take quadratic time.
+_JSON_STRING = r'"(?:[^"\\]|\\.)*(?:"|\Z)'
+_TOML_STRING = (
+    r'"""(?:[^\\]|\\.)*?(?:"{3,5}(?!")|\Z)|' r"'''.*?(?:'{3,5}(?!')|\Z)|" r'"(?:[^"\\\n]|\\.)*"?|' r"'[^'\n]*'?"
+)
+_BARE_REFERENCE = r"(?P<reference>__footplate_base_\d+__)(?!\s*[:=])"
+_JSON_REFERENCE = re.compile(rf"{_JSON_STRING}|{_BARE_REFERENCE}", re.DOTALL)
+_JSON_OBJECT_OR_KEY = re.compile(rf"\{{|{_JSON_STRING}(?P<key>\s*:)?", re.DOTALL)
+_TOML_REFERENCE = re.compile(rf"{_TOML_STRING}|#[^\n]*|{_BARE_REFERENCE}", re.DOTALL)
 _TOML_SPACE = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
-_TOML_REFERENCE = re.compile(r"(?<=[=\[,\s])(__footplate_base_\d+__)(?=\s*(?:[,\]}\n#]|\Z))")
 _TOML_ERROR_LINE = re.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
 _TOML_KEY = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+)\s*""")
-_TOML_STRING = re.compile(
-    r'"""(?:[^\\]|\\.)*?"{3,5}(?!")|' + r"'''.*?'{3,5}(?!')|" + r'"(?:[^"\\\n]|\\.)*"|' + r"'[^'\n]*'", re.DOTALL
-)
-_TOML_SCALAR = re.compile(r"[^,\]}\n#]+")
+_TOML_VALUE = re.compile(rf"{_TOML_STRING}|[^,\]}}\n#]+", re.DOTALL)
 _TOML_DOTTED = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*)+""")
 _MAX_DEPTH = 200
 _MAX_PARTS = 100_000  # of all dotted keys
 
 
-class _Cursor:
-    """A position in a text, with its line."""
+def _quote_references(text: str, pattern: re.Pattern[str]) -> str:
+    """Puts references to the base, `__footplate_base_0__`, in quotes where they are whole values."""
+    if "__footplate_base_" not in text:
+        return text
+    return pattern.sub(lambda match: f'"{match[0]}"' if match["reference"] else match[0], text)
 
-    def __init__(self, text: str, space: re.Pattern[str]) -> None:
-        self.text = text
-        self.at = 0
-        self._space = space
-        self._line, self._counted = 1, 0
 
-    def peek(self) -> str:
-        """Skips spaces and returns the next character, or "" at the end."""
-        space = self._space.match(self.text, self.at)
-        self.at = space.end() if space else self.at
-        return self.text[self.at : self.at + 1]
-
-    def line(self) -> int:
-        """Returns the current line, counted from 1."""
-        self._line += self.text.count("\n", self._counted, self.at)
-        self._counted = self.at
-        return self._line
+class _Pairs(list[tuple[str, Any]]):
+    """The keys and values of a JSON object."""
 
 
 def read_json(text: str, path: str) -> Any:
@@ -68,95 +50,38 @@ def read_json(text: str, path: str) -> Any:
     Raises:
         ConfigSyntaxError: The text is not valid JSON, or an object has a duplicate key.
     """
-    parser = _JsonParser(text, path)
-    value = parser.value()
-    if parser.peek():
-        raise parser.error("expected the end of the text")
-    return value
+    text = _quote_references(text, _JSON_REFERENCE)
+    try:
+        value = json.loads(text, object_pairs_hook=_Pairs)
+    except json.JSONDecodeError as error:
+        reason = error.msg[0].lower() + error.msg[1:]
+        raise ConfigSyntaxError(f"not valid JSON: {reason}", origin=Place(path, error.lineno)) from error
+    return _with_places(value, _json_places(text, path))
 
 
-class _JsonParser(_Cursor):
-    """Parses JSON. References to the base, `__footplate_base_0__`, are values, too."""
+def _json_places(text: str, path: str) -> Iterator[Place]:
+    """Yields the place of every object and every key, in the order of the text."""
+    line, counted = 1, 0
+    for match in _JSON_OBJECT_OR_KEY.finditer(text):
+        if match[0] == "{" or match["key"]:
+            line += text.count("\n", counted, match.start())
+            counted = match.start()
+            yield Place(path, line)
 
-    def __init__(self, text: str, path: str) -> None:
-        super().__init__(text, _JSON_SPACE)
-        self.path = path
 
-    def value(self) -> Any:
-        """Parses one value."""
-        character = self.peek()
-        if character == "{":
-            return self._object()
-        if character == "[":
-            items: list[Any] = []
-            self.at += 1
-            while not self._closes("]", is_first=not items):
-                items.append(self.value())
-            return items
-        return self._string() if character == '"' else self._scalar()
-
-    def error(self, reason: str) -> ConfigSyntaxError:
-        """Returns the error for the current line."""
-        line = self.text.count("\n", 0, self.at) + 1
-        return ConfigSyntaxError(f"not valid JSON: {reason}", origin=Place(self.path, line))
-
-    def _object(self) -> TracedDict:
+def _with_places(value: Any, places: Iterator[Place]) -> Any:
+    if isinstance(value, _Pairs):
         result = TracedDict()
-        result._origins[None] = self._origin()
-        self.at += 1
-        while not self._closes("}", is_first=not result):
-            if self.peek() != '"':
-                raise self.error("expected a key in double quotes")
-            origin = self._origin()
-            key = self._string()
+        result._origins[None] = next(places)
+        for key, item in value:
+            origin = next(places)
             if key in result:
                 message = f"the key '{key}' is set twice in one object, first in line {result._origins[key].line}"
                 raise ConfigSyntaxError(message, origin=origin, key=key)
-            if self.peek() != ":":
-                raise self.error("expected ':' after the key")
-            self.at += 1
-            dict.__setitem__(result, key, self.value())
+            dict.__setitem__(result, key, _with_places(item, places))
             result._origins[key] = origin
         return result
-
-    def _closes(self, closer: str, *, is_first: bool) -> bool:
-        """Consumes `closer` and returns True, or consumes the comma before the next item and returns False."""
-        if self.peek() == closer:
-            self.at += 1
-            return True
-        if not is_first:
-            if self.peek() != ",":
-                raise self.error(f"expected ',' or '{closer}'")
-            self.at += 1
-            if self.peek() == closer:
-                raise self.error(f"expected an item between ',' and '{closer}'")
-        return False
-
-    def _string(self) -> str:
-        try:
-            value, self.at = _scan_string(self.text, self.at + 1)
-        except json.JSONDecodeError as error:
-            raise self.error(error.msg[0].lower() + error.msg[1:]) from error
-        return value
-
-    def _scalar(self) -> Any:
-        match = _JSON_WORD.match(self.text, self.at)
-        if match is None:
-            raise self.error("expected a value")
-        word = match[0]
-        is_reference = word.startswith("__footplate_base_")
-        if word not in _JSON_CONSTANTS and not is_reference and (word[0].isalpha() or word[0] == "_"):
-            raise self.error(f"expected a value, not the word '{word[:40]}'")
-        self.at = match.end()
-        if word in _JSON_CONSTANTS or is_reference:
-            return _JSON_CONSTANTS.get(word, word)
-        try:
-            return int(word) if word.lstrip("-").isdigit() else float(word)
-        except ValueError as error:
-            raise self.error("a number is too long") from error
-
-    def _origin(self) -> Origin:
-        return Place(self.path, self.line())
+    return [_with_places(item, places) for item in value] if isinstance(value, list) else value
 
 
 def read_toml(text: str, path: str) -> Any:
@@ -165,7 +90,7 @@ def read_toml(text: str, path: str) -> Any:
     Raises:
         ConfigSyntaxError: The text is not valid TOML.
     """
-    text = _TOML_REFERENCE.sub(r'"\1"', text)
+    text = _quote_references(text, _TOML_REFERENCE)
     parts = 0
     for keys in _TOML_DOTTED.finditer(text):  # tomllib takes quadratic time for dotted keys with many parts
         count = keys[0].count(".")
@@ -210,11 +135,25 @@ def _with_origins(value: Any, lines: _Lines, path: str) -> Any:
     return value.isoformat() if isinstance(value, (datetime.date, datetime.time)) else value
 
 
-class _TomlLines(_Cursor):
+class _TomlLines:
     """Finds the lines of the keys in a valid TOML text."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(text, _TOML_SPACE)
+        self.text = text
+        self.at = 0
+        self._line, self._counted = 1, 0
+
+    def peek(self) -> str:
+        """Skips spaces and comments and returns the next character, or "" at the end."""
+        space = _TOML_SPACE.match(self.text, self.at)
+        self.at = space.end() if space else self.at
+        return self.text[self.at : self.at + 1]
+
+    def line(self) -> int:
+        """Returns the current line, counted from 1."""
+        self._line += self.text.count("\n", self._counted, self.at)
+        self._counted = self.at
+        return self._line
 
     def document(self) -> _Lines:
         """Returns the lines of the whole text."""
@@ -242,7 +181,7 @@ class _TomlLines(_Cursor):
         opening = self.peek()
         lines = _Lines(self.line())
         if opening not in ("[", "{"):
-            match = _TOML_STRING.match(self.text, self.at) or _TOML_SCALAR.match(self.text, self.at)
+            match = _TOML_VALUE.match(self.text, self.at)
             self.at = match.end() if match else self.at + 1
             return lines
         self.at += 1

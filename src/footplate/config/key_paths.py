@@ -171,11 +171,8 @@ class _Merge(NamedTuple):
         """Returns the value at the path `done` after merging `value` into the present one."""
         if not isinstance(value, ConfigDict) or value.pop("_delete_", False) or present is _ABSENT:
             return remove_delete(value)
-        if isinstance(present, ConfigDict):
-            for key, item in value.items():
-                self.set_key(present, key, self.merged(dict.get(present, key, _ABSENT), item, [*done, key]))
-            return present
-        if isinstance(present, (list, tuple)) and self.list_keys and all(map(_is_index, value)):
+        is_sequence = isinstance(present, (list, tuple)) and self.list_keys and all(map(_is_index, value))
+        if isinstance(present, ConfigDict) or is_sequence:
             for key, item in value.items():
                 present = self.put(present, [key], item, done)
             return present

@@ -19,7 +19,7 @@ _LONGEST_HISTORY = 64
 class Replaced(NamedTuple):
     """A value that was replaced, with its origin if known."""
 
-    value: object
+    value: Any
     origin: Origin | None
 
 

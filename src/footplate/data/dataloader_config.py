@@ -19,7 +19,7 @@ from footplate.distributed import get_rank
 from footplate.error_context import at_key, describe_changes, located, origin_of
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.messages import nearest
-from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS, check_flags
+from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS, check_annotations
 
 _logger = logging.getLogger("footplate.data")
 _KEYS = (
@@ -191,7 +191,7 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
     if cfg.get("dataset") is None:
         raise BuildError("a data loader needs a 'dataset'", origin=origin_of(cfg), key="dataset")
     parse_cache(cfg.get("cache"))
-    check_flags(SampleLoader, cfg, source=cfg)
+    check_annotations(SampleLoader, cfg, source=cfg, only_flags=True)
     check_flag("diff_rank_seed", cfg.get("diff_rank_seed", False))
     for key, least in _COUNTS.items():
         if cfg.get(key) is not None:

@@ -11,11 +11,9 @@ _CHANGE_TIMEOUT = "  set env_cfg.dist_cfg.timeout to change how long a rank may 
 
 
 class RankStatus(NamedTuple):
-    """What a rank is doing.
+    """The position of a rank in the run.
 
     Attributes:
-        rank: The rank.
-        host: The host name of its machine.
         phase: The phase, such as "data loading" or "backward pass".
         iteration: The iteration, counted from 1; None before and after training.
         is_waiting: Whether it is waiting for other ranks.
@@ -39,7 +37,7 @@ class Failure(NamedTuple):
     """An error raised on a rank.
 
     Attributes:
-        status: What the rank was doing.
+        status: The status of the rank when it raised the error.
         text: The error message.
         code: The exit code for the error.
         may_be_consequence: Whether the failure of another rank may have caused the error.
@@ -57,11 +55,9 @@ class LostRank(NamedTuple):
     """A rank that died or does not respond.
 
     Attributes:
-        rank: The rank.
-        host: The host name of its machine.
         process: Its process id; 0 if unknown.
         exit_code: Its exit code, negative for a signal; None if unknown.
-        last_status: What it was doing when it last reported.
+        last_status: Its last reported status.
         seconds_ago: How long ago it last reported.
         line: The line of code at which it crashed; empty if unknown.
         log: The file that holds its stack trace; empty if there is none.
@@ -115,14 +111,7 @@ def format_ranks(ranks: Iterable[int]) -> str:
 def report_failure(
     first: Failure, same_error: Collection[int], world_size: int, hosts: Mapping[int, str]
 ) -> FailureReport:
-    """Returns the report for an error raised on a rank.
-
-    Args:
-        first: The first error.
-        same_error: The ranks that raised the same error.
-        world_size: The number of ranks.
-        hosts: The host names of the ranks that are alive.
-    """
+    """Returns the report for an error that the ranks `same_error` raised; `hosts` has the ranks that are alive."""
     status, lines = first.status, first.text.split("\n")
     if len(same_error) < world_size:
         who = format_ranks(same_error)
@@ -139,7 +128,7 @@ def report_death(dead: Sequence[LostRank], statuses: Sequence[RankStatus], hosts
 
     Args:
         dead: The ranks that died, in the order in which this was noticed.
-        statuses: What the other ranks are doing.
+        statuses: The statuses of the other ranks.
         hosts: The host names of the ranks that are alive.
     """
     first, more = dead[0], [each.rank for each in dead[1:]]
@@ -152,18 +141,22 @@ def report_death(dead: Sequence[LostRank], statuses: Sequence[RankStatus], hosts
         when = f" during {first.last_status.phase}"
     code = first.exit_code
     how = "died without an error message" if code is None else describe_exit_code(code)
-    cause = _likely_cause(first)
+    if code is None:
+        cause = "the kernel may have killed it for lack of memory; check dmesg"
+    elif code == -9:
+        cause = "if no one sent SIGKILL, the kernel killed it for lack of memory; check dmesg"
+    elif code >= 0:
+        cause = "os._exit() was called, or native code exited: Python raised no error"
+    else:
+        cause = f"stack trace: {first.log}" if first.log else ""
     lines = [f"rank {first.rank} on {first.host} {how}{when}"]
     lines += [f"  at {first.line}"] if first.line else []
     lines += [f"  process {first.process}{_last_seen(first)}"] if first.process else []
     lines += [f"  {cause}"] if cause else []
     lines += [f"  {format_ranks(more)} died too"] if more else []
     lines += [f"  {format_ranks(hosts)} stopped because of {'them' if more else 'it'}"] if hosts else []
-    if code is None:
-        code = 137
-    elif code < 0:
-        code = 128 - code  # the shell's code for a signal
-    return FailureReport(_joined(lines), code or 1, _reporters(hosts), sorted(each.rank for each in dead))
+    code = 137 if code is None else 128 - code if code < 0 else code or 1  # the shell's code for a signal
+    return FailureReport(_joined(lines), code, _reporters(hosts), sorted(each.rank for each in dead))
 
 
 def _not_responding(lost: LostRank) -> str:
@@ -178,27 +171,10 @@ def _last_seen(lost: LostRank) -> str:
     return f", last seen {lost.seconds_ago:.1f} s before: {lost.last_status}{line}"
 
 
-def _likely_cause(dead: LostRank) -> str:
-    if dead.exit_code is None:
-        return "the kernel may have killed it for lack of memory; check dmesg"
-    if dead.exit_code == -9:
-        return "if no one sent SIGKILL, the kernel killed it for lack of memory; check dmesg"
-    if dead.exit_code >= 0:
-        return "os._exit() was called, or native code exited: Python raised no error"
-    return f"stack trace: {dead.log}" if dead.log else ""
-
-
 def report_timeout(
     statuses: Sequence[RankStatus], limit: float, silent: Sequence[LostRank], hosts: Mapping[int, str]
 ) -> FailureReport:
-    """Returns the report for ranks that waited for others for too long.
-
-    Args:
-        statuses: What the ranks are doing.
-        limit: How long they waited, in seconds.
-        silent: The ranks that do not respond.
-        hosts: The host names of the ranks that are alive.
-    """
+    """Returns the report for ranks that waited for `limit` seconds; the ranks `silent` do not respond."""
     late = [each for each in statuses if not each.is_waiting]
     waiting = [each for each in statuses if each.is_waiting]
     ranks = sorted(each.rank for each in late) + sorted(each.rank for each in silent)
@@ -217,9 +193,9 @@ def report_silence(
 
     Args:
         first: Rank 0.
-        status: What the reporting rank is doing.
+        status: The status of the reporting rank.
         hosts: The host names of the other ranks.
-        text: The message of an error that the reporting rank raised meanwhile.
+        text: The message of an error that the reporting rank raised in the meantime.
         code: The exit code for that error.
     """
     lines = [_not_responding(first), *(f"  {line}" for line in _status_lines([status], with_code=True))]
@@ -228,12 +204,7 @@ def report_silence(
 
 
 def describe_waiting(statuses: Sequence[RankStatus], seconds: float) -> str:
-    """Returns the warning that is logged while ranks wait; empty if no rank keeps others waiting.
-
-    Args:
-        statuses: What the ranks are doing.
-        seconds: The longest time that one of them has been in its phase.
-    """
+    """Returns the warning to log while ranks wait; empty if no rank waits longer than half of `seconds` for others."""
     waiting = [each for each in statuses if each.is_waiting and each.seconds >= seconds / 2]
     late = [each for each in statuses if not each.is_waiting]
     groups = _grouped(waiting)

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from footplate.checks import check_choice, check_keys
+from footplate.checks import check_choice, check_count, check_keys
 from footplate.errors import ArgumentError, RankError
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
@@ -147,8 +147,8 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
         raise error("a backend must be a string", backend, "backend")
     if settings.get("init_backend", "torch") != "torch":
         raise error("init_backend must be 'torch'", settings["init_backend"], "init_backend")
-    if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 1 << 16):
-        raise error("a port must be an integer from 1 to 65535", port, "port")
+    if port is not None:
+        check_count("port", port, most=(1 << 16) - 1, key="env_cfg.dist_cfg.port")
     if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and 0 < timeout < 1e9:
         settings["timeout"] = datetime.timedelta(seconds=timeout)
     elif timeout is not None and not isinstance(timeout, datetime.timedelta):

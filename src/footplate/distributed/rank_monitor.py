@@ -125,13 +125,13 @@ class RankMonitor(threading.Thread):
             self._may_leave.wait(_LEAVE_TIMEOUT)  # until the others know that the hub may exit
 
     def fail(self, error: BaseException, text: str, code: int, *, log: str = "") -> FailureReport:
-        """Reports an error of this rank and returns why all ranks exit. The report has been printed then.
+        """Reports an error of this rank, and returns the report that was printed, with the reason why all ranks exit.
 
         Args:
             error: The error.
             text: The error message.
             code: The exit code for the error.
-            log: The file that holds the traceback.
+            log: The file with the traceback.
         """
         self.is_ending, status = True, self._status_of(error)
         may_be_consequence = status.is_waiting or indicates_lost_rank(error)
@@ -191,17 +191,17 @@ class RankMonitor(threading.Thread):
         # The hub keeps the last status, in case this rank dies. Large worlds send less often.
         if has_moved and self._is_running and now - self._sent_at >= max(1.0, self.world_size / _RANKS_PER_SECOND):
             self._sent, self._sent_at = self._status, now
-            self._channel.send("moved", status=list(self._status))
+            self._channel.send("moved", status=self._status)
         if not (is_waiting and self._is_running) or self.is_ending:
             return
         if now - self._timeout_sent_at > _HUB_TIMEOUT and self.rank and 0 in self._hosts:
             self._report_silence(self._status)
         elif self._status.seconds >= self._limit and not self._has_timeout:
             self._has_timeout, self._timeout_sent_at = True, now
-            self._channel.send("waiting", status=list(self._status), has_timeout=True)
+            self._channel.send("waiting", status=self._status, has_timeout=True)
         elif self._status.seconds >= self._next_warning:
             self._next_warning *= 2
-            self._channel.send("waiting", status=list(self._status), has_timeout=False)
+            self._channel.send("waiting", status=self._status, has_timeout=False)
 
     def _status_of(self, error: BaseException) -> RankStatus:
         stack, seen = [*walk_tb(error.__traceback__)], [error]
@@ -230,7 +230,7 @@ class RankMonitor(threading.Thread):
     def _on_query(self, is_ending: bool) -> None:
         self.is_ending = self.is_ending or is_ending
         self._update_status()
-        self._channel.send("status", status=list(self._status))
+        self._channel.send("status", status=self._status)
 
     def _on_acknowledged(self) -> None:
         """Does nothing: receiving any message shows that the hub responds."""

@@ -12,17 +12,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from footplate.checks import check_choice, check_keys, check_names
 from footplate.distributed.collectives import get_world_size, is_distributed, is_main_process
-from footplate.error_context import origin_of
+from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.registry import MODEL_WRAPPERS
 
 _T = TypeVar("_T")
 _logger = logging.getLogger("footplate.distributed")
-_SHARD_KEYS = ("classes", "names")
 _PRECISION_KEYS = ("param_dtype", "reduce_dtype", "output_dtype", "cast_forward_inputs")
-_DTYPES = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")}
+_DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 def is_dtensor(tensor: Tensor) -> bool:
@@ -170,7 +170,10 @@ def FullyShard(  # noqa: N802 - the name that configs use
     Raises:
         ArgumentError: A key, class, dtype or policy is unknown, or a class or pattern matches nothing.
     """
-    chosen, precision = _selected_modules(module, shard or {}), _precision(mixed_precision or {})
+    with at_key("shard"), located(shard):
+        chosen = _selected_modules(module, shard or {})
+    with at_key("mixed_precision"), located(mixed_precision):
+        precision = _precision(mixed_precision or {})
     if offload not in (None, "cpu"):
         raise ArgumentError("offload must be 'cpu' or None", key="offload", found=offload, suggestion="cpu")
     if not is_distributed():
@@ -227,67 +230,51 @@ def _fully_shard_arguments(
 
 def _selected_modules(model: nn.Module, shard: Mapping[str, Any]) -> list[nn.Module]:
     """Returns the modules selected by `shard`, inner modules first."""
-    for key in shard:
-        if key not in _SHARD_KEYS:
-            message = "'shard' takes only the keys 'classes' and 'names'"
-            raise _config_error(message, shard, key, nearest(key, _SHARD_KEYS))
+    check_keys("shard", shard, ("classes", "names"), prefix="")
     modules = {name: each for name, each in model.named_modules() if name and any(True for _ in each.parameters())}
     selected: set[str] = set()
     for kind in _names_in(shard, "classes"):
         names = {name for name, each in modules.items() if type(each).__name__ == kind}
         if not names:
             near = nearest(kind, {type(each).__name__ for each in modules.values()})
-            raise _config_error(f"the model has no module of class '{kind}'", shard, "classes", near)
+            raise ArgumentError(
+                f"the model has no module of class '{kind}'", key="classes", found=kind, suggestion=near
+            )
         selected |= names
     for text in _names_in(shard, "names"):
         try:
             pattern = re.compile(text)
         except re.error as error:
             message = f"'{text}' is not a valid regular expression: {error}"
-            raise _config_error(message, shard, "names") from error
+            raise ArgumentError(message, key="names", found=text) from error
         names = {name for name in modules if pattern.fullmatch(name)}
         if not names:
-            raise _config_error(f"no module name matches '{text}'", shard, "names", nearest(text, modules))
+            near = nearest(text, modules)
+            raise ArgumentError(f"no module name matches '{text}'", key="names", found=text, suggestion=near)
         selected |= names
     for name in reversed(modules):  # the same module on every rank
         if name in selected and isinstance(modules[name], (nn.ModuleList, nn.ModuleDict)):
             kind = type(modules[name]).__name__
             message = f"'{name}' is a {kind}, which has no forward(): select the modules in it"
-            raise _config_error(message, shard, "names")
+            raise ArgumentError(message, key="names", found=name)
     return [modules[name] for name in reversed(modules) if name in selected]
 
 
 def _names_in(shard: Mapping[str, Any], key: str) -> list[str]:
-    value = shard.get(key) or []
-    names = [value] if isinstance(value, (str, type)) else value
-    if not isinstance(names, (list, tuple)) or not all(isinstance(each, (str, type)) for each in names):
-        raise _config_error(f"'{key}' must be a list of names", shard, key)
-    return [each.__name__ if isinstance(each, type) else each for each in names]
+    names = shard.get(key) or []
+    listed = names if isinstance(names, (list, tuple)) else [names]
+    return check_names(key, [each.__name__ if isinstance(each, type) else each for each in listed])
 
 
 def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arguments of torch's MixedPrecisionPolicy."""
+    check_keys("mixed_precision", cfg, _PRECISION_KEYS, prefix="")
     found: dict[str, Any] = {}
     for key, value in cfg.items():
-        if key not in _PRECISION_KEYS:
-            near = nearest(key, _PRECISION_KEYS)
-            raise _config_error(f"mixed_precision has no key '{key}'", cfg, key, near, section="mixed_precision")
         if not key.endswith("dtype"):
             found[key] = bool(value)
         elif value is None or isinstance(value, torch.dtype):
             found[key] = value
         else:
-            name = str(value).removeprefix("torch.")
-            if name not in _DTYPES:
-                message = f"a dtype must be one of {', '.join(_DTYPES)}"
-                raise _config_error(message, cfg, key, nearest(name, _DTYPES), section="mixed_precision")
-            found[key] = _DTYPES[name]
+            found[key] = getattr(torch, check_choice(key, str(value).removeprefix("torch."), _DTYPES))
     return found
-
-
-def _config_error(
-    message: str, cfg: Mapping[str, Any], key: str, suggestion: str | None = None, *, section: str = "shard"
-) -> ArgumentError:
-    return ArgumentError(
-        message, key=f"{section}.{key}", found=cfg.get(key), suggestion=suggestion, origin=origin_of(cfg, key)
-    )

@@ -4,6 +4,7 @@ import bisect
 import copy
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -93,7 +94,6 @@ class BaseTrainLoop(BaseLoop):
         self,
         runner: "Runner",
         dataloader: Any,
-        *,
         val_begin: int = 1,
         val_interval: int = 1,
         dynamic_intervals: Sequence[tuple[int, int]] | None = None,
@@ -114,7 +114,7 @@ class BaseTrainLoop(BaseLoop):
         # Whether everything after the last iteration is done too. None if the checkpoint does not contain it.
         self.ended: bool | None = False
         self._random_at_epoch_start: dict[str, Any] | None = None
-        # From before the latest validation: `_validated_at` and `validation_requested`, and the random state.
+        # As of before the latest validation: `_validated_at` and `validation_requested`, and the random state.
         self._before_validation: tuple[tuple[int, bool], dict[str, Any]] = (0, False), {}
         self._hooks_before_validation: dict[str, Any] = {}
         self.hooks_to_save: dict[str, Any] | None = None  # hook states to save instead of the current ones
@@ -125,7 +125,7 @@ class BaseTrainLoop(BaseLoop):
             takes_index = "idx" in self.calls["run_iter"]
             self._own_iter = own if takes_index else lambda _, data_batch: own(data_batch)
         if self._own_run or self._own_epoch:
-            self.run_iter = self._answering(self.run_iter)  # type: ignore[method-assign]
+            self.run_iter = partial(self._run_own_iter, self.run_iter)  # type: ignore[method-assign]
 
     @property
     def iter(self) -> int:
@@ -192,7 +192,12 @@ class BaseTrainLoop(BaseLoop):
                 runner.phase = Phase.BETWEEN_ITERATIONS
                 del data_batch  # before the next one is requested: decision 025
                 if requests.pending:
-                    self._answer_requests(stream)
+                    try:
+                        answer_requests(runner)
+                    except BaseException:
+                        if isinstance(stream, Generator):
+                            stream.close()  # ends the workers too, which the traceback would keep alive
+                        raise
         self.in_progress, runner.phase = False, Phase.START
         runner.call_hook("after_train")
         return runner.model
@@ -291,34 +296,22 @@ class BaseTrainLoop(BaseLoop):
                 save_after_data_error(self.runner, error)
             raise
 
-    def _answering(self, run_iter: Callable[..., None]) -> Callable[..., None]:
-        """Wraps the `run_iter` of a loop whose overridden `run` or `run_epoch` does not answer requests."""
-
-        def call(*args: Any, **kwargs: Any) -> None:
-            if not self.in_progress:
-                self._begin()
-            self._check_resumed_data()
-            self.runner.phase = Phase.CUSTOM_STEP
-            run_iter(*args, **kwargs)
-            self.runner.phase = Phase.BETWEEN_ITERATIONS
-            if self.runner.requests.pending:
-                self._answer_requests()
-
-        return call
+    def _run_own_iter(self, run_iter: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        """Calls `run_iter` for an overridden `run` or `run_epoch`, and answers the requests that they do not answer."""
+        if not self.in_progress:
+            self._begin()
+        self._check_resumed_data()
+        self.runner.phase = Phase.CUSTOM_STEP
+        run_iter(*args, **kwargs)
+        self.runner.phase = Phase.BETWEEN_ITERATIONS
+        if self.runner.requests.pending:
+            answer_requests(self.runner)
 
     def _check_resumed_data(self) -> None:
         """Checks, before an iteration of an overridden loop, that a resumed run reads the right next batch."""
 
     def _own_epochs(self) -> Iterator[tuple[int, Any]]:
         raise NotImplementedError
-
-    def _answer_requests(self, stream: Iterator[Any] | None = None) -> None:
-        try:
-            answer_requests(self.runner)
-        except BaseException:
-            if isinstance(stream, Generator):
-                stream.close()  # ends the workers too, which the traceback would keep alive
-            raise
 
     def _answer_and_end_workers(self) -> None:
         try:
@@ -434,11 +427,7 @@ def copied_state(value: Any) -> Any:
 
 
 class Buffers:
-    """A copy of a model's buffers, to restore them.
-
-    Args:
-        model: The model.
-    """
+    """A copy of the buffers of a model, to restore them."""
 
     def __init__(self, model: nn.Module) -> None:
         self._held = [(each._buffers, dict(each._buffers)) for each in model.modules() if each._buffers]

@@ -22,7 +22,7 @@ from footplate.visualization import Visualizer
 _logger = logging.getLogger("footplate.engine")
 # Optimizers that compute their own step size: their lr is a factor of it and is not scaled.
 _WITHOUT_RATE = ("DAdapt", "Prodigy")
-_NAMES = ("train_loop", "val_loop", "test_loop", "optim_wrapper", "param_schedulers")
+_LOOPS = ("train_loop", "val_loop", "test_loop")
 
 
 class Components:
@@ -129,13 +129,14 @@ class Components:
         return counts_epochs(self._sections["train_cfg"])
 
     @property
-    def built(self) -> set[str]:
-        """The names of the components that have been built or assigned. Accessing one of the others would build it."""
-        return {name for name in _NAMES if name in self.__dict__}
+    def built(self) -> dict[str, Any]:
+        """The components that have been built or assigned, by name. Accessing one of the others would build it."""
+        names = (*_LOOPS, "optim_wrapper", "param_schedulers")
+        return {name: self.__dict__[name] for name in names if name in self.__dict__}
 
     def built_loops(self) -> list[Any]:
-        """Returns the loops that have been built."""
-        return [getattr(self, name) for name in ("train_loop", "val_loop", "test_loop") if name in self.built]
+        """Returns the loops that have been built, with None for one that the config does not have."""
+        return [self.built[name] for name in _LOOPS if name in self.built]
 
     def built_loaders(self) -> list[Any]:
         """Returns the loaders of the loops that have been built, with None for a loop without one."""
@@ -237,7 +238,7 @@ def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str)
 
 
 def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any] | None) -> None:
-    """Scales all learning rates with the ratio of the global batch size to the one the config was made for.
+    """Scales all learning rates by the ratio of the global batch size to the batch size that the config is made for.
 
     Args:
         optim_wrapper: The wrapper of one optimizer, or of several.

@@ -76,9 +76,9 @@ class MeanLosses:
 class _EvaluationLoop(BaseLoop):
     """Runs the model over one or several datasets without gradients and evaluates its predictions.
 
-    `metrics` holds the results of the last run, `left_out` the datasets that it skipped. During the pass over a
-    dataset, `dataloader`, `evaluator` and `current`, its name, belong to that dataset; otherwise to the first one. A
-    hook may set `predictor`: its val_step or test_step is then called instead of the model's.
+    After a run, `metrics` are its results, and `left_out` the names of the datasets that it skipped. During the pass
+    over a dataset, `dataloader`, `evaluator` and `current` are those of that dataset, otherwise those of the first one.
+    A hook may set `predictor`, whose val_step or test_step is then called instead of the model's.
 
     Args:
         runner: The runner that drives the loop.
@@ -136,7 +136,7 @@ class _EvaluationLoop(BaseLoop):
         self._step = f"{self.mode}_step"
         self._before_iter = runner.hooks.at(f"before_{self.mode}_iter")
         self._after_iter = runner.hooks.at(f"after_{self.mode}_iter")
-        training: Any = runner.train_loop if "train_loop" in runner.built else None
+        training: Any = runner.built.get("train_loop")
         for each in self.sets if len(getattr(training, "dynamic_intervals", ())) == 1 else ():
             if each.interval is not None and each.interval % training.val_interval:
                 raise ArgumentError(
@@ -154,7 +154,7 @@ class _EvaluationLoop(BaseLoop):
             The metrics by name.
         """
         runner, mode = self.runner, self.mode
-        training: Any = runner.train_loop if "train_loop" in runner.built else None
+        training: Any = runner.built.get("train_loop")
         due = self.sets
         if getattr(training, "in_progress", False):
             at = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)
@@ -289,7 +289,7 @@ def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
 def build_loaders(cfg: Any, seed: int) -> Any:
     """Builds the loader of a section, or a dict of loaders if the section is a dict of sections by name.
 
-    On several processes each sample is in one batch of one process: no sample is repeated to fill the last batches.
+    With several processes, no sample is repeated to fill the last batches: each is in one batch of one process.
 
     Raises:
         ArgumentError: A name contains a slash or is not a string, or several sections have no names.
@@ -405,9 +405,8 @@ def has_several_loaders(cfg: Any) -> bool:
 def call_and_compare_weights(runner: "Runner", *events: str) -> bool:
     """Calls the hooks that act at `events` and checks whether a user's hook changed the weights.
 
-    Then the run is not saved until the hooks restore them. Hooks of footplate are not checked: they put the right
-    weights into a checkpoint that is saved in the meantime. Weights are compared by their norms, before and after each
-    user's hook.
+    If so, the run is not saved until the hooks restore them. The hooks of footplate are not checked, because they put
+    the right weights into a checkpoint that is saved in the meantime. Weights are compared by their norms.
     """
     changes = False
     for event in events:

@@ -1,5 +1,6 @@
 """The ordered hooks of a run, and how they are built from a config."""
 
+import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -61,10 +62,9 @@ class HookList(Sequence[Hook]):
             )
         if priority is not None:
             hook.priority = priority
-        rank = _rank(hook)
         listeners = hook.listeners()
         self._keys[id(hook)] = key or type(hook).__name__
-        place = next((at for at, each in enumerate(self._hooks) if _rank(each) > rank), len(self._hooks))
+        place = bisect.bisect(self._hooks, _rank(hook), key=_rank)
         self._hooks.insert(place, hook)
         self._listeners.insert(place, listeners)
         for event, methods in self._methods.items():
@@ -153,7 +153,6 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
 
 
 def _rank(hook: Hook) -> tuple[bool, int]:
-    """Returns the sort key of a hook."""
     return bool(hook.acts_last), get_priority(hook.priority)
 
 

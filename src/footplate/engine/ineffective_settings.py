@@ -1,5 +1,4 @@
-"""Warns about settings of the config without effect: what a run never reaches, and what a resumed run takes from its
-checkpoint."""
+"""Warns about settings without effect: a run may end before them, or resume with other ones from its checkpoint."""
 
 import inspect
 import logging
@@ -11,7 +10,7 @@ import torch
 from footplate.config import Config
 from footplate.config.key_paths import merge_options
 from footplate.config.origins import Place
-from footplate.engine.hook_list import HookList, build_hooks
+from footplate.engine.hook_list import HookList
 from footplate.error_context import origin_at
 from footplate.registry import PARAM_SCHEDULERS
 
@@ -28,7 +27,7 @@ Changes = set[tuple[Value, Value]]  # the config's value and the saved one, for 
 
 
 class Reach(NamedTuple):
-    """The extent of a run, as far as it is known.
+    """The extent of a run. A length is None if it is unknown.
 
     Attributes:
         epochs: The number of epochs.
@@ -72,13 +71,13 @@ def warn_about_idle_settings(runner: "Runner", schedules: Any) -> None:
     _warn(runner.cfg, runner.hooks, schedules, _reach(epochs, iters, begin, runner.hooks, runner.val_loop is not None))
 
 
-def warn_about_idle_settings_of(cfg: Config) -> None:
+def warn_about_idle_settings_of(cfg: Config, hooks: HookList) -> None:
     """Warns about settings that can never take effect, as far as the config alone shows. A run does so at its start.
 
     Args:
         cfg: The result of `check_config`.
+        hooks: Its hooks.
     """
-    hooks = build_hooks(cfg.get("default_hooks"), cfg.get("custom_hooks"))
     train = cfg.get("train_cfg") if isinstance(cfg.get("train_cfg"), Mapping) else {}
     epochs, iters, begin = train.get("max_epochs"), train.get("max_iters"), train.get("val_begin", 1)
     reach = _reach(epochs, iters, begin, hooks, cfg.get("val_cfg") is not None)
@@ -127,26 +126,22 @@ def _waiting_schedules(path: str, schedules: Any) -> Iterator[str]:
 def settings_of(runner: "Runner") -> Settings:
     """Returns the settings of each optimizer's parameter groups, as they were before schedules changed them.
 
-    Only arguments of the optimizer's class count as settings. Anything else in its groups is its own state.
+    Settings are the arguments of the optimizer's class. Anything else in its groups is its own state.
     """
-    return {
-        name: [dict(_settings_in(group, part.optimizer)) for group in part.optimizer.param_groups]
-        for name, part in runner.optim_wrapper.parts.items()
-    }
-
-
-def _settings_in(group: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Value]]:
-    try:
-        arguments = list(inspect.signature(type(optimizer)).parameters)
-    except (TypeError, ValueError):  # no signature
-        arguments = []
-    for field in dict.fromkeys(["lr", "weight_decay", "momentum", *arguments]):
-        if field == "params" or field not in group:
-            continue
-        value = group.get(f"initial_{field}", group[field])
-        if field == "betas" and "initial_momentum" in group:
-            value = (group["initial_momentum"], *value[1:])
-        yield field, _plain(value)
+    settings: dict[str, list[dict[str, Value]]] = {}
+    for name, part in runner.optim_wrapper.parts.items():
+        try:
+            arguments = list(inspect.signature(type(part.optimizer)).parameters)
+        except (TypeError, ValueError):  # no signature
+            arguments = []
+        settings[name] = []
+        for group in part.optimizer.param_groups:
+            fields = [each for each in ("lr", "weight_decay", "momentum", *arguments) if each in group]
+            values = {field: group.get(f"initial_{field}", group[field]) for field in fields if field != "params"}
+            if "betas" in values and "initial_momentum" in group:
+                values["betas"] = (group["initial_momentum"], *values["betas"][1:])
+            settings[name].append({field: _plain(value) for field, value in values.items()})
+    return settings
 
 
 def _plain(value: Any) -> Value:
@@ -161,7 +156,8 @@ def _plain(value: Any) -> Value:
 def keep_saved_settings(runner: "Runner", before: Settings) -> None:
     """Warns about each optimizer setting in the config that the saved setting of the resumed run replaces.
 
-    The runner's copy of the config gets the saved settings. The user's config is not changed.
+    The runner gets a copy of its config with the saved settings, where a single value can express them. The user's
+    config is not changed.
 
     Args:
         runner: The runner, whose optimizer has just loaded its state.
@@ -187,30 +183,24 @@ def keep_saved_settings(runner: "Runner", before: Settings) -> None:
                 )
             if replaced:
                 changed[".".join(["optim_wrapper", *filter(None, [name]), "optimizer", field])] = pairs
-    if changed and isinstance(runner.cfg, Config):
-        runner.cfg = _with_saved_settings(runner.cfg, changed)
-
-
-def _shown(value: Value) -> str:
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_shown, value))})"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _with_saved_settings(cfg: Config, changed: Mapping[str, Changes]) -> Config:
-    """Returns a copy of the config with the saved settings, where a single value can express them."""
-    cfg = Config(cfg, cfg.text, cfg.filename, cfg.env_variables)
+    if not changed or not isinstance(runner.cfg, Config):
+        return
+    cfg = runner.cfg = Config(runner.cfg, runner.cfg.text, runner.cfg.filename, runner.cfg.env_variables)
     scales = bool((cfg.get("auto_scale_lr") or {}).get("enable"))
     for path, pairs in changed.items():
         section: Any = cfg
         *parents, field = path.split(".")
         for parent in parents:
             section = section.get(parent) if isinstance(section, Mapping | Config) else None
-        if not isinstance(section, Mapping):
-            continue
-        for value in _common_value(section.get(field), pairs, scales=scales and field == "lr"):
-            merge_options(cfg._cfg_dict, {path: value}, origin=Place("the resumed checkpoint", 0))
-    return cfg
+        if isinstance(section, Mapping):
+            for value in _common_value(section.get(field), pairs, scales=scales and field == "lr"):
+                merge_options(cfg._cfg_dict, {path: value}, origin=Place("the resumed checkpoint", 0))
+
+
+def _shown(value: Value) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_shown, value))})"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _common_value(written: Any, pairs: Changes, *, scales: bool = False) -> set[Value]:

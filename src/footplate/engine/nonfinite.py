@@ -99,14 +99,14 @@ class NonFiniteHook(Hook):
         self.check(runner, runner.iter)
 
     def check_shown(self, runner: "Runner", shown: Mapping[str, Any]) -> None:
-        """Checks the losses at once if a log line holds a non-finite one, since it is on the host already.
+        """Checks the losses at once if a log line contains a non-finite one, which is already on the host.
 
         Args:
             runner: The runner, after an iteration.
             shown: The scalars of the log line.
 
         Raises:
-            NonFiniteError: One is not finite, and `loss` is "stop".
+            NonFiniteError: A loss is not finite, and `loss` is "stop".
         """
         loss = shown.get("loss", shown.get("train/loss", 0.0))
         if self.loss == "stop" and isinstance(loss, float) and not math.isfinite(loss):
@@ -115,26 +115,16 @@ class NonFiniteHook(Hook):
     def check(self, runner: "Runner", done: int, *, stop: bool = False) -> None:
         """Checks the losses of the last `interval` iterations.
 
+        Also warns once if a loss scaler has skipped so many steps that its scale cannot be the cause.
+
         Args:
             runner: The runner.
             done: The number of completed iterations.
-            stop: Whether to raise the error whatever the policy is.
+            stop: Whether to raise the error even if `loss` is not "stop".
 
         Raises:
-            NonFiniteError: One of them is not finite, and `loss` is "stop".
+            NonFiniteError: A loss is not finite, and `loss` is "stop".
         """
-        self._check_scale(runner)
-        total = runner.message_hub.history("train/loss")
-        window = min(self.interval, len(total))
-        if window == 0 or math.isfinite(total.mean(window)):
-            return
-        error = _loss_error(runner, done, window)
-        if stop or self.loss == "stop":
-            raise error
-        _logger.warning("%s", error.message)
-
-    def _check_scale(self, runner: "Runner") -> None:
-        """Warns once if a loss scaler has skipped so many steps that its scale cannot be the cause."""
         for wrapper in runner.optim_wrapper.parts.values():
             scaler = getattr(wrapper, "loss_scaler", None)
             if not self._has_warned_of_scale and scaler is not None and scaler.is_enabled() and scaler.get_scale() < 1:
@@ -144,6 +134,14 @@ class NonFiniteHook(Hook):
                     "skipped. Set on_nonfinite=dict(grad='stop') to stop at the next.",
                     scaler.get_scale(),
                 )
+        total = runner.message_hub.history("train/loss")
+        window = min(self.interval, len(total))
+        if window == 0 or math.isfinite(total.mean(window)):
+            return
+        error = _loss_error(runner, done, window)
+        if stop or self.loss == "stop":
+            raise error
+        _logger.warning("%s", error.message)
 
 
 def check_weights(runner: "Runner") -> None:

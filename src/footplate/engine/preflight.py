@@ -29,6 +29,7 @@ from footplate.engine.hook import Hook
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.evaluation import BaseMetric, Evaluator
 from footplate.messages import format_bytes
+from footplate.optim.schedules import collect_steps
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -74,9 +75,7 @@ def preflight(runner: "Runner") -> None:
         results = [(each, _metrics_of_one_batch(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
         if all(names for _, names in results):  # otherwise the metrics of some dataset are unknown
             metrics = [name for each, names in results for name in each.named(dict.fromkeys(names or ()))]
-            schedules = runner.param_schedulers
-            lists = schedules.values() if isinstance(schedules, Mapping) else [schedules]
-            for part in [*runner.hooks, *(schedule for each in lists for schedule in each or ())]:
+            for part in [*runner.hooks, *collect_steps(runner.param_schedulers).by_metrics]:
                 if hasattr(part, "check_metrics"):
                     part.check_metrics(metrics)
     has_state = any(part.optimizer.state for part in runner.optim_wrapper.parts.values())  # as in a resumed run

@@ -31,7 +31,7 @@ _MOST_KEPT = (1 << 31) - 1  # free bytes at the end of the heap
 
 
 def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
-    """Initializes distributed training, and whatever must be set before anything uses an accelerator.
+    """Initializes distributed training, and applies the settings that must precede any use of an accelerator.
 
     Args:
         env_cfg: `cudnn_benchmark`, `mp_cfg` (`mp_start_method`, `opencv_num_threads`), `dist_cfg` (`backend`,

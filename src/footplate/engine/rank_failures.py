@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +43,22 @@ def start_rank_monitor(dist_cfg: Mapping[str, Any] | None) -> None:
     timeout = collective_timeout(dist_cfg) or (_NCCL_TIMEOUT if torch.cuda.is_available() else _GLOO_TIMEOUT)
     before = rank_monitor.current()
     monitor = rank_monitor.start(limit=max(timeout - _TIMEOUT_MARGIN, 0.9 * timeout), inspect_stack=describe_stack)
-    if monitor is not None and monitor is not before:
-        monitor.wrap_text = _wrap_for_terminal
-        hook = sys.excepthook
-        sys.excepthook = lambda kind, error, trace: _report_uncaught(hook, kind, error, trace)
+    if monitor is None or monitor is before:
+        return
+    hook = sys.excepthook
+
+    def wrap_for_terminal(text: str) -> str:
+        columns = terminal_width(sys.stderr)
+        return wrap_log(text, columns) if columns else text
+
+    def report_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        try:
+            report_failure(error)
+        except RankError:  # the error follows from that of another rank, which is printed
+            return
+        hook(kind, error, trace)
+
+    monitor.wrap_text, sys.excepthook = wrap_for_terminal, report_uncaught
 
 
 def monitor_run(runner: "Runner") -> None:
@@ -59,7 +71,7 @@ def monitor_run(runner: "Runner") -> None:
 
     def iteration() -> int | None:
         run = held()
-        loop = run.train_loop if run is not None and "train_loop" in run.built else None
+        loop = run.built.get("train_loop") if run is not None else None
         return min(loop.iter + 1, loop.max_iters) if loop is not None and loop.in_progress else None
 
     def last_checkpoint() -> str:
@@ -73,7 +85,7 @@ def monitor_run(runner: "Runner") -> None:
 
 
 def describe_stack(stack: list[tuple[FrameType, int]]) -> tuple[str, bool, str]:
-    """Describes the current activity of this rank: its name, whether it waits for other ranks, and the user code line.
+    """Describes what this rank is doing: a name, whether it waits for other ranks, and the line of user code.
 
     The phase comes from the run. The stack shows which of its hooks is called, and what torch does within the phase.
 
@@ -83,7 +95,8 @@ def describe_stack(stack: list[tuple[FrameType, int]]) -> tuple[str, bool, str]:
     runner = None if _current_run is None else _current_run()
     phase = Phase.START if runner is None else runner.phase
     hooks = getattr(runner, "hooks", None)  # the runner may not have built them yet
-    events = {_code_of(method): event for event in EVENTS for method in hooks.at(event)} if hooks is not None else {}
+    methods = [(event, method) for event in EVENTS for method in hooks.at(event)] if hooks is not None else []
+    events = {getattr(getattr(method, "__func__", method), "__code__", None): event for event, method in methods}
     doing, collective = phase.value, ""
     for frame, _ in stack:
         code = frame.f_code
@@ -108,7 +121,7 @@ def reporting_failures() -> Iterator[None]:
     """Ends all ranks with one failure report if one fails within the block. A stop that all agreed on is no failure.
 
     Raises:
-        RankError: Another rank failed; it takes the place of an error that follows from that.
+        RankError: Another rank failed first. Replaces an error of this rank that follows from the failure.
     """
     monitor = rank_monitor.current()
     if monitor is None:
@@ -163,21 +176,3 @@ def report_failure(error: BaseException) -> int | None:
     other.exit_code = report.code
     setattr(other, _EXIT_CODE, report.code)
     raise other from error
-
-
-def _code_of(method: Callable[..., Any]) -> Any:
-    return getattr(getattr(method, "__func__", method), "__code__", None)
-
-
-def _wrap_for_terminal(text: str) -> str:
-    columns = terminal_width(sys.stderr)
-    return wrap_log(text, columns) if columns else text
-
-
-def _report_uncaught(hook: Any, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Reports an uncaught error to the other ranks. An error that follows from another rank's is not printed."""
-    try:
-        report_failure(error)
-    except RankError:
-        return
-    hook(kind, error, trace)

@@ -119,7 +119,7 @@ def _log_start(runner: "Runner") -> None:
             _logger.info("environment: %s: %s", key, value, extra=NOT_SHOWN)
     _logger.info("seed %d, device %s, work_dir %s", runner.seed, runner.device, runner.work_dir)
     if runner.world_size > 1:
-        loader = runner.train_dataloader if "train_loop" in runner.built else None
+        loader = getattr(runner.built.get("train_loop"), "dataloader", None)
         size = getattr(loader, "batch_size", None)
         samples = f", {size * runner.world_size} samples per iteration" if size else ""
         _logger.info("%d processes%s", runner.world_size, samples)
@@ -127,7 +127,7 @@ def _log_start(runner: "Runner") -> None:
 
 @contextlib.contextmanager
 def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
-    """Holds the lock of a folder during the block. The operating system releases it if this process dies.
+    """Locks a folder during the block. The operating system releases the lock if this process dies.
 
     Yields a function that raises a CheckpointError if another run has created and locked a new folder at this path.
 
@@ -136,7 +136,7 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
         key: The config key of the folder, for the error.
 
     Raises:
-        ArgumentError: Another process holds it; names that process.
+        ArgumentError: Another process has locked the folder. The message names the process.
     """
     if fcntl is None:
         yield lambda: None
@@ -168,7 +168,7 @@ def locked_for(runner: "Runner") -> Iterator[None]:
     """Locks the folders that belong to one run alone: its work_dir and the folders of its checkpoints.
 
     Raises:
-        ArgumentError: Another process holds one; names that process.
+        ArgumentError: Another process has locked one of them. The message names the process.
     """
     with contextlib.ExitStack() as stack:
         checks = [stack.enter_context(locked(runner.work_dir))]
@@ -228,10 +228,10 @@ def _close(descriptor: int) -> None:
 
 
 class Restart:
-    """Selects the checkpoint with which a run that torchrun restarts begins: the last one that it has committed itself.
+    """Selects the checkpoint with which a run begins after torchrun has restarted it: the last one of its own.
 
-    A run that starts over records which checkpoint the pointer file in its folder names. If the run fails before its
-    first checkpoint, its restart then does not resume from that checkpoint, which is from an earlier run.
+    A run that starts over records the checkpoint to which the pointer file in its folder leads. If the run fails before
+    its first own checkpoint, its restart then does not resume from that one, which is from an earlier run.
 
     Args:
         home: The folder of the checkpoints.
@@ -282,16 +282,18 @@ class Restart:
                 commit_bytes(self._record_path, os.fsencode(pointer))
 
     def _recorded(self) -> str:
-        try:
-            return os.fsdecode(storage.read_bytes(self._record_path, _MAX_BYTES))
-        except OSError:
-            return ""
+        return _read_text(self._record_path) or ""
 
     def _pointer(self) -> str:
         """Returns content and time of the pointer file: a later checkpoint may have the same name."""
         path = storage.join(self._home, "last_checkpoint")
-        try:
-            content = os.fsdecode(storage.read_bytes(path, _MAX_BYTES))
-        except OSError:
-            return ""
-        return f"{content} {storage.status(path).modified}"
+        content = _read_text(path)
+        return "" if content is None else f"{content} {storage.status(path).modified}"
+
+
+def _read_text(path: str) -> str | None:
+    """Returns the content of a small file, or None if it cannot be read."""
+    try:
+        return os.fsdecode(storage.read_bytes(path, _MAX_BYTES))
+    except OSError:
+        return None

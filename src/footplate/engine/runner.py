@@ -208,14 +208,18 @@ class Runner(Components):
         with buffer_log() as records, refusing_exits():
             with located(cfg):
                 set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
-            cfg = sections.runner_config(cfg)
-            if check:
-                sections.check_sections(cfg, built_next=True)
-            arguments = {key: cfg[key] for key in sections.RUNNER_KEYS if key in cfg}
-            with located(cfg):
-                kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
-                runner: Runner = kind(**arguments, cfg=cfg)
+            cfg = sections.check_config(cfg, built_next=True) if check else sections.runner_config(cfg)
+            runner = cls.from_checked(cfg)
         runner._log_records += records
+        return runner
+
+    @classmethod
+    def from_checked(cls, cfg: Config) -> "Runner":
+        """Builds a runner from a config that `sections.check_config` or `sections.runner_config` has returned."""
+        arguments = {key: cfg[key] for key in sections.RUNNER_KEYS if key in cfg}
+        with located(cfg):
+            kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
+            runner: Runner = kind(**arguments, cfg=cfg)
         return runner
 
     @cached_property

@@ -103,11 +103,16 @@ def check_kinds(sections: Sections) -> None:
         raise ArgumentError("'param_scheduler' needs 'optim_wrapper'", key="param_scheduler")
 
 
-def check_config(cfg: Config) -> Config:
+def check_config(cfg: Config, *, built_next: bool = False) -> Config:
     """Finds errors in a config, as far as that needs neither data nor weights.
 
     It detects unknown and missing keys, names and arguments, values of the wrong type and invalid numbers. Hooks are
     built. For datasets, metrics and the model only names and arguments are checked.
+
+    Args:
+        cfg: A config of either generation.
+        built_next: Whether a Runner is built from the config next. Sections that it checks at its start are then not
+            checked here.
 
     Returns:
         The config, translated to the second generation.
@@ -116,7 +121,15 @@ def check_config(cfg: Config) -> Config:
         FootplateError: The first error, with its key path and its location.
     """
     cfg = runner_config(cfg)
-    check_sections(cfg)
+    sections = {section.name: cfg.get(section.name) for section in SECTIONS}
+    set_default_scope(sections["default_scope"])
+    with _located(cfg):
+        if "runner_type" in cfg:
+            RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type")
+        check_kinds(sections)
+        for section in SECTIONS:
+            if section.check and not (built_next and section.checked_at_start):
+                section.check(sections)
     return cfg
 
 
@@ -135,27 +148,6 @@ def runner_config(cfg: Config) -> Config:
             if cfg.get(name) is None:
                 raise ArgumentError(f"the config has no '{name}'", key=name)
     return cfg
-
-
-def check_sections(cfg: Config, *, built_next: bool = False) -> None:
-    """Checks the sections of a second-generation config without data and weights.
-
-    Args:
-        cfg: The result of `runner_config`.
-        built_next: Whether a Runner is built from the config next. What it checks itself at once is left to it.
-
-    Raises:
-        FootplateError: The first error, with its key path and its location.
-    """
-    sections = {section.name: cfg.get(section.name) for section in SECTIONS}
-    set_default_scope(sections["default_scope"])
-    with _located(cfg):
-        if "runner_type" in cfg:
-            RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type")
-        check_kinds(sections)
-        for section in SECTIONS:
-            if section.check and not (built_next and section.checked_at_start):
-                section.check(sections)
 
 
 @contextmanager
@@ -334,7 +326,7 @@ _RESUME = "True, False or 'auto' (`load_from` is the path of a checkpoint)"
 # In the order of the Runner's arguments.
 SECTIONS: tuple[Section, ...] = (
     Section("model", "a model, or its dict", _ANYTHING, _check_model),
-    Section("work_dir", "the path of a folder", _is_folder, partial(_check_value, "work_dir", folders_of), True),
+    Section("work_dir", "the path of a folder", _is_folder, partial(_check_value, "work_dir", folders_of)),
     Section("train_dataloader", _LOADER, _is_loader, partial(_check_loaders, "train")),
     Section("val_dataloader", _LOADER, _is_loader, partial(_check_loaders, "val")),
     Section("test_dataloader", _LOADER, _is_loader, partial(_check_loaders, "test")),

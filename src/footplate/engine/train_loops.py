@@ -9,6 +9,7 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.data import length_of
 from footplate.engine.base_loops import BaseTrainLoop
 from footplate.engine.phase import Phase
+from footplate.engine.signals import answer_requests
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import LOOPS
 
@@ -42,13 +43,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         val_interval: int = 1,
         dynamic_intervals: Sequence[tuple[int, int]] | None = None,
     ) -> None:
-        super().__init__(
-            runner,
-            dataloader,
-            val_begin=val_begin,
-            val_interval=val_interval,
-            dynamic_intervals=dynamic_intervals,
-        )
+        super().__init__(runner, dataloader, val_begin, val_interval, dynamic_intervals)
         self._max_epochs = check_count("max_epochs", max_epochs, most=MAX_RUN_LENGTH)
         if length_of(self.dataloader) is None:
             raise ArgumentError("training by epochs needs a loader with a length", key="dataloader")
@@ -100,7 +95,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         for _ in self._epochs():
             self.run_epoch()
             if self.runner.requests.pending:
-                self._answer_requests()
+                answer_requests(self.runner)
         yield from ()
 
     def _epochs(self) -> Iterator[None]:
@@ -183,13 +178,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         val_interval: int = 1000,
         dynamic_intervals: Sequence[tuple[int, int]] | None = None,
     ) -> None:
-        super().__init__(
-            runner,
-            dataloader,
-            val_begin=val_begin,
-            val_interval=val_interval,
-            dynamic_intervals=dynamic_intervals,
-        )
+        super().__init__(runner, dataloader, val_begin, val_interval, dynamic_intervals)
         self._max_iters = check_count("max_iters", max_iters, most=MAX_RUN_LENGTH)
         self._max_epochs = 1
         self._stream: Iterator[Any] | None = None

@@ -1,6 +1,7 @@
 """Saves checkpoints at intervals, at the end of training, and when a metric improves."""
 
 import contextlib
+import copy
 import math
 import os
 import secrets
@@ -42,7 +43,7 @@ class CheckpointHook(Hook):
     """Saves checkpoints: `epoch_12.pth`, `iter_4000.pth`, `best_mIoU_iter_4000.pth`.
 
     It acts after all other hooks, whatever its priority, so that a checkpoint includes their changes. The best
-    checkpoints are saved when the validation and its hooks are done. An old checkpoint is removed only after the new
+    checkpoints are saved once the validation and its hooks are done. An old checkpoint is removed only after the new
     one is complete on the disk and `last_checkpoint` points to it.
 
     Args:
@@ -50,7 +51,7 @@ class CheckpointHook(Hook):
         by_epoch: Whether `interval` counts epochs rather than iterations.
         save_optimizer: Whether to include the optimizer state.
         save_param_scheduler: Whether to include the state of the schedules.
-        out_dir: Another folder. Checkpoints go to its subfolder with the name of the work_dir.
+        out_dir: A folder instead of the work_dir. Checkpoints go to its subfolder with the name of the work_dir.
         max_keep_ckpts: The number of checkpoints to keep. -1 keeps all.
         save_last: Whether to save the end of training in any case.
         save_best: One or several metrics. The best checkpoint of each is kept. "auto" takes the first metric.
@@ -114,9 +115,9 @@ class CheckpointHook(Hook):
         for metric in self.save_best:
             other = prefixes.setdefault(_best_prefix(metric), metric)
             if other != metric:
-                prefix = _best_prefix(metric)
                 raise ArgumentError(
-                    f"the best checkpoints of '{other}' and '{metric}' would have the same name, '{prefix}...'",
+                    f"the best checkpoints of '{other}' and '{metric}' would have the same name, "
+                    f"'{_best_prefix(metric)}...'",
                     key=_SAVE_BEST,
                     found=self.save_best,
                     notes=["Rename one of the metrics, for instance by the `prefix` of its evaluator."],
@@ -193,7 +194,7 @@ class CheckpointHook(Hook):
             self._save(runner, done)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Keeps the metrics, to save the best checkpoints once the hooks at `after_val` have acted."""
+        """Stores the metrics, with which `after_val` saves the best checkpoints."""
         if not self.save_best or not hasattr(self, "_folder"):
             return
         self._metrics = dict(metrics or {})
@@ -227,11 +228,7 @@ class CheckpointHook(Hook):
                 self._save_best(runner, key, score, rule)
 
     def check_metrics(self, metrics: Sequence[str], *names: str) -> None:
-        """Checks that a validation computes each metric of `save_best`.
-
-        Args:
-            metrics: The names of the metrics that the validation computes.
-            names: The names to check. Defaults to all of `save_best`.
+        """Checks that a validation computes each metric of `save_best`, or those in `names`.
 
         Raises:
             ArgumentError: A metric is missing.
@@ -241,13 +238,13 @@ class CheckpointHook(Hook):
                 raise missing_metric("save_best", name, metrics, _SAVE_BEST)
 
     def after_train(self, runner: Runner) -> None:
-        """Saves the last checkpoint again with the mark that the run has ended, and writes the published files.
+        """Saves the last checkpoint again, marked as the end of the run, and writes the published files.
 
-        All other hooks have acted. A run that is killed before this repeats what follows its last iteration.
+        All other hooks have acted. If a run is killed before that, its resumed run repeats all that follows the last
+        iteration.
         """
         runner.saver.settle()
-        end = runner.max_epochs if self.by_epoch else runner.max_iters
-        done = runner.epoch if self.by_epoch else runner.iter
+        end, done = runner.max_epochs if self.by_epoch else runner.max_iters, self._done(runner)
         if self.save_last and done < end:  # stopped early, perhaps by a validation after the last save
             is_new = compute_on_main(lambda: done != self._saved_at)  # only the first rank knows if a save failed
             self._save(runner, done) if is_new else self._save_again(runner, done)
@@ -264,8 +261,7 @@ class CheckpointHook(Hook):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns which checkpoints are kept, the best ones, and where the last one was saved."""
-        best = {key: [dict(each) for each in several] for key, several in self._best.items()}
-        return {"kept": list(self._kept), "best": best, "saved_at": self._saved_at}
+        return {"kept": list(self._kept), "best": copy.deepcopy(self._best), "saved_at": self._saved_at}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the state that `state_dict` returned. Entries of another form are dropped."""
@@ -275,9 +271,9 @@ class CheckpointHook(Hook):
         self._saved_at = saved_at if type(saved_at) is int else self._saved_at
 
     def _drop_foreign_files(self, runner: Runner) -> None:
-        """Drops files that this run did not write from its lists, which come from a checkpoint of any origin.
+        """Drops files that this run did not write from its lists, since a checkpoint may list any file.
 
-        The run continues in the folder of the checkpoint that it resumes, which may be a copy of the original folder.
+        The folder of the checkpoint may be a copy, in which the lists name files of the original folder.
         """
 
         def moved(path: str) -> str:
@@ -305,10 +301,9 @@ class CheckpointHook(Hook):
     def _warn_about_replaceable(self, runner: Runner, is_resumed: bool) -> None:
         """Warns about checkpoints in the folder that this run does not continue but may replace.
 
-        If the run is resumed in this folder, best checkpoints and earlier ones are its own. Later ones are from
-        another run, or from a part of this run that the resume discards.
+        If the run is resumed in this folder, all but the later ones are its own.
         """
-        done = (runner.epoch if self.by_epoch else runner.iter) if is_resumed else -1
+        done = self._done(runner) if is_resumed else -1
         names = []
         with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or an error that a save reports
             for name in storage.list_dir(self._folder):
@@ -329,6 +324,9 @@ class CheckpointHook(Hook):
                 "work_dir" if self.out_dir is None else "out_dir",
                 "" if is_resumed else " To resume from them, pass --resume (resume=True).",
             )
+
+    def _done(self, runner: Runner) -> int:
+        return runner.epoch if self.by_epoch else runner.iter
 
     def _is_in_folder(self, path: str) -> bool:
         return storage.parent(path) == self._folder.rstrip("/")
@@ -382,12 +380,12 @@ class CheckpointHook(Hook):
         return [best[0]["path"] for best in self._best.values() if best]
 
     def _save_best(self, runner: Runner, key: str, score: float, rule: str) -> None:
-        path = self._path_of(runner, runner.epoch if self.by_epoch else runner.iter, _best_prefix(key))
+        path = self._path_of(runner, self._done(runner), _best_prefix(key))
         before = self._best.get(key, [])
         infos = {each: runner.message_hub.get_info(each) for each in ("best_score", "best_ckpt")}
-        others = [each for each in before if each["path"] != path]
-        place = sum(not is_better(score, each["score"], rule) for each in others)
-        ranked = [*others[:place], {"score": score, "path": path}, *others[place:]]
+        ranked = [each for each in before if each["path"] != path]
+        place = sum(not is_better(score, each["score"], rule) for each in ranked)
+        ranked.insert(place, {"score": score, "path": path})
 
         def then() -> None:
             held = {each["path"] for several in self._best.values() for each in several}

@@ -25,10 +25,10 @@ class EMAHook(Hook):
 
     Args:
         ema_type: The type of average: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
-            WarmUpEMA, or another one in MODELS.
+            WarmUpEMA, or a different averaged model in MODELS.
         strict_load: Whether a loaded checkpoint must have every key of the average.
-        begin_iter: The iteration from which on to average. Before it, the average equals the model.
-        begin_epoch: The same in epochs.
+        begin_iter: The iteration at which averaging begins. Before it, the average equals the model.
+        begin_epoch: The epoch at which averaging begins.
         start_iters: An alias of `begin_iter`.
         settings: Arguments of the average, such as `momentum`, `interval` and `update_buffers`.
 
@@ -72,7 +72,7 @@ class EMAHook(Hook):
                 yield name, f"the run ends after {length} {unit}, so nothing is averaged"
 
     def before_run(self, runner: Runner) -> None:
-        """Builds the average, or continues with that of the checkpoint or of an earlier training of this runner."""
+        """Builds the average, or continues with the one of the checkpoint or of an earlier training of this runner."""
         self._model = unwrap_model(runner.model)
         if self.ema_model is not None and self._loaded is None:
             return
@@ -93,7 +93,7 @@ class EMAHook(Hook):
         """Updates the average."""
         if self.ema_model is None:
             return
-        # The epoch takes time to compute, so it is only requested if it matters.
+        # Computing the epoch takes time.
         if runner.iter + 1 >= self.begin_iter and (not self.begin_epoch or runner.epoch + 1 >= self.begin_epoch):
             self.ema_model.update_parameters(self._model)
         else:

@@ -1,6 +1,5 @@
 """Hooks that each do one small task: step schedules, set the epoch of samplers, average buffers, free memory."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ import torch.distributed as dist
 from footplate.distributed import get_world_size, is_distributed, unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.hooks.metric_rules import is_skipped
+from footplate.optim.schedules import collect_steps
 from footplate.registry import HOOKS
 
 
@@ -18,30 +18,28 @@ class ParamSchedulerHook(Hook):
 
     priority = "LOW"
 
+    _steps = collect_steps([])  # until training starts, and in a run that only validates
+
     def before_train(self, runner: Runner) -> None:
         """Sorts the schedules by when they are stepped."""
-        found = runner.param_schedulers
-        schedules = [each for part in found.values() for each in part] if isinstance(found, Mapping) else list(found)
-        self._monitoring = [each for each in schedules if each.takes_metrics]
-        self._by_iter = [each.step for each in schedules if not (each.takes_metrics or each.by_epoch)]
-        self._by_epoch = [each.step for each in schedules if each.by_epoch and not each.takes_metrics]
+        self._steps = collect_steps(runner.param_schedulers)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Steps the schedules by iteration."""
-        for step in self._by_iter:
+        for step in self._steps.by_iter:
             step()
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Steps the schedules by epoch."""
         if runner.train_loop.by_epoch:
-            for step in self._by_epoch:
+            for step in self._steps.by_epoch:
                 step()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Steps the schedules that monitor a metric."""
-        for schedule in getattr(self, "_monitoring", ()):  # a validation without training has none
+        for schedule in self._steps.by_metrics:
             if not is_skipped(runner, schedule.monitor):
                 schedule.step(metrics)
 
@@ -66,8 +64,8 @@ class DistSamplerSeedHook(Hook):
 class UnevenStepHook(Hook):
     """Weighs the loss of each rank by its number of samples, so that the gradient equals that of a single process.
 
-    A rank without samples repeats one with weight 0. It thus takes part in the exchange of gradients, which would
-    otherwise wait for it, but does not contribute.
+    A run whose ranks have batches of different sizes adds this hook itself. A rank without samples left repeats one
+    with weight 0: the exchange of gradients would wait for a rank that skips it.
     """
 
     priority = "HIGHEST"

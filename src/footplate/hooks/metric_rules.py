@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from footplate.engine import Runner
 from footplate.errors import ArgumentError
@@ -61,13 +61,13 @@ def check_rule(rule: str) -> Rule:
     Raises:
         ArgumentError: The rule is neither "greater" nor "less".
     """
-    if rule == "greater" or rule == "less":
-        return "greater" if rule == "greater" else "less"
-    raise ArgumentError("rule must be 'greater' or 'less'", key="rule", found=rule)
+    if rule not in ("greater", "less"):
+        raise ArgumentError("rule must be 'greater' or 'less'", key="rule", found=rule)
+    return cast(Rule, rule)
 
 
 def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
-    """Returns the rule of each metric of a config, where one rule is for all of them; empty if there are no rules.
+    """Returns the rule of each metric, or an empty list if there are no rules. A single rule applies to all metrics.
 
     Raises:
         ArgumentError: A rule is unknown, or there are more or fewer rules than metrics.
@@ -84,7 +84,7 @@ def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
 
 
 def best_metrics(cfg: Mapping[str, Any]) -> list[str]:
-    """Returns the metrics of `save_best` in a config of either generation; "auto" can be one of them."""
+    """Returns the metrics of `save_best` in a config of either generation, which may include "auto"."""
     hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
     best = hook.get("save_best") or (cfg.get("evaluation") or {}).get("save_best") or []
     return [best] if isinstance(best, str) else list(best)
@@ -105,7 +105,7 @@ def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
     Args:
         names: All metrics. `IoU.shoe` is a per-class result if there is the mean `mIoU`, and so is `shoe_precision` or
             `segm_shoe_precision` if there is `bbox_mAP` or `segm_mAP`.
-        first: The metrics of `save_best`, which are shown in any case.
+        first: The metrics of `save_best`, which are always shown.
     """
     present = dict.fromkeys(names)
     ordered = {name: None for name in first if name in present}
@@ -131,7 +131,7 @@ def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequenc
     """Returns the error for a metric that a hook needs and no evaluator computes.
 
     Args:
-        what: What names the metric, such as "save_best".
+        what: The setting that names the metric, such as "save_best".
         name: The metric.
         metrics: The existing metrics.
         key: The key path of the setting in the config.

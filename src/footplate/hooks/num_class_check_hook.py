@@ -30,7 +30,7 @@ class NumClassCheckHook(Hook):
             ArgumentError: A head has a different number of classes.
         """
         for name in ("train_loop", "val_loop"):
-            loop = getattr(runner, name) if name in runner.built else None
+            loop = runner.built.get(name)
             sets = getattr(loop, "sets", [] if loop is None else [loop])
             for each in sets:
                 key = ".".join(filter(None, (name.replace("loop", "dataloader"), getattr(each, "name", ""), "dataset")))

@@ -51,8 +51,7 @@ class PrepareTTAHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Prepares the loops that this run has built."""
         for phase in self.phases:
-            name = f"{phase}_loop"
-            loop = getattr(runner, name) if name in runner.built else None
+            loop = runner.built.get(f"{phase}_loop")
             if loop is None or loop.predictor is not None:
                 continue
             if loop.loss:

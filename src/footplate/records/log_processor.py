@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from footplate.checks import check_count, check_flag
+from footplate.checks import check_choice, check_count, check_flag, check_keys
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.messages import nearest, one_line
@@ -149,14 +149,9 @@ class LogProcessor:
     def _check_rule(self, rule: Mapping[str, Any]) -> None:
         if "data_src" not in rule or "method_name" not in rule:
             raise ArgumentError("a rule of custom_cfg needs 'data_src' and 'method_name'", found=rule)
-        method, known = rule["method_name"], known_statistics()
-        if method not in known:
-            near = nearest(str(method), known)
-            raise ArgumentError(f"unknown statistic '{method}'", key="method_name", suggestion=near)
-        for key in rule:
-            if method in BUILTIN_STATISTICS and key not in _RULE_KEYS:
-                near = nearest(key, _RULE_KEYS)
-                raise ArgumentError(f"a rule of custom_cfg has no '{key}'", key=key, suggestion=near)
+        method = check_choice("method_name", rule["method_name"], known_statistics())
+        if method in BUILTIN_STATISTICS:
+            check_keys("a rule of custom_cfg", rule, _RULE_KEYS, prefix="")
         window = rule.get("window_size", "global")
         if method == "current" and "window_size" in rule:
             raise ArgumentError("the statistic 'current' has no window", key="window_size", found=window)

@@ -1,9 +1,9 @@
 """Registries that map names to classes, with scopes and suggestions for unknown names."""
 
 from footplate.registry import root
-from footplate.registry.arguments import check_flags, find_wrong_type
+from footplate.registry.arguments import check_annotations, find_wrong_type
 from footplate.registry.registry import Registry, default_scope, set_default_scope, using_scope
 from footplate.registry.root import *
 
-__all__ = ["Registry", "check_flags", "default_scope", "find_wrong_type", "set_default_scope", "using_scope"]
+__all__ = ["Registry", "check_annotations", "default_scope", "find_wrong_type", "set_default_scope", "using_scope"]
 __all__ += root.__all__

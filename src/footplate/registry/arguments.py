@@ -106,8 +106,7 @@ def check_arguments(
         for name in keyword_names(parameters):
             if parameters[name].default is inspect.Parameter.empty and name not in given:
                 raise BuildError(f"{what} needs the argument '{name}'", origin=origin_of(source, "type"), key=name)
-    check_flags(entry, settings, source=source)
-    check_numbers(entry, settings, source=source)
+    check_annotations(entry, settings, source=source)
 
 
 def _constructor_error(
@@ -238,56 +237,42 @@ def _only_forwards(init: Callable[..., Any], rest: str) -> bool:
     return len(used) == 1 and used[0] in given
 
 
-def check_flags(entry: Callable[..., Any], settings: Mapping[str, Any], *, source: object = None) -> None:
-    """Raises if an argument that `entry` or a base class annotates as `bool` is not a bool.
+def check_annotations(
+    entry: Callable[..., Any], settings: Mapping[str, Any], *, source: object = None, only_flags: bool = False
+) -> None:
+    """Raises if an argument that `entry` or a base class annotates as `bool`, `int` or `float` has an unfit value.
 
-    A string such as "no" would otherwise count as true. Only annotations in footplate and torch are checked. An
-    argument annotated `bool | Mapping` also takes a mapping.
+    A string such as "no" would otherwise count as true. Numbers must not be bools, strings or NaN; an integer may be
+    written as 2.0. Only annotations in footplate and torch are checked. An argument annotated `bool | Mapping` also
+    takes a mapping.
 
     Args:
         entry: A class or function.
         settings: Its keyword arguments.
         source: The mapping that the settings come from, for the location in errors.
+        only_flags: Whether to check only arguments that are annotated as `bool`.
 
     Raises:
-        ArgumentError: A flag is not a bool.
+        ArgumentError: A value is unfit.
     """
-    for key, allowed in flags_of(entry).items():
-        if key in settings and not isinstance(settings[key], allowed):
-            raise ArgumentError(
-                f"{key} must be True or False", key=key, found=settings[key], origin=origin_of(source, key)
-            )
+    for key, allowed in _annotated_types(entry).items():
+        if key not in settings:
+            continue
+        value, message = settings[key], ""
+        if bool in allowed:
+            message = "" if isinstance(value, allowed) else f"{key} must be True or False"
+        elif {int, float} & set(allowed) and not only_flags:
+            is_text = isinstance(value, str) and str not in allowed
+            is_odd = isinstance(value, float) and (math.isnan(value) or (float not in allowed and value % 1 != 0))
+            if isinstance(value, bool) or is_text or is_odd:
+                message = f'"{key}" must be {_describe_types(allowed)}'
+        if message:
+            raise ArgumentError(message, key=key, found=value, origin=origin_of(source, key))
 
 
 def flags_of(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
     """Maps each bool argument of `entry` to the types that its annotation allows."""
     return {name: allowed for name, allowed in _annotated_types(entry).items() if bool in allowed}
-
-
-def check_numbers(entry: Callable[..., Any], settings: Mapping[str, Any], *, source: object = None) -> None:
-    """Raises if an argument that `entry` or a base class annotates as `int` or `float` cannot be such a number.
-
-    Refuses bools, strings, NaN, and fractions where only integers are allowed. An integer written as 2.0 passes. As in
-    `check_flags`, only annotations in footplate and torch are checked.
-
-    Args:
-        entry: A class or function.
-        settings: Its keyword arguments.
-        source: The mapping that the settings come from, for the location in errors.
-
-    Raises:
-        ArgumentError: An argument is not such a number.
-    """
-    for key, allowed in _annotated_types(entry).items():
-        if key not in settings or bool in allowed or not {int, float} & set(allowed):
-            continue
-        value = settings[key]
-        is_text = isinstance(value, str) and str not in allowed
-        is_odd = isinstance(value, float) and (math.isnan(value) or (float not in allowed and value % 1 != 0))
-        if isinstance(value, bool) or is_text or is_odd:
-            raise ArgumentError(
-                f'"{key}" must be {_describe_types(allowed)}', key=key, found=value, origin=origin_of(source, key)
-            )
 
 
 def find_wrong_type(entry: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -4,6 +4,7 @@ import csv
 import io
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from PIL import Image
@@ -38,7 +39,10 @@ def summarize(run: Run) -> dict[str, Any]:
     trained = [series for series in run.series if series.mode == "train" and series.name not in _MEASURED]
     validated = {series.name: series for series in run.series if series.mode != "train"}
     memory = run.find("memory", "train")
-    selecting, rules = _checkpoint_metrics(run)
+    selecting, rules = list[str](), dict[str, Rule]()
+    if run.config is not None:
+        with suppress(Exception):  # a config of another engine may hold anything
+            selecting, rules = best_metrics(run.config._cfg_dict), best_metric_rules(run.config._cfg_dict)
     return {
         "iterations": int(max(series.points[-1][0] for series in run.series)),
         "time": _times(run),
@@ -87,9 +91,12 @@ def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
     Raises:
         ArgumentError: No run has a scalar of that name.
     """
-    chosen = list(_chosen(runs, names or _default_names(runs)))
+    if not names:
+        validated = {series.name: None for run in runs for series in run.series if series.mode != "train"}
+        first, last = ([name] if any(run.find(name, "train") for run in runs) else [] for name in ("loss", "lr"))
+        names = [*first, *validated, *last] or [series.name for series in runs[0].series]
     panels: dict[tuple[str, str], list[Curve]] = {}
-    for run, series in chosen:
+    for run, series in _chosen(runs, names):
         label = run.folder.name if len(runs) > 1 else series.name
         panels.setdefault((series.mode, series.name), []).append(Curve(label, series.points))
     many = len(panels) > 3
@@ -113,12 +120,6 @@ def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series
     ]
 
 
-def _default_names(runs: Sequence[Run]) -> list[str]:
-    found = {series.name: None for run in runs for series in run.series if series.mode != "train"}
-    trained = [name for name in ("loss", "lr") if any(run.find(name, "train") for run in runs)]
-    return [*trained[:1], *found, *trained[1:]] or [series.name for series in runs[0].series]
-
-
 def _times(run: Run) -> dict[str, float] | None:
     time, data = run.find("time", "train"), run.find("data_time", "train")
     if time is None or max(abs(value) for each in (time, data) if each for _, value in each.points) > MAX_RUN_LENGTH:
@@ -137,29 +138,13 @@ def _times(run: Run) -> dict[str, float] | None:
     }
 
 
-def _checkpoint_metrics(run: Run) -> tuple[list[str], dict[str, Rule]]:
-    """Returns the metrics that select the best checkpoint of a run, and the comparison rules of its config."""
-    if run.config is None:
-        return [], {}
-    try:
-        return best_metrics(run.config._cfg_dict), best_metric_rules(run.config._cfg_dict)
-    except Exception:  # noqa: BLE001 - a config of another engine may hold anything
-        return [], {}
-
-
 def _best(series: Series, rules: Mapping[str, Rule]) -> dict[str, Any]:
-    is_small = rules[series.name] == "less" if series.name in rules else is_small_best(series.name)
-    choose = min if is_small else max
+    rule: Rule = "greater"  # for unknown metrics
+    with suppress(ArgumentError):
+        rule = rules[series.name] if series.name in rules else rule_of(series.name)
+    choose = min if rule == "less" else max
     at, value = choose(series.points, key=lambda point: point[1])
-    return {"value": value, "iteration": at, "small": choose is min}
-
-
-def is_small_best(name: str) -> bool:
-    """Checks whether a lower value of a metric is better; for unknown metrics, higher is assumed to be better."""
-    try:
-        return rule_of(name) == "less"
-    except ArgumentError:
-        return False
+    return {"value": value, "iteration": at, "small": rule == "less"}
 
 
 def _text(run: Run, found: dict[str, Any]) -> str:

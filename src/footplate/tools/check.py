@@ -1,12 +1,12 @@
 """Tries a run before it starts: builds everything, trains two iterations, validates one batch, saves and loads."""
 
-import copy
 import logging
 import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch.distributed as dist
@@ -18,13 +18,12 @@ from footplate.distributed import (
     barrier,
     broadcast_object,
     gather_objects,
-    initialize,
     is_main_process,
     unwrap_model,
 )
 from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
-from footplate.engine import Hook, Runner
+from footplate.engine import Hook, Runner, process_setup
 from footplate.engine.evaluation_loops import EvaluationSet, predicting
 from footplate.engine.ineffective_settings import warn_about_idle_settings_of
 from footplate.engine.preflight import checkpoint_size, predict_batch, trial_evaluator
@@ -41,6 +40,7 @@ from footplate.tools.explain_loops import explain_hooks, explain_loops, loops_as
 from footplate.tools.explain_params import Groups, groups_in
 from footplate.tools.failing_module import TrialError, module_error
 from footplate.tools.largest_batch import Largest, largest_batch
+from footplate.tools.partial_build import build_trial
 
 _logger = logging.getLogger("footplate.tools")
 _ITERATIONS = 2
@@ -48,28 +48,17 @@ _MAX_RANKS = 8  # in a list of values
 
 
 class Trial(NamedTuple):
-    """The measurements of a trial of two iterations.
-
-    Attributes:
-        runner: The runner of the trial.
-        seconds: The seconds of the last training iteration, without waiting for data.
-        waiting: The seconds that the last iteration waited for data.
-        validating: The estimated seconds of validating on all datasets; None without validation.
-        metrics: The names of the metrics, computed from one batch.
-        largest: The largest batch of each training and validation dataset.
-        memory: The peak memory of each process in MiB.
-        checkpoint: The size of a checkpoint in bytes.
-        groups: The parameter groups of the optimizer.
-    """
+    """The measurements of a trial of two iterations."""
 
     runner: Runner
-    seconds: float
-    waiting: float
-    validating: float | None
-    metrics: list[str]
-    largest: dict[str, Largest]
-    memory: list[int]
-    checkpoint: int
+    order_of_hooks: str  # a table of the hooks of the config in their order
+    seconds: float  # of the last training iteration, without waiting for data
+    waiting: float  # seconds that the last iteration waited for data
+    validating: float | None  # estimated seconds for all datasets; None without validation
+    metrics: list[str]  # their names, computed from one batch
+    largest: dict[str, Largest]  # the largest batch of each training and validation dataset
+    memory: list[int]  # peak memory of each process in MiB
+    checkpoint: int  # bytes
     groups: Groups
 
 
@@ -89,19 +78,21 @@ def check(cfg: Config, *, run: bool = True) -> str:
         FootplateError: The run would fail. The error names the key; warnings issued before it are logged.
     """
     with _collected_warnings() as warnings:
-        checked = check_config(cfg)
+        checked = check_config(cfg, built_next=run)
         warn_about_variables(checked)
-        lines, epoch_length = [], None
         if run:
             with _shared_folder(checked) as folder:
                 trial = _try(checked, folder)
                 _check_work_dir(checked["work_dir"], trial.checkpoint)
-                lines += _describe_trial(trial, loops_as_data(checked))
                 epoch_length = length_of(trial.runner.train_dataloader)
+                loops = loops_as_data(checked, hooks=trial.runner.hooks, length_of_epoch=epoch_length)
+                lines, order = _describe_trial(trial, loops), trial.order_of_hooks
         else:
-            warn_about_idle_settings_of(checked)
-        lines += explain_loops(loops_as_data(checked, length_of_epoch=epoch_length)).splitlines()
-    lines += explain_hooks(*order_of_hooks(checked)).splitlines()
+            hooks, missing = order_of_hooks(checked)
+            warn_about_idle_settings_of(checked, hooks)
+            loops = loops_as_data(checked, hooks=hooks)
+            lines, order = [], explain_hooks(hooks, missing)
+        lines += [*explain_loops(loops).splitlines(), *order.splitlines()]
     unique = list(dict.fromkeys(warnings))
     lines += [f"{'warning':<11} {each}" for each in unique]
     result = "no problems found" if run else "no problems found in the config; data and weights were not read"
@@ -126,7 +117,8 @@ def _collected_warnings() -> Iterator[list[str]]:
 @contextmanager
 def _shared_folder(cfg: Config) -> Iterator[str]:
     """Creates the folder of the trial, shared by all processes, and removes it after the last process is done."""
-    initialize(cfg.get("launcher") or "none", (cfg.get("env_cfg") or {}).get("dist_cfg"))
+    with located(cfg):
+        process_setup.prepare(cfg.get("env_cfg") or {}, launcher=cfg.get("launcher") or "none")
     if is_main_process():
         with tempfile.TemporaryDirectory(prefix="footplate-check-") as folder:
             yield broadcast_object(folder)
@@ -138,11 +130,8 @@ def _shared_folder(cfg: Config) -> Iterator[str]:
 
 def _try(cfg: Config, folder: str) -> Trial:
     """Trains two iterations, and trains and validates on the largest batches."""
-    trial_cfg = copy.deepcopy(cfg)
-    trial_cfg["work_dir"], trial_cfg["resume"], trial_cfg["preflight"] = folder, False, True
-    visualizer = trial_cfg.get("visualizer")
-    trial_cfg["visualizer"] = {**(visualizer if isinstance(visualizer, Mapping) else {}), "vis_backends": None}
-    runner = Runner.from_cfg(trial_cfg)
+    runner = build_trial(cfg, folder, preflight=True)
+    order = explain_hooks(runner.hooks, [])
     monitor = ranks.current()
     if monitor is not None:
         monitor.path = ""  # a rank must not write its traceback to the folder, which is deleted
@@ -156,7 +145,10 @@ def _try(cfg: Config, folder: str) -> Trial:
         runner.model.train_step(largest["train"].batch, optim_wrapper=runner.optim_wrapper)
         metrics: list[str] = []
         validating = None
-        for each in _validation_sets(runner):
+        loop: Any = runner.val_loop  # a custom loop has one dataset
+        own = EvaluationSet("", runner.val_dataloader, getattr(loop, "evaluator", None) or Evaluator([]))
+        sets: Sequence[EvaluationSet] = getattr(loop, "sets", [own]) if loop is not None else []
+        for each in sets:
             hook.stage = "the validation", "model"
             name = f"val {each.name}".rstrip()
             largest[name] = largest_batch(each.dataloader)
@@ -169,6 +161,7 @@ def _try(cfg: Config, folder: str) -> Trial:
         )
     return Trial(
         runner=runner,
+        order_of_hooks=order,
         seconds=hook.seconds,
         waiting=hook.waiting,
         validating=validating,
@@ -178,16 +171,6 @@ def _try(cfg: Config, folder: str) -> Trial:
         checkpoint=size,
         groups=groups_in(runner.optim_wrapper, unwrap_model(runner.model)),
     )
-
-
-def _validation_sets(runner: Runner) -> Sequence[EvaluationSet]:
-    """Returns the validation datasets of the run; a custom loop has one."""
-    loop: Any = runner.val_loop
-    if loop is None:
-        return []
-    own = EvaluationSet("", runner.val_dataloader, getattr(loop, "evaluator", None) or Evaluator([]))
-    found: Sequence[EvaluationSet] = getattr(loop, "sets", [own])
-    return found
 
 
 def _validate(runner: Runner, evaluator: Evaluator, batch: Any) -> tuple[float, list[str]]:
@@ -262,12 +245,11 @@ def _check_work_dir(folder: str, size: int) -> None:
     """Raises an error unless the run can write to its folder and a checkpoint fits; does not create the folder."""
     if not storage.is_local(folder):
         return
-    existing = os.path.abspath(os.path.expanduser(folder))
-    while not os.path.exists(existing):
-        existing = os.path.dirname(existing)
-    if not os.path.isdir(existing) or not os.access(existing, os.W_OK):
-        raise CheckpointError(f"cannot write to '{folder}'", key="work_dir", found=existing)
-    free = storage.free_space(existing)
+    existing = Path(os.path.abspath(os.path.expanduser(folder)))
+    existing = next(path for path in (existing, *existing.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise CheckpointError(f"cannot write to '{folder}'", key="work_dir", found=str(existing))
+    free = storage.free_space(str(existing))
     if free is not None and free < size:
         raise CheckpointError(
             f"a checkpoint takes {format_bytes(size)}, but only {format_bytes(free)} are free in '{existing}'",

@@ -10,15 +10,14 @@ from typing import Any, NamedTuple
 
 from footplate.checkpoint import is_sharded_path
 from footplate.config import Config, LazyObject, read_recorded
-from footplate.config.formats import write_value
 from footplate.config.key_paths import join_path
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, Origin
 from footplate.tasks.recipes import find_config
+from footplate.tools.explain_keys import brief
 from footplate.tools.run_files import config_of
 
 _WIDEST_VALUE = 96
-_ABSENT = object()
 START_KEYS = ("work_dir", "resume", "load_from", "preflight")  # where the run is stored and how it was started
 _SCOPE = "_scope_"
 
@@ -79,7 +78,11 @@ def describe(differences: list[Difference]) -> str:
     lines = []
     for path, first, second in differences:
         lines.append(path)
-        sides = [(sign, _brief(side.value), side.origin) for sign, side in (("-", first), ("+", second)) if side]
+        sides = [
+            (sign, brief(side.value, _WIDEST_VALUE), side.origin)
+            for sign, side in (("-", first), ("+", second))
+            if side
+        ]
         width = max(len(text) for _, text, _ in sides)
         lines += [f"  {sign} {text.ljust(width)}  {origin or ''}".rstrip() for sign, text, origin in sides]
     return "".join(f"{line}\n" for line in lines)
@@ -106,14 +109,11 @@ def _compare(place: list[Any], first: Side, second: Side) -> Iterator[Difference
     one, two = first.value, second.value
     if isinstance(one, dict) and isinstance(two, dict):
         for key in [*one, *(key for key in two if key not in one)]:
-            if key == _SCOPE and (key not in one or key not in two):
-                continue  # a base from a package adds its scope; the names mean the same without it
-            old, new = _side(first, key), _side(second, key)
-            if old.value is _ABSENT or new.value is _ABSENT:
-                sides = [None if side.value is _ABSENT else side for side in (old, new)]
-                yield Difference(join_path([*place, key]), *sides)
-            else:
+            old, new = _below(first, key), _below(second, key)
+            if old is not None and new is not None:
                 yield from _compare([*place, key], old, new)
+            elif key != _SCOPE:  # a base from a package adds its scope; the names mean the same without it
+                yield Difference(join_path([*place, key]), old, new)
     elif _holds_dicts(one) and _holds_dicts(two):
         yield from _compare_items(place, first, second)
     elif not same(one, two):
@@ -125,24 +125,21 @@ def _compare_items(place: list[Any], first: Side, second: Side) -> Iterator[Diff
     one, two = first.value, second.value
     matcher = difflib.SequenceMatcher(None, [_label(item) for item in one], [_label(item) for item in two], False)
     for kind, start, end, other_start, other_end in matcher.get_opcodes():
-        if kind == "equal":
-            for index, other in zip(range(start, end), range(other_start, other_end), strict=True):
-                yield from _compare([*place, other], _item(first, index), _item(second, other))
-            continue
         for index, other in itertools.zip_longest(range(start, end), range(other_start, other_end)):
-            old = None if index is None else _item(first, index)
-            new = None if other is None else _item(second, other)
-            yield Difference(join_path([*place, index if other is None else other]), old, new)
+            old, new = _below(first, index), _below(second, other)
+            if kind == "equal" and old is not None and new is not None:
+                yield from _compare([*place, other], old, new)
+            else:
+                yield Difference(join_path([*place, index if other is None else other]), old, new)
 
 
-def _side(side: Side, key: Any) -> Side:
-    value = side.value.get(key, _ABSENT)
-    return Side(value, origin_of(side.value, key) or side.origin)
-
-
-def _item(side: Side, index: int) -> Side:
-    value = side.value[index]
-    return Side(value, origin_of(value) or side.origin)
+def _below(side: Side, key: Any) -> Side | None:
+    """Returns an entry of a dict or an item of a list; its origin may be that of its container. None if absent."""
+    is_dict = isinstance(side.value, dict)
+    if key not in side.value if is_dict else key is None:
+        return None
+    value = side.value.get(key) if is_dict else side.value[key]
+    return Side(value, origin_of(side.value, key) or origin_of(value) or side.origin)
 
 
 def _holds_dicts(value: Any) -> bool:
@@ -153,8 +150,3 @@ def _label(item: Any) -> str:
     if isinstance(item, dict):
         return str(_named(item.get("type", "")))
     return repr(item)
-
-
-def _brief(value: Any) -> str:
-    text = write_value(value)
-    return text if len(text) <= _WIDEST_VALUE else f"{text[: _WIDEST_VALUE - 4]} ..."

@@ -1,7 +1,7 @@
 """Shows where the keys of a config were written."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from footplate.config import Config, ConfigDict
@@ -12,36 +12,28 @@ from footplate.error_context import origin_of
 from footplate.errors import Origin
 
 _INDENT = "    "
-_WIDEST_VALUE = 72
 _COLUMN = 64
 
 
 class Line(NamedTuple):
-    """One line of a resolved config.
+    """One line of a resolved config."""
 
-    Attributes:
-        text: The line, with its indentation.
-        origin: Where the key was written.
-        before: The earlier values of the key, the latest first.
-    """
-
-    text: str
-    origin: Origin | None
-    before: list[Replaced]
-
-
-class Step(NamedTuple):
-    """A value that a key had in a base, in the config or by an override, and its place."""
-
-    value: Any
-    origin: Origin | None
+    text: str  # the line, with its indentation
+    origin: Origin | None  # where the key was written
+    before: list[Replaced]  # the earlier values of the key, the latest first
 
 
 def source_files(cfg: Config) -> list[str]:
     """Returns the files that a config was read from: its own file and those of all current and replaced values."""
-    lines = list(_lines(cfg._cfg_dict, ""))
-    origins = [origin for line in lines for origin in (line.origin, *(each.origin for each in line.before))]
-    return list(dict.fromkeys([*([str(cfg.filename)] if cfg.filename else []), *(o.file for o in origins if o)]))
+    own = [str(cfg.filename)] if cfg.filename else []
+    return list(dict.fromkeys([*own, *_files_of(_lines(cfg._cfg_dict, ""))]))
+
+
+def _files_of(lines: Iterable[Line]) -> Iterator[str]:
+    for line in lines:
+        for origin in (line.origin, *(each.origin for each in line.before)):
+            if origin is not None:
+                yield origin.file
 
 
 def explain_config(cfg: Config) -> str:
@@ -50,13 +42,22 @@ def explain_config(cfg: Config) -> str:
     Imports nothing that the config names.
     """
     lines = list(_lines(cfg._cfg_dict, ""))
-    shorten = _Shortener(lines)
+    # Paths are relative to the folder of all files, except those of recipes, which have the names that configs use.
+    far = {file for file in _files_of(lines) if os.path.isabs(file) and "::" not in shown_path(file)}
+    folder = os.path.commonpath(map(os.path.dirname, far)) if far else ""
+
+    def shorten(origin: Origin | None) -> str:
+        if origin is None:
+            return ""
+        file = os.path.relpath(origin.file, folder) if origin.file in far else shown_path(origin.file)
+        return str(Origin(file, origin.line))
+
     width = min(_COLUMN, max((len(line.text) for line in lines if line.origin), default=0) + 2)
-    texts = [f"# files below {shorten.folder}"] if shorten.folder else []
+    texts = [f"# files below {folder}"] if folder else []
     for line in lines:
-        note = shorten(line.origin) if line.origin else ""
+        note = shorten(line.origin)
         for replaced in line.before:
-            note += f"  was {_brief(replaced.value)}, {shorten(replaced.origin)}"
+            note += f"  was {brief(replaced.value)}, {shorten(replaced.origin)}"
         texts.append(f"{line.text.ljust(width)}  # {note}" if note else line.text)
     return "\n".join(texts) + "\n"
 
@@ -70,7 +71,7 @@ def explain_key(cfg: Config, path: str) -> str:
     _, _, value = find_value(cfg._cfg_dict, path)
     steps = history(cfg, path)
     written = write_python({"value": value})[len("value = ") :]
-    texts = [_brief(step.value) for step in steps]
+    texts = [brief(step.value) for step in steps]
     width = min(_COLUMN, max(map(len, texts)))
     lines = [
         f"  {'-> ' if number else '   '}{text.ljust(width)}  {step.origin or ''}"
@@ -79,15 +80,15 @@ def explain_key(cfg: Config, path: str) -> str:
     return f"{path} = {written}" + "\n".join(lines) + "\n"
 
 
-def history(cfg: Config, path: str) -> list[Step]:
+def history(cfg: Config, path: str) -> list[Replaced]:
     """Returns every value that a key had, starting with the first base, with its place.
 
     Includes values that were removed together with an enclosing dict, by `_delete_` or by replacing the dict.
     """
-    steps: list[Step] = []
-    for value, origin in _past(cfg._cfg_dict, list(split_path(path))):
-        if not any(step.origin == origin and _equal(step.value, value) for step in steps):
-            steps.append(Step(value, origin))
+    steps: list[Replaced] = []
+    for past in _past(cfg._cfg_dict, list(split_path(path))):
+        if not any(step.origin == past.origin and _equal(step.value, past.value) for step in steps):
+            steps.append(past)
     return steps
 
 
@@ -129,16 +130,17 @@ def _lines(value: Any, indent: str, key: str = "", origin: Origin | None = None,
             yield from _lines(item, indent + _INDENT, "", None, ",")
         yield Line(f"{indent}{closing}{end}", None, [])
     else:
-        yield Line(f"{indent}{key}{_brief(value)}{end}", origin, _before(value, origin))
+        yield Line(f"{indent}{key}{brief(value)}{end}", origin, _before(value, origin))
 
 
 def _before(value: Any, origin: Origin | None) -> list[Replaced]:
     return value_history(value, origin)[-2::-1]
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any, width: int = 72) -> str:
+    """Returns a value as config code of at most `width` characters."""
     text = write_value(value)
-    return text if len(text) <= _WIDEST_VALUE else f"{text[: _WIDEST_VALUE - 4]} ..."
+    return text if len(text) <= width else f"{text[: width - 4]} ..."
 
 
 def _equal(first: Any, second: Any) -> bool:
@@ -147,23 +149,3 @@ def _equal(first: Any, second: Any) -> bool:
     except Exception:
         # Objects in a config may define any comparison, even one that raises.
         return first is second
-
-
-class _Shortener:
-    """Formats origins: paths relative to the common folder of all files, and recipes by the names that configs use."""
-
-    def __init__(self, lines: list[Line]) -> None:
-        files = {origin.file for line in lines for origin in [line.origin, *(r.origin for r in line.before)] if origin}
-        folders = {os.path.dirname(file) for file in files if _is_far(file)}
-        self.folder = os.path.commonpath(folders) if folders else ""
-
-    def __call__(self, origin: Origin | None) -> str:
-        if origin is None:
-            return ""
-        file = os.path.relpath(origin.file, self.folder) if _is_far(origin.file) else shown_path(origin.file)
-        return f"{file}:{origin.line}" if origin.line else file
-
-
-def _is_far(file: str) -> bool:
-    """Checks whether a file is shown by its absolute path, unlike recipes and relative paths."""
-    return os.path.isabs(file) and "::" not in shown_path(file)

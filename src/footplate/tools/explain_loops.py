@@ -1,11 +1,12 @@
 """Explains what runs when: hooks, validations, log lines, checkpoints and schedules."""
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from footplate.checks import check_count
 from footplate.config import Config
-from footplate.engine import HookList
+from footplate.engine import EpochBasedTrainLoop, HookList, IterBasedTrainLoop
 from footplate.engine.base_loops import validation_points
 from footplate.engine.components import counts_epochs, loop_settings
 from footplate.engine.hook_list import build_hooks
@@ -73,11 +74,12 @@ def hooks_as_data(hooks: HookList, missing: Sequence[str]) -> dict[str, Any]:
     return {"events": events, "not_installed": list(missing)}
 
 
-def loops_as_data(cfg: Config, *, length_of_epoch: int | None = None) -> dict[str, Any]:
+def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch: int | None = None) -> dict[str, Any]:
     """Returns what runs when, as data.
 
     Args:
         cfg: A config of either generation.
+        hooks: The hooks of the config if they are already built.
         length_of_epoch: The iterations per epoch; None reads them from the training data.
 
     Returns:
@@ -88,9 +90,27 @@ def loops_as_data(cfg: Config, *, length_of_epoch: int | None = None) -> dict[st
         FootplateError: A component cannot be built.
     """
     cfg = prepare(cfg)
-    hooks, _ = order_of_hooks(cfg)
+    if hooks is None:
+        hooks, _ = order_of_hooks(cfg)
     with located(cfg):
-        train = _train_data(cfg, length_of_epoch)
+        train: dict[str, Any] | None = None
+        section = cfg.get("train_cfg")
+        if isinstance(section, Mapping):
+            by_epoch = counts_epochs(section)
+            per_epoch = find_epoch_length(cfg, length_of_epoch)[0] if by_epoch else None
+            key = "max_epochs" if by_epoch else "max_iters"
+            length = check_count(key, section.get(key), key=f"train_cfg.{key}")
+            loader = cfg.get("train_dataloader")
+            loader = loader if isinstance(loader, Mapping) else {}
+            train = {
+                "type": loop_settings(section, "train")["type"],
+                "unit": "epoch" if by_epoch else "iteration",
+                "length": length,
+                "epoch_length": per_epoch,
+                "iterations": length * per_epoch if by_epoch and per_epoch else None if by_epoch else length,
+                "batch_size": loader.get("batch_size"),
+                "num_workers": loader.get("num_workers", 0),
+            }
         data: dict[str, Any] = {"train": train, "val": None, "test": None}
         for name in ("val", "test"):
             section = cfg.get(f"{name}_cfg")
@@ -99,7 +119,8 @@ def loops_as_data(cfg: Config, *, length_of_epoch: int | None = None) -> dict[st
                 data[name] = {"type": loop_settings(section, name)["type"], "metrics": metrics}
         if data["val"] and train:
             settings = {key: cfg["train_cfg"][key] for key in _POINT_KEYS if key in cfg["train_cfg"]}
-            settings.setdefault("val_interval", 1 if train["unit"] == "epoch" else 1000)
+            kind = EpochBasedTrainLoop if train["unit"] == "epoch" else IterBasedTrainLoop
+            settings.setdefault("val_interval", inspect.signature(kind).parameters["val_interval"].default)
             if train["length"] <= _MAX_LENGTH:
                 data["val"]["after"] = validation_points(train["length"], **settings)
     logger = next((hook for hook in hooks if isinstance(hook, LoggerHook)), None)
@@ -112,7 +133,9 @@ def loops_as_data(cfg: Config, *, length_of_epoch: int | None = None) -> dict[st
         "kept": saving.max_keep_ckpts,
         "best": list(saving.save_best),
     }
-    data["schedules"] = list(_schedules(cfg.get("param_scheduler")))
+    schedules = cfg.get("param_scheduler")
+    schedules = schedules if isinstance(schedules, (list, tuple)) else [schedules]
+    data["schedules"] = [_schedule_as_data(each) for each in schedules if isinstance(each, Mapping) and "type" in each]
     data["notes"] = list(_notes(data))
     return data
 
@@ -124,10 +147,23 @@ def explain_loops(data: Mapping[str, Any]) -> str:
         data: The result of `loops_as_data`.
     """
     train = data["train"]
-    lines = [f"{'train':<11} {_describe_train(train) if train else 'nothing'}"]
+    text = "nothing"
+    if train:
+        length, known = pluralize(train["length"], train["unit"]), train["epoch_length"]
+        if train["unit"] == "epoch":
+            whole = f"{pluralize(known, 'iteration')}, {train['iterations']} in total" if known else "unknown length"
+            length += f" of {whole}"
+        batch = f", batches of {train['batch_size']}" if train["batch_size"] else ""
+        text = f"{train['type']}: {length}{batch}, {pluralize(train['num_workers'], 'worker')}"
+    lines = [f"{'train':<11} {text}"]
     for name in ("val", "test"):
         if data[name]:
-            after = _describe_points(data[name].get("after"), train["unit"] if train else "")
+            points, after = data[name].get("after"), ""
+            if points:
+                shown = ", ".join(map(str, points if len(points) <= _MAX_POINTS else [*points[:3], "...", points[-1]]))
+                after = f" after {train['unit']} {shown} ({'once' if len(points) == 1 else f'{len(points)} times'})"
+            elif points is not None:
+                after = ", never during training"
             lines.append(f"{name:<11} {data[name]['type']}: {', '.join(data[name]['metrics'])}{after}")
     if data["log"]:
         lines.append(f"{'log':<11} {format_interval(data['log']['interval'], 'iteration')}")
@@ -145,58 +181,16 @@ def explain_loops(data: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(f"{'note':<11} {note}" for note in data["notes"])]) + "\n"
 
 
-def _describe_train(train: Mapping[str, Any]) -> str:
-    length = pluralize(train["length"], train["unit"])
-    if train["unit"] == "epoch":
-        known = train["epoch_length"]
-        iterations = f"{pluralize(known, 'iteration')}, {train['iterations']} in total" if known else "unknown length"
-        length += f" of {iterations}"
-    batch = f", batches of {train['batch_size']}" if train["batch_size"] else ""
-    return f"{train['type']}: {length}{batch}, {pluralize(train['num_workers'], 'worker')}"
-
-
-def _describe_points(points: Sequence[int] | None, unit: str) -> str:
-    if points is None:
-        return ""
-    if not points:
-        return ", never during training"
-    shown = ", ".join(map(str, points if len(points) <= _MAX_POINTS else [*points[:3], "...", points[-1]]))
-    return f" after {unit} {shown} ({'once' if len(points) == 1 else f'{len(points)} times'})"
-
-
-def _train_data(cfg: Config, length_of_epoch: int | None) -> dict[str, Any] | None:
-    section = cfg.get("train_cfg")
-    if not isinstance(section, Mapping):
-        return None
-    by_epoch = counts_epochs(section)
-    per_epoch = find_epoch_length(cfg, length_of_epoch)[0] if by_epoch else None
-    key = "max_epochs" if by_epoch else "max_iters"
-    length = check_count(key, section.get(key), key=f"train_cfg.{key}")
-    given = cfg.get("train_dataloader")
-    loader = given if isinstance(given, Mapping) else {}
+def _schedule_as_data(section: Mapping[str, Any]) -> dict[str, Any]:
+    with located(section):
+        check_number("end", section.get("end"))
     return {
-        "type": loop_settings(section, "train")["type"],
-        "unit": "epoch" if by_epoch else "iteration",
-        "length": length,
-        "epoch_length": per_epoch,
-        "iterations": length * per_epoch if by_epoch and per_epoch else None if by_epoch else length,
-        "batch_size": loader.get("batch_size"),
-        "num_workers": loader.get("num_workers", 0),
+        "type": _name_of(section),
+        "begin": section.get("begin", 0),
+        "end": section.get("end"),
+        "by_epoch": bool(section.get("by_epoch", True)),
+        "converted": bool(section.get("convert_to_iter_based", False)),
     }
-
-
-def _schedules(section: Any) -> Iterator[dict[str, Any]]:
-    for each in section if isinstance(section, (list, tuple)) else [section]:
-        if isinstance(each, Mapping) and "type" in each:
-            with located(each):
-                check_number("end", each.get("end"))
-            yield {
-                "type": _name_of(each),
-                "begin": each.get("begin", 0),
-                "end": each.get("end"),
-                "by_epoch": bool(each.get("by_epoch", True)),
-                "converted": bool(each.get("convert_to_iter_based", False)),
-            }
 
 
 def _notes(data: Mapping[str, Any]) -> Iterator[str]:

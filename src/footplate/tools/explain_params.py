@@ -1,6 +1,6 @@
 """Explains the parameter groups of an optimizer and the settings that formed them."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,38 +18,23 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class GroupInfo:
-    """A parameter group.
+    """A parameter group."""
 
-    Attributes:
-        optimizer: The class of the optimizer, prefixed with its name if a model has several optimizers.
-        settings: The learning rate, momentum or betas, and weight decay.
-        multipliers: The learning rate and weight decay relative to the optimizer's defaults, where they differ.
-        names: The names of the parameters.
-        size: The total number of elements.
-        reasons: The keys of `paramwise_cfg` that formed the group, empty for the optimizer's defaults.
-    """
-
-    optimizer: str
-    settings: dict[str, Any]
-    multipliers: dict[str, float]
+    optimizer: str  # the class of the optimizer, prefixed with its name if a model has several optimizers
+    settings: dict[str, Any]  # learning rate, momentum or betas, and weight decay
+    multipliers: dict[str, float]  # settings relative to the optimizer's defaults, where they differ
     names: list[str]
-    size: int
-    reasons: list[str]
+    size: int  # elements in all parameters
+    reasons: list[str]  # the keys of `paramwise_cfg` that formed the group, empty for the optimizer's defaults
 
 
 @dataclass(frozen=True)
 class Groups:
-    """All parameter groups, and the frozen parameters.
-
-    Attributes:
-        model: A description of the model.
-        groups: The parameter groups.
-        frozen: The names of parameters without gradients.
-    """
+    """All parameter groups, and the frozen parameters."""
 
     model: str
     groups: list[GroupInfo]
-    frozen: list[str]
+    frozen: list[str]  # the names of parameters that are not trained
 
 
 @without_compiler()
@@ -77,7 +62,10 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
         wrapper: The optimizer wrapper, of one or several optimizers.
         model: The model that it optimizes.
     """
-    groups = [group for part, each in wrapper.parts.items() for group in _describe_groups(part, each, model)]
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = [
+        _describe_group(part, each, group, names) for part, each in wrapper.parts.items() for group in each.param_groups
+    ]
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     return Groups(f"model {type(model).__name__}", groups, frozen)
 
@@ -90,7 +78,11 @@ def explain_params(found: Groups) -> str:
         f"{pluralize(tensors, 'tensor')}, {total:,} elements, {pluralize(len(found.groups), 'group')}; {found.model}"
     ]
     for number, group in enumerate(found.groups):
-        settings = ", ".join(_describe_setting(group, name) for name in group.settings)
+        settings = ", ".join(
+            f"{name} {f'{value:g}' if isinstance(value, (int, float)) else value}"
+            + (f" (x{group.multipliers[name]:g})" if name in group.multipliers else "")
+            for name, value in group.settings.items()
+        )
         lines += [
             "",
             f"group {number}  {group.optimizer}  {settings}",
@@ -103,26 +95,22 @@ def explain_params(found: Groups) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _describe_groups(part: str, wrapper: Any, model: nn.Module) -> Iterator[GroupInfo]:
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+def _describe_group(part: str, wrapper: Any, group: Mapping[str, Any], names: Mapping[int, str]) -> GroupInfo:
     optimizer = wrapper.optimizer
-    label = f"{part}: {type(optimizer).__name__}" if part else type(optimizer).__name__
-    for group in optimizer.param_groups:
-        members = [names.get(id(parameter), "?") for parameter in group["params"]]
-        inner = [name.removeprefix(f"{part}.") for name in members]
-        reasons = sorted({reason for name in inner for reason in wrapper.reasons.get(name, ())})
-        # Building a schedule has already changed the learning rate to its initial value.
-        settings = {field: group.get(f"initial_{field}", group[field]) for field in _FIELDS if field in group}
-        size = sum(parameter.numel() for parameter in group["params"])
-        multipliers = {}
-        for field in ("lr", "weight_decay"):
-            default = optimizer.defaults.get(field)
-            if isinstance(default, (int, float)) and default and settings.get(field) != default:
-                multipliers[field] = settings[field] / default
-        yield GroupInfo(label, settings, multipliers, members, size, reasons)
-
-
-def _describe_setting(group: GroupInfo, name: str) -> str:
-    value = group.settings[name]
-    text = f"{value:g}" if isinstance(value, (int, float)) else str(value)
-    return f"{name} {text}" + (f" (x{group.multipliers[name]:g})" if name in group.multipliers else "")
+    members = [names.get(id(parameter), "?") for parameter in group["params"]]
+    inner = [name.removeprefix(f"{part}.") for name in members]
+    # Building a schedule has already changed the learning rate to its initial value.
+    settings = {field: group.get(f"initial_{field}", group[field]) for field in _FIELDS if field in group}
+    multipliers = {}
+    for field in ("lr", "weight_decay"):
+        default = optimizer.defaults.get(field)
+        if isinstance(default, (int, float)) and default and settings.get(field) != default:
+            multipliers[field] = settings[field] / default
+    return GroupInfo(
+        optimizer=f"{part}: {type(optimizer).__name__}" if part else type(optimizer).__name__,
+        settings=settings,
+        multipliers=multipliers,
+        names=members,
+        size=sum(parameter.numel() for parameter in group["params"]),
+        reasons=sorted({reason for name in inner for reason in wrapper.reasons.get(name, ())}),
+    )

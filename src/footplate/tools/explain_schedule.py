@@ -31,17 +31,11 @@ _DIGITS = len("1.23456e-05")
 
 @dataclass(frozen=True)
 class Track:
-    """One field over a run, for the parameters that share its values.
+    """One field over a run, for the parameters that share its values."""
 
-    Attributes:
-        field: "lr", "momentum" or "weight_decay".
-        values: One value per iteration in `Schedule.iters`; all None if the optimizer has no such field.
-        parameters: The names of the parameters.
-    """
-
-    field: str
-    values: list[float | None]
-    parameters: list[str]
+    field: str  # "lr", "momentum" or "weight_decay"
+    values: list[float | None]  # one per iteration in `Schedule.iters`; all None if the optimizer has no such field
+    parameters: list[str]  # the names of the parameters
 
     @property
     def moves(self) -> bool:
@@ -51,19 +45,12 @@ class Track:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The fields of an optimizer over a run.
+    """The fields of an optimizer over a run."""
 
-    Attributes:
-        length: The iterations of the run.
-        iters: The sampled iterations, counted from 0.
-        model: A description of the model.
-        tracks: The fields, grouped by field; those with the most parameters first.
-    """
-
-    length: int
-    iters: list[int]
+    length: int  # the iterations of the run
+    iters: list[int]  # the sampled iterations, counted from 0
     model: str
-    tracks: list[Track]
+    tracks: list[Track]  # the fields, grouped by field; those with the most parameters first
 
     def shown(self, field: str) -> tuple[list[Track], list[Track]]:
         """Returns the tracks of a field that change, and those that stay constant."""

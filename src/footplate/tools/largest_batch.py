@@ -4,26 +4,18 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
-import torch
-
 from footplate.data import length_of
-from footplate.data.structures import BaseDataElement
 from footplate.errors import DataError
+from footplate.tools.layer_trace import tensors_in
 
 _MAX_READ = 64  # samples to read if the dataset does not record their sizes
 
 
 class Largest(NamedTuple):
-    """The largest batch.
-
-    Attributes:
-        batch: The batch.
-        samples: The number of samples in the dataset, or "unknown".
-        description: A description of the batch.
-    """
+    """The largest batch."""
 
     batch: Any
-    samples: int | str
+    samples: int | str  # the number of samples in the dataset, or "unknown"
     description: str
 
 
@@ -50,10 +42,19 @@ def largest_batch(loader: Any) -> Largest:
             return Largest(batch, count or "unknown", "the first batch, since its dataset has no length")
         raise DataError("the dataloader has no batches")
     recorded = list(_recorded_sizes(dataset, count))
-    read = [dataset[index] for index in _indices_to_read(recorded, count, batch_size)]
+    chosen: dict[int, None] = {}  # the largest, highest and widest samples, and some spread over the dataset
+    measures = ([height * width for height, width in recorded], *zip(*recorded, strict=True)) if recorded else ()
+    for values in measures:
+        ordered = sorted(range(count), key=lambda index: (-values[index], index))
+        chosen.update(dict.fromkeys(ordered[: min(batch_size, _MAX_READ)]))
+    step = max(1, count // _MAX_READ)
+    chosen.update(dict.fromkeys(islice(range(0, count, step), max(_MAX_READ - len(chosen), 0))))
+    read = [dataset[index] for index in chosen]
     samples = _worst_batch(read, batch_size, whole=bool(recorded) or len(read) == count)
     largest = max(read, key=_size)
-    shapes = sorted((tuple(tensor.shape) for tensor in _tensors(largest) if tensor.ndim > 1), key=len, reverse=True)
+    shapes = sorted(
+        (tuple(tensor.shape) for _, tensor in tensors_in(largest) if tensor.ndim > 1), key=len, reverse=True
+    )
     shape = "x".join(map(str, shapes[0])) if shapes else "no tensor"
     if recorded:
         sizes = f"the largest by their recorded size, {shape}"
@@ -78,23 +79,11 @@ def _recorded_sizes(dataset: Any, count: int) -> Iterator[tuple[int, int]]:
         yield int(info["height"]), int(info["width"])
 
 
-def _indices_to_read(recorded: list[tuple[int, int]], count: int, batch_size: int) -> list[int]:
-    """Returns the indices of the samples to read: the largest by recorded size, and some spread over the dataset."""
-    chosen: dict[int, None] = {}
-    measures = ([height * width for height, width in recorded], *zip(*recorded, strict=True)) if recorded else ()
-    for values in measures:  # areas, heights, widths
-        ordered = sorted(range(count), key=lambda index: (-values[index], index))
-        chosen.update(dict.fromkeys(ordered[: min(batch_size, _MAX_READ)]))
-    step = max(1, count // _MAX_READ)
-    chosen.update(dict.fromkeys(islice(range(0, count, step), max(_MAX_READ - len(chosen), 0))))
-    return list(chosen)
-
-
 def _worst_batch(read: list[Any], batch_size: int, *, whole: bool) -> list[Any]:
     """Returns the samples of the largest batch; if not `whole`, unread samples may be as large as the largest."""
 
     def side(sample: Any, axis: int) -> int:
-        return max((tensor.shape[axis] for tensor in _tensors(sample) if tensor.ndim > 2), default=0)
+        return max((tensor.shape[axis] for _, tensor in tensors_in(sample) if tensor.ndim > 2), default=0)
 
     ordered = sorted(read, key=_size, reverse=True)
     extreme = [max(ordered, key=lambda each: side(each, axis)) for axis in (-1, -2)]  # the widest and the highest
@@ -104,16 +93,4 @@ def _worst_batch(read: list[Any], batch_size: int, *, whole: bool) -> list[Any]:
 
 
 def _size(sample: Any) -> int:
-    return sum(tensor.numel() for tensor in _tensors(sample))
-
-
-def _tensors(sample: Any) -> Iterator[torch.Tensor]:
-    """Yields the tensors in nested values."""
-    if isinstance(sample, torch.Tensor):
-        yield sample
-    elif isinstance(sample, (dict, BaseDataElement)):
-        for _, value in sample.items():
-            yield from _tensors(value)
-    elif isinstance(sample, (list, tuple)):
-        for value in sample:
-            yield from _tensors(value)
+    return sum(tensor.numel() for _, tensor in tensors_in(sample))

@@ -8,33 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from footplate.data.structures import BaseDataElement
+
 
 @dataclass(frozen=True)
 class Reading:
-    """Statistics of one tensor: the output of a layer or a gradient.
+    """Statistics of one tensor: the output of a layer or a gradient."""
 
-    Attributes:
-        name: The name of the module or parameter; "(model)" for the whole model.
-        kind: The class of the module, with the place in the output if that holds several tensors; "gradient" for the
-            gradient of a parameter.
-        dtype: The dtype of the tensor.
-        shape: The shape of the tensor.
-        nans: The number of NaN entries.
-        infinities: The number of infinite entries.
-        low: The minimum of the finite entries, NaN if there are none.
-        high: The maximum of the finite entries, NaN if there are none.
-        notes: Whether inputs and weights of the module were finite, for a non-finite output.
-    """
-
-    name: str
-    kind: str
+    name: str  # the name of the module or parameter; "(model)" for the whole model
+    kind: str  # the class of the module and the place in its output, or "gradient" for the gradient of a parameter
     dtype: str
     shape: tuple[int, ...]
-    nans: int
-    infinities: int
-    low: float
-    high: float
-    notes: str = ""
+    nans: int  # NaN entries
+    infinities: int  # infinite entries
+    low: float  # the minimum of the finite entries, NaN if there are none
+    high: float  # the maximum of the finite entries, NaN if there are none
+    notes: str = ""  # whether inputs and weights of the module were finite, for a non-finite output
 
     @property
     def finite(self) -> bool:
@@ -96,15 +85,25 @@ class LayerTrace:
         self._handles = []
 
     def _on_output(self, name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        kind = type(module).__name__
-        for key, tensor in tensors_in(output):
-            device = tensor.device.type
+        for key, tensor in readable_tensors(output):
+            kind, device = f"{type(module).__name__}{key}", tensor.device.type
             if torch.is_autocast_enabled(device):
                 self.precision = f"autocast to {str(torch.get_autocast_dtype(device)).removeprefix('torch.')}"
-            notes = "" if bool(tensor.isfinite().all()) else _describe_inputs(module, (args, kwargs))
-            self.outputs.append(Reading.of(tensor, name, f"{kind}{key}", notes))
+            notes = ""
+            if not tensor.isfinite().all():
+                sources = {
+                    "inputs": [each for _, each in readable_tensors((args, kwargs))],
+                    "weights": module.parameters(False),
+                }
+                finite = {source: [bool(each.isfinite().all()) for each in found] for source, found in sources.items()}
+                notes = ", ".join(
+                    f"{source} {'finite' if all(found) else 'non-finite'}"
+                    for source, found in finite.items()
+                    if found or source == "inputs"
+                )
+            self.outputs.append(Reading.of(tensor, name, kind, notes))
             if tensor.requires_grad:
-                tensor.register_hook(partial(self._on_flow, name, f"{kind}{key}"))  # type: ignore[no-untyped-call]
+                tensor.register_hook(partial(self._on_flow, name, kind))  # type: ignore[no-untyped-call]
 
     def _on_flow(self, name: str, kind: str, gradient: Tensor) -> None:
         self.flowing.append(Reading.of(gradient, name, kind))
@@ -117,11 +116,10 @@ class LayerTrace:
 
 
 def tensors_in(found: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yields dense floating-point and complex tensors in nested values with their place, such as `[0]` or `.loss`."""
+    """Yields the tensors in nested values with their place, such as `[0]` or `.loss`."""
     if isinstance(found, Tensor):
-        if (found.is_floating_point() or found.is_complex()) and not found.is_sparse:
-            yield key, found
-    elif isinstance(found, Mapping):
+        yield key, found
+    elif isinstance(found, (Mapping, BaseDataElement)):
         for name, each in found.items():
             yield from tensors_in(each, f"{key}.{name}")
     elif isinstance(found, (list, tuple)):
@@ -129,9 +127,8 @@ def tensors_in(found: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from tensors_in(each, f"{key}[{place}]")
 
 
-def _describe_inputs(module: nn.Module, inputs: Any) -> str:
-    """Returns whether the inputs and weights of a module were finite, as text."""
-    words = {True: "finite", False: "non-finite"}
-    text = f"inputs {words[all(bool(each.isfinite().all()) for _, each in tensors_in(inputs))]}"
-    weights = [bool(each.isfinite().all()) for each in module.parameters(recurse=False)]
-    return f"{text}, weights {words[all(weights)]}" if weights else text
+def readable_tensors(found: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yields the tensors that have readings: dense ones with floating-point or complex numbers."""
+    for key, tensor in tensors_in(found):
+        if (tensor.is_floating_point() or tensor.is_complex()) and not tensor.is_sparse:
+            yield key, tensor

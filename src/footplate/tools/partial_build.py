@@ -1,5 +1,6 @@
 """Builds only the components of a config that an explanation needs, with a stand-in for models not installed."""
 
+import copy
 import logging
 import os
 import sys
@@ -14,6 +15,7 @@ from torch.optim import Optimizer
 
 from footplate.config import Config
 from footplate.data import build_dataloader, length_of
+from footplate.engine import Runner
 from footplate.engine.config_compatibility import in_second_generation
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
@@ -27,6 +29,22 @@ def prepare(cfg: Config) -> Config:
     cfg = in_second_generation(cfg)
     set_default_scope(cfg.get("default_scope"))
     return cfg
+
+
+def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
+    """Builds a run that writes its files to a temporary folder only and has no visualization backends.
+
+    Args:
+        cfg: The result of `check_config` or `runner_config`. It is not changed.
+        folder: The work_dir of the trial.
+        changes: Other top-level keys with a different value than in the config.
+    """
+    trial, visualizer = copy.deepcopy(cfg), cfg.get("visualizer")
+    kept = visualizer if isinstance(visualizer, Mapping) else {}
+    own = {"work_dir": folder, "resume": False, "visualizer": {**kept, "vis_backends": None}, **changes}
+    for key, value in own.items():
+        trial[key] = value
+    return Runner.from_checked(trial)
 
 
 def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, str]:

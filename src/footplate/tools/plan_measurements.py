@@ -1,6 +1,5 @@
 """Measures the parts of a training step on this machine, and describes the cluster that a plan is for."""
 
-import copy
 import dataclasses
 import json
 import os
@@ -23,59 +22,36 @@ from footplate.engine import Runner
 from footplate.error_context import located
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.messages import nearest
+from footplate.tools.partial_build import build_trial
 
 _WARM_UP = 3  # steps
 
 
 @dataclasses.dataclass(frozen=True)
 class Measurements:
-    """The measurements of a training step on one device: seconds, bytes and counts.
+    """The measurements of a training step on one device: seconds, bytes and counts."""
 
-    Attributes:
-        batch: Samples per step.
-        forward: Seconds of a forward pass, without waiting for data.
-        backward: Seconds of a backward pass.
-        update: Seconds of the optimizer's step.
-        spread: Standard deviation of step times, as a share of their mean.
-        loading: Seconds that one worker takes to read one sample.
-        workers: Data-loading workers.
-        weights: Bytes of weights and buffers.
-        gradients: Bytes of the gradients.
-        optimizer: Bytes of the optimizer's state.
-        activations: Bytes that the forward pass of a batch keeps for the backward pass.
-        largest_unit: Bytes of the largest part of the model that is gathered at once.
-        checkpoint: Bytes of a checkpoint.
-        write_speed: Bytes per second that one process writes.
-        on_cores: Whether steps run on CPU cores, which processes share.
-        threads: Threads per process.
-        cores: Cores of the machine.
-        crowding: Slowdown factor of a step when all cores are busy.
-        switching: Further slowdown factor with twice as many threads as cores, beyond the share of the cores.
-        byte_seconds: Seconds per byte of an exchange between two processes on these cores.
-        message_seconds: Seconds per message between two processes.
-    """
-
-    batch: int
-    forward: float
-    backward: float
-    update: float
-    spread: float
-    loading: float
-    workers: int
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-    largest_unit: int
-    checkpoint: int
-    write_speed: float
-    on_cores: bool = False
-    threads: int = 1
-    cores: int = 1
-    crowding: float = 1.0
-    switching: float = 1.0
-    byte_seconds: float | None = None
-    message_seconds: float | None = None
+    batch: int  # samples per step
+    forward: float  # seconds of a forward pass, without waiting for data
+    backward: float  # seconds of a backward pass
+    update: float  # seconds of the optimizer's step
+    spread: float  # standard deviation of step times, as a share of their mean
+    loading: float  # seconds that one worker takes to read one sample
+    workers: int  # data-loading workers
+    weights: int  # bytes of weights and buffers
+    gradients: int  # bytes of the gradients
+    optimizer: int  # bytes of the optimizer's state
+    activations: int  # bytes that the forward pass of a batch keeps for the backward pass
+    largest_unit: int  # bytes of the largest part of the model that is gathered at once
+    checkpoint: int  # bytes of a checkpoint
+    write_speed: float  # bytes per second that one process writes
+    on_cores: bool = False  # whether steps run on CPU cores, which processes share
+    threads: int = 1  # threads per process
+    cores: int = 1  # cores of the machine
+    crowding: float = 1.0  # slowdown factor of a step when all cores are busy
+    switching: float = 1.0  # further slowdown factor with twice as many threads as cores, beyond the share of the cores
+    byte_seconds: float | None = None  # seconds per byte of an exchange between two processes on these cores
+    message_seconds: float | None = None  # seconds per message between two processes
 
     @property
     def step(self) -> float:
@@ -125,21 +101,13 @@ class Measurements:
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """The machines of a plan.
+    """The machines of a plan."""
 
-    Attributes:
-        nodes: The number of nodes.
-        per_node: Devices per node.
-        bandwidth: Bytes per second between a node and the others, in each direction.
-        inner_bandwidth: Bytes per second between devices of a node.
-        latency: Seconds of a message from one node to another.
-    """
-
-    nodes: int = 1
-    per_node: int = 1
-    bandwidth: float = 12.5e9
-    inner_bandwidth: float = 300e9
-    latency: float = 10e-6
+    nodes: int = 1  # the number of nodes
+    per_node: int = 1  # devices per node
+    bandwidth: float = 12.5e9  # bytes per second between a node and the others, in each direction
+    inner_bandwidth: float = 300e9  # bytes per second between devices of a node
+    latency: float = 10e-6  # seconds of a message from one node to another
 
     @property
     def devices(self) -> int:
@@ -151,7 +119,7 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
     """Runs a few training steps of a config on real data and measures their parts. Leaves no files.
 
     Args:
-        cfg: A config of the second generation, with its `work_dir`.
+        cfg: The result of `check_config`.
         steps: The number of steps to measure, after three warm-up steps.
 
     Raises:
@@ -160,14 +128,22 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
     """
     check_count("--steps", steps, least=2)
     with tempfile.TemporaryDirectory(prefix="footplate-plan-") as folder, located(cfg):
-        runner = _build_runner(cfg, folder)
+        loader, workers = cfg.get("train_dataloader"), 0
+        if isinstance(loader, Mapping):  # batches are read in this process
+            workers = int(loader.get("num_workers", 0))
+            loader = {**loader, "num_workers": 0, "persistent_workers": False}
+        runner = build_trial(cfg, folder, load_from=None, train_dataloader=loader)
+        _ = runner.train_loop, runner.optim_wrapper
+        model: Any = unwrap_model(runner.model)
+        if hasattr(model, "init_weights"):
+            model.init_weights()
+        runner.model.train()
         batches_read, loading, times = [], [], []
         # Reading and training alternate as in a run, so that they share the caches in the same way.
         for batch, seconds in _read_batches(runner, steps + _WARM_UP):
             batches_read.append(batch)
             loading.append(seconds)
             times.append(_time_step(runner, batch))
-        model: Any = unwrap_model(runner.model)
         path = os.path.join(folder, "measured.pth")
         begin = time.perf_counter()
         save_checkpoint({"state_dict": model.state_dict(), "optimizer": runner.optim_wrapper.state_dict()}, path)
@@ -175,8 +151,9 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
         checkpoint = storage.status(path).size
         activations = _activation_bytes(runner, batches_read[0])
     forward, backward, update = zip(*times[_WARM_UP:], strict=True)
+    in_order = sorted(map(sum, times[_WARM_UP:]))
+    quarter, half, third = (in_order[len(in_order) * at // 4] for at in (1, 2, 3))
     batch_size = getattr(runner.train_dataloader, "batch_size", None) or 1
-    loader = cfg.get("train_dataloader")
     states = [state for part in runner.optim_wrapper.parts.values() for state in part.optimizer.state.values()]
     on_cores = runner.device.type == "cpu"
     return Measurements(
@@ -184,9 +161,9 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
         forward=statistics.median(forward),
         backward=statistics.median(backward),
         update=statistics.median(update),
-        spread=_spread(sorted(map(sum, times[_WARM_UP:]))),
+        spread=(third - quarter) / 1.349 / half,  # the standard deviation, estimated from quartiles
         loading=statistics.median(loading) / batch_size,
-        workers=int(loader.get("num_workers", 0)) if isinstance(loader, Mapping) else 0,
+        workers=workers,
         weights=_bytes((*model.parameters(), *model.buffers())),
         gradients=_bytes(each for each in model.parameters() if each.requires_grad),
         optimizer=_bytes(each for state in states for each in state.values() if isinstance(each, torch.Tensor)),
@@ -198,24 +175,6 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
         threads=torch.get_num_threads() if on_cores else 1,
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
     )
-
-
-def _build_runner(cfg: Config, folder: str) -> Runner:
-    """Builds a run that reads data in this process and writes only to a temporary folder."""
-    cfg = copy.deepcopy(cfg)
-    cfg["work_dir"], cfg["resume"], cfg["load_from"] = folder, False, None
-    visualizer = cfg.get("visualizer")
-    cfg["visualizer"] = {**(visualizer if isinstance(visualizer, Mapping) else {}), "vis_backends": None}
-    loader = cfg.get("train_dataloader")
-    if isinstance(loader, Mapping):
-        cfg["train_dataloader"] = {**loader, "num_workers": 0, "persistent_workers": False}
-    runner = Runner.from_cfg(cfg)
-    _ = runner.train_loop, runner.optim_wrapper
-    model: Any = unwrap_model(runner.model)
-    if hasattr(model, "init_weights"):
-        model.init_weights()
-    runner.model.train()
-    return runner
 
 
 def _read_batches(runner: Runner, number: int) -> Iterator[tuple[Any, float]]:
@@ -284,12 +243,6 @@ def _activation_bytes(runner: Runner, batch: Any) -> int:
         losses = inner._run_forward(inner.data_preprocessor(batch, True), "loss")
     del losses
     return sum(kept.values())
-
-
-def _spread(steps: list[float]) -> float:
-    """Returns the standard deviation of sorted step times, estimated from quartiles, as a share of the median."""
-    quarter, half, third = (steps[len(steps) * at // 4] for at in (1, 2, 3))
-    return (third - quarter) / 1.349 / half
 
 
 def _bytes(tensors: Iterable[torch.Tensor]) -> int:

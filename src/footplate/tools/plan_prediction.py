@@ -9,57 +9,54 @@ import math
 import textwrap
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:  # the measurements import torch, the formulas do not need it
     from footplate.tools.plan_measurements import Cluster, Measurements
 
 _SHARDED_PASSES = 3  # of sharded training: all-gather in forward and backward, reduce-scatter
-_COLUMNS = (
-    "nodes",
-    "devices",
-    "batch",
-    "step",
-    "compute",
-    "data",
-    "exchange",
-    "samples/s",
-    "efficiency",
-    "memory",
-    "save",
-)
 _FIRST_BUCKET = 1 << 20  # bytes; torch's defaults
 _BUCKET = 25 << 20
 
 
 class Prediction(NamedTuple):
-    """The predicted cost of a step on a number of devices.
-
-    Attributes:
-        nodes: Nodes.
-        devices: Devices on all nodes.
-        batch: Samples per step on all devices.
-        step: Seconds of a step.
-        compute: Seconds of forward, backward and update on the slowest device.
-        loading: Seconds of waiting for data.
-        exchange: Seconds of waiting for gradients or weights of other devices.
-        throughput: Samples per second.
-        efficiency: Step time on one device over the step time on all devices.
-        memory: Bytes on a device.
-        checkpoint: Seconds to write a checkpoint.
-    """
+    """The predicted cost of a step on a number of devices, in seconds, bytes and samples."""
 
     nodes: int
-    devices: int
-    batch: int
+    devices: int  # devices on all nodes
+    batch: int  # samples per step on all devices
     step: float
-    compute: float
-    loading: float
-    exchange: float
-    throughput: float
-    efficiency: float
-    memory: float
-    checkpoint: float
+    compute: float  # seconds of forward, backward and update on the slowest device
+    loading: float  # seconds of waiting for data
+    exchange: float  # seconds of waiting for gradients or weights of other devices
+    throughput: float  # samples per second
+    efficiency: float  # step time on one device over the step time on all devices
+    memory: float  # bytes on each device
+    checkpoint: float  # seconds to write a checkpoint
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g} s" if value >= 0.1 or value == 0 else f"{1000 * value:.3g} ms"
+
+
+def _gigabytes(value: float) -> str:
+    return f"{value / 1e9:.2f} GB" if value >= 1e8 else f"{value / 1e6:.1f} MB"
+
+
+# The title and the format of each field of a prediction, in the order of the fields.
+_COLUMNS: dict[str, Callable[[Any], str]] = {
+    "nodes": str,
+    "devices": str,
+    "batch": str,
+    "step": _seconds,
+    "compute": _seconds,
+    "data": _seconds,
+    "exchange": _seconds,
+    "samples/s": lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}",
+    "efficiency": lambda value: f"{100 * value:.1f} %",
+    "memory": _gigabytes,
+    "save": _seconds,
+}
 
 
 def predict(parts: "Measurements", cluster: "Cluster", *, sharded: bool = False) -> Prediction:
@@ -71,12 +68,18 @@ def predict(parts: "Measurements", cluster: "Cluster", *, sharded: bool = False)
         sharded: Whether weights and optimizer state are sharded rather than replicated.
     """
     alone = parts.step + loading_seconds(parts.loading, parts.batch, parts.workers, parts.step)
-    here = _on_shared_cores(parts, cluster.per_node) if parts.on_cores else parts
+    here = parts
+    if parts.on_cores:
+        sharing = cluster.per_node, parts.threads, parts.cores, parts.crowding, parts.switching
+        names = ("forward", "backward", "update", "loading")
+        stretched: dict[str, Any] = {name: shared_cores(getattr(parts, name), *sharing) for name in names}
+        here = dataclasses.replace(parts, **stretched)
     compute = slowest_of(here.step, parts.spread, cluster.devices)
     loading = loading_seconds(here.loading, parts.batch, parts.workers, compute)
     exchange = _exchange(parts, here, cluster, sharded=sharded)
     step = compute + loading + exchange
     batch = parts.batch * cluster.devices
+    replica = parts.weights, parts.gradients, parts.optimizer, parts.activations
     return Prediction(
         nodes=cluster.nodes,
         devices=cluster.devices,
@@ -87,7 +90,7 @@ def predict(parts: "Measurements", cluster: "Cluster", *, sharded: bool = False)
         exchange=exchange,
         throughput=batch / step,
         efficiency=scaling_efficiency(alone, step),
-        memory=_memory(parts, cluster.devices, sharded=sharded),
+        memory=sharded_bytes(*replica, parts.largest_unit, cluster.devices) if sharded else replicated_bytes(*replica),
         checkpoint=checkpoint_seconds(parts.checkpoint, parts.write_speed, cluster.nodes if sharded else 1),
     )
 
@@ -123,20 +126,8 @@ def describe_plan(measured: "Measurements", cluster: "Cluster", predictions: Seq
     ]
     if measured.on_cores:
         lines.append(f"{'cores':<11} {measured.cores}, shared by processes of {measured.threads} threads")
-    rows: list[tuple[str, ...]] = [_COLUMNS]
-    for each in predictions:
-        rows.append(
-            (
-                str(each.nodes),
-                str(each.devices),
-                str(each.batch),
-                *(_seconds(value) for value in (each.step, each.compute, each.loading, each.exchange)),
-                f"{each.throughput:,.0f}" if each.throughput >= 100 else f"{each.throughput:.3g}",
-                f"{100 * each.efficiency:.1f} %",
-                _gigabytes(each.memory),
-                _seconds(each.checkpoint),
-            )
-        )
+    rows = [list(_COLUMNS)]
+    rows += [[show(value) for show, value in zip(_COLUMNS.values(), each, strict=True)] for each in predictions]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join([*lines, "", *table]) + "\n"
@@ -146,20 +137,6 @@ def describe_formulas() -> str:
     """Returns all formulas as text, each with its explanation and source."""
     return "\n".join(
         f"{each.__name__.replace('_', ' ')}\n{textwrap.indent(inspect.getdoc(each) or '', '  ')}\n" for each in FORMULAS
-    )
-
-
-def _on_shared_cores(parts: "Measurements", processes: int) -> "Measurements":
-    def stretched(seconds: float) -> float:
-        own = parts.threads, parts.cores, parts.crowding, parts.switching
-        return shared_cores(seconds, processes, *own)
-
-    return dataclasses.replace(
-        parts,
-        forward=stretched(parts.forward),
-        backward=stretched(parts.backward),
-        update=stretched(parts.update),
-        loading=stretched(parts.loading),
     )
 
 
@@ -179,22 +156,6 @@ def _exchange(parts: "Measurements", here: "Measurements", cluster: "Cluster", *
     # CPU cores cannot compute and exchange at the same time.
     hidden = 0.0 if parts.on_cores else here.backward
     return exposed_seconds(seconds, hidden, bucket_count(parts.gradients)) if hidden else seconds
-
-
-def _memory(parts: "Measurements", devices: int, *, sharded: bool) -> float:
-    if sharded:
-        return sharded_bytes(
-            parts.weights, parts.gradients, parts.optimizer, parts.activations, parts.largest_unit, devices
-        )
-    return replicated_bytes(parts.weights, parts.gradients, parts.optimizer, parts.activations)
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.3g} s" if value >= 0.1 or value == 0 else f"{1000 * value:.3g} ms"
-
-
-def _gigabytes(value: float) -> str:
-    return f"{value / 1e9:.2f} GB" if value >= 1e8 else f"{value / 1e6:.1f} MB"
 
 
 def exchange_seconds(size: float, devices: int, bandwidth: float, latency: float, passes: int = 2) -> float:

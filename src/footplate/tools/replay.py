@@ -16,19 +16,21 @@ from footplate.config import Config
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.engine.nonfinite import CAPTURE, SUFFIX, facts_of, nonfinite_weights
+from footplate.engine.sections import runner_config
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.messages import list_names, one_line
 from footplate.tools.layer_trace import LayerTrace, Reading
+from footplate.tools.partial_build import build_trial
 
-# The facts in a capture and their valid values.
-_INTEGERS = {
-    "iteration": (1, MAX_RUN_LENGTH),
-    "seed": (0, (1 << 32) - 1),
-    "world_size": (1, 1 << 20),
-    "threads": (1, 1024),  # torch allocates memory for each as soon as the number is set
+# The facts in a capture: the valid integers, or whether a string may be None.
+_FACTS: dict[str, range | bool] = {
+    "iteration": range(1, MAX_RUN_LENGTH + 1),
+    "seed": range(1 << 32),
+    "world_size": range(1, (1 << 20) + 1),
+    "threads": range(1, 1025),  # torch allocates memory for each as soon as the number is set
+    **dict.fromkeys(("message", "device", "torch"), False),
+    **dict.fromkeys(("origin", "load_from"), True),
 }
-_STRINGS = ("message", "device", "torch")
-_OPTIONAL_STRINGS = ("origin", "load_from")
 _MAX_LENGTH = 1 << 16  # characters
 
 _SHORT_TABLE = 12  # tables with at most this many rows are shown in full
@@ -37,27 +39,16 @@ _ROWS_BEFORE = 5  # the first non-finite layer
 
 @dataclass
 class Replay:
-    """The record of one replayed iteration.
+    """The record of one replayed iteration."""
 
-    Attributes:
-        iteration: Its number, counted from 1.
-        trace: The outputs and gradients of the layers.
-        learning_rate: The learning rate of the first parameter group.
-        losses: The values that the train step logged; empty if it did not finish.
-        weights_before: The names of non-finite parameters before the iteration.
-        weights_after: The names of non-finite parameters after the iteration.
-        stopped: The message of the error that stopped the iteration, or "".
-        differences: The differences between this environment and that of the run, which may change the result.
-    """
-
-    iteration: int
-    trace: LayerTrace
-    learning_rate: float = math.nan
-    losses: dict[str, float] = field(default_factory=dict)
-    weights_before: list[str] = field(default_factory=list)
-    weights_after: list[str] = field(default_factory=list)
-    stopped: str = ""
-    differences: str = ""
+    iteration: int  # its number, counted from 1
+    trace: LayerTrace  # the outputs and gradients of the layers
+    learning_rate: float = math.nan  # the learning rate of the first parameter group
+    losses: dict[str, float] = field(default_factory=dict)  # those that the step logged; empty if it did not finish
+    weights_before: list[str] = field(default_factory=list)  # the names of non-finite parameters before the iteration
+    weights_after: list[str] = field(default_factory=list)  # the names of non-finite parameters after the iteration
+    stopped: str = ""  # the message of the error that stopped the iteration, or ""
+    differences: str = ""  # the differences between this environment and that of the run, which may change the result
 
     @property
     def failed(self) -> bool:
@@ -100,16 +91,14 @@ def read_facts(path: str) -> dict[str, Any]:
         raise ArgumentError(
             f"'{path}' is not a capture of a run that stopped at NaN", notes=["Captures end with '.capture'."]
         )
-    for key in (*_INTEGERS, *_STRINGS, *_OPTIONAL_STRINGS):
+    for key, kind in _FACTS.items():
         if key not in facts:
             raise ArgumentError(f"'{key}' is missing in the capture '{path}'", key=f"{CAPTURE}.{key}")
         value = facts[key]
-        if key in _INTEGERS:
-            low, high = _INTEGERS[key]
-            is_valid, wanted = type(value) is int and low <= value <= high, f"an integer from {low} to {high}"
+        if isinstance(kind, range):
+            is_valid, wanted = type(value) is int and value in kind, f"an integer from {kind[0]} to {kind[-1]}"
         else:
-            is_optional = key in _OPTIONAL_STRINGS
-            is_valid = (value is None and is_optional) or (isinstance(value, str) and len(value) <= _MAX_LENGTH)
+            is_valid = kind if value is None else isinstance(value, str) and len(value) <= _MAX_LENGTH
             wanted = f"a string of at most {_MAX_LENGTH} characters"
         if not is_valid:
             raise ArgumentError(
@@ -123,7 +112,7 @@ def config_of_capture(path: str) -> str:
     return f"{path.removesuffix(SUFFIX)}.py"
 
 
-def replay(cfg: Config, path: str, *, iteration: int | None = None) -> Replay:
+def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int | None = None) -> Replay:
     """Trains from the state of a capture to an iteration, and records that iteration.
 
     Runs the real training, with its hooks and validations. Files are written only to a temporary folder, which is
@@ -132,29 +121,26 @@ def replay(cfg: Config, path: str, *, iteration: int | None = None) -> Replay:
     Args:
         cfg: The config of the run.
         path: The capture.
+        facts: The result of `read_facts`.
         iteration: The iteration to record, counted from 1. The default is the one that stopped the run.
 
     Raises:
-        ArgumentError: The file is not a capture, or the iteration is not between its state and the end of the run.
+        ArgumentError: The iteration is not between the state of the capture and the end of the run.
     """
-    facts = read_facts(path)
     number = iteration if iteration is not None else facts["iteration"]
     with tempfile.TemporaryDirectory(prefix="footplate-replay-") as folder:
         torch.set_num_threads(facts["threads"])
         from_state = facts["origin"] is not None
-        changes = {
-            "work_dir": folder,
-            "resume": from_state,
-            "load_from": os.path.abspath(path) if from_state else facts["load_from"],
-            "preflight": False,
-            "randomness": {**(cfg.get("randomness") or {}), "seed": facts["seed"]},
-            "default_hooks": {**(cfg.get("default_hooks") or {}), "checkpoint": None, "logger": None},
-            "visualizer": {**(cfg.get("visualizer") or {}), "vis_backends": []},
-            "log_level": "ERROR",
-        }
-        for key, value in changes.items():
-            cfg[key] = value
-        runner = Runner.from_cfg(cfg)
+        runner = build_trial(
+            runner_config(cfg),
+            folder,
+            resume=from_state,
+            load_from=os.path.abspath(path) if from_state else facts["load_from"],
+            preflight=False,
+            randomness={**(cfg.get("randomness") or {}), "seed": facts["seed"]},
+            default_hooks={**(cfg.get("default_hooks") or {}), "checkpoint": None, "logger": None},
+            log_level="ERROR",
+        )
         recorder = _RecorderHook(number)
         runner.register_hook(recorder)
         try:

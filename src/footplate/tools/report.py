@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
+from itertools import zip_longest
 from string import Template
 from typing import Any, NamedTuple
 
@@ -43,11 +44,28 @@ def write_report(runs: Sequence[Run], path: str, *, names: Sequence[str] = (), t
     for line in (line for lines in images.unread.values() for line in lines):
         _logger.warning("%s", line)
     data = {
-        "runs": [_run(run, names[place], images.unread.get(place, [])) for place, run in enumerate(runs)],
+        "runs": [
+            {
+                "name": names[place],
+                "summary": summarize(run),
+                "config": run.explained or (run.config.pretty_text if run.config is not None else ""),
+                "environment": run.environment,
+                "warnings": [*run.warnings, *images.unread.get(place, [])],
+                "perClass": [table._asdict() for table in run.per_class],
+            }
+            for place, run in enumerate(runs)
+        ],
         "charts": list(_charts(runs)),
         "images": images.found,
         "imagesLeftOut": images.left_out,
-        "differences": _differences(runs, names),
+        "differences": [
+            {
+                "name": f"{names[0]} and {name}",
+                "text": describe(compare(runs[0].config, run.config)) or "no difference\n",
+            }
+            for name, run in zip(names[1:], runs[1:], strict=True)
+            if runs[0].config is not None and run.config is not None
+        ],
     }
     # JSON in a script element must not contain `<!--`, `<script` or `</script`.
     script_data = json.dumps(_as_json(data), separators=(",", ":"), allow_nan=False)
@@ -77,17 +95,6 @@ def _distinct_names(runs: Sequence[Run]) -> list[str]:
         if len(set(names)) == len(set(paths)):
             break
     return names
-
-
-def _run(run: Run, name: str, unread: list[str]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "summary": summarize(run),
-        "config": run.explained or (run.config.pretty_text if run.config is not None else ""),
-        "environment": run.environment,
-        "warnings": [*run.warnings, *unread],
-        "perClass": [table._asdict() for table in run.per_class],
-    }
 
 
 def _charts(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
@@ -136,17 +143,6 @@ def _as_json(value: Any) -> Any:
     return [_as_json(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
-def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, str]]:
-    """Returns the differences between the config of the first run and each other one."""
-    found = []
-    configs = [run.config for run in runs]
-    for name, config in list(zip(names, configs, strict=True))[1:]:
-        if configs[0] is not None and config is not None:
-            text = describe(compare(configs[0], config)) or "no difference\n"
-            found.append({"name": f"{names[0]} and {name}", "text": text})
-    return found
-
-
 _MOST_FRAMES = 24
 _LONGEST_SIDE = 640
 _QUALITY = 82
@@ -154,17 +150,12 @@ _MOST_PIXELS = 50_000_000
 
 
 class Embedded(NamedTuple):
-    """The images of a page.
+    """The images of a page."""
 
-    Attributes:
-        found: `{"run": number, "name": ..., "frames": [{"step": ..., "src": ...}]}` for each name, `src` a data URI.
-        left_out: The number of names that were left out to limit the size of the page.
-        unread: Messages about images that cannot be read, by the number of the run.
-    """
-
+    # `{"run": number, "name": ..., "frames": [{"step": ..., "src": ...}]}` for each name, `src` a data URI
     found: list[dict[str, Any]]
-    left_out: int
-    unread: dict[int, list[str]]
+    left_out: int  # the number of names that were left out to limit the size of the page
+    unread: dict[int, list[str]]  # messages about images that cannot be read, by the number of the run
 
 
 def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
@@ -176,9 +167,16 @@ def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
     """
     embedded = Embedded([], 0, {})
     left_out = used = 0
-    for number, name, images in _by_name(runs):
+    # Alternates between runs, so that a small budget shows each of them.
+    names = (dict.fromkeys((number, image.name) for image in run.images) for number, run in enumerate(runs))
+    for key in (key for keys in zip_longest(*names) for key in keys if key is not None):
+        number, name = key
+        images = [image for image in runs[number].images if image.name == name]
+        if len(images) > _MOST_FRAMES:  # evenly spaced, with the first and the last
+            last = len(images) - 1
+            images = [images[round(part * last / (_MOST_FRAMES - 1))] for part in range(_MOST_FRAMES)]
         frames: list[dict[str, Any]] = []
-        for image in _spread(images):
+        for image in images:
             try:
                 frames.append({"step": image.step, "src": _as_uri(image)})
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # errors of Pillow
@@ -190,24 +188,6 @@ def embed_images(runs: Sequence[Run], budget: int) -> Embedded:
             used += size
             embedded.found.append({"run": number, "name": name, "frames": frames})
     return embedded._replace(left_out=left_out)
-
-
-def _by_name(runs: Sequence[Run]) -> Iterator[tuple[int, str, list[RunImage]]]:
-    """Yields the images by name, alternating between runs, so that a small budget shows each run."""
-    names = [list(dict.fromkeys(image.name for image in run.images)) for run in runs]
-    for place in range(max((len(each) for each in names), default=0)):
-        for number, run in enumerate(runs):
-            if place < len(names[number]):
-                name = names[number][place]
-                yield number, name, [image for image in run.images if image.name == name]
-
-
-def _spread(images: Sequence[RunImage]) -> list[RunImage]:
-    """Returns at most `_MOST_FRAMES` evenly spaced images, including the first and the last."""
-    if len(images) <= _MOST_FRAMES:
-        return list(images)
-    places = {round(part * (len(images) - 1) / (_MOST_FRAMES - 1)) for part in range(_MOST_FRAMES)}
-    return [images[place] for place in sorted(places)]
 
 
 def _as_uri(image: RunImage) -> str:

@@ -28,7 +28,7 @@ def is_safe(file: Path, folder: Path) -> bool:
     except (OSError, RuntimeError, ValueError):
         return False
     if regular and not inside:
-        _logger.warning("'%s' is skipped, since it is a link to a file outside of the run's folder.", file)
+        _logger.warning("'%s' is skipped, since it is a link to a file outside the run's folder.", file)
     return regular and inside
 
 
@@ -59,7 +59,7 @@ def read_lines(file: Path) -> Iterator[str]:
 def read_logs(files: Sequence[Path]) -> list[list[str]]:
     """Returns the lines of logs without line ends; if the logs are very long, only the last lines, with a warning.
 
-    A log that cannot be read counts as empty, with a warning.
+    A log that cannot be read is treated as empty, with a warning.
     """
     logs: list[list[str]] = []
     left = _MOST_OF_LOGS

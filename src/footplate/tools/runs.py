@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,83 +26,50 @@ _OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
 _MOST_TABLES, _MOST_COLUMNS = 100, 101  # of per-class results
 _MOST_SERIES = 2_000  # names of scalars per run
 _MOST_VALUES = 3_000_000  # values in memory, for all lines of a run
+_LINE_OVERHEAD = 4  # values that take as much memory as a line without any
 Point = tuple[float, float]
 
 
 class Series(NamedTuple):
-    """One scalar over a run.
-
-    Attributes:
-        name: The name of the scalar.
-        mode: "train" or "val".
-        points: Pairs of training iteration and value, in the order of iterations.
-    """
+    """One scalar over a run."""
 
     name: str
-    mode: str
-    points: list[Point]
+    mode: str  # "train" or "val"
+    points: list[Point]  # training iterations and values, in ascending order of iterations
 
 
 class RunImage(NamedTuple):
-    """An image that a run wrote.
+    """An image that a run wrote."""
 
-    Attributes:
-        name: What it shows, the same at every step.
-        step: The iteration or epoch at which it was written.
-        path: The file.
-    """
-
-    name: str
-    step: int
+    name: str  # the same at every step
+    step: int  # the iteration or epoch at which it was written
     path: Path
 
 
 class PerClassResults(NamedTuple):
-    """A table of per-class results.
+    """A table of per-class results."""
 
-    Attributes:
-        dataset: The name of the dataset, "" if there is only one.
-        metric: The name of the table.
-        mode: "val" or "test".
-        step: The training iteration.
-        columns: The names of the columns; the first one is that of the classes.
-        rows: For each class its name and its numbers; None if it has no value.
-    """
-
-    dataset: str
+    dataset: str  # the name of the dataset, "" if there is only one
     metric: str
-    mode: str
-    step: int
-    columns: list[str]
-    rows: list[list[Any]]
+    mode: str  # "val" or "test"
+    step: int  # the training iteration
+    columns: list[str]  # the names of the columns; the first one is that of the classes
+    rows: list[list[Any]]  # for each class its name and its numbers; None if it has no value
 
 
 class Run(NamedTuple):
-    """The output of a run.
+    """The output of a run."""
 
-    Attributes:
-        folder: The work_dir, or the single file that was given.
-        series: The scalars, in the order of their first appearance.
-        epoch_length: The iterations per epoch, None for runs that do not count epochs.
-        images: The images, sorted by name and step.
-        config: The config, read as data; None if no config can be read.
-        explained: The config with the place of each key, or "".
-        per_class: The last per-class results of each dataset and metric.
-        environment: The environment of the last start, or {}.
-        warnings: The warnings and errors in the logs.
-        checkpoints: The checkpoints, the newest last.
-    """
-
-    folder: Path
-    series: list[Series]
-    epoch_length: int | None
-    images: list[RunImage]
-    config: Config | None
-    explained: str
-    per_class: list[PerClassResults]
-    environment: dict[str, Any]
-    warnings: list[str]
-    checkpoints: list[Path]
+    folder: Path  # the work_dir, or the single file that was given
+    series: list[Series]  # in the order of their first appearance
+    epoch_length: int | None  # the iterations per epoch, None for runs that do not count epochs
+    images: list[RunImage]  # sorted by name and step
+    config: Config | None  # read as data; None if there is none that can be read
+    explained: str  # the config with the location of each key, or ""
+    per_class: list[PerClassResults]  # the last per-class results of each dataset and metric
+    environment: dict[str, Any]  # that of the last start, or {}
+    warnings: list[str]  # the warnings and errors in the logs
+    checkpoints: list[Path]  # the newest last
 
     def find(self, name: str, mode: str | None = None) -> Series | None:
         """Returns a series by its name, or None."""
@@ -126,9 +94,10 @@ def read_run(path: str | Path) -> Run:
     length, left = None, _MOST_VALUES
     for file in files:
         own = list(_read_lines(file, left))
-        left -= sum(map(_weight, own))
+        left -= sum(len(line) + _LINE_OVERHEAD for line in own)
         length = _epoch_length(own) or length
-        lines = _join_starts(lines, list(_with_iterations(own, length)))
+        _add_iterations(own, length)
+        lines = _join_starts(lines, own)
     series = _series(lines)
     if not series:
         raise DataError(f"there are no {'finite ' if lines else ''}scalars in '{files[0]}'")
@@ -137,15 +106,21 @@ def read_run(path: str | Path) -> Run:
     logs = read_logs(safe_files(sorted(folder.glob("**/*.log")), folder))
     explained = safe_files((start / "explained.txt" for start in starts), folder)
     environments = safe_files((start / "environment.json" for start in starts), folder)
+    try:
+        environment = json.loads(read_small(environments[-1])) if environments else {}
+    except (ValueError, RecursionError):  # damaged; the rest of the run is still useful
+        environment = {}
+    images = (file for start in starts for file in start.glob("vis_data/vis_image/**/*.png"))
+    found = [(match, file) for file in safe_files(images, folder) if (match := _IMAGE.fullmatch(file.name))]
     return Run(
         folder=path,
         series=series,
         epoch_length=length,
-        images=sorted(_images(starts, folder), key=lambda image: (image.name, image.step)),
+        images=sorted(RunImage(match["name"], int(match["step"]), file) for match, file in found),
         config=config_of(folder),
         explained=read_small(explained[-1]) if explained else "",
         per_class=_per_class_results(safe_files(sorted(folder.glob("**/per_class.jsonl")), folder)),
-        environment=_environment(read_small(environments[-1]) if environments else ""),
+        environment=environment if isinstance(environment, dict) else {},
         warnings=[line for log in logs for line in log if " - WARNING - " in line or " - ERROR - " in line],
         checkpoints=sorted(filter(Path.is_file, folder.glob("*.pth")), key=lambda file: file.stat().st_mtime),
     )
@@ -180,10 +155,6 @@ def _scalar_files(folder: Path) -> list[Path]:
 _name_in_line = lru_cache(maxsize=2048)(one_line)  # names of scalars must fit on one line of a table
 
 
-def _weight(line: Mapping[str, Any]) -> int:
-    return len(line) + 4  # a line has overhead of about four values
-
-
 def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
     for number, text in enumerate(read_lines(file), start=1):
         if not text.strip():
@@ -195,79 +166,50 @@ def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
                 return  # an incomplete last line: the run was killed or is still writing
             raise DataError(f"line {number} of '{file}' is not JSON", found=text) from error
         if isinstance(line, dict) and ("step" in line or "mode" in line):
-            _check_place(line, f"line {number} of '{file}'")
+            where = f"line {number} of '{file}'"
+            for key in ("step", "iter", "epoch"):
+                if not _is_number(line.get(key, 0)) or abs(line.get(key, 0)) > MAX_RUN_LENGTH:
+                    raise DataError(f"'{key}' in {where} must be the number of an iteration or epoch", found=line[key])
+            if not isinstance(line.get("mode") or "", str):
+                raise DataError(f"'mode' in {where} must be a string", found=line["mode"])
             line = {_name_in_line(key): value for key, value in line.items() if key == "mode" or _is_number(value)}
-            left -= _weight(line)
+            left -= len(line) + _LINE_OVERHEAD
             if left < 0:
                 _logger.warning("'%s' is very long. It is read up to line %d.", file, number - 1)
                 return
+            line["mode"] = line.get("mode") or ("train" if "lr" in line or "loss" in line else "val")
             yield line
-
-
-def _check_place(line: Mapping[str, Any], where: str) -> None:
-    for key in ("step", "iter", "epoch"):
-        if not _is_number(line.get(key, 0)) or abs(line.get(key, 0)) > MAX_RUN_LENGTH:
-            raise DataError(f"'{key}' in {where} must be the number of an iteration or epoch", found=line[key])
-    if not isinstance(line.get("mode") or "", str):
-        raise DataError(f"'mode' in {where} must be a string", found=line["mode"])
-
-
-def _environment(text: str) -> dict[str, Any]:
-    """Returns the environment from JSON, or {} if the text is damaged, since the rest of the run is still useful."""
-    try:
-        found = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
     """Returns the iterations per epoch according to all training lines, or None if they count no epochs."""
-    counted = [line for line in lines if line.get("mode", "train") == "train" and "epoch" in line and "iter" in line]
+    counted = [line for line in lines if line["mode"] == "train" and "epoch" in line and "iter" in line]
     if not counted:
         return None
-    if "step" not in counted[0]:  # the first generation counts within the epoch
-        if _counts_whole_run(counted):
-            return None
-        return max(int(line["iter"]) for line in counted)
-    return max(math.ceil(int(line["iter"]) / max(int(line["epoch"]), 1)) for line in counted)
-
-
-def _counts_whole_run(counted: list[Mapping[str, Any]]) -> bool:
+    if "step" in counted[0]:
+        return max(math.ceil(int(line["iter"]) / max(int(line["epoch"]), 1)) for line in counted)
+    # The first generation counts within the epoch, unless the iterations increase over several epochs.
     steps = [line["iter"] for line in counted]
-    return steps == sorted(steps) and (counted[0]["epoch"] == counted[-1]["epoch"] or len(set(steps)) == len(steps))
+    is_one_epoch = counted[0]["epoch"] == counted[-1]["epoch"]
+    counts_run = steps == sorted(steps) and (is_one_epoch or len(set(steps)) == len(steps))
+    return None if counts_run else max(map(int, steps))
 
 
-def _with_iterations(lines: Iterable[Mapping[str, Any]], epoch_length: int | None) -> Iterator[dict[str, Any]]:
-    """Adds the training iteration of each line as `at`, and its `mode`."""
-    lines = list(lines)
-    if _validates_counts_whole_run(lines):
-        epoch_length = None
+def _add_iterations(lines: list[dict[str, Any]], epoch_length: int | None) -> None:
+    """Adds the training iteration of each line as `at`."""
+    # Validation steps count iterations if the first one is at least the last training step before it; else epochs.
+    for before, after in pairwise(line for line in lines if "step" in line):
+        if before["mode"] == "train" != after["mode"] and before.get("iter"):
+            epoch_length = None if after["step"] >= before["iter"] else epoch_length
+            break
     at = 0.0
     for line in lines:
-        mode = _mode_of(line)
         if "step" in line:
-            step = line["iter"] if mode == "train" and "iter" in line else line["step"]
-            at = float(step * (epoch_length or 1) if mode != "train" else step)
-        elif mode == "train" and "iter" in line:
+            is_train = line["mode"] == "train"
+            at = float(line.get("iter", line["step"]) if is_train else line["step"] * (epoch_length or 1))
+        elif line["mode"] == "train" and "iter" in line:
             at = float((line.get("epoch", 1) - 1) * (epoch_length or 0) + line["iter"])
-        # First-generation validation lines count validation batches, so they keep the current training iteration.
-        yield {**line, "mode": mode, "at": at}
-
-
-def _validates_counts_whole_run(lines: Iterable[Mapping[str, Any]]) -> bool:
-    """Checks whether validation steps count iterations: they do if the first one is at least the last training step."""
-    trained = 0
-    for line in lines:
-        if "step" in line and _mode_of(line) == "train":
-            trained = line.get("iter", 0)
-        elif trained and "step" in line:
-            return bool(line["step"] >= trained)
-    return False
-
-
-def _mode_of(line: Mapping[str, Any]) -> str:
-    return line.get("mode") or ("train" if "lr" in line or "loss" in line else "val")
+        line["at"] = at  # first-generation validations count their batches, so they keep the training iteration
 
 
 def _join_starts(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -308,14 +250,6 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def _images(starts: Iterable[Path], folder: Path) -> Iterator[RunImage]:
-    for start in starts:
-        for file in safe_files(start.glob("vis_data/vis_image/**/*.png"), folder):
-            match = _IMAGE.fullmatch(file.name)
-            if match:
-                yield RunImage(match["name"], int(match["step"]), file)
-
-
 def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
     """Returns the last table of each dataset and metric, from files of which the newest is the last."""
     tables: dict[tuple[str, str], PerClassResults] = {}
@@ -328,7 +262,14 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
             table = PerClassResults(found["dataset"], found["metric"], found["mode"], found["step"], columns, rows)
             if (table.dataset, table.metric) in tables:
                 continue
-            is_valid = _is_valid(table)
+            is_valid = (
+                all(isinstance(each, str) for each in (*table[:3], *columns))
+                and _is_number(table.step)
+                and abs(table.step) <= MAX_RUN_LENGTH
+                and 0 < len(columns) <= _MOST_COLUMNS
+                and all(isinstance(row, list) and len(row) == len(columns) and isinstance(row[0], str) for row in rows)
+                and all(value is None or _is_number(value) for _, *values in rows for value in values)
+            )
         except (ValueError, RecursionError, KeyError, TypeError):
             is_valid = False
         if not is_valid:
@@ -338,15 +279,3 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
     if unknown:
         _logger.warning("%d lines of the per-class results cannot be read and are left out.", unknown)
     return list(tables.values())[::-1]
-
-
-def _is_valid(table: PerClassResults) -> bool:
-    columns, rows = table.columns, table.rows
-    return (
-        all(isinstance(each, str) for each in (*table[:3], *columns))
-        and _is_number(table.step)
-        and abs(table.step) <= MAX_RUN_LENGTH
-        and 0 < len(columns) <= _MOST_COLUMNS
-        and all(isinstance(row, list) and len(row) == len(columns) and isinstance(row[0], str) for row in rows)
-        and all(value is None or _is_number(value) for _, *values in rows for value in values)
-    )

@@ -6,8 +6,9 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from footplate.config import Config
@@ -39,65 +40,37 @@ _MAX_SEED = (1 << 31) - 1
 
 
 class SweepSettings(NamedTuple):
-    """The settings of a sweep.
+    """The settings of a sweep."""
 
-    Attributes:
-        folder: The folder of the study and of the trials' work_dirs.
-        metric: The metric to optimize; the best validation of a trial counts.
-        trials: The number of trials, including those of earlier starts.
-        workers: The number of parallel trials.
-        prune: Whether to stop trials early that are worse than the median.
-        retry: Whether to run only the failed trials again.
-        seed: The seed of the sampler.
-    """
-
-    folder: str
-    metric: str
-    trials: int = 20
-    workers: int = 1
-    prune: bool = True
-    retry: bool = False
+    folder: str  # the folder of the study and of the trials' work_dirs
+    metric: str  # the metric to optimize; each trial is judged by its best validation
+    trials: int = 20  # including those of earlier starts
+    workers: int = 1  # parallel trials
+    prune: bool = True  # whether to stop trials early that are worse than the median
+    retry: bool = False  # whether to run only the failed trials again
     seed: int = 0
 
 
 class TrialInfo(NamedTuple):
-    """A finished trial.
-
-    Attributes:
-        number: The number of the trial.
-        values: The values by key.
-        state: "complete", "pruned", "infeasible", "failed" or "repeated".
-        score: The best metric, or the latest one for a trial that did not complete; None without a validation.
-        folder: The work_dir.
-        note: Why it failed or was infeasible, or which trial it repeats.
-    """
+    """A finished trial."""
 
     number: int
-    values: dict[str, Any]
-    state: str
-    score: float | None
-    folder: str
-    note: str
+    values: dict[str, Any]  # by key
+    state: str  # "complete", "pruned", "infeasible", "failed" or "repeated"
+    score: float | None  # the best metric, or the last one before the trial was stopped; None without a validation
+    folder: str  # the work_dir
+    note: str  # why it failed or was infeasible, or which trial it repeats
 
 
 class TrialProgress(NamedTuple):
-    """The progress of a running trial.
-
-    Attributes:
-        number: The number of the trial.
-        values: The values by key.
-        folder: The work_dir.
-        done: The completed iterations.
-        length: The iterations of the run, None until known.
-        score: The latest metric, None before the first validation.
-    """
+    """The progress of a running trial."""
 
     number: int
-    values: dict[str, Any]
-    folder: str
-    done: int = 0
-    length: int | None = None
-    score: float | None = None
+    values: dict[str, Any]  # by key
+    folder: str  # the work_dir
+    done: int = 0  # completed iterations
+    length: int | None = None  # the iterations of the run; None until they are known
+    score: float | None = None  # the latest metric, None before the first validation
 
 
 class _TrialFailedError(Exception):
@@ -146,11 +119,14 @@ def sweep(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with locked(settings.folder):
         _check_links(settings.folder)
-        with _reading_study(settings.folder):
+        try:
             study = _open_study(settings, "maximize" if rule == "greater" else "minimize")
-            _check_attributes(study, settings.folder)
-            _check_same(study, cfg, parameters, settings)
+            _check_study(study, cfg, parameters, settings)
             describe_trials(study, parameters, settings.folder)  # fails early on a damaged study
+        except FootplateError:
+            raise
+        except Exception as error:  # optuna may raise anything for a damaged study
+            raise _damaged(settings.folder) from error
         try:
             _Sweep(study, cfg, parameters, settings, prepare, on_end, on_progress).run()
         except SQLAlchemyError as error:
@@ -218,17 +194,6 @@ def _check_links(folder: str) -> None:
             raise DataError(f"the sweep would write through the link '{link}'", notes=["Remove it.", _NEW_FOLDER])
 
 
-@contextmanager
-def _reading_study(folder: str) -> Iterator[None]:
-    """Converts any error that optuna raises while reading a study into a DataError."""
-    try:
-        yield
-    except FootplateError:
-        raise
-    except Exception as error:
-        raise _damaged(folder) from error
-
-
 def _damaged(folder: str) -> DataError:
     return DataError(f"the {_STUDY} in '{folder}' is damaged", notes=[_NEW_FOLDER])
 
@@ -251,28 +216,23 @@ def _open_study(settings: SweepSettings, direction: Literal["maximize", "minimiz
     )
 
 
-def _check_attributes(study: Any, folder: str) -> None:
-    """Raises an error for attributes that no sweep writes.
+def _check_study(study: Any, cfg: Config, parameters: Sequence[Parameter], settings: SweepSettings) -> None:
+    """Raises an error for a study of another sweep, whose ranges alone may differ, or for invalid attributes.
 
     Raises:
-        DataError: An attribute has another type or range.
+        ArgumentError: The study has another config, metric, keys or choices.
+        DataError: An attribute has a type or a value that no sweep writes.
     """
     seed, restarted = study.user_attrs.get("run_seed", 0), study.user_attrs.get("begun_anew", [])
-    trials = study.get_trials(deepcopy=False)
+    texts = [each.user_attrs.get(key, "") for each in study.get_trials(deepcopy=False) for key in _TEXT_ATTRIBUTES]
     if (
         type(seed) is not int
         or not 0 <= seed <= _MAX_SEED
         or not isinstance(restarted, list)
         or any(type(number) is not int for number in restarted)
-        or any(
-            not isinstance(each.user_attrs.get(key, ""), str) for each in trials for key in ("config", *_OWN_REASONS)
-        )
+        or any(not isinstance(text, str) for text in texts)
     ):
-        raise _damaged(folder)
-
-
-def _check_same(study: Any, cfg: Config, parameters: Sequence[Parameter], settings: SweepSettings) -> None:
-    """Raises an error if a study has another config, metric, keys or choices; ranges may change."""
+        raise _damaged(settings.folder)
     varied = {each.key: repr(each.choices) if each.choices else "a range" for each in parameters}
     firsts = {**first_values(parameters), **{each.key: 0 for each in parameters if not each.choices}}
     asked = {"metric": settings.metric, "parameters": varied, "config": sha256_of(with_values(cfg, firsts))}
@@ -287,30 +247,22 @@ def _check_same(study: Any, cfg: Config, parameters: Sequence[Parameter], settin
     study.set_user_attr("asked", asked)
 
 
+@dataclass
 class _Sweep:
     """A running sweep."""
 
-    def __init__(
-        self,
-        study: Any,
-        cfg: Config,
-        parameters: Sequence[Parameter],
-        settings: SweepSettings,
-        prepare: Callable[[Config], None],
-        on_end: Callable[[TrialInfo], None],
-        on_progress: Callable[[TrialProgress], None],
-    ) -> None:
-        self.study, self.cfg, self.parameters, self.settings = study, cfg, parameters, settings
-        self.prepare, self.on_end, self.on_progress = prepare, on_end, on_progress
-        self.processes = TrialProcesses()
-        self.ask_lock = threading.Lock()
-        seed = study.user_attrs.get("run_seed")
-        if seed is None:  # the seed that all trials share
-            seed = int.from_bytes(os.urandom(4), "little") & _MAX_SEED
-            study.set_user_attr("run_seed", seed)
-        self.seed = int(seed)
+    study: Any
+    cfg: Config
+    parameters: Sequence[Parameter]
+    settings: SweepSettings
+    prepare: Callable[[Config], None]
+    on_end: Callable[[TrialInfo], None]
+    on_progress: Callable[[TrialProgress], None]
+    processes: TrialProcesses = field(default_factory=TrialProcesses)
 
     def run(self) -> None:
+        if "run_seed" not in self.study.user_attrs:  # the seed that all trials share
+            self.study.set_user_attr("run_seed", int.from_bytes(os.urandom(4), "little") & _MAX_SEED)
         again = self._unfinished_trials()
         for trial in again:
             self.study.enqueue_trial(trial.params, skip_if_exists=False)
@@ -322,13 +274,19 @@ class _Sweep:
             ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in restarted]
             count = self.settings.trials - len(ended)
             if all(parameter.choices for parameter in self.parameters):
-                count = self._enqueue_combinations(count)
+                waiting = (optuna.trial.TrialState.WAITING,)
+                for chosen in itertools.product(*(range(len(parameter.choices)) for parameter in self.parameters)):
+                    if len(self.study.get_trials(deepcopy=False, states=waiting)) >= count:
+                        break
+                    values = {each.key: index for each, index in zip(self.parameters, chosen, strict=True)}
+                    self.study.enqueue_trial(values, skip_if_exists=True)  # unless it was tried before
+                count = min(count, len(self.study.get_trials(deepcopy=False, states=waiting)))
         if count <= 0:
             return
-        ask = self.study.ask
+        ask, lock = self.study.ask, threading.Lock()
 
         def ask_alone(*arguments: Any, **options: Any) -> Any:
-            with self.ask_lock:  # otherwise SQLite could give two threads the same waiting trial
+            with lock:  # otherwise SQLite could give two threads the same waiting trial
                 return ask(*arguments, **options)
 
         self.study.ask = ask_alone
@@ -342,16 +300,6 @@ class _Sweep:
                     lambda study, trial: self.on_end(_describe_trial(trial, self.parameters, self.settings.folder))
                 ],
             )
-
-    def _enqueue_combinations(self, most: int) -> int:
-        """Enqueues combinations of choices that were not tried yet; returns how many are waiting, at most `most`."""
-        waiting = (optuna.trial.TrialState.WAITING,)
-        for chosen in itertools.product(*(range(len(parameter.choices)) for parameter in self.parameters)):
-            if len(self.study.get_trials(deepcopy=False, states=waiting)) >= most:
-                break
-            values = {parameter.key: index for parameter, index in zip(self.parameters, chosen, strict=True)}
-            self.study.enqueue_trial(values, skip_if_exists=True)
-        return min(most, len(self.study.get_trials(deepcopy=False, states=waiting)))
 
     def _unfinished_trials(self) -> list[Any]:
         """Returns the trials to run again: those of an interrupted sweep, or with `retry` those that failed."""
@@ -411,7 +359,13 @@ class _Sweep:
         self.on_progress(progress)
         cfg["work_dir"], cfg["resume"] = folder, any(name.endswith(".pth") for name in os.listdir(folder))
         before = seed_of_resumed(folder, None, cfg["resume"])  # the seed of a resumed trial may differ from the study's
-        _set_seed(cfg, self.seed if before is None else before)
+        seed = self.study.user_attrs["run_seed"] if before is None else before
+        # Trials without a seed of their own share one, which is not part of the hash, to differ only in their settings.
+        randomness = cfg.get("randomness") or {}
+        if is_first_generation(cfg):
+            cfg["seed"] = seed if cfg.get("seed") is None else cfg["seed"]
+        elif randomness.get("seed") is None:
+            cfg["randomness"] = {**randomness, "seed": seed}
         threads = max(1, (os.cpu_count() or 1) // self.settings.workers) if self.settings.workers > 1 else 0
         cfg["preflight"] = cfg.get("preflight", True)  # detects a missing metric before the first iteration
         scores, outcome = run_in_process(
@@ -425,15 +379,3 @@ class _Sweep:
                 series = read_run(folder).find(metric, "val")
                 scores = [*(value for _, value in series.points), *scores] if series else scores
         return scores, outcome
-
-
-def _set_seed(cfg: Config, seed: int) -> None:
-    """Sets the seed of a trial if its config has none, so that trials differ only in their settings.
-
-    The seed is not part of the hash that identifies the trial.
-    """
-    if is_first_generation(cfg):
-        if cfg.get("seed") is None:
-            cfg["seed"] = seed
-    elif (cfg.get("randomness") or {}).get("seed") is None:
-        cfg["randomness"] = {**(cfg.get("randomness") or {}), "seed": seed}

@@ -15,21 +15,13 @@ _MAX = sys.float_info.max
 
 
 class Parameter(NamedTuple):
-    """A config key that a sweep varies.
+    """A config key that a sweep varies."""
 
-    Attributes:
-        key: The path of the key.
-        low: The minimum of a range.
-        high: The maximum of a range; if both are integers, so are the values.
-        log: Whether to search the range on a logarithmic scale.
-        choices: The values to try, in place of a range.
-    """
-
-    key: str
-    low: float = 0
-    high: float = 0
-    log: bool = False
-    choices: tuple[Any, ...] = ()
+    key: str  # the path of the key
+    low: float = 0  # the minimum of a range
+    high: float = 0  # the maximum of a range; if both are integers, so are the values
+    log: bool = False  # whether to search the range on a logarithmic scale
+    choices: tuple[Any, ...] = ()  # the values to try, in place of a range
 
     def suggest(self, trial: Any) -> Any:
         """Returns the value that an optuna trial suggests."""

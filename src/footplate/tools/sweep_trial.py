@@ -34,21 +34,13 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "defaultcpuallocator
 
 
 class Request(NamedTuple):
-    """The request to run a trial.
+    """The request to run a trial."""
 
-    Attributes:
-        config: The resolved config, with the trial's values and its work_dir.
-        metric: The metric to report.
-        threads: The number of threads, 0 for torch's default.
-        prepare: Called with the config first, in the trial's process.
-        executed: The config files that the sweep has executed; see `is_from_executed_config`.
-    """
-
-    config: Mapping[str, Any]
+    config: Mapping[str, Any]  # the resolved config, with the trial's values and its work_dir
     metric: str
-    threads: int
-    prepare: Callable[[Config], None]
-    executed: frozenset[str] = frozenset()
+    threads: int  # 0 for torch's default
+    prepare: Callable[[Config], None]  # called with the config first, in the trial's process
+    executed: frozenset[str] = frozenset()  # the config files that the sweep has executed
 
 
 class TrialProcesses:
@@ -168,9 +160,19 @@ def run_in_process(
         processes.start(process, release)
         trial_pipe.close()
         trial_release.close()
-        outcome = _receive_outcome(pipe, trial, scores, on_progress)
-        timeout = _EXIT_TIMEOUT
-        return scores, outcome
+        while True:
+            kind, *rest = pipe.recv()
+            if kind == "progress":
+                done, length = rest
+                on_progress(done=done, length=length, score=scores[-1] if scores else None)
+            elif kind == "value":
+                step, value = rest
+                scores.append(value)
+                trial.report(value, step)
+                pipe.send(trial.should_prune())
+            else:  # the last message is the outcome
+                timeout = _EXIT_TIMEOUT
+                return scores, (kind, rest[0])
     except EOFError:  # the process ended without reporting an outcome
         process.join()
         if process.exitcode in (-signal.SIGINT, 128 + signal.SIGINT):  # interrupted twice
@@ -180,22 +182,6 @@ def run_in_process(
         return scores, ("failed", f"the process ended with exit code {process.exitcode}")
     finally:
         processes.end(process, timeout=timeout)
-
-
-def _receive_outcome(pipe: Connection, trial: Any, scores: list[float], on_progress: Callable[..., None]) -> Outcome:
-    """Receives messages from a trial until it reports its outcome; appends validation results to `scores`."""
-    while True:
-        kind, *rest = pipe.recv()
-        if kind == "progress":
-            done, length = rest
-            on_progress(done=done, length=length, score=scores[-1] if scores else None)
-        elif kind == "value":
-            step, value = rest
-            scores.append(value)
-            trial.report(value, step)
-            pipe.send(trial.should_prune())
-        else:
-            return kind, rest[0]
 
 
 class _PrunedError(Exception):

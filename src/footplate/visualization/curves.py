@@ -17,8 +17,7 @@ from footplate.records.scalar_names import metric_of_label
 from footplate.storage import commit_image
 from footplate.visualization.drawing import RGB, ImageArray, text_font
 
-_PAPER = (255, 255, 255)
-_INK = (40, 40, 40)
+_INK, _PAPER = (50, 50, 50), (255, 255, 255)
 _MARGIN = 10
 _SMALLEST_PANEL = 256
 
@@ -91,7 +90,7 @@ _AXIS_HEIGHT = 46
 _HEIGHT, _SMALL_HEIGHT = 250, 110
 _MOST = sys.float_info.max
 _LONGEST_TEXT = 200  # characters of a label
-_INK, _GRID, _FRAME, _PAPER = (50, 50, 50), (226, 226, 226), (170, 170, 170), (255, 255, 255)
+_GRID, _FRAME = (226, 226, 226), (170, 170, 170)
 # Okabe and Ito's palette for color-blind readers.
 _COLORS: tuple[RGB, ...] = (
     (0, 114, 178),

@@ -217,7 +217,7 @@ def test_second_generation_arguments_raise() -> None:
         def after_train_iter(self, runner: Any, batch_idx: int) -> None:  # type: ignore[override]
             """Has an argument too many."""
 
-    with pytest.raises(ArgumentError, match="a first-generation hook needs after_train_iter"):
+    with pytest.raises(ArgumentError, match="A first-generation hook needs after_train_iter"):
         Mixed().listeners()
 
 

@@ -1,4 +1,4 @@
-"""Curve families."""
+"""Curves."""
 
 import math
 from typing import Any
@@ -12,29 +12,29 @@ from footplate.optim.schedules.curves import (
     Constant,
     CosineAnnealing,
     CosineRestart,
+    Curve,
+    Cycle,
     Exponential,
-    Family,
     Linear,
     MultiStep,
     OneCycle,
     Poly,
     QuadraticWarmup,
     Step,
-    cycle,
 )
 
 
-def walk(family: Family, span: int, base: float = 1.0, steps: int | None = None) -> list[float]:
+def walk(curve: Curve, span: int, base: float = 1.0) -> list[float]:
     """Returns the values at each position, each computed from the previous one."""
-    curve, value, values = family.over(span), base, []
-    for position in range(span if steps is None else steps):
-        value = curve(value, base, position)
+    value, values = base, []
+    for position in range(span):
+        value = curve(value, base, position, span)
         values.append(value)
     return values
 
 
 @pytest.mark.parametrize(
-    ("family", "span", "values"),
+    ("curve", "span", "values"),
     [
         (Constant(0.5), 3, [0.5, 0.5, 1.0]),
         (Linear(0.25), 4, [0.25, 0.5, 0.75, 1.0]),
@@ -55,12 +55,12 @@ def walk(family: Family, span: int, base: float = 1.0, steps: int | None = None)
         (OneCycle(eta_max=1.0, total_steps=10, pct_start=0.5, div_factor=4.0, anneal_strategy="linear"), 1, [0.25]),
     ],
 )
-def test_values_at_each_position(family: Family, span: int, values: list[float]) -> None:
-    assert walk(family, span) == pytest.approx(values, rel=1e-12, abs=1e-12)
+def test_values_at_each_position(curve: Curve, span: int, values: list[float]) -> None:
+    assert walk(curve, span) == pytest.approx(values, rel=1e-12, abs=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("family", "in_iterations"),
+    ("curve", "in_iterations"),
     [
         (Step(2), Step(20)),
         (MultiStep([1, 3]), MultiStep([10, 30])),
@@ -72,26 +72,26 @@ def test_values_at_each_position(family: Family, span: int, values: list[float])
         (Linear(0.5), Linear(0.5)),
     ],
 )
-def test_settings_are_converted_to_iterations(family: Family, in_iterations: Family) -> None:
-    assert family.in_iterations(10) == in_iterations
+def test_settings_are_converted_to_iterations(curve: Curve, in_iterations: Curve) -> None:
+    assert curve.in_iterations(10) == in_iterations
 
 
 @pytest.mark.parametrize(
-    ("family", "length"), [(CosineRestart([2, 3], [1, 1]), 5), (OneCycle(1.0, 7), 7), (Poly(), None)]
+    ("curve", "length"), [(CosineRestart([2, 3], [1, 1]), 5), (OneCycle(1.0, 7), 7), (Poly(), None)]
 )
-def test_length_of_a_curve(family: Family, length: int | None) -> None:
-    assert family.length() == length
+def test_length_of_a_curve(curve: Curve, length: int | None) -> None:
+    assert curve.length() == length
 
 
 @pytest.mark.parametrize(
-    ("family", "settles"), [(Constant(), True), (Linear(), True), (Linear(1.0, 0.5), False), (Poly(), False)]
+    ("curve", "ends_at_base"), [(Constant(), True), (Linear(), True), (Linear(1.0, 0.5), False), (Poly(), False)]
 )
-def test_curves_that_end_at_the_base_value(family: Family, settles: bool) -> None:
-    assert family.settles() is settles
+def test_curves_that_end_at_the_base_value(curve: Curve, ends_at_base: bool) -> None:
+    assert curve.ends_at_base() is ends_at_base
 
 
 def test_three_phase_cycle_returns_to_the_first_value() -> None:
-    at = cycle((1.0, 3.0, 0.0), 11, pct_start=0.4, anneal_strategy="linear", three_phase=True)
+    curve = Cycle(pct_start=0.4, anneal_strategy="linear", three_phase=True)
     phases = [(0, 1.0), (3.4, 3.0), (6.8, 1.0), (10, 0.0)]
     expected = []
     for position in range(11):
@@ -99,14 +99,14 @@ def test_three_phase_cycle_returns_to_the_first_value() -> None:
             pair for pair in zip(phases, phases[1:], strict=False) if position <= pair[1][0]
         )
         expected.append(low + (high - low) * (position - start) / (end - start))
-    assert [at(position) for position in range(11)] == pytest.approx(expected)
-    assert at(50) == 0.0
+    assert [curve.value_at(position, 11, (1.0, 3.0, 0.0)) for position in range(11)] == pytest.approx(expected)
+    assert curve.value_at(50, 11, (1.0, 3.0, 0.0)) == 0.0
 
 
 def test_cosine_cycle_has_the_mean_half_way_to_the_peak() -> None:
-    at = cycle((0.0, 2.0, 0.0), 21, pct_start=11 / 21)
-    assert at(5) == pytest.approx(1.0)
-    assert at(10) == pytest.approx(2.0)
+    curve = Cycle(pct_start=11 / 21)
+    assert curve.value_at(5, 21, (0.0, 2.0, 0.0)) == pytest.approx(1.0)
+    assert curve.value_at(10, 21, (0.0, 2.0, 0.0)) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_cosine_cycle_has_the_mean_half_way_to_the_peak() -> None:
         (lambda: Linear(0.5, -1.0), "end_factor"),
         (lambda: Step(0), "step_size"),
         (lambda: CosineRestart([1, 2], [1]), "restart_weights"),
-        (lambda: CosineAnnealing(eta_min=0.1, eta_min_ratio=0.1).over(3), "eta_min_ratio"),
+        (lambda: CosineAnnealing(eta_min=0.1, eta_min_ratio=0.1), "eta_min_ratio"),
         (lambda: OneCycle(1.0, 0), "total_steps"),
         (lambda: OneCycle(1.0, 5, pct_start=2.0), "pct_start"),
         (lambda: OneCycle(1.0, 5, anneal_strategy="cosine"), "anneal_strategy"),
@@ -139,7 +139,7 @@ def test_poly_matches_its_formula(last: int, base: float, low: float, power: flo
 
 @given(st.integers(2, 200), st.floats(0.01, 10), st.floats(0.0, 0.009))
 def test_cosine_matches_its_formula(half: int, base: float, low: float) -> None:
-    for position, value in enumerate(walk(CosineAnnealing(half, low), half + 1, base)):
+    for position, value in enumerate(walk(CosineAnnealing(half, eta_min=low), half + 1, base)):
         formula = low + (base - low) * (1 + math.cos(math.pi * position / half)) / 2
         assert math.isclose(value, formula, rel_tol=1e-9, abs_tol=1e-12)
 

@@ -23,7 +23,7 @@ from footplate.optim.schedules.curves import ENDLESS
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import PARAM_SCHEDULERS
 
-FAMILIES = (
+CURVES = (
     "Constant",
     "Linear",
     "Exponential",
@@ -42,12 +42,12 @@ def sgd() -> SGD:
     return SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9, weight_decay=0.1)
 
 
-@pytest.mark.parametrize(("family", "kind"), list(itertools.product(FAMILIES, ("LR", "Momentum", "ParamScheduler"))))
-def test_each_family_is_registered_for_each_field(family: str, kind: str) -> None:
-    entry = PARAM_SCHEDULERS.get(family + kind)
+@pytest.mark.parametrize(("curve", "kind"), list(itertools.product(CURVES, ("LR", "Momentum", "ParamScheduler"))))
+def test_each_curve_is_registered_for_each_field(curve: str, kind: str) -> None:
+    entry = PARAM_SCHEDULERS.get(curve + kind)
     assert inspect.isclass(entry)
     assert issubclass(entry, ParamSchedule)
-    assert entry.__name__ == family + kind or family == "ReduceOnPlateau"
+    assert entry.__name__ == curve + kind or curve == "ReduceOnPlateau"
 
 
 def test_name_of_the_class_selects_the_field() -> None:
@@ -65,7 +65,7 @@ def test_begin_and_end_are_converted_to_iterations() -> None:
 
 def test_missing_end_is_not_converted() -> None:
     schedule = schedules.StepLR(sgd(), step_size=2, convert_to_iter_based=True, epoch_length=10)
-    assert schedule.end == schedules.curves.ENDLESS
+    assert schedule.end == ENDLESS
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_default_end_is_that_of_the_run(settings: dict[str, Any], end: int) -> N
 
 def test_epoch_length_is_passed_to_converted_schedules() -> None:
     (schedule,) = build({**STEP, "convert_to_iter_based": True}, max_epochs=3, max_iters=12, epoch_length=4)
-    assert (schedule.end, schedule.by_epoch, schedule.family.step_size) == (12, False, 4)
+    assert (schedule.end, schedule.by_epoch, schedule.curve.step_size) == (12, False, 4)
 
 
 def test_lengths_of_the_run_are_passed_to_policies() -> None:

@@ -12,8 +12,8 @@ from footplate.optim.schedules.curves import (
     Constant,
     CosineAnnealing,
     CosineRestart,
+    Curve,
     Exponential,
-    Family,
     Linear,
     OneCycle,
     Step,
@@ -184,16 +184,16 @@ def test_end_is_not_loaded_from_a_state() -> None:
     assert long.end == 30
 
 
-@pytest.mark.parametrize("family", [Exponential(0.7), Step(2, 0.5), CosineAnnealing(T_max=7, eta_min=0.01)])
+@pytest.mark.parametrize("curve", [Exponential(0.7), Step(2, 0.5), CosineAnnealing(T_max=7, eta_min=0.01)])
 @pytest.mark.parametrize("end", [1, 2, 3, 4])
-def test_extended_run_has_the_values_of_an_uninterrupted_run(family: Family, end: int) -> None:
+def test_extended_run_has_the_values_of_an_uninterrupted_run(curve: Curve, end: int) -> None:
     straight, short, longer = sgd(0.3), sgd(0.3), sgd(0.3)
-    whole = ParamSchedule(straight, family, end=9)
-    ended = ParamSchedule(short, family, end=end)
+    whole = ParamSchedule(straight, curve, end=9)
+    ended = ParamSchedule(short, curve, end=end)
     for _ in range(end):
         whole.step()
         ended.step()
-    resumed = ParamSchedule(longer, family, end=9)
+    resumed = ParamSchedule(longer, curve, end=9)
     longer.load_state_dict(short.state_dict())
     resumed.load_state_dict(ended.state_dict())
     for _ in range(4):
@@ -274,5 +274,5 @@ def test_steps_are_sorted_by_trigger() -> None:
     by_epoch = StepLR(optimizer, step_size=1)
     plateau = ReduceOnPlateauLR(optimizer)
     steps = collect_steps([by_iter[0], plateau, by_epoch, by_iter[1]])
-    assert steps == ([each.step for each in by_iter], [by_epoch.step], [plateau.step])
+    assert steps == ([each.step for each in by_iter], [by_epoch.step], [plateau])
     assert collect_steps({"a": [by_epoch], "b": [by_iter[0]]}) == ([by_iter[0].step], [by_epoch.step], [])

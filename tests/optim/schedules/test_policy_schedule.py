@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from footplate.errors import ArgumentError, BuildError
-from footplate.optim.schedules.policy_schedule import PolicyLR, PolicyMomentum, build_policy
+from footplate.optim.schedules.policy_schedule import PolicyLR, PolicyMomentum
 
 
 def sgd(momentum: float = 0.8) -> SGD:
@@ -73,7 +73,9 @@ def test_momentum_of_adam_is_the_first_beta() -> None:
 
 
 def test_default_gamma_of_momentum_steps_is_one_half() -> None:
-    assert build_policy("step", {"step": 1}, "momentum") == build_policy("step", {"step": 1, "gamma": 0.5}, "momentum")
+    optimizer = sgd()
+    schedule = PolicyMomentum(optimizer, policy="step", step=1, max_iters=3, by_epoch=False)
+    assert walk(optimizer, schedule, "momentum", 3) == [0.8, 0.4, 0.2]
 
 
 def test_one_cycle_of_lr_and_momentum() -> None:
@@ -101,7 +103,9 @@ def test_cyclic_policies_ignore_by_epoch(policy: str) -> None:
 
 @pytest.mark.parametrize("name", ["step", "Step"])
 def test_name_of_a_policy_may_be_capitalized(name: str) -> None:
-    assert build_policy(name, {"step": 1}, "lr") == build_policy("step", {"step": 1}, "lr")
+    optimizer = sgd()
+    schedule = PolicyLR(optimizer, policy=name, step=1, gamma=0.5, max_iters=3, by_epoch=False)
+    assert walk(optimizer, schedule, "lr", 3) == [1.0, 0.5, 0.25]
 
 
 @pytest.mark.parametrize(
@@ -111,6 +115,9 @@ def test_name_of_a_policy_may_be_capitalized(name: str) -> None:
         ({"policy": "step", "steps": 1}, BuildError, "steps", "step"),
         ({"policy": "poly", "min_l": 1}, BuildError, "min_l", "min_lr"),
         ({"policy": "exp"}, BuildError, "gamma", None),
+        ({"policy": "OneCycle"}, BuildError, "max_lr", None),
+        ({"policy": "OneCycle", "max_l": 1}, BuildError, "max_l", "max_lr"),
+        ({"policy": "poly", "min_lr": -1}, ArgumentError, "min_lr", None),
         ({"policy": "OneCycle", "max_lr": [0.1]}, ArgumentError, "max_lr", None),
         ({"policy": "fixed", "warmup": "liner", "warmup_iters": 2}, ArgumentError, "warmup", "linear"),
         ({"policy": "fixed", "warmup": "linear"}, ArgumentError, "warmup_iters", None),

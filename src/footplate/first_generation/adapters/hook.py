@@ -31,6 +31,7 @@ GENERAL = {
     "after_val_epoch": "after_epoch",
     "after_run": None,
 }
+_GENERAL_EVENTS = ("before_epoch", "after_epoch", "before_iter", "after_iter")
 # The engine calls these events. WorkflowHook calls the validation events; a validation by the loop has none.
 _ENGINE_EVENTS = (
     "before_run",
@@ -139,13 +140,31 @@ class Hook(EngineHook):
         Raises:
             ArgumentError: A method takes other arguments than the runner.
         """
-        _check_signatures(self)
+        for event in (*GENERAL, *_GENERAL_EVENTS):
+            try:
+                inspect.signature(getattr(self, event)).bind(None)
+            except TypeError as error:
+                raise ArgumentError(
+                    f"{type(self).__name__}.{event} has the wrong arguments",
+                    notes=[
+                        f"A first-generation hook needs {event}(self, runner).",
+                        "To use batch_idx and data_batch, derive from footplate.Hook or mmengine.hooks.Hook.",
+                    ],
+                ) from error
         found = {event: _with_view(self, event) for event in _ENGINE_EVENTS if _handles(self, event)}
         if "after_train_iter" in found or "after_train_epoch" in found:
-            found.setdefault("before_train_iter", _save_rates)
+            found.setdefault("before_train_iter", _with_view(self, "before_train_iter"))
         if "after_train_iter" in found and self.checks_step_order:
-            found["before_run"] = _with_step_order_warning(self, found.get("before_run"))
+            found["before_run"] = _with_view(self, "before_run", self._warn_about_step_order)
         return found
+
+    def _warn_about_step_order(self, runner: "Runner") -> None:
+        is_early = get_priority(self.priority) < Priority.ABOVE_NORMAL
+        if is_early and not isinstance(runner.optim_wrapper, SteppedByHook):
+            _logger.warning(
+                "%s has a higher priority than the optimizer, but its after_train_iter runs after the step",
+                type(self).__name__,
+            )
 
     @classmethod
     def get_triggered_stages(cls) -> list[str]:
@@ -166,8 +185,7 @@ class ClosureHook(Hook):
     """
 
     def __init__(self, fn_name: str, fn: Callable[[Any], Any]) -> None:
-        known = (*GENERAL, "before_epoch", "after_epoch", "before_iter", "after_iter")
-        check_choice("fn_name", fn_name, known)
+        check_choice("fn_name", fn_name, (*GENERAL, *_GENERAL_EVENTS))
         if not callable(fn):
             raise ArgumentError("fn must be callable with the runner", key="fn", found=fn)
         setattr(self, fn_name, fn)
@@ -182,12 +200,15 @@ def _handles(hook: Hook, event: str) -> bool:
     return any(_overrides(type(hook), name) or name in vars(hook) for name in names)
 
 
-def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
+def _with_view(hook: Hook, event: str, check: Callable[["Runner"], None] | None = None) -> Callable[..., Any]:
+    """Returns a callback that calls the method of an event with a view of the runner, after an optional check."""
     method = getattr(hook, event)
     general = getattr(hook, GENERAL[event] or event)
     is_epoch = event.endswith("_epoch")
 
     def call(runner: "Runner", **arguments: Any) -> None:
+        if check is not None:
+            check(runner)
         view = view_of(runner)
         view.set_training_event(event, arguments)
         (general if is_epoch and not runner.train_loop.by_epoch else method)(view)
@@ -197,44 +218,8 @@ def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
     return call
 
 
-def _with_step_order_warning(hook: Hook, before_run: Callable[..., Any] | None) -> Callable[..., Any]:
-    """Adds a warning to `before_run` if the hook would have run before the optimizer in the first generation."""
-
-    def call(runner: "Runner", **arguments: Any) -> None:
-        is_early = get_priority(hook.priority) < Priority.ABOVE_NORMAL
-        if is_early and not isinstance(runner.optim_wrapper, SteppedByHook):
-            _logger.warning(
-                "%s has a higher priority than the optimizer, but its after_train_iter runs after the step",
-                type(hook).__name__,
-            )
-        if before_run is not None:
-            before_run(runner, **arguments)
-
-    return call
-
-
-def _save_rates(runner: "Runner", **arguments: Any) -> None:
-    view = view_of(runner)
-    view.set_training_event("before_train_iter", arguments)
-    view.save_rates()
-
-
 def call_hooks(view: RunnerView, event: str) -> None:
     """Calls a first-generation event of all first-generation hooks of a run, in the order of their priorities."""
     for hook in view.hooks:
         if isinstance(hook, Hook):
             getattr(hook, event)(view)
-
-
-def _check_signatures(hook: Hook) -> None:
-    for event in (*GENERAL, "before_epoch", "after_epoch", "before_iter", "after_iter"):
-        try:
-            inspect.signature(getattr(hook, event)).bind(None)
-        except TypeError as error:
-            raise ArgumentError(
-                f"{type(hook).__name__}.{event} has the wrong arguments",
-                notes=[
-                    f"a first-generation hook needs {event}(self, runner)",
-                    "to use batch_idx and data_batch, derive from footplate.Hook or mmengine.hooks.Hook",
-                ],
-            ) from error

@@ -220,7 +220,7 @@ class LegacyModel(BaseModel):
 
     def train_step(self, data: Any, optim_wrapper: _Wrapper) -> dict[str, Tensor]:
         """Trains on one batch; the optimizer is passed to the model's own `train_step`."""
-        self._optimizer = _optimizers(optim_wrapper)
+        self._optimizer = of_each_optimizer(optim_wrapper, lambda part: part.optimizer)
         with optim_wrapper.optim_context(self):
             losses = self._run_forward(self.data_preprocessor(data, True), "loss")
         loss, log_vars = self.parse_losses(losses)
@@ -298,13 +298,21 @@ def adapt_model(model: nn.Module) -> nn.Module:
 MODELS.register_module(name="LegacyModel", module=adapt_model)
 
 
+def legacy_model_in(model: Any) -> LegacyModel | None:
+    """Returns the adapter inside the wrappers of a model, or None for a second-generation model."""
+    while not isinstance(model, LegacyModel) and hasattr(model, "module"):
+        model = model.module
+    return model if isinstance(model, LegacyModel) else None
+
+
+def of_each_optimizer(optim_wrapper: Any, read: Callable[[Any], Any]) -> Any:
+    """Returns what `read` returns for an optimizer wrapper, or a dict by name if there are several optimizers."""
+    parts = getattr(optim_wrapper, "optim_wrappers", None)
+    return read(optim_wrapper) if parts is None else {name: read(part) for name, part in parts.items()}
+
+
 def _is_step(step: Any) -> bool:
     return callable(step) and not _has_argument(step, "optim_wrapper")
-
-
-def _optimizers(optim_wrapper: Any) -> Any:
-    parts = getattr(optim_wrapper, "optim_wrappers", None)
-    return optim_wrapper.optimizer if parts is None else {name: part.optimizer for name, part in parts.items()}
 
 
 def _parameters(function: Callable[..., Any] | None) -> Mapping[str, inspect.Parameter]:

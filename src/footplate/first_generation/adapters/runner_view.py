@@ -11,7 +11,7 @@ import numpy as np
 
 from footplate.checkpoint import find_latest
 from footplate.distributed import unwrap_model
-from footplate.first_generation.adapters.model import LegacyModel, MMDataParallel
+from footplate.first_generation.adapters.model import MMDataParallel, legacy_model_in, of_each_optimizer
 from footplate.records import MessageHub
 
 if TYPE_CHECKING:
@@ -40,20 +40,19 @@ class LogBuffer:
     Args:
         hub: The message hub of the run.
         mode: Returns the current mode, "train" or "val".
+
+    Attributes:
+        output: The averages of the last call of `average`, and values that hooks assigned.
+        ready: Whether `output` is complete.
     """
 
     def __init__(self, hub: MessageHub, mode: Callable[[], str]) -> None:
         self._hub = hub
         self._mode = mode
         self.ready = False
-        self._output = _Output(self._record)
+        self.output: OrderedDict[str, Any] = _Output(self._record)
         self._counts: dict[str, deque[float]] = {}
         self._begin: dict[str, int] = {}
-
-    @property
-    def output(self) -> OrderedDict[str, Any]:
-        """The averages of the last call of `average`, and values that hooks assigned."""
-        return self._output
 
     @property
     def val_history(self) -> OrderedDict[str, list[float]]:
@@ -74,7 +73,7 @@ class LogBuffer:
     def average(self, n: int = 0) -> None:
         """Writes the means of the latest `n` values to `output`; for 0, of all values since the last `clear`."""
         for name, values, counts in self._histories(n):
-            OrderedDict.__setitem__(self._output, name, float((values * counts).sum() / counts.sum()))
+            OrderedDict.__setitem__(self.output, name, float((values * counts).sum() / counts.sum()))
         self.ready = True
 
     def clear(self) -> None:
@@ -86,12 +85,12 @@ class LogBuffer:
         """Replaces `output` by values that are already recorded."""
         self.clear_output()
         for name, value in values.items():
-            OrderedDict.__setitem__(self._output, name, value)
+            OrderedDict.__setitem__(self.output, name, value)
         self.ready = True
 
     def clear_output(self) -> None:
         """Clears `output`."""
-        self._output.clear()
+        self.output.clear()
         self.ready = False
 
     def _record(self, name: str, value: Any) -> None:
@@ -162,6 +161,9 @@ class RunnerView:
             wrapper.keeps_gradients = True  # first-generation hooks read them after the step
 
     def __getattr__(self, name: str) -> Any:
+        # Some hooks read the counters by the private names of the first generation.
+        if name in ("_epoch", "_iter", "_inner_iter", "_max_epochs", "_max_iters"):
+            return getattr(self, name[1:])
         return getattr(self.__dict__["_runner"], name)
 
     @property
@@ -198,34 +200,12 @@ class RunnerView:
     @property
     def optimizer(self) -> Any:
         """The optimizer, or a dict of several by name."""
-        wrapper = self._runner.optim_wrapper
-        parts = getattr(wrapper, "optim_wrappers", None)
-        return wrapper.optimizer if parts is None else {name: part.optimizer for name, part in parts.items()}
+        return of_each_optimizer(self._runner.optim_wrapper, lambda part: part.optimizer)
 
     @property
     def hooks(self) -> list[Any]:
         """The hooks in the order of their priorities."""
         return list(self._runner.hooks)
-
-    @property
-    def _epoch(self) -> int:
-        return self.epoch
-
-    @property
-    def _iter(self) -> int:
-        return int(self._runner.iter)
-
-    @property
-    def _inner_iter(self) -> int:
-        return self.inner_iter
-
-    @property
-    def _max_epochs(self) -> int | None:
-        return self.max_epochs
-
-    @property
-    def _max_iters(self) -> int:
-        return int(self._runner.max_iters)
 
     @property
     def _epoch_length(self) -> int:
@@ -277,8 +257,17 @@ class RunnerView:
         self.inner_iter = arguments["batch_idx"] % self._epoch_length
         if event == "before_train_iter" and self.inner_iter == 0 and self._runner.train_loop.by_epoch:
             self.log_buffer.clear()
-        if "outputs" in arguments:
-            self.outputs = self._outputs_of(arguments["outputs"])
+        if "outputs" not in arguments:
+            return
+        logged, model = arguments["outputs"] or {}, legacy_model_in(self._runner.model)
+        if model is not None:
+            self.outputs = dict(model.outputs)
+        else:
+            size = getattr(self._runner.train_dataloader, "batch_size", None)
+            self.outputs = {"loss": logged.get("loss"), "log_vars": dict(logged), "num_samples": size or 1}
+        pending_loss = getattr(self._runner.optim_wrapper, "pending_loss", None)
+        if pending_loss is not None:
+            self.outputs["loss"] = pending_loss
 
     def set_validation_state(
         self, loader: Any, inner_iter: int = 0, data_batch: Any = None, outputs: Any = None
@@ -299,21 +288,4 @@ class RunnerView:
         return self._read(field)
 
     def _read(self, field: str) -> Any:
-        wrapper = self._runner.optim_wrapper
-        parts = getattr(wrapper, "optim_wrappers", None)
-        if parts is not None:
-            return {name: getattr(part, f"get_{field}")()[field] for name, part in parts.items()}
-        return getattr(wrapper, f"get_{field}")()[field]
-
-    def _outputs_of(self, logged: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Returns the outputs of a first-generation model; for other models, builds them from the logged values."""
-        model: Any = self._runner.model
-        while not isinstance(model, LegacyModel) and hasattr(model, "module"):
-            model = model.module
-        if isinstance(model, LegacyModel):
-            outputs = dict(model.outputs)
-        else:
-            size = getattr(self._runner.train_dataloader, "batch_size", None)
-            outputs = {"loss": (logged or {}).get("loss"), "log_vars": dict(logged or {}), "num_samples": size or 1}
-        pending = getattr(self._runner.optim_wrapper, "pending_loss", None)
-        return outputs if pending is None else {**outputs, "loss": pending}
+        return of_each_optimizer(self._runner.optim_wrapper, lambda part: getattr(part, f"get_{field}")()[field])

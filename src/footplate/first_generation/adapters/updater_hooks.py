@@ -8,10 +8,11 @@ from footplate.errors import ArgumentError
 from footplate.first_generation.adapters.hook import Hook
 from footplate.registry import HOOKS
 
-_WARMUPS = ("constant", "linear", "exp")
+_Values = dict[str, list[float]]
+"""A value for each parameter group, by the name of the optimizer; the name is empty if there is only one optimizer."""
 
 
-class _UpdaterHook(Hook):
+class UpdaterHook(Hook):
     """Sets one field of every parameter group to the value that a subclass computes, with a warm-up.
 
     Args:
@@ -37,19 +38,28 @@ class _UpdaterHook(Hook):
         warmup_by_epoch: bool = False,
     ) -> None:
         if warmup is not None:
-            _check_warmup(warmup, warmup_iters, warmup_ratio)
+            check_choice("warmup", warmup, ("constant", "linear", "exp"))
+            if warmup_iters <= 0:
+                raise ArgumentError("warmup_iters must be a positive number", key="warmup_iters", found=warmup_iters)
+            if not 0 < warmup_ratio <= 1:
+                message = "warmup_ratio must be greater than 0 and at most 1"
+                raise ArgumentError(message, key="warmup_ratio", found=warmup_ratio)
         self.by_epoch = by_epoch
         self.warmup = warmup
         self.warmup_iters: int | None = None if warmup_by_epoch else warmup_iters
         self.warmup_epochs = warmup_iters if warmup_by_epoch else None
         self.warmup_ratio = warmup_ratio
         self.warmup_by_epoch = warmup_by_epoch
-        self._base: Any = []
-        self._regular: Any = []
+        self._base: _Values = {}
+        self._regular: _Values = {}
 
     def before_run(self, runner: Any) -> None:
         """Reads the initial values of the parameter groups."""
-        self._base = _each(runner.optimizer, lambda groups: [self._initial(group) for group in groups])
+        for name, optimizer in _by_name(runner.optimizer):
+            self._base[name] = []
+            for group in optimizer.param_groups:
+                current = group["betas"][0] if self._is_beta(group) else group.get(self.field, 0)
+                self._base[name].append(float(group.setdefault(f"initial_{self.field}", current)))
 
     def before_train_epoch(self, runner: Any) -> None:
         """Sets the value of the epoch."""
@@ -65,14 +75,16 @@ class _UpdaterHook(Hook):
         if not self.by_epoch:
             self._regular = self._values(runner)
         if self.warmup is not None and iteration < length:
-            self._write(runner, _mapped(self._regular, lambda value: self._warm(value, iteration / length)))
+            factor = self._factor(iteration / length)
+            warm = {name: [self._warm(each, factor) for each in values] for name, values in self._regular.items()}
+            self._write(runner, warm)
         elif not self.by_epoch or (self.warmup is not None and iteration == length):
             self._write(runner, self._regular)
 
     def _value(self, runner: Any, base: float) -> float:
         raise NotImplementedError
 
-    def _warm(self, value: float, done: float) -> float:
+    def _warm(self, value: float, factor: float) -> float:
         raise NotImplementedError
 
     def _factor(self, done: float) -> float:
@@ -83,41 +95,26 @@ class _UpdaterHook(Hook):
             return 1 - (1 - done) * (1 - self.warmup_ratio)
         return float(self.warmup_ratio ** (1 - done))
 
-    def _values(self, runner: Any) -> Any:
-        return _mapped(self._base, lambda base: self._value(runner, base))
+    def _values(self, runner: Any) -> _Values:
+        return {name: [self._value(runner, base) for base in bases] for name, bases in self._base.items()}
 
-    def _initial(self, group: dict[str, Any]) -> float:
-        current = group["betas"][0] if self._in_betas(group) else group.get(self.field, 0)
-        return float(group.setdefault(f"initial_{self.field}", current))
-
-    def _in_betas(self, group: Mapping[str, Any]) -> bool:
+    def _is_beta(self, group: Mapping[str, Any]) -> bool:
         return self.field not in group and "betas" in group
 
-    def _write(self, runner: Any, values: Any) -> None:
-        optimizer = runner.optimizer
-        parts = (
-            [(optimizer[name], values[name]) for name in values] if isinstance(values, dict) else [(optimizer, values)]
-        )
-        for part, wanted in parts:
-            for group, value in zip(part.param_groups, wanted, strict=True):
-                if self._in_betas(group):
+    def _write(self, runner: Any, values: _Values) -> None:
+        for name, optimizer in _by_name(runner.optimizer):
+            for group, value in zip(optimizer.param_groups, values[name], strict=True):
+                if self._is_beta(group):
                     group["betas"] = (value, *group["betas"][1:])
                 elif self.field in group:
                     group[self.field] = value
 
 
-class LrUpdaterHook(_UpdaterHook):
+@HOOKS.register_module()
+class LrUpdaterHook(UpdaterHook):
     """Sets the learning rate to the value of `get_lr`, which subclasses implement.
 
-    Args:
-        by_epoch: Whether the learning rate changes between epochs or between iterations.
-        warmup: "constant", "linear", "exp" or None.
-        warmup_iters: The length of the warm-up in iterations.
-        warmup_ratio: The initial factor of the warm-up.
-        warmup_by_epoch: Whether `warmup_iters` is in epochs.
-
-    Raises:
-        ArgumentError: A warm-up setting is invalid.
+    The arguments are those of UpdaterHook. The warm-up multiplies the learning rate by its factor.
     """
 
     priority = "VERY_HIGH"
@@ -126,12 +123,12 @@ class LrUpdaterHook(_UpdaterHook):
     @property
     def base_lr(self) -> Any:
         """The initial learning rate of each parameter group."""
-        return self._base
+        return self._base.get("", self._base)
 
     @property
     def regular_lr(self) -> Any:
         """The learning rate of each parameter group without warm-up."""
-        return self._regular
+        return self._regular.get("", self._regular)
 
     def get_lr(self, runner: Any, base_lr: float) -> float:
         """Returns the learning rate of this epoch or iteration for a parameter group with initial value `base_lr`."""
@@ -139,27 +136,21 @@ class LrUpdaterHook(_UpdaterHook):
 
     def get_regular_lr(self, runner: Any) -> Any:
         """Returns the learning rate of each parameter group without warm-up."""
-        return self._values(runner)
+        values = self._values(runner)
+        return values.get("", values)
 
     def _value(self, runner: Any, base: float) -> float:
         return self.get_lr(runner, base)
 
-    def _warm(self, value: float, done: float) -> float:
-        return value * self._factor(done)
+    def _warm(self, value: float, factor: float) -> float:
+        return value * factor
 
 
-class MomentumUpdaterHook(_UpdaterHook):
+@HOOKS.register_module()
+class MomentumUpdaterHook(UpdaterHook):
     """Sets the momentum, or the first beta, to the value of `get_momentum`, which subclasses implement.
 
-    Args:
-        by_epoch: Whether the momentum changes between epochs or between iterations.
-        warmup: "constant", "linear", "exp" or None. The warm-up divides the momentum by its factor.
-        warmup_iters: The length of the warm-up in iterations.
-        warmup_ratio: The initial factor of the warm-up.
-        warmup_by_epoch: Whether `warmup_iters` is in epochs.
-
-    Raises:
-        ArgumentError: A warm-up setting is invalid.
+    The arguments are those of UpdaterHook. The warm-up divides the momentum by its factor.
     """
 
     priority = "HIGH"
@@ -168,12 +159,12 @@ class MomentumUpdaterHook(_UpdaterHook):
     @property
     def base_momentum(self) -> Any:
         """The initial momentum of each parameter group."""
-        return self._base
+        return self._base.get("", self._base)
 
     @property
     def regular_momentum(self) -> Any:
         """The momentum of each parameter group without warm-up."""
-        return self._regular
+        return self._regular.get("", self._regular)
 
     def get_momentum(self, runner: Any, base_momentum: float) -> float:
         """Returns the momentum of this epoch or iteration for a parameter group with initial value `base_momentum`."""
@@ -181,35 +172,15 @@ class MomentumUpdaterHook(_UpdaterHook):
 
     def get_regular_momentum(self, runner: Any) -> Any:
         """Returns the momentum of each parameter group without warm-up."""
-        return self._values(runner)
+        values = self._values(runner)
+        return values.get("", values)
 
     def _value(self, runner: Any, base: float) -> float:
         return self.get_momentum(runner, base)
 
-    def _warm(self, value: float, done: float) -> float:
-        return value / self._factor(done)
+    def _warm(self, value: float, factor: float) -> float:
+        return value / factor
 
 
-HOOKS.register_module(module=LrUpdaterHook)
-HOOKS.register_module(module=MomentumUpdaterHook)
-
-
-def _check_warmup(warmup: str, iters: int, ratio: float) -> None:
-    check_choice("warmup", warmup, _WARMUPS)
-    if iters <= 0:
-        raise ArgumentError('"warmup_iters" must be a positive number', key="warmup_iters", found=iters)
-    if not 0 < ratio <= 1:
-        raise ArgumentError('"warmup_ratio" must be greater than 0 and at most 1', key="warmup_ratio", found=ratio)
-
-
-def _each(optimizer: Any, read: Any) -> Any:
-    """Reads the parameter groups of an optimizer, or of several optimizers by name."""
-    if isinstance(optimizer, Mapping):
-        return {name: read(each.param_groups) for name, each in optimizer.items()}
-    return read(optimizer.param_groups)
-
-
-def _mapped(values: Any, change: Any) -> Any:
-    if isinstance(values, dict):
-        return {name: [change(value) for value in each] for name, each in values.items()}
-    return [change(value) for value in values]
+def _by_name(optimizer: Any) -> list[tuple[str, Any]]:
+    return list(optimizer.items()) if isinstance(optimizer, Mapping) else [("", optimizer)]

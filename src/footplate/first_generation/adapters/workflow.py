@@ -1,6 +1,7 @@
 """A hook that computes losses on validation data between phases of training."""
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from footplate.distributed import is_main_process, unwrap_model
 from footplate.engine import Hook
 from footplate.errors import ArgumentError
 from footplate.first_generation.adapters.hook import call_hooks
-from footplate.first_generation.adapters.model import LegacyModel
+from footplate.first_generation.adapters.model import legacy_model_in
 from footplate.first_generation.adapters.runner_view import RunnerView, view_of
 from footplate.records import ScalarNames
 from footplate.registry import HOOKS
@@ -122,65 +123,44 @@ class WorkflowHook(Hook):
         self._validated_at = done
 
     def _validate(self, runner: "Runner", view: RunnerView, data: Iterable[Any]) -> None:
-        totals = _Totals()
+        """Computes the means over the data, weighted by the number of samples, and records them."""
+        sums: defaultdict[str, float] = defaultdict(float)
+        counts: defaultdict[str, float] = defaultdict(float)
         for number, batch in enumerate(data):
-            totals.add(self._validate_batch(runner, view, number, batch))
-        self._record(runner, totals)
-
-    def _validate_batch(self, runner: "Runner", view: RunnerView, number: int, batch: Any) -> Mapping[str, Any]:
-        view.set_validation_state(self.dataloader, number, batch)
-        call_hooks(view, "before_val_iter")
-        outputs = _losses(runner.model, batch)
-        view.set_validation_state(self.dataloader, number, batch, outputs)
-        call_hooks(view, "after_val_iter")
-        return outputs
-
-    def _record(self, runner: "Runner", totals: "_Totals") -> None:
+            view.set_validation_state(self.dataloader, number, batch)
+            call_hooks(view, "before_val_iter")
+            outputs = _losses(runner.model, batch)
+            view.set_validation_state(self.dataloader, number, batch, outputs)
+            call_hooks(view, "after_val_iter")
+            count = float(outputs.get("num_samples") or 1)
+            for name, value in outputs.get("log_vars", {}).items():
+                sums[name] += float(value) * count
+                counts[name] += count
         # A metric of the evaluation may have the same name, such as an accuracy, but another definition.
-        named = {name if "loss" in name else f"{name}_of_workflow": value for name, value in totals.means().items()}
-        means = {self._scalar_names.name_of("val", name): value for name, value in named.items()}
+        names = {name: name if "loss" in name else f"{name}_of_workflow" for name in sums}
+        means = {
+            f"val/{self._scalar_names.name_of('val', names[name])}": total / counts[name]
+            for name, total in sums.items()
+        }
         for name, value in means.items():
-            runner.message_hub.update_scalar(f"val/{name}", value)
-        done = runner.epoch if runner.train_loop.by_epoch else runner.iter
-        values = "  ".join(f"val/{name}: {value:.4f}" for name, value in means.items())
-        unit = "Epoch" if runner.train_loop.by_epoch else "Iter"
+            runner.message_hub.update_scalar(name, value)
+        by_epoch = runner.train_loop.by_epoch
+        done, unit = (runner.epoch, "Epoch") if by_epoch else (runner.iter, "Iter")
+        values = "  ".join(f"{name}: {value:.4f}" for name, value in means.items())
         runner.logger.info("%s(val) [%d]  %s", unit, done, values)
         if is_main_process():
-            runner.visualizer.add_scalars({f"val/{name}": value for name, value in means.items()}, step=done)
-
-
-class _Totals:
-    """Computes means of logged values, weighted by the number of samples."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._counts: dict[str, float] = {}
-
-    def add(self, outputs: Mapping[str, Any]) -> None:
-        count = float(outputs.get("num_samples") or 1)
-        for name, value in outputs.get("log_vars", {}).items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value) * count
-            self._counts[name] = self._counts.get(name, 0.0) + count
-
-    def means(self) -> dict[str, float]:
-        return {name: total / self._counts[name] for name, total in self._sums.items()}
+            runner.visualizer.add_scalars(means, step=done)
 
 
 @torch.no_grad()
 def _losses(model: Any, batch: Any) -> dict[str, Any]:
     """Returns `loss`, `log_vars` and `num_samples` for a batch, from a model of either generation."""
-    adapter = model
-    while not isinstance(adapter, LegacyModel) and hasattr(adapter, "module"):
-        adapter = adapter.module
-    if isinstance(adapter, LegacyModel):
+    adapter = legacy_model_in(model)
+    if adapter is not None:
         return dict(adapter.validation_losses(batch))
     inner: Any = unwrap_model(model)
     data = inner.data_preprocessor(batch, False)
     losses = inner(**data, mode="loss") if isinstance(data, dict) else inner(*data, mode="loss")
     loss, log_vars = inner.parse_losses(losses)
-    return {"loss": loss, "log_vars": log_vars, "num_samples": _batch_size(data)}
-
-
-def _batch_size(data: Any) -> int:
     first = next(iter(data.values() if isinstance(data, Mapping) else data), ())
-    return len(first) if hasattr(first, "__len__") else 1
+    return {"loss": loss, "log_vars": log_vars, "num_samples": len(first) if hasattr(first, "__len__") else 1}

@@ -11,8 +11,8 @@ from footplate.config import Config, KeyOrigin
 from footplate.error_context import origin_of
 from footplate.errors import ArgumentError, ConfigError, FootplateError
 from footplate.first_generation.rewriting.plan import ConfigFile, ConfigTree, FilePlan
-from footplate.first_generation.rewriting.rewrite import expression_finder, rewrite
-from footplate.first_generation.rewriting.section_writer import config_difference, differing_keys
+from footplate.first_generation.rewriting.rewrite import rewrite
+from footplate.first_generation.rewriting.section_writer import ExpressionFinder, config_difference, differing_keys
 from footplate.first_generation.translation.draft import Kind, Note
 from footplate.first_generation.translation.translate import SECOND_GENERATION_KEYS, is_first_generation, translate
 from footplate.messages import nearest
@@ -194,7 +194,7 @@ class _Migration:
     ) -> tuple[str, list[Note]]:
         """Writes a file with the old expressions, then with plain values for sections that resolve differently."""
         inherited = self._inherited(file)
-        is_written = expression_finder(file.source, plan.removed).is_written
+        is_written = ExpressionFinder(file.source, plan.removed).is_written
         sections = config_difference(inherited, plan.expected, plan.keys, is_written)
         notes, by_value, deleted = _notes_of(file, plan, sections), list[str](), list[str]()
         for _ in range(3):

@@ -1,53 +1,57 @@
 """Writes sections as source code, with the expressions of the first-generation file where they can be reused."""
 
 import keyword
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
 from footplate.config import Config
-from footplate.first_generation.rewriting.source import Comment, EntryComments, SourceFile
-from footplate.first_generation.translation.key_map import Path, is_first_use, old_paths, same_meaning
+from footplate.first_generation.rewriting.plan import OLD_KEYS
+from footplate.first_generation.rewriting.source import Comment, EntryComments, KeyPath, SourceFile
+from footplate.first_generation.translation.key_map import is_first_use, old_paths, same_meaning
 
 DELETE = "_delete_"
-_ABSENT = object()
 
-KeyPath = tuple[str, ...]
 IsWritten = Callable[[KeyPath], bool]
 """Checks whether a file itself writes the value at a key path, even if it equals the inherited value."""
 
 
 def config_difference(
-    inherited: Mapping[str, Any], expected: Mapping[str, Any], keys: Iterable[str], is_written: IsWritten | None = None
+    inherited: Mapping[str, Any],
+    expected: Mapping[str, Any],
+    keys: Iterable[str],
+    is_written: IsWritten = lambda path: False,
+    parents: KeyPath = (),
 ) -> dict[str, Any]:
     """Returns the values that a file must add to the inherited config.
 
     Args:
         inherited: The merged base configs.
         expected: The config that the file must resolve to.
-        keys: The top-level keys to compare.
+        keys: The keys to compare.
         is_written: Selects values to write although they are inherited.
+        parents: The key path of the compared configs.
 
     Returns:
         The values by key. A dict is merged into the inherited one and has `_delete_` if inherited keys must go. None
         removes an inherited key.
     """
-    is_written = is_written or (lambda path: False)
     difference: dict[str, Any] = {}
     for key in keys:
+        path = (*parents, str(key))
         if key not in expected:
             if inherited.get(key) is not None:
                 difference[key] = None
-        elif _must_write(inherited, expected, key, (), is_written):
-            difference[key] = _override(inherited.get(key, _ABSENT), expected[key], (key,), is_written)
+            continue
+        old, new = inherited.get(key), expected[key]
+        if key in inherited and is_identical(old, new) and not _is_any_written(new, path, is_written):
+            continue
+        if key not in inherited or not isinstance(new, Mapping):
+            difference[key] = new
+        elif not isinstance(old, Mapping) or not old.keys() <= new.keys() or is_written((*path, DELETE)):
+            difference[key] = {DELETE: True, **new}
+        else:
+            difference[key] = new if is_written(path) else config_difference(old, new, new, is_written, path)
     return difference
-
-
-def _must_write(
-    inherited: Mapping[str, Any], expected: Mapping[str, Any], key: str, parents: KeyPath, is_written: IsWritten
-) -> bool:
-    if key not in inherited or not is_identical(inherited[key], expected[key]):
-        return True
-    return _is_any_written(expected[key], (*parents, key), is_written)
 
 
 def _is_any_written(value: Any, path: KeyPath, is_written: IsWritten) -> bool:
@@ -57,22 +61,6 @@ def _is_any_written(value: Any, path: KeyPath, is_written: IsWritten) -> bool:
     return isinstance(value, Mapping) and any(
         _is_any_written(value[key], (*path, str(key)), is_written) for key in value
     )
-
-
-def _override(inherited: Any, expected: Any, path: KeyPath, is_written: IsWritten) -> Any:
-    """Returns the value that, merged into `inherited`, results in `expected`."""
-    if inherited is _ABSENT or not isinstance(expected, Mapping):
-        return expected
-    has_extra_keys = not isinstance(inherited, Mapping) or any(key not in expected for key in inherited)
-    if has_extra_keys or is_written((*path, DELETE)):
-        return {DELETE: True, **expected}
-    if is_written(path):
-        return expected
-    return {
-        key: _override(inherited.get(key, _ABSENT), value, (*path, str(key)), is_written)
-        for key, value in expected.items()
-        if _must_write(inherited, expected, key, path, is_written)
-    }
 
 
 def is_identical(first: Any, second: Any) -> bool:
@@ -120,17 +108,18 @@ class ExpressionFinder:
 
     Args:
         source: The first-generation file.
-        removed: The variables that the new file does not have, so that no expression may read them.
+        removed: The variables, besides first-generation keys, that the new file does not have. No expression that
+            reads such a variable, of this file or of its bases, is reused as a whole.
         by_value: Sections that reuse no expressions.
     """
 
-    def __init__(self, source: SourceFile, removed: Container[str], by_value: Iterable[str] = ()) -> None:
+    def __init__(self, source: SourceFile, removed: Set[str], by_value: Iterable[str] = ()) -> None:
         self._source = source
-        self._removed = removed
+        self._removed = OLD_KEYS | removed
         self._by_value = frozenset(by_value)
-        self._cache: dict[Path, OldExpression | None] = {}
+        self._cache: dict[KeyPath, OldExpression | None] = {}
 
-    def find(self, path: Path) -> OldExpression | None:
+    def find(self, path: KeyPath) -> OldExpression | None:
         """Returns the old expression for a path of the new config, or None."""
         if path[0] in self._by_value:
             return None
@@ -138,12 +127,12 @@ class ExpressionFinder:
             self._cache[path] = self._find(path)
         return self._cache[path]
 
-    def _find(self, path: Path) -> OldExpression | None:
+    def _find(self, path: KeyPath) -> OldExpression | None:
         source = self._source
         old, node = next(((old, node) for old in old_paths(path) if (node := source.expression(old))), ((), None))
         if node is None:
             return None
-        comments = source.comments.of_entry(node) if is_first_use(path, old) else EntryComments()
+        comments = source.comments_of_entry(node) if is_first_use(path, old) else EntryComments()
         if self._reads_removed(node):
             node = source.resolved(node)
             if node is None or self._reads_removed(node):
@@ -156,10 +145,10 @@ class ExpressionFinder:
             source.is_list(node),
             source.reads(node),
             comments,
-            tuple(source.comments.inside(node)),
+            tuple(source.comments_inside(node)),
         )
 
-    def is_written(self, path: Path) -> bool:
+    def is_written(self, path: KeyPath) -> bool:
         """Checks whether the old file writes the value at a path as a whole, rather than entries of it."""
         if path[-1] == DELETE or same_meaning(path):
             return any(self._source.expression(old) is not None for old in (*old_paths(path), *same_meaning(path)))
@@ -173,7 +162,7 @@ class ExpressionFinder:
 _WIDTH = 79
 _INDENT = 4
 
-FindExpression = Callable[[Path], OldExpression | None]
+FindExpression = Callable[[KeyPath], OldExpression | None]
 """Returns the old expression for a path of the new config, or None."""
 
 
@@ -182,7 +171,7 @@ class _Entry(NamedTuple):
 
     prefix: str
     value: Any
-    path: Path
+    path: KeyPath
     old: OldExpression | None
 
     @property
@@ -234,15 +223,9 @@ class SectionWriter:
         self._written_comments: set[Comment] = set()
         self._reused: list[OldExpression] = []
 
-    def statement(self, name: str, value: Any) -> SectionText:
-        """Writes `name = value`. Each comment of the old file is written only once."""
-        return self._statement(name, value, (name,))
-
-    def item(self, name: str, key: str, value: Any) -> SectionText:
-        """Writes `name["key"] = value`."""
-        return self._statement(f"{name}[{self._quote}{key}{self._quote}]", value, (name, key))
-
-    def _statement(self, target: str, value: Any, path: Path) -> SectionText:
+    def write(self, path: KeyPath, value: Any) -> SectionText:
+        """Writes `name = value`, or `name["key"] = value`. Each comment of the old file is written only once."""
+        target = path[0] + "".join(f"[{self._quote}{key}{self._quote}]" for key in path[1:])
         before = set(self._written_comments)
         self._reused = []
         text = self._text(_Entry(f"{target} = ", value, path, self._find(path)), 0)
@@ -260,7 +243,10 @@ class SectionWriter:
         """
         old = entry.reusable
         column = indent + len(entry.prefix)
-        if old is not None and not _is_too_wide(old, column + after):
+        code = "" if old is None else str(old.code)
+        # A dict on one line is split if it would exceed the line length.
+        is_too_wide = old is not None and old.keys and "\n" not in code and column + after + len(code) > _WIDTH
+        if old is not None and not is_too_wide:
             self._reused.append(old)
             return _reindented(old, indent, column)
         entries = self._entries(entry)
@@ -306,16 +292,14 @@ class SectionWriter:
     def _entries(self, entry: _Entry) -> list[_Entry]:
         value = entry.value
         if isinstance(value, Mapping):
-            items = [(self._key(key, value), item, str(key)) for key, item in value.items()]
+            as_names = _has_identifier_keys(value)
+            items = [(f"{k}=" if as_names else f"{self._atom(k)}: ", item, str(k)) for k, item in value.items()]
         elif type(value) in (list, tuple):
             items = [("", item, str(index)) for index, item in enumerate(value)]
         else:
             return []
         paths = [(prefix, item, (*entry.path, part)) for prefix, item, part in items]
         return [_Entry(prefix, item, path, self._find(path)) for prefix, item, path in paths]
-
-    def _key(self, key: Any, mapping: Mapping[Any, Any]) -> str:
-        return f"{key}=" if _has_identifier_keys(mapping) else f"{self._atom(key)}: "
 
     def _atom(self, value: Any) -> str:
         if isinstance(value, Mapping):
@@ -331,12 +315,6 @@ def _brackets(value: Any) -> tuple[str, str]:
     if isinstance(value, Mapping):
         return ("dict(", ")") if _has_identifier_keys(value) else ("{", "}")
     return ("[", "]") if isinstance(value, list) else ("(", ")")
-
-
-def _is_too_wide(old: OldExpression, column: int) -> bool:
-    """Checks whether a dict on one line would exceed the line length."""
-    code = str(old.code)
-    return bool(old.keys) and "\n" not in code and column + len(code) > _WIDTH
 
 
 def _reindented(old: OldExpression, indent: int, column: int) -> str:

@@ -1,53 +1,9 @@
 """Parameter schedules: curves, and the schedules that apply them to fields of parameter groups."""
 
-from footplate.optim.schedules.curves import (
-    Constant,
-    CosineAnnealing,
-    CosineRestart,
-    Curve,
-    Exponential,
-    Family,
-    Linear,
-    MultiStep,
-    OneCycle,
-    Poly,
-    QuadraticWarmup,
-    Step,
-)
-from footplate.optim.schedules.named_schedules import (
-    ConstantLR,
-    ConstantMomentum,
-    ConstantParamScheduler,
-    CosineAnnealingLR,
-    CosineAnnealingMomentum,
-    CosineAnnealingParamScheduler,
-    CosineRestartLR,
-    CosineRestartMomentum,
-    CosineRestartParamScheduler,
-    ExponentialLR,
-    ExponentialMomentum,
-    ExponentialParamScheduler,
-    LinearLR,
-    LinearMomentum,
-    LinearParamScheduler,
-    MultiStepLR,
-    MultiStepMomentum,
-    MultiStepParamScheduler,
-    OneCycleLR,
-    OneCycleMomentum,
-    OneCycleParamScheduler,
-    PolyLR,
-    PolyMomentum,
-    PolyParamScheduler,
-    QuadraticWarmupLR,
-    QuadraticWarmupMomentum,
-    QuadraticWarmupParamScheduler,
-    StepLR,
-    StepMomentum,
-    StepParamScheduler,
-    build_param_schedulers,
-    schedule_type,
-)
+from typing import Any
+
+from footplate.optim.schedules.curves import Curve
+from footplate.optim.schedules.named_schedules import build_param_schedulers, schedule_type
 from footplate.optim.schedules.param_schedule import (
     LiveField,
     ParamSchedule,
@@ -55,70 +11,30 @@ from footplate.optim.schedules.param_schedule import (
     collect_steps,
     field_key,
     field_slot,
-    field_slots,
 )
-from footplate.optim.schedules.plateau import (
-    ReduceOnPlateau,
-    ReduceOnPlateauLR,
-    ReduceOnPlateauMomentum,
-)
+from footplate.optim.schedules.plateau import ReduceOnPlateau
 from footplate.optim.schedules.policy_schedule import PolicyLR, PolicyMomentum
+from footplate.registry import PARAM_SCHEDULERS
 
 __all__ = [
-    "Constant",
-    "ConstantLR",
-    "ConstantMomentum",
-    "ConstantParamScheduler",
-    "CosineAnnealing",
-    "CosineAnnealingLR",
-    "CosineAnnealingMomentum",
-    "CosineAnnealingParamScheduler",
-    "CosineRestart",
-    "CosineRestartLR",
-    "CosineRestartMomentum",
-    "CosineRestartParamScheduler",
     "Curve",
-    "Exponential",
-    "ExponentialLR",
-    "ExponentialMomentum",
-    "ExponentialParamScheduler",
-    "Family",
-    "Linear",
-    "LinearLR",
-    "LinearMomentum",
-    "LinearParamScheduler",
     "LiveField",
-    "MultiStep",
-    "MultiStepLR",
-    "MultiStepMomentum",
-    "MultiStepParamScheduler",
-    "OneCycle",
-    "OneCycleLR",
-    "OneCycleMomentum",
-    "OneCycleParamScheduler",
     "ParamSchedule",
     "PolicyLR",
     "PolicyMomentum",
-    "Poly",
-    "PolyLR",
-    "PolyMomentum",
-    "PolyParamScheduler",
-    "QuadraticWarmup",
-    "QuadraticWarmupLR",
-    "QuadraticWarmupMomentum",
-    "QuadraticWarmupParamScheduler",
     "ReduceOnPlateau",
-    "ReduceOnPlateauLR",
-    "ReduceOnPlateauMomentum",
     "ScheduleSteps",
-    "Step",
-    "StepLR",
-    "StepMomentum",
-    "StepParamScheduler",
     "build_param_schedulers",
     "collect_steps",
     "field_key",
     "field_slot",
-    "field_slots",
     "schedule_type",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Returns a registered schedule class, such as `CosineAnnealingLR`."""
+    found = PARAM_SCHEDULERS.module_dict.get(name)
+    if found is None:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return found

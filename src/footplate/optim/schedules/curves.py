@@ -1,7 +1,7 @@
-"""Curve families: dataclasses with the settings of a curve.
+"""Curves of parameter schedules: dataclasses whose fields are the keys of a config.
 
-A curve is a pure function (current value, base value, position) -> next value. Position 0 is `begin` of the schedule.
-Each family can be used for any field of a parameter group.
+A curve is a pure function of the current value, the base value and the position. It can be used for any field of a
+parameter group. The curves of first-generation configs are in `policies.py`.
 """
 
 import bisect
@@ -11,92 +11,93 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from typing import TypeVar
+from typing import ClassVar, TypeVar
+
+from typing_extensions import override
 
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.checks import check_number, check_positions, check_unit_interval, is_number
 
-Curve = Callable[[float, float, int], float]
-
-_Self = TypeVar("_Self", bound="Family")
+_Self = TypeVar("_Self", bound="Curve")
 
 ENDLESS = 1_000_000_000
 """The `end` of a schedule without an end."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Family:
-    """The base class of curve families; the fields are the keys of a config."""
+class Curve:
+    """The base class of curves."""
 
-    def over(self, span: int) -> Curve:
-        """Returns the curve for a schedule that acts at `span` positions."""
+    position_fields: ClassVar[Sequence[str]] = ()
+    """The fields that are positions or numbers of positions."""
+
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        """Returns the next value.
+
+        Args:
+            value: The current value of the field.
+            base: The base value of the field.
+            position: The position, 0 at `begin` of the schedule.
+            span: The number of positions at which the schedule acts.
+        """
         raise NotImplementedError
 
     def in_iterations(self: _Self, epoch_length: int) -> _Self:
-        """Returns the family with all settings in epochs converted to iterations."""
-        return self
+        """Returns the curve with all settings in epochs converted to iterations."""
+        converted = {}
+        for name in self.position_fields:
+            value = getattr(self, name)
+            if isinstance(value, Collection):
+                converted[name] = [each * epoch_length for each in value]
+            elif value is not None:
+                converted[name] = value * epoch_length
+        return dataclasses.replace(self, **converted)
 
     def length(self) -> int | None:
-        """Returns the number of positions of the curve, None if it depends on `end` of the schedule."""
+        """Returns the number of positions of the curve, or None if it depends on `end` of the schedule."""
         return None
 
     def rebased(self, base: float) -> float:
         """Returns the base value for this schedule and those created later, given the current base value."""
         return base
 
-    def settles(self) -> bool:
-        """Checks whether the curve ends at the base value, as a warm-up does."""
+    def ends_at_base(self) -> bool:
+        """Checks whether the last value is the base value, as after a warm-up."""
         return False
 
 
-def _minimum(eta_min: float | None, eta_min_ratio: float | None) -> Callable[[float], float]:
-    """Returns a function that computes the minimum from the base value."""
-    if eta_min_ratio is not None:
-        return lambda base: base * eta_min_ratio
-    minimum = 0.0 if eta_min is None else eta_min
-    return lambda base: minimum
-
-
-def _check_minimum(eta_min: float | None, eta_min_ratio: float | None) -> None:
-    if eta_min is not None and eta_min_ratio is not None:
-        raise ArgumentError('"eta_min" and "eta_min_ratio" cannot both be set', key="eta_min_ratio")
-    check_number("eta_min", eta_min, least=0)
-    check_number("eta_min_ratio", eta_min_ratio, least=0)
-
-
-def _cosine_share(step: int, half: int) -> float:
-    """Returns the factor of the distance to the minimum in step `step` of a cosine decay with `half` steps."""
-    return (1 + math.cos(math.pi * step / half)) / (1 + math.cos(math.pi * (step - 1) / half))
-
-
 @dataclasses.dataclass(frozen=True)
-class Constant(Family):
-    """Multiplies the value by `factor` until the last position, at which the value is restored."""
+class Constant(Curve):
+    """Multiplies the value by `factor` until the last position, at which the value is restored.
+
+    Args:
+        factor: The factor, above 0 and at most 1.
+    """
 
     factor: float = 1.0 / 3
 
     def __post_init__(self) -> None:
         check_unit_interval("factor", self.factor, zero=False)
 
-    def over(self, span: int) -> Curve:
-        """Returns the curve that restores the value at the last of `span` positions."""
-        factor, last = self.factor, span - 1
+    @override
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        if position == 0:
+            return value * self.factor
+        return value / self.factor if position == span - 1 else value
 
-        def curve(value: float, base: float, position: int) -> float:
-            if position == 0:
-                return value * factor
-            return value / factor if position == last else value
-
-        return curve
-
-    def settles(self) -> bool:
-        """Returns True, since the value is restored."""
+    @override
+    def ends_at_base(self) -> bool:
         return True
 
 
 @dataclasses.dataclass(frozen=True)
-class Linear(Family):
-    """Multiplies the value by a factor that changes linearly from `start_factor` to `end_factor`."""
+class Linear(Curve):
+    """Multiplies the value by a factor that changes linearly from `start_factor` to `end_factor`.
+
+    Args:
+        start_factor: The first factor, above 0 and at most 1.
+        end_factor: The last factor, 0 to 1.
+    """
 
     start_factor: float = 1.0 / 3
     end_factor: float = 1.0
@@ -105,87 +106,87 @@ class Linear(Family):
         check_unit_interval("start_factor", self.start_factor, zero=False)
         check_unit_interval("end_factor", self.end_factor, zero=True)
 
-    def over(self, span: int) -> Curve:
-        """Returns the curve that reaches `end_factor` at the last of `span` positions."""
-        start, rise = self.start_factor, self.end_factor - self.start_factor
-        offset = start * (span - 1)
+    @override
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        if position == 0:
+            return value * self.start_factor
+        rise = self.end_factor - self.start_factor
+        return value * (1.0 + rise / (self.start_factor * (span - 1) + (position - 1) * rise))
 
-        def curve(value: float, base: float, position: int) -> float:
-            if position == 0:
-                return value * start
-            return value * (1.0 + rise / (offset + (position - 1) * rise))
-
-        return curve
-
-    def settles(self) -> bool:
-        """Checks whether the last factor is 1."""
+    @override
+    def ends_at_base(self) -> bool:
         return self.end_factor == 1.0
 
 
 @dataclasses.dataclass(frozen=True)
-class QuadraticWarmup(Family):
+class QuadraticWarmup(Curve):
     """Increases quadratically from near 0 to the base value.
 
     Source: the warm-up of YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
     """
 
-    def over(self, span: int) -> Curve:
-        """Returns the curve that reaches the base value at the last of `span` positions."""
-        share = 1 / span**2
+    @override
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        growth = base * (2 * position + 1) * (1 / span**2)
+        return value + growth if position else growth
 
-        def curve(value: float, base: float, position: int) -> float:
-            growth = base * (2 * position + 1) * share
-            return value + growth if position else growth
-
-        return curve
-
-    def settles(self) -> bool:
-        """Returns True, since the curve ends at the base value."""
+    @override
+    def ends_at_base(self) -> bool:
         return True
 
 
 @dataclasses.dataclass(frozen=True)
-class Exponential(Family):
-    """Multiplies the value by `gamma` at each position except the first."""
+class Exponential(Curve):
+    """Multiplies the value by `gamma` at each position except the first.
+
+    Args:
+        gamma: The factor, at least 0.
+    """
 
     gamma: float
 
     def __post_init__(self) -> None:
         check_number("gamma", self.gamma, least=0, optional=False)
 
-    def over(self, span: int) -> Curve:
-        """Returns the curve, which does not depend on `span`."""
-        gamma = self.gamma
-        return lambda value, base, position: value * gamma if position else value
+    @override
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        return value * self.gamma if position else value
 
 
 @dataclasses.dataclass(frozen=True)
-class Step(Family):
-    """Multiplies the value by `gamma` every `step_size` positions."""
+class Step(Curve):
+    """Multiplies the value by `gamma` every `step_size` positions.
+
+    Args:
+        step_size: The number of positions from one change to the next.
+        gamma: The factor, at least 0.
+    """
 
     step_size: int
     gamma: float = 0.1
+    position_fields = ("step_size",)
 
     def __post_init__(self) -> None:
         check_positions("step_size", self.step_size, least=1)
         check_number("gamma", self.gamma, least=0, optional=False)
 
-    def over(self, span: int) -> Curve:
-        """Returns the curve, which does not depend on `span`."""
-        size, gamma = self.step_size, self.gamma
-        return lambda value, base, position: value if position % size or not position else value * gamma
-
-    def in_iterations(self, epoch_length: int) -> "Step":
-        """Converts `step_size` to iterations."""
-        return dataclasses.replace(self, step_size=self.step_size * epoch_length)
+    @override
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        return value if position % self.step_size or not position else value * self.gamma
 
 
 @dataclasses.dataclass(frozen=True)
-class MultiStep(Family):
-    """Multiplies the value by `gamma` at each milestone; milestones may be repeated."""
+class MultiStep(Curve):
+    """Multiplies the value by `gamma` at each milestone.
+
+    Args:
+        milestones: The positions of the changes. At a repeated milestone, the value changes several times.
+        gamma: The factor, at least 0.
+    """
 
     milestones: Sequence[int]
     gamma: float = 0.1
+    position_fields = ("milestones",)
 
     def __post_init__(self) -> None:
         milestones = self.milestones
@@ -194,21 +195,24 @@ class MultiStep(Family):
         check_positions("milestones", milestones, least=0)
         check_number("gamma", self.gamma, least=0, optional=False)
 
-    def over(self, span: int) -> Curve:
-        """Returns the curve, which does not depend on `span`."""
-        factors = {position: self.gamma**count for position, count in Counter(self.milestones).items()}
-        return lambda value, base, position: value * factors[position] if position in factors else value
+    @override
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        return value * self._factors[position] if position in self._factors else value
 
-    def in_iterations(self, epoch_length: int) -> "MultiStep":
-        """Converts `milestones` to iterations."""
-        return dataclasses.replace(self, milestones=[each * epoch_length for each in self.milestones])
+    @functools.cached_property
+    def _factors(self) -> dict[int, float]:
+        return {position: self.gamma**count for position, count in Counter(self.milestones).items()}
 
 
 @dataclasses.dataclass(frozen=True)
-class Poly(Family):
+class Poly(Curve):
     """Decays to `eta_min` as `(1 - position / last) ** power`.
 
     Source: ParseNet (Liu et al., 2015), the "poly" policy.
+
+    Args:
+        power: The exponent.
+        eta_min: The last value.
     """
 
     power: float = 1.0
@@ -218,191 +222,118 @@ class Poly(Family):
         check_number("power", self.power, least=0, optional=False)
         check_number("eta_min", self.eta_min, least=0)
 
-    def over(self, span: int) -> Curve:
-        """Returns the curve that reaches `eta_min` at the last of `span` positions."""
-        power, low, last = self.power, self.eta_min, span - 1
-
-        def curve(value: float, base: float, position: int) -> float:
-            if position == 0:
-                return value
-            left = (1 - position / last) / (1 - (position - 1) / last)
-            return low + (value - low) * math.pow(left, power)
-
-        return curve
+    @override
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        if position == 0:
+            return value
+        last = span - 1
+        left = (1 - position / last) / (1 - (position - 1) / last)
+        return self.eta_min + (value - self.eta_min) * math.pow(left, self.power)
 
 
 @dataclasses.dataclass(frozen=True)
-class CosineAnnealing(Family):
+class WithMinimum(Curve):
+    """The base class of curves that decay to `eta_min`, or to `eta_min_ratio` times the base value."""
+
+    eta_min: float | None = dataclasses.field(default=None, kw_only=True)
+    eta_min_ratio: float | None = dataclasses.field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.eta_min is not None and self.eta_min_ratio is not None:
+            raise ArgumentError('"eta_min" and "eta_min_ratio" cannot both be set', key="eta_min_ratio")
+        check_number("eta_min", self.eta_min, least=0)
+        check_number("eta_min_ratio", self.eta_min_ratio, least=0)
+
+    def minimum(self, base: float) -> float:
+        """Returns the minimum for a base value."""
+        return float(self.eta_min or 0) if self.eta_min_ratio is None else base * self.eta_min_ratio
+
+
+@functools.lru_cache(maxsize=16)  # all groups use the same value
+def _cosine_decay(step: int, half: int) -> float:
+    """Returns the factor of the distance to the minimum in step `step` of a cosine decay with `half` steps."""
+    return (1 + math.cos(math.pi * step / half)) / (1 + math.cos(math.pi * (step - 1) / half))
+
+
+@dataclasses.dataclass(frozen=True)
+class CosineAnnealing(WithMinimum):
     """Follows a cosine between the base value and the minimum, with a half period of `T_max` positions.
 
     Source: SGDR (Loshchilov and Hutter, 2017), without restarts.
+
+    Args:
+        T_max: The half period; by default the number of positions.
+        eta_min: The minimum; 0 by default.
+        eta_min_ratio: The minimum relative to the base value, instead of `eta_min`.
     """
 
     T_max: float | None = None
-    eta_min: float | None = None
-    eta_min_ratio: float | None = None
+    position_fields = ("T_max",)
 
     def __post_init__(self) -> None:
         check_number("T_max", self.T_max, above=0)
-        _check_minimum(self.eta_min, self.eta_min_ratio)
+        super().__post_init__()
 
-    def over(self, span: int) -> Curve:
-        """Returns the curve with a half period of `T_max` positions, by default `span`."""
-        half = span if self.T_max is None else self.T_max
-        minimum = _minimum(self.eta_min, self.eta_min_ratio)
-        rise = (1 - math.cos(math.pi / half)) / 2
-        share = functools.lru_cache(maxsize=1)(_cosine_share)  # all groups use the same value
-
-        def curve(value: float, base: float, position: int) -> float:
-            if position == 0:
-                return value
-            low = minimum(base)
-            if (position - 1 - half) % (2 * half) == 0:
-                return value + (base - low) * rise
-            return low + (value - low) * share(position, half)
-
-        return curve
-
-    def in_iterations(self, epoch_length: int) -> "CosineAnnealing":
-        """Converts `T_max` to iterations."""
-        return dataclasses.replace(self, T_max=self.T_max * epoch_length) if self.T_max else self
+    @override
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        if position == 0:
+            return value
+        half, low = span if self.T_max is None else self.T_max, self.minimum(base)
+        if (position - 1 - half) % (2 * half) == 0:
+            return value + (base - low) * ((1 - math.cos(math.pi / half)) / 2)
+        return low + (value - low) * _cosine_decay(position, half)
 
 
 @dataclasses.dataclass(frozen=True)
-class CosineRestart(Family):
+class CosineRestart(WithMinimum):
     """Decays along a half cosine in each period; each period starts at the base value times its restart weight.
 
+    The value is constant after the last period.
+
     Source: SGDR (Loshchilov and Hutter, 2017).
+
+    Args:
+        periods: The lengths of the periods.
+        restart_weights: The weight of each period.
+        eta_min: The minimum; 0 by default.
+        eta_min_ratio: The minimum relative to the base value, instead of `eta_min`.
     """
 
     periods: Sequence[int]
     restart_weights: Sequence[float] = (1,)
-    eta_min: float | None = None
-    eta_min_ratio: float | None = None
+    position_fields = ("periods",)
 
     def __post_init__(self) -> None:
         if len(self.periods) != len(self.restart_weights):
-            counts = f"{len(self.periods)} periods, {len(self.restart_weights)} weights"
             raise ArgumentError(
-                '"periods" and "restart_weights" must have one length',
+                '"periods" and "restart_weights" must have the same length',
                 key="restart_weights",
-                found=counts,
+                found=f"{len(self.periods)} periods, {len(self.restart_weights)} weights",
             )
         check_positions("periods", self.periods, least=1)
         for weight in self.restart_weights:
             check_number("restart_weights", weight, least=0)
-        _check_minimum(self.eta_min, self.eta_min_ratio)
+        super().__post_init__()
 
-    def over(self, span: int) -> Curve:
-        """Returns the curve, which is constant after the last period."""
-        ends = list(itertools.accumulate(self.periods))
-        minimum = _minimum(self.eta_min, self.eta_min_ratio)
+    @override
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        index = bisect.bisect_right(self._ends, position)
+        if index == len(self._ends):
+            return value
+        length = self.periods[index]
+        step = position - self._ends[index] + length
+        if step == 0:
+            return base * self.restart_weights[index]
+        low = self.minimum(base)
+        return low + (value - low) * _cosine_decay(step, length)
 
-        def curve(value: float, base: float, position: int) -> float:
-            index = bisect.bisect_right(ends, position)
-            if index == len(ends):
-                return value
-            length = self.periods[index]
-            step = position - ends[index] + length
-            if step == 0:
-                return base * self.restart_weights[index]
-            low = minimum(base)
-            return low + (value - low) * _cosine_share(step, length)
+    @functools.cached_property
+    def _ends(self) -> list[int]:
+        return list(itertools.accumulate(self.periods))
 
-        return curve
-
-    def in_iterations(self, epoch_length: int) -> "CosineRestart":
-        """Converts `periods` to iterations."""
-        return dataclasses.replace(self, periods=[length * epoch_length for length in self.periods])
-
+    @override
     def length(self) -> int | None:
-        """Returns the sum of the periods."""
         return sum(self.periods)
-
-
-@dataclasses.dataclass(frozen=True)
-class OneCycle(Family):
-    """Increases from `eta_max / div_factor` to `eta_max`, then decays to `eta_max / div_factor / final_div_factor`.
-
-    The curve does not depend on the base value.
-
-    Source: Super-Convergence (Smith and Topin, 2019).
-    """
-
-    eta_max: float
-    total_steps: int
-    pct_start: float = 0.3
-    anneal_strategy: str = "cos"
-    div_factor: float = 25.0
-    final_div_factor: float = 1e4
-    three_phase: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("eta_max", "div_factor", "final_div_factor"):
-            check_number(name, getattr(self, name), above=0)
-        check_positions("total_steps", self.total_steps, least=1)
-        self.over(0)
-
-    def over(self, span: int) -> Curve:
-        """Returns the curve, which is constant after `total_steps`."""
-        first = self.eta_max / self.div_factor
-        at = cycle(
-            (first, self.eta_max, first / self.final_div_factor),
-            self.total_steps,
-            pct_start=self.pct_start,
-            anneal_strategy=self.anneal_strategy,
-            three_phase=self.three_phase,
-        )
-        return lambda value, base, position: at(position)
-
-    def in_iterations(self, epoch_length: int) -> "OneCycle":
-        """Converts `total_steps` to iterations."""
-        return dataclasses.replace(self, total_steps=self.total_steps * epoch_length)
-
-    def rebased(self, base: float) -> float:
-        """Returns the first value of the cycle."""
-        return self.eta_max / self.div_factor
-
-    def length(self) -> int | None:
-        """Returns `total_steps`."""
-        return self.total_steps
-
-
-def cycle(
-    values: tuple[float, float, float],
-    total: int,
-    *,
-    pct_start: float = 0.3,
-    anneal_strategy: str = "cos",
-    three_phase: bool = False,
-) -> Callable[[int], float]:
-    """Returns a function that computes the value at a position of a one-cycle schedule.
-
-    Args:
-        values: The first value, the peak, and the last value.
-        total: The number of positions of the cycle.
-        pct_start: The fraction of positions before the peak, 0 to 1.
-        anneal_strategy: "cos" or "linear".
-        three_phase: Whether to return to the first value, in as many positions as to the peak, before the last phase.
-
-    Raises:
-        ArgumentError: An argument is out of range.
-    """
-    if anneal_strategy not in ANNEALINGS:
-        raise ArgumentError('"anneal_strategy" must be "cos" or "linear"', key="anneal_strategy", found=anneal_strategy)
-    check_unit_interval("pct_start", pct_start, zero=True)
-    if total <= 0:
-        raise ArgumentError('"total_steps" must be a positive number', key="total_steps", found=total)
-    anneal, (first, peak, last), rise = ANNEALINGS[anneal_strategy], values, pct_start * total
-    ends: list[float] = [rise - 1, 2 * rise - 2, total - 1] if three_phase else [rise - 1, total - 1]
-    targets = [first, peak, first, last] if three_phase else [first, peak, last]
-    phases = list(zip(ends, [0.0, *ends], targets, targets[1:], strict=False))
-
-    def at(position: int) -> float:
-        end, start, before, after = next((each for each in phases if position <= each[0]), phases[-1])
-        return anneal(before, after, min((position - start) / (end - start), 1.0))
-
-    return at
 
 
 def cosine_between(start: float, end: float, done: float) -> float:
@@ -416,3 +347,86 @@ def line_between(start: float, end: float, done: float) -> float:
 
 
 ANNEALINGS: dict[str, Callable[[float, float, float], float]] = {"cos": cosine_between, "linear": line_between}
+
+
+def check_anneal_strategy(value: object) -> None:
+    """Raises an ArgumentError unless `value` is the name of an annealing function."""
+    if value not in ANNEALINGS:
+        raise ArgumentError('"anneal_strategy" must be "cos" or "linear"', key="anneal_strategy", found=value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cycle(Curve):
+    """The base class of one-cycle curves, which increase from a first value to a peak, then decay to a last value.
+
+    See `OneCycle` for the settings.
+    """
+
+    pct_start: float = dataclasses.field(default=0.3, kw_only=True)
+    anneal_strategy: str = dataclasses.field(default="cos", kw_only=True)
+    three_phase: bool = dataclasses.field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_anneal_strategy(self.anneal_strategy)
+        check_unit_interval("pct_start", self.pct_start, zero=True)
+
+    def value_at(self, position: int, total: int, values: tuple[float, float, float]) -> float:
+        """Returns the value at a position of a cycle with `total` positions; it is constant after the cycle.
+
+        Args:
+            position: The position.
+            total: The number of positions of the cycle.
+            values: The first value, the peak, and the last value.
+        """
+        (first, peak, last), rise = values, self.pct_start * total
+        ends: list[float] = [rise - 1, 2 * rise - 2, total - 1] if self.three_phase else [rise - 1, total - 1]
+        targets = [first, peak, first, last] if self.three_phase else [first, peak, last]
+        index = next((index for index, end in enumerate(ends) if position <= end), len(ends) - 1)
+        start = ends[index - 1] if index else 0.0
+        done = min((position - start) / (ends[index] - start), 1.0)
+        return ANNEALINGS[self.anneal_strategy](targets[index], targets[index + 1], done)
+
+
+@dataclasses.dataclass(frozen=True)
+class OneCycle(Cycle):
+    """Increases from `eta_max / div_factor` to `eta_max`, then decays to `eta_max / div_factor / final_div_factor`.
+
+    The curve does not depend on the base value. It is constant after `total_steps`.
+
+    Source: Super-Convergence (Smith and Topin, 2019).
+
+    Args:
+        eta_max: The peak.
+        total_steps: The number of positions of the cycle.
+        div_factor: The peak divided by the first value.
+        final_div_factor: The first value divided by the last value.
+        pct_start: The fraction of positions before the peak, 0 to 1.
+        anneal_strategy: "cos" or "linear".
+        three_phase: Whether to return to the first value, in as many positions as it took to the peak, before the last
+            phase.
+    """
+
+    eta_max: float
+    total_steps: int
+    div_factor: float = 25.0
+    final_div_factor: float = 1e4
+    position_fields = ("total_steps",)
+
+    def __post_init__(self) -> None:
+        for name in ("eta_max", "div_factor", "final_div_factor"):
+            check_number(name, getattr(self, name), above=0)
+        check_positions("total_steps", self.total_steps, least=1)
+        super().__post_init__()
+
+    @override
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        first = self.rebased(base)
+        return self.value_at(position, self.total_steps, (first, self.eta_max, first / self.final_div_factor))
+
+    @override
+    def rebased(self, base: float) -> float:
+        return self.eta_max / self.div_factor
+
+    @override
+    def length(self) -> int | None:
+        return self.total_steps

@@ -1,23 +1,24 @@
-"""The registered schedule classes, one per curve family and field, and the builder of `param_scheduler`."""
+"""The registered schedule classes, one per curve and field, and the builder of `param_scheduler`."""
 
-import dataclasses
 import inspect
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, ClassVar
+from typing import Any
+
+import numpy as np
 
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError, BuildError
-from footplate.messages import nearest
-from footplate.optim.schedules.checks import check_number
+from footplate.errors import BuildError
+from footplate.optim.schedules.checks import is_number
 from footplate.optim.schedules.curves import (
     ENDLESS,
     Constant,
     CosineAnnealing,
     CosineRestart,
+    Curve,
     Exponential,
-    Family,
     Linear,
     MultiStep,
     OneCycle,
@@ -27,142 +28,61 @@ from footplate.optim.schedules.curves import (
 )
 from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
+from footplate.registry.arguments import check_arguments
 
-_COMMON_DEFAULTS = {"begin": 0, "end": None, "by_epoch": True, "last_step": -1, "verbose": False}
-_CONVERSION_DEFAULTS = {"convert_to_iter_based": False, "epoch_length": None}
-
-
-class NamedSchedule(ParamSchedule):
-    """The base class of schedules that accept the settings of their curve as keyword arguments.
-
-    Args:
-        optimizer: An optimizer or optimizer wrapper.
-        settings: The arguments of the curve family and of `ParamSchedule`. With `convert_to_iter_based` and
-            `epoch_length`, settings in epochs are converted to iterations.
-
-    Raises:
-        BuildError: An argument is unknown or missing.
-        ArgumentError: A value is out of range.
-    """
-
-    family_type: ClassVar[type[Family]]
-    field: ClassVar[str | None]
-
-    def __init__(self, optimizer: HasParamGroups, **settings: Any) -> None:
-        name = type(self).__name__
-        shared = {key: settings.pop(key, default) for key, default in _COMMON_DEFAULTS.items()}
-        converts = settings.pop("convert_to_iter_based", False)
-        epoch_length = settings.pop("epoch_length", None)
-        param_name = self.field or settings.pop("param_name")
-        _check_settings(name, self.family_type, settings)
-        family = self.family_type(**settings)
-        if converts:
-            _convert_to_iterations(name, shared, epoch_length)
-            family = family.in_iterations(epoch_length)
-        super().__init__(optimizer, family, param_name=param_name, **shared)
+_logger = logging.getLogger("footplate.optim")
 
 
-def _convert_to_iterations(name: str, shared: dict[str, Any], epoch_length: int | None) -> None:
-    if not shared["by_epoch"]:
-        raise ArgumentError(
-            f"convert_to_iter_based of {name} needs by_epoch=True", key="convert_to_iter_based", found=True
-        )
-    if not epoch_length:
-        raise ArgumentError(
-            f"convert_to_iter_based of {name} needs epoch_length", key="convert_to_iter_based", found=True
-        )
-    shared["by_epoch"] = False
-    shared["begin"] = int(shared["begin"] * epoch_length)
-    if shared["end"] is not None:
-        shared["end"] = int(shared["end"] * epoch_length)
-
-
-def _check_settings(name: str, family: type[Family], settings: dict[str, Any]) -> None:
-    known = [each.name for each in dataclasses.fields(family)]
-    for key, value in settings.items():
-        if key not in known:
-            raise BuildError(
-                f"schedule '{name}' takes no argument '{key}'",
-                key=key,
-                found=value,
-                suggestion=nearest(key, [*known, *_COMMON_DEFAULTS]),
-            )
-
-
-def _signature(family: type[Family], field: str | None) -> inspect.Signature:
-    """Returns the signature of a schedule class, for help texts and for checks before it is called."""
-    kind = inspect.Parameter.KEYWORD_ONLY
-    param_name = [inspect.Parameter("param_name", kind, annotation=str)] if field is None else []
-    own = [each.replace(kind=kind) for each in inspect.signature(family).parameters.values()]
-    shared = [
-        inspect.Parameter(key, kind, default=value)
-        for key, value in {**_COMMON_DEFAULTS, **_CONVERSION_DEFAULTS}.items()
-    ]
-    first = inspect.Parameter("optimizer", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return inspect.Signature([first, *param_name, *own, *shared])
-
-
-def schedule_type(name: str, family: type[Family], field: str | None) -> type[NamedSchedule]:
-    """Creates and registers a schedule class.
+def schedule_type(name: str, curve_type: type[Curve], field: str | None) -> type[ParamSchedule]:
+    """Creates and registers a class of schedules that takes the settings of its curve as keyword arguments.
 
     Args:
         name: The name of the class in the registry.
-        family: The curve family of the schedule.
+        curve_type: The class of the curve.
         field: The scheduled field; None to take it from the argument `param_name`.
     """
-    members = {
-        "__module__": __name__,
-        "__doc__": f"{family.__doc__}\n\nSchedules {field or 'the field `param_name`'}; see `ParamSchedule`.",
-        "__signature__": _signature(family, field),
-        "family_type": family,
-        "field": field,
-    }
-    created = type(name, (NamedSchedule,), members)
+    curve_parameters = inspect.signature(curve_type).parameters
+
+    def initialize(self: ParamSchedule, optimizer: HasParamGroups, **settings: Any) -> None:
+        check_arguments(created, "schedule", settings, args=(optimizer,))
+        own = {key: settings.pop(key) for key in curve_parameters if key in settings}
+        for key, value in own.items():
+            if isinstance(value, np.generic):  # computing with it may reduce the precision
+                own[key] = value.item()
+        if field is not None:
+            settings["param_name"] = field
+        ParamSchedule.__init__(self, optimizer, curve_type(**own), **settings)
+
+    # The signature is read by the registry, which checks the arguments of a config, and by help texts.
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    itself, optimizer, _, param_name, *shared = inspect.signature(ParamSchedule.__init__).parameters.values()
+    selected = [param_name.replace(default=inspect.Parameter.empty)] if field is None else []
+    settings = [each.replace(kind=keyword) for each in curve_parameters.values()]
+    initialize.__signature__ = inspect.Signature([itself, optimizer, *selected, *settings, *shared])  # type: ignore[attr-defined]
+    summary, _, details = inspect.cleandoc(curve_type.__doc__ or "").partition("\n\n")
+    description = f"{summary}\n\nSchedules {field or 'the field `param_name`'}; see `ParamSchedule`.\n\n{details}"
+    created = type(name, (ParamSchedule,), {"__init__": initialize, "__doc__": description, "__module__": __name__})
     PARAM_SCHEDULERS.register_module(module=created)
     return created
 
 
-ConstantLR = schedule_type("ConstantLR", Constant, "lr")
-ConstantMomentum = schedule_type("ConstantMomentum", Constant, "momentum")
-ConstantParamScheduler = schedule_type("ConstantParamScheduler", Constant, None)
-LinearLR = schedule_type("LinearLR", Linear, "lr")
-LinearMomentum = schedule_type("LinearMomentum", Linear, "momentum")
-LinearParamScheduler = schedule_type("LinearParamScheduler", Linear, None)
-ExponentialLR = schedule_type("ExponentialLR", Exponential, "lr")
-ExponentialMomentum = schedule_type("ExponentialMomentum", Exponential, "momentum")
-ExponentialParamScheduler = schedule_type("ExponentialParamScheduler", Exponential, None)
-StepLR = schedule_type("StepLR", Step, "lr")
-StepMomentum = schedule_type("StepMomentum", Step, "momentum")
-StepParamScheduler = schedule_type("StepParamScheduler", Step, None)
-MultiStepLR = schedule_type("MultiStepLR", MultiStep, "lr")
-MultiStepMomentum = schedule_type("MultiStepMomentum", MultiStep, "momentum")
-MultiStepParamScheduler = schedule_type("MultiStepParamScheduler", MultiStep, None)
-PolyLR = schedule_type("PolyLR", Poly, "lr")
-PolyMomentum = schedule_type("PolyMomentum", Poly, "momentum")
-PolyParamScheduler = schedule_type("PolyParamScheduler", Poly, None)
-CosineAnnealingLR = schedule_type("CosineAnnealingLR", CosineAnnealing, "lr")
-CosineAnnealingMomentum = schedule_type("CosineAnnealingMomentum", CosineAnnealing, "momentum")
-CosineAnnealingParamScheduler = schedule_type("CosineAnnealingParamScheduler", CosineAnnealing, None)
-CosineRestartLR = schedule_type("CosineRestartLR", CosineRestart, "lr")
-CosineRestartMomentum = schedule_type("CosineRestartMomentum", CosineRestart, "momentum")
-CosineRestartParamScheduler = schedule_type("CosineRestartParamScheduler", CosineRestart, None)
-OneCycleLR = schedule_type("OneCycleLR", OneCycle, "lr")
-OneCycleParamScheduler = schedule_type("OneCycleParamScheduler", OneCycle, None)
-QuadraticWarmupLR = schedule_type("QuadraticWarmupLR", QuadraticWarmup, "lr")
-QuadraticWarmupMomentum = schedule_type("QuadraticWarmupMomentum", QuadraticWarmup, "momentum")
-QuadraticWarmupParamScheduler = schedule_type("QuadraticWarmupParamScheduler", QuadraticWarmup, None)
-OneCycleMomentum = schedule_type("OneCycleMomentum", OneCycle, "momentum")
-
-
-_logger = logging.getLogger("footplate.optim")
+_CURVES = (
+    Constant,
+    CosineAnnealing,
+    CosineRestart,
+    Exponential,
+    Linear,
+    MultiStep,
+    OneCycle,
+    Poly,
+    QuadraticWarmup,
+    Step,
+)
+_FIELDS = {"LR": "lr", "Momentum": "momentum", "ParamScheduler": None}
+for _curve, (_suffix, _field) in itertools.product(_CURVES, _FIELDS.items()):
+    schedule_type(f"{_curve.__name__}{_suffix}", _curve, _field)
 
 Schedules = list[ParamSchedule]
-
-_NUMBERS = (
-    *("begin", "end", "last_step", "gamma", "power", "eta_min", "eta_min_ratio", "T_max", "step_size"),
-    *("eta_max", "total_steps", "pct_start", "div_factor", "final_div_factor"),
-)
-_REQUIRED = ("begin", "last_step")  # may not be None
 
 
 def build_param_schedulers(
@@ -200,27 +120,18 @@ def build_param_schedulers(
 
 
 def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: dict[str, int | None], *, prefix: str = "") -> Schedules:
-    entries = _entries(cfg)
+    is_list = isinstance(cfg, Sequence) and not isinstance(cfg, str)
+    if not is_list and not isinstance(cfg, (Mapping, ParamSchedule, type(None))):
+        raise BuildError("param_scheduler must be a dict with the key 'type' or a list of such dicts", found=cfg)
     built, end_keys = [], []
-    for index, entry in enumerate(entries):
-        with at_key(f"[{index}]") if isinstance(cfg, Sequence) else nullcontext():
+    for index, entry in enumerate(cfg if is_list else [] if cfg is None else [cfg]):
+        with at_key(f"[{index}]") if is_list else nullcontext():
             built.append(_build(entry, optimizer, lengths))
         # Not for converted schedules, whose `end` in the config counts epochs while they count iterations.
         has_end = isinstance(entry, Mapping) and "end" in entry and not entry.get("convert_to_iter_based")
-        position = f"{index}." if isinstance(cfg, Sequence) else ""
-        end_keys.append(f"param_scheduler.{prefix}{position}end" if has_end else "")
-    warn_about_lengths(built, end_keys=end_keys, **lengths)
+        end_keys.append(f"param_scheduler.{prefix}{f'{index}.' if is_list else ''}end" if has_end else "")
+    _warn_about_lengths(built, end_keys, **lengths)
     return built
-
-
-def _entries(cfg: Any) -> Sequence[Any]:
-    if cfg is None:
-        return []
-    if isinstance(cfg, (Mapping, ParamSchedule)):
-        return [cfg]
-    if isinstance(cfg, str) or not isinstance(cfg, Sequence):
-        raise BuildError("param_scheduler must be a dict with the key 'type' or a list of such dicts", found=cfg)
-    return cfg
 
 
 def _build(cfg: Any, optimizer: HasParamGroups, lengths: dict[str, int | None]) -> ParamSchedule:
@@ -228,29 +139,26 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: dict[str, int | None]) 
         return cfg
     if not isinstance(cfg, Mapping):
         raise BuildError("a schedule must be a dict with the key 'type'", found=cfg)
-    if "type" in cfg and getattr(PARAM_SCHEDULERS.resolve(cfg["type"], cfg), "needs_run", False):
-        return PARAM_SCHEDULERS.build(cfg, optimizer, **lengths)  # type: ignore[no-any-return]
-    for key in _NUMBERS:
-        if key in cfg and key in _REQUIRED and cfg[key] is None:
-            raise ArgumentError(f'"{key}" must be a number', key=key, found=None)
-        check_number(key, cfg.get(key))
     defaults: dict[str, Any] = {}
-    end = lengths["max_epochs" if cfg.get("by_epoch", True) else "max_iters"]
-    if end is not None and end > cfg.get("begin", 0):
-        defaults["end"] = end
-    if cfg.get("convert_to_iter_based"):
-        defaults["epoch_length"] = lengths["epoch_length"]
+    if "type" in cfg and getattr(PARAM_SCHEDULERS.resolve(cfg["type"], cfg), "needs_run", False):
+        defaults = lengths
+    else:
+        begin, end = cfg.get("begin", 0), lengths["max_epochs" if cfg.get("by_epoch", True) else "max_iters"]
+        if end is not None and is_number(begin) and end > begin:
+            defaults["end"] = end
+        if cfg.get("convert_to_iter_based"):
+            defaults["epoch_length"] = lengths["epoch_length"]
     built: ParamSchedule = PARAM_SCHEDULERS.build(cfg, optimizer, **defaults)
     return built
 
 
-def warn_about_lengths(
+def _warn_about_lengths(
     schedules: Sequence[ParamSchedule],
+    end_keys: Sequence[str],
     *,
-    end_keys: Sequence[str] = (),
-    epoch_length: int | None = None,
-    max_epochs: int | None = None,
-    max_iters: int | None = None,
+    epoch_length: int | None,
+    max_epochs: int | None,
+    max_iters: int | None,
 ) -> None:
     """Warns about schedules that end, or have a milestone, after the end of training, or end before it.
 
@@ -264,7 +172,7 @@ def warn_about_lengths(
         max_epochs: The epochs of the run.
         max_iters: The iterations of the run.
     """
-    for schedule, key in zip(schedules, end_keys or [""] * len(schedules), strict=True):
+    for schedule, key in zip(schedules, end_keys, strict=True):
         total = max_epochs if schedule.by_epoch else max_iters
         if total is None or schedule.takes_metrics or (schedule.by_epoch and epoch_length is None):
             continue
@@ -275,12 +183,12 @@ def warn_about_lengths(
             (each for each in schedules if each.param_name == schedule.param_name),
             key=lambda each: each.end * (epoch_length or 1) if each.by_epoch else each.end,
         )
-        if schedule is last and schedule.end < total and not schedule.family.settles():
+        if schedule is last and schedule.end < total and not schedule.curve.ends_at_base():
             _logger.warning("%s ends at %d, before the end of training at %d%s", name, schedule.end, total, advice)
 
 
 def _warn_if_after(schedule: ParamSchedule, total: int, name: str, advice: str) -> None:
-    milestones = schedule.family.milestones if isinstance(schedule.family, MultiStep) else ()
+    milestones = schedule.curve.milestones if isinstance(schedule.curve, MultiStep) else ()
     unreached = [each for each in milestones if each + schedule.begin >= total]
     if schedule.begin >= total:
         _logger.warning("%s begins at %d, after the end of training at %d", name, schedule.begin, total)

@@ -9,8 +9,8 @@ from torch import Tensor
 from footplate.checks import check_saved_number, read_count
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
-from footplate.optim.schedules.checks import check_positions
-from footplate.optim.schedules.curves import ENDLESS, Curve, Family
+from footplate.optim.schedules.checks import check_number, check_positions
+from footplate.optim.schedules.curves import ENDLESS, Curve
 
 Slot = MutableMapping[str, Any]
 """A mapping through which a field is read and written as a number; for plain numbers, the parameter group itself."""
@@ -115,13 +115,13 @@ class ParamSchedule:
     """Applies a curve to one field of all parameter groups, between `begin` and `end`.
 
     Each `step` moves one position on. From `begin` to `end` the field of each group is set to
-    `curve(current value, base value, position)`; outside of this range the schedule does not change it. Several
-    schedules of one field can therefore be combined; each continues from the value of the previous one. The base
-    value is the initial value of the field, stored in the group as `initial_<field>`.
+    `curve(current value, base value, position, end - begin)`; outside this range the schedule does not change it.
+    Several schedules of one field can therefore be combined; each continues from the value of the previous one. The
+    base value is the initial value of the field, stored in the group as `initial_<field>`.
 
     Args:
         optimizer: An optimizer or optimizer wrapper.
-        family: The settings of the curve.
+        curve: The curve.
         param_name: The field to schedule, such as `lr`, `weight_decay` or `momentum` (the first beta of optimizers
             with betas).
         begin: The first position at which the schedule acts.
@@ -130,6 +130,9 @@ class ParamSchedule:
         last_step: The last completed position, after which the schedule continues without changing the groups; -1 to
             start from the beginning.
         verbose: Whether to log each change.
+        convert_to_iter_based: Whether to convert `begin`, `end` and the settings of the curve from epochs to
+            iterations.
+        epoch_length: The iterations of an epoch, for `convert_to_iter_based`.
 
     Raises:
         ArgumentError: `begin` is not before `end`, or a group does not have the field.
@@ -141,25 +144,39 @@ class ParamSchedule:
     def __init__(
         self,
         optimizer: HasParamGroups,
-        family: Family,
+        curve: Curve,
         *,
         param_name: str = "lr",
-        begin: int = 0,
-        end: int | None = None,
+        begin: float = 0,
+        end: float | None = None,
         by_epoch: bool = True,
         last_step: int = -1,
         verbose: bool = False,
+        convert_to_iter_based: bool = False,
+        epoch_length: int | None = None,
     ) -> None:
+        check_number("begin", begin, optional=False)
+        check_number("end", end)
+        if convert_to_iter_based:
+            if not by_epoch or not epoch_length:
+                needed = "epoch_length" if by_epoch else "by_epoch=True"
+                message = f"convert_to_iter_based of {type(self).__name__} needs {needed}"
+                raise ArgumentError(message, key="convert_to_iter_based", found=True)
+            begin, end = int(begin * epoch_length), None if end is None else int(end * epoch_length)
+            by_epoch, curve = False, curve.in_iterations(epoch_length)
+        if end is None:
+            length = curve.length()
+            end = ENDLESS if length is None else begin + length
+        for name, value, least in (("begin", begin, 0), ("end", end, 0), ("last_step", last_step, -1)):
+            check_positions(name, value, least=least)
+        if begin >= end:
+            raise ArgumentError('"begin" must be less than "end"', key="end", found=f"begin {begin}, end {end}")
         # Not the wrapper: its property `param_groups` would slow down each step.
         self.optimizer: HasParamGroups = getattr(optimizer, "optimizer", optimizer)
-        self.family = family
-        self.param_name = param_name
-        check_positions("last_step", last_step, least=-1)
-        self.begin, self.end, self.by_epoch = begin, _resolve_end(family, begin, end), by_epoch
+        self.curve, self.param_name, self.by_epoch, self.verbose = curve, param_name, by_epoch, verbose
+        self.begin, self.end = int(begin), int(end)
         self.last_step = last_step
-        self._global_step = begin + last_step if last_step >= 0 else -1
-        curve = family.over(self.end - begin)
-        self._curve = _with_logging(curve, param_name) if verbose else curve
+        self._global_step = self.begin + last_step if last_step >= 0 else -1
         self._bind([])
         if last_step < 0:
             self.start()
@@ -183,7 +200,7 @@ class ParamSchedule:
 
     def _rebase(self) -> None:
         """Sets the base values of the curve, which also apply to schedules created later."""
-        bases = [self.family.rebased(base) for base in self.base_values]
+        bases = [self.curve.rebased(base) for base in self.base_values]
         for group, base in zip(self._groups, bases, strict=True):
             group[f"initial_{self.param_name}"] = base
         self._bind(bases)
@@ -223,9 +240,12 @@ class ParamSchedule:
             self.last_step += 1
             if self.optimizer.param_groups is not self._groups:  # loading a state replaces the groups
                 self._bind(self.base_values)
-            curve, key, position = self._curve, self._key, self.last_step
+            curve, key, position, span = self.curve, self._key, self.last_step, self.end - self.begin
             for slot, base in self._slots:
-                slot[key] = curve(slot[key], base, position)
+                value = slot[key]
+                slot[key] = new_value = curve(value, base, position, span)
+                if self.verbose and new_value != value:
+                    _logger.info("%s: %g", self.param_name, new_value)
 
     def get_last_value(self) -> list[float]:
         """Returns the current value of the field in each group."""
@@ -277,14 +297,14 @@ class ParamSchedule:
 
 
 class ScheduleSteps(NamedTuple):
-    """The `step` methods of the schedules of a run by trigger, in the order in which they are called."""
+    """The schedules of a run by the event that moves them on, in the order in which they are stepped."""
 
     by_iter: list[Callable[[], None]]
-    """To be called after each training iteration."""
+    """The `step` methods to call after each training iteration."""
     by_epoch: list[Callable[[], None]]
-    """To be called after each training epoch."""
-    by_metrics: list[Callable[..., None]]
-    """To be called after each validation, with its metrics."""
+    """The `step` methods to call after each training epoch."""
+    by_metrics: list[Any]
+    """The schedules to step after each validation, with its metrics."""
 
 
 def collect_steps(schedules: Iterable[ParamSchedule] | Mapping[str, Iterable[ParamSchedule]]) -> ScheduleSteps:
@@ -297,31 +317,7 @@ def collect_steps(schedules: Iterable[ParamSchedule] | Mapping[str, Iterable[Par
     steps = ScheduleSteps([], [], [])
     for schedule in (each for one in lists for each in one):
         if schedule.takes_metrics:
-            steps.by_metrics.append(schedule.step)
+            steps.by_metrics.append(schedule)
         else:
             (steps.by_epoch if schedule.by_epoch else steps.by_iter).append(schedule.step)
     return steps
-
-
-def _resolve_end(family: Family, begin: int, end: int | None) -> int:
-    if end is None:
-        length = family.length()
-        end = ENDLESS if length is None else begin + length
-    check_positions("begin", begin, least=0)
-    if end < ENDLESS:
-        check_positions("end", end, least=0)
-    if begin >= end:
-        raise ArgumentError('"begin" must be less than "end"', key="end", found=f"begin {begin}, end {end}")
-    return end
-
-
-def _with_logging(curve: Curve, param_name: str) -> Curve:
-    """Returns a curve that logs each change of the value."""
-
-    def logged_curve(value: float, base: float, position: int) -> float:
-        new_value = curve(value, base, position)
-        if new_value != value:
-            _logger.info("%s: %g", param_name, new_value)
-        return new_value
-
-    return logged_curve

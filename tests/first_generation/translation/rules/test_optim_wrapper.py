@@ -137,6 +137,7 @@ def test_user_defined_policy_becomes_a_hook() -> None:
     ("cfg", "key", "suggestion"),
     [
         ({"optimizer": [SGD]}, "optimizer", None),
+        ({"optimizer": SGD, "optimizer_config": {"type": None}}, "optimizer_config.type", None),
         ({"runner": 3}, "runner", None),
         ({"lr_config": {"policy": "fixed"}, "runner": {"type": "EpochBasedRunner"}}, "runner", None),
         ({"runner": {"max_epochs": 1, "max_iters": 1}}, "runner", None),

@@ -99,6 +99,11 @@ def optimizer_config(draft: Draft) -> None:
     if given is None:
         return
     kind = given.pop("type", "OptimizerHook")
+    if not isinstance(kind, str):
+        origin = draft.origin("optimizer_config.type")
+        raise ConfigError(
+            "the type of an optimizer hook must be a string", key="optimizer_config.type", found=kind, origin=origin
+        )
     if kind not in _OPTIMIZER_HOOKS:
         is_registered = draft.is_hook_registered is not None and draft.is_hook_registered(kind)
         # The name of a user-defined hook, such as SiameseRPNOptimizerHook, is less similar than a typo.

@@ -10,15 +10,19 @@ from hypothesis import given, settings
 
 from footplate.checkpoint.memory_budget import Budget
 from footplate.checkpoint.pickle_constructors import CONSTRUCTORS
-from footplate.checkpoint.pickle_interpreter import _OPERATIONS, _PUSHED, Interpreter, Name, OpaqueObject
+from footplate.checkpoint.unpickler import Name, OpaqueObject, _Unpickler, unpickle
 from footplate.errors import CheckpointError
 
 
-def run(data: bytes) -> Any:
-    interpreter = Interpreter(
-        CONSTRUCTORS, constants={}, persistent=lambda identity: ("stored", identity), budget=Budget(len(data))
+def run(data: bytes, names: dict[str, int] | None = None) -> Any:
+    return unpickle(
+        io.BytesIO(data),
+        CONSTRUCTORS,
+        constants={},
+        persistent=lambda identity: ("stored", identity),
+        budget=Budget(len(data)),
+        opaque_names={} if names is None else names,
     )
-    return interpreter.run(io.BytesIO(data))
 
 
 _plain = st.recursive(
@@ -50,7 +54,7 @@ def test_the_oldest_protocols_come_back(protocol: int) -> None:
 
 
 def test_every_operation_is_known() -> None:
-    assert {opcode.name for opcode in pickletools.opcodes} == _OPERATIONS.keys() | _PUSHED
+    assert {ord(opcode.code) for opcode in pickletools.opcodes} == _Unpickler.dispatch.keys()
 
 
 class Shelf(dict[str, int]):
@@ -163,8 +167,8 @@ def test_names_of_the_python_before_are_those_of_today() -> None:
 
 
 def test_inert_names_are_counted() -> None:
-    interpreter = Interpreter({}, constants={}, persistent=lambda identity: None, budget=Budget(0))
-    found = interpreter.run(io.BytesIO(b"cos\nsystem\nX\x02\x00\x00\x00ls\x85R."))
+    names: dict[str, int] = {}
+    found = run(b"cos\nsystem\nX\x02\x00\x00\x00ls\x85R.", names)
     assert isinstance(found, OpaqueObject)
     assert found.args == ("ls",)
-    assert interpreter.opaque_names == {"os.system": 1}
+    assert names == {"os.system": 1}

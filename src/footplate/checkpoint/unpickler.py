@@ -1,0 +1,332 @@
+"""Reads pickles as data, without importing or calling anything that they name.
+
+Names become `Name` or, once called, `OpaqueObject`, unless they are in the caller's table of known functions. Only the
+operations in the lists below exist, and each counts the memory that it allocates.
+
+Python's unpickler in C cannot be restricted in this way, because it hashes keys and sets states without asking.
+
+Source: https://docs.python.org/3/library/pickle.html
+"""
+
+import gc
+import pickle
+import struct
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from footplate.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from footplate.checkpoint.memory_budget import Budget
+
+_LARGEST_KEY = 2**53
+_LONGEST_KEY = 64
+_LONGEST_PART = 1000
+_LARGEST_CACHED = 256  # Python does not allocate integers from 0 to this one
+_COST = 16
+_BYTES_PER_TENSOR = 768  # without its elements
+_BYTES_PER_ITEM = 128  # for a dict or set, while it grows
+_BYTES_PER_OPAQUE_OBJECT = 400
+_BYTES_PER_MEMO = 112
+_MOST_MARKS = 1000  # each starts a container inside the previous one
+# The operations that push a new value, whose memory is counted by its size.
+_PUSHES = (
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    *("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+)
+# The other operations, with the memory in bytes that each allocates: a small pickle must not exhaust the memory.
+_COSTS = {
+    **dict.fromkeys(["PROTO", "FRAME", "STOP", "POP", "POP_MARK", "DUP", "GET", "BINGET", "LONG_BINGET"], _COST),
+    **dict.fromkeys(["NONE", "NEWTRUE", "NEWFALSE", "EMPTY_TUPLE", "PERSID", "BINPERSID"], _COST),
+    **dict.fromkeys(["APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS"], _COST),
+    **{"EMPTY_LIST": 160, "LIST": 160, "EMPTY_DICT": 120, "DICT": 120},
+    **{"MARK": 72, "TUPLE": 120, "TUPLE1": 80, "TUPLE2": 88, "TUPLE3": 96},
+    **dict.fromkeys(["EMPTY_SET", "FROZENSET", "GLOBAL", "STACK_GLOBAL"], 320),
+    **dict.fromkeys(["REDUCE", "NEWOBJ", "NEWOBJ_EX", "INST", "OBJ", "BUILD"], 320),
+    **dict.fromkeys(["PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"], _BYTES_PER_MEMO),
+}
+# Exceptions that invalid arguments from a hostile pickle can cause.
+_INVALID = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RuntimeError, AssertionError),
+    *(pickle.UnpicklingError, EOFError, struct.error),
+    Warning,  # if warnings are turned into errors
+)
+_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "numpy.core": "numpy._core"}
+
+
+class Name(NamedTuple):
+    """The name of a class or function in a pickle, which was not imported."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+class OpaqueObject:
+    """A placeholder for an object whose class was not imported.
+
+    Attributes:
+        name: The full name of the class or function.
+        args: The arguments of the call that was not made.
+        state: The state that would have been set on the object.
+        items: The keys and values that were set, if it is a dict subclass.
+        elements: The elements that were appended, if it is a list subclass.
+    """
+
+    __slots__ = ("args", "elements", "items", "name", "state")
+
+    def __init__(self, name: str, args: tuple[Any, ...] = ()) -> None:
+        self.name = name
+        self.args = args
+        self.state: Any = None
+        self.items: dict[Any, Any] = {}
+        self.elements: list[Any] = []
+
+    def __repr__(self) -> str:
+        return f"<opaque {self.name}>"
+
+
+class Deferred:
+    """A value that is incomplete until `finish` is called with its state."""
+
+    def __init__(self) -> None:
+        self.slots: list[int] = []
+
+    def finish(self, state: Any) -> Any:
+        """Returns the complete value.
+
+        Raises:
+            ValueError: The state is invalid.
+        """
+        raise NotImplementedError
+
+
+Constructor = Callable[..., Any]
+
+
+class _Memo(dict[int, Any]):
+    """The values that a pickle refers to again. A deferred value learns its places, so that it can be replaced."""
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        super().__setitem__(index, value)
+        if isinstance(value, Deferred):
+            value.slots.append(index)
+
+
+def unpickle(
+    stream: IO[bytes],
+    constructors: Mapping[Name, Constructor],
+    *,
+    constants: Mapping[Name, Any],
+    persistent: Callable[[Any], Any],
+    budget: "Budget",
+    opaque_names: dict[str, int],
+) -> Any:
+    """Reads one pickle from the current position of `stream` and returns its value.
+
+    Args:
+        stream: The file.
+        constructors: Functions for known names; each is called with the arguments in the pickle and must check them.
+        constants: Values for known names that are not functions.
+        persistent: Returns the object for a persistent id.
+        budget: Counts the memory of the values.
+        opaque_names: Counts the calls of each unknown name.
+
+    Raises:
+        CheckpointError: The data is not a valid pickle, or it needs too much memory.
+    """
+    unpickler = _Unpickler(stream, encoding="latin1")
+    unpickler.memo = _Memo()
+    unpickler.constructors, unpickler.constants = constructors, constants
+    unpickler.persistent_load, unpickler.budget, unpickler.opaque_names = persistent, budget, opaque_names
+    is_collecting = gc.isenabled()
+    gc.disable()  # nothing here is garbage, and collection would take most of the time
+    try:
+        return unpickler.load()
+    except _INVALID as error:
+        raise CheckpointError(f"its pickle is invalid: {type(error).__name__}: {error}") from error
+    finally:
+        budget.used -= _BYTES_PER_MEMO * len(unpickler.memo)
+        if is_collecting:
+            gc.enable()
+
+
+_Base: Any = pickle._Unpickler  # the implementation in Python
+
+
+class _Unpickler(_Base):  # type: ignore[misc]
+    """Python's unpickler with a replacement for every operation that imports, calls, hashes or sets a state."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        self.budget.take(sys.getsizeof(module) + sys.getsizeof(name))
+        for old, new in _MODULES.items():
+            if module == old or module.startswith(old + "."):
+                module = new + module[len(old) :]
+        found = Name(module, name)
+        return self.constants.get(found, found)
+
+    def construct(self, function: Any, args: Any) -> Any:
+        """Calls `function` with `args` if it is known; returns an `OpaqueObject` otherwise."""
+        if type(args) is not tuple:
+            raise TypeError("the arguments of a call are not a tuple")
+        if isinstance(function, Name) and function in self.constructors:
+            self.budget.take(sum(map(_shallow_size, args)))  # the function may copy them
+            made = self.constructors[function](*args)
+            self.budget.take(_shallow_size(made))
+            return made
+        name = str(function) if isinstance(function, Name) else str(getattr(function, "name", "unnamed"))
+        self.opaque_names[name] = self.opaque_names.get(name, 0) + 1
+        self.budget.take(_BYTES_PER_OPAQUE_OBJECT)
+        return OpaqueObject(name, args)
+
+    def load_frame(self) -> None:
+        self.read(8)  # reading a whole frame at once would copy it
+
+    def load_reduce(self) -> None:
+        args = self.stack.pop()
+        self.append(self.construct(self.stack.pop(), args))
+
+    load_newobj = load_reduce
+
+    def load_newobj_ex(self) -> None:
+        kind, args, keywords = [self.stack.pop() for _ in range(3)][::-1]
+        self.append(self.construct(kind, (*args, keywords) if keywords else args))
+
+    def _instantiate(self, klass: Any, args: list[Any]) -> None:
+        self.append(self.construct(klass, tuple(args)))
+
+    def load_mark(self) -> None:
+        if len(self.metastack) == _MOST_MARKS:
+            raise CheckpointError("its values are nested too deeply")
+        super().load_mark()
+
+    def load_bytearray8(self) -> None:
+        self.load_binbytes8()  # reads what is there, rather than allocates what is claimed
+        self.append(bytearray(self.stack.pop()))
+
+    def load_append(self) -> None:
+        self._extend([self.stack.pop()])
+
+    def load_appends(self) -> None:
+        self._extend(self.pop_mark())
+
+    def _extend(self, values: list[Any]) -> None:
+        target = self.stack[-1]
+        elements = target.elements if isinstance(target, OpaqueObject) else target
+        if type(elements) is not list:
+            raise TypeError("values are appended to something that is not a list")
+        elements.extend(values)
+
+    def load_setitem(self) -> None:
+        value = self.stack.pop()
+        self._set_items([self.stack.pop(), value])
+
+    def load_setitems(self) -> None:
+        self._set_items(self.pop_mark())
+
+    def load_dict(self) -> None:
+        flat = self.pop_mark()
+        self.append({})
+        self._set_items(flat)
+
+    def _set_items(self, flat: list[Any]) -> None:
+        target = self.stack[-1]
+        items = target.items if isinstance(target, OpaqueObject) else target
+        if type(items) not in (dict, OrderedDict) or len(flat) % 2:
+            raise TypeError("items are set on something that is not a dict")
+        before = sys.getsizeof(items)
+        self.budget.check(_BYTES_PER_ITEM * len(flat))
+        for key, value in zip(flat[::2], flat[1::2], strict=True):
+            items[checked_key(key)] = value
+        self.budget.take(sys.getsizeof(items) - before)
+
+    def load_additems(self) -> None:
+        values, target = self.pop_mark(), self.stack[-1]
+        if type(target) is not set:
+            raise TypeError("items are added to something that is not a set")
+        self.budget.take(_BYTES_PER_ITEM * len(values))
+        target.update(map(checked_key, values))
+
+    def load_frozenset(self) -> None:
+        values = self.pop_mark()
+        self.append(frozenset(map(checked_key, values)))
+
+    def load_build(self) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, OpaqueObject):
+            target.state = state
+        elif isinstance(target, Deferred):
+            self.stack[-1] = target.finish(state)
+            self.memo.update(dict.fromkeys(target.slots, self.stack[-1]))
+        elif not isinstance(target, OrderedDict) or not isinstance(state, dict):
+            raise TypeError("a state is set on something that has none")
+        elif isinstance(state.get("_metadata"), dict):
+            target._metadata = state["_metadata"]  # type: ignore[attr-defined]
+
+
+def _shallow_size(value: Any) -> int:
+    """Returns the size of a shallow copy of `value` in bytes."""
+    if isinstance(value, torch.Tensor):
+        return _BYTES_PER_TENSOR
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, (list, tuple)):
+        return _COST * len(value)
+    if isinstance(value, (dict, set, frozenset)):
+        return _BYTES_PER_ITEM * len(value)
+    return sys.getsizeof(value) if isinstance(value, (str, bytes, bytearray)) else 0
+
+
+def checked_key(key: Any) -> Any:
+    """Returns `key` after checking that it is quick to hash.
+
+    Raises:
+        ValueError: It is not: it is a large number, a nested tuple or a container.
+    """
+    if type(key) in (str, bytes, bool, type(None), Name, OpaqueObject):
+        return key
+    if type(key) in (int, float) and not abs(key) >= _LARGEST_KEY:
+        return key
+    if (
+        type(key) is tuple
+        and len(key) <= _LONGEST_KEY
+        and not any(
+            type(part) is tuple or (isinstance(part, (str, bytes)) and len(part) > _LONGEST_PART) for part in key
+        )
+    ):
+        return tuple(map(checked_key, key))
+    raise ValueError(f"a dict or set has a key of type '{type(key).__name__}' that is not allowed")
+
+
+def _counted(name: str, cost: int | None) -> Callable[[_Unpickler], None]:
+    """Returns an operation that also counts its memory: `cost` bytes, or the size of the new value if it is None."""
+    operation = getattr(_Unpickler, _Base.dispatch[getattr(pickle, name)[0]].__name__)
+
+    def push(unpickler: _Unpickler) -> None:
+        operation(unpickler)
+        value = unpickler.stack[-1]
+        is_cached = type(value) is int and 0 <= value <= _LARGEST_CACHED
+        unpickler.budget.take(_COST if is_cached else _COST + sys.getsizeof(value))
+
+    def operate(unpickler: _Unpickler) -> None:
+        unpickler.budget.take(cost)
+        operation(unpickler)
+
+    return push if cost is None else operate
+
+
+def _refuse(unpickler: _Unpickler) -> None:
+    raise ValueError("it uses buffers or extensions outside of the file")
+
+
+_Unpickler.dispatch = {
+    getattr(pickle, name)[0]: _counted(name, cost) for name, cost in {**dict.fromkeys(_PUSHES), **_COSTS}.items()
+} | {getattr(pickle, name)[0]: _refuse for name in ("EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER")}

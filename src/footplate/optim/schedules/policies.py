@@ -1,0 +1,406 @@
+"""Curves of the policies of `lr_config` and `momentum_config` in first-generation configs."""
+
+import bisect
+import dataclasses
+import functools
+import itertools
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from typing_extensions import override
+
+from footplate.checks import check_count
+from footplate.errors import ArgumentError
+from footplate.optim.schedules.checks import check_number, check_positions, check_unit_interval
+from footplate.optim.schedules.curves import (
+    ANNEALINGS,
+    Curve,
+    Cycle,
+    WithMinimum,
+    check_anneal_strategy,
+    cosine_between,
+    line_between,
+)
+
+
+class RunInfo(NamedTuple):
+    """The lengths of a run and the settings of its warm-up."""
+
+    full: int
+    """The progress at the end of the run, in epochs or iterations depending on the policy."""
+    unit: int
+    """The number of iterations per unit of progress."""
+    epoch_length: int | None
+    """The iterations of an epoch, None if unknown."""
+    warmup: str | None = None
+    """ "constant", "linear", "exp", or None for no warm-up."""
+    warmup_iters: int = 0
+    """The length of the warm-up in iterations, 0 for no warm-up."""
+    warmup_ratio: float = 0.1
+    """The factor at the start of the warm-up."""
+    divides: bool = False
+    """Whether values are divided by the warm-up factor, as for momentum."""
+
+    def warmup_factor(self, iteration: int) -> float:
+        """Returns the factor of the regular value at an iteration of the warm-up."""
+        done = iteration / self.warmup_iters
+        if self.warmup == "constant":
+            return self.warmup_ratio
+        if self.warmup == "linear":
+            return float(1 - (1 - done) * (1 - self.warmup_ratio))
+        return float(self.warmup_ratio ** (1 - done))
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy(Curve):
+    """The base class of policies, whose positions are iterations.
+
+    A subclass defines `_regular`, the value without a warm-up. The fields are the keys of `lr_config` and
+    `momentum_config`, except that `eta_min` replaces `min_lr` and `min_momentum`.
+    """
+
+    run: RunInfo = dataclasses.field(kw_only=True)
+    by_iteration: ClassVar[bool] = False
+    """Whether the policy counts iterations even if `by_epoch` is True."""
+
+    @override
+    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+        run = self.run
+        regular = self._regular(base, position // run.unit)
+        if position >= run.warmup_iters:
+            return regular
+        return regular / run.warmup_factor(position) if run.divides else self._warm(base, regular, position)
+
+    def _regular(self, base: float, done: int) -> float:
+        """Returns the value after `done` epochs or iterations, depending on the policy."""
+        raise NotImplementedError
+
+    def _warm(self, base: float, regular: float, iteration: int) -> float:
+        """Returns the value at an iteration of the warm-up."""
+        return regular * self.run.warmup_factor(iteration)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed(Policy):
+    """Keeps the base value."""
+
+    def _regular(self, base: float, done: int) -> float:
+        return base
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps(Policy):
+    """Multiplies the base value by `gamma` every `step` epochs or iterations, or at each of a list of steps."""
+
+    step: int | Sequence[int]
+    gamma: float = 0.1
+    eta_min: float | None = None
+
+    def __post_init__(self) -> None:
+        steps = self.step if isinstance(self.step, (list, tuple)) else [self.step]
+        if any(not isinstance(each, int) or each < 0 for each in steps) or self.step == 0:
+            raise ArgumentError('"step" must be a positive integer or a list of integers', key="step", found=self.step)
+        check_number("gamma", self.gamma, least=0)
+
+    def _regular(self, base: float, done: int) -> float:
+        steps_done = done // self.step if isinstance(self.step, int) else bisect.bisect_right(self._steps, done)
+        value = base * float(self.gamma**steps_done)
+        return value if self.eta_min is None else max(value, self.eta_min)
+
+    @functools.cached_property
+    def _steps(self) -> list[int]:
+        # In an unsorted list, a step takes effect only after all steps before it.
+        return list(itertools.accumulate(self.step, max)) if isinstance(self.step, Sequence) else []
+
+
+@dataclasses.dataclass(frozen=True)
+class MomentumSteps(Steps):
+    """`Steps` with the default of `momentum_config`."""
+
+    gamma: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Exp(Policy):
+    """Decays exponentially: `base * gamma ** progress`."""
+
+    gamma: float
+
+    def __post_init__(self) -> None:
+        check_number("gamma", self.gamma, least=0)
+
+    def _regular(self, base: float, done: int) -> float:
+        return base * float(self.gamma**done)
+
+
+@dataclasses.dataclass(frozen=True)
+class Polynomial(Policy):
+    """Decays to the minimum as `(1 - progress / full) ** power`."""
+
+    power: float = 1.0
+    eta_min: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("power", self.power, least=0, optional=False)
+
+    def _regular(self, base: float, done: int) -> float:
+        return (base - self.eta_min) * float((1 - done / self.run.full) ** self.power) + self.eta_min
+
+
+@dataclasses.dataclass(frozen=True)
+class Inv(Policy):
+    """Decays as `base * (1 + gamma * progress) ** -power`."""
+
+    gamma: float
+    power: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("gamma", self.gamma, least=0)
+        check_number("power", self.power, least=0, optional=False)
+
+    def _regular(self, base: float, done: int) -> float:
+        return base * float((1 + self.gamma * done) ** -self.power)
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyWithMinimum(Policy, WithMinimum):
+    """The base class of policies that need a minimum."""
+
+    def __post_init__(self) -> None:
+        if (self.eta_min is None) == (self.eta_min_ratio is None):
+            raise ArgumentError(
+                "this policy needs either a minimum or a minimum ratio",
+                key="policy",
+                notes=["Set exactly one of them: min_lr or min_lr_ratio, min_momentum or min_momentum_ratio."],
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Cosine(PolicyWithMinimum):
+    """Decays to the minimum along a half cosine."""
+
+    def _regular(self, base: float, done: int) -> float:
+        return cosine_between(base, self.minimum(base), done / self.run.full)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line(PolicyWithMinimum):
+    """Decays linearly to the minimum."""
+
+    def _regular(self, base: float, done: int) -> float:
+        return line_between(base, self.minimum(base), done / self.run.full)
+
+
+@dataclasses.dataclass(frozen=True)
+class FlatCosine(PolicyWithMinimum):
+    """Keeps the base value for the fraction `start_percent`, 0 to 1, of the run, then decays along a half cosine."""
+
+    start_percent: float = 0.75
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_unit_interval("start_percent", self.start_percent, zero=True)
+
+    def _regular(self, base: float, done: int) -> float:
+        full = self.run.full
+        start = round(full * self.start_percent)
+        return base if done <= start else cosine_between(base, self.minimum(base), (done - start) / (full - start))
+
+
+@dataclasses.dataclass(frozen=True)
+class RestartedCosine(PolicyWithMinimum):
+    """Decays along a half cosine in each of `periods`, scaled by its restart weight."""
+
+    periods: Sequence[int] = ()
+    restart_weights: Sequence[float] = (1,)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.periods or len(self.periods) != len(self.restart_weights):
+            raise ArgumentError(
+                '"periods" and "restart_weights" must have the same length and must not be empty',
+                key="periods",
+                found=self.periods,
+            )
+        check_positions("periods", self.periods, least=1)
+        for weight in self.restart_weights:
+            check_number("restart_weights", weight, least=0)
+        if self._ends[-1] < self.run.full:
+            raise ArgumentError(
+                f"the periods end at {self._ends[-1]}, before the end of the run at {self.run.full}",
+                key="periods",
+                found=list(self.periods),
+            )
+
+    def _regular(self, base: float, done: int) -> float:
+        index = min(bisect.bisect_right(self._ends, done), len(self._ends) - 1)
+        length, low = self.periods[index], self.minimum(base)
+        fraction = min((done - self._ends[index] + length) / length, 1)
+        return low + self.restart_weights[index] * (cosine_between(base, low, fraction) - low)
+
+    @functools.cached_property
+    def _ends(self) -> list[int]:
+        return list(itertools.accumulate(self.periods))
+
+
+@dataclasses.dataclass(frozen=True)
+class Cyclic(Policy):
+    """Runs `cyclic_times` cycles to `target_ratio[0]` and then to `target_ratio[1]` times the base value.
+
+    Source: Cyclical Learning Rates for Training Neural Networks (Smith, 2017).
+    """
+
+    target_ratio: Any = (10, 1e-4)
+    cyclic_times: int = 1
+    step_ratio_up: float = 0.4
+    anneal_strategy: str = "cos"
+    gamma: float = 1.0
+    by_iteration = True
+
+    def __post_init__(self) -> None:
+        check_anneal_strategy(self.anneal_strategy)
+        check_count("cyclic_times", self.cyclic_times)
+        check_unit_interval("step_ratio_up", self.step_ratio_up, zero=False)
+        check_number("gamma", self.gamma, least=0)
+        for each in self.target_ratio if isinstance(self.target_ratio, (list, tuple)) else [self.target_ratio]:
+            check_number("target_ratio", each, least=0)
+
+    def _regular(self, base: float, done: int) -> float:
+        ratios = self.target_ratio if isinstance(self.target_ratio, (list, tuple)) else [self.target_ratio]
+        top, end = ratios if len(ratios) == 2 else (ratios[0], ratios[0] / 1e5)
+        length = self.run.full // self.cyclic_times
+        up = int(self.step_ratio_up * length)
+        cycle, position = divmod(done, length)
+        peak, anneal = 1 + (top - 1) * self.gamma**cycle, ANNEALINGS[self.anneal_strategy]
+        if position < up:
+            return anneal(base, base * peak, position / up)
+        return anneal(base * peak, base * end, (position - up) / (length - up))
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyCycle(Policy, Cycle):
+    """The base class of the policy OneCycle, which does not depend on the base value."""
+
+    total_steps: int | None = dataclasses.field(default=None, kw_only=True)
+    by_iteration = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        full = self.run.full
+        if self.total_steps is not None and self.total_steps < full:
+            raise ArgumentError(
+                f"the cycle ends after {self.total_steps} iterations, before the end of the run after {full}",
+                key="total_steps",
+                found=self.total_steps,
+            )
+
+    def _regular(self, base: float, done: int) -> float:
+        return self.value_at(done, self.run.full if self.total_steps is None else self.total_steps, self._values())
+
+    def _values(self) -> tuple[float, float, float]:
+        """Returns the first value, the peak, and the last value."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class LearningRateCycle(PolicyCycle):
+    """The policy OneCycle of `lr_config`."""
+
+    max_lr: float
+    div_factor: float = 25
+    final_div_factor: float = 1e4
+
+    def __post_init__(self) -> None:
+        for name in ("max_lr", "div_factor", "final_div_factor"):
+            check_number(name, getattr(self, name), above=0, optional=False)
+        super().__post_init__()
+
+    def _values(self) -> tuple[float, float, float]:
+        first = self.max_lr / self.div_factor
+        return first, self.max_lr, first / self.final_div_factor
+
+
+@dataclasses.dataclass(frozen=True)
+class MomentumCycle(PolicyCycle):
+    """The policy OneCycle of `momentum_config`."""
+
+    base_momentum: float = 0.85
+    max_momentum: float = 0.95
+
+    def _values(self) -> tuple[float, float, float]:
+        return self.max_momentum, self.base_momentum, self.max_momentum
+
+
+@dataclasses.dataclass(frozen=True)
+class YoloxCosine(PolicyWithMinimum):
+    """A quadratic warm-up, then a cosine decay, then the minimum for the last `num_last_epochs` epochs.
+
+    Source: YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
+    """
+
+    num_last_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.run.epoch_length is None and self.num_last_epochs:
+            raise ArgumentError('"num_last_epochs" needs a known epoch length', key="epoch_length")
+
+    def _regular(self, base: float, done: int) -> float:
+        run, low = self.run, self.minimum(base)
+        last = run.full - (run.epoch_length or 0) * self.num_last_epochs
+        if done + 1 >= last:
+            return low
+        return cosine_between(base, low, (done + 1 - run.warmup_iters) / (last - run.warmup_iters))
+
+    def _warm(self, base: float, regular: float, iteration: int) -> float:
+        # The warm-up is quadratic, whatever `warmup` is.
+        return base * self.run.warmup_ratio * float(((iteration + 1) / self.run.warmup_iters) ** 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class StepFixedCosine(PolicyWithMinimum):
+    """A cosine decay that starts at the end of the warm-up; a linear warm-up starts at 0.
+
+    Source: the BYOL and SimSiam recipes of the first generation's self-supervised code base.
+    """
+
+    def _regular(self, base: float, done: int) -> float:
+        start = self.run.warmup_iters // self.run.unit  # in the unit of the policy; only complete epochs count
+        return cosine_between(base, self.minimum(base), (done - start) / (self.run.full - start))
+
+    def _warm(self, base: float, regular: float, iteration: int) -> float:
+        if self.run.warmup == "linear":
+            return regular * (iteration / self.run.warmup_iters)
+        return super()._warm(base, regular, iteration)
+
+
+@dataclasses.dataclass(frozen=True)
+class CooledCosine(PolicyWithMinimum):
+    """A cosine decay that ends `cool_down_time` before the run, then `cool_down_ratio` times the minimum."""
+
+    cool_down_ratio: float = 0.1
+    cool_down_time: int = 10
+
+    def _regular(self, base: float, done: int) -> float:
+        low, end = self.minimum(base), self.run.full - self.cool_down_time
+        return low * self.cool_down_ratio if done > end else cosine_between(base, low, done / end)
+
+
+_POLICIES: dict[str, type[Policy]] = {
+    "fixed": Fixed,
+    "step": Steps,
+    "exp": Exp,
+    "poly": Polynomial,
+    "inv": Inv,
+    "CosineAnnealing": Cosine,
+    "LinearAnnealing": Line,
+    "FlatCosineAnnealing": FlatCosine,
+    "CosineRestart": RestartedCosine,
+    "cyclic": Cyclic,
+    "OneCycle": LearningRateCycle,
+    "YOLOX": YoloxCosine,
+    "StepFixCosineAnnealing": StepFixedCosine,
+    "CosineAnnealingCooldown": CooledCosine,
+}
+POLICIES = {"lr": _POLICIES, "momentum": {**_POLICIES, "step": MomentumSteps, "OneCycle": MomentumCycle}}
+"""The policies by the scheduled field and by their names in configs."""
