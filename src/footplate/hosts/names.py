@@ -1,9 +1,8 @@
 """The import names of OpenMMLab packages, and their counterparts in footplate."""
 
+from footplate.hosts.mmengine.names import MODULES as MMENGINE
+from footplate.hosts.mmengine.names import Names
 from footplate.registry import ROOT_REGISTRIES
-
-Names = dict[str, str]
-"""Name -> "module:attribute"."""
 
 
 def _from(module: str, *names: str, **renamed: str) -> Names:
@@ -206,68 +205,6 @@ FIRST_GENERATION: dict[str, Names] = {
     "mmcv.parallel": _PARALLEL,
 }
 
-SECOND_GENERATION: dict[str, Names] = {
-    "mmengine": {
-        **_CONFIG,
-        **_LOGS,
-        **_REGISTRIES,
-        **_BUILDING,
-        **_from("footplate.engine", "Runner"),
-        **_from("footplate.hooks", *[name for name in _SECOND_HOOKS if name != "Hook"]),
-        **_from("footplate.records", "MessageHub"),
-        **_from(f"{_ADAPTERS}.mmcv_functions", "is_list_of", "is_seq_of", "is_str", "is_tuple_of"),
-        **_from(f"{_ADAPTERS}.mmcv_functions", "mkdir_or_exist"),
-    },
-    "mmengine.config": {**_CONFIG, **_from("footplate.config", "read_base")},
-    "mmengine.dataset": _from(
-        "footplate.data",
-        "BaseDataset",
-        "ClassBalancedDataset",
-        "Compose",
-        "ConcatDataset",
-        "DefaultSampler",
-        "InfiniteSampler",
-        "RepeatDataset",
-        "default_collate",
-        "pseudo_collate",
-    ),
-    "mmengine.dist": {**_RANKS, **_DIST_INFO},
-    "mmengine.evaluator": _from("footplate.evaluation", "BaseMetric", "DumpResults", "Evaluator"),
-    "mmengine.fileio": _from(f"{_ADAPTERS}.mmcv_functions", "FileClient"),
-    "mmengine.hooks": _SECOND_HOOKS,
-    "mmengine.logging": {**_from("footplate.records", "HistoryBuffer", "MessageHub"), **_LOGS},
-    "mmengine.model": {
-        **_MODULES,
-        **_AVERAGES,
-        **_from("footplate.models", "BaseDataPreprocessor", "BaseModel", "BaseTTAModel", "ImgDataPreprocessor"),
-        **_from("footplate.distributed", "is_model_wrapper"),
-        **_from("footplate.distributed.wrappers", MMDistributedDataParallel="ModelDistributedDataParallel"),
-    },
-    "mmengine.optim": {
-        **_from("footplate.optim", "AmpOptimWrapper", "DefaultOptimWrapperConstructor", "OptimWrapper"),
-        **_from("footplate.optim", "OptimWrapperDict", "build_optim_wrapper"),
-        **_from("footplate.registry", "OPTIMIZERS", "OPTIM_WRAPPERS", "OPTIM_WRAPPER_CONSTRUCTORS"),
-        **_SCHEDULES,
-    },
-    "mmengine.registry": {**_REGISTRIES, **_BUILDING},
-    "mmengine.runner": {
-        **_LOOPS,
-        **_PRIORITY,
-        **_CHECKPOINTS,
-        **_from("footplate.engine", "Runner"),
-        **_from("footplate.records", "LogProcessor"),
-    },
-    "mmengine.structures": _from(
-        "footplate.data.structures", "BaseDataElement", "InstanceData", "LabelData", "PixelData"
-    ),
-    "mmengine.utils": {**_CHECKS, **_from(f"{_ADAPTERS}.mmcv_functions", "mkdir_or_exist")},
-    "mmengine.visualization": {
-        **_from("footplate.visualization", "Visualizer"),
-        **_from("footplate.records", "BaseVisBackend", "LocalVisBackend", "TensorboardVisBackend", "WandbVisBackend"),
-        **_from("footplate.records", "ClearMLVisBackend", "DVCLiveVisBackend", "MLflowVisBackend"),
-    },
-}
-
 
 def _task(
     package: str, task: str, *, structures: str, hooks: str, evaluation: str, visualization: str
@@ -304,7 +241,7 @@ CODE_BASES: dict[str, Names] = {
     "mmselfsup.structures": _from("footplate.tasks.selfsup", "SelfSupDataSample"),
 }
 
-NAMES: dict[str, Names] = {**FIRST_GENERATION, **SECOND_GENERATION, **CODE_BASES}
+NAMES: dict[str, Names] = {**FIRST_GENERATION, **MMENGINE, **CODE_BASES}
 
 DISTRIBUTIONS = {
     "mmcv": ("mmcv", "mmcv-full", "mmcv-lite"),

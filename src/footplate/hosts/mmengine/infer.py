@@ -175,16 +175,20 @@ class BaseInferencer(metaclass=_KwargsChecker):
         return model.to(device).eval()
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
-        """Loads the weights and the metadata of the dataset; without a checkpoint, warns that the weights are random."""
+        """Loads the weights and the metadata of the dataset; warns of random weights if there is no checkpoint."""
         if checkpoint is None:
             _logger.warning("No checkpoint was given: the weights of the model are random.")
             return
         load_weights(model, checkpoint)
         meta = checkpoint.get("meta", {})
         if "dataset_meta" in meta:
-            model.dataset_meta = {str(key).lower(): value for key, value in meta["dataset_meta"].items()}
+            self._set_meta(model, {str(key).lower(): value for key, value in meta["dataset_meta"].items()})
         elif "CLASSES" in meta:
-            model.dataset_meta = {"classes": meta["CLASSES"]}
+            self._set_meta(model, {"classes": meta["CLASSES"]})
+
+    @staticmethod
+    def _set_meta(model: nn.Module, meta: dict[str, Any]) -> None:
+        setattr(model, "dataset_meta", meta)  # noqa: B010 - nn.Module has no such attribute
 
     def _init_collate(self, cfg: Any) -> Callable[..., Any]:
         """Returns the function that makes batches, as `test_dataloader` names it."""

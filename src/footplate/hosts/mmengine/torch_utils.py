@@ -140,6 +140,7 @@ class TimeCounter:
             self.instance_dict[tag] = self
 
     def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns the function, measured at each call."""
         self.tag = self.tag or fn.__name__
 
         @wraps(fn)

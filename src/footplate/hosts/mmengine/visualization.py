@@ -1,6 +1,7 @@
 """The helpers of `mmengine.visualization.utils`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from footplate.visualization import ImageArray, as_rgb
 
 def tensor2ndarray(value: Any) -> np.ndarray[Any, Any]:
     """Returns a tensor or an array as an array."""
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value  # type: ignore[no-any-return]
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
 
 
 def check_type(name: str, value: Any, valid_type: type | tuple[type, ...]) -> None:
@@ -32,7 +33,7 @@ def check_type_and_length(name: str, value: Any, valid_type: type | tuple[type, 
 
 def value2list(value: Any, valid_type: type | tuple[type, ...], expand_dim: int) -> list[Any]:
     """Returns a value of one of the types as a list of `expand_dim` of it; other values as they are."""
-    return [value] * expand_dim if isinstance(value, valid_type) else value  # type: ignore[no-any-return]
+    return [value] * expand_dim if isinstance(value, valid_type) else value
 
 
 def color_str2rgb(color: str) -> tuple[int, int, int]:
@@ -61,3 +62,18 @@ def img_from_canvas(canvas: Any) -> ImageArray:
     """Returns what a canvas of matplotlib shows, (H, W, 3), uint8, RGB."""
     canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
+def force_init_env(old_func: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a method of a writer so that it calls `_init_env` first, if that has not been done."""
+
+    @wraps(old_func)
+    def initialized(obj: Any, *args: Any, **kwargs: Any) -> Any:
+        if not hasattr(obj, "_init_env"):
+            raise AttributeError(f"{type(obj).__name__} has no method '_init_env'.")
+        if not getattr(obj, "_env_initialized", False):
+            obj._init_env()
+            obj._env_initialized = True
+        return old_func(obj, *args, **kwargs)
+
+    return initialized
