@@ -74,7 +74,7 @@ def _misses(goal_results: Sequence[GoalResult], results: Results, language: str)
         yield text("no_misses", language)
     for case in sorted(missed):
         if case in TRIED:
-            yield f"`{case}`: {pick(TRIED[case], language)}"
+            yield text("tried", language, case=case, about=pick(TRIED[case], language))
         if case in results.profiles:
             yield text("profile", language, case=case)
             yield "```\n" + "\n".join(results.profiles[case]) + "\n```"
@@ -93,12 +93,21 @@ def _rest(cases: Sequence[Case], results: Results, language: str) -> Iterator[st
 def _reference(cases: Sequence[Case], results: Results, language: str) -> Iterator[str]:
     yield f"## {text('what', language)}"
     yield "\n".join(
-        f"- `{case.name}`, {pick(case.title, language)}: {pick(case.about, language)}"
+        text(
+            "described_case",
+            language,
+            name=case.name,
+            title=pick(case.title, language),
+            about=pick(case.about, language),
+        )
         for case in cases
         if STEP in case.figures or case.kind == "none"
     )
     yield f"## {text('differently', language)}"
-    yield "\n".join(f"- **{pick(NAMES[each], language)}**: {pick(DIFFERENTLY[each], language)}" for each in ENGINES)
+    yield "\n".join(
+        text("described_engine", language, name=pick(NAMES[each], language), about=pick(DIFFERENTLY[each], language))
+        for each in ENGINES
+    )
     yield f"## {text('versions', language)}"
     known = [(each, results.versions[each]) for each in ENGINES if each in results.versions]
     rows = [[pick(NAMES[each], language), held.get(each, ""), held["torch"]] for each, held in known]

@@ -2,120 +2,143 @@
 
 DIFFERENTLY: dict[str, tuple[str, str]] = {
     "bare": (
-        "A training loop in plain PyTorch: AdamW with manually merged parameter groups, learning rates "
-        "computed by a formula, multi-tensor calls for clipping and averages, losses kept as tensors until "
-        "they are logged, validation in `torch.inference_mode`. It saves no checkpoints, cannot resume and "
-        "does not check for NaN.",
-        "手工合并参数组的 AdamW，学习率由公式设定，裁剪与平均用多张量调用，损失在写日志前保持为张量，"
-        "验证用 `torch.inference_mode`。没有检查点，没有可恢复的状态，不检查 NaN。",
+        "A training loop in plain PyTorch. Parameter groups are merged by hand, and learning rates are "
+        "computed by a formula. Clipping and averaging use multi-tensor functions, losses stay tensors "
+        "until they are logged, and validation uses `torch.inference_mode`. The loop saves no "
+        "checkpoints, cannot be resumed and does not check for NaN.",
+        "直接用 PyTorch 编写的训练循环。参数组由人工合并，学习率由公式计算。裁剪和平均使用多"
+        "张量函数，损失在写日志之前保持为张量，验证使用 `torch.inference_mode`"
+        "。不保存检查点，不能恢复训练，也不检查 NaN。",
     ),
     "footplate": (
-        "All default hooks: runtime information, timer, sampler seeds, logger, schedules and checkpoints "
-        "(with an interval that is never reached unless checkpoints are measured). Gradients are checked for "
-        "NaN before every step. Each sample has its own random state. Steps create no profiler entry unless a "
-        "profiler is active ([decision 021](decisions/021-no-profiler-entries.md)). Validation uses "
-        "`torch.no_grad`.",
-        "全部默认钩子：运行信息、计时、采样种子、日志、调度、检查点（不测检查点时间隔永不到达）；"
-        "每步之前检查梯度是否有 NaN；每个样本以自己的随机状态读取。没有人做性能分析时，优化器的一步不留分析条目"
-        "（[决策 021](decisions/021-no-profiler-entries.md)）。验证用 `torch.no_grad`。",
+        "All default hooks: runtime information, timer, sampler seeds, logger, schedules and "
+        "checkpoints (no checkpoint is saved, except in the case that measures saving). Gradients are "
+        "checked for NaN before each step. Each sample has its own random state. Optimizer steps create "
+        "no profiler entries unless a profiler is active ([decision "
+        "021](decisions/021-no-profiler-entries.md)). Validation uses `torch.no_grad`.",
+        "启用全部默认钩子：运行信息、计时、采样器的随机种子、日志、参数调度器和检查点（只有测量保存的"
+        "项目才会保存检查点）。每次更新之前检查梯度中是否有 NaN。每个样本有自己的随机状态。只有在"
+        "进行性能分析时，优化器的更新才会产生性能分析条目（[决策 021](decisions/02"
+        "1-no-profiler-entries.md)）。验证使用 `torch.no_grad"
+        "`。",
     ),
     "ignite": (
-        "An Engine around the step of the bare loop, which returns `loss.item()` as in its documentation; "
-        "LRScheduler, EMAHandler, Checkpoint, and a handler that logs the last loss. Clipping, accumulation "
-        "and mixed precision are user code.",
-        "Engine 包着手写的一步，按其文档返回 `loss.item()`；LRScheduler、"
-        "EMAHandler、Checkpoint，以及记录最后一个损失的处理器。"
-        "裁剪、累积与精度是用户自己的代码。",
+        "An `Engine` with the training step of the bare loop, which returns `loss.item()` as in the "
+        "documentation of ignite. It uses `LRScheduler`, `EMAHandler`, `Checkpoint` and a handler that "
+        "logs the last loss. Clipping, accumulation and mixed precision are user code.",
+        "`Engine` 使用纯 PyTorch 的训练步骤，并按照 ignite 的文档返回 `l"
+        "oss.item()`。使用 `LRScheduler`、`EMAHandler`、`Che"
+        "ckpoint` 和记录最后一个损失的处理器。梯度裁剪、梯度累积和混合精度由用户代码实现。",
     ),
     "mmengine": (
-        "All default hooks, as in footplate. `paramwise_cfg` creates one group per parameter. Its "
-        "AmpOptimWrapper does not support the CPU, so the model itself uses autocast.",
-        "与 footplate 相同，全部默认钩子；`paramwise_cfg` 使每个参数自成一组。"
-        "它的 AmpOptimWrapper 拒绝 CPU，因此由模型自己打开 autocast。",
+        "All default hooks, as in footplate. `paramwise_cfg` creates one parameter group per parameter. "
+        "`AmpOptimWrapper` does not support CPUs in mmengine, so the model itself uses autocast.",
+        "与 footplate 相同，启用全部默认钩子。`paramwise_cfg` 为每个参数创"
+        "建一个参数组。mmengine 的 `AmpOptimWrapper` 不支持 CPU，因此"
+        "由模型自行使用 autocast。",
     ),
-    "onedl": ("The same as mmengine, of which it is a fork.", "同 mmengine，是它的分支。"),
+    "onedl": ("A fork of mmengine, with the same setup.", "mmengine 的分支，设置相同。"),
     "lightning": (
-        "`self.log` of the loss in every step, CSVLogger every 50 steps, no progress bar, no summary, no "
-        "checkpoints; manually merged parameter groups; averages with its EMAWeightAveraging, without "
-        "buffers.",
-        "每步 `self.log` 损失，CSVLogger 每 50 步，无进度条、无摘要、无检查点；"
-        "参数组手工合并；平均用它的 EMAWeightAveraging，不含缓冲区。",
+        "`self.log` for the loss in every step, and `CSVLogger` every 50 steps. There are no progress "
+        "bar, summary or checkpoints. Parameter groups are merged by hand. `EMAWeightAveraging` "
+        "averages the weights without buffers.",
+        "每一步用 `self.log` 记录损失，每 50 步使用 `CSVLogger`。没有进度"
+        "条、摘要和检查点。参数组由人工合并。`EMAWeightAveraging` 对权重取平均，"
+        "不包括 buffer。",
     ),
     "transformers": (
-        "The optimizer and the schedule are passed in; logging every 50 steps, no progress bar, no reports. "
-        "It has no weight averaging, so a callback updates torch's AveragedModel.",
-        "优化器与调度由外部传入，每 50 步日志，无进度条、无上报；它没有权重平均，由回调更新 torch 的 AveragedModel。",
+        "The optimizer and the schedule are passed to the `Trainer`. It logs every 50 steps, without a "
+        "progress bar or reports. It has no weight averaging, so a callback updates torch's "
+        "`AveragedModel`.",
+        "优化器和学习率调度器由外部传入。每 50 步写一次日志，没有进度条，也不上报。它没有权重平均"
+        "的功能，因此用回调更新 torch 的 `AveragedModel`。",
     ),
 }
 
 # By case name: the attempts at a missed goal, written manually.
 TRIED: dict[str, tuple[str, str]] = {
     "tiny": (
-        "Left out one at a time, the gradient check takes about 6 us, moving the batch 3.5 us, recording 3 us "
-        "and the schedule 2 us. The profiler entry of torch around each step took 23 us and is no longer "
-        "created unless a profiler is active ([decision 021](decisions/021-no-profiler-entries.md)). Hooks "
-        "that announce their next iteration would save 0.7 us in total, and a table of learning rates 0.2 us. "
-        "Both were rejected because they make the code harder to read ([decision "
-        "015](decisions/015-cost-of-an-iteration.md)).",
-        "逐项去掉来看，检查梯度约 6 us，移动批次 3.5，记录 3，调度 2；torch 在每一步外围的性能分析条目值 23 us，"
-        "没有人做分析时不再产生（[决策 021](decisions/021-no-profiler-entries.md)）。"
-        "让钩子自报下次何时行动总共可省 0.7 us，学习率查表可省 0.2：两者都因有损清晰而放弃"
-        "（[决策 015](decisions/015-cost-of-an-iteration.md)）。",
+        "The gradient check takes about 6 us, moving the batch 3.5 us, recording 3 us and the schedule "
+        "2 us, each measured by leaving it out. The profiler entry that torch adds to each step took 23 "
+        "us; it is no longer created unless a profiler is active ([decision "
+        "021](decisions/021-no-profiler-entries.md)). Hooks that announce their next iteration would "
+        "save 0.7 us in total, and a table of learning rates 0.2 us. Both were rejected because they "
+        "make the code harder to read ([decision 015](decisions/015-cost-of-an-iteration.md)).",
+        "逐项去除后测得：检查梯度约 6 us，移动批次 3.5 us，记录 3 us，参数调度器 2"
+        " us。torch 为每一步添加的性能分析条目需要 23 us，现在只在进行性能分析时才会产"
+        "生（[决策 021](decisions/021-no-profiler-entries.m"
+        "d)）。如果由钩子指明下一次执行的迭代，总共可以节省 0.7 us；如果预先计算学习率表，可"
+        "以节省 0.2 us。两者都会使代码更难理解，因此没有采用（[决策 015](decisio"
+        "ns/015-cost-of-an-iteration.md)）。",
     ),
     "norms": (
-        "The gradient check, which no other engine does, takes about 58 us for 161 tensors, 31 us of it in "
-        "the kernel. Other kernels take 51 to 161 us. One takes 22 us but reads beyond gradients that are not "
-        "dense. In one flat buffer the check would take 4 us, but autograd would have to add to each tensor "
-        "separately, 122 us in total ([decision 021](decisions/021-no-profiler-entries.md)).",
-        "检查梯度（其他引擎都不做）在 161 个张量上约 58 us，其中内核占 31。其他内核要 51 到 161；有一种只要 22，"
-        "但遇到不连续的梯度会越界读取；放进一个平坦的缓冲区只要 4，但自动求导要逐个累加，合计 122 us"
-        "（[决策 021](decisions/021-no-profiler-entries.md)）。",
+        "No other engine checks gradients. This check takes about 58 us for 161 tensors, including 31 "
+        "us in the kernel. Other kernels take 51 to 161 us. One takes only 22 us, but reads out of "
+        "bounds if gradients are not dense. With a single flat buffer, the check would take 4 us, but "
+        "autograd would have to accumulate into each tensor separately, which takes 122 us in total "
+        "([decision 021](decisions/021-no-profiler-entries.md)).",
+        "其他引擎都不检查梯度。对 161 个张量，检查需要约 58 us，其中内核占 31 us。其"
+        "他内核需要 51 到 161 us；有一种只需要 22 us，但在梯度不连续时会越界读取。如"
+        "果使用一个扁平的缓冲区，检查只需要 4 us，但自动求导需要逐个张量累加，总共需要 122 "
+        "us（[决策 021](decisions/021-no-profiler-entries."
+        "md)）。",
     ),
     "ema": (
-        "The locations of weights are recorded once instead of walking the modules each time: 118 us instead "
-        "of 485 us. References to parameters are kept, since looking up 320 tensors in cold dicts took as "
-        "long as averaging them. In turns within one process, this reduced the ratio to the bare loop from "
-        "1.050 to 1.030; with the averaging code of the bare loop, it is 1.018. Buffers are looked up each "
-        "time, because some models replace them. The gradient check takes 58 us of the rest, as in `norms`.",
-        "权重的位置只记一次，不再遍历模块：485 us 降到 118。参数放在手边，因为在冷的字典里查 320 个张量与做平均一样久："
-        "在同一进程内轮流测量，裸循环的 1.050 倍降到 1.030 倍，而换成裸循环自己的平均是 1.018 倍。"
-        "缓冲区每次都查，因为有的模型会换掉它们。其余之中检查梯度占 58 us，同 `norms`。",
+        "The averages know the locations of the weights and do not search the modules in each "
+        "iteration; this reduced the time from 485 us to 118 us. References to the parameters are kept, "
+        "because looking up 320 tensors took as long as averaging them. When both run in turns in the "
+        "same process, the ratio to the bare loop fell from 1.050 to 1.030; with the averaging code of "
+        "the bare loop, it is 1.018. Buffers are looked up each time, because some models replace them. "
+        "The gradient check accounts for 58 us of the remaining difference, as in `norms`.",
+        "权重的位置只记录一次，不必每次迭代都遍历模块，耗时因此从 485 us 降到 118 us。"
+        "由于查找 320 个张量与取平均的耗时相当，会保留对参数的引用。两者在同一个进程中轮流运行时"
+        "，与纯 PyTorch 之比从 1.050 降到 1.030；如果使用纯 PyTorch 的"
+        "平均代码，则为 1.018。buffer 每次都重新查找，因为有些模型会替换它们。其余的差异"
+        "中，检查梯度占 58 us，与 `norms` 相同。",
     ),
     "clipping": (
-        "Gradients of one dtype and device are not grouped twice, as torch does, and gradients within the "
-        "limit are not multiplied by 1. This takes 0.57 of the time of torch's function, or 0.71 if gradients "
-        "are clipped, with bit-equal results. The norm also shows whether the gradients are finite, so no "
-        "further check is needed.",
-        "同一类梯度不再像 torch 那样按类排序两次，范数未超限的也不再乘以 1："
-        "耗时为 torch 自己调用的 0.57，需要裁剪时 0.71，结果逐位相同。范数已说明梯度是否有限，无需另行检查。",
+        "Unlike torch's function, footplate does not group gradients of the same dtype and device "
+        "twice, and does not multiply gradients within the limit by 1. Clipping then takes 0.57 of the "
+        "time of torch's function, or 0.71 if the limit is exceeded, with bit-identical results. The "
+        "norm also shows whether the gradients are finite, so no other check is needed.",
+        "与 torch 的函数不同，footplate 不会对数据类型和设备相同的梯度重复分组，范数"
+        "未超过上限时也不会乘以 1。裁剪的耗时因此是 torch 函数的 0.57；超过上限时为 0"
+        ".71，结果逐位一致。范数同时表明梯度是否有限，因此不需要再检查。",
     ),
     "accumulation": (
-        "In turns within one process, the ratio to the bare loop is 1.014: calls take 12 us per iteration, "
-        "and gradients are checked every fourth iteration. Anything above is the spread between processes.",
-        "在同一进程内轮流测量，为裸循环的 1.014 倍：每次迭代的调用 12 us，每四次检查一次梯度。其余是进程之间的离散。",
+        "When both run in turns in the same process, the ratio to the bare loop is 1.014. Function "
+        "calls take 12 us per iteration, and gradients are checked every fourth iteration. Anything "
+        "above this ratio is variation between processes.",
+        "两者在同一个进程中轮流运行时，与纯 PyTorch 之比为 1.014。函数调用每次迭代需要"
+        " 12 us，每四次迭代检查一次梯度。超出的部分是进程之间的波动。",
     ),
     "validation": (
-        "Per batch, `torch.no_grad` takes about 25 us more than `torch.inference_mode`, which the bare loop "
-        "uses. With inference mode, tensors that a model or a metric keeps from validation would fail in the "
-        "next training iteration ([decision 021](decisions/021-no-profiler-entries.md)). It is therefore a "
-        "config key, which the next goal uses. Calls of the preprocessor, the evaluator and the hooks take "
-        "about 12 us. A log line every 50 batches takes 0.2 ms. First uses and writing the metrics take 0.9 "
-        "ms once, which is 9 us per batch in such a short validation. An internal guard of torch would save 5 "
-        "to 9 of the 25 us. It was rejected, since metrics that need gradients would not get them.",
-        "每批约 25 us 来自 `torch.no_grad`，而裸循环用 `torch.inference_mode`：那样模型或指标在验证中留下的张量"
-        "会在下一次训练迭代中出错（[决策 021](decisions/021-no-profiler-entries.md)），"
-        "因此交给配置中的一个键，下一个目标即以它测得。预处理、评估器与钩子的调用约 12 us，"
-        "每 50 批一行日志 0.2 ms；只发生一次的 0.9 ms 是各部分的首次运行与写出指标，在这样短的验证中合每批 9 us。"
-        "torch 供自身使用的一种守卫可省 25 us 中的 5 到 9，但放弃了：需要梯度的指标将得不到梯度。",
+        "`torch.no_grad` takes about 25 us per batch more than `torch.inference_mode`, which the bare "
+        "loop uses. It remains the default, because with inference mode, tensors that a model or a "
+        "metric keeps from a validation would fail in the next training iteration ([decision "
+        "021](decisions/021-no-profiler-entries.md)). The next goal uses the config key that enables "
+        "inference mode. Calls of the preprocessor, the evaluator and the hooks take about 12 us per "
+        "batch, and a log line every 50 batches takes 0.2 ms. Initialization and writing the metrics "
+        "take 0.9 ms in total, which is 9 us per batch in such a short validation. An internal guard of "
+        "torch would save 5 to 9 of the 25 us, but metrics that need gradients would not get them.",
+        "`torch.no_grad` 每个批次比 `torch.inference_mode`（纯"
+        " PyTorch 所使用的）多用约 25 us。它仍是默认设置，因为使用 inference"
+        " mode 时，模型或指标在验证中保留的张量会在下一次训练迭代中出错（[决策 021](de"
+        "cisions/021-no-profiler-entries.md)）。下一个目标使用了启"
+        "用 inference mode 的配置字段。预处理器、评测器和钩子的调用每个批次约需 12"
+        " us，每 50 个批次一行的日志需要 0.2 ms。初始化和写入指标共需 0.9 ms，在"
+        "这样短的验证中相当于每个批次 9 us。torch 内部的一种守卫可以在 25 us 中节省"
+        " 5 到 9 us，但需要梯度的指标会无法得到梯度。",
     ),
     "waiting": (
-        "A batch is transferred in one block of shared memory that the main process already has open, while "
-        "torch transfers each of its 32 tensors with a handshake. The next batch is requested when this one "
-        "is unpacked and the previous one is released ([decision "
-        "025](decisions/025-one-transfer-per-batch.md)). With two cores, the worker takes one core from "
-        "training, whose kernels use both, so the bare loop waits too.",
-        "一个批次放在主进程已知的一块共享内存中传递，而 torch 对其中 32 个张量逐个握手；解包完毕、前一批释放之后，"
-        "才向 worker 要下一批（[决策 025](decisions/025-one-transfer-per-batch.md)）。只有两个核心时，"
-        "worker 从训练手里拿走一个，而训练的内核在两个核心上运行：裸循环同样要等。",
+        "A batch is transferred in one block of shared memory that the main process already has open, "
+        "whereas torch transfers each of the 32 tensors separately. The next batch is requested when "
+        "the current one is unpacked and the previous one is released ([decision "
+        "025](decisions/025-one-transfer-per-batch.md)). On two cores, the worker uses one of the cores "
+        "on which the training kernels run, so the bare loop also waits.",
+        "一个批次通过主进程已经打开的一块共享内存传输，而 torch 会分别传输其中的 32 个张量"
+        "。解包当前批次并释放前一个批次之后，才会请求下一个批次（[决策 025](decisions"
+        "/025-one-transfer-per-batch.md)）。在两个核的机器上，work"
+        "er 会占用运行训练内核的一个核，因此纯 PyTorch 也需要等待。",
     ),
 }

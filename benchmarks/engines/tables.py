@@ -42,7 +42,7 @@ def lead_rows(found: Iterable[Lead], language: str) -> list[list[str]]:
         [
             pick(each.case.title, language),
             pick(NAMES[each.engine], language),
-            f"{written(each.spread, 3)} ({text('rounds', language, count=each.spread.rounds)})",
+            written(each.spread, 3) + text("rounds", language, count=each.spread.rounds),
         ]
         for each in found
     ]
@@ -93,5 +93,5 @@ def _measured(goal_result: GoalResult, language: str) -> str:
     digits = 3 if goal.by in ("ratio", "fastest") else 2 if goal.unit in ("MB", "%") else 1
     found = f"{written(spread, digits)} {goal.unit}".strip()
     if goal_result.baseline and goal.by == "fastest":
-        found += f", {text('baseline', language, engine=pick(NAMES[goal_result.baseline], language))}"
+        found += text("baseline", language, engine=pick(NAMES[goal_result.baseline], language))
     return found

@@ -154,7 +154,7 @@ def check_saved_number(
     """Returns `value` if it is a real number from `least` to `most`, and is not infinite if `finite`.
 
     Raises:
-        ValueError: The value has another type, is out of bounds or NaN.
+        ValueError: It is not a real number, is out of bounds or NaN.
     """
     try:
         is_valid = isinstance(value, numbers.Real) and not isinstance(value, bool) and least <= float(value) <= most

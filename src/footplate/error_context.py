@@ -63,7 +63,7 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
 
 
 def changes_in(section: object, key: str = "") -> dict[str, Origin]:
-    """Returns the key paths in a section that were written by another file than the section itself, or by `--set`.
+    """Returns the key paths in a section whose origin differs from that of the section: a different file, or `--set`.
 
     Args:
         section: A mapping of a config.

@@ -102,7 +102,7 @@ def _checked_options(options: object) -> dict[str, Any]:
                 key=key,
                 found=value,
                 suggestion=nearest(name, _OPTIONS),
-                notes=["Options that name programs, files or functions are refused. Remove the option."],
+                notes=["Options that name programs, files or functions are not allowed. Remove the option."],
             )
         if value is not None and not isinstance(value, (bool, int, float)):
             raise ArgumentError("a compiler option must be a flag or a number", key=key, found=value)

@@ -182,7 +182,7 @@ def test_the_page_says_what_is_missed_and_who_is_ahead(results: Results, tmp_pat
     text = english.read_text(encoding="utf-8")
     head, _, rest = text.partition("## Goals")
     assert "| Tiny model | ignite | 0.922 (0.922–0.922) (rounds: 3) |" in head
-    assert "| Tiny model | at most 15 us above the bare loop | 30.0 (30.0–30.0) us | **missed** |" in rest
+    assert "| Tiny model | at most 15 us slower than the bare loop | 30.0 (30.0–30.0) us | **missed** |" in rest
     assert "slow.py:3(slow)" in rest
     assert differences(text, chinese.read_text(encoding="utf-8")) == []
     assert picture.read_text(encoding="utf-8").count("<circle") == 6 + 3  # the legend, and what was measured

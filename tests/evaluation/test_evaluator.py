@@ -77,7 +77,7 @@ def test_offline_evaluate_passes_chunks_to_metrics(chunk_size: int, batches: lis
 
 
 def test_offline_evaluate_refuses_data_of_another_length() -> None:
-    with pytest.raises(ArgumentError, match="must have one length, but have 2 and 1"):
+    with pytest.raises(ArgumentError, match="must have the same length, but have 2 and 1"):
         Evaluator(Counting()).offline_evaluate([1, 2], [1])
 
 

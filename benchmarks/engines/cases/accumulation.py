@@ -6,8 +6,8 @@ CASE = fused_case(
     "accumulation",
     ("Accumulation", "梯度累积"),
     (
-        "One optimizer step every four iterations.",
-        "每 4 次迭代更新一次优化器。",
+        "One optimizer step for every four iterations.",
+        "每四次迭代更新一次参数。",
     ),
     accumulate=4,
 )

@@ -6,8 +6,8 @@ CASE = fused_case(
     "amp",
     ("AMP bf16", "AMP bf16"),
     (
-        "Autocast to bfloat16.",
-        "自动转换到 bfloat16。",
+        "Mixed precision with autocast to bfloat16.",
+        "使用 autocast 转换为 bfloat16 的混合精度。",
     ),
     amp=True,
 )

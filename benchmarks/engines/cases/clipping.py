@@ -6,8 +6,8 @@ CASE = fused_case(
     "clipping",
     ("Clipping", "梯度裁剪"),
     (
-        "Gradients clipped to a norm of 1; footplate, mmengine and the bare loop log the norm.",
-        "梯度范数裁剪到 1；footplate、mmengine 与裸循环记录范数。",
+        "Gradients are clipped to a norm of 1. footplate, mmengine and the bare loop log the norm.",
+        "将梯度的范数裁剪到 1。footplate、mmengine 和纯 PyTorch 会记录范数。",
     ),
     clip=1.0,
 )

@@ -6,8 +6,8 @@ CASE = fused_case(
     "ema",
     ("EMA", "EMA"),
     (
-        "An exponential moving average of all weights after every iteration; buffers are copied.",
-        "每次迭代后对全部权重做指数平均，统计量照抄。",
+        "An exponential moving average of all weights, updated after each iteration. Buffers are copied.",
+        "对全部权重做指数移动平均，每次迭代之后更新。buffer 直接复制。",
     ),
     ema=True,
 )

@@ -6,16 +6,17 @@ CASE = Case(
     name="first-iteration",
     title=("Config to first iteration", "从配置到第一次迭代"),
     about=(
-        "The time from `Config.fromfile` of five small files to the first `before_train_iter`, after all "
-        "imports. footplate runs with and without its preflight. The first run of a process also imports "
-        "modules that are loaded on first use.",
-        "从 `Config.fromfile` 读入五个小文件到第一次 `before_train_iter`，导入已完成；footplate 分别关闭与打开预检。"
-        "进程中的第一次运行会导入首次使用时才导入的内容。",
+        "The time from `Config.fromfile` with five small files to the first `before_train_iter`, after "
+        "all imports. footplate is measured with and without its preflight check. The first run of a "
+        "process also imports modules that are loaded on first use.",
+        "从 `Config.fromfile` 读取五个小文件到第一次 `before_train_"
+        "iter` 的时间，不包括导入。footplate 分别在启用和不启用训练前检查时测量。进程"
+        "中的第一次运行还会导入首次使用时才加载的模块。",
     ),
     kind="first_iteration",
     figures=(
-        Figure("ms", ("without preflight", "无预检"), "ms"),
-        Figure("preflight_ms", ("with preflight", "有预检"), "ms"),
+        Figure("ms", ("without preflight", "无训练前检查"), "ms"),
+        Figure("preflight_ms", ("with preflight", "有训练前检查"), "ms"),
         Figure("cold_ms", ("first run of the process", "进程中的第一次运行"), "ms"),
     ),
     engines=("footplate", "mmengine", "onedl"),

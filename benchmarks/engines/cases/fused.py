@@ -32,5 +32,8 @@ def fused_case(name: str, title: Words, about: Words, **changes: Any) -> Case:
 CASE = fused_case(
     "fused",
     ("161 tensors, fused AdamW", "161 个张量，融合的 AdamW"),
-    ("`norms` with `fused=True`. The cases below use it too.", "`norms` 加 `fused=True`，以下各项也是如此。"),
+    (
+        "The same as `norms`, with `fused=True`. The following cases also use it.",
+        "与 `norms` 相同，但使用 `fused=True`。以下各项也使用它。",
+    ),
 )

@@ -6,18 +6,19 @@ CASE = Case(
     name="imports",
     title=("Imports and --help", "导入与 --help"),
     about=(
-        "In new processes: the time that `import ENGINE` adds to an empty process, the time to import "
-        "everything that training needs, including torch, and the time of `footplate --help`. Medians of "
-        "three.",
-        "全新进程：`import 引擎` 比空进程多用的时间，连同 torch "
-        "导入训练所需名字的时间，以及 `footplate --help`；三次的中位数。",
+        "Three times, each in a new process: the time that `import ENGINE` adds to an empty process, "
+        "the time to import everything that training needs (including torch), and the time of "
+        "`footplate --help`. The values are medians of three.",
+        "在新进程中测量的三种时间：`import 引擎` 比空进程多用的时间，导入训练所需的全部内容"
+        "（包括 torch）的时间，以及 `footplate --help` 的时间。取三次的中位"
+        "数。",
     ),
     kind="imports",
     figures=(
         Figure("package_ms", ("import, added", "import 增加"), "ms"),
-        Figure("names_ms", ("all imports for training", "训练所需的名字，含 torch"), "ms"),
+        Figure("names_ms", ("all imports for training", "训练所需的全部导入"), "ms"),
         Figure("help_ms", ("--help", "--help"), "ms"),
-        Figure("torch_loaded", ("torch loaded by the import", "import 是否载入 torch"), ""),
+        Figure("torch_loaded", ("torch loaded by the import", "import 时是否加载 torch"), ""),
     ),
     rounds=1,
     goals=(
@@ -29,7 +30,12 @@ CASE = Case(
             "value",
             unit="ms",
         ),
-        Goal(("and no torch", "且不载入 torch"), "torch_loaded", 0.0, "value"),
+        Goal(
+            ("`import footplate` does not import torch", "`import footplate` 不导入 torch"),
+            "torch_loaded",
+            0.0,
+            "value",
+        ),
     ),
     seconds=(("", 8.0), ("lightning", 25.0), ("transformers", 25.0)),
 )

@@ -10,8 +10,9 @@ CASE_0 = Case(
     name="loading-0",
     title=("Data loading, 0 workers", "数据加载，0 个 worker"),
     about=(
-        "Batches of 16 images of 32 x 32 pixels, randomly flipped and shuffled, with torch's default collate function.",
-        "每批 16 张 32 x 32 的图片，随机翻转，打乱，用 torch 默认的 collate。",
+        "Batches of 16 images with 32 x 32 pixels, shuffled and randomly flipped, with torch's default "
+        "collate function.",
+        "每个批次 16 张 32 x 32 像素的图像，打乱顺序并随机翻转，使用 torch 默认的 collate 函数。",
     ),
     kind="train",
     figures=(STEP,),
@@ -21,7 +22,7 @@ CASE_2 = dataclasses.replace(
     CASE_0,
     name="loading-2",
     title=("Data loading, 2 workers", "数据加载，2 个 worker"),
-    about=("The same with two workers.", "同上，两个 worker。"),
+    about=("The same with two workers.", "同上，使用两个 worker。"),
     job=dataclasses.replace(_JOB, workers=2),
     seconds=(("", 4.0),),
 )

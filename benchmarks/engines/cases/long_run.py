@@ -7,17 +7,19 @@ CASE = Case(
     name="long",
     title=("Long runs", "长时间运行"),
     about=(
-        "`tiny` for 100,000 iterations; the bare loop and footplate for 1,000,000. Times are medians of "
-        "10,000 iterations. Memory is that of the process itself, from iteration 1,000 to 100,000.",
-        "`tiny` 运行 100,000 次迭代，裸循环与 footplate 运行 1,000,000 次；每处取 10,000 次迭代的中位数，"
-        "以及进程自身在第 1,000 次与第 100,000 次迭代时的内存。",
+        "The case `tiny` for 100,000 iterations, or 1,000,000 iterations for the bare loop and "
+        "footplate. Times are medians over 10,000 iterations. Memory growth is that of the process "
+        "itself from iteration 1,000 to iteration 100,000.",
+        "将 `tiny` 运行 100,000 次迭代，纯 PyTorch 和 footplate "
+        "运行 1,000,000 次。时间为 10,000 次迭代的中位数。内存增长是进程自身从第 "
+        "1,000 次到第 100,000 次迭代的增长。",
     ),
     kind="long",
     figures=(
         Figure("us_start", ("at the start", "开始时"), "us"),
-        Figure("us_100k", ("at 100,000", "100,000 处"), "us"),
-        Figure("us_1m", ("at 1,000,000", "1,000,000 处"), "us"),
-        Figure("growth_mb", ("memory grown", "内存增长"), "MB", 2),
+        Figure("us_100k", ("at 100,000", "第 100,000 次"), "us"),
+        Figure("us_1m", ("at 1,000,000", "第 1,000,000 次"), "us"),
+        Figure("growth_mb", ("memory growth", "内存增长"), "MB", 2),
     ),
     job=Job(iterations=100_000),
     longer=(("bare", 1_000_000), ("footplate", 1_000_000)),
@@ -26,7 +28,10 @@ CASE = Case(
     alone=True,
     goals=(
         Goal(
-            ("after 1,000,000 iterations, within 10 percent of the start", "1,000,000 次迭代后与开始时相差 10% 以内"),
+            (
+                "after 1,000,000 iterations, within 10 percent of the start",
+                "1,000,000 次迭代之后，与开始时相差不超过 10%",
+            ),
             "us_1m",
             1.10,
             "ratio",
@@ -36,7 +41,7 @@ CASE = Case(
         Goal(
             (
                 "memory growth from iteration 1,000 to 100,000: at most 1 MB more than the bare loop",
-                "1,000 到 100,000 次迭代，内存比裸循环最多多增长 1 MB",
+                "从第 1,000 次到第 100,000 次迭代，内存的增长最多比纯 PyTorch 多 1 MB",
             ),
             "growth_mb",
             1.0,

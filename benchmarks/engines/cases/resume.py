@@ -7,15 +7,17 @@ CASE = Case(
     name="resume",
     title=("Resuming", "恢复训练"),
     about=(
-        "The time from building the run to its next iteration, after iteration 100 and after iteration "
-        "100,000 of `tiny`, with a shuffled dataset of 100,000 samples and batch size 1; the median of five.",
-        "从构建运行到它的下一次迭代：`tiny` 的第 100 次之后与第 100,000 次之后；"
-        "数据集 100,000 个样本，打乱，批大小 1；五次的中位数。",
+        "The time from building a resumed run to its next iteration, for a checkpoint after iteration "
+        "100 and for one after iteration 100,000 of `tiny`. The dataset has 100,000 samples, is "
+        "shuffled and has a batch size of 1. The values are medians of five.",
+        "从构建恢复的训练到下一次迭代的时间，分别使用 `tiny` 的第 100 次和第 100,0"
+        "00 次迭代之后的检查点。数据集有 100,000 个样本，打乱顺序，批次大小为 1。取五次"
+        "的中位数。",
     ),
     kind="resume",
     figures=(
-        Figure("ms_100", ("after 100", "100 之后"), "ms"),
-        Figure("ms_100k", ("after 100,000", "100,000 之后"), "ms"),
+        Figure("ms_100", ("after 100", "第 100 次迭代之后"), "ms"),
+        Figure("ms_100k", ("after 100,000", "第 100,000 次迭代之后"), "ms"),
     ),
     engines=("footplate", "mmengine"),
     job=Job(iterations=100_000),
@@ -25,8 +27,8 @@ CASE = Case(
     goals=(
         Goal(
             (
-                "after iteration 100,000, within 10 percent of iteration 100",
-                "第 100,000 次之后与第 100 次之后相差 10% 以内",
+                "after iteration 100,000, within 10 percent of the time after iteration 100",
+                "第 100,000 次迭代之后与第 100 次迭代之后相差不超过 10%",
             ),
             "ms_100k",
             1.10,

@@ -7,14 +7,14 @@ CASE = Case(
     name="saving",
     title=("Saving a checkpoint", "保存检查点"),
     about=(
-        "The delay of training by a checkpoint of 49 MB, which holds 4 million parameters and the state of "
-        "AdamW. One checkpoint is saved every 10 of 310 iterations. A delay close to zero, positive or "
-        "negative, is within the noise.",
-        "一个 400 万参数、连同 AdamW 状态共 49 MB 的检查点使训练延迟多少：310 次迭代中每 10 次保存一个。"
-        "接近零的延迟（无论正负）表示与没有延迟无法区分。",
+        "The time by which saving a checkpoint delays training. The checkpoint has 49 MB and contains 4 "
+        "million parameters and the state of AdamW. One is saved every 10 of 310 iterations. A delay "
+        "close to zero, positive or negative, is within the noise.",
+        "保存检查点使训练延迟的时间。检查点为 49 MB，包含 400 万个参数和 AdamW 的状"
+        "态，在 310 次迭代中每 10 次保存一个。接近零的延迟（无论正负）在噪声范围之内。",
     ),
     kind="saving",
-    figures=(Figure("ms", ("delay per checkpoint", "每次延迟"), "ms"),),
+    figures=(Figure("ms", ("delay per checkpoint", "每个检查点的延迟"), "ms"),),
     job=Job(model="heavy", iterations=310, save_every=10),
     quick=104,
     rounds=3,

@@ -5,18 +5,18 @@ from benchmarks.engines.job import Job
 
 WHO = ("bare", "footplate", "mmengine", "lightning")
 _AHEAD = {
-    "mmengine": ("ahead of mmengine", "领先于 mmengine"),
-    "lightning": ("ahead of Lightning", "领先于 Lightning"),
+    "mmengine": ("faster than mmengine", "快于 mmengine"),
+    "lightning": ("faster than Lightning", "快于 Lightning"),
 }
 CASE = Case(
     name="fashion-seg",
-    title=("fashion-seg, end to end", "fashion-seg，从头到尾"),
+    title=("fashion-seg, end to end", "fashion-seg，端到端"),
     about=(
-        "The time from the start of the process to a validation with mIoU 50. All engines use the same model, "
-        "data, loaders and metric. They validate every 100 iterations, and save neither images nor "
-        "checkpoints.",
-        "从进程启动到一次 mIoU 达到 50 的验证；各引擎的模型、数据、加载器与指标都是同样的对象，"
-        "每 100 次迭代验证一次，不画图，不存检查点。",
+        "The time from the start of the process to a validation with an mIoU of 50. All engines use the "
+        "same model, data, dataloaders and metric. They validate every 100 iterations and save neither "
+        "images nor checkpoints.",
+        "从进程启动到某次验证的 mIoU 达到 50 的时间。所有引擎使用相同的模型、数据、数据加载"
+        "器和指标，每 100 次迭代验证一次，不保存图像和检查点。",
     ),
     kind="segment",
     figures=(

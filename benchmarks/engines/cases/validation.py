@@ -7,16 +7,20 @@ CASE = Case(
     name="validation",
     title=("Validation loop", "验证循环"),
     about=(
-        "200 batches through the model of `norms`, with the accuracy over all samples; only the loop is timed.",
-        "200 个批次通过 `norms` 的模型，计算总体准确率；只计循环本身的时间。",
+        "Validation of the model of `norms` on 200 batches, with the accuracy over all samples. Only "
+        "the loop is measured.",
+        "用 200 个批次验证 `norms` 的模型，计算全部样本的准确率。只测量循环的时间。",
     ),
     kind="validate",
     figures=(STEP, Figure("us_inference", ("with `inference_mode=True`", "`inference_mode=True` 时"), "us")),
     job=Job(model="many", iterations=200, batch_size=4),
     goals=(
-        Goal(("at most 1.05 x the bare loop", "不超过裸循环的 1.05 倍"), "us", 1.05, "ratio", "bare"),
+        Goal(("at most 1.05 x the bare loop", "不超过纯 PyTorch 的 1.05 倍"), "us", 1.05, "ratio", "bare"),
         Goal(
-            ("the same, with `torch.inference_mode` in both", "同上，两者都用 `torch.inference_mode`"),
+            (
+                "the same, if footplate also uses `torch.inference_mode`",
+                "同上，footplate 也使用 `torch.inference_mode`",
+            ),
             "us_inference",
             1.05,
             "ratio",

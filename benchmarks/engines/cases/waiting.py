@@ -8,8 +8,8 @@ CASE = Case(
     name="waiting",
     title=("Waiting for data", "等待数据"),
     about=(
-        "The share of time that `fashion-seg` waits for batches with one worker, after iteration 20.",
-        "`fashion-seg` 使用一个 worker 时等待批次的时间占比，自第 20 次迭代起。",
+        "The share of the time that `fashion-seg` waits for batches from one worker, measured after iteration 20.",
+        "`fashion-seg` 等待一个 worker 提供批次的时间所占的比例，从第 20 次迭代之后开始测量。",
     ),
     kind="segment",
     figures=(Figure("waited_percent", ("waiting", "等待"), "%", 2),),
@@ -21,7 +21,7 @@ CASE = Case(
     threads=0,
     goals=(
         Goal(
-            ("under 2 percent of the time with 1 worker", "一个 worker 时低于 2%"),
+            ("less than 2 percent of the time with one worker", "使用一个 worker 时低于 2%"),
             "waited_percent",
             2.0,
             "value",

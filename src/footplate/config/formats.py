@@ -5,7 +5,7 @@ import keyword
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from footplate.config.imports import LazyObject
@@ -48,7 +48,7 @@ def read_data(
         path: The path of its file, for errors.
         suffix: The suffix of the format, such as `.json`.
         max_characters: The maximum length.
-        max_values: The maximum number of values, counted by their separators.
+        max_values: The maximum number of commas, brackets and lines.
 
     Raises:
         ConfigSyntaxError: The text is invalid, or is not a mapping with string keys.
@@ -59,10 +59,7 @@ def read_data(
     if len(text) > max_characters or sum(map(text.count, ",\n[{")) > max_values:
         limits = f"{max_characters:,} characters and {max_values:,} values"
         raise ConfigSyntaxError(f"the config is too long: it may have at most {limits}", origin=start)
-    read: dict[str, Callable[[str, str], Any]] = {
-        ".json": json_toml_reader.read_json,
-        ".toml": json_toml_reader.read_toml,
-    }
+    read = {".json": json_toml_reader.read_json, ".toml": json_toml_reader.read_toml}
     try:
         value = read.get(suffix, yaml_format.read_yaml)(text, path)
     except RecursionError as error:

@@ -1,7 +1,7 @@
 """Sets and finds values by key path: `model.backbone.depth`, `pipeline.0.type`, `pipeline[0].type`."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from footplate.config.config_dict import ConfigDict, copy_as_config_dict, remove_delete
@@ -110,17 +110,17 @@ def paths_ending(config: Any, path: str) -> list[str]:
         ['optim_wrapper.optimizer.lr']
     """
     ending = split_path(path)
-    found = [each for each in _all_paths(config, []) if [str(part) for part in each[-len(ending) :]] == ending]
+    found = [each for each, _ in walk(config) if [str(part) for part in each[-len(ending) :]] == ending]
     return [join_path(each) for each in sorted(found, key=len)]
 
 
 def merge_options(
     config: ConfigDict, options: Mapping[Any, Any], *, origin: Origin, allow_list_keys: bool = True
 ) -> None:
-    """Merges values by key path into `config`.
+    """Merges values by key path into `config` in place; changed lists and tuples are replaced by new ones.
 
     Args:
-        config: The config, changed in place. Lists and tuples in it are replaced by new ones.
+        config: The config.
         options: Values by key path. A dict is merged into an existing dict and supports `_delete_`.
         origin: Where the values come from.
         allow_list_keys: Whether numbers are indices into lists and tuples.
@@ -192,15 +192,16 @@ class _Merge(NamedTuple):
             holder._origins[key] = KeyOrigin(*self.origin, replaced)
 
 
-def _all_paths(value: Any, done: list[Any]) -> Iterator[list[Any]]:
-    if done:
-        yield done
-    if isinstance(value, ConfigDict):
-        for key in value:
-            yield from _all_paths(dict.__getitem__(value, key), [*done, key])
+def walk(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], Any]]:
+    """Yields every value in `value`, which is at `path`, with its own path: dicts and lists before their items."""
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        items = dict.items(value)
     elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _all_paths(item, [*done, index])
+        items = enumerate(value)
+    for key, item in items:
+        yield (*path, key), item
+        yield from walk(item, (*path, key))
 
 
 def _missing_key(config: ConfigDict, path: str, holder: ConfigDict, missing: list[Any]) -> ConfigKeyError:
@@ -211,7 +212,7 @@ def _missing_key(config: ConfigDict, path: str, holder: ConfigDict, missing: lis
     if not suggestions and near:
         suggestions = [join_path([*done, near])]
     elif not suggestions:
-        names = {str(each[-1]): None for each in _all_paths(config, [])}
+        names = {str(each[-1]): None for each, _ in walk(config)}
         suggestions = paths_ending(config, join_path([nearest(part, names) or part for part in split_path(path)]))
     notes = [f"or: {list_names(suggestions[1:], _MAX_LISTED)}"] if len(suggestions) > 1 else []
     return ConfigKeyError(

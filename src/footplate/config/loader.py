@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from footplate.config.config_dict import ConfigDict, copy_as_config_dict, merge_into
 from footplate.config.formats import read_data
-from footplate.config.key_paths import join_path
+from footplate.config.key_paths import join_path, walk
 from footplate.config.origins import KeyOrigin, Place, shown_path
 from footplate.config.overrides import MAX_BITS, parse_value
 from footplate.config.python_execution import execute, variables_of
@@ -24,7 +24,7 @@ from footplate.config.sources import (
     split_package,
     suffix_of,
 )
-from footplate.error_context import origin_of
+from footplate.error_context import origin_at, origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
 
 _logger = logging.getLogger("footplate.config")
@@ -56,10 +56,10 @@ class Loaded(NamedTuple):
 
 
 def load(path: str, options: Options, asked_at: Origin | None = None, chain: tuple[str, ...] = ()) -> Loaded:
-    """Loads a config and its bases.
+    """Loads the config at an absolute path and its bases.
 
     Args:
-        path: The absolute path.
+        path: The path.
         options: The options for reading.
         asked_at: The place that refers to the file.
         chain: The files that are being loaded, to detect cycles.
@@ -98,7 +98,10 @@ class _FileLoader:
     def load(self) -> Loaded:
         mapping, imported = self._load_script() if self._suffix == ".py" else (self._load_data(), {})
         origin = Place(self._path, 1)
-        _check_integers(mapping, [], origin)
+        for path, value in walk(mapping):
+            if isinstance(value, int) and value.bit_length() > MAX_BITS:  # no message or dump could show it
+                key = join_path(path)
+                raise ConfigError("an integer has too many digits", origin=origin_at(mapping, key) or origin, key=key)
         environment: dict[str, str] = {}
         for base in self._bases:
             environment.update(base.environment)
@@ -199,18 +202,6 @@ class _FileLoader:
             expected = f"; use '{notice['expected']}'" if notice.get("expected") else ""
             _logger.warning("config '%s' is deprecated%s%s", shown_path(self._path), expected, reference)
         return merge_into(base, keys) if base else keys
-
-
-def _check_integers(value: Any, keys: list[Any], origin: Origin) -> None:
-    """Raises an error for an integer that Python cannot convert to text, since no message or dump could show it."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _check_integers(item, [*keys, key], origin_of(value, key) or origin)
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            _check_integers(item, [*keys, index], origin)
-    elif isinstance(value, int) and value.bit_length() > MAX_BITS:
-        raise ConfigError("an integer has too many digits", origin=origin, key=join_path(keys))
 
 
 def _set_scope(value: Any, scope: str) -> None:

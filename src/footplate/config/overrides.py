@@ -46,13 +46,11 @@ def apply_overrides(
 ) -> None:
     """Applies overrides to a config, in order.
 
-    Strict overrides raise an error for unknown keys and for values of another type, unless the key starts with `+`.
-    Other overrides are merged as the OpenMMLab tools do, with a warning in these cases.
-
     Args:
         cfg: The config, changed in place.
         overrides: Texts such as `key=value`.
-        strict: Whether to raise errors.
+        strict: Whether to raise an error for an unknown key, or a value of a different type, unless the key starts
+            with `+`. Otherwise a warning is logged and the value is merged, as the OpenMMLab tools do.
         source: The origin of the values. The default is `--set` if strict, otherwise `--cfg-options`.
 
     Raises:
@@ -120,8 +118,8 @@ def parse_override(text: str) -> Override:
 def convert_type(present: Any, value: Any, path: str) -> Any:
     """Returns `value` converted to the type of the value it replaces.
 
-    Integers and floats count as one type, and so do lists and tuples. None can replace any value, and any value can
-    replace None.
+    Integers and floats are treated as the same type, and so are lists and tuples. None can replace any value, and any
+    value can replace None.
 
     Raises:
         OverrideError: The types differ.

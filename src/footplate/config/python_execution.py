@@ -69,7 +69,7 @@ def execute(script: Script, path: str, base: ConfigDict, references: list[str], 
     """Executes a config and returns its variables.
 
     Args:
-        script: The result of `parse`.
+        script: The parsed config.
         path: The path of the file.
         base: The merged bases; the config may change them through `_base_`.
         references: The paths in `{{ _base_.path }}` references, by number.

@@ -51,15 +51,10 @@ def suffix_of(path: str, asked_at: Origin | None = None) -> str:
 
 
 def read_text(path: str, asked_at: Origin | None = None) -> str:
-    """Returns the text of a config file.
-
-    Args:
-        path: The absolute path.
-        asked_at: The place that refers to the file, for errors.
+    """Returns the text of a config file; `asked_at` is the place that refers to it.
 
     Raises:
-        ConfigError: The file is missing, not a regular file, too large or unreadable.
-        ConfigSyntaxError: It is not UTF-8.
+        ConfigError: The file is missing, not a regular file, too large, unreadable or not UTF-8.
     """
     shown = shown_path(path)
     try:
@@ -213,20 +208,13 @@ def expand_placeholders(
         path: The absolute path of the file.
         predefined: Whether to replace `{{ fileDirname }}` and similar names.
         environment: Whether to replace environment variables.
-        literal: Formats the value of an environment variable that is quoted inside the braces, and so forms a whole
-            value.
+        literal: Formats the value of an environment variable that is quoted inside the braces.
 
     Raises:
         ConfigKeyError: An environment variable is not set and has no default.
     """
     folder, base_name = os.path.split(path)
-    stem, suffix = os.path.splitext(base_name)
-    names = {
-        "fileDirname": folder,
-        "fileBasename": base_name,
-        "fileBasenameNoExtension": stem,
-        "fileExtname": suffix,
-    }
+    names = dict(zip(_FILE_NAMES.split("|"), (folder, base_name, *os.path.splitext(base_name)), strict=True))
     used: dict[str, str] = {}
     references: list[str] = []
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from footplate.config.config_dict import ConfigDict
-from footplate.config.key_paths import find_value, join_path, paths_ending
+from footplate.config.key_paths import find_value, join_path, paths_ending, walk
 from footplate.config.origins import KeyOrigin, value_history
 from footplate.error_context import origin_of
 from footplate.errors import ConfigKeyError
@@ -23,10 +23,6 @@ def check_top_level_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[st
     Unknown keys are normal: configs have custom keys (`gallery_dataloader`, `models`) and variables. A key is a likely
     typo only if its words differ from those of a known key by few letters. Keys that other lines of the config read are
     variables and are skipped, as are keys with the value None or False, which only switch something off.
-
-    Args:
-        cfg: The config or its mapping.
-        known: The known top-level keys.
 
     Raises:
         ConfigKeyError: There is such a key.
@@ -75,12 +71,7 @@ def _is_misspelling(key: str, known: str) -> bool:
 def unread_overrides(cfg: "Config", known: Collection[str]) -> list[str]:
     """Returns a warning for each variable that an override changed and no line of the config read.
 
-    Args:
-        cfg: The config, with its overrides.
-        known: The keys that a run reads; all others are variables.
-
-    Returns:
-        One sentence per variable.
+    A variable is a top-level key that is not in `known`, the keys that a run reads.
     """
     origins = {name: cfg._cfg_dict._origins.get(name) for name in cfg._cfg_dict if name not in known}
     return [
@@ -95,14 +86,7 @@ def find_late_changes(cfg: "Config", known: Collection[str]) -> list[str]:
 
     Suppose a base contains `optimizer = dict(lr=0.1)` and `optim_wrapper = dict(optimizer=optimizer)`. A config that
     inherits from it has two separate dicts. Changing the first one, in the config or by an override, does not change
-    the second.
-
-    Args:
-        cfg: The config, with its overrides.
-        known: The keys that a run reads; all others are variables.
-
-    Returns:
-        One sentence per variable.
+    the second. A variable is a top-level key that is not in `known`, the keys that a run reads.
     """
     top, warnings = cfg._cfg_dict, []
     for name in top:
@@ -171,24 +155,8 @@ def _keys_with_value(top: ConfigDict, name: str, value: Any, known: Collection[s
     Without a key of the same name, returns no keys for common values such as 0, 1 and True, which match by chance.
     """
     paths = [
-        path
-        for key in top
-        if key in known
-        for path, found in _values_below(top[key], key)
-        if type(found) is type(value) and bool(found == value)
+        path for path, found in walk(top) if path[0] in known and type(found) is type(value) and bool(found == value)
     ]
-    named = [path for path in paths if path.rpartition(".")[2] == name]
+    named = [path for path in paths if path[-1] == name]
     is_common = isinstance(value, bool) or value is None or value in (0, 1, "")
-    return named or ([] if is_common else paths)
-
-
-def _values_below(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yields every value below a key path that is not a dict; yields lists as well as their items."""
-    if isinstance(value, ConfigDict):
-        for key, item in value.items():
-            yield from _values_below(item, f"{path}.{key}")
-        return
-    yield path, value
-    if isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _values_below(item, f"{path}[{index}]")
+    return [join_path(path) for path in named or ([] if is_common else paths)]

@@ -31,28 +31,24 @@ def load_annotations(path: str) -> tuple[dict[str, Any], list[Any]]:
             fsspec supports.
 
     Raises:
-        DataError: The file does not exist, cannot be parsed, or has another layout.
+        DataError: The file does not exist, cannot be parsed, or has a different layout.
     """
     content = load_data_file(path)
     if not isinstance(content, Mapping) or not {"metainfo", "data_list"} <= content.keys():
         raise DataError(
             f"the annotation file '{path}' lacks the keys 'metainfo' and 'data_list'",
             found=list(content) if isinstance(content, Mapping) else type(content),
-            notes=["Override load_data_list() to read files of another layout."],
+            notes=["Override load_data_list() to read files with a different layout."],
         )
     return dict(content["metainfo"]), list(content["data_list"])
 
 
 def load_data_file(path: str) -> Any:
-    """Returns the content of a JSON or YAML file.
-
-    Raises:
-        DataError: The file does not exist, cannot be parsed, or has another suffix.
-    """
+    """Returns the content of a JSON or YAML file; raises a DataError if it cannot be read or parsed."""
     if not path.lower().endswith(_SUFFIXES):
         raise DataError(
             f"the name of the annotation file '{path}' must end with one of {', '.join(_SUFFIXES)}",
-            notes=["Override load_data_list() to read files of another format."],
+            notes=["Override load_data_list() to read files in a different format."],
         )
     text = read_file(path)
     try:
@@ -64,7 +60,7 @@ def load_data_file(path: str) -> Any:
 
 
 def _parse_yaml(text: bytes) -> Any:
-    """Parses a YAML text; refuses it if its references expand to far more values than the text has bytes."""
+    """Parses a YAML text; raises a ValueError if its references expand to far more values than it has bytes."""
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -77,11 +73,7 @@ def _parse_yaml(text: bytes) -> Any:
 
 
 def _count_values(node: yaml.Node, most: int, known: dict[int, int]) -> int:
-    """Returns how many values a node expands to; referenced values (`*`, `<<`) count at each reference.
-
-    Raises:
-        ValueError: There are more than `most`, or a number is too long.
-    """
+    """Returns how many values a node expands to; a referenced value (`*`, `<<`) counts at each reference."""
     if isinstance(node, yaml.ScalarNode):
         if node.tag.endswith((":int", ":float")) and len(node.value) > _LONGEST_NUMBER:
             raise ValueError(f"a number in it has more than {_LONGEST_NUMBER} characters")
@@ -99,11 +91,7 @@ def _count_values(node: yaml.Node, most: int, known: dict[int, int]) -> int:
 
 
 def read_file(path: str) -> bytes:
-    """Returns the bytes of a file.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
+    """Returns the bytes of a file; raises a DataError if it cannot be read."""
     try:
         return read_bytes(path)
     except FileNotFoundError as error:
@@ -113,11 +101,7 @@ def read_file(path: str) -> bytes:
 
 
 def read_lines(path: str) -> list[str]:
-    """Returns the lines of a text file without line ends.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
+    """Returns the lines of a text file without line ends; raises a DataError if it cannot be read."""
     content = read_file(path)
     try:
         return content.decode("utf-8").splitlines()
@@ -138,13 +122,10 @@ def join_root(root: str, path: str) -> str:
 
 
 def coco_package(why: str) -> ModuleType:
-    """Imports the package that reads masks and computes COCO metrics.
-
-    Args:
-        why: The feature that needs it, for the error.
+    """Imports the package that reads masks and computes COCO metrics; `why` names the feature that needs it.
 
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: The package is not installed.
     """
     try:
         return importlib.import_module("faster_coco_eval")
@@ -161,7 +142,7 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
         shape: Height and width of the image.
 
     Raises:
-        DataError: The segmentation has another form, or the size of another image.
+        DataError: The segmentation is malformed, or does not fit the size of the image.
         MissingExtraError: The package faster-coco-eval is not installed.
 
     Example:
@@ -189,14 +170,9 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
 def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
     """Checks that decoding a mask takes an amount of time and memory that fits the size of its image.
 
-    Args:
-        segmentation: See `decode_mask`.
-        shape: Height and width of the image.
-
     Raises:
-        DataError: Run lengths have another size, a corner is not finite or far outside, or an outline is very long.
-        TypeError: It is not a segmentation.
-        KeyError: It is not a segmentation.
+        DataError: Run lengths have the wrong size, a corner is not finite or far outside, or an outline is very long.
+        TypeError, KeyError: It is not a segmentation.
     """
     if not isinstance(segmentation, list):
         size = tuple(segmentation["size"])
@@ -212,7 +188,7 @@ def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
     for polygon in segmentation:
         total = math.fsum(polygon) if len(polygon) else 0.0
         if not math.isfinite(total) or (polygon and not -most <= min(polygon) <= max(polygon) <= most):
-            raise DataError(f"a corner of a segmentation is far outside of its image of size {tuple(shape)}")
+            raise DataError(f"a corner of a segmentation is far outside its image of size {tuple(shape)}")
         if len(polygon) * most > _LONGEST_OUTLINE * sum(shape):  # otherwise the outline cannot be too long
             corners = np.asarray(polygon, dtype=np.float64)[: len(polygon) // 2 * 2].reshape(-1, 2)
             length = np.abs(np.diff(corners, axis=0, append=corners[:1])).max(axis=1).sum()
@@ -223,10 +199,6 @@ def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
 
 
 def encode_mask(mask: npt.NDArray[Any]) -> dict[str, Any]:
-    """Encodes a mask ``(H, W)`` as compressed run lengths that can be written as JSON.
-
-    Raises:
-        MissingExtraError: The package faster-coco-eval is not installed.
-    """
+    """Encodes a mask ``(H, W)`` as compressed run lengths that can be written as JSON."""
     runs = coco_package("writing masks").mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     return {"size": [int(side) for side in runs["size"]], "counts": runs["counts"].decode("ascii")}

@@ -30,10 +30,10 @@ class BaseDataset(Dataset[Any]):
     """A dataset that reads records from an annotation file and turns them into samples with a pipeline.
 
     A subclass overrides `load_data_list` to read other file formats, `parse_data_info` to convert records, and
-    `filter_data` to select records. `METAINFO` holds metadata of the whole dataset, such as `classes`.
+    `filter_data` to select records. `METAINFO` contains metadata of the whole dataset, such as `classes`.
 
     Args:
-        ann_file: The annotation file; a relative path is join_root to `data_root`. See `load_annotations`.
+        ann_file: The annotation file; a relative path is joined to `data_root`. See `load_annotations`.
         metainfo: Overrides entries of `METAINFO`. A value that is the path of a text file is replaced by its lines.
         data_root: The root folder of relative paths.
         data_prefix: The folder of the relative paths under each key of a record.
@@ -46,8 +46,8 @@ class BaseDataset(Dataset[Any]):
         lazy_init: Whether to read the annotation file later, in `full_init`.
         max_refetch: How many other samples to try after the pipeline returns None.
         keep_in_memory: The number of leading transforms whose results are kept in memory for every record, so that
-            only the others are applied again. True stands for the leading transforms with `keepable = True`, such as
-            those that load files. The `cache` of a data loader does the same, but checks the available memory first.
+            only the others are applied again. True means the leading transforms with `keepable = True`, such as those
+            that load files. The `cache` of a data loader does the same, but checks the available memory first.
         on_error: "stop" or "skip". With "skip", a record that cannot be read is handled as if the pipeline returned
             None. It is counted in `skipped` and logged as a warning.
 
@@ -111,12 +111,7 @@ class BaseDataset(Dataset[Any]):
         return self._skipped.value
 
     def full_init(self) -> None:
-        """Reads the annotation file, filters the records and stores them; later calls have no effect.
-
-        Raises:
-            DataError: The annotation file cannot be read.
-            ArgumentError: `indices` contains an index out of range.
-        """
+        """Reads the annotation file, filters the records and stores them; later calls have no effect."""
         if self._fully_initialized:
             return
         self.data_list = self.load_data_list()
@@ -134,11 +129,7 @@ class BaseDataset(Dataset[Any]):
             self.sample_cache = cache
 
     def load_data_list(self) -> list[Any]:
-        """Reads the annotation file and returns the records from `parse_data_info`.
-
-        Raises:
-            DataError: The file cannot be read, or has another layout.
-        """
+        """Reads the annotation file and returns the records from `parse_data_info`."""
         if not self.ann_file:
             raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file")
         with at_key("ann_file"):
@@ -151,14 +142,7 @@ class BaseDataset(Dataset[Any]):
         return found
 
     def parse_data_info(self, raw_data_info: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
-        """Converts a record of the annotation file to one record or a list of records.
-
-        Args:
-            raw_data_info: The record. Paths under the keys of `data_prefix` are join_root to their prefix.
-
-        Raises:
-            DataError: The record lacks a key of `data_prefix`.
-        """
+        """Converts a record of the annotation file to one or several records, with paths joined to `data_prefix`."""
         for key, prefix in self.data_prefix.items():
             if key not in raw_data_info:
                 raise DataError(
@@ -197,15 +181,7 @@ class BaseDataset(Dataset[Any]):
             yield self._read_or_skip(lambda each: leading(self.get_data_info(each)), idx)
 
     def get_subset_(self, indices: Indices) -> None:
-        """Keeps only some records.
-
-        Args:
-            indices: The indices of the records to keep, or a number n to keep the first n records, or the last -n if n
-                is negative.
-
-        Raises:
-            ArgumentError: An index is out of range.
-        """
+        """Keeps only some records; `indices` is like the argument of the class."""
         self.full_init()
         selected = _select_indices(indices, len(self))
         if isinstance(self.data_list, RecordStore):

@@ -41,8 +41,8 @@ class UnevenSplit(NamedTuple):
     def batches_from(self, done: int, batch_size: int, *, drop_last: bool) -> int:
         """Returns the number of batches left on every rank after each has read `done` samples.
 
-        With `drop_last`, only batches that are full on every rank count. Otherwise, all batches count for which any
-        rank has a sample.
+        With `drop_last`, only batches that are full on every rank are counted; otherwise all batches for which any rank
+        has a sample.
         """
         if drop_last:
             return max((self.size // self.world_size - done) // batch_size, 0)
@@ -167,14 +167,7 @@ class BatchPlan(Sampler[BatchKey]):
         return None if is_even else UnevenSplit(sampler.size, self._rank, self._world_size)
 
     def _keys(self, epoch: int, start: int, first: int, number: int) -> Iterator[BatchKey]:
-        """Yields the keys of a pass; on all ranks equally many, by a dropped batch or a repeated sample.
-
-        Args:
-            epoch: The index of the pass.
-            start: The index of the first batch.
-            first: The number of this rank's samples before it.
-            number: The number of the pass over the loader.
-        """
+        """Yields the keys of a pass from batch `start` on, equally many on all ranks; `first` is the first sample."""
         if self.custom:
             generators = SamplerGenerators(mix_seed(self.seed, epoch))
             with generators.activate():

@@ -14,7 +14,7 @@ from footplate.data.shared_memory import BlockPool, PackedBatch, find_unpicklabl
 from footplate.data.workers import WorkerProgress, data_wait
 from footplate.errors import DataError, FootplateError
 
-# A dataset that calls sys.exit() counts as unreadable. KeyboardInterrupt in the main process is left to the user.
+# A sample is also unreadable if the dataset calls sys.exit(). KeyboardInterrupt in the main process is not caught.
 _FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
 _FAILURES_OF_WORKERS: tuple[type[BaseException], ...] = (BaseException,)  # otherwise torch's worker would end silently
 _MEMORY_IS_FULL = re.compile("unable to .*(shared memory|shm|mmap|resize file)")  # in torch's messages
@@ -37,11 +37,7 @@ class BatchKey(NamedTuple):
 class ReadFailure:
     """An error that is sent from a worker to the main process, where `throw` raises it.
 
-    Args:
-        error: The error to raise.
-        cause: The exception of the dataset.
-        trace: The traceback of the exception.
-        worker: The index of the worker; None in the main process.
+    `cause` is the exception of the dataset, and `trace` its traceback. `worker` is None in the main process.
     """
 
     def __init__(self, error: DataError, cause: BaseException, trace: str, worker: int | None) -> None:

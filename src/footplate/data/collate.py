@@ -14,13 +14,7 @@ from footplate.registry import FUNCTIONS
 
 
 def pseudo_collate(samples: Sequence[Any]) -> Any:
-    """Collates samples into lists without stacking.
-
-    Args:
-        samples: N samples with the same structure.
-
-    Returns:
-        The structure of a sample, with a list of N values in place of each value.
+    """Collates N samples with the same structure; returns their structure, with a list of N values for each value.
 
     Example:
         >>> pseudo_collate([dict(inputs=1, name="a"), dict(inputs=2, name="b")])
@@ -30,13 +24,7 @@ def pseudo_collate(samples: Sequence[Any]) -> Any:
 
 
 def default_collate(samples: Sequence[Any]) -> Any:
-    """Collates samples into a batch: stacks tensors, arrays and numbers, and puts strings and data elements in lists.
-
-    Args:
-        samples: N samples with the same structure and shapes.
-
-    Returns:
-        The structure of a sample, with tensors ``(N, ...)``.
+    """Stacks tensors, arrays and numbers of N samples to ``(N, ...)``, and puts strings and data elements in lists.
 
     Raises:
         DataError: Tensors differ in shape, or a value cannot be stacked.

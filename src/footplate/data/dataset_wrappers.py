@@ -16,12 +16,7 @@ from footplate.registry import DATASETS
 
 
 class _DatasetWrapper(Dataset[Any]):
-    """A dataset that maps its indices to those of other datasets.
-
-    Args:
-        datasets: The wrapped datasets.
-        lazy_init: Whether to initialize them later, in `full_init`.
-    """
+    """A dataset that maps its indices to those of other datasets."""
 
     def __init__(self, datasets: Sequence[Any], *, lazy_init: bool) -> None:
         self._wrapped = datasets
@@ -144,9 +139,6 @@ class ClassBalancedDataset(_DatasetWrapper):
     A sample is repeated ``max(1, sqrt(oversample_thr / f))`` times, rounded up, where f is the fraction of samples
     that contain its rarest category. The wrapped dataset must implement `get_cat_ids`.
 
-    Source: Gupta, Dollar, Girshick, "LVIS: A Dataset for Large Vocabulary Instance Segmentation" (CVPR
-    2019), 5.2.
-
     Args:
         dataset: A dataset, or a config for DATASETS.
         oversample_thr: The fraction of samples below which a category is rare.
@@ -154,6 +146,8 @@ class ClassBalancedDataset(_DatasetWrapper):
 
     Raises:
         ArgumentError: `oversample_thr` is not above 0 and up to 1.
+
+    Source: Gupta, Dollar, Girshick, "LVIS: A Dataset for Large Vocabulary Instance Segmentation", CVPR 2019, 5.2.
     """
 
     def __init__(self, dataset: Any, oversample_thr: float, lazy_init: bool = False) -> None:

@@ -118,11 +118,7 @@ class SampleLoader(DataLoader[Any]):
     def batches(
         self, *, epoch: int = 0, start: int = 0, sample: int | None = None, most: int | None = None
     ) -> Iterator[Any]:
-        """Yields the batches of one pass, starting with batch `start`; see the function `batches`.
-
-        Raises:
-            DataError: A sample cannot be read, or samples cannot be put into a batch.
-        """
+        """Yields the batches of one pass, starting with batch `start`; see the function `batches`."""
         self._plan.most = most
         self.custom_samplers.begin(epoch, self._plan.begin)
         self._plan.begin(epoch, start, sample)
@@ -151,11 +147,7 @@ class SampleLoader(DataLoader[Any]):
         self._plan.count_once()
 
     def peek(self) -> Any:
-        """Returns the first batch, read in this process; None if there are no batches.
-
-        Raises:
-            DataError: A sample cannot be read, or samples cannot be put into a batch.
-        """
+        """Returns the first batch, read in this process; None if there are no batches."""
         key = next(iter(self._plan.seek(0)), None)
         batch = None if key is None else self._reader.dataset[key]
         if type(batch) is ReadFailure:

@@ -42,11 +42,7 @@ class CacheSettings(NamedTuple):
 
 
 def parse_cache(value: Any) -> CacheSettings | None:
-    """Parses `cache`: None, "memory", "device", or a dict with `place` and `max_gb`.
-
-    Raises:
-        ArgumentError: It is something else.
-    """
+    """Parses `cache`: None, "memory", "device", or a dict with `place` and `max_gb`."""
     if value is None or value is False:
         return None
     cfg = value if isinstance(value, Mapping) else {"place": value}
@@ -66,8 +62,7 @@ class SampleCache:
 
     Args:
         pipeline: All transforms.
-        number: The number of leading transforms whose results are cached. True stands for those with
-            `keepable = True`.
+        number: The number of leading transforms whose results are cached. True means those with `keepable = True`.
         least: The minimum for this number; 0 if the records themselves are costly to create.
         device: The device that stores the samples; None for bytes in memory.
 
@@ -148,16 +143,11 @@ def cache_samples(dataset: Any, settings: CacheSettings) -> str | None:
     Wrapped datasets are cached one by one. A dataset that does not fit is not cached, which is logged.
 
     Args:
-        dataset: A `BaseDataset`, another dataset with `pipeline`, `leading_samples` and `sample_cache`, or a wrapper of
-            such datasets.
+        dataset: A dataset with `pipeline`, `leading_samples` and `sample_cache`, or a wrapper of such datasets.
         settings: The place and the maximum size.
 
     Returns:
         The place of all samples, "memory" or "device"; None if it differs or some datasets are not cached.
-
-    Raises:
-        ArgumentError: The dataset does not have these attributes.
-        DataError: The dataset is empty.
     """
     if wrapped := wrapped_datasets(dataset):
         places = {cache_samples(each, settings) for each in wrapped}
@@ -257,7 +247,7 @@ def _lines(path: str) -> list[str]:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Checks whether two samples are equal bit by bit; values that cannot be compared count as equal."""
+    """Checks whether two samples are equal bit by bit; values that cannot be compared are regarded as equal."""
     if type(one) is not type(other):
         return False
     if isinstance(one, Tensor):

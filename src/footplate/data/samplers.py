@@ -26,8 +26,11 @@ class _SeededSampler(Sampler[int]):
 
     Args:
         dataset: The dataset; only its length is used.
-        shuffle: Whether to shuffle the samples.
+        shuffle: Whether to shuffle the samples in each pass.
         seed: The seed of the order; None draws a random seed that all ranks share.
+
+    Raises:
+        DataError: The dataset is empty.
     """
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
@@ -112,16 +115,7 @@ class DefaultSampler(_SeededSampler):
 
 @DATA_SAMPLERS.register_module()
 class InfiniteSampler(_SeededSampler):
-    """Visits the samples in endless passes; ranks share one global order as in DefaultSampler.
-
-    Args:
-        dataset: The dataset; only its length is used.
-        shuffle: Whether to shuffle the samples in each pass.
-        seed: The seed of the order; None draws a random seed that all ranks share.
-
-    Raises:
-        DataError: The dataset is empty.
-    """
+    """Visits the samples in endless passes; ranks share one global order as in DefaultSampler."""
 
     endless = True
 
@@ -185,12 +179,7 @@ class CustomSamplers:
         return bool(self._samplers)
 
     def begin(self, epoch: int, start_pass: Callable[[int], Iterable[Any]]) -> None:
-        """Brings the samplers to the start of pass `epoch`.
-
-        Args:
-            epoch: The index of the pass.
-            start_pass: Returns an iterable that runs the samplers through the pass of a given index.
-        """
+        """Brings the samplers to the start of pass `epoch`; iterating over `start_pass(n)` runs them through pass n."""
         if not self._samplers:
             return
         if epoch > self._passes:

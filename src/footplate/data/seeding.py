@@ -15,12 +15,11 @@ _END = object()
 def mix_seed(*numbers: int) -> int:
     """Returns a 64-bit seed that depends on all numbers and their order.
 
-    Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014), the finalizer
-    of SplitMix64.
-
     Example:
         >>> mix_seed(0, 1) == mix_seed(1, 0)
         False
+
+    Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014: finalizer of SplitMix64.
     """
     state = 0
     for number in numbers:
@@ -37,11 +36,7 @@ def next_seed(seed: int, number: int) -> int:
 
 
 def seed_generators(seed: int) -> None:
-    """Seeds the global generators of Python, numpy and torch on the CPU.
-
-    Args:
-        seed: A 64-bit seed.
-    """
+    """Seeds the global generators of Python, numpy and torch on the CPU with a 64-bit seed."""
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
     # torch.manual_seed also seeds every accelerator, which takes a hundred times longer.
@@ -82,11 +77,7 @@ class SampleGenerators:
 
 
 class SamplerGenerators:
-    """Separate states of the global random generators for custom samplers, kept between their calls.
-
-    Args:
-        seed: The initial seed.
-    """
+    """Separate states of the global random generators for custom samplers, kept between their calls."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed

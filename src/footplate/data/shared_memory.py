@@ -99,11 +99,7 @@ def trim_heap() -> None:
 class SharedCount:
     """A counter in memory that the main process shares with its forked or spawned workers; copies are independent.
 
-    Each worker has its own slot, so that no locks are needed.
-
-    Args:
-        value: The initial value.
-        slots: The memory of another counter to share; by default the counter has its own.
+    Each worker has its own slot, so that no locks are needed. A counter that is given `slots` shares their memory.
     """
 
     def __init__(self, value: int = 0, slots: Any = None) -> None:
@@ -150,11 +146,8 @@ def allocate_block(size: int) -> Block:
 class BlockPool:
     """Blocks of shared memory that a worker reuses, so that each is sent only once and its pages stay mapped.
 
-    The main process marks a block as free when the last tensor or array of its batch is deleted.
-
-    Args:
-        worker: The index of the worker.
-        most: The maximum number of reusable blocks. If the consumer keeps more batches, further blocks are used once.
+    The main process marks a block as free when the last tensor or array of its batch is deleted. If the main process
+    keeps more than `most` batches, further blocks are used only once.
     """
 
     def __init__(self, worker: int, most: int) -> None:
@@ -207,7 +200,7 @@ class PackedBatch:
                 does not keep the memory of the images.
 
         Raises:
-            Exception: Whatever a class raises that cannot be pickled.
+            Exception: Any exception of a class that cannot be pickled.
         """
         buffers: list[memoryview] = []
 
@@ -231,11 +224,7 @@ class PackedBatch:
         return cls(content.getvalue(), extents, block.name, None if block.is_sent else block.memory)
 
     def unpack(self, memories: dict[object, Tensor]) -> Any:
-        """Returns the batch; its tensors and arrays are views of the memory.
-
-        Args:
-            memories: The blocks that workers have sent in this pass, by name; new blocks are added.
-        """
+        """Returns the batch, whose tensors and arrays are views of its memory block; adds new blocks to `memories`."""
         if not self._extents:
             return pickle.loads(self._content)
         memory = memories[self._name] if self._memory is None else self._memory
@@ -320,12 +309,7 @@ def _views(memory: Any, extents: Sequence[tuple[int, int]]) -> list[memoryview]:
 
 
 def find_unpicklable(batch: Any, indices: Sequence[Any]) -> Sequence[Any]:
-    """Returns the index of the sample that cannot be pickled, or all indices if it cannot be determined.
-
-    Args:
-        batch: A batch that could not be packed.
-        indices: The indices of its samples.
-    """
+    """Returns the index of the sample of a batch that cannot be pickled, or all indices if it cannot be determined."""
     values = batch.values() if isinstance(batch, Mapping) else [batch]
     columns = [value for value in values if isinstance(value, (list, tuple)) and len(value) == len(indices)]
     for position, index in enumerate(indices):

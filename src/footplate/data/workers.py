@@ -70,11 +70,7 @@ def iterate_interruptibly(iterator: Iterator[Any]) -> Iterator[Any]:
 
 
 class WorkerProgress:
-    """The current sample of each worker, in shared memory.
-
-    Args:
-        workers: The number of workers.
-    """
+    """The current sample of each of `workers` workers, in shared memory."""
 
     def __init__(self, workers: int) -> None:
         self._slots: Any = RawArray("q", workers * _FIELDS + 1)
@@ -115,11 +111,7 @@ class WorkerInit:
     """Initializes a worker: ignores signals that the main process handles for the whole run.
 
     The first SIGTERM is ignored, unless the main process is exiting. The second SIGTERM ends the worker. If the main
-    process dies, the worker exits within seconds.
-
-    Args:
-        user_init: The `worker_init_fn` of the loader.
-        progress: Signals that the main process is exiting.
+    process dies, the worker exits within seconds. `user_init` is the `worker_init_fn` of the loader.
     """
 
     def __init__(self, user_init: Callable[[int], None] | None, progress: WorkerProgress) -> None:
@@ -238,7 +230,7 @@ class _MonitoringIterator(_MultiProcessingDataLoaderIter):
 def explain_worker_deaths(loaders: Iterable[Any]) -> Iterator[None]:
     """Converts torch's error about a dead worker to an error that names the sample that it was reading.
 
-    Torch raises its error in whatever code the main process is running, so the block must include all of it.
+    Torch raises its error in any code that the main process is running, so the block must include all of it.
 
     Raises:
         DataError: A worker died or did not respond in time.

@@ -105,10 +105,10 @@ def gather_objects(value: _T) -> list[_T]:
 def collect_results(results: Sequence[_T], size: int, device: Literal["cpu", "gpu"] = "cpu") -> list[_T] | None:
     """Returns the results of all ranks in dataset order on rank 0, and None on other ranks.
 
-    Results are sent in chunks, so that only rank 0 holds more than its own.
+    Results are sent in chunks, so that only rank 0 needs memory for the results of other ranks.
 
     Args:
-        results: One entry per sample. Rank r of n holds those of samples r, r + n, r + 2n, ...
+        results: One entry per sample. Rank r of n has those of samples r, r + n, r + 2n, ...
         size: The number of samples in the dataset. Further entries, which a sampler added as padding, are dropped.
         device: The memory to send from, if the backend supports it.
     """

@@ -35,7 +35,7 @@ class LocalProcess:
 
     Args:
         process: The process id.
-        began: The start time that the process reported. Another process may have the same id, for example on another
+        began: The start time that the process reported. A process with the same id may also exist on a different
             machine with the same host name.
     """
 

@@ -41,7 +41,7 @@ class Failure(NamedTuple):
         text: The error message.
         code: The exit code for the error.
         may_be_consequence: Whether the failure of another rank may have caused the error.
-        log: The file that holds the traceback; empty if there is none.
+        log: The file with the traceback; empty if there is none.
     """
 
     status: RankStatus
@@ -60,7 +60,7 @@ class LostRank(NamedTuple):
         last_status: Its last reported status.
         seconds_ago: How long ago it last reported.
         line: The line of code at which it crashed; empty if unknown.
-        log: The file that holds its stack trace; empty if there is none.
+        log: The file with its stack trace; empty if there is none.
     """
 
     rank: int

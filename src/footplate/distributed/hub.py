@@ -69,7 +69,7 @@ class Channel:
     def receive(self) -> list[dict[str, Any]] | None:
         """Waits for data and returns the complete messages, or None at the end of the connection.
 
-        Data that is not a message counts as the end, because anyone can connect to an open port. If it follows a
+        Data that is not a message is treated as the end, because anyone can connect to an open port. If it follows a
         message, it is kept for the next call or for `read_text`.
         """
         try:
@@ -96,7 +96,7 @@ class Channel:
         """Reads all remaining data as text.
 
         Args:
-            idle: The connection counts as ended after this many seconds without data.
+            idle: How many seconds without data mean that the connection has ended.
         """
         self._socket.settimeout(idle)
         with contextlib.suppress(OSError):
@@ -114,7 +114,7 @@ class Hub(threading.Thread):
     """A thread on rank 0 that receives messages from all ranks and sends all of them once the reason why they exit.
 
     A rank whose connection closes during a run has died, because the operating system closes the sockets of a process.
-    An error that may be a consequence of another failure is held back for a moment, until its cause is reported.
+    An error that may be a consequence of another failure is delayed, so that its cause can be reported first.
 
     Args:
         server: A listening socket.

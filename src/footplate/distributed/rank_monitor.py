@@ -1,4 +1,4 @@
-"""The monitor of a rank: it reports failures of this rank to the others, and ends this rank when another one fails.
+"""The rank monitor reports failures of its rank to the other ranks, and ends its rank when another rank fails.
 
 It costs the training loop nothing. A thread inspects the stack of the main thread once a second, and sends its status
 only when the phase has changed.
@@ -106,7 +106,7 @@ class RankMonitor(threading.Thread):
 
     @property
     def at_work(self) -> bool:
-        """Whether the other ranks depend on this one: its exit would count as a death."""
+        """Whether the other ranks depend on this rank, so that its exit would be a failure."""
         return self._is_running
 
     def begin(self) -> None:

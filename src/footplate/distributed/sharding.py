@@ -58,8 +58,8 @@ def reshard(model: nn.Module) -> nn.Module:
 def distribute_like(value: Tensor, like: Tensor) -> Tensor:
     """Returns `value` sharded like `like`, or as a full tensor if `like` is not sharded.
 
-    Every rank must call this. If `value` is not sharded, it must be the same on all ranks. A value of another shape is
-    returned unchanged.
+    Every rank must call this. If `value` is not sharded, it must be the same on all ranks. A value of a different shape
+    is returned unchanged.
     """
     if not is_dtensor(like):
         return full_tensor(value)
@@ -91,7 +91,7 @@ def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
     """
     tensors = list(tensors)
     local = [local_tensor(each) for each in tensors]
-    # A rank may hold an empty shard, which has no infinity norm.
+    # A rank may have an empty shard, which has no infinity norm.
     norms = torch.stack(torch._foreach_norm([each if each.numel() else each.new_zeros(1) for each in local], order))
     is_maximum = order == float("inf")
     powers = norms if is_maximum else norms**order

@@ -147,7 +147,7 @@ def compress_gradients(model: DistributedDataParallel, cfg: "str | Mapping[str, 
 
 
 def is_model_wrapper(model: nn.Module) -> bool:
-    """Checks whether `model` wraps another model as its `module`."""
+    """Checks whether `model` is a wrapper, whose attribute `module` is the wrapped model."""
     registered = tuple(each for each in MODEL_WRAPPERS.module_dict.values() if isinstance(each, type))
     return isinstance(model, (DistributedDataParallel, DataParallel, *registered))
 

@@ -15,7 +15,7 @@ class Evaluator:
     """Passes the predictions for each batch to all metrics and merges their values.
 
     Args:
-        metrics: A metric or a sequence of metrics; each one an object or a dict for METRICS.
+        metrics: One or several metrics, as objects or dicts for METRICS.
     """
 
     key = ""  # the config section of the evaluator, for error messages
@@ -57,15 +57,7 @@ class Evaluator:
             metric.context = metric.context._replace(**changes)
 
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
-        """Passes one batch to all metrics.
-
-        Args:
-            data_samples: The predictions of the model, one per sample. Metrics receive data elements as dicts.
-            data_batch: The batch of the data loader.
-
-        Raises:
-            ArgumentError: `data_samples` is not iterable.
-        """
+        """Passes the predictions for a batch, one per sample, to all metrics; data elements are converted to dicts."""
         if not isinstance(data_samples, Iterable):
             raise ArgumentError(
                 "a model in mode 'predict' must return a list with one prediction per sample", found=type(data_samples)
@@ -79,10 +71,7 @@ class Evaluator:
                 raise
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Returns the values of all metrics by name.
-
-        Args:
-            size: The number of samples in the dataset.
+        """Returns the values of all metrics by name, for a dataset of `size` samples.
 
         Raises:
             ArgumentError: Two metrics return a value with the same name.
@@ -96,7 +85,7 @@ class Evaluator:
                     raise ArgumentError(
                         f"two metrics return a value named '{name}'",
                         key=self._metric_key(index),
-                        notes=["Give each of them another prefix: prefix='...'."],
+                        notes=["Give each of them a different prefix: prefix='...'."],
                     )
                 values[name] = value
         return values
@@ -116,7 +105,7 @@ class Evaluator:
         """
         if data is not None and len(data) != len(data_samples):
             raise ArgumentError(
-                f"data_samples and data must have one length, but have {len(data_samples)} and {len(data)}"
+                f"data_samples and data must have the same length, but have {len(data_samples)} and {len(data)}"
             )
         batches = _chunks(data if data is not None else [None] * len(data_samples), chunk_size)
         for samples, batch in zip(_chunks(data_samples, chunk_size), batches, strict=True):
@@ -138,7 +127,7 @@ def build_evaluator(cfg: Evaluator | Mapping[str, Any] | Sequence[Any]) -> Evalu
             the evaluator if it is not `Evaluator`.
 
     Raises:
-        ArgumentError: `cfg` has another form.
+        ArgumentError: `cfg` is none of these.
     """
     if isinstance(cfg, Mapping) and "metrics" in cfg:
         built: Evaluator = EVALUATOR.build(cfg, default_args={"type": Evaluator})

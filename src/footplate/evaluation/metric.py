@@ -201,10 +201,7 @@ class BaseMetric(ABC, Generic[_Result]):
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes the values from all results since the last call, and clears the results.
 
-        All ranks return the same values.
-
-        Args:
-            size: The number of samples in the dataset.
+        All ranks return the same values. `size` is the number of samples in the dataset.
 
         Raises:
             DataError: No rank has a result, or computing the values failed on rank 0.
@@ -250,13 +247,8 @@ class BaseMetric(ABC, Generic[_Result]):
 def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str) -> None:
     """Checks that predictions contain the keys that a metric reads.
 
-    Args:
-        metric: The metric.
-        samples: The predictions of the model, one per sample.
-        needed: The required keys.
-
     Raises:
-        ArgumentError: A sample is not a dict, or lacks a key.
+        ArgumentError: A sample is not a dict, or lacks one of the `needed` keys.
     """
     name = type(metric).__name__
     for sample in samples:
@@ -271,6 +263,15 @@ def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str)
             raise ArgumentError(
                 f"the metric '{name}' needs the key '{missing}' in each sample", found=sorted(map(str, sample))
             )
+
+
+def required_classes(metric: BaseMetric[Any]) -> tuple[str, ...]:
+    """Returns the names of the classes of the dataset; raises a DataError if its metainfo has no classes."""
+    classes = (metric.dataset_meta or {}).get("classes")
+    if not classes:
+        name = type(metric).__name__
+        raise DataError(f"{name} needs the classes of the dataset", notes=["metainfo has no 'classes'"])
+    return tuple(str(name) for name in classes)
 
 
 @METRICS.register_module()

@@ -6,72 +6,44 @@ from footplate.registry import ROOT_REGISTRIES
 
 
 def _from(module: str, *names: str, **renamed: str) -> Names:
-    return {
-        **{name: f"{module}:{name}" for name in names},
-        **{name: f"{module}:{attribute}" for name, attribute in renamed.items()},
-    }
+    """Returns names of a module of footplate; a text may have several names, separated by spaces."""
+    same = {name: name for text in names for name in text.split()}
+    return {name: f"footplate.{module}:{attribute}" for name, attribute in {**same, **renamed}.items()}
 
 
-_REGISTRIES = _from("footplate.registry", "Registry", *ROOT_REGISTRIES)
-_ADAPTERS = "footplate.first_generation.adapters"
+_ADAPTERS = "first_generation.adapters"
+_FUNCTIONS = f"{_ADAPTERS}.mmcv_functions"
+_REGISTRIES = _from("registry", "Registry", *ROOT_REGISTRIES)
 _BUILDING = _from(_ADAPTERS, "build_from_cfg")
-_CONFIG = _from("footplate.config", "Config", "ConfigDict", "DictAction")
+_CONFIG = _from("config", "Config ConfigDict DictAction")
 _CHECKS = _from(
-    f"{_ADAPTERS}.mmcv_functions",
-    "is_list_of",
-    "is_seq_of",
-    "is_str",
-    "is_tuple_of",
-    _BatchNorm="BatchNorm",
-    _InstanceNorm="InstanceNorm",
+    _FUNCTIONS, "is_list_of is_seq_of is_str is_tuple_of", _BatchNorm="BatchNorm", _InstanceNorm="InstanceNorm"
 )
-_FILES = _from(f"{_ADAPTERS}.mmcv_functions", "FileClient", "mkdir_or_exist")
-_IMAGES = _from(f"{_ADAPTERS}.mmcv_functions", "imfrombytes", "imread")
-_LOGS = {**_from(f"{_ADAPTERS}.mmcv_functions", "get_logger"), **_from("footplate.records", "print_log")}
-_RANKS = {
-    **_from("footplate.distributed", "barrier", "get_rank", "get_world_size", "is_main_process", "master_only"),
-    **_from("footplate.distributed", is_distributed="is_distributed", broadcast_object_list="broadcast_object"),
-}
-_DIST_INFO = _from(f"{_ADAPTERS}.mmcv_functions", "get_dist_info", "init_dist")
-_MODULES = _from("footplate.models", "BaseModule", "ModuleDict", "ModuleList", "Sequential")
-_PRIORITY = _from("footplate.engine", "Priority", "get_priority")
+_FILES = _from(_FUNCTIONS, "FileClient", "mkdir_or_exist")
+_IMAGES = _from(_FUNCTIONS, "imfrombytes", "imread")
+_LOGS = {**_from(_FUNCTIONS, "get_logger"), **_from("records", "print_log")}
+_DIST_INFO = _from(_FUNCTIONS, "get_dist_info", "init_dist")
+_MODULES = _from("models", "BaseModule ModuleDict ModuleList Sequential")
+_PRIORITY = _from("engine", "Priority", "get_priority")
 
 _UPDATERS = _from(_ADAPTERS, "LrUpdaterHook")
 _MOMENTUM_UPDATERS = _from(_ADAPTERS, "MomentumUpdaterHook")
 _OPTIMIZER_HOOKS = _from(
-    _ADAPTERS,
-    "Fp16OptimizerHook",
-    "GradientCumulativeFp16OptimizerHook",
-    "GradientCumulativeOptimizerHook",
-    "OptimizerHook",
+    _ADAPTERS, "Fp16OptimizerHook GradientCumulativeFp16OptimizerHook GradientCumulativeOptimizerHook OptimizerHook"
 )
 _EVALUATION = _from(_ADAPTERS, "EvalHook", DistEvalHook="EvalHook")
 _LOGGERS = {
-    **_from(f"{_ADAPTERS}.logger_hooks", "LoggerHook", "TextLoggerHook"),
+    **_from("first_generation.adapters.logger_hooks", "LoggerHook", "TextLoggerHook"),
     **_from(
-        "footplate.first_generation.adapters.logger_hooks",
-        "ClearMLLoggerHook",
-        "DvcliveLoggerHook",
-        "MlflowLoggerHook",
-        "NeptuneLoggerHook",
-        "PaviLoggerHook",
-        "SegmindLoggerHook",
-        "TensorboardLoggerHook",
-        "WandbLoggerHook",
+        "first_generation.adapters.logger_hooks",
+        "ClearMLLoggerHook DvcliveLoggerHook MlflowLoggerHook NeptuneLoggerHook PaviLoggerHook",
+        "SegmindLoggerHook TensorboardLoggerHook WandbLoggerHook",
     ),
 }
 _FIRST_HOOKS = {
-    **_from("footplate.registry", "HOOKS"),
+    **_from("registry", "HOOKS"),
     **_from(_ADAPTERS, "ClosureHook", "Hook"),
-    **_from(
-        "footplate.hooks",
-        "CheckpointHook",
-        "DistSamplerSeedHook",
-        "EMAHook",
-        "EmptyCacheHook",
-        "IterTimerHook",
-        "SyncBuffersHook",
-    ),
+    **_from("hooks", "CheckpointHook DistSamplerSeedHook EMAHook EmptyCacheHook IterTimerHook SyncBuffersHook"),
     **_UPDATERS,
     **_MOMENTUM_UPDATERS,
     **_OPTIMIZER_HOOKS,
@@ -79,82 +51,36 @@ _FIRST_HOOKS = {
     **_LOGGERS,
 }
 _FIRST_OPTIMIZERS = {
-    **_from("footplate.registry", "OPTIMIZERS", "OPTIMIZER_BUILDERS"),
+    **_from("registry", "OPTIMIZERS", "OPTIMIZER_BUILDERS"),
     **_from(_ADAPTERS, "build_optimizer", "build_optimizer_constructor"),
-    **_from("footplate.optim.constructors", "DefaultOptimizerConstructor"),
+    **_from("optim.constructors", "DefaultOptimizerConstructor"),
 }
-_PRECISION = _from(_ADAPTERS, "auto_fp16", "force_fp32", "wrap_fp16_model")
+_PRECISION = _from(_ADAPTERS, "auto_fp16 force_fp32 wrap_fp16_model")
 _PARALLEL = {
-    **_from(_ADAPTERS, "DataContainer", "MMDataParallel", "collate", "scatter"),
-    **_from("footplate.distributed", is_module_wrapper="is_model_wrapper"),
-    **_from("footplate.distributed.wrappers", MMDistributedDataParallel="ModelDistributedDataParallel"),
+    **_from(_ADAPTERS, "DataContainer MMDataParallel collate scatter"),
+    **_from("distributed", is_module_wrapper="is_model_wrapper"),
+    **_from("distributed.wrappers", MMDistributedDataParallel="ModelDistributedDataParallel"),
 }
 _RUNNERS = _from(
-    "footplate.first_generation.adapters.runners",
-    "RUNNERS",
-    "BaseRunner",
-    "EpochBasedRunner",
-    "IterBasedRunner",
-    "build_runner",
+    "first_generation.adapters.runners",
+    "RUNNERS BaseRunner EpochBasedRunner IterBasedRunner build_runner",
     Runner="EpochBasedRunner",
 )
-_CHECKPOINTS = _from(
-    "footplate.first_generation.adapters.mmcv_functions", "load_checkpoint", "load_state_dict", "save_checkpoint"
-)
-
-_SECOND_HOOKS = _from(
-    "footplate.hooks",
-    "CheckpointHook",
-    "DistSamplerSeedHook",
-    "EMAHook",
-    "EarlyStoppingHook",
-    "EmptyCacheHook",
-    "IterTimerHook",
-    "LoggerHook",
-    "NaiveVisualizationHook",
-    "ParamSchedulerHook",
-    "PrepareTTAHook",
-    "ProfilerHook",
-    "RuntimeInfoHook",
-    "SyncBuffersHook",
-) | _from("footplate.engine", "Hook")
-_LOOPS = _from("footplate.engine", "BaseLoop", "EpochBasedTrainLoop", "IterBasedTrainLoop", "TestLoop", "ValLoop")
-_AVERAGES = _from(
-    "footplate.models",
-    "BaseAveragedModel",
-    "ExponentialMovingAverage",
-    "MomentumAnnealingEMA",
-    "StochasticWeightAverage",
-)
-_SCHEDULES = _from(
-    "footplate.optim.schedules",
-    "ConstantLR",
-    "CosineAnnealingLR",
-    "CosineRestartLR",
-    "ExponentialLR",
-    "LinearLR",
-    "MultiStepLR",
-    "OneCycleLR",
-    "PolyLR",
-    "StepLR",
-)
+_CHECKPOINTS = _from(_FUNCTIONS, "load_checkpoint load_state_dict save_checkpoint")
 
 # Registries that code bases define under their own names.
 _MODEL_REGISTRIES = ("BACKBONES", "HEADS", "LOSSES", "MODELS", "NECKS")
-_DATA_NAMES = {
-    **_from("footplate.registry", "DATASETS", PIPELINES="TRANSFORMS"),
-    **_from(f"{_ADAPTERS}.mmcv_functions", "build_dataset"),
-}
+_DATA_NAMES = {**_from("registry", "DATASETS", PIPELINES="TRANSFORMS"), **_from(_FUNCTIONS, "build_dataset")}
 
 
 def _models(*registries: str) -> Names:
-    return _from("footplate.registry", **dict.fromkeys((*_MODEL_REGISTRIES, *registries), "MODELS"))
+    return _from("registry", **dict.fromkeys((*_MODEL_REGISTRIES, *registries), "MODELS"))
 
 
 def _code_base(package: str, *registries: str) -> dict[str, Names]:
     """Returns the registries and helper functions of a code base, for both generations."""
-    utils = _from(f"{_ADAPTERS}.mmcv_functions", "get_model", "get_root_logger")
-    hooks = {**_from("footplate.registry", "HOOKS"), **_FIRST_OPTIMIZERS, **_EVALUATION}
+    utils = _from(_FUNCTIONS, "get_model", "get_root_logger")
+    hooks = {**_from("registry", "HOOKS"), **_FIRST_OPTIMIZERS, **_EVALUATION}
     return {
         package: {},
         f"{package}.registry": _REGISTRIES,
@@ -178,13 +104,13 @@ FIRST_GENERATION: dict[str, Names] = {
         **_CHECKPOINTS,
         **_DIST_INFO,
         **_PRIORITY,
-        **_from("footplate.distributed", "master_only"),
+        **_from("distributed", "master_only"),
         **_from(_ADAPTERS, "LogBuffer", "obj_from_dict"),
         **_RUNNERS,
-        **_from("footplate.registry", RUNNER_BUILDERS="RUNNER_CONSTRUCTORS"),
+        **_from("registry", RUNNER_BUILDERS="RUNNER_CONSTRUCTORS"),
     },
     "mmcv.runner.hooks": _FIRST_HOOKS,
-    "mmcv.runner.hooks.hook": _from(_ADAPTERS, "Hook") | _from("footplate.registry", "HOOKS"),
+    "mmcv.runner.hooks.hook": _from(_ADAPTERS, "Hook") | _from("registry", "HOOKS"),
     "mmcv.runner.hooks.lr_updater": _UPDATERS,
     "mmcv.runner.hooks.momentum_updater": _MOMENTUM_UPDATERS,
     "mmcv.runner.hooks.optimizer": _OPTIMIZER_HOOKS,
@@ -194,12 +120,12 @@ FIRST_GENERATION: dict[str, Names] = {
     "mmcv.runner.optimizer": _FIRST_OPTIMIZERS,
     "mmcv.runner.optimizer.builder": _FIRST_OPTIMIZERS,
     "mmcv.runner.base_module": _MODULES,
-    "mmcv.runner.base_runner": _from(f"{_ADAPTERS}.runners", "BaseRunner"),
-    "mmcv.runner.builder": _from(f"{_ADAPTERS}.runners", "RUNNERS", "build_runner"),
-    "mmcv.runner.epoch_based_runner": _from(f"{_ADAPTERS}.runners", "EpochBasedRunner"),
-    "mmcv.runner.iter_based_runner": _from(f"{_ADAPTERS}.runners", "IterBasedRunner"),
+    "mmcv.runner.base_runner": _from("first_generation.adapters.runners", "BaseRunner"),
+    "mmcv.runner.builder": _from("first_generation.adapters.runners", "RUNNERS", "build_runner"),
+    "mmcv.runner.epoch_based_runner": _from("first_generation.adapters.runners", "EpochBasedRunner"),
+    "mmcv.runner.iter_based_runner": _from("first_generation.adapters.runners", "IterBasedRunner"),
     "mmcv.runner.fp16_utils": _PRECISION,
-    "mmcv.runner.dist_utils": {**_DIST_INFO, **_from("footplate.distributed", "master_only")},
+    "mmcv.runner.dist_utils": {**_DIST_INFO, **_from("distributed", "master_only")},
     "mmcv.runner.priority": _PRIORITY,
     "mmcv.runner.checkpoint": _CHECKPOINTS,
     "mmcv.parallel": _PARALLEL,
@@ -224,7 +150,7 @@ CODE_BASES: dict[str, Names] = {
     **_code_base("mmselfsup", "ALGORITHMS", "MEMORIES"),
     **_task(
         "mmseg",
-        "footplate.tasks.segmentation",
+        "tasks.segmentation",
         structures="SegDataSample",
         hooks="SegVisualizationHook",
         evaluation="IoUMetric",
@@ -232,13 +158,13 @@ CODE_BASES: dict[str, Names] = {
     ),
     **_task(
         "mmdet",
-        "footplate.tasks.detection",
+        "tasks.detection",
         structures="DetDataSample",
         hooks="DetVisualizationHook",
         evaluation="CocoMetric",
         visualization="DetLocalVisualizer",
     ),
-    "mmselfsup.structures": _from("footplate.tasks.selfsup", "SelfSupDataSample"),
+    "mmselfsup.structures": _from("tasks.selfsup", "SelfSupDataSample"),
 }
 
 NAMES: dict[str, Names] = {**FIRST_GENERATION, **MMENGINE, **CODE_BASES}

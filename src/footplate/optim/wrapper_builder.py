@@ -9,8 +9,7 @@ from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
 from footplate.error_context import at_key, origin_of, with_origins
-from footplate.errors import BuildError, FootplateError
-from footplate.optim.constructors import MultiOptimWrapperConstructor
+from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER_BUILDERS
 
@@ -80,6 +79,44 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:
     wrapper: OptimWrapper = OPTIM_WRAPPERS.build(with_origins({"type": "OptimWrapper", **rest}, cfg), optimizer=built)
     wrapper.reasons = getattr(constructor, "reasons", {})
     return _with_parameter_names(wrapper, model)
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class MultiOptimWrapperConstructor:
+    """Builds one optimizer wrapper for each submodule in the section.
+
+    Args:
+        optim_wrapper_cfg: Sections `dict(optimizer=..., ...)`, or wrappers, by the dotted path of a submodule.
+        paramwise_cfg: The default `paramwise_cfg` of the sections.
+
+    Raises:
+        ArgumentError: An entry is neither a dict nor a wrapper.
+    """
+
+    def __init__(self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
+        self.sections = {name: section for name, section in optim_wrapper_cfg.items() if name != "type"}
+        self.paramwise_cfg = paramwise_cfg
+        for name, section in self.sections.items():
+            if not isinstance(section, (Mapping, OptimWrapper)):
+                raise ArgumentError(
+                    "the optimizer of a submodule must be a dict or an optimizer wrapper", key=name, found=section
+                )
+
+    def __call__(self, model: nn.Module) -> OptimWrapperDict:
+        """Returns the wrappers of the submodules of `model`."""
+        wrappers: dict[str, OptimWrapper] = {}
+        for name, section in self.sections.items():
+            if isinstance(section, OptimWrapper):
+                wrappers[name] = section
+                continue
+            with at_key(name):
+                try:
+                    submodule = unwrap_model(model).get_submodule(name)
+                except AttributeError as error:
+                    raise BuildError(f"the model has no submodule '{name}'", origin=origin_of(section)) from error
+                settings = with_origins({"paramwise_cfg": self.paramwise_cfg, **section}, section)
+                wrappers[name] = _construct(submodule, settings)
+        return OptimWrapperDict(**wrappers)
 
 
 def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapper:

@@ -168,8 +168,8 @@ class MessageHub(Instances):
             if isinstance(saved, Mapping):
                 self.history(key).load_state_dict(dict(saved))
             else:
-                _logger.warning("The history of '%s' is not restored: another engine wrote the checkpoint.", key)
-        # Infos of another engine may contain `OpaqueObject` placeholders.
+                _logger.warning("The history of '%s' is not restored: a different engine wrote the checkpoint.", key)
+        # Infos of a different engine may contain `OpaqueObject` placeholders.
         self.runtime_info.update({k: v for k, v in state.get("runtime_info", {}).items() if _is_plain(v)})
 
 

@@ -25,7 +25,7 @@ _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _CHECKED_PACKAGES = ("footplate", "torch")
 _OPTIONAL = (bool, type(None))
 _POSTPONED = {"bool": (bool,), "bool | None": _OPTIONAL, "Optional[bool]": _OPTIONAL}
-_CONFIG_TYPES = (bool, int, float, str, list, tuple, dict, type(None))  # what a config file can hold
+_CONFIG_TYPES = (bool, int, float, str, list, tuple, dict, type(None))  # that a config file can contain
 _TYPE_NAMES: dict[type, str] = {
     bool: "True or False",
     int: "a whole number",
@@ -50,8 +50,8 @@ def build_object(
     Args:
         entry: A class or function.
         noun: The word for it in messages, such as "hook".
-        settings: Its keyword arguments.
-        args: Its positional arguments.
+        settings: The keyword arguments.
+        args: The positional arguments.
         source: The mapping that the settings come from, for the location in errors.
 
     Raises:
@@ -91,7 +91,7 @@ def check_arguments(
 
     Raises:
         BuildError: An argument is unknown or missing.
-        ArgumentError: An argument annotated as bool, int or float has another value.
+        ArgumentError: The value of an argument annotated as bool, int or float does not fit.
     """
     parameters = _parameters(entry)
     if parameters is not None:
@@ -112,7 +112,7 @@ def check_arguments(
 def _constructor_error(
     entry: Callable[..., Any], what: str, settings: Mapping[str, Any], error: Exception, source: object
 ) -> BuildError:
-    """Returns the error for a constructor that raised one, with the argument that caused it if that can be told."""
+    """Returns the error for a constructor that raised one, with the argument that caused it if it can be determined."""
     first_line = str(error).strip().partition("\n")[0]
     wrong = find_wrong_type(entry, settings)
     if wrong is not None:
@@ -183,14 +183,9 @@ def keyword_names(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
 
 
 def keywords_of(entry: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> list[str] | None:
-    """Returns the keyword arguments that `entry` takes, including those of its base classes.
+    """Returns the keyword arguments of `entry`, or None if it may accept any keyword.
 
-    Base classes count if each constructor only passes its **kwargs on to `super().__init__`. Otherwise it may accept
-    any keyword, and the result is None.
-
-    Args:
-        entry: A class or function.
-        parameters: The parameters of its signature.
+    If each constructor only passes its **kwargs on to `super().__init__`, those of the base classes are included.
     """
     if _var_keyword_name(parameters) is None:
         return keyword_names(parameters)
@@ -279,10 +274,6 @@ def find_wrong_type(entry: Callable[..., Any], settings: Mapping[str, Any]) -> t
     """Returns the first argument whose type its annotation does not allow, and what it must be; None if all fit.
 
     Use it to explain a failure, not as a check: a class may accept values that its annotations do not mention.
-
-    Args:
-        entry: A class or function.
-        settings: Its keyword arguments.
     """
     for key, allowed in _annotated_types(entry).items():
         if key in settings and allowed and not _fits(settings[key], allowed):

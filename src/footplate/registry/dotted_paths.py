@@ -17,7 +17,7 @@ from typing import Any
 
 from footplate.errors import Origin
 
-# By registry: the torch module that exports the classes, and their names. None stands for all layers and losses.
+# By registry: the torch module that exports the classes, and their names. None allows all layers and losses.
 TORCH_CLASSES: dict[str, tuple[str, tuple[str, ...] | None]] = {
     "model": ("torch.nn", None),
     "data sampler": (
@@ -85,7 +85,7 @@ def import_user_class(path: str) -> Any:
     """Imports and returns the class at a dotted path into a user module, or returns None if there is none.
 
     Raises:
-        ForbiddenPathError: The module is not a user module, or the class is defined in another module that is not.
+        ForbiddenPathError: The module is not a user module, or the class is defined in a module that is not.
     """
     module, _, name = path.rpartition(".")
     if not (is_user_module(module) or _is_footplate_module(module)) or module.endswith("__main__"):

@@ -74,7 +74,7 @@ class Registry:
     that scope, anywhere in the tree. A name without a scope is looked up in the default scope first.
 
     Args:
-        name: What the registry holds, such as "hook".
+        name: The kind of its entries, such as "hook".
         build_func: Called as `build_func(cfg, *args, registry=self, **kwargs)` by `build`.
         parent: The registry in which names missing here are looked up.
         scope: The scope of the registry; by default the top-level package that creates it.
@@ -145,6 +145,18 @@ class Registry:
     def root(self) -> "Registry":
         """The root of the registry tree."""
         return self.parent.root if self.parent is not None else self
+
+    @contextmanager
+    def switch_scope_and_registry(self, scope: str | None) -> Iterator["Registry"]:
+        """Sets the default scope for the duration of the block, and yields the registry of the default scope.
+
+        Args:
+            scope: The scope; None keeps the current one.
+        """
+        with using_scope(scope):
+            current = default_scope()
+            member = self.root._member(current) if current else None
+            yield member or self
 
     @overload
     def register_module(
@@ -222,12 +234,12 @@ class Registry:
             return build_object(entry, self.noun, settings, args=args, source=cfg)
 
     def check(self, cfg: Any, *args: Any, **kwargs: Any) -> None:
-        """Checks, without building, the name and the arguments of a config for `build`.
+        """Checks, without building, the name and the arguments of a config for `build`; accepts built objects.
 
         Args:
-            cfg: The config. An object that is not a mapping passes.
-            args: The positional arguments that will be passed to `build`; their values do not matter.
-            kwargs: The keyword arguments that will be passed to `build`; their values do not matter.
+            cfg: The config.
+            args: The positional arguments for `build`; their values do not matter.
+            kwargs: The keyword arguments for `build`; their values do not matter.
 
         Raises:
             UnknownNameError: `type` is not registered.
@@ -247,9 +259,9 @@ class Registry:
 
         Args:
             kind: The value of `type`.
-            source: The mapping that it comes from, for the location in errors. If it was written in a Python config,
-                a dotted path may name any class that fits.
-            key: The key of `source` that holds the value.
+            source: The mapping whose `key` has the value. If it was written in a Python config, a dotted path may name
+                any class that fits.
+            key: The key.
         """
         if isinstance(kind, str):
             try:

@@ -1,8 +1,8 @@
 """The root registries, under their MMEngine names.
 
-Each lists the packages that hold its built-in entries; they are imported on first lookup. If a base class is given,
-only its subclasses are accepted. With `strict=False` this applies only to dotted paths, because existing code also
-registers plain functions there.
+Each registry lists the packages that contain its built-in entries; they are imported on first lookup. If a base class
+is given, only its subclasses are accepted. With `strict=False` this applies only to dotted paths, because existing code
+also registers plain functions there.
 """
 
 from footplate.registry.registry import Registry
@@ -35,7 +35,6 @@ __all__ = [
     "WEIGHT_INITIALIZERS",
 ]
 
-SCOPE = "footplate"
 _TASKS = "footplate.tasks.all_tasks"
 _ADAPTERS = "footplate.first_generation.adapters"
 
@@ -43,19 +42,13 @@ _ADAPTERS = "footplate.first_generation.adapters"
 def _root(
     name: str, *locations: str, base: str | None = None, strict: bool = True, noun: str | None = None
 ) -> Registry:
-    return Registry(name, scope=SCOPE, locations=locations, base=base, strict=strict, noun=noun)
+    return Registry(name, scope="footplate", locations=locations, base=base, strict=strict, noun=noun)
 
 
 RUNNERS = _root("runner", "footplate.engine", base="footplate.engine.runner:Runner")
 RUNNER_CONSTRUCTORS = _root("runner constructor")
 LOOPS = _root("loop", "footplate.engine", base="footplate.engine.base_loops:BaseLoop")
-HOOKS = _root(
-    "hook",
-    "footplate.hooks",
-    _TASKS,
-    _ADAPTERS,
-    base="footplate.engine.hook:Hook",
-)
+HOOKS = _root("hook", "footplate.hooks", _TASKS, _ADAPTERS, base="footplate.engine.hook:Hook")
 STRATEGIES = _root("strategy")
 
 DATASETS = _root(
@@ -72,43 +65,24 @@ DATA_SAMPLERS = _root("data sampler", "footplate.data", base="torch.utils.data:S
 TRANSFORMS = _root("transform", "footplate.data", _TASKS)
 FUNCTIONS = _root("function", "footplate.data", _ADAPTERS)
 
-MODELS = _root(
-    "model",
-    "footplate.models",
-    _TASKS,
-    _ADAPTERS,
-    base="torch.nn:Module",
-    strict=False,
-)
+MODELS = _root("model", "footplate.models", _TASKS, _ADAPTERS, base="torch.nn:Module", strict=False)
 MODEL_WRAPPERS = _root("model wrapper", "footplate.distributed.wrappers", base="torch.nn:Module", strict=False)
 WEIGHT_INITIALIZERS = _root("weight initializer", "footplate.models")
 TASK_UTILS = _root("task util", _TASKS)
 
 OPTIMIZERS = _root("optimizer", "footplate.optim", base="torch.optim:Optimizer")
 OPTIM_WRAPPERS = _root(
-    "optimizer wrapper",
-    "footplate.optim",
-    _ADAPTERS,
-    base="footplate.optim.wrappers.optim_wrapper:OptimWrapper",
+    "optimizer wrapper", "footplate.optim", _ADAPTERS, base="footplate.optim.wrappers.optim_wrapper:OptimWrapper"
 )
 OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.optim")
 OPTIMIZER_BUILDERS = _root("optimizer constructor", "footplate.optim")
 PARAM_SCHEDULERS = _root("parameter scheduler", "footplate.optim", noun="schedule")
 
-METRICS = _root(
-    "metric",
-    "footplate.evaluation",
-    _TASKS,
-    _ADAPTERS,
-    base="footplate.evaluation.metric:BaseMetric",
-)
+METRICS = _root("metric", "footplate.evaluation", _TASKS, _ADAPTERS, base="footplate.evaluation.metric:BaseMetric")
 EVALUATOR = _root("evaluator", "footplate.evaluation", base="footplate.evaluation.evaluator:Evaluator")
 
 VISUALIZERS = _root(
-    "visualizer",
-    "footplate.visualization",
-    _TASKS,
-    base="footplate.visualization.visualizer:Visualizer",
+    "visualizer", "footplate.visualization", _TASKS, base="footplate.visualization.visualizer:Visualizer"
 )
 VISBACKENDS = _root(
     "visualizer backend", "footplate.records", base="footplate.records.writers.base_writer:BaseVisBackend"

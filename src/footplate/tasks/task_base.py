@@ -1,9 +1,10 @@
 """What several tasks share: the base of their models, a feature pyramid, configs of transformers."""
 
 import importlib
+import inspect
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from footplate.checks import check_keys
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, DataError, MissingExtraError
 from footplate.models import BaseDataPreprocessor, BaseModel, Convolution, Residual
 from footplate.models.base_module import InitCfg
-from footplate.registry import MODELS
+from footplate.registry import MODELS, find_wrong_type
 
 # Settings that make transformers download weights, code or kernels.
 _FETCHING = frozenset({"auto_map", "backbone", "use_pretrained_backbone", "use_timm_backbone"})
@@ -23,11 +25,7 @@ _BUILT_IN_ATTENTION = ("eager", "sdpa")
 
 
 def import_transformers(model: str, *, needed: Sequence[str] = ()) -> Any:
-    """Returns the package transformers.
-
-    Args:
-        model: The model that needs it, for the message.
-        needed: Other packages that the model needs.
+    """Imports transformers for a model, after checking that it and the other needed packages are installed.
 
     Raises:
         MissingExtraError: A package is not installed.
@@ -41,15 +39,7 @@ def import_transformers(model: str, *, needed: Sequence[str] = ()) -> Any:
 
 
 def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
-    """Rejects settings that make transformers download weights or execute remote code.
-
-    Args:
-        settings: The arguments of a model config, which may be nested.
-        key: The config key of the settings, for messages.
-
-    Raises:
-        ArgumentError: A setting would cause a download.
-    """
+    """Raises an ArgumentError if a setting makes transformers download weights or execute remote code."""
     for name, value in settings.items():
         place = f"{key}.{name}"
         is_foreign_kernel = "implementation" in str(name) and value not in (None, *_BUILT_IN_ATTENTION)
@@ -124,6 +114,7 @@ class Pyramid(nn.Module):
 
 
 Part = Mapping[str, Any] | nn.Module
+_Settings = TypeVar("_Settings")
 
 
 class TaskModel(BaseModel):
@@ -149,12 +140,12 @@ class TaskModel(BaseModel):
         data_samples: Sequence[Any] | None = None,
         mode: Literal["tensor", "loss", "predict"] = "tensor",
     ) -> Any:
-        """Runs the method of the requested mode.
+        """Calls `outputs` in mode "tensor", `loss` in mode "loss" and `predict` in mode "predict".
 
         Args:
             inputs: The preprocessed inputs of a batch.
             data_samples: The samples of the batch, with the ground truth for "loss". "predict" adds the predictions.
-            mode: "tensor" calls `outputs`, "loss" calls `loss`, "predict" calls `predict`.
+            mode: "tensor", "loss" or "predict".
 
         Raises:
             ArgumentError: The mode is unknown, or no data preprocessor has stacked the images into one tensor.
@@ -182,11 +173,7 @@ class TaskModel(BaseModel):
 
     @abstractmethod
     def loss(self, inputs: Any, data_samples: Sequence[Any] | None) -> dict[str, Any]:
-        """Returns the losses by name, and other values to log.
-
-        Raises:
-            DataError: The ground truth is missing.
-        """
+        """Returns the losses by name, and other values to log."""
 
     @abstractmethod
     def predict(self, inputs: Any, data_samples: Sequence[Any] | None) -> list[Any]:
@@ -200,6 +187,21 @@ def build_part(name: str, part: Part) -> nn.Module:
     with at_key(name):
         built: nn.Module = MODELS.build(part)
     return built
+
+
+def build_settings(key: str, kind: Callable[..., _Settings], settings: Mapping[str, Any]) -> _Settings:
+    """Builds a dataclass of settings from a config; lists become tuples. Errors are reported under `key`.
+
+    Raises:
+        ArgumentError: A key is unknown, or a value is invalid or of a wrong type.
+    """
+    check_keys(key, settings, inspect.signature(kind).parameters)
+    with at_key(key):
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+        wrong = find_wrong_type(kind, values)
+        if wrong is not None:
+            raise ArgumentError(f"{wrong[0]} must be {wrong[1]}", key=wrong[0], found=values[wrong[0]])
+        return kind(**values)
 
 
 def data_field(name: str, kind: type) -> property:
@@ -218,11 +220,7 @@ def data_field(name: str, kind: type) -> property:
 
 
 def loaded_image(results: Mapping[str, Any], key: str = "img") -> Any:
-    """Returns the image of a pipeline's results.
-
-    Raises:
-        DataError: No image was loaded.
-    """
+    """Returns the image of a pipeline's results; raises a DataError if no image was loaded."""
     if key not in results:
         raise DataError(f"the pipeline loaded no image: there is no key '{key}'", found=sorted(results))
     return results[key]
@@ -242,7 +240,7 @@ def select_keys(results: Mapping[str, Any], keys: Iterable[str]) -> dict[str, An
 def check_classes(
     what: str, labels: Tensor | npt.NDArray[Any], num_classes: int, *, least: int = 0, **details: Any
 ) -> None:
-    """Raises an error if a label is out of range.
+    """Raises a DataError if a label is below `least`, or not below `num_classes`.
 
     Args:
         what: The labels, such as "ground truth", for the message.
@@ -250,9 +248,6 @@ def check_classes(
         num_classes: The number of classes.
         least: The lowest valid label.
         details: Further arguments of DataError, such as `key`.
-
-    Raises:
-        DataError: A label is below `least`, or not below `num_classes`.
     """
     outside = labels[(labels < least) | (labels >= num_classes)]
     if len(outside):

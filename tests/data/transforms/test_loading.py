@@ -181,7 +181,7 @@ def test_a_damaged_label_map_is_reported_with_its_path(tmp_path: Path) -> None:
 def test_a_label_map_of_another_size_than_its_image_is_refused(tmp_path: Path) -> None:
     path = save_label_map(tmp_path, np.zeros((30, 20), np.uint8))
     record = {"img_path": "a.jpg", "seg_map_path": path, "ori_shape": (78, 108), "img": np.zeros((30, 20, 3), np.uint8)}
-    with pytest.raises(DataError, match=r"has another size than its image 'a\.jpg'") as caught:
+    with pytest.raises(DataError, match=r"differs in size from its image 'a\.jpg'") as caught:
         load_annotations(record)
     assert "20x30, and the image is 108x78" in str(caught.value)
 

@@ -90,7 +90,7 @@ def test_norm_without_gradients_is_zero() -> None:
         ({"max_norm": 1, "norm_type": "l2"}, "clip_grad.norm_type", None),
         ({"max_norm": 1, "norm_type": 0}, "clip_grad.norm_type", None),
         ({"max_norm": 1, "norm_typ": 2}, "clip_grad.norm_typ", "norm_type"),
-        ({"type": "norms", "max_norm": 1}, "clip_grad.type", None),
+        ({"type": "norms", "max_norm": 1}, "clip_grad.type", "norm"),
         ({"norm_type": 2}, "clip_grad.max_norm", None),
         ({"max_norm": "1"}, "clip_grad.max_norm", None),
         ({"max_norm": -1}, "clip_grad.max_norm", None),

@@ -99,12 +99,12 @@ def test_boxes_are_cut_and_brought_to_the_size_before_resizing() -> None:
 )
 def test_an_invalid_selection_is_refused(test_cfg: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        Selection.of(test_cfg)
+        Fixed(2, test_cfg=test_cfg)
 
 
 def test_a_config_goes_before_a_models_own_choice() -> None:
-    assert Selection.of(None, nms_iou_thr=None).nms_iou_thr is None
-    assert Selection.of({"nms_iou_thr": 0.5}, nms_iou_thr=None).nms_iou_thr == 0.5
+    assert Fixed(2).select == Selection(score_thr=0.3)
+    assert Fixed(2, test_cfg={"score_thr": 0.5}).select == Selection(score_thr=0.5)
 
 
 @pytest.mark.parametrize(("label", "message"), [(3, "class 3, but there are only 3 classes"), (-1, "class -1")])

@@ -303,8 +303,8 @@ def test_images_need_no_numbers_of_their_own(number: Any) -> None:
         ({"metric_items": ["map"]}, "did you mean 'mAP'"),
         ({"format_only": True}, "needs an outfile_prefix"),
         ({"proposal_nums": (1, 2)}, "three positive numbers"),
-        ({"iou_thrs": 1.5}, "between 0 and 1"),
-        ({"iou_thrs": []}, "between 0 and 1"),
+        ({"iou_thrs": 1.5}, "numbers from 0 to 1"),
+        ({"iou_thrs": []}, "numbers from 0 to 1"),
     ],
 )
 def test_invalid_arguments_are_refused(arguments: Any, message: str) -> None:

@@ -11,7 +11,7 @@ from footplate.optim import build_optim_wrapper
 from footplate.registry import MODELS
 from footplate.tasks.detection import DetDataSample, SmallDetector
 from footplate.tasks.detection.boxes import aligned_giou, pairwise_iou
-from footplate.tasks.detection.small_detector import Grid, PyramidDetector, Truth, assign
+from footplate.tasks.detection.small_detector import Grid, PyramidDetector, assign
 
 
 def model(**arguments: Any) -> SmallDetector:
@@ -33,7 +33,7 @@ def test_the_losses_are_what_the_targets_say() -> None:
     detector, inputs, given = model(box_weight=3.0), pictures(), samples()
     found = detector(inputs, given, mode="loss")
     grid = detector(inputs)
-    targets = assign(grid, Truth.of([each.gt_instances for each in given], grid.boxes))
+    targets = assign(grid, [each.gt_instances for each in given])
     chance, wanted = grid.scores.sigmoid(), targets.scores
     classes = -(wanted * chance.log() + (1 - wanted) * (1 - chance).log()).sum()
     sure = wanted.max(dim=-1).values[targets.found]
@@ -159,15 +159,14 @@ def grid(seed: int = 0, classes: int = 3) -> Grid:
     return Grid(torch.randn(2, 16, classes, generator=generator), boxes, points, torch.full((16,), 8.0))
 
 
-def truth(*pictures: list[tuple[list[float], int]], like: Tensor) -> Truth:
-    instances = [
+def truth(*pictures: list[tuple[list[float], int]]) -> list[InstanceData]:
+    return [
         InstanceData(
             bboxes=torch.tensor([box for box, _ in each]).reshape(-1, 4),
             labels=torch.tensor([c for _, c in each]).long(),
         )
         for each in pictures
     ]
-    return Truth.of(instances, like)
 
 
 def plain(said: Grid, picture: int, instances: list[tuple[list[float], int]], top: int) -> dict[int, tuple[int, float]]:
@@ -203,7 +202,7 @@ def test_positions_are_assigned_as_by_a_plain_loop(seed: int) -> None:
         corners = rng.uniform(0, 16, (int(rng.integers(1, 5)), 2))
         boxes = np.concatenate([corners, corners + rng.uniform(6, 18, corners.shape)], axis=1).astype(np.float32)
         pictures.append([(box.tolist(), int(rng.integers(3))) for box in boxes])
-    targets = assign(said, truth(*pictures, like=said.boxes), top=3)
+    targets = assign(said, truth(*pictures), top=3)
     for number, instances in enumerate(pictures):
         expected = plain(said, number, instances, 3)
         assert targets.found[number].nonzero().flatten().tolist() == sorted(expected)
@@ -216,21 +215,15 @@ def test_positions_are_assigned_as_by_a_plain_loop(seed: int) -> None:
 
 def test_images_without_instances_have_no_targets() -> None:
     said = grid()
-    empty = assign(said, truth([], [], like=said.boxes))
+    empty = assign(said, truth([], []))
     assert not empty.found.any()
     assert not empty.scores.any()
-    half = assign(said, truth([], [([2.0, 2.0, 30.0, 30.0], 1)], like=said.boxes))
+    half = assign(said, truth([], [([2.0, 2.0, 30.0, 30.0], 1)]))
     assert half.found.any(dim=1).tolist() == [False, True]
     assert not half.scores[0].any()
 
 
 def test_a_box_between_two_positions_has_none() -> None:
     said = grid()
-    targets = assign(said, truth([([5.0, 5.0, 7.0, 7.0], 0)], [], like=said.boxes))
+    targets = assign(said, truth([([5.0, 5.0, 7.0, 7.0], 0)], []))
     assert not targets.found.any()
-
-
-def test_truth_is_filled_up() -> None:
-    found: Any = truth([([1.0, 1, 2, 2], 2)], [([1.0, 1, 2, 2], 0), ([3.0, 3, 4, 4], 1)], like=torch.zeros(1))
-    assert found.boxes.shape == (2, 2, 4)
-    assert (found.labels.tolist(), found.boxes[0, 1].tolist()) == ([[2, 0], [0, 1]], [0, 0, 0, 0])

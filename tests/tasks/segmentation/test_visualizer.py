@@ -93,7 +93,7 @@ def test_without_a_palette_colors_are_found() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"alpha": 1.5}, "from 0 to 1"), ({"classes": ["a"], "palette": PALETTE}, "one length, but have 1 and 3")],
+    [({"alpha": 1.5}, "from 0 to 1"), ({"classes": ["a"], "palette": PALETTE}, "the same length, not 1 and 3")],
 )
 def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):

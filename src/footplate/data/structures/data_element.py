@@ -50,20 +50,12 @@ class BaseDataElement:
         return dict(self._meta)
 
     def set_metainfo(self, metainfo: Mapping[str, Any]) -> None:
-        """Adds or replaces metainfo fields.
-
-        Raises:
-            ArgumentError: `metainfo` is not a mapping, or a name is already used by a data field.
-        """
+        """Adds or replaces metainfo fields; a name of a data field is an error."""
         for name, value in _check_mapping(metainfo, "metainfo").items():
             self.set_field(value, name, field_type="metainfo")
 
     def set_data(self, data: Mapping[str, Any]) -> None:
-        """Adds or replaces data fields.
-
-        Raises:
-            ArgumentError: `data` is not a mapping, or a name is already used by a metainfo field.
-        """
+        """Adds or replaces data fields; a name of a metainfo field is an error."""
         for name, value in _check_mapping(data, "data").items():
             setattr(self, name, value)
 
@@ -79,7 +71,7 @@ class BaseDataElement:
             field_type: The kind of the field.
 
         Raises:
-            ArgumentError: The value has another type, or the name is already used by a field of the other kind.
+            ArgumentError: The value has the wrong type, or a field of the other kind already has this name.
         """
         if dtype is not None and not isinstance(value, dtype):
             types = " or ".join(each.__name__ for each in (dtype if isinstance(dtype, tuple) else (dtype,)))
@@ -196,23 +188,15 @@ class BaseDataElement:
 
     def numpy(self) -> Self:
         """Returns a copy with all tensors converted to NumPy arrays."""
-
-        def convert(value: Any) -> Any:
-            if isinstance(value, BaseDataElement):
-                return value.numpy()
-            return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
-
-        return self._map_data(convert)
+        return self._map_data(
+            lambda value: value.detach().cpu().numpy() if isinstance(value, Tensor) else value, nested=True
+        )
 
     def to_tensor(self) -> Self:
         """Returns a copy with all NumPy arrays converted to tensors that share their memory."""
-
-        def convert(value: Any) -> Any:
-            if isinstance(value, BaseDataElement):
-                return value.to_tensor()
-            return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-
-        return self._map_data(convert)
+        return self._map_data(
+            lambda value: torch.from_numpy(value) if isinstance(value, np.ndarray) else value, nested=True
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all fields as a dict; nested elements become nested dicts."""
@@ -256,10 +240,15 @@ class BaseDataElement:
         body = "\n".join(line.replace("\n", "\n  ") for line in lines)
         return f"{type(self).__name__}(\n{body}\n)" if lines else f"{type(self).__name__}()"
 
-    def _map_data(self, convert: Callable[[Any], Any]) -> Self:
+    def _map_data(self, convert: Callable[[Any], Any], *, nested: bool = False) -> Self:
         """Returns a copy with the same metainfo and converted data, without calling property setters."""
         element = type(self).__new__(type(self))
-        data = {name: convert(value) for name, value in self.__dict__.items()}
+        data = {
+            name: value._map_data(convert, nested=True)
+            if nested and isinstance(value, BaseDataElement)
+            else convert(value)
+            for name, value in self.__dict__.items()
+        }
         element.__setstate__({"metainfo": self._meta, "data": data})
         return element
 

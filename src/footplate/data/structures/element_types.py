@@ -34,7 +34,7 @@ class InstanceData(BaseDataElement):
         """Sets one field; see `BaseDataElement.set_field`.
 
         Raises:
-            ArgumentError: The value has no length, or another length than the existing fields.
+            ArgumentError: The value has no length, or a length that differs from that of the existing fields.
         """
         if field_type == "data":
             if not isinstance(value, Sized):
@@ -42,7 +42,7 @@ class InstanceData(BaseDataElement):
             for other, present in self.__dict__.items():
                 if other not in (name, "_" + name) and len(present) != len(value):
                     raise ArgumentError(
-                        f"the fields of InstanceData must have one length, but '{name}' has {len(value)} "
+                        f"the fields of InstanceData must have the same length, but '{name}' has {len(value)} "
                         f"and '{other}' has {len(present)}"
                     )
         super().set_field(value, name, dtype, field_type)
@@ -101,7 +101,7 @@ class PixelData(BaseDataElement):
         """Sets one field; see `BaseDataElement.set_field`.
 
         Raises:
-            ArgumentError: The value has another shape, or another height and width than the existing fields.
+            ArgumentError: The value has the wrong shape, or differs in height or width from the existing fields.
         """
         if field_type == "data":
             if not isinstance(value, (Tensor, np.ndarray)) or value.ndim not in (2, 3):
@@ -113,7 +113,7 @@ class PixelData(BaseDataElement):
             for other, present in self.__dict__.items():
                 if other not in (name, "_" + name) and tuple(present.shape[-2:]) != size:
                     raise ArgumentError(
-                        f"the fields of PixelData must have one height and width, but '{name}' has {size} "
+                        f"the fields of PixelData must have the same height and width, but '{name}' has {size} "
                         f"and '{other}' has {tuple(present.shape[-2:])}"
                     )
             value = value[None] if value.ndim == 2 else value
@@ -136,35 +136,14 @@ class LabelData(BaseDataElement):
 
     @staticmethod
     def onehot_to_label(onehot: Tensor) -> Tensor:
-        """Converts a one-hot (or multi-hot) tensor to class indices.
-
-        Args:
-            onehot: ``(num_classes,)``, zeros and ones.
-
-        Returns:
-            ``(K,)``, int64, ascending.
-
-        Raises:
-            ArgumentError: `onehot` has another shape or other values.
-        """
+        """Converts a one-hot or multi-hot tensor ``(num_classes,)`` to ascending class indices, ``(K,)``, int64."""
         if onehot.dim() != 1 or not ((onehot == 0) | (onehot == 1)).all():
             raise ArgumentError("a one-hot label must be a one-dimensional tensor of zeros and ones", found=onehot)
         return onehot.nonzero().flatten()
 
     @staticmethod
     def label_to_onehot(label: Tensor, num_classes: int) -> Tensor:
-        """Converts class indices to a one-hot (or multi-hot) tensor.
-
-        Args:
-            label: ``(K,)``, integers from 0 to `num_classes` - 1.
-            num_classes: The number of classes.
-
-        Returns:
-            ``(num_classes,)``, of the dtype of `label`.
-
-        Raises:
-            ArgumentError: A label is out of range.
-        """
+        """Converts class indices ``(K,)`` to a one-hot or multi-hot tensor ``(num_classes,)`` of the same dtype."""
         if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < num_classes:
             raise ArgumentError(f"labels must be from 0 to {num_classes - 1}", found=label.tolist())
         onehot = torch.zeros(num_classes, dtype=label.dtype, device=label.device)

@@ -23,11 +23,11 @@ _ATTEMPTS = 10  # to draw a crop that fits
 
 @TRANSFORMS.register_module()
 class RandomCrop(BaseTransform):
-    """Crops the image at a random position and removes boxes outside of the crop; smaller images are not padded.
+    """Crops the image at a random position and removes boxes outside the crop; smaller images are not padded.
 
     Args:
         crop_size: Height and width, or one number for both.
-        cat_max_ratio: The maximum fraction of the label map that one class may cover; otherwise another crop is
+        cat_max_ratio: The maximum fraction of the label map that one class may cover; otherwise a new crop is
             drawn, at most 10 times.
         ignore_index: The label of ignored pixels.
 
@@ -184,7 +184,7 @@ class Pad(BaseTransform):
 
 
 def crop_sample(results: dict[str, Any], crop: tuple[slice, slice]) -> dict[str, Any]:
-    """Crops a sample to the rows and columns in `crop`, and removes boxes outside of it."""
+    """Crops a sample to the rows and columns in `crop`, and removes boxes outside it."""
     results["img"] = np.ascontiguousarray(results["img"][crop])
     if "gt_seg_map" in results:
         results["gt_seg_map"] = np.ascontiguousarray(results["gt_seg_map"][crop])

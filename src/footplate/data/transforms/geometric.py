@@ -199,7 +199,7 @@ class RandomFlip(BaseTransform):
 class RandomWarp(BaseTransform):
     """Rotates, scales, stretches, shears, shifts and flips `img` around its center, in one affine transformation.
 
-    Pixels from outside of the image are black. Only `img` is changed, so this transform is for classification.
+    Pixels from outside the image are black. Only `img` is changed, so this transform is for classification.
 
     Args:
         turn: The maximum rotation in degrees, in both directions.
@@ -262,7 +262,7 @@ class RandomWarp(BaseTransform):
 def resize_image(
     pixels: NDArray[Any], size: tuple[int, int], resampling: Image.Resampling = Image.Resampling.BILINEAR
 ) -> NDArray[Any]:
-    """Resizes ``(H, W)`` or ``(H, W, 3)``, uint8 or float32, to another width and height."""
+    """Resizes ``(H, W)`` or ``(H, W, 3)``, uint8 or float32, to `size`, a width and a height."""
     if pixels.ndim == 3 and pixels.dtype != np.uint8:  # Pillow supports color only with 8 bits
         return np.stack([resize_image(plane, size, resampling) for plane in np.moveaxis(pixels, 2, 0)], axis=2)
     return np.array(Image.fromarray(pixels).resize(size, resampling))

@@ -106,7 +106,7 @@ class LoadAnnotations(BaseTransform):
         backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage.
 
     Raises:
-        DataError: A requested annotation is missing or cannot be read, or a label map has another size than its image.
+        DataError: A requested annotation is missing or cannot be read, or a label map differs in size from its image.
     """
 
     keepable: ClassVar[bool] = True
@@ -180,7 +180,7 @@ def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
     shape = results.get("ori_shape")  # the original size of the image, which may be resized already
     if shape is not None and labels.shape != tuple(shape)[:2]:
         raise DataError(
-            f"the label map '{path}' has another size than its image '{results.get('img_path', '')}'",
+            f"the label map '{path}' differs in size from its image '{results.get('img_path', '')}'",
             found=f"{labels.shape[1]}x{labels.shape[0]}, and the image is {shape[1]}x{shape[0]}",
             notes=["Give each image a label map of its own size."],
         )

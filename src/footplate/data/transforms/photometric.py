@@ -89,7 +89,7 @@ class RandomTone(BaseTransform):
         dim: The maximum fraction of brightness that is removed.
 
     Raises:
-        ArgumentError: `gamma` is negative, or `dim` lies outside of 0 to 1.
+        ArgumentError: `gamma` is negative, or `dim` is not from 0 to 1.
     """
 
     def __init__(self, *, gamma: float = 0.0, dim: float = 0.0) -> None:
@@ -114,7 +114,7 @@ class RandomBlur(BaseTransform):
         radius: The smallest and the largest standard deviation, in pixels.
 
     Raises:
-        ArgumentError: `prob` lies outside of 0 to 1, or `radius` is not a range.
+        ArgumentError: `prob` is not from 0 to 1, or `radius` is not a range.
     """
 
     def __init__(self, *, prob: float = 0.5, radius: tuple[float, float] = (0.1, 1.0)) -> None:
@@ -141,7 +141,7 @@ class RandomErasing(BaseTransform):
         fill: The value of the erased pixels.
 
     Raises:
-        ArgumentError: `erase_prob` or an area lies outside of 0 to 1, or a range is empty.
+        ArgumentError: `erase_prob` or an area is not from 0 to 1, or a range is empty.
 
     Source: Zhong et al., "Random Erasing Data Augmentation", arXiv:1708.04896.
     """

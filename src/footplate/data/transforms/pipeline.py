@@ -130,7 +130,7 @@ def check_range(
     """Returns `value` if it is a pair of numbers in ascending order, above 0 and up to `most`.
 
     Raises:
-        ArgumentError: It is not, or it contains 0, which `is_zero_allowed` permits.
+        ArgumentError: It is not.
     """
     if len(value) == 2:
         low, high = value
@@ -141,22 +141,14 @@ def check_range(
 
 
 def check_magnitude(name: str, value: float) -> float:
-    """Returns `value` if it is not negative.
-
-    Raises:
-        ArgumentError: It is negative.
-    """
+    """Returns `value` if it is not negative; otherwise raises an ArgumentError."""
     if value < 0:
         raise ArgumentError(f"{name} must not be negative", key=name, found=value)
     return value
 
 
 def check_size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
-    """Returns a size as two numbers of pixels; one number stands for both.
-
-    Raises:
-        ArgumentError: It is neither one nor two positive integers.
-    """
+    """Returns a size as two positive integers; a single number is used for both."""
     pair = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(pair) != 2:
         raise ArgumentError(f"{name} must be one number or two numbers", key=name, found=size)

@@ -1,18 +1,17 @@
 """Constructors: build optimizers and their parameter groups from `optim_wrapper` sections."""
 
-from footplate.optim.constructors.default import (
+from footplate.optim.constructors.default_constructor import (
     DefaultOptimWrapperConstructor,
-    MultiOptimWrapperConstructor,
     merge_groups,
+)
+from footplate.optim.constructors.first_generation_constructors import (
+    DefaultOptimizerConstructor,
+    FirstGenerationRules,
+    PatternOptimWrapperConstructor,
 )
 from footplate.optim.constructors.layer_decay import (
     LayerDecayOptimizerConstructor,
     LearningRateDecayOptimizerConstructor,
-)
-from footplate.optim.constructors.optimizer_constructors import (
-    DefaultOptimizerConstructor,
-    FirstGenerationRules,
-    PatternOptimWrapperConstructor,
 )
 from footplate.optim.constructors.paramwise import ParamLocation, ParamwiseRules
 
@@ -22,7 +21,6 @@ __all__ = [
     "FirstGenerationRules",
     "LayerDecayOptimizerConstructor",
     "LearningRateDecayOptimizerConstructor",
-    "MultiOptimWrapperConstructor",
     "ParamLocation",
     "ParamwiseRules",
     "PatternOptimWrapperConstructor",

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from footplate.errors import ArgumentError
-from footplate.optim.constructors.default import DefaultOptimWrapperConstructor, Group
+from footplate.optim.constructors.default_constructor import DefaultOptimWrapperConstructor, Group
 from footplate.optim.constructors.paramwise import check_paramwise, warn_of_unknown_keys
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS
 

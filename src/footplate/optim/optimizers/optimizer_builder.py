@@ -86,17 +86,21 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
         params: Parameters or parameter groups.
 
     Raises:
-        ArgumentError: A value has another type or is out of range, such as a negative weight decay.
+        ArgumentError: A value has the wrong type or is out of range, such as a negative weight decay.
     """
     kind = optimizer_class(cfg)
     for key in _NUMBERS:
-        values: Any = cfg.get(key) if key == "eps" and isinstance(cfg.get(key), (list, tuple)) else [cfg.get(key)]
-        if not all(map(_is_number, values)):  # Adafactor takes two numbers as `eps`, of which one may be None
-            raise ArgumentError(f'"{key}" must be a number', key=key, found=cfg[key], origin=origin_of(cfg, key))
-        if isinstance(cfg.get(key), (int, float)) and cfg[key] < 0:
-            raise ArgumentError(f'"{key}" must be at least 0', key=key, found=cfg[key], origin=origin_of(cfg, key))
-        if key == "momentum" and isinstance(cfg.get(key), (int, float)) and cfg[key] > 1:
-            raise ArgumentError('"momentum" must be at most 1', key=key, found=cfg[key], origin=origin_of(cfg, key))
+        value = cfg.get(key)
+        values = value if key == "eps" and isinstance(value, (list, tuple)) else [value]
+        # Adafactor takes two numbers as `eps`, of which one may be None.
+        numbers = [isinstance(each, (Real, Tensor, type(None))) and not isinstance(each, bool) for each in values]
+        expected = ""
+        if not all(numbers):
+            expected = "a number"
+        elif isinstance(value, (int, float)) and (value < 0 or (key == "momentum" and value > 1)):
+            expected = "at least 0" if value < 0 else "at most 1"
+        if expected:
+            raise ArgumentError(f'"{key}" must be {expected}', key=key, found=value, origin=origin_of(cfg, key))
     for key, value in cfg.items():
         values = value if isinstance(value, (list, tuple)) else [value]
         allowed = () if key in _FINITE else (math.inf, -math.inf)  # Prodigy's growth_rate is infinite by default
@@ -116,10 +120,6 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
     except (ValueError, TypeError, LookupError) as error:  # the constructor refuses a value
         raise _argument_error(cfg, error) from error
     return built
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (Real, Tensor, type(None))) and not isinstance(value, bool)
 
 
 def _argument_error(cfg: Mapping[str, Any], error: Exception) -> ArgumentError:

@@ -1,5 +1,6 @@
 """The optimizer wrapper for automatic mixed precision."""
 
+import functools
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
@@ -12,7 +13,6 @@ from torch.optim import Optimizer
 from footplate.checks import check_choice, check_count, check_keys, read_count, read_number
 from footplate.errors import ArgumentError
 from footplate.optim.wrappers.optim_wrapper import NO_CONTEXT, OptimWrapper
-from footplate.optim.wrappers.unprofiled_step import raise_if_unusable
 from footplate.registry import OPTIM_WRAPPERS
 
 _LARGEST_SCALE = torch.finfo(torch.float32).max
@@ -59,6 +59,8 @@ class AmpOptimWrapper(OptimWrapper):
         scaler_settings = _scaler_settings(loss_scale)
         self._fixed_scale = float(loss_scale) if isinstance(loss_scale, (int, float)) else None
         self.loss_scaler = GradScaler(self._device, enabled=self._dtype is torch.float16, **scaler_settings)
+        if self.loss_scaler.is_enabled():
+            self._step_function = functools.partial(self.loss_scaler.step, optimizer)
         self._autocast = torch.autocast(self._device, self._dtype)
 
     def scale_loss(self, loss: Tensor) -> Tensor:
@@ -74,22 +76,15 @@ class AmpOptimWrapper(OptimWrapper):
         if not self.loss_scaler.is_enabled():
             super().step(**kwargs)
             return
-        clipper, norm = self._clipper, None
         guard = self._guard if self._guard and self._guard.policy != "skip" else None
-        if clipper is not None or guard is not None:
+        if self._clipper is not None or guard is not None:
             self.loss_scaler.unscale_(self.optimizer)
-        if clipper is not None and clipper.gives_norm:
-            norm, clipper = self._clip_gradients(clipper), None
-        if guard is not None and (self._fixed_scale is not None or self.loss_scaler.get_scale() <= 1):
-            guard.allows_step(self.optimizer, self._inner_count, norm, skipped=True)
-        if clipper is not None:
-            self._clip_gradients(clipper)
-        try:
-            self.loss_scaler.step(self.optimizer, **kwargs)
-        except (RuntimeError, TypeError) as error:
-            raise_if_unusable(self.optimizer, error, kwargs)
-            raise
-        self._has_used_gradients = True
+        if self._guard is not None:
+            self._guard.is_step_skipped = True  # by the scaler
+            self._guard.is_enabled = guard is not None and (
+                self._fixed_scale is not None or self.loss_scaler.get_scale() <= 1
+            )
+        super().step(**kwargs)
         self.loss_scaler.update(self._fixed_scale)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:

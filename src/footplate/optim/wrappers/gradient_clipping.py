@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
-from footplate.checks import check_flag
+from footplate.checks import check_choice, check_flag, check_keys
 from footplate.distributed.sharding import is_dtensor, local_tensor, tensor_norms
-from footplate.error_context import origin_of
+from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ArgumentError, NonFiniteError
-from footplate.messages import nearest
 
 _EPS = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 _KEYS = {
@@ -101,49 +100,33 @@ def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
     Raises:
         ArgumentError: A key or the type is unknown, or a value is out of range.
     """
-    kind, settings = _check_settings(cfg)
+    if not isinstance(cfg, Mapping):
+        raise ArgumentError("clip_grad must be a dict", key="clip_grad", found=cfg)
+    with at_key("clip_grad"), located(cfg):
+        settings = dict(cfg)
+        kind = check_choice("type", settings.pop("type", "norm"), _KEYS)
+        check_keys(f"gradient clipping by {kind}", settings, _KEYS[kind], prefix="")
+        first = _KEYS[kind][0]
+        if first not in settings:
+            raise ArgumentError(
+                f'gradient clipping by {kind} needs the argument "{first}"', key=first, origin=origin_of(cfg)
+            )
+        limit = settings[first]
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0:
+            raise ArgumentError(f'"{first}" must be a number above 0', key=first, found=limit)
+        for key in ("error_if_nonfinite", "foreach"):
+            if settings.get(key) is not None:
+                check_flag(key, settings[key])
+        if "norm_type" in settings:
+            settings["norm_type"] = _norm_type(settings["norm_type"])
     return GradientClipper(clip_grad_value_ if kind == "value" else clip_grad_norm_, settings)
 
 
-def _check_settings(cfg: Any) -> tuple[str, dict[str, Any]]:
-    """Returns the type and the arguments of `clip_grad`."""
-    if not isinstance(cfg, Mapping):
-        raise ArgumentError("clip_grad must be a dict", key="clip_grad", found=cfg)
-    settings = dict(cfg)
-    kind = settings.pop("type", "norm")
-    if kind not in _KEYS:
-        _refuse('the type of clip_grad must be "norm" or "value"', cfg, "type")
-    for key in settings:
-        if key not in _KEYS[kind]:
-            _refuse(f'gradient clipping by {kind} has no argument "{key}"', cfg, key, nearest(key, _KEYS[kind]))
-    first = _KEYS[kind][0]
-    if first not in settings:
-        raise ArgumentError(
-            f'gradient clipping by {kind} needs the argument "{first}"',
-            key=f"clip_grad.{first}",
-            origin=origin_of(cfg),
-        )
-    if isinstance(settings[first], bool) or not isinstance(settings[first], (int, float)) or not settings[first] > 0:
-        _refuse(f'"{first}" must be a number above 0', cfg, first)
-    for key in ("error_if_nonfinite", "foreach"):
-        if settings.get(key) is not None:
-            check_flag(key, settings[key], key=f"clip_grad.{key}")
-    if "norm_type" in settings:
-        settings["norm_type"] = _norm_type(cfg)
-    return kind, settings
-
-
-def _norm_type(cfg: Mapping[str, Any]) -> float:
+def _norm_type(value: Any) -> float:
     try:
-        order = float(cfg["norm_type"])
+        order = float(value)
     except (TypeError, ValueError):
         order = -1.0
     if not order > 0:
-        _refuse('"norm_type" must be a number above 0, or "inf"', cfg, "norm_type")
+        raise ArgumentError('"norm_type" must be a number above 0, or "inf"', key="norm_type", found=value)
     return order
-
-
-def _refuse(message: str, cfg: Mapping[str, Any], key: str, suggestion: str | None = None) -> None:
-    raise ArgumentError(
-        message, key=f"clip_grad.{key}", found=cfg[key], origin=origin_of(cfg, key), suggestion=suggestion
-    )

@@ -30,6 +30,10 @@ class GradientGuard:
         policy: What to do if gradients are non-finite: "stop" raises an error, "skip" skips the step with a warning,
             "warn" only warns.
 
+    Attributes:
+        is_enabled: Whether gradients are checked.
+        is_step_skipped: Whether a step with non-finite gradients is skipped, for messages.
+
     Raises:
         ArgumentError: `policy` is unknown.
     """
@@ -37,13 +41,17 @@ class GradientGuard:
     def __init__(self, policy: str) -> None:
         check_choice("on_nonfinite", policy, POLICIES)
         self.policy = policy
-        self.count = 0
-        self._uniform: _UniformGradientCheck | None = None
+        self.is_enabled = True
+        self.is_step_skipped = policy == "skip"
+        self.count = 0  # the steps with non-finite gradients so far
         self._inspected_count = 0
+        self._is_on_host = True
+        # For gradients of one kind, or None. To sort gradients and allocate a flag takes as long as to check them.
+        self._flag: Tensor | None = None
+        self._one: Tensor | None = None
+        self._is_flag_zero = True
 
-    def allows_step(
-        self, optimizer: Optimizer, iteration: int, norm: Tensor | None = None, *, skipped: bool = False
-    ) -> bool:
+    def allows_step(self, optimizer: Optimizer, iteration: int, norm: Tensor | None = None) -> bool:
         """Checks whether the optimizer may step.
 
         Args:
@@ -51,77 +59,49 @@ class GradientGuard:
             iteration: The number of the iteration, for messages.
             norm: The norm of the gradients, 0-d, if it is known. If it is finite, so are the gradients. They may have
                 been clipped since.
-            skipped: Whether the caller skips the step in any case, for messages.
 
         Raises:
             NonFiniteError: The gradients are non-finite and the policy is "stop".
         """
+        if not self.is_enabled:
+            return True
         if norm is not None and norm.device.type == "cpu" and math.isfinite(norm):
             return True
         gradients = [
             grad for group in optimizer.param_groups for each in group["params"] if (grad := each.grad) is not None
         ]
-        if len(gradients) != self._inspected_count:
-            self._uniform, self._inspected_count = _UniformGradientCheck.create(gradients), len(gradients)
-        uniform = self._uniform
-        if uniform is None or uniform.host_flag is None:
-            is_nonfinite = self._has_nonfinite(optimizer, gradients)
-        else:
-            # The fast path for the most frequent case, uniform gradients on a CPU.
-            _check_finite(gradients, uniform.flag, uniform.one)
-            is_nonfinite = bool(uniform.host_flag.item())
-        if not is_nonfinite:
-            return True
-        if uniform is not None:
-            uniform.flag.zero_()
-        return self._apply_policy(iteration, skipped=skipped or self.policy == "skip")
-
-    def _has_nonfinite(self, optimizer: Optimizer, gradients: list[Tensor]) -> bool:
-        """Checks whether a gradient is non-finite; returns False if the check is left to a fused optimizer."""
         if not gradients:
-            return False
-        flag = self._uniform.run(gradients) if self._uniform else _nonfinite_flag(gradients)
-        if self.policy == "skip" and flag.device.type != "cpu" and can_skip_on_device(optimizer):
+            return True
+        if len(gradients) != self._inspected_count:  # the kind of gradients rarely changes between steps
+            self._inspect(gradients)
+        if self._flag is None or self._one is None:
+            flag = _nonfinite_flag(gradients)
+        else:
+            flag = self._flag if self._is_flag_zero else self._flag.zero_()
+            _check_finite(gradients, flag, self._one)
+        self._is_flag_zero = False
+        if not self._is_on_host and self.policy == "skip" and can_skip_on_device(optimizer):
             optimizer.grad_scale, optimizer.found_inf = None, flag  # type: ignore[attr-defined]
-            return False
-        return bool(flag.item())
-
-    def _apply_policy(self, iteration: int, *, skipped: bool) -> bool:
-        """Counts a step with non-finite gradients, and warns or raises an error; returns whether to take the step."""
+            return True
+        if not flag.item():
+            self._is_flag_zero = True
+            return True
         self.count += 1
         if self.policy == "stop":
             raise NonFiniteError(f"the gradients of iteration {iteration} are not finite", iteration=iteration)
         if self.count & (self.count - 1) == 0:  # the 1st, 2nd, 4th, 8th ... time
-            done = "the step is skipped" if skipped else "the step is taken anyway"
+            done = "the step is skipped" if self.is_step_skipped else "the step is taken anyway"
             _logger.warning("the gradients of iteration %d are not finite: %s (%d so far)", iteration, done, self.count)
         return self.policy == "warn"
 
-
-class _UniformGradientCheck:
-    """Checks dense gradients with one device and dtype, without grouping them or allocating memory at each step.
-
-    Args:
-        device: The device of the gradients.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.flag = torch.zeros(1, device=device)
-        self.one = torch.ones(1, device=device)
-        # Reading through a numpy view is faster than `item` of the tensor.
-        self.host_flag = self.flag.numpy() if device.type == "cpu" else None
-
-    @classmethod
-    def create(cls, gradients: list[Tensor]) -> "_UniformGradientCheck | None":
-        """Returns a check for these gradients, or None if they are sparse, complex, sharded or of several kinds."""
-        kinds = {(each.device, each.dtype) for each in gradients}
-        special = any(each.is_sparse or each.is_complex() or hasattr(each, "to_local") for each in gradients)
-        return None if special or len(kinds) != 1 else cls(gradients[0].device)
-
-    def run(self, gradients: list[Tensor]) -> Tensor:
-        """Returns a flag, ``(1,)``, above 0 if a gradient is non-finite; it is valid until the next call."""
-        self.flag.zero_()
-        _check_finite(gradients, self.flag, self.one)
-        return self.flag
+    def _inspect(self, gradients: list[Tensor]) -> None:
+        """Checks whether all gradients are dense and have the same device and dtype."""
+        device = gradients[0].device
+        is_special = any(each.is_sparse or each.is_complex() or hasattr(each, "to_local") for each in gradients)
+        is_uniform = not is_special and len({(each.device, each.dtype) for each in gradients}) == 1
+        self._flag = torch.zeros(1, device=device) if is_uniform else None
+        self._one = torch.ones(1, device=device) if is_uniform else None
+        self._inspected_count, self._is_on_host, self._is_flag_zero = len(gradients), device.type == "cpu", True
 
 
 def _nonfinite_flag(gradients: list[Tensor]) -> Tensor:

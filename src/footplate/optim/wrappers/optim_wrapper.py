@@ -107,10 +107,11 @@ class OptimWrapper:
         self._norm_history: Any = None
         self._own_policy = on_nonfinite
         self.guard(None)
-        self._compiled_step: Callable[..., Any] | None = None
+        self._step_function: Callable[..., Any] | None = None  # replaces the `step` method of the optimizer
         arguments = compile_arguments(compile)
+        self._is_compiled = arguments is not None
         if arguments is not None:
-            self._compiled_step = torch.compile(optimizer.step, **arguments)
+            self._step_function = torch.compile(optimizer.step, **arguments)
             self._convert_lr_to_tensors()
         self.keeps_gradients = False
         self.shares_losses = False
@@ -119,7 +120,6 @@ class OptimWrapper:
         self.loss_share = 1.0  # the weight of the next loss relative to those of other ranks
         self._inner_count = 0  # losses so far
         self._max_counts = -1  # losses of the whole run, -1 if unknown
-        self._last_round_start, self._last_round_length = -1, accumulative_counts
         self._names: dict[int, str] = {}  # by id of the parameter
         self.reasons: Mapping[str, tuple[str, ...]] = {}  # the keys of `paramwise_cfg` that applied, by parameter name
         self._has_loaded_gradients = False
@@ -176,16 +176,14 @@ class OptimWrapper:
         clipper, norm = self._clipper, None
         if clipper is not None and clipper.gives_norm:
             norm, clipper = self._clip_gradients(clipper), None
-        if self._guard and not self._guard.allows_step(self.optimizer, self._inner_count, norm):
-            self._has_used_gradients = True
-            return
-        if clipper is not None:
-            self._clip_gradients(clipper)
-        try:
-            (self._compiled_step or unprofiled_step(self.optimizer))(**kwargs)
-        except (TypeError, RuntimeError) as error:
-            raise_if_unusable(self.optimizer, error, kwargs)
-            raise
+        if self._guard is None or self._guard.allows_step(self.optimizer, self._inner_count, norm):
+            if clipper is not None:
+                self._clip_gradients(clipper)
+            try:
+                (self._step_function or unprofiled_step(self.optimizer))(**kwargs)
+            except (TypeError, RuntimeError) as error:
+                raise_if_unusable(self.optimizer, error, kwargs)
+                raise
         self._has_used_gradients = True
 
     def zero_grad(self, **kwargs: Any) -> None:
@@ -206,8 +204,9 @@ class OptimWrapper:
             loss = loss * self.loss_share
         if self._accumulative_counts == 1:
             return loss
-        is_last_round = 0 <= self._last_round_start <= self._inner_count
-        return loss / (self._last_round_length if is_last_round else self._accumulative_counts)
+        remainder = self._max_counts % self._accumulative_counts if self._max_counts > 0 else 0
+        is_in_last_round = remainder > 0 and self._inner_count >= self._max_counts - remainder
+        return loss / (remainder if is_in_last_round else self._accumulative_counts)
 
     def should_update(self) -> bool:
         """Checks whether gradient accumulation is complete, or the last loss of the run was reached."""
@@ -243,11 +242,19 @@ class OptimWrapper:
         """
         count = self._accumulative_counts
         self._inner_count, self._max_counts = init_counts, max_counts
-        remainder = max_counts % count if max_counts > 0 else 0
-        self._last_round_start = max_counts - remainder if remainder else -1
-        self._last_round_length = remainder or count
-        if count > 1:
-            self._warn_about_accumulation(model)
+        if count > 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
+            _logger.warning(
+                "accumulative_counts=%d does not accumulate the statistics of batch normalization layers: "
+                "they are computed from each batch",
+                count,
+            )
+        if init_counts % count and not self._has_loaded_gradients:
+            _logger.warning(
+                "resumed at iteration %d during gradient accumulation (accumulative_counts=%d), but the checkpoint has "
+                "no accumulated gradients: the first step uses fewer gradients",
+                init_counts,
+                count,
+            )
         warn_about_long_accumulation("accumulative_counts", count, max_counts)
 
     def guard(self, policy: str | None) -> None:
@@ -299,7 +306,8 @@ class OptimWrapper:
         if per_parameter:
             state = optimizer_state.split_groups(state, self._layout())
         elif self._names:
-            state = optimizer_state.name_groups(state, self._layout().names)
+            for group, names in zip(state["param_groups"], self._layout().names, strict=True):
+                group["param_names"] = names
         gradients: list[Any] = [each.grad for each in self._parameters()]
         is_used = self._clears_at_next_loss or (self._has_used_gradients and not self.shares_losses)
         has_gradients = not is_used and any(each is not None for each in gradients)
@@ -332,7 +340,7 @@ class OptimWrapper:
             state = {"state": state_dict["state"], "param_groups": state_dict["param_groups"]}
         check_state(self.optimizer, state)
         self.optimizer.load_state_dict(optimizer_state.shard_like_parameters(state, self.param_groups))
-        if self._compiled_step is not None:
+        if self._is_compiled:
             self._convert_lr_to_tensors()
         gradients = state_dict.get("accumulated_gradients")
         self._has_loaded_gradients = gradients is not None
@@ -369,21 +377,6 @@ class OptimWrapper:
         names = [[self._names[id(each)] for each in group["params"]] for group in self.param_groups]
         frozen = {self._names[id(each)] for each in self._parameters() if not each.requires_grad}
         return optimizer_state.Layout(names, list(self._names.values()), frozenset(frozen))
-
-    def _warn_about_accumulation(self, model: nn.Module) -> None:
-        if any(isinstance(module, _BatchNorm) for module in model.modules()):
-            _logger.warning(
-                "accumulative_counts=%d does not accumulate the statistics of batch normalization layers: "
-                "they are computed from each batch",
-                self._accumulative_counts,
-            )
-        if self._inner_count % self._accumulative_counts and not self._has_loaded_gradients:
-            _logger.warning(
-                "resumed at iteration %d during gradient accumulation (accumulative_counts=%d), but the checkpoint has "
-                "no accumulated gradients: the first step uses fewer gradients",
-                self._inner_count,
-                self._accumulative_counts,
-            )
 
 
 def warn_about_long_accumulation(name: str, count: int, length: int) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import itertools
-import math
+import sys
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,13 +17,6 @@ from footplate.errors import CheckpointError
 from footplate.messages import pluralize
 
 State = dict[str, Any]
-
-
-def name_groups(state: State, names: Sequence[Sequence[str]]) -> State:
-    """Adds the names of its parameters to each group of `state` as `param_names`."""
-    for group, each in zip(state["param_groups"], names, strict=True):
-        group["param_names"] = list(each)
-    return state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +141,7 @@ def saved_names(groups: Sequence[Mapping[str, Any]], layout: Layout) -> Sequence
     """Returns the names of the parameters of each saved group.
 
     Raises:
-        CheckpointError: The groups have no names, and another number of parameters than the optimizer.
+        CheckpointError: The groups have no names, and their number of parameters differs from that of the optimizer.
     """
     sizes = [len(group["params"]) for group in groups]
     if all(len(group.get("param_names", ())) == size for group, size in zip(groups, sizes, strict=True)):
@@ -184,35 +177,38 @@ def check_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """
     for number, (saved, own) in enumerate(zip(state["param_groups"], optimizer.param_groups, strict=True)):
         for key, value in saved.items():
-            if key.startswith("initial_"):
-                _check_setting(f"param_groups[{number}].{key}", value, 0.0)
-            elif key not in ("params", "param_names"):  # a missing one is compared with a number
-                is_number = isinstance(value, (int, float, torch.Tensor)) and not isinstance(value, bool)
-                _check_setting(f"param_groups[{number}].{key}", value, own.get(key, 0.0 if is_number else value))
+            if key in ("params", "param_names"):
+                continue
+            # A setting that the optimizer lacks is compared with a number if it is one.
+            is_number = isinstance(value, (int, float, torch.Tensor)) and not isinstance(value, bool)
+            if not _is_like(value, 0.0 if key.startswith("initial_") else own.get(key, 0.0 if is_number else value)):
+                setting = f"'param_groups[{number}].{key}' of the optimizer"
+                raise CheckpointError(
+                    f"the saved setting {setting} has the wrong type or is out of bounds", found=value
+                )
     if type(optimizer).__module__.startswith("torch.optim"):
         _check_values(optimizer, state["param_groups"])
         _try_steps(optimizer, state)
 
 
-def _check_setting(name: str, value: Any, own: Any) -> None:
-    """Compares the type of a saved setting with that of the current one."""
-    if isinstance(own, (tuple, list)) and isinstance(value, (tuple, list)) and len(value) == len(own):
-        for each, other in zip(value, own, strict=True):
-            if each is not None:  # Adafactor takes None or a number as the first `eps`
-                _check_setting(name, each, other)
-    elif own is None or isinstance(own, bool):
-        if not (value is None or isinstance(value, bool) or (own is None and isinstance(value, (int, float)))):
-            raise _unfit(name, value)
-    elif isinstance(own, float) and isinstance(value, float) and value == own:
-        return  # some optimizers use infinity for no limit
-    elif isinstance(own, (int, float, torch.Tensor)):
-        is_one = isinstance(value, torch.Tensor) and value.numel() == 1 and value.is_floating_point()
-        try:
-            check_saved_number(value.item() if is_one else value, name)
-        except ValueError as error:
-            raise _unfit(name, value) from error
-    elif isinstance(own, (tuple, list)) or (isinstance(own, str) and not isinstance(value, str)):
-        raise _unfit(name, value)
+def _is_like(value: Any, own: Any) -> bool:
+    """Checks whether a saved setting has the type of the current one, and is finite if it is a number."""
+    if isinstance(own, (tuple, list)):
+        is_pair = isinstance(value, (tuple, list)) and len(value) == len(own)
+        # Adafactor takes None or a number as the first `eps`.
+        return is_pair and all(each is None or _is_like(each, other) for each, other in zip(value, own, strict=True))
+    if own is None or isinstance(own, bool):
+        return value is None or isinstance(value, bool) or (own is None and isinstance(value, (int, float)))
+    if not isinstance(own, (int, float, torch.Tensor)):
+        return not isinstance(own, str) or isinstance(value, str)
+    if isinstance(own, float) and isinstance(value, float) and value == own:
+        return True  # some optimizers use infinity for no limit
+    is_one = isinstance(value, torch.Tensor) and value.numel() == 1 and value.is_floating_point()
+    try:
+        check_saved_number(value.item() if is_one else value, "")
+    except ValueError:
+        return False
+    return True
 
 
 def _check_values(optimizer: Optimizer, groups: Sequence[Mapping[str, Any]]) -> None:
@@ -242,7 +238,7 @@ def _try_steps(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
                 continue
             where = f"the saved state of parameter {name} of the optimizer, in group {number},"
             if not isinstance(held, Mapping):
-                raise CheckpointError(f"{where} is no dict", found=type(held).__name__)
+                raise CheckpointError(f"{where} is not a dict", found=type(held).__name__)
             _check_kinds(where, held, parameter)
             settings = {**own, **saved, **{key: own[key] for key in _IMPLEMENTATION if key in own}}
             if not _steps(optimizer, settings, parameter, {key: _without_content(each) for key, each in held.items()}):
@@ -258,19 +254,14 @@ def _check_kinds(where: str, held: Mapping[str, Any], parameter: torch.Tensor) -
             number = value.item()
         elif isinstance(value, torch.Tensor):
             if value.is_complex() != parameter.is_complex() or not (value.is_complex() or value.is_floating_point()):
-                raise CheckpointError(f"{where} has a tensor of another dtype: '{key}'", found=value.dtype)
+                raise CheckpointError(f"{where} has a tensor of the wrong dtype: '{key}'", found=value.dtype)
             continue
         else:
             number = value
-        if isinstance(number, (int, float)) and (not _is_finite(number) or (key == "step" and number < 0)):
+        # Refuses NaN as well, and integers that do not fit a float.
+        least = 0 if key == "step" else -sys.float_info.max
+        if isinstance(number, (int, float)) and not least <= number <= sys.float_info.max:
             raise CheckpointError(f"{where} has a number out of bounds: '{key}'", found=number)
-
-
-def _is_finite(number: float) -> bool:
-    try:
-        return math.isfinite(number)
-    except OverflowError:  # an int may have any number of digits
-        return False
 
 
 def _without_content(value: Any) -> Any:
@@ -296,9 +287,3 @@ def _steps(optimizer: Optimizer, group: Mapping[str, Any], parameter: torch.Tens
     except Exception:  # whatever the reason, a real step would fail too
         return False
     return True
-
-
-def _unfit(name: str, value: Any) -> CheckpointError:
-    return CheckpointError(
-        f"the saved setting '{name}' of the optimizer has another type or is out of bounds", found=value
-    )

@@ -94,10 +94,6 @@ def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-_logger = logging.getLogger("footplate.records")
-_PATIENCE = 3
-
-
 class GuardedWriters:
     """Forwards each call to all writers.
 

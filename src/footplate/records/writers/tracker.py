@@ -147,7 +147,7 @@ class InitTracker(Tracker):
 
     Raises:
         MissingExtraError: The library is not installed.
-        ArgumentError: The call has no such argument, or a folder is outside of `save_dir`.
+        ArgumentError: The call has no such argument, or a folder is outside `save_dir`.
     """
 
     package: ClassVar[str] = ""

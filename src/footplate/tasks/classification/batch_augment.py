@@ -8,17 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.registry import MODELS
+from footplate.tasks.task_base import build_part
 
 
 class _Mixing(ABC):
-    """Mixes every image of a batch with another image of the batch.
-
-    Args:
-        alpha: Both parameters of the Beta distribution of the first image's share.
-    """
+    """Mixes every image of a batch with another image of the batch."""
 
     def __init__(self, alpha: float) -> None:
         if not alpha > 0:
@@ -26,15 +22,7 @@ class _Mixing(ABC):
         self.alpha = alpha
 
     def __call__(self, inputs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the mixed batch.
-
-        Args:
-            inputs: ``(N, C, H, W)``, float.
-            scores: Soft labels, ``(N, num_classes)``.
-
-        Returns:
-            The mixed inputs and scores, of the same shapes.
-        """
+        """Returns the mixed inputs, ``(N, C, H, W)``, float, and soft labels, ``(N, num_classes)``."""
         share = float(np.random.beta(self.alpha, self.alpha))
         return self.mix(inputs, scores, torch.randperm(len(inputs)).to(inputs.device), share)
 
@@ -97,14 +85,16 @@ class RandomBatchAugment:
             unchanged.
 
     Raises:
-        ArgumentError: `augments` is empty, or `probs` has another length, a negative value or a sum above 1.
+        ArgumentError: `augments` is empty, or `probs` has a different length, a negative value or a sum above 1.
     """
 
     def __init__(
         self, augments: Mapping[str, Any] | Sequence[Any] | _Mixing, probs: float | Sequence[float] | None = None
     ) -> None:
-        several = list(augments) if isinstance(augments, (list, tuple)) else [augments]
-        self.augments = [_build(each, place) for place, each in enumerate(several)]
+        several: list[Any] = list(augments) if isinstance(augments, (list, tuple)) else [augments]
+        self.augments: list[Any] = [
+            each if callable(each) else build_part(f"augments[{place}]", each) for place, each in enumerate(several)
+        ]
         if not self.augments:
             raise ArgumentError("augments must have at least one augmentation", key="augments", found=augments)
         given = [probs] if isinstance(probs, (int, float)) else probs
@@ -118,20 +108,12 @@ class RandomBatchAugment:
 
     def __call__(self, inputs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the batch, changed by at most one augmentation."""
-        lot = np.random.random()
+        remainder = np.random.random()
         for augment, prob in zip(self.augments, self.probs, strict=True):
-            if lot < prob:
-                mixed: tuple[Tensor, Tensor] = augment(inputs, scores)
-                return mixed
-            lot -= prob
+            if remainder < prob:
+                return augment(inputs, scores)  # type: ignore[no-any-return]
+            remainder -= prob
         return inputs, scores
-
-
-def _build(augment: Any, place: int) -> Any:
-    if callable(augment):
-        return augment
-    with at_key(f"augments[{place}]"):
-        return MODELS.build(augment)
 
 
 def _draw_span(length: int, share: float) -> tuple[int, int]:

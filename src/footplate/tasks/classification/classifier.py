@@ -79,21 +79,12 @@ class ImageClassifier(TaskModel):
         return features if self.head is None else self.head(features)
 
     def loss(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> dict[str, Tensor]:
-        """Returns the losses of images ``(N, C, H, W)``; samples need `gt_label` or `gt_score`.
-
-        Raises:
-            ArgumentError: There is no head.
-            DataError: The ground truth is missing.
-        """
+        """Returns the losses of images ``(N, C, H, W)``; samples need `gt_label` or `gt_score`."""
         losses: dict[str, Tensor] = self._head_for("loss").loss(self.extract_feat(inputs), data_samples)
         return losses
 
     def predict(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> list[ClsDataSample]:
-        """Returns one sample with the prediction of the head for each image; creates samples if none are given.
-
-        Raises:
-            ArgumentError: There is no head.
-        """
+        """Returns one sample with the prediction of the head for each image; creates samples if none are given."""
         head, features = self._head_for("predict"), self.extract_feat(inputs)
         if self.flip_test:
             features = _averaged(features, self.extract_feat(inputs.flip(-1)))
@@ -183,7 +174,16 @@ class LinearClsHead(BaseModule):
         if not data_samples:
             raise DataError("the loss needs the ground truth of every image, but the batch has no 'data_samples'")
         soft = all("gt_score" in sample for sample in data_samples)
-        target = torch.stack([sample.gt_score for sample in data_samples]) if soft else self._stack_labels(data_samples)
+        if soft:
+            target = torch.stack([sample.gt_score for sample in data_samples])
+        else:
+            labels = [labels_of(sample, self.num_classes) for sample in data_samples]
+            for sample, found in zip(data_samples, labels, strict=True):
+                if len(found) != 1:
+                    where = sample.get("img_path", "an image")
+                    message = f"'{where}' has {len(found)} classes, but this loss needs exactly one"
+                    raise DataError(message, found=tuple(found.shape))
+            target = torch.cat(labels)
         losses = {"loss": self.loss_module(scores, target)}
         if self.cal_acc:
             ranks = rank_of_truth(scores.detach(), target.argmax(dim=1) if soft else target)
@@ -201,17 +201,6 @@ class LinearClsHead(BaseModule):
             sample.set_pred_score(each).set_pred_label(label)
             for sample, each, label in zip(samples, scores, labels, strict=True)
         ]
-
-    def _stack_labels(self, data_samples: Sequence[ClsDataSample]) -> Tensor:
-        labels = []
-        for sample in data_samples:
-            found = labels_of(sample, self.num_classes)
-            if len(found) != 1:
-                where = sample.get("img_path", "an image")
-                message = f"'{where}' has {len(found)} classes, but this loss needs exactly one"
-                raise DataError(message, found=tuple(found.shape))
-            labels.append(found)
-        return torch.cat(labels)
 
 
 @MODELS.register_module()
@@ -253,11 +242,6 @@ class LabelSmoothLoss(nn.Module):
         self.register_buffer("class_weight", weights, persistent=False)
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
-        """Returns the mean loss, ``()``.
-
-        Args:
-            scores: ``(N, C)``, before softmax.
-            target: Class labels ``(N,)``, int64, or soft labels ``(N, C)``, float.
-        """
+        """Returns the mean loss of scores ``(N, C)``, before softmax, for labels ``(N,)`` or soft labels ``(N, C)``."""
         loss = F.cross_entropy(scores, target, self.class_weight, label_smoothing=self.label_smooth_val)
         return self.loss_weight * loss

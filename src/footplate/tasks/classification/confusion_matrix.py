@@ -78,16 +78,7 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
     def calculate(
         pred: Tensor | npt.NDArray[np.int64], target: Tensor | npt.NDArray[np.int64], num_classes: int
     ) -> Tensor:
-        """Returns the matrix, ``(num_classes, num_classes)``, int64.
-
-        Args:
-            pred: Predicted classes, ``(N,)``.
-            target: True classes, ``(N,)``.
-            num_classes: The number of classes.
-
-        Raises:
-            DataError: A class is out of range.
-        """
+        """Returns the matrix, ``(num_classes, num_classes)``, int64, of predicted and true classes, ``(N,)`` each."""
         predicted, truth = torch.as_tensor(pred).long(), torch.as_tensor(target).long()
         check_classes("ground truth", truth, num_classes)
         check_classes("prediction", predicted, num_classes)

@@ -67,16 +67,18 @@ class CustomDataset(BaseDataset):
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Returns a record for each image.
-
-        Raises:
-            DataError: See the class.
-        """
+        """Returns a record for each image."""
         folder = self.data_prefix.get("img_path") or "."
+        found: list[dict[str, Any]]
         if self.ann_file:
-            return self._read_list(folder)
+            with at_key("ann_file"):
+                lines = read_lines(self.ann_file)
+            found = [self._record(folder, line, number) for number, line in enumerate(lines, 1) if line.strip()]
+            if not found:
+                raise DataError(f"the list '{self.ann_file}' is empty", key="ann_file")
+            return found
         if not self.with_label:
-            found: list[dict[str, Any]] = [{"img_path": path} for path in self._images(folder)]
+            found = [{"img_path": path} for path in self._images(folder)]
         else:
             found = [
                 {"img_path": path, "gt_label": label}
@@ -94,14 +96,6 @@ class CustomDataset(BaseDataset):
     def get_cat_ids(self, idx: int) -> list[int]:
         """Returns the class of a sample."""
         return [int(self.get_data_info(idx)["gt_label"])]
-
-    def _read_list(self, folder: str) -> list[dict[str, Any]]:
-        with at_key("ann_file"):
-            lines = read_lines(self.ann_file)
-        found = [self._record(folder, line, number) for number, line in enumerate(lines, 1) if line.strip()]
-        if not found:
-            raise DataError(f"the list '{self.ann_file}' is empty", key="ann_file")
-        return found
 
     def _record(self, folder: str, line: str, number: int) -> dict[str, Any]:
         if not self.with_label:

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from footplate.checks import check_choice
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples
-from footplate.messages import nearest
 from footplate.registry import METRICS
 from footplate.tasks.task_base import check_classes
 from footplate.visualization import as_array
@@ -38,7 +38,7 @@ def true_label(sample: Mapping[str, Any]) -> int:
 def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -> int:
     """Returns the class with the highest score, or -1 if this score does not exceed the threshold.
 
-    Of equal scores, the lowest class is chosen. Without `pred_score`, returns `pred_label`.
+    If several classes have the highest score, returns the lowest. Without `pred_score`, returns `pred_label`.
 
     Raises:
         DataError: The sample has neither `pred_score` nor `pred_label`.
@@ -91,11 +91,7 @@ def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
 
 
 def check_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
-    """Validates one or several thresholds, and returns them as a tuple.
-
-    Raises:
-        ArgumentError: The list is empty, or a threshold is neither a number nor None.
-    """
+    """Validates one or several thresholds, and returns them as a tuple."""
     several = tuple(thrs) if isinstance(thrs, (list, tuple)) else (thrs,)
     if not several or not all(each is None or isinstance(each, (int, float)) for each in several):
         raise ArgumentError("thrs must be a number, None, or a list of these", key="thrs", found=thrs)
@@ -110,13 +106,9 @@ def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -
 
 
 def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
-    """Returns the number of classes ranked above the true class, ``(N,)``, int64.
+    """Returns the number of classes ranked above the true class, ``(N,)``, int64, for scores ``(N, C)``.
 
-    Of classes with equal scores, the lower one ranks first.
-
-    Args:
-        scores: ``(N, C)``.
-        truth: The true classes, ``(N,)``, integers from 0 to C - 1.
+    Of two classes with equal scores, the lower one ranks first.
 
     Example:
         >>> rank_of_truth(torch.tensor([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]), torch.tensor([2, 1]))
@@ -141,7 +133,7 @@ class Ranked(NamedTuple):
 class Accuracy(BaseMetric[Ranked]):
     """Top-k accuracy in percent, reported as `accuracy/top1` etc.
 
-    Of classes with equal scores, the lower one ranks first.
+    Of two classes with equal scores, the lower one ranks first.
 
     Args:
         topk: One or several values of k.
@@ -254,8 +246,7 @@ class SingleLabelMetric(BaseMetric[Outcome]):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         for item in items:
-            if item not in _ITEMS:
-                raise ArgumentError("unknown value", key="items", found=item, suggestion=nearest(item, _ITEMS))
+            check_choice("items", item, _ITEMS)
         if average not in ("macro", "micro", None):
             raise ArgumentError("average must be 'macro', 'micro' or None", key="average", found=average)
         self.thrs = check_thresholds(thrs)
@@ -294,13 +285,10 @@ def precision_recall_f1(
     """Returns "precision", "recall", "f1-score" in percent and "support", as numbers or as lists over classes.
 
     Args:
-        predicted: ``(N,)``, integers from 0 to `num_classes` - 1, or -1 for no prediction.
-        truth: ``(N,)``, integers from 0 to `num_classes` - 1.
+        predicted: The predicted classes, ``(N,)``, or -1 for no prediction.
+        truth: The true classes, ``(N,)``.
         num_classes: The number of classes.
         average: See `SingleLabelMetric`.
-
-    Raises:
-        DataError: A class is out of range.
     """
     check_classes("ground truth", truth, num_classes)
     check_classes("prediction", predicted, num_classes, least=-1)

@@ -38,30 +38,22 @@ class ClsDataSample(BaseDataElement):
     """
 
     def set_gt_label(self, value: Labels) -> Self:
-        """Sets one or several true classes.
-
-        Raises:
-            ArgumentError: It is neither an integer nor a list of integers.
-        """
+        """Sets one or several true classes; raises an ArgumentError if `value` is not an integer or a list of them."""
         self.gt_label = _to_labels(value)
         return self
 
     def set_gt_score(self, value: Scores) -> Self:
-        """Sets the soft labels, ``(C,)``.
-
-        Raises:
-            ArgumentError: It is not a sequence of numbers.
-        """
+        """Sets the soft labels, ``(C,)``; raises an ArgumentError if `value` is not a sequence of numbers."""
         self.gt_score = _to_scores(value)
         return self
 
     def set_pred_label(self, value: Labels) -> Self:
-        """Sets one or several predicted classes; raises as `set_gt_label`."""
+        """Sets one or several predicted classes, as `set_gt_label`."""
         self.pred_label = _to_labels(value)
         return self
 
     def set_pred_score(self, value: Scores) -> Self:
-        """Sets the probability of each class, ``(C,)``; raises as `set_gt_score`."""
+        """Sets the probability of each class, ``(C,)``, as `set_gt_score`."""
         self.pred_score = _to_scores(value)
         return self
 
@@ -89,11 +81,7 @@ def _to_tensor(value: Any) -> Tensor | None:
 
 
 def labels_of(sample: ClsDataSample, num_classes: int | None) -> Tensor:
-    """Returns the true classes of a sample, ``(K,)``, int64.
-
-    Args:
-        sample: A sample with `gt_label`.
-        num_classes: The number of classes; None skips the range check.
+    """Returns the true classes of a sample, ``(K,)``, int64; checks their range if `num_classes` is given.
 
     Raises:
         DataError: The ground truth is missing, or a class is out of range. Only labels on the CPU are checked, since

@@ -19,23 +19,14 @@ def box_areas(boxes: Tensor) -> Tensor:
 
 
 def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Returns the IoU of each pair of boxes, ``(..., N, M)``; 0 if both have no area.
-
-    Args:
-        boxes: ``(..., N, 4)``.
-        others: ``(..., M, 4)``, with the same leading dimensions.
-    """
+    """Returns the IoU of each pair of `boxes`, ``(..., N, 4)``, and `others`, ``(..., M, 4)``, as ``(..., N, M)``."""
     inner = _intersection(boxes[..., :, None, :], others[..., None, :, :])
     union = box_areas(boxes)[..., :, None] + box_areas(others)[..., None, :] - inner
     return inner / union.clamp(min=_TINY)
 
 
 def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Returns the generalized IoU of boxes at the same position, ``(N,)``, from -1 to 1.
-
-    Args:
-        boxes: ``(N, 4)``.
-        others: ``(N, 4)``.
+    """Returns the generalized IoU, -1 to 1, of each box with the box at the same index, ``(..., )`` for ``(..., 4)``.
 
     Source: Rezatofighi et al., "Generalized Intersection over Union", arXiv:1902.09630.
     """
@@ -47,18 +38,15 @@ def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, *, labels: Tensor | None = None) -> Tensor:
-    """Applies non-maximum suppression, and returns the indices of the remaining boxes, the best first.
+    """Applies non-maximum suppression; returns the indices of the remaining boxes, ``(K,)``, int64, the best first.
 
-    Of boxes with equal scores, the first is the better one.
+    Of two boxes with equal scores, the first is the better one.
 
     Args:
         boxes: ``(N, 4)``.
         scores: ``(N,)``.
         iou_threshold: A box is removed if its IoU with a better box exceeds this threshold.
         labels: ``(N,)``; boxes with different labels do not suppress each other.
-
-    Returns:
-        ``(K,)``, int64.
 
     Example:
         >>> boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])

@@ -41,12 +41,7 @@ class ImageResult(NamedTuple):
 
 
 def image_result(sample: Mapping[str, Any], *, with_truth: bool, with_masks: bool) -> ImageResult:
-    """Returns the predictions and, optionally, the ground truth of a sample.
-
-    Args:
-        sample: A DetDataSample as a dict.
-        with_truth: Whether to read the ground truth, which is in pixels of the model input.
-        with_masks: Whether to read masks.
+    """Returns the predictions and, optionally, the ground truth of a DetDataSample, given as a dict.
 
     Raises:
         DataError: Predictions, ground truth or masks are missing.
@@ -61,13 +56,7 @@ def image_result(sample: Mapping[str, Any], *, with_truth: bool, with_masks: boo
 
 
 def as_results(results: Sequence[ImageResult], ids: Sequence[Any], category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Returns predictions in the format of COCO result files.
-
-    Args:
-        results: The predictions, one per image.
-        ids: The id of each image.
-        category_ids: The id of each class.
-    """
+    """Returns the predictions for all images in the format of COCO result files."""
     return [
         entry | {"score": score}
         for result, image_id in zip(results, ids, strict=True)
@@ -94,12 +83,7 @@ def as_truth(results: Sequence[ImageResult], ids: Sequence[Any], classes: Sequen
 
 
 def as_annotations(results: Sequence[Mapping[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """Converts results to annotations for the comparison with the ground truth.
-
-    Args:
-        results: The entries of a result file.
-        kind: Whether areas are those of boxes ("bbox") or masks ("segm").
-    """
+    """Converts the entries of a result file to annotations with the areas of boxes ("bbox") or of masks ("segm")."""
     numbered = ({**entry, "id": place, "iscrowd": 0} for place, entry in enumerate(results, start=1))
     if kind == "bbox":
         return [entry | {"area": entry["bbox"][2] * entry["bbox"][3]} for entry in numbered]

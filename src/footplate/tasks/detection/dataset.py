@@ -46,11 +46,7 @@ class CocoDataset(BaseDataset):
     """
 
     def load_data_list(self) -> list[Any]:
-        """Returns a record for each image of the file.
-
-        Raises:
-            DataError: The file cannot be read, or is not in COCO format.
-        """
+        """Returns a record for each image of the file."""
         if not self.ann_file:
             raise DataError(f"the dataset '{type(self).__name__}' has no ann_file", key="ann_file")
         with at_key("ann_file"):
@@ -83,12 +79,7 @@ class CocoDataset(BaseDataset):
         return records
 
     def filter_data(self) -> list[Any]:
-        """Returns the records that pass `filter_cfg`.
-
-        Raises:
-            DataError: No image remains.
-            ArgumentError: `filter_cfg` has an unknown key.
-        """
+        """Returns the records that pass `filter_cfg`."""
         check_keys("filter_cfg", self.filter_cfg or {}, _FILTERS)
         chosen = {**_FILTERS, **(self.filter_cfg or {})}
         large = records = list(self.data_list)
@@ -112,17 +103,9 @@ class CocoDataset(BaseDataset):
 
     def _labels(self, categories: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
         """Maps category ids to class indices; categories that are not selected are missing."""
-        ids = {str(each["name"]): each["id"] for each in categories}
-        classes = self._metainfo.setdefault("classes", tuple(ids))
-        for name in classes:
-            if name not in ids:
-                raise DataError(
-                    f"the file '{self.ann_file}' has no category '{name}'",
-                    key="metainfo.classes",
-                    suggestion=nearest(name, ids),
-                    notes=["categories: " + ", ".join(ids)],
-                )
-        return {ids[name]: position for position, name in enumerate(classes)}
+        classes = self._metainfo.setdefault("classes", tuple(dict.fromkeys(str(each["name"]) for each in categories)))
+        found = category_ids(classes, categories, self.ann_file, key="metainfo.classes")
+        return {number: position for position, number in enumerate(found)}
 
     def _instance(
         self, annotation: Mapping[str, Any], image: Mapping[str, Any], labels: Mapping[Any, int], skipped: list[str]
@@ -142,12 +125,24 @@ class CocoDataset(BaseDataset):
         return instance
 
 
-def check_mask(annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file: str) -> None:
-    """Raises an error if the mask of an annotation is malformed, or takes far more memory than its image.
+def category_ids(
+    classes: Sequence[str], categories: Sequence[Mapping[str, Any]], ann_file: str, *, key: str
+) -> list[Any]:
+    """Returns the id of the category of each class; raises a DataError at `key` if the file lacks a category."""
+    ids = {str(each["name"]): each["id"] for each in categories}
+    for name in classes:
+        if name not in ids:
+            raise DataError(
+                f"the file '{ann_file}' has no category '{name}'",
+                key=key,
+                suggestion=nearest(name, ids),
+                notes=["categories: " + ", ".join(ids)],
+            )
+    return [ids[name] for name in classes]
 
-    Raises:
-        DataError: The mask cannot be used.
-    """
+
+def check_mask(annotation: Mapping[str, Any], image: Mapping[str, Any], ann_file: str) -> None:
+    """Raises a DataError if the mask of an annotation is malformed, or takes far more memory than its image."""
     where = f"the mask of annotation {annotation.get('id', '?')} of '{ann_file}' cannot be used"
     try:
         check_segmentation(annotation["segmentation"], (image["height"], image["width"]))

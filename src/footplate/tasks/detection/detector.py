@@ -2,21 +2,21 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from footplate.checks import check_count, check_fraction, check_keys
+from footplate.checks import check_count, check_fraction
 from footplate.data.structures import InstanceData
-from footplate.error_context import at_key
+from footplate.error_context import with_origins
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import nearest
 from footplate.registry import MODELS
 from footplate.tasks.detection.boxes import clip_boxes, from_centers, nms, to_centers
 from footplate.tasks.detection.sample import DetDataSample
-from footplate.tasks.task_base import TaskModel, check_classes, check_offline, import_transformers
+from footplate.tasks.task_base import TaskModel, build_settings, check_classes, check_offline, import_transformers
 
 
 class BaseDetector(TaskModel):
@@ -45,7 +45,8 @@ class BaseDetector(TaskModel):
     ) -> None:
         super().__init__(**settings)
         self.num_classes = num_classes
-        self.select = Selection.of(test_cfg, **self._selection)
+        chosen = with_origins({**self._selection, **(test_cfg or {})}, test_cfg)
+        self.select = build_settings("test_cfg", Selection, chosen)
 
     @abstractmethod
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
@@ -56,11 +57,7 @@ class BaseDetector(TaskModel):
         """Returns scores ``(N, P, C)``, 0 to 1, and boxes ``(N, P, 4)``, x1 y1 x2 y2 in pixels of the inputs."""
 
     def loss(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> dict[str, Tensor]:
-        """Returns the losses of images ``(N, 3, H, W)``; each sample needs `gt_instances`.
-
-        Raises:
-            DataError: The ground truth is missing, or has a class out of range.
-        """
+        """Returns the losses of images ``(N, 3, H, W)``; each sample needs `gt_instances`."""
         return self.losses(inputs, true_instances(data_samples, self.num_classes))
 
     def predict(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> list[DetDataSample]:
@@ -77,13 +74,10 @@ class Selection:
     """Selects the predictions of an image to keep.
 
     Args:
-        score_thr: The minimum score.
+        score_thr: The minimum score, 0 to 1.
         nms_pre: The maximum number of predictions before non-maximum suppression.
-        nms_iou_thr: The IoU threshold of the class-wise non-maximum suppression; None disables it.
+        nms_iou_thr: The IoU threshold of the class-wise non-maximum suppression, 0 to 1; None disables it.
         max_per_img: The maximum number of predictions to keep.
-
-    Raises:
-        ArgumentError: A threshold is not between 0 and 1, or a number is not positive.
     """
 
     score_thr: float = 0.05
@@ -97,17 +91,6 @@ class Selection:
             check_fraction("nms_iou_thr", self.nms_iou_thr)
         check_count("nms_pre", self.nms_pre)
         check_count("max_per_img", self.max_per_img)
-
-    @classmethod
-    def of(cls, test_cfg: Mapping[str, Any] | None, **defaults: Any) -> "Selection":
-        """Builds a selection from a config.
-
-        Raises:
-            ArgumentError: A key is unknown or a value is invalid.
-        """
-        check_keys("test_cfg", test_cfg or {}, [field.name for field in fields(cls)])
-        with at_key("test_cfg"):
-            return cls(**{**defaults, **(test_cfg or {})})
 
     def __call__(self, scores: Tensor, boxes: Tensor, sample: DetDataSample) -> InstanceData:
         """Returns the instances of an image, the best first, in pixels of the original image.

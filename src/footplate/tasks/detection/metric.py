@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,12 @@ from footplate.checks import check_choice
 from footplate.data.annotations import coco_package, load_data_file
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
-from footplate.evaluation import BaseMetric, check_samples
+from footplate.evaluation import BaseMetric, check_samples, required_classes
 from footplate.evaluation.per_class import format_table
-from footplate.messages import nearest
 from footplate.registry import METRICS
 from footplate.storage import check_output_path, commit_bytes, output_path
 from footplate.tasks.detection.coco_format import ImageResult, as_annotations, as_results, as_truth, image_result
-from footplate.tasks.detection.dataset import check_mask
+from footplate.tasks.detection.dataset import category_ids, check_mask
 
 _logger = logging.getLogger("footplate.tasks")
 _KINDS = ("bbox", "segm", "proposal")
@@ -48,10 +47,9 @@ class CocoMetric(BaseMetric[ImageResult]):
         format_only: Whether to only write predictions, without computing metrics.
         outfile_prefix: The path prefix of prediction files, relative to the run's folder, `work_dir/<timestamp>`:
             `<prefix>.bbox.json`, `<prefix>.segm.json`, and without an annotation file also `<prefix>.gt.json`.
-        collect_device: See `BaseMetric`.
-        prefix: See `BaseMetric`; "coco" by default.
         file_client_args: Ignored; accepted for compatibility.
         backend_args: Same as above.
+        settings: Arguments of `BaseMetric`; the default prefix is "coco".
 
     Raises:
         ArgumentError: A metric or an item is unknown, or `format_only` is set without `outfile_prefix`.
@@ -76,10 +74,9 @@ class CocoMetric(BaseMetric[ImageResult]):
         *,
         file_client_args: dict[str, Any] | None = None,
         backend_args: dict[str, Any] | None = None,
-        collect_device: Literal["cpu", "gpu"] = "cpu",
-        prefix: str | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**settings)
         self.metrics = (metric,) if isinstance(metric, str) else tuple(metric)
         for name in self.metrics:
             check_choice("metric", name, _KINDS)
@@ -96,7 +93,7 @@ class CocoMetric(BaseMetric[ImageResult]):
             iou_thrs = np.linspace(0.5, 0.95, 10).tolist()
         self.iou_thrs = (iou_thrs,) if isinstance(iou_thrs, (int, float)) else tuple(iou_thrs)
         if not self.iou_thrs or not all(0 <= threshold <= 1 for threshold in self.iou_thrs):
-            raise ArgumentError("iou_thrs must be between 0 and 1", key="iou_thrs", found=iou_thrs)
+            raise ArgumentError("iou_thrs must be numbers from 0 to 1", key="iou_thrs", found=iou_thrs)
         self.metric_items = None if metric_items is None else tuple(metric_items)
         self.format_only = format_only
         if outfile_prefix is not None:
@@ -114,22 +111,14 @@ class CocoMetric(BaseMetric[ImageResult]):
             self.ann_file = getattr(dataset, "ann_file", None) or None
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Records the predictions and, without an annotation file, the ground truth.
-
-        Raises:
-            DataError: Predictions or ground truth are missing.
-        """
+        """Records the predictions and, without an annotation file, the ground truth."""
         check_samples(self, data_samples)
         truth = self.ann_file is None and not self.format_only
         masks = "segm" in self.metrics
         self.results += [image_result(sample, with_truth=truth, with_masks=masks) for sample in data_samples]
 
     def compute_metrics(self, results: list[ImageResult]) -> dict[str, float]:
-        """Writes the requested files, and returns the values by name; empty with `format_only`.
-
-        Raises:
-            DataError: The ground truth lacks a class or an image, or an image was evaluated twice.
-        """
+        """Writes the requested files, and returns the values by name; empty with `format_only`."""
         numbers = self._numbers(results)
         truth, category_ids = self._truth(results, numbers)
         found = as_results(results, numbers, category_ids)
@@ -161,7 +150,7 @@ class CocoMetric(BaseMetric[ImageResult]):
             return values
         # The curves are in the order of the ids, each of which they have once.
         by_id = dict(zip(sorted(set(category_ids)), values_by_category(curves), strict=True))
-        by_class = {name: by_id[number] for name, number in zip(self._classes, category_ids, strict=True)}
+        by_class = {name: by_id[number] for name, number in zip(required_classes(self), category_ids, strict=True)}
         columns = {"AP": list(by_class.values())}
         self.record_per_class(kind, list(by_class), columns)
         if self.classwise:
@@ -171,17 +160,11 @@ class CocoMetric(BaseMetric[ImageResult]):
             values |= {f"{before}{name}_precision": value for name, value in by_class.items()}
         return values
 
-    @property
-    def _classes(self) -> tuple[str, ...]:
-        classes = (self.dataset_meta or {}).get("classes")
-        if not classes:
-            raise DataError("CocoMetric needs the classes of the dataset", notes=["metainfo has no 'classes'"])
-        return tuple(str(name) for name in classes)
-
     def _truth(self, results: list[ImageResult], numbers: list[Any]) -> tuple[dict[str, Any], list[int]]:
         """Returns the ground truth of the evaluated images, and the category id of each class."""
         if self.ann_file is None:
-            return as_truth(results, numbers, self._classes), list(range(len(self._classes)))
+            classes = required_classes(self)
+            return as_truth(results, numbers, classes), list(range(len(classes)))
         with at_key("ann_file"):
             content = load_data_file(self.ann_file)
         if not isinstance(content, dict) or not {"images", "categories"} <= content.keys():
@@ -198,12 +181,7 @@ class CocoMetric(BaseMetric[ImageResult]):
                 each = {"iscrowd": 0, "area": each["bbox"][2] * each["bbox"][3], **each}  # noqa: PLW2901
             annotations.append(each)
         truth = {**content, "images": [images[number] for number in numbers], "annotations": annotations}
-        ids = {str(each["name"]): each["id"] for each in content["categories"]}
-        for name in self._classes:
-            if name not in ids:
-                near = nearest(name, ids)
-                raise DataError(f"the file '{self.ann_file}' has no category '{name}'", key="classes", suggestion=near)
-        return truth, [ids[name] for name in self._classes]
+        return truth, category_ids(required_classes(self), content["categories"], self.ann_file, key="classes")
 
     def _write_files(self, found: list[dict[str, Any]], truth: dict[str, Any]) -> None:
         if self.outfile_prefix is None:
@@ -253,9 +231,6 @@ def measure(
         numbers: Three maximum numbers of predictions per image.
         thresholds: The IoU thresholds, 0 to 1.
         category_ids: The ids of the categories to evaluate. The curves are in ascending order of the ids.
-
-    Raises:
-        MissingExtraError: The package faster-coco-eval is not installed.
     """
     package = coco_package("CocoMetric")
     compared = "segm" if kind == "segm" else "bbox"

@@ -127,55 +127,40 @@ class Targets(NamedTuple):
     found: Tensor
 
 
-class Truth(NamedTuple):
-    """The true instances of a batch, padded to the same number G per image with empty boxes.
-
-    Attributes:
-        boxes: ``(N, G, 4)``.
-        labels: ``(N, G)``, int64.
-    """
-
-    boxes: Tensor
-    labels: Tensor
-
-    @classmethod
-    def of(cls, instances: Sequence[InstanceData], like: Tensor) -> "Truth":
-        """Pads and stacks instances, with the device and dtype of `like`."""
-        most = max((len(each) for each in instances), default=0)
-        boxes = like.new_zeros((len(instances), most, 4))
-        labels = torch.zeros((len(instances), most), dtype=torch.int64, device=like.device)
-        for place, each in enumerate(instances):
-            boxes[place, : len(each)] = each.bboxes
-            labels[place, : len(each)] = each.labels
-        return cls(boxes, labels)
-
-
 @torch.no_grad()
-def assign(grid: Grid, truth: Truth, *, top: int = 10, score_power: float = 0.5, iou_power: float = 6.0) -> Targets:
+def assign(
+    grid: Grid, instances: Sequence[InstanceData], *, top: int = 10, score_power: float = 0.5, iou_power: float = 6.0
+) -> Targets:
     """Assigns the best positions to each instance.
 
     The rating of a position inside a box is `score ** score_power * iou ** iou_power`. The `top` positions with the
-    highest rating are assigned to an instance. A position belongs to one instance at most, that with the highest IoU.
+    highest rating are assigned to an instance. A position belongs to at most one instance: that with the highest IoU.
     Target scores are ratings, scaled so that the best position of an instance has its highest IoU as target.
 
     Args:
         grid: The output of the network.
-        truth: The true instances.
+        instances: The true instances of each image.
         top: The maximum number of positions per instance.
         score_power: The exponent of the class score in the rating.
         iou_power: The exponent of the IoU in the rating.
 
     Source: Feng et al., "TOOD: Task-aligned One-stage Object Detection", arXiv:2108.07755.
     """
-    classes = grid.scores.shape[-1]
-    if truth.boxes.shape[1] == 0:
+    most = max((len(each) for each in instances), default=0)
+    if not most:
         nothing = torch.zeros_like(grid.boxes[..., 0], dtype=torch.bool)
         return Targets(torch.zeros_like(grid.scores), torch.zeros_like(grid.boxes), nothing)
-    overlaps = pairwise_iou(truth.boxes, grid.boxes)  # (N, G, P)
+    # Padded with empty boxes to the same number G of instances per image.
+    true_boxes = grid.boxes.new_zeros((len(instances), most, 4))
+    true_labels = torch.zeros((len(instances), most), dtype=torch.int64, device=grid.boxes.device)
+    for place, each in enumerate(instances):
+        true_boxes[place, : len(each)] = each.bboxes
+        true_labels[place, : len(each)] = each.labels
+    overlaps = pairwise_iou(true_boxes, grid.boxes)  # (N, G, P)
     positions = grid.scores.shape[1]
     scores = grid.scores.sigmoid().transpose(1, 2)  # (N, C, P)
-    scores = scores.gather(1, truth.labels[..., None].expand(-1, -1, positions))
-    corners = truth.boxes[..., None, :]  # (N, G, 1, 4)
+    scores = scores.gather(1, true_labels[..., None].expand(-1, -1, positions))
+    corners = true_boxes[..., None, :]  # (N, G, 1, 4)
     inside = torch.cat([grid.points - corners[..., :2], corners[..., 2:] - grid.points], dim=-1).amin(dim=-1) > 0
     ratings = scores**score_power * overlaps**iou_power * inside
     best = ratings.topk(min(top, positions), dim=-1).indices
@@ -184,14 +169,14 @@ def assign(grid: Grid, truth: Truth, *, top: int = 10, score_power: float = 0.5,
     chosen &= torch.zeros_like(chosen).scatter_(1, closest, True)  # each position belongs to one instance at most
     found = chosen.any(dim=1)
     owner = chosen.int().argmax(dim=1)  # (N, P)
-    boxes = truth.boxes.gather(1, owner[..., None].expand(-1, -1, 4))
+    boxes = true_boxes.gather(1, owner[..., None].expand(-1, -1, 4))
     # Scale the ratings of each instance so that the best equals its largest IoU.
     ratings = ratings * chosen
     highest = ratings.amax(dim=-1, keepdim=True)
     wanted = ratings / highest.clamp(min=1e-9) * (overlaps * chosen).amax(dim=-1, keepdim=True)
     sure = wanted.amax(dim=1)  # (N, P)
-    labels = truth.labels.gather(1, owner)
-    hot = torch.nn.functional.one_hot(labels, classes).to(sure.dtype)
+    labels = true_labels.gather(1, owner)
+    hot = torch.nn.functional.one_hot(labels, grid.scores.shape[-1]).to(sure.dtype)
     return Targets(hot * (sure * found)[..., None], boxes, found)
 
 
@@ -245,7 +230,7 @@ class SmallDetector(BaseDetector):
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
         """Returns `loss_cls`, `loss_bbox` and `iou`, the weighted mean generalized IoU of the assigned boxes."""
         grid = self.outputs(inputs)
-        targets = assign(grid, Truth.of(instances, grid.boxes))
+        targets = assign(grid, instances)
         sure = targets.scores.amax(dim=-1)  # (N, P), 0 for positions without an instance
         total = sure.sum().clamp(min=1)
         classes = F.binary_cross_entropy_with_logits(grid.scores, targets.scores, reduction="sum") / total

@@ -78,7 +78,7 @@ def load_items(split: Split) -> Items:
 
 
 def _connected_to_border(free: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Returns the pixels of ``free``, ``(..., H, W)``, that are connected to the image border."""
+    """Returns the pixels of `free`, ``(..., H, W)``, that are connected to the image border."""
     width = [(0, 0)] * (free.ndim - 2) + [(1, 1), (1, 1)]
     free = np.pad(free, width, constant_values=True)
     flooded = np.zeros_like(free)

@@ -1,6 +1,5 @@
 """Scenes composed of images of clothes, shoes and bags, and their datasets."""
 
-import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from footplate.checks import check_count, check_keys
+from footplate.checks import check_count
 from footplate.data import Compose, SampleCache
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
-from footplate.registry import DATASETS, find_wrong_type
+from footplate.registry import DATASETS
 from footplate.tasks.recipes.fashion_items import CLASSES, ITEM_SIZE, Items, Split, load_items
+from footplate.tasks.task_base import build_settings
 
 _Pixels = NDArray[np.float32]
 _CANDIDATE_POSITIONS = 6
@@ -220,7 +220,7 @@ class FashionScenes:
         check_count("length", self._length)
         self._key = (seed, _SPLIT_NUMBERS[split])
         self._name = f"fashion-{split}-{seed}"
-        self._style = build_style(style or {})
+        self._style = build_settings("style", SceneStyle, style or {})
         with at_key("pipeline"):
             self.pipeline = Compose(pipeline)
         self.sample_cache: SampleCache | None = None
@@ -265,23 +265,6 @@ class FashionScenes:
             "ori_shape": shape,
             "sample_idx": index,
         }
-
-
-def build_style(style: Mapping[str, Any]) -> SceneStyle:
-    """Builds a `SceneStyle` from a config; reports errors under the key `style`.
-
-    Raises:
-        ArgumentError: An argument is unknown, has another type, or is out of range.
-    """
-    check_keys("style", style, [field.name for field in dataclasses.fields(SceneStyle)])
-    with at_key("style"):
-        settings: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in style.items()
-        }
-        wrong = find_wrong_type(SceneStyle, settings)
-        if wrong is not None:
-            raise ArgumentError(f"{wrong[0]} must be {wrong[1]}", key=wrong[0], found=settings[wrong[0]])
-        return SceneStyle(**settings)
 
 
 @DATASETS.register_module()

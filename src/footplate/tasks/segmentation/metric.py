@@ -12,7 +12,7 @@ from PIL import Image
 
 from footplate.checks import check_choice
 from footplate.errors import ArgumentError, DataError
-from footplate.evaluation import BaseMetric, check_samples
+from footplate.evaluation import BaseMetric, check_samples, required_classes
 from footplate.evaluation.per_class import format_table
 from footplate.registry import METRICS
 from footplate.storage import commit_image
@@ -86,6 +86,7 @@ class IoUMetric(BaseMetric[Areas]):
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Counts the pixels of each sample."""
         check_samples(self, data_samples, "pred_sem_seg", *([] if self.format_only else ["gt_sem_seg"]))
+        count = 0 if self.format_only else len(required_classes(self))
         for sample in data_samples:
             predicted = as_array(sample["pred_sem_seg"]["data"]).squeeze(0)
             if self.output_dir is not None and not self.context.is_trial:
@@ -94,7 +95,7 @@ class IoUMetric(BaseMetric[Areas]):
             if not self.format_only:
                 truth = as_array(sample["gt_sem_seg"]["data"]).squeeze(0)
                 where = str(sample.get("img_path", ""))
-                self.results.append(count_areas(predicted, truth, len(self._classes), self.ignore_index, where=where))
+                self.results.append(count_areas(predicted, truth, count, self.ignore_index, where=where))
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Returns the values; empty with `format_only`."""
@@ -107,9 +108,9 @@ class IoUMetric(BaseMetric[Areas]):
     def compute_metrics(self, results: list[Areas]) -> dict[str, float]:
         """Returns the means by name, and logs the per-class results."""
         areas = Areas(*(np.sum(column, axis=0) for column in zip(*results, strict=True)))
-        columns = self._columns(areas)
-        self.record_per_class("IoU", self._classes, columns)
-        _logger.info("%sper class, in percent:\n%s", self.title, format_table(self._classes, columns))
+        columns, classes = self._columns(areas), required_classes(self)
+        self.record_per_class("IoU", classes, columns)
+        _logger.info("%sper class, in percent:\n%s", self.title, format_table(classes, columns))
         with np.errstate(invalid="ignore"):
             accuracy = float(np.divide(areas.intersect.sum(), areas.true.sum()))
         values = {"aAcc": 100 * accuracy}
@@ -118,15 +119,8 @@ class IoUMetric(BaseMetric[Areas]):
             values[f"m{name}"] = float(known.mean()) if known.size else math.nan
         if self.classwise:
             for name, column in columns.items():
-                values |= {f"{name}.{label}": float(v) for label, v in zip(self._classes, column, strict=True)}
+                values |= {f"{name}.{label}": float(v) for label, v in zip(classes, column, strict=True)}
         return values
-
-    @property
-    def _classes(self) -> tuple[str, ...]:
-        classes = (self.dataset_meta or {}).get("classes")
-        if not classes:
-            raise DataError("IoUMetric needs the classes of the dataset", notes=["metainfo has no 'classes'"])
-        return tuple(str(name) for name in classes)
 
     def _columns(self, areas: Areas) -> dict[str, _Values]:
         """Returns the per-class values in percent, by name without the leading m."""
@@ -151,14 +145,11 @@ def count_areas(
     """Counts the pixels of each class, excluding those with the true label `ignore_index`.
 
     Args:
-        predicted: ``(H, W)``, integers from 0 to `num_classes` - 1.
-        truth: ``(H, W)``, the same, or `ignore_index`.
+        predicted: The predicted classes, ``(H, W)``.
+        truth: The true classes, ``(H, W)``.
         num_classes: The number of classes.
         ignore_index: The label of ignored pixels.
         where: The name of the image, for messages.
-
-    Raises:
-        DataError: Prediction and ground truth differ in size, or a class is out of range.
     """
     if predicted.shape != truth.shape:
         raise DataError(

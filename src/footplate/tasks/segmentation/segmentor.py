@@ -65,15 +65,7 @@ class BaseSegmentor(TaskModel):
         return self.score(inputs)
 
     def loss(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> dict[str, Tensor]:
-        """Returns `loss_ce` and `acc_seg`, the pixel accuracy in percent.
-
-        Args:
-            inputs: ``(N, 3, H, W)``, float.
-            data_samples: Samples with `gt_sem_seg`.
-
-        Raises:
-            DataError: The ground truth is missing.
-        """
+        """Returns `loss_ce` and `acc_seg`, the pixel accuracy in percent; samples need `gt_sem_seg`."""
         truth = stack_label_maps(data_samples, (inputs.shape[-2], inputs.shape[-1]), self.ignore_index)
         scores = self.score(inputs)
         loss = F.cross_entropy(scores, truth, self.class_weight, ignore_index=self.ignore_index)
@@ -139,9 +131,6 @@ class EncoderDecoder(Pyramid):
         widths: See `Pyramid`.
         depths: See `Pyramid`.
 
-    Raises:
-        ArgumentError: See `Pyramid`.
-
     Source: Shi et al., "Sub-Pixel Convolutional Neural Network", arXiv:1609.05158.
     """
 
@@ -169,9 +158,6 @@ class SmallSegmentor(BaseSegmentor):
         widths: The channels of each stage of the network.
         depths: The number of residual blocks of each stage.
         settings: Arguments of `BaseSegmentor`.
-
-    Raises:
-        ArgumentError: See `BaseSegmentor`.
 
     Example:
         >>> import torch
@@ -228,12 +214,7 @@ class SegFormer(BaseSegmentor):
 
 @MODELS.register_module()
 class SegTTAModel(BaseTTAModel):
-    """Averages the class probabilities over the views of an image. Models already undo flipping and resizing.
-
-    Args:
-        module: See `BaseTTAModel`.
-        data_preprocessor: See `BaseTTAModel`.
-    """
+    """Averages the class probabilities over the views of an image. Models already undo flipping and resizing."""
 
     def merge_preds(self, data_samples_list: list[list[Any]]) -> list[SegDataSample]:
         """Returns for each image the sample of its first unflipped view, with the mean probabilities of all views."""

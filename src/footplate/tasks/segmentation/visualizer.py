@@ -48,7 +48,7 @@ class SegLocalVisualizer(TaskVisualizer):
         self.alpha = check_fraction("alpha", alpha)
         if classes is not None and palette is not None and len(classes) != len(palette):
             raise ArgumentError(
-                f"classes and palette must have one length, but have {len(classes)} and {len(palette)}", key="palette"
+                f"classes and palette must have the same length, not {len(classes)} and {len(palette)}", key="palette"
             )
         self._classes, self._palette = classes, palette
 

@@ -1,4 +1,4 @@
-"""Hooks that draw neighbours and reconstructions, and report the gain since the start of training."""
+"""Hooks that draw neighbors and reconstructions, and report the gain since the start of training."""
 
 import logging
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class NeighborPictureHook(Hook):
 
     Args:
         num_queries: The number of test images, spread evenly over the validation dataset.
-        num_neighbors: The number of neighbours of each test image.
+        num_neighbors: The number of neighbors of each test image.
         max_samples: The maximum number of validation images to use.
 
     Raises:
@@ -78,7 +78,7 @@ class NeighborPictureHook(Hook):
                 self._seen.append(_Shown(image, output.features.detach().cpu(), label, output.part == "test"))
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
-        """Draws the neighbours if there are both test and train images."""
+        """Draws the neighbors if there are both test and train images."""
         test, train = ([each for each in self._seen if each.is_test == wanted] for wanted in (True, False))
         self._seen = []
         if not test or not train:
@@ -139,15 +139,12 @@ class ReconstructionPictureHook(Hook):
 def draw_neighbors(
     queries: Sequence[Image], neighbors: Sequence[Sequence[Image]], same: Sequence[Sequence[bool]]
 ) -> Image:
-    """Returns an image in which each row shows a query, followed by its nearest neighbours.
+    """Returns an image in which each row shows a query, followed by its nearest neighbors.
 
     Args:
-        queries: ``(h, w, 3)`` each, uint8, RGB, all of one size.
-        neighbors: The neighbours of each query, the nearest first.
-        same: Whether each neighbour has the class of the query. The frame is blue if so, or else orange.
-
-    Returns:
-        ``(H, W, 3)``, uint8, RGB.
+        queries: ``(h, w, 3)`` each, uint8, RGB, all of the same size.
+        neighbors: The neighbors of each query, the nearest first.
+        same: Whether each neighbor has the class of the query. Its frame is then blue, otherwise orange.
     """
     rows = [
         [_framed(query, None), *(_framed(each, right) for each, right in zip(found, flags, strict=True))]
@@ -159,14 +156,12 @@ def draw_neighbors(
 def draw_reconstructions(images: Sequence[Image], hidden: Sequence[Image], guessed: Sequence[Image]) -> Image:
     """Returns an image in which each row shows an image, its visible patches, and its reconstruction.
 
-    Args:
-        images: ``(h, w, 3)`` each, uint8, RGB, all of one size.
-        hidden: The masked pixels, ``(h, w)`` each, bool.
-        guessed: The reconstructions, ``(h, w, 3)`` each, uint8, RGB.
+    Masked pixels are gray in the second column. The third column shows the reconstruction for masked pixels only.
 
-    Returns:
-        ``(H, W, 3)``, uint8, RGB. Masked pixels are grey in the second column. The third column shows the
-        reconstruction for masked pixels only.
+    Args:
+        images: ``(h, w, 3)`` each, uint8, RGB, all of the same size.
+        hidden: The masked pixels, ``(h, w)`` each, bool.
+        guessed: The reconstructions, like `images`.
     """
     rows = []
     for image, gone, guess in zip(images, hidden, guessed, strict=True):
@@ -186,11 +181,10 @@ def planes_to_image(planes: object) -> Image:
 def _framed(image: Image, same: bool | None) -> Image:
     """Enlarges an image by an integer factor, and adds a frame whose color shows whether the class is the same."""
     zoom = max(1, _SHOWN_SIZE // max(image.shape[:2]))
-    large = image.repeat(zoom, axis=0).repeat(zoom, axis=1)
-    color = _PAPER if same is None else _SAME if same else _OTHER
-    framed = np.empty((large.shape[0] + 2 * _GAP, large.shape[1] + 2 * _GAP, 3), np.uint8)
-    framed[:] = color
-    framed[_GAP:-_GAP, _GAP:-_GAP] = large
+    height, width = zoom * image.shape[0] + 2 * _GAP, zoom * image.shape[1] + 2 * _GAP
+    framed = np.empty((height, width, 3), np.uint8)
+    framed[:] = _PAPER if same is None else _SAME if same else _OTHER
+    framed[_GAP:-_GAP, _GAP:-_GAP] = image.repeat(zoom, axis=0).repeat(zoom, axis=1)
     return framed
 
 
@@ -232,7 +226,12 @@ class ValidateFirstHook(Hook):
             return
         numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
         if not runner.iter:
-            self._start = self._chosen(numbers)
+            for key in self.keys or ():
+                if key not in numbers:
+                    known = ", ".join(numbers) or "none"
+                    near = nearest(key, numbers)
+                    raise ArgumentError(f"there is no metric '{key}'", suggestion=near, notes=[f"metrics: {known}"])
+            self._start = numbers if self.keys is None else {key: numbers[key] for key in self.keys}
             return
         gains = {name: numbers[name] - start for name, start in self._start.items() if name in numbers}
         changes = (f"{name} {self._start[name]:.2f} -> {numbers[name]:.2f} ({gains[name]:+.2f})" for name in gains)
@@ -246,11 +245,3 @@ class ValidateFirstHook(Hook):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the metrics of the first validation."""
         self._start = {key: check_saved_number(value, key, finite=False) for key, value in state["start"].items()}
-
-    def _chosen(self, numbers: dict[str, float]) -> dict[str, float]:
-        for key in self.keys or ():
-            if key not in numbers:
-                known = ", ".join(numbers) or "none"
-                near = nearest(key, numbers)
-                raise ArgumentError(f"there is no metric '{key}'", suggestion=near, notes=[f"metrics: {known}"])
-        return numbers if self.keys is None else {key: numbers[key] for key in self.keys}

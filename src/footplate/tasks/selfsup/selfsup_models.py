@@ -14,7 +14,7 @@ from footplate.models import BaseModule
 from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
 from footplate.tasks.selfsup.sample import SelfSupDataSample
-from footplate.tasks.selfsup.vit import Masked, attention_weights, make_layers, position_codes
+from footplate.tasks.selfsup.vit import Masked, init_attention, make_layers, position_codes
 from footplate.tasks.task_base import Part, TaskModel, build_part
 
 
@@ -178,11 +178,7 @@ class SimCLR(BaseSelfSup):
         return last.mean(dim=(2, 3)) if last.dim() == 4 else last
 
     def loss(self, inputs: Sequence[Tensor], data_samples: Sequence[SelfSupDataSample] | None) -> dict[str, Tensor]:
-        """Returns the `loss` of two views.
-
-        Raises:
-            DataError: The number of views is not two.
-        """
+        """Returns the `loss` of two views."""
         if len(inputs) != 2:
             raise DataError(
                 f"SimCLR needs two views of each image, but the batch has {len(inputs)}",
@@ -236,8 +232,7 @@ class MAEPretrainDecoder(BaseModule):
         self.decoder_norm = nn.LayerNorm(decoder_embed_dim)
         self.decoder_pred = nn.Linear(decoder_embed_dim, patch_size**2 * in_chans)
         nn.init.normal_(self.mask_token, std=0.02)
-        for weights in attention_weights(self.decoder_blocks):
-            nn.init.xavier_uniform_(weights)
+        init_attention(self.decoder_blocks)
 
     def forward(self, masked: Masked) -> Tensor:
         """Returns the pixels of all patches, ``(N, L, C * patch_size ** 2)``."""

@@ -87,7 +87,8 @@ class MAEViT(BaseModule):
         self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dims))
         self.layers = make_layers(num_layers, embed_dims, num_heads, mlp_ratio)
         self.norm = nn.LayerNorm(embed_dims)
-        _begin(self.patch_embed.weight.flatten(1), *attention_weights(self.layers))
+        nn.init.xavier_uniform_(self.patch_embed.weight.flatten(1))
+        init_attention(self.layers)
         nn.init.normal_(self.cls_token, std=0.02)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -116,11 +117,7 @@ class MAEViT(BaseModule):
 
 
 def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.ModuleList:
-    """Builds pre-norm transformer layers without dropout.
-
-    Raises:
-        ArgumentError: `width` is not divisible by `num_heads`, or `count` is not positive.
-    """
+    """Builds pre-norm transformer layers without dropout."""
     check_count("num_layers", count)
     if width % num_heads:
         raise ArgumentError(f"the width {width} is not divisible by num_heads {num_heads}", key="num_heads")
@@ -132,25 +129,16 @@ def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.
     )
 
 
-def attention_weights(layers: nn.ModuleList) -> list[Tensor]:
-    """Returns the query, key and value weights, which are not in linear layers and thus missed by initializers."""
-    return [
-        weights
-        for layer in layers
-        if isinstance(layer, nn.TransformerEncoderLayer)
-        for weights in layer.self_attn.in_proj_weight.chunk(3)
-    ]
+def init_attention(layers: nn.ModuleList) -> None:
+    """Initializes query, key and value weights, which are not in linear layers and thus missed by initializers."""
+    for layer in layers:
+        if isinstance(layer, nn.TransformerEncoderLayer):
+            for weights in layer.self_attn.in_proj_weight.chunk(3):
+                nn.init.xavier_uniform_(weights)
 
 
 def position_codes(width: int, side: int) -> Tensor:
-    """Returns 2D sine-cosine position embeddings, ``(1, side * side, width)``.
-
-    Args:
-        width: The embedding dimension, a multiple of 4.
-        side: The number of positions along each side of the grid.
-
-    Raises:
-        ArgumentError: `width` is not a multiple of 4.
+    """Returns 2D sine-cosine position embeddings, ``(1, side * side, width)``; `width` must be a multiple of 4.
 
     Source: Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, section 3.5, for both directions.
     """
@@ -161,8 +149,3 @@ def position_codes(width: int, side: int) -> Tensor:
     along = torch.cat([waves.sin(), waves.cos()], dim=1)
     down, right = along[:, None].expand(-1, side, -1), along[None].expand(side, -1, -1)
     return torch.cat([right, down], dim=2).reshape(1, side * side, width)
-
-
-def _begin(*weights: Tensor) -> None:
-    for each in weights:
-        nn.init.xavier_uniform_(each)

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
 from footplate.errors import ArgumentError
-from footplate.optim.constructors.default import DefaultOptimWrapperConstructor, Group
+from footplate.optim.constructors.default_constructor import DefaultOptimWrapperConstructor, Group
 from footplate.optim.constructors.paramwise import ParamLocation, ParamwiseRules
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS
 
