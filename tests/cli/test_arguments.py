@@ -14,7 +14,7 @@ def parse(*arguments: str) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def test_pairs_come_together_or_one_by_one() -> None:
+def test_overrides_may_share_a_flag_or_repeat_it() -> None:
     found = parse("a.py", "--set", "a=1", "b=2", "--cfg-options", "c=3", "--set", "d=4")
     assert (found.config, found.set, found.cfg_options) == ("a.py", ["a=1", "b=2", "d=4"], ["c=3"])
 
@@ -63,7 +63,7 @@ HELP = "Run `footplate train --help` for its arguments.\n"
         (["train_cfg.max_iters=4"], "; set it in the config: --set train_cfg.max_iters=4"),
     ],
 )
-def test_a_word_that_no_option_knows(tiny: Path, footplate: Command, words: list[str], hint: str) -> None:
+def test_unknown_option_has_a_hint(tiny: Path, footplate: Command, words: list[str], hint: str) -> None:
     told = " ".join(word for word in words if word != "--amp")
     assert footplate("train", "tiny.py", *words) == (
         2,
@@ -77,29 +77,29 @@ def test_a_word_that_no_option_knows(tiny: Path, footplate: Command, words: list
     ("wrapper", "key"),
     [("optim_wrapper = dict(optimizer=optimizer)", "optim_wrapper.optimizer.lr"), ("", "optimizer.lr")],
 )
-def test_the_key_that_is_read_comes_before_a_variable(tiny: Path, footplate: Command, wrapper: str, key: str) -> None:
+def test_hint_prefers_keys_of_a_run_over_variables(tiny: Path, footplate: Command, wrapper: str, key: str) -> None:
     tiny.write_text(f"optimizer = dict(type='SGD', lr=0.1)\n{wrapper}\n")
     assert f"--set {key}=3\n" in footplate("train", "tiny.py", "--lr", "3")[2]
 
 
-def test_a_config_that_cannot_be_read_is_no_hint(tiny: Path, footplate: Command) -> None:
+def test_unreadable_config_gives_no_hint(tiny: Path, footplate: Command) -> None:
     assert footplate("train", "tin.py", "--lr", "3")[2].startswith(
         "footplate train: error: unrecognized arguments: --lr 3\n"
     )
 
 
-def test_an_unknown_argument_of_a_command_without_a_config_is_refused(footplate: Command) -> None:
+def test_unknown_argument_of_a_command_without_a_config_is_an_error(footplate: Command) -> None:
     assert footplate("plan", "-x")[2].startswith("footplate plan: error: unrecognized arguments: -x\n")
 
 
-def test_an_inner_command_names_itself(footplate: Command) -> None:
+def test_error_of_a_subcommand_names_the_subcommand(footplate: Command) -> None:
     assert footplate("checkpoint", "verify", "a.pth", "--lr")[2] == (
         "footplate checkpoint verify: error: unrecognized arguments: --lr\n"
         "Run `footplate checkpoint verify --help` for its arguments.\n"
     )
 
 
-def test_a_config_of_the_first_generation_validates_by_its_own_word(tiny: Path, footplate: Command) -> None:
+def test_hint_for_no_validate_uses_the_key_of_the_generation(tiny: Path, footplate: Command) -> None:
     tiny.write_text("data = dict(samples_per_gpu=2)\nevaluation = dict(interval=1)\n")
     assert (
         "--no-validate; set it in the config: --set +evaluation.start=1000000\n"
@@ -115,14 +115,14 @@ def test_a_run_with_the_value_of_the_hint_does_not_validate(tiny: Path, footplat
     assert "accuracy" not in written
 
 
-def test_results_of_a_test_are_written_by_a_metric(tiny: Path, footplate: Command) -> None:
+def test_hint_for_out_is_a_metric_that_dumps_results(tiny: Path, footplate: Command) -> None:
     assert (
         "--out a.pkl; add a metric to test_evaluator: dict(type='DumpResults', out_file_path='results.pkl')"
         in (footplate("test", "tiny.py", "a.pth", "--out", "a.pkl")[2])
     )
 
 
-def test_a_sweep_has_a_folder_by_another_name(tiny: Path, footplate: Command) -> None:
+def test_hint_for_work_dir_of_a_sweep_is_out(tiny: Path, footplate: Command) -> None:
     assert (
         "--work-dir x; did you mean --out?\n"
         in (footplate("sweep", "tiny.py", "--param", "lr=1,2", "--work-dir", "x")[2])

@@ -81,12 +81,12 @@ _STOPPING = 'dict(type="EarlyStoppingHook", monitor="acuracy", rule="greater")'
 _MULTIPLIED = "optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(layers=dict(lr_mul=0.1))),"
 
 
-def test_there_are_sixty() -> None:
+def test_there_are_sixty_mistakes() -> None:
     assert len(ALL) + 3 >= 60  # three more have their own tests below
 
 
 @pytest.mark.parametrize("mistake", ALL, ids=lambda each: each.instead.strip().split("\n")[0])
-def test_each_is_named_with_its_place(tiny: Path, footplate: Command, mistake: Mistake) -> None:
+def test_each_mistake_is_reported_with_its_location(tiny: Path, footplate: Command, mistake: Mistake) -> None:
     assert TINY.count(mistake.line) >= 1
     tiny.write_text(TINY.replace(mistake.line, mistake.instead, 1))
     place = TINY[: TINY.index(mistake.line)].count("\n") + 1
@@ -101,14 +101,14 @@ def test_each_is_named_with_its_place(tiny: Path, footplate: Command, mistake: M
     assert {each.name for each in tiny.parent.iterdir() if each.name != "__pycache__"} == {"tiny.py"}
 
 
-def test_a_metric_that_nobody_gives(tiny: Path, footplate: Command) -> None:
+def test_unknown_best_metric_is_reported(tiny: Path, footplate: Command) -> None:
     tiny.write_text(TINY.replace("interval=4),", "interval=4, save_best='acuracy', rule='greater'),"))
     code, _, errors = footplate("check", "tiny.py")
     assert (code, "Traceback" in errors) == (2, False)
     assert "  at tiny.py:32, key default_hooks.checkpoint.save_best\n  did you mean 'accuracy'?" in errors
 
 
-def test_what_code_of_the_user_raises_is_told_by_its_line(tiny: Path, footplate: Command) -> None:
+def test_error_of_user_code_is_reported_with_its_line(tiny: Path, footplate: Command) -> None:
     tiny.write_text(TINY.replace('type="ToyModel", dropout=0.1', 'type="ToyModel", num_classes=1'))
     code, _, errors = footplate("check", "tiny.py")
     lines = errors.splitlines()
@@ -117,7 +117,7 @@ def test_what_code_of_the_user_raises_is_told_by_its_line(tiny: Path, footplate:
     assert lines[2] == "  tried: training iteration 1"
 
 
-def test_what_parts_of_a_library_raise_is_told_with_its_section(tiny: Path, footplate: Command) -> None:
+def test_error_of_a_library_is_reported_with_its_section(tiny: Path, footplate: Command) -> None:
     text = (tiny.parent / "tiny.py").read_text()
     model = 'model = dict(type="SmallSegmentor", num_classes=2)'
     tiny.write_text(text.replace('model = dict(type="ToyModel", dropout=0.1)', model))
@@ -128,14 +128,14 @@ def test_what_parts_of_a_library_raise_is_told_with_its_section(tiny: Path, foot
     assert lines[0].startswith("error: saving, loading and validating once fails in SmallSegmentor: TypeError: ")
 
 
-def test_a_work_dir_that_cannot_be_written(tiny: Path, footplate: Command) -> None:
+def test_unwritable_work_dir_is_an_error(tiny: Path, footplate: Command) -> None:
     (tiny.parent / "file").write_text("")
     code, _, errors = footplate("check", "tiny.py", "--work-dir", "file/run")
     assert code == 2
     assert errors.startswith("error: cannot write to 'file/run'\n")
 
 
-def test_what_a_run_will_do(tiny: Path, footplate: Command) -> None:
+def test_check_shows_what_a_run_will_do(tiny: Path, footplate: Command) -> None:
     code, text, _ = footplate("check", "tiny.py", "--work-dir", "work")
     assert code == 0
     lines = text.splitlines()
@@ -150,7 +150,7 @@ def test_what_a_run_will_do(tiny: Path, footplate: Command) -> None:
 
 
 @pytest.mark.parametrize(("columns", "width"), [("60", 60), ("80", 80), ("", 100)])
-def test_lines_fit_the_terminal(
+def test_lines_of_a_check_fit_the_terminal(
     tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch, columns: str, width: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
@@ -163,7 +163,7 @@ def test_lines_fit_the_terminal(
     assert any(line.startswith(" " * 26) for line in lines)
 
 
-def test_every_set_of_a_validation_is_tried_at_its_largest(tiny: Path, footplate: Command) -> None:
+def test_every_validation_set_is_tried_with_its_largest_batch(tiny: Path, footplate: Command) -> None:
     text = TINY.replace(
         "test_dataloader = val_dataloader", "val_dataloader = dict(a=val_dataloader, b={**val_dataloader})"
     )
@@ -180,14 +180,14 @@ def test_every_set_of_a_validation_is_tried_at_its_largest(tiny: Path, footplate
     assert "metrics     a/accuracy, b/accuracy" in text
 
 
-def test_without_a_run_data_and_weights_are_not_touched(tiny: Path, footplate: Command) -> None:
+def test_no_run_reads_neither_data_nor_weights(tiny: Path, footplate: Command) -> None:
     tiny.write_text(TINY.replace("size=16", "size=0"))
     code, text, _ = footplate("check", "tiny.py", "--no-run")
     assert (code, "no problems found in the config; data and weights were not read" in text) == (0, True)
 
 
 @pytest.mark.parametrize("options", [[], ["--no-run"]])
-def test_a_variable_that_is_changed_too_late_is_a_warning(tiny: Path, footplate: Command, options: list[str]) -> None:
+def test_change_of_a_variable_without_effect_is_a_warning(tiny: Path, footplate: Command, options: list[str]) -> None:
     (tiny.parent / "base.py").write_text("steps = 8\n" + tiny.read_text().replace("max_iters=8", "max_iters=steps"))
     tiny.write_text("_base_ = 'base.py'\nsteps = 6\n")
     _, text, _ = footplate("check", "tiny.py", *options)
@@ -196,7 +196,7 @@ def test_a_variable_that_is_changed_too_late_is_a_warning(tiny: Path, footplate:
     assert [line for line in text.splitlines() if "has no effect" in line] == [f"warning     {sentence}; set"]
 
 
-def test_what_does_not_fit_is_a_warning(tiny: Path, footplate: Command) -> None:
+def test_inconsistent_lengths_are_noted(tiny: Path, footplate: Command) -> None:
     tiny.write_text(TINY.replace("end=4,", "end=20,"))
     _, text, _ = footplate("check", "tiny.py", "--no-run")
     assert "note        LinearLR ends at iteration 20, but training ends at 8" in text
@@ -210,12 +210,14 @@ def test_what_does_not_fit_is_a_warning(tiny: Path, footplate: Command) -> None:
         ("optim_wrapper = dict(", _MULTIPLIED, 'the custom key "layers" of paramwise_cfg has the unknown key "lr_mul"'),
     ],
 )
-def test_what_has_no_effect_is_told(tiny: Path, footplate: Command, line: str, instead: str, told: str) -> None:
+def test_settings_without_effect_are_a_warning(
+    tiny: Path, footplate: Command, line: str, instead: str, told: str
+) -> None:
     tiny.write_text(TINY.replace(line, instead))
     assert told in footplate("check", "tiny.py")[1]
 
 
-def test_a_validation_too_small_for_pictures_is_named(tiny: Path, footplate: Command) -> None:
+def test_validation_with_too_few_images_to_draw_is_a_warning(tiny: Path, footplate: Command) -> None:
     hook = 'custom_hooks = [dict(type="ClsVisualizationHook", draw=True, interval=10)]\n'
     tiny.write_text(tiny.read_text() + hook)
     output = " ".join(footplate("check", "tiny.py")[1].split())
@@ -224,7 +226,7 @@ def test_a_validation_too_small_for_pictures_is_named(tiny: Path, footplate: Com
 
 
 @pytest.mark.parametrize(("rank", "told"), [("0", "warning     one\n"), ("1", "")])
-def test_of_several_ranks_the_first_tells_what_a_failed_check_warned_of(
+def test_first_rank_prints_the_warnings_of_a_failed_check(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rank: str, told: str
 ) -> None:
     def fail(cfg: Config, *, run: bool) -> str:
@@ -240,7 +242,7 @@ def test_of_several_ranks_the_first_tells_what_a_failed_check_warned_of(
 
 
 @pytest.mark.parametrize("save_optimizer", [True, False])
-def test_the_size_of_a_checkpoint_is_that_of_the_file(tiny: Path, footplate: Command, save_optimizer: bool) -> None:
+def test_size_of_a_checkpoint_equals_that_of_the_file(tiny: Path, footplate: Command, save_optimizer: bool) -> None:
     keep = ["--set", f"+default_hooks.checkpoint.save_optimizer={save_optimizer}"]
     code, told, errors = footplate("check", "tiny.py", "--work-dir", "work", *keep)
     assert code == 0, errors

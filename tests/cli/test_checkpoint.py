@@ -27,7 +27,7 @@ def files(tmp_path: Path) -> list[str]:
     return [str(tmp_path / "iter_1.pth"), str(tmp_path / "iter_3.pth")]
 
 
-def test_show_tells_what_is_inside(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_the_contents(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("show", files[0]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{files[0]}: ")
@@ -45,7 +45,7 @@ def test_show_tells_what_is_inside(files: list[str], capsys: pytest.CaptureFixtu
     assert len(capsys.readouterr().out.splitlines()) == 28
 
 
-def test_verify_says_which_is_damaged(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_names_the_damaged_file(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"w": torch.ones(1)}, f"{files[0]}.theirs")
     assert run("verify", files[0], f"{files[0]}.theirs") == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -90,7 +90,9 @@ def test_trust_is_a_flag_for_one_file_and_recorded(tmp_path: Path, command: list
     assert "trusted" not in load_checkpoint(target)["meta"]
 
 
-def test_a_file_in_parts_and_back(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_checkpoint_is_sharded_and_consolidated(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, again = str(tmp_path / "iter_1.sharded"), str(tmp_path / "again.pth")
     assert run("shard", files[0], "-o", folder, "--parts", "2") == 0
     assert capsys.readouterr().out == f"22 tensors split into 2 shards: {folder}\n"
@@ -108,7 +110,7 @@ def test_a_file_in_parts_and_back(files: list[str], tmp_path: Path, capsys: pyte
     assert torch.equal(load_checkpoint(again)["state_dict"]["layer3.w"], torch.ones(2, 2))
 
 
-def test_a_damaged_part_is_told(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_shard_is_reported(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "iter_1.sharded"
     run("shard", files[0], "-o", str(folder), "--parts", "2")
     (part,) = folder.glob("rank_1*")
@@ -134,7 +136,7 @@ def _names_of(path: Path, tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("place", range(5))
 @pytest.mark.parametrize("command", ["average", "export"])
-def test_an_output_never_replaces_an_input(files: list[str], tmp_path: Path, command: str, place: int) -> None:
+def test_output_cannot_replace_an_input(files: list[str], tmp_path: Path, command: str, place: int) -> None:
     (tmp_path / "names").mkdir()
     output = _names_of(Path(files[0]), tmp_path / "names")[place]
     before = Path(files[0]).read_bytes()
@@ -160,9 +162,7 @@ def test_files_within_a_sharded_input_are_inputs(files: list[str], tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["w.onnx", "w.bin.gz", "w", "w.PTH", "w.py"])
 @pytest.mark.parametrize("command", ["average", "export", "consolidate"])
-def test_only_suffixes_of_formats_that_are_written_are_taken(
-    files: list[str], tmp_path: Path, command: str, name: str
-) -> None:
+def test_suffixes_of_other_formats_are_errors(files: list[str], tmp_path: Path, command: str, name: str) -> None:
     source = files[0]
     if command == "consolidate":
         source = str(tmp_path / "iter_8.sharded")
@@ -172,14 +172,14 @@ def test_only_suffixes_of_formats_that_are_written_are_taken(
     assert not (tmp_path / name).exists()
 
 
-def test_an_average_is_no_safetensors_file(files: list[str], tmp_path: Path) -> None:
+def test_average_cannot_be_a_safetensors_file(files: list[str], tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"must end in \.pth, \.pt or \.ckpt"):
         run("average", *files, "-o", str(tmp_path / "w.safetensors"))
     with pytest.raises(ArgumentError, match=r"must end in \.sharded"):
         run("shard", files[0], "-o", str(tmp_path / "w.foo"))
 
 
-def test_a_folder_of_other_files_is_not_taken_for_shards(files: list[str], tmp_path: Path) -> None:
+def test_folder_of_other_files_is_not_replaced(files: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "thesis.sharded"
     (folder / "chapters").mkdir(parents=True)
     (folder / "notes.txt").write_text("mine")
@@ -192,7 +192,7 @@ def test_a_folder_of_other_files_is_not_taken_for_shards(files: list[str], tmp_p
     assert (tmp_path / "a.sharded").read_text() == "mine"
 
 
-def test_a_sharded_checkpoint_is_replaced_and_files_beside_it_stay(files: list[str], tmp_path: Path) -> None:
+def test_sharded_checkpoint_is_replaced_and_its_neighbors_are_kept(files: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "iter_8.sharded"
     run("shard", files[0], "-o", str(folder), "--parts", "2")
     (folder / "notes.txt").write_text("mine")

@@ -47,7 +47,7 @@ def write_child(recipe: str, lines: str, suffix: str = ".py") -> str:
         ),
     ],
 )
-def test_sizes_that_do_not_fit_name_the_module_and_what_was_changed(
+def test_error_about_sizes_names_the_module_and_the_changed_keys(
     footplate: Command, command: str, lines: str, given: list[str], section: str, is_module: str, changed: str
 ) -> None:
     code, _, errors = footplate(command, write_child("fashion-cls", lines), "--work-dir", "work", *given)
@@ -63,7 +63,7 @@ def test_sizes_that_do_not_fit_name_the_module_and_what_was_changed(
     ]
 
 
-def test_the_traceback_of_a_module_is_there_with_debug(footplate: Command) -> None:
+def test_debug_shows_the_traceback_of_a_module(footplate: Command) -> None:
     child = write_child("fashion-cls", "model = dict(head=dict(in_channels=100))")
     with pytest.raises(Exception, match=r"fails in head\.fc") as caught:
         footplate("train", child, "--work-dir", "work", "--debug")
@@ -71,7 +71,7 @@ def test_the_traceback_of_a_module_is_there_with_debug(footplate: Command) -> No
 
 
 @pytest.mark.parametrize("recipe", ["fashion-cls", "fashion-seg", "fashion-det", "fashion-simclr"])
-def test_a_data_preprocessor_without_type_is_the_usual_one_of_its_task(footplate: Command, recipe: str) -> None:
+def test_data_preprocessor_without_type_is_that_of_the_task(footplate: Command, recipe: str) -> None:
     lines = "model = dict(data_preprocessor=dict(_delete_=True, mean=[72.0], std=[90.0], num_classes=10))"
     lines = lines if recipe == "fashion-cls" else lines.replace(", num_classes=10", "")
     code, told, errors = footplate("check", write_child(recipe, lines), "--work-dir", "work", "--no-run")
@@ -199,7 +199,7 @@ def test_a_data_preprocessor_without_type_is_the_usual_one_of_its_task(footplate
         ("fashion-det", ".py", "", ["+model.test_cfg.score_thr='a'"], "--set, key model.test_cfg.score_thr"),
     ],
 )
-def test_the_place_is_that_of_the_value(
+def test_location_is_that_of_the_value(
     footplate: Command, recipe: str, suffix: str, lines: str, given: list[str], place: str
 ) -> None:
     overrides = ["--set", *given] if given else []
@@ -208,7 +208,7 @@ def test_the_place_is_that_of_the_value(
     assert (code, f"  at {place}" in told, len(told) <= 5) == (2, True, True), errors
 
 
-def test_a_value_that_fits_no_longer_names_what_was_changed(footplate: Command) -> None:
+def test_error_of_an_inherited_value_names_the_changed_keys(footplate: Command) -> None:
     child = write_child("fashion-cls", "")
     code, _, errors = footplate("check", child, "--work-dir", "work", "--set", "model.backbone.widths=32,64")
     assert (code, errors.splitlines()[-1]) == (2, "  changed from the base: widths (--set)")

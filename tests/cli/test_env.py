@@ -2,7 +2,7 @@ import json
 from collections.abc import Callable
 
 
-def test_a_bug_report_gets_a_line_a_fact(footplate: Callable[..., tuple[int, str, str]]) -> None:
+def test_environment_has_a_line_per_fact(footplate: Callable[..., tuple[int, str, str]]) -> None:
     code, text, _ = footplate("env")
     assert code == 0
     facts = dict(line.split(maxsplit=1) for line in text.splitlines() if not line.startswith("torch threads"))

@@ -67,7 +67,7 @@ def own(tiny: Path) -> Iterator[Callable[[str, str], None]]:
     sys.path.remove(os.getcwd())
 
 
-def test_a_hook_is_told_by_its_lines_and_how_far_the_run_was(tiny: Path, own: Command, footplate: Command) -> None:
+def test_error_of_a_hook_shows_its_lines_and_the_progress(tiny: Path, own: Command, footplate: Command) -> None:
     own('dict(type="Witness")', 'dict(type="Measures")')
     code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
     assert (code, errors.splitlines()) == (
@@ -84,7 +84,7 @@ def test_a_hook_is_told_by_its_lines_and_how_far_the_run_was(tiny: Path, own: Co
         footplate("train", "tiny.py", "--work-dir", "again", "--debug")
 
 
-def test_a_check_tells_of_a_hook_as_a_run_does_and_what_it_warned_of(own: Command, footplate: Command) -> None:
+def test_check_reports_the_error_of_a_hook_and_its_warnings(own: Command, footplate: Command) -> None:
     own('dict(type="Witness")', 'dict(type="Measures", first=0), dict(type="Misspelt")')
     code, told, errors = footplate("check", "tiny.py", "--work-dir", "work")
     assert (code, errors.splitlines()) == (
@@ -103,7 +103,7 @@ def test_a_check_tells_of_a_hook_as_a_run_does_and_what_it_warned_of(own: Comman
 
 
 @pytest.mark.parametrize("command", ["train", "check"])
-def test_a_file_that_a_constructor_does_not_find_is_a_mistake_of_the_config(
+def test_missing_file_of_a_constructor_is_an_error_of_the_config(
     own: Command, footplate: Command, command: str
 ) -> None:
     own('dataset=dict(type="Points", size=16)', 'dataset=dict(type="Listed", listed="nowhere.json")')
@@ -119,7 +119,7 @@ def test_a_file_that_a_constructor_does_not_find_is_a_mistake_of_the_config(
     )
 
 
-def test_memory_that_a_constructor_lacks(own: Command, footplate: Command) -> None:
+def test_memory_error_of_a_constructor_shows_its_line(own: Command, footplate: Command) -> None:
     own('dataset=dict(type="Points", size=16)', 'dataset=dict(type="Listed", listed="much")')
     code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
     assert (code, errors.splitlines()) == (
@@ -134,7 +134,7 @@ def test_memory_that_a_constructor_lacks(own: Command, footplate: Command) -> No
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_sample_that_cannot_be_made(own: Command, footplate: Command, workers: int) -> None:
+def test_error_of_a_sample_shows_its_line(own: Command, footplate: Command, workers: int) -> None:
     changed = f'num_workers={workers},\n    dataset=dict(type="Listed")'
     own('dataset=dict(type="Points", size=16)', changed)
     code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
@@ -143,7 +143,7 @@ def test_a_sample_that_cannot_be_made(own: Command, footplate: Command, workers:
     assert any("own_parts.py:35" in line for line in lines), errors
 
 
-def test_an_error_of_a_worker_is_told_by_the_lines_that_it_names() -> None:
+def test_error_of_a_worker_shows_the_lines_in_its_text() -> None:
     text = (
         "Caught ZeroDivisionError in DataLoader worker process 1.\nOriginal Traceback (most recent call last):\n"
         f'  File "{package.__file__}", line 3, in _loop\n    data = fetch()\n'
@@ -160,12 +160,12 @@ def test_an_error_of_a_worker_is_told_by_the_lines_that_it_names() -> None:
     )
 
 
-def test_an_error_of_ours_keeps_its_traceback() -> None:
+def test_bug_of_footplate_keeps_its_traceback() -> None:
     namespace: dict[str, Callable[[], None]] = {}
     exec(compile("def fail():\n    raise KeyError('ours')", package.__file__, "exec"), namespace)
     with pytest.raises(KeyError) as caught:
         namespace["fail"]()
-    assert [frame.name for frame in user_frames(caught.value)] == ["test_an_error_of_ours_keeps_its_traceback"]
+    assert [frame.name for frame in user_frames(caught.value)] == ["test_bug_of_footplate_keeps_its_traceback"]
     assert describe_error(caught.value.with_traceback(caught.tb.tb_next)) is None
 
 
@@ -176,7 +176,7 @@ def test_an_error_of_ours_keeps_its_traceback() -> None:
         (OSError(28, "No space left on device"), "cannot write: No space left on device"),
     ],
 )
-def test_what_the_system_refuses(error: OSError, says: str) -> None:
+def test_errors_of_the_operating_system(error: OSError, says: str) -> None:
     assert describe_error(_without_this_frame(error)) == (f"error: {says}\n", 2)
     assert describe_error(OSError(22, "Invalid argument")) is None
 

@@ -33,7 +33,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("command", [["analyze"], ["analyze", "--json"], ["report", "-o", "out.html"], ["report"]])
-def test_looking_at_a_run_executes_nothing(
+def test_inspecting_a_run_executes_nothing(
     tmp_path: Path, footplate: Command, code: str, command: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     make_run(tmp_path / "run", code=code)
@@ -93,7 +93,7 @@ def test_links_out_of_a_run_are_not_followed(
     assert caplog.text.count("is a link to a file outside the run's folder") == 3
 
 
-def test_a_picture_of_another_kind_starts_no_program(
+def test_image_of_another_format_starts_no_program(
     tmp_path: Path, footplate: Command, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = make_run(tmp_path / "run")
@@ -109,7 +109,7 @@ def test_a_picture_of_another_kind_starts_no_program(
 
 
 @pytest.mark.parametrize("hostile", ["fifo", "device", "folder", "loop", "missing"])
-def test_what_is_no_regular_file_is_passed_over(tmp_path: Path, footplate: Command, code: str, hostile: str) -> None:
+def test_files_that_are_not_regular_are_skipped(tmp_path: Path, footplate: Command, code: str, hostile: str) -> None:
     run = make_run(tmp_path / "run")
     start = run / "20260101_000000"
     for place in (start / "explained.txt", start / "environment.json", start / "a.log", start / "vis_data/config.json"):
@@ -148,7 +148,7 @@ def test_an_endless_pointer_is_not_read_whole(tiny: Path, footplate: Command) ->
     assert footplate("train", "tiny.py", "--work-dir", "work", "--resume")[0] == 0
 
 
-def test_a_fifo_is_no_run(tmp_path: Path, footplate: Command, code: str) -> None:
+def test_pipe_is_not_a_run(tmp_path: Path, footplate: Command, code: str) -> None:
     os.mkfifo(tmp_path / "fifo")
     assert footplate("analyze", "fifo")[::2] == (2, "error: 'fifo' is neither a regular file nor a folder\n")
 
@@ -156,12 +156,12 @@ def test_a_fifo_is_no_run(tmp_path: Path, footplate: Command, code: str) -> None
 @pytest.mark.parametrize(
     "line", ['{"step": 1e300, "loss": 1}', '{"step": -1e13, "loss": 1}', '{"step": 1, "x": ' + "9" * 5000 + "}"]
 )
-def test_positions_that_no_run_has_are_refused(tmp_path: Path, footplate: Command, code: str, line: str) -> None:
+def test_impossible_positions_are_errors(tmp_path: Path, footplate: Command, code: str, line: str) -> None:
     (tmp_path / "scalars.json").write_text(f"{line}\n{line}\n")
     assert footplate("analyze", "scalars.json")[0] == 2
 
 
-def test_the_greatest_numbers_are_no_reason_to_fail(tmp_path: Path, footplate: Command, code: str) -> None:
+def test_largest_numbers_can_be_analyzed(tmp_path: Path, footplate: Command, code: str) -> None:
     lines = [{"lr": 1.7e308, "loss": -1.7e308, "time": 1.7e308, "data_time": 1.7e308, "memory": 1.7e308}]
     text = "".join(json.dumps({**lines[0], "iter": at, "step": at}) + "\n" for at in (1, 10**12))
     (tmp_path / "scalars.json").write_text(text)
@@ -299,7 +299,7 @@ def test_hostile_logs_and_tables_are_read_within_seconds(
     assert warning in caplog.text
 
 
-def test_scalars_of_very_many_names_are_left_out_with_a_warning(
+def test_scalars_beyond_the_limit_are_left_out_with_a_warning(
     tmp_path: Path, footplate: Command, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     line = {"step": 1, "iter": 1, "lr": 0.1, **{f"loss_{n}": 1.0 for n in range(2500)}}
@@ -308,7 +308,7 @@ def test_scalars_of_very_many_names_are_left_out_with_a_warning(
     assert "The run has more than 2000 scalars. 501 of them are left out." in caplog.text
 
 
-def test_scalars_of_very_many_lines_are_read_up_to_a_line(
+def test_very_long_scalar_files_are_read_up_to_a_line(
     tmp_path: Path, footplate: Command, code: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("footplate.tools.runs._MOST_VALUES", 80)

@@ -39,7 +39,7 @@ def test_one_key_is_shown_with_its_override(config: str, capsys: pytest.CaptureF
     ("word", "meant"),
     [("schedle", "schedule"), ("modle", "model"), ("sizes", "model.sizes"), ("sizse", "model.sizes")],
 )
-def test_a_word_that_is_neither_key_nor_topic(config: str, footplate: Footplate, word: str, meant: str) -> None:
+def test_unknown_key_suggests_a_key_or_topic(config: str, footplate: Footplate, word: str, meant: str) -> None:
     assert footplate("explain", config, word)[::2] == (
         2,
         f"error: the config has no key '{word}'\n  key {word}\n  did you mean '{meant}'?\n",
@@ -47,7 +47,7 @@ def test_a_word_that_is_neither_key_nor_topic(config: str, footplate: Footplate,
 
 
 @pytest.mark.parametrize("command", [["explain", "main.py"], ["train", "main.py", "--set"]])
-def test_each_misspelt_word_of_a_path_is_mended(config: str, footplate: Footplate, command: list[str]) -> None:
+def test_every_part_of_a_misspelled_path_is_corrected(config: str, footplate: Footplate, command: list[str]) -> None:
     path = "bacbone.dephts" if command[0] == "explain" else "bacbone.dephts=[1]"
     assert "\n  did you mean 'model.backbone.depths'?\n" in footplate(*command, path)[2]
 
@@ -61,7 +61,7 @@ def test_the_config_is_converted(config: str, tmp_path: Path, suffix: str) -> No
     assert written.model.type == "fp.Net"
 
 
-def test_a_value_without_a_form_is_refused(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_value_that_the_format_cannot_hold_is_an_error(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", config, "--set", "+x=None", "--dump", "out.toml"]) == 2
     error = capsys.readouterr().err
     assert "TOML cannot represent None" in error
@@ -70,19 +70,19 @@ def test_a_value_without_a_form_is_refused(config: str, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_each_topic_is_text_and_data(tiny: Path, footplate: Footplate, topic: str) -> None:
+def test_each_topic_is_available_as_text_and_json(tiny: Path, footplate: Footplate, topic: str) -> None:
     code, text, _ = footplate("explain", tiny, topic)
     assert (code, text.count("\n") > 2) == (0, True)
     assert footplate("explain", tiny, topic)[1] == text  # so that a project can commit the output
     assert json.loads(footplate("explain", tiny, topic, "--json")[1])
 
 
-def test_a_schedule_is_a_picture(tiny: Path, footplate: Footplate) -> None:
+def test_schedule_is_plotted(tiny: Path, footplate: Footplate) -> None:
     assert footplate("explain", tiny, "schedule", "--plot", "lr.png")[0] == 0
     assert (tiny.parent / "lr.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_options_of_topics_need_one(tiny: Path, footplate: Footplate) -> None:
+def test_options_of_topics_need_a_topic(tiny: Path, footplate: Footplate) -> None:
     code, _, error = footplate("explain", tiny, "--json")
     assert (code, error.splitlines()[0]) == (2, "error: --json needs a topic")
 
@@ -100,14 +100,14 @@ def test_options_of_topics_need_one(tiny: Path, footplate: Footplate) -> None:
         ),
     ],
 )
-def test_an_option_of_another_topic_is_refused(
+def test_option_of_another_topic_is_an_error(
     tiny: Path, footplate: Footplate, topic: str, option: str, value: str, says: str
 ) -> None:
     code, _, error = footplate("explain", tiny, topic, option, value)
     assert (code, error.splitlines()[0]) == (2, f"error: {says}")
 
 
-def test_a_key_named_like_a_topic_is_asked_with_a_dot(tiny: Path, footplate: Footplate) -> None:
+def test_dot_selects_a_key_named_like_a_topic(tiny: Path, footplate: Footplate) -> None:
     assert footplate("explain", tiny, ".hooks", "--set", "+hooks=3")[1].startswith("hooks = 3")
 
 
@@ -121,7 +121,7 @@ data = dict(samples_per_gpu=4)
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_what_a_migration_cannot_keep_stands_below_a_topic(tmp_path: Path, footplate: Footplate, topic: str) -> None:
+def test_migration_warnings_are_below_a_topic(tmp_path: Path, footplate: Footplate, topic: str) -> None:
     (tmp_path / "old.py").write_text(OLD)
     code, text, error = footplate("explain", tmp_path / "old.py", topic)
     warned = [line for line in text.splitlines() if line.startswith("warning ")]
@@ -133,7 +133,7 @@ def test_what_a_migration_cannot_keep_stands_below_a_topic(tmp_path: Path, footp
 
 
 @pytest.mark.parametrize(("is_seen", "widest"), [(True, 56), (False, 205)])
-def test_a_topic_fits_the_terminal_and_is_stable_where_it_is_kept(
+def test_topic_is_wrapped_only_for_a_terminal(
     footplate: Footplate, monkeypatch: pytest.MonkeyPatch, is_seen: bool, widest: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
@@ -158,7 +158,7 @@ def test_a_dump_replaces_neither_the_config_nor_its_bases(
     )
 
 
-def test_differences_are_printed_and_told_by_the_exit_code(
+def test_differences_are_printed_and_set_the_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -172,7 +172,7 @@ def test_differences_are_printed_and_told_by_the_exit_code(
     assert main(["diff", "a.py", "nope.py"]) == 2
 
 
-def test_a_config_and_what_it_was_migrated_to_mean_the_same(
+def test_migrated_config_is_equivalent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -186,7 +186,7 @@ def test_a_config_and_what_it_was_migrated_to_mean_the_same(
     assert capsys.readouterr().out == "The configs are equivalent.\n"
 
 
-def test_where_a_run_lies_is_no_difference(
+def test_work_dir_is_not_a_difference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -199,7 +199,7 @@ def test_where_a_run_lies_is_no_difference(
 
 
 @pytest.mark.parametrize("name", ["iter_8.pth", "model.safetensors", "iter_8.sharded"])
-def test_a_checkpoint_is_no_config(
+def test_checkpoint_is_not_a_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -227,7 +227,7 @@ def test_a_run_from_python_records_its_arguments(
     assert "train_cfg.max_epochs" in capsys.readouterr().out.splitlines()
 
 
-def test_a_folder_without_a_recorded_config_is_no_side_of_a_comparison(
+def test_folder_without_a_recorded_config_cannot_be_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run/20260101_000000/vis_data"

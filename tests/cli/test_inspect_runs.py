@@ -22,7 +22,9 @@ def test_a_run_is_analyzed(tiny: Path, footplate: Callable[..., tuple[int, str, 
     assert footplate("analyze", "nowhere")[0] == 2
 
 
-def test_a_picture_without_a_format_is_refused(tmp_path: Path, footplate: Callable[..., tuple[int, str, str]]) -> None:
+def test_image_path_without_a_known_suffix_is_an_error(
+    tmp_path: Path, footplate: Callable[..., tuple[int, str, str]]
+) -> None:
     (tmp_path / "scalars.json").write_text('{"loss": 1, "step": 1}\n')
     code, _, errors = footplate("analyze", tmp_path, "--plot", tmp_path / "curves.foo")
     assert (code, errors.splitlines()[0]) == (
@@ -32,7 +34,7 @@ def test_a_picture_without_a_format_is_refused(tmp_path: Path, footplate: Callab
     assert not (tmp_path / "curves.foo").exists()
 
 
-def test_a_full_disk_is_told(tmp_path: Path, footplate: Callable[..., tuple[int, str, str]]) -> None:
+def test_full_disk_is_reported(tmp_path: Path, footplate: Callable[..., tuple[int, str, str]]) -> None:
     (tmp_path / "scalars.json").write_text('{"loss": 1, "step": 1}\n')
     code, _, errors = footplate("analyze", tmp_path, "--csv", "/dev/full")
     assert (code, errors) == (2, "error: cannot write: No space left on device\n")
@@ -52,7 +54,7 @@ def test_only_tables_are_written_and_no_input_is_replaced(
     assert scalars.read_text() == '{"loss": 1, "step": 1}\n'
 
 
-def test_a_run_becomes_a_page(tiny: Path, footplate: Callable[..., tuple[int, str, str]]) -> None:
+def test_report_of_a_run_is_written(tiny: Path, footplate: Callable[..., tuple[int, str, str]]) -> None:
     assert footplate("train", tiny, "--work-dir", "run")[0] == 0
     code, text, _ = footplate("report", "run")
     assert (code, text.split(",")[0]) == (0, "run/report.html")
@@ -63,7 +65,7 @@ def test_a_run_becomes_a_page(tiny: Path, footplate: Callable[..., tuple[int, st
     assert (tiny.parent / "both.html").exists()
 
 
-def test_what_is_no_run_is_told_from_one_that_is(tiny: Path, footplate: Callable[..., tuple[int, str, str]]) -> None:
+def test_folder_without_a_run_is_an_error(tiny: Path, footplate: Callable[..., tuple[int, str, str]]) -> None:
     assert footplate("train", tiny, "--work-dir", "runs/first")[0] == 0
     assert footplate("report", "nodir")[::2] == (2, "error: 'nodir' does not exist\n")
     code, _, error = footplate("report", "runs")
@@ -114,7 +116,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_run_that_stopped_is_seen_to_stop_again(name: str, tiny: Path, footplate: Command) -> None:
+def test_replay_reproduces_the_failure(name: str, tiny: Path, footplate: Command) -> None:
     changes = SETTINGS[name]
     changes = tuple(("+" + each) if each.startswith("optim_wrapper.type") else each for each in changes)
     error = stopped(tiny, footplate, *changes)
@@ -133,7 +135,7 @@ def test_a_run_that_stopped_is_seen_to_stop_again(name: str, tiny: Path, footpla
     assert sorted(tiny.parent.rglob("*")) == before
 
 
-def test_the_table_tells_each_layer(tiny: Path, footplate: Command) -> None:
+def test_table_shows_each_layer(tiny: Path, footplate: Command) -> None:
     stopped(tiny, footplate)
     _, out, _ = footplate("replay", "work/nonfinite_iter_7.capture")
     rows = {line.split()[0]: line.split() for line in out.splitlines() if line.startswith("layers.")}
@@ -164,7 +166,7 @@ def trace_of(readings: Iterable[Reading]) -> LayerTrace:
         ((), range(12), "", "... 38 after, 0 of them non-finite"),
     ],
 )
-def test_of_a_long_table_what_comes_to_the_first_failure_is_shown(
+def test_long_table_is_shown_up_to_the_first_failure(
     bad: tuple[int, ...], shown: range, before: str, behind: str
 ) -> None:
     found = Replay(7, trace_of(reading(number, nans=number in bad) for number in range(50)))
@@ -178,7 +180,7 @@ def test_of_a_long_table_what_comes_to_the_first_failure_is_shown(
     assert (sum(line.startswith("layers.") for line in whole), "..." in "".join(whole)) == (50, False)
 
 
-def test_a_short_table_is_shown_in_whole() -> None:
+def test_short_table_is_shown_in_full() -> None:
     found = Replay(7, trace_of(reading(number, nans=number in (1, 2)) for number in range(12)))
     assert describe_replay(found) == describe_replay(found, whole=True)
 
@@ -205,7 +207,7 @@ def test_the_replayed_iteration_is_bit_equal(tiny: Path, footplate: Command) -> 
         ("warn", "the weights hold NaN or infinity after iteration 8"),
     ],
 )
-def test_gradients_that_stop_a_run(policy: str, message: str, tiny: Path, footplate: Command) -> None:
+def test_non_finite_gradients_are_replayed(policy: str, message: str, tiny: Path, footplate: Command) -> None:
     number = 7 if policy == "stop" else 8
     error = stopped(tiny, footplate, "+model.way=backward", f"+on_nonfinite.grad={policy}", "on_nonfinite.interval=50")
     if policy == "stop":
@@ -216,13 +218,13 @@ def test_gradients_that_stop_a_run(policy: str, message: str, tiny: Path, footpl
     assert "first non-finite gradient: layers.0." in out or "it came through the output of layers." in out
 
 
-def test_other_settings_may_cure_it(tiny: Path, footplate: Command) -> None:
+def test_replay_with_other_settings_may_be_finite(tiny: Path, footplate: Command) -> None:
     stopped(tiny, footplate)
     code, out, _ = footplate("replay", "work/nonfinite_iter_7.capture", "--set", "+model.at=99")
     assert (code, out.splitlines()[-1]) == (1, "iteration 7 is finite: the failure could not be reproduced")
 
 
-def test_a_replay_begins_with_the_weights_that_the_run_began_with(tiny: Path, footplate: Command) -> None:
+def test_replay_starts_from_the_initial_weights(tiny: Path, footplate: Command) -> None:
     def first_iteration(stopped_at: int) -> str:
         return footplate("replay", f"work/nonfinite_iter_{stopped_at}.capture", "--iteration", 1)[1].partition("\n")[2]
 
@@ -239,7 +241,7 @@ def test_a_replay_begins_with_the_weights_that_the_run_began_with(tiny: Path, fo
     assert first_iteration(3) == plain
 
 
-def test_a_replay_takes_as_many_threads_as_the_run(tiny: Path, footplate: Command) -> None:
+def test_replay_uses_the_threads_of_the_run(tiny: Path, footplate: Command) -> None:
     stopped(tiny, footplate)
     held, before = load_checkpoint("work/nonfinite_iter_7.capture"), torch.get_num_threads()
     held["capture"]["threads"] = before + 1
@@ -252,7 +254,7 @@ def test_a_replay_takes_as_many_threads_as_the_run(tiny: Path, footplate: Comman
     assert (code, "unlike in the run" in out) == (0, False)
 
 
-def test_another_place_is_named(tiny: Path, footplate: Command) -> None:
+def test_different_environment_is_reported(tiny: Path, footplate: Command) -> None:
     stopped(tiny, footplate)
     path = "work/nonfinite_iter_7.capture"
     held = load_checkpoint(path)
@@ -263,7 +265,7 @@ def test_another_place_is_named(tiny: Path, footplate: Command) -> None:
     assert f"\nunlike in the run, which may change the result: torch {torch.__version__} instead of 2.0.0\n" in out
 
 
-def test_a_folder_stands_for_the_capture_in_it(tiny: Path, footplate: Command) -> None:
+def test_capture_is_found_in_its_folder(tiny: Path, footplate: Command) -> None:
     stopped(tiny, footplate)
     code, out, _ = footplate("replay", "work")
     assert (code, out.splitlines()[1]) == (0, "iteration 7: loss nan; learning rate 0.1, float32")
@@ -287,14 +289,14 @@ def test_a_folder_stands_for_the_capture_in_it(tiny: Path, footplate: Command) -
         (["work/nonfinite_iter_8.capture"], "error: "),
     ],
 )
-def test_what_cannot_be_replayed(arguments: list[object], says: str, tiny: Path, footplate: Command) -> None:
+def test_invalid_replays_are_errors(arguments: list[object], says: str, tiny: Path, footplate: Command) -> None:
     stopped(tiny, footplate)
     code, _, error = footplate("replay", *arguments)
     assert code == 2
     assert error.startswith(says)
 
 
-def test_the_config_that_a_run_left_is_read_and_not_executed(tiny: Path, footplate: Command) -> None:
+def test_recorded_config_is_read_without_being_executed(tiny: Path, footplate: Command) -> None:
     stopped(tiny, footplate)
     (left,) = (tiny.parent / "work").glob("nonfinite_iter_*.py")
     left.write_text(left.read_text() + "__import__('os').mkdir('mark')\n")
@@ -314,7 +316,7 @@ def test_the_config_that_a_run_left_is_read_and_not_executed(tiny: Path, footpla
         ({"iteration": 9_000}, "error: the run ends before that iteration\n  key iteration\n  found: 9000\n"),
     ],
 )
-def test_a_fact_that_makes_no_sense_is_one_error(
+def test_invalid_fact_of_a_capture_is_an_error(
     changes: dict[str, object], says: str, tiny: Path, footplate: Command
 ) -> None:
     stopped(tiny, footplate)

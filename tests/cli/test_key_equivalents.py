@@ -33,7 +33,7 @@ evaluation = dict(interval=4, metric="mIoU")
         ("default_hooks.checkpoint.interval=2", "checkpoint_config.interval"),
     ],
 )
-def test_the_second_generations_words_on_a_config_of_the_first(
+def test_second_generation_keys_are_corrected_for_a_first_generation_config(
     tmp_path: Path, footplate: Command, written: str, word: str
 ) -> None:
     (tmp_path / "old.py").write_text(FIRST)
@@ -59,7 +59,7 @@ def test_the_second_generations_words_on_a_config_of_the_first(
         ("seed=1", "randomness.seed"),
     ],
 )
-def test_the_first_generations_words_on_a_config_of_the_second(
+def test_first_generation_keys_are_corrected_for_a_second_generation_config(
     tiny: Path, footplate: Command, written: str, word: str
 ) -> None:
     code, _, errors = footplate("train", "tiny.py", "--set", written)
@@ -72,7 +72,7 @@ def test_the_first_generations_words_on_a_config_of_the_second(
 
 
 @pytest.mark.parametrize("written", ["optimizr.lr=0.2", "optim_wrapper.optimizer.lrr=0.2", "optimizer_configs.x=1"])
-def test_what_no_generation_knows_is_refused_as_ever(tiny: Path, footplate: Command, written: str) -> None:
+def test_key_unknown_in_both_generations_is_an_error(tiny: Path, footplate: Command, written: str) -> None:
     code, _, errors = footplate("train", "tiny.py", "--set", written)
     assert (code, errors.startswith("error: cannot set '"), "generation" in errors) == (2, True, False)
 
@@ -80,7 +80,7 @@ def test_what_no_generation_knows_is_refused_as_ever(tiny: Path, footplate: Comm
 @pytest.mark.parametrize(
     ("key", "word"), [("optim_wrapper.optimizer.lr", "optimizer.lr"), ("train_cfg.max_iters", "runner.max_iters")]
 )
-def test_a_key_of_the_other_generation_is_explained_by_the_own_one(
+def test_explain_suggests_the_key_of_the_generation_of_the_config(
     tmp_path: Path, footplate: Command, key: str, word: str
 ) -> None:
     (tmp_path / "old.py").write_text(FIRST)
@@ -90,7 +90,7 @@ def test_a_key_of_the_other_generation_is_explained_by_the_own_one(
 
 @pytest.mark.parametrize("length", ["max_epochs", "max_iters"])
 @pytest.mark.parametrize("section", ["train_cfg", "runner"])
-def test_a_length_in_the_other_unit_is_told(tmp_path: Path, footplate: Command, section: str, length: str) -> None:
+def test_length_in_the_other_unit_is_suggested(tmp_path: Path, footplate: Command, section: str, length: str) -> None:
     other = "max_iters" if length == "max_epochs" else "max_epochs"
     (tmp_path / "config.py").write_text(f"model = dict(type='ToyModel')\n{section} = dict(type='A', {length}=3)\n")
     code, _, errors = footplate("explain", tmp_path / "config.py", "--set", f"{section}.{other}=2")

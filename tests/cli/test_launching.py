@@ -42,7 +42,7 @@ def _arguments(*words: str) -> argparse.Namespace:
         (["--local_rank", "2"], {}, {}, "pytorch"),
     ],
 )
-def test_who_started_the_processes(
+def test_launcher_is_detected(
     monkeypatch: pytest.MonkeyPatch, words: list[str], env: dict[str, str], given: dict[str, Any], chosen: str | None
 ) -> None:
     for name, value in env.items():
@@ -82,12 +82,12 @@ def test_torchrun_gets_the_command(
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "two", "gpu"])
-def test_a_number_of_processes_that_makes_no_sense(number: str) -> None:
+def test_invalid_number_of_processes_is_an_error(number: str) -> None:
     with pytest.raises(ArgumentError, match="--nproc must be a number"):
         start_processes(_arguments(f"--nproc={number}"), Config({}))
 
 
-def test_a_command_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_of_one_process_rejects_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_launchers("sweep")
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -119,7 +119,7 @@ class DieOnce(Hook):
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_a_restart_goes_on_and_a_signal_to_the_launcher_saves_once(tmp_path: Path) -> None:
+def test_restart_resumes_and_signal_to_the_launcher_saves_once(tmp_path: Path) -> None:
     (tmp_path / "my_hook.py").write_text(_HOOK)
     text = TINY.replace('["tests.support"]', '["tests.support", "my_hook"]')
     (tmp_path / "tiny.py").write_text(text.replace('dict(type="Witness")', 'dict(type="DieOnce")'))

@@ -54,7 +54,7 @@ def test_the_command_line() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, _ in parsers(build_parser())])
-def test_every_command_explains_itself(name: str, footplate: Command) -> None:
+def test_every_command_has_help(name: str, footplate: Command) -> None:
     code, said, _ = footplate(name, "--help")
     assert code == 0
     assert said.startswith(f"usage: footplate {name}")
@@ -74,7 +74,7 @@ def test_every_command_explains_itself(name: str, footplate: Command) -> None:
         ("checkpoint", "footplate checkpoint [-h] [--debug] COMMAND ..."),
     ],
 )
-def test_the_usage_shows_what_stands_first_and_what_is_required(footplate: Command, words: str, usage: str) -> None:
+def test_usage_shows_positional_and_required_arguments(footplate: Command, words: str, usage: str) -> None:
     assert footplate(*words.split(), "--help")[1].splitlines()[0] == f"usage: {usage}"
 
 
@@ -97,14 +97,14 @@ def test_the_usage_shows_what_stands_first_and_what_is_required(footplate: Comma
         ),
     ],
 )
-def test_the_longest_command_leaves_room_for_what_it_does(
+def test_help_column_fits_the_longest_command(
     footplate: Command, monkeypatch: pytest.MonkeyPatch, words: list[str], lines: list[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert set(lines) <= set(footplate(*words, "--help")[1].splitlines())
 
 
-def test_everything_that_a_command_takes_is_explained() -> None:
+def test_every_argument_has_help() -> None:
     unexplained = [
         (name, action.dest)
         for name, parser in every_parser(build_parser())
@@ -153,7 +153,7 @@ def test_the_version(footplate: Command) -> None:
         (["train", "a.py", "--resum"], None),
     ],
 )
-def test_a_command_that_cannot_be_read(footplate: Command, arguments: list[str], says: str | None) -> None:
+def test_invalid_command_is_an_error(footplate: Command, arguments: list[str], says: str | None) -> None:
     code, said, errors = footplate(*arguments)
     lines = errors.splitlines()
     assert (code, said, len(lines) <= 5) == (2, "", True)
@@ -196,7 +196,7 @@ def test_arguments_are_checked_before_torch_is_loaded(command: str, code: int) -
     assert (found.returncode, found.stdout.splitlines()[-1]) == (code, "False")
 
 
-def test_help_answers_at_once() -> None:
+def test_help_is_fast() -> None:
     def seconds() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert run("-m", "footplate", "--help").stdout.startswith("usage: footplate")
@@ -206,7 +206,7 @@ def test_help_answers_at_once() -> None:
     assert min(seconds() for _ in range(3)) < 0.3
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+def test_reader_that_exits_is_not_an_error(tmp_path: Path) -> None:
     found = subprocess.run(
         f"{sys.executable} -m footplate recipes | true", shell=True, capture_output=True, text=True, check=False
     )
@@ -214,7 +214,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_seen", [True, False])
-def test_an_error_is_broken_between_words_on_a_terminal_alone(
+def test_errors_are_wrapped_only_on_a_terminal(
     tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch, is_seen: bool
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")

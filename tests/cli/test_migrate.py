@@ -25,7 +25,7 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_the_twin_is_written_and_the_report_says_why(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_migrated_file_and_report_are_written(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["migrate", "old.py", "-o", "new.py"]) == 0
     new = Config.fromfile("new.py")
     assert new.to_dict() == translate(Config.fromfile(old)).to_dict()
@@ -47,7 +47,7 @@ def test_the_twin_is_written_and_the_report_says_why(old: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("flag", ["--diff", "--lint"])
-def test_looking_writes_nothing(old: Path, capsys: pytest.CaptureFixture[str], flag: str) -> None:
+def test_diff_and_lint_write_nothing(old: Path, capsys: pytest.CaptureFixture[str], flag: str) -> None:
     assert main(["migrate", "old.py", flag]) == 0
     assert [path.name for path in old.parent.iterdir()] == ["old.py"]
     out = capsys.readouterr().out
@@ -105,9 +105,9 @@ BAD: dict[str, bytes] = {
         (["circle.py"], ["'circle.py' is a symbolic link to a file that does not exist"]),
         (["old.py", "-o", "old.py"], ["'old.py' is the old config itself"]),
         (["old.py", "-o", "old.py", "--force"], ["'old.py' is the old config itself"]),
-        (["old.py", "-o", "folder"], ["'folder' is a folder", "give the path of a file: folder/old.py"]),
+        (["old.py", "-o", "folder"], ["'folder' is a folder", "Set --output to a file: folder/old.py"]),
         (["old.py", "-o", "new.txt"], ["the output file needs the same suffix as the input", "did you mean 'new.py'?"]),
-        (["old.py", "-o", "there.py"], ["there.py' already exists", "use --force to replace it"]),
+        (["old.py", "-o", "there.py"], ["there.py' already exists", "Use --force to replace it."]),
         (["old.py", "-o", "there.py/new.py"], ["there.py' is a file, not a folder"]),
         (["--tree", "folder"], ["there is no .py file below this folder"]),
         (["--tree", "old.py"], ["'old.py' is a file, not a folder", "footplate migrate old.py"]),
@@ -116,7 +116,7 @@ BAD: dict[str, bytes] = {
         (["--tree", "folder", "-o", "there.py"], ["'there.py' is a file, but --tree needs an output folder"]),
     ],
 )
-def test_mistakes_are_told_in_a_few_lines(
+def test_mistakes_are_reported_in_a_few_lines(
     old: Path, footplate: Callable[..., tuple[int, str, str]], arguments: list[str], messages: list[str]
 ) -> None:
     for name, content in BAD.items():
@@ -132,7 +132,7 @@ def test_mistakes_are_told_in_a_few_lines(
 
 
 @pytest.mark.parametrize("failing", ["tempfile.mkstemp", "os.replace"])
-def test_a_folder_that_takes_no_file_is_named(
+def test_unwritable_folder_is_named(
     old: Path, footplate: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     with monkeypatch.context() as patched:
@@ -142,7 +142,7 @@ def test_a_folder_that_takes_no_file_is_named(
     assert [path.name for path in old.parent.rglob("*")] == ["old.py"]
 
 
-def test_a_file_that_may_not_be_read_is_named(
+def test_unreadable_file_is_named(
     old: Path, footplate: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path) -> bytes:
@@ -154,7 +154,9 @@ def test_a_file_that_may_not_be_read_is_named(
     assert (code, error) == (2, "error: cannot read the config 'old.py': Permission denied\n")
 
 
-def test_the_tree_of_here_goes_beside_it(old: Path, footplate: Callable[..., tuple[int, str, str]]) -> None:
+def test_tree_of_the_current_folder_is_written_next_to_it(
+    old: Path, footplate: Callable[..., tuple[int, str, str]]
+) -> None:
     code, out, _ = footplate("migrate", "--tree", ".")
     beside = old.parent.with_name(f"{old.parent.name}_migrated")
     assert code == 0
@@ -202,7 +204,7 @@ def test_nothing_is_written_into_the_package_unless_it_is_named(
 
 
 @pytest.mark.parametrize("arguments", [["old-one.py"], ["--tree", "."]])
-def test_within_the_package_the_place_has_to_be_named(
+def test_output_is_required_inside_the_package(
     installed: Path,
     footplate: Callable[..., tuple[int, str, str]],
     monkeypatch: pytest.MonkeyPatch,

@@ -16,7 +16,7 @@ Command = Callable[..., tuple[int, str, str]]
     [*TYPES, *ARGUMENTS, *VALUES, *KINDS, *RECORDS],
     ids=lambda each: each.instead.strip().split("\n")[0],
 )
-def test_a_mistake_in_a_config(tiny: Path, footplate: Command, mistake: Mistake) -> None:
+def test_mistake_in_a_config_is_reported(tiny: Path, footplate: Command, mistake: Mistake) -> None:
     assert TINY.count(mistake.line) >= 1
     tiny.write_text(TINY.replace(mistake.line, mistake.instead, 1))
     place = TINY[: TINY.index(mistake.line)].count("\n") + 1
@@ -47,7 +47,9 @@ def test_a_mistake_in_a_config(tiny: Path, footplate: Command, mistake: Mistake)
         (["--set", "model.type.name=3"], "model.type", None),
     ],
 )
-def test_a_bad_override(tiny: Path, footplate: Command, arguments: list[str], says: str, near: str | None) -> None:
+def test_invalid_override_is_reported(
+    tiny: Path, footplate: Command, arguments: list[str], says: str, near: str | None
+) -> None:
     code, _, errors = footplate("train", "tiny.py", "--work-dir", "work", *arguments)
     lines = errors.splitlines()
     assert (code, len(lines) <= 5, "Traceback" in errors) == (2, True, False)
@@ -65,7 +67,7 @@ def test_a_checkpoint_that_is_not_there(tiny: Path, footplate: Command, command:
     assert errors == f"error: checkpoint 'no.pth' does not exist\n  at the command line, key load_from\n  {told}"
 
 
-def test_a_config_that_is_not_there(tiny: Path, footplate: Command) -> None:
+def test_missing_config_is_reported(tiny: Path, footplate: Command) -> None:
     assert footplate("train", "tin.py")[::2] == (
         2,
         "error: there is no config file or recipe 'tin.py'\n"
@@ -75,7 +77,7 @@ def test_a_config_that_is_not_there(tiny: Path, footplate: Command) -> None:
     assert "did you mean 'fashion-seg'?" in footplate("train", "fashion-sge")[2]
 
 
-def test_bases_that_go_round_in_a_circle(tiny: Path, footplate: Command) -> None:
+def test_circular_bases_are_reported(tiny: Path, footplate: Command) -> None:
     for name, base in (("a", "b"), ("b", "c"), ("c", "a")):
         (tiny.parent / f"{name}.py").write_text(f"_base_ = './{base}.py'\n")
     code, _, errors = footplate("train", "a.py", "--work-dir", "work")
@@ -95,7 +97,9 @@ def test_bases_that_go_round_in_a_circle(tiny: Path, footplate: Command) -> None
         ("a = 1\nb = '\0'\n", "null bytes", 2),
     ],
 )
-def test_a_config_that_is_no_python(tiny: Path, footplate: Command, text: str, says: str, line: int) -> None:
+def test_config_with_a_syntax_error_is_reported(
+    tiny: Path, footplate: Command, text: str, says: str, line: int
+) -> None:
     tiny.write_text(text)
     code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
     assert (code, len(errors.splitlines()) <= 5, "Traceback" in errors) == (2, True, False)
@@ -103,19 +107,19 @@ def test_a_config_that_is_no_python(tiny: Path, footplate: Command, text: str, s
     assert f"tiny.py:{line}" in errors
 
 
-def test_a_config_that_lacks_everything_is_named(tiny: Path, footplate: Command) -> None:
+def test_empty_config_is_reported(tiny: Path, footplate: Command) -> None:
     tiny.write_text("# nothing\n")
     code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
     assert (code, errors) == (2, "error: the config has no 'model'\n  at tiny.py, key model\n")
 
 
-def test_a_dict_over_a_name_of_the_base_is_told_with_its_whole_key(tiny: Path, footplate: Command) -> None:
+def test_dict_that_overrides_a_scalar_is_reported_with_its_key_path(tiny: Path, footplate: Command) -> None:
     (tiny.parent / "child.py").write_text("_base_ = ['./tiny.py']\nmodel = dict(type=dict(a=1))\n")
     _, _, errors = footplate("train", "child.py", "--work-dir", "work")
     assert "  at child.py:2, key model.type\n" in errors
 
 
-def test_a_flag_in_words_of_the_first_generation_is_told(tmp_path: Path, footplate: Command) -> None:
+def test_first_generation_override_is_corrected(tmp_path: Path, footplate: Command) -> None:
     text = "model = dict(type='ToyModel')\noptimizer = dict(type='SGD', lr=0.1)\ntotal_epochs = 2\n"
     (tmp_path / "old.py").write_text(text + "lr_config = dict(policy='poly', by_epoch='no')\n")
     _, _, errors = footplate("train", tmp_path / "old.py", "--work-dir", tmp_path / "work")
@@ -123,20 +127,20 @@ def test_a_flag_in_words_of_the_first_generation_is_told(tmp_path: Path, footpla
     assert "old.py:4, key lr_config.by_epoch\n  found: 'no'\n" in errors
 
 
-def test_a_line_in_a_base_is_named_there(tiny: Path, footplate: Command) -> None:
+def test_mistake_in_a_base_is_located_there(tiny: Path, footplate: Command) -> None:
     (tiny.parent / "child.py").write_text("_base_ = ['./tiny.py']\ntrain_cfg = dict(val_interval=2)\n")
     tiny.write_text(TINY.replace("dropout=0.1", "droput=0.1"))
     _, _, errors = footplate("train", "child.py", "--work-dir", "work")
     assert "  at tiny.py:2, key model.droput\n" in errors
 
 
-def test_an_override_that_changes_the_kind_of_a_value(tiny: Path, footplate: Command) -> None:
+def test_override_that_changes_the_type_of_a_value_is_an_error(tiny: Path, footplate: Command) -> None:
     _, _, errors = footplate("train", "tiny.py", "--work-dir", "work", "--set", "optim_wrapper.optimizer.lr=fast")
     assert errors.startswith("error: cannot set 'optim_wrapper.optimizer.lr': ")
     assert "must be a number, not 'fast'\n  at tiny.py:24, key optim_wrapper.optimizer.lr\n  found: 0.1\n" in errors
 
 
-def test_a_mistake_that_shows_later_has_five_lines_too(tiny: Path, footplate: Command) -> None:
+def test_late_mistake_has_at_most_five_lines(tiny: Path, footplate: Command) -> None:
     tiny.write_text(TINY.replace("interval=4),", "interval=4, save_best='acuracy', rule='greater'),"))
     code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
     assert code == 2

@@ -63,14 +63,14 @@ def outcome(words: tuple[str, ...]) -> str:
     random.Random(0).sample([each for each in CASES if each[0] != "sweep"], 60),
     ids=lambda words: " ".join(words)[:40],
 )
-def test_an_odd_argument(tiny: Path, words: tuple[str, ...]) -> None:
+def test_unusual_arguments_are_reported(tiny: Path, words: tuple[str, ...]) -> None:
     assert tiny.exists()
     assert outcome(words) == ""
 
 
 @pytest.mark.parametrize("place", ["foo://x", "s4://bucket/run"])
 @pytest.mark.parametrize("command", ["train", "check"])
-def test_a_work_dir_of_a_protocol_that_is_not_known(
+def test_work_dir_with_an_unknown_protocol_is_an_error(
     tiny: Path, capsys: pytest.CaptureFixture[str], command: str, place: str
 ) -> None:
     assert main([command, str(tiny), "--work-dir", place]) == 2
@@ -96,9 +96,7 @@ def test_a_seed_of_thousands_of_digits_is_one_error(
 
 
 @pytest.mark.parametrize("number", ["1e999", "1.0e+999", ".inf"])
-def test_a_number_that_is_too_large_for_a_float_is_refused(
-    tiny: Path, capsys: pytest.CaptureFixture[str], number: str
-) -> None:
+def test_number_too_large_for_a_float_is_an_error(tiny: Path, capsys: pytest.CaptureFixture[str], number: str) -> None:
     Config.fromfile(tiny).dump(tiny.parent / "a.yaml")
     text = (tiny.parent / "a.yaml").read_text()
     (tiny.parent / "a.yaml").write_text(text.replace("lr: 0.1", f"lr: {number}"))

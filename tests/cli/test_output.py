@@ -51,7 +51,7 @@ def with_hook(tiny: Path, name: str) -> None:
         "FOOTPLATE train tiny.py > /dev/full",
     ],
 )
-def test_a_run_ends_whatever_becomes_of_its_streams(tiny: Path, command: str) -> None:
+def test_run_completes_whatever_happens_to_its_streams(tiny: Path, command: str) -> None:
     with_hook(tiny, "Printing")
     done = shell(tiny.parent, command)
     assert done.returncode == 0, done.stderr
@@ -63,7 +63,7 @@ def test_a_run_ends_whatever_becomes_of_its_streams(tiny: Path, command: str) ->
     assert ("is lost (" in log) == ("head" in command or "full" in command)
 
 
-def test_a_broken_pipe_of_a_hook_is_an_error_of_it(tiny: Path) -> None:
+def test_broken_pipe_in_a_hook_is_an_error(tiny: Path) -> None:
     with_hook(tiny, "Talking")
     done = shell(tiny.parent, "FOOTPLATE train tiny.py")
     assert done.returncode == 1
@@ -81,7 +81,9 @@ def test_a_broken_pipe_of_a_hook_is_an_error_of_it(tiny: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_command_whose_output_nobody_takes(tiny: Path, command: str, code: int, says: str, unbuffered: str) -> None:
+def test_command_without_a_reader_is_not_an_error(
+    tiny: Path, command: str, code: int, says: str, unbuffered: str
+) -> None:
     """Buffered output is discarded after a failure; otherwise Python would fail again with another exit code."""
     done = shell(tiny.parent, command, unbuffered=unbuffered)
     assert (done.returncode, done.stderr) == (code, says)

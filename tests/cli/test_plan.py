@@ -15,7 +15,7 @@ def parts(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_a_table_of_growing_numbers(parts: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_prints_a_table(parts: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--parts", parts, "--nodes", "4", "--per-node", "8", "--bandwidth", "8"]) == 0
     lines = capsys.readouterr().out.splitlines()
     head = next(at for at, line in enumerate(lines) if line.split()[:2] == ["nodes", "devices"])
@@ -23,7 +23,7 @@ def test_a_table_of_growing_numbers(parts: str, capsys: pytest.CaptureFixture[st
     assert any("8 Gbit/s between nodes" in line for line in lines)
 
 
-def test_the_same_as_json(parts: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_as_json(parts: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--parts", parts, "--nodes", "2", "--sharded", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["parts"]["batch"] == 16
@@ -32,12 +32,12 @@ def test_the_same_as_json(parts: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert found["predictions"][1]["memory"] < found["predictions"][0]["memory"]
 
 
-def test_the_formulas_with_their_sources(capsys: pytest.CaptureFixture[str]) -> None:
+def test_formulas_are_printed_with_their_sources(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--formulas"]) == 0
     assert "2006.15704" in capsys.readouterr().out
 
 
-def test_a_config_is_measured_and_its_parts_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_is_measured_and_its_measurements_are_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tiny.py").write_text(TINY)
     kept = tmp_path / "kept.json"
     assert main(["plan", str(tmp_path / "tiny.py"), "--steps", "2", "--save-parts", str(kept)]) == 0

@@ -19,7 +19,7 @@ Command = Callable[..., tuple[int, str, str]]
 LR = "optim_wrapper.optimizer.lr=0.1,0.2"
 
 
-def test_a_mistake_that_no_trial_mends_is_said_once_and_nothing_is_made(tiny: Path, footplate: Command) -> None:
+def test_mistake_in_every_trial_is_reported_once_without_creating_files(tiny: Path, footplate: Command) -> None:
     tiny.write_text(TINY.replace("val_interval=4", "val_intervals=4"))
     code, told, errors = footplate("sweep", "tiny.py", "--param", LR, "--metric", "accuracy")
     assert (code, told) == (2, "")
@@ -28,7 +28,7 @@ def test_a_mistake_that_no_trial_mends_is_said_once_and_nothing_is_made(tiny: Pa
 
 
 @pytest.mark.parametrize("text", [TINY, TINY.replace("        lr=0.1", "        lr=None")])
-def test_what_is_varied_may_be_wrong_in_the_config_and_an_interrupt_says_how_to_go_on(
+def test_varied_key_may_be_invalid_and_interrupt_prints_how_to_continue(
     tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     def interrupted(*arguments: Any, **options: Any) -> None:
@@ -40,7 +40,7 @@ def test_what_is_varied_may_be_wrong_in_the_config_and_an_interrupt_says_how_to_
     assert (code, told) == (130, "To continue the sweep, run the same command again.\n")
 
 
-def test_the_page_calls_trials_by_their_settings_and_leaves_out_what_measured_nothing(
+def test_report_names_trials_by_their_settings_and_leaves_out_empty_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: dict[str, Any] = {}
@@ -73,7 +73,7 @@ def ended(number: int = 3) -> Any:
     return study.TrialInfo(number, {"width": 8}, "complete", 53.5, "sweeps/tiny/0a1b", "")
 
 
-def test_elsewhere_a_line_says_that_a_trial_begins(capsys: pytest.CaptureFixture[str]) -> None:
+def test_line_is_printed_when_a_trial_starts_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with SweepDisplay("mIoU") as display:
         for each in (progress(), progress(done=4, length=8), progress(done=8, length=8, score=53.5)):
             display.update(each)
@@ -86,7 +86,7 @@ def test_elsewhere_a_line_says_that_a_trial_begins(capsys: pytest.CaptureFixture
     ]
 
 
-def test_a_terminal_shows_a_line_for_each_trial_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_shows_a_line_per_running_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "100")
     with terminal() as shown, SweepDisplay("mIoU") as display:

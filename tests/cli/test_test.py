@@ -36,7 +36,7 @@ def test_bare_weights_are_tested_too(tiny: Path, footplate: Command) -> None:
 
 
 @pytest.mark.parametrize("shape", [None, (5,)])
-def test_a_checkpoint_that_does_not_fill_the_model_is_refused(
+def test_checkpoint_with_missing_weights_is_an_error(
     tiny: Path, footplate: Command, shape: tuple[int, ...] | None
 ) -> None:
     footplate("train", "tiny.py", "--work-dir", "work")
@@ -57,7 +57,7 @@ def test_a_checkpoint_that_does_not_fill_the_model_is_refused(
     assert not (tiny.parent / "nowhere").exists()
 
 
-def test_tensors_that_the_model_lacks_are_named_in_the_log_too(tiny: Path, footplate: Command) -> None:
+def test_unexpected_tensors_are_logged(tiny: Path, footplate: Command) -> None:
     footplate("train", "tiny.py", "--work-dir", "work")
     weights = torch.load(tiny.parent / "work/iter_8.pth", weights_only=True)["state_dict"]
     torch.save({**weights, "auxiliary.bias": torch.zeros(2)}, tiny.parent / "more.pth")

@@ -79,7 +79,7 @@ def test_overrides_reach_the_run_and_its_record(
 
 
 @pytest.mark.parametrize(("wrapper", "code"), [("", 0), ('type="AmpOptimWrapper", ', 0), ('type="OwnWrapper", ', 2)])
-def test_mixed_precision_is_a_flag(tiny: Path, footplate: Command, wrapper: str, code: int) -> None:
+def test_amp_enables_mixed_precision(tiny: Path, footplate: Command, wrapper: str, code: int) -> None:
     tiny.write_text(TINY.replace("optim_wrapper = dict(", f"optim_wrapper = dict({wrapper}"))
     found, _, errors = footplate("train", "tiny.py", "--work-dir", "work", "--amp")
     assert found == code
@@ -90,7 +90,7 @@ def test_mixed_precision_is_a_flag(tiny: Path, footplate: Command, wrapper: str,
     assert written.optim_wrapper.type == "AmpOptimWrapper"
 
 
-def test_resuming_in_an_empty_folder_starts_fresh(tiny: Path, footplate: Command) -> None:
+def test_resuming_in_an_empty_folder_starts_over(tiny: Path, footplate: Command) -> None:
     code, said, _ = footplate("train", "tiny.py", "--work-dir", "work", "--resume")
     assert code == 0
     assert f"There is no checkpoint to resume in {tiny.parent / 'work'}. The run starts over." in said
@@ -118,7 +118,7 @@ def test_resuming_from_a_path(tiny: Path, footplate: Command) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"not a checkpoint"])
-def test_a_checkpoint_that_is_none(tiny: Path, footplate: Command, content: bytes | None) -> None:
+def test_file_that_is_not_a_checkpoint_is_an_error(tiny: Path, footplate: Command, content: bytes | None) -> None:
     if content is not None:
         (tiny.parent / "bad.pth").write_bytes(content)
     code, _, errors = footplate("train", "tiny.py", "--work-dir", "work", "--resume", "bad.pth")
@@ -130,7 +130,7 @@ def test_a_checkpoint_that_is_none(tiny: Path, footplate: Command, content: byte
 KILLED = "custom_hooks = [dict(type='Witness'), dict(type='KillForTest', iteration=4, priority='LOWEST')]"
 
 
-def test_a_killed_command_goes_on(tiny: Path, footplate: Command) -> None:
+def test_killed_command_is_resumed(tiny: Path, footplate: Command) -> None:
     root = Path(__file__).parents[2]
     tiny.write_text(TINY.replace('custom_hooks = [dict(type="Witness")]', KILLED))
     found = subprocess.run(
@@ -162,7 +162,7 @@ def test_the_live_line_stops_when_training_fails(
     assert len(stopped) == 1
 
 
-def test_a_run_that_could_not_save_its_end_does_not_end_well(
+def test_exit_code_of_a_run_whose_last_save_failed(
     tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(plain: Any, path: str) -> None:
@@ -188,14 +188,14 @@ def test_a_run_that_could_not_save_its_end_does_not_end_well(
     assert footplate("train", tiny, "--work-dir", "work", "--no-preflight")[0] == 0
 
 
-def test_a_run_whose_weights_are_no_numbers_does_not_end_well(tiny: Path, footplate: Command) -> None:
+def test_exit_code_of_a_run_with_non_finite_weights(tiny: Path, footplate: Command) -> None:
     changes = ["optim_wrapper.optimizer.lr=1e38", "+on_nonfinite.loss=warn", "+on_nonfinite.grad=warn"]
     code, _, errors = footplate("train", tiny, "--work-dir", "work", "--no-preflight", "--set", *changes)
     assert code == 4
     assert "but the last save failed: the loss is " in errors.splitlines()[-1]
 
 
-def test_what_went_wrong_stands_last_whatever_workers_do_then(tiny: Path) -> None:
+def test_error_is_the_last_output_whatever_workers_do(tiny: Path) -> None:
     """Without this, torch would raise an error about each ending worker, below the actual error."""
     text = TINY.replace("    batch_size=4,", "    batch_size=4, num_workers=2, timeout=30,", 1)
     tiny.write_text(text + "default_hooks['timer'] = dict(type='KillForTest', iteration='x')\n")
@@ -210,7 +210,7 @@ def test_what_went_wrong_stands_last_whatever_workers_do_then(tiny: Path) -> Non
     assert done.stderr.splitlines()[-1] == "ZeroDivisionError: division by zero"
 
 
-def test_a_folder_with_an_earlier_run_is_named_and_said_in_the_log(tiny: Path, footplate: Command) -> None:
+def test_folder_with_an_earlier_run_is_reported_and_logged(tiny: Path, footplate: Command) -> None:
     assert "earlier run" not in footplate("train", "tiny.py", "--work-dir", "work")[1]
     assert "work holds an earlier run. This run starts over" in footplate("train", "tiny.py", "--work-dir", "work")[1]
     logs = [path.read_text() for path in (tiny.parent / "work").glob("*/*.log")]
@@ -218,7 +218,7 @@ def test_a_folder_with_an_earlier_run_is_named_and_said_in_the_log(tiny: Path, f
     assert "earlier run" not in footplate("test", "tiny.py", "work/iter_8.pth", "--work-dir", "work")[1]
 
 
-def test_modules_beside_the_config_are_found(tiny: Path, footplate: Command) -> None:
+def test_modules_next_to_the_config_are_found(tiny: Path, footplate: Command) -> None:
     (tiny.parent / "mine").mkdir()
     (tiny.parent / "mine/beside_it.py").write_text("LOADED = True\n")
     text = tiny.read_text().replace('imports=["tests.support"]', 'imports=["tests.support", "beside_it"]')
@@ -257,7 +257,7 @@ def test_trust_in_one_checkpoint_is_recorded(tiny: Path, footplate: Command) -> 
     assert f"trusting checkpoint '{theirs}', sha256 {sha256}: code in it may be executed" in log
 
 
-def test_wishes_to_save_before_and_behind_the_training_do_no_harm(tiny: Path) -> None:
+def test_save_requests_before_and_after_training_are_ignored(tiny: Path) -> None:
     event = "    def {}(self, runner):\n        os.kill(os.getpid(), signal.SIGUSR1)\n"
     hook = "import os, signal\nfrom footplate import HOOKS, Hook\n\n@HOOKS.register_module()\nclass Wish(Hook):\n"
     (tiny.parent / "wish.py").write_text(hook + event.format("before_run") + event.format("after_run"))
@@ -269,7 +269,7 @@ def test_wishes_to_save_before_and_behind_the_training_do_no_harm(tiny: Path) ->
     assert (tiny.parent / "work_dirs/tiny/iter_8.pth").exists()
 
 
-def test_the_records_of_a_resumed_run_hold_the_rate_that_is_in_force(tiny: Path, footplate: Command) -> None:
+def test_records_of_a_resumed_run_contain_the_saved_learning_rate(tiny: Path, footplate: Command) -> None:
     footplate("train", "tiny.py", "--work-dir", "work", "--set", "optim_wrapper.optimizer.lr=0.2")
     (tiny.parent / "work/iter_8.pth").unlink()
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
@@ -286,7 +286,7 @@ def test_the_records_of_a_resumed_run_hold_the_rate_that_is_in_force(tiny: Path,
     assert "optim_wrapper.optimizer.lr\n  - 0.1" in said
 
 
-def test_a_set_that_is_not_given_again_when_resuming_is_named(tiny: Path, footplate: Command) -> None:
+def test_override_missing_at_resume_is_reported(tiny: Path, footplate: Command) -> None:
     sets = ["--set", "train_cfg.max_iters=6", "optim_wrapper.optimizer.lr=0.2"]
     footplate("train", "tiny.py", "--work-dir", "work", *sets)
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume", *sets)[1]
@@ -302,9 +302,7 @@ def test_a_set_that_is_not_given_again_when_resuming_is_named(tiny: Path, footpl
 
 
 @pytest.mark.parametrize("flag", ["--set", "--cfg-options"])
-def test_a_value_that_is_given_anew_when_resuming_is_told_from_one_that_is_missing(
-    tiny: Path, footplate: Command, flag: str
-) -> None:
+def test_new_override_at_resume_is_distinguished_from_a_missing_one(tiny: Path, footplate: Command, flag: str) -> None:
     lr = "optim_wrapper.optimizer.lr=0.2"
     footplate("train", "tiny.py", "--work-dir", "work", flag, "train_cfg.max_iters=6", lr)
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume", flag, "train_cfg.max_iters=7", lr)[1]
@@ -319,7 +317,7 @@ def test_a_value_that_is_given_anew_when_resuming_is_told_from_one_that_is_missi
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_run_that_was_asked_to_stop_says_how_to_go_on(
+def test_stopped_run_prints_the_resume_command(
     tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch, rank: int
 ) -> None:
     def stop(self: Any, runner: Any, *_: object, **__: object) -> None:
@@ -333,7 +331,7 @@ def test_a_run_that_was_asked_to_stop_says_how_to_go_on(
     assert (code, told) == (130, [] if rank else [go_on])
 
 
-def test_where_a_run_was_stopped_is_kept_as_what_is_behind_a_later_checkpoint(
+def test_checkpoint_of_a_stopped_run_is_found_if_later_ones_are_damaged(
     tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
@@ -347,7 +345,7 @@ def test_where_a_run_was_stopped_is_kept_as_what_is_behind_a_later_checkpoint(
     assert find_latest(work) == str(work / "on_signal.pth")
 
 
-def test_a_run_whose_data_fail_says_how_to_go_on(
+def test_run_with_failing_data_prints_the_resume_command(
     tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read(self: Any, index: int) -> Any:

@@ -72,7 +72,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "The pointer `last_checkpoint`": ("tests/checkpoint/test_latest.py::test_a_pointer_to_another_storage_is_ignored",),
     "Inspecting a run": (
-        "tests/cli/test_foreign_runs.py::test_looking_at_a_run_executes_nothing",
+        "tests/cli/test_foreign_runs.py::test_inspecting_a_run_executes_nothing",
         "tests/cli/test_foreign_runs.py::test_diff_executes_nothing_in_a_run",
         "tests/cli/test_foreign_runs.py::test_a_resumed_run_executes_nothing_in_its_work_dir",
         "tests/config/test_trusted_paths.py::test_recorded_config_may_not_name_any_class",
@@ -80,14 +80,14 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "Links that lead out": (
         "tests/cli/test_foreign_runs.py::test_links_out_of_a_run_are_not_followed",
-        "tests/cli/test_foreign_runs.py::test_a_picture_of_another_kind_starts_no_program",
-        "tests/cli/test_foreign_runs.py::test_what_is_no_regular_file_is_passed_over",
+        "tests/cli/test_foreign_runs.py::test_image_of_another_format_starts_no_program",
+        "tests/cli/test_foreign_runs.py::test_files_that_are_not_regular_are_skipped",
     ),
     "Control characters": (
         "tests/cli/test_foreign_runs.py::test_no_escape_sequence_reaches_the_terminal",
         "tests/test_messages.py::test_commands_print_only_through_streams",
     ),
-    "`replay` trains": ("tests/cli/test_inspect_runs.py::test_the_config_that_a_run_left_is_read_and_not_executed",),
+    "`replay` trains": ("tests/cli/test_inspect_runs.py::test_recorded_config_is_read_without_being_executed",),
 }
 
 

@@ -228,7 +228,7 @@ def test_a_full_disk_does_not_hide_what_failed_first(
         def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
             if runner.iter == 2:
                 runner.saver.settle()
-                monkeypatch.setattr("footplate.checkpoint.saver.storage.commit_file", full)
+                monkeypatch.setattr("footplate.checkpoint.saver.storage.atomic_file", full)
 
     cfg = spoilt(tmp_path / "part", 14, on_save_error=policy, by_iteration=2)
     first, *rest = failed(cfg, Fill()).splitlines()
@@ -248,7 +248,7 @@ def test_a_failed_save_is_not_taken_for_the_one_that_a_run_goes_on_from(
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("footplate.checkpoint.saver.storage.commit_file", full)
+    monkeypatch.setattr("footplate.checkpoint.saver.storage.atomic_file", full)
     time.sleep(1)  # so that the second log gets another name
     assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 6), resume=True) == 143
     log = max(tmp_path.glob("*/*.log")).read_text()
@@ -269,7 +269,7 @@ def test_training_that_is_taken_up_again_says_that_it_goes_on_when_a_save_fails(
     runner.register_hook(Send(signal.SIGTERM, "after_train_iter", 5))
     with pytest.raises(Interrupted):
         runner.train()
-    monkeypatch.setattr("footplate.checkpoint.saver.storage.commit_file", full)
+    monkeypatch.setattr("footplate.checkpoint.saver.storage.atomic_file", full)
     runner.train()
     assert "No space left on device. Training continues" in caplog.text
     assert "Training stops" not in caplog.text

@@ -9,7 +9,6 @@ import pytest
 
 from footplate import Hook, Runner
 from footplate.checkpoint import find_latest, saver
-from footplate.engine.saving import RunSaver
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks import CheckpointHook
 from tests.support import settings
@@ -150,10 +149,10 @@ def test_the_end_of_a_run_waits_for_its_saves(tmp_path: Path, monkeypatch: pytes
 def test_a_saver_is_alarmed_only_where_it_stops(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     alarms: list[str] = []
     for policy in ("warn", "stop"):
-        saver = RunSaver(policy, alarm=lambda policy=policy: alarms.append(policy))  # type: ignore[misc]
-        saver.save({"a": 1}, str(tmp_path / "file/under"), then=lambda: 1 / 0)  # type: ignore[arg-type]
+        background = saver.BackgroundSaver(policy, alarm=lambda policy=policy: alarms.append(policy))  # type: ignore[misc]
+        background.save({"a": 1}, str(tmp_path / "file/under"), then=lambda: 1 / 0)  # type: ignore[arg-type]
         try:
-            saver.settle()
+            background.settle()
         except ZeroDivisionError:
             alarms.append("raised")
     assert alarms == ["stop", "raised"]

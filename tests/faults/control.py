@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from footplate.checkpoint import saver
@@ -91,15 +91,16 @@ def _forgetful() -> None:
 def _without_rename() -> None:
     from footplate.storage import local_files
 
-    def commit(path: str, write: Callable[[Any], None]) -> None:
+    @contextlib.contextmanager
+    def atomic_file(path: str) -> Iterator[DescriptorSink]:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         sink = DescriptorSink(descriptor)
-        write(sink)
+        yield sink
         sink.flush()
         os.close(descriptor)
 
-    local_files.commit = commit
+    vars(local_files)["atomic_file"] = atomic_file
 
 
 def _older_first() -> None:
@@ -124,34 +125,34 @@ def _unchecked() -> None:
 def _swallowed() -> None:
     from footplate.storage import local_files
 
-    whole = local_files.commit
+    whole = local_files.atomic_file
 
-    def commit(path: str, write: Callable[[Any], None]) -> None:
-        with contextlib.suppress(OSError):
-            whole(path, write)
+    @contextlib.contextmanager
+    def atomic_file(path: str) -> Iterator[Any]:
+        with contextlib.suppress(OSError), whole(path) as sink:
+            yield sink
 
-    local_files.commit = commit
+    vars(local_files)["atomic_file"] = atomic_file
 
 
 def _removed_first() -> None:
-    whole = CheckpointHook._write
+    whole = CheckpointHook._path_to_write
 
-    def write(self: Any, runner: Any, path: str, *rest: Any) -> None:
+    def path_to_write(*arguments: Any) -> str:
+        path = whole(*arguments)
         for name in os.listdir(os.path.dirname(path)):
             if name.endswith(".pth"):
                 os.unlink(os.path.join(os.path.dirname(path), name))
-        whole(self, runner, path, *rest)
+        return path
 
-    CheckpointHook._write = write  # type: ignore[method-assign, assignment]
+    CheckpointHook._path_to_write = path_to_write  # type: ignore[method-assign, assignment]
 
 
 def _raised() -> None:
-    from footplate.engine.saving import RunSaver
-
-    def failed(self: Any, error: Exception) -> None:
+    def fail(self: Any, error: BaseException) -> None:
         raise RuntimeError("a save failed") from error
 
-    RunSaver._failed = failed  # type: ignore[method-assign]
+    saver.BackgroundSaver._fail = fail  # type: ignore[method-assign]
 
 
 def _unbounded() -> None:

@@ -31,7 +31,7 @@ def test_one_of_the_first_is_translated_and_says_so(caplog: pytest.LogCaptureFix
     found = in_second_generation(Config(FIRST))
     assert found.train_cfg == {"type": "EpochBasedTrainLoop", "max_epochs": 2}
     assert "optimizer" not in found
-    assert caplog.text.count("`footplate migrate` writes what it became") == 1
+    assert caplog.text.count("The config is of the first generation and was translated") == 1
     assert warnings_of(caplog) == []
 
 

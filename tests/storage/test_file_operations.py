@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from footplate import storage
-from footplate.storage import Sink, file_operations
+from footplate.storage import file_operations
 
 
 @pytest.fixture(params=["local", "file", "memory"])
@@ -35,12 +35,13 @@ def test_failed_write_keeps_old_file(folder: str) -> None:
     path = storage.join(folder, "a.bin")
     storage.commit_bytes(path, b"one")
 
-    def fail(sink: Sink) -> None:
-        sink.write(b"half")
-        raise RuntimeError("no")
+    def write_half() -> None:
+        with storage.atomic_file(path) as sink:
+            sink.write(b"half")
+            raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):
-        storage.commit_file(path, fail)
+        write_half()
     assert storage.read_bytes(path) == b"one"
     assert storage.list_dir(folder) == ["a.bin"]
 

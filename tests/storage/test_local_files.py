@@ -11,15 +11,13 @@ from typing import Any
 import pytest
 
 from footplate import storage
-from footplate.storage import Sink, local_files
+from footplate.storage import local_files
 from footplate.storage.local_files import DescriptorSink
 
 
-def _write(data: bytes) -> Any:
-    def write(sink: Sink) -> None:
-        sink.write(data)
-
-    return write
+def write_one(path: str) -> None:
+    with local_files.atomic_file(path) as sink:
+        sink.write(b"one")
 
 
 def test_commit_syncs_file_before_rename_and_folder_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,14 +35,14 @@ def test_commit_syncs_file_before_rename_and_folder_after(tmp_path: Path, monkey
 
     for name in ("write", "fsync", "replace"):
         monkeypatch.setattr(os, name, traced(name))
-    local_files.commit(str(tmp_path / "a"), _write(b"one"))
+    write_one(str(tmp_path / "a"))
     assert calls == ["write", "fsync", "replace", "folder"]
 
 
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        local_files.commit(str(tmp_path / "a"), _write(b"one"))
+        write_one(str(tmp_path / "a"))
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
@@ -52,12 +50,12 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
 
 def test_commit_does_not_replace_folder(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="folder or a device"):
-        local_files.commit(str(tmp_path), _write(b"one"))
+        write_one(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["a" * 255, "模" * 85, "a\nb c", os.fsdecode(b"\xff\xfe.pth")])
 def test_commit_accepts_long_and_odd_names(tmp_path: Path, name: str) -> None:
-    local_files.commit(str(tmp_path / name), _write(b"one"))
+    write_one(str(tmp_path / name))
     assert (tmp_path / name).read_bytes() == b"one"
     assert local_files.clean_stale(str(tmp_path)) == []
 
@@ -71,7 +69,7 @@ def test_unsupported_folder_sync_is_ignored(tmp_path: Path, monkeypatch: pytest.
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", refuse)
-    local_files.commit(str(tmp_path / "a"), _write(b"one"))
+    write_one(str(tmp_path / "a"))
     assert (tmp_path / "a").read_bytes() == b"one"
 
 
@@ -90,12 +88,9 @@ def test_clean_stale_keeps_files_of_living_writers(tmp_path: Path) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads, from Python 3.12 on
         child = os.fork()
     if not child:
-
-        def stall(sink: Sink) -> None:
+        with local_files.atomic_file(str(tmp_path / "a")):
             os.write(signal_ready, b"x")
             signal.pause()
-
-        local_files.commit(str(tmp_path / "a"), stall)
     os.read(ready, 1)
     (held,) = tmp_path.iterdir()
     try:
@@ -128,7 +123,7 @@ def test_temporary_file_removed_before_lock_is_reopened(tmp_path: Path, monkeypa
         return descriptor
 
     monkeypatch.setattr(os, "open", open_and_lose)
-    local_files.commit(str(tmp_path / "a"), _write(b"one"))
+    write_one(str(tmp_path / "a"))
     assert len(removed) == 1
     assert (tmp_path / "a").read_bytes() == b"one"
 
@@ -139,7 +134,7 @@ def test_descriptor_errors_name_the_file(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="No space left") as caught:
-        local_files.commit(str(tmp_path / "a"), _write(b"one"))
+        write_one(str(tmp_path / "a"))
     assert caught.value.filename == str(tmp_path / "a")
     for remove, made in ((local_files.remove, Path.touch), (local_files.remove_empty_folder, Path.mkdir)):
         made(tmp_path / "b")

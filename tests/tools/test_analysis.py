@@ -20,7 +20,7 @@ def run(tmp_path: Path) -> Run:
     return read_run(tmp_path)
 
 
-def test_the_figures_of_a_run(run: Run) -> None:
+def test_summary_of_a_run(run: Run) -> None:
     figures = summarize(run)
     assert figures["iterations"] == 30
     assert figures["time"] == pytest.approx(
@@ -34,14 +34,14 @@ def test_the_figures_of_a_run(run: Run) -> None:
     assert figures["checkpoints"] == {"iter_30.pth": 4}
 
 
-def test_the_text_holds_the_figures(run: Run) -> None:
+def test_text_contains_the_summary(run: Run) -> None:
     text = explain_runs([run, run])
     assert text.count("30 iterations") == 2
     assert "0.2 s per iteration (median 0.2, longest 0.3), 50.0% of it waiting for data, 0:00:06 in all" in text
     assert "best        mIoU 40 at iteration 10" in text
 
 
-def test_what_was_logged_of_a_run_is_not_taken_for_all_of_it(tmp_path: Path) -> None:
+def test_figures_of_a_partly_logged_run_name_the_logged_iterations(tmp_path: Path) -> None:
     lines = [{"loss": 4.0 / at, "time": 0.4, "iter": at, "step": at} for at in (50, 100)]
     (tmp_path / "scalars.json").write_text("\n".join(map(json.dumps, [*lines, {"mIoU": 40.0, "step": 120}])) + "\n")
     run = read_run(tmp_path)
@@ -67,7 +67,7 @@ def test_what_was_logged_of_a_run_is_not_taken_for_all_of_it(tmp_path: Path) -> 
         ("1 / 0", ["aAcc", "mAcc", "mIoU"]),
     ],
 )
-def test_the_metric_that_counts_comes_first_and_single_classes_not_at_all(
+def test_best_checkpoint_metric_comes_first_and_class_values_are_left_out(
     tmp_path: Path, config: str, names: list[str]
 ) -> None:
     metrics = {"aAcc": 9.0, "mAcc": 8.0, "mIoU": 7.0, "IoU.T-shirt/top": 6.0, "Acc.bag": 5.0, "step": 10}
@@ -78,23 +78,23 @@ def test_the_metric_that_counts_comes_first_and_single_classes_not_at_all(
     assert explain_runs([run]).splitlines()[1].startswith(f"  best        {names[0]} ")
 
 
-def test_a_test_scalar_keeps_its_mode(tmp_path: Path) -> None:
+def test_test_scalar_keeps_its_mode(tmp_path: Path) -> None:
     (tmp_path / "scalars.json").write_text('{"loss": 1, "step": 1}\n{"mode": "test", "loss": 2, "step": 1}\n')
     assert list(summarize(read_run(tmp_path))["best"]) == ["test/loss"]
 
 
-def test_the_rule_that_the_config_states_says_which_value_is_best(tmp_path: Path) -> None:
+def test_best_value_follows_the_rule_in_the_config(tmp_path: Path) -> None:
     lines = [{"share": value, "step": at} for at, value in ((10, 0.2), (20, 0.4), (30, 0.3))]
     (tmp_path / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "run.py").write_text("default_hooks = dict(checkpoint=dict(save_best='share', rule='less'))")
     assert summarize(read_run(tmp_path))["best"] == {"share": {"value": 0.2, "iteration": 10, "small": True}}
 
 
-def test_a_small_checkpoint_is_not_nothing(run: Run) -> None:
+def test_size_of_a_small_checkpoint_is_shown(run: Run) -> None:
     assert "  checkpoint  iter_30.pth, 4 B\n" in explain_runs([run])
 
 
-def test_curves_are_rows_of_a_table(run: Run) -> None:
+def test_curves_as_csv(run: Run) -> None:
     rows = curves_as_csv([run], ["mIoU"]).splitlines()
     assert rows[0] == "run,mode,name,iteration,value"
     assert rows[1:] == [f"{run.folder.name},val,mIoU,10,40.0", f"{run.folder.name},val,mIoU,20,30.0"]
@@ -102,12 +102,12 @@ def test_curves_are_rows_of_a_table(run: Run) -> None:
 
 
 @pytest.mark.parametrize(("name", "modes"), [("val/loss", ["val"]), ("loss", ["train", "val"]), ("mIoU", ["val"])])
-def test_a_scalar_is_chosen_by_the_name_in_the_log(run: Run, name: str, modes: list[str]) -> None:
+def test_scalar_is_selected_by_its_name_in_the_log(run: Run, name: str, modes: list[str]) -> None:
     rows = [line.split(",") for line in curves_as_csv([run], [name]).splitlines()[1:]]
     assert list(dict.fromkeys(row[1] for row in rows)) == modes
 
 
-def test_curves_are_a_picture(run: Run) -> None:
+def test_curves_are_plotted_as_an_image(run: Run) -> None:
     small, large = plot_curves([run], ["mIoU"]), plot_curves([run, run])
     assert small.height < large.height
     with pytest.raises(ArgumentError, match="did you mean 'mIoU'"):

@@ -19,7 +19,7 @@ def told(folder: Path, wrapper: str) -> str:
     return check(cfg)
 
 
-def test_each_rank_tells_its_memory_and_its_share(tmp_path: Path, on_ranks: OnRanks) -> None:  # noqa: F811
+def test_check_shows_the_memory_and_the_batch_of_each_rank(tmp_path: Path, on_ranks: OnRanks) -> None:  # noqa: F811
     (tmp_path / "tiny.py").write_text(TINY)
     for wrapper, kind in (("MMDistributedDataParallel", "DistributedDataParallel"), ("FullyShard", "FullyShard")):
         first, second = on_ranks(2, told, tmp_path, wrapper)

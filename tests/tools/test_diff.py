@@ -38,11 +38,11 @@ def test_configs_are_compared_by_meaning(
 
 
 @pytest.mark.parametrize(("first", "second"), [({"a": 1}, {"b": 1}), ([1], [1, 2]), (1, "1"), (None, False)])
-def test_values_that_differ(first: Any, second: Any) -> None:
+def test_different_values_are_found(first: Any, second: Any) -> None:
     assert not same(first, second)
 
 
-def test_differences_show_both_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_differences_show_both_locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.py").write_text("model = dict(depth=50,\n    name='x')\n")
     Path("b.py").write_text("_base_ = 'a.py'\nmodel = dict(depth=101)\n\nextra = [dict(type='A')]\n")
@@ -50,7 +50,7 @@ def test_differences_show_both_places(tmp_path: Path, monkeypatch: pytest.Monkey
     assert text == "model.depth\n  - 50   a.py:1\n  + 101  b.py:2\nextra\n  + [dict(type='A')]  b.py:4\n"
 
 
-def test_a_work_dir_stands_for_its_newest_config(tmp_path: Path) -> None:
+def test_newest_config_of_a_work_dir_is_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="contains no config of a run"):
         read_either(str(tmp_path))
     for number, name in enumerate(("2024_01", "2024_02")):
@@ -66,7 +66,7 @@ def test_a_work_dir_stands_for_its_newest_config(tmp_path: Path) -> None:
     assert read_either(str(older.parent)).a == "age 0"
 
 
-def test_the_data_of_a_run_come_before_its_python(tmp_path: Path) -> None:
+def test_json_config_is_preferred_over_python_config(tmp_path: Path) -> None:
     records = tmp_path / "2024_01" / "vis_data"
     records.mkdir(parents=True)
     (records / "config.py").write_text("a = 1\n")
@@ -95,13 +95,13 @@ def test_files_packages_and_recipes_are_found_by_name(tmp_path: Path) -> None:
         read_either("fashion-sex")
 
 
-def test_the_scope_that_a_base_in_a_package_marks_is_no_difference(tmp_path: Path) -> None:
+def test_scope_that_a_base_from_a_package_adds_is_not_a_difference(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("_base_ = 'footplate::fashion-seg.py'\ntrain_cfg = dict(max_iters=3)\n")
     found = compare(Config.fromfile(tmp_path / "mine.py"), read_either("fashion-seg"))
     assert [each.path for each in found] == ["train_cfg.max_iters"]
 
 
-def test_a_missing_name_mentions_run_folders() -> None:
+def test_error_for_an_unknown_name_mentions_work_dirs() -> None:
     with pytest.raises(ConfigError, match="there is no config file or recipe 'nowhere'") as caught:
         read_either("nowhere")
     assert "There is no work_dir of this name either." in caught.value.notes

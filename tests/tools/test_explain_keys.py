@@ -25,7 +25,7 @@ def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     return cfg
 
 
-def test_the_whole_config_shows_each_place_and_what_was_replaced(cfg: Config, tmp_path: Path) -> None:
+def test_config_is_shown_with_locations_and_replaced_values(cfg: Config, tmp_path: Path) -> None:
     assert (
         explain_config(cfg)
         == f"""\
@@ -68,13 +68,13 @@ def test_history_runs_from_the_base_to_the_override(
     assert history(cfg, path) == expected
 
 
-def test_one_key_shows_its_chain(cfg: Config) -> None:
+def test_key_is_shown_with_its_history(cfg: Config) -> None:
     assert explain_key(cfg, "optimizer.lr") == (
         "optimizer.lr = 0.3\n     0.1  base.py:1\n  -> 0.2  middle.py:2\n  -> 0.3  main.py:4\n"
     )
 
 
-def test_a_key_that_is_not_there_names_the_nearest(cfg: Config) -> None:
+def test_nearest_key_is_suggested_for_an_unknown_key(cfg: Config) -> None:
     with pytest.raises(ConfigKeyError, match="'hook.every' has no key 'm'"):
         explain_key(cfg, "hook.every.m")
     with pytest.raises(ConfigKeyError, match="the config has no key 'optimizr'") as caught:
@@ -82,7 +82,7 @@ def test_a_key_that_is_not_there_names_the_nearest(cfg: Config) -> None:
     assert caught.value.suggestion == "optimizer"
 
 
-def test_a_recipe_is_shown_as_configs_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recipe_is_shown_by_the_name_that_configs_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text("_base_ = 'footplate::fashion-seg.py'\nval_cfg = dict(fp16=True)\n")
     cfg = Config.fromfile("own.py")
@@ -96,7 +96,7 @@ def test_a_recipe_is_shown_as_configs_name_it(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("values", ["[1, 2, 3]", "(1, 2, 3)"])
-def test_an_element_of_a_list_that_an_override_sets_has_its_origin(tmp_path: Path, values: str) -> None:
+def test_list_item_set_by_an_override_has_its_origin(tmp_path: Path, values: str) -> None:
     (tmp_path / "a.py").write_text(f"sizes = {values}\nsteps = [dict(type='A', size={values})]\n")
     config = Config.fromfile(tmp_path / "a.py")
     apply_overrides(config, ["sizes.1=7", "steps.0.size.2=8"], strict=False)

@@ -7,7 +7,7 @@ from footplate.errors import ArgumentError, UnknownNameError
 from footplate.tools.explain_loops import explain_hooks, explain_loops, hooks_as_data, loops_as_data, order_of_hooks
 
 
-def test_everything_that_happens_has_a_line(write: Callable[..., Config]) -> None:
+def test_every_event_of_a_run_has_a_line(write: Callable[..., Config]) -> None:
     assert explain_loops(loops_as_data(write())) == (
         "train       EpochBasedTrainLoop: 6 epochs of 5 iterations, 30 in total, batches of 2, 0 workers\n"
         "val         ValLoop: IoUMetric after epoch 4, 6 (2 times)\n"
@@ -17,7 +17,7 @@ def test_everything_that_happens_has_a_line(write: Callable[..., Config]) -> Non
     )
 
 
-def test_one_is_no_plural(write: Callable[..., Config]) -> None:
+def test_singular_is_used_for_one(write: Callable[..., Config]) -> None:
     hooks = "default_hooks = dict(checkpoint=dict(interval=1), logger=dict(interval=1))"
     shown = explain_loops(loops_as_data(write(f"train_cfg = dict(max_epochs=1)\n{hooks}")))
     assert ": 1 epoch of 5 iterations, 5 in total, batches of 2, 0 workers\n" in shown
@@ -33,12 +33,12 @@ def test_one_is_no_plural(write: Callable[..., Config]) -> None:
         ("val_cfg = val_dataloader = val_evaluator = None", "save_best=mIoU needs validation"),
     ],
 )
-def test_what_does_not_fit_together_is_noted(write: Callable[..., Config], change: str, note: str) -> None:
+def test_inconsistencies_are_noted(write: Callable[..., Config], change: str, note: str) -> None:
     assert any(note in line for line in loops_as_data(write(change))["notes"])
     assert loops_as_data(write())["notes"] == []
 
 
-def test_lengths_that_are_not_known_are_said_to_be(write: Callable[..., Config]) -> None:
+def test_unknown_lengths_are_shown_as_unknown(write: Callable[..., Config]) -> None:
     cfg = write("train_dataloader = dict(dataset=dict(type='CityscapesDatasetThatIsNotHere'))")
     assert "6 epochs of unknown length" in explain_loops(loops_as_data(cfg))
     assert loops_as_data(cfg, length_of_epoch=3)["train"]["iterations"] == 18
@@ -56,13 +56,13 @@ def test_lengths_that_are_not_known_are_said_to_be(write: Callable[..., Config])
         ),
     ],
 )
-def test_metrics_are_named_in_every_form_of_an_evaluator(
+def test_metrics_are_found_in_every_form_of_an_evaluator(
     write: Callable[..., Config], evaluator: str, shown: str
 ) -> None:
     assert shown in explain_loops(loops_as_data(write(f"val_evaluator = {evaluator}")))
 
 
-def test_hooks_stand_in_the_order_of_their_priorities(write: Callable[..., Config]) -> None:
+def test_hooks_are_in_the_order_of_their_priorities(write: Callable[..., Config]) -> None:
     cfg = write("custom_hooks = [dict(type='EMAHook', priority='HIGH'), dict(type='EmptyCacheHook', priority=77)]")
     text = explain_hooks(*order_of_hooks(cfg))
     line = next(line for line in text.splitlines() if line.startswith("  after_train_epoch"))
@@ -71,18 +71,18 @@ def test_hooks_stand_in_the_order_of_their_priorities(write: Callable[..., Confi
     assert acting[1] == {"hook": "EmptyCacheHook", "priority": "77"}
 
 
-def test_hooks_of_packages_that_are_not_installed_are_named(write: Callable[..., Config]) -> None:
+def test_hooks_of_missing_packages_are_listed(write: Callable[..., Config]) -> None:
     cfg = write("custom_hooks = [dict(type='mmyolo.SomethingElseAltogether')]")
     assert explain_hooks(*order_of_hooks(cfg)).endswith("not installed, so not shown: mmyolo.SomethingElseAltogether\n")
     assert hooks_as_data(*order_of_hooks(cfg))["not_installed"] == ["mmyolo.SomethingElseAltogether"]
 
 
-def test_a_near_miss_is_an_error(write: Callable[..., Config]) -> None:
+def test_likely_typo_in_a_hook_name_is_an_error(write: Callable[..., Config]) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'EMAHook'"):
         explain_hooks(*order_of_hooks(write("custom_hooks = [dict(type='EMAHok')]")))
 
 
-def test_the_first_generation_has_its_own_priorities(write: Callable[..., Config]) -> None:
+def test_first_generation_priorities_are_used(write: Callable[..., Config]) -> None:
     cfg = write(
         "model = dict(type='X')\noptimizer = dict(type='SGD', lr=0.1)\nlr_config = dict(policy='step', step=[2])\n"
         "runner = dict(type='EpochBasedRunner', max_epochs=3)\ncheckpoint_config = dict(interval=1)\n",

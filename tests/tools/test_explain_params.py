@@ -7,7 +7,7 @@ from footplate.config import Config
 from footplate.tools.explain_params import explain_params, groups_of
 
 
-def test_groups_tell_their_settings_sizes_and_the_keys_that_set_them(write: Callable[..., Config]) -> None:
+def test_groups_show_settings_sizes_and_keys(write: Callable[..., Config]) -> None:
     found = groups_of(write())
     stem, plain, norms = sorted(found.groups, key=lambda group: (group.settings["lr"], -group.settings["weight_decay"]))
     assert (stem.reasons, plain.reasons, norms.reasons) == (["custom_keys.stem"], [], ["norm_decay_mult"])
@@ -34,7 +34,7 @@ def test_frozen_parameters_are_listed(write: Callable[..., Config]) -> None:
     assert "frozen: 2 tensors: 0.weight, 0.bias" in explain_params(found)
 
 
-def test_a_model_that_is_not_installed_is_stood_in_for(write: Callable[..., Config]) -> None:
+def test_stand_in_replaces_a_model_that_is_not_installed(write: Callable[..., Config]) -> None:
     cfg = write("model = dict(type='Unheard', backbone=dict(type='A'), decode_head=dict(type='B'))")
     found = groups_of(cfg)
     assert found.model.startswith("'Unheard' is not installed; a stand-in")
@@ -44,7 +44,7 @@ def test_a_model_that_is_not_installed_is_stood_in_for(write: Callable[..., Conf
     assert groups_of(cfg, other=other).model == "model SmallSegmentor"
 
 
-def test_each_of_several_optimizers_has_its_groups(write: Callable[..., Config]) -> None:
+def test_groups_of_several_optimizers(write: Callable[..., Config]) -> None:
     part = "dict(optimizer=dict(type='SGD', lr={}))"
     cfg = write(
         "model = dict(type='Unheard', backbone=dict(type='A'), head=dict(type='B'))\n"

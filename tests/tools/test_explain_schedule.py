@@ -13,7 +13,7 @@ from footplate.tools.explain_schedule import (
 from tests.tools.conftest import TEXT
 
 
-def test_values_are_those_of_the_run(write: Callable[..., Config]) -> None:
+def test_values_equal_those_of_a_run(write: Callable[..., Config]) -> None:
     schedule = schedule_of(write())
     assert (schedule.length, schedule.iters) == (30, list(range(30)))  # 6 epochs of 5 batches
     rates = {len(track.parameters): track.values for track in schedule.tracks if track.field == "lr"}
@@ -23,7 +23,7 @@ def test_values_are_those_of_the_run(write: Callable[..., Config]) -> None:
     assert rates[min(rates)][0] == pytest.approx(0.01)
 
 
-def test_the_text_has_a_plot_and_a_table_of_what_moves_and_a_line_for_the_rest(write: Callable[..., Config]) -> None:
+def test_text_has_plot_and_table_of_changing_fields_and_lines_for_constant_ones(write: Callable[..., Config]) -> None:
     text = explain_schedule(schedule_of(write()))
     assert text.startswith("schedule of 30 iterations, counted from 0; model SmallSegmentor\n")
     assert any("\u2801" <= character <= "\u28ff" for character in text)  # braille dots of the plot
@@ -33,13 +33,13 @@ def test_the_text_has_a_plot_and_a_table_of_what_moves_and_a_line_for_the_rest(w
     assert max(len(line) for line in text.splitlines()[1:] if "tensor" not in line) <= 60
 
 
-def test_the_picture_shows_the_fall(write: Callable[..., Config]) -> None:
+def test_image_shows_the_schedule(write: Callable[..., Config]) -> None:
     picture = plot_schedule(schedule_of(write()))
     assert picture.width == 880
     assert len(picture.getcolors(1 << 20) or []) > 10
 
 
-def test_runs_by_epoch_need_the_length_of_one(write: Callable[..., Config]) -> None:
+def test_epoch_based_run_needs_the_epoch_length(write: Callable[..., Config]) -> None:
     cfg = write("train_dataloader = dict(dataset=dict(type='CityscapesDatasetThatIsNotHere'))")
     with pytest.raises(ArgumentError, match="--epoch-length N") as caught:
         schedule_of(cfg)
@@ -56,7 +56,7 @@ def test_long_runs_are_sampled(write: Callable[..., Config]) -> None:
     assert schedule.iters[-1] == 99_999
 
 
-def test_a_run_without_end_is_not_simulated(write: Callable[..., Config]) -> None:
+def test_extremely_long_run_is_not_simulated(write: Callable[..., Config]) -> None:
     with pytest.raises(ArgumentError, match="too long to simulate"):
         schedule_of(write("train_cfg = dict(by_epoch=False, max_iters=10**11)"))
 
@@ -72,7 +72,7 @@ param_scheduler = [
 """
 
 
-def test_the_table_names_its_fields_and_has_round_iterations_the_highest_and_the_lowest(
+def test_table_has_round_iterations_and_extremes(
     write: Callable[..., Config],
 ) -> None:
     text = explain_schedule(schedule_of(write(WARMED, base=TEXT.partition("optim_wrapper")[0])))
@@ -85,7 +85,7 @@ def test_the_table_names_its_fields_and_has_round_iterations_the_highest_and_the
 
 
 @pytest.mark.parametrize("length", [2, 3, 7, 999, 12_345])
-def test_the_highest_is_found_where_not_every_iteration_is_shown(write: Callable[..., Config], length: int) -> None:
+def test_exact_maximum_is_found_between_sampled_iterations(write: Callable[..., Config], length: int) -> None:
     peak = length // 3
     text = f"""
 train_cfg = dict(by_epoch=False, max_iters={length})
@@ -121,7 +121,7 @@ def line_of(values: list[float]) -> list[tuple[float, float]]:
         (0.0, 0.0, ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
     ],
 )
-def test_numbers_at_the_upright_axis_are_round(low: float, high: float, expected: list[str]) -> None:
+def test_vertical_axis_has_round_numbers(low: float, high: float, expected: list[str]) -> None:
     assert rungs(terminal_plot([line_of([low, high, low])])) == expected
 
 
@@ -135,13 +135,13 @@ def test_numbers_at_the_upright_axis_are_round(low: float, high: float, expected
         (1, ["0", "1"]),
     ],
 )
-def test_iterations_below_are_round_and_apart(last: int, expected: list[str]) -> None:
+def test_horizontal_axis_has_round_and_separate_numbers(last: int, expected: list[str]) -> None:
     rule, numbers, _ = terminal_plot([[(0.0, 1.0), (float(last), 0.5)]])[-3:]
     assert numbers.split() == expected
     assert rule.count("┬") == len(expected)
 
 
-def test_a_value_lies_at_its_rung() -> None:
+def test_curve_lies_in_the_row_of_its_value() -> None:
     lines = terminal_plot([[(0.0, 1.0), (10.0, 1.0)], [(0.0, 0.4), (10.0, 0.4)]])
     drawn = [line for line in lines if any("\u2801" <= letter <= "\u28ff" for letter in line)]
     assert [line.split("┤")[0].strip() for line in drawn] == ["1.0", "0.4"]
@@ -149,7 +149,7 @@ def test_a_value_lies_at_its_rung() -> None:
 
 
 @pytest.mark.parametrize("high", [1e-9, 0.0123, 1.0, 123_456.0])
-def test_a_plot_is_never_wider_than_sixty_columns_and_ends_with_no_blank(high: float) -> None:
+def test_plot_has_at_most_sixty_columns_and_no_trailing_blanks(high: float) -> None:
     for line in terminal_plot([line_of([0.0, high / 3, high, high / 7])]):
         assert len(line) <= 60
         assert line == line.rstrip(" \u2800")

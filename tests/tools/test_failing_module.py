@@ -23,7 +23,7 @@ def project(self: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("is_replaced", [False, True])
-def test_the_module_and_its_inputs_are_named_whatever_its_function_is_called(is_replaced: bool) -> None:
+def test_failing_module_is_found_for_any_name_of_its_function(is_replaced: bool) -> None:
     model = Net()
     if is_replaced:
         model.head.forward = MethodType(project, model.head)  # type: ignore[method-assign]

@@ -26,7 +26,7 @@ def widths(batch: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("tells", [True, False])
-def test_the_largest_samples_are_put_together(tells: bool) -> None:
+def test_largest_samples_form_a_batch(tells: bool) -> None:
     loader = DataLoader(Pictures([4, 9, 2, 7], tells=tells), batch_size=2, collate_fn=list)
     found = largest_batch(loader)
     assert sorted(widths(found.batch)) == [7, 9]
@@ -59,31 +59,31 @@ def sizes(data: Dataset[Any], batch_size: int) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize(
     ("given", "words"), [([4, 4], "all of the same size, 3x2x4"), ([4, 9], "of several sizes, at most 3x2x9")]
 )
-def test_a_size_that_all_have_is_not_the_most_of_several(given: list[int], words: str) -> None:
+def test_common_size_of_all_samples_is_described(given: list[int], words: str) -> None:
     loader = DataLoader(Pictures(given, tells=False), batch_size=2, collate_fn=list)
     assert largest_batch(loader).description == f"batches of 2, 2 inspected, {words}"
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_the_highest_and_the_widest_are_in_a_batch_that_is_padded_to_both(told: bool) -> None:
+def test_batch_contains_the_highest_and_the_widest_sample(told: bool) -> None:
     shapes = [(6, 6), (6, 6), (1, 20), (6, 6), (20, 1), (5, 5)] * 10
     assert sizes(Shapes(shapes, shapes if told else None), 4) == [(1, 20), (6, 6), (6, 6), (20, 1)]
     assert sizes(Shapes(shapes, shapes if told else None), 2) == [(1, 20), (6, 6)]
 
 
-def test_what_transforms_make_of_a_record_decides() -> None:
+def test_sizes_are_compared_after_transforms() -> None:
     made = [(2, 2), (8, 8), (4, 4)]
     assert sizes(Shapes(made, told=[(900, 900), (30, 40), (50, 60)]), 2) == [(4, 4), (8, 8)]
 
 
-def test_of_a_large_data_set_a_part_is_read_and_the_largest_fills_the_batch() -> None:
+def test_large_dataset_is_sampled_and_its_largest_sample_fills_the_batch() -> None:
     data = Shapes([(2, 2)] * 6400)
     data.shapes[3200] = (9, 9)
     assert sizes(data, 4) == [(9, 9)] * 4
     assert len(data.read) == 64
 
 
-def test_records_that_tell_their_size_are_all_looked_at_and_few_are_read() -> None:
+def test_recorded_sizes_select_the_samples_to_read() -> None:
     shapes = [(2, 2)] * 6400
     shapes[17], shapes[4001] = (9, 9), (8, 8)
     data = Shapes(shapes, shapes)
@@ -91,12 +91,12 @@ def test_records_that_tell_their_size_are_all_looked_at_and_few_are_read() -> No
     assert len(data.read) <= 70
 
 
-def test_a_short_data_set_is_repeated() -> None:
+def test_short_dataset_is_repeated() -> None:
     loader = DataLoader(Pictures([4], tells=False), batch_size=3, collate_fn=list)
     assert widths(largest_batch(loader).batch) == [4, 4, 4]
 
 
-def test_other_loaders_give_their_first_batch() -> None:
+def test_first_batch_is_used_without_a_sized_dataset() -> None:
     assert largest_batch([1, 2]).batch == 1
     with pytest.raises(DataError, match="has no batches"):
         largest_batch([])

@@ -30,14 +30,14 @@ class Net(nn.Module):
         ([], 0, 0, math.nan, math.nan),
     ],
 )
-def test_a_reading_counts(values: list[float], nans: int, infinities: int, low: float, high: float) -> None:
+def test_reading_of_a_tensor(values: list[float], nans: int, infinities: int, low: float, high: float) -> None:
     found = Reading.of(torch.tensor(values), "", "Linear")
     assert (found.name, found.nans, found.infinities) == ("(model)", nans, infinities)
     assert [found.low, found.high] == pytest.approx([low, high], nan_ok=True)
     assert found.finite is not bool(nans or infinities)
 
 
-def test_layers_are_read_in_the_order_in_which_they_give() -> None:
+def test_layers_are_recorded_in_the_order_of_computation() -> None:
     model = Net()
     trace = LayerTrace(model)
     model(torch.tensor([[1.0, 1.0]]))["score"].sum().backward()
@@ -57,7 +57,7 @@ def test_layers_are_read_in_the_order_in_which_they_give() -> None:
     ("broken", "notes"),
     [("input", "inputs non-finite, weights finite"), ("weight", "inputs finite, weights non-finite")],
 )
-def test_what_went_in_is_told_where_what_came_out_is_not_finite(broken: str, notes: str) -> None:
+def test_non_finite_output_has_a_note_about_inputs_and_weights(broken: str, notes: str) -> None:
     model = Net()
     if broken == "weight":
         model.first.weight.data[0, 0] = math.nan
@@ -66,7 +66,7 @@ def test_what_went_in_is_told_where_what_came_out_is_not_finite(broken: str, not
     assert trace.outputs[0].notes == notes
 
 
-def test_it_is_taken_off_again_and_changes_nothing() -> None:
+def test_trace_does_not_change_the_model_and_is_removed() -> None:
     model, twin = Net(), Net()
     trace = LayerTrace(model)
     inputs = torch.rand(3, 2)
@@ -78,12 +78,12 @@ def test_it_is_taken_off_again_and_changes_nothing() -> None:
     assert (len(trace.outputs), len(trace.gradients)) == (3, 2)
 
 
-def test_tensors_are_found_wherever_they_are() -> None:
+def test_tensors_are_found_in_nested_values() -> None:
     found = readable_tensors({"a": [torch.zeros(1), (torch.ones(1), torch.ones(1, dtype=torch.int64))], "b": None})
     assert [(key, float(each)) for key, each in found] == [(".a[0]", 0.0), (".a[1][0]", 1.0)]
 
 
-def test_complex_numbers_are_read_by_their_parts() -> None:
+def test_complex_tensor_is_read_by_real_and_imaginary_parts() -> None:
     found = Reading.of(torch.tensor([1 - 2j, complex(math.nan, 5), 3j]), "layer", "gradient")
     assert (found.nans, found.low, found.high, found.shape) == (1, -2.0, 3.0, (3,))
     assert [key for key, _ in readable_tensors({"a": torch.zeros(1, dtype=torch.complex64)})] == [".a"]

@@ -16,12 +16,12 @@ sys.exit("torch._dynamo" in sys.modules)
 
 
 @pytest.mark.parametrize("topic", ["schedule", "params"])
-def test_a_topic_does_not_wait_for_the_compiler(topic: str) -> None:
+def test_topics_do_not_import_the_compiler(topic: str) -> None:
     command = [sys.executable, "-c", SCRIPT, "explain", "fashion-seg", topic]
     assert subprocess.run(command, stdout=subprocess.DEVNULL, timeout=60).returncode == 0
 
 
-def test_what_is_exempt_from_compilation_is_so_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_methods_stay_exempt_from_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
     method = inspect.unwrap(torch.optim.Optimizer.add_param_group)
     monkeypatch.delitem(sys.modules, "torch._dynamo", raising=False)
     with without_compiler():
@@ -29,7 +29,7 @@ def test_what_is_exempt_from_compilation_is_so_afterwards(monkeypatch: pytest.Mo
     assert "__dynamo_disable" not in vars(method)
 
 
-def test_its_parts_are_called_as_the_sections_are() -> None:
+def test_stand_in_has_a_submodule_per_section() -> None:
     heads = [{"type": "FCNHead"}, {"type": "FCNHead"}]
     model = StandIn(
         {"type": "X", "backbone": {"type": "ResNet"}, "auxiliary_head": heads, "data_preprocessor": {"type": "P"}}
@@ -40,5 +40,5 @@ def test_its_parts_are_called_as_the_sections_are() -> None:
     assert "auxiliary_head.1.bn.bias" in names
 
 
-def test_a_model_without_sections_has_a_backbone_and_a_head() -> None:
+def test_stand_in_without_sections_has_backbone_and_head() -> None:
     assert [name for name, _ in StandIn({"type": "X"}).named_children()] == ["backbone", "head"]

@@ -20,7 +20,7 @@ def config(folder: Path, **changes: Any) -> Config:
     return Config(settings(folder / "work", by_epoch=False, **changes))
 
 
-def test_sizes_are_counted(tmp_path: Path) -> None:
+def test_sizes_are_measured(tmp_path: Path) -> None:
     optim = {"optimizer": {"type": "AdamW", "lr": 0.1}}
     found = measure(config(tmp_path, optim_wrapper=optim, train_dataloader=loader(num_workers=3)), steps=4)
     numbers = 4 * 8 + 8 + 8 * 2 + 2
@@ -34,7 +34,7 @@ def test_sizes_are_counted(tmp_path: Path) -> None:
     assert found.cores == len(os.sched_getaffinity(0))
 
 
-def test_times_are_those_of_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_of_a_step_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(range(10**6))
     monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
     found = measure(config(tmp_path), steps=3)
@@ -43,7 +43,7 @@ def test_times_are_those_of_the_parts(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("size", [40, 8])
-def test_reading_and_steps_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+def test_reading_and_steps_alternate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     order: list[str] = []
 
     def noted(word: str, function: Any) -> Any:
@@ -61,18 +61,18 @@ def test_reading_and_steps_take_turns(tmp_path: Path, monkeypatch: pytest.Monkey
     assert order == [*["read"] * 4, "step"] * several + ["step"] * (5 - several)  # few batches are used again
 
 
-def test_nothing_is_left_and_weights_move_on_trial_only(tmp_path: Path) -> None:
+def test_measuring_leaves_no_files(tmp_path: Path) -> None:
     before = set(os.listdir())
     measure(config(tmp_path), steps=2)
     assert (list(tmp_path.iterdir()), set(os.listdir())) == ([], before)
 
 
-def test_one_step_tells_no_spread(tmp_path: Path) -> None:
+def test_one_step_is_too_few(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError):
         measure(config(tmp_path), steps=1)
 
 
-def test_a_model_that_is_no_base_model_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_with_its_own_train_step_cannot_be_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(BaseModel, "_run_forward")
     with pytest.raises(FootplateError, match="has its own train_step"):
         measure(config(tmp_path), steps=2)
@@ -96,7 +96,7 @@ GIVEN: dict[str, Any] = {
 }
 
 
-def test_parts_are_written_and_read(tmp_path: Path) -> None:
+def test_measurements_are_written_and_read(tmp_path: Path) -> None:
     parts = Measurements.from_dict({**GIVEN, "byte_seconds": None})
     parts.write(str(tmp_path / "parts.json"))
     assert Measurements.read(str(tmp_path / "parts.json")) == parts
@@ -112,12 +112,12 @@ def test_parts_are_written_and_read(tmp_path: Path) -> None:
         ({"forward": "0.1"}, "'forward' must be a non-negative number"),
     ],
 )
-def test_mistakes_are_named(changes: dict[str, Any], message: str) -> None:
+def test_invalid_measurements_are_rejected(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         Measurements.from_dict({**GIVEN, **changes})
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_missing_measurements_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="the measurement 'batch' is missing"):
         Measurements.from_dict({})
     with pytest.raises(ArgumentError, match="measurements must be a dict"):
@@ -128,6 +128,6 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
             Measurements.read(str(tmp_path / name))
 
 
-def test_devices_are_those_of_all_nodes() -> None:
+def test_devices_of_all_nodes_are_counted() -> None:
     assert Cluster(nodes=128, per_node=8).devices == 1024
     assert [field.name for field in dataclasses.fields(Cluster)][:2] == ["nodes", "per_node"]

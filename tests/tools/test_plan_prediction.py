@@ -16,7 +16,7 @@ def cluster(nodes: int, per_node: int, bandwidth: float = 1e9, inner: float = 10
     return Cluster(nodes, per_node, bandwidth, inner, latency=0.0)
 
 
-def test_one_device_alone_is_what_was_measured() -> None:
+def test_prediction_for_one_device_equals_the_measurements() -> None:
     found = predict(PARTS, Cluster())
     assert (found.step, found.compute, found.loading, found.exchange) == pytest.approx((0.32, 0.32, 0.0, 0.0))
     assert (found.efficiency, found.batch, found.throughput) == pytest.approx((1.0, 16, 50.0))
@@ -34,7 +34,7 @@ def test_one_device_alone_is_what_was_measured() -> None:
         (cluster(2, 8, bandwidth=100e9), 2 * 15 / 16 * 0.01 / 5),  # the slowest link is within a node
     ],
 )
-def test_what_backward_does_not_hide_is_waited_for(where: Cluster, exchange: float) -> None:
+def test_exchange_that_does_not_overlap_is_exposed(where: Cluster, exchange: float) -> None:
     found = predict(PARTS, where)
     assert found.exchange == pytest.approx(exchange)
     assert found.step == pytest.approx(0.32 + exchange)
@@ -42,7 +42,7 @@ def test_what_backward_does_not_hide_is_waited_for(where: Cluster, exchange: flo
     assert found.memory == pytest.approx(1.4e9)
 
 
-def test_shards_are_gathered_twice_and_scattered_once() -> None:
+def test_sharded_training_exchanges_three_passes() -> None:
     found = predict(PARTS, cluster(4, 1, bandwidth=0.5e9), sharded=True)
     assert found.exchange == pytest.approx(3 * 3 / 4 * 0.2 - 0.3)
     assert found.memory == pytest.approx(0.4e9 / 4 + 0.02e9 + 1e9)
@@ -50,7 +50,7 @@ def test_shards_are_gathered_twice_and_scattered_once() -> None:
     assert predict(PARTS, cluster(4, 1, bandwidth=5e9), sharded=True).exchange == 0
 
 
-def test_a_slow_loader_is_waited_for() -> None:
+def test_slow_loader_delays_the_step() -> None:
     slow = dataclasses.replace(PARTS, loading=0.05)
     found = predict(slow, Cluster())
     assert (found.loading, found.step, found.efficiency) == pytest.approx((0.08, 0.4, 1.0))
@@ -72,20 +72,20 @@ CORES: dict[str, Any] = {
     ("processes", "compute", "exchange"),
     [(1, 0.32, 0.0), (2, 0.352, 0.1 + 2e-3), (4, 0.704, 0.3 + 6 * 2e-3)],
 )
-def test_processes_share_cores_for_all_they_do(processes: int, compute: float, exchange: float) -> None:
+def test_processes_share_cores(processes: int, compute: float, exchange: float) -> None:
     found = predict(dataclasses.replace(PARTS, **CORES), Cluster(1, processes))
     assert (found.compute, found.exchange) == pytest.approx((compute, exchange))
     switched = predict(dataclasses.replace(PARTS, **CORES, switching=1.2), Cluster(1, processes))
     assert switched.compute == pytest.approx(compute * (1.2 if processes == 4 else 1.0))
 
 
-def test_all_wait_for_the_slowest() -> None:
+def test_step_takes_as_long_as_on_the_slowest_device() -> None:
     assert predict(dataclasses.replace(PARTS, spread=0.1), cluster(1, 4)).compute == pytest.approx(
         0.32 * 1.105, rel=2e-3
     )
 
 
-def test_growth_is_told_node_by_node() -> None:
+def test_predictions_double_the_nodes() -> None:
     found = predict_growth(PARTS, cluster(6, 8))
     assert [(each.nodes, each.devices) for each in found] == [(1, 1), (1, 8), (2, 16), (4, 32), (6, 48)]
     assert [each.devices for each in predict_growth(PARTS, Cluster())] == [1]
@@ -95,7 +95,7 @@ def test_growth_is_told_node_by_node() -> None:
     assert len({len(row) for row in table}) == 1
 
 
-def test_what_a_plan_stands_on_is_told() -> None:
+def test_plan_shows_its_measurements() -> None:
     lines = describe_plan(PARTS, Cluster(128, 8), [])
     for words in (
         "forward 0.1 s",
@@ -153,7 +153,7 @@ def test_the_slowest_of_several_normals(devices: int, times: float) -> None:
     assert plan_prediction.slowest_of(1.0, 0.1, devices) == pytest.approx(1 + 0.1 * times, abs=0.005)
 
 
-def test_every_formula_has_a_source_and_is_told() -> None:
+def test_every_formula_has_a_source() -> None:
     told = describe_formulas()
     for each in FORMULAS:
         assert each.__name__.replace("_", " ") in told
@@ -162,12 +162,12 @@ def test_every_formula_has_a_source_and_is_told() -> None:
 
 
 @pytest.mark.parametrize("published", PUBLISHED, ids=lambda each: each.name)
-def test_predictions_stand_beside_what_others_measured(published: Published) -> None:
+def test_predictions_agree_with_published_measurements(published: Published) -> None:
     assert predicted_efficiency(published) == pytest.approx(published.efficiency, abs=0.07)
     assert "arXiv:" in published.source or "Oneflow-Inc/DLPerf" in published.source
 
 
-def test_what_the_documentation_says_of_them() -> None:
+def test_documentation_quotes_the_published_measurements() -> None:
     told = [round(100 * predicted_efficiency(each), 1) for each in PUBLISHED]
     assert told == [96.1, 93.8, 68.6, 96.9, 74.6]
     # Throughputs of DLPerf on 32 devices over 32 times that of one.

@@ -34,7 +34,7 @@ def test_the_facts_of_a_capture_are_returned(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", FACTS)
-def test_a_fact_that_is_missing_is_named(tmp_path: Path, key: str) -> None:
+def test_missing_fact_is_named(tmp_path: Path, key: str) -> None:
     path = _capture(tmp_path, {name: value for name, value in FACTS.items() if name != key})
     with pytest.raises(ArgumentError) as caught:
         read_facts(path)
@@ -56,7 +56,7 @@ NO_PATHS: list[object] = [3, {"a": {"b": 1}}, "x" * 70_000]
         *((key, value, A_TEXT) for key in ("origin", "load_from") for value in NO_PATHS),
     ],
 )
-def test_a_fact_of_another_kind_is_named(tmp_path: Path, key: str, value: object, wanted: str) -> None:
+def test_invalid_fact_is_named(tmp_path: Path, key: str, value: object, wanted: str) -> None:
     path = _capture(tmp_path, {**FACTS, key: value})
     with pytest.raises(ArgumentError) as caught:
         read_facts(path)

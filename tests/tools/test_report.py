@@ -25,7 +25,7 @@ def json_of(page: str) -> str:
     return page.partition('id="data">')[2].partition("</script>")[0]
 
 
-def test_the_page_holds_everything_of_a_run(make_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_page_contains_everything_about_a_run(make_run: Callable[..., Run], tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     assert write_report([make_run()], str(page)) == page.stat().st_size
     data = data_of(page)
@@ -52,9 +52,7 @@ def test_the_page_holds_everything_of_a_run(make_run: Callable[..., Run], tmp_pa
 
 
 @pytest.mark.parametrize("strange", [math.nan, math.inf, -math.inf])
-def test_a_number_that_is_not_finite_is_no_number_of_the_page(
-    make_run: Callable[..., Run], tmp_path: Path, strange: float
-) -> None:
+def test_non_finite_numbers_become_null(make_run: Callable[..., Run], tmp_path: Path, strange: float) -> None:
     run = make_run()
     table = run.per_class[0]._replace(rows=[["shoe", strange, 1.0], ["bag", 22.0, 1.0]])
     run = run._replace(per_class=[table], environment={"clock": strange})
@@ -67,14 +65,14 @@ def test_a_number_that_is_not_finite_is_no_number_of_the_page(
     assert curves[run.series[0].name][3] is None
 
 
-def test_nothing_on_the_page_points_elsewhere(make_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_page_has_no_external_references(make_run: Callable[..., Run], tmp_path: Path) -> None:
     write_report([make_run()], str(tmp_path / "report.html"))
     page = (tmp_path / "report.html").read_text()
     assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page) == []
     assert re.findall(r"@import|url\((?!data:)", page) == []
 
 
-def test_runs_and_page_may_have_names_of_their_own(tmp_path: Path, make_run: Any) -> None:
+def test_runs_and_page_can_be_named(tmp_path: Path, make_run: Any) -> None:
     page = tmp_path / "report.html"
     write_report([make_run("a/run"), make_run("b/run")], str(page), names=["3: lr=0.1", "7: lr=<b>"], title="the sweep")
     text = page.read_text()
@@ -82,7 +80,7 @@ def test_runs_and_page_may_have_names_of_their_own(tmp_path: Path, make_run: Any
     assert '"name":"3: lr=0.1"' in text
 
 
-def test_two_runs_stand_side_by_side_with_what_differs(make_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_two_runs_are_compared_with_their_config_differences(make_run: Callable[..., Run], tmp_path: Path) -> None:
     write_report([make_run("a/run"), make_run("b/run", lr=0.2)], str(tmp_path / "report.html"))
     data = data_of(tmp_path / "report.html")
     assert [run["name"] for run in data["runs"]] == ["a/run", "b/run"]
@@ -133,7 +131,7 @@ def test_escapes_of_a_terminal_are_visible_on_the_page(make_run: Callable[..., R
     assert r"<title>footplate: \x1b[31m</title>" in (tmp_path / "report.html").read_text()
 
 
-def test_each_validation_set_has_its_table(make_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_per_class_table_of_each_validation_set(make_run: Callable[..., Run], tmp_path: Path) -> None:
     run = make_run()
     file = tmp_path / "first/20260101_000000/vis_data/per_class.jsonl"
     night = file.read_text().replace('"dataset": ""', '"dataset": "night"')
@@ -153,12 +151,12 @@ def test_images_become_small_data_uris(make_run: Callable[..., Run]) -> None:
     assert abs(image.getpixel((5, 5))[0] - 200) < 8  # type: ignore[index]
 
 
-def test_what_does_not_fit_is_left_out_and_counted(make_run: Callable[..., Run]) -> None:
+def test_images_over_the_budget_are_left_out_and_counted(make_run: Callable[..., Run]) -> None:
     assert embed_images([make_run("a"), make_run("b")], 10) == ([], 2, {})
 
 
 @pytest.mark.parametrize("damaged", [b"no image", b"\x89PNG\r\n\x1a\n" + bytes(40), b""])
-def test_a_image_that_cannot_be_read_is_named_and_left_out(make_run: Callable[..., Run], damaged: bytes) -> None:
+def test_unreadable_image_is_reported_and_left_out(make_run: Callable[..., Run], damaged: bytes) -> None:
     runs = [make_run("a"), make_run("b")]
     runs[1].images[0].path.write_bytes(damaged)
     found, left_out, unread = embed_images(runs, 1_000_000)
@@ -170,7 +168,7 @@ def test_a_image_that_cannot_be_read_is_named_and_left_out(make_run: Callable[..
     assert unread[1][0].startswith(f"the image {runs[1].images[0].path} cannot be read: ")
 
 
-def test_a_name_without_one_sound_image_is_not_shown(make_run: Callable[..., Run]) -> None:
+def test_name_without_readable_images_is_not_shown(make_run: Callable[..., Run]) -> None:
     run = make_run()
     for image in run.images:
         image.path.write_bytes(b"no image")

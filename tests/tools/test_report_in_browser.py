@@ -86,7 +86,7 @@ def test_dragging_zooms_all_charts_and_a_double_click_shows_the_whole_run(
     assert range_of(page, 1) == (10, 400)
 
 
-def test_smoothing_adds_a_calmer_curve(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+def test_smoothing_adds_a_smooth_curve(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = show(make_run())
     script = "return window.footplate.plots[1].plot.data.map((column) => Math.max(...column) - Math.min(...column))"
     assert len(page.execute_script(script)) == 2
@@ -119,7 +119,7 @@ def test_charts_are_moved_by_keyboard(show: Callable[..., Any], make_run: Callab
     assert page.execute_script("return [...document.querySelectorAll('.chart')].every((c) => c.tabIndex === 0)")
 
 
-def test_light_and_dark_are_chosen_and_kept(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+def test_theme_is_chosen_and_kept(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = show(make_run())
     paper = "return getComputedStyle(document.body).backgroundColor"
     light = page.execute_script(paper)
@@ -139,14 +139,12 @@ def test_runs_are_compared(show: Callable[..., Any], make_run: Callable[..., Run
     assert len(page.find_elements("css selector", ".chart:first-child .u-series")) == 3
 
 
-def test_a_run_without_images_says_how_it_would_have_some(
-    show: Callable[..., Any], make_run: Callable[..., Run]
-) -> None:
+def test_page_without_images_explains_how_to_add_them(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = show(make_run()._replace(images=[]))
     assert "With draw=True, the visualization hook draws" in page.find_element("css selector", "#images").text
 
 
-def test_classes_are_sorted_by_their_heads(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+def test_classes_are_sorted_by_clicking_the_header(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = show(make_run())
     first = "return document.querySelector('#class-tables tbody th').textContent"
     assert page.execute_script(first) == "T-shirt/top"
@@ -154,9 +152,7 @@ def test_classes_are_sorted_by_their_heads(show: Callable[..., Any], make_run: C
     assert page.execute_script(first) == "ankle boot"
 
 
-def test_a_class_that_was_never_predicted_leaves_the_page_whole(
-    show: Callable[..., Any], make_run: Callable[..., Run]
-) -> None:
+def test_class_without_a_value_is_shown(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     rows: list[list[Any]] = [["bag", None, 22.5], ["shoe", 96.2, 0.0], ["shirt", 19.48, 100.0]]
     run = make_run()
     table = run.per_class[0]._replace(columns=["class", "Precision", "Recall"], rows=rows)
@@ -175,7 +171,7 @@ def test_a_class_that_was_never_predicted_leaves_the_page_whole(
         assert [row[0] for row in page.execute_script(cells)] == names
 
 
-def test_a_phone_shows_it_without_scrolling_sideways(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+def test_page_fits_the_width_of_a_phone(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = show(make_run("a"), make_run("b"), width=400)
     time.sleep(0.2)  # the charts take their new width after the next frame
     width, wide = page.execute_script(
@@ -185,7 +181,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(show: Callable[..., Any], m
     assert (width, wide) == (400, 0)
 
 
-def test_a_long_run_weighs_little_and_shows(
+def test_page_of_a_long_run_is_small_and_fast(
     show: Callable[..., Any], make_run: Callable[..., Run], tmp_path: Path
 ) -> None:
     page = show(make_run(lines=100_000, interval=1))
@@ -193,7 +189,7 @@ def test_a_long_run_weighs_little_and_shows(
     assert range_of(page) == (1, 100_000)
 
 
-def test_on_paper_there_are_no_buttons(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+def test_printed_page_has_no_buttons(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = show(make_run())
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
@@ -204,7 +200,7 @@ def test_on_paper_there_are_no_buttons(show: Callable[..., Any], make_run: Calla
 
 
 @pytest.mark.parametrize("text", ["<!--<script>", "</script><img src=x onerror=alert(1)>", "</style></title><b>"])
-def test_text_that_looks_like_html_leaves_the_page_whole(
+def test_text_that_looks_like_html_is_shown_as_text(
     show: Callable[..., Any], make_run: Callable[..., Run], text: str
 ) -> None:
     run = make_run("a")
@@ -269,9 +265,7 @@ def test_a_run_with_hostile_text_in_all_of_its_files_is_shown_and_not_executed(
     assert page.execute_script("return document.querySelectorAll('main script, main [onerror]').length") == 0
 
 
-def test_a_scalar_may_have_the_name_of_what_every_object_has(
-    show: Callable[..., Any], make_run: Callable[..., Run]
-) -> None:
+def test_scalar_may_be_named_like_a_property_of_objects(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     run = make_run("a")
     names = ("constructor", "__proto__", "toString")
     odd = run._replace(

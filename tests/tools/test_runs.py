@@ -21,7 +21,7 @@ def points(path: Path, name: str, mode: str) -> list[tuple[float, float]]:
     return series.points if series else []
 
 
-def test_a_run_by_iterations_of_the_second_generation(tmp_path: Path) -> None:
+def test_second_generation_run_that_counts_iterations(tmp_path: Path) -> None:
     train: Lines = [{"lr": 0.1, "loss": 3.0 - n, "time": 0.5, "iter": 50 * n, "step": 50 * n} for n in (1, 2)]
     write(tmp_path / "20260101_000000/vis_data/scalars.json", [*train, {"mIoU": 40.0, "time": 0.2, "step": 100}])
     assert points(tmp_path, "loss", "train") == [(50, 2.0), (100, 1.0)]
@@ -30,7 +30,7 @@ def test_a_run_by_iterations_of_the_second_generation(tmp_path: Path) -> None:
     assert read_run(tmp_path).epoch_length is None
 
 
-def test_what_coco_says_of_objects_that_are_not_there_is_no_value(tmp_path: Path) -> None:
+def test_minus_one_of_coco_metrics_is_left_out(tmp_path: Path) -> None:
     none = {"coco/bbox_mAP": -1, "coco/bbox_mAP_l": -1.0, "coco/AR@100": -1, "score": -1, "mAPE": -1}
     train: Lines = [{"lr": 0.1, "loss": -1.0, "iter": 1, "step": 1}]
     write(tmp_path / "20260101_000000/vis_data/scalars.json", [*train, {**none, "step": 1}])
@@ -39,7 +39,7 @@ def test_what_coco_says_of_objects_that_are_not_there_is_no_value(tmp_path: Path
     assert points(tmp_path, "coco/bbox_mAP_l", "val") == [(1, 0.2)]
 
 
-def test_a_run_by_epochs_of_the_second_generation(tmp_path: Path) -> None:
+def test_second_generation_run_that_counts_epochs(tmp_path: Path) -> None:
     places = ((1, 5), (2, 10), (2, 13), (3, 18))
     train: Lines = [{"lr": 0.1, "loss": 1.0, "epoch": epoch, "iter": at, "step": at} for epoch, at in places]
     file = write(tmp_path / "scalars.json", [*train, {"acc": 0.5, "step": 1}, {"acc": 0.7, "step": 2}])
@@ -47,13 +47,13 @@ def test_a_run_by_epochs_of_the_second_generation(tmp_path: Path) -> None:
     assert points(file, "acc", "val") == [(7, 0.5), (14, 0.7)]
 
 
-def test_a_run_by_epochs_that_writes_metrics_by_iteration(tmp_path: Path) -> None:
+def test_epoch_based_run_that_writes_metrics_by_iteration(tmp_path: Path) -> None:
     train: Lines = [{"lr": 0.1, "loss": 1.0, "epoch": n // 6 + 1, "iter": n, "step": n} for n in (5, 10)]
     file = write(tmp_path / "scalars.json", [train[0], {"acc": 0.5, "step": 6}, train[1], {"acc": 0.7, "step": 12}])
     assert points(file, "acc", "val") == [(6, 0.5), (12, 0.7)]
 
 
-def test_a_run_by_epochs_of_the_first_generation(tmp_path: Path) -> None:
+def test_first_generation_run_that_counts_epochs(tmp_path: Path) -> None:
     lines: Lines = [{"env_info": "a", "seed": 0}]
     for epoch in (1, 2):
         lines += [{"mode": "train", "epoch": epoch, "iter": at, "lr": 0.1, "loss": 1.0 / at} for at in (4, 8)]
@@ -63,7 +63,7 @@ def test_a_run_by_epochs_of_the_first_generation(tmp_path: Path) -> None:
     assert points(tmp_path, "bbox_mAP", "val") == [(8, 0.1), (16, 0.2)]
 
 
-def test_a_run_by_iterations_of_the_first_generation(tmp_path: Path) -> None:
+def test_first_generation_run_that_counts_iterations(tmp_path: Path) -> None:
     lines: Lines = [{"mode": "train", "epoch": 1, "iter": at, "lr": 0.1, "loss": 1.0} for at in (50, 100)]
     lines += [{"mode": "val", "epoch": 1, "iter": 250, "lr": 0.1, "mIoU": 0.3}]
     lines += [{"mode": "train", "epoch": 2, "iter": at, "lr": 0.1, "loss": 1.0} for at in (150, 200)]
@@ -72,7 +72,7 @@ def test_a_run_by_iterations_of_the_first_generation(tmp_path: Path) -> None:
     assert points(file, "mIoU", "val") == [(100, 0.3)]
 
 
-def test_a_resumed_run_goes_on_where_it_was_resumed(tmp_path: Path) -> None:
+def test_scalars_of_a_resumed_run_replace_later_ones(tmp_path: Path) -> None:
     first: Lines = [{"lr": 0.1, "loss": float(at), "iter": at, "step": at} for at in (10, 20, 30)]
     second: Lines = [{"lr": 0.1, "loss": -float(at), "iter": at, "step": at} for at in (30, 40)]
     write(tmp_path / "20260101_000000/vis_data/scalars.json", first)
@@ -80,7 +80,7 @@ def test_a_resumed_run_goes_on_where_it_was_resumed(tmp_path: Path) -> None:
     assert points(tmp_path, "loss", "train") == [(10, 10), (20, 20), (30, -30), (40, -40)]
 
 
-def test_a_resumed_run_that_validates_first_keeps_the_losses_of_that_iteration(tmp_path: Path) -> None:
+def test_losses_before_the_first_validation_of_a_resumed_run_are_kept(tmp_path: Path) -> None:
     first: Lines = [{"lr": 0.1, "loss": float(at), "iter": at, "step": at} for at in (10, 20, 30)]
     again: Lines = [{"mIoU": 0.5, "step": 20}, {"lr": 0.1, "loss": -30.0, "iter": 30, "step": 30}]
     write(tmp_path / "20260101_000000/vis_data/scalars.json", [*first, {"mIoU": 0.4, "step": 20}])
@@ -107,7 +107,7 @@ def test_images_config_environment_warnings_and_checkpoints_are_found(tmp_path: 
     assert [file.name for file in run.checkpoints] == ["iter_1.pth"]
 
 
-def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_unreadable_scalars_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no scalars of a run"):
         read_run(tmp_path)
     with pytest.raises(DataError, match="line 1 of .* is not JSON"):
@@ -116,7 +116,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         read_run(_text(tmp_path / "scalars.json", "\n"))
 
 
-def test_a_folder_that_is_no_run_says_why(tmp_path: Path) -> None:
+def test_error_for_a_folder_without_a_run(tmp_path: Path) -> None:
     for name in ("first", "second", "third", "a", "b", "c"):
         _text(tmp_path / "runs" / name / "20260101_000000/vis_data/scalars.json", '{"loss": 1, "step": 1}\n')
     with pytest.raises(DataError, match=r"/rums' does not exist") as error:
@@ -182,19 +182,19 @@ def test_lines_without_per_class_results_are_left_out_with_a_warning(
         ('{"loss": 1' + "0" * 400 + ', "step": 1}', "no finite scalars in"),
     ],
 )
-def test_a_line_that_makes_no_sense_is_named(tmp_path: Path, text: str, says: str) -> None:
+def test_invalid_line_is_named(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(DataError, match=says):
         read_run(_text(tmp_path / "scalars.json", f"{text}\n"))
 
 
-def test_a_line_that_was_cut_when_the_run_was_killed_is_left_out(tmp_path: Path) -> None:
+def test_incomplete_last_line_is_left_out(tmp_path: Path) -> None:
     whole = '{"loss": 1, "iter": 5, "step": 5}\n'
     assert points(_text(tmp_path / "scalars.json", whole + '{"loss": 2, "it'), "loss", "train") == [(5, 1)]
     with pytest.raises(DataError, match="line 1 of .* is not JSON"):
         read_run(_text(tmp_path / "scalars.json", '{"loss": 2, "it\n' + whole))
 
 
-def test_lines_without_a_whole_place_are_kept(tmp_path: Path) -> None:
+def test_lines_with_incomplete_position_are_kept(tmp_path: Path) -> None:
     file = write(tmp_path / "scalars.json", [{"loss": 1.0, "epoch": 0, "iter": 4, "step": 4}])
     assert points(file, "loss", "train") == [(4, 1)]
     train: Lines = [{"mode": "train", "epoch": epoch, "iter": 8, "loss": 1.0} for epoch in (1, 2)]

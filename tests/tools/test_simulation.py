@@ -62,7 +62,7 @@ def _equal(found: float | None, wanted: float | None) -> bool:
 
 
 @pytest.mark.parametrize("vector", REFERENCE)
-def test_the_reference_figures(vector: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_values_equal_those_of_the_reference(vector: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR, "footplate")
     found = simulate(vector["config"], _toy(), epoch_length=vector["epoch_len"], iters=vector["iters"])
     compared = set()  # parameters of one group share their lists
@@ -96,7 +96,7 @@ def test_one_group_for_each_distinct_setting(vector: dict[str, Any], caplog: pyt
     assert len(build_optim_wrapper(_toy(), settings).param_groups) == len(distinct)
 
 
-def test_a_real_run_records_the_same(tmp_path: Path) -> None:
+def test_simulation_equals_a_real_run(tmp_path: Path) -> None:
     cfg: dict[str, Any] = {
         "optim_wrapper": {"optimizer": SGD, "paramwise_cfg": {"bias_lr_mult": 2.0}},
         "param_scheduler": [
@@ -160,7 +160,7 @@ def test_iters_may_repeat_and_come_in_any_order() -> None:
     assert found["weight"]["weight_decay"] == [1e-4] * 4
 
 
-def test_a_config_object_of_the_first_generation() -> None:
+def test_first_generation_config_object() -> None:
     cfg = Config(
         {
             "optimizer": {"type": "Adam", "lr": 1.0},
@@ -172,7 +172,7 @@ def test_a_config_object_of_the_first_generation() -> None:
     assert found["bias"] == {"lr": [1.0, 1.0, 0.5, 0.5], "momentum": [0.9] * 4, "weight_decay": [0.0] * 4}
 
 
-def test_an_optimizer_without_momentum_has_none() -> None:
+def test_optimizer_without_momentum() -> None:
     cfg = {"optim_wrapper": {"optimizer": {"type": "Rprop", "lr": 0.1}}, "train_cfg": {"max_iters": 2}}
     assert simulate(cfg, nn.Linear(1, 1))["weight"] == {
         "lr": [0.1, 0.1],
@@ -197,7 +197,7 @@ def test_several_optimizers() -> None:
     assert found["head.bias"]["lr"] == [1.0, 0.1]
 
 
-def test_a_run_by_iterations_ends_no_epoch() -> None:
+def test_iteration_based_run_ends_no_epoch() -> None:
     cfg = {
         "optim_wrapper": {"optimizer": SGD},
         "param_scheduler": {"type": "StepLR", "step_size": 1, "by_epoch": True},
@@ -206,7 +206,7 @@ def test_a_run_by_iterations_ends_no_epoch() -> None:
     assert simulate(cfg, nn.Linear(1, 1), epoch_length=2)["weight"]["lr"] == [0.1] * 6
 
 
-def test_a_rate_kept_as_a_tensor() -> None:
+def test_learning_rate_in_a_tensor() -> None:
     cfg = {
         "optim_wrapper": {"optimizer": {"type": "SGD", "lr": torch.tensor(1.0)}},
         "param_scheduler": {"type": "StepLR", "step_size": 1, "gamma": 0.5, "by_epoch": False},
@@ -223,13 +223,13 @@ def test_a_rate_kept_as_a_tensor() -> None:
         ({"max_iters": 3}, {"iters": [3]}, "iterations 0 to 2"),
     ],
 )
-def test_a_run_that_cannot_be_simulated(train_cfg: Any, arguments: dict[str, Any], words: str) -> None:
+def test_run_that_cannot_be_simulated_is_an_error(train_cfg: Any, arguments: dict[str, Any], words: str) -> None:
     cfg = {"optim_wrapper": {"optimizer": SGD}, "train_cfg": train_cfg}
     with pytest.raises(ArgumentError, match=words):
         simulate(cfg, nn.Linear(1, 1), **arguments)
 
 
-def test_the_model_stays_as_it_is() -> None:
+def test_simulation_does_not_change_the_model() -> None:
     model = nn.Linear(2, 2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     simulate({"optim_wrapper": {"optimizer": SGD}, "train_cfg": {"max_iters": 3}}, model)
@@ -237,7 +237,7 @@ def test_the_model_stays_as_it_is() -> None:
     assert model.weight.grad is None
 
 
-def test_what_needs_a_person_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_translation_notes_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     runner = {"type": "OwnRunner", "max_iters": 3}
     simulate({"optimizer": SGD, "lr_config": {"policy": "fixed"}, "runner": runner}, nn.Linear(1, 1))
     assert [each for each in caplog.messages if "'OwnRunner' is not a built-in runner" in each]

@@ -47,7 +47,7 @@ def settings(folder: Path, **changes: Any) -> Any:
     return study.SweepSettings(**{"folder": str(folder), "metric": "mIoU", "trials": 4, **changes})
 
 
-def test_the_best_validation_of_a_trial_counts(cfg: Config, tmp_path: Path, answer: Any) -> None:
+def test_score_of_a_trial_is_its_best_validation(cfg: Config, tmp_path: Path, answer: Any) -> None:
     ran = answer(lambda config: ([config["optimizer"]["lr"], 0.0], ("done", "")))
     found = study.sweep(cfg, [LR], settings(tmp_path))
     assert [each.score for each in found] == sorted((each.values["optimizer.lr"] for each in found), reverse=True)
@@ -56,7 +56,7 @@ def test_the_best_validation_of_a_trial_counts(cfg: Config, tmp_path: Path, answ
     assert len(set(ran[0]) - set(cfg)) == 4  # work_dir, resume, preflight and seed
 
 
-def test_a_metric_that_is_misspelt_ends_the_sweep_with_its_first_trial(tmp_path: Path, answer: Any) -> None:
+def test_unknown_metric_stops_the_sweep_at_its_first_trial(tmp_path: Path, answer: Any) -> None:
     cfg = Config({"optimizer": {"lr": 0.1}})
     wrong = missing_metric("the sweep", "mIuO", ["mIoU", "mAcc"], "--metric")
     ran = answer(lambda config: ([], ("refused", wrong)))
@@ -72,7 +72,7 @@ def test_a_metric_that_is_misspelt_ends_the_sweep_with_its_first_trial(tmp_path:
     assert len(study.sweep(cfg, [LR], settings(tmp_path))) == 4  # in the same folder, by its right name
 
 
-def test_a_misspelt_save_best_that_a_sweep_judges_by_has_its_own_place(tmp_path: Path, answer: Any) -> None:
+def test_unknown_save_best_is_reported_at_its_config_key(tmp_path: Path, answer: Any) -> None:
     (tmp_path / "a.py").write_text(
         "optimizer = dict(lr=0.1)\n\ndefault_hooks = dict(checkpoint=dict(save_best='mIoUs'))"
     )
@@ -82,21 +82,21 @@ def test_a_misspelt_save_best_that_a_sweep_judges_by_has_its_own_place(tmp_path:
     assert (caught.value.key, str(caught.value.origin)[-4:]) == ("default_hooks.checkpoint.save_best", "py:3")
 
 
-def test_a_metric_whose_rule_is_unknown_may_be_that_of_the_config(tmp_path: Path) -> None:
+def test_metric_of_the_config_is_suggested_for_an_unknown_one(tmp_path: Path) -> None:
     cfg = Config({"optimizer": {"lr": 0.1}, "default_hooks": {"checkpoint": {"save_best": "share", "rule": "less"}}})
     with pytest.raises(ArgumentError, match="did you mean 'share'") as caught:
         study.sweep(cfg, [LR], settings(tmp_path, metric="shaer"))
     assert caught.value.key == "--metric"
 
 
-def test_a_metric_that_should_be_small(cfg: Config, tmp_path: Path, answer: Any) -> None:
+def test_lower_loss_is_better(cfg: Config, tmp_path: Path, answer: Any) -> None:
     answer(lambda config: ([config["optimizer"]["lr"], 9.0], ("done", "")))
     found = study.sweep(cfg, [LR], settings(tmp_path, metric="val_loss"))
     assert [each.score for each in found] == sorted(each.values["optimizer.lr"] for each in found)
 
 
 @pytest.mark.parametrize(("rule", "reverse"), [("less", False), ("greater", True)])
-def test_the_rule_of_the_config_says_what_is_best(tmp_path: Path, answer: Any, rule: str, reverse: bool) -> None:
+def test_rule_in_the_config_decides_which_score_is_best(tmp_path: Path, answer: Any, rule: str, reverse: bool) -> None:
     best = {"default_hooks": {"checkpoint": {"save_best": "share", "rule": rule}}}
     answer(lambda config: ([config["optimizer"]["lr"]], ("done", "")))
     found = study.sweep(Config({"optimizer": {"lr": 0.1}, **best}), [LR], settings(tmp_path, metric="share"))
@@ -104,7 +104,7 @@ def test_the_rule_of_the_config_says_what_is_best(tmp_path: Path, answer: Any, r
 
 
 @pytest.mark.parametrize("varied", ["optimizer.lr=0.1,0.2", "optimizer.lr=0.0..1.0"])
-def test_a_variable_that_was_read_is_not_varied(tmp_path: Path, answer: Any, varied: str) -> None:
+def test_variable_without_effect_cannot_be_varied(tmp_path: Path, answer: Any, varied: str) -> None:
     lines = "optimizer = dict(type='SGD', lr=0.1)\noptim_wrapper = dict(optimizer=optimizer)\n"
     ran = answer(lambda config: ([1.0], ("done", "")))
     with pytest.raises(ArgumentError, match="'optimizer.lr' has no effect, .*; set optim_wrapper.optimizer.lr instead"):
@@ -116,7 +116,7 @@ def test_a_variable_that_was_read_is_not_varied(tmp_path: Path, answer: Any, var
     assert ran
 
 
-def test_a_config_is_never_run_twice(cfg: Config, tmp_path: Path, answer: Any) -> None:
+def test_equal_config_is_not_run_twice(cfg: Config, tmp_path: Path, answer: Any) -> None:
     ran = answer(lambda config: ([float(config["width"])], ("done", "")))
     found = study.sweep(cfg, [parse_parameter("width=4..5")], settings(tmp_path, trials=6))
     assert sorted(config["width"] for config in ran) == [4, 5]
@@ -132,7 +132,7 @@ def test_choices_are_combined_once_each(cfg: Config, tmp_path: Path, answer: Any
     assert sorted(tried) == [(width, lr) for width in (4, 8, 16) for lr in (0.1, 0.2)]
 
 
-def test_another_config_is_no_part_of_a_sweep(cfg: Config, tmp_path: Path, answer: Any) -> None:
+def test_sweep_cannot_continue_with_a_different_config(cfg: Config, tmp_path: Path, answer: Any) -> None:
     answer(lambda config: ([1.0], ("done", "")))
     study.sweep(cfg, [LR], settings(tmp_path, trials=1))
     cfg["width"] = 9
@@ -140,7 +140,7 @@ def test_another_config_is_no_part_of_a_sweep(cfg: Config, tmp_path: Path, answe
         study.sweep(cfg, [LR], settings(tmp_path, trials=2))
 
 
-def test_a_sweep_goes_on(cfg: Config, tmp_path: Path, answer: Any) -> None:
+def test_sweep_continues(cfg: Config, tmp_path: Path, answer: Any) -> None:
     ran = answer(lambda config: ([1.0], ("done", "")))
     study.sweep(cfg, [LR], settings(tmp_path, trials=2))
     assert len(study.sweep(cfg, [LR], settings(tmp_path, trials=5))) == 5
@@ -148,9 +148,7 @@ def test_a_sweep_goes_on(cfg: Config, tmp_path: Path, answer: Any) -> None:
     assert len({config["optimizer"]["lr"] for config in ran}) == 5
 
 
-def test_a_trial_that_was_interrupted_is_begun_anew_from_its_checkpoint(
-    cfg: Config, tmp_path: Path, answer: Any
-) -> None:
+def test_interrupted_trial_is_resumed_from_its_checkpoint(cfg: Config, tmp_path: Path, answer: Any) -> None:
     def interrupt(config: Any) -> Any:
         (Path(config["work_dir"]) / "iter_3.pth").write_bytes(b"")
         raise KeyboardInterrupt
@@ -165,13 +163,13 @@ def test_a_trial_that_was_interrupted_is_begun_anew_from_its_checkpoint(
     assert sorted(each.state for each in found) == ["complete", "complete", "failed"]
 
 
-def test_running_out_of_memory_is_infeasible_and_goes_on(cfg: Config, tmp_path: Path, answer: Any) -> None:
+def test_trial_without_memory_is_infeasible_and_the_sweep_continues(cfg: Config, tmp_path: Path, answer: Any) -> None:
     answer(lambda config: ([], ("infeasible", "out of memory")))
     found = study.sweep(cfg, [LR], settings(tmp_path, trials=2))
     assert [(each.state, each.note) for each in found] == [("infeasible", "out of memory")] * 2
 
 
-def test_failures_alone_are_retried(cfg: Config, tmp_path: Path, answer: Any) -> None:
+def test_retry_runs_only_failed_trials(cfg: Config, tmp_path: Path, answer: Any) -> None:
     answer(lambda config: ([], ("failed", "E: x")) if config["optimizer"]["lr"] > 0.5 else ([1.0], ("done", "")))
     first = study.sweep(cfg, [LR], settings(tmp_path, trials=6))
     failed = {each.values["optimizer.lr"] for each in first if each.state == "failed"}
@@ -184,7 +182,7 @@ def test_failures_alone_are_retried(cfg: Config, tmp_path: Path, answer: Any) ->
     assert ran == []
 
 
-def test_trials_that_do_worse_are_ended(cfg: Config, tmp_path: Path, answer: Any) -> None:
+def test_worse_trials_are_pruned(cfg: Config, tmp_path: Path, answer: Any) -> None:
     pruned: list[bool] = []
 
     def run(config: Any) -> Any:
@@ -201,7 +199,7 @@ def test_trials_that_do_worse_are_ended(cfg: Config, tmp_path: Path, answer: Any
     assert pruned == [True, False]
 
 
-def test_mistakes_are_found_before_anything_is_made(cfg: Config, tmp_path: Path) -> None:
+def test_mistakes_are_found_before_files_are_created(cfg: Config, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     with pytest.raises(FootplateError, match=r"optimizer.l"):
         study.sweep(cfg, [parse_parameter("optimizer.l=0.0..1.0")], settings(folder))
@@ -212,14 +210,14 @@ def test_mistakes_are_found_before_anything_is_made(cfg: Config, tmp_path: Path)
     assert not folder.exists()
 
 
-def test_the_metric_is_the_one_the_best_checkpoint_is_saved_by() -> None:
+def test_default_metric_is_that_of_save_best() -> None:
     assert study.default_metric(Config({"default_hooks": {"checkpoint": {"save_best": ["mIoU", "mAcc"]}}})) == "mIoU"
     assert study.default_metric(Config({"evaluation": {"save_best": "bbox_mAP"}})) == "bbox_mAP"
     with pytest.raises(ArgumentError, match="--metric NAME"):
         study.default_metric(Config({"default_hooks": {"checkpoint": {"save_best": "auto"}}}))
 
 
-def test_what_changes_nothing_in_the_result_is_not_in_the_hash(cfg: Config) -> None:
+def test_hash_ignores_keys_without_influence_on_the_result(cfg: Config) -> None:
     before = study.sha256_of(cfg)
     cfg["work_dir"], cfg["resume"] = "elsewhere", True
     assert study.sha256_of(cfg) == before
@@ -237,7 +235,7 @@ def test_what_changes_nothing_in_the_result_is_not_in_the_hash(cfg: Config) -> N
         (["optimizer.lr=0.0..1.0"], "mIoU"),
     ],
 )
-def test_a_sweep_does_not_go_on_as_another(
+def test_sweep_cannot_continue_with_other_keys_or_choices(
     cfg: Config, tmp_path: Path, answer: Any, texts: list[str], metric: str
 ) -> None:
     ran = answer(lambda config: ([1.0], ("done", "")))
@@ -248,20 +246,20 @@ def test_a_sweep_does_not_go_on_as_another(
     assert len(ran) == 1
 
 
-def test_ranges_may_change(cfg: Config, tmp_path: Path, answer: Any) -> None:
+def test_ranges_of_a_continued_sweep_may_change(cfg: Config, tmp_path: Path, answer: Any) -> None:
     ran = answer(lambda config: ([1.0], ("done", "")))
     study.sweep(cfg, [LR], settings(tmp_path, trials=1))
     study.sweep(cfg, [parse_parameter("optimizer.lr=5.0..6.0")], settings(tmp_path, trials=2))
     assert [config["optimizer"]["lr"] >= 5 for config in ran] == [False, True]
 
 
-def test_a_key_is_varied_once(cfg: Config, tmp_path: Path) -> None:
+def test_key_cannot_be_varied_twice(cfg: Config, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="varied twice") as caught:
         study.sweep(cfg, [LR, LR], settings(tmp_path))
     assert caught.value.found == "optimizer.lr"
 
 
-def test_a_damaged_study_is_named_and_an_empty_one_begun(cfg: Config, tmp_path: Path, answer: Any) -> None:
+def test_damaged_study_is_an_error_and_empty_one_is_filled(cfg: Config, tmp_path: Path, answer: Any) -> None:
     answer(lambda config: ([1.0], ("done", "")))
     (tmp_path / "study.db").write_bytes(bytes(range(256)) * 20)
     with pytest.raises(DataError, match="study.db in .* is damaged"):
@@ -278,7 +276,7 @@ def test_a_damaged_study_is_named_and_an_empty_one_begun(cfg: Config, tmp_path: 
         "UPDATE trials SET state = 'no'",
     ],
 )
-def test_a_study_whose_tables_are_damaged_is_named(cfg: Config, tmp_path: Path, answer: Any, damage: str) -> None:
+def test_study_with_damaged_tables_is_an_error(cfg: Config, tmp_path: Path, answer: Any, damage: str) -> None:
     answer(lambda config: ([1.0], ("done", "")))
     study.sweep(cfg, [LR], settings(tmp_path, trials=1))
     with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as connection:
@@ -302,7 +300,7 @@ def test_validations_before_an_interruption_count(cfg: Config, tmp_path: Path, a
     assert (found[0].state, found[0].score) == ("complete", 40.0)
 
 
-def test_how_far_trials_are_is_told(cfg: Config, tmp_path: Path, answer: Any) -> None:
+def test_progress_of_trials_is_reported(cfg: Config, tmp_path: Path, answer: Any) -> None:
     ran = answer(lambda config: ([1.0], ("done", "")))
     told: list[Any] = []
     study.sweep(cfg, [LR], settings(tmp_path, trials=2), on_progress=told.append)
@@ -314,7 +312,7 @@ def test_how_far_trials_are_is_told(cfg: Config, tmp_path: Path, answer: Any) ->
     assert [news.values["optimizer.lr"] for news in told[::2]] == [config["optimizer"]["lr"] for config in ran]
 
 
-def test_a_trial_that_was_interrupted_beside_the_sweep_is_begun_anew(cfg: Config, tmp_path: Path, answer: Any) -> None:
+def test_trial_that_was_interrupted_alone_is_run_again(cfg: Config, tmp_path: Path, answer: Any) -> None:
     first = answer(lambda config: ([], ("interrupted", "")))
     with pytest.raises(KeyboardInterrupt):
         study.sweep(cfg, [LR], settings(tmp_path, trials=1))
@@ -323,7 +321,7 @@ def test_a_trial_that_was_interrupted_beside_the_sweep_is_begun_anew(cfg: Config
     assert again[0]["optimizer"]["lr"] == first[0]["optimizer"]["lr"]
 
 
-def test_workers_share_what_waits(cfg: Config, tmp_path: Path, answer: Any) -> None:
+def test_workers_share_the_waiting_trials(cfg: Config, tmp_path: Path, answer: Any) -> None:
     ran = answer(lambda config: ([float(config["width"])], ("done", "")))
     widths = list(range(8))
     choices = [parse_parameter("width=" + ",".join(map(str, widths)))]
@@ -348,7 +346,7 @@ def test_trials_without_a_seed_share_one(tmp_path: Path, answer: Any) -> None:
     assert ran[-1]["randomness"]["seed"] != seeds[0]
 
 
-def test_a_sweep_that_goes_on_keeps_its_seed_and_its_trials(tmp_path: Path, answer: Any) -> None:
+def test_continued_sweep_keeps_its_seed_and_its_trials(tmp_path: Path, answer: Any) -> None:
     ran = answer(lambda config: ([1.0], ("done", "")))
     begun = study.sweep(Config(SECOND), [WIDTH], settings(tmp_path, trials=2))
     ended = study.sweep(Config(SECOND), [WIDTH], settings(tmp_path, trials=3))
@@ -359,7 +357,7 @@ def test_a_sweep_that_goes_on_keeps_its_seed_and_its_trials(tmp_path: Path, answ
     }
 
 
-def test_the_shared_seed_of_a_first_generation_config_is_its_seed(cfg: Config, tmp_path: Path, answer: Any) -> None:
+def test_shared_seed_of_a_first_generation_config(cfg: Config, tmp_path: Path, answer: Any) -> None:
     ran = answer(lambda config: ([1.0], ("done", "")))
     study.sweep(cfg, [WIDTH], settings(tmp_path))
     assert len({config["seed"] for config in ran}) == 1
@@ -367,7 +365,7 @@ def test_the_shared_seed_of_a_first_generation_config_is_its_seed(cfg: Config, t
 
 
 @pytest.mark.parametrize("randomness", [None, {}, {"seed": None, "deterministic": True}])
-def test_other_settings_of_randomness_stay(tmp_path: Path, answer: Any, randomness: Any) -> None:
+def test_other_settings_of_randomness_are_kept(tmp_path: Path, answer: Any, randomness: Any) -> None:
     ran = answer(lambda config: ([1.0], ("done", "")))
     study.sweep(Config({**SECOND, "randomness": randomness}), [WIDTH], settings(tmp_path, trials=1))
     assert {key: value for key, value in ran[0]["randomness"].items() if key != "seed"} == {
@@ -376,7 +374,7 @@ def test_other_settings_of_randomness_stay(tmp_path: Path, answer: Any, randomne
     assert isinstance(ran[0]["randomness"]["seed"], int)
 
 
-def test_a_seed_that_is_written_or_varied_stays(tmp_path: Path, answer: Any) -> None:
+def test_seed_in_the_config_or_varied_is_kept(tmp_path: Path, answer: Any) -> None:
     ran = answer(lambda config: ([1.0], ("done", "")))
     seeded = {**SECOND, "randomness": {"seed": 7}}
     study.sweep(Config(seeded), [WIDTH], settings(tmp_path / "written"))
@@ -388,9 +386,7 @@ def test_a_seed_that_is_written_or_varied_stays(tmp_path: Path, answer: Any) -> 
 
 
 @pytest.mark.parametrize("written", ["study.db", "study.db-journal", "0123456789ab", "0123456789ab/output.txt"])
-def test_links_in_place_of_what_a_sweep_writes_are_refused(
-    cfg: Config, tmp_path: Path, answer: Any, written: str
-) -> None:
+def test_links_in_place_of_files_of_a_sweep_are_errors(cfg: Config, tmp_path: Path, answer: Any, written: str) -> None:
     ran = answer(lambda config: ([1.0], ("done", "")))
     link = tmp_path / "sweep" / written
     link.parent.mkdir(parents=True)
@@ -401,7 +397,7 @@ def test_links_in_place_of_what_a_sweep_writes_are_refused(
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_other_links_in_the_folder_of_a_sweep_stay(cfg: Config, tmp_path: Path, answer: Any) -> None:
+def test_other_links_in_the_folder_of_a_sweep_are_allowed(cfg: Config, tmp_path: Path, answer: Any) -> None:
     ran = answer(lambda config: ([1.0], ("done", "")))
     (tmp_path / "data").symlink_to(tmp_path)
     study.sweep(cfg, [LR], settings(tmp_path, trials=1))
@@ -412,7 +408,7 @@ def test_other_links_in_the_folder_of_a_sweep_stay(cfg: Config, tmp_path: Path, 
     ("name", "value"),
     [("run_seed", '"x"'), ("run_seed", 1 << 70), ("begun_anew", 5), ("begun_anew", ["a"])],
 )
-def test_a_study_with_odd_attributes_is_damaged(
+def test_study_with_invalid_attributes_is_an_error(
     cfg: Config, tmp_path: Path, answer: Any, name: str, value: Any
 ) -> None:
     ran = answer(lambda config: ([1.0], ("done", "")))
@@ -424,7 +420,7 @@ def test_a_study_with_odd_attributes_is_damaged(
 
 
 @pytest.mark.parametrize("name", ["config", "error", "infeasible"])
-def test_a_trial_with_odd_attributes_is_damaged(cfg: Config, tmp_path: Path, answer: Any, name: str) -> None:
+def test_trial_with_invalid_attributes_is_an_error(cfg: Config, tmp_path: Path, answer: Any, name: str) -> None:
     answer(lambda config: ([1.0], ("done", "")))
     study.sweep(cfg, [LR], settings(tmp_path, trials=1))
     known = optuna.load_study(study_name="sweep", storage=f"sqlite:///{tmp_path / 'study.db'}")

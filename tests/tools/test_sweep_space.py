@@ -37,7 +37,7 @@ def test_ranges_and_choices(text: str, parameter: Parameter) -> None:
         ("a=log:0..1", "must start above 0"),
     ],
 )
-def test_what_cannot_be_read(text: str, says: str) -> None:
+def test_invalid_parameters_are_rejected(text: str, says: str) -> None:
     with pytest.raises(ArgumentError, match=says) as caught:
         parse_parameter(text)
     assert caught.value.found == text
@@ -62,7 +62,7 @@ class Suggesting:
         return places[-1]
 
 
-def test_values_are_suggested_by_kind() -> None:
+def test_values_are_suggested_by_type() -> None:
     trial = Suggesting()
     assert parse_parameter("n=1..8").suggest(trial) == 1
     assert parse_parameter("lr=log:0.1..1").suggest(trial) == 0.1

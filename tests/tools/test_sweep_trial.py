@@ -57,13 +57,13 @@ def run(
     return (*run_in_process(request, trial, lambda **progress: told.append(progress)), steps)
 
 
-def test_a_run_tells_what_each_validation_gives(tmp_path: Path) -> None:
+def test_trial_reports_each_validation(tmp_path: Path) -> None:
     scores, outcome, steps = run(tmp_path, sound)
     assert (len(scores), outcome, steps) == (3, ("done", ""), [4, 8, 12])
     assert told[0] == {"done": 1, "length": 12, "score": None}
 
 
-def test_a_metric_that_no_validation_gives_is_refused_before_the_first_iteration(tmp_path: Path) -> None:
+def test_missing_metric_is_found_before_the_first_iteration(tmp_path: Path) -> None:
     told.clear()
     scores, (kind, why), _ = run(tmp_path, sound, metric="acuracy", preflight=True)
     assert (scores, kind, why.message, why.suggestion, told) == (
@@ -90,28 +90,28 @@ def test_class_of_an_installed_package_in_a_python_config_is_built(
         assert run_in_process(request, trial, lambda **news: None)[1][0] == kind
 
 
-def test_what_a_run_says_lies_in_its_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_of_a_trial_is_in_its_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run(tmp_path, speaking, log_level="INFO")
     said = (tmp_path / "output.txt").read_text()
     assert [words for words in ("printed", "written to a stream", "Iter(val)") if words not in said] == []
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_run_that_is_told_to_stops(tmp_path: Path) -> None:
+def test_pruned_trial_stops(tmp_path: Path) -> None:
     scores, outcome, steps = run(tmp_path, sound, prune=True)
     assert (len(scores), outcome, steps) == (1, ("pruned", ""), [4])
 
 
-def test_a_run_without_memory_is_infeasible(tmp_path: Path) -> None:
+def test_trial_without_memory_is_infeasible(tmp_path: Path) -> None:
     assert run(tmp_path, starved)[1] == ("infeasible", "out of memory")
     assert run(tmp_path, killed)[1] == ("infeasible", "killed, most likely because memory ran out")
 
 
-def test_a_run_that_leaves_at_the_second_interrupt_is_interrupted(tmp_path: Path) -> None:
+def test_trial_that_exits_at_the_second_interrupt_is_interrupted(tmp_path: Path) -> None:
     assert run(tmp_path, leaving)[1] == ("interrupted", "")
 
 
-def test_a_mistake_is_told(tmp_path: Path) -> None:
+def test_error_of_a_trial_is_reported(tmp_path: Path) -> None:
     kind, why = run(tmp_path, sound, model={"type": "ToyModl"})[1]
     assert (kind, why) == ("failed", "UnknownNameError: unknown model 'ToyModl'")
 
@@ -173,7 +173,7 @@ def ignoring() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("at_once")
-def test_an_interrupt_while_a_trial_imports_waits_until_it_can_be_answered(
+def test_interrupt_during_imports_of_a_trial_is_handled_later(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run_interrupted(tmp_path) == INTERRUPTED
@@ -182,28 +182,28 @@ def test_an_interrupt_while_a_trial_imports_waits_until_it_can_be_answered(
 
 
 @pytest.mark.usefixtures("ignoring", "at_once")
-def test_an_interrupt_counts_where_those_who_started_the_sweep_ignore_it(tmp_path: Path) -> None:
+def test_interrupt_is_handled_if_the_parent_ignores_it(tmp_path: Path) -> None:
     assert run_interrupted(tmp_path) == INTERRUPTED
 
 
 @pytest.mark.parametrize("prepare", [interrupted_while_it_is_built, with_code_that_swallows_an_interrupt])
-def test_an_interrupt_while_a_trial_is_built(tmp_path: Path, prepare: Any) -> None:
+def test_interrupt_while_a_trial_is_built(tmp_path: Path, prepare: Any) -> None:
     assert run_interrupted(tmp_path, prepare) == INTERRUPTED
     assert "Traceback" not in (tmp_path / "output.txt").read_text()
 
 
-def test_an_interrupt_while_a_trial_trains_has_it_saved(tmp_path: Path) -> None:
+def test_trial_interrupted_during_training_is_saved(tmp_path: Path) -> None:
     assert run_interrupted(tmp_path, on_progress=interrupt_children, **ENDLESS) == INTERRUPTED
     assert (tmp_path / "on_signal.pth").is_file()
 
 
-def test_an_interrupt_while_a_trial_waits_for_an_answer(tmp_path: Path) -> None:
+def test_interrupt_while_a_trial_waits_for_the_pruner(tmp_path: Path) -> None:
     scores, outcome = run_interrupted(tmp_path, prune=interrupt_children)
     assert (len(scores), outcome) == (1, ("interrupted", ""))
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_an_interrupt_of_the_sweep_alone_has_its_trial_saved(
+def test_interrupt_of_the_sweep_alone_saves_its_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], begun: bool
 ) -> None:
     processes, interrupt = sweep_trial.TrialProcesses(), lambda **progress: os.kill(os.getpid(), signal.SIGINT)
@@ -220,7 +220,7 @@ def test_an_interrupt_of_the_sweep_alone_has_its_trial_saved(
     assert "SIGINT again: " not in (tmp_path / "output.txt").read_text()
 
 
-def test_the_second_interrupt_of_a_sweep_ends_its_trial_at_once(
+def test_second_interrupt_of_a_sweep_kills_its_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     processes = sweep_trial.TrialProcesses()
@@ -253,7 +253,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_trial_whose_sweep_is_killed_ends_saved(tmp_path: Path) -> None:
+def test_trial_of_a_killed_sweep_saves_and_ends(tmp_path: Path) -> None:
     script = tmp_path / "killed.py"
     script.write_text(KILLED.format(folder=str(tmp_path)))
     root = str(Path(__file__).parents[2])

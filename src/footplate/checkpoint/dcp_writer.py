@@ -29,7 +29,6 @@ from footplate.checkpoint.shard_layout import (
 from footplate.checkpoint.sharded_writing import Shard, check_writable, remove_own_files, remove_unfinished
 from footplate.errors import CheckpointError
 from footplate.messages import format_bytes
-from footplate.storage import Sink
 
 _PIECE_BYTES = 16 << 20
 
@@ -186,17 +185,13 @@ def _write_tensors(path: str, tensors: Iterable[torch.Tensor]) -> tuple[list[int
     starts: list[int] = []
     sha256 = hashlib.sha256()
     size = 0
-
-    def write(sink: Sink) -> None:
-        nonlocal size
+    with storage.atomic_file(path) as sink:
         for tensor in tensors:
             starts.append(size)
             for piece in _pieces_of(tensor):
                 sha256.update(piece)
                 sink.write(piece)
                 size += len(piece)
-
-    storage.commit_file(path, write)
     return starts, FileDigest(size, sha256.hexdigest())
 
 

@@ -61,13 +61,17 @@ class DigestSink:
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
         """Forwards bytes, except for the last 22, which may be the end record that `finish` modifies."""
         view = memoryview(data).cast("B")
-        size = len(view)
+        size, before = len(view), self._tail
         if size < _END_RECORD_BYTES:
-            view = memoryview(self._tail + bytes(view))
-        else:
-            self._forward(memoryview(self._tail))
-        self._forward(view[:-_END_RECORD_BYTES])
+            before, view = b"", memoryview(before + bytes(view))
         self._tail = bytes(view[-_END_RECORD_BYTES:])
+        if self._error is None:
+            try:
+                for piece in (before, view[:-_END_RECORD_BYTES]):
+                    self._hash.update(piece)
+                    self._sink.write(piece)
+            except BaseException as error:  # noqa: BLE001 - raised again by `finish`
+                self._error = error
         return size
 
     def flush(self) -> None:
@@ -80,21 +84,14 @@ class DigestSink:
             OSError: The sink failed in this call or in an earlier one.
             CheckpointError: The data is not an archive.
         """
-        if self._error is None and not self._tail.startswith(_END_RECORD):
-            raise CheckpointError("torch wrote an archive of an unknown form, to which no digest can be added")
-        comment = _COMMENT.format(saved=time.time_ns()).encode()
-        self._forward(memoryview(self._tail[:-2] + struct.pack("<H", _COMMENT_BYTES) + comment))
-        self._forward(memoryview(self._hash.hexdigest().encode()))
         if self._error is not None:
             raise self._error
-
-    def _forward(self, data: memoryview) -> None:
-        if self._error is None:
-            try:
-                self._hash.update(data)
-                self._sink.write(data)
-            except BaseException as error:  # noqa: BLE001 - raised again by `finish`
-                self._error = error
+        if not self._tail.startswith(_END_RECORD):
+            raise CheckpointError("torch wrote an archive of an unknown form, to which no digest can be added")
+        comment = _COMMENT.format(saved=time.time_ns()).encode()
+        end = self._tail[:-2] + struct.pack("<H", _COMMENT_BYTES) + comment
+        self._hash.update(end)
+        self._sink.write(end + self._hash.hexdigest().encode())
 
 
 def read_digest(stream: IO[bytes]) -> Digest:

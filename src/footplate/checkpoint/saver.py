@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -14,15 +14,16 @@ import torch
 from footplate import storage
 from footplate.checkpoint.digest import DigestSink
 from footplate.checkpoint.serializable import bytes_in, tensors_in, to_serializable
-from footplate.checkpoint.shard_layout import is_sharded_path
+from footplate.checkpoint.shard_layout import is_sharded_path, sharded_name
 from footplate.checkpoint.sharded_writing import cut_replicated, remove_sharded, save_shards, split_state
 from footplate.distributed import get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import new_cpu_group
-from footplate.errors import CheckpointError
-from footplate.messages import format_bytes, list_names
+from footplate.errors import ArgumentError, CheckpointError
+from footplate.messages import format_bytes, list_names, nearest
 from footplate.storage import Sink
 
 _logger = logging.getLogger("footplate.checkpoint")
+_POLICIES = ("warn", "stop")
 _SHOWN_NAMES = 3
 _ALIGNMENT = 64
 
@@ -56,12 +57,6 @@ def commit_checkpoint(state: Mapping[str, Any], path: str, wrap: Callable[[Sink]
     Raises:
         CheckpointError: There is too little space, or the file cannot be written.
     """
-
-    def write(sink: Sink) -> None:
-        digesting = DigestSink(wrap(sink))
-        torch.save(state, digesting)  # type: ignore[arg-type]
-        digesting.finish()
-
     folder = storage.parent(storage.absolute(path))
     try:
         storage.clean_stale(folder)
@@ -70,7 +65,10 @@ def commit_checkpoint(state: Mapping[str, Any], path: str, wrap: Callable[[Sink]
             raise CheckpointError(
                 f"cannot save '{path}': it needs {format_bytes(needed)}, but only {format_bytes(free)} are free"
             )
-        storage.commit_file(path, write)
+        with storage.atomic_file(path) as sink:
+            digesting = DigestSink(wrap(sink))
+            torch.save(state, digesting)  # type: ignore[arg-type]
+            digesting.finish()
     except OSError as error:
         raise CheckpointError(f"cannot save '{path}': {error.strerror or error}") from error
 
@@ -100,25 +98,52 @@ def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
 
 
 class BackgroundSaver:
-    """Saves checkpoints in a background thread, one at a time.
+    """Saves checkpoints in a background thread, one at a time. The host memory for the copy is reused by later saves.
 
-    The host memory for the copy is reused by later saves. It is as large as one checkpoint.
+    A failed save leaves earlier checkpoints as they are. It is logged at once. With "stop", the error is raised by the
+    next `save` or `settle`. With "warn", it is only logged.
+
+    Args:
+        on_error: "warn" or "stop".
+        alarm: Called in the saving thread when a save fails, only with "stop".
+
+    Raises:
+        ArgumentError: There is no such policy.
 
     Example:
         >>> import tempfile
         >>> saver = BackgroundSaver()
         >>> path = os.path.join(tempfile.mkdtemp(), "iter_1.pth")
         >>> saver.save({"weight": torch.zeros(2)}, path)
-        >>> saver.wait()
+        >>> saver.settle()
         >>> os.path.exists(path)
         True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_error: str = "stop", *, alarm: Callable[[], None] = lambda: None) -> None:
+        if on_error not in _POLICIES:
+            raise ArgumentError(
+                "on_save_error is 'warn' or 'stop'",
+                key="on_save_error",
+                found=on_error,
+                suggestion=nearest(str(on_error), _POLICIES),
+            )
+        self.on_error = on_error
+        self.last: str | None = None  # the newest complete checkpoint of this run, or the one it resumed from
+        self.lost: str | None = None  # why the newest save failed, if it did
+        self.ends = False  # whether the run ends with the current save, even if the save fails
+        self.checks: Sequence[Callable[[], None]] = ()  # each raises if another run has taken over the run's folder
+        self.is_sharded = False  # whether each rank writes its own shard, to a folder
+        self._alarm = alarm
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._undo: Callable[[], None] | None = None
         self._copier = _HostCopier()
         self._group: Any = None  # a separate group, so that its messages do not mix with those of training
+
+    def name_of(self, name: str) -> str:
+        """Returns the name under which this run saves a checkpoint called `name`."""
+        return sharded_name(name) if self.is_sharded else name
 
     def save(
         self,
@@ -126,7 +151,7 @@ class BackgroundSaver:
         path: "str | os.PathLike[str]",
         *,
         then: Callable[[], None] | None = None,
-        otherwise: Callable[[BaseException], None] | None = None,
+        undo: Callable[[], None] | None = None,
         replicated: Set[int] = frozenset(),
     ) -> None:
         """Copies `state` to host memory and writes it to `path` in the background.
@@ -138,49 +163,75 @@ class BackgroundSaver:
             state: See `save_checkpoint`.
             path: See `save_checkpoint`; a path that ends in `.sharded` is written as a sharded checkpoint.
             then: Called in the background thread after the commit, to move the pointer and remove older checkpoints.
-            otherwise: Called in the background thread with the exception if the save fails; by default the failure
-                is logged.
+            undo: Called by this or a later `save` or `settle`, in its thread, if this save failed.
             replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each
                 rank writes a part of each.
 
         Raises:
-            CheckpointError: The state cannot be saved, or the previous save failed. In that case, this save does not
-                start.
+            CheckpointError: With "stop": the state cannot be saved, or the previous save failed. In that case, this
+                save does not start.
         """
-        self.wait()
-        name = os.fspath(path)
-        if is_sharded_path(name):
-            commit = self._prepare_shards(state, name, replicated)
-        else:
-            commit = partial(commit_checkpoint, self._copier.copy(to_serializable(state)), name)
+        self.settle()
+        self._undo, name = undo, os.fspath(path)
 
         def work() -> None:
             try:
                 commit()
-                if then is not None and (is_main_process() or not is_sharded_path(name)):
-                    then()
-            except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the caller's thread
+                if is_main_process() or not is_sharded_path(name):
+                    self.last, self.lost = name, None
+                    if then is not None:
+                        then()
+            except BaseException as error:  # noqa: BLE001 - raised again by `settle`, in the caller's thread
                 self._error = error
-                if otherwise is None:
-                    _logger.error("a save in the background failed: %s", error)
-                else:
-                    otherwise(error)
+                self._log_failure(error)
 
-        thread = threading.Thread(target=work, name="footplate-checkpoint")
-        thread.start()  # raises if the system cannot start another thread; `_thread` must stay None then
-        self._thread = thread
+        try:
+            if is_sharded_path(name):
+                commit = self._prepare_shards(state, name, replicated)
+            else:
+                for check in self.checks:  # not for shards, because the other ranks would wait for that of this rank
+                    check()
+                commit = partial(commit_checkpoint, self._copier.copy(to_serializable(state)), name)
+            thread = threading.Thread(target=work, name="footplate-checkpoint")
+            thread.start()  # raises if the system cannot start another thread; `_thread` must stay None then
+            self._thread = thread
+        except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
+            self._log_failure(error)
+            self._fail(error)
 
-    def wait(self) -> None:
-        """Waits until the current save ends.
+    def settle(self) -> None:
+        """Waits until no save is in progress.
 
         Raises:
-            CheckpointError: The save failed. Each failure is raised once.
+            CheckpointError: With "stop": the last save failed. Each failure is raised once.
         """
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         error, self._error = self._error, None
         if error is not None:
+            self._fail(error)
+
+    def refuse(self, error: Exception, undo: Callable[[], None] | None = None) -> None:
+        """Records a save that is not attempted because the state is invalid."""
+        _logger.error("%s", error)
+        self.lost = str(error).split("\n", 1)[0]
+        if undo is not None:
+            undo()
+
+    def _log_failure(self, error: BaseException) -> None:
+        outcome = "Training continues" if self.on_error == "warn" and not self.ends else "Training stops"
+        last = f"the last checkpoint is '{self.last}'" if self.last else "there is no checkpoint of this run yet"
+        _logger.error("Not saved: %s. %s; %s.", error, outcome, last)
+        if self.on_error == "stop":
+            self._alarm()
+        self.lost = str(error).split("\n", 1)[0]
+
+    def _fail(self, error: BaseException) -> None:
+        undo, self._undo = self._undo, None
+        if undo is not None:
+            undo()
+        if self.on_error == "stop" or not isinstance(error, Exception):
             raise error
 
     def _prepare_shards(self, state: Mapping[str, Any], path: str, replicated: Set[int]) -> Callable[[], None]:

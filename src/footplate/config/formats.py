@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from footplate.config.imports import LazyObject
-from footplate.config.key_paths import join_path
+from footplate.config.key_paths import join_path, walk
 from footplate.config.origins import Place, TracedDict
 from footplate.config.sources import PLACEHOLDER_BRACE
 from footplate.error_context import origin_of
@@ -88,10 +88,11 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
     Raises:
         ConfigError: The format cannot represent a value.
     """
-    converter = _Converter(_FORMATS[suffix])
-    value = converter.converted(mapping, [])
-    if converter.tuples:
-        _logger.warning("%s has no tuples: %d were written as lists", converter.format.name, converter.tuples)
+    target = _FORMATS[suffix]
+    value = _converted(mapping, target, [])
+    tuples = sum(type(item) is tuple for _, item in walk(mapping)) if tuple not in target.types else 0
+    if tuples:
+        _logger.warning("%s has no tuples: %d were written as lists", target.name, tuples)
     if suffix == ".py":
         return write_python(value)
     if suffix == ".json":
@@ -107,53 +108,31 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
     return PLACEHOLDER_BRACE.sub(r"\\u007b", text)
 
 
-class _Converter:
-    """Converts a config to the types that a format supports.
-
-    Attributes:
-        tuples: How many tuples became lists.
-    """
-
-    def __init__(self, target: _Format) -> None:
-        self.format = target
-        self.tuples = 0
-
-    def converted(self, value: Any, path: list[Any], origin: Origin | None = None) -> Any:
-        """Returns the converted value at a key path."""
-        if isinstance(value, dict):
-            return {
-                self._checked_key(key, path, origin_of(value, key)): self.converted(
-                    item, [*path, key if isinstance(key, str) else str(key)], origin_of(value, key)
-                )
-                for key, item in value.items()
-            }
-        if type(value) in (list, tuple):
-            items = [self.converted(item, [*path, index], origin) for index, item in enumerate(value)]
-            if type(value) is tuple and tuple in self.format.types:
-                return tuple(items)
-            self.tuples += type(value) is tuple
-            return items
-        for kind in (bool, str, int, float):
-            if isinstance(value, kind):
-                return value if type(value) is kind else kind(value)
-        if type(value) in self.format.types:
-            return value
-        name = dotted_name(value)
-        if name:
-            return name
-        described = "None" if value is None else f"a value of type {type(value).__name__}"
-        raise ConfigError(
-            f"{self.format.name} cannot represent {described}", origin=origin, key=join_path(path), found=value
-        )
-
-    def _checked_key(self, key: Any, path: list[Any], origin: Origin | None) -> Any:
-        name = self.format.name
-        if not path and (key in _RESERVED or (self.format is _PYTHON and str(key).startswith("__"))):
-            raise ConfigError(f"'{key}' cannot be a top-level key of a {name} config", origin=origin)
-        if not isinstance(key, str) and not self.format.has_any_keys:
-            place = join_path([*path, str(key)])
-            raise ConfigError(f"a key must be a string in {name}", origin=origin, key=place, found=key)
-        return key
+def _converted(value: Any, target: _Format, path: list[Any], origin: Origin | None = None) -> Any:
+    """Returns the value at a key path with the types that a format supports."""
+    if isinstance(value, dict):
+        result = {}
+        for key, item in value.items():
+            place = origin_of(value, key)
+            if not path and (key in _RESERVED or (target is _PYTHON and str(key).startswith("__"))):
+                raise ConfigError(f"'{key}' cannot be a top-level key of a {target.name} config", origin=place)
+            inner = [*path, key if isinstance(key, str) else str(key)]
+            if not isinstance(key, str) and not target.has_any_keys:
+                message = f"a key must be a string in {target.name}"
+                raise ConfigError(message, origin=place, key=join_path(inner), found=key)
+            result[key] = _converted(item, target, inner, place)
+        return result
+    if type(value) in (list, tuple):
+        items = [_converted(item, target, [*path, index], origin) for index, item in enumerate(value)]
+        return tuple(items) if type(value) is tuple and tuple in target.types else items
+    for kind in (bool, str, int, float):
+        if isinstance(value, kind):
+            return value if type(value) is kind else kind(value)
+    name = dotted_name(value)
+    if type(value) in target.types or name:
+        return value if type(value) in target.types else name
+    described = "None" if value is None else f"a value of type {type(value).__name__}"
+    raise ConfigError(f"{target.name} cannot represent {described}", origin=origin, key=join_path(path), found=value)
 
 
 def dotted_name(value: object) -> str | None:

@@ -67,7 +67,7 @@ def read_recorded(path: str | os.PathLike[str]) -> Config:
         raise ConfigSyntaxError("the recorded config is too large", origin=Place(file, 1), notes=[_NOTE])
     try:
         if suffix_of(file) == ".py":
-            mapping = _PlainPythonReader(file).read(text)
+            mapping = _read_plain_python(text, file)
         else:
             limits = {"max_characters": _MAX_CHARACTERS, "max_values": _MAX_TOKENS}
             mapping = read_data(text, file, suffix_of(file), **(limits if suffix_of(file) == ".json" else {}))
@@ -134,84 +134,72 @@ class _NonFiniteNames(ast.NodeTransformer):
         return ast.Constant(float(node.id)) if node.id in ("inf", "nan") else node
 
 
-class _PlainPythonReader:
+def _read_plain_python(text: str, file: str) -> TracedDict:
     """Reads Python source that consists of assignments of plain values.
 
-    Args:
-        file: The path of the file, for origins and errors.
+    Raises:
+        ConfigSyntaxError: The text contains anything else.
     """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes such as "\d"
+            tree = ast.parse(text, file)
+    except (SyntaxError, ValueError) as error:
+        raise _not_data(file, getattr(error, "lineno", None) or 1, "it is not valid Python") from error
+    result = TracedDict()
+    for statement in tree.body:
+        match statement:
+            case ast.Expr(value=ast.Constant()):  # a docstring
+                continue
+            case (
+                ast.Assign(targets=[ast.Name(id=key)])
+                | ast.Assign(
+                    targets=[
+                        ast.Subscript(value=ast.Call(func=ast.Name(id="globals")), slice=ast.Constant(value=str(key)))
+                    ]
+                )
+            ):
+                dict.__setitem__(result, key, _value_of(statement.value, file))
+                result._origins[key] = Place(file, statement.lineno)
+            case _:
+                raise _not_data(file, statement.lineno, "it contains more than assignments of plain values")
+    return result
 
-    def __init__(self, file: str) -> None:
-        self._file = file
 
-    def read(self, text: str) -> TracedDict:
-        """Returns the assigned values by name.
+def _value_of(node: ast.expr, file: str) -> Any:
+    def values(nodes: Iterable[ast.expr]) -> list[Any]:
+        return [_value_of(each, file) for each in nodes]
 
-        Raises:
-            ConfigSyntaxError: The text contains anything else.
-        """
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of escapes such as "\d"
-                tree = ast.parse(text, self._file)
-        except (SyntaxError, ValueError) as error:
-            raise _not_data(self._file, getattr(error, "lineno", None) or 1, "it is not valid Python") from error
-        result = TracedDict()
-        for statement in tree.body:
-            match statement:
-                case ast.Expr(value=ast.Constant()):  # a docstring
-                    pass
-                case (
-                    ast.Assign(targets=[ast.Name(id=key)])
-                    | ast.Assign(
-                        targets=[
-                            ast.Subscript(
-                                value=ast.Call(func=ast.Name(id="globals")), slice=ast.Constant(value=str(key))
-                            )
-                        ]
-                    )
-                ):
-                    self._put(result, key, statement.value, statement.lineno)
-                case _:
-                    reason = "it contains more than assignments of plain values"
-                    raise _not_data(self._file, statement.lineno, reason)
-        return result
+    try:
+        match node:
+            case ast.List():
+                return values(node.elts)
+            case ast.Tuple():
+                return tuple(values(node.elts))
+            case ast.Set():
+                return set(values(node.elts))
+            case ast.Dict():
+                return _dict_of(node.keys, node.values, node.lineno, file)
+            case ast.Call(func=ast.Name(id="dict"), args=[]):
+                names = [each.arg and ast.Constant(each.arg, lineno=each.value.lineno) for each in node.keywords]
+                return _dict_of(names, [each.value for each in node.keywords], node.lineno, file)
+            case ast.Call(func=ast.Name(id="set" | "frozenset" | "float" as name), keywords=[]):
+                kinds: dict[str, Any] = {"set": set, "frozenset": frozenset, "float": float}
+                return kinds[name](*values(node.args))
+        return ast.literal_eval(_NonFiniteNames().visit(node))
+    except (TypeError, ValueError, ArithmeticError) as error:
+        if isinstance(error, ConfigSyntaxError):
+            raise
+        raise _not_data(file, node.lineno, "it contains a value that is not plain") from error
 
-    def _put(self, mapping: TracedDict, key: Any, node: ast.expr, line: int) -> None:
-        dict.__setitem__(mapping, key, self._value_of(node))
-        mapping._origins[key] = Place(self._file, line)
 
-    def _value_of(self, node: ast.expr) -> Any:
-        try:
-            match node:
-                case ast.List():
-                    return [self._value_of(each) for each in node.elts]
-                case ast.Tuple():
-                    return tuple(self._value_of(each) for each in node.elts)
-                case ast.Set():
-                    return {self._value_of(each) for each in node.elts}
-                case ast.Dict() | ast.Call(func=ast.Name(id="dict"), args=[]):
-                    return self._dict_of(node)
-                case ast.Call(func=ast.Name(id="set" | "frozenset" | "float" as name), keywords=[]):
-                    kinds: dict[str, Any] = {"set": set, "frozenset": frozenset, "float": float}
-                    return kinds[name](*map(self._value_of, node.args))
-            return ast.literal_eval(_NonFiniteNames().visit(node))
-        except (TypeError, ValueError, ArithmeticError) as error:
-            if isinstance(error, ConfigSyntaxError):
-                raise
-            raise _not_data(self._file, node.lineno, "it contains a value that is not plain") from error
-
-    def _dict_of(self, node: ast.Dict | ast.Call) -> TracedDict:
-        result = TracedDict()
-        result._origins[None] = Place(self._file, node.lineno)
-        if isinstance(node, ast.Call):
-            for keyword in node.keywords:
-                if keyword.arg is None:
-                    raise ValueError("a dict is unpacked")
-                self._put(result, keyword.arg, keyword.value, keyword.value.lineno)
-            return result
-        for key, value in zip(node.keys, node.values, strict=True):
-            if key is None:
-                raise ValueError("a dict is unpacked")
-            self._put(result, self._value_of(key), value, key.lineno)
-        return result
+def _dict_of(keys: Iterable[Any], nodes: Iterable[ast.expr], line: int, file: str) -> TracedDict:
+    result = TracedDict()
+    result._origins[None] = Place(file, line)
+    for key, node in zip(keys, nodes, strict=True):
+        if key is None:
+            raise ValueError("a dict is unpacked")
+        name = _value_of(key, file)
+        dict.__setitem__(result, name, _value_of(node, file))
+        result._origins[name] = Place(file, key.lineno)
+    return result

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 NEVER_VALIDATES = "the run never validates"
+_LOOP_SETTINGS = ("by_epoch", "max_epochs", "max_iters", "val_begin")  # a user's loop may lack some
 _DIGITS = 12  # of a computed rate: a difference in the last bit must not appear as a change of the config
 
 Value = float | bool | str | None | tuple[Any, ...]
@@ -33,13 +34,11 @@ class Reach(NamedTuple):
         epochs: The number of epochs.
         iters: The number of iterations.
         validates: Whether the run ever validates.
-        ends_before: Whether the run has a validation but ends before the first one is due.
     """
 
     epochs: int | None
     iters: int | None
     validates: bool
-    ends_before: bool = False
 
     def length(self, *, by_epoch: bool) -> int | None:
         """Returns the length of the run in epochs or in iterations."""
@@ -58,44 +57,27 @@ class KnowsIdleSettings(Protocol):
         """
 
 
-def warn_about_idle_settings(runner: "Runner", schedules: Any) -> None:
+def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any, train: Any, *, has_validation: bool) -> None:
     """Warns about settings of a run that can never take effect, for example because the run never validates.
 
     Args:
-        runner: The runner, whose loops are built.
+        cfg: The config, for the locations of the settings.
+        hooks: The hooks of the run.
         schedules: The section `param_scheduler`, or the schedules.
+        train: The training loop, or its config dict. If the length of the run is missing in it, it is unknown.
+        has_validation: Whether the run has a validation loop.
     """
-    loop: Any = runner.train_loop  # a user's loop may lack a length
-    epochs = getattr(loop, "max_epochs", None) if getattr(loop, "by_epoch", False) else None
-    iters, begin = getattr(loop, "max_iters", None), getattr(loop, "val_begin", 1)
-    _warn(runner.cfg, runner.hooks, schedules, _reach(epochs, iters, begin, runner.hooks, runner.val_loop is not None))
-
-
-def warn_about_idle_settings_of(cfg: Config, hooks: HookList) -> None:
-    """Warns about settings that can never take effect, as far as the config alone shows. A run does so at its start.
-
-    Args:
-        cfg: The result of `check_config`.
-        hooks: Its hooks.
-    """
-    train = cfg.get("train_cfg") if isinstance(cfg.get("train_cfg"), Mapping) else {}
-    epochs, iters, begin = train.get("max_epochs"), train.get("max_iters"), train.get("val_begin", 1)
-    reach = _reach(epochs, iters, begin, hooks, cfg.get("val_cfg") is not None)
-    _warn(cfg, hooks, cfg.get("param_scheduler"), reach)
-
-
-def _reach(epochs: int | None, iters: int | None, begin: int, hooks: HookList, has_loop: bool) -> Reach:
+    known = train if isinstance(train, Mapping) else {name: getattr(train, name, None) for name in _LOOP_SETTINGS}
+    iters, begin = known.get("max_iters"), known.get("val_begin")
+    epochs = known.get("max_epochs") if known.get("by_epoch", True) else None
     end = iters if epochs is None else epochs
     may_ask = any(  # hooks that may request additional validations
         getattr(hook, "asks_for_validation", not type(hook).__module__.startswith("footplate.")) for hook in hooks
     )
-    ends_before = has_loop and end is not None and begin > end and not may_ask
-    return Reach(epochs, iters, has_loop and not ends_before, ends_before)
-
-
-def _warn(cfg: Any, hooks: HookList, schedules: Any, reach: Reach) -> None:
-    """Warns about each setting without effect, with its key and its location in the config."""
-    found = [("train_cfg.val_begin", f"the run ends before it, so {NEVER_VALIDATES}")] if reach.ends_before else []
+    is_after_end = begin is not None and end is not None and begin > end
+    ends_before = has_validation and is_after_end and not may_ask
+    reach = Reach(epochs, iters, has_validation and not ends_before)
+    found = [("train_cfg.val_begin", f"the run ends before it, so {NEVER_VALIDATES}")] if ends_before else []
     for hook in hooks:
         if isinstance(hook, KnowsIdleSettings):
             found += [(f"{hooks.key_of(hook)}.{setting}", reason) for setting, reason in hook.idle_settings(reach)]

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from footplate import storage
-from footplate.checkpoint import LoadReport, load_checkpoint, load_weights, trusted_in
+from footplate.checkpoint import BackgroundSaver, LoadReport, load_checkpoint, load_weights, trusted_in
 from footplate.config import Config, as_plain
 from footplate.data import explain_worker_deaths, restore_rng
 from footplate.distributed import (
@@ -36,7 +36,7 @@ from footplate.engine.phase import PHASE_OF_EVENT, Phase
 from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.rank_failures import monitor_run, reporting_failures
 from footplate.engine.run_folder import Restart, locked_for
-from footplate.engine.saving import RunSaver, save_run
+from footplate.engine.saving import checkpoint_to_save, replicated_storages
 from footplate.engine.signals import AgreementHook, Requests, refusing_exits
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
@@ -161,7 +161,7 @@ class Runner(Components):
         self.experiment_name = experiment_name or f"{stem}_{self.timestamp}"
         self.rank, self.world_size = get_rank(), get_world_size()
         self.requests = Requests()
-        self.saver = RunSaver(on_save_error, alarm=self.requests.alarm)
+        self.saver = BackgroundSaver(on_save_error, alarm=self.requests.alarm)
         monitor_run(self)
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
@@ -189,16 +189,18 @@ class Runner(Components):
             visualizer, name=self.experiment_name, work_dir=self.work_dir, log_dir=self.log_dir
         )
         self.model = build_model(self._sections, self.device)
+        self.participants = state.participants(self)
         self.phase = Phase.START
 
     @classmethod
-    def from_cfg(cls, cfg: Config | Mapping[str, Any], *, check: bool = False) -> "Runner":
+    def from_cfg(cls, cfg: Config | Mapping[str, Any], *, check: bool = False, is_checked: bool = False) -> "Runner":
         """Builds a runner from a whole config. A first-generation config is translated first.
 
         Args:
             cfg: The config.
             check: Whether to check all sections before the model is built, as `footplate train` does. Otherwise, the
                 loops, the optimizer and the schedules are checked when they are built on first use.
+            is_checked: Whether the config is a result of `sections.check_config` or `sections.runner_config`.
 
         Raises:
             ConfigKeyError: A key is nearly a known one.
@@ -208,18 +210,13 @@ class Runner(Components):
         with buffer_log() as records, refusing_exits():
             with located(cfg):
                 set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
-            cfg = sections.check_config(cfg, built_next=True) if check else sections.runner_config(cfg)
-            runner = cls.from_checked(cfg)
+            if not is_checked:
+                cfg = sections.check_config(cfg, built_next=True) if check else sections.runner_config(cfg)
+            arguments = {key: cfg[key] for key in sections.RUNNER_KEYS if key in cfg}
+            with located(cfg):
+                kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
+                runner: Runner = kind(**arguments, cfg=cfg)
         runner._log_records += records
-        return runner
-
-    @classmethod
-    def from_checked(cls, cfg: Config) -> "Runner":
-        """Builds a runner from a config that `sections.check_config` or `sections.runner_config` has returned."""
-        arguments = {key: cfg[key] for key in sections.RUNNER_KEYS if key in cfg}
-        with located(cfg):
-            kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
-            runner: Runner = kind(**arguments, cfg=cfg)
         return runner
 
     @cached_property
@@ -256,8 +253,10 @@ class Runner(Components):
             if is_new and storage.exists(storage.join(self.home, "last_checkpoint")):
                 _logger.warning("%s holds an earlier run. This run starts over; set resume=True to resume.", self.home)
             loop = self.train_loop
-            _ = self.optim_wrapper, self.param_schedulers, self.val_loop
-            warn_about_idle_settings(self, self._sections["param_scheduler"])
+            _ = self.optim_wrapper, self.param_schedulers
+            has_validation = self.val_loop is not None
+            schedules = self._sections["param_scheduler"]
+            warn_about_idle_settings(self.cfg, self.hooks, schedules, loop, has_validation=has_validation)
             if not self._initialized:
                 with at_key("model"):
                     initialize_weights(self.model)
@@ -357,7 +356,11 @@ class Runner(Components):
         """
         path = os.path.join(out_dir, filename)
         parts = {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}
-        save_run(self, path, meta=meta, background=background, then=then, undo=undo, **parts)
+        checkpoint = checkpoint_to_save(self, path, meta=meta, together=background, undo=undo, **parts)
+        if checkpoint is not None:
+            self.saver.save(checkpoint, path, then=then, undo=undo, replicated=replicated_storages(self, path))
+            if not background:
+                self.saver.settle()
         return path
 
     def load_checkpoint(
@@ -390,7 +393,6 @@ class Runner(Components):
             checkpoint = self.load_checkpoint(filename, strict=True)
         finally:
             self.resuming = False
-        state.leave_average(self, checkpoint)
         state.restore(self, checkpoint)
         self._random = state.random_of(checkpoint, self.rank)
         self.saver.last = filename

@@ -1,161 +1,53 @@
-"""Saves a run: in the background, on request, and when its data cannot be read. Handles failed saves."""
+"""Saves a run: prepares its checkpoint, saves it on request, and when its data cannot be read."""
 
 import errno
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from footplate import storage
-from footplate.checkpoint import (
-    BackgroundSaver,
-    is_sharded_path,
-    read_contents,
-    remove_checkpoint,
-    sharded_name,
-    write_pointer,
-)
-from footplate.distributed import is_distributed, is_main_process
-from footplate.distributed.sharding import gather_full_state, is_sharded, reshard
+from footplate.checkpoint import is_sharded_path, read_contents, remove_checkpoint, write_pointer
+from footplate.distributed import is_distributed, is_main_process, unwrap_model
+from footplate.distributed.sharding import gather_full_state, is_dtensor, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.nonfinite import check_weights
 from footplate.engine.phase import Phase
 from footplate.error_context import add_note
-from footplate.errors import ArgumentError, CheckpointError, NonFiniteError
-from footplate.messages import nearest
+from footplate.errors import CheckpointError, NonFiniteError
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
-_POLICIES = ("warn", "stop")
 ON_REQUEST = "on_signal.pth"
 EARLIER = "on_signal_earlier.pth"
 
 
-class RunSaver:
-    """Saves checkpoints in the background, one at a time, and applies `on_save_error` if a save fails.
-
-    A failed save leaves earlier checkpoints as they are. It is logged at once. With "warn", training continues. With
-    "stop", the error is raised in the next check of the training loop or the next save.
-
-    Args:
-        on_error: "warn" or "stop".
-        alarm: Called in the saving thread when a save fails, only with "stop".
-
-    Raises:
-        ArgumentError: There is no such policy.
-    """
-
-    def __init__(self, on_error: str = "warn", *, alarm: Callable[[], None] = lambda: None) -> None:
-        if on_error not in _POLICIES:
-            raise ArgumentError(
-                "on_save_error is 'warn' or 'stop'",
-                key="on_save_error",
-                found=on_error,
-                suggestion=nearest(str(on_error), _POLICIES),
-            )
-        self.on_error = on_error
-        self._alarm = alarm
-        self._saver = BackgroundSaver()
-        self._undo: Callable[[], None] | None = None
-        self.last: str | None = None  # the newest complete checkpoint of this run, or the one it resumed from
-        self.lost: str | None = None  # why the newest save failed, if it did
-        self.ends = False  # whether the run ends with the current save, even if the save fails
-        self.checks: Sequence[Callable[[], None]] = ()  # each raises if another run has taken over the run's folder
-        self.in_parts = False  # whether each rank writes its own shard, to a folder
-
-    def name_of(self, name: str) -> str:
-        """Returns the name under which this run saves a checkpoint called `name`."""
-        return sharded_name(name) if self.in_parts else name
-
-    def save(
-        self,
-        checkpoint: Mapping[str, Any],
-        path: str,
-        *,
-        then: Callable[[], None] | None = None,
-        undo: Callable[[], None] | None = None,
-        replicated: Set[int] = frozenset(),
-    ) -> None:
-        """Copies a checkpoint and commits it in the background. Waits for the previous save first.
-
-        Args:
-            checkpoint: See `footplate.checkpoint.save_checkpoint`.
-            path: The path of the checkpoint.
-            then: Called after the commit, in the saving thread.
-            undo: Called by a later `save` or `settle`, in its thread, if this save failed.
-            replicated: See `BackgroundSaver.save`.
-
-        Raises:
-            CheckpointError: With "stop": this save, or the one before it, failed.
-        """
-        self.settle()
-        self._undo = undo
-
-        def committed() -> None:
-            self.last, self.lost = path, None
-            if then is not None:
-                then()
-
-        try:
-            if not self.in_parts:  # otherwise the other ranks would wait for this rank's shard
-                for check in self.checks:
-                    check()
-            self._saver.save(checkpoint, path, then=committed, otherwise=self._log_failure, replicated=replicated)
-        except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
-            self._log_failure(error)
-            self._failed(error)
-
-    def settle(self) -> None:
-        """Waits until no save is in progress.
-
-        Raises:
-            CheckpointError: With "stop": the save that was in flight failed.
-        """
-        try:
-            self._saver.wait()
-        except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
-            self._failed(error)
-
-    def refuse(self, error: Exception, undo: Callable[[], None] | None = None) -> None:
-        """Records a save that is not attempted because the state is invalid."""
-        _logger.error("%s", error)
-        self.lost = str(error).split("\n", 1)[0]
-        if undo is not None:
-            undo()
-
-    def _log_failure(self, error: BaseException) -> None:
-        outcome = "Training continues" if self.on_error == "warn" and not self.ends else "Training stops"
-        last = f"the last checkpoint is '{self.last}'" if self.last else "there is no checkpoint of this run yet"
-        _logger.error("Not saved: %s. %s; %s.", error, outcome, last)
-        if self.on_error == "stop":
-            self._alarm()
-        self.lost = str(error).split("\n", 1)[0]
-
-    def _failed(self, error: Exception) -> None:
-        undo, self._undo = self._undo, None
-        if undo is not None:
-            undo()
-        if self.on_error == "stop":
-            raise error
-
-
-def save_run(
+def checkpoint_to_save(
     runner: "Runner",
     path: str,
     *,
-    save_optimizer: bool = True,
-    save_param_scheduler: bool = True,
-    meta: Mapping[str, Any] | None = None,
-    background: bool = False,
-    then: Callable[[], None] | None = None,
-    undo: Callable[[], None] | None = None,
-) -> None:
-    """Saves a run in its current state; see `Runner.save_checkpoint`.
+    save_optimizer: bool,
+    save_param_scheduler: bool,
+    meta: Mapping[str, Any] | None,
+    together: bool,
+    undo: Callable[[], None] | None,
+) -> dict[str, Any] | None:
+    """Returns the checkpoint of a run in its current state; None if this rank saves nothing.
+
+    Args:
+        runner: The runner.
+        path: The path at which it will be saved.
+        save_optimizer: Whether to include the optimizer state.
+        save_param_scheduler: Whether to include the state of the schedules.
+        meta: Additional entries for the checkpoint's `meta`.
+        together: Whether all ranks call this function.
+        undo: Called if the weights are not finite.
 
     Raises:
-        CheckpointError: It failed, and `on_save_error` is "stop".
         NonFiniteError: The weights are not finite, and `on_nonfinite` says to stop at that.
     """
     reshard(runner.model)
@@ -165,23 +57,30 @@ def save_run(
         if runner.nonfinite.loss == "stop":
             raise
         runner.saver.refuse(error, undo)
-        return
+        return None
     checkpoint = state.capture(
-        runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, together=background
+        runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, together=together
     )
     checkpoint["meta"].update(meta or {})
     runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
-    in_parts = is_sharded_path(path)
-    if not in_parts and is_sharded(runner.model):
+    if is_sharded_path(path):
+        return checkpoint
+    if is_sharded(runner.model):
         checkpoint = gather_full_state(checkpoint)
-    elif not in_parts and background and is_distributed() and "optimizer" in checkpoint:
+    elif together and is_distributed() and "optimizer" in checkpoint:
         # Each rank has its own gradients of an accumulation round.
         checkpoint["optimizer"] = gather_full_state(checkpoint["optimizer"])
-    if in_parts or is_main_process():
-        alike = state.held_alike(runner) if in_parts else frozenset()
-        runner.saver.save(checkpoint, path, then=then, undo=undo, replicated=alike)
-        if not background:
-            runner.saver.settle()
+    return checkpoint if is_main_process() else None
+
+
+def replicated_storages(runner: "Runner", path: str) -> Set[int]:
+    """Returns the storage addresses of parameters and optimizer state, of which each rank writes a part to `path`."""
+    if not is_sharded_path(path):
+        return frozenset()
+    wrappers = runner.optim_wrapper.parts.values()
+    states = [value for each in wrappers for held in each.optimizer.state.values() for value in held.values()]
+    tensors = [*unwrap_model(runner.model).parameters(), *(each for each in states if isinstance(each, torch.Tensor))]
+    return {each.untyped_storage().data_ptr() for each in tensors if not is_dtensor(each)}
 
 
 def save_on_request(runner: "Runner") -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from footplate.checkpoint import BackgroundSaver
 from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.config import Config, check_top_level_keys, find_late_changes, unread_overrides
 from footplate.data import check_dataloader
@@ -26,7 +27,6 @@ from footplate.engine.hook_list import build_hooks
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.process_setup import check_environment, check_randomness
 from footplate.engine.run_folder import folders_of
-from footplate.engine.saving import RunSaver
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
 from footplate.evaluation import BaseMetric, Evaluator
@@ -374,7 +374,7 @@ SECTIONS: tuple[Section, ...] = (
         "on_save_error",
         "'warn' or 'stop'",
         _ANYTHING,
-        lambda each: RunSaver("warn" if each["on_save_error"] is None else each["on_save_error"]),
+        lambda each: BackgroundSaver("warn" if each["on_save_error"] is None else each["on_save_error"]),
         True,
     ),
     Section("on_nonfinite", "a dict", _DICT, partial(_check_value, "on_nonfinite", NonFiniteHook), True),

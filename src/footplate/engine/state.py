@@ -2,9 +2,10 @@
 
 import datetime
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -18,7 +19,6 @@ from footplate.distributed.accumulation import (
     restore_gradients,
     unreduced_gradients,
 )
-from footplate.distributed.sharding import is_dtensor
 from footplate.engine.hook import Hook
 from footplate.engine.ineffective_settings import keep_saved_settings, settings_of
 from footplate.engine.phase import COUNTED_STEPS, Phase
@@ -27,6 +27,8 @@ from footplate.optim.schedules import collect_steps
 from footplate.optim.wrappers.optimizer_state import reorder_by_name
 
 if TYPE_CHECKING:
+    from torch.distributed.checkpoint.stateful import Stateful
+
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
@@ -34,6 +36,93 @@ _ADVICE = "Use load_from without resume to start over with the weights alone."
 _ACCUMULATED = "accumulated_gradients"
 _GRADIENTS_OF_RANKS = "gradients_of_ranks"
 _MAX_RANKS = 16  # maximum number of ranks that save their own gradients: each takes as much space as the weights
+
+
+def participants(runner: "Runner") -> "dict[str, Stateful]":
+    """Returns the components of a run whose state a checkpoint contains, in the order in which they are restored.
+
+    A key is the path of the state in the checkpoint. Objects that are added to the result are saved and restored too.
+    """
+    return {
+        "run.loop": _Position(runner),
+        "optimizer": _Optimizer(runner),
+        "param_schedulers": _Schedules(runner),
+        "message_hub": runner.message_hub,
+        "run.writers": runner.visualizer,
+        "run.hooks": _Hooks(runner),
+    }
+
+
+class _Component:
+    """A participant that is built on first use; `start_without` is called if a checkpoint lacks its state."""
+
+    def __init__(self, runner: "Runner") -> None:
+        self.runner = runner
+
+    def start_without(self, checkpoint: Mapping[str, Any]) -> None:
+        pass
+
+
+class _Position(_Component):
+    def state_dict(self) -> dict[str, Any]:
+        return position(self.runner)
+
+    def load_state_dict(self, state: Any) -> None:
+        self.runner.train_loop.load_state_dict(_as_dict(state, "run.loop"))
+
+    def start_without(self, checkpoint: Mapping[str, Any]) -> None:
+        with _naming_part("meta"):
+            meta = part_of(checkpoint, "meta")
+            self.runner.train_loop.load_state_dict({key: meta[key] for key in ("iter", "epoch")})
+
+
+class _Optimizer(_Component):
+    def state_dict(self) -> Any:
+        return self.runner.optim_wrapper.state_dict()
+
+    def load_state_dict(self, state: Any) -> None:
+        settings = settings_of(self.runner)
+        self.runner.optim_wrapper.load_state_dict(state)
+        _take_gradients(self.runner, state)
+        keep_saved_settings(self.runner, settings)
+
+    def start_without(self, checkpoint: Mapping[str, Any]) -> None:
+        _logger.warning(
+            "The checkpoint has no 'optimizer'. The optimizer starts over, and the run is no longer bit-exact."
+        )
+
+
+class _Schedules(_Component):
+    def state_dict(self) -> Any:
+        schedules = self.runner.param_schedulers
+        if isinstance(schedules, Mapping):
+            return {name: [each.state_dict() for each in several] for name, several in schedules.items()}
+        return [each.state_dict() for each in schedules]
+
+    def load_state_dict(self, state: Any) -> None:
+        schedules = self.runner.param_schedulers
+        named = schedules if isinstance(schedules, Mapping) else {"": schedules}
+        for name, several in named.items():
+            _load_schedules(self.runner, several, state[name] if name else state)
+
+    def start_without(self, checkpoint: Mapping[str, Any]) -> None:
+        schedules, done = self.runner.param_schedulers, self.runner.train_loop.iter
+        several = schedules.values() if isinstance(schedules, Mapping) else [schedules]
+        _move_schedules(self.runner, list(chain.from_iterable(several)))
+        _logger.info("The checkpoint has no schedules. Those of the config are moved to iteration %d.", done)
+
+
+class _Hooks(_Component):
+    def state_dict(self) -> dict[str, Any]:
+        before_validation: dict[str, Any] | None = getattr(self.runner.train_loop, "hooks_to_save", None)
+        return hook_states(self.runner) if before_validation is None else before_validation
+
+    def load_state_dict(self, state: Any) -> None:
+        states = _as_dict(state, "run.hooks")
+        for key, hook in _keyed(self.runner):
+            if key in states:
+                with _naming_part(f"run.hooks.{key}"):
+                    hook.load_state_dict(_as_dict(states[key], f"run.hooks.{key}"))
 
 
 def capture(
@@ -51,26 +140,21 @@ def capture(
         The checkpoint, with the keys `meta`, `state_dict`, `optimizer`, `param_schedulers`, `message_hub`, and `run`
         for everything else that a resumed run needs.
     """
-    at = position(runner)
-    checkpoint: dict[str, Any] = {
-        "meta": _meta(runner, at),
-        "state_dict": checked_state(unwrap_model(runner.model)),
-        "message_hub": runner.message_hub.state_dict(),
-        "run": {
-            "loop": at,
-            "hooks": hook_states(runner),
-            "random": capture_rng(),
-            "writers": runner.visualizer.state_dict(),
-        },
-    }
+    checkpoint: dict[str, Any] = {"meta": {}, "state_dict": checked_state(unwrap_model(runner.model))}
+    left_out = {"optimizer": not save_optimizer, "param_schedulers": not save_param_scheduler}
+    for path, participant in runner.participants.items():
+        if not left_out.get(path):
+            section, (*parents, key) = checkpoint, path.split(".")
+            for parent in parents:
+                section = section.setdefault(parent, {})
+            section[key] = participant.state_dict()
+    run = checkpoint["run"]
+    run["random"] = capture_rng()
     if together and runner.world_size > 1:
-        checkpoint["run"]["random_of_ranks"] = gather_objects(checkpoint["run"]["random"])
-    if save_optimizer:
-        checkpoint["optimizer"] = runner.optim_wrapper.state_dict()
-        if is_distributed():
-            _share_gradients(runner, checkpoint["optimizer"], together=together)
-    if save_param_scheduler:
-        checkpoint["param_schedulers"] = _schedule_states(runner.param_schedulers)
+        run["random_of_ranks"] = gather_objects(run["random"])
+    if save_optimizer and is_distributed():
+        _share_gradients(runner, checkpoint["optimizer"], together=together)
+    checkpoint["meta"] = _meta(runner, run["loop"])
     return checkpoint
 
 
@@ -134,69 +218,38 @@ def _parameters_of(wrapper: Any) -> list[torch.Tensor]:
     return [each for group in wrapper.optimizer.param_groups for each in group["params"]]
 
 
-def held_alike(runner: "Runner") -> Set[int]:
-    """Returns the storage addresses of tensors that all ranks hold alike: parameters and their optimizer state."""
-    wrappers = runner.optim_wrapper.parts.values()
-    states = [value for each in wrappers for held in each.optimizer.state.values() for value in held.values()]
-    tensors = [*unwrap_model(runner.model).parameters(), *(each for each in states if isinstance(each, torch.Tensor))]
-    return {each.untyped_storage().data_ptr() for each in tensors if not is_dtensor(each)}
-
-
 def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     """Restores what `capture` returned, except weights and random generators.
 
     From a checkpoint of another engine, it restores what is there: position, optimizer and schedules.
     """
-    loop = part_of(checkpoint, "run", "loop")
-    with _naming_part("run.loop" if loop else "meta"):
-        at = loop or {key: part_of(checkpoint, "meta")[key] for key in ("iter", "epoch")}
-        runner.train_loop.load_state_dict(dict(at))
-    settings = settings_of(runner)
-    if "optimizer" in checkpoint:
-        with _naming_part("optimizer"):
-            runner.optim_wrapper.load_state_dict(checkpoint["optimizer"])
-            _take_gradients(runner, checkpoint["optimizer"])
-    keep_saved_settings(runner, settings)
-    if "param_schedulers" in checkpoint:
-        with _naming_part("param_schedulers"):
-            _load_schedules(runner, runner.param_schedulers, checkpoint["param_schedulers"])
-    else:
-        found = runner.param_schedulers
-        _move_schedules(
-            runner, [each for part in found.values() for each in part] if isinstance(found, Mapping) else found
-        )
-        _logger.info(
-            "The checkpoint has no schedules. Those of the config are moved to iteration %d.", runner.train_loop.iter
-        )
-    if not isinstance(
-        checkpoint.get("message_hub", {}), OpaqueObject
-    ):  # an object of another engine, which was not built
-        with _naming_part("message_hub"):
-            runner.message_hub.load_state_dict(part_of(checkpoint, "message_hub"))
-    with _naming_part("run.writers"):
-        runner.visualizer.load_state_dict(part_of(checkpoint, "run", "writers"))
-    states = part_of(checkpoint, "run", "hooks")
-    for key, hook in _keyed(runner):
-        if key in states:
-            with _naming_part(f"run.hooks.{key}"):
-                hook.load_state_dict(dict(part_of(checkpoint, "run", "hooks", key)))
-    if "optimizer" not in checkpoint:
-        _logger.warning(
-            "The checkpoint has no 'optimizer'. The optimizer starts over, and the run is no longer bit-exact."
-        )
+    _leave_average(runner, checkpoint)
+    for path, participant in runner.participants.items():
+        *parents, key = path.split(".")
+        section = part_of(checkpoint, *parents)
+        if key not in section:
+            if isinstance(participant, _Component):
+                participant.start_without(checkpoint)
+        elif not isinstance(section[key], OpaqueObject) or key != "message_hub":  # of another engine: it was not built
+            with _naming_part(path):
+                participant.load_state_dict(section[key])
 
 
 def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """Returns the dict at a key path of a checkpoint, or an empty dict if there is none.
+    """Returns a copy of the dict at a key path of a checkpoint, or an empty dict if there is none.
 
     Raises:
         CheckpointError: Something else than a dict is there.
     """
-    found: Any = checkpoint
+    found = dict(checkpoint)
     for depth, key in enumerate(keys, 1):
-        found = found.get(key, {})
-        if not isinstance(found, Mapping):
-            raise _wrong_part(".".join(keys[:depth]), "it must be a dict", found)
+        found = _as_dict(found.get(key, {}), ".".join(keys[:depth]))
+    return found
+
+
+def _as_dict(found: Any, part: str) -> dict[str, Any]:
+    if not isinstance(found, Mapping):
+        raise _wrong_part(part, "it must be a dict", found)
     return dict(found)
 
 
@@ -208,7 +261,7 @@ def _wrong_part(part: str, reason: str, found: object) -> CheckpointError:
     )
 
 
-def leave_average(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
+def _leave_average(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     """Loads the training weights of a checkpoint with averaged weights that no hook of this run resumes."""
     held = checkpoint.get("ema_state_dict")
     if not isinstance(held, Mapping):
@@ -329,10 +382,7 @@ def position(runner: "Runner") -> dict[str, Any]:
 
 
 def hook_states(runner: "Runner") -> dict[str, Any]:
-    """Returns the hook states to save, by key: the current ones, or those from before an unfinished validation."""
-    kept: dict[str, Any] | None = getattr(runner.train_loop, "hooks_to_save", None)
-    if kept is not None:
-        return kept
+    """Returns the current states of the hooks, by key."""
     return {key: state for key, hook in _keyed(runner) if (state := checked_state(hook))}
 
 
@@ -359,12 +409,6 @@ def _keyed(runner: "Runner") -> Iterator[tuple[str, Hook]]:
         yield (name if seen[name] == 1 else f"{name}#{seen[name]}"), hook
 
 
-def _schedule_states(schedules: Any) -> Any:
-    if isinstance(schedules, Mapping):
-        return {name: _schedule_states(each) for name, each in schedules.items()}
-    return [schedule.state_dict() for schedule in schedules]
-
-
 def _move_schedules(runner: "Runner", schedules: Iterable[Any], *, from_groups: bool = False) -> None:
     """Moves schedules to the position of the run, if the checkpoint has none or different ones."""
     moving = [each for each in schedules if not each.takes_metrics]
@@ -383,10 +427,6 @@ def _move_schedules(runner: "Runner", schedules: Iterable[Any], *, from_groups: 
 
 
 def _load_schedules(runner: "Runner", schedules: Any, states: Any) -> None:
-    if isinstance(schedules, Mapping):
-        for name, each in schedules.items():
-            _load_schedules(runner, each, states[name])
-        return
     if len(schedules) != len(states) or not all(
         schedule.matches(state) for schedule, state in zip(schedules, states, strict=True)
     ):

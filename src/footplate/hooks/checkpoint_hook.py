@@ -5,7 +5,8 @@ import copy
 import math
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from footplate import storage
@@ -35,7 +36,6 @@ from footplate.registry import HOOKS
 
 _SAVE_BEST = "default_hooks.checkpoint.save_best"
 _MOST_NAMES = 3
-_Action = Callable[[], None]
 
 
 @HOOKS.register_module()
@@ -162,7 +162,7 @@ class CheckpointHook(Hook):
             self._drop_foreign_files(runner)
         else:
             self._kept = []
-        runner.saver.in_parts = is_sharded(runner.model) if self.sharded is None else self.sharded
+        runner.saver.is_sharded = is_sharded(runner.model) if self.sharded is None else self.sharded
         if is_main_process():
             self._warn_about_replaceable(runner, is_resumed)
         self._last = runner.max_iters if self.save_last else None
@@ -309,7 +309,7 @@ class CheckpointHook(Hook):
             for name in storage.list_dir(self._folder):
                 number = number_in(self.filename_tmpl, name)
                 is_best = bool(self.save_best) and not is_resumed and name.startswith(BEST)
-                if is_sharded_path(name) == runner.saver.in_parts and (
+                if is_sharded_path(name) == runner.saver.is_sharded and (
                     is_best or (number is not None and number > done)
                 ):
                     names.append(name)
@@ -339,7 +339,7 @@ class CheckpointHook(Hook):
 
     def _save(self, runner: Runner, number: int) -> None:
         runner.saver.settle()  # the previous save may have failed
-        path = self._path_of(runner, number)
+        path = self._path_to_write(runner, number)
         # Before saving, so that the checkpoint lists itself among those to remove later.
         if path not in self._kept:
             self._kept.append(path)
@@ -358,18 +358,25 @@ class CheckpointHook(Hook):
 
         runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
         self._saved_at = number
-        self._write(runner, path, then, undo)
+        parts = self.save_optimizer, self.save_param_scheduler
+        runner.save_checkpoint(*os.path.split(path), *parts, background=True, then=then, undo=undo)
         if self._saved_at == number:  # otherwise the save has already failed
             self._kept = self._kept[len(surplus) :]
             runner.message_hub.update_info("last_ckpt", path)
 
-    def _path_of(self, runner: Runner, number: int, prefix: str = "") -> str:
-        return os.path.join(self._folder, runner.saver.name_of(prefix + self.filename_tmpl.format(number)))
+    def _path_to_write(self, runner: Runner, number: int, prefix: str = "") -> str:
+        path = os.path.join(self._folder, runner.saver.name_of(prefix + self.filename_tmpl.format(number)))
+        if path in self._replaceable:
+            self._replaceable.discard(path)
+            runner.logger.warning("'%s' existed before this run and is replaced.", path)
+        return path
 
     def _save_again(self, runner: Runner, number: int) -> None:
-        path = self._path_of(runner, number)
+        path = self._path_to_write(runner, number)
         if compute_on_main(lambda: path in self._kept[-1:]):
-            self._write(runner, path, lambda: write_pointer(runner.home, path))
+            parts = self.save_optimizer, self.save_param_scheduler
+            then = partial(write_pointer, runner.home, path)
+            runner.save_checkpoint(*os.path.split(path), *parts, background=True, then=then)
         else:  # the run was resumed from a checkpoint in another folder, which must not change
             self._save(runner, number)
         runner.saver.settle()
@@ -380,7 +387,7 @@ class CheckpointHook(Hook):
         return [best[0]["path"] for best in self._best.values() if best]
 
     def _save_best(self, runner: Runner, key: str, score: float, rule: str) -> None:
-        path = self._path_of(runner, self._done(runner), _best_prefix(key))
+        path = self._path_to_write(runner, self._done(runner), _best_prefix(key))
         before = self._best.get(key, [])
         infos = {each: runner.message_hub.get_info(each) for each in ("best_score", "best_ckpt")}
         ranked = [each for each in before if each["path"] != path]
@@ -401,20 +408,8 @@ class CheckpointHook(Hook):
 
         self._best[key] = ranked[: self.max_keep_best]
         runner.message_hub.update_info_dict({"best_score": ranked[0]["score"], "best_ckpt": ranked[0]["path"]})
-        self._write(runner, path, then, undo)
-
-    def _write(self, runner: Runner, path: str, then: _Action, undo: _Action | None = None) -> None:
-        if path in self._replaceable:
-            self._replaceable.discard(path)
-            runner.logger.warning("'%s' existed before this run and is replaced.", path)
-        runner.save_checkpoint(
-            *os.path.split(path),
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            background=True,
-            then=then,
-            undo=undo,
-        )
+        parts = self.save_optimizer, self.save_param_scheduler
+        runner.save_checkpoint(*os.path.split(path), *parts, background=True, then=then, undo=undo)
 
     def _publish(self, runner: Runner, path: str) -> None:
         checkpoint = load_checkpoint(path)

@@ -16,9 +16,11 @@ _FUNCTIONS = f"{_ADAPTERS}.mmcv_functions"
 _REGISTRIES = _from("registry", "Registry", *ROOT_REGISTRIES)
 _BUILDING = _from(_ADAPTERS, "build_from_cfg")
 _CONFIG = _from("config", "Config ConfigDict DictAction")
-_CHECKS = _from(
-    _FUNCTIONS, "is_list_of is_seq_of is_str is_tuple_of", _BatchNorm="BatchNorm", _InstanceNorm="InstanceNorm"
-)
+_CHECKS = {
+    **_from(_FUNCTIONS, "is_list_of is_seq_of is_str is_tuple_of"),
+    "_BatchNorm": "torch.nn.modules.batchnorm:_BatchNorm",
+    "_InstanceNorm": "torch.nn.modules.instancenorm:_InstanceNorm",
+}
 _FILES = _from(_FUNCTIONS, "FileClient", "mkdir_or_exist")
 _IMAGES = _from(_FUNCTIONS, "imfrombytes", "imread")
 _LOGS = {**_from(_FUNCTIONS, "get_logger"), **_from("records", "print_log")}

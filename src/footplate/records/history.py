@@ -20,38 +20,29 @@ _CHUNK = 1024
 
 
 class _Totals:
-    """Sum, count, minimum and maximum of all values since the last reset, on the device of the values."""
+    """Sum, count, minimum and maximum of all values since the start, on the device of the values."""
 
     def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
         self.count = 0.0
-        self.sum: Tensor | None = None
-        self.min: Tensor | None = None
-        self.max: Tensor | None = None
+        self.parts: dict[str, Tensor] = {}
 
-    def add(self, total: Tensor, low: Tensor, high: Tensor, count: float) -> None:
+    def add(self, new: dict[str, Tensor], count: float) -> None:
+        """Adds the parts of further values, whose counts have the sum `count`."""
         self.count += count
-        self.sum = total if self.sum is None else self.sum + total
-        self.min = low if self.min is None else torch.minimum(self.min, low)
-        self.max = high if self.max is None else torch.maximum(self.max, high)
-
-    def move_to(self, like: Tensor) -> None:
-        self.sum, self.min, self.max = (
-            None if part is None else part.to(like) for part in (self.sum, self.min, self.max)
-        )
+        if self.parts:
+            old = {name: part.to(new[name]) for name, part in self.parts.items()}
+            low, high = torch.minimum(old["min"], new["min"]), torch.maximum(old["max"], new["max"])
+            new = {"sum": old["sum"] + new["sum"], "min": low, "max": high}
+        self.parts = new
 
     def state_dict(self) -> dict[str, Any]:
-        parts = {"sum": self.sum, "min": self.min, "max": self.max}
-        return {"count": self.count, **{k: None if v is None else v.cpu() for k, v in parts.items()}}
+        parts = {name: part.cpu() for name, part in self.parts.items()}
+        return {"count": self.count, **dict.fromkeys(("sum", "min", "max")), **parts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.count = read_number(state, "count", least=0)
-        is_empty = all(state[key] is None for key in ("sum", "min", "max"))
-        self.sum, self.min, self.max = (
-            None if is_empty else read_tensor(state, key, 0) for key in ("sum", "min", "max")
-        )
+        is_empty = all(state[name] is None for name in ("sum", "min", "max"))
+        self.parts = {} if is_empty else {name: read_tensor(state, name, 0) for name in ("sum", "min", "max")}
 
 
 class HistoryBuffer:
@@ -128,7 +119,7 @@ class HistoryBuffer:
     def start_epoch(self) -> None:
         """Starts a new `"epoch"` window."""
         self._flush()
-        self._epoch.reset()
+        self._epoch = _Totals()
 
     @property
     def data(self) -> tuple[Values, Values]:
@@ -151,7 +142,7 @@ class HistoryBuffer:
                 return math.fsum(recent) / len(recent)
         totals = self._totals_of(window)
         if totals is not None:
-            return float(totals.sum) / totals.count if totals.sum is not None else float("nan")
+            return float(totals.parts["sum"]) / totals.count if totals.parts else float("nan")
         values, counts = self._latest(window)
         return float(values.sum() / counts.sum()) if len(values) else float("nan")
 
@@ -166,8 +157,7 @@ class HistoryBuffer:
     def _extreme(self, name: str, window: int | str | None) -> float:
         totals = self._totals_of(window)
         if totals is not None:
-            extreme = getattr(totals, name)
-            return float("nan") if extreme is None else float(extreme)
+            return float(totals.parts[name]) if totals.parts else float("nan")
         values, _ = self._latest(window)
         return float(getattr(values, name)()) if len(values) else float("nan")
 
@@ -245,13 +235,9 @@ class HistoryBuffer:
     def _stored(self, wanted: int) -> tuple[Values, Values]:
         if self._ring is None:
             return np.empty(0), np.empty(0)
-        places = self._latest_places(min(wanted, self._written))
+        places = torch.arange(max(self._written - wanted, 0), self._written) % self._capacity
         values = self._ring[places.to(self._ring.device)].cpu().double().numpy()
         return values, np.ones(len(places)) if self._counts is None else self._counts[places.numpy()]
-
-    def _latest_places(self, count: int) -> Tensor:
-        """Returns where the latest `count` values are in the ring."""
-        return torch.arange(self._written - count, self._written) % self._capacity
 
     @torch.inference_mode(False)  # tensors made in the inference mode of a validation could not be updated later
     def _flush(self) -> None:
@@ -268,11 +254,9 @@ class HistoryBuffer:
         elif self._ring.device != values.device:
             # Happens once, if the first value after a resume is on an accelerator.
             self._ring = self._ring.to(values)
-            for totals in (self._totals, self._epoch):
-                totals.move_to(values)
-        total, (low, high) = values.sum(), values.aminmax()
+        low, high = values.aminmax()
         for totals in (self._totals, self._epoch):
-            totals.add(total, low, high, float(counts.sum()))
+            totals.add({"sum": values.sum(), "min": low, "max": high}, float(counts.sum()))
         self._written += len(values)
         if has_counts and self._counts is None:
             self._counts = np.ones(self._capacity)

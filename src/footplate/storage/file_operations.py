@@ -7,7 +7,7 @@ import os
 import posixpath
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from footplate.errors import ArgumentError
@@ -66,29 +66,27 @@ def _unsupported(path: str, error: Exception) -> ArgumentError:
     return ArgumentError(f"cannot use the storage protocol '{protocol}': {reason}", found=path)
 
 
-def commit_file(path: Path, write: Callable[[Sink], None]) -> None:
-    """Writes a file atomically: `path` either holds the complete new content or is unchanged.
+def atomic_file(path: Path) -> contextlib.AbstractContextManager[Sink]:
+    """Opens a sink for the new content of a file; `path` either gets the complete content or is unchanged.
 
-    The content goes to a temporary file in the same folder, which is renamed to `path`. Locally, the file is synced
-    before the rename and the folder after it. Missing folders are created.
-
-    Args:
-        path: The file to write. An existing file is replaced.
-        write: Called with a sink; writes the content to it.
+    The content goes to a temporary file in the same folder, which is renamed to `path` when the block ends without an
+    exception. Locally, the file is synced before the rename and the folder after it. Missing folders are created.
 
     Raises:
         OSError: Writing failed. The previous file is untouched.
     """
-    if is_local(path):
-        local_files.commit(local_path(path), write)
-        return
+    return local_files.atomic_file(local_path(path)) if is_local(path) else _atomic_remote_file(path)
+
+
+@contextlib.contextmanager
+def _atomic_remote_file(path: Path) -> Iterator[Sink]:
     system, target = file_system(path)
     folder, name = posixpath.split(target)
     temporary = posixpath.join(folder, f".{name}.{secrets.token_hex(4)}.partial")
     system.makedirs(folder, exist_ok=True)
     try:
         with system.open(temporary, "wb") as stream:
-            write(stream)
+            yield stream
         system.mv(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -98,16 +96,13 @@ def commit_file(path: Path, write: Callable[[Sink], None]) -> None:
 
 
 def commit_bytes(path: Path, data: bytes) -> None:
-    """Writes `data` to `path` atomically; see `commit_file`.
+    """Writes `data` to `path` atomically; see `atomic_file`.
 
     Raises:
         OSError: Writing failed. The previous file is untouched.
     """
-
-    def write(sink: Sink) -> None:
+    with atomic_file(path) as sink:
         sink.write(data)
-
-    commit_file(path, write)
 
 
 def append_line(path: str, line: str) -> None:
@@ -135,7 +130,7 @@ def append_line(path: str, line: str) -> None:
 
 
 def commit_image(path: Path, image: "Image") -> None:
-    """Writes an image atomically, in the format of the suffix of `path`; see `commit_file`.
+    """Writes an image atomically, in the format of the suffix of `path`; see `atomic_file`.
 
     Raises:
         OSError: Writing failed. An earlier file is untouched.
@@ -150,7 +145,7 @@ def commit_image(path: Path, image: "Image") -> None:
 
 
 def open_file(path: Path, mode: str = "rb") -> IO[Any]:
-    """Opens a file in place. To write atomically, use `commit_file`.
+    """Opens a file in place. To write atomically, use `atomic_file`.
 
     Raises:
         OSError: The file cannot be opened, or is a pipe, a socket or a device.

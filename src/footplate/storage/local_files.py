@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import IO, Any, Protocol, TypeAlias
 
 try:
@@ -63,8 +63,10 @@ class DescriptorSink:
         if len(self._buffer) + size < _BUFFER_BYTES:
             self._buffer += data
             return size
-        self.flush()
-        self._write_all(memoryview(data).cast("B"))
+        buffer, self._buffer = self._buffer, bytearray()
+        for piece in (memoryview(buffer), memoryview(data).cast("B")):
+            while len(piece):
+                piece = piece[os.write(self._descriptor, piece) :]
         return size
 
     def flush(self) -> None:
@@ -73,12 +75,8 @@ class DescriptorSink:
         Raises:
             OSError: Writing failed.
         """
-        buffer, self._buffer = self._buffer, bytearray()
-        self._write_all(memoryview(buffer))
-
-    def _write_all(self, data: memoryview) -> None:
-        while len(data):
-            data = data[os.write(self._descriptor, data) :]
+        while self._buffer:
+            del self._buffer[: os.write(self._descriptor, self._buffer)]
 
 
 def open_file(path: str, mode: str, encoding: str | None) -> IO[Any]:
@@ -106,8 +104,9 @@ def _open_regular(path: str, flags: int) -> int:
     raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", path)
 
 
-def commit(path: str, write: Callable[[Sink], None]) -> None:
-    """Writes a temporary file in the same folder, syncs it, renames it to `path` and syncs the folder.
+@contextlib.contextmanager
+def atomic_file(path: str) -> Iterator[Sink]:
+    """Yields a sink for a temporary file in the same folder, then syncs it, renames it and syncs the folder.
 
     Raises:
         OSError: A step failed. The previous file is untouched.
@@ -120,7 +119,7 @@ def commit(path: str, write: Callable[[Sink], None]) -> None:
         temporary, descriptor = _open_temporary(folder, name)
         try:
             sink = DescriptorSink(descriptor)
-            write(sink)
+            yield sink
             sink.flush()
             os.fsync(descriptor)
             os.replace(temporary, path)

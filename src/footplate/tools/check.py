@@ -25,7 +25,7 @@ from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, process_setup
 from footplate.engine.evaluation_loops import EvaluationSet, predicting
-from footplate.engine.ineffective_settings import warn_about_idle_settings_of
+from footplate.engine.ineffective_settings import warn_about_idle_settings
 from footplate.engine.preflight import checkpoint_size, predict_batch, trial_evaluator
 from footplate.engine.sections import check_config, warn_about_variables
 from footplate.engine.signals import EarlyExitError
@@ -89,7 +89,10 @@ def check(cfg: Config, *, run: bool = True) -> str:
                 lines, order = _describe_trial(trial, loops), trial.order_of_hooks
         else:
             hooks, missing = order_of_hooks(checked)
-            warn_about_idle_settings_of(checked, hooks)
+            schedules, train = checked.get("param_scheduler"), checked.get("train_cfg")
+            warn_about_idle_settings(
+                checked, hooks, schedules, train, has_validation=checked.get("val_cfg") is not None
+            )
             loops = loops_as_data(checked, hooks=hooks)
             lines, order = [], explain_hooks(hooks, missing)
         lines += [*explain_loops(loops).splitlines(), *order.splitlines()]

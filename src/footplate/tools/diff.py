@@ -115,22 +115,17 @@ def _compare(place: list[Any], first: Side, second: Side) -> Iterator[Difference
             elif key != _SCOPE:  # a base from a package adds its scope; the names mean the same without it
                 yield Difference(join_path([*place, key]), old, new)
     elif _holds_dicts(one) and _holds_dicts(two):
-        yield from _compare_items(place, first, second)
+        # Items are matched by their types.
+        matcher = difflib.SequenceMatcher(None, [_label(item) for item in one], [_label(item) for item in two], False)
+        for kind, start, end, other_start, other_end in matcher.get_opcodes():
+            for index, other in itertools.zip_longest(range(start, end), range(other_start, other_end)):
+                old, new = _below(first, index), _below(second, other)
+                if kind == "equal" and old is not None and new is not None:
+                    yield from _compare([*place, other], old, new)
+                else:
+                    yield Difference(join_path([*place, index if other is None else other]), old, new)
     elif not same(one, two):
         yield Difference(join_path(place), first, second)
-
-
-def _compare_items(place: list[Any], first: Side, second: Side) -> Iterator[Difference]:
-    """Compares two lists item by item, after matching the items by their types."""
-    one, two = first.value, second.value
-    matcher = difflib.SequenceMatcher(None, [_label(item) for item in one], [_label(item) for item in two], False)
-    for kind, start, end, other_start, other_end in matcher.get_opcodes():
-        for index, other in itertools.zip_longest(range(start, end), range(other_start, other_end)):
-            old, new = _below(first, index), _below(second, other)
-            if kind == "equal" and old is not None and new is not None:
-                yield from _compare([*place, other], old, new)
-            else:
-                yield Difference(join_path([*place, index if other is None else other]), old, new)
 
 
 def _below(side: Side, key: Any) -> Side | None:

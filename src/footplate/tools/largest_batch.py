@@ -50,8 +50,17 @@ def largest_batch(loader: Any) -> Largest:
     step = max(1, count // _MAX_READ)
     chosen.update(dict.fromkeys(islice(range(0, count, step), max(_MAX_READ - len(chosen), 0))))
     read = [dataset[index] for index in chosen]
-    samples = _worst_batch(read, batch_size, whole=bool(recorded) or len(read) == count)
-    largest = max(read, key=_size)
+
+    def side(sample: Any, axis: int) -> int:
+        return max((tensor.shape[axis] for _, tensor in tensors_in(sample) if tensor.ndim > 2), default=0)
+
+    ordered = sorted(read, key=_size, reverse=True)
+    largest = ordered[0]
+    extreme = [max(ordered, key=lambda each: side(each, axis)) for axis in (-1, -2)]  # the widest and the highest
+    samples = list({id(sample): sample for sample in [largest, *extreme]}.values())
+    if recorded or len(read) == count:  # else samples that were not read may be as large as the largest
+        samples += [each for each in ordered if all(each is not other for other in samples)]
+    samples = [*samples, *[largest] * batch_size][:batch_size]
     shapes = sorted(
         (tuple(tensor.shape) for _, tensor in tensors_in(largest) if tensor.ndim > 1), key=len, reverse=True
     )
@@ -77,19 +86,6 @@ def _recorded_sizes(dataset: Any, count: int) -> Iterator[tuple[int, int]]:
         if not isinstance(info, dict) or "height" not in info or "width" not in info:
             return
         yield int(info["height"]), int(info["width"])
-
-
-def _worst_batch(read: list[Any], batch_size: int, *, whole: bool) -> list[Any]:
-    """Returns the samples of the largest batch; if not `whole`, unread samples may be as large as the largest."""
-
-    def side(sample: Any, axis: int) -> int:
-        return max((tensor.shape[axis] for _, tensor in tensors_in(sample) if tensor.ndim > 2), default=0)
-
-    ordered = sorted(read, key=_size, reverse=True)
-    extreme = [max(ordered, key=lambda each: side(each, axis)) for axis in (-1, -2)]  # the widest and the highest
-    samples = list({id(sample): sample for sample in [ordered[0], *extreme]}.values())
-    samples += [each for each in ordered if all(each is not other for other in samples)] if whole else []
-    return [*samples, *[ordered[0]] * batch_size][:batch_size]
 
 
 def _size(sample: Any) -> int:

@@ -44,7 +44,7 @@ def build_trial(cfg: Config, folder: str, **changes: Any) -> Runner:
     own = {"work_dir": folder, "resume": False, "visualizer": {**kept, "vis_backends": None}, **changes}
     for key, value in own.items():
         trial[key] = value
-    return Runner.from_checked(trial)
+    return Runner.from_cfg(trial, is_checked=True)
 
 
 def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, str]:

@@ -76,7 +76,19 @@ def predict(parts: "Measurements", cluster: "Cluster", *, sharded: bool = False)
         here = dataclasses.replace(parts, **stretched)
     compute = slowest_of(here.step, parts.spread, cluster.devices)
     loading = loading_seconds(here.loading, parts.batch, parts.workers, compute)
-    exchange = _exchange(parts, here, cluster, sharded=sharded)
+    bandwidth, latency = cluster.inner_bandwidth, cluster.latency
+    if cluster.nodes > 1:
+        bandwidth = min(cluster.bandwidth, cluster.inner_bandwidth)
+    elif parts.byte_seconds:
+        crowd = max(1.0, cluster.per_node * parts.threads / parts.cores) if parts.on_cores else 1.0
+        bandwidth, latency = 1 / (parts.byte_seconds * crowd), (parts.message_seconds or 0.0) * crowd
+    if sharded:
+        exchange = exchange_seconds(parts.weights, cluster.devices, bandwidth, latency, _SHARDED_PASSES)
+        exchange = max(0.0, exchange - here.forward - here.backward)
+    else:
+        exchange = exchange_seconds(parts.gradients, cluster.devices, bandwidth, latency)
+        if here.backward and not parts.on_cores:  # cores cannot compute and exchange at the same time
+            exchange = exposed_seconds(exchange, here.backward, bucket_count(parts.gradients))
     step = compute + loading + exchange
     batch = parts.batch * cluster.devices
     replica = parts.weights, parts.gradients, parts.optimizer, parts.activations
@@ -138,24 +150,6 @@ def describe_formulas() -> str:
     return "\n".join(
         f"{each.__name__.replace('_', ' ')}\n{textwrap.indent(inspect.getdoc(each) or '', '  ')}\n" for each in FORMULAS
     )
-
-
-def _exchange(parts: "Measurements", here: "Measurements", cluster: "Cluster", *, sharded: bool) -> float:
-    if cluster.devices == 1:
-        return 0.0
-    bandwidth, latency = cluster.inner_bandwidth, cluster.latency
-    if cluster.nodes > 1:
-        bandwidth = min(cluster.bandwidth, cluster.inner_bandwidth)
-    elif parts.byte_seconds:
-        crowd = max(1.0, cluster.per_node * parts.threads / parts.cores) if parts.on_cores else 1.0
-        bandwidth, latency = 1 / (parts.byte_seconds * crowd), (parts.message_seconds or 0.0) * crowd
-    if sharded:
-        seconds = exchange_seconds(parts.weights, cluster.devices, bandwidth, latency, _SHARDED_PASSES)
-        return max(0.0, seconds - here.forward - here.backward)
-    seconds = exchange_seconds(parts.gradients, cluster.devices, bandwidth, latency)
-    # CPU cores cannot compute and exchange at the same time.
-    hidden = 0.0 if parts.on_cores else here.backward
-    return exposed_seconds(seconds, hidden, bucket_count(parts.gradients)) if hidden else seconds
 
 
 def exchange_seconds(size: float, devices: int, bandwidth: float, latency: float, passes: int = 2) -> float:

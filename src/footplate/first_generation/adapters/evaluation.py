@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from footplate.engine import Runner
 
 _META = {"CLASSES": "classes", "PALETTE": "palette"}
-_NESTED_KEYS = ("dataset", "datasets")
 
 
 def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
@@ -53,7 +52,7 @@ def _in_test_mode(cfg: Any) -> Any:
     if not isinstance(cfg, Mapping):
         return cfg
     changed = ConfigDict(cfg)
-    for key in _NESTED_KEYS:
+    for key in ("dataset", "datasets"):
         if key in changed:
             changed[key] = _in_test_mode(changed[key])
     if "test_mode" not in changed and _accepts_test_mode(DATASETS.resolve(changed.get("type"), changed)):
@@ -79,15 +78,15 @@ def _accepts_test_mode(kind: Any) -> bool:
 
 _logger = logging.getLogger("footplate")
 
-# The first generation's metric names, and the metrics that compute them if the dataset does not.
-_METRICS: dict[str, dict[str, Any]] = {
-    "mIoU": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
-    "mDice": {"type": "IoUMetric", "iou_metrics": ["mDice"]},
-    "mFscore": {"type": "IoUMetric", "iou_metrics": ["mFscore"]},
-    "bbox": {"type": "CocoMetric", "metric": "bbox"},
-    "segm": {"type": "CocoMetric", "metric": "segm"},
-    "accuracy": {"type": "Accuracy"},
+_METRICS = {
+    "mIoU": ("IoUMetric", "iou_metrics"),
+    "mDice": ("IoUMetric", "iou_metrics"),
+    "mFscore": ("IoUMetric", "iou_metrics"),
+    "bbox": ("CocoMetric", "metric"),
+    "segm": ("CocoMetric", "metric"),
+    "accuracy": ("Accuracy", None),
 }
+"""For a dataset without `evaluate`: the metric that computes each value, and its argument that lists the values."""
 
 
 @METRICS.register_module()
@@ -118,10 +117,7 @@ class LegacyMetric(BaseMetric[Any]):
     def attach(self, dataset: Any) -> None:
         """Sets the dataset, and builds metrics if it has no `evaluate`."""
         self._dataset = dataset
-        if hasattr(dataset, "evaluate"):
-            self._metrics = []
-            return
-        self._metrics = self._build_metrics()
+        self._metrics = [] if hasattr(dataset, "evaluate") else self._build_metrics()
         for each in self._metrics:
             each.attach(dataset)
             each.dataset_meta = self.dataset_meta
@@ -151,47 +147,33 @@ class LegacyMetric(BaseMetric[Any]):
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
         """Calls the dataset's `evaluate`."""
+        # Results of whole batches are concatenated by name.
+        if results and all(isinstance(each, BatchResult) for each in results):
+            joined: Any = {name: np.concatenate([np.asarray(each[name]) for each in results]) for name in results[0]}
+        else:
+            joined = results
         metric = {} if self.metric is None else {"metric": self.metric}
-        return dict(self._dataset.evaluate(_joined(results), **metric, **self.options, logger=_logger))
+        return dict(self._dataset.evaluate(joined, **metric, **self.options, logger=_logger))
 
     def _build_metrics(self) -> list[BaseMetric[Any]]:
         names = [self.metric] if isinstance(self.metric, str) else list(self.metric or ())
-        known = {name: _METRICS[name] for name in names if name in _METRICS}
-        missing = [name for name in names if name not in known]
+        missing = [name for name in names if name not in _METRICS]
         if missing or not names:
             raise ArgumentError(
                 f"the dataset '{type(self._dataset).__name__}' has no evaluate()",
                 key="metric",
                 found=self.metric,
                 suggestion=nearest(missing[0], _METRICS) if missing else None,
-                notes=[f"implement it, or set metric to one of {', '.join(_METRICS)}"],
+                notes=[f"Implement it, or set metric to one of {', '.join(_METRICS)}."],
             )
-        return [_build(cfg) for cfg in _merged(known.values())]
-
-
-def _build(cfg: Mapping[str, Any]) -> BaseMetric[Any]:
-    with at_key("metric"):
-        built: BaseMetric[Any] = METRICS.build(cfg)
-    return built
-
-
-def _merged(cfgs: Any) -> list[dict[str, Any]]:
-    """Merges the settings of metrics of the same class, as in `iou_metrics=["mIoU", "mDice"]`."""
-    by_type: dict[str, dict[str, Any]] = {}
-    for cfg in cfgs:
-        merged = by_type.setdefault(cfg["type"], {"type": cfg["type"]})
-        for key, value in cfg.items():
-            if key != "type":
-                values = [value] if isinstance(value, str) else list(value)
-                merged[key] = [*merged.get(key, []), *values]
-    return list(by_type.values())
-
-
-def _joined(results: list[Any]) -> Any:
-    """Concatenates the results of whole batches by name; returns a list with one result per sample unchanged."""
-    if not results or not all(isinstance(each, BatchResult) for each in results):
-        return results
-    return {name: np.concatenate([np.asarray(each[name]) for each in results]) for name in results[0]}
+        cfgs: dict[str, dict[str, Any]] = {}
+        for name in names:
+            kind, argument = _METRICS[name]
+            cfg = cfgs.setdefault(kind, {"type": kind})
+            if argument is not None:
+                cfg.setdefault(argument, []).append(name)
+        with at_key("metric"):
+            return [METRICS.build(cfg) for cfg in cfgs.values()]
 
 
 @HOOKS.register_module(name=["EvalHook", "DistEvalHook"])
@@ -248,13 +230,8 @@ class EvalHook(Hook):
         self.interval = interval
         self._milestones = [0, *(milestone for milestone, _ in dynamic_intervals or ())]
         self._intervals = [interval, *(each for _, each in dynamic_intervals or ())]
-        self._best: dict[str, Any] = {
-            "save_best": save_best,
-            "rule": rule,
-            "greater_keys": greater_keys,
-            "less_keys": less_keys,
-        }
-        self._out_dir = out_dir
+        best = {"save_best": save_best, "rule": rule, "greater_keys": greater_keys, "less_keys": less_keys}
+        self._best: dict[str, Any] = {**best, "out_dir": out_dir}
 
     def before_run(self, runner: "Runner") -> None:
         """Replaces the validation loop and registers a hook for the best checkpoint, if configured."""
@@ -263,7 +240,7 @@ class EvalHook(Hook):
             runner.val_loop = loop
         if self._best["save_best"]:
             saver = {"type": "CheckpointHook", "interval": -1, "save_last": False, "by_epoch": self.by_epoch}
-            runner.register_hook({**saver, "out_dir": self._out_dir, **self._best})
+            runner.register_hook({**saver, **self._best})
 
     def before_train(self, runner: "Runner") -> None:
         """Disables the loop's own validation interval, and requests a validation first if `start` is 0."""

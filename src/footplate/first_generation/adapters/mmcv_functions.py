@@ -13,8 +13,6 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm as InstanceNorm
 
 from footplate.checkpoint import load_checkpoint as _load_checkpoint
 from footplate.checkpoint import load_weights
@@ -121,11 +119,6 @@ def save_checkpoint(
     _save_checkpoint(checkpoint, filename)
 
 
-_FLAGS = ("color", "grayscale", "unchanged")
-_ORDERS = ("bgr", "rgb")
-_BACKENDS = ("cv2", "pillow", "turbojpeg", "tifffile")
-
-
 def imfrombytes(
     content: bytes, flag: str = "color", channel_order: str = "bgr", backend: str | None = None
 ) -> npt.NDArray[np.uint8]:
@@ -141,9 +134,9 @@ def imfrombytes(
     Raises:
         ArgumentError: The flag, the channel order or the backend is unknown.
     """
-    known_backend = ("backend", backend or _BACKENDS[0], _BACKENDS)
-    for name, value, known in (("flag", flag, _FLAGS), ("channel_order", channel_order, _ORDERS), known_backend):
-        check_choice(name, value, known)
+    check_choice("flag", flag, ("color", "grayscale", "unchanged"))
+    check_choice("channel_order", channel_order, ("bgr", "rgb"))
+    check_choice("backend", backend or "cv2", ("cv2", "pillow", "turbojpeg", "tifffile"))
     image = Image.open(io.BytesIO(content))
     if flag == "unchanged":
         pixels = np.asarray(image.convert("RGB") if image.mode == "P" and backend != "pillow" else image)
@@ -232,21 +225,6 @@ def _to_float32(value: Any) -> Any:
     return value
 
 
-__all__ = [
-    "BatchNorm",
-    "InstanceNorm",
-    "get_dist_info",
-    "get_logger",
-    "get_model",
-    "get_root_logger",
-    "init_dist",
-    "is_list_of",
-    "is_seq_of",
-    "is_str",
-    "is_tuple_of",
-]
-
-
 def is_seq_of(seq: Any, expected_type: Any, seq_type: type | None = None) -> bool:
     """Checks whether `seq` is a sequence, or a `seq_type`, in which every item is an `expected_type`."""
     container: type[Any] = seq_type or Sequence
@@ -290,29 +268,20 @@ def get_logger(
     """Returns a child of footplate's logger, which writes to the same outputs.
 
     Args:
-        name: The name of the child.
+        name: The name of the child; footplate's logger itself if it is empty.
         log_file: An additional file to write to.
         log_level: The log level.
-        file_mode: The mode in which the file is unpack_containers.
+        file_mode: The mode in which the file is opened.
     """
-    return _configured(_get_logger(f"footplate.{name}"), log_file, log_level, file_mode)
+    logger = _get_logger(f"footplate.{name}".rstrip("."))
+    # First-generation code often requests the same logger several times.
+    known = [each.baseFilename for each in logger.handlers if isinstance(each, logging.FileHandler)]
+    if log_file is not None and os.path.abspath(log_file) not in known:
+        add_log_file(logger, log_file, file_mode)
+    logger.setLevel(log_level)
+    return logger
 
 
 def get_root_logger(log_file: str | None = None, log_level: int = logging.INFO) -> logging.Logger:
-    """Returns footplate's logger.
-
-    Args:
-        log_file: An additional file to write to.
-        log_level: The log level.
-    """
-    return _configured(_get_logger(), log_file, log_level, "w")
-
-
-def _configured(logger: logging.Logger, log_file: str | None, log_level: int, file_mode: str) -> logging.Logger:
-    if log_file is not None:
-        # First-generation code often requests the same logger several times.
-        known = [each.baseFilename for each in logger.handlers if isinstance(each, logging.FileHandler)]
-        if os.path.abspath(log_file) not in known:
-            add_log_file(logger, log_file, file_mode)
-    logger.setLevel(log_level)
-    return logger
+    """Returns footplate's logger; see get_logger for the arguments."""
+    return get_logger("", log_file, log_level)

@@ -205,7 +205,7 @@ class LegacyModel(BaseModel):
             raise BuildError(
                 f"the model '{type(module).__name__}' has neither train_step(data, optimizer) nor "
                 "forward(return_loss=...)",
-                notes=["add one of these methods, or derive the model from BaseModel"],
+                notes=["Add one of these methods, or derive the model from BaseModel."],
             )
         self._flags = {"return_loss": False} if self._takes_return_loss else {}
         if any(_has_argument(getattr(module, name, None), "rescale") for name in _PREDICTORS):

@@ -18,7 +18,7 @@ from footplate.registry import HOOKS
 
 @HOOKS.register_module()
 class OptimizerHook(Hook):
-    """Runs backward, clips gradients and steps the optimizer after each iteration.
+    """Runs the backward pass, clips gradients and steps the optimizer after each iteration.
 
     The settings of `optimizer_config` move into the optimizer wrapper, which does not use this hook. A user-defined
     subclass, `optimizer_config = dict(type="MyOptimizerHook", ...)`, replaces the step of the wrapper.
@@ -43,7 +43,7 @@ class OptimizerHook(Hook):
             raise ArgumentError(
                 f"both {type(self).__name__} and the optimizer wrapper step the optimizer",
                 key="optimizer_config",
-                notes=["set the hook in optimizer_config = dict(type=...)"],
+                notes=["Set the hook in optimizer_config = dict(type=...)."],
             )
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
@@ -63,7 +63,7 @@ class OptimizerHook(Hook):
         return clip_grad_norm_(with_grad, **(self.grad_clip or {})) if with_grad else None
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Runs backward and steps the optimizer."""
+        """Runs the backward pass and steps the optimizer."""
         runner.optimizer.zero_grad()
         if self.detect_anomalous_params:
             self.warn_about_unused_parameters(runner)

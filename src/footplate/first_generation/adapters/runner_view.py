@@ -213,11 +213,11 @@ class RunnerView:
         return max(len(loader), 1) if hasattr(loader, "__len__") else 1
 
     def current_lr(self) -> Any:
-        """Returns the learning rates of the parameter groups in this iteration, by name for several optimizers."""
+        """Returns the learning rates of the parameter groups in this iteration, or a dict by name of the optimizer."""
         return self._current("lr")
 
     def current_momentum(self) -> Any:
-        """Returns the momenta or first betas of the parameter groups in this iteration, by name for several."""
+        """Returns the momenta or first betas of the parameter groups in this iteration; see `current_lr`."""
         return self._current("momentum")
 
     def register_hook(self, hook: Any, priority: int | str = "NORMAL") -> None:

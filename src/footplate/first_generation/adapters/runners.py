@@ -27,12 +27,62 @@ _ONLY_TRAINING = (("train", 1),)
 _LOOP_METHODS = ("train", "val", "run_iter")
 
 
-class _HookSettings:
-    """Collects hooks, and config sections that configure hooks."""
+class BaseRunner:
+    """Collects the settings of a run; `run` trains with the engine's Runner.
 
-    def __init__(self) -> None:
-        self._sections: dict[str, Any] = {}
+    After the run, other attributes are read from a RunnerView: `runner.outputs`, `runner.message_hub` ... The engine
+    has its own loops, so subclasses cannot override `train`, `val` or `run_iter`.
+
+    Args:
+        model: A model of either generation, wrapped or not. Training starts from its current weights.
+        batch_processor: Must be None; implement `train_step` in the model instead.
+        optimizer: An optimizer, or several by name, which the model steps itself.
+        work_dir: The folder of the run.
+        logger: Ignored; the run uses footplate's logger.
+        meta: `seed` and `exp_name` of the run, and further metadata for checkpoints.
+        max_iters: The length of an iteration-based run.
+        max_epochs: The length of an epoch-based run.
+
+    Raises:
+        ArgumentError: A subclass overrides a loop method, or `batch_processor` is given.
+    """
+
+    kind: ClassVar[str] = ""
+    unit: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch_processor: Any = None,
+        optimizer: Optimizer | Mapping[str, Optimizer] | None = None,
+        work_dir: str | None = None,
+        logger: Any = None,
+        meta: Mapping[str, Any] | None = None,
+        max_iters: int | None = None,
+        max_epochs: int | None = None,
+    ) -> None:
+        name = type(self).__name__
+        if batch_processor is not None:
+            raise ArgumentError(
+                f"{name} does not support batch_processor", notes=["Implement train_step in the model instead."]
+            )
+        for method in _LOOP_METHODS:
+            if hasattr(type(self), method):
+                notes = ["Use a hook, or set a custom loop in train_cfg."]
+                raise ArgumentError(f"{name} overrides {method}, which the engine does not call", notes=notes)
+        self.model, self.optimizer, self.work_dir, self.logger = model, optimizer, work_dir, logger
+        self.meta = dict(meta or {})
+        self.max_epochs, self.max_iters = max_epochs, max_iters
+        self.epoch = self.iter = self.inner_iter = 0
+        self.rank, self.world_size = get_rank(), get_world_size()
+        self._resume_from: str | None = None
+        self._sections: dict[str, Any] = {}  # the config sections that register methods got
         self._hooks: list[tuple[Any, int | str]] = []
+
+    @property
+    def model_name(self) -> str:
+        """The class name of the model."""
+        return type(_unwrapped(self.model)).__name__
 
     def register_hook(self, hook: Any, priority: int | str = "NORMAL") -> None:
         """Adds a hook of either generation."""
@@ -97,63 +147,6 @@ class _HookSettings:
         elif value is not None:
             self.register_hook(value, priority)
 
-
-class BaseRunner(_HookSettings):
-    """Collects the settings of a run; `run` trains with the engine's Runner.
-
-    After the run, other attributes are read from a RunnerView: `runner.outputs`, `runner.message_hub` ... The engine
-    has its own loops, so subclasses cannot override `train`, `val` or `run_iter`.
-
-    Args:
-        model: A model of either generation, wrapped or not. Training starts from its current weights.
-        batch_processor: Must be None; implement `train_step` in the model instead.
-        optimizer: An optimizer, or several by name, which the model steps itself.
-        work_dir: The folder of the run.
-        logger: Ignored; the run uses footplate's logger.
-        meta: `seed` and `exp_name` of the run, and further metadata for checkpoints.
-        max_iters: The length of an iteration-based run.
-        max_epochs: The length of an epoch-based run.
-
-    Raises:
-        ArgumentError: A subclass overrides a loop method, or `batch_processor` is given.
-    """
-
-    kind: ClassVar[str] = ""
-    unit: ClassVar[str] = ""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        batch_processor: Any = None,
-        optimizer: Optimizer | Mapping[str, Optimizer] | None = None,
-        work_dir: str | None = None,
-        logger: Any = None,
-        meta: Mapping[str, Any] | None = None,
-        max_iters: int | None = None,
-        max_epochs: int | None = None,
-    ) -> None:
-        super().__init__()
-        name = type(self).__name__
-        if batch_processor is not None:
-            raise ArgumentError(
-                f"{name} does not support batch_processor", notes=["implement train_step in the model instead"]
-            )
-        for method in _LOOP_METHODS:
-            if hasattr(type(self), method):
-                notes = ["use a hook, or set a custom loop in train_cfg"]
-                raise ArgumentError(f"{name} overrides {method}, which the engine does not call", notes=notes)
-        self.model, self.optimizer, self.work_dir, self.logger = model, optimizer, work_dir, logger
-        self.meta = dict(meta or {})
-        self.max_epochs, self.max_iters = max_epochs, max_iters
-        self.epoch = self.iter = self.inner_iter = 0
-        self.rank, self.world_size = get_rank(), get_world_size()
-        self._resume_from: str | None = None
-
-    @property
-    def model_name(self) -> str:
-        """The class name of the model."""
-        return type(_unwrapped(self.model)).__name__
-
     def load_checkpoint(self, filename: str, map_location: str = "cpu", strict: bool = False, **settings: Any) -> Any:
         """Loads weights into the model, and returns the checkpoint."""
         return load_checkpoint(_unwrapped(self.model), filename, map_location, strict, **settings)
@@ -167,7 +160,8 @@ class BaseRunner(_HookSettings):
         """
         if not resume_optimizer:
             raise ArgumentError(
-                "a run cannot be resumed without its optimizer", notes=["use load_checkpoint to load only the weights"]
+                "a run cannot be resumed without its optimizer",
+                notes=["To load only the weights, use load_checkpoint."],
             )
         meta = read_checkpoint(checkpoint, "meta").get("meta", {})
         self.epoch, self.iter = meta.get("epoch", 0), meta.get("iter", 0)
@@ -198,7 +192,23 @@ class BaseRunner(_HookSettings):
         for what, value in ((self.unit, length), ("work_dir", self.work_dir), ("training data", loaders.get("train"))):
             if value is None:
                 raise ArgumentError(f"{type(self).__name__} needs {what}", key=what)
-        runner = self._build_engine_runner({"type": self.kind, self.unit: length}, loaders)
+        cfg = in_second_generation(
+            Config({"checkpoint_config": None, "runner": {"type": self.kind, self.unit: length}, **self._sections})
+        )
+        sections, name = dict(cfg), self.meta.get("exp_name")
+        model = _unwrapped(self.model)
+        runner = Runner(
+            model=adapt_model(model),
+            work_dir=str(self.work_dir),
+            train_dataloader=loaders["train"],
+            optim_wrapper=self._build_optim_wrapper(sections.pop("optim_wrapper", {})),
+            randomness={"seed": self.meta["seed"]} if self.meta.get("seed") is not None else None,
+            experiment_name=None if name is None else str(name),
+            load_from=self._resume_from,
+            resume=self._resume_from is not None,
+            cfg=cfg,
+            **sections,
+        )
         if any(mode != "train" for mode, _ in workflow):
             runner.register_hook(WorkflowHook(workflow, loaders["val"]), "HIGHEST")
         for hook, priority in self._hooks:
@@ -206,7 +216,6 @@ class BaseRunner(_HookSettings):
         view = view_of(runner)
         view.meta.update(self.meta)
         # The script has already initialized or loaded the weights.
-        model = _unwrapped(self.model)
         model.__dict__["init_weights"] = lambda: None
         try:
             runner.train()
@@ -221,24 +230,6 @@ class BaseRunner(_HookSettings):
         if ran is None:
             raise AttributeError(f"{type(self).__name__} has no '{name}' before it is run")
         return getattr(view_of(ran), name)
-
-    def _build_engine_runner(self, runner: Mapping[str, Any], loaders: Mapping[str, Any]) -> Runner:
-        cfg = in_second_generation(Config({"checkpoint_config": None, "runner": runner, **self._sections}))
-        sections = dict(cfg)
-        wrapper = sections.pop("optim_wrapper", {})
-        name = self.meta.get("exp_name")
-        return Runner(
-            model=adapt_model(_unwrapped(self.model)),
-            work_dir=str(self.work_dir),
-            train_dataloader=loaders["train"],
-            optim_wrapper=self._build_optim_wrapper(wrapper),
-            randomness={"seed": self.meta["seed"]} if self.meta.get("seed") is not None else None,
-            experiment_name=None if name is None else str(name),
-            load_from=self._resume_from,
-            resume=self._resume_from is not None,
-            cfg=cfg,
-            **sections,
-        )
 
     def _build_optim_wrapper(self, cfg: Mapping[str, Any]) -> OptimWrapper:
         if isinstance(self.optimizer, Mapping):

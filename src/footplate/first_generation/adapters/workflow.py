@@ -43,7 +43,7 @@ class WorkflowHook(Hook):
 
     def __init__(self, workflow: Sequence[Phase], dataloader: Any) -> None:
         self.workflow = [(mode, count) for mode, count in workflow]
-        # The amount of validation after each amount of training within one cycle; 0 stands for the start of the cycle.
+        # The amount of validation after each amount of training within one cycle; 0 is the start of the cycle.
         self._due: dict[int, int] = {}
         self._cycle = 0
         for mode, count in self.workflow:

@@ -66,7 +66,12 @@ def migrate_file(path: Path, output: Path | None = None) -> list[MigratedFile]:
     """
     path = _real_path(path)
     if path.suffix != ".py":
-        return [_migrate_data_file(path, output)]
+        config = Config.fromfile(path, import_custom_modules=False)
+        _check_generation(config)
+        new: Any = translate(config)
+        target = _real_path(output or path.with_name(f"{path.stem}{_SUFFIX}{path.suffix}"))
+        note = Note(Kind.PERSON, "the file", "is written as one file with its bases merged in, without comments")
+        return [MigratedFile(path, target, str(new.dump()), True, (note,))]
     tree = ConfigTree([path], with_bases=True)
     for error in tree.errors.values():
         raise error
@@ -77,9 +82,14 @@ def migrate_file(path: Path, output: Path | None = None) -> list[MigratedFile]:
         for each in tree.files
     }
     found = {each.source: each for each in _Migration(tree, targets, strict=True).run()}
-    free = {each: _free_target(migrated, each != path) for each, migrated in found.items()}
-    if free != targets:
-        found = {each.source: each for each in _Migration(tree, free, strict=True).run()}
+    taken = {
+        each: base.target
+        for each, base in found.items()
+        if each != path and base.target.exists() and base.target.read_text(encoding="utf-8") != base.text
+    }
+    if taken:
+        targets.update({each: old.with_name(f"{old.stem}{_SUFFIX}{old.suffix}") for each, old in taken.items()})
+        found = {each.source: each for each in _Migration(tree, targets, strict=True).run()}
     return [found[path], *(each for source, each in found.items() if source != path and each.target != source)]
 
 
@@ -101,21 +111,20 @@ def migrate_tree(folder: Path, output: Path) -> list[MigratedFile]:
         raise ConfigError("there is no .py file below this folder", found=str(folder))
     tree = ConfigTree(paths)
     found = _Migration(tree, {path: output / path.relative_to(folder) for path in tree.files}).run()
-    return found + [_unreadable(path, output / path.relative_to(folder), error) for path, error in tree.errors.items()]
+    for path, error in tree.errors.items():
+        origin = error.origin or KeyOrigin(str(path), 1)
+        note = Note(Kind.PERSON, "the file", f"cannot be read: {error.message}", origin)
+        try:
+            text: str | None = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            text = None
+        found.append(MigratedFile(path, output / path.relative_to(folder), text, False, (note,)))
+    return found
 
 
 def _real_path(path: Path) -> Path:
     """Resolves links as far as possible; Path.resolve() raises for circular links."""
     return Path(os.path.realpath(path))
-
-
-def _unreadable(path: Path, target: Path, error: FootplateError) -> MigratedFile:
-    note = Note(Kind.PERSON, "the file", f"cannot be read: {error.message}", error.origin or KeyOrigin(str(path), 1))
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return MigratedFile(path, target, None, False, (note,))
-    return MigratedFile(path, target, text, False, (note,))
 
 
 def _check_generation(config: Config) -> None:
@@ -124,7 +133,7 @@ def _check_generation(config: Config) -> None:
     is_second = any(key in config for key in SECOND_GENERATION_KEYS)
     what = "is already a second-generation config" if is_second else "has no first-generation keys"
     origin = origin_of(config, next(iter(config), None)) or KeyOrigin(str(config.filename), 1)
-    raise ConfigError(f"the config {what}", origin=origin, notes=["there is nothing to migrate"])
+    raise ConfigError(f"the config {what}", origin=origin, notes=["There is nothing to migrate."])
 
 
 class _CollisionError(Exception):
@@ -158,28 +167,23 @@ class _Migration:
                         raise ConfigError("two base files write the same section", key=found.key) from found
 
     def _migrate(self, path: Path, file: ConfigFile) -> MigratedFile:
-        target = self._targets[path]
+        plan, notes, text = None, list[Note](), file.source.text
         try:
             plan = self._tree.plan(path)
         except ConfigError as error:
             if self._strict:
                 raise
-            note = Note(Kind.PERSON, error.key or "the file", f"is not translated: {error.message}", error.origin)
-            return self._untranslated(path, file, (note,))
-        if plan is None:
-            return self._untranslated(path, file, ())
-        text, notes = self._rewritten(path, file, plan, self._renamed_bases(path, file, drop_outside=True))
+            notes = [Note(Kind.PERSON, error.key or "the file", f"is not translated: {error.message}", error.origin)]
+        renamed = self._renamed_bases(path, file, drop_outside=plan is not None)
+        if plan is not None:
+            text, notes = self._rewritten(path, file, plan, renamed)
+        elif renamed:
+            text = rewrite(file.source, {}, renamed=renamed)
         self._write_trial(path, text)
-        return MigratedFile(path, target, text, text != file.source.text, tuple(notes))
-
-    def _untranslated(self, path: Path, file: ConfigFile, notes: tuple[Note, ...]) -> MigratedFile:
-        renamed = self._renamed_bases(path, file, drop_outside=False)
-        text = rewrite(file.source, {}, renamed=renamed) if renamed else file.source.text
-        self._write_trial(path, text)
-        return MigratedFile(path, self._targets[path], text, text != file.source.text, notes)
+        return MigratedFile(path, self._targets[path], text, text != file.source.text, tuple(notes))
 
     def _renamed_bases(self, path: Path, file: ConfigFile, *, drop_outside: bool) -> dict[str, str | None]:
-        """Returns the new names of bases that move; None for bases outside of the tree, whose content is inlined."""
+        """Returns the new names of bases that move; None for bases outside the tree, whose content is inlined."""
         renamed: dict[str, str | None] = dict.fromkeys(file.outside_bases if drop_outside else ())
         for name in file.source.bases:
             base = _real_path(path.parent / name)
@@ -193,7 +197,12 @@ class _Migration:
         self, path: Path, file: ConfigFile, plan: FilePlan, renamed: dict[str, str | None]
     ) -> tuple[str, list[Note]]:
         """Writes a file with the old expressions, then with plain values for sections that resolve differently."""
-        inherited = self._inherited(file)
+        inherited: dict[str, Any] = {}
+        for base in file.bases:
+            found = self._load_trial(base)
+            if duplicates := [key for key in found if key in inherited]:
+                raise _CollisionError(duplicates[0], file.bases)
+            inherited.update(found)
         is_written = ExpressionFinder(file.source, plan.removed).is_written
         sections = config_difference(inherited, plan.expected, plan.keys, is_written)
         notes, by_value, deleted = _notes_of(file, plan, sections), list[str](), list[str]()
@@ -213,21 +222,11 @@ class _Migration:
         doubts = [Note(Kind.PERSON, key, "does not resolve to the translated value") for key in (*wrong, *left)]
         return text, [*notes, *doubts]
 
-    def _inherited(self, file: ConfigFile) -> dict[str, Any]:
-        merged: dict[str, Any] = {}
-        for base in file.bases:
-            found = Config.fromfile(self._trial_path(base), import_custom_modules=False).to_dict()
-            duplicates = [key for key in found if key in merged]
-            if duplicates:
-                raise _CollisionError(duplicates[0], file.bases)
-            merged.update(found)
-        return merged
-
     def _check(self, path: Path, text: str, plan: FilePlan) -> tuple[list[str], list[str]]:
         """Returns the keys that do not resolve to the expected values, and first-generation keys that are left."""
         self._write_trial(path, text)
         try:
-            found = Config.fromfile(self._trial_path(path), import_custom_modules=False).to_dict()
+            found = self._load_trial(path)
         except FootplateError:
             return list(plan.keys), []
         left = [key for key in found if key in plan.removed and key not in plan.expected and found[key] is not None]
@@ -236,6 +235,9 @@ class _Migration:
 
     def _trial_path(self, path: Path) -> Path:
         return self._trial_folder / self._targets[path].relative_to(self._root)
+
+    def _load_trial(self, path: Path) -> dict[str, Any]:
+        return dict(Config.fromfile(self._trial_path(path), import_custom_modules=False).to_dict())
 
     def _write_trial(self, path: Path, text: str) -> None:
         trial = self._trial_path(path)
@@ -255,24 +257,6 @@ def _notes_of(file: ConfigFile, plan: FilePlan, sections: Mapping[str, Any]) -> 
     return found
 
 
-def _free_target(migrated: MigratedFile, is_base: bool) -> Path:
-    """Returns the target of a file, renamed if it is a base and another file with other content exists there."""
-    target = migrated.target
-    if is_base and target.exists() and target.read_text(encoding="utf-8") != migrated.text:
-        return target.with_name(f"{target.stem}{_SUFFIX}{target.suffix}")
-    return target
-
-
-def _migrate_data_file(path: Path, output: Path | None) -> MigratedFile:
-    """Migrates a .json, .yaml or .toml config into one file, without comments."""
-    config = Config.fromfile(path, import_custom_modules=False)
-    _check_generation(config)
-    new: Any = translate(config)
-    target = _real_path(output or path.with_name(f"{path.stem}{_SUFFIX}{path.suffix}"))
-    note = Note(Kind.PERSON, "the file", "is written as one file with its bases merged in, without comments")
-    return MigratedFile(path, target, str(new.dump()), True, (note,))
-
-
 def check_output_file(source: Path, output: Path | None) -> None:
     """Checks the input and output paths of the migration of one config.
 
@@ -288,7 +272,7 @@ def check_output_file(source: Path, output: Path | None) -> None:
     if output is None:
         return
     if output.is_dir():
-        raise ArgumentError(f"'{output}' is a folder", notes=[f"give the path of a file: {output / source.name}"])
+        raise ArgumentError(f"'{output}' is a folder", notes=[f"Set --output to a file: {output / source.name}"])
     if output.suffix != source.suffix:
         raise ArgumentError(
             "the output file needs the same suffix as the input",
@@ -296,7 +280,7 @@ def check_output_file(source: Path, output: Path | None) -> None:
             suggestion=f"{output.stem}{source.suffix}",
         )
     if output.exists() and output.samefile(source):
-        raise ArgumentError(f"'{output}' is the old config itself", notes=["give the path of another file"])
+        raise ArgumentError(f"'{output}' is the old config itself", notes=["Set --output to another file."])
 
 
 def check_output_folder(folder: Path, output: Path) -> None:
@@ -310,13 +294,14 @@ def check_output_folder(folder: Path, output: Path) -> None:
         raise ArgumentError(f"there is no folder '{folder}'", suggestion=nearest(str(folder), neighbours))
     if not folder.is_dir():
         raise ArgumentError(
-            f"'{folder}' is a file, not a folder", notes=[f"omit --tree to migrate a file: footplate migrate {folder}"]
+            f"'{folder}' is a file, not a folder",
+            notes=[f"To migrate a single file, omit --tree: footplate migrate {folder}"],
         )
     if output.exists() and not output.is_dir():
         raise ArgumentError(f"'{output}' is a file, but --tree needs an output folder")
     old, new = Path(os.path.realpath(folder)), Path(os.path.realpath(output))
     if old in (new, *new.parents):
-        raise ArgumentError(f"'{output}' is inside the old tree", notes=["give a folder outside of it"])
+        raise ArgumentError(f"'{output}' is inside the old tree", notes=["Set --output to a folder outside the tree."])
 
 
 def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
@@ -333,12 +318,18 @@ def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
     found = [each for each in found if each.text is not None]
     existing = [str(each.target) for each in found if os.path.lexists(each.target)]
     if existing and not replace:
-        raise ArgumentError(f"'{existing[0]}' already exists", notes=["use --force to replace it"])
+        raise ArgumentError(f"'{existing[0]}' already exists", notes=["Use --force to replace it."])
     staged: list[tuple[str, Path]] = []
     folders: list[Path] = []
     try:
         for each in found:
-            folders += _create_folder(each.target.parent)
+            folder = each.target.parent
+            missing = [parent for parent in (folder, *folder.parents) if not parent.exists()][::-1]
+            parent = missing[0].parent if missing else folder
+            if not parent.is_dir():
+                raise ArgumentError(f"'{parent}' is a file, not a folder")
+            folder.mkdir(parents=True, exist_ok=True)
+            folders += missing
             staged.append((_stage(each), each.target))
         while staged:
             os.replace(*staged[0])
@@ -350,16 +341,6 @@ def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
             if not any(folder.iterdir()):
                 folder.rmdir()
         raise
-
-
-def _create_folder(folder: Path) -> list[Path]:
-    """Creates a folder and its parents; returns the created folders, the topmost first."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()][::-1]
-    parent = missing[0].parent if missing else folder
-    if not parent.is_dir():
-        raise ArgumentError(f"'{parent}' is a file, not a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    return missing
 
 
 def _stage(each: MigratedFile) -> str:

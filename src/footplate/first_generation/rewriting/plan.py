@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,7 +75,12 @@ class ConfigTree:
         self._with_bases = with_bases
         for path in sorted(self._paths):
             self._add(path)
-        self._runs = self._find_runs()
+        # The first-generation runs that inherit from each file, directly or indirectly.
+        self._runs: dict[Path, list[Config]] = {path: [] for path in self.files}
+        for path, file in self.files.items():
+            if _is_run(file.config) and _is_translatable(file.config):
+                for base in self._ancestors(path):
+                    self._runs[base].append(file.config)
         self._withheld: set[tuple[Path, str]] = set()
 
     def plan(self, path: Path) -> FilePlan | None:
@@ -88,7 +93,9 @@ class ConfigTree:
         if not is_first_generation(file.config):
             return None
         is_whole = self._is_whole(path)
-        context = _merged({} if is_whole else self._context(path), file.config)
+        common = {} if is_whole else self._common_settings(path)
+        context = ConfigDict({**common, **{key: file.config[key] for key in file.config}})
+        context._origins.update(file.config._origins)
         translation = translate_sections(context)
         expected = translation.sections.to_dict()
         translated = {each[0] for each in translation.sources}
@@ -97,7 +104,10 @@ class ConfigTree:
         keys = [key for key in OWNERS if key in expected and key in translated]
         keys += [key for key in expected if key in translated and key not in OWNERS]
         if not is_whole:
-            keys = [key for key in keys if (path, key) not in self._withheld and self._hosts(file, key, context)]
+            # A base file writes a section if it sets the first-generation key that owns the section.
+            own = {each.name for each in file.source.statements}
+            owners = {key: next((each for each in owners_of(key) if each in context), None) for key in keys}
+            keys = [key for key in keys if owners[key] in own - {None} and (path, key) not in self._withheld]
         return FilePlan(expected, tuple(keys), translation.notes, translation.taken, is_whole)
 
     def withhold(self, path: Path, key: str) -> bool:
@@ -133,15 +143,6 @@ class ConfigTree:
                 outside_bases.append(name)
         self.files[path] = ConfigFile(source, config, tuple(bases), tuple(outside_bases))
 
-    def _find_runs(self) -> dict[Path, list[Path]]:
-        """Finds the first-generation runs that inherit from each file, directly or indirectly."""
-        runs: dict[Path, list[Path]] = {path: [] for path in self.files}
-        for path, file in self.files.items():
-            if _is_run(file.config) and _is_translatable(file.config):
-                for base in self._ancestors(path):
-                    runs[base].append(path)
-        return runs
-
     def _ancestors(self, path: Path) -> set[Path]:
         found: set[Path] = set()
         for base in self.files[path].bases:
@@ -149,28 +150,16 @@ class ConfigTree:
                 found |= {base} | self._ancestors(base)
         return found
 
-    def _context(self, path: Path) -> Values:
+    def _common_settings(self, path: Path) -> Values:
         """Returns the first-generation settings that most runs combine a base file with."""
-        runs = [self.files[run].config for run in self._runs[path]]
-        context: Values = {}
+        runs = self._runs[path]
+        settings: Values = {}
         for key in (*OLD_KEYS, "model"):
             values = [run[key] for run in runs if key in run]
             if len(values) * 2 > len(runs):
                 (text, _), *_ = Counter(map(repr, values)).most_common(1)
-                context[key] = next(value for value in values if repr(value) == text)
-        return context
-
-    def _hosts(self, file: ConfigFile, key: str, context: Mapping[str, Any]) -> bool:
-        """Checks whether a base file writes a section, because it sets the first-generation key that owns it."""
-        owner = next((each for each in owners_of(key) if each in context), None)
-        return owner is not None and any(each.name == owner for each in file.source.statements)
-
-
-def _merged(context: Values, config: Config) -> ConfigDict:
-    """Returns a config, completed with keys of its context."""
-    merged = ConfigDict({**context, **{key: config[key] for key in config}})
-    merged._origins.update(config._origins)
-    return merged
+                settings[key] = next(value for value in values if repr(value) == text)
+        return settings
 
 
 def _is_run(config: Config) -> bool:

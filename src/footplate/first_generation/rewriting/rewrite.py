@@ -75,7 +75,7 @@ def _section_text(source: SourceFile, writer: SectionWriter, key: str, value: An
 
 
 def _positions(source: SourceFile, texts: Mapping[str, SectionText], replaced: list[Statement]) -> dict[int, list[str]]:
-    """Finds the statement, by its `id`, that each section replaces; 0 stands for the end of the file."""
+    """Finds the statement, by its `id`, that each section replaces; 0 is the end of the file."""
     last_lines = {each.name: each.last for each in reversed(source.statements) if each.assigns}
     positions: dict[int, list[str]] = {}
     for key, section in texts.items():

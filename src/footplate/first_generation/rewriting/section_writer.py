@@ -32,8 +32,8 @@ def config_difference(
         parents: The key path of the compared configs.
 
     Returns:
-        The values by key. A dict is merged into the inherited one and has `_delete_` if inherited keys must go. None
-        removes an inherited key.
+        The values by key. A dict is merged into the inherited one and has `_delete_` if inherited keys must be removed.
+        None removes an inherited key.
     """
     difference: dict[str, Any] = {}
     for key in keys:
@@ -74,7 +74,7 @@ def is_identical(first: Any, second: Any) -> bool:
 
 
 def differing_keys(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """Returns the top-level keys in which two configs differ; None counts as absent."""
+    """Returns the top-level keys in which two configs differ; None is treated as absent."""
     keys = [*expected, *(key for key in found if key not in expected)]
     return [key for key in keys if not is_identical(found.get(key), expected.get(key))]
 

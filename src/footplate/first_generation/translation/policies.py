@@ -128,24 +128,30 @@ def _native_schedules(
         has_warmup: Whether a warm-up precedes. Then only multiplicative schedules are equivalent.
     """
     kind = "LR" if field == "lr" else "Momentum"
-    lowest = settings.get(f"min_{field}")
-    ratio = settings.get(f"min_{field}_ratio")
-    known = set(settings) - {f"min_{field}", f"min_{field}_ratio"}
+    lowest, ratio = settings.get(f"min_{field}"), settings.get(f"min_{field}_ratio")
+    known = settings.keys() - {f"min_{field}", f"min_{field}_ratio"}
     ends_at_zero = not lowest and not ratio
-    end = length.total if by_epoch == length.by_epoch else None
-    full_range = {"by_epoch": by_epoch, "begin": 0, **({} if end is None else {"end": end})}
+    fits_warmup = ends_at_zero or not has_warmup
+    total = length.total if by_epoch == length.by_epoch else None
+    full_range = {"by_epoch": by_epoch, "begin": 0, **({} if total is None else {"end": total})}
     if policy == "fixed" and not settings:
         return []
-    if policy == "exp" and set(settings) == {"gamma"}:
+    if policy == "exp" and settings.keys() == {"gamma"}:
         return [{"type": f"Exponential{kind}", "gamma": settings["gamma"], **full_range}]
-    if policy == "step":
-        return _steps(settings, kind, full_range) if ends_at_zero and known <= {"step", "gamma"} else None
+    if policy == "step" and ends_at_zero and known <= {"step", "gamma"}:
+        return _steps(settings, kind, full_range)
     if policy == "OneCycle" and field == "lr" and not has_warmup:
         return _one_cycle(settings, length)
-    if policy == "CosineAnnealing" and not known and (not has_warmup or ends_at_zero):
-        return _cosine(kind, lowest, ratio, length, by_epoch=by_epoch)
-    if policy == "poly" and known <= {"power"} and ratio is None and (not has_warmup or ends_at_zero):
-        return _poly(kind, settings.get("power", 1.0), lowest or 0, length, by_epoch=by_epoch)
+    is_cosine = policy == "CosineAnnealing" and not known and (lowest is None) != (ratio is None)
+    if is_cosine and fits_warmup and length.total is not None:
+        minimum = {"eta_min": lowest} if ratio is None else {"eta_min_ratio": ratio}
+        position = {"by_epoch": length.by_epoch, "begin": 0, "end": length.total}
+        # The number of iterations per epoch is known only when the run is built.
+        conversion = {"convert_to_iter_based": True} if length.by_epoch and not by_epoch else {}
+        return [{"type": f"CosineAnnealing{kind}", "T_max": length.total, **minimum, **position, **conversion}]
+    if policy == "poly" and known <= {"power"} and ratio is None and fits_warmup and total is not None:
+        end = {"eta_min": lowest or 0, **full_range, "end": total + 1}  # the final value is reached at `end - 1`
+        return [{"type": f"Poly{kind}", "power": settings.get("power", 1.0), **end}]
     return None
 
 
@@ -157,27 +163,6 @@ def _steps(settings: Entry, kind: str, full_range: Entry) -> list[Entry] | None:
     if not isinstance(step, (list, tuple)) or list(step) != sorted(step):
         return None
     return [{"type": f"MultiStep{kind}", "milestones": list(step), **gamma, **full_range}] if step else []
-
-
-def _cosine(kind: str, lowest: Any, ratio: Any, length: RunLength, *, by_epoch: bool) -> list[Entry] | None:
-    span = length.total
-    if span is None or (lowest is None) == (ratio is None):
-        return None
-    minimum = {"eta_min": lowest} if ratio is None else {"eta_min_ratio": ratio}
-    # The number of iterations per epoch is known only when the run is built.
-    conversion = {"convert_to_iter_based": True} if length.by_epoch and not by_epoch else {}
-    position = {"by_epoch": length.by_epoch, "begin": 0, "end": span, **conversion}
-    return [{"type": f"CosineAnnealing{kind}", "T_max": span, **minimum, **position}]
-
-
-def _poly(kind: str, power: float, lowest: float, length: RunLength, *, by_epoch: bool) -> list[Entry] | None:
-    span = length.total if by_epoch == length.by_epoch else None
-    if span is None:
-        return None
-    # A schedule reaches its final value at `end - 1`; the policy would reach it at `span`, after the last step.
-    return [
-        {"type": f"Poly{kind}", "power": power, "eta_min": lowest, "by_epoch": by_epoch, "begin": 0, "end": span + 1}
-    ]
 
 
 def _one_cycle(settings: Entry, length: RunLength) -> list[Entry] | None:

@@ -71,7 +71,7 @@ def is_first_generation(cfg: AnyConfig) -> bool:
             notes=[
                 f"first generation: {', '.join(conflicting)}",
                 f"second generation: {', '.join(key for key in SECOND_GENERATION_KEYS if key in cfg)}",
-                "keep one of the two; `footplate migrate` rewrites a first-generation config",
+                "Keep one of the two. To rewrite a first-generation config, use `footplate migrate`.",
             ],
         )
     if second:

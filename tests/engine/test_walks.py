@@ -1,0 +1,80 @@
+"""The walks of a save and of a resume: how many frames of footplate they pass through, and what they read."""
+
+import os
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from footplate import Runner
+from tests.support import settings
+
+_MOST_FRAMES = 8  # from the method of the hook to the write, in both threads
+_PACKAGE = os.sep + os.path.join("src", "footplate") + os.sep
+
+
+def own_frames(frame: FrameType | None) -> list[str]:
+    """Returns the functions of footplate on a stack, outermost first."""
+    found: list[str] = []
+    while frame is not None:
+        if _PACKAGE in frame.f_code.co_filename:
+            found.insert(0, f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_code.co_name}")
+        frame = frame.f_back
+    return found
+
+
+@pytest.mark.parametrize("elements", [10, 1_000_000])  # smaller and larger than the buffer of the file
+def test_a_save_passes_through_few_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
+    begun: list[list[str]] = []
+    walks: list[list[str]] = []
+    start, write = threading.Thread.start, os.write
+
+    def traced_start(thread: threading.Thread) -> None:
+        if thread.name == "footplate-checkpoint":
+            begun.append(own_frames(sys._getframe(1)))
+        start(thread)
+
+    def traced_write(descriptor: int, data: Any) -> int:
+        if threading.current_thread().name == "footplate-checkpoint":
+            walk = begun[-1] + own_frames(sys._getframe(1))
+            walks.append(walk[walk.index("checkpoint_hook.py:after_train_iter") :])
+        return write(descriptor, data)
+
+    monkeypatch.setattr(threading.Thread, "start", traced_start)
+    monkeypatch.setattr(os, "write", traced_write)
+    hooks = {"logger": None, "checkpoint": {"by_epoch": False, "interval": 1, "save_last": False}}
+    runner = Runner(**settings(tmp_path, default_hooks=hooks, train_cfg={"by_epoch": False, "max_iters": 1}))
+    runner.participants["run.ballast"] = Ballast(elements)
+    runner.train()
+    archives = [walk for walk in walks if "saver.py:commit_checkpoint" in walk]
+    assert archives
+    assert max(map(len, archives)) <= _MOST_FRAMES, max(archives, key=len)
+
+
+class Ballast:
+    """A participant with a large state."""
+
+    def __init__(self, elements: int) -> None:
+        self.values = list(range(elements))
+        self.restored: Any = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"values": self.values}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.restored = state_dict["values"]
+
+
+def test_a_registered_participant_is_saved_and_resumed(tmp_path: Path) -> None:
+    first, second = (
+        Runner(**settings(tmp_path, train_cfg={"by_epoch": True, "max_epochs": count}, resume=count > 1))
+        for count in (1, 2)
+    )
+    first.participants["run.ballast"] = Ballast(5)
+    first.train()
+    second.participants["run.ballast"] = ballast = Ballast(0)
+    second.train()
+    assert ballast.restored == [0, 1, 2, 3, 4]
