@@ -146,7 +146,7 @@ def _task(
     }
 
 
-CODE_BASES: dict[str, Names] = {
+_CODE_BASES: dict[str, Names] = {
     **_code_base("mmseg", "SEGMENTORS"),
     **_code_base("mmdet", "DETECTORS", "ROI_EXTRACTORS", "SHARED_HEADS"),
     **_code_base("mmselfsup", "ALGORITHMS", "MEMORIES"),
@@ -169,7 +169,7 @@ CODE_BASES: dict[str, Names] = {
     "mmselfsup.structures": _from("tasks.selfsup", "SelfSupDataSample"),
 }
 
-NAMES: dict[str, Names] = {**FIRST_GENERATION, **MMENGINE, **CODE_BASES}
+NAMES: dict[str, Names] = {**FIRST_GENERATION, **MMENGINE, **_CODE_BASES}
 
 DISTRIBUTIONS = {
     "mmcv": ("mmcv", "mmcv-full", "mmcv-lite"),

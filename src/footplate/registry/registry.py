@@ -30,9 +30,31 @@ _Entry = TypeVar("_Entry", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.registry")
 _REGISTER_HINT = "register your own classes with custom_imports = dict(imports=['my_module'])"
 _current_scope: ContextVar[str | None] = ContextVar("footplate_default_scope", default=None)
+CODE_BASES = {
+    "mmaction": "mmaction2",
+    "mmcls": "mmcls",
+    "mmdet": "mmdet",
+    "mmdet3d": "mmdet3d",
+    "mmedit": "mmedit",
+    "mmfewshot": "mmfewshot",
+    "mmflow": "mmflow",
+    "mmgen": "mmgen",
+    "mmhuman3d": "mmhuman3d",
+    "mmagic": "mmagic",
+    "mmocr": "mmocr",
+    "mmpose": "mmpose",
+    "mmpretrain": "mmpretrain",
+    "mmrazor": "mmrazor",
+    "mmrotate": "mmrotate",
+    "mmseg": "mmsegmentation",
+    "mmselfsup": "mmselfsup",
+    "mmtrack": "mmtrack",
+    "mmyolo": "mmyolo",
+}
+"""The code bases of OpenMMLab: import name, which is the scope as well, and name on PyPI."""
+
 # The scopes of OpenMMLab packages, whose configs often run without the package, and of all registries.
-_known_scopes = {"mmengine", "mmcv", "mmseg", "mmdet", "mmdet3d", "mmcls", "mmpretrain", "mmselfsup", "mmpose", "mmocr"}
-_known_scopes |= {"mmaction", "mmagic", "mmedit", "mmyolo", "mmrotate", "mmtrack", "mmrazor", "mmflow", "mmfewshot"}
+_known_scopes = {"mmengine", "mmcv", *CODE_BASES}
 _unknown_scopes: set[str] = set()  # that have been warned about
 
 
@@ -404,6 +426,8 @@ class Registry:
             notes.append(
                 f"'{scope}' is not installed; only those of its names that footplate also provides are available"
             )
+            if scope in CODE_BASES:
+                notes.append(f"pip install 'footplate[hosts]' {CODE_BASES[scope]}")
         if near is None:
             notes.append(_REGISTER_HINT)
         return UnknownNameError(f"unknown {self.noun} '{name}'", suggestion=near, notes=notes)

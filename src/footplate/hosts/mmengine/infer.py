@@ -22,7 +22,7 @@ from footplate.hosts.mmengine.device import get_device
 from footplate.hosts.mmengine.fileio import get_file_backend
 from footplate.hosts.mmengine.utils import get_installed_path, is_installed
 from footplate.hosts.mmengine.weights import revert_sync_batchnorm
-from footplate.registry import FUNCTIONS, MODELS, VISUALIZERS, default_scope, using_scope
+from footplate.registry import CODE_BASES, FUNCTIONS, MODELS, VISUALIZERS, default_scope, using_scope
 
 ModelType = dict[str, Any] | Config | str
 ImgType = np.ndarray[Any, Any] | torch.Tensor | str
@@ -31,13 +31,6 @@ InputsType = InputType | Sequence[InputType]
 ResType = dict[str, Any] | list[dict[str, Any]]
 
 _logger = logging.getLogger("footplate.hosts")
-_PACKAGES = {
-    "mmseg": "mmsegmentation",
-    "mmdet": "mmdet",
-    "mmpretrain": "mmpretrain",
-    "mmpose": "mmpose",
-    "mmselfsup": "mmselfsup",
-}
 
 
 class _KwargsChecker(ABCMeta):
@@ -238,7 +231,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
         Raises:
             ConfigError: The code base is not installed, or has no configs.
         """
-        package = _PACKAGES.get(scope, scope)
+        package = CODE_BASES.get(scope, scope)
         if not is_installed(package):
             raise ConfigError(f"The code base '{scope}' is not installed. Install it with: pip install {package}")
         folder = get_installed_path(package)

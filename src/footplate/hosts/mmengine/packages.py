@@ -9,34 +9,13 @@ from footplate.errors import ConfigError
 from footplate.hosts.mmengine.checkpoint import CheckpointLoader
 from footplate.hosts.mmengine.infer import BaseInferencer
 from footplate.hosts.mmengine.utils import parse_version_info as parse_version_info
-from footplate.registry import MODELS, using_scope
+from footplate.registry import CODE_BASES, MODELS, using_scope
 
 # The newest version whose names footplate has. Code bases compare it with the versions they accept.
 __version__ = "0.10.7"
 version_info = parse_version_info(__version__)
 
-# Import name -> name on PyPI, for the code bases whose published configs can be named.
-MODULE2PACKAGE = {
-    "mmcls": "mmcls",
-    "mmdet": "mmdet",
-    "mmdet3d": "mmdet3d",
-    "mmseg": "mmsegmentation",
-    "mmaction": "mmaction2",
-    "mmtrack": "mmtrack",
-    "mmpose": "mmpose",
-    "mmedit": "mmedit",
-    "mmagic": "mmagic",
-    "mmocr": "mmocr",
-    "mmgen": "mmgen",
-    "mmfewshot": "mmfewshot",
-    "mmrazor": "mmrazor",
-    "mmflow": "mmflow",
-    "mmhuman3d": "mmhuman3d",
-    "mmrotate": "mmrotate",
-    "mmselfsup": "mmselfsup",
-    "mmyolo": "mmyolo",
-    "mmpretrain": "mmpretrain",
-}
+MODULE2PACKAGE = CODE_BASES
 
 
 def get_config(cfg_path: str, pretrained: bool = False) -> Config:
