@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from typing_extensions import Self
 
@@ -138,16 +139,25 @@ class BaseDataset(Dataset[Any]):
         self.data_list = self.load_data_list()
         self.data_list = self.filter_data()
         if self._indices is not None:
-            self.data_list = [self.data_list[each] for each in _select_indices(self._indices, len(self.data_list))]
+            self.data_list = self._get_unserialized_subset(self._indices)
         if self.serialize_data:
-            self.data_list = store = RecordStore(self.data_list)
-            if store.num_bytes > _LARGE:
-                trim_heap()  # after the original records are freed
+            self._serialize_data()
         self._fully_initialized = True
         if self._keep_in_memory:
             cache = SampleCache(self.pipeline, self._keep_in_memory)
             cache.fill(self.leading_samples(cache.leading, range(len(self))))
             self.sample_cache = cache
+
+    def _get_unserialized_subset(self, indices: Indices) -> list[Any]:
+        """Returns the records at `indices`, which are like the argument of the class."""
+        return [self.data_list[each] for each in _select_indices(indices, len(self.data_list))]
+
+    def _serialize_data(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Stores the records as bytes; returns the bytes and the end of each record."""
+        self.data_list = store = RecordStore(self.data_list)
+        if store.num_bytes > _LARGE:
+            trim_heap()  # after the original records are freed
+        return store.arrays
 
     def load_data_list(self) -> list[Any]:
         """Reads the annotation file and returns the records from `parse_data_info`."""

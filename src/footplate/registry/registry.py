@@ -217,6 +217,12 @@ class Registry:
 
         return decorate
 
+    def _register_module(
+        self, module: Any, module_name: str | Sequence[str] | None = None, force: bool = False
+    ) -> None:
+        """Registers a class or function; code bases call this method of MMEngine's registries."""
+        self.register_module(module_name, force, module=module)
+
     def get(self, name: str) -> Callable[..., Any]:
         """Returns the class or function of a name.
 
