@@ -204,7 +204,7 @@ def test_the_replayed_iteration_is_bit_equal(tiny: Path, footplate: Command) -> 
     ("policy", "message"),
     [
         ("stop", "the gradients of iteration 7 are not finite"),
-        ("warn", "the weights hold NaN or infinity after iteration 8"),
+        ("warn", "the weights contain NaN or infinity after iteration 8"),
     ],
 )
 def test_non_finite_gradients_are_replayed(policy: str, message: str, tiny: Path, footplate: Command) -> None:

@@ -212,7 +212,9 @@ def test_error_is_the_last_output_whatever_workers_do(tiny: Path) -> None:
 
 def test_folder_with_an_earlier_run_is_reported_and_logged(tiny: Path, footplate: Command) -> None:
     assert "earlier run" not in footplate("train", "tiny.py", "--work-dir", "work")[1]
-    assert "work holds an earlier run. This run starts over" in footplate("train", "tiny.py", "--work-dir", "work")[1]
+    assert (
+        "work contains an earlier run. This run starts over" in footplate("train", "tiny.py", "--work-dir", "work")[1]
+    )
     logs = [path.read_text() for path in (tiny.parent / "work").glob("*/*.log")]
     assert any("WARNING - " in text and "earlier run" in text for text in logs)
     assert "earlier run" not in footplate("test", "tiny.py", "work/iter_8.pth", "--work-dir", "work")[1]

@@ -92,7 +92,7 @@ optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)
 model = dict(type='Model', size=size, classes=len(names))
 """
 READ_BY_RUN = {"model", "optim_wrapper"}
-READ = "because other lines had read"
+READ = "because other lines had already read"
 
 
 @pytest.fixture
@@ -107,16 +107,13 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (
             "optimizer = dict(lr=0.2)",
-            [
-                f"child.py:2: 'optimizer.lr' has no effect, {READ} 'optimizer' before; "
-                "set optim_wrapper.optimizer.lr instead"
-            ],
+            [f"child.py:2: 'optimizer.lr' has no effect, {READ} 'optimizer'; set optim_wrapper.optimizer.lr instead"],
         ),
         (
             "size = (32, 32)",
-            [f"child.py:2: 'size' has no effect, {READ} 'size' before; set model.size instead"],
+            [f"child.py:2: 'size' has no effect, {READ} 'size'; set model.size instead"],
         ),
-        ("names = ['c']", [f"child.py:2: 'names' has no effect, {READ} 'names' before"]),
+        ("names = ['c']", [f"child.py:2: 'names' has no effect, {READ} 'names'"]),
         ("size = (32, 32)\nmodel = dict(size=size)", []),
         ("optimizer = dict(lr=0.1)", []),
         ("optim_wrapper = dict(optimizer=dict(lr=0.2))", []),
@@ -153,7 +150,7 @@ def test_key_that_a_run_reads_is_not_a_variable(base: Path) -> None:
 def test_pure_config_rebinds_variable_that_its_base_has_read(base: Path) -> None:
     (base / "pure.py").write_text("with read_base():\n    from .base import *\nsize = (1, 1)\n")
     assert find_late_changes(Config.fromfile("pure.py"), READ_BY_RUN) == [
-        f"pure.py:3: 'size' has no effect, {READ} 'size' before; set model.size instead"
+        f"pure.py:3: 'size' has no effect, {READ} 'size'; set model.size instead"
     ]
 
 

@@ -14,17 +14,17 @@ from footplate.tasks.segmentation import SmallSegmentor
 
 
 class Fragment(NamedTuple):
-    """A piece of a document.
+    """A code block of a document.
 
     Attributes:
-        number: Its place among the pieces of its document, from 1; 0 for one of a test's own.
-        section: The heading it stands under.
-        text: The piece as it is printed.
-        mend: The smallest change that makes it run, as (printed, right) pairs; none where it runs as printed.
-        why: What the change mends.
-        beside: Lines that the piece needs beside it, such as values that it names and does not define.
-        holds: What is true of a run with it.
-        tests: The test that runs it.
+        number: The number of the block in its document, from 1; 0 for a block that a test adds.
+        section: The heading of its section.
+        text: The code as printed.
+        mend: The smallest corrections with which the code runs, as pairs (printed, corrected).
+        why: The reason for the corrections or additions.
+        beside: Lines that the code needs in addition, such as definitions of its values.
+        holds: A condition that a run with the code must fulfill.
+        tests: The name of the test that runs the code.
     """
 
     number: int
@@ -60,9 +60,9 @@ def hook_configs(number: int, section: str, section_of_priority: str) -> list[Fr
             f"\ncustom_hooks = [\n    dict(type='NewHook', a=a_value, b=b_value{priority})\n]\n",
             mend=(AND_STOP,),
             beside="a_value, b_value = 2, 1",
-            why="undefined values; the base's hooks, which a list replaces",
+            why="values are undefined; the list replaces the hooks of the base",
             holds=_has_priority(priority.partition("=")[2].strip("'") or "NORMAL"),
-            tests="test_the_hook_as_printed_acts",
+            tests="test_printed_hook_runs",
         )
         for place, (heading, priority) in enumerate(written.items())
     ]

@@ -35,8 +35,8 @@ class MyOptimizer(Optimizer):
             "    def __init__(self, params, a, b, c):\n        super().__init__(params, lr=a)",
         ),
     ),
-    why="the constructor has no body and does not take the parameters, and a plain Optimizer has no step",
-    tests="test_an_optimizer_of_ones_own_trains",
+    why="the constructor has no body and does not take the parameters; `Optimizer` has no `step`",
+    tests="test_custom_optimizer_trains",
 )
 CONSTRUCTOR_CLASS = Fragment(
     7,
@@ -66,20 +66,20 @@ class MyOptimizerConstructor(object):
             "        return my_optimizer",
         ),
     ),
-    why="the bodies are missing",
-    tests="test_a_constructor_of_ones_own_builds",
+    why="the method bodies are missing",
+    tests="test_custom_constructor_builds",
 )
 CUSTOM_IMPORTS = Fragment(
     4,
     "自定义优化设定 / 定制自己实现的优化器 / 2. 将优化器添加到注册表（registry）中",
     "custom_imports = dict(imports=['mmseg.core.optimizer.my_optimizer'], allow_failed_imports=False)",
-    tests="test_an_optimizer_of_ones_own_trains",
+    tests="test_custom_optimizer_trains",
 )
 OPTIMIZER_PACKAGE = Fragment(
     3,
     "自定义优化设定 / 定制自己实现的优化器 / 2. 将优化器添加到注册表（registry）中",
     "from .my_optimizer import MyOptimizer",
-    tests="test_the_package_may_import_it",
+    tests="test_package_can_import_the_optimizer",
 )
 
 
@@ -172,7 +172,7 @@ CONFIGS = [
                 "workflow = [(",
             ),
         ),
-        why="the key that the list is the value of",
+        why="the key of the list is missing",
         holds=lambda runner: len(runner.message_hub.history("val/loss")) == 2,
     ),
     Fragment(
@@ -185,7 +185,7 @@ custom_hooks = [
 """,
         mend=(("\n]", ",\n    dict(type='StopForTest')]"), ("type='MyHook'", "type='MyHookForTest'")),
         beside=VALUES,
-        why="undefined values; a hook of that name; the base's hooks, which a list replaces",
+        why="values are undefined; there is no hook with this name; the list replaces the hooks of the base",
         holds=lambda runner: hook_of(runner, "MyHookForTest").values == (0.02, 0.9),
     ),
     Fragment(
@@ -248,13 +248,13 @@ OWN_OPTIMIZER = Fragment(
     "optimizer = dict(type='MyOptimizer', a=a_value, b=b_value, c=c_value)",
     mend=(("dict(", "dict(_delete_=True, "), ("optimizer =", f"{mended(CUSTOM_IMPORTS)}\noptimizer =")),
     beside=VALUES,
-    why="undefined values; the base's lr; the import that the section before shows",
-    tests="test_an_optimizer_of_ones_own_trains",
+    why="values are undefined; the `lr` of the base remains; the import is in the previous section",
+    tests="test_custom_optimizer_trains",
 )
 
 
 @pytest.mark.usefixtures("package")
-def test_an_optimizer_of_ones_own_trains(tmp_path: Path) -> None:
+def test_custom_optimizer_trains(tmp_path: Path) -> None:
     runner = train(tmp_path, OWN_OPTIMIZER, generation="first")
     forget()
     assert type(runner.optim_wrapper.optimizer).__name__ == "MyOptimizer"
@@ -262,7 +262,7 @@ def test_an_optimizer_of_ones_own_trains(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("package")
-def test_a_constructor_of_ones_own_builds(tmp_path: Path) -> None:
+def test_custom_constructor_builds(tmp_path: Path) -> None:
     imports = mended(CUSTOM_IMPORTS).replace("my_optimizer'", "my_optimizer_constructor'")
     use = Fragment(
         0,
@@ -276,7 +276,7 @@ def test_a_constructor_of_ones_own_builds(tmp_path: Path) -> None:
     assert rates(runner) == [0.5] * 4
 
 
-def test_the_package_may_import_it(package: Path) -> None:
+def test_package_can_import_the_optimizer(package: Path) -> None:
     (package / "__init__.py").write_text(mended(OPTIMIZER_PACKAGE) + "\n")
     module = importlib.import_module("mmseg.core.optimizer")
     forget()
@@ -284,7 +284,7 @@ def test_the_package_may_import_it(package: Path) -> None:
 
 
 @pytest.mark.usefixtures("package")
-def test_a_class_is_no_module(tmp_path: Path) -> None:
+def test_importing_a_class_as_a_module_raises_an_error(tmp_path: Path) -> None:
     wrong = CUSTOM_IMPORTS._replace(
         text="custom_imports = dict(imports=['mmseg.core.optimizer.my_optimizer.MyOptimizer'])"
     )
@@ -293,7 +293,7 @@ def test_a_class_is_no_module(tmp_path: Path) -> None:
     forget()
 
 
-def test_hooks_of_the_list_are_the_configs(tmp_path: Path) -> None:
+def test_hooks_match_the_config(tmp_path: Path) -> None:
     # 修改默认的运行时钩子: log_config, checkpoint_config, evaluation, lr_config, optimizer_config, momentum_config.
     nothing = Fragment(0, "自定义钩子（hooks） / 修改默认的运行时钩子（runtime hooks）", "a = 1")
     cfg: Config = config_of(tmp_path, nothing, generation="first")

@@ -42,7 +42,7 @@ class NewHook(Hook):
         cur_iter = runner.iter
         get_model(runner.model).hyper_parameter = self.a * cur_iter + self.b
 ''',
-    tests="test_the_hook_as_printed_acts",
+    tests="test_printed_hook_runs",
 )
 HOOK_PACKAGE = Fragment(
     3,
@@ -53,7 +53,7 @@ from .new_hook import NewHook
 
 __all__ = [..., NewHook]
 """,
-    tests="test_the_hook_as_printed_acts",
+    tests="test_printed_hook_runs",
 )
 
 
@@ -72,7 +72,7 @@ CONFIGS = [
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
 """,
         mend=(("dict(type", "dict(_delete_=True, type"),),
-        why="the base has by_epoch, which a loop of its own name does not take",
+        why="a loop with a `type` does not accept `by_epoch` of the base",
         holds=lambda runner: type(runner.train_loop) is EpochBasedTrainLoop and runner.max_epochs == 200,
     ),
     Fragment(
@@ -80,7 +80,7 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
         "优化器(Optimizer)",
         "optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)",
         mend=(("0.0001)", "0.0001)\noptim_wrapper = dict(optimizer=optimizer)"),),
-        why="an optimizer is used where optim_wrapper names it",
+        why="`optim_wrapper` does not refer to the optimizer",
         holds=lambda runner: runner.optim_wrapper.param_groups[0]["weight_decay"] == 0.0001,
     ),
     Fragment(
@@ -204,7 +204,7 @@ HOOK_CONFIGS = hook_configs(4, "钩子(Hook) / 步骤3：修改配置文件", "�
 
 @pytest.mark.usefixtures("_package")
 @pytest.mark.parametrize("fragment", HOOK_CONFIGS, ids=str)
-def test_the_hook_as_printed_acts(tmp_path: Path, fragment: Fragment) -> None:
+def test_printed_hook_runs(tmp_path: Path, fragment: Fragment) -> None:
     runner = train(tmp_path, fragment, generation="second", model="SegmentorForTest")
     assert fragment.holds(runner)
     assert runner.model.hyper_parameter == 2 * 3 + 1

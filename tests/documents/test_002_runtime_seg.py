@@ -58,8 +58,8 @@ class NewHook(Hook):
         model.hyper_parameter = self.a * cur_iter + self.b
 ''',
     mend=(("        cur_iter = runner.iter\n", "        cur_iter = runner.iter\n        model = runner.model\n"),),
-    why="a model without a wrapper is left undefined",
-    tests="test_the_hook_as_printed_acts",
+    why="a model without a wrapper is undefined",
+    tests="test_printed_hook_runs",
 )
 HOOK_PACKAGE = Fragment(
     4,
@@ -70,7 +70,7 @@ from .new_hook import NewHook
 
 __all__ = [..., NewHook]
 """,
-    tests="test_the_hook_as_printed_acts",
+    tests="test_printed_hook_runs",
 )
 OPTIMIZER_CLASS = Fragment(
     15,
@@ -92,20 +92,20 @@ class MyOptimizer(Optimizer):
             "    def __init__(self, params, a, b, c):\n        super().__init__(params, lr=a)",
         ),
     ),
-    why="the constructor has neither colon nor body and does not take the parameters; a plain Optimizer has no step",
-    tests="test_an_optimizer_of_ones_own_trains",
+    why="the constructor has no colon and no body and does not take the parameters; `Optimizer` has no `step`",
+    tests="test_custom_optimizer_trains",
 )
 OPTIMIZER_PACKAGE = Fragment(
     16,
     "Optimizer / Customize self-implemented optimizer / 2. Add the optimizer to registry",
     "from .my_optimizer import MyOptimizer",
-    tests="test_an_optimizer_of_ones_own_trains",
+    tests="test_custom_optimizer_trains",
 )
 CUSTOM_IMPORTS = Fragment(
     17,
     "Optimizer / Customize self-implemented optimizer / 2. Add the optimizer to registry",
     "custom_imports = dict(imports=['mmseg.engine.optimizers.my_optimizer'], allow_failed_imports=False)",
-    tests="test_an_optimizer_of_ones_own_trains",
+    tests="test_custom_optimizer_trains",
 )
 CONSTRUCTOR_CLASS = Fragment(
     20,
@@ -129,8 +129,8 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
         ),
         ("        return my_optimizer", "        my_optimizer = super().__call__(model)\n        return my_optimizer"),
     ),
-    why="the bodies are missing",
-    tests="test_a_constructor_of_a_built_ins_name_takes_its_place",
+    why="the method bodies are missing",
+    tests="test_custom_constructor_replaces_built_in_of_the_same_name",
 )
 MAE = """
 optimizer = dict(
@@ -178,7 +178,7 @@ CONFIGS = [
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)
 """,
         mend=(("dict(type", "dict(_delete_=True, type"),),
-        why="the base has max_epochs, which a loop by iterations does not take",
+        why="an iteration-based loop does not accept `max_epochs` of the base",
         holds=lambda runner: type(runner.train_loop) is IterBasedTrainLoop and runner.max_iters == 80000,
     ),
     Fragment(
@@ -202,7 +202,7 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)
         "Hook / Modify default runtime hooks / Checkpoint config",
         "checkpoint = dict(interval=1)",
         mend=(("interval=1)", "interval=1)\ndefault_hooks = dict(checkpoint=checkpoint)"),),
-        why="the section that the entry belongs to",
+        why="the section of the entry is missing",
         holds=lambda runner: (Path(runner.work_dir) / "epoch_2.pth").exists(),
     ),
     Fragment(
@@ -210,7 +210,7 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)
         "Hook / Modify default runtime hooks / Log config",
         "logger_hook_cfg = dict(interval=20)",
         mend=(("interval=20)", "interval=20)\ndefault_hooks = dict(logger=logger_hook_cfg)"),),
-        why="the section that the entry belongs to",
+        why="the section of the entry is missing",
         holds=lambda runner: hook_of(runner, "LoggerHook").interval == 20,
     ),
     Fragment(
@@ -218,7 +218,7 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)
         "Optimizer",
         "optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)",
         mend=(("0.0001)", "0.0001)\noptim_wrapper = dict(optimizer=optimizer)"),),
-        why="an optimizer is used where optim_wrapper names it",
+        why="`optim_wrapper` does not refer to the optimizer",
         holds=lambda runner: stop_of(runner).rates[0] == 0.01 and decay(runner, "ln.weight") == 0.0001,
     ),
     Fragment(
@@ -265,7 +265,7 @@ optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
         "Optimizer / Customize self-implemented optimizer / 3. Specify the optimizer in the config file",
         "optimizer = dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001)",
         mend=(("0.0001)", "0.0001)\noptim_wrapper = dict(optimizer=optimizer)"),),
-        why="an optimizer is used where optim_wrapper names it",
+        why="`optim_wrapper` does not refer to the optimizer",
         holds=lambda runner: stop_of(runner).rates[0] == 0.02,
     ),
     Fragment(
@@ -278,7 +278,7 @@ optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
       grad_clip=dict(max_norm=1, norm_type=2))
 """,
         mend=(("_delete_=True", "_delete_=True, optimizer=optimizer"),),
-        why="deleting the base's section deletes its optimizer",
+        why="deleting the section of the base also deletes its optimizer",
         holds=lambda runner: len(runner.message_hub.history("train/grad_norm")) == 4,
     ),
     Fragment(
@@ -337,7 +337,7 @@ HOOK_CONFIGS = hook_configs(5, "Hook / Step 3: Modify the config", "Hook / Step 
 
 @pytest.mark.usefixtures("package")
 @pytest.mark.parametrize("fragment", HOOK_CONFIGS, ids=str)
-def test_the_hook_as_printed_acts(tmp_path: Path, fragment: Fragment) -> None:
+def test_printed_hook_runs(tmp_path: Path, fragment: Fragment) -> None:
     importlib.import_module("mmseg.engine.hooks")
     runner = train(tmp_path, fragment, generation="second", model="SegmentorForTest")
     assert runner.model.hyper_parameter == 2 * 3 + 1
@@ -353,20 +353,20 @@ OWN_OPTIMIZER = Fragment(
         ("c=c_value)", "c=c_value)\noptim_wrapper = dict(_delete_=True, optimizer=optimizer)"),
     ),
     beside=VALUES,
-    why="undefined values; the import of the section before; the wrapper that names the optimizer",
-    tests="test_an_optimizer_of_ones_own_trains",
+    why="values are undefined; the import is in the previous section; `optim_wrapper` does not refer to the optimizer",
+    tests="test_custom_optimizer_trains",
 )
 
 
 @pytest.mark.usefixtures("package")
-def test_an_optimizer_of_ones_own_trains(tmp_path: Path) -> None:
+def test_custom_optimizer_trains(tmp_path: Path) -> None:
     runner = train(tmp_path, OWN_OPTIMIZER, generation="second")
     assert type(runner.optim_wrapper.optimizer).__name__ == "MyOptimizer"
     assert stop_of(runner).rates[0] == 2
 
 
 @pytest.mark.usefixtures("package")
-def test_a_class_is_no_module(tmp_path: Path) -> None:
+def test_importing_a_class_as_a_module_raises_an_error(tmp_path: Path) -> None:
     wrong = Fragment(
         0, CUSTOM_IMPORTS.section, "custom_imports = dict(imports=['mmseg.engine.optimizers.my_optimizer.MyOptimizer'])"
     )
@@ -375,7 +375,9 @@ def test_a_class_is_no_module(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("package")
-def test_a_constructor_of_a_built_ins_name_takes_its_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_custom_constructor_replaces_built_in_of_the_same_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     importlib.import_module("mmseg.engine.optimizers.layer_decay")
     use = Fragment(
         0,

@@ -36,20 +36,20 @@ def __init__(self, a, b, c)
             "    def __init__(self, params, a, b, c):\n        super().__init__(params, lr=a)",
         ),
     ),
-    why="indentation, colon and body were lost, the parameters are not taken, and a plain Optimizer has no step",
-    tests="test_an_optimizer_and_its_constructor_train",
+    why="indentation, colon and body were lost; the parameters are not passed on; `Optimizer` has no `step`",
+    tests="test_custom_optimizer_and_constructor_train",
 )
 OPTIMIZER_PACKAGE = Fragment(
     3,
     "2. 将优化器添加到注册表",
     "from .my_optimizer import MyOptimizer",
-    tests="test_an_optimizer_and_its_constructor_train",
+    tests="test_custom_optimizer_and_constructor_train",
 )
 CUSTOM_IMPORTS = Fragment(
     4,
     "2. 将优化器添加到注册表",
     "custom_imports = dict(imports=['mmdet.core.optimizer.my_optimizer'], allow_failed_imports=False)",
-    tests="test_an_optimizer_and_its_constructor_train",
+    tests="test_custom_optimizer_and_constructor_train",
 )
 CONSTRUCTOR_CLASS = Fragment(
     7,
@@ -77,8 +77,8 @@ return my_optimizer
             "        return my_optimizer",
         ),
     ),
-    why="indentation and bodies were lost",
-    tests="test_an_optimizer_and_its_constructor_train",
+    why="indentation and method bodies were lost",
+    tests="test_custom_optimizer_and_constructor_train",
 )
 HOOK_CLASS = Fragment(
     15,
@@ -103,20 +103,20 @@ def after_iter(self, runner):
 pass
 """,
     mend=(("\ndef ", "\n    def "), ("\npass", "\n        self.__dict__.setdefault('calls', []).append(0)")),
-    why="indentation was lost; each method leaves a trace in place of `pass`",
-    tests="test_the_hook_acts",
+    why="indentation was lost; each method records its call instead of `pass`",
+    tests="test_hook_runs",
 )
 HOOK_PACKAGE = Fragment(
     16,
     "自定义钩子 / 2. Register the new hook",
     "from .my_hook import MyHook",
-    tests="test_the_hook_acts",
+    tests="test_hook_runs",
 )
 HOOK_IMPORTS = Fragment(
     17,
     "自定义钩子 / 2. Register the new hook",
     "custom_imports = dict(imports=['mmdet.core.utils.my_hook'], allow_failed_imports=False)",
-    tests="test_the_hook_acts",
+    tests="test_hook_runs",
 )
 
 CONFIGS = [
@@ -188,7 +188,7 @@ min_lr_ratio=1e-5)
         "自定义工作流 / 训练与验证",
         "[('train', 1), ('val', 1)]",
         mend=(("[(", "workflow = [("),),
-        why="the key that the list is the value of",
+        why="the key of the list is missing",
         holds=lambda runner: len(runner.message_hub.history("val/loss")) == 2,
     ),
     Fragment(
@@ -196,7 +196,7 @@ min_lr_ratio=1e-5)
         "在MMCV中使用hook / NumClassCheckHook",
         "custom_hooks = [dict(type='NumClassCheckHook')]",
         mend=(("Hook')]", "Hook'), dict(type='StopForTest')]"),),
-        why="the base's hooks, which a list replaces",
+        why="the list replaces the hooks of the base",
         holds=lambda runner: hook_of(runner, "NumClassCheckHook").priority == "NORMAL",
     ),
     Fragment(
@@ -241,11 +241,11 @@ EVALUATION = Fragment(
     23,
     "修改默认运行时hook / Evaluation config",
     "evaluation = dict(interval=1, metric='bbox')",
-    tests="test_evaluation_asks_the_data_set",
+    tests="test_evaluation_calls_the_dataset",
 )
 
 
-def test_evaluation_asks_the_data_set(tmp_path: Path) -> None:
+def test_evaluation_calls_the_dataset(tmp_path: Path) -> None:
     cfg = old_config(tmp_path, **Config.fromstring(mended(EVALUATION), ".py").to_dict())
     cfg["data"]["val"]["type"] = "Boxes"
     runner = Runner.from_cfg(cfg)
@@ -283,13 +283,13 @@ OWN_OPTIMIZER = Fragment(
         ("optimizer = ", f"{mended(CUSTOM_IMPORTS)}\noptimizer = "),
     ),
     beside=VALUES,
-    why="undefined values; the base's lr; the import and the constructor that the sections around show",
-    tests="test_an_optimizer_and_its_constructor_train",
+    why="values are undefined; the `lr` of the base remains; the import and the constructor are in other sections",
+    tests="test_custom_optimizer_and_constructor_train",
 )
 
 
 @pytest.mark.usefixtures("_package")
-def test_an_optimizer_and_its_constructor_train(tmp_path: Path) -> None:
+def test_custom_optimizer_and_constructor_train(tmp_path: Path) -> None:
     importlib.import_module("mmdet.core.optimizer.my_optimizer_constructor")
     runner = train(tmp_path, OWN_OPTIMIZER, generation="first")
     assert type(runner.optim_wrapper.optimizer).__name__ == "MyOptimizer"
@@ -303,8 +303,8 @@ HOOK_CONFIGS = [
         f"\ncustom_hooks = [\ndict(type='MyHook', a=a_value, b=b_value{said})\n]\n",
         mend=(AND_STOP, ("\ncustom_hooks", f"\n{mended(HOOK_IMPORTS)}\ncustom_hooks")),
         beside=VALUES,
-        why="undefined values; the import of the section before; the base's hooks, which a list replaces",
-        tests="test_the_hook_acts",
+        why="values are undefined; the import is in the previous section; the list replaces the hooks of the base",
+        tests="test_hook_runs",
     )
     for number, section, said in ((18, "", ""), (19, " / priority", ", priority='NORMAL'"))
 ]
@@ -312,7 +312,7 @@ HOOK_CONFIGS = [
 
 @pytest.mark.usefixtures("_package")
 @pytest.mark.parametrize("fragment", HOOK_CONFIGS, ids=str)
-def test_the_hook_acts(tmp_path: Path, fragment: Fragment) -> None:
+def test_hook_runs(tmp_path: Path, fragment: Fragment) -> None:
     runner = train(tmp_path, fragment, generation="first")
     hook = hook_of(runner, "MyHook")
     # Made, before and after the run, two epochs and four iterations.
@@ -327,7 +327,7 @@ DEFAULT_CONSTRUCTOR = Fragment(
 from mmcv.utils import _BatchNorm, _InstanceNorm, build_from_cfg, is_list_of
 from .builder import OPTIMIZER_BUILDERS, OPTIMIZERS
 """,
-    tests="test_the_default_constructor_by_its_rules",
+    tests="test_default_constructor_rules",
 )
 
 
@@ -351,12 +351,12 @@ class Parts(nn.Module):
         self.cls_head = nn.Linear(4, 2)
 
 
-def test_the_default_constructor_by_its_first_example() -> None:
+def test_default_constructor_first_example() -> None:
     cfg = {"type": "SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0001}
     assert groups(cfg, {"norm_decay_mult": 0.0}, nn.Conv1d(1, 1, 1)) == {"weight": (0.01, 1e-4), "bias": (0.01, 1e-4)}
 
 
-def test_the_default_constructor_by_its_second_example() -> None:
+def test_default_constructor_second_example() -> None:
     found = groups(
         {"type": "SGD", "lr": 0.01, "weight_decay": 0.95},
         {"custom_keys": {"backbone": {"lr_mult": 0.1, "decay_mult": 0.9}}},
@@ -386,12 +386,12 @@ RULES: list[tuple[dict[str, Any], dict[str, tuple[float, float]]]] = [
 
 
 @pytest.mark.parametrize(("paramwise", "expected"), RULES)
-def test_the_default_constructor_by_its_rules(paramwise: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_default_constructor_rules(paramwise: dict[str, Any], expected: dict[str, Any]) -> None:
     found = groups({"type": "SGD", "lr": 1.0, "weight_decay": 1.0}, paramwise, Parts())
     assert {name: found[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize("paramwise", [[1], {"custom_keys": [1]}, {"custom_keys": {"a": 1}}])
-def test_the_default_constructor_refuses_what_it_refused(paramwise: Any) -> None:
+def test_default_constructor_rejects_invalid_settings(paramwise: Any) -> None:
     with pytest.raises(ArgumentError):
         groups({"type": "SGD", "lr": 1.0, "weight_decay": 1.0}, paramwise, Parts())

@@ -18,7 +18,7 @@ HOOK_CLASS = Fragment(
     1,
     "钩子 (Hook) / MMSegmentation 里实现的定制钩子",
     "class SegVisualizationHook(Hook):",
-    tests="test_the_hook_of_the_document_draws",
+    tests="test_document_hook_draws",
 )
 CONFIGS = [
     Fragment(
@@ -30,7 +30,7 @@ custom_hooks = [
 ]
 """,
         mend=(AND_STOP,),
-        why="the base's hooks, which a list replaces",
+        why="the list replaces the hooks of the base",
         holds=lambda runner: hook_of(runner, "EMAHook").begin_iter == 500,
     ),
     Fragment(
@@ -38,7 +38,7 @@ custom_hooks = [
         "优化器 / 定制 PyTorch 支持的优化器 / SGD",
         "optimizer = dict(type='SGD', lr=0.0003, weight_decay=0.0001)",
         mend=(("0.0001)", "0.0001)\noptim_wrapper = dict(optimizer=optimizer)"),),
-        why="an optimizer is used where optim_wrapper names it",
+        why="`optim_wrapper` does not refer to the optimizer",
         holds=lambda runner: stop_of(runner).rates[0] == 0.0003,
     ),
     Fragment(
@@ -46,7 +46,7 @@ custom_hooks = [
         "优化器 / 定制 PyTorch 支持的优化器 / Adam",
         "optimizer = dict(type='Adam', lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0, amsgrad=False)",
         mend=(("amsgrad=False)", "amsgrad=False)\noptim_wrapper = dict(optimizer=optimizer)"),),
-        why="an optimizer is used where optim_wrapper names it",
+        why="`optim_wrapper` does not refer to the optimizer",
         holds=lambda runner: runner.optim_wrapper.param_groups[0]["betas"] == (0.9, 0.999),
     ),
     Fragment(
@@ -67,7 +67,7 @@ optim_wrapper = dict(
         }))
 """,
         mend=(("weight_decay=0.01),", "weight_decay=0.01)"),),
-        why="the comma at the end makes the optimizer a tuple",
+        why="the trailing comma makes the optimizer a tuple",
         holds=lambda runner: (
             [group_of(runner, name)["weight_decay"] for name in ("pos_embed", "cls_token", "bn1.weight")]
             == [0, 0, 0.01]
@@ -153,7 +153,7 @@ def test_a_config_trains(tmp_path: Path, fragment: Fragment) -> None:
     assert len(stop_of(runner).losses) >= 3
 
 
-def test_the_levels_of_priority_are_the_documents() -> None:
+def test_priority_levels_match_the_document() -> None:
     levels = "HIGHEST 0 VERY_HIGH 10 HIGH 30 ABOVE_NORMAL 40 NORMAL 50 BELOW_NORMAL 60 LOW 70 VERY_LOW 90 LOWEST 100"
     words = levels.split()
     assert {each.name: each.value for each in Priority} == {
@@ -175,11 +175,11 @@ def test_the_levels_of_priority_are_the_documents() -> None:
         ("SyncBuffersHook", 50),
     ],
 )
-def test_the_hooks_of_the_tables_have_their_priority(name: str, priority: int) -> None:
+def test_hook_priorities_match_the_document(name: str, priority: int) -> None:
     assert get_priority(HOOKS.get(name).priority) == priority  # type: ignore[attr-defined]
 
 
-def test_the_order_is_printed_before_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_hook_order_is_printed_before_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "footplate")
     fragment = Fragment(0, "钩子 (Hook) / 介绍", "log_level = 'INFO'")
     train(tmp_path, fragment, generation="second")
@@ -207,9 +207,7 @@ class Keeps(Visualizer):
         ({"draw": False, "interval": 2}, "val", 1, False),
     ],
 )
-def test_the_hook_of_the_document_draws(
-    tmp_path: Path, settings: dict[str, Any], event: str, batch: int, draws: bool
-) -> None:
+def test_document_hook_draws(tmp_path: Path, settings: dict[str, Any], event: str, batch: int, draws: bool) -> None:
     # The document prints part of the source: what that does, our hook does.
     picture = tmp_path / "scene.png"
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(picture)

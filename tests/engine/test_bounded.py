@@ -26,7 +26,7 @@ class CountOpenFiles(Hook):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are counted in /proc")
 @pytest.mark.parametrize("workers", [0, 1])
-def test_open_files_stay_as_many_as_they_were(tmp_path: Path, workers: int) -> None:
+def test_number_of_open_files_does_not_grow(tmp_path: Path, workers: int) -> None:
     """2,000 iterations, in epochs of 100, with 20 saves, 20 validations, and workers that are restarted each time."""
     count = CountOpenFiles()
     cfg = settings(

@@ -321,7 +321,7 @@ def test_rates_are_not_scaled_by_default(cfg: Any) -> None:
         ({"enable": True, "base_batch_size": 2}, "the training loader has no batch_size", "enable"),
     ],
 )
-def test_mistakes_are_named(cfg: dict[str, Any], message: str, key: str) -> None:
+def test_invalid_auto_scale_lr_raises(cfg: dict[str, Any], message: str, key: str) -> None:
     wrapper = build_optim_wrapper(nn.Linear(1, 1), {"optimizer": {"type": "SGD", "lr": 0.2}})
     with pytest.raises(ArgumentError, match=message) as caught:
         scale_learning_rates(wrapper, [1, 2], cfg)
@@ -415,21 +415,21 @@ def together(world: int, folder: Path, *args: Any, **more: Any) -> list[tuple[in
     [(9, 4), (11, 4), (1, 2)],
     ids=["a rank without a last batch", "last batches of 2 and 1", "a rank without samples"],
 )
-def test_two_processes_end_a_pass_together_and_as_one(tmp_path: Path, size: int, batch_size: int) -> None:
+def test_two_processes_with_uneven_batches_train_like_one(tmp_path: Path, size: int, batch_size: int) -> None:
     alone = trained(tmp_path / "alone", size, 2 * batch_size)
     for found in together(2, tmp_path, size, batch_size):
         assert found[0] == alone[0] == 3 * -(-size // (2 * batch_size))
         assert found[1] == pytest.approx(alone[1], rel=1e-12, abs=1e-14)
 
 
-def test_accumulated_steps_too(tmp_path: Path) -> None:
+def test_uneven_batches_with_gradient_accumulation(tmp_path: Path) -> None:
     wrapper = {"optimizer": {"type": "SGD", "lr": 0.1, "momentum": 0.9}, "accumulative_counts": 2}
     alone = trained(tmp_path / "alone", 11, 4, optim_wrapper=wrapper)
     for found in together(2, tmp_path, 11, 2, optim_wrapper=wrapper):
         assert found[1] == pytest.approx(alone[1], rel=1e-12, abs=1e-14)
 
 
-def test_three_processes_and_iterations_through_several_passes(tmp_path: Path) -> None:
+def test_uneven_batches_of_three_processes_over_several_passes(tmp_path: Path) -> None:
     counted = {"train_cfg": {"by_epoch": False, "max_iters": 7, "val_interval": 7}}
     alone = trained(tmp_path / "alone", 7, 6, **counted)
     for found in together(3, tmp_path, 7, 2, **counted):

@@ -223,7 +223,7 @@ def test_modules_that_a_start_imports(statement: str, bound: int) -> None:
     assert len(found) <= bound, sorted(found)
 
 
-def test_the_engine_is_imported_without_what_few_runs_need() -> None:
+def test_engine_imports_no_rarely_needed_modules() -> None:
     code = "import sys, torch\nimport footplate.engine, footplate.hooks\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"torch.distributed.tensor", "torch._dynamo", "sympy", "rich", "matplotlib"} & set(

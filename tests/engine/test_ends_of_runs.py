@@ -57,7 +57,7 @@ CASES = [(*each, validates) for validates in (True, False) for each in STOPS if 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
 @pytest.mark.parametrize(("event", "stop", "validates"), CASES)
-def test_what_a_run_owes_at_its_end_is_done_when_it_is_resumed(
+def test_resumed_run_completes_the_work_after_the_last_iteration(
     tmp_path: Path, event: str, stop: Callable[[], None], validates: bool, by_epoch: bool
 ) -> None:
     whole = run(section(tmp_path / "whole", by_epoch, validates), Counter(*COUNTED))
@@ -74,9 +74,7 @@ def test_what_a_run_owes_at_its_end_is_done_when_it_is_resumed(
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_what_is_published_at_the_end_is_published_by_the_resumed_run(
-    tmp_path: Path, by_epoch: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_run_publishes_the_checkpoints(tmp_path: Path, by_epoch: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = section(tmp_path, by_epoch, True, published_keys=["meta", "state_dict"], save_best=None)
     with monkeypatch.context() as patch:
         patch.setattr("footplate.hooks.checkpoint_hook.CheckpointHook._publish", lambda *arguments: kill())
@@ -89,7 +87,7 @@ def test_what_is_published_at_the_end_is_published_by_the_resumed_run(
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_a_run_that_has_ended_goes_on_with_a_greater_length(tmp_path: Path, by_epoch: bool) -> None:
+def test_complete_run_continues_with_a_greater_length(tmp_path: Path, by_epoch: bool) -> None:
     cfg = section(tmp_path / "run", by_epoch, False)
     length = {"by_epoch": True, "max_epochs": 2} if by_epoch else {"by_epoch": False, "max_iters": 8}
     run({**cfg, "train_cfg": length})
@@ -101,9 +99,7 @@ def test_a_run_that_has_ended_goes_on_with_a_greater_length(tmp_path: Path, by_e
 
 
 @pytest.mark.parametrize("validated", [True, False])
-def test_a_checkpoint_of_an_earlier_version_has_ended_where_its_validation_was_done(
-    tmp_path: Path, validated: bool
-) -> None:
+def test_checkpoint_of_an_earlier_version_is_complete_after_its_validation(tmp_path: Path, validated: bool) -> None:
     cfg = section(tmp_path, True, True)
     run(cfg)
     content = load_checkpoint(tmp_path / "epoch_3.pth")
@@ -115,7 +111,7 @@ def test_a_checkpoint_of_an_earlier_version_has_ended_where_its_validation_was_d
     assert len(witness.when("before_val")) == len(witness.when("after_train")) == int(not validated)
 
 
-def test_a_runner_that_has_trained_to_the_end_does_not_end_again(tmp_path: Path) -> None:
+def test_second_train_call_does_not_repeat_the_end(tmp_path: Path) -> None:
     witness = Witness()
     runner = Runner.from_cfg(section(tmp_path, True, True, save_last=False, interval=-1))
     runner.register_hook(witness)

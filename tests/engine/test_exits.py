@@ -84,7 +84,7 @@ CASES: dict[str, tuple[type[FootplateError], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_exit_is_an_error_that_names_the_line(tmp_path: Path, case: str) -> None:
+def test_exit_of_user_code_is_an_error_with_its_line(tmp_path: Path, case: str) -> None:
     kind, changes = CASES[case]
     with pytest.raises(kind) as caught:
         Runner.from_cfg(settings(tmp_path, **changes)).train()
@@ -93,7 +93,7 @@ def test_an_exit_is_an_error_that_names_the_line(tmp_path: Path, case: str) -> N
     assert f"test_exits.py:{leave.__code__.co_firstlineno + 1}" in str(caught.value)
 
 
-def test_the_command_ends_with_an_error(
+def test_command_with_an_exit_of_user_code_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -112,9 +112,7 @@ class Aborted(BaseException):
 
 @pytest.mark.parametrize("kind", [Aborted, GeneratorExit, KeyboardInterrupt, StopIteration])
 @pytest.mark.parametrize("event", ["before_train_epoch", "after_train_iter", "after_val_epoch"])
-def test_no_other_way_to_leave_ends_a_run_without_an_error(
-    tmp_path: Path, kind: type[BaseException], event: str
-) -> None:
+def test_every_exception_that_leaves_a_run_is_an_error(tmp_path: Path, kind: type[BaseException], event: str) -> None:
     class Raising(Hook):
         pass
 

@@ -47,7 +47,7 @@ def run(tmp_path: Path, at: int = 7, value: float = math.nan, interval: int = 4,
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_stops_the_run_and_says_when_it_began(tmp_path: Path, value: float) -> None:
+def test_non_finite_loss_stops_the_run_with_its_first_iteration(tmp_path: Path, value: float) -> None:
     with pytest.raises(NonFiniteError) as caught:
         run(tmp_path, at=7, value=value)
     assert caught.value.message == f"the loss is {value:g} since iteration 7 (loss_aux), learning rate 0.1"
@@ -57,7 +57,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_when_it_began(tmp_path:
     assert sorted(each.name for each in tmp_path.glob("*.pth")) == ["iter_3.pth", "iter_6.pth"]
 
 
-def test_no_checkpoint_holds_nan(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_checkpoint_contains_nan(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, loss="warn", grad="warn")
     names = sorted(each.name for each in tmp_path.glob("*.pth"))
     assert names == ["iter_3.pth", "iter_6.pth"]
@@ -65,14 +65,14 @@ def test_no_checkpoint_holds_nan(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert [each for each in caplog.messages if each.startswith("the loss is nan since iteration 7 (loss_aux)")]
 
 
-def test_a_save_finds_it_before_the_interval_does(tmp_path: Path) -> None:
+def test_save_detects_a_non_finite_loss_before_the_interval(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match="the loss is nan since iteration 7 ") as caught:
         run(tmp_path, interval=100, grad="warn")
     assert caught.value.notes[1] == f"The last good checkpoint is {tmp_path / 'iter_6.pth'}"
 
 
 @pytest.mark.parametrize(("policy", "lines"), [({}, 2), ({"loss": "warn", "grad": "warn"}, 3)])
-def test_a_line_of_the_log_that_shows_it_is_the_last_one(tmp_path: Path, policy: dict[str, str], lines: int) -> None:
+def test_log_line_with_a_non_finite_loss_is_the_last(tmp_path: Path, policy: dict[str, str], lines: int) -> None:
     logger = {"type": "LoggerHook", "interval": 4}
     processor = {"by_epoch": False, "log_with_hierarchy": True}
     hooks = {"checkpoint": None, "logger": logger}
@@ -87,16 +87,16 @@ def test_a_line_of_the_log_that_shows_it_is_the_last_one(tmp_path: Path, policy:
     assert sum('"train/loss"' in line for line in shown) == lines
 
 
-def test_the_rest_is_looked_at_too(tmp_path: Path) -> None:
+def test_last_incomplete_interval_is_checked(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match="the loss is nan since iteration 12"):
         run(tmp_path, at=12, interval=100)
 
 
-def test_weights_are_looked_at_before_they_are_saved(tmp_path: Path) -> None:
+def test_weights_are_checked_before_a_save(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path))
     runner.train()
     next(runner.model.parameters()).data[0, 0] = math.nan
-    with pytest.raises(NonFiniteError, match="the weights hold NaN or infinity after iteration 12") as caught:
+    with pytest.raises(NonFiniteError, match="the weights contain NaN or infinity after iteration 12") as caught:
         runner.save_checkpoint(str(tmp_path), "now.pth")
     assert caught.value.notes == (
         "first in 'layers.0.weight'",
@@ -146,7 +146,7 @@ def steep(tmp_path: Path, **policy: Any) -> Runner:
         {"grad": "stop", "wrapper": {"on_nonfinite": "skip"}},
     ],
 )
-def test_steps_with_gradients_that_are_no_numbers_are_left_out(
+def test_steps_with_non_finite_gradients_are_skipped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, policy: dict[str, Any]
 ) -> None:
     runner = steep(tmp_path, **policy)
@@ -157,13 +157,13 @@ def test_steps_with_gradients_that_are_no_numbers_are_left_out(
     ]
 
 
-def test_they_stop_the_run_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_non_finite_gradients_stop_the_run_with_policy_stop(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match="the gradients of iteration 3 are not finite"):
         steep(tmp_path, grad="stop")
 
 
 @pytest.mark.parametrize(("first", "told"), [(2.0, 1), (65536.0, 0)])
-def test_a_loss_scale_that_falls_and_falls_is_told(
+def test_falling_loss_scale_logs_a_warning(
     tmp_path: Path, first: float, told: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     scaled = {"type": "AmpOptimWrapper", "dtype": "float16", "loss_scale": {"init_scale": first}}
@@ -181,7 +181,7 @@ def test_a_loss_scale_that_falls_and_falls_is_told(
     assert len(lines) == told
 
 
-def test_gradients_that_are_skipped_with_losses_have_no_policy_of_their_own(caplog: pytest.LogCaptureFixture) -> None:
+def test_gradient_policy_without_effect_logs_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     NonFiniteHook({"loss": "skip", "grad": "stop"})
     NonFiniteHook({"loss": "skip"})
     said = "on_nonfinite: grad has no effect, because loss='skip' skips each step without finite gradients."
@@ -198,7 +198,7 @@ def test_gradients_that_are_skipped_with_losses_have_no_policy_of_their_own(capl
         ("cuda", False, {"loss": "skip"}, True),
     ],
 )
-def test_unasked_nothing_waits_for_an_accelerator(
+def test_accelerator_is_not_synchronized_by_default(
     device: str, fused: bool, policy: dict[str, str] | None, guarded: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(2))], fused=fused)
@@ -209,7 +209,7 @@ def test_unasked_nothing_waits_for_an_accelerator(
     assert any("fused=True" in each for each in caplog.messages) is not guarded
 
 
-def test_buffers_may_be_infinite_on_purpose() -> None:
+def test_infinite_buffers_are_allowed() -> None:
     model = ToyModel()
     model.register_buffer("mask", torch.tensor([0.0, -math.inf]))
     assert nonfinite_weights(model) == []
@@ -221,13 +221,13 @@ def test_buffers_may_be_infinite_on_purpose() -> None:
 @pytest.mark.parametrize(
     ("policy", "key"), [({"los": "stop"}, "on_nonfinite.los"), ({"loss": "halt"}, "on_nonfinite.loss")]
 )
-def test_an_unknown_policy_is_refused(tmp_path: Path, policy: dict[str, Any], key: str) -> None:
+def test_unknown_policy_raises(tmp_path: Path, policy: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         Runner(**settings(tmp_path, on_nonfinite=policy))
     assert caught.value.key == key
 
 
-def test_the_command_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "nan.py"
     cfg = settings(
         tmp_path / "work", on_nonfinite={"interval": 1}, optim_wrapper={"optimizer": {"type": "SGD", "lr": 1e38}}
@@ -238,7 +238,7 @@ def test_the_command_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("value", [complex(math.nan, 0), complex(0, math.inf)], ids=str)
-def test_complex_weights_are_looked_at(value: complex) -> None:
+def test_complex_weights_are_checked(value: complex) -> None:
     model = nn.Module()
     weight = model.weight = nn.Parameter(torch.zeros(2, 2, dtype=torch.complex64))
     seen = torch.zeros(2, dtype=torch.complex64)
@@ -265,7 +265,7 @@ def stopped(tmp_path: Path, **hook: Any) -> tuple[Runner, NonFiniteError]:
     return runner, caught.value
 
 
-def test_a_capture_is_the_last_good_checkpoint_with_facts(tmp_path: Path) -> None:
+def test_capture_is_the_last_good_checkpoint_with_facts(tmp_path: Path) -> None:
     runner, error = stopped(tmp_path)
     path = tmp_path / f"nonfinite_iter_{error.iteration}.capture"
     assert error.notes[-1] == f"footplate replay {path} shows it layer by layer"
@@ -281,13 +281,13 @@ def test_a_capture_is_the_last_good_checkpoint_with_facts(tmp_path: Path) -> Non
     assert find_latest(tmp_path) == str(tmp_path / "iter_6.pth")
 
 
-def test_the_config_lies_beside_it(tmp_path: Path) -> None:
+def test_config_is_saved_next_to_the_capture(tmp_path: Path) -> None:
     runner, error = stopped(tmp_path)
     text = Config.fromfile(tmp_path / f"nonfinite_iter_{error.iteration}.py")
     assert text.to_dict() == runner.cfg.to_dict()
 
 
-def test_a_run_of_objects_leaves_none_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_run_built_from_objects_logs_that_it_has_no_capture(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(NonFiniteError):
         run(tmp_path, at=7, value=math.nan)
     assert not list(tmp_path.glob("*.capture"))
@@ -296,9 +296,7 @@ def test_a_run_of_objects_leaves_none_and_says_so(tmp_path: Path, caplog: pytest
     ]
 
 
-def test_a_checkpoint_that_cannot_be_resumed_is_none_to_capture(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_capture_of_a_checkpoint_that_cannot_be_resumed_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     stopped(tmp_path, save_optimizer=False)
     assert not list(tmp_path.glob("*.capture"))
     assert any(each.endswith("iter_6.pth' cannot be resumed: it has no 'optimizer'.") for each in caplog.messages)

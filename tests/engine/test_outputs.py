@@ -60,7 +60,7 @@ def test_image_name_stays_in_the_log_folder(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.rglob("*.png")] == ["x_1.png"]
 
 
-def test_a_preflight_leaves_no_predictions(tmp_path: Path) -> None:
+def test_preflight_leaves_no_predictions(tmp_path: Path) -> None:
     class Files(Hook):
         def before_train(self, runner: Any) -> None:
             self.found = sorted(each.name for each in tmp_path.rglob("*.pkl"))

@@ -56,13 +56,13 @@ def goes_on(tmp_path: Path, name: str, stop: int, *, by_epoch: bool, workers: in
 
 @pytest.mark.parametrize("stop", [4, 7])
 @pytest.mark.parametrize("name", KINDS)
-def test_a_run_by_iterations_goes_on_where_its_sampler_was(tmp_path: Path, name: str, stop: int) -> None:
+def test_iteration_based_run_resumes_at_the_position_of_its_sampler(tmp_path: Path, name: str, stop: int) -> None:
     goes_on(tmp_path, name, stop, by_epoch=False, workers=0)
 
 
 @pytest.mark.parametrize("stop", [4, 7, 8])
 @pytest.mark.parametrize("name", BY_EPOCH)
-def test_a_run_by_epochs_goes_on_where_its_sampler_was(tmp_path: Path, name: str, stop: int) -> None:
+def test_epoch_based_run_resumes_at_the_position_of_its_sampler(tmp_path: Path, name: str, stop: int) -> None:
     goes_on(tmp_path, name, stop, by_epoch=True, workers=0)
 
 
@@ -83,7 +83,7 @@ def train(work_dir: Path, data: Any, **changes: Any) -> list[list[float]]:
 
 
 @pytest.mark.parametrize("name", BY_EPOCH)
-def test_a_run_goes_on_from_the_end_of_an_epoch(tmp_path: Path, name: str) -> None:
+def test_run_resumes_from_the_end_of_an_epoch(tmp_path: Path, name: str) -> None:
     def data() -> dict[str, Any]:
         found = loader(**section(name))
         for key in ("sampler", "batch_size") if "Batches" in name else ():
@@ -97,7 +97,7 @@ def test_a_run_goes_on_from_the_end_of_an_epoch(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_a_loader_of_torch_with_a_generator_goes_on_in_its_order(tmp_path: Path, by_epoch: bool) -> None:
+def test_torch_loader_with_a_generator_resumes_in_its_order(tmp_path: Path, by_epoch: bool) -> None:
     def data() -> DataLoader[Any]:
         generator = torch.Generator().manual_seed(5)
         return DataLoader(Points(noise=0.0), batch_size=4, shuffle=True, generator=generator)
@@ -112,21 +112,21 @@ def test_a_loader_of_torch_with_a_generator_goes_on_in_its_order(tmp_path: Path,
 
 @pytest.mark.parametrize("by_epoch", [True, False])
 @pytest.mark.parametrize("name", ["Endless", "Stateful", "Drawing"])
-def test_workers_that_read_ahead_change_nothing(tmp_path: Path, name: str, by_epoch: bool) -> None:
+def test_prefetching_workers_do_not_change_the_order(tmp_path: Path, name: str, by_epoch: bool) -> None:
     goes_on(tmp_path, name, 7, by_epoch=by_epoch, workers=2)
     _, seen = run(tmp_path / "none", name, by_epoch=by_epoch)
     _, with_workers = run(tmp_path / "two", name, by_epoch=by_epoch, workers=2)
     assert seen.seen == with_workers.seen
 
 
-def test_a_sampler_with_state_is_not_gone_through_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_sampler_with_state_is_not_iterated_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = Stateful.loaded
     goes_on(tmp_path, "Stateful", 7, by_epoch=True, workers=0)
     assert Stateful.loaded == before + 1
     assert "repeated without reading data" not in caplog.text
 
 
-def test_an_epoch_ends_as_the_length_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_epoch_ends_at_the_length_of_the_loader(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, "Longer", by_epoch=True)
     assert caplog.text.count("Longer yields more samples than its length. Each epoch ends after 4 batches.") == 1
 
@@ -138,14 +138,14 @@ def test_an_epoch_ends_as_the_length_says(tmp_path: Path, caplog: pytest.LogCapt
         ("Growing", "the length of the loader changed in epoch 2: 2, not 1"),
     ],
 )
-def test_an_epoch_of_another_length_is_refused(tmp_path: Path, name: str, message: str) -> None:
+def test_epoch_of_a_different_length_raises(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         run(tmp_path, name, by_epoch=True)
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
 @pytest.mark.parametrize("kind", ["known", "without state", "of torch"])
-def test_a_saved_sampler_state_that_fits_no_sampler_is_not_used(
+def test_saved_state_of_a_different_sampler_is_ignored(
     tmp_path: Path, kind: str, by_epoch: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     train(tmp_path / "before", loader(**section("Stateful")), by_epoch=by_epoch)

@@ -121,14 +121,14 @@ def test_loops_set_each_phase(tmp_path: Path, by_epoch: bool, monkeypatch: pytes
     }
 
 
-def test_a_checkpoint_is_loaded_in_its_own_phase(tmp_path: Path) -> None:
+def test_checkpoint_is_loaded_in_its_own_phase(tmp_path: Path) -> None:
     recorded(tmp_path).train()
     runner = recorded(tmp_path, resume=True)
     runner.train()
     assert runner.recorder.seen["after_load_checkpoint"] == {Phase.LOADING_CHECKPOINT}
 
 
-def test_a_validation_without_training_has_the_phases_of_an_evaluation(tmp_path: Path) -> None:
+def test_validation_without_training_has_the_phases_of_an_evaluation(tmp_path: Path) -> None:
     runner = recorded(tmp_path)
     runner.val()
     seen = runner.recorder.seen
@@ -201,7 +201,7 @@ class ValidateAfterStep(Hook):
         runner.model.train()
 
 
-def test_a_validation_that_a_hook_starts_belongs_to_the_phase_of_the_hook(tmp_path: Path) -> None:
+def test_validation_within_a_hook_has_the_phase_of_the_hook(tmp_path: Path) -> None:
     runner = recorded(tmp_path, ValidateAfterStep(), train_cfg={"by_epoch": True, "max_epochs": 1, "val_begin": 9})
     runner.train()
     seen = runner.recorder.seen
@@ -218,7 +218,7 @@ def test_a_validation_that_a_hook_starts_belongs_to_the_phase_of_the_hook(tmp_pa
         ("after_val_iter", Phase.EVALUATION),
     ],
 )
-def test_an_error_leaves_the_phase_in_which_it_was_raised(tmp_path: Path, event: str, phase: Phase) -> None:
+def test_error_leaves_the_phase_in_which_it_was_raised(tmp_path: Path, event: str, phase: Phase) -> None:
     class Fail(Hook):
         pass
 
@@ -253,7 +253,9 @@ class SaveAt(Hook):
         ("after_train_epoch", 8, 2),
     ],
 )
-def test_a_saved_position_counts_what_is_done(tmp_path: Path, event: str, iteration: int, epoch: int) -> None:
+def test_saved_position_counts_the_completed_step_or_epoch(
+    tmp_path: Path, event: str, iteration: int, epoch: int
+) -> None:
     checkpoint = {"interval": -1, "save_last": False}
     Runner(**settings(tmp_path, default_hooks={"checkpoint": checkpoint}, custom_hooks=[SaveAt(event)])).train()
     loop = load_checkpoint(str(tmp_path / "own.pth"))["run"]["loop"]
@@ -289,7 +291,7 @@ def foreign(work_dir: Path, *, stops: bool, workers: int) -> Runner:
     return Runner(**sections)
 
 
-def test_a_stop_does_not_wait_for_a_worker_of_torchs_own_loader(tmp_path: Path) -> None:
+def test_stop_does_not_wait_for_a_worker_of_a_torch_loader(tmp_path: Path) -> None:
     def train() -> None:
         foreign(tmp_path, stops=True, workers=1).train()
 
@@ -300,7 +302,7 @@ def test_a_stop_does_not_wait_for_a_worker_of_torchs_own_loader(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_failing_read_of_torchs_own_loader_saves_the_run(tmp_path: Path, workers: int) -> None:
+def test_run_is_saved_when_a_torch_loader_fails(tmp_path: Path, workers: int) -> None:
     with pytest.raises(OSError, match="cut short") as caught:
         foreign(tmp_path, stops=False, workers=workers).train()
     assert getattr(caught.value, "__notes__", [""])[0].startswith("The run was saved after iteration 2: ")
@@ -318,7 +320,7 @@ class Interrupting:
             yield {key: torch.stack([torch.as_tensor(each[key]) for each in batch]) for key in batch[0]}
 
 
-def test_a_stop_waits_for_a_batch_where_a_read_may_not_be_interrupted(tmp_path: Path) -> None:
+def test_stop_waits_for_a_batch_if_reading_must_not_be_interrupted(tmp_path: Path) -> None:
     def train() -> None:
         Runner(**{**settings(tmp_path, by_epoch=False), "train_dataloader": Interrupting()}).train()
 

@@ -46,7 +46,7 @@ class Look(Hook):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_preflight_moves_nothing(tmp_path: Path, workers: int) -> None:
+def test_preflight_changes_neither_results_nor_random_states(tmp_path: Path, workers: int) -> None:
     changes: dict[str, Any] = {
         "val_evaluator": {"type": "Told", "values": {"score": [3.0, 2.0, 1.0]}},
         "val_dataloader": loader(8, shuffle=False, num_workers=workers),
@@ -66,7 +66,7 @@ def test_a_preflight_moves_nothing(tmp_path: Path, workers: int) -> None:
     assert with_it.message_hub.get_scalar("val/score").data[0].tolist() == [3.0, 2.0, 1.0]
 
 
-def test_a_hook_that_cannot_be_saved_is_found_before_the_first_step(
+def test_hook_state_that_cannot_be_saved_is_found_before_the_first_step(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Own(Hook):
@@ -81,7 +81,7 @@ def test_a_hook_that_cannot_be_saved_is_found_before_the_first_step(
     assert any("--no-preflight" in each for each in caplog.messages)
 
 
-def test_a_part_that_does_not_come_back_is_found_before_the_first_step(
+def test_checkpoint_part_that_is_lost_is_found_before_the_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forgetful(path: str) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def test_a_part_that_does_not_come_back_is_found_before_the_first_step(
         run(tmp_path, "forgetful", preflight=True)
 
 
-def test_a_validation_that_fails_is_found_before_the_first_step(tmp_path: Path) -> None:
+def test_failing_validation_is_found_before_the_first_step(tmp_path: Path) -> None:
     class Blind(ToyModel):
         def forward(self, inputs: Any, labels: Any, mode: str = "tensor") -> Any:
             return super().forward(inputs, labels, mode) if mode == "loss" else 1 / 0
@@ -101,18 +101,16 @@ def test_a_validation_that_fails_is_found_before_the_first_step(tmp_path: Path) 
         run(tmp_path, "blind", preflight=True, model=Blind())
 
 
-def test_a_disk_that_is_too_small_is_found_before_the_first_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_is_found_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "footplate.storage.free_space", lambda folder: None if str(folder).startswith("memory") else 100
     )
-    with pytest.raises(CheckpointError, match=r"a checkpoint takes \d.* and 100 .* are free in") as caught:
+    with pytest.raises(CheckpointError, match=r"a checkpoint takes \d.* but only 100 .* are free in") as caught:
         run(tmp_path, "small", preflight=True)
     assert caught.value.key == "work_dir"
 
 
-def test_a_folder_that_takes_no_files_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_only_folder_is_found_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = storage.commit_bytes
 
     def refuse(path: Any, data: bytes) -> None:
@@ -126,7 +124,7 @@ def test_a_folder_that_takes_no_files_is_found(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("out_dir", ["{}/file/under", "nowhere://a/b"])
-def test_where_checkpoints_go_is_tried_too(tmp_path: Path, out_dir: str) -> None:
+def test_out_dir_of_checkpoints_is_tested(tmp_path: Path, out_dir: str) -> None:
     (tmp_path / "file").write_text("")
     hooks = {"checkpoint": {"out_dir": out_dir.format(tmp_path)}}
     with pytest.raises(CheckpointError, match="cannot write to ") as caught:
@@ -134,7 +132,7 @@ def test_where_checkpoints_go_is_tried_too(tmp_path: Path, out_dir: str) -> None
     assert caught.value.key == "default_hooks.checkpoint.out_dir"
 
 
-def test_plain_batches_are_tried_too(tmp_path: Path) -> None:
+def test_list_of_batches_is_tested(tmp_path: Path) -> None:
     batches = torch.utils.data.default_collate([Points()[index] for index in range(4)])
     runner = run(tmp_path, "plain", preflight=True, val_dataloader=[batches])
     assert runner.epoch == 3
@@ -151,7 +149,7 @@ def test_plain_batches_are_tried_too(tmp_path: Path) -> None:
     ],
     ids=["SGD", "momentum", "AdamW", "RMSprop", "alike"],
 )
-def test_the_state_that_an_optimizer_will_have_is_told_before_its_first_step(optimizer: torch.optim.Optimizer) -> None:
+def test_size_of_the_optimizer_state_is_known_before_the_first_step(optimizer: torch.optim.Optimizer) -> None:
     wrapper = OptimWrapper(optimizer)
     parameters = [each for group in optimizer.param_groups for each in group["params"]]
     told = optimizer_growth(wrapper)
@@ -166,12 +164,12 @@ def test_the_state_that_an_optimizer_will_have_is_told_before_its_first_step(opt
 
 
 @pytest.mark.parametrize("kind", [torch.optim.LBFGS, torch.optim.Adafactor])
-def test_the_state_of_an_optimizer_that_asks_for_a_closure_or_looks_at_values_is_not_told(kind: Any) -> None:
+def test_size_of_the_state_is_unknown_for_optimizers_that_need_a_closure_or_values(kind: Any) -> None:
     assert optimizer_growth(OptimWrapper(kind([torch.nn.Parameter(torch.ones(2))]))) is None
 
 
 @pytest.mark.parametrize(("known", "start"), [(True, ""), (False, " before the optimizer has a state")])
-def test_the_size_is_that_of_a_start_only_where_the_run_starts(
+def test_logged_checkpoint_size_of_new_and_resumed_runs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, known: bool, start: str
 ) -> None:
     optim_wrapper = {"optimizer": {"type": "SGD", "lr": 0.1, "momentum": 0.9}}
@@ -186,7 +184,7 @@ def test_the_size_is_that_of_a_start_only_where_the_run_starts(
 
 
 @pytest.mark.parametrize(("option", "times"), [([], 1), (["--no-preflight"], 0)])
-def test_the_command_looks_first(
+def test_command_runs_the_preflight(
     tmp_path: Path, option: list[str], times: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "tiny.py"
@@ -209,7 +207,7 @@ def test_the_command_looks_first(
         ),
     ],
 )
-def test_a_metric_that_nobody_gives_is_found_before_the_first_step(
+def test_unknown_metric_of_save_best_is_found_before_the_first_step(
     tmp_path: Path, changes: dict[str, Any], key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     witness = Witness()
@@ -223,7 +221,7 @@ def test_a_metric_that_nobody_gives_is_found_before_the_first_step(
 
 
 @pytest.mark.parametrize(("sought", "is_found"), [("truth.json", True), ("", False)])
-def test_a_metric_without_its_file_is_found_before_the_first_step(
+def test_missing_file_of_a_metric_is_found_before_the_first_step(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, sought: str, is_found: bool
 ) -> None:
     class Compared(PointAccuracy):
@@ -241,7 +239,7 @@ def test_a_metric_without_its_file_is_found_before_the_first_step(
     assert ("one batch is not enough" in caplog.text) is not is_found
 
 
-def test_every_set_is_looked_at_with_its_losses(tmp_path: Path) -> None:
+def test_every_dataset_is_validated_with_its_losses(tmp_path: Path) -> None:
     sets = {"clean": loader(8, shuffle=False), "noisy": loader(8, shuffle=False)}
     best = {"checkpoint": {"save_best": ["noisy/accuracy", "clean/loss"], "interval": -1, "save_last": False}}
     both: dict[str, Any] = {"val_dataloader": sets, "val_cfg": {"loss": True}, "preflight": True}
@@ -252,7 +250,7 @@ def test_every_set_is_looked_at_with_its_losses(tmp_path: Path) -> None:
     assert caught.value.notes == ("metrics: clean/loss, clean/accuracy, noisy/loss, noisy/accuracy",)
 
 
-def test_a_file_of_the_users_own_outlives_the_probe(tmp_path: Path) -> None:
+def test_probe_does_not_overwrite_a_file_of_the_user(tmp_path: Path) -> None:
     mine = tmp_path / ".preflight"
     mine.write_text("mine")
     _check_folder(str(tmp_path), 0, "work_dir")

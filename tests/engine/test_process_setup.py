@@ -123,7 +123,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 
 @pytest.mark.parametrize("asked", [True, False])
 @pytest.mark.parametrize(("randomness", "env_cfg", "says"), CASES)
-def test_what_breaks_determinism_is_named(
+def test_settings_that_break_determinism_log_a_warning(
     tmp_path: Path, randomness: Any, env_cfg: Any, says: str, asked: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     runner = Runner(**settings(tmp_path, randomness={**randomness, "deterministic": asked}, env_cfg=env_cfg))
@@ -133,7 +133,7 @@ def test_what_breaks_determinism_is_named(
     assert not (asked and torch.backends.cudnn.benchmark)
 
 
-def test_a_workspace_that_lets_products_differ_is_named(
+def test_nondeterministic_cublas_workspace_logs_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
@@ -151,14 +151,14 @@ def test_a_workspace_that_lets_products_differ_is_named(
         (None, False),
     ],
 )
-def test_a_compiler_that_tunes_itself_is_named(compiled: Any, named: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_autotuning_compiler_logs_a_warning(compiled: Any, named: bool, caplog: pytest.LogCaptureFixture) -> None:
     for asked in (False, True):
         warn_of_nondeterminism({"seed": 1, "deterministic": asked}, {}, 1, compiled)
     says = "deterministic: compile with max-autotune picks kernels by their speed. The next run may pick others."
     assert caplog.messages == [says] * named
 
 
-def test_a_run_says_so_of_its_own_compiler(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_run_warns_about_its_autotuning_compiler(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     randomness = {"seed": 1, "deterministic": True}
     compiled: Any = {"compile": {"mode": "max-autotune-no-cudagraphs"}, "model": {"type": "NoModel"}}
     with pytest.raises(UnknownNameError):  # the warning comes before anything is compiled
@@ -166,7 +166,7 @@ def test_a_run_says_so_of_its_own_compiler(tmp_path: Path, caplog: pytest.LogCap
     assert "deterministic: compile with max-autotune picks kernels by their speed" in caplog.text
 
 
-def test_a_loader_whose_order_is_not_ours_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_loader_with_its_own_order_logs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     stream: Any = torch.utils.data.DataLoader(Stream(), batch_size=4)
     changes = {"train_dataloader": stream, "randomness": {"seed": 1, "deterministic": True}, "param_scheduler": None}
     Runner(**settings(tmp_path, by_epoch=False, **changes)).train()
@@ -215,7 +215,7 @@ def test_malloc_keeps_memory_when_training_on_a_cpu(malloc_calls: list[tuple[int
 
 
 @pytest.mark.parametrize("variable", ["MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
-def test_malloc_keeps_the_settings_of_the_user(
+def test_malloc_settings_of_the_user_are_unchanged(
     malloc_calls: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, "1")

@@ -60,20 +60,20 @@ def others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     signal.signal(signal.SIGTERM, before)
 
 
-def test_a_run_that_ends_well_tells_so(others: Others) -> None:
+def test_completed_run_is_reported_as_done(others: Others) -> None:
     with reporting_failures():
         assert others.told == ["begin"]
     assert others.told == ["begin", "done"]
 
 
 @pytest.mark.parametrize("error", [Interrupted(signal.SIGTERM), EarlyExitError()])
-def test_a_stop_that_all_have_agreed_on_is_no_failure(others: Others, error: BaseException) -> None:
+def test_agreed_stop_is_not_a_failure(others: Others, error: BaseException) -> None:
     with pytest.raises(type(error)), reporting_failures():
         raise error
     assert others.told == ["begin", "done"]
 
 
-def test_an_error_is_told_with_its_line_and_kept_with_its_traceback(others: Others) -> None:
+def test_error_is_reported_with_its_line_and_its_traceback_is_written(others: Others) -> None:
     with pytest.raises(ValueError, match="twelve") as caught, reporting_failures():
         raise ValueError("twelve\nand more")
     number = caught.tb.tb_lineno
@@ -96,7 +96,7 @@ def _here(number: int) -> str:
         (SystemExit("words"), "SystemExit: words", 1),
     ],
 )
-def test_what_is_told_of_an_error(others: Others, error: BaseException, text: str, code: int) -> None:
+def test_failure_report_of_each_kind_of_error(others: Others, error: BaseException, text: str, code: int) -> None:
     with pytest.raises(type(error)), reporting_failures():
         raise error
     told, asked, log = others.told[1]
@@ -105,7 +105,7 @@ def test_what_is_told_of_an_error(others: Others, error: BaseException, text: st
     assert bool(log) is not isinstance(error, ArgumentError)  # a user error needs no traceback
 
 
-def test_an_error_of_another_rank_takes_the_place_of_what_follows_from_it(others: Others) -> None:
+def test_error_of_another_rank_replaces_an_error_that_follows_from_it(others: Others) -> None:
     others.verdict = FailureReport("rank 0 on a failed\n  at my.py:3", 5, [0], [0])
     with pytest.raises(RankError, match="^rank 0 on a failed$") as caught, reporting_failures():
         raise RuntimeError("connection reset")
@@ -115,19 +115,19 @@ def test_an_error_of_another_rank_takes_the_place_of_what_follows_from_it(others
     assert len(others.told) == 2
 
 
-def test_sigterm_of_torchrun_is_passed_over_while_the_reason_is_told(others: Others) -> None:
+def test_sigterm_of_torchrun_is_ignored_during_the_report(others: Others) -> None:
     with pytest.raises(ValueError, match="twelve"), reporting_failures():
         raise ValueError("twelve")
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
 
 
-def test_who_is_not_at_work_says_what_there_is_to_say_itself(others: Others) -> None:
+def test_idle_monitor_reports_nothing(others: Others) -> None:
     others.at_work = False
     assert report_failure(ValueError("twelve")) is None
     assert others.told == []
 
 
-def test_a_process_that_is_alone_tells_nobody() -> None:
+def test_single_process_reports_nothing() -> None:
     with pytest.raises(ValueError, match="twelve"), reporting_failures():
         raise ValueError("twelve")
     assert report_failure(ValueError("twelve")) is None
@@ -157,7 +157,7 @@ def test_rank_monitor_knows_the_iteration_during_a_run(others: Others, tmp_path:
     assert others.path == str(tmp_path / "rank_1.log")
 
 
-def test_the_first_rank_knows_the_last_checkpoint(others: Others, tmp_path: Path) -> None:
+def test_first_rank_knows_the_last_checkpoint(others: Others, tmp_path: Path) -> None:
     class Run(SimpleNamespace):
         """A runner that supports weak references."""
 
@@ -175,7 +175,7 @@ def test_the_first_rank_knows_the_last_checkpoint(others: Others, tmp_path: Path
         (40, "error: rank 0 died\n  the last checkpoint is a.pth; use\n      --resume to continue from it"),
     ],
 )
-def test_what_the_watch_says_is_as_wide_as_the_screen(
+def test_failure_report_is_wrapped_for_the_terminal(
     monkeypatch: pytest.MonkeyPatch, columns: int | None, shown: str
 ) -> None:
     found: Any = SimpleNamespace()
@@ -241,7 +241,7 @@ class _LookingPoints(Points):
         return super().__getitem__(index)
 
 
-def test_a_stack_is_described_by_the_phase_and_the_hook(
+def test_stack_is_described_by_the_phase_and_the_hook(
     others: Others, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: _Seen = {}
@@ -262,7 +262,7 @@ def _frame(file: str, line: int, name: str = "go") -> Any:
     return SimpleNamespace(f_code=compile("", file, "exec").replace(co_name=name), f_locals={}), line
 
 
-def test_a_rank_waits_for_others_in_a_collective(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_in_a_collective_waits_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_current_run", None)
     engine, collectives = footplate.engine.train_loops.__file__, torch.distributed.distributed_c10d.__file__
     waiting = [

@@ -35,7 +35,7 @@ def hold(folder: str, ready: Any) -> None:
         signal.pause()
 
 
-def test_two_runs_in_one_work_dir_are_refused_until_the_first_dies(tmp_path: Path) -> None:
+def test_second_run_in_a_work_dir_raises_until_the_first_dies(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     ready = context.Event()
     process = context.Process(target=hold, args=(str(tmp_path), ready))
@@ -60,7 +60,7 @@ def test_one_run_after_the_other(tmp_path: Path) -> None:
         assert (tmp_path / "made/.lock").read_text().startswith(f"process {os.getpid()} on ")
 
 
-def test_errors_at_the_lock_name_it_and_hide_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_the_lock_file_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     close, number = os.close, errno.ENOSPC
 
     def refuse(descriptor: int, *rest: int) -> None:
@@ -103,7 +103,7 @@ def _refused(cfg: dict[str, Any]) -> None:
     assert caught.value.notes[-1] == "Use another work_dir or out_dir, or end the other run."
 
 
-def test_an_out_dir_that_takes_no_lock_is_for_the_saves_to_name(
+def test_out_dir_that_cannot_be_locked_is_reported_by_the_saves(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -112,14 +112,14 @@ def test_an_out_dir_that_takes_no_lock_is_for_the_saves_to_name(
     assert sum(each.startswith("Not saved: cannot save") for each in caplog.messages) == 3
 
 
-def test_the_lock_of_another_is_left_alone(tmp_path: Path) -> None:
+def test_lock_of_another_run_is_not_removed(tmp_path: Path) -> None:
     with locked(str(tmp_path)):
         (tmp_path / ".lock").rename(tmp_path / "moved")  # as if the folder was removed and another run started in it
         (tmp_path / ".lock").write_text("another")
     assert (tmp_path / ".lock").read_text() == "another"
 
 
-def test_a_process_that_is_forked_within_does_not_unlock(tmp_path: Path) -> None:
+def test_forked_process_does_not_unlock(tmp_path: Path) -> None:
     here = os.getpid()
     with contextlib.suppress(SystemExit), locked(str(tmp_path)):
         process = os.fork()
@@ -132,7 +132,7 @@ def test_a_process_that_is_forked_within_does_not_unlock(tmp_path: Path) -> None
     assert not (tmp_path / ".lock").exists()
 
 
-def test_a_run_whose_folder_became_another_ones_saves_nothing_there(tmp_path: Path) -> None:
+def test_run_whose_folder_was_recreated_by_another_run_does_not_save(tmp_path: Path) -> None:
     """The folder is moved after the first epoch, and another run locks a new one of that name."""
     place = tmp_path / "run"
 
@@ -171,7 +171,7 @@ def _begin(
     return found
 
 
-def test_a_run_that_is_not_started_again_begins_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_start_uses_load_from_and_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _point(tmp_path, "epoch_1.pth", 1.0)
     restart = Restart(str(tmp_path), str(tmp_path))
     assert restart.begins_with("weights.pth", False) == ("weights.pth", False)
@@ -180,7 +180,7 @@ def test_a_run_that_is_not_started_again_begins_as_it_says(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize(("resume", "load_from"), [(True, None), ("auto", "weights.pth")])
-def test_a_resume_says_that_a_later_start_saved_nothing(
+def test_resume_warns_about_a_later_start_without_a_checkpoint(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, resume: bool | str, load_from: str | None
 ) -> None:
     _point(tmp_path, "epoch_6.pth", 1.0)
@@ -201,21 +201,23 @@ def test_a_resume_says_that_a_later_start_saved_nothing(
     assert caplog.messages == []
 
 
-def test_a_run_in_a_new_folder_leaves_no_mark(tmp_path: Path) -> None:
+def test_run_in_a_new_folder_records_no_pointer(tmp_path: Path) -> None:
     restart = Restart(str(tmp_path), str(tmp_path))
     restart.begins_with(None, False)
     restart.record()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_was_committed_since_is_gone_on_from(tmp_path: Path, elastic: pytest.MonkeyPatch) -> None:
+def test_restart_resumes_from_a_checkpoint_of_the_run(tmp_path: Path, elastic: pytest.MonkeyPatch) -> None:
     assert _begin(tmp_path, 0, elastic) == ("weights.pth", False)
     _point(tmp_path, "epoch_1.pth", 1.0)
     assert _begin(tmp_path, 1, elastic) == (None, True)
     assert _begin(tmp_path, 2, elastic) == (None, True)
 
 
-def test_what_an_earlier_run_committed_is_not(tmp_path: Path, elastic: pytest.MonkeyPatch) -> None:
+def test_restart_does_not_resume_from_a_checkpoint_of_an_earlier_run(
+    tmp_path: Path, elastic: pytest.MonkeyPatch
+) -> None:
     _point(tmp_path, "epoch_1.pth", 1.0)
     assert _begin(tmp_path, 0, elastic) == ("weights.pth", False)
     assert _begin(tmp_path, 1, elastic) == ("weights.pth", False)
@@ -223,13 +225,13 @@ def test_what_an_earlier_run_committed_is_not(tmp_path: Path, elastic: pytest.Mo
     assert _begin(tmp_path, 2, elastic) == (None, True)
 
 
-def test_a_run_that_resumes_goes_on_from_whatever_is_there(tmp_path: Path, elastic: pytest.MonkeyPatch) -> None:
+def test_restart_of_a_resumed_run_resumes_from_any_checkpoint(tmp_path: Path, elastic: pytest.MonkeyPatch) -> None:
     _point(tmp_path, "epoch_1.pth", 1.0)
     assert _begin(tmp_path, 0, elastic, resume=True) == ("weights.pth", True)
     assert _begin(tmp_path, 1, elastic, resume=True) == (None, True)
 
 
-def test_without_a_checkpoint_it_begins_as_it_did(
+def test_restart_without_a_checkpoint_starts_over(
     tmp_path: Path, elastic: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     _begin(tmp_path, 0, elastic)

@@ -108,7 +108,7 @@ READS += [(False, 0, "val", 11, [8]), (True, 2, "val", 11, [8])]
 
 
 @pytest.mark.parametrize(("by_epoch", "workers", "of", "at", "done"), READS)
-def test_what_came_before_a_bad_sample_is_kept(
+def test_run_is_saved_when_a_sample_cannot_be_read(
     tmp_path: Path, by_epoch: bool, workers: int, of: str, at: int, done: Sequence[int]
 ) -> None:
     """Workers prefetch, so they may reach the same sample some reads earlier or later."""
@@ -144,7 +144,7 @@ class Compute(Hook):
         ("hang", "train", "before_save_checkpoint"),
     ],
 )
-def test_what_came_before_a_worker_was_lost_is_kept(tmp_path: Path, way: str, of: str, event: str) -> None:
+def test_run_is_saved_when_a_worker_dies(tmp_path: Path, way: str, of: str, event: str) -> None:
     """The worker may die while the run waits for it, or during an iteration, which is then completed."""
     cfg = spoilt(tmp_path / "part", 25 if of == "train" else 13, way, of=of)
     told = failed(cfg, Draw(), Compute(event))
@@ -167,7 +167,7 @@ class Kill(Hook):
                 time.sleep(0.01)
 
 
-def test_a_worker_that_is_lost_while_a_run_is_saved_does_not_keep_it_from_that(tmp_path: Path) -> None:
+def test_run_is_saved_although_a_worker_dies_during_the_save(tmp_path: Path) -> None:
     """If memory is short, several workers are killed one after the other."""
     cfg = spoilt(tmp_path / "part", 30)
     cfg["val_dataloader"].update(num_workers=1, persistent_workers=True)
@@ -176,7 +176,7 @@ def test_a_worker_that_is_lost_while_a_run_is_saved_does_not_keep_it_from_that(t
     assert_goes_on(tmp_path, cfg, told, [7])
 
 
-def test_a_worker_that_is_lost_while_a_run_is_stopped_does_not_keep_it_from_that(tmp_path: Path) -> None:
+def test_run_is_saved_although_a_worker_dies_during_the_stop(tmp_path: Path) -> None:
     cfg = config(tmp_path, by_epoch=True, workers=1)
     assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 5), Kill("train")) == 143
     assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] == 6
@@ -199,7 +199,7 @@ EVENTS += [("before_val", 8), ("before_val_iter", 8), ("after_val_iter", 4), ("a
 
 
 @pytest.mark.parametrize(("event", "at"), EVENTS)
-def test_a_run_is_not_saved_at_an_error_of_a_hook(tmp_path: Path, event: str, at: int) -> None:
+def test_run_is_not_saved_after_an_error_of_a_hook(tmp_path: Path, event: str, at: int) -> None:
     cfg = config(tmp_path, by_epoch=True)
     with pytest.raises(DataError) as caught:
         run(cfg, Raise(event, at))
@@ -207,7 +207,7 @@ def test_a_run_is_not_saved_at_an_error_of_a_hook(tmp_path: Path, event: str, at
     assert not (tmp_path / "on_signal.pth").exists()
 
 
-def test_a_run_that_has_trained_nothing_is_not_saved(tmp_path: Path) -> None:
+def test_run_without_a_completed_iteration_is_not_saved(tmp_path: Path) -> None:
     cfg = spoilt(tmp_path / "part", 2)
     assert "saved" not in failed(cfg)
     assert not (tmp_path / "part/on_signal.pth").exists()
@@ -218,9 +218,7 @@ def test_a_run_that_has_trained_nothing_is_not_saved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("policy", ["warn", "stop"])
-def test_a_full_disk_does_not_hide_what_failed_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
-) -> None:
+def test_full_disk_does_not_hide_the_first_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str) -> None:
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -239,9 +237,7 @@ def test_a_full_disk_does_not_hide_what_failed_first(
     )
 
 
-def test_a_failed_save_is_not_taken_for_the_one_that_a_run_goes_on_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_save_does_not_count_as_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = config(tmp_path, by_epoch=True, log_level="INFO")
     assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 5)) == 143
 
@@ -257,7 +253,7 @@ def test_a_failed_save_is_not_taken_for_the_one_that_a_run_goes_on_from(
     assert "No space left on device. Training stops; the last checkpoint is" in log
 
 
-def test_training_that_is_taken_up_again_says_that_it_goes_on_when_a_save_fails(
+def test_second_train_call_logs_that_training_continues_after_a_failed_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As in a notebook, in which the runner still exists after its run was stopped."""
@@ -287,12 +283,12 @@ class Wear(Hook):
         runner.model.load_state_dict(self.own)
 
 
-def test_weights_that_a_hook_has_put_in_for_a_validation_are_not_saved(tmp_path: Path) -> None:
+def test_weights_that_a_hook_has_swapped_for_a_validation_are_not_saved(tmp_path: Path) -> None:
     assert "saved" not in failed(spoilt(tmp_path / "part", 11, of="val"), Wear())
     assert not (tmp_path / "part/on_signal.pth").exists()
 
 
-def test_batches_of_a_users_own_are_data_too(tmp_path: Path) -> None:
+def test_run_is_saved_when_a_custom_loader_fails(tmp_path: Path) -> None:
     def batches() -> Iterator[Any]:
         for number in range(12):
             if number == 5:
@@ -313,7 +309,7 @@ def test_batches_of_a_users_own_are_data_too(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] == 5
 
 
-def test_several_processes_are_not_saved_by_one_that_fails() -> None:
+def test_run_on_several_processes_is_not_saved_by_one_that_fails() -> None:
     runner: Any = SimpleNamespace(world_size=2, requests=Requests(), saver=None)
     error = DataError("not readable")
     save_after_data_error(runner, error)
@@ -321,7 +317,7 @@ def test_several_processes_are_not_saved_by_one_that_fails() -> None:
 
 
 @pytest.mark.parametrize("name", ["Remembering", "Batches"])
-def test_what_came_before_a_bad_sample_of_a_users_own_sampler_is_kept(tmp_path: Path, name: str) -> None:
+def test_run_with_a_custom_sampler_is_saved_when_a_sample_cannot_be_read(tmp_path: Path, name: str) -> None:
     cfg = spoilt(tmp_path / "part", 17, by_epoch=False)
     for key in ("sampler", "batch_size"):
         cfg["train_dataloader"].pop(key)

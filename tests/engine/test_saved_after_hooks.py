@@ -53,7 +53,9 @@ def counts(path: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("priority", ["HIGHEST", "VERY_LOW", "LOWEST"])
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_what_hooks_do_at_the_event_of_a_save_is_in_the_file(tmp_path: Path, by_epoch: bool, priority: str) -> None:
+def test_checkpoint_contains_the_changes_of_hooks_at_the_same_event(
+    tmp_path: Path, by_epoch: bool, priority: str
+) -> None:
     events = ("after_train_iter", "after_train_epoch", "after_val_epoch", "after_val")
     train(tmp_path, Counter(*events), by_epoch=by_epoch, priority=priority)
     regular = tmp_path / ("epoch_2.pth" if by_epoch else "iter_8.pth")
@@ -65,7 +67,7 @@ def test_what_hooks_do_at_the_event_of_a_save_is_in_the_file(tmp_path: Path, by_
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_an_average_of_the_lowest_priority_goes_on_bit_for_bit(tmp_path: Path, by_epoch: bool) -> None:
+def test_average_of_the_lowest_priority_resumes_bit_exactly(tmp_path: Path, by_epoch: bool) -> None:
     cfg = settings(tmp_path / "killed", by_epoch=by_epoch, model={"type": "ToyModel", "dropout": 0.2})
     cfg["custom_hooks"] = [{"type": "EMAHook", "momentum": 0.1, "priority": "LOWEST"}]
     run_until_killed(cfg, KillForTest(8, by_epoch))
@@ -75,7 +77,7 @@ def test_an_average_of_the_lowest_priority_goes_on_bit_for_bit(tmp_path: Path, b
     assert_same(state(tmp_path / "killed" / name), state(tmp_path / "whole" / name))
 
 
-def test_a_request_of_the_first_generations_evaluation_is_in_the_file(tmp_path: Path) -> None:
+def test_validation_request_of_a_first_generation_hook_is_saved(tmp_path: Path) -> None:
     evaluation = {"interval": 4, "by_epoch": False}
     cfg = old_config(tmp_path, checkpoint_config={"interval": 4, "by_epoch": False}, evaluation=evaluation)
     Runner.from_cfg(cfg).train()
@@ -99,7 +101,7 @@ class Validating(Hook):
 @pytest.mark.parametrize(
     ("event", "done", "epoch", "counted"), [("after_train_iter", 6, 1, 6), ("after_train_epoch", 8, 2, 2)]
 )
-def test_the_best_of_a_validation_within_hooks_is_saved_after_them(
+def test_best_checkpoint_of_a_validation_within_hooks_is_saved_after_them(
     tmp_path: Path, event: str, done: int, epoch: int, counted: int
 ) -> None:
     train_cfg = {"by_epoch": True, "max_epochs": 3, "val_begin": 9}
@@ -118,7 +120,7 @@ class CurtValLoop(ValLoop):
         return {}
 
 
-def test_a_validation_loop_of_ones_own_need_not_call_the_last_event(tmp_path: Path) -> None:
+def test_custom_validation_loop_need_not_call_after_val(tmp_path: Path) -> None:
     train(tmp_path, val_cfg={"type": "CurtValLoop"})
     assert [each.name for each in tmp_path.glob("best_*.pth")] == ["best_accuracy_epoch_1.pth"]
 
@@ -132,13 +134,13 @@ class Saver(Hook):
             assert (Path(runner.work_dir) / "own.pth").exists()
 
 
-def test_a_hook_that_saves_by_itself_saves_at_once(tmp_path: Path) -> None:
+def test_hook_that_saves_by_itself_saves_at_once(tmp_path: Path) -> None:
     train(tmp_path, Saver(), Counter("after_train_iter"))
     assert counts(tmp_path / "own.pth") == {"after_train_iter": 1}
     assert load_checkpoint(str(tmp_path / "own.pth"))["run"]["loop"]["iter"] == 2
 
 
-def test_a_hook_that_acts_last_is_told_as_last(tmp_path: Path) -> None:
+def test_hook_that_acts_last_is_listed_as_last(tmp_path: Path) -> None:
     class Late(Hook):
         acts_last = True
         priority = "HIGHEST"

@@ -85,7 +85,7 @@ WHEN += [("before_save_checkpoint", 5), ("after_train_epoch", 12), ("before_trai
 
 
 @pytest.mark.parametrize(("by_epoch", "event", "at"), [(bool(place % 2), *each) for place, each in enumerate(WHEN)])
-def test_a_run_that_is_told_to_stop_goes_on_bit_for_bit(tmp_path: Path, by_epoch: bool, event: str, at: int) -> None:
+def test_stopped_run_resumes_bit_exactly(tmp_path: Path, by_epoch: bool, event: str, at: int) -> None:
     number, workers = (signal.SIGTERM, 0) if at % 2 else (signal.SIGINT, 1)
     settings = {"by_epoch": by_epoch, "by_iteration": 3, "accumulate": 2, "workers": workers}
     whole = run(config(tmp_path / "whole", **settings))  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def test_a_run_that_is_told_to_stop_goes_on_bit_for_bit(tmp_path: Path, by_epoch
     assert_same(state(tmp_path / "told/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
 
 
-def test_a_wish_to_save_is_met_and_training_goes_on(tmp_path: Path) -> None:
+def test_save_request_saves_and_training_continues(tmp_path: Path) -> None:
     whole = run(config(tmp_path / "whole", by_epoch=True))
     asked = run(config(tmp_path / "asked", by_epoch=True), Send(signal.SIGUSR1, "after_train_iter", 5))
     assert_same(asked.model.state_dict(), whole.model.state_dict())
@@ -115,7 +115,7 @@ def test_a_wish_to_save_is_met_and_training_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_a_wish_to_save_in_a_validation_is_met_at_once(tmp_path: Path, by_epoch: bool) -> None:
+def test_save_request_in_a_validation_is_answered_at_once(tmp_path: Path, by_epoch: bool) -> None:
     """The state before the validation is saved, and a resumed run starts the validation over."""
     whole = run(config(tmp_path / "whole", by_epoch=by_epoch, by_iteration=3), Draw())
     told = Send(signal.SIGUSR1, "after_val_iter", 4), WhenSaved(), Draw()
@@ -130,7 +130,7 @@ def test_a_wish_to_save_in_a_validation_is_met_at_once(tmp_path: Path, by_epoch:
     assert_same(state(tmp_path / "b/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
 
 
-def test_the_second_signal_leaves_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_second_signal_exits_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     cfg = config(tmp_path, by_epoch=True)
     twice = Send(signal.SIGTERM, "after_train_iter", 5, signal.SIGTERM, pause=0.6)
     assert in_process(run, cfg, twice) == 143
@@ -154,7 +154,7 @@ def test_the_second_signal_leaves_at_once(tmp_path: Path, capfd: pytest.CaptureF
     ],
 )
 @pytest.mark.parametrize("workers", [0, 1])
-def test_signals_that_come_together_are_one_wish(
+def test_simultaneous_signals_are_one_request(
     tmp_path: Path, signals: tuple[int, ...], pause: float, code: int, workers: int
 ) -> None:
     cfg = config(tmp_path, by_epoch=True, workers=workers)
@@ -162,7 +162,7 @@ def test_signals_that_come_together_are_one_wish(
     assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] == 6
 
 
-def test_a_terminal_that_is_closed_is_no_matter_under_nohup(tmp_path: Path) -> None:
+def test_closed_terminal_is_ignored_under_nohup(tmp_path: Path) -> None:
     def under_nohup() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         run(config(tmp_path, by_epoch=True), Send(signal.SIGHUP, "after_train_iter", 5))
@@ -172,7 +172,7 @@ def test_a_terminal_that_is_closed_is_no_matter_under_nohup(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("broken", [True, False], ids=["broken", "closed"])
-def test_a_stop_is_saved_though_nobody_hears_of_it(tmp_path: Path, broken: bool) -> None:
+def test_stop_is_saved_although_the_output_is_closed(tmp_path: Path, broken: bool) -> None:
     def unheard() -> None:
         reader, writer = os.pipe()
         os.close(reader)
@@ -189,7 +189,7 @@ def test_a_stop_is_saved_though_nobody_hears_of_it(tmp_path: Path, broken: bool)
     assert "SIGTERM: stopped after iteration 6" in log
 
 
-def test_a_run_begun_anew_by_mistake_keeps_where_the_earlier_one_was_stopped(tmp_path: Path) -> None:
+def test_run_that_starts_over_keeps_the_stopped_checkpoint_of_an_earlier_run(tmp_path: Path) -> None:
     cfg = config(tmp_path, by_epoch=True)
 
     def iterations() -> list[int]:
@@ -205,14 +205,14 @@ def test_a_run_begun_anew_by_mistake_keeps_where_the_earlier_one_was_stopped(tmp
     assert iterations() == [11, 9]
 
 
-def test_what_a_user_reads(tmp_path: Path) -> None:
+def test_messages_of_a_stop(tmp_path: Path) -> None:
     cfg = config(tmp_path, by_epoch=True, log_level="INFO")
     assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 5)) == 143
     log = next(tmp_path.glob("*/*.log")).read_text()
     assert log.endswith("SIGTERM: stopped after iteration 6. Resume to continue from there.\n")
 
 
-def test_handlers_are_lent() -> None:
+def test_signal_handlers_are_restored() -> None:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     before = [signal.getsignal(each) for each in numbers]
     with Requests().from_signals(IDLE):
@@ -220,7 +220,7 @@ def test_handlers_are_lent() -> None:
     assert [signal.getsignal(each) for each in numbers] == before
 
 
-def test_threads_take_no_signals() -> None:
+def test_signals_are_not_handled_in_threads() -> None:
     seen: list[Any] = []
 
     def look() -> None:
@@ -233,7 +233,7 @@ def test_threads_take_no_signals() -> None:
     assert seen == [signal.getsignal(signal.SIGTERM)]
 
 
-def test_what_an_earlier_run_left_does_not_count_in_a_thread_either() -> None:
+def test_requests_of_an_earlier_run_are_reset_in_a_thread() -> None:
     requests = Requests()
     requests.saved_after_error = requests.must_finish_evaluation = True
 
@@ -259,7 +259,7 @@ class Hear(Hook):
         self.went_on = True
 
 
-def test_an_error_of_a_users_own_handler_does_not_wait_for_the_end_of_the_iteration(tmp_path: Path) -> None:
+def test_error_of_a_custom_signal_handler_is_raised_at_once(tmp_path: Path) -> None:
     def refuse(number: int, frame: Any) -> None:
         if hook.hears:
             raise RuntimeError("a mistake of a handler")
@@ -308,7 +308,7 @@ class Slow(Points):
     ("loader", "at"),
     [("train_dataloader", 1), ("train_dataloader", 7), ("train_dataloader", 17), ("val_dataloader", 11)],
 )
-def test_a_stop_does_not_wait_for_data(tmp_path: Path, workers: int, loader: str, at: int) -> None:
+def test_stop_does_not_wait_for_data(tmp_path: Path, workers: int, loader: str, at: int) -> None:
     def cfg(name: str) -> dict[str, Any]:
         found = config(tmp_path / name, by_epoch=True, by_iteration=3)
         found[loader]["num_workers"] = workers
@@ -334,7 +334,7 @@ def test_a_stop_does_not_wait_for_data(tmp_path: Path, workers: int, loader: str
         (2.0, list(range(40))),
     ],
 )
-def test_ranks_ask_each_other_about_once_a_second(
+def test_ranks_exchange_requests_about_once_per_second(
     monkeypatch: pytest.MonkeyPatch, seconds: float, asked: list[int]
 ) -> None:
     clock = [0.0]
@@ -358,7 +358,7 @@ class Validate(Hook):
             list(runner.val_loop.dataloader)
 
 
-def test_an_iteration_that_reads_data_of_its_own_is_finished(tmp_path: Path) -> None:
+def test_iteration_that_reads_its_own_data_is_finished(tmp_path: Path) -> None:
     def cfg(name: str) -> dict[str, Any]:
         found = config(tmp_path / name, by_epoch=True, by_iteration=3)
         found["val_dataloader"]["dataset"].update(type="Slow", reads=str(tmp_path / "reads"), at=9, seconds=1)
@@ -388,7 +388,7 @@ def told_within(cfg: dict[str, Any], place: Any, name: str, call: int) -> None:
 @pytest.mark.parametrize(
     ("place", "name", "call"), [(base_loops, "capture_rng", 3), (np.random, "set_bit_generator", 6)]
 )
-def test_a_stop_leaves_random_generators_alone(tmp_path: Path, place: Any, name: str, call: int) -> None:
+def test_stop_does_not_change_random_states(tmp_path: Path, place: Any, name: str, call: int) -> None:
     """The third state is captured at the start of the second epoch; the sixth exchange follows the third batch."""
     whole = run(config(tmp_path / "whole", by_epoch=True, by_iteration=3))
     cfg = config(tmp_path / "part", by_epoch=True, by_iteration=3)
@@ -397,7 +397,7 @@ def test_a_stop_leaves_random_generators_alone(tmp_path: Path, place: Any, name:
     assert_same(state(tmp_path / "part/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
 
 
-def test_a_stop_does_not_wait_for_the_data_of_a_users_own_sampler(tmp_path: Path) -> None:
+def test_stop_does_not_wait_for_the_data_of_a_custom_sampler(tmp_path: Path) -> None:
     cfg = config(tmp_path, by_epoch=False, by_iteration=3)
     cfg["train_dataloader"] |= section("Remembering")
     cfg["train_dataloader"]["dataset"].update(type="Slow", reads=str(tmp_path / "reads"), at=7)

@@ -107,13 +107,13 @@ def traces(work_dir: Path, *, preflight: bool) -> tuple[Any, ...]:
     return model.traces(), metric.asked, hook.saves, data.reads, PASSES, order.random.randint(1 << 30)
 
 
-def test_a_preflight_leaves_no_count_behind(tmp_path: Path) -> None:
+def test_preflight_restores_counters(tmp_path: Path) -> None:
     found, expected = traces(tmp_path / "with", preflight=True), traces(tmp_path / "without", preflight=False)
     assert found == expected
     assert expected[0][0] == expected[0][2] == expected[4] == 12 + 3 * 2
 
 
-def test_a_snapshot_puts_values_of_every_kind_back() -> None:
+def test_snapshot_restores_values_of_every_kind() -> None:
     class Held:
         pass
 
@@ -145,7 +145,7 @@ def test_a_snapshot_puts_values_of_every_kind_back() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 20_000_000])
-def test_a_large_tensor_that_is_no_buffer_is_left_alone(size: int) -> None:
+def test_large_tensor_other_than_a_buffer_is_not_restored(size: int) -> None:
     held = Helper()
     held.seen = torch.zeros(size, dtype=torch.uint8)  # type: ignore[assignment]
     snapshot = Snapshot([held])
@@ -176,7 +176,7 @@ class CountingInValidation(Hook):
 
 @pytest.mark.parametrize("ema", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_what_a_validation_counts_is_not_saved_before_it_is_over(tmp_path: Path, number: int, ema: bool) -> None:
+def test_hook_states_within_a_validation_are_not_saved(tmp_path: Path, number: int, ema: bool) -> None:
     average = [{"type": "EMAHook", "momentum": 0.1, "update_buffers": True}] if ema else []
 
     def run(folder: str, hook: Hook, **changes: Any) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def test_what_a_validation_counts_is_not_saved_before_it_is_over(tmp_path: Path,
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-def test_a_copied_state_shares_no_memory_and_has_no_graph() -> None:
+def test_copied_state_shares_no_memory_and_has_no_graph() -> None:
     weight = torch.ones(2, requires_grad=True)
     state = {"a": [2 * weight, (3 * weight, 4)], "b": OrderedDict(c=np.zeros(2)), "d": "text"}
     copied = copied_state(state)
@@ -238,7 +238,7 @@ class ByPointer(Halves):
 
 @pytest.mark.parametrize("by_epoch", [True, False])
 @pytest.mark.parametrize("kind", [Halves, ByPointer])
-def test_a_stop_waits_for_weights_to_be_put_back(tmp_path: Path, kind: type[Hook], by_epoch: bool) -> None:
+def test_stop_waits_until_weights_are_restored(tmp_path: Path, kind: type[Hook], by_epoch: bool) -> None:
     settings: dict[str, Any] = {"by_epoch": by_epoch, "by_iteration": 3}
     whole = run(config(tmp_path / "whole", **settings), kind(), Draw())
     cfg = config(tmp_path / "told", **settings)
@@ -266,7 +266,7 @@ class ValidatesWithin(Hook):
 
 
 @pytest.mark.parametrize(("hook", "expected"), [(Halves, True), (Hook, False)])
-def test_a_nested_validation_restores_whether_the_outer_one_must_finish(
+def test_nested_validation_restores_whether_the_outer_one_must_finish(
     tmp_path: Path, hook: type[Hook], expected: bool
 ) -> None:
     nested = ValidatesWithin()
@@ -276,7 +276,7 @@ def test_a_nested_validation_restores_whether_the_outer_one_must_finish(
     assert not done.requests.must_finish_evaluation
 
 
-def test_a_wish_to_save_waits_too(tmp_path: Path) -> None:
+def test_save_request_waits_until_weights_are_restored(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"by_epoch": True, "by_iteration": 3}
     whole = run(config(tmp_path / "whole", **settings), Halves())
     told = Send(signal.SIGUSR1, "before_val_iter", 4)
@@ -288,7 +288,7 @@ def test_a_wish_to_save_waits_too(tmp_path: Path) -> None:
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
 
 
-def test_a_hook_that_changes_nothing_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_hook_that_changes_no_weights_delays_no_stop(tmp_path: Path) -> None:
     class Looks(Hook):
         def before_val_epoch(self, runner: Any) -> None:
             self.seen = runner.phase
@@ -303,7 +303,7 @@ def test_a_hook_that_changes_nothing_keeps_nobody_waiting(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.complex64])
-def test_weights_of_any_kind_are_compared(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_weights_of_every_dtype_are_compared(tmp_path: Path, dtype: torch.dtype) -> None:
     runner = run(config(tmp_path, by_epoch=True))
     for parameter in runner.model.parameters():
         parameter.data = torch.full_like(parameter, 6e4, dtype=dtype)  # its square overflows in half precision
@@ -319,14 +319,14 @@ class Zeroes(Hook):
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int8, torch.int64, torch.bool])
-def test_buffers_whose_kind_has_no_norm_are_compared(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_buffers_of_dtypes_without_a_norm_are_compared(tmp_path: Path, dtype: torch.dtype) -> None:
     runner = run(config(tmp_path, by_epoch=True))
     runner.model.register_buffer("kept", torch.ones(3).to(dtype))
     runner.register_hook(Zeroes())
     assert call_and_compare_weights(runner, "before_val_epoch")
 
 
-def test_data_that_take_their_time_are_waited_for(tmp_path: Path) -> None:
+def test_slow_data_does_not_end_a_validation_with_swapped_weights(tmp_path: Path) -> None:
     """The signal arrives while a sample is read, when a run would otherwise stop immediately."""
     cfg = config(tmp_path, by_epoch=True, by_iteration=3)
     cfg["val_dataloader"]["dataset"].update(type="Slow", reads=str(tmp_path / "reads"), at=11, seconds=0.5)

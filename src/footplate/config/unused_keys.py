@@ -100,7 +100,7 @@ def find_late_changes(cfg: "Config", known: Collection[str]) -> list[str]:
             unchanged = _keys_with_value(top, name, value_history(top[name], origin)[-2].value, known)
         advice = f"; set {list_names(unchanged, _MAX_NAMED)} instead" if unchanged else ""
         warnings.append(
-            f"{origin}: '{join_path(path)}' has no effect, because other lines had read '{name}' before{advice}"
+            f"{origin}: '{join_path(path)}' has no effect, because other lines had already read '{name}'{advice}"
         )
     return warnings
 

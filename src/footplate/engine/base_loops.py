@@ -68,7 +68,7 @@ class BaseLoop:
 
 
 class BaseTrainLoop(BaseLoop):
-    """The base class of the training loops. A subclass defines how it counts in the generator `batches`.
+    """The base class of the training loops. The generator `batches` of a subclass defines what an epoch is.
 
     A hook that sets `validation_requested` makes the loop validate after the current iteration or epoch.
 
@@ -203,7 +203,7 @@ class BaseTrainLoop(BaseLoop):
         return runner.model
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
-        """Trains on one batch. A loop that overrides this method decides what an iteration is."""
+        """Trains on one batch. A subclass may override it to decide what an iteration is."""
         runner = self.runner
         runner.phase = Phase.STEP
         runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
@@ -241,7 +241,7 @@ class BaseTrainLoop(BaseLoop):
             self._iter = done if self.by_epoch else self._iter
 
     def data_state(self, iteration: int, epoch: int) -> dict[str, Any]:
-        """Returns the position in the data after the given number of iterations and epochs."""
+        """Returns the position in the data after a number of iterations and epochs."""
         return self._data.state_dict(iteration, epoch if self.by_epoch else None)
 
     def save_within_validation(self) -> None:
@@ -258,7 +258,7 @@ class BaseTrainLoop(BaseLoop):
             restore_rng(random)
 
     def move_epoch_start(self) -> None:
-        """Records the current random state: a run that stops before the first batch of this epoch resumes with it."""
+        """Records the random state with which a run resumes that stops before the first batch of this epoch."""
         self._random_at_epoch_start = capture_rng()
 
     @property
@@ -308,7 +308,7 @@ class BaseTrainLoop(BaseLoop):
             answer_requests(self.runner)
 
     def _check_resumed_data(self) -> None:
-        """Checks, before an iteration of an overridden loop, that a resumed run reads the right next batch."""
+        """Checks before an iteration of an overridden loop that a resumed run reads the right batch."""
 
     def _own_epochs(self) -> Iterator[tuple[int, Any]]:
         raise NotImplementedError
@@ -348,7 +348,7 @@ class BaseTrainLoop(BaseLoop):
         return done != self._validated_at and is_due(done, self._end, self.val_begin, self.val_interval)
 
     def _decide_current_val_interval(self) -> None:
-        """Sets `val_interval` to the interval in effect. A loop that overrides it decides when to validate."""
+        """Sets `val_interval` to the interval that applies now. An override decides when to validate."""
         self.val_interval = interval_at(self._position, self.dynamic_milestones, self.dynamic_intervals)
 
     def _validate(self) -> None:
@@ -391,12 +391,12 @@ def validation_points(
 
 
 def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
-    """Returns the interval in effect after the given number of epochs or iterations."""
+    """Returns the interval that applies after `done` epochs or iterations."""
     return intervals[bisect.bisect(milestones, done + 1) - 1]
 
 
 def is_due(done: int, end: int, begin: int, interval: int) -> bool:
-    """Checks whether a run validates after the given number of epochs or iterations."""
+    """Checks whether a run of `end` epochs or iterations validates after `done` of them."""
     return done > 0 and done >= begin and (done % interval == 0 or done == end)
 
 

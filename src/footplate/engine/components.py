@@ -130,7 +130,7 @@ class Components:
 
     @property
     def built(self) -> dict[str, Any]:
-        """The components that have been built or assigned, by name. Accessing one of the others would build it."""
+        """The components that have been built or assigned, by name. Accessing any other component builds it."""
         names = (*_LOOPS, "optim_wrapper", "param_schedulers")
         return {name: self.__dict__[name] for name in names if name in self.__dict__}
 

@@ -64,7 +64,7 @@ class Priority(enum.IntEnum):
 
 
 def get_priority(priority: int | str | Priority) -> int:
-    """Returns the number of a priority that is given by name or by number.
+    """Returns a priority as a number.
 
     Raises:
         ArgumentError: The name is unknown, or the number is not between 0 and 100.
@@ -187,31 +187,19 @@ class Hook:
         self._before_iter(runner, batch_idx=batch_idx, data_batch=data_batch, mode="test")
 
     def after_train_iter(
-        self,
-        runner: "Runner",
-        batch_idx: int,
-        data_batch: _Batch = None,
-        outputs: dict[str, Any] | None = None,
+        self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Called after each training iteration. `outputs` are its losses, on the device."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="train")
 
     def after_val_iter(
-        self,
-        runner: "Runner",
-        batch_idx: int,
-        data_batch: _Batch = None,
-        outputs: Sequence[Any] | None = None,
+        self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, outputs: Sequence[Any] | None = None
     ) -> None:
         """Called after each batch of a validation. `outputs` are its predictions."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="val")
 
     def after_test_iter(
-        self,
-        runner: "Runner",
-        batch_idx: int,
-        data_batch: _Batch = None,
-        outputs: Sequence[Any] | None = None,
+        self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, outputs: Sequence[Any] | None = None
     ) -> None:
         """Called after each batch of a test. `outputs` are its predictions."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="test")
@@ -226,12 +214,7 @@ class Hook:
         """Called before each batch of any mode."""
 
     def _after_iter(
-        self,
-        runner: "Runner",
-        batch_idx: int,
-        data_batch: _Batch = None,
-        outputs: Any = None,
-        mode: str = "train",
+        self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, outputs: Any = None, mode: str = "train"
     ) -> None:
         """Called after each batch of any mode."""
 

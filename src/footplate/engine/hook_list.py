@@ -42,7 +42,7 @@ class HookList(Sequence[Hook]):
         return iter(self._hooks)
 
     def register(self, hook: Hook, priority: int | str | None = None, *, key: str = "") -> None:
-        """Adds a hook after those of equal priority. Hooks with `acts_last` come after all others.
+        """Adds a hook after the hooks of equal priority. Hooks with `acts_last` come after all others.
 
         Args:
             hook: The hook.

@@ -186,7 +186,7 @@ def _shown(value: Value) -> str:
 
 
 def _common_value(written: Any, pairs: Changes, *, scales: bool = False) -> set[Value]:
-    """Returns the single value that gives all groups their saved setting, or nothing if there is no such value.
+    """Returns a set with the value that gives all groups their saved setting, or an empty set if there is none.
 
     >>> _common_value(0.3, {(0.3, 0.1), (0.03, 0.01)}), _common_value(None, {(0.0, 0.5)})
     ({0.1}, {0.5})

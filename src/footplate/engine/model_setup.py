@@ -1,4 +1,4 @@
-"""Builds the model of a run, with the options that change its speed and, apart from rounding, nothing else."""
+"""Builds the model of a run, with the options that change its speed but, apart from rounding, no result."""
 
 import logging
 from collections.abc import Mapping

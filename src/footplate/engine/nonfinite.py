@@ -158,17 +158,17 @@ def check_weights(runner: "Runner") -> None:
         runner.nonfinite.check(runner, done, stop=True)
         rate = runner.message_hub.history("train/lr").current()
         raise NonFiniteError(
-            f"the weights hold NaN or infinity after iteration {done}, learning rate {rate:g}: not saved",
+            f"the weights contain NaN or infinity after iteration {done}, learning rate {rate:g}: not saved",
             iteration=done,
             notes=[f"first in {list_names([repr(name) for name in names], 1)}", _last_good(runner)],
         )
 
 
 def nonfinite_weights(model: nn.Module) -> list[str]:
-    """Returns the names of parameters that are not finite and of buffers that hold NaN.
+    """Returns the names of non-finite parameters and of buffers that contain NaN.
 
-    Infinity is allowed in buffers, because some hold it on purpose. For a sharded model, all processes must call this
-    function, and each checks its own shards.
+    Infinity is allowed in buffers, because some contain it on purpose. For a sharded model, all processes must call
+    this function, and each checks its own shards.
     """
     tensors = [local_tensor(each).detach() for each in (*model.parameters(), *model.buffers())]
     floats = [each for each in tensors if (each.is_floating_point() or each.is_complex()) and each.numel()]

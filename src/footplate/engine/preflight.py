@@ -185,10 +185,19 @@ def _check_folder(folder: str, size: int, key: str) -> None:
     except (OSError, ImportError, ValueError) as error:  # the last two for an unknown protocol
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"cannot write to '{folder}': {reason}", key=key) from error
+    check_free_space(folder, size, key)
+
+
+def check_free_space(folder: str, size: int, key: str) -> None:
+    """Checks that a checkpoint fits in a folder.
+
+    Raises:
+        CheckpointError: It does not fit. The error has the config key `key`.
+    """
     free = storage.free_space(folder)
     if free is not None and free < size:
         raise CheckpointError(
-            f"a checkpoint takes {format_bytes(size)}, and {format_bytes(free)} are free in '{folder}'", key=key
+            f"a checkpoint takes {format_bytes(size)}, but only {format_bytes(free)} are free in '{folder}'", key=key
         )
 
 
@@ -227,7 +236,7 @@ def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
             evaluator.process(data_samples=samples, data_batch=batch)
         if runner.world_size > 1:
             return []
-        logger.setLevel(max(level, logging.WARNING))  # the values of metrics mean nothing before training
+        logger.setLevel(max(level, logging.WARNING))  # the values of metrics are meaningless before training
         try:
             metrics = evaluator.evaluate(len(samples))
         except ArgumentError:  # independent of the number of batches
@@ -247,7 +256,7 @@ def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
 class Snapshot:
     """A copy of buffers and object attributes, to restore them.
 
-    Starting from the given objects, it follows attributes, lists and dicts to models, hooks, metrics, datasets,
+    Starting from `objects`, it follows attributes, lists and dicts to models, hooks, metrics, datasets,
     samplers and objects of user classes. It keeps numbers, strings, containers, random generators, and tensors and
     arrays up to 16 MB. It keeps buffers of any size. Of user classes and the modules that define them, it keeps the
     numbers. It does not keep parameters, files, or the content of objects of other libraries.
@@ -356,7 +365,7 @@ class Snapshot:
 
 
 def _version(tensor: torch.Tensor) -> int | None:
-    """Returns how often a tensor was changed in place, or None if torch does not count it."""
+    """Returns how often a tensor was changed in place, or None if torch does not track it."""
     return None if tensor.is_inference() else tensor._version
 
 

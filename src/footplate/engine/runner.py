@@ -1,4 +1,4 @@
-"""The runner, which holds the state of a run and drives it."""
+"""The runner, which has the state of a run and drives it."""
 
 import inspect
 import logging
@@ -17,7 +17,6 @@ from footplate.data import explain_worker_deaths, restore_rng
 from footplate.distributed import (
     broadcast_object,
     check_same_weights,
-    compute_on_main,
     get_rank,
     get_world_size,
     initialize_weights,
@@ -251,7 +250,9 @@ class Runner(Components):
             sections.warn_about_variables(self.cfg)
             is_new = not self.should_resume and self.saver.last is None  # this runner has not trained or resumed yet
             if is_new and storage.exists(storage.join(self.home, "last_checkpoint")):
-                _logger.warning("%s holds an earlier run. This run starts over; set resume=True to resume.", self.home)
+                _logger.warning(
+                    "%s contains an earlier run. This run starts over; set resume=True to resume.", self.home
+                )
             loop = self.train_loop
             _ = self.optim_wrapper, self.param_schedulers
             has_validation = self.val_loop is not None
@@ -399,7 +400,7 @@ class Runner(Components):
         _logger.info("resumed from %s at epoch %d, iteration %d", filename, self.epoch, self.iter)
 
     def load_or_resume(self, *, whole_model: bool = False) -> None:
-        """Loads the checkpoint that `load_from` and `resume` ask for. Later calls do nothing, to keep later training.
+        """Loads the checkpoint that `load_from` and `resume` select. Later calls do nothing, to keep trained weights.
 
         Args:
             whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
@@ -441,14 +442,7 @@ class Runner(Components):
     def _opened_log(self) -> AbstractContextManager[None]:
         """Opens the log for a block. The first call creates `log_dir`, which no other run uses."""
         if not self._has_log_dir:
-            before, self._has_log_dir = self.log_dir, True
-            self.timestamp = compute_on_main(lambda: run_folder.create_log_folder(self.work_dir, self.timestamp))
-            self.log_dir = os.path.join(self.work_dir, self.timestamp)
-            if self.log_dir != before:
-                monitor_run(self)
-                self.visualizer.move(before, self.log_dir)
-                for loop in self.built_loops():  # a loop that is built later uses the new folder
-                    for each in getattr(loop, "sets", ()):
-                        each.evaluator.set_context(folder=self.log_dir)
+            self._has_log_dir = True
+            run_folder.enter_log_folder(self)
         records, self._log_records = self._log_records, []
         return run_folder.opened_log(self, records, self._sections["log_file"])

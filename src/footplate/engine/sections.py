@@ -56,7 +56,7 @@ _PHASES = {
 
 
 class Section(NamedTuple):
-    """A top-level key of a config. Its default and its meaning are those of the Runner's argument of the same name.
+    """A top-level key of a config. The Runner's argument of the same name has its default and explains its meaning.
 
     Attributes:
         name: The key.
@@ -73,10 +73,10 @@ class Section(NamedTuple):
     checked_at_start: bool = False
 
     def check_kind(self, value: Any) -> None:
-        """Checks whether a value is accepted. None stands for the default.
+        """Checks that a value is accepted. None is the default and always accepted.
 
         Raises:
-            ArgumentError: It is not.
+            ArgumentError: The value is not accepted.
         """
         accepted = isinstance(value, self.accepts) if isinstance(self.accepts, tuple) else self.accepts(value)
         if value is not None and not accepted:
@@ -84,13 +84,13 @@ class Section(NamedTuple):
 
 
 def check_kinds(sections: Sections) -> None:
-    """Checks that each section is of an accepted kind, and that each phase is given completely or not at all.
+    """Checks that each section has an accepted value, and that each phase has all of its sections or none.
 
     Args:
         sections: The runner's arguments by name.
 
     Raises:
-        ArgumentError: A section is of another kind, or is missing where another one of its phase is given.
+        ArgumentError: A section is not accepted, or only some sections of a phase are set.
     """
     for section in SECTIONS:
         section.check_kind(sections[section.name])
@@ -152,7 +152,7 @@ def runner_config(cfg: Config) -> Config:
 
 @contextmanager
 def _located(cfg: Config) -> Iterator[None]:
-    """Adds to errors where the config sets the value, or the name of its file if a key is missing."""
+    """Adds to errors the location of the value in the config, or the name of the file if the key is missing."""
     try:
         with located(cfg):
             yield
@@ -221,7 +221,7 @@ def _check_evaluators(mode: str, sections: Sections) -> None:
 
 
 def _each_dataset(key: str, section: Any, mark: str) -> Iterator[tuple[str, Any]]:
-    """Yields the single section, or those of several validation datasets by name, with their keys."""
+    """Yields the section with its key, or one section per dataset if there are several validation datasets."""
     several = isinstance(section, Mapping) and mark not in section and section
     if several and all(isinstance(each, (Mapping, list)) for each in section.values()):
         yield from ((f"{key}.{name}", each) for name, each in section.items())
@@ -294,7 +294,7 @@ def _check_optimization(sections: Sections) -> None:
     iters = train.get("max_iters") if is_dict else getattr(train, "max_iters", None)
     logger = logging.getLogger("footplate.optim")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # warnings about the small layer mean nothing
+    logger.setLevel(logging.ERROR)  # warnings about the small layer are meaningless
     try:
         built = build_optim_wrapper(nn.Linear(1, 1), wrapper)
         build_param_schedulers(
@@ -392,7 +392,7 @@ RUNNER_KEYS = tuple(section.name for section in SECTIONS)
 OTHER_KEYS = {
     "custom_imports": "`dict(imports=['my_module'], allow_failed_imports=False)`: modules to import first, so that "
     "they register their classes.",
-    "runner_type": "The name of another class in place of Runner.",
+    "runner_type": "The name of the class to use instead of Runner.",
     "tta_model": "For `PrepareTTAHook`: the model that merges the predictions on several views of a sample.",
     "tta_pipeline": "For `PrepareTTAHook`: the transforms that make these views.",
 }

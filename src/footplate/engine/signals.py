@@ -56,7 +56,7 @@ def refusing_exits() -> Iterator[None]:
     """Replaces a SystemExit that user code raises by an error, because the run is not complete.
 
     Raises:
-        ExitError: The block raised SystemExit, other than for a signal.
+        ExitError: The block raised SystemExit for a reason other than a signal.
     """
     try:
         yield
@@ -83,8 +83,8 @@ class Requests:
         pending: Whether there is something to answer.
         save: Whether a save is requested.
         stop: The number of the signal that requests a stop, or None.
-        must_finish_evaluation: Whether a stop must wait for the end of the current evaluation, because the weights of
-            the model are not those of the run, or because a hook has started the evaluation.
+        must_finish_evaluation: Whether a stop must wait for the end of the current evaluation, because hooks have
+            replaced the weights of the model, or because a hook has started the evaluation.
         saved_after_error: Whether reading data failed and the progress of the run is saved.
     """
 
@@ -194,9 +194,9 @@ class Requests:
             self._lost_worker, self.pending = error.with_traceback(None), True
 
     def _may_raise(self) -> bool:
-        """Checks whether a handler may raise an error here: the run waits for a batch, and nothing is half done.
+        """Checks whether a handler may raise an error now: the run waits for a batch, and no step is half done.
 
-        If it may, it may not again until the run waits for the next batch.
+        Returns True at most once for each batch.
         """
         phase = self._runner.phase if self._runner is not None else None
         if phase is not Phase.DATA_LOADING and phase is not Phase.EVALUATION_DATA_LOADING:

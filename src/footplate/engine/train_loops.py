@@ -139,7 +139,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         self._epoch += 1
 
     def _check_resumed_data(self) -> None:
-        """Starts the epoch over if the run was saved within an epoch that an overridden `run_epoch` reads by itself."""
+        """Starts the epoch over if the run was saved within it and an overridden `run_epoch` reads its own data."""
         done = self._iter - self._epoch * len(self.dataloader)
         if self._reading or self._iter != self._began_at or done <= 0:
             return
@@ -220,7 +220,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._stream, self._drawn = None, 0
 
     def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]  # existing subclasses have this signature
-        """Trains on one batch. A loop that overrides this method decides what an iteration is."""
+        """Trains on one batch. A subclass may override it to decide what an iteration is."""
         super().run_iter(self._iter, data_batch)
 
     def batches(self) -> Iterator[tuple[int, Any]]:
@@ -251,10 +251,10 @@ class IterBasedTrainLoop(BaseTrainLoop):
             del batch
 
     def _check_resumed_data(self) -> None:
-        """Checks that an overridden `run` neither skips nor repeats the batches of completed iterations.
+        """Checks that an overridden `run` neither skips batches of completed iterations nor repeats them.
 
         Raises:
-            ArgumentError: It skips them, although `dataloader_iterator` starts after them.
+            ArgumentError: `run` skips such batches, although `dataloader_iterator` starts after them.
         """
         if not self._own_run or self._iter == 0 or self._iter != self._began_at:
             return

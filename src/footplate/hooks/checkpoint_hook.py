@@ -264,7 +264,7 @@ class CheckpointHook(Hook):
         return {"kept": list(self._kept), "best": copy.deepcopy(self._best), "saved_at": self._saved_at}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the state that `state_dict` returned. Entries of another form are dropped."""
+        """Restores the state that `state_dict` returned. Malformed entries are dropped."""
         kept, best, saved_at = (state.get(key) for key in ("kept", "best", "saved_at"))
         self._kept = [each for each in kept if isinstance(each, str)] if isinstance(kept, list) else []
         self._best = {str(key): _ranked(each) for key, each in best.items()} if isinstance(best, Mapping) else {}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 _MAX_RATIO = 3  # to a usual iteration's time, beyond which an iteration contains something else
 _WINDOW = 15.0  # seconds
-_RARE = 1.0  # seconds between two occurrences below which an event counts as part of the iterations
+_RARE = 1.0  # seconds between two occurrences below which an event is part of the iterations
 _MIN_WEIGHT = 0.25  # of the latest occurrence of an event
 
 
@@ -54,10 +54,10 @@ class RecurringEvent:
 class TimeEstimator:
     """Estimates the time left from the durations of iterations, recurring events and validations.
 
-    Known events, such as saves and epoch starts, count as often as they are still to come. An iteration that takes much
-    longer than usual without a known event must contain an unknown one. Once that has happened again, its extra time is
-    spread evenly over all iterations. The first measured span includes one-time work, so it is used only until the next
-    one is measured.
+    The time of known events, such as saves and epoch starts, is multiplied by their remaining number. An iteration that
+    takes much longer than usual without a known event must contain an unknown one. Once that has happened again, its
+    extra time is spread evenly over all iterations. The first measured span includes one-time work, so it is used only
+    until the next one is measured.
 
     Args:
         length: The number of iterations of the run.
@@ -81,7 +81,7 @@ class TimeEstimator:
         self._new_events(between=True)
 
     def tick(self, iterations: int = 1, *, between: bool = False) -> None:
-        """Records completed iterations, and events after them if `between`. Time of a validation does not count."""
+        """Records completed iterations, and events after them if `between`. The time of validations is excluded."""
         now = time.monotonic()
         before, self._since = self._since, now
         self._done += iterations
@@ -118,7 +118,7 @@ class TimeEstimator:
             self._validation = (self._validation[0], share)
 
     def end_validation(self) -> None:
-        """Records the end of the validation. Time counts again, including the start of workers."""
+        """Records the end of the validation. Time is measured again, including the start of workers."""
         if self._validation is not None:
             self._validated += 1
             self._validation_seconds += time.monotonic() - self._validation[0]
@@ -133,7 +133,7 @@ class TimeEstimator:
 
     @property
     def is_paused(self) -> bool:
-        """Whether time does not count, before the first iteration and during a validation."""
+        """Whether no time is measured, as before the first iteration and during a validation."""
         return self._since is None
 
     @property
@@ -149,7 +149,7 @@ class TimeEstimator:
         measured = self._iterations - (self._extra_from or 0)
         extra = self._extra / measured if measured else 0.0
         events = sum(each.left * max(each.seconds, 0.0) for each in self._events if each.is_rare(pace))
-        # The duration of a validation is that of earlier ones, or else follows from the share of the current one.
+        # A validation takes as long as earlier ones on average. The first is extrapolated from its completed share.
         began, share = self._validation or (0.0, 0.0)
         elapsed = time.monotonic() - began if self._validation else 0.0
         validation = elapsed / share if share else 0.0

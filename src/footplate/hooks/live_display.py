@@ -58,7 +58,7 @@ class LiveTerminal:
     lines, because tmux scrolls as many rows out of sight as the wrapping takes. When the terminal becomes narrower, the
     lines therefore keep a distance from the first row.
 
-    Ctrl-Z releases the terminal until the process continues. In the background nothing is drawn.
+    Ctrl-Z releases the terminal until the process continues. Nothing is drawn while the process is in the background.
 
     Args:
         screen: The terminal.

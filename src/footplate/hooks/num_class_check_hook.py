@@ -1,4 +1,4 @@
-"""Compares a model's numbers of classes with that of the dataset."""
+"""Checks that the heads of a model have as many classes as the dataset."""
 
 import logging
 from collections.abc import Mapping

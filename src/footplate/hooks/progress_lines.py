@@ -14,7 +14,7 @@ _GAP = "  "
 
 
 class Sparkline:
-    """A curve drawn with a few characters. It holds a limited number of values."""
+    """A curve drawn with a few characters, with a limited number of values."""
 
     def __init__(self) -> None:
         self._values: list[float] = []

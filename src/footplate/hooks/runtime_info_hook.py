@@ -132,7 +132,7 @@ def _begin_evaluation(runner: Runner, mode: str) -> None:
 
 
 def _rate_sources(optim_wrapper: Any) -> list[tuple[str, Any, str]]:
-    """Returns name, parameter group and key of each learning rate to record: that of each optimizer's first group."""
+    """Returns name, parameter group and key of the learning rate in the first group of each optimizer."""
     if isinstance(optim_wrapper, Mapping) or hasattr(optim_wrapper, "optim_wrappers"):
         return [
             (f"{name}.{rate}", group, key)

@@ -15,12 +15,7 @@ from typing import Any, NamedTuple
 from footplate.hosts.mmengine.names import Names
 from footplate.hosts.names import DISTRIBUTIONS, NAMES, names_of
 from footplate.messages import nearest
-
-
-def resolve(target: str) -> Any:
-    """Returns the object at `"module:attribute"`."""
-    module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+from footplate.registry.dotted_paths import module_exists, resolve
 
 
 class _NamesLoader(Loader):
@@ -207,7 +202,7 @@ def _add_missing_names(package: str) -> list[tuple[Any, str]]:
     """Adds missing names to the installed modules of a package; returns the modules and names."""
     added = []
     for title, names in NAMES.items():
-        if title.partition(".")[0] != package or not _is_installed(title):
+        if title.partition(".")[0] != package or not module_exists(title):
             continue
         module = importlib.import_module(title)
         for name, target in names.items():
@@ -215,10 +210,3 @@ def _add_missing_names(package: str) -> list[tuple[Any, str]]:
                 setattr(module, name, resolve(target))
                 added.append((module, name))
     return added
-
-
-def _is_installed(title: str) -> bool:
-    try:
-        return importlib.util.find_spec(title) is not None
-    except ImportError:
-        return False

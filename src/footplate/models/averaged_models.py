@@ -3,16 +3,14 @@
 import copy
 import itertools
 import logging
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_number
 from footplate.distributed.sharding import distribute_like, is_dtensor, is_sharded, local_tensor, reshard
-from footplate.errors import ArgumentError
 from footplate.registry import MODELS
 
 _logger = logging.getLogger("footplate.models")
@@ -160,8 +158,7 @@ class ExponentialMovingAverage(BaseAveragedModel):
 
     def __init__(self, model: nn.Module, momentum: float = 0.0002, **settings: Any) -> None:
         super().__init__(model, **settings)
-        if isinstance(momentum, bool) or not isinstance(momentum, (int, float)) or not 0 < momentum < 1:
-            raise ArgumentError("momentum must be above 0 and below 1", key="momentum", found=momentum)
+        check_number("momentum", momentum, above=0, below=1)
         if momentum > _LARGE_MOMENTUM:
             _logger.warning(
                 "momentum=%g of an averaged model is large: it is the weight of the new values. Set it to at most %g.",
@@ -203,8 +200,7 @@ class MomentumAnnealingEMA(ExponentialMovingAverage):
 
     def __init__(self, model: nn.Module, momentum: float = 0.0002, gamma: float = 100, **settings: Any) -> None:
         super().__init__(model, momentum, **settings)
-        if not isinstance(gamma, (int, float)) or not 0 < gamma < math.inf:
-            raise ArgumentError("gamma must be a finite number above 0", key="gamma", found=gamma)
+        check_number("gamma", gamma, above=0)
         self.gamma = gamma
 
     def weight(self, steps: int) -> float:

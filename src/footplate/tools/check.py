@@ -26,7 +26,7 @@ from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, process_setup
 from footplate.engine.evaluation_loops import EvaluationSet, predicting
 from footplate.engine.ineffective_settings import warn_about_idle_settings
-from footplate.engine.preflight import checkpoint_size, predict_batch, trial_evaluator
+from footplate.engine.preflight import check_free_space, checkpoint_size, predict_batch, trial_evaluator
 from footplate.engine.sections import check_config, warn_about_variables
 from footplate.engine.signals import EarlyExitError
 from footplate.error_context import located
@@ -252,12 +252,7 @@ def _check_work_dir(folder: str, size: int) -> None:
     existing = next(path for path in (existing, *existing.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise CheckpointError(f"cannot write to '{folder}'", key="work_dir", found=str(existing))
-    free = storage.free_space(str(existing))
-    if free is not None and free < size:
-        raise CheckpointError(
-            f"a checkpoint takes {format_bytes(size)}, but only {format_bytes(free)} are free in '{existing}'",
-            key="work_dir",
-        )
+    check_free_space(str(existing), size, "work_dir")
 
 
 def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:

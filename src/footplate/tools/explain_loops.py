@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_number
 from footplate.config import Config
 from footplate.engine import EpochBasedTrainLoop, HookList, IterBasedTrainLoop
 from footplate.engine.base_loops import validation_points
@@ -15,7 +15,6 @@ from footplate.error_context import located
 from footplate.errors import UnknownNameError
 from footplate.hooks import CheckpointHook, LoggerHook
 from footplate.messages import format_interval, pluralize
-from footplate.optim.schedules.checks import check_number
 from footplate.registry import HOOKS
 from footplate.tools.partial_build import find_epoch_length, prepare
 
@@ -183,7 +182,7 @@ def explain_loops(data: Mapping[str, Any]) -> str:
 
 def _schedule_as_data(section: Mapping[str, Any]) -> dict[str, Any]:
     with located(section):
-        check_number("end", section.get("end"))
+        check_number("end", section.get("end"), optional=True)
     return {
         "type": _name_of(section),
         "begin": section.get("begin", 0),

@@ -1,11 +1,12 @@
 """Constructors with layer-wise learning rate decay."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
+from footplate.checks import check_choice, check_count, check_number
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.optim.constructors.default_constructor import DefaultOptimWrapperConstructor, Group
 from footplate.optim.constructors.paramwise import check_paramwise, warn_of_unknown_keys
@@ -107,16 +108,10 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
         cfg = self.paramwise_cfg
         check_paramwise(cfg)
         warn_of_unknown_keys(cfg, known=("num_layers", "decay_rate", "decay_type"))
-        for key, kind in (("num_layers", int), ("decay_rate", (int, float))):
-            value = cfg.get(key)
-            if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value < math.inf:
-                raise ArgumentError(f'"{key}" must be a number above 0', key=f"paramwise_cfg.{key}", found=value)
-        if cfg.get("decay_type", "layer_wise") not in ("layer_wise", "stage_wise"):
-            raise ArgumentError(
-                '"decay_type" must be "layer_wise" or "stage_wise"',
-                key="paramwise_cfg.decay_type",
-                found=cfg["decay_type"],
-            )
+        with at_key("paramwise_cfg"):
+            check_count("num_layers", cfg.get("num_layers"))
+            check_number("decay_rate", cfg.get("decay_rate"), above=0)
+            check_choice("decay_type", cfg.get("decay_type", "layer_wise"), ("layer_wise", "stage_wise"))
 
     def _warn(self, model: nn.Module) -> None:
         """Does nothing, since this constructor does not use the rules that the warnings are about."""

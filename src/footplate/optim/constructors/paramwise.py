@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +9,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from footplate.checks import check_flag
-from footplate.error_context import origin_of
+from footplate.checks import check_flag, check_number
+from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 
@@ -152,32 +151,26 @@ def check_paramwise(cfg: Any) -> None:
     """
     if not isinstance(cfg, Mapping):
         raise ArgumentError("paramwise_cfg must be a dict", key="paramwise_cfg", found=cfg)
-    for key in (*DECAY_MULTIPLIERS, *LR_MULTIPLIERS):
-        _check_number(cfg, key)
-    if "bypass_duplicate" in cfg:
-        check_flag("bypass_duplicate", cfg["bypass_duplicate"], key="paramwise_cfg.bypass_duplicate")
-    custom_keys = cfg.get("custom_keys") or {}
-    if not isinstance(custom_keys, Mapping):
-        _refuse("custom_keys must be a dict", cfg, "custom_keys")
-    for key, value in custom_keys.items():
-        if not isinstance(value, Mapping):
-            _refuse("the settings of a custom key must be a dict", custom_keys, key, within="custom_keys.")
-        for name in (*_MULTIPLIERS, *_FIELDS):
-            _check_number(value, name, within=f"custom_keys.{key}.")
-
-
-def _check_number(cfg: Mapping[str, Any], key: str, *, within: str = "") -> None:
-    """Raises an error unless the entry is missing, None, or a finite number of at least 0."""
-    value = cfg.get(key)
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        _refuse(f'"{key}" must be a finite number of at least 0', cfg, key, within=within)
-
-
-def _refuse(message: str, cfg: Mapping[str, Any], key: str, *, within: str = "") -> None:
-    path = f"paramwise_cfg.{within}{key}"
-    raise ArgumentError(message, key=path, found=cfg[key], origin=origin_of(cfg, key))
+    with at_key("paramwise_cfg"), located(cfg):
+        for key in (*DECAY_MULTIPLIERS, *LR_MULTIPLIERS):
+            check_number(key, cfg.get(key), least=0, optional=True)
+        if "bypass_duplicate" in cfg:
+            check_flag("bypass_duplicate", cfg["bypass_duplicate"])
+        custom_keys = cfg.get("custom_keys") or {}
+        if not isinstance(custom_keys, Mapping):
+            raise ArgumentError("custom_keys must be a dict", key="custom_keys", found=custom_keys)
+        with at_key("custom_keys"):
+            for key, settings in custom_keys.items():
+                if not isinstance(settings, Mapping):
+                    raise ArgumentError(
+                        "the settings of a custom key must be a dict",
+                        key=key,
+                        found=settings,
+                        origin=origin_of(custom_keys, key),
+                    )
+                with at_key(key), located(settings):
+                    for name in (*_MULTIPLIERS, *_FIELDS):
+                        check_number(name, settings.get(name), least=0, optional=True)
 
 
 def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = _KNOWN) -> None:

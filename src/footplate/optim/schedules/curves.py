@@ -11,17 +11,27 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from typing_extensions import override
 
+from footplate.checks import check_number, is_number
 from footplate.errors import ArgumentError
-from footplate.optim.schedules.checks import check_number, check_positions, check_unit_interval, is_number
 
 _Self = TypeVar("_Self", bound="Curve")
 
 ENDLESS = 1_000_000_000
 """The `end` of a schedule without an end."""
+
+
+def check_positions(name: str, values: Any, *, least: int) -> None:
+    """Raises an ArgumentError unless `values`, a position or a collection of positions, are integers.
+
+    A schedule would never reach another position.
+    """
+    several = values if isinstance(values, Collection) and not isinstance(values, str) else [values]
+    if not all(is_number(each) and each >= least and each % 1 == 0 for each in several):
+        raise ArgumentError(f'"{name}" takes whole numbers of at least {least}', key=name, found=values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +87,7 @@ class Constant(Curve):
     factor: float = 1.0 / 3
 
     def __post_init__(self) -> None:
-        check_unit_interval("factor", self.factor, zero=False)
+        check_number("factor", self.factor, above=0, most=1)
 
     @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
@@ -103,8 +113,8 @@ class Linear(Curve):
     end_factor: float = 1.0
 
     def __post_init__(self) -> None:
-        check_unit_interval("start_factor", self.start_factor, zero=False)
-        check_unit_interval("end_factor", self.end_factor, zero=True)
+        check_number("start_factor", self.start_factor, above=0, most=1)
+        check_number("end_factor", self.end_factor, least=0, most=1)
 
     @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
@@ -146,7 +156,7 @@ class Exponential(Curve):
     gamma: float
 
     def __post_init__(self) -> None:
-        check_number("gamma", self.gamma, least=0, optional=False)
+        check_number("gamma", self.gamma, least=0)
 
     @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
@@ -168,7 +178,7 @@ class Step(Curve):
 
     def __post_init__(self) -> None:
         check_positions("step_size", self.step_size, least=1)
-        check_number("gamma", self.gamma, least=0, optional=False)
+        check_number("gamma", self.gamma, least=0)
 
     @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
@@ -193,7 +203,7 @@ class MultiStep(Curve):
         if isinstance(milestones, str) or not isinstance(milestones, Collection) or not all(map(is_number, milestones)):
             raise ArgumentError('"milestones" must be a list of numbers', key="milestones", found=milestones)
         check_positions("milestones", milestones, least=0)
-        check_number("gamma", self.gamma, least=0, optional=False)
+        check_number("gamma", self.gamma, least=0)
 
     @override
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
@@ -219,7 +229,7 @@ class Poly(Curve):
     eta_min: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("power", self.power, least=0, optional=False)
+        check_number("power", self.power, least=0)
         check_number("eta_min", self.eta_min, least=0)
 
     @override
@@ -241,8 +251,8 @@ class WithMinimum(Curve):
     def __post_init__(self) -> None:
         if self.eta_min is not None and self.eta_min_ratio is not None:
             raise ArgumentError('"eta_min" and "eta_min_ratio" cannot both be set', key="eta_min_ratio")
-        check_number("eta_min", self.eta_min, least=0)
-        check_number("eta_min_ratio", self.eta_min_ratio, least=0)
+        check_number("eta_min", self.eta_min, least=0, optional=True)
+        check_number("eta_min_ratio", self.eta_min_ratio, least=0, optional=True)
 
     def minimum(self, base: float) -> float:
         """Returns the minimum for a base value."""
@@ -271,7 +281,7 @@ class CosineAnnealing(WithMinimum):
     position_fields = ("T_max",)
 
     def __post_init__(self) -> None:
-        check_number("T_max", self.T_max, above=0)
+        check_number("T_max", self.T_max, above=0, optional=True)
         super().__post_init__()
 
     @override
@@ -368,7 +378,7 @@ class Cycle(Curve):
 
     def __post_init__(self) -> None:
         check_anneal_strategy(self.anneal_strategy)
-        check_unit_interval("pct_start", self.pct_start, zero=True)
+        check_number("pct_start", self.pct_start, least=0, most=1)
 
     def value_at(self, position: int, total: int, values: tuple[float, float, float]) -> float:
         """Returns the value at a position of a cycle with `total` positions; it is constant after the cycle.

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from footplate.checks import is_number
 from footplate.error_context import at_key
 from footplate.errors import BuildError
-from footplate.optim.schedules.checks import is_number
 from footplate.optim.schedules.curves import (
     ENDLESS,
     Constant,

@@ -6,11 +6,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
 
-from footplate.checks import check_saved_number, read_count
+from footplate.checks import check_number, check_saved_number, read_count
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
-from footplate.optim.schedules.checks import check_number, check_positions
-from footplate.optim.schedules.curves import ENDLESS, Curve
+from footplate.optim.schedules.curves import ENDLESS, Curve, check_positions
 
 Slot = MutableMapping[str, Any]
 """A mapping through which a field is read and written as a number; for plain numbers, the parameter group itself."""
@@ -24,23 +23,23 @@ class HasParamGroups(Protocol):
         """The parameter groups."""
 
 
-class LiveField(dict[str, Any]):
-    """A read-only view of a group that returns the current value of a tensor field as a number."""
+class _View(dict[str, Any]):
+    """A view of a parameter group in which a field is a plain number."""
 
     def __init__(self, group: dict[str, Any]) -> None:
         super().__init__()
         self._group = group
+
+
+class LiveField(_View):
+    """A read-only view of a group that returns the current value of a tensor field as a number."""
 
     def __getitem__(self, name: str) -> Any:
         return float(self._group[name])
 
 
-class _FirstBeta(dict[str, Any]):
+class _FirstBeta(_View):
     """A view of a group that reads and writes only the first value of `betas`."""
-
-    def __init__(self, group: dict[str, Any]) -> None:
-        super().__init__()
-        self._group = group
 
     def __getitem__(self, name: str) -> Any:
         return self._group[name][0]
@@ -49,16 +48,15 @@ class _FirstBeta(dict[str, Any]):
         self._group[name] = (value, *self._group[name][1:])
 
 
-class _TensorField(dict[str, Any]):
-    """A view of a group with a tensor field, as in compiled or captured optimizers, as a number.
+class _TensorField(_View):
+    """A view of a group with a tensor field, as in compiled or captured optimizers.
 
     Writing fills the tensor in place, so that a captured graph uses the new value. Reading returns the last number
     that was written, in double precision and without a copy from the device.
     """
 
     def __init__(self, group: dict[str, Any], name: str) -> None:
-        super().__init__()
-        self._group = group
+        super().__init__(group)
         super().__setitem__(name, float(group[name]))
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -155,8 +153,8 @@ class ParamSchedule:
         convert_to_iter_based: bool = False,
         epoch_length: int | None = None,
     ) -> None:
-        check_number("begin", begin, optional=False)
-        check_number("end", end)
+        check_number("begin", begin)
+        check_number("end", end, optional=True)
         if convert_to_iter_based:
             if not by_epoch or not epoch_length:
                 needed = "epoch_length" if by_epoch else "by_epoch=True"
@@ -198,13 +196,6 @@ class ParamSchedule:
             group.setdefault(initial, base)
         self._slots = list(zip(slots, bases, strict=True))
 
-    def _rebase(self) -> None:
-        """Sets the base values of the curve, which also apply to schedules created later."""
-        bases = [self.curve.rebased(base) for base in self.base_values]
-        for group, base in zip(self._groups, bases, strict=True):
-            group[f"initial_{self.param_name}"] = base
-        self._bind(bases)
-
     def rewind(self, *, from_groups: bool = False) -> None:
         """Resets the schedule to before its first position, and the field of each group to its base value.
 
@@ -223,8 +214,11 @@ class ParamSchedule:
             slot[self._key] = base
 
     def start(self) -> None:
-        """Moves to the first position."""
-        self._rebase()
+        """Moves to the first position, and sets the base values of the curve, which also apply to later schedules."""
+        bases = [self.curve.rebased(base) for base in self.base_values]
+        for group, base in zip(self._groups, bases, strict=True):
+            group[f"initial_{self.param_name}"] = base
+        self._bind(bases)
         if not self.takes_metrics:
             self.step()
 
@@ -267,19 +261,14 @@ class ParamSchedule:
 
     def matches(self, state_dict: dict[str, Any]) -> bool:
         """Checks whether the type and settings in a saved state, if any, are those of this schedule."""
-        own = {
-            "type": type(self).__name__,
-            "param_name": self.param_name,
-            "begin": self.begin,
-            "by_epoch": self.by_epoch,
-        }
-        return all(state_dict.get(key, value) == value for key, value in own.items())
+        own = self.state_dict()
+        return all(state_dict.get(key, own[key]) == own[key] for key in ("type", "param_name", "begin", "by_epoch"))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the position and base values; the length and other settings are not loaded.
 
         Load the state of the optimizer first, since it contains the current values. It is also the source of the base
-        values if `state_dict` has another number of groups.
+        values if the number of groups differs.
 
         The state of a completed run is at `end`, where the last step had no effect. If this schedule has a later end,
         that step is taken now.

@@ -4,10 +4,9 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
-from footplate.checks import check_choice, check_count, check_score, read_count, read_number
+from footplate.checks import check_choice, check_count, check_number, check_score, read_count, read_number
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
-from footplate.optim.schedules.checks import check_number, is_number
 from footplate.optim.schedules.curves import Constant
 from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
@@ -62,8 +61,7 @@ class ReduceOnPlateau(ParamSchedule):
     ) -> None:
         check_choice("rule", rule, ("less", "greater"))
         check_choice("threshold_rule", threshold_rule, ("rel", "abs"))
-        if not is_number(factor) or not 0 < factor < 1:
-            raise ArgumentError('"factor" must be above 0 and below 1', key="factor", found=factor)
+        check_number("factor", factor, above=0, below=1)
         for name, value in (("patience", patience), ("cooldown", cooldown)):
             check_count(name, value, least=0)
         for name, amount in (("threshold", threshold), ("eps", eps)):
@@ -83,7 +81,16 @@ class ReduceOnPlateau(ParamSchedule):
             by_epoch=by_epoch,
             last_step=last_step,
         )
-        self.min_values = _expand_min_value(min_value, len(self._slots))
+        count = len(self._slots)
+        self.min_values = list(min_value) if isinstance(min_value, (list, tuple)) else [min_value] * count
+        for each in self.min_values:
+            check_number("min_value", each, least=0)
+        if len(self.min_values) != count:
+            raise ArgumentError(
+                f'"min_value" has {len(self.min_values)} entries for {count} parameter groups',
+                key="min_value",
+                found=min_value,
+            )
 
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
         """Moves one validation on, and reduces the field if the metric has not improved for long enough.
@@ -111,12 +118,16 @@ class ReduceOnPlateau(ParamSchedule):
             self.num_bad_epochs = 0
         if self.num_bad_epochs > self.patience:
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
-            self._reduce()
+            for (slot, _), min_value in zip(self._slots, self.min_values, strict=True):
+                value = slot[self._key]
+                reduced = max(value * self.factor, min_value)
+                if value - reduced > self.eps:
+                    slot[self._key] = reduced
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the position, the best value and the counters."""
-        own = {name: getattr(self, name) for name in ("best", "num_bad_epochs", "cooldown_counter")}
-        return {**super().state_dict(), **own}
+        counters = {"num_bad_epochs": self.num_bad_epochs, "cooldown_counter": self.cooldown_counter}
+        return {**super().state_dict(), "best": self.best, **counters}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the position, the best value and the counters."""
@@ -143,18 +154,9 @@ class ReduceOnPlateau(ParamSchedule):
             )
 
     def _is_better(self, value: float) -> bool:
-        sign = -1 if self.rule == "less" else 1
-        if math.isinf(self.best):
-            return sign * value > sign * self.best
-        margin = self.threshold * (self.best if self.threshold_rule == "rel" else 1)
+        relative_to = self.best if self.threshold_rule == "rel" else 1
+        margin = 0.0 if math.isinf(self.best) else self.threshold * relative_to
         return value < self.best - margin if self.rule == "less" else value > self.best + margin
-
-    def _reduce(self) -> None:
-        for (slot, _), min_value in zip(self._slots, self.min_values, strict=True):
-            value = slot[self._key]
-            reduced = max(value * self.factor, min_value)
-            if value - reduced > self.eps:
-                slot[self._key] = reduced
 
 
 @PARAM_SCHEDULERS.register_module()
@@ -171,15 +173,3 @@ class ReduceOnPlateauMomentum(ReduceOnPlateau):
 
     def __init__(self, optimizer: HasParamGroups, **settings: Any) -> None:
         super().__init__(optimizer, "momentum", **settings)
-
-
-def _expand_min_value(value: float | list[float], count: int) -> list[float]:
-    """Returns one minimum per parameter group."""
-    for each in value if isinstance(value, (list, tuple)) else [value]:
-        check_number("min_value", each, least=0)
-    values = list(value) if isinstance(value, (list, tuple)) else [value] * count
-    if len(values) != count:
-        raise ArgumentError(
-            f'"min_value" has {len(values)} entries for {count} parameter groups', key="min_value", found=value
-        )
-    return values

@@ -9,15 +9,15 @@ from typing import Any, ClassVar, NamedTuple
 
 from typing_extensions import override
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_number
 from footplate.errors import ArgumentError
-from footplate.optim.schedules.checks import check_number, check_positions, check_unit_interval
 from footplate.optim.schedules.curves import (
     ANNEALINGS,
     Curve,
     Cycle,
     WithMinimum,
     check_anneal_strategy,
+    check_positions,
     cosine_between,
     line_between,
 )
@@ -141,7 +141,7 @@ class Polynomial(Policy):
     eta_min: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("power", self.power, least=0, optional=False)
+        check_number("power", self.power, least=0)
 
     def _regular(self, base: float, done: int) -> float:
         return (base - self.eta_min) * float((1 - done / self.run.full) ** self.power) + self.eta_min
@@ -156,7 +156,7 @@ class Inv(Policy):
 
     def __post_init__(self) -> None:
         check_number("gamma", self.gamma, least=0)
-        check_number("power", self.power, least=0, optional=False)
+        check_number("power", self.power, least=0)
 
     def _regular(self, base: float, done: int) -> float:
         return base * float((1 + self.gamma * done) ** -self.power)
@@ -199,7 +199,7 @@ class FlatCosine(PolicyWithMinimum):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_unit_interval("start_percent", self.start_percent, zero=True)
+        check_number("start_percent", self.start_percent, least=0, most=1)
 
     def _regular(self, base: float, done: int) -> float:
         full = self.run.full
@@ -260,7 +260,7 @@ class Cyclic(Policy):
     def __post_init__(self) -> None:
         check_anneal_strategy(self.anneal_strategy)
         check_count("cyclic_times", self.cyclic_times)
-        check_unit_interval("step_ratio_up", self.step_ratio_up, zero=False)
+        check_number("step_ratio_up", self.step_ratio_up, above=0, most=1)
         check_number("gamma", self.gamma, least=0)
         for each in self.target_ratio if isinstance(self.target_ratio, (list, tuple)) else [self.target_ratio]:
             check_number("target_ratio", each, least=0)
@@ -312,7 +312,7 @@ class LearningRateCycle(PolicyCycle):
 
     def __post_init__(self) -> None:
         for name in ("max_lr", "div_factor", "final_div_factor"):
-            check_number(name, getattr(self, name), above=0, optional=False)
+            check_number(name, getattr(self, name), above=0)
         super().__post_init__()
 
     def _values(self) -> tuple[float, float, float]:

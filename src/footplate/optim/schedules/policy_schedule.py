@@ -3,10 +3,9 @@
 import dataclasses
 from typing import Any, ClassVar
 
-from footplate.checks import check_choice, check_count
+from footplate.checks import check_choice, check_count, check_number
 from footplate.errors import ArgumentError, BuildError
 from footplate.messages import nearest
-from footplate.optim.schedules.checks import check_number, check_unit_interval
 from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
 from footplate.optim.schedules.policies import POLICIES, Policy, RunInfo
 from footplate.registry import PARAM_SCHEDULERS
@@ -62,7 +61,7 @@ class PolicySchedule(ParamSchedule):
         if warmup is not None:
             check_choice("warmup", warmup, ("constant", "linear", "exp"))
             check_count("warmup_iters", warmup_iters)
-            check_unit_interval("warmup_ratio", warmup_ratio, zero=False)
+            check_number("warmup_ratio", warmup_ratio, above=0, most=1)
         if max_iters is None:
             max_iters = require("max_epochs", max_epochs) * require("epoch_length", epoch_length)
         run = RunInfo(
@@ -132,7 +131,7 @@ def build_policy(name: str, settings: dict[str, Any], field: str, run: RunInfo) 
                 f"the policy '{name}' takes no argument '{key}'", key=key, found=value, suggestion=nearest(key, keys)
             )
         if keys[key].name.startswith("eta_min"):
-            check_number(key, value, least=0)
+            check_number(key, value, least=0, optional=True)
     for key, each in keys.items():
         if each.default is dataclasses.MISSING and key not in settings:
             raise BuildError(f"the policy '{name}' needs the argument '{key}'", key=key)

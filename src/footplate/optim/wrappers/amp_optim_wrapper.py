@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from footplate.checks import check_choice, check_count, check_keys, read_count, read_number
+from footplate.checks import check_choice, check_count, check_keys, check_number, read_count, read_number
 from footplate.errors import ArgumentError
 from footplate.optim.wrappers.optim_wrapper import NO_CONTEXT, OptimWrapper
 from footplate.registry import OPTIM_WRAPPERS
@@ -136,14 +136,10 @@ def _scaler_settings(loss_scale: Any) -> dict[str, Any]:
             if key == "growth_interval":
                 check_count(key, value, most=_MOST_STEPS, key=f"loss_scale.{key}")
             else:
-                _check_between(f"loss_scale.{key}", value, *_SCALER_RANGES[key])
+                above, most = _SCALER_RANGES[key]
+                check_number(f"loss_scale.{key}", value, above=above, most=most)
         return dict(loss_scale)
     if isinstance(loss_scale, (int, float)):
-        _check_between("loss_scale", loss_scale, *_SCALER_RANGES["init_scale"])
+        check_number("loss_scale", loss_scale, above=0, most=_LARGEST_SCALE)
         return {"init_scale": float(loss_scale)}
     raise ArgumentError('"loss_scale" must be "dynamic", a number or a dict', key="loss_scale", found=loss_scale)
-
-
-def _check_between(key: str, value: Any, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value <= high:
-        raise ArgumentError(f"{key} must be a number above {low:g} and at most {high:g}", key=key, found=value)
