@@ -147,10 +147,8 @@ class BatchPlan(Sampler[BatchKey]):
 
     def batches_from(self, sample: int) -> int:
         """Returns the number of batches left in a pass after each rank has read `sample` of its samples."""
-        if self.split is not None:
-            return self.split.batches_from(sample, self.batch_size, drop_last=self.drop_last)
-        left = len(self.sampler) - sample
-        return max(left // self.batch_size if self.drop_last else -(-left // self.batch_size), 0)
+        split = self.split or UnevenSplit(len(self.sampler), 0, 1)
+        return split.batches_from(sample, self.batch_size, drop_last=self.drop_last)
 
     def count_once(self) -> None:
         """Disables the padding of a DefaultSampler."""

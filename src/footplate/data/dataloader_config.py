@@ -154,14 +154,13 @@ def _is_device(value: Any) -> bool:
         return False
 
 
-def _is_timeout(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
-
-
 _COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetch_factor": 1}  # the smallest values
 # Of other values: whether they are valid, and what they must be.
 _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "timeout": (_is_timeout, "a number of seconds, or 0 to wait without a limit"),
+    "timeout": (
+        lambda value: type(value) in (int, float) and 0 <= value < math.inf,
+        "a number of seconds, or 0 to wait without a limit",
+    ),
     "multiprocessing_context": (
         lambda value: value in _START_METHODS or isinstance(value, BaseContext),
         f"one of {', '.join(_START_METHODS)}",

@@ -142,10 +142,17 @@ def test_every_part_learns() -> None:
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("arguments", [{"widths": (8, 8)}, {"levels": 0}, {"levels": 3}])
-def test_invalid_stages_are_refused(arguments: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"widths": (8, 8)}, "widths and depths must have the same length"),
+        ({"levels": 0}, "levels must be a whole number of at least 1"),
+        ({"levels": 3}, "levels must be at most 2"),
+    ],
+)
+def test_invalid_stages_are_refused(arguments: dict[str, Any], message: str) -> None:
     settings: dict[str, Any] = {"widths": (8, 8, 12), "depths": (1, 1, 1), "levels": 2, "head_width": 8}
-    with pytest.raises(ArgumentError, match="widths and depths must have the same length"):
+    with pytest.raises(ArgumentError, match=message):
         PyramidDetector(3, **{**settings, **arguments})
 
 

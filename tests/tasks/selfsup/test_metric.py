@@ -127,7 +127,7 @@ def test_samples_without_class_or_part_are_reported(samples: list[SelfSupDataSam
     [
         ({"type": "KNNProbe", "k": 0}, "k must be a whole number"),
         ({"type": "KNNProbe", "temperature": 0}, "temperature must be above 0"),
-        ({"type": "KNNProbe", "of": "pixel"}, "'features' or 'pixels'"),
+        ({"type": "KNNProbe", "of": "pixel"}, "one of features, pixels"),
         ({"type": "LinearProbe", "l2": -1}, "l2 must not be negative"),
     ],
 )

@@ -81,7 +81,7 @@ def test_rates_fall_from_the_last_layer_to_the_patches() -> None:
         ({"num_heads": 3}, "is not divisible by num_heads 3"),
         ({"mask_ratio": 0.0}, "mask at least one"),
         ({"mask_ratio": 0.99}, "mask at least one"),
-        ({"feature": "max"}, "'mean' or 'cls'"),
+        ({"feature": "max"}, "one of mean, cls"),
         ({"num_layers": 0}, "num_layers must be"),
         ({"embed_dims": 6}, "a multiple of 4"),
     ],

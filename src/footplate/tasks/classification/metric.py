@@ -139,9 +139,8 @@ class Accuracy(BaseMetric[Ranked]):
         topk: One or several values of k.
         thrs: A prediction is correct only if the score of the true class exceeds this threshold; None for no threshold.
             Several thresholds give one value each: `top1_thr-0.50`, `top1_no-thr`.
-        collect_device: See `BaseMetric`.
-        prefix: The prefix of the metric names.
         ignore_index: Samples with this class are ignored.
+        settings: Arguments of `BaseMetric`.
 
     Raises:
         ArgumentError: A k is not positive, or a threshold is not a number.
@@ -155,12 +154,11 @@ class Accuracy(BaseMetric[Ranked]):
         self,
         topk: int | Sequence[int] = (1,),
         thrs: float | None | Sequence[float | None] = 0.0,
-        collect_device: Literal["cpu", "gpu"] = "cpu",
-        prefix: str | None = None,
         *,
         ignore_index: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**settings)
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
         if not self.topk or not all(isinstance(k, int) and k >= 1 for k in self.topk):
             raise ArgumentError("topk must be positive integers", key="topk", found=topk)
@@ -222,9 +220,8 @@ class SingleLabelMetric(BaseMetric[Outcome]):
         average: "macro" for the mean over classes, "micro" for the value over all samples (`precision_micro`), None for
             a list of one value per class (`precision_classwise`).
         num_classes: The number of classes; by default that of the scores or of the dataset.
-        collect_device: See `BaseMetric`.
-        prefix: The prefix of the metric names.
         ignore_index: Samples with this class are ignored.
+        settings: Arguments of `BaseMetric`.
 
     Raises:
         ArgumentError: An item or the average is unknown.
@@ -239,12 +236,11 @@ class SingleLabelMetric(BaseMetric[Outcome]):
         items: Sequence[str] = ("precision", "recall", "f1-score"),
         average: Literal["macro", "micro"] | None = "macro",
         num_classes: int | None = None,
-        collect_device: Literal["cpu", "gpu"] = "cpu",
-        prefix: str | None = None,
         *,
         ignore_index: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**settings)
         for item in items:
             check_choice("items", item, _ITEMS)
         if average not in ("macro", "micro", None):
