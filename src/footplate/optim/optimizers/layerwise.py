@@ -21,7 +21,7 @@ class LayerwiseOptimizer(Optimizer):
         """Runs one optimization step.
 
         Args:
-            closure: Recomputes and returns the loss, if given.
+            closure: An optional function that recomputes and returns the loss.
         """
         loss = None
         if closure is not None:
