@@ -14,7 +14,7 @@ from footplate.messages import list_names
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _MAX_CHANGES = 3
 _OWN_CODE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
-_NOT_USER_CODE = (_OWN_CODE, *{os.path.join(path, "") for path in sysconfig.get_paths().values()}, "<")
+NOT_USER_CODE = (_OWN_CODE, *{os.path.join(path, "") for path in sysconfig.get_paths().values()}, "<")
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def innermost_user_line(stack: Iterable[tuple[FrameType, int]]) -> str:
     own = user = ""
     for frame, number in stack:
         file = frame.f_code.co_filename
-        if not file.startswith(_NOT_USER_CODE):
+        if not file.startswith(NOT_USER_CODE):
             user = f"{file}:{number}"
         elif file.startswith(_OWN_CODE):
             own = f"{file}:{number}"

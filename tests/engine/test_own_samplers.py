@@ -134,7 +134,7 @@ def test_epoch_ends_at_the_length_of_the_loader(tmp_path: Path, caplog: pytest.L
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("Shorter", "epoch 1 had 3 batches, where the length of the loader is 4"),
+        ("Shorter", "epoch 1 had 3 batches, but the length of the loader is 4"),
         ("Growing", "the length of the loader changed in epoch 2: 2, not 1"),
     ],
 )

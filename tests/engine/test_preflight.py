@@ -105,7 +105,7 @@ def test_full_disk_is_found_before_the_first_step(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(
         "footplate.storage.free_space", lambda folder: None if str(folder).startswith("memory") else 100
     )
-    with pytest.raises(CheckpointError, match=r"a checkpoint takes \d.* and 100 .* are free in") as caught:
+    with pytest.raises(CheckpointError, match=r"a checkpoint takes \d.* but only 100 .* are free in") as caught:
         run(tmp_path, "small", preflight=True)
     assert caught.value.key == "work_dir"
 

@@ -138,7 +138,7 @@ def test_results_are_moved_to_the_cpu() -> None:
 
 
 def test_unknown_collect_device_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="'cpu' or 'gpu'"):
+    with pytest.raises(ArgumentError, match="one of cpu, gpu"):
         Seen(collect_device="cuda")  # type: ignore[arg-type]
 
 

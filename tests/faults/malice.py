@@ -343,7 +343,7 @@ def _unpickle() -> None:
     def read(stream: Any, **settings: Any) -> Any:
         stream.seek(0)
         try:
-            return torch_file.Content(torch.load(stream, weights_only=False), {})
+            return torch_file.Content(torch.load(stream, weights_only=False), [])
         except Exception as error:  # noqa: BLE001 - what was called has been called
             raise CheckpointError(str(error)) from error
 

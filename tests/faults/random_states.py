@@ -18,6 +18,7 @@ from footplate import Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.data import rng
 from footplate.engine import Hook
+from footplate.engine import state as engine_state
 from footplate.errors import CheckpointError
 from footplate.registry import HOOKS
 from tests.checkpoint.damaged_states import write
@@ -225,9 +226,9 @@ def _nothing_is_checked() -> None:
         words = (python["version"], tuple(python["words"].tolist()), python["spare"])
         keys = held["keys"].numpy().astype(np.uint32)
         numbers = (held["name"], keys, held["position"], held["has_spare"], held["spare"])
-        return rng._Generators(words, numbers, state["torch"].cpu(), state["devices"])
+        return rng.RngStates(words, numbers, state["torch"].cpu(), state["devices"])
 
-    vars(rng)["_checked"] = taken
+    vars(rng)["check_rng"] = vars(engine_state)["check_rng"] = taken
 
 
 def _positions_of_numpy_are_not_checked() -> None:

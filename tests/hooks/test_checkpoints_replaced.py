@@ -105,7 +105,7 @@ def test_stop_position_of_earlier_run_is_kept(tmp_path: Path, caplog: pytest.Log
         runner.saver.settle()
     assert load_checkpoint(tmp_path / f"on_signal_earlier.{suffix}")["meta"]["iter"] == 12
     assert load_checkpoint(tmp_path / f"on_signal.{suffix}")["meta"]["iter"] == 4
-    kept = "The checkpoint of an earlier run, which had come further, is kept as "
+    kept = "The checkpoint of an earlier run, which is at a later iteration, is kept as "
     assert [each for each in caplog.messages if each.startswith(kept)] == [
         f"{kept}{tmp_path}/on_signal_earlier.{suffix}"
     ] * 2

@@ -13,8 +13,9 @@ from footplate import hosts
 from footplate.cli.arguments import read_config
 from footplate.engine import Hook as EngineHook
 from footplate.first_generation.adapters import Hook
-from footplate.hosts.installation import NamesFinder, resolve
+from footplate.hosts.installation import NamesFinder
 from footplate.registry import HOOKS, MODELS, TRANSFORMS
+from footplate.registry.dotted_paths import resolve
 
 
 @pytest.fixture

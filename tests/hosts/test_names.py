@@ -2,9 +2,9 @@ import inspect
 
 import pytest
 
-from footplate.hosts.installation import resolve
 from footplate.hosts.names import DISTRIBUTIONS, NAMES, names_of
 from footplate.registry import HOOKS
+from footplate.registry.dotted_paths import resolve
 
 
 @pytest.mark.parametrize("module", sorted(NAMES))

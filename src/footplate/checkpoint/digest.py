@@ -117,16 +117,26 @@ def verify_digest(stream: IO[bytes]) -> Digest:
     recorded = read_digest(stream)
     if recorded.sha256 is None:
         return recorded
-    left = stream.seek(0, 2) - _DIGEST_BYTES
+    found = sha256_of(stream, before_end=_DIGEST_BYTES)
+    if found != recorded.sha256:
+        raise CheckpointDamagedError(
+            "its content is not what was written",
+            notes=[f"expected sha256 {recorded.sha256}", f"   found sha256 {found}"],
+        )
+    return recorded
+
+
+def sha256_of(stream: IO[bytes], *, before_end: int = 0) -> str:
+    """Returns the SHA-256 of an open file, without its last `before_end` bytes.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    left = stream.seek(0, 2) - before_end
     found = hashlib.sha256()
     buffer = memoryview(bytearray(_CHUNK_BYTES))
     stream.seek(0)
     while count := stream.readinto(buffer[: min(left, _CHUNK_BYTES)]):  # type: ignore[attr-defined]
         found.update(buffer[:count])
         left -= count
-    if found.hexdigest() != recorded.sha256:
-        raise CheckpointDamagedError(
-            "its content is not what was written",
-            notes=[f"expected sha256 {recorded.sha256}", f"   found sha256 {found.hexdigest()}"],
-        )
-    return recorded
+    return found.hexdigest()

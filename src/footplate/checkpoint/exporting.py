@@ -98,7 +98,7 @@ def average_weights(
     """Returns the weighted mean of the weights of several checkpoints, in the dtypes of the first.
 
     Sums are computed in float64, or in float32 for 8-bit weights. Integer tensors, such as counters, are taken
-    from the last checkpoint. Only one file is held in memory at a time.
+    from the last checkpoint. Only one file is in memory at a time.
 
     Args:
         paths: The checkpoints.
@@ -112,7 +112,7 @@ def average_weights(
     """
     parts = list(shares) if shares is not None else [1.0] * len(paths)
     if not paths or len(parts) != len(paths) or not sum(parts):
-        raise ArgumentError("averaging needs checkpoints, and a share for each", key="shares", found=shares)
+        raise ArgumentError("averaging needs checkpoints, and one share for each", key="shares", found=shares)
     sums: dict[str, torch.Tensor] = {}
     first: OrderedDict[str, Any] = OrderedDict()
     for path, part in zip([os.fspath(each) for each in paths], parts, strict=True):
@@ -140,14 +140,14 @@ def _check_same_keys(first: "OrderedDict[str, Any]", weights: "OrderedDict[str, 
     """Checks that the weights have the keys, types and shapes of the first checkpoint."""
     differing = sorted(first.keys() ^ weights.keys())
     if differing:
-        raise CheckpointError(f"'{path}' has other weights than the first checkpoint", found=differing)
+        raise CheckpointError(f"'{path}' does not have the same weights as the first checkpoint", found=differing)
     for key, value in weights.items():
         if not isinstance(value, torch.Tensor) or not isinstance(first[key], torch.Tensor):
             if type(value) is not type(first[key]):
-                raise CheckpointError(f"'{path}' has a value of another type than the first checkpoint", key=key)
+                raise CheckpointError(f"'{path}' has a value whose type differs from the first checkpoint", key=key)
         elif value.shape != first[key].shape or value.is_complex() != first[key].is_complex():
             raise CheckpointError(
-                f"'{path}' has a weight of another shape than the first checkpoint", key=key, found=list(value.shape)
+                f"'{path}' has a weight whose shape differs from the first checkpoint", key=key, found=list(value.shape)
             )
 
 

@@ -13,7 +13,7 @@ from footplate import storage
 from footplate.checkpoint.shard_layout import SHARDED_SUFFIX, is_sharded_path, sharded_name
 from footplate.checkpoint.sharded_writing import has_own_layout
 from footplate.checkpoint.verifying import BEST, SUFFIXES, naming_checkpoint, read_outline, recorded_digest, verify
-from footplate.errors import ArgumentError, CheckpointError
+from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
 
 POINTER = "last_checkpoint"
 _logger = logging.getLogger("footplate.checkpoint")
@@ -127,8 +127,8 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
     selected one.
 
     Raises:
-        CheckpointError: The folder cannot be read. Or no checkpoint is intact and one cannot be read, so that it is
-            unknown whether there is a checkpoint to resume from.
+        CheckpointError: The folder cannot be read. Or no checkpoint is intact and at least one cannot be read, so that
+            it is unknown whether there is a checkpoint to resume from.
     """
     found = find_first_resumable(folder, read_verified_outline)
     return None if found is None else found[0]
@@ -169,9 +169,12 @@ def find_first_resumable(
         try:
             content = read(path)
         except CheckpointError as error:
-            if isinstance(error.__cause__, OSError):
-                unreadable = unreadable or error
-            _logger.warning("skipped: %s", "; ".join(line.strip() for line in str(error).splitlines()))
+            problem = error if isinstance(error, CheckpointDamagedError) else _problem_of(path)
+            if problem is None:  # an older checkpoint must not be taken because, for example, memory is short
+                raise
+            if isinstance(problem.__cause__, OSError):
+                unreadable = unreadable or problem
+            _logger.warning("skipped: %s", "; ".join(line.strip() for line in str(problem).splitlines()))
             continue
         if _RUN_KEYS & content.keys():
             _warn_of_later_iteration(path, _iteration_in(content), paths[place + 1 :])
@@ -180,6 +183,15 @@ def find_first_resumable(
         del content  # before the next one is read
     if unreadable is not None:
         raise unreadable
+    return None
+
+
+def _problem_of(path: str) -> CheckpointError | None:
+    """Returns why a checkpoint is damaged or cannot be read; None if it is intact."""
+    try:
+        read_verified_outline(path)
+    except CheckpointError as error:
+        return error
     return None
 
 

@@ -1,6 +1,5 @@
 """Loads checkpoints: verifies their content and does not execute code from them, unless the user trusts a file."""
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import IO, Any
 import torch
 
 from footplate import storage
-from footplate.checkpoint.digest import read_digest, verify_digest
+from footplate.checkpoint.digest import read_digest, sha256_of, verify_digest
 from footplate.checkpoint.latest import find_first_resumable, find_other_intact, read_verified_outline
 from footplate.checkpoint.memory_budget import memory_limit
 from footplate.checkpoint.shard_layout import is_sharded_path
@@ -22,7 +21,6 @@ from footplate.messages import list_names
 
 _logger = logging.getLogger("footplate.checkpoint")
 _SHOWN_NAMES = 5
-_CHUNK_BYTES = 1 << 20
 _SAFETENSORS_LENGTH_BYTES = 8  # the size of the length field at the start of the file
 _SAFETENSORS_MEMORY_PER_BYTE = 27  # of the header, as measured with the shortest possible entries
 _trusted_paths: list[str] = []  # absolute paths of the active `trusting` blocks
@@ -51,7 +49,8 @@ def load_checkpoint(
             own shards of a sharded checkpoint.
 
     Raises:
-        CheckpointDamagedError: The content is not what was written; names the newest intact checkpoint in the folder.
+        CheckpointDamagedError: The content is not what was written. The message names the newest intact checkpoint in
+            the folder.
         CheckpointError: The file does not exist or is not a checkpoint.
         ArgumentError: The device does not exist.
     """
@@ -72,20 +71,12 @@ def load_checkpoint(
         raise CheckpointDamagedError(error.message, notes=notes) from error
 
 
-class _LoadingError(Exception):
-    """An intact checkpoint cannot be loaded. It is no CheckpointError, so that the search does not skip the file."""
-
-    def __init__(self, error: CheckpointError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
 def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] | None] | None:
     """Finds the newest intact checkpoint of a run as `find_latest` does, and loads it; it is read only once.
 
     Returns:
-        The path and the content on the CPU, or None if there is no checkpoint. The content is None if the file must
-        be loaded in another way: a sharded checkpoint, which all ranks load together, and a trusted file.
+        The path and the content on the CPU, or None if there is no checkpoint. The content is None for a sharded
+        checkpoint, which all ranks load together, and for a trusted file.
 
     Raises:
         CheckpointError: See `find_latest`.
@@ -95,20 +86,9 @@ def load_latest(folder: "str | os.PathLike[str]") -> tuple[str, dict[str, Any] |
         return not is_sharded_path(path) and path not in _trusted_paths
 
     def read(path: str) -> Mapping[Any, Any]:
-        if not is_loaded_here(path):
-            return read_verified_outline(path)
-        try:
-            return _load(path, torch.device("cpu"))
-        except CheckpointDamagedError:
-            raise
-        except CheckpointError as error:
-            read_verified_outline(path)  # raises unless the file is intact
-            raise _LoadingError(error) from error
+        return _load(path, torch.device("cpu")) if is_loaded_here(path) else read_verified_outline(path)
 
-    try:
-        found = find_first_resumable(folder, read)
-    except _LoadingError as failure:  # an older checkpoint must not be taken because memory is short
-        raise failure.error from failure.error.__cause__
+    found = find_first_resumable(folder, read)
     if found is None:
         return None
     path, content = found
@@ -141,13 +121,10 @@ def _load_as_data(stream: IO[bytes], name: str, device: torch.device) -> Any:
 def _load_with_code(stream: IO[bytes], name: str, device: torch.device) -> Any:
     """Loads a file that may execute code; logs and records its SHA-256."""
     verify_digest(stream)
-    sha256 = hashlib.sha256()
-    stream.seek(0)
-    while chunk := stream.read(_CHUNK_BYTES):
-        sha256.update(chunk)
-    _logger.warning("trusting checkpoint '%s', sha256 %s: code in it may be executed", name, sha256.hexdigest())
+    sha256 = sha256_of(stream)
+    _logger.warning("trusting checkpoint '%s', sha256 %s: code in it may be executed", name, sha256)
     if _trusted_paths:
-        _trusted_records.append({"path": storage.absolute(name), "sha256": sha256.hexdigest()})
+        _trusted_records.append({"path": storage.absolute(name), "sha256": sha256})
     stream.seek(0)
     try:
         return torch.load(stream, map_location=device, weights_only=False)

@@ -75,13 +75,16 @@ class Budget:
         if self.used + count > self.limit:
             raise CheckpointError("it needs far more memory than its size justifies")
 
-    def check_copies(self, value: Any) -> None:
+    def check_copies(self, value: Any) -> list[str]:
         """Checks the size of deep copies of `value`; tensors that fill the same storage share their memory in them.
+
+        Returns:
+            The names of the opaque objects in `value`, without duplicates.
 
         Raises:
             CheckpointError: Copies are too large, a container contains itself, or containers are nested too deeply.
         """
-        _CopyMeter(self._total - self.used).check(value)
+        return _CopyMeter(self._total - self.used).check(value)
 
 
 class _CopyMeter:
@@ -93,13 +96,16 @@ class _CopyMeter:
         self._opaque: dict[int, OpaqueObject] = {}
         self._storages: dict[int, torch.UntypedStorage] = {}
 
-    def check(self, value: Any) -> None:
+    def check(self, value: Any) -> list[str]:
+        names = []
         self._measure(value, 0)
         while self._opaque:  # copies of a state do not include these, and they may refer to one another
             _, opaque = self._opaque.popitem()
+            names.append(opaque.name)
             self._known[id(opaque)] = (0, 0)
             for part in (opaque.args, opaque.state, opaque.items, opaque.elements):
                 self._measure(part, 0)
+        return sorted(set(names))
 
     def _measure(self, value: Any, depth: int) -> tuple[int, int]:
         """Returns the size of all copies of a value in bytes, and the number of levels below it."""

@@ -148,7 +148,7 @@ def _rebuild_parameter(data: Any, *_: Any) -> torch.Tensor:
 
 def _require_type(value: Any, kind: type[_T]) -> _T:
     if not isinstance(value, kind):
-        raise TypeError(f"a tensor is built from a {type(value).__name__} in place of a {kind.__name__}")
+        raise TypeError(f"a tensor is built from a {type(value).__name__} instead of a {kind.__name__}")
     return value
 
 
@@ -195,7 +195,7 @@ class _Array(Deferred):
     def finish(self, state: Any) -> Any:
         """Builds the array from the state that numpy writes: (version, shape, dtype, is_fortran, content)."""
         _, shape, dtype, is_fortran, content = state
-        if not isinstance(content, bytes):  # a bytearray would be copied for each array, outside of the budget
+        if not isinstance(content, bytes):  # copies of a bytearray would not count towards the budget
             return OpaqueObject("numpy.ndarray", (shape,))
         return _array_from_buffer(content, dtype, shape, "F" if is_fortran else "C")
 

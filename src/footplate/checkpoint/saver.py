@@ -3,7 +3,6 @@
 import logging
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint.digest import DigestSink
-from footplate.checkpoint.serializable import bytes_in, tensors_in, to_serializable
+from footplate.checkpoint.serializable import bytes_in, rebuild, tensors_in, to_serializable
 from footplate.checkpoint.shard_layout import is_sharded_path, sharded_name
 from footplate.checkpoint.sharded_writing import cut_replicated, remove_sharded, save_shards, split_state
 from footplate.distributed import get_rank, get_world_size, is_main_process
@@ -283,25 +282,17 @@ class _HostCopier:
             start += size
         if any(memory.device.type != "cpu" for memory in storages.values()):
             torch.accelerator.synchronize()
-        return _with_storages(state, copies)
+
+        def on_copy(_: str, tensor: Any) -> Any:
+            if not isinstance(tensor, torch.Tensor):
+                return tensor
+            if not tensor.numel():  # without a shared address: torch refuses to save two dtypes at one address
+                return torch.empty(tensor.shape, dtype=tensor.dtype)
+            empty = torch.empty(0, dtype=tensor.dtype)
+            return empty.set_(copies[_address(tensor)], tensor.storage_offset(), tensor.size(), tensor.stride())
+
+        return rebuild(state, on_copy)
 
 
 def _address(tensor: torch.Tensor) -> tuple[str, int]:
     return str(tensor.device), tensor.untyped_storage().data_ptr()
-
-
-def _with_storages(state: Any, copies: Mapping[tuple[str, int], torch.UntypedStorage]) -> Any:
-    """Returns the state with its tensors on the copies of their storages."""
-    if isinstance(state, torch.Tensor):
-        if not state.numel():  # without a shared address: torch refuses to save two dtypes at one address
-            return torch.empty(state.shape, dtype=state.dtype)
-        empty = torch.empty(0, dtype=state.dtype)
-        return empty.set_(copies[_address(state)], state.storage_offset(), state.size(), state.stride())
-    if isinstance(state, dict):
-        rebuilt = type(state)((key, _with_storages(entry, copies)) for key, entry in state.items())
-        if isinstance(state, OrderedDict) and hasattr(state, "_metadata"):
-            rebuilt._metadata = state._metadata  # type: ignore[attr-defined]
-        return rebuilt
-    if isinstance(state, (list, tuple)):
-        return type(state)(_with_storages(entry, copies) for entry in state)
-    return state

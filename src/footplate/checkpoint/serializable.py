@@ -1,7 +1,7 @@
 """Converts a run's state to the types that `torch.load(..., weights_only=True)` accepts."""
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.errors import CheckpointError
 
 _UNCHANGED = frozenset({type(None), bool, float, complex, str, torch.dtype, torch.device})
+_ATOMS = _UNCHANGED | {int, bytes}
 _LONGEST_INTEGER = 2039  # bits; the maximum that torch's weights-only reader accepts
 
 
@@ -49,6 +50,32 @@ def walk(value: Any) -> Iterator[Any]:
             seen.add(id(entry))
             pending.extend(reversed(inner))
         yield entry
+
+
+def rebuild(state: Any, replace: Callable[[str, Any], Any], name: str = "") -> Any:
+    """Returns a copy of nested containers in which tensors and mappings are replaced.
+
+    Args:
+        state: The state.
+        replace: Called with the key path and the value of each tensor and mapping. Returns the value itself to keep a
+            tensor or to continue inside a mapping.
+        name: The key path of the state.
+    """
+    if isinstance(state, (torch.Tensor, Mapping)) and (found := replace(name, state)) is not state:
+        return found
+    if isinstance(state, Mapping):
+        copied: dict[Any, Any] = OrderedDict() if isinstance(state, OrderedDict) else {}
+        for key, each in state.items():
+            copied[key] = rebuild(each, replace, f"{name}.{key}" if name else str(key))
+        if isinstance(copied, OrderedDict) and hasattr(state, "_metadata"):
+            copied._metadata = state._metadata  # type: ignore[attr-defined]
+        return copied
+    if type(state) in (list, tuple):
+        return type(state)(
+            each if type(each) in _ATOMS else rebuild(each, replace, f"{name}[{place}]")
+            for place, each in enumerate(state)
+        )
+    return state
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:

@@ -164,7 +164,7 @@ def read_layout(folder: str) -> Layout:
     try:
         return _parse(body, recorded)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        reason = error if type(error) is ValueError else f"its {LAYOUT} has another form: {error!r}"
+        reason = error if type(error) is ValueError else f"its {LAYOUT} has an unexpected form: {error!r}"
         raise CheckpointError(f"cannot use checkpoint '{folder}': {reason}") from error
 
 
@@ -245,7 +245,7 @@ def _parse(body: Mapping[str, Any], sha256: str) -> Layout:
         for chunk in each.chunks:
             end = chunk.start + math.prod(chunk.sizes) * each.dtype.itemsize
             if chunk.file not in spans or end > files[chunk.file].size:
-                raise ValueError(f"a shard of '{name}' is outside of its file")
+                raise ValueError(f"a shard of '{name}' is outside its file")
             spans[chunk.file].append((chunk.start, end))
     for file, several in spans.items():
         if not are_apart(several):
@@ -268,9 +268,9 @@ def _parse_tensor(name: str, kind: str, size: Any, chunks: Any) -> StoredTensor:
     ]
     for chunk in parsed:
         if not len(chunk.offsets) == len(chunk.sizes) == len(shape):
-            raise ValueError(f"a shard of '{name}' has another number of dimensions than the tensor")
+            raise ValueError(f"a shard of '{name}' does not have as many dimensions as the tensor")
         if any(at + length > limit for at, length, limit in zip(chunk.offsets, chunk.sizes, shape, strict=True)):
-            raise ValueError(f"a shard of '{name}' is outside of the tensor")
+            raise ValueError(f"a shard of '{name}' is outside the tensor")
     if not is_tiled(shape, [(chunk.offsets, chunk.sizes) for chunk in parsed]):
         raise ValueError(f"the shards of '{name}' overlap or leave gaps")
     return StoredTensor(dtype, shape, parsed)

@@ -8,7 +8,6 @@ import contextlib
 import math
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ import torch
 from torch import distributed as dist
 
 from footplate import storage
+from footplate.checkpoint.serializable import rebuild
 from footplate.checkpoint.shard_layout import LAYOUT, is_sharded_path
 from footplate.distributed.sharding import is_dtensor, local_tensor
 from footplate.errors import CheckpointError
@@ -58,43 +58,30 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
     Returns:
         The state with references, and the shards by name.
     """
-    splitter = _Splitter(cut)
-    return splitter.split(state, ""), splitter.shards
+    shards: dict[str, Shard] = {}
+    names: dict[Any, str] = {}  # by memory location, for tensors that share memory
 
-
-class _Splitter:
-    def __init__(self, cut: Cut) -> None:
-        self.shards: dict[str, Shard] = {}
-        self._cut = cut
-        self._names: dict[Any, str] = {}  # names by memory location, for tensors that share memory
-
-    def split(self, value: Any, name: str) -> Any:
-        if isinstance(value, torch.Tensor):
-            return self._split_tensor(value, name)
-        if isinstance(value, Mapping):
-            kept = {key: self.split(each, f"{name}.{key}" if name else str(key)) for key, each in value.items()}
-            return _like_ordered_dict(kept, value) if isinstance(value, OrderedDict) else kept
-        if type(value) in (list, tuple):
-            return type(value)(self.split(each, f"{name}[{place}]") for place, each in enumerate(value))
-        return value
-
-    def _split_tensor(self, tensor: torch.Tensor, name: str) -> Any:
+    def replace(name: str, tensor: Any) -> Any:
+        if not isinstance(tensor, torch.Tensor):
+            return tensor
         local = local_tensor(tensor.detach())
         key = (local.data_ptr() or id(tensor), local.storage_offset(), tuple(tensor.shape), tensor.stride())
-        if key in self._names:
-            return {_MARK: self._names[key]}
+        if key in names:
+            return {_MARK: names[key]}
         shard: Shard | None
         if is_dtensor(tensor):
             (chunk,) = tensor.__create_chunk_list__()  # type: ignore[attr-defined]
             shard = Shard(local, tuple(chunk.offsets), tuple(tensor.shape))
         else:
-            shard = self._cut(name, tensor.detach())
+            shard = cut(name, tensor.detach())
         if shard is None:
             return tensor
         if not math.prod(shard.size):
             return torch.empty(shard.size, dtype=tensor.dtype)
-        self._names[key], self.shards[name] = name, shard
+        names[key], shards[name] = name, shard
         return {_MARK: name}
+
+    return rebuild(state, replace), shards
 
 
 def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
@@ -103,25 +90,16 @@ def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     Raises:
         CheckpointError: A tensor is missing.
     """
-    if isinstance(state, Mapping):
-        if len(state) == 1 and _MARK in state:
-            name = state[_MARK]
-            if type(name) is not str or name not in tensors:
-                raise CheckpointError(f"the tensor '{name}' is missing")
-            return tensors[name]
-        joined = {key: join_state(value, tensors) for key, value in state.items()}
-        return _like_ordered_dict(joined, state) if isinstance(state, OrderedDict) else joined
-    if type(state) in (list, tuple):
-        return type(state)(join_state(value, tensors) for value in state)
-    return state
 
+    def replace(_: str, value: Any) -> Any:
+        if isinstance(value, torch.Tensor) or len(value) != 1 or _MARK not in value:
+            return value
+        name = value[_MARK]
+        if type(name) is not str or name not in tensors:
+            raise CheckpointError(f"the tensor '{name}' is missing")
+        return tensors[name]
 
-def _like_ordered_dict(values: Mapping[Any, Any], original: "OrderedDict[Any, Any]") -> "OrderedDict[Any, Any]":
-    """Returns the values as an ordered dict with the layer versions of the original, if it has any."""
-    ordered = OrderedDict(values)
-    if hasattr(original, "_metadata"):
-        ordered._metadata = original._metadata  # type: ignore[attr-defined]
-    return ordered
+    return rebuild(state, replace)
 
 
 def cut_evenly(number: int, count: int) -> Cut:

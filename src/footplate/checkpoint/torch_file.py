@@ -37,11 +37,11 @@ class Content(NamedTuple):
 
     Attributes:
         value: The object that was saved.
-        opaque_names: The names of classes and functions that were not imported, and how often each occurs.
+        opaque_names: The names of the classes of its objects that were not instantiated.
     """
 
     value: Any
-    opaque_names: dict[str, int]
+    opaque_names: list[str]
 
 
 def read_content(
@@ -71,9 +71,8 @@ def read_content(
         reader = _OldReader(stream, torch.device(device), budget)
     else:
         raise CheckpointDamagedError("it is not a checkpoint, or its beginning is not what was written")
-    content = reader.read()
-    budget.check_copies(content.value)
-    return content
+    value = reader.read()
+    return Content(value, budget.check_copies(value))
 
 
 def _is_tar(stream: IO[bytes]) -> bool:
@@ -107,7 +106,6 @@ class _Reader:
         self._device = device
         self._budget = budget
         self._memories: dict[str, torch.Tensor] = {}
-        self._opaque_names: dict[str, int] = {}
 
     def _unpickle(self, stream: IO[bytes], find_storage: Callable[[Any], Any]) -> Any:
         return unpickle(
@@ -116,7 +114,6 @@ class _Reader:
             constants=CONSTANTS,
             persistent=find_storage,
             budget=self._budget,
-            opaque_names=self._opaque_names,
         )
 
 
@@ -129,14 +126,14 @@ class _ArchiveReader(_Reader):
         self._verify = verify
         self._mapped = mapped
 
-    def read(self) -> Content:
+    def read(self) -> Any:
         if "byteorder" in self._archive:
             order = self._archive.read("byteorder", verify=self._verify).decode("ascii", "replace")
             if order != sys.byteorder:
                 raise CheckpointError(f"it was written on a machine with the other byte order ('{order}')")
         pickled = self._archive.read("data.pkl", verify=self._verify)
         self._budget.take(len(pickled))
-        return Content(self._unpickle(io.BytesIO(pickled), self._find_storage), self._opaque_names)
+        return self._unpickle(io.BytesIO(pickled), self._find_storage)
 
     def _find_storage(self, identity: Any) -> Storage:
         kind, key, count, _ = _checked_identity(identity, length=5)
@@ -174,10 +171,10 @@ class _OldReader(_Reader):
         self._stream = stream
         self._sizes: dict[str, tuple[int, int]] = {}
 
-    def read(self) -> Content:
+    def read(self) -> Any:
         first = self._next_pickle()
         if type(first) is not int or first != _OLD_MAGIC:
-            return Content(first, self._opaque_names)
+            return first
         self._next_pickle()  # the protocol version, which never changed
         system = self._next_pickle()
         if isinstance(system, dict) and system.get("little_endian") is not (sys.byteorder == "little"):
@@ -188,10 +185,9 @@ class _OldReader(_Reader):
             self._budget.used, value = used, None  # it is read again
             keys = self._next_pickle()
             self._memories = {key: self._read_memory(key).to(self._device) for key in keys}
-            self._opaque_names.clear()
             self._stream.seek(start)
             value = self._next_pickle()
-        return Content(value, self._opaque_names)
+        return value
 
     def _next_pickle(self) -> Any:
         return self._unpickle(_BoundedStream(self._stream, self._length), self._find_storage)  # type: ignore[arg-type]

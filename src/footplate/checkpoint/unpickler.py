@@ -128,7 +128,6 @@ def unpickle(
     constants: Mapping[Name, Any],
     persistent: Callable[[Any], Any],
     budget: "Budget",
-    opaque_names: dict[str, int],
 ) -> Any:
     """Reads one pickle from the current position of `stream` and returns its value.
 
@@ -138,7 +137,6 @@ def unpickle(
         constants: Values for known names that are not functions.
         persistent: Returns the object for a persistent id.
         budget: Counts the memory of the values.
-        opaque_names: Counts the calls of each unknown name.
 
     Raises:
         CheckpointError: The data is not a valid pickle, or it needs too much memory.
@@ -146,7 +144,7 @@ def unpickle(
     unpickler = _Unpickler(stream, encoding="latin1")
     unpickler.memo = _Memo()
     unpickler.constructors, unpickler.constants = constructors, constants
-    unpickler.persistent_load, unpickler.budget, unpickler.opaque_names = persistent, budget, opaque_names
+    unpickler.persistent_load, unpickler.budget = persistent, budget
     is_collecting = gc.isenabled()
     gc.disable()  # nothing here is garbage, and collection would take most of the time
     try:
@@ -182,10 +180,8 @@ class _Unpickler(_Base):  # type: ignore[misc]
             made = self.constructors[function](*args)
             self.budget.take(_shallow_size(made))
             return made
-        name = str(function) if isinstance(function, Name) else str(getattr(function, "name", "unnamed"))
-        self.opaque_names[name] = self.opaque_names.get(name, 0) + 1
         self.budget.take(_BYTES_PER_OPAQUE_OBJECT)
-        return OpaqueObject(name, args)
+        return OpaqueObject(str(function if isinstance(function, Name) else getattr(function, "name", "unnamed")), args)
 
     def load_frame(self) -> None:
         self.read(8)  # reading a whole frame at once would copy it
@@ -324,7 +320,7 @@ def _counted(name: str, cost: int | None) -> Callable[[_Unpickler], None]:
 
 
 def _refuse(unpickler: _Unpickler) -> None:
-    raise ValueError("it uses buffers or extensions outside of the file")
+    raise ValueError("it uses buffers or extensions that are not in the file")
 
 
 _Unpickler.dispatch = {

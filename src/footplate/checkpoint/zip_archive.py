@@ -46,14 +46,15 @@ class Member(NamedTuple):
 
 
 class Archive:
-    """The members of one archive.
+    """The members of one archive. Methods take names relative to the folder that contains all members.
 
     Args:
         stream: An open file.
         comment: The required length of the comment at the end in bytes: that of the digest, or 0.
 
     Raises:
-        CheckpointDamagedError: The archive is truncated or altered.
+        CheckpointDamagedError: The archive is truncated or altered. Methods raise it for a member that does not exist
+            or is not what was written.
         CheckpointError: torch does not write such archives.
     """
 
@@ -63,7 +64,7 @@ class Archive:
         stream.seek(start)
         members = list(_read_directory(stream.read(size)))
         if len(members) != count:
-            raise CheckpointDamagedError("its directory lists another number of members than it states")
+            raise CheckpointDamagedError("its directory does not list as many members as it states")
         names = {member.name.casefold(): member for member in members}  # torch ignores case
         if len(names) != len(members):
             twice = next(member.name for member in members if names[member.name.casefold()] is not member)
@@ -74,38 +75,22 @@ class Archive:
         if f"{root}/data.pkl" not in self.members:
             raise CheckpointError("it is an archive, but torch.save did not write it")
         if other := next((name for name in self.members if not name.startswith(f"{root}/")), None):
-            raise CheckpointDamagedError(f"it is ambiguous: '{other}' is outside of its folder '{root}'")
+            raise CheckpointDamagedError(f"it is ambiguous: '{other}' is outside its folder '{root}'")
         if f"{root}/constants.pkl" in self.members:
             raise CheckpointError("it contains a TorchScript program; export its state dict to use its weights")
 
     def size_of(self, name: str) -> int:
-        """Returns the size of the member `name` below the root, in bytes.
-
-        Raises:
-            CheckpointDamagedError: There is no such member.
-        """
+        """Returns the size of a member in bytes."""
         return self._member(name).size
 
     def read(self, name: str, *, verify: bool) -> bytes:
-        """Returns the content of the member `name` below the root.
-
-        Args:
-            name: The name of the member.
-            verify: Whether to verify its checksum.
-
-        Raises:
-            CheckpointDamagedError: There is no such member, or it is not what was written.
-        """
+        """Returns the content of a member; `verify` also compares its checksum."""
         content = bytearray(self.size_of(name))
         self.read_into(name, memoryview(content), verify=verify)
         return bytes(content)
 
     def read_into(self, name: str, target: memoryview, *, verify: bool) -> None:
-        """Reads the content of a member into `target`, which must have the size of the member; see `read`.
-
-        Raises:
-            CheckpointDamagedError: There is no such member, or it is not what was written.
-        """
+        """Reads the content of a member into `target`, which must have the size of the member; see `read`."""
         member = self._member(name)
         self._stream.seek(self._content_start(member))
         read_fully(self._stream, target)
@@ -113,20 +98,12 @@ class Archive:
             raise CheckpointDamagedError(f"its member '{member.name}' is not what was written (CRC-32)")
 
     def place_of(self, name: str) -> tuple[int, int]:
-        """Returns the offset in the file and the size in bytes of the content of the member `name` below the root.
-
-        Raises:
-            CheckpointDamagedError: There is no such member.
-        """
+        """Returns the offset in the file and the size in bytes of the content of a member."""
         member = self._member(name)
         return self._content_start(member), member.size
 
     def verify(self) -> None:
-        """Verifies the checksum of every member.
-
-        Raises:
-            CheckpointDamagedError: A member is not what was written.
-        """
+        """Verifies the checksum of every member."""
         for name in self.members:
             self.read(name.removeprefix(f"{self.root}/"), verify=True)
 

@@ -131,7 +131,7 @@ class Config:
 
     @property
     def filename(self) -> str | None:
-        """The path that the config was loaded from, as it was given."""
+        """The path that was passed to `fromfile`, or None."""
         return self.__dict__["_filename"]  # type: ignore[no-any-return]
 
     @property

@@ -181,7 +181,7 @@ class BaseDataset(Dataset[Any]):
             yield self._read_or_skip(lambda each: leading(self.get_data_info(each)), idx)
 
     def get_subset_(self, indices: Indices) -> None:
-        """Keeps only some records; `indices` is like the argument of the class."""
+        """Keeps only some records; `indices` has the same form as the argument of the class."""
         self.full_init()
         selected = _select_indices(indices, len(self))
         if isinstance(self.data_list, RecordStore):
@@ -226,7 +226,7 @@ class BaseDataset(Dataset[Any]):
 
 
 def _load_value(key: str, value: Any) -> Any:
-    """Returns a copy of a value of metainfo, or the lines of the file that it is the path of."""
+    """Returns a copy of a value of metainfo, or the lines of the file if the value is a path."""
     if isinstance(value, str) and os.path.isfile(value):
         return read_lines(value)
     if key == "classes" and isinstance(value, str):  # each character would become a class

@@ -1,4 +1,4 @@
-"""Plans the batches of a pass: the samples of each batch, from any batch on, with the same number on every rank."""
+"""Plans the samples of each batch of a pass, which can start at any batch and has the same length on every rank."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -147,10 +147,8 @@ class BatchPlan(Sampler[BatchKey]):
 
     def batches_from(self, sample: int) -> int:
         """Returns the number of batches left in a pass after each rank has read `sample` of its samples."""
-        if self.split is not None:
-            return self.split.batches_from(sample, self.batch_size, drop_last=self.drop_last)
-        left = len(self.sampler) - sample
-        return max(left // self.batch_size if self.drop_last else -(-left // self.batch_size), 0)
+        split = self.split or UnevenSplit(len(self.sampler), 0, 1)
+        return split.batches_from(sample, self.batch_size, drop_last=self.drop_last)
 
     def count_once(self) -> None:
         """Disables the padding of a DefaultSampler."""
@@ -210,7 +208,7 @@ class BatchPlan(Sampler[BatchKey]):
             yield batch
 
     def _cut(self, keys: Iterator[BatchKey], most: int, *, warns: bool) -> Iterator[BatchKey]:
-        """Ends a pass after its length, and warns if the samplers yield more."""
+        """Ends a pass after `most` batches, and warns if the samplers yield more."""
         yield from islice(keys, most)
         if warns and next(keys, None) is not None:
             names = ", ".join(type(each).__name__ for each in self.custom)

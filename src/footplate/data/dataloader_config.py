@@ -135,7 +135,7 @@ def check_dataset(cfg: Any) -> None:
 
 
 def _refuse_sections(loader: Any) -> None:
-    """Refuses a list of data loader configs, which would be taken for a list of batches."""
+    """Raises an error for a list of data loader configs, which would be treated as a list of batches."""
     several = loader if isinstance(loader, (list, tuple)) else ()
     for index, each in enumerate(several):
         if isinstance(each, Mapping) and (not each or "dataset" in each or isinstance(each.get("type"), str)):
@@ -154,14 +154,13 @@ def _is_device(value: Any) -> bool:
         return False
 
 
-def _is_timeout(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
-
-
 _COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetch_factor": 1}  # the smallest values
 # Of other values: whether they are valid, and what they must be.
 _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "timeout": (_is_timeout, "a number of seconds, or 0 to wait without a limit"),
+    "timeout": (
+        lambda value: type(value) in (int, float) and 0 <= value < math.inf,
+        "a number of seconds, or 0 to wait without a limit",
+    ),
     "multiprocessing_context": (
         lambda value: value in _START_METHODS or isinstance(value, BaseContext),
         f"one of {', '.join(_START_METHODS)}",
@@ -242,7 +241,7 @@ def _build_dataset(cfg: Any) -> Any:
 
 
 def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
-    """Returns the function for a name, or for a dict whose other keys are its arguments; functions are returned."""
+    """Returns a function, the function for a name, or that for a dict whose other keys are its arguments."""
     with at_key(key):
         if isinstance(cfg, str):
             return FUNCTIONS.get(cfg)

@@ -40,14 +40,12 @@ class _DatasetWrapper(Dataset[Any]):
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """Returns the record of a sample."""
         dataset, inner = self._locate(idx)
-        info: dict[str, Any] = dataset.get_data_info(inner)
-        return info
+        return dataset.get_data_info(inner)  # type: ignore[no-any-return]
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Returns the category indices in a sample."""
         dataset, inner = self._locate(idx)
-        categories: list[int] = dataset.get_cat_ids(inner)
-        return categories
+        return dataset.get_cat_ids(inner)  # type: ignore[no-any-return]
 
     def __getitem__(self, idx: int) -> Any:
         dataset, inner = self._locate(idx)

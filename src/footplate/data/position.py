@@ -25,7 +25,7 @@ class _Anchor(NamedTuple):
 
 
 class DataPosition:
-    """Counts samples as well as batches, so that a run can resume at the same sample with another batch size.
+    """Counts samples as well as batches, so that a run can resume at the same sample with a different batch size.
 
     Args:
         loader: The training loader. Samples are counted only if its batches have a fixed size.
@@ -98,7 +98,7 @@ class DataPosition:
                 yield batch
                 del batch
             if empty:
-                raise DataError("the loader holds no batch")
+                raise DataError("the data loader has no batches")
             start = 0
 
     def state_dict(self, iteration: int, epoch: int | None = None) -> dict[str, Any]:
@@ -173,15 +173,14 @@ class DataPosition:
             )
 
     def check_pass(self, epoch: int, found: int, expected: int) -> None:
-        """Refuses a pass of another length than the others: the position in a run by epochs relies on the length.
+        """Raises a DataError if a pass had fewer batches than expected, or if the length of the loader has changed.
 
-        Raises:
-            DataError: It had fewer batches, or the length of the loader has changed.
+        When training by epochs, the position in the data depends on the length.
         """
-        notes = ["a loader without a length of its own trains by iterations: IterBasedTrainLoop"]
+        notes = ["Use IterBasedTrainLoop if the number of batches varies."]
         if found < expected:
             raise DataError(
-                f"epoch {epoch + 1} had {found} batches, where the length of the loader is {expected}", notes=notes
+                f"epoch {epoch + 1} had {found} batches, but the length of the loader is {expected}", notes=notes
             )
         now = length_of(self._loader)
         if now != expected:
@@ -200,7 +199,7 @@ class DataPosition:
         return self._generator.get_state() if isinstance(self._generator, torch.Generator) else None
 
     def _batch_before(self, sample: int) -> int:
-        """Returns the index of the batch of the current size that begins at a sample, counted from the pass's end."""
+        """Returns the index of the current-size batch that begins at a sample, counted from the end of the pass."""
         size = self._batch_size or 1
         if self._endless or self._counts:
             return sample // (size * self._world_size)
@@ -217,7 +216,7 @@ class DataPosition:
         return sample + (batch - first) * self._batch_size * self._world_size
 
     def _own_sample(self, epoch: int, batch: int) -> int | None:
-        """Returns how many of its own samples this rank has had before a batch. None if samples are not counted."""
+        """Returns the number of this rank's samples before a batch; None if samples are not counted."""
         sample = self._sample(epoch, batch)
         return None if sample is None else -(-(sample - self._rank) // self._world_size)
 

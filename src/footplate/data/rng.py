@@ -27,7 +27,7 @@ class _InvalidStateError(Exception):
     """Raised for an invalid generator state; the arguments are the violated rule and the value found."""
 
 
-class _Generators(NamedTuple):
+class RngStates(NamedTuple):
     """Checked states in the form that the generators accept."""
 
     python: tuple[Any, ...]
@@ -61,17 +61,10 @@ def capture_rng() -> dict[str, Any]:
 def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
     """Sets every generator to the state that `capture_rng` returned.
 
-    The whole state is checked before any generator is changed. Devices that do not exist on this machine are skipped
-    with a warning.
-
-    Args:
-        state: The result of `capture_rng`.
-        part: The key path of the state in the checkpoint, for messages.
-
-    Raises:
-        CheckpointError: A generator is missing in the state, or its state is invalid; the message names it.
+    The whole state is checked before any generator is changed; see `check_rng` for the errors. Devices that do not
+    exist on this machine are skipped with a warning. `part` is the key path of the state, for messages.
     """
-    checked = _checked(state, part)
+    checked = check_rng(state, part)
     random.setstate(checked.python)
     np.random.set_state(checked.numpy)
     torch.set_rng_state(checked.torch)
@@ -88,28 +81,28 @@ def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
             _module(kind).set_rng_state(entry, index)
 
 
-def check_rng(state: Any, part: str = "random") -> None:
-    """Checks whether `restore_rng` can restore a state, without changing any generator.
+def check_rng(state: Any, part: str = "random") -> RngStates:
+    """Checks whether `restore_rng` can restore a state; returns it in the form that the generators accept.
 
     The native generators do not check their state: a position out of range crashes the process.
 
     Raises:
-        CheckpointError: It cannot restore the state.
+        CheckpointError: A generator is missing in the state, or its state is invalid; the message names it.
     """
-    _checked(state, part)
+    with _checking(part):
+        _require(isinstance(state, Mapping), "it must be a dict", type(state).__name__)
+        missing = sorted(_KEYS - state.keys())
+        _require(not missing, f"it has no {', '.join(map(repr, missing))}", list(state))
+    return RngStates(
+        _checked_python(state["python"], f"{part}.python"),
+        _checked_numpy(state["numpy"], f"{part}.numpy"),
+        checked_generator_state(state["torch"], f"{part}.torch"),
+        _checked_devices(state["devices"], f"{part}.devices"),
+    )
 
 
 def checked_generator_state(value: Any, part: str, device: "torch.device | str" = "cpu") -> torch.Tensor:
-    """Checks the state of a torch generator and returns it.
-
-    Args:
-        value: The state.
-        part: The key path of the state in the checkpoint, for messages.
-        device: The device of the generator.
-
-    Raises:
-        CheckpointError: The state is invalid for this device.
-    """
+    """Returns the state of a torch generator of a device; raises a CheckpointError if it is invalid."""
     with _checking(part):
         _require(isinstance(value, torch.Tensor), "it must be a tensor", type(value).__name__)
         _require(value.dtype == torch.uint8 and value.dim() == 1, "it must be a vector of bytes", value)
@@ -134,19 +127,6 @@ def _check_cpu_state(state: torch.Tensor) -> None:
     _require(max(words) <= _LARGEST_WORD, "its words must have 32 bits", max(words))
     normals = ((first, second, radius) if has_pair else ()) + ((single,) if has_single else ())
     _require(all(map(math.isfinite, normals)), "its spare normal numbers must be finite", normals)
-
-
-def _checked(state: Any, part: str) -> _Generators:
-    with _checking(part):
-        _require(isinstance(state, Mapping), "it must be a dict", type(state).__name__)
-        missing = sorted(_KEYS - state.keys())
-        _require(not missing, f"it has no {', '.join(map(repr, missing))}", list(state))
-    return _Generators(
-        _checked_python(state["python"], f"{part}.python"),
-        _checked_numpy(state["numpy"], f"{part}.numpy"),
-        checked_generator_state(state["torch"], f"{part}.torch"),
-        _checked_devices(state["devices"], f"{part}.devices"),
-    )
 
 
 def _checked_python(state: Any, part: str) -> tuple[Any, ...]:
@@ -189,7 +169,11 @@ def _checked_words(words: Any, count: int) -> torch.Tensor:
     _require(words.dtype == torch.int64, "its words must be of dtype int64", words.dtype)
     _require(tuple(words.shape) == (count,), f"there must be {count} words", tuple(words.shape))
     checked: torch.Tensor = words.detach().cpu()
-    _require(bool(((checked >= 0) & (checked <= _LARGEST_WORD)).all()), "its words must have 32 bits", "others")
+    _require(
+        bool(((checked >= 0) & (checked <= _LARGEST_WORD)).all()),
+        "its words must have 32 bits",
+        "larger or negative words",
+    )
     return checked
 
 
@@ -203,8 +187,10 @@ def _checked_devices(state: Any, part: str) -> dict[str, list[torch.Tensor]]:
                 type(kind) is str and isinstance(states, (list, tuple)), "it must be a list", type(states).__name__
             )
             for each in states:
-                _require(isinstance(each, torch.Tensor), "it must hold tensors", type(each).__name__)
-                _require(each.dtype == torch.uint8 and each.dim() == 1, "it must hold vectors of bytes", each.dtype)
+                _require(isinstance(each, torch.Tensor), "it must be a list of tensors", type(each).__name__)
+                _require(
+                    each.dtype == torch.uint8 and each.dim() == 1, "it must be a list of vectors of bytes", each.dtype
+                )
             checked[kind] = [each.detach().cpu() for each in states]
         for index, _ in zip(_indices_of(kind), states, strict=False):
             checked[kind][index] = checked_generator_state(states[index], f"{part}.{kind}", f"{kind}:{index}")

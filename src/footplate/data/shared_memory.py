@@ -266,7 +266,7 @@ class _PinnedBytes(np.ndarray[Any, np.dtype[np.uint8]]):
 
 
 class _Pickler(ForkingPickler):
-    """Pickles like multiprocessing queues, but stores the data of plain dense CPU tensors out of band, as of arrays."""
+    """Pickles like multiprocessing queues, but stores plain dense CPU tensors out of band, like arrays."""
 
     def reducer_override(self, value: Any) -> Any:
         if (

@@ -6,10 +6,11 @@ import os
 import re
 import signal
 import struct
-import sysconfig
 import time
 
 import torch.distributed as dist
+
+from footplate.error_context import NOT_USER_CODE
 
 try:
     import fcntl
@@ -23,11 +24,6 @@ _PIDFD_GET_INFO, _PIDFD_INFO, _PIDFD_INFO_EXIT = 0xC040FF0B, struct.Struct("=QQ1
 _LOST_CONNECTION = re.compile(r"connection (reset|closed|refused)|broken pipe|gloo|nccl|socket", re.IGNORECASE)
 _dump_descriptor: int | None = None
 _FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)$', re.MULTILINE)
-_NOT_USER_CODE = (
-    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
-    *{os.path.join(path, "") for path in sysconfig.get_paths().values()},
-    "<",
-)
 
 
 class LocalProcess:
@@ -121,7 +117,7 @@ def disable_crash_dump(descriptor: int | None = None) -> None:
 def innermost_line_of_dump(dump: str) -> str:
     """Returns the innermost line of user code in a crash dump, or "" if there is none."""
     frames = list(_FRAME.finditer(dump))
-    user_frames = [each for each in frames if not each["file"].startswith(_NOT_USER_CODE)]
+    user_frames = [each for each in frames if not each["file"].startswith(NOT_USER_CODE)]
     for each in user_frames or frames:
         relative = os.path.relpath(each["file"])
         return f"{each['file'] if relative.startswith(os.pardir) else relative}:{each['line']}, in {each['function']}"

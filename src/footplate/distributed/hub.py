@@ -309,6 +309,6 @@ class Hub(threading.Thread):
         return report_failure(first, same_error, self._world_size, self._hosts)
 
     def _broadcast(self, kind: str, **content: Any) -> None:
-        """Sends a message to all ranks. Rank 0 is last: when it gets the message, the others have been sent theirs."""
+        """Sends a message to all ranks, to rank 0 last, because the hub ends with the process of rank 0."""
         for rank in sorted(self._channels, reverse=True):
             self._channels[rank].send(kind, **content)

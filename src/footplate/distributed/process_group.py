@@ -15,6 +15,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from footplate.checks import check_choice, check_count, check_keys
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError, RankError
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
@@ -134,25 +135,22 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ArgumentError: A key or value is unknown.
     """
-
-    def error(message: str, found: object, key: str = "") -> ArgumentError:
-        return ArgumentError(message, key=f"env_cfg.dist_cfg{key and '.'}{key}", found=found)
-
     if not isinstance(dist_cfg, Mapping):
-        raise error("dist_cfg must be a dict", dist_cfg)
+        raise ArgumentError("dist_cfg must be a dict", key="env_cfg.dist_cfg", found=dist_cfg)
     settings = dict(dist_cfg)
-    check_keys("dist_cfg", settings, _KEYS, prefix="env_cfg.dist_cfg.")
-    backend, port, timeout = (settings.get(key) for key in ("backend", "port", "timeout"))
-    if not isinstance(backend, (str, type(None))):
-        raise error("a backend must be a string", backend, "backend")
-    if settings.get("init_backend", "torch") != "torch":
-        raise error("init_backend must be 'torch'", settings["init_backend"], "init_backend")
-    if port is not None:
-        check_count("port", port, most=(1 << 16) - 1, key="env_cfg.dist_cfg.port")
-    if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and 0 < timeout < 1e9:
-        settings["timeout"] = datetime.timedelta(seconds=timeout)
-    elif timeout is not None and not isinstance(timeout, datetime.timedelta):
-        raise error("a timeout must be a positive number of seconds", timeout, "timeout")
+    with at_key("env_cfg.dist_cfg"):
+        check_keys("dist_cfg", settings, _KEYS, prefix="")
+        backend, port, timeout = (settings.get(key) for key in ("backend", "port", "timeout"))
+        if not isinstance(backend, (str, type(None))):
+            raise ArgumentError("a backend must be a string", key="backend", found=backend)
+        if settings.get("init_backend", "torch") != "torch":
+            raise ArgumentError("init_backend must be 'torch'", key="init_backend", found=settings["init_backend"])
+        if port is not None:
+            check_count("port", port, most=(1 << 16) - 1)
+        if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and 0 < timeout < 1e9:
+            settings["timeout"] = datetime.timedelta(seconds=timeout)
+        elif timeout is not None and not isinstance(timeout, datetime.timedelta):
+            raise ArgumentError("a timeout must be a positive number of seconds", key="timeout", found=timeout)
     return settings
 
 
@@ -160,7 +158,7 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
     """Returns the rank information that a launcher provides; None for "none".
 
     Args:
-        launcher: "pytorch" (torchrun), "slurm" (srun), "mpi" (mpirun, mpiexec) or "none".
+        launcher: See `initialize`.
         port: The port of rank 0, if the launcher does not set it.
 
     Raises:
@@ -192,11 +190,7 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
 
 
 def check_launcher(launcher: str) -> None:
-    """Checks the name of a launcher.
-
-    Raises:
-        ArgumentError: The launcher is unknown.
-    """
+    """Raises ArgumentError if the launcher is unknown."""
     check_choice("launcher", launcher, LAUNCHERS)
 
 

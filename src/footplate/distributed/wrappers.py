@@ -39,8 +39,8 @@ class ModelDistributedDataParallel(DistributedDataParallel):
 
     Args:
         module: A BaseModel.
-        gradient_compression: "fp16", "bf16", "powerSGD" or "batched_powerSGD", or a dict with this as `type`. The
-            state of PowerSGD is not saved, so a resumed run is not bit-equal.
+        gradient_compression: See `compress_gradients`. The state of PowerSGD is not saved, so a resumed run is not
+            bit-equal.
         kwargs: Arguments of DistributedDataParallel. `gradient_as_bucket_view` is True by default, which avoids a
             second copy of the gradients.
     """
@@ -116,8 +116,8 @@ def compress_gradients(model: DistributedDataParallel, cfg: "str | Mapping[str, 
 
     Args:
         model: The model.
-        cfg: "fp16", "bf16", "powerSGD" or "batched_powerSGD", or a dict with this as `type` and arguments of torch's
-            PowerSGDState.
+        cfg: "fp16", "bf16", "powerSGD" or "batched_powerSGD", or a dict with this name as `type` and arguments of
+            torch's PowerSGDState.
 
     Raises:
         ArgumentError: The hook or an argument is unknown, or the backend does not support the hook.
@@ -197,11 +197,7 @@ def wrap_model(
 
 
 def check_model_wrapper(cfg: Mapping[str, Any]) -> None:
-    """Checks the name and the arguments of a model wrapper without building it.
-
-    Args:
-        cfg: `model_wrapper_cfg`, see `wrap_model`.
-    """
+    """Checks the name and the arguments of `model_wrapper_cfg` without building the wrapper."""
     MODEL_WRAPPERS.check({"type": _USUAL_WRAPPER, **cfg}, module=None)
 
 
@@ -212,27 +208,17 @@ def initialize_weights(model: nn.Module) -> None:
 
 
 def check_sync_bn(kind: object) -> None:
-    """Checks a value of the config key `sync_bn`.
-
-    Raises:
-        ArgumentError: The kind is unknown.
-    """
+    """Raises ArgumentError if the value of the config key `sync_bn` is unknown."""
     if kind is not None:
         check_choice("sync_bn", kind, _SYNC_BN_KINDS)
 
 
 def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Module:
-    """Converts the batch normalization layers of `model` for the number of ranks and the device.
+    """Converts the batch normalization layers of a model, which is on its device, for the number of ranks.
 
-    On one process, synchronized layers become plain ones, which is logged. On several, `kind` makes all layers
-    synchronized. On CPUs, which torch's SyncBatchNorm does not support, a layer with the same state is used instead.
-
-    Args:
-        model: The model, on its device.
-        kind: "torch", or "mmcv", which means the same; None does not convert plain layers.
-
-    Raises:
-        ArgumentError: The kind is unknown.
+    With one process, synchronized layers become plain ones, which is logged. With several, all layers become
+    synchronized if `kind` is "torch" or "mmcv", which mean the same; None does not convert plain layers. On CPUs, which
+    torch's SyncBatchNorm does not support, a layer with the same state is used instead.
     """
     check_sync_bn(kind)
     if get_world_size() == 1:

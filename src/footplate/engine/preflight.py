@@ -185,10 +185,19 @@ def _check_folder(folder: str, size: int, key: str) -> None:
     except (OSError, ImportError, ValueError) as error:  # the last two for an unknown protocol
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"cannot write to '{folder}': {reason}", key=key) from error
+    check_free_space(folder, size, key)
+
+
+def check_free_space(folder: str, size: int, key: str) -> None:
+    """Checks that a checkpoint fits in a folder.
+
+    Raises:
+        CheckpointError: It does not fit. The error has the config key `key`.
+    """
     free = storage.free_space(folder)
     if free is not None and free < size:
         raise CheckpointError(
-            f"a checkpoint takes {format_bytes(size)}, and {format_bytes(free)} are free in '{folder}'", key=key
+            f"a checkpoint takes {format_bytes(size)}, but only {format_bytes(free)} are free in '{folder}'", key=key
         )
 
 

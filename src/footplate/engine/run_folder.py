@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate import storage
-from footplate.distributed import broadcast_object, is_main_process
+from footplate.distributed import broadcast_object, compute_on_main, is_main_process
+from footplate.engine.rank_failures import monitor_run
 from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.records import NOT_SHOWN, describe_environment, logging_errors_to, logging_to, surviving_streams
@@ -69,6 +70,19 @@ def create_log_folder(work_dir: str, name: str) -> str:
             name = unused_name(work_dir)
         else:
             return name
+
+
+def enter_log_folder(runner: "Runner") -> None:
+    """Creates the log folder of a run. If another run has created it by now, the run moves to a new one."""
+    before = runner.log_dir
+    runner.timestamp = compute_on_main(lambda: create_log_folder(runner.work_dir, runner.timestamp))
+    runner.log_dir = os.path.join(runner.work_dir, runner.timestamp)
+    if runner.log_dir != before:
+        monitor_run(runner)
+        runner.visualizer.move(before, runner.log_dir)
+        for loop in runner.built_loops():  # a loop that is built later uses the new folder
+            for each in getattr(loop, "sets", ()):
+                each.evaluator.set_context(folder=runner.log_dir)
 
 
 @contextlib.contextmanager

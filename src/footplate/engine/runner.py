@@ -17,7 +17,6 @@ from footplate.data import explain_worker_deaths, restore_rng
 from footplate.distributed import (
     broadcast_object,
     check_same_weights,
-    compute_on_main,
     get_rank,
     get_world_size,
     initialize_weights,
@@ -443,14 +442,7 @@ class Runner(Components):
     def _opened_log(self) -> AbstractContextManager[None]:
         """Opens the log for a block. The first call creates `log_dir`, which no other run uses."""
         if not self._has_log_dir:
-            before, self._has_log_dir = self.log_dir, True
-            self.timestamp = compute_on_main(lambda: run_folder.create_log_folder(self.work_dir, self.timestamp))
-            self.log_dir = os.path.join(self.work_dir, self.timestamp)
-            if self.log_dir != before:
-                monitor_run(self)
-                self.visualizer.move(before, self.log_dir)
-                for loop in self.built_loops():  # a loop that is built later uses the new folder
-                    for each in getattr(loop, "sets", ()):
-                        each.evaluator.set_context(folder=self.log_dir)
+            self._has_log_dir = True
+            run_folder.enter_log_folder(self)
         records, self._log_records = self._log_records, []
         return run_folder.opened_log(self, records, self._sections["log_file"])

@@ -122,11 +122,11 @@ def save_after_data_error(runner: "Runner", error: Exception) -> None:
 
 
 def _set_aside(path: str, aside: str, done: int) -> None:
-    """Keeps the checkpoint of an earlier run that had come further, in case this run started over by mistake.
+    """Keeps an earlier run's checkpoint at a later iteration, in case this run started over by mistake.
 
     Args:
         path: The checkpoint that would be overwritten.
-        aside: The path to move it to. A checkpoint there that had come even further stays.
+        aside: The path to move it to. A checkpoint there at an even later iteration is kept.
         done: The number of iterations that this run has completed.
     """
     if not max(done, _iteration_of(aside)) < _iteration_of(path):
@@ -137,10 +137,10 @@ def _set_aside(path: str, aside: str, done: int) -> None:
         if is_sharded_path(aside):  # os.replace would replace a file but not a folder
             remove_checkpoint(aside)
         os.replace(path, aside)
-        _logger.warning("The checkpoint of an earlier run, which had come further, is kept as %s", aside)
+        _logger.warning("The checkpoint of an earlier run, which is at a later iteration, is kept as %s", aside)
     except (OSError, CheckpointError) as error:
         reason = getattr(error, "strerror", None) or error
-        _logger.warning("'%s' of an earlier run, which had come further, is replaced: %s", path, reason)
+        _logger.warning("'%s' of an earlier run, which is at a later iteration, is replaced: %s", path, reason)
 
 
 def _iteration_of(path: str) -> float:

@@ -351,7 +351,7 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
     """Returns the state of a rank's random generators, or None if the checkpoint has none.
 
     Raises:
-        CheckpointError: No generators can have such a state; names which one.
+        CheckpointError: The state of a generator is invalid; the message names it.
     """
     run = part_of(checkpoint, "run")
     path: str = "run.random"
@@ -390,7 +390,7 @@ def checked_state(owner: Any) -> Mapping[str, Any]:
     """Returns the state of a hook or model, checked to be a dict. A hook may return None for no state.
 
     Raises:
-        ArgumentError: It is no dict.
+        ArgumentError: The state is not a dict.
     """
     state = owner.state_dict()
     if state is None and isinstance(owner, Hook):
@@ -432,7 +432,7 @@ def _load_schedules(runner: "Runner", schedules: Any, states: Any) -> None:
     ):
         _logger.warning(
             "The schedules of the config (%s) are not those of the checkpoint (%s). "
-            "The config's count and are moved to iteration %d.",
+            "Those of the config are used and moved to iteration %d.",
             ", ".join(type(each).__name__ for each in schedules) or "none",
             ", ".join(str(each.get("type", each.get("param_name"))) for each in states) or "none",
             runner.train_loop.iter,

@@ -1,7 +1,6 @@
 """The evaluator, which computes several metrics in one pass over a dataset."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from footplate.data.structures import BaseDataElement
@@ -107,9 +106,9 @@ class Evaluator:
             raise ArgumentError(
                 f"data_samples and data must have the same length, but have {len(data_samples)} and {len(data)}"
             )
-        batches = _chunks(data if data is not None else [None] * len(data_samples), chunk_size)
-        for samples, batch in zip(_chunks(data_samples, chunk_size), batches, strict=True):
-            self.process(samples, batch if data is not None else None)
+        for start in range(0, len(data_samples), chunk_size):
+            chosen = slice(start, start + chunk_size)
+            self.process(list(data_samples[chosen]), None if data is None else list(data[chosen]))
         return self.evaluate(len(data_samples))
 
     def _metric_key(self, index: int) -> str:
@@ -139,9 +138,3 @@ def build_evaluator(cfg: Evaluator | Mapping[str, Any] | Sequence[Any]) -> Evalu
     if isinstance(cfg, Evaluator):
         return cfg
     raise ArgumentError("an evaluator must be a metric, a list of metrics, or an Evaluator", found=cfg)
-
-
-def _chunks(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    remaining = iter(values)
-    while chunk := list(islice(remaining, size)):
-        yield chunk

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from footplate.checks import check_choice
 from footplate.distributed import broadcast_object, collect_results, get_rank, get_world_size, local_sample_count
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation.per_class import EvaluationContext, append_table
@@ -91,9 +92,6 @@ class RunningSum(list[_T]):
     def __len__(self) -> int:
         return self._count
 
-    def __bool__(self) -> bool:
-        return self._count > 0
-
     def __iter__(self) -> Any:
         return iter(self.sum_of_first(self._count))
 
@@ -138,8 +136,7 @@ class BaseMetric(ABC, Generic[_Result]):
         prefix: str | None = None,
         collect_dir: str | None = None,
     ) -> None:
-        if collect_device not in ("cpu", "gpu"):
-            raise ArgumentError("collect_device must be 'cpu' or 'gpu'", key="collect_device", found=collect_device)
+        check_choice("collect_device", collect_device, ("cpu", "gpu"))
         self.collect_device = collect_device
         self.collect_dir = collect_dir
         self.prefix = prefix or self.default_prefix
@@ -281,17 +278,11 @@ class DumpResults(BaseMetric[Any]):
     Args:
         out_file_path: A path that ends in `.pkl` or `.pickle`, relative to the folder of the run,
             `work_dir/<timestamp>`.
-        collect_device: See `BaseMetric`.
-        collect_dir: See `BaseMetric`.
+        settings: Arguments of `BaseMetric`.
     """
 
-    def __init__(
-        self,
-        out_file_path: str,
-        collect_device: Literal["cpu", "gpu"] = "cpu",
-        collect_dir: str | None = None,
-    ) -> None:
-        super().__init__(collect_device=collect_device, collect_dir=collect_dir)
+    def __init__(self, out_file_path: str, **settings: Any) -> None:
+        super().__init__(**settings)
         if not check_output_path(out_file_path, key="out_file_path").endswith((".pkl", ".pickle")):
             raise ArgumentError(
                 "the file of DumpResults must end in .pkl or .pickle", key="out_file_path", found=out_file_path

@@ -12,27 +12,41 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from footplate.hosts.names import DISTRIBUTIONS, NAMES, Names, names_of
+from footplate.hosts.names import DISTRIBUTIONS, NAMES, names_of
 from footplate.messages import nearest
+from footplate.registry.dotted_paths import module_exists, resolve
 
 
-def resolve(target: str) -> Any:
-    """Returns the object at `"module:attribute"`."""
-    module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+class NamesFinder(MetaPathFinder, Loader):
+    """Finds modules of OpenMMLab packages that no other finder finds, and creates them. It must be the last finder.
 
+    Args:
+        packages: The names of the packages.
+    """
 
-class _NamesLoader(Loader):
-    """Creates a module whose attributes are imported on first access."""
+    def __init__(self, packages: Sequence[str]) -> None:
+        self.packages = frozenset(packages)
 
-    def __init__(self, names: Names) -> None:
-        self._names = names
+    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Returns the spec of a module that footplate provides, or None."""
+        if fullname.partition(".")[0] not in self.packages or names_of(fullname) is None:
+            return None
+        spec = ModuleSpec(fullname, self, is_package=True)
+        # Folders of the same name on the path may contain further modules of the user.
+        parts = fullname.split(".")
+        spec.submodule_search_locations = [
+            folder for entry in sys.path if os.path.isdir(folder := os.path.join(entry or os.curdir, *parts))
+        ]
+        return spec
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Returns None, so that Python creates the module."""
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        names, title = self._names, module.__name__
+        """Adds attributes to a module that are imported on first access."""
+        title = module.__name__
+        names = names_of(title) or {}
         module.__doc__ = f"The names of '{title}' that footplate provides."
         module.__dict__["__all__"] = sorted(names)
 
@@ -50,32 +64,6 @@ class _NamesLoader(Loader):
 
         module.__dict__["__getattr__"] = look_up
         module.__dict__["__dir__"] = lambda: sorted({*module.__dict__, *names})
-
-
-class NamesFinder(MetaPathFinder):
-    """Finds modules of OpenMMLab packages that no other finder finds. It must be the last finder.
-
-    Args:
-        packages: The names of the packages.
-    """
-
-    def __init__(self, packages: Sequence[str]) -> None:
-        self.packages = frozenset(packages)
-
-    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Returns the spec of a module that footplate provides, or None."""
-        if fullname.partition(".")[0] not in self.packages:
-            return None
-        names = names_of(fullname)
-        if names is None:
-            return None
-        spec = ModuleSpec(fullname, _NamesLoader(names), is_package=True)
-        # Folders of the same name on the path may contain further modules of the user.
-        parts = fullname.split(".")
-        spec.submodule_search_locations = [
-            folder for entry in sys.path if os.path.isdir(folder := os.path.join(entry or os.curdir, *parts))
-        ]
-        return spec
 
 
 _logger = logging.getLogger("footplate.hosts")
@@ -155,7 +143,7 @@ def uninstall() -> None:
         vars(module).pop(name, None)
     for title, module in list(sys.modules.items()):
         loader = getattr(getattr(module, "__spec__", None), "loader", None)
-        if title.partition(".")[0] in finder.packages and type(loader).__module__ == NamesFinder.__module__:
+        if title.partition(".")[0] in finder.packages and isinstance(loader, NamesFinder):
             del sys.modules[title]
             parent, _, child = title.rpartition(".")
             if parent in sys.modules:
@@ -178,7 +166,7 @@ def _add_missing_names(package: str) -> list[tuple[Any, str]]:
     """Adds missing names to the installed modules of a package; returns the modules and names."""
     added = []
     for title, names in NAMES.items():
-        if title.partition(".")[0] != package or not _is_installed(title):
+        if title.partition(".")[0] != package or not module_exists(title):
             continue
         module = importlib.import_module(title)
         for name, target in names.items():
@@ -186,10 +174,3 @@ def _add_missing_names(package: str) -> list[tuple[Any, str]]:
                 setattr(module, name, resolve(target))
                 added.append((module, name))
     return added
-
-
-def _is_installed(title: str) -> bool:
-    try:
-        return importlib.util.find_spec(title) is not None
-    except ImportError:
-        return False

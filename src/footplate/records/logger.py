@@ -128,11 +128,7 @@ def get_logger(name: str = _NAME) -> logging.Logger:
 
 
 def check_level(level: object) -> None:
-    """Checks whether logging accepts a level.
-
-    Raises:
-        ArgumentError: The level does not exist.
-    """
+    """Raises ArgumentError if logging does not accept a level."""
     try:
         if isinstance(level, bool):
             raise TypeError
@@ -143,11 +139,7 @@ def check_level(level: object) -> None:
 
 
 def check_log_file(settings: Mapping[str, Any]) -> None:
-    """Checks settings for `logging_to`.
-
-    Raises:
-        ArgumentError: A key is unknown, or a value is out of range.
-    """
+    """Raises ArgumentError if a setting for `logging_to` is unknown or out of range."""
     check_keys("log_file", settings, ("max_mb", "backups"), prefix="")
     check_count("backups", settings.get("backups", 1))
     size = settings.get("max_mb", 0)

@@ -49,9 +49,7 @@ def is_of_dataset(metric: str, datasets: Container[str]) -> bool:
 
 
 def validation_label(name: str, recorded: Container[str]) -> str:
-    """Returns the name of a validation scalar in log lines and files.
-
-    It is `val/<name>` if training has a scalar of the same name.
+    """Returns the name of a validation scalar in log lines and files: `val/<name>` if training has the same scalar.
 
     Args:
         name: The name of the metric or loss.

@@ -61,6 +61,12 @@ def is_from_executed_config(mapping: object, key: str = "type") -> bool:
     return isinstance(origin, Origin) and origin.file in _executed
 
 
+def resolve(path: str) -> Any:
+    """Imports and returns the object at `"module:name"`."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def import_object(path: str) -> Any:
     """Imports and returns the object at a dotted path, or returns None if there is none."""
     module, _, name = path.rpartition(".")
@@ -171,13 +177,10 @@ def module_exists(module: str) -> bool:
 
 def _is_installed(place: str) -> bool:
     real = os.path.realpath(place)
-    inside = any(f"{real}{os.sep}".startswith(f"{folder}{os.sep}") for folder in _INSTALLED)
-    return inside or not _PACKAGE_FOLDERS.isdisjoint(real.split(os.sep)) or _holds_distributions(os.path.dirname(real))
-
-
-def _holds_distributions(folder: str) -> bool:
-    # A folder filled by `pip install --target` has .dist-info folders.
-    try:
-        return any(name.endswith(".dist-info") for name in os.listdir(folder))
+    if any(f"{real}{os.sep}".startswith(f"{folder}{os.sep}") for folder in _INSTALLED):
+        return True
+    try:  # a folder filled by `pip install --target` has .dist-info folders
+        names = os.listdir(os.path.dirname(real))
     except OSError:
-        return False
+        names = []
+    return not _PACKAGE_FOLDERS.isdisjoint(real.split(os.sep)) or any(name.endswith(".dist-info") for name in names)

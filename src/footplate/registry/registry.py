@@ -23,6 +23,7 @@ from footplate.registry.dotted_paths import (
     is_footplate_alias,
     is_from_executed_config,
     module_exists,
+    resolve,
     top_level_spec,
 )
 
@@ -376,7 +377,7 @@ class Registry:
             return
         if self._base == f"{getattr(entry, '__module__', '')}:{getattr(entry, '__qualname__', '')}":
             return  # the base class itself is being decorated, so its module does not have it yet
-        base = _resolve(self._base) if self._base else None
+        base = resolve(self._base) if self._base else None
         if base is None or not (inspect.isclass(entry) and issubclass(entry, base)):
             raise self._wrong_base(entry)
 
@@ -400,16 +401,10 @@ class Registry:
         return BuildError(f"a {self.noun} is built from a dict with the key 'type'", found=cfg, origin=origin_of(cfg))
 
     def _wrong_base(self, entry: Any) -> BuildError:
-        base = _resolve(self._base) if self._base else None
+        base = resolve(self._base) if self._base else None
         wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
         notes = [_REGISTER_HINT] if isinstance(entry, str) else []  # a class has been registered, or passed directly
         return BuildError(f"the registry '{self.name}' takes only {wanted}", found=entry, notes=notes)
-
-
-def _resolve(path: str) -> type:
-    module, _, name = path.partition(":")
-    found: type = getattr(importlib.import_module(module), name)
-    return found
 
 
 def _is_installed(package: str) -> bool:

@@ -209,7 +209,7 @@ def test_two_bases_never_write_the_same_section(tmp_path: Path) -> None:
         check_equal(folder / name, tmp_path / "new" / name)
 
 
-def test_bases_outside_of_the_tree_are_inlined(tmp_path: Path) -> None:
+def test_bases_outside_the_tree_are_inlined(tmp_path: Path) -> None:
     (tmp_path / "elsewhere.py").write_text(FILES["_base_/schedule.py"])
     text = "_base_ = ['../elsewhere.py', './net.py']\ncheckpoint_config = dict(interval=1)\n"
     folder = tree(tmp_path / "old", {"run.py": text, "net.py": FILES["_base_/model.py"]})

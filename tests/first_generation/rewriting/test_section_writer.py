@@ -51,7 +51,7 @@ def test_removed_keys_are_written_as_delete() -> None:
     assert config_difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}, ["a"]) == {"a": {"_delete_": True, "b": 1}}
 
 
-def test_none_counts_as_absent() -> None:
+def test_none_is_treated_as_an_absent_key() -> None:
     assert differing_keys({"a": None, "b": 1}, {"b": 2, "c": None}) == ["b"]
 
 

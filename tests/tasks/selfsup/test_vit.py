@@ -46,7 +46,7 @@ def test_features_are_of_whole_images(feature: str) -> None:
     assert not torch.allclose(model(pictures), found, atol=1e-4)
 
 
-def test_places_of_patches_matter() -> None:
+def test_features_depend_on_the_positions_of_patches() -> None:
     model, pictures = vit(feature="cls").eval(), torch.randn(3, 1, 12, 12)
     assert not torch.allclose(model(pictures.flip(-1)), model(pictures), atol=1e-4)
 
@@ -81,7 +81,7 @@ def test_rates_fall_from_the_last_layer_to_the_patches() -> None:
         ({"num_heads": 3}, "is not divisible by num_heads 3"),
         ({"mask_ratio": 0.0}, "mask at least one"),
         ({"mask_ratio": 0.99}, "mask at least one"),
-        ({"feature": "max"}, "'mean' or 'cls'"),
+        ({"feature": "max"}, "one of mean, cls"),
         ({"num_layers": 0}, "num_layers must be"),
         ({"embed_dims": 6}, "a multiple of 4"),
     ],

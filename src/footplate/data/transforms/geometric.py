@@ -239,24 +239,21 @@ class RandomWarp(BaseTransform):
         """Changes `img`, ``(H, W)`` or ``(H, W, 3)``, uint8."""
         image = np.asarray(results["img"])
         size = (image.shape[1], image.shape[0])
-        inverse = tuple(self._draw_inverse(*size))
+        turn, stretch, shear, right, down = np.random.uniform(-1, 1, 5).tolist()
+        magnification = log_uniform(*self.scale)
+        mirror = -1 if np.random.random() < self.flip else 1
+        angle, aspect = math.radians(self.turn * turn), math.exp(self.stretch * stretch)
+        scaling = np.diag([mirror / (magnification * aspect), aspect / magnification])
+        shearing = np.array([[1.0, self.shear * shear], [0.0, 1.0]])
+        rotation = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+        linear = scaling @ shearing @ rotation
+        extent = np.array(size)
+        offset = extent / 2 - linear @ (extent / 2) + self.shift * extent * np.array([right, down])
+        # Pillow needs the map from output to input coordinates.
+        inverse = tuple(np.column_stack([linear, offset]).ravel().tolist())
         warped = Image.fromarray(image).transform(size, Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
         results["img"] = np.asarray(warped)
         return results
-
-    def _draw_inverse(self, width: int, height: int) -> list[float]:
-        """Returns the six coefficients of a random affine map from output to input coordinates."""
-        turn, stretch, shear, right, down = np.random.uniform(-1, 1, 5).tolist()
-        size = log_uniform(*self.scale)
-        mirror = -1 if np.random.random() < self.flip else 1
-        angle, aspect = math.radians(self.turn * turn), math.exp(self.stretch * stretch)
-        scaling = np.diag([mirror / (size * aspect), aspect / size])
-        shearing = np.array([[1.0, self.shear * shear], [0.0, 1.0]])
-        rotation = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-        linear: NDArray[np.float64] = scaling @ shearing @ rotation
-        extent = np.array([width, height])
-        offset = extent / 2 - linear @ (extent / 2) + self.shift * extent * np.array([right, down])
-        return [float(each) for row, start in zip(linear, offset, strict=True) for each in (*row, start)]
 
 
 def resize_image(

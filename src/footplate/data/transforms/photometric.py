@@ -61,23 +61,18 @@ class PhotoMetricDistortion(BaseTransform):
         if is_contrast_first:
             image = self._adjust_contrast(image)
         if image.ndim == 3 and image.shape[2] == 3:
-            image = self._adjust_colors(image)
+            factor = np.random.uniform(*self.saturation_range) if _flip_coin() else 1.0
+            turn = np.random.uniform(-self.hue_delta, self.hue_delta) if _flip_coin() else 0.0
+            if factor != 1.0 or turn:
+                hue, saturation, value = (np.array(each) for each in Image.fromarray(image).convert("HSV").split())
+                hue += np.uint8(round(turn * _LEVELS / _HUES) % _LEVELS)  # uint8 wraps around, like the hue
+                planes = [Image.fromarray(each) for each in (hue, _adjust_levels(saturation, factor), value)]
+                image = np.array(Image.merge("HSV", planes).convert("RGB"))
         results["img"] = image if is_contrast_first else self._adjust_contrast(image)
         return results
 
     def _adjust_contrast(self, image: _Pixels) -> _Pixels:
         return _adjust_levels(image, np.random.uniform(*self.contrast_range)) if _flip_coin() else image
-
-    def _adjust_colors(self, image: _Pixels) -> _Pixels:
-        """Changes the saturation and the hue."""
-        factor = np.random.uniform(*self.saturation_range) if _flip_coin() else 1.0
-        turn = np.random.uniform(-self.hue_delta, self.hue_delta) if _flip_coin() else 0.0
-        if factor == 1.0 and not turn:
-            return image
-        hue, saturation, value = (np.array(each) for each in Image.fromarray(image).convert("HSV").split())
-        hue += np.uint8(round(turn * _LEVELS / _HUES) % _LEVELS)  # uint8 wraps around, like the hue
-        planes = [Image.fromarray(each) for each in (hue, _adjust_levels(saturation, factor), value)]
-        return np.array(Image.merge("HSV", planes).convert("RGB"))
 
 
 @TRANSFORMS.register_module()

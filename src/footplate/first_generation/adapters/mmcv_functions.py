@@ -20,6 +20,7 @@ from footplate.checkpoint import save_checkpoint as _save_checkpoint
 from footplate.checks import check_choice
 from footplate.distributed import get_rank, get_world_size, initialize, unwrap_model
 from footplate.errors import BuildError
+from footplate.first_generation.adapters.model import map_nested
 from footplate.optim import build_optimizer as _build_optimizer
 from footplate.records import add_log_file
 from footplate.records import get_logger as _get_logger
@@ -215,14 +216,8 @@ def wrap_fp16_model(model: torch.nn.Module) -> None:
     """Does nothing; AmpOptimWrapper keeps the weights in float32 and uses autocast."""
 
 
-def _to_float32(value: Any) -> Any:
-    if isinstance(value, torch.Tensor) and value.is_floating_point():
-        return value.float()
-    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return type(value)([_to_float32(each) for each in value])
-    if isinstance(value, dict):
-        return {key: _to_float32(each) for key, each in value.items()}
-    return value
+def _to_float32(data: Any) -> Any:
+    return map_nested(data, torch.Tensor, lambda value: value.float() if value.is_floating_point() else value)
 
 
 def is_seq_of(seq: Any, expected_type: Any, seq_type: type | None = None) -> bool:

@@ -1,9 +1,9 @@
 """The adapter for first-generation models, and the containers in which they receive their data."""
 
 import inspect
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +82,16 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
         data = [sample.data for sample in samples]
         if first.cpu_only or not first.stack:
             return DataContainer([data], first.stack, first.padding_value, cpu_only=first.cpu_only)
-        return DataContainer([_stacked(data, first)], True, first.padding_value)
+        tensors = [torch.as_tensor(value) for value in data]
+        if first.pad_dims is not None:
+            dims = range(-1, -first.pad_dims - 1, -1)  # as F.pad expects them, the last one first
+            largest = [max(each.shape[dim] for each in tensors) for dim in dims]
+            pads = [[(0, size - each.shape[dim]) for dim, size in zip(dims, largest, strict=True)] for each in tensors]
+            tensors = [
+                F.pad(each, list(itertools.chain(*pad)), value=first.padding_value)
+                for each, pad in zip(tensors, pads, strict=True)
+            ]
+        return DataContainer([torch.stack(tensors)], True, first.padding_value)
     if isinstance(first, Mapping):
         return {key: collate([sample[key] for sample in samples]) for key in first}
     if isinstance(first, Sequence) and not isinstance(first, (str, bytes)):
@@ -93,31 +102,20 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
         raise DataError(f"values of type {type(first).__name__} cannot be stacked: {error}") from error
 
 
-def _stacked(values: list[Any], like: DataContainer) -> Tensor:
-    tensors = [torch.as_tensor(value) for value in values]
-    if like.pad_dims is not None:
-        dims = like.pad_dims
-        largest = [max(each.shape[-dim] for each in tensors) for dim in range(1, dims + 1)]
-        tensors = [
-            F.pad(
-                each,
-                [n for dim in range(1, dims + 1) for n in (0, largest[dim - 1] - each.shape[-dim])],
-                value=like.padding_value,
-            )
-            for each in tensors
-        ]
-    return torch.stack(tensors)
+def map_nested(data: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """Returns nested dicts, lists and tuples in which the values of type `kind` are changed."""
+    if isinstance(data, kind):
+        return change(data)
+    if isinstance(data, Mapping):
+        return {key: map_nested(value, kind, change) for key, value in data.items()}
+    if isinstance(data, (list, tuple)) and not hasattr(data, "_fields"):
+        return type(data)([map_nested(value, kind, change) for value in data])
+    return data
 
 
 def unpack_containers(data: Any) -> Any:
     """Replaces the data containers of a batch by their values."""
-    if isinstance(data, DataContainer):
-        return data.data[0]
-    if isinstance(data, Mapping):
-        return {key: unpack_containers(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)) and not hasattr(data, "_fields"):
-        return type(data)([unpack_containers(value) for value in data])
-    return data
+    return map_nested(data, DataContainer, lambda container: container.data[0])
 
 
 def scatter(inputs: Any, target_gpus: Any = None, dim: int = 0) -> Any:
@@ -152,12 +150,6 @@ class MMDataParallel(nn.Module):
 
 FUNCTIONS.register_module(name="legacy_collate", module=collate)
 MODEL_WRAPPERS.register_module(name=["MMDataParallel"], module=MMDataParallel)
-
-
-class _Wrapper(Protocol):
-    def optim_context(self, model: nn.Module, /) -> AbstractContextManager[None]: ...
-
-    def update_params(self, loss: Tensor, /) -> None: ...
 
 
 class _ContainerUnpacker(BaseDataPreprocessor):
@@ -218,7 +210,7 @@ class LegacyModel(BaseModel):
         flags = self._flags if mode == "predict" else {}
         return self.module(*args, **flags, **kwargs)
 
-    def train_step(self, data: Any, optim_wrapper: _Wrapper) -> dict[str, Tensor]:
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
         """Trains on one batch; the optimizer is passed to the model's own `train_step`."""
         self._optimizer = of_each_optimizer(optim_wrapper, lambda part: part.optimizer)
         with optim_wrapper.optim_context(self):

@@ -75,25 +75,36 @@ class UpdaterHook(Hook):
         if not self.by_epoch:
             self._regular = self._values(runner)
         if self.warmup is not None and iteration < length:
-            factor = self._factor(iteration / length)
+            left, factor = 1 - iteration / length, self.warmup_ratio  # of a constant warm-up
+            if self.warmup == "linear":
+                factor = 1 - left * (1 - self.warmup_ratio)
+            elif self.warmup == "exp":
+                factor = self.warmup_ratio**left
             warm = {name: [self._warm(each, factor) for each in values] for name, values in self._regular.items()}
             self._write(runner, warm)
         elif not self.by_epoch or (self.warmup is not None and iteration == length):
             self._write(runner, self._regular)
+
+    @property
+    def base_values(self) -> Any:
+        """The initial value of each parameter group."""
+        return self._base.get("", self._base)
+
+    @property
+    def regular_values(self) -> Any:
+        """The value of each parameter group without warm-up."""
+        return self._regular.get("", self._regular)
+
+    def get_regular_values(self, runner: Any) -> Any:
+        """Returns the value of each parameter group in this epoch or iteration without warm-up."""
+        values = self._values(runner)
+        return values.get("", values)
 
     def _value(self, runner: Any, base: float) -> float:
         raise NotImplementedError
 
     def _warm(self, value: float, factor: float) -> float:
         raise NotImplementedError
-
-    def _factor(self, done: float) -> float:
-        """Returns the warm-up factor after the fraction `done` of the warm-up."""
-        if self.warmup == "constant":
-            return self.warmup_ratio
-        if self.warmup == "linear":
-            return 1 - (1 - done) * (1 - self.warmup_ratio)
-        return float(self.warmup_ratio ** (1 - done))
 
     def _values(self, runner: Any) -> _Values:
         return {name: [self._value(runner, base) for base in bases] for name, bases in self._base.items()}
@@ -119,25 +130,13 @@ class LrUpdaterHook(UpdaterHook):
 
     priority = "VERY_HIGH"
     field = "lr"
-
-    @property
-    def base_lr(self) -> Any:
-        """The initial learning rate of each parameter group."""
-        return self._base.get("", self._base)
-
-    @property
-    def regular_lr(self) -> Any:
-        """The learning rate of each parameter group without warm-up."""
-        return self._regular.get("", self._regular)
+    base_lr = UpdaterHook.base_values
+    regular_lr = UpdaterHook.regular_values
+    get_regular_lr = UpdaterHook.get_regular_values
 
     def get_lr(self, runner: Any, base_lr: float) -> float:
         """Returns the learning rate of this epoch or iteration for a parameter group with initial value `base_lr`."""
         raise NotImplementedError(f"{type(self).__name__} must implement get_lr()")
-
-    def get_regular_lr(self, runner: Any) -> Any:
-        """Returns the learning rate of each parameter group without warm-up."""
-        values = self._values(runner)
-        return values.get("", values)
 
     def _value(self, runner: Any, base: float) -> float:
         return self.get_lr(runner, base)
@@ -155,25 +154,13 @@ class MomentumUpdaterHook(UpdaterHook):
 
     priority = "HIGH"
     field = "momentum"
-
-    @property
-    def base_momentum(self) -> Any:
-        """The initial momentum of each parameter group."""
-        return self._base.get("", self._base)
-
-    @property
-    def regular_momentum(self) -> Any:
-        """The momentum of each parameter group without warm-up."""
-        return self._regular.get("", self._regular)
+    base_momentum = UpdaterHook.base_values
+    regular_momentum = UpdaterHook.regular_values
+    get_regular_momentum = UpdaterHook.get_regular_values
 
     def get_momentum(self, runner: Any, base_momentum: float) -> float:
         """Returns the momentum of this epoch or iteration for a parameter group with initial value `base_momentum`."""
         raise NotImplementedError(f"{type(self).__name__} must implement get_momentum()")
-
-    def get_regular_momentum(self, runner: Any) -> Any:
-        """Returns the momentum of each parameter group without warm-up."""
-        values = self._values(runner)
-        return values.get("", values)
 
     def _value(self, runner: Any, base: float) -> float:
         return self.get_momentum(runner, base)

@@ -24,16 +24,8 @@ def config_difference(
 ) -> dict[str, Any]:
     """Returns the values that a file must add to the inherited config.
 
-    Args:
-        inherited: The merged base configs.
-        expected: The config that the file must resolve to.
-        keys: The keys to compare.
-        is_written: Selects values to write although they are inherited.
-        parents: The key path of the compared configs.
-
-    Returns:
-        The values by key. A dict is merged into the inherited one and has `_delete_` if inherited keys must be removed.
-        None removes an inherited key.
+    A dict is merged into the inherited one; it has `_delete_` if inherited keys must be removed. None removes an
+    inherited key. Values for which `is_written` returns True are included although they are inherited.
     """
     difference: dict[str, Any] = {}
     for key in keys:
@@ -176,7 +168,6 @@ class _Entry(NamedTuple):
 
     @property
     def comments(self) -> EntryComments:
-        """The comments on the entry."""
         return EntryComments() if self.old is None else self.old.comments
 
     @property
@@ -234,13 +225,7 @@ class SectionWriter:
         return SectionText(f"{target} = {text}\n", reads, frozenset(comments | (self._written_comments - before)))
 
     def _text(self, entry: _Entry, indent: int, *, after: int = 0) -> str:
-        """Writes the value of an entry, on one line if it fits.
-
-        Args:
-            entry: The entry.
-            indent: The indentation of the line on which the entry starts.
-            after: The number of characters that follow the value on its line.
-        """
+        """Writes the value of an entry, on one line if it fits before the `after` characters that follow it."""
         old = entry.reusable
         column = indent + len(entry.prefix)
         code = "" if old is None else str(old.code)
@@ -318,13 +303,7 @@ def _brackets(value: Any) -> tuple[str, str]:
 
 
 def _reindented(old: OldExpression, indent: int, column: int) -> str:
-    """Adapts the indentation of an expression's further lines to its new position; keeps multi-line strings.
-
-    Args:
-        old: The expression.
-        indent: The indentation of the line on which the expression starts now.
-        column: The column at which the expression starts now.
-    """
+    """Moves the further lines of an expression to its new indentation and column; keeps multi-line strings."""
     code = str(old.code)
     first, *rest = code.split("\n")
     if '"""' in code or "'''" in code:

@@ -97,13 +97,7 @@ class Draft:
         return _without_scope(value) if key in _ENGINE_SECTIONS else ConfigDict(value)
 
     def write(self, path: str, value: Any, source: str) -> None:
-        """Writes a value of the second-generation config.
-
-        Args:
-            path: The key path, such as `default_hooks.checkpoint.interval`.
-            value: The value.
-            source: The first-generation key that the value comes from.
-        """
+        """Writes a value at a key path of the second-generation config; `source` is the first-generation key."""
         *parents, last = path.split(".")
         section = self.translated
         for part in parents:
@@ -186,13 +180,7 @@ class Draft:
 
 
 def with_origins(values: Mapping[str, Any], source: object, old_names: Mapping[str, str] | None = None) -> ConfigDict:
-    """Returns `values` as a config section whose keys have the origins of the keys in `source`.
-
-    Args:
-        values: The section.
-        source: The mapping that the section was translated from.
-        old_names: The names in `source` of keys that were renamed.
-    """
+    """Returns a config section whose keys have the origins of the keys in `source`, which may have `old_names`."""
     section = ConfigDict(values)
     for key in section:
         origin = origin_of(source, (old_names or {}).get(key, key))

@@ -105,24 +105,20 @@ def _moves() -> Iterator[Move]:
     yield _move("custom_hooks.*.dataloader.dataset.dataset.*", "data.val.*")
     yield _move("custom_hooks.*", "custom_hooks.*")
     for split in SPLITS:
-        yield from _loader_moves(split)
+        loader = f"{split}_dataloader"
+        for new in dict.fromkeys(LOADER_KEYS.values()):
+            names = [old for old in LOADER_KEYS if LOADER_KEYS[old] == new]
+            own, shared = ([f"data.{place}{old}" for old in names] for place in (f"{loader}.", ""))
+            if new == "batch_size" and split != "train":
+                shared = []  # validation and test use batch size 1 unless their own loader sets it
+            alone = ["persistent_workers"] if new == "persistent_workers" else []
+            yield _move(f"{loader}.{new}", *own, *shared, *alone)
+        yield _move(f"{loader}.{_DELETE}", f"data.{_DELETE}")
+        # A list of datasets becomes a ConcatDataset.
+        yield _move(f"{loader}.dataset.dataset.datasets", f"data.{split}.datasets", f"data.{split}")
+        yield _move(f"{loader}.dataset.dataset", f"data.{split}")
+        yield _move(f"{loader}.dataset", f"data.{split}", kind="hint")
     yield _move("*_dataset", "data.*")
-
-
-def _loader_moves(split: str) -> Iterator[Move]:
-    loader = f"{split}_dataloader"
-    for new in dict.fromkeys(LOADER_KEYS.values()):
-        names = [old for old in LOADER_KEYS if LOADER_KEYS[old] == new]
-        own, shared = ([f"data.{place}{old}" for old in names] for place in (f"{loader}.", ""))
-        if new == "batch_size" and split != "train":
-            shared = []  # validation and test use batch size 1 unless their own loader sets it
-        alone = ["persistent_workers"] if new == "persistent_workers" else []
-        yield _move(f"{loader}.{new}", *own, *shared, *alone)
-    yield _move(f"{loader}.{_DELETE}", f"data.{_DELETE}")
-    # A list of datasets becomes a ConcatDataset.
-    yield _move(f"{loader}.dataset.dataset.datasets", f"data.{split}.datasets", f"data.{split}")
-    yield _move(f"{loader}.dataset.dataset", f"data.{split}")
-    yield _move(f"{loader}.dataset", f"data.{split}", kind="hint")
 
 
 KEY_MAP: tuple[Move, ...] = tuple(sorted(_moves(), key=lambda move: -len(move.new)))

@@ -43,11 +43,7 @@ class RunLength(NamedTuple):
 
 
 def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
-    """Returns the built-in policy that `cfg` names, or None for a user-defined policy.
-
-    Args:
-        cfg: An `lr_config` or `momentum_config`.
-        key: "lr_config" or "momentum_config".
+    """Returns the built-in policy of the section `key`, or None for a user-defined policy.
 
     Raises:
         ConfigError: The policy is missing, or its name looks like a misspelt built-in policy.
@@ -72,10 +68,10 @@ def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
 
 
 def translate_policy(cfg: Mapping[str, Any], length: RunLength, field: str) -> list[Entry]:
-    """Returns the `param_scheduler` entries that are equivalent to `cfg`.
+    """Returns the `param_scheduler` entries that are equivalent to an `lr_config` or `momentum_config`.
 
     Args:
-        cfg: An `lr_config` or `momentum_config` with a built-in policy.
+        cfg: The section, with a built-in policy.
         length: The length of the run.
         field: "lr" or "momentum".
     """
@@ -119,13 +115,7 @@ def _native_schedules(
 ) -> list[Entry] | None:
     """Returns equivalent second-generation schedules for a policy, or None if there are none.
 
-    Args:
-        policy: The name of the policy.
-        settings: The settings of the policy.
-        length: The length of the run.
-        by_epoch: Whether the policy counts epochs.
-        field: "lr" or "momentum".
-        has_warmup: Whether a warm-up precedes. Then only multiplicative schedules are equivalent.
+    After a warm-up, which scales the value, only schedules that multiply it are equivalent.
     """
     kind = "LR" if field == "lr" else "Momentum"
     lowest, ratio = settings.get(f"min_{field}"), settings.get(f"min_{field}_ratio")

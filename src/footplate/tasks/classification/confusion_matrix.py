@@ -1,7 +1,7 @@
 """The confusion matrix: the metric and its image."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,9 +37,8 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
 
     Args:
         num_classes: The number of classes; by default that of the scores or of the dataset.
-        collect_device: See `BaseMetric`.
-        prefix: The prefix of the metric name.
         ignore_index: Samples with this class are ignored.
+        settings: Arguments of `BaseMetric`.
 
     Raises:
         DataError: A class is out of range, or a sample does not have exactly one true class.
@@ -50,12 +49,11 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
     def __init__(
         self,
         num_classes: int | None = None,
-        collect_device: Literal["cpu", "gpu"] = "cpu",
-        prefix: str | None = None,
         *,
         ignore_index: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**settings)
         self.num_classes = num_classes
         self.ignore_index = ignore_index
 
@@ -91,7 +89,7 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
     ) -> npt.NDArray[np.uint8]:
         """Draws a matrix; returns ``(H, W, 3)``, uint8, RGB.
 
-        The color of a cell is stronger the greater its share of the row: blue on the diagonal, orange elsewhere.
+        Cells on the diagonal are blue, others are orange. The greater the share of its row, the stronger the color.
 
         Args:
             confusion_matrix: ``(C, C)``, with true classes as rows and predicted classes as columns.

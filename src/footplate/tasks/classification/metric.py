@@ -85,7 +85,7 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
 
 
 def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
-    """Returns the names of the classes of a dataset, or their indices if `meta` has no `count` different names."""
+    """Returns the class names in `meta`, or the class indices as text if there are not `count` distinct names."""
     names = list(dict.fromkeys(map(str, (meta or {}).get("classes") or ())))
     return names if len(names) == count else [str(index) for index in range(count)]
 
@@ -139,9 +139,8 @@ class Accuracy(BaseMetric[Ranked]):
         topk: One or several values of k.
         thrs: A prediction is correct only if the score of the true class exceeds this threshold; None for no threshold.
             Several thresholds give one value each: `top1_thr-0.50`, `top1_no-thr`.
-        collect_device: See `BaseMetric`.
-        prefix: The prefix of the metric names.
         ignore_index: Samples with this class are ignored.
+        settings: Arguments of `BaseMetric`.
 
     Raises:
         ArgumentError: A k is not positive, or a threshold is not a number.
@@ -155,12 +154,11 @@ class Accuracy(BaseMetric[Ranked]):
         self,
         topk: int | Sequence[int] = (1,),
         thrs: float | None | Sequence[float | None] = 0.0,
-        collect_device: Literal["cpu", "gpu"] = "cpu",
-        prefix: str | None = None,
         *,
         ignore_index: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**settings)
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
         if not self.topk or not all(isinstance(k, int) and k >= 1 for k in self.topk):
             raise ArgumentError("topk must be positive integers", key="topk", found=topk)
@@ -213,7 +211,7 @@ class Outcome(NamedTuple):
 class SingleLabelMetric(BaseMetric[Outcome]):
     """Precision, recall and F1-score in percent, and support, reported as `single-label/precision` etc.
 
-    A class without predictions has precision 0, and a class without samples has recall 0. Both count in the means.
+    A class without predictions has precision 0, and a class without samples has recall 0. The means include both.
 
     Args:
         thrs: A prediction counts only if its score exceeds this threshold; None for no threshold. Several thresholds
@@ -222,9 +220,8 @@ class SingleLabelMetric(BaseMetric[Outcome]):
         average: "macro" for the mean over classes, "micro" for the value over all samples (`precision_micro`), None for
             a list of one value per class (`precision_classwise`).
         num_classes: The number of classes; by default that of the scores or of the dataset.
-        collect_device: See `BaseMetric`.
-        prefix: The prefix of the metric names.
         ignore_index: Samples with this class are ignored.
+        settings: Arguments of `BaseMetric`.
 
     Raises:
         ArgumentError: An item or the average is unknown.
@@ -239,12 +236,11 @@ class SingleLabelMetric(BaseMetric[Outcome]):
         items: Sequence[str] = ("precision", "recall", "f1-score"),
         average: Literal["macro", "micro"] | None = "macro",
         num_classes: int | None = None,
-        collect_device: Literal["cpu", "gpu"] = "cpu",
-        prefix: str | None = None,
         *,
         ignore_index: int | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**settings)
         for item in items:
             check_choice("items", item, _ITEMS)
         if average not in ("macro", "micro", None):

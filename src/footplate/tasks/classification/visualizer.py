@@ -63,9 +63,15 @@ class ClsVisualizer(TaskVisualizer):
             draw_pred: Whether to draw the prediction.
         """
         self.set_image(image)
+        pixels = self.get_image()
+        # Resized to the size of a panel by nearest-neighbor sampling.
+        places = (np.arange(_PANEL) + 0.5) * max(pixels.shape[:2]) / _PANEL
+        rows, columns = (places[places < length].astype(int) for length in pixels.shape[:2])
+        panel = np.full((_PANEL, _PANEL, 3), 255, np.uint8)
+        panel[: len(rows), : len(columns)] = pixels[rows][:, columns]
         labels = data_sample.get("gt_label") if data_sample is not None and draw_gt else None
         truth = [] if labels is None else [int(each) for each in as_array(labels).reshape(-1)]
-        panels = {" + ".join(map(self.class_name, truth)) or "image": _resize_to_panel(self.get_image())}
+        panels = {" + ".join(map(self.class_name, truth)) or "image": panel}
         if draw_pred and data_sample is not None and "pred_score" in data_sample:
             panels["prediction"] = self._bars(as_array(data_sample.pred_score), truth)
         return arrange_panels(panels)
@@ -84,15 +90,6 @@ class ClsVisualizer(TaskVisualizer):
         percents = [f"{100 * scores[at]:.1f}" for at in shown]
         drawing.draw_texts(percents, np.stack([boxes[:, 2] + 6, tops + 18], axis=1), font_sizes=13, colors=_INK)
         return drawing.get_image()
-
-
-def _resize_to_panel(image: _Image) -> _Image:
-    """Resizes an image to the size of a panel by nearest-neighbour sampling."""
-    places = (np.arange(_PANEL) + 0.5) * max(image.shape[:2]) / _PANEL
-    rows, columns = places[places < image.shape[0]].astype(int), places[places < image.shape[1]].astype(int)
-    fitted = np.full((_PANEL, _PANEL, 3), 255, np.uint8)
-    fitted[: len(rows), : len(columns)] = image[rows][:, columns]
-    return fitted
 
 
 @HOOKS.register_module()

@@ -119,7 +119,13 @@ class CocoMetric(BaseMetric[ImageResult]):
 
     def compute_metrics(self, results: list[ImageResult]) -> dict[str, float]:
         """Writes the requested files, and returns the values by name; empty with `format_only`."""
-        numbers = self._numbers(results)
+        numbers = [each.image_id for each in results]
+        is_unique = len(set(numbers)) == len(numbers)
+        if self.ann_file is not None and not is_unique:
+            twice = next(number for number in numbers if numbers.count(number) > 1)
+            raise DataError(f"the image {twice} was evaluated twice", key="img_id", found=twice)
+        if not is_unique or not all(isinstance(number, int) for number in numbers):
+            numbers = list(range(len(numbers)))
         truth, category_ids = self._truth(results, numbers)
         found = as_results(results, numbers, category_ids)
         self._write_files(found, truth)
@@ -127,15 +133,6 @@ class CocoMetric(BaseMetric[ImageResult]):
         for kind in () if self.format_only else self.metrics:
             values |= self._values(kind, truth, found, category_ids)
         return values
-
-    def _numbers(self, results: list[ImageResult]) -> list[Any]:
-        """Returns the id of each image: `img_id` if all are unique integers, or else its position."""
-        own = [each.image_id for each in results]
-        unique = len(set(own)) == len(own)
-        if self.ann_file is not None and not unique:
-            twice = next(number for number in own if own.count(number) > 1)
-            raise DataError(f"the image {twice} was evaluated twice", key="img_id", found=twice)
-        return own if unique and all(isinstance(number, int) for number in own) else list(range(len(own)))
 
     def _values(
         self, kind: str, truth: dict[str, Any], found: list[dict[str, Any]], category_ids: list[int]

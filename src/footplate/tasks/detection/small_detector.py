@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from footplate.checks import check_count
 from footplate.data.structures import InstanceData
-from footplate.errors import ArgumentError
 from footplate.models import Convolution
 from footplate.registry import MODELS
 from footplate.tasks.detection.boxes import aligned_giou, pairwise_iou
@@ -25,7 +25,7 @@ class Grid(NamedTuple):
     Attributes:
         scores: ``(N, P, C)``, before the sigmoid.
         boxes: ``(N, P, 4)``, x1 y1 x2 y2 in pixels of the network's input.
-        points: ``(P, 2)``, the centres of the positions, x y in pixels.
+        points: ``(P, 2)``, the centers of the positions, x y in pixels.
         strides: ``(P,)``, the stride of the level of each position, in pixels.
     """
 
@@ -68,13 +68,8 @@ class PyramidDetector(Pyramid):
         levels: int,
         head_width: int,
     ) -> None:
-        if len(widths) != len(depths) or not 1 <= levels < len(widths):
-            raise ArgumentError(
-                "widths and depths must have the same length, and levels must be below it",
-                key="depths",
-                found=(widths, depths),
-            )
         super().__init__(widths, depths, levels=levels)
+        check_count("levels", levels, most=len(widths) - 1)
         self.heads = nn.ModuleList(_Head(width, num_classes, head_width) for width in widths[: -levels - 1 : -1])
 
     def forward(self, inputs: Tensor) -> Grid:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from footplate.checks import check_choice
 from footplate.data import Compose
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
 from footplate.registry import DATASETS
 
 CLASSES = (
@@ -58,10 +58,7 @@ def load_items(split: Split) -> Items:
 
     Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", arXiv:1708.07747 (MIT licence, see the data folder).
     """
-    if split not in ("train", "test"):
-        raise ArgumentError(
-            "unknown split", key="split", found=split, suggestion=nearest(str(split), ("train", "test"))
-        )
+    check_choice("split", split, ("train", "test"))
     with as_file(files("footplate.tasks.recipes") / "data" / "fashion-items.png") as path, Image.open(path) as sheet:
         pixels = np.asarray(sheet.convert("L"))
     # The file is a grid of 30 x 30 items, of which each class fills three rows.

@@ -70,10 +70,16 @@ class BaseSegDataset(BaseDataset):
     def load_data_list(self) -> list[dict[str, Any]]:
         """Returns a record for each image, with `img_path` and, if there are label maps, `seg_map_path`."""
         folder = self.data_prefix["img_path"]
-        names = self._named() if self.ann_file else list(_walk(folder, self._suffixes))
+        suffixes = _SUFFIXES if self.img_suffix is None else (self.img_suffix,)
+        if self.ann_file:
+            with at_key("ann_file"):
+                lines = [line.strip() for line in read_lines(self.ann_file) if line.strip()]
+            names = [line if line.lower().endswith(suffixes) else line + suffixes[0] for line in lines]
+        else:
+            names = list(_walk(folder, suffixes))
         if not names:
-            looked_for = ", ".join(self._suffixes)
-            raise DataError(f"there are no images in '{folder}'", key="data_prefix.img_path", notes=[looked_for])
+            notes = [f"Images are files that end in {', '.join(suffixes)}"]
+            raise DataError(f"there are no images in '{folder}'", key="data_prefix.img_path", notes=notes)
         if not self._has_truth:
             return [{"img_path": join(folder, name)} for name in names]
         labels = self._label_names(names)
@@ -97,16 +103,6 @@ class BaseSegDataset(BaseDataset):
         """Returns the classes in the label map of a sample."""
         labels = LoadAnnotations(with_seg=True).transform(self.get_data_info(idx))["gt_seg_map"]
         return [int(each) for each in np.unique(labels) if each != self.ignore_index]
-
-    @property
-    def _suffixes(self) -> tuple[str, ...]:
-        return _SUFFIXES if self.img_suffix is None else (self.img_suffix,)
-
-    def _named(self) -> list[str]:
-        """Returns the names in `ann_file`, with the image suffix added to names without one."""
-        with at_key("ann_file"):
-            names = [line.strip() for line in read_lines(self.ann_file) if line.strip()]
-        return [name if name.lower().endswith(self._suffixes) else name + self._suffixes[0] for name in names]
 
     def _label_names(self, names: Sequence[str]) -> list[str]:
         labels = [os.path.splitext(name)[0] + self.seg_map_suffix for name in names]

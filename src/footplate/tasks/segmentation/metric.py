@@ -4,7 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,11 +44,10 @@ class IoUMetric(BaseMetric[Areas]):
             mRecall). aAcc, the pixel accuracy, is always reported.
         nan_to_num: The replacement of undefined values, as a fraction.
         beta: The weight of recall relative to precision in the F-score.
-        collect_device: See `BaseMetric`.
         output_dir: The folder for predictions as PNG files, named after `img_path`.
         format_only: Whether to only write predictions, without computing metrics.
-        prefix: The prefix of the metric names.
         classwise: Whether to also report the value of every class, such as `IoU.dress`.
+        settings: Arguments of `BaseMetric`.
 
     Raises:
         ArgumentError: A metric is unknown, or `format_only` is set without `output_dir`.
@@ -61,14 +60,13 @@ class IoUMetric(BaseMetric[Areas]):
         iou_metrics: Sequence[str] = ("mIoU",),
         nan_to_num: float | None = None,
         beta: float = 1.0,
-        collect_device: Literal["cpu", "gpu"] = "cpu",
+        *,
         output_dir: str | None = None,
         format_only: bool = False,
-        prefix: str | None = None,
-        *,
         classwise: bool = False,
+        **settings: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(**settings)
         if isinstance(iou_metrics, str):
             raise ArgumentError("iou_metrics must be a list of names", key="iou_metrics", found=iou_metrics)
         for name in iou_metrics:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.checks import check_count
+from footplate.checks import check_choice, check_count
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples
 from footplate.registry import METRICS
@@ -63,8 +63,7 @@ class _Probe(BaseMetric[Seen]):
 
     Args:
         of: "features" of the model, or "pixels" of the images as a baseline.
-        collect_device: See `BaseMetric`.
-        prefix: The prefix of the metric name.
+        settings: Arguments of `BaseMetric`.
 
     Raises:
         DataError: A sample has no class or part, or a part has no samples.
@@ -74,12 +73,10 @@ class _Probe(BaseMetric[Seen]):
         self,
         *,
         of: Literal["features", "pixels"] = "features",
-        collect_device: Literal["cpu", "gpu"] = "cpu",
-        prefix: str | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        if of not in ("features", "pixels"):
-            raise ArgumentError("of must be 'features' or 'pixels'", key="of", found=of)
+        super().__init__(**settings)
+        check_choice("of", of, ("features", "pixels"))
         self.of = of
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:

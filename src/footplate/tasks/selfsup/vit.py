@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from footplate.checks import check_count
+from footplate.checks import check_choice, check_count
 from footplate.errors import ArgumentError
 from footplate.models import BaseModule
 from footplate.models.base_module import InitCfg
@@ -72,8 +72,7 @@ class MAEViT(BaseModule):
         super().__init__(init_cfg or {"type": "Xavier", "layer": "Linear", "distribution": "uniform"})
         if img_size % patch_size:
             raise ArgumentError(f"img_size {img_size} is not divisible by patch_size {patch_size}", key="patch_size")
-        if feature not in ("mean", "cls"):
-            raise ArgumentError("feature must be 'mean' or 'cls'", key="feature", found=feature)
+        check_choice("feature", feature, ("mean", "cls"))
         self.patch_size = patch_size
         self.num_patches = (img_size // patch_size) ** 2
         self.num_seen = int(self.num_patches * (1 - mask_ratio))

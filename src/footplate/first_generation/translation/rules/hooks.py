@@ -94,7 +94,18 @@ def log_config(draft: Draft) -> None:
     if len(hooks) < len(cfg.get("hooks") or ()):
         draft.warn("log_config.hooks", "entries that are not dicts were removed")
     text = next((each for each in hooks if each.get("type") == _TEXT_LOGGER), {})
-    _text_logger(draft, cfg, text, interval)
+    own_interval = text.get("interval", interval)
+    made = {"interval": own_interval, **{key: text[key] for key in _LOGGER_SETTINGS if key in text}}
+    draft.write_all("default_hooks.logger", with_origins({"type": "LoggerHook", **made}, cfg), "log_config")
+    draft.write("default_hooks.logger.log_metric_by_epoch", draft.by_epoch, "log_config")
+    # First-generation loggers average over all iterations since the previous log line.
+    processor = {"type": "LogProcessor", "window_size": own_interval, "by_epoch": text.get("by_epoch", draft.by_epoch)}
+    draft.write_all("log_processor", processor, "log_config")
+    often = format_interval(own_interval, "iteration")
+    draft.became("log_config", f"default_hooks.logger and log_processor: {often}, with averages over the interval")
+    left = _unsupported(text, (*_LOGGER_SETTINGS, "interval", "by_epoch", "priority"))
+    if left:
+        draft.warn("log_config.hooks", f"the text logger has no counterpart for {left}")
     backends: list[Any] = []
     for index, hook in enumerate(hooks):
         if hook is not text:
@@ -104,21 +115,6 @@ def log_config(draft: Draft) -> None:
         draft.write("visualizer", visualizer, "log_config")
         names = ", ".join(each["type"] for each in backends)
         draft.became("log_config.hooks", f"visualizer.vis_backends: {names}")
-
-
-def _text_logger(draft: Draft, cfg: ConfigDict, text: Mapping[str, Any], interval: int) -> None:
-    interval = text.get("interval", interval)
-    made = {"interval": interval, **{key: text[key] for key in _LOGGER_SETTINGS if key in text}}
-    draft.write_all("default_hooks.logger", with_origins({"type": "LoggerHook", **made}, cfg), "log_config")
-    draft.write("default_hooks.logger.log_metric_by_epoch", draft.by_epoch, "log_config")
-    # First-generation loggers average over all iterations since the previous log line.
-    processor = {"type": "LogProcessor", "window_size": interval, "by_epoch": text.get("by_epoch", draft.by_epoch)}
-    draft.write_all("log_processor", processor, "log_config")
-    often = format_interval(interval, "iteration")
-    draft.became("log_config", f"default_hooks.logger and log_processor: {often}, with averages over the interval")
-    left = _unsupported(text, (*_LOGGER_SETTINGS, "interval", "by_epoch", "priority"))
-    if left:
-        draft.warn("log_config.hooks", f"the text logger has no counterpart for {left}")
 
 
 def _backend(draft: Draft, hook: Mapping[str, Any], key: str, interval: int) -> list[ConfigDict]:
