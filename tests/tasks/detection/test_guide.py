@@ -1,4 +1,4 @@
-"""The guide `docs/tasks/detection.md` tells the truth: its configs train on a COCO file."""
+"""The guide `docs/tasks/detection.md` is correct: its configs train on a COCO file."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ SHORT = [
 
 
 def write_data(folder: Path) -> None:
-    """Pictures with two things each, one of them annotated as a crowd, and a category that is not wanted."""
+    """Writes images with two objects each, one annotated as a crowd, and with a category that is not used."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         images: list[dict[str, Any]] = []

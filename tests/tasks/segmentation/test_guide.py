@@ -28,7 +28,7 @@ SMALL = {"my-segformer.py": ["model.config.hidden_sizes=[8,8,16,16]", "model.con
 
 
 def write_data(folder: Path, *, split: str, number: int = 3) -> None:
-    """Scenes of a road, a car and a tree, of unequal sizes and formats."""
+    """Writes scenes of a road, a car and a tree in several sizes and formats."""
     rng = np.random.default_rng(0)
     for at in range(number):
         height, width = 40 + 6 * at, 60 + 4 * at
@@ -43,7 +43,7 @@ def write_data(folder: Path, *, split: str, number: int = 3) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the guide's configs and data as they are described."""
+    """Returns a folder with the configs of the guide and the data that it describes."""
     monkeypatch.chdir(tmp_path)
     write_configs("segmentation", tmp_path)
     for split in ("train", "val"):

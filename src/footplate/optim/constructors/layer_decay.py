@@ -13,7 +13,7 @@ from footplate.optim.constructors.paramwise import check_paramwise, warn_of_unkn
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 LayerIndex = Callable[[list[str], int], int]
-"""Returns the layer of a parameter, 0 for the stem, given the components of its name and the number of layers."""
+"""A function (components of a parameter name, number of layers) -> layer of the parameter, 0 for the stem."""
 
 _EMBEDDINGS = ("cls_token", "mask_token", "pos_embed")
 _DOWNSAMPLE_LAYERS = (0, 2, 3)

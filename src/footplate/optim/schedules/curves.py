@@ -25,9 +25,9 @@ ENDLESS = 1_000_000_000
 
 
 def check_positions(name: str, values: Any, *, least: int) -> None:
-    """Raises an ArgumentError unless `values`, a position or a collection of positions, are integers.
+    """Raises an ArgumentError unless a position, or each of several positions, is an integer.
 
-    A schedule would never reach another position.
+    A schedule never reaches a position between two integers.
     """
     several = values if isinstance(values, Collection) and not isinstance(values, str) else [values]
     if not all(is_number(each) and each >= least and each % 1 == 0 for each in several):
