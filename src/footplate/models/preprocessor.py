@@ -111,10 +111,10 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         self.swap_channels = bgr_to_rgb or rgb_to_bgr
         self.pad_size_divisor = pad_size_divisor
         self.pad_value = pad_value
-        self.batch_augments = []
+        self._batch_augments = []
         for index, augment in enumerate(batch_augments or ()):
             with at_key(f"batch_augments[{index}]"):
-                self.batch_augments.append(augment if callable(augment) else MODELS.build(augment))
+                self._batch_augments.append(augment if callable(augment) else MODELS.build(augment))
 
     def forward(self, data: Any, training: bool = False) -> Any:
         """Returns the batch with `inputs` as one float tensor ``(N, C, H, W)``.
@@ -137,7 +137,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         batch.setdefault("data_samples", None)
         self.fit_samples(batch, training)
         if training:
-            for augment in self.batch_augments:
+            for augment in self._batch_augments:
                 batch["inputs"], batch["data_samples"] = augment(batch["inputs"], batch["data_samples"])
         return batch
 
