@@ -58,19 +58,13 @@ class BaseDataset(Dataset[Any]):
     """
 
     METAINFO: ClassVar[Mapping[str, Any]] = {}
-    # Datasets of OpenMMLab packages set their attributes without calling the constructor of this class.
+    # Defaults for datasets of OpenMMLab packages, which set their attributes without calling this constructor.
     on_error: Literal["stop", "skip"] = "stop"
     data_prefix: dict[str, Any]
     sample_cache: SampleCache | None = None
     _keep_in_memory: bool | int = False
     _fully_initialized = False
-    _skipped: SharedCount
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Makes the count of skipped samples, which workers share."""
-        dataset = super().__new__(cls)
-        dataset._skipped = SharedCount()
-        return dataset
+    _skipped = SharedCount()
 
     def __init__(
         self,
@@ -98,6 +92,7 @@ class BaseDataset(Dataset[Any]):
         self.test_mode = test_mode
         self.max_refetch = max_refetch
         self.on_error = on_error
+        self._skipped = SharedCount()
         self.data_list: Sequence[Any] = []
         self._metainfo = self._load_metainfo(metainfo)
         self._indices = indices
