@@ -375,7 +375,7 @@ def get_file_backend(
     if not enable_singleton:
         return kind(**options)
     key = f"{kind.__module__}.{kind.__qualname__}:{json.dumps(options, sort_keys=True, default=repr)}"
-    if key not in _instances:
+    if key not in instances:
         instances[key] = kind(**options)
     return instances[key]
 

@@ -264,8 +264,8 @@ def get_installed_path(package: str) -> str:
         ConfigError: The package is not installed.
     """
     candidates = [package.replace("-", "_")]
-    for name, distributions in importlib.metadata.packages_distributions().items():
-        if package in distributions:
+    for name, distributions in sorted(importlib.metadata.packages_distributions().items(), reverse=True):
+        if package in distributions and not name.startswith("_"):
             candidates.append(name)
     for name in candidates:
         spec = importlib.util.find_spec(name)
