@@ -10,9 +10,18 @@ import pytest
 
 # Tiny tensors gain nothing from threads, and tests that run side by side lose by them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Nobody's terminal: readline, which pytest imports, tells the processes that it starts of one.
+# Tests have no terminal, but readline, which pytest imports, passes the size of one to the processes that it starts.
 for each in ("COLUMNS", "LINES"):
     os.environ.pop(each, None)
+
+
+def _use_one_thread() -> None:
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+# OpenMP hangs in a forked process if its parent has used several threads.
+os.register_at_fork(after_in_child=_use_one_thread)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -59,6 +59,15 @@ def list_names(names: Iterable[object], limit: int) -> str:
     return ", ".join(texts[:limit]) + more
 
 
+def labeled(label: str, text: object) -> str:
+    """Returns a line of a summary, with a label in a column of its own.
+
+    >>> labeled("metrics", "mIoU, mAcc")
+    'metrics     mIoU, mAcc'
+    """
+    return f"{label:<11} {text}"
+
+
 def format_interval(interval: int, noun: str) -> str:
     """Returns how often something is done.
 

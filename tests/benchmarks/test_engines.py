@@ -49,17 +49,17 @@ def states(results: Results, *names: str) -> list[str]:
         ("validation", "footplate", 210.5, ["missed", "open"]),
     ],
 )
-def test_a_slow_figure_is_a_miss(results: Results, case: str, engine: str, us: float, expected: list[str]) -> None:
+def test_slow_result_misses_the_goal(results: Results, case: str, engine: str, us: float, expected: list[str]) -> None:
     fill(results, case, {**STEADY, engine: us})
     assert states(results, case) == expected
 
 
-def test_what_was_not_measured_is_open(results: Results) -> None:
+def test_goal_without_measurements_is_open(results: Results) -> None:
     fill(results, "tiny", {"footplate": 205.0})
     assert states(results, "tiny", "gpu") == ["open", "open", "open"]
 
 
-def test_rounds_are_compared_with_themselves(results: Results) -> None:
+def test_ratios_are_computed_within_a_round(results: Results) -> None:
     for number, (bare, ours) in enumerate([(100.0, 102.0), (200.0, 204.0), (400.0, 408.0)]):
         for engine, us in (("bare", bare), ("footplate", ours)):
             results.add("norms", engine, number, {"figures": {"us": us}, "versions": {}})
@@ -67,7 +67,7 @@ def test_rounds_are_compared_with_themselves(results: Results) -> None:
     assert judge([CASES["norms"]], results)[0].spread == Spread(1.02, 1.02, 1.02, 3)
 
 
-def test_the_fastest_may_be_within_the_spread(results: Results) -> None:
+def test_goal_is_met_within_the_spread_of_the_fastest(results: Results) -> None:
     for number, share in enumerate([0.98, 0.99, 1.01, 1.02, 1.03]):
         for engine, us in (("bare", 99.0), ("mmengine", 100.0), ("footplate", 100 * share)):
             results.add("fused", engine, number, {"figures": {"us": us}, "versions": {}})
@@ -83,14 +83,14 @@ def test_the_fastest_may_be_within_the_spread(results: Results) -> None:
     )
 
 
-def test_growth_is_judged_beyond_that_of_the_bare_loop(results: Results) -> None:
+def test_growth_is_relative_to_the_bare_loop(results: Results) -> None:
     for engine, grown in (("bare", 5.0), ("footplate", 6.1)):
         figures = {"us_start": 100.0, "us_1m": 111.0, "growth_mb": grown}
         results.add("long", engine, 0, {"figures": figures, "versions": {}})
     assert states(results, "long") == ["missed", "missed"]
 
 
-def test_engines_that_are_ahead_are_named(results: Results) -> None:
+def test_faster_engines_are_listed(results: Results) -> None:
     fill(results, "tiny", {**STEADY, "ignite": 195.0})
     found = leads(CASES.values(), results)
     assert [(each.case.name, each.engine, round(each.spread.median, 3)) for each in found] == [
@@ -98,7 +98,7 @@ def test_engines_that_are_ahead_are_named(results: Results) -> None:
     ]
 
 
-def test_results_are_kept_and_set_aside_with_other_sources(results: Results) -> None:
+def test_results_are_invalid_after_a_change_of_the_sources(results: Results) -> None:
     fill(results, "tiny", STEADY)
     again = Results(results.path)
     assert again.has("tiny", "ignite", 2)
@@ -111,7 +111,7 @@ def test_results_are_kept_and_set_aside_with_other_sources(results: Results) -> 
     assert results.path.with_name("results.json.old").is_file()
 
 
-def test_a_case_that_changes_begins_anew(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_case_is_measured_again(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(results, "tiny", STEADY)
     fill(results, "norms", STEADY)
     tiny = CASES["tiny"]
@@ -123,7 +123,7 @@ def test_a_case_that_changes_begins_anew(results: Results, monkeypatch: pytest.M
     assert again.has("norms", "ignite", 2)
 
 
-def test_rounds_go_in_turns() -> None:
+def test_engines_take_turns() -> None:
     plan = Plan([CASES["long"], CASES["norms"], CASES["tiny"], CASES["imports"]], ["bare", "footplate"], rounds=2)
     assert [(number, case.name, engines[0]) for number, case, engines in plan.turns()] == [
         (0, "norms", "bare"),
@@ -135,7 +135,7 @@ def test_rounds_go_in_turns() -> None:
     ]
 
 
-def test_further_rounds_are_those_of_a_pair() -> None:
+def test_additional_rounds_have_two_engines() -> None:
     plan = Plan([CASES["tiny"], CASES["loading-0"]], ["bare", "footplate", "ignite"], rounds=1, pairs=2)
     assert list(plan.turns()) == [
         (0, CASES["tiny"], ["bare", "footplate", "ignite"]),
@@ -149,20 +149,20 @@ def never(engine: str) -> Path:
     raise AssertionError(f"{engine} was measured")
 
 
-def test_what_is_there_is_not_measured_again(results: Results) -> None:
+def test_existing_results_are_not_measured_again(results: Results) -> None:
     fill(results, "tiny", {"bare": 1.0}, rounds=1)
     runner = Runner(Plan([CASES["tiny"]], ["bare"], rounds=1), results, never)
     runner.run()
     assert runner.left_out == []
 
 
-def test_nothing_is_begun_that_does_not_fit(results: Results) -> None:
+def test_measurements_beyond_the_budget_are_not_started(results: Results) -> None:
     runner = Runner(Plan([CASES["tiny"]], ["bare"], rounds=1, budget=2.0), results, never)
     runner.run()
     assert runner.left_out == ["tiny, bare, round 1"]
 
 
-def test_nothing_is_a_share_of_a_delay_below_zero(results: Results) -> None:
+def test_rounds_with_a_negative_delay_have_no_ratio(results: Results) -> None:
     case = next(iter(CASES.values()))
     key = case.figures[0].key
 
@@ -175,7 +175,7 @@ def test_nothing_is_a_share_of_a_delay_below_zero(results: Results) -> None:
     assert spread.median == 2.0
 
 
-def test_the_page_says_what_is_missed_and_who_is_ahead(results: Results, tmp_path: Path) -> None:
+def test_page_shows_missed_goals_and_faster_engines(results: Results, tmp_path: Path) -> None:
     fill(results, "tiny", {**STEADY, "footplate": 230.0})
     results.profiles["tiny"] = ["  300  0.1  slow.py:3(slow)"]
     english, chinese, picture = page.write(list(CASES.values()), results, tmp_path)
@@ -189,7 +189,7 @@ def test_the_page_says_what_is_missed_and_who_is_ahead(results: Results, tmp_pat
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
-def test_goals_name_figures_that_their_case_gives(case: Case) -> None:
+def test_goals_refer_to_figures_of_their_case(case: Case) -> None:
     known = {figure.key for figure in case.figures}
     measured: list[Goal] = [goal for goal in case.goals if goal.by != "open"]
     assert {goal.figure for goal in measured} <= known
@@ -213,7 +213,7 @@ def test_stamps_give_the_median_of_blocks() -> None:
     assert stamps.lasted(0, 399) == pytest.approx(0.5399)
 
 
-def test_the_harness_measures(results: Results) -> None:
+def test_benchmark_measures_the_engines(results: Results) -> None:
     plan = Plan([CASES["tiny"]], ["bare", "footplate"], rounds=1, quick=True)
     Runner(plan, results, lambda _: Path(sys.executable)).run()
     assert results.errors == {}
@@ -222,7 +222,7 @@ def test_the_harness_measures(results: Results) -> None:
     assert judge([CASES["tiny"]], results)[0].spread is not None
 
 
-def test_a_failure_is_told(results: Results) -> None:
+def test_failure_is_reported(results: Results) -> None:
     case = dataclasses.replace(CASES["tiny"], engines=("nobody",))
     Runner(Plan([case], ["nobody"], rounds=1, quick=True), results, lambda _: Path(sys.executable)).run()
     assert results.measurements == []
@@ -230,7 +230,7 @@ def test_a_failure_is_told(results: Results) -> None:
 
 
 @pytest.mark.slow
-def test_the_script_for_a_gpu_can_be_tried_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
+def test_gpu_script_runs_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--device", "cpu", "--width", "4", "--size", "32", "--batch", "2", "--iterations", "150"]
     code = gpu.main([*small, "--rounds", "1", "--modes", "plain", "--engines", "bare", "footplate"])
     head, *rows = (line.split() for line in capsys.readouterr().out.splitlines())
@@ -241,7 +241,7 @@ def test_the_script_for_a_gpu_can_be_tried_on_a_cpu(capsys: pytest.CaptureFixtur
     assert code == int(share < 0.99) or abs(share - 0.99) <= 0.0005
 
 
-def test_the_script_for_a_gpu_needs_so_many_iterations(capsys: pytest.CaptureFixture[str]) -> None:
+def test_gpu_script_needs_enough_iterations(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         gpu.main(["--device", "cpu", "--iterations", "100"])
     assert left.value.code == 2

@@ -98,7 +98,7 @@ _AMBIGUOUS = {
 
 
 @pytest.mark.parametrize("name", _AMBIGUOUS)
-def test_ambiguous_archives_are_refused(name: str) -> None:
+def test_ambiguous_archives_are_rejected(name: str) -> None:
     with pytest.raises(CheckpointError):
         read_content(io.BytesIO(_AMBIGUOUS[name]))
     with pytest.raises(CheckpointError):
@@ -108,12 +108,12 @@ def test_ambiguous_archives_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["two roots", "pickle of another case", "twice", "backslash", "directory of one of two"]
 )
-def test_the_message_says_that_it_is_ambiguous(name: str) -> None:
+def test_message_says_that_the_archive_is_ambiguous(name: str) -> None:
     with pytest.raises(CheckpointDamagedError, match="ambiguous"):
         read_content(io.BytesIO(_AMBIGUOUS[name]))
 
 
-def test_what_torch_reads_of_one_pickle_is_what_we_read() -> None:
+def test_pickle_is_read_like_torch_reads_it() -> None:
     for members in (_ONE, {"a/": b"", **_ONE}, {**_ONE, "a/version": b"3\n"}):
         packed = pack(members)
         assert read_content(io.BytesIO(packed)).value == {"x": 1}

@@ -14,7 +14,7 @@ class History:
         self.values = [1.0]
 
 
-def test_what_is_inside_is_told(saved: str) -> None:
+def test_contents_of_a_checkpoint_are_listed(saved: str) -> None:
     found = read_contents(saved)
     assert found.digest == verify(saved)
     assert found.size == Path(saved).stat().st_size
@@ -29,7 +29,7 @@ def test_what_is_inside_is_told(saved: str) -> None:
     assert found.files == []
 
 
-def test_the_files_of_parts_are_told(tmp_path: Path, saved: str) -> None:
+def test_files_of_a_sharded_checkpoint_are_listed(tmp_path: Path, saved: str) -> None:
     folder = tmp_path / "a.sharded"
     assert shard(saved, folder, 11) == 2
     found = read_contents(folder)
@@ -40,7 +40,7 @@ def test_the_files_of_parts_are_told(tmp_path: Path, saved: str) -> None:
     assert [each.name for each in found.files] == sorted(each.name for each in folder.glob("[rs]*"))
 
 
-def test_classes_of_other_programs_are_named(tmp_path: Path, make_state: Callable[[int], dict[str, Any]]) -> None:
+def test_unknown_classes_are_listed(tmp_path: Path, make_state: Callable[[int], dict[str, Any]]) -> None:
     state = make_state(1)
     state["message_hub"] = {"log": [History()]}
     state["note"] = "first try"
@@ -67,19 +67,19 @@ def test_classes_of_other_programs_are_named(tmp_path: Path, make_state: Callabl
         ({"w": torch.ones(1)}, ""),
     ],
 )
-def test_an_entry_without_tensors_tells_what_it_holds(tmp_path: Path, value: Any, text: str) -> None:
+def test_entry_without_tensors_describes_its_content(tmp_path: Path, value: Any, text: str) -> None:
     torch.save({"entry": value}, tmp_path / "a.pth")
     assert [each.text for each in read_contents(tmp_path / "a.pth").sections] == [text]
 
 
-def test_a_file_without_weights_has_none(tmp_path: Path) -> None:
+def test_file_without_weights_returns_none(tmp_path: Path) -> None:
     torch.save({"epoch": 1}, tmp_path / "a.pth")
     assert read_contents(tmp_path / "a.pth").weights == []
     with pytest.raises(CheckpointError, match="does not exist"):
         read_contents(tmp_path / "b.pth")
 
 
-def test_containers_that_unfold_without_end_are_refused(tmp_path: Path) -> None:
+def test_exponentially_nested_containers_are_rejected(tmp_path: Path) -> None:
     layer: list[Any] = [torch.ones(1)]
     for _ in range(200):
         layer = [layer, layer]

@@ -61,27 +61,27 @@ def _check_zeroed(whole: bytes, damaged: Callable[[bytes], str], starts: Any) ->
             _assert_found(damaged(zeroed))
 
 
-def test_flipped_bits_are_found(whole: bytes, damaged: Callable[[bytes], str]) -> None:
+def test_flipped_bits_are_detected(whole: bytes, damaged: Callable[[bytes], str]) -> None:
     _check_flips(whole, damaged, seed=1, count=300)
 
 
-def test_every_flipped_bit_near_the_end_is_found(whole: bytes, damaged: Callable[[bytes], str]) -> None:
+def test_every_flipped_bit_near_the_end_is_detected(whole: bytes, damaged: Callable[[bytes], str]) -> None:
     for bit in range((len(whole) - 145) * 8, len(whole) * 8):
         _assert_found(damaged(_flip(whole, bit)))
 
 
-def test_cuts_are_found(whole: bytes, damaged: Callable[[bytes], str]) -> None:
+def test_truncations_are_detected(whole: bytes, damaged: Callable[[bytes], str]) -> None:
     _check_cuts(whole, damaged, seed=2, count=200)
     for missing in range(1, 200):
         _assert_found(damaged(whole[:-missing]))
 
 
-def test_zeroed_pages_are_found(whole: bytes, damaged: Callable[[bytes], str]) -> None:
+def test_zeroed_pages_are_detected(whole: bytes, damaged: Callable[[bytes], str]) -> None:
     _check_zeroed(whole, damaged, range(0, len(whole), 40))
 
 
 @pytest.mark.slow
-def test_much_damage_is_found(
+def test_extensive_damage_is_detected(
     tmp_path: Path, make_state: Callable[..., dict[str, Any]], damaged: Callable[[bytes], str]
 ) -> None:
     save_checkpoint(make_state(1, width=500), tmp_path / "large.pth")
@@ -93,11 +93,11 @@ def test_much_damage_is_found(
 
 
 @pytest.mark.parametrize("extra", [b"\0", b"more", bytes(5000)])
-def test_bytes_behind_the_end_are_found(whole: bytes, damaged: Callable[[bytes], str], extra: bytes) -> None:
+def test_bytes_after_the_end_are_detected(whole: bytes, damaged: Callable[[bytes], str], extra: bytes) -> None:
     _assert_found(damaged(whole + extra))
 
 
-def test_a_checkpoint_cut_off_behind_an_archive_inside_it_is_found(
+def test_truncation_after_an_embedded_archive_is_detected(
     tmp_path: Path, whole: bytes, damaged: Callable[[bytes], str]
 ) -> None:
     torch.save({"inner": torch.ones(3)}, tmp_path / "inner.pth")
@@ -107,7 +107,7 @@ def test_a_checkpoint_cut_off_behind_an_archive_inside_it_is_found(
     _assert_found(damaged(outer[: outer.index(inner) + len(inner)]))
 
 
-def test_a_file_without_seal_is_checked_by_its_checksums(
+def test_file_without_digest_is_verified_by_its_checksums(
     tmp_path: Path,
     make_state: Callable[[int], dict[str, Any]],
     same: Callable[..., bool],
@@ -125,7 +125,7 @@ def test_a_file_without_seal_is_checked_by_its_checksums(
         assert same(loaded, make_state(1))  # the flip was in a date, or between members
 
 
-def test_a_checkpoint_saved_again_by_torch_is_no_damage(saved: str, same: Callable[..., bool]) -> None:
+def test_checkpoint_rewritten_by_torch_is_not_damaged(saved: str, same: Callable[..., bool]) -> None:
     state = torch.load(saved, weights_only=True)
     torch.save(state, saved)
     assert same(load_checkpoint(saved), state)

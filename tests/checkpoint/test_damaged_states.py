@@ -94,7 +94,7 @@ def wrongs(content: dict[str, Any], damage: Damage, folder: Path, *, sealed: boo
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_damaged_state_is_refused_or_makes_sense(content: dict[str, Any], tmp_path: Path) -> None:
+def test_damaged_state_is_rejected_or_valid(content: dict[str, Any], tmp_path: Path) -> None:
     chosen = damages(content)[::_STRIDE]
     assert len(chosen) > 15
     found = [
@@ -106,7 +106,7 @@ def test_a_damaged_state_is_refused_or_makes_sense(content: dict[str, Any], tmp_
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("part", range(2))
-def test_any_damaged_state_is_refused_or_makes_sense(part: int, content: dict[str, Any], tmp_path: Path) -> None:
+def test_any_damaged_state_is_rejected_or_valid(part: int, content: dict[str, Any], tmp_path: Path) -> None:
     found = [
         wrong
         for number, each in enumerate(damages(content)[part * 8 :: 16])

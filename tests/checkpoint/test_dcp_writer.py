@@ -19,7 +19,7 @@ def plans_of(count: int) -> list[Any]:
     return plans
 
 
-def test_each_process_and_each_save_has_a_file_of_its_own(tmp_path: Path) -> None:
+def test_each_process_and_save_has_its_own_file(tmp_path: Path) -> None:
     writer = FolderWriter(str(tmp_path / "iter_1.sharded"), {})
     names = [plan.storage_data for _ in range(2) for plan in writer.prepare_global_plan(plans_of(3))]
     assert [name.partition("-")[0] for name in names] == ["rank_0", "rank_1", "rank_2"] * 2
@@ -27,7 +27,7 @@ def test_each_process_and_each_save_has_a_file_of_its_own(tmp_path: Path) -> Non
     assert len({name.partition("-")[2] for name in names[:3]}) == 1  # written by one save
 
 
-def test_what_was_begun_and_not_finished_goes(tmp_path: Path) -> None:
+def test_unfinished_checkpoints_are_removed(tmp_path: Path) -> None:
     for name, inside in (
         ("iter_1.sharded", "rank_0-1.bin"),
         ("iter_2.sharded", "layout.json"),
@@ -51,14 +51,14 @@ def test_what_was_begun_and_not_finished_goes(tmp_path: Path) -> None:
         torch.ones(3, 1, 2).bfloat16(),
     ],
 )
-def test_pieces_are_the_bytes_of_a_tensor_in_order(tensor: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_contain_the_bytes_of_a_tensor_in_order(tensor: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dcp_writer, "_PIECE_BYTES", 100)
     pieces = [bytes(each) for each in dcp_writer._pieces_of(tensor)]
     assert b"".join(pieces) == tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     assert all(len(each) <= 100 for each in pieces)
 
 
-def test_where_each_tensor_begins_and_what_the_file_is(tmp_path: Path) -> None:
+def test_writer_returns_offsets_and_digest(tmp_path: Path) -> None:
     path = tmp_path / "rank_0-1.bin"
     starts, digest = dcp_writer._write_tensors(str(path), [torch.ones(3), torch.zeros(2, 2, dtype=torch.float64)])
     assert starts == [0, 12]
@@ -66,7 +66,7 @@ def test_where_each_tensor_begins_and_what_the_file_is(tmp_path: Path) -> None:
     assert path.stat().st_size == 44
 
 
-def test_what_a_process_holds_becomes_items_but_nothing_that_is_empty() -> None:
+def test_plan_has_an_item_for_each_nonempty_shard() -> None:
     planner = ShardPlanner(
         {"w": Shard(torch.ones(2, 3), (4, 0), (9, 3)), "none": Shard(torch.ones(0, 3), (9, 0), (9, 3))}
     )
@@ -79,7 +79,7 @@ def test_what_a_process_holds_becomes_items_but_nothing_that_is_empty() -> None:
     assert torch.equal(planner.resolve_data(item), torch.ones(2, 3))
 
 
-def test_what_kept_a_process_from_its_parts_comes_out_in_planning() -> None:
+def test_error_of_a_process_is_raised_in_planning() -> None:
     planner = ShardPlanner({}, MemoryError("no room for a copy"))
     planner.set_up_planner({}, None, True)
     with pytest.raises(MemoryError, match="no room for a copy"):

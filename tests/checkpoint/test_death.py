@@ -65,7 +65,7 @@ def _wide(state: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("torn", [False, True])
-def test_death_at_any_call_of_a_save_leaves_a_whole_checkpoint(
+def test_death_at_any_call_of_a_save_leaves_a_complete_checkpoint(
     saved: str, make_state: Callable[[int], dict[str, Any]], same: Callable[..., bool], torn: bool
 ) -> None:
     folder = os.path.dirname(saved)

@@ -23,7 +23,7 @@ def _sealed(body: bytes, chunks: random.Random) -> io.BytesIO:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_seal_follows_the_archive_however_it_is_written(seed: int) -> None:
+def test_digest_covers_the_archive_however_it_is_written(seed: int) -> None:
     body = random.Random(seed).randbytes(seed * 97)
     stream = _sealed(body, random.Random(seed))
     written = stream.getvalue()
@@ -34,7 +34,7 @@ def test_a_seal_follows_the_archive_however_it_is_written(seed: int) -> None:
     assert comment.decode() == f"footplate-checkpoint 1 saved={seal.saved:020d} sha256={seal.sha256}"
 
 
-def test_every_flip_of_a_bit_is_found() -> None:
+def test_every_flipped_bit_is_detected() -> None:
     written = _sealed(b"some content", random.Random(0)).getvalue()
     for place in range(len(written) * 8):
         flipped = bytearray(written)
@@ -48,7 +48,7 @@ def test_every_flip_of_a_bit_is_found() -> None:
         assert place // 8 >= len(b"some content") + 22
 
 
-def test_the_expected_digest_is_named() -> None:
+def test_damage_error_contains_the_expected_digest() -> None:
     written = bytearray(_sealed(b"some content", random.Random(0)).getvalue())
     digest = read_digest(io.BytesIO(bytes(written))).sha256
     written[3] ^= 1
@@ -58,18 +58,18 @@ def test_the_expected_digest_is_named() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"short", bytes(500)])
-def test_other_files_have_no_seal(content: bytes) -> None:
+def test_other_files_have_no_digest(content: bytes) -> None:
     assert verify_digest(io.BytesIO(content)) == Digest(None, 0)
 
 
-def test_what_is_no_archive_is_not_sealed() -> None:
+def test_file_that_is_not_an_archive_gets_no_digest() -> None:
     sink = DigestSink(io.BytesIO())
     sink.write(bytes(100))
     with pytest.raises(CheckpointError, match="unknown form"):
         sink.finish()
 
 
-def test_an_error_below_is_kept_for_the_end() -> None:
+def test_write_error_is_raised_at_the_end() -> None:
     class Full(io.BytesIO):
         asked = 0
 

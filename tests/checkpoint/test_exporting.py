@@ -20,7 +20,7 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_plain_export_holds_the_weights_alone(tmp_path: Path, source: Path) -> None:
+def test_plain_export_contains_only_weights(tmp_path: Path, source: Path) -> None:
     assert export_weights(source, tmp_path / "w.pth") == 3
     found = torch.load(tmp_path / "w.pth", weights_only=True)
     assert list(found) == ["net.w", "net.tied", "head.b"]
@@ -33,21 +33,21 @@ def test_keys_are_mapped(tmp_path: Path, source: Path) -> None:
     assert list(load_checkpoint(tmp_path / "w.pth")) == ["m.w", "m.t"]
 
 
-def test_the_layout_of_the_reference_has_meta_and_state_dict(tmp_path: Path, source: Path) -> None:
+def test_reference_layout_has_meta_and_state_dict(tmp_path: Path, source: Path) -> None:
     export_weights(source, tmp_path / "w.pth", layout="mmengine")
     found = torch.load(tmp_path / "w.pth", weights_only=True)
     assert found["meta"] == {"epoch": 2, "iter": 40, "seed": 3}
     assert list(found["state_dict"]) == ["net.w", "net.tied", "head.b"]
 
 
-def test_a_section_can_be_chosen(tmp_path: Path, source: Path) -> None:
+def test_section_to_export_can_be_chosen(tmp_path: Path, source: Path) -> None:
     export_weights(source, tmp_path / "w.pth", section="ema_state_dict", revise_keys=[(r"^module\.", "")])
     assert list(load_checkpoint(tmp_path / "w.pth")) == ["w", "steps"]
     with pytest.raises(CheckpointError, match="has no entry 'ema'"):
         export_weights(source, tmp_path / "w.pth", section="ema")
 
 
-def test_safetensors_come_back(tmp_path: Path, source: Path) -> None:
+def test_safetensors_are_restored(tmp_path: Path, source: Path) -> None:
     pytest.importorskip("safetensors")
     export_weights(source, tmp_path / "w.safetensors")
     found = load_checkpoint(tmp_path / "w.safetensors")
@@ -63,7 +63,7 @@ def test_safetensors_come_back(tmp_path: Path, source: Path) -> None:
         export_weights(source, tmp_path / "w.safetensors" / "below.safetensors")
 
 
-def test_a_missing_package_is_named(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_named_in_the_error(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(MissingExtraError, match=r"footplate\[export\]"):
@@ -71,7 +71,7 @@ def test_a_missing_package_is_named(tmp_path: Path, source: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(("name", "layout"), [("w.pth", "other"), ("w.safetensors", "mmengine")])
-def test_a_layout_that_cannot_be_is_refused(tmp_path: Path, source: Path, name: str, layout: str) -> None:
+def test_unsupported_layout_is_rejected(tmp_path: Path, source: Path, name: str, layout: str) -> None:
     with pytest.raises(ArgumentError, match="cannot have this layout"):
         export_weights(source, tmp_path / name, layout=layout)
 
@@ -82,21 +82,21 @@ def _safetensors(path: Path, header: bytes, *, length: int | None = None, conten
 
 
 @pytest.mark.parametrize("length", [1 << 20, 1 << 62, (1 << 64) - 1])
-def test_a_header_that_is_longer_than_its_file_is_damage(tmp_path: Path, length: int) -> None:
+def test_header_longer_than_its_file_is_damage(tmp_path: Path, length: int) -> None:
     pytest.importorskip("safetensors")
     path = _safetensors(tmp_path / "a.safetensors", b"{}", length=length)
     with pytest.raises(CheckpointDamagedError, match="is damaged: its header is longer than the file"):
         load_checkpoint(path)
 
 
-def test_very_many_small_tensors_that_are_really_there_are_read(tmp_path: Path) -> None:
+def test_very_many_small_stored_tensors_are_read(tmp_path: Path) -> None:
     package = pytest.importorskip("safetensors.torch")
     tensors = {f"layers.{number}.weight": torch.zeros(2) for number in range(100_000)}
     (tmp_path / "a.safetensors").write_bytes(package.save(tensors))
     assert len(load_checkpoint(tmp_path / "a.safetensors")) == 100_000
 
 
-def test_a_header_of_very_many_tensors_is_refused_before_it_is_read(
+def test_header_with_too_many_tensors_is_rejected_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = pytest.importorskip("safetensors.torch")
@@ -125,7 +125,7 @@ def _save(folder: Path, *values: float) -> list[Path]:
 
 
 @pytest.mark.parametrize(("shares", "expected"), [(None, 3.0), ([1, 1, 2], 3.75), ([0, 0, 0.1], 6.0)])
-def test_weights_are_averaged_and_counters_taken_from_the_last(
+def test_averages_use_the_counters_of_the_last_checkpoint(
     tmp_path: Path, shares: Sequence[float] | None, expected: float
 ) -> None:
     found = average_weights(_save(tmp_path, 1.0, 2.0, 6.0), shares)
@@ -136,22 +136,22 @@ def test_weights_are_averaged_and_counters_taken_from_the_last(
     assert list(found) == ["w", "half", "count"]
 
 
-def test_sums_do_not_lose_small_parts(tmp_path: Path) -> None:
+def test_averages_keep_small_values(tmp_path: Path) -> None:
     found = average_weights(_save(tmp_path, 1e8, 1.0, -1e8))
     assert found["w"][0].item() == pytest.approx(1 / 3, rel=1e-6)
 
 
-def test_one_checkpoint_is_its_own_average(tmp_path: Path) -> None:
+def test_average_of_one_checkpoint_is_itself(tmp_path: Path) -> None:
     assert average_weights(_save(tmp_path, 0.1))["w"].tolist() == torch.full((2,), 0.1).tolist()
 
 
 @pytest.mark.parametrize(("count", "shares"), [(0, None), (2, [1.0]), (2, [1.0, -1.0])])
-def test_shares_must_make_sense(tmp_path: Path, count: int, shares: Sequence[float] | None) -> None:
+def test_invalid_shares_are_rejected(tmp_path: Path, count: int, shares: Sequence[float] | None) -> None:
     with pytest.raises(ArgumentError, match="one share for each"):
         average_weights(_save(tmp_path, *[1.0] * count), shares)
 
 
-def test_other_weights_are_refused_and_named(tmp_path: Path) -> None:
+def test_different_weights_are_rejected_and_named(tmp_path: Path) -> None:
     (path,) = _save(tmp_path, 1.0)
     save_checkpoint({"w": torch.ones(2), "other": torch.ones(1)}, tmp_path / "keys.pth")
     with pytest.raises(CheckpointError, match="does not have the same weights") as caught:

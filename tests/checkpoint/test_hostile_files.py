@@ -43,7 +43,7 @@ def _load_in_child(path: Path) -> tuple[str, float, float]:
 
 
 @pytest.mark.parametrize("kind", ["shape", "pickle", "plain pickle", "archive", "before 1.6"])
-def test_hostile_files_are_refused(tmp_path: Path, kind: str) -> None:
+def test_hostile_files_are_rejected(tmp_path: Path, kind: str) -> None:
     files = {name: content for name, content in hostile.files().items() if name.startswith(f"{kind}:")}
     path = tmp_path / "a.pth"
     for name, content in files.items():

@@ -47,7 +47,7 @@ def _damage(path: str) -> None:
     Path(path).write_bytes(content)
 
 
-def test_the_newest_is_the_one_saved_last_whatever_names_and_dates_say(tmp_path: Path, make_state: State) -> None:
+def test_latest_checkpoint_is_the_one_saved_last(tmp_path: Path, make_state: State) -> None:
     paths = _save(make_state, tmp_path, "epoch_9.pth", "iter_1000.pth", "epoch_10.pth", "epoch_2.pth")
     for age, path in enumerate(paths):
         os.utime(path, (1e9 - age, 1e9 - age))
@@ -55,7 +55,7 @@ def test_the_newest_is_the_one_saved_last_whatever_names_and_dates_say(tmp_path:
     assert find_latest(tmp_path) == paths[-1]
 
 
-def test_damaged_ones_are_skipped_and_named(
+def test_damaged_checkpoints_are_skipped_and_reported(
     tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
 ) -> None:
     paths = _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth", "iter_3.pth")
@@ -71,27 +71,27 @@ def test_damaged_ones_are_skipped_and_named(
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
-def test_best_published_and_other_files_are_left_out(tmp_path: Path, make_state: State) -> None:
+def test_best_published_and_other_files_are_ignored(tmp_path: Path, make_state: State) -> None:
     (path,) = _save(make_state, tmp_path, "iter_1.pth")
     _save(make_state, tmp_path, "best_mIoU_iter_2.pth", ".hidden.pth", "scalars.json")
     save_checkpoint({"state_dict": {"a": torch.ones(1)}, "meta": {"iter": 2}}, tmp_path / "iter_2-0a1b2c3d.pth")
     assert find_latest(tmp_path) == path
 
 
-def test_a_folder_elsewhere_is_found_through_the_pointer(tmp_path: Path, make_state: State) -> None:
+def test_pointer_leads_to_a_different_folder(tmp_path: Path, make_state: State) -> None:
     _save(make_state, tmp_path / "work", "iter_1.pth")
     older, newer = _save(make_state, tmp_path / "out", "iter_2.pth", "iter_3.pth")
     write_pointer(tmp_path / "work", older)
     assert find_latest(tmp_path / "work") == newer
 
 
-def test_a_checkpoint_after_the_pointer_is_found(tmp_path: Path, make_state: State) -> None:
+def test_checkpoint_saved_after_the_pointer_is_found(tmp_path: Path, make_state: State) -> None:
     first, second = _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth")
     write_pointer(tmp_path, first)
     assert list_candidates(tmp_path) == [second, first]
 
 
-def test_a_clock_that_is_wrong_does_not_throw_the_run_back(tmp_path: Path, make_state: State) -> None:
+def test_wrong_clock_does_not_select_an_older_checkpoint(tmp_path: Path, make_state: State) -> None:
     newest, older = tmp_path / "iter_9.pth", tmp_path / "iter_5.pth"
     save_checkpoint(make_state(9), newest)
     save_checkpoint(make_state(5), older)
@@ -99,7 +99,7 @@ def test_a_clock_that_is_wrong_does_not_throw_the_run_back(tmp_path: Path, make_
     assert list_candidates(tmp_path) == [str(newest), str(older)]
 
 
-def test_a_run_begun_anew_does_not_go_on_with_the_old_one(tmp_path: Path, make_state: State) -> None:
+def test_run_that_started_over_does_not_resume_from_the_earlier_run(tmp_path: Path, make_state: State) -> None:
     old, new = tmp_path / "iter_9.pth", tmp_path / "iter_1.pth"
     save_checkpoint(make_state(9), old)
     save_checkpoint(make_state(1), new)
@@ -107,7 +107,7 @@ def test_a_run_begun_anew_does_not_go_on_with_the_old_one(tmp_path: Path, make_s
     assert find_latest(tmp_path) == str(new)
 
 
-def test_a_damaged_one_after_the_pointer_is_told(
+def test_damaged_checkpoint_after_the_pointer_is_reported(
     tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth")
@@ -118,14 +118,14 @@ def test_a_damaged_one_after_the_pointer_is_told(
     assert len(caplog.messages) == 1
 
 
-def test_a_pointer_to_nothing_is_no_trouble(tmp_path: Path, make_state: State) -> None:
+def test_pointer_to_a_missing_file_is_ignored(tmp_path: Path, make_state: State) -> None:
     write_pointer(tmp_path, tmp_path / "gone" / "iter_9.pth")
     assert find_latest(tmp_path) is None
     (path,) = _save(make_state, tmp_path, "iter_1.pth")
     assert find_latest(tmp_path) == path
 
 
-def test_there_may_be_nothing(tmp_path: Path) -> None:
+def test_empty_folder_has_no_checkpoint(tmp_path: Path) -> None:
     assert find_latest(tmp_path) is None
     assert find_latest(tmp_path / "nope") is None
     assert read_pointer(tmp_path) is None
@@ -158,7 +158,7 @@ def _unreadable(monkeypatch: pytest.MonkeyPatch, *paths: str) -> None:
     monkeypatch.setattr(storage, "list_dir", lambda path: refuse(path, listed))
 
 
-def test_a_folder_that_cannot_be_read_is_not_taken_for_empty(
+def test_unreadable_folder_is_not_treated_as_empty(
     tmp_path: Path, make_state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _save(make_state, tmp_path, "iter_1.pth")
@@ -167,7 +167,7 @@ def test_a_folder_that_cannot_be_read_is_not_taken_for_empty(
         find_latest(tmp_path)
 
 
-def test_one_that_cannot_be_read_is_passed_over_only_for_another(
+def test_unreadable_checkpoint_is_skipped_only_if_another_is_complete(
     tmp_path: Path, make_state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth")
@@ -184,7 +184,7 @@ def _begun(make_state: State, folder: Path, *numbers: int) -> None:
         write_pointer(folder, folder / f"iter_{number}.pth")
 
 
-def test_a_copy_of_a_run_is_a_run_of_its_own(tmp_path: Path, make_state: State) -> None:
+def test_copied_run_is_independent(tmp_path: Path, make_state: State) -> None:
     _begun(make_state, tmp_path / "run", 1, 2)
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
     _begun(make_state, tmp_path / "run", 3)
@@ -194,14 +194,14 @@ def test_a_copy_of_a_run_is_a_run_of_its_own(tmp_path: Path, make_state: State) 
     assert list_candidates(tmp_path / "copy") == [str(tmp_path / f"copy/iter_{number}.pth") for number in (2, 1)]
 
 
-def test_a_run_that_was_moved_goes_on_where_its_pointer_was(tmp_path: Path, make_state: State) -> None:
+def test_moved_run_resumes_from_the_checkpoint_of_its_pointer(tmp_path: Path, make_state: State) -> None:
     _begun(make_state, tmp_path / "run", 9, 5)  # started over, or with a wrong clock
     (tmp_path / "run").rename(tmp_path / "moved")
     save_checkpoint(make_state(4), tmp_path / "moved/iter_4.pth")
     assert find_latest(tmp_path / "moved") == str(tmp_path / "moved/iter_5.pth")
 
 
-def test_another_of_the_same_name_is_not_what_a_pointer_names(tmp_path: Path, make_state: State) -> None:
+def test_pointer_prefers_its_folder_to_a_checkpoint_with_the_same_name(tmp_path: Path, make_state: State) -> None:
     _begun(make_state, tmp_path / "work", 3)
     save_checkpoint(make_state(3), tmp_path / "out/iter_3.pth")
     write_pointer(tmp_path / "work", tmp_path / "out/iter_3.pth")
@@ -211,19 +211,19 @@ def test_another_of_the_same_name_is_not_what_a_pointer_names(tmp_path: Path, ma
 @pytest.mark.parametrize(
     "content", [b"", b"\n", b"\0" * 40, b"/", b"\xff\xfe", b"{folder}/iter_1.pth/under/x.pth", b"{folder}"]
 )
-def test_a_pointer_that_names_nothing_is_no_trouble(tmp_path: Path, make_state: State, content: bytes) -> None:
+def test_empty_pointer_is_ignored(tmp_path: Path, make_state: State, content: bytes) -> None:
     (path,) = _save(make_state, tmp_path, "iter_1.pth")
     (tmp_path / "last_checkpoint").write_bytes(content.replace(b"{folder}", os.fsencode(tmp_path)))
     assert find_latest(tmp_path) == path
 
 
-def test_a_pointer_that_is_a_folder_is_no_trouble(tmp_path: Path, make_state: State) -> None:
+def test_pointer_that_is_a_folder_is_ignored(tmp_path: Path, make_state: State) -> None:
     (path,) = _save(make_state, tmp_path, "iter_1.pth")
     (tmp_path / "last_checkpoint").mkdir()
     assert find_latest(tmp_path) == path
 
 
-def test_names_that_are_no_text_are_found_again(tmp_path: Path, make_state: State) -> None:
+def test_names_that_are_not_valid_text_are_found(tmp_path: Path, make_state: State) -> None:
     folder = tmp_path / os.fsdecode(b"\xff run ")
     _begun(make_state, folder, 1)
     assert find_latest(folder) == str(folder / "iter_1.pth")
@@ -231,7 +231,7 @@ def test_names_that_are_no_text_are_found_again(tmp_path: Path, make_state: Stat
 
 
 @pytest.mark.parametrize("name", ["best_7.pth", ".hidden.pth", "checkpoint", "weights.tar"])
-def test_what_the_pointer_names_is_a_candidate_whatever_its_name(tmp_path: Path, make_state: State, name: str) -> None:
+def test_pointer_target_is_a_candidate_whatever_its_name(tmp_path: Path, make_state: State, name: str) -> None:
     (older,) = _save(make_state, tmp_path, "iter_0.pth")
     save_checkpoint(make_state(7), tmp_path / name)
     assert find_latest(tmp_path) == older
@@ -267,7 +267,7 @@ def _old_form_containing_itself(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [_number_of_keys, _scalar_of_text, _containing_itself, _old_form_containing_itself])
-def test_a_file_of_any_content_does_not_hide_a_whole_one(
+def test_unreadable_file_does_not_hide_a_complete_checkpoint(
     make: Callable[[Path], None], tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
 ) -> None:
     _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth")
@@ -299,7 +299,7 @@ def test_a_file_of_any_content_does_not_hide_a_whole_one(
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("reader", ["read_content", "verify_checksums", "read_digest"])
-def test_whatever_a_reader_raises_the_file_is_skipped_and_named(
+def test_file_is_skipped_and_reported_whatever_error_it_raises(
     error: Exception,
     reader: str,
     tmp_path: Path,
@@ -339,7 +339,7 @@ ADDRESSES = [
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_a_pointer_to_another_storage_is_ignored(
+def test_pointer_to_another_storage_is_ignored(
     tmp_path: Path,
     make_state: State,
     monkeypatch: pytest.MonkeyPatch,
@@ -362,7 +362,7 @@ def test_a_pointer_to_another_storage_is_ignored(
     assert list_candidates(tmp_path) == [path]
 
 
-def test_a_pointer_leads_from_a_bucket_neither_to_another_nor_to_this_machine(
+def test_pointer_in_a_bucket_is_not_followed_to_another_location(
     make_state: State, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     save_checkpoint(make_state(1), "memory://finding-one/run/iter_1.pth")
@@ -374,14 +374,14 @@ def test_a_pointer_leads_from_a_bucket_neither_to_another_nor_to_this_machine(
 
 
 @pytest.mark.parametrize("pointer", ["x" * 5000, "a\nb", "~nobody/iter_9.pth", "file://", "/", "..", "\ufffe"])
-def test_a_pointer_to_what_cannot_exist_is_no_trouble(tmp_path: Path, make_state: State, pointer: str) -> None:
+def test_pointer_to_an_impossible_path_is_ignored(tmp_path: Path, make_state: State, pointer: str) -> None:
     (path,) = _save(make_state, tmp_path, "iter_1.pth")
     (tmp_path / "last_checkpoint").write_text(pointer)
     assert find_latest(tmp_path) == path
 
 
 @pytest.mark.parametrize("place", ["work", "out"])
-def test_a_farther_checkpoint_that_is_not_taken_is_named(
+def test_unused_checkpoint_with_more_iterations_is_reported(
     tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture, place: str
 ) -> None:
     """A run that started over left the checkpoints of the previous run, which had more iterations."""
@@ -398,7 +398,7 @@ def test_a_farther_checkpoint_that_is_not_taken_is_named(
     ]
 
 
-def test_the_pointer_counts_and_not_the_dates_of_files(
+def test_pointer_takes_precedence_over_file_dates(
     tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A pointer that was set back to an older checkpoint takes precedence."""
@@ -429,7 +429,7 @@ def test_nearer_checkpoints_are_not_read_for_their_position(
     assert set(read) == {paths[-1]}
 
 
-def test_an_intact_checkpoint_that_cannot_be_loaded_is_not_skipped_for_an_older_one(
+def test_intact_checkpoint_that_cannot_be_loaded_is_not_skipped(
     tmp_path: Path, make_state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, newest = _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth")

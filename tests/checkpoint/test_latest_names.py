@@ -7,7 +7,7 @@ from footplate.errors import ArgumentError
 
 
 @pytest.mark.parametrize("template", ["iter_{}.pth", "epoch_{0}.pt", "{}.ckpt", "a-{:06d}.pth", "模_{}.pth", "2{}.pth"])
-def test_a_template_gives_names_that_a_resume_considers(template: str) -> None:
+def test_template_names_are_found_when_resuming(template: str) -> None:
     assert checked_template(template) == template
     for number in (0, 7, 123_456):
         assert is_considered(template.format(number))
@@ -42,7 +42,7 @@ def test_a_template_gives_names_that_a_resume_considers(template: str) -> None:
         *("{:.pth", "}.pth", "{" * 9 + ".pth", "模" * 65 + "{}.pth", "\ud800{}.pth", "{:c}.pth"),
     ],
 )
-def test_a_template_whose_files_a_resume_would_not_find_is_refused(template: Any) -> None:
+def test_template_with_names_that_resuming_ignores_is_rejected(template: Any) -> None:
     with pytest.raises(ArgumentError, match="filename_tmpl must be a file name with") as caught:
         checked_template(template)
     assert caught.value.key == "filename_tmpl"
@@ -55,5 +55,5 @@ def test_a_template_whose_files_a_resume_would_not_find_is_refused(template: Any
         *("", ".", "..", "iter_-4.pth", "iter_4\n.pth", "iter_" + "9" * 5000 + ".pth", "iter_٤.pth", "ITER_4.pth"),
     ],
 )
-def test_other_names_have_no_number(name: str) -> None:
+def test_names_that_do_not_match_have_no_number(name: str) -> None:
     assert number_in("iter_{}.pth", name) is None

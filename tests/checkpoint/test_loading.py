@@ -44,7 +44,7 @@ _values = st.recursive(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(state=st.dictionaries(st.text(), _values, max_size=4))
-def test_what_is_saved_is_loaded(tmp_path: Path, same: Callable[..., bool], state: dict[str, Any]) -> None:
+def test_saved_state_is_loaded(tmp_path: Path, same: Callable[..., bool], state: dict[str, Any]) -> None:
     save_checkpoint(state, tmp_path / "a.pth")
     assert same(load_checkpoint(tmp_path / "a.pth"), state)
     assert same(torch.load(tmp_path / "a.pth", weights_only=True), state)
@@ -59,7 +59,7 @@ def test_shared_memory_is_still_shared(tmp_path: Path) -> None:
     assert loaded["b"].stride() == (1, 4)
 
 
-def test_with_meta_only_shapes_are_read(saved: str) -> None:
+def test_reading_on_meta_reads_only_shapes(saved: str) -> None:
     loaded = load_checkpoint(saved, "meta")
     assert loaded["state_dict"]["weight"].shape == (8, 4)
     assert loaded["state_dict"]["weight"].device.type == "meta"
@@ -67,19 +67,19 @@ def test_with_meta_only_shapes_are_read(saved: str) -> None:
 
 
 @pytest.mark.parametrize("device", ["nowhere", "cuda:99"])
-def test_a_device_that_is_not_there_is_an_error(saved: str, device: str) -> None:
+def test_missing_device_raises_an_error(saved: str, device: str) -> None:
     with pytest.raises(ArgumentError, match=f"cannot be moved to the device '{device}'"):
         load_checkpoint(saved, device)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"checkpoint '.*nope.pth' does not exist\n  '.*' has no 'nope.pth'"):
         load_checkpoint(tmp_path / "nope.pth")
     with pytest.raises(CheckpointError, match="is a folder, not a checkpoint"):
         load_checkpoint(tmp_path)
 
 
-def test_damage_names_file_digest_and_the_next_one(saved: str, make_state: State) -> None:
+def test_damage_error_names_file_digest_and_next_checkpoint(saved: str, make_state: State) -> None:
     newer = saved.replace("iter_1", "iter_2")
     save_checkpoint(make_state(2), newer)
     content = bytearray(Path(newer).read_bytes())
@@ -95,13 +95,13 @@ def test_damage_names_file_digest_and_the_next_one(saved: str, make_state: State
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no checkpoint", bytes(5000), b"\x80\x02."])
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_file_that_is_not_a_checkpoint_is_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"a\.pth"):
         load_checkpoint(tmp_path / "a.pth")
 
 
-def test_what_is_no_dict_is_refused(tmp_path: Path) -> None:
+def test_content_that_is_not_a_dict_is_rejected(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="does not contain a dict"):
         load_checkpoint(tmp_path / "a.pth")
@@ -158,7 +158,7 @@ def record_of(path: str) -> dict[str, str]:
     return {"path": path, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
 
 
-def test_the_file_that_is_trusted_is_executed_and_no_other(tmp_path: Path) -> None:
+def test_only_the_trusted_file_is_executed(tmp_path: Path) -> None:
     chosen, other = written(tmp_path / "a.pth"), written(tmp_path / "b.pth")
     with trusting(os.path.relpath(chosen)):
         load_checkpoint(chosen)
@@ -170,19 +170,19 @@ def test_the_file_that_is_trusted_is_executed_and_no_other(tmp_path: Path) -> No
     assert isinstance(load_checkpoint(chosen)["own"], OpaqueObject)  # after the block nothing is trusted
 
 
-def test_nothing_is_trusted_without_a_name(tmp_path: Path) -> None:
+def test_trust_requires_a_file(tmp_path: Path) -> None:
     path = written(tmp_path / "a.pth")
     with trusting(None):
         assert isinstance(load_checkpoint(path)["own"], OpaqueObject)
 
 
-def test_trust_that_nobody_needed_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unused_trust_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), trusting(tmp_path / "nope.pth"):
         pass
     assert caplog.messages == [f"'{tmp_path / 'nope.pth'}' was passed as trusted, but nothing has loaded it"]
 
 
-def test_it_is_recorded_in_what_comes_of_it(tmp_path: Path) -> None:
+def test_trust_is_recorded_in_derived_checkpoints(tmp_path: Path) -> None:
     path, second, third = written(tmp_path / "a.pth"), tmp_path / "second.pth", tmp_path / "third.pth"
     with trusting(path):
         assert export_weights(path, second, layout="mmengine") == 1
@@ -192,6 +192,6 @@ def test_it_is_recorded_in_what_comes_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("told", [{"trusted": 1}, {"trusted": [1]}, {}, None])
-def test_what_is_no_record_is_passed_over(tmp_path: Path, told: Any) -> None:
+def test_invalid_trust_record_is_ignored(tmp_path: Path, told: Any) -> None:
     torch.save({"state_dict": {"w": torch.ones(2)}, "meta": told}, tmp_path / "a.pth")
     assert "trusted" not in read_contents(tmp_path / "a.pth").meta

@@ -76,7 +76,7 @@ def test_nothing_is_executed(tmp_path: Path, seen: list[tuple[str, tuple[Any, ..
     assert not mark.exists()
 
 
-def test_the_watch_sees_what_torch_would_do(tmp_path: Path, seen: list[tuple[str, tuple[Any, ...]]]) -> None:
+def test_audit_hook_detects_executed_code(tmp_path: Path, seen: list[tuple[str, tuple[Any, ...]]]) -> None:
     global _seen
     mark = tmp_path / "mark"
     pickled = b"\x80\x02" + FORMS["reduce"](Call("os.mkdir", (str(mark),))) + b"."
@@ -88,7 +88,7 @@ def test_the_watch_sees_what_torch_would_do(tmp_path: Path, seen: list[tuple[str
 
 
 @pytest.mark.parametrize("name", ["../../mark", "/tmp/mark", "a/../../mark", "a\\..\\mark", "a/data/../../mark"])
-def test_names_of_members_lead_nowhere(tmp_path: Path, pack: Pack, seen: list[Any], name: str) -> None:
+def test_member_names_have_no_effect_on_the_file_system(tmp_path: Path, pack: Pack, seen: list[Any], name: str) -> None:
     global _seen
     path = tmp_path / "sub" / "a.pth"
     path.parent.mkdir()

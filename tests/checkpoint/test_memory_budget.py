@@ -18,7 +18,7 @@ _REFUSED = (
 
 
 @pytest.mark.parametrize("form", [0, 1, 2], ids=["archive", "sealed", "before 1.6"])
-def test_small_files_that_ask_for_much_memory_are_refused(tmp_path: Path, form: int) -> None:
+def test_small_files_that_request_much_memory_are_rejected(tmp_path: Path, form: int) -> None:
     for name, files in large.files().items():
         if name in _REFUSED:
             (tmp_path / "a.pth").write_bytes(files[form])
@@ -26,7 +26,7 @@ def test_small_files_that_ask_for_much_memory_are_refused(tmp_path: Path, form: 
                 load_checkpoint(tmp_path / "a.pth")
 
 
-def test_many_small_tensors_that_are_really_there_are_read(tmp_path: Path) -> None:
+def test_many_small_stored_tensors_are_read(tmp_path: Path) -> None:
     save_checkpoint({"state_dict": {f"w{i}": torch.zeros(10) for i in range(60_000)}}, tmp_path / "a.pth")
     assert len(load_checkpoint(tmp_path / "a.pth")["state_dict"]) == 60_000
 
@@ -40,27 +40,27 @@ def shared(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_memory_that_many_weights_share_counts_once(tmp_path: Path, device: str) -> None:
+def test_memory_shared_by_many_weights_counts_once(tmp_path: Path, device: str) -> None:
     torch.save({f"w{number}": weight for number, weight in enumerate([torch.ones(4_000_000)] * 12)}, tmp_path / "a.pth")
     with open(tmp_path / "a.pth", "rb") as stream:
         weights = read_content(stream, device=device).value
     assert weights["w0"].untyped_storage()._cdata == weights["w11"].untyped_storage()._cdata
 
 
-def test_a_checkpoint_of_shared_blocks_is_loaded_and_exported_with_its_sharing(shared: Path, tmp_path: Path) -> None:
+def test_shared_weights_stay_shared_after_loading_and_exporting(shared: Path, tmp_path: Path) -> None:
     export_weights(shared, tmp_path / "out.pth")
     weights = load_checkpoint(tmp_path / "out.pth")
     assert weights["0.weight"].data_ptr() == weights["11.weight"].data_ptr()
 
 
-def test_commands_that_copy_every_shared_weight_refuse_too_many(shared: Path, tmp_path: Path) -> None:
+def test_commands_that_copy_shared_weights_reject_too_many(shared: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot average .* share their memory"):
         average_weights([shared, shared])
     with pytest.raises(CheckpointError, match="cannot export .* share their memory"):
         export_weights(shared, tmp_path / "out.safetensors")
 
 
-def test_a_state_of_many_small_containers_is_read(tmp_path: Path) -> None:
+def test_state_with_many_small_containers_is_read(tmp_path: Path) -> None:
     records = [{"loss": 0.5, "seen": [1, 2.5]} for _ in range(100_000)]
     save_checkpoint({"run": {"hooks": {"Records": records}}}, tmp_path / "a.pth")
     assert load_checkpoint(tmp_path / "a.pth")["run"]["hooks"]["Records"] == records

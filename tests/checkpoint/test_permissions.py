@@ -40,7 +40,7 @@ def run(folder_of_nobody: Path, make_state: MakeState) -> Path:
         (lambda run, state: remove_checkpoint(run / "iter_1.pth"), "remove '.*iter_1.pth'"),
     ],
 )
-def test_a_folder_that_may_not_be_written(run: Path, make_state: MakeState, act: Any, words: str) -> None:
+def test_folder_without_write_permission(run: Path, make_state: MakeState, act: Any, words: str) -> None:
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     run.chmod(0o555)
     with pytest.raises(CheckpointError, match=f"cannot {words}: Permission denied"):
@@ -52,7 +52,9 @@ def test_a_folder_that_may_not_be_written(run: Path, make_state: MakeState, act:
 @pytest.mark.parametrize(
     "act", [load_checkpoint, verify, lambda path: load_weights(torch.nn.Linear(4, 8), os.fspath(path))]
 )
-def test_a_file_that_may_not_be_read_is_not_called_missing_or_damaged(run: Path, act: Callable[[Path], Any]) -> None:
+def test_file_without_read_permission_is_not_reported_as_missing_or_damaged(
+    run: Path, act: Callable[[Path], Any]
+) -> None:
     path = run / "iter_1.pth"
     path.chmod(0o000)
     with pytest.raises(CheckpointError, match=r"cannot read checkpoint '.*iter_1.pth': Permission denied") as raised:
@@ -60,26 +62,26 @@ def test_a_file_that_may_not_be_read_is_not_called_missing_or_damaged(run: Path,
     assert type(raised.value) is CheckpointError
 
 
-def test_the_newest_that_may_be_read_is_found_with_a_warning(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_latest_readable_checkpoint_is_found_with_a_warning(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     (run / "iter_2.pth").chmod(0o000)
     assert find_latest(run) == os.fspath(run / "iter_1.pth")
     assert [each.message.partition(":")[0] for each in caplog.records] == ["skipped"]
     assert "iter_2.pth': Permission denied" in caplog.text
 
 
-def test_a_run_does_not_begin_anew_because_nothing_may_be_read(run: Path) -> None:
+def test_run_does_not_start_over_if_no_checkpoint_can_be_read(run: Path) -> None:
     for path in run.glob("*.pth"):
         path.chmod(0o000)
     with pytest.raises(CheckpointError, match=r"cannot read checkpoint '.*iter_2.pth': Permission denied"):
         find_latest(run)
 
 
-def test_a_folder_that_may_not_be_listed_is_not_called_empty(run: Path) -> None:
+def test_folder_without_list_permission_is_not_reported_as_empty(run: Path) -> None:
     run.chmod(0o333)
     with pytest.raises(CheckpointError, match=r"cannot read folder '.*': Permission denied"):
         find_latest(run)
 
 
-def test_a_pointer_that_may_not_be_read_is_none(run: Path) -> None:
+def test_unreadable_pointer_is_ignored(run: Path) -> None:
     (run / "last_checkpoint").chmod(0o000)
     assert find_latest(run) == os.fspath(run / "iter_2.pth")

@@ -37,7 +37,7 @@ def through(value: Any, **form: Any) -> Any:
 
 @pytest.mark.parametrize("form", _FORMS)
 @pytest.mark.parametrize("dtype", ["f8", "f4", "f2", "i8", "i1", "u2", "u8", "b1", "c16", ">i4", ">f8", "U3", "S2"])
-def test_arrays_and_scalars_of_numpy_are_themselves(form: dict[str, Any], dtype: str) -> None:
+def test_numpy_arrays_and_scalars_are_kept(form: dict[str, Any], dtype: str) -> None:
     array = np.arange(6).reshape(2, 3).astype(dtype)
     for value in (array, array.T, array[:0], np.asfortranarray(array)):
         found = through({"a": value, "b": value}, **form)
@@ -50,7 +50,7 @@ def test_arrays_and_scalars_of_numpy_are_themselves(form: dict[str, Any], dtype:
 
 
 @pytest.mark.parametrize("form", _FORMS)
-def test_tensors_of_every_kind_come_back(form: dict[str, Any]) -> None:
+def test_tensors_of_every_kind_are_restored(form: dict[str, Any]) -> None:
     base = torch.arange(12.0).reshape(3, 4)
     tensors = [
         *(base, base.T, base[1:, ::2], base[0, 0], base[:0], torch.nn.Parameter(base.clone())),
@@ -66,7 +66,7 @@ def test_tensors_of_every_kind_come_back(form: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("form", _FORMS)
-def test_containers_of_python_are_themselves(form: dict[str, Any]) -> None:
+def test_python_containers_are_kept(form: dict[str, Any]) -> None:
     value = {
         "ordered": OrderedDict(b=1, a=2),
         "default": defaultdict(list, {1: [2]}),
@@ -84,7 +84,7 @@ def test_layer_versions_are_kept() -> None:
     assert found._metadata == {"": {"version": 2}}
 
 
-def test_tensors_on_meta_stay_there() -> None:
+def test_meta_tensors_stay_on_meta() -> None:
     assert through([torch.empty(2, 3, device="meta")])[0].shape == (2, 3)
 
 
@@ -102,13 +102,13 @@ def test_tensors_on_meta_stay_there() -> None:
         print,
     ],
 )
-def test_everything_else_is_inert_and_does_no_harm(value: Any) -> None:
+def test_all_other_names_are_opaque_and_not_executed(value: Any) -> None:
     found = through({"odd": value, "good": torch.ones(2)})
     assert type(found["odd"]).__name__ in ("OpaqueObject", "Name")
     assert found["good"].tolist() == [1, 1]
 
 
-def test_weights_of_a_whole_module_are_in_its_state() -> None:
+def test_weights_of_a_pickled_module_are_found() -> None:
     found = through(torch.nn.Linear(2, 2))
     assert isinstance(found, OpaqueObject)
     assert found.name == "torch.nn.modules.linear.Linear"
@@ -132,7 +132,7 @@ def six() -> Storage:
         (2, (3,), (0,), [2, 2, 2]),
     ],
 )
-def test_what_a_storage_covers_is_a_tensor(
+def test_tensor_within_its_storage_is_rebuilt(
     six: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], expected: Any
 ) -> None:
     assert _rebuild_tensor(six, offset, size, stride, False, None).tolist() == expected
@@ -156,25 +156,25 @@ def test_what_a_storage_covers_is_a_tensor(
         (0, (5_000_000,), (0,)),
     ],
 )
-def test_what_it_does_not_cover_is_refused(six: Storage, offset: Any, size: Any, stride: Any) -> None:
+def test_tensor_beyond_its_storage_is_rejected(six: Storage, offset: Any, size: Any, stride: Any) -> None:
     with pytest.raises(ValueError, match="a tensor has"):
         _rebuild_tensor(six, offset, size, stride)
     assert six.memory.numel() == 24
 
 
-def test_the_size_of_the_elements_counts(six: Storage) -> None:
+def test_element_size_is_included_in_the_storage_check(six: Storage) -> None:
     assert _rebuild_tensor_of_dtype(six, 0, (3,), (1,), False, None, torch.float64).dtype == torch.float64
     with pytest.raises(ValueError, match="exceeds its storage"):
         _rebuild_tensor_of_dtype(six, 0, (4,), (1,), False, None, torch.float64)
 
 
 @pytest.mark.parametrize("call", [lambda: _rebuild_tensor(1, 0, (), ()), lambda: _rebuild_parameter([1])])
-def test_other_things_are_no_tensors(call: Any) -> None:
+def test_invalid_tensor_arguments_raise_an_error(call: Any) -> None:
     with pytest.raises(TypeError):
         call()
 
 
-def test_only_types_are_types(six: Storage) -> None:
+def test_only_dtypes_are_accepted_as_dtypes(six: Storage) -> None:
     with pytest.raises(TypeError, match="instead of a dtype"):
         _rebuild_meta_tensor("float32", (1,), (1,))
     assert storage_dtype(Name("torch.cuda", "HalfStorage")) == torch.float16
@@ -183,6 +183,6 @@ def test_only_types_are_types(six: Storage) -> None:
             storage_dtype(kind)
 
 
-def test_memory_that_is_not_there_is_told() -> None:
+def test_too_large_allocation_raises_an_error() -> None:
     with pytest.raises(CheckpointError, match="bytes of memory"):
         empty_memory(2**60)

@@ -27,36 +27,36 @@ State = Callable[[int], dict[str, Any]]
 
 
 @pytest.mark.parametrize("mmap", [False, True])
-def test_plain_torch_opens_it(saved: str, make_state: State, same: Callable[..., bool], mmap: bool) -> None:
+def test_torch_load_opens_a_checkpoint(saved: str, make_state: State, same: Callable[..., bool], mmap: bool) -> None:
     assert same(torch.load(saved, weights_only=True, mmap=mmap), make_state(1))
 
 
-def test_zip_tools_open_it(saved: str) -> None:
+def test_zip_tools_open_a_checkpoint(saved: str) -> None:
     with zipfile.ZipFile(saved) as archive:
         assert archive.testzip() is None
         assert archive.comment.startswith(b"footplate-checkpoint 1 saved=")
 
 
 @pytest.mark.parametrize("form", ["{}", "file://{}"])
-def test_folders_are_made_and_nothing_else_is_left(tmp_path: Path, make_state: State, form: str) -> None:
+def test_folders_are_created_and_no_other_files_remain(tmp_path: Path, make_state: State, form: str) -> None:
     path = tmp_path / "a" / "b" / "iter_1.pth"
     save_checkpoint(make_state(1), form.format(path))
     assert os.listdir(path.parent) == ["iter_1.pth"]
 
 
-def test_remote_targets_hold_the_same(make_state: State, same: Callable[..., bool]) -> None:
+def test_remote_checkpoints_equal_local_ones(make_state: State, same: Callable[..., bool]) -> None:
     save_checkpoint(make_state(3), "memory://saving/iter_3.pth")
     assert same(load_checkpoint("memory://saving/iter_3.pth"), make_state(3))
 
 
-def test_a_state_that_cannot_be_saved_leaves_the_old_file(saved: str, make_state: State) -> None:
+def test_unsavable_state_keeps_the_old_file(saved: str, make_state: State) -> None:
     before = storage.read_bytes(saved)
     with pytest.raises(CheckpointError, match=r"key meta\.x"):
         save_checkpoint({"meta": {"x": object()}}, saved)
     assert storage.read_bytes(saved) == before
 
 
-def test_space_is_checked_beforehand(saved: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_space_is_checked_before_saving(saved: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Usage(NamedTuple):
         free: int = 3_999_999
 
@@ -87,7 +87,7 @@ _CALLS = ["open", "write", "fsync", "replace", "fstat", "close", "unlink", "make
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT])
 @pytest.mark.parametrize("call", _CALLS)
 @pytest.mark.parametrize("number", [1, 2])
-def test_an_error_of_any_call_keeps_a_whole_checkpoint(
+def test_error_in_any_call_keeps_a_complete_checkpoint(
     saved: str, make_state: State, same: Callable[..., bool], code: int, call: str, number: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -100,7 +100,7 @@ def test_an_error_of_any_call_keeps_a_whole_checkpoint(
     assert os.listdir(os.path.dirname(saved)) == ["iter_1.pth"]
 
 
-def test_a_full_disk_is_told(saved: str, make_state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_reported(saved: str, make_state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int, data: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -110,20 +110,20 @@ def test_a_full_disk_is_told(saved: str, make_state: State, monkeypatch: pytest.
     assert str(caught.value) == f"cannot save '{saved}': No space left on device"
 
 
-def test_what_a_dead_process_left_is_cleaned(saved: str, make_state: State) -> None:
+def test_files_of_a_dead_process_are_removed(saved: str, make_state: State) -> None:
     left = os.path.join(os.path.dirname(saved), ".iter_9.pth.0123abcd.partial")
     Path(left).touch()
     save_checkpoint(make_state(2), saved)
     assert not os.path.exists(left)
 
 
-def test_the_pointer_holds_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pointer_contains_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_pointer(".", "iter_1.pth")
     assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "iter_1.pth")
 
 
-def test_removing_is_told_apart_from_failing(saved: str, tmp_path: Path) -> None:
+def test_removing_a_missing_checkpoint_is_not_an_error(saved: str, tmp_path: Path) -> None:
     remove_checkpoint(saved)
     remove_checkpoint(saved)
     assert not os.path.exists(saved)
@@ -146,7 +146,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return event
 
 
-def test_what_is_saved_is_the_state_at_the_call(
+def test_saved_state_is_that_of_the_call(
     tmp_path: Path, make_state: State, same: Callable[..., bool], held: threading.Event
 ) -> None:
     state, saver = make_state(1), BackgroundSaver()
@@ -159,7 +159,7 @@ def test_what_is_saved_is_the_state_at_the_call(
     assert same(load_checkpoint(tmp_path / "a.pth"), make_state(1))
 
 
-def test_at_most_one_is_in_flight(tmp_path: Path, make_state: State, held: threading.Event) -> None:
+def test_at_most_one_save_runs_at_a_time(tmp_path: Path, make_state: State, held: threading.Event) -> None:
     saver, order = BackgroundSaver(), list[int]()
     saver.save(make_state(1), tmp_path / "a.pth", then=lambda: order.append(1))
     threading.Timer(0.1, held.set).start()
@@ -170,7 +170,7 @@ def test_at_most_one_is_in_flight(tmp_path: Path, make_state: State, held: threa
     assert [load_checkpoint(tmp_path / name)["meta"]["iter"] for name in ("a.pth", "b.pth")] == [1, 2]
 
 
-def test_memory_is_used_again_and_sharing_is_kept(tmp_path: Path) -> None:
+def test_memory_is_reused_and_sharing_is_kept(tmp_path: Path) -> None:
     saver, weight = BackgroundSaver(), torch.arange(6.0).reshape(2, 3)
     ordered = OrderedDict(a=weight, b=weight.T)
     ordered._metadata = {"": {"version": 2}}  # type: ignore[attr-defined]
@@ -193,7 +193,7 @@ def test_empty_tensors_of_several_types_are_saved(tmp_path: Path) -> None:
     assert [load_checkpoint(tmp_path / "a.pth")[str(kind)].dtype for kind in kinds] == list(kinds)
 
 
-def test_a_failure_is_logged_at_once_and_raised_once(
+def test_failed_save_is_logged_immediately_and_raised_once(
     tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
@@ -207,7 +207,7 @@ def test_a_failure_is_logged_at_once_and_raised_once(
     assert caplog.messages[0].startswith("Not saved: cannot save")
 
 
-def test_a_failure_is_raised_by_the_next_save_too(tmp_path: Path, make_state: State) -> None:
+def test_failed_save_is_raised_by_the_next_save(tmp_path: Path, make_state: State) -> None:
     saver = BackgroundSaver()
 
     def fail() -> None:
@@ -219,12 +219,12 @@ def test_a_failure_is_raised_by_the_next_save_too(tmp_path: Path, make_state: St
     assert os.listdir(tmp_path) == ["a.pth"]
 
 
-def test_a_state_that_cannot_be_saved_is_told_at_once(tmp_path: Path) -> None:
+def test_unsavable_state_is_reported_immediately(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="key a"):
         BackgroundSaver().save({"a": object()}, tmp_path / "a.pth")
 
 
-def test_a_thread_that_cannot_be_started_costs_one_save(
+def test_failed_thread_start_loses_only_one_save(
     tmp_path: Path, make_state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(thread: threading.Thread) -> None:

@@ -43,7 +43,7 @@ class Number(enum.IntEnum):
         ([None, True, 1, 0.5, 1j, "a", b"b", torch.float16, torch.device("cpu")],) * 2,
     ],
 )
-def test_what_is_nearly_plain_becomes_plain(value: Any, expected: Any) -> None:
+def test_subclasses_become_plain_types(value: Any, expected: Any) -> None:
     plain = to_serializable(value)
     assert plain == expected
     assert type(plain) is type(expected)
@@ -73,26 +73,26 @@ def test_arrays_become_tensors(dtype: str) -> None:
         ({"a": 2**2040}, "a"),
     ],
 )
-def test_anything_else_is_an_error_that_names_the_key(state: dict[str, Any], key: str) -> None:
+def test_unsupported_value_raises_an_error_with_its_key(state: dict[str, Any], key: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         to_serializable(state)
     assert caught.value.key.startswith(key)
 
 
-def test_a_state_that_contains_itself_is_an_error() -> None:
+def test_state_that_contains_itself_raises_an_error() -> None:
     state: dict[str, Any] = {"a": []}
     state["a"].append(state)
     with pytest.raises(CheckpointError, match="contains itself"):
         to_serializable(state)
 
 
-def test_parts_of_a_storage_are_copied_and_wholes_are_not() -> None:
+def test_views_are_copied_and_whole_storages_are_not() -> None:
     large = torch.zeros(1000)
     assert to_serializable(large[:10]).untyped_storage().nbytes() == 40
     assert to_serializable(large.view(10, 100).T).data_ptr() == large.data_ptr()
 
 
-def test_parameters_lose_their_gradient() -> None:
+def test_parameters_are_saved_without_gradients() -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
     plain = to_serializable([parameter])[0]
     assert type(plain) is torch.Tensor

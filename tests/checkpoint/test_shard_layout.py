@@ -17,7 +17,7 @@ from footplate.checkpoint.shard_layout import are_apart, is_tiled, read_layout
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
 
-def test_a_layout_is_data_with_a_digest_of_every_file(folder: Path) -> None:
+def test_layout_contains_the_digest_of_every_file(folder: Path) -> None:
     found = read_layout(str(folder))
     assert set(found.files) | {"layout.json"} == {each.name for each in folder.iterdir()}
     assert found.digest == verify(folder)
@@ -39,7 +39,7 @@ def flip(path: Path, place: int) -> None:
 
 @pytest.mark.parametrize("pattern", ["layout.json", "state-*.pth", "rank_0-*.bin", "rank_2-*.bin"])
 @pytest.mark.parametrize("where", ["begin", "middle", "end", "gone"])
-def test_damage_in_any_file_is_found(folder: Path, pattern: str, where: str) -> None:
+def test_damage_in_any_file_is_detected(folder: Path, pattern: str, where: str) -> None:
     (path,) = folder.glob(pattern)
     if where == "gone":
         path.unlink()
@@ -51,7 +51,7 @@ def test_damage_in_any_file_is_found(folder: Path, pattern: str, where: str) -> 
             read(folder)
 
 
-def test_a_save_that_did_not_end_is_no_checkpoint(folder: Path) -> None:
+def test_unfinished_save_is_not_a_checkpoint(folder: Path) -> None:
     (folder / "layout.json").unlink()
     with pytest.raises(CheckpointError, match=r"did not finish: it has no layout\.json"):
         verify(folder)
@@ -142,7 +142,7 @@ def _of_many_dimensions(body: Any) -> None:
         *(_half_a_letter, _of_many_dimensions),
     ],
 )
-def test_a_layout_that_lies_is_refused(folder: Path, change: Callable[[Any], None]) -> None:
+def test_inconsistent_layout_is_rejected(folder: Path, change: Callable[[Any], None]) -> None:
     path = folder / "layout.json"
     held = json.loads(path.read_text())
     change(held["layout"])
@@ -154,13 +154,13 @@ def test_a_layout_that_lies_is_refused(folder: Path, change: Callable[[Any], Non
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1, 2]", '{"layout": 1, "sha256": "0"}', "[" * 100_000, "\x80\x04."])
-def test_what_is_no_layout_is_damage(folder: Path, text: str) -> None:
+def test_file_that_is_not_a_layout_is_damage(folder: Path, text: str) -> None:
     (folder / "layout.json").write_text(text)
     with pytest.raises(CheckpointDamagedError, match="is damaged"):
         verify(folder)
 
 
-def test_a_key_that_stands_twice_is_damage(folder: Path) -> None:
+def test_duplicate_key_is_damage(folder: Path) -> None:
     path = folder / "layout.json"
     path.write_text(path.read_text().replace('"tensors": {', '"tensors": {}, "tensors": {', 1))
     with pytest.raises(CheckpointDamagedError, match="is damaged"):
@@ -173,21 +173,21 @@ def _rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     (folder / "layout.json").write_text(json.dumps({"sha256": vars(layouts)["_sha256_of_json"](body), "layout": body}))
 
 
-def test_a_layout_that_is_far_too_long_is_not_read(folder: Path) -> None:
+def test_too_long_layout_is_not_read(folder: Path) -> None:
     _rewrite(folder, lambda body: body.update(more=[[]] * 2_200_000))
     for read in (read_contents, load_checkpoint, verify):
         with pytest.raises(CheckpointError, match=r"layout\.json is far too long for its content"):
             read(folder)
 
 
-def test_a_long_layout_of_a_large_folder_is_read(folder: Path) -> None:
+def test_long_layout_of_a_large_checkpoint_is_read(folder: Path) -> None:
     _rewrite(folder, lambda body: body.update(more="x" * 9_000_000))
     with (folder / "rank_9-0.bin").open("wb") as file:
         file.truncate(40_000_000)
     assert read_layout(str(folder)).tensors
 
 
-def test_a_file_of_a_name_that_none_can_have_is_refused(folder: Path) -> None:
+def test_impossible_file_name_is_rejected(folder: Path) -> None:
     _rewrite(folder, lambda body: body["files"].update({"x" * 256: [0, ""]}))
     with pytest.raises(CheckpointError, match="is not a valid file name"):
         read_contents(folder)
@@ -228,7 +228,7 @@ def _boxes(draw: st.DrawFn) -> tuple[tuple[int, ...], list[Box]]:
 
 
 @given(_boxes())
-def test_boxes_tile_if_each_element_is_covered_once(drawn: tuple[tuple[int, ...], list[Box]]) -> None:
+def test_is_tiled_if_each_element_is_covered_once(drawn: tuple[tuple[int, ...], list[Box]]) -> None:
     shape, boxes = drawn
     assert is_tiled(shape, boxes) == _counted(shape, boxes)
 
@@ -242,7 +242,7 @@ def test_empty_tensors_and_scalars() -> None:
     assert not is_tiled((2,), [((0,), (2,)), ((0,), (0,))])
 
 
-def test_thousands_of_pieces_are_checked_at_once() -> None:
+def test_thousands_of_shards_are_checked_quickly() -> None:
     side = 128
     boxes: list[Box] = [(at, (1, 1, 5)) for at in itertools.product(range(side), range(side), [0])]
     begun = time.process_time()
@@ -252,12 +252,12 @@ def test_thousands_of_pieces_are_checked_at_once() -> None:
     assert time.process_time() - begun < 5
 
 
-def test_cuts_along_many_dimensions_are_refused() -> None:
+def test_shards_along_several_dimensions_are_rejected() -> None:
     with pytest.raises(ValueError, match="split along 9 dimensions"):
         is_tiled((2,) * 9, [((0,) * 9, (1,) * 9)])
 
 
-def test_more_pieces_than_any_run_has_are_refused() -> None:
+def test_too_many_shards_are_rejected() -> None:
     """All corners of all pieces are stored, 2**4 for a piece that is cut along four dimensions."""
     boxes = [((place,) * 4, (1, 1, 1, 1)) for place in range(8193)]
     assert not is_tiled((1 << 20,) * 4, boxes[:8192])
@@ -267,7 +267,7 @@ def test_more_pieces_than_any_run_has_are_refused() -> None:
         is_tiled((2,) * 5, [((0,) * 5, (1,) * 5)])
 
 
-def test_spans_are_apart() -> None:
+def test_are_apart_detects_overlaps() -> None:
     assert are_apart([(4, 8), (0, 4), (9, 10)])
     assert not are_apart([(4, 8), (0, 5)])
     assert not are_apart([(0, 100), (4, 8)])

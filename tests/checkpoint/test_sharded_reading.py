@@ -21,7 +21,7 @@ from tests.distributed.conftest import on_ranks  # noqa: F401 - a fixture
 
 
 @pytest.mark.parametrize("most", [4, 24, 1 << 20])
-def test_a_piece_may_be_rows_and_columns_of_a_chunk(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_piece_may_be_a_block_of_a_chunk(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharded_reading, "_PIECE_BYTES", most)
     stored = torch.arange(20.0).view(5, 4)
     stream = io.BytesIO(b"before" + stored.numpy().tobytes())
@@ -31,7 +31,7 @@ def test_a_piece_may_be_rows_and_columns_of_a_chunk(most: int, monkeypatch: pyte
     assert target.tolist() == stored[1:4, 2:].tolist()
 
 
-def test_only_what_is_asked_for_is_read(folder: Path) -> None:
+def test_only_requested_tensors_are_read(folder: Path) -> None:
     layout = read_layout(str(folder))
     asked = next(name for name in layout.tensors if name.endswith(".bias"))
     target = torch.zeros(5, dtype=torch.bfloat16)
@@ -39,7 +39,7 @@ def test_only_what_is_asked_for_is_read(folder: Path) -> None:
     assert torch.equal(target, example()["state_dict"]["bias"])
 
 
-def test_a_file_that_is_cut_off_is_damaged(folder: Path) -> None:
+def test_truncated_file_is_damaged(folder: Path) -> None:
     layout = read_layout(str(folder))
     path = next(folder.glob("rank_0*"))
     path.write_bytes(path.read_bytes()[:-1])
@@ -48,7 +48,7 @@ def test_a_file_that_is_cut_off_is_damaged(folder: Path) -> None:
         read_tensors(str(folder), layout, targets)
 
 
-def test_shapes_alone_need_no_files_of_parts(folder: Path) -> None:
+def test_shapes_are_read_without_shard_files(folder: Path) -> None:
     for path in folder.glob("rank_*"):
         path.unlink()
     found = load_sharded(str(folder), torch.device("meta"))
@@ -78,14 +78,14 @@ def held(folder: str, damage: bool) -> Any:
     return get_rank(), local_tensor(weight).tolist(), found["meta"]["iter"], damage
 
 
-def test_each_process_reads_its_own_part(tmp_path: Path, on_ranks: Callable[..., list[Any]]) -> None:  # noqa: F811
+def test_each_process_reads_its_own_shards(tmp_path: Path, on_ranks: Callable[..., list[Any]]) -> None:  # noqa: F811
     folder = save(tmp_path / "iter_8.sharded", count=3)
     rows = example()["state_dict"]["weight"]
     for rank, found in enumerate(on_ranks(2, held, str(folder), False)):
         assert found == (rank, rows.chunk(2)[rank].tolist(), 8, False)
 
 
-def test_damage_that_one_process_finds_is_told_to_all(
+def test_damage_found_by_one_process_is_reported_to_all(
     tmp_path: Path,
     on_ranks: Callable[..., list[Any]],  # noqa: F811
 ) -> None:
@@ -96,7 +96,7 @@ def test_damage_that_one_process_finds_is_told_to_all(
     assert said == [f"checkpoint '{folder}' is damaged: {path.name} is not what was written"] * 2
 
 
-def test_parts_become_a_file_and_parts_again(folder: Path, tmp_path: Path) -> None:
+def test_shards_become_a_file_and_shards_again(folder: Path, tmp_path: Path) -> None:
     path, again = tmp_path / "iter_8.pth", tmp_path / "again.sharded"
     assert consolidate(folder, path) == 3
     assert same(load_checkpoint(path), example())
@@ -122,7 +122,7 @@ def test_damage_is_not_passed_on(folder: Path, tmp_path: Path) -> None:
     assert {each.name for each in tmp_path.iterdir()} == {"iter_8.sharded", "b.pth"}
 
 
-def test_a_file_is_no_folder(folder: Path, tmp_path: Path) -> None:
+def test_file_is_not_accepted_as_a_folder(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"must end in \.sharded"):
         consolidate(tmp_path / "a.pth", tmp_path / "b.pth")
     with pytest.raises(ArgumentError, match=r"must not end in \.sharded"):
@@ -151,7 +151,7 @@ print((most - before) >> 20)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process holds is told by Linux")
-def test_what_is_written_is_forgotten(tmp_path: Path) -> None:
+def test_written_tensors_are_freed(tmp_path: Path) -> None:
     state = {"state_dict": {f"layer{n}": torch.full((1 << 20,), float(n), dtype=torch.float64) for n in range(12)}}
     save_checkpoint(state, tmp_path / "a.pth")  # 96 MiB, in tensors of 8
     command = [sys.executable, "-c", _WATCHED, str(tmp_path / "a.pth"), str(tmp_path / "b.sharded")]
@@ -174,7 +174,7 @@ consolidate(source, target) if work == "join" else shard(source, target, 3)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")
-def test_memory_holds_less_than_the_checkpoint(tmp_path: Path) -> None:
+def test_memory_use_is_less_than_the_checkpoint(tmp_path: Path) -> None:
     state = {"state_dict": {f"layer{n}": torch.full((1 << 20,), float(n), dtype=torch.float64) for n in range(12)}}
     save_checkpoint(state, tmp_path / "a.pth")
     for work, source, target in (("cut", "a.pth", "b.sharded"), ("join", "b.sharded", "c.pth")):

@@ -50,7 +50,7 @@ def _tensors(value: Any) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 11])
-def test_parts_come_back_as_the_whole(tmp_path: Path, count: int) -> None:
+def test_shards_are_joined_when_loaded(tmp_path: Path, count: int) -> None:
     folder = save(tmp_path / "a.sharded", count=count)
     assert same(load_checkpoint(folder), example())
     shapes = load_checkpoint(folder, "meta")
@@ -58,7 +58,7 @@ def test_parts_come_back_as_the_whole(tmp_path: Path, count: int) -> None:
     assert shapes["state_dict"]["weight"].shape == (7, 3)
 
 
-def test_nothing_in_the_folder_is_pickled_but_the_state_which_is_read_as_data(folder: Path) -> None:
+def test_only_the_state_is_pickled_and_it_is_read_as_data(folder: Path) -> None:
     for path in folder.iterdir():
         if path.suffix != ".pth":
             with pytest.raises((pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError)):
@@ -66,7 +66,7 @@ def test_nothing_in_the_folder_is_pickled_but_the_state_which_is_read_as_data(fo
     assert not list(folder.glob(".metadata"))
 
 
-def test_any_target_of_fsspec_will_do() -> None:
+def test_sharded_checkpoint_on_any_fsspec_storage() -> None:
     path = "memory://parts/iter_8.sharded"
     states = [split_state(example(), cut_evenly(number, 2)) for number in range(2)]
     save_all_shards(states[0][0], [parts for _, parts in states], path)
@@ -76,7 +76,7 @@ def test_any_target_of_fsspec_will_do() -> None:
     assert not storage.exists(path + "/layout.json")
 
 
-def test_a_save_over_another_leaves_nothing_of_it(folder: Path) -> None:
+def test_replaced_checkpoint_leaves_no_files(folder: Path) -> None:
     before = {each.name for each in folder.iterdir()}
     state = example()
     state["meta"]["iter"] = 9
@@ -88,7 +88,7 @@ def test_a_save_over_another_leaves_nothing_of_it(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", ["_write_tensors", "commit_checkpoint", "write_layout"])
-def test_a_save_that_fails_leaves_the_one_before(folder: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+def test_failed_save_keeps_the_previous_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -101,14 +101,14 @@ def test_a_save_that_fails_leaves_the_one_before(folder: Path, monkeypatch: pyte
     assert len(list(folder.iterdir())) == 5
 
 
-def test_too_little_space_is_known_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_space_is_detected_before_saving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "free_space", lambda folder: 100)
     with pytest.raises(CheckpointError, match=r"it needs \d+ B, but only 100 B are free"):
         save(tmp_path / "a.sharded")
     assert not list(tmp_path.rglob("*.bin"))
 
 
-def test_the_newest_whole_one_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_latest_complete_checkpoint_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first, second, third = (save(tmp_path / f"iter_{number}.sharded", number_state(number)) for number in (8, 16, 24))
     write_pointer(tmp_path, third)
     assert find_latest(tmp_path) == str(third)
@@ -123,7 +123,7 @@ def number_state(number: int) -> dict[str, Any]:
     return {**example(), "meta": {"iter": number}}
 
 
-def test_what_a_dead_save_left_goes_with_the_next(tmp_path: Path) -> None:
+def test_files_of_a_dead_save_are_removed_by_the_next(tmp_path: Path) -> None:
     left = tmp_path / "iter_4.sharded"
     left.mkdir()
     (left / "rank_0-0.bin").write_bytes(b"0")
@@ -133,14 +133,14 @@ def test_what_a_dead_save_left_goes_with_the_next(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["iter_8.sharded"]
 
 
-def test_a_removed_one_is_gone(folder: Path) -> None:
+def test_removed_checkpoint_no_longer_exists(folder: Path) -> None:
     remove_checkpoint(folder)
     assert not folder.exists()
     remove_checkpoint(folder)
     assert find_latest(folder.parent) is None
 
 
-def test_long_tensors_travel_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_tensors_are_sent_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dcp_writer, "_PIECE_BYTES", 50)
     monkeypatch.setattr(sharded_reading, "_PIECE_BYTES", 70)
     folder = save(tmp_path / "a.sharded", count=2)
@@ -148,7 +148,7 @@ def test_long_tensors_travel_in_pieces(tmp_path: Path, monkeypatch: pytest.Monke
     assert same(load_checkpoint(folder), example())
 
 
-def test_a_state_comes_apart_and_together() -> None:
+def test_state_is_split_and_joined() -> None:
     state = example()
     rest, parts = split_state(state, cut_evenly(0, 1))
     assert list(parts) == ["state_dict.weight", "state_dict.bias", "optimizer.state.0.exp_avg"]
@@ -162,7 +162,7 @@ def test_a_state_comes_apart_and_together() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 9])
-def test_parts_are_all_of_a_tensor_in_order(count: int) -> None:
+def test_shards_cover_a_tensor_in_order(count: int) -> None:
     tensor = torch.arange(14.0).view(7, 2)
     parts = [cut_evenly(number, count)("state_dict.a", tensor) for number in range(count)]
     assert torch.equal(torch.cat([part.tensor for part in parts if part]), tensor)
@@ -171,11 +171,11 @@ def test_parts_are_all_of_a_tensor_in_order(count: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["run.random", "message_hub.x", "meta.state_dict.a"])
-def test_what_is_no_weight_stays_whole(name: str) -> None:
+def test_entries_other_than_weights_are_not_split(name: str) -> None:
     assert cut_evenly(0, 2)(name, torch.ones(4)) is None
 
 
-def test_only_what_all_hold_alike_is_shared_out() -> None:
+def test_only_replicated_tensors_are_split() -> None:
     mine, theirs = torch.ones(4), torch.ones(4)
     cut = cut_replicated({mine.untyped_storage().data_ptr()}, 1, 2)
     part = cut("state_dict.a", mine[:])
@@ -184,7 +184,7 @@ def test_only_what_all_hold_alike_is_shared_out() -> None:
     assert cut("state_dict.b", theirs) is None
 
 
-def test_a_name_without_a_tensor_is_refused() -> None:
+def test_name_without_a_tensor_is_rejected() -> None:
     rest, _ = split_state({"state_dict": {"a": torch.ones(2)}}, cut_evenly(0, 1))
     with pytest.raises(CheckpointError, match=r"the tensor 'state_dict\.a' is missing"):
         join_state(rest, {})
@@ -208,7 +208,7 @@ def _held(folder: Path) -> dict[str, bytes]:
     return {str(each.relative_to(folder)): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
 
 
-def test_of_a_linked_folder_only_the_link_is_removed(folder: Path) -> None:
+def test_removing_a_linked_folder_removes_only_the_link(folder: Path) -> None:
     target = _moved_and_linked(folder)
     before = _held(target)
     assert verify(folder) == verify(target)
@@ -218,7 +218,7 @@ def test_of_a_linked_folder_only_the_link_is_removed(folder: Path) -> None:
     remove_checkpoint(folder)
 
 
-def test_of_a_linked_file_only_the_link_is_removed(tmp_path: Path) -> None:
+def test_removing_a_linked_file_removes_only_the_link(tmp_path: Path) -> None:
     path, target = tmp_path / "iter_1.pth", tmp_path / "disk.pth"
     save_checkpoint({"a": torch.ones(1)}, target)
     path.symlink_to(target)
@@ -228,7 +228,7 @@ def test_of_a_linked_file_only_the_link_is_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_links_do_not_stop_a_save(folder: Path, is_there: bool) -> None:
+def test_links_do_not_prevent_a_save(folder: Path, is_there: bool) -> None:
     target = _moved_and_linked(folder)
     if is_there:
         (target / "layout.json").unlink()
@@ -241,7 +241,7 @@ def test_links_do_not_stop_a_save(folder: Path, is_there: bool) -> None:
     assert find_latest(folder.parent) == str(folder.with_name("iter_9.sharded"))
 
 
-def test_a_link_that_leads_nowhere_is_named(folder: Path) -> None:
+def test_broken_link_is_named_in_the_error(folder: Path) -> None:
     shutil.rmtree(_moved_and_linked(folder))
     with pytest.raises(
         CheckpointError, match=r"cannot save '.*iter_8\.sharded': it is a broken symbolic link"
@@ -250,7 +250,7 @@ def test_a_link_that_leads_nowhere_is_named(folder: Path) -> None:
     assert caught.value.notes == ("Remove the link.",)
 
 
-def test_a_linked_work_dir_and_pointer_are_written_through(tmp_path: Path) -> None:
+def test_linked_work_dir_and_pointer_are_followed_when_writing(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "work").symlink_to(tmp_path / "disk")
     (tmp_path / "elsewhere").write_text("mine")
@@ -262,7 +262,7 @@ def test_a_linked_work_dir_and_pointer_are_written_through(tmp_path: Path) -> No
     assert find_latest(tmp_path / "disk") == str(tmp_path / "disk/iter_8.sharded")
 
 
-def test_foreign_folders_stay(folder: Path) -> None:
+def test_unknown_folders_are_kept(folder: Path) -> None:
     run = folder.parent
     for name, files in {
         "thesis.sharded": ["chapter/one.tex", "notes.txt"],
@@ -289,7 +289,7 @@ def test_foreign_folders_stay(folder: Path) -> None:
     assert _held(run) == before
 
 
-def test_foreign_files_in_a_checkpoint_survive_it(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_files_in_a_checkpoint_are_kept(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "notes.txt").write_text("mine")
     (folder / "rank_7-0a1b2c3d.bin").mkdir()
     (folder / "rank_7-0a1b2c3d.bin" / "deep.txt").write_text("mine")
@@ -304,7 +304,7 @@ def test_foreign_files_in_a_checkpoint_survive_it(folder: Path, caplog: pytest.L
     )
 
 
-def test_a_save_that_fails_removes_no_more_than_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_save_removes_only_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "iter_8.sharded"
     folder.mkdir()
     (folder / "rank_0-0a1b2c3d.bin").write_text("half")  # left by an interrupted save

@@ -20,7 +20,7 @@ def _saved(value: Any, **form: Any) -> bytes:
 
 
 @pytest.mark.parametrize("is_new", [True, False])
-def test_with_meta_no_tensor_is_read(is_new: bool) -> None:
+def test_reading_on_meta_reads_no_tensor(is_new: bool) -> None:
     content = read_content(
         io.BytesIO(_saved({"w": torch.ones(3, 4).T}, _use_new_zipfile_serialization=is_new)), device="meta"
     )
@@ -28,7 +28,7 @@ def test_with_meta_no_tensor_is_read(is_new: bool) -> None:
     assert content.value["w"].stride() == (1, 4)
 
 
-def test_old_files_that_are_cut_off_are_damaged() -> None:
+def test_truncated_old_files_are_damaged() -> None:
     whole = _saved({"w": torch.arange(100.0), "v": torch.ones(3)}, _use_new_zipfile_serialization=False)
     assert read_content(io.BytesIO(whole)).value["w"].tolist() == list(range(100))
     verify_checksums(io.BytesIO(whole))
@@ -37,7 +37,7 @@ def test_old_files_that_are_cut_off_are_damaged() -> None:
             read_content(io.BytesIO(whole[:length]))
 
 
-def test_old_files_that_promise_too_much_are_refused() -> None:
+def test_old_files_with_too_large_tensors_are_rejected() -> None:
     whole = _saved({"w": torch.arange(100.0)}, _use_new_zipfile_serialization=False)
     count = b"Kd"  # the 100 elements of the storage
     assert whole.count(count) > 0
@@ -53,7 +53,7 @@ def test_altered_members_are_damaged(place: bytes) -> None:
         verify_checksums(io.BytesIO(bytes(whole)))
 
 
-def test_the_other_byte_order_is_told(pack: Pack) -> None:
+def test_other_byte_order_is_reported(pack: Pack) -> None:
     with pytest.raises(CheckpointError, match="other byte order"):
         read_content(io.BytesIO(pack({"a/data.pkl": b"N.", "a/byteorder": b"big"})))
 
@@ -76,7 +76,7 @@ _FLOATS = _KIND % b"torch\nFloatStorage"
         (b"(" + _FLOATS + b"K\x00" + b"X\x03\x00\x00\x00cpuK\x02tQ.", "invalid reference"),
     ],
 )
-def test_storages_that_make_no_sense_are_refused(pack: Pack, identity: bytes, words: str) -> None:
+def test_invalid_storages_are_rejected(pack: Pack, identity: bytes, words: str) -> None:
     packed = pack({"a/data.pkl": b"\x80\x02" + identity, "a/data/0": bytes(8)})
     with pytest.raises(CheckpointError, match=words):
         read_content(io.BytesIO(packed))
@@ -109,7 +109,7 @@ def _kinds_in(value: Any, seen: set[int]) -> Iterator[type]:
             yield from _kinds_in(each, seen)
 
 
-def test_altered_pickles_are_data_or_an_error(pack: Pack) -> None:
+def test_altered_pickles_give_data_or_an_error(pack: Pack) -> None:
     state = {"w": torch.ones(2), "n": [1, 2.5, None, "a"], "odd": slice(3)}
     archive = _saved(state)
     start = archive.index(b"\x80\x02}")
@@ -128,7 +128,7 @@ def test_altered_pickles_are_data_or_an_error(pack: Pack) -> None:
     assert kinds - _DATA == set()
 
 
-def test_states_of_many_small_containers_are_read(tmp_path: Any) -> None:
+def test_states_with_many_small_containers_are_read(tmp_path: Any) -> None:
     from footplate.checkpoint import load_checkpoint, save_checkpoint
 
     state = {

@@ -10,14 +10,14 @@ from footplate.checkpoint.verifying import open_checkpoint, read_outline
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
 
-def test_a_seal_tells_what_was_sealed_and_when(saved: str) -> None:
+def test_digest_records_its_length_and_time(saved: str) -> None:
     seal = verify(saved)
     assert seal.sha256 is not None
     assert seal.length < Path(saved).stat().st_size
     assert abs(seal.saved / 1e9 - Path(saved).stat().st_mtime) < 60
 
 
-def test_files_of_torch_are_checked_by_its_own_sums(tmp_path: Path) -> None:
+def test_torch_files_are_verified_by_their_checksums(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.save({"w": torch.arange(64.0)}, path)
     assert verify(path).sha256 is None
@@ -33,7 +33,7 @@ def test_shapes_are_read_without_content(saved: str) -> None:
     assert (weight.device.type, weight.shape) == ("meta", (8, 4))
 
 
-def test_what_is_no_dict_has_no_name(tmp_path: Path) -> None:
+def test_content_that_is_not_a_dict_has_no_section_name(tmp_path: Path) -> None:
     torch.save([torch.zeros(3)], tmp_path / "a.pth")
     assert [each.shape for each in read_outline(tmp_path / "a.pth").content[""]] == [(3,)]
 
@@ -47,14 +47,14 @@ def test_what_is_no_dict_has_no_name(tmp_path: Path) -> None:
         (CheckpointError("too new"), CheckpointError, "cannot use checkpoint '{path}': too new"),
     ],
 )
-def test_errors_from_within_get_the_name(saved: str, raised: Exception, kind: type[Any], words: str) -> None:
+def test_nested_errors_get_the_file_name(saved: str, raised: Exception, kind: type[Any], words: str) -> None:
     with pytest.raises(CheckpointError) as found, open_checkpoint(saved):
         raise raised
     assert (type(found.value), found.value.message) == (kind, words.format(path=saved))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
-def test_a_pipe_called_a_checkpoint_is_refused_and_passed_over(saved: str, tmp_path: Path) -> None:
+def test_pipe_named_like_a_checkpoint_is_skipped(saved: str, tmp_path: Path) -> None:
     pipe = Path(saved).parent / "x.pth"
     os.mkfifo(pipe)
     said = f"cannot read checkpoint '{pipe}': it is a pipe, not a regular file"
@@ -70,7 +70,7 @@ def test_a_pipe_called_a_checkpoint_is_refused_and_passed_over(saved: str, tmp_p
     assert find_latest(tmp_path / "other") is None
 
 
-def test_a_work_dir_is_no_checkpoint_but_holds_some(tmp_path: Path) -> None:
+def test_work_dir_in_place_of_a_checkpoint_suggests_its_checkpoints(tmp_path: Path) -> None:
     def told() -> tuple[str, str | None]:
         with pytest.raises(CheckpointError) as caught:
             verify(tmp_path)
@@ -86,7 +86,7 @@ def test_a_work_dir_is_no_checkpoint_but_holds_some(tmp_path: Path) -> None:
     assert told() == (message, str(tmp_path / "iter_4.pth"))
 
 
-def test_a_safetensors_file_is_named_as_such_and_not_called_damaged(tmp_path: Path) -> None:
+def test_safetensors_file_is_not_reported_as_damaged(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     for read in (verify, read_contents):
@@ -95,7 +95,7 @@ def test_a_safetensors_file_is_named_as_such_and_not_called_damaged(tmp_path: Pa
         assert not isinstance(caught.value, CheckpointDamagedError)
 
 
-def test_a_config_file_is_not_called_a_damaged_checkpoint(tmp_path: Path) -> None:
+def test_config_file_is_not_reported_as_a_damaged_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "run.py"
     path.write_text("a = 1\n")
     for read in (verify, read_contents):

@@ -29,7 +29,7 @@ def _filled(value: float, **more: torch.Tensor) -> "OrderedDict[str, torch.Tenso
 
 @pytest.mark.parametrize("section", ["state_dict", "model", "model_state_dict", None])
 @pytest.mark.parametrize("start", ["", "module."])
-def test_weights_are_found_wherever_engines_put_them(tmp_path: Path, section: str | None, start: str) -> None:
+def test_weights_are_found_in_the_layouts_of_all_engines(tmp_path: Path, section: str | None, start: str) -> None:
     state = {start + key: value for key, value in _filled(2).items()}
     torch.save({"epoch": 3, section: state} if section else state, tmp_path / "a.pth")
     model = _Model()
@@ -39,7 +39,7 @@ def test_weights_are_found_wherever_engines_put_them(tmp_path: Path, section: st
     assert all(value.eq(2).all() for value in model.state_dict().values())
 
 
-def test_what_does_not_fit_is_reported_and_stays(caplog: pytest.LogCaptureFixture) -> None:
+def test_mismatched_weights_are_reported_and_not_loaded(caplog: pytest.LogCaptureFixture) -> None:
     state = _filled(2, **{"conv.weight": torch.ones(5, 3, 1, 1), "head.weight": torch.ones(1)})
     del state["bn.bias"]
     model = _Model()
@@ -62,13 +62,13 @@ def test_what_does_not_fit_is_reported_and_stays(caplog: pytest.LogCaptureFixtur
     ]
 
 
-def test_strict_makes_it_an_error() -> None:
+def test_strict_loading_raises_for_mismatches() -> None:
     with pytest.raises(CheckpointError) as caught:
         load_weights(_Model(), _filled(2, extra=torch.ones(1)), strict=True)
     assert "not in the model (1): extra" in str(caught.value)
 
 
-def test_nothing_that_fits_is_an_error_with_both_spellings() -> None:
+def test_error_without_matching_weights_shows_both_spellings() -> None:
     state = {f"backbone.{key}": value for key, value in _filled(2).items()}
     with pytest.raises(CheckpointError) as caught:
         load_weights(_Model(), state)
@@ -78,7 +78,7 @@ def test_nothing_that_fits_is_an_error_with_both_spellings() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["backbone", "backbone."])
-def test_a_prefix_takes_a_part(prefix: str) -> None:
+def test_prefix_selects_a_part_of_the_weights(prefix: str) -> None:
     state = {f"backbone.{key}": value for key, value in _filled(2).items()} | {"head.weight": torch.ones(1)}
     assert load_weights(_Model(), state, prefix=prefix, strict=True).is_complete
     with pytest.raises(CheckpointError, match=r"starts with 'neck\.'"):
@@ -95,7 +95,7 @@ def test_keys_are_revised_in_order() -> None:
         rename_keys(weights, [(r"\.[ab]\.", ".x.")])
 
 
-def test_a_batch_counter_that_is_missing_is_no_difference() -> None:
+def test_missing_batch_counter_is_ignored() -> None:
     state = _filled(2)
     del state["bn.num_batches_tracked"]
     report = load_weights(_Model(), state)
@@ -103,7 +103,7 @@ def test_a_batch_counter_that_is_missing_is_no_difference() -> None:
     assert len(report.loaded) == 6
 
 
-def test_modules_that_mend_their_shapes_may() -> None:
+def test_modules_may_reshape_weights_when_loading() -> None:
     class Mending(nn.Linear):
         def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
             state[f"{prefix}weight"] = state[f"{prefix}weight"].reshape(2, 2)
@@ -114,7 +114,7 @@ def test_modules_that_mend_their_shapes_may() -> None:
     assert model.weight.tolist() == [[0, 1], [2, 3]]
 
 
-def test_wrapped_models_are_filled_inside() -> None:
+def test_wrapped_models_are_loaded() -> None:
     model = _Model()
     report = load_weights(nn.DataParallel(model), _filled(2))
     assert report.is_complete
@@ -136,12 +136,12 @@ def test_weights_in_unknown_objects_are_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [{}, {"epoch": 1}, {"state_dict": {}}, {"model": "resnet"}])
-def test_no_weights_is_an_error(content: dict[str, Any]) -> None:
+def test_missing_weights_raise_an_error(content: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match="'x' has no weights"):
         weights_of(content, "x")
 
 
-def test_modules_that_contain_themselves_are_refused(tmp_path: Path) -> None:
+def test_modules_that_contain_themselves_are_rejected(tmp_path: Path) -> None:
     inner, outer = nn.Module(), nn.Module()
     inner._modules["outer"], outer._modules["inner"] = outer, inner
     torch.save({"model": outer}, tmp_path / "a.pth")
@@ -149,13 +149,13 @@ def test_modules_that_contain_themselves_are_refused(tmp_path: Path) -> None:
         weights_of(load_checkpoint(tmp_path / "a.pth"))
 
 
-def test_long_lists_are_cut() -> None:
+def test_long_lists_are_truncated() -> None:
     state = _filled(2, **{f"extra{number}": torch.ones(1) for number in range(25)})
     assert "not in the model (25): extra0, extra1" in str(load_weights(_Model(), state))
     assert str(load_weights(_Model(), state)).endswith("extra9 and 15 more")
 
 
-def test_extra_state_is_passed_on(tmp_path: Path) -> None:
+def test_extra_state_is_loaded(tmp_path: Path) -> None:
     class Counting(nn.Linear):
         count = 0
 
@@ -211,7 +211,7 @@ def test_checkpoints_of_the_reference_engines_yield_every_tensor(
 
 
 @pytest.mark.parametrize("kind", ["U3", "S3", "O", "datetime64[s]"])
-def test_arrays_that_hold_no_numbers_are_no_weights(kind: str) -> None:
+def test_arrays_without_numbers_are_not_weights(kind: str) -> None:
     names = np.zeros(2, dtype=kind)
     weights = weights_of({"state_dict": {"class_names": names, "weight": np.ones((2, 1), dtype=">f4")}})
     assert list(weights) == ["weight"]
@@ -220,7 +220,7 @@ def test_arrays_that_hold_no_numbers_are_no_weights(kind: str) -> None:
         weights_of({"class_names": names})
 
 
-def test_a_pickled_module_that_uses_one_child_many_times_is_read(tmp_path: Path) -> None:
+def test_pickled_module_with_a_shared_child_is_read(tmp_path: Path) -> None:
     child = nn.Linear(1500, 1500)
     torch.save({"model": nn.Sequential(*[child] * 6)}, tmp_path / "a.pth")
     model = nn.Sequential(*[nn.Linear(1500, 1500) for _ in range(6)])

@@ -24,7 +24,7 @@ def test_members_are_read(pack: Pack) -> None:
     archive.verify()
 
 
-def test_what_torch_writes_is_read() -> None:
+def test_files_written_by_torch_are_read() -> None:
     stream = io.BytesIO()
     torch.save({"w": torch.arange(3.0)}, stream)
     archive = Archive(stream)
@@ -44,7 +44,7 @@ def test_what_torch_writes_is_read() -> None:
         ({"count": 60_000, "tail": b"x"}, "end of the archive"),
     ],
 )
-def test_lies_are_found(pack: Pack, lies: dict[str, object], words: str) -> None:
+def test_inconsistent_archives_are_rejected(pack: Pack, lies: dict[str, object], words: str) -> None:
     with pytest.raises(CheckpointError, match=words):
         Archive(io.BytesIO(pack(_GOOD, **lies)))
 
@@ -58,13 +58,13 @@ def test_lies_are_found(pack: Pack, lies: dict[str, object], words: str) -> None
         ({"a/data.pkl": b"N.", "a/constants.pkl": b"N."}, "TorchScript"),
     ],
 )
-def test_other_archives_are_told_apart(pack: Pack, members: dict[str, bytes], words: str) -> None:
+def test_other_archives_are_recognized(pack: Pack, members: dict[str, bytes], words: str) -> None:
     with pytest.raises(CheckpointError, match=words):
         Archive(io.BytesIO(pack(members)))
 
 
 @pytest.mark.parametrize("place", [0, -22])
-def test_bytes_where_none_belong_are_found(pack: Pack, place: int) -> None:
+def test_unexpected_bytes_are_detected(pack: Pack, place: int) -> None:
     packed = pack(_GOOD)
     with pytest.raises(CheckpointDamagedError, match="directory is not where it should be"):
         Archive(io.BytesIO(packed[:place] + b"PK\x01\x02 junk" + packed[place:]))
@@ -79,7 +79,7 @@ def test_checksums_are_compared(pack: Pack) -> None:
         archive.verify()
 
 
-def test_a_header_that_says_something_else_is_found(pack: Pack) -> None:
+def test_contradicting_header_is_detected(pack: Pack) -> None:
     packed = pack(_GOOD).replace(b"a/data/0", b"a/data/9", 1)
     with pytest.raises(CheckpointDamagedError, match="contradicts the directory"):
         Archive(io.BytesIO(packed)).read("data/0", verify=True)
@@ -88,12 +88,12 @@ def test_a_header_that_says_something_else_is_found(pack: Pack) -> None:
         Archive(io.BytesIO(packed)).read("data/0", verify=True)
 
 
-def test_a_member_that_is_not_there_is_named(pack: Pack) -> None:
+def test_missing_member_is_named_in_the_error(pack: Pack) -> None:
     with pytest.raises(CheckpointDamagedError, match="has no member 'data/7'"):
         Archive(io.BytesIO(pack(_GOOD))).size_of("data/7")
 
 
-def test_compression_is_refused() -> None:
+def test_compressed_archives_are_rejected() -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", bytes(10_000_000))
@@ -112,7 +112,7 @@ def test_archives_with_numbers_of_64_bits_are_read(monkeypatch: pytest.MonkeyPat
     assert found.members["a/data/0"].checksum == zlib.crc32(b"12345678")
 
 
-def test_any_bytes_are_an_archive_or_an_error(pack: Pack) -> None:
+def test_any_bytes_give_an_archive_or_an_error(pack: Pack) -> None:
     generator = random.Random(1)
     whole = pack(_GOOD)
     refused = 0

@@ -107,7 +107,7 @@ def test_hint_for_no_validate_uses_the_key_of_the_generation(tiny: Path, footpla
     )
 
 
-def test_a_run_with_the_value_of_the_hint_does_not_validate(tiny: Path, footplate: Command) -> None:
+def test_run_with_the_hinted_value_does_not_validate(tiny: Path, footplate: Command) -> None:
     code, _, _ = footplate("train", "tiny.py", "--work-dir", "run", "--set", "+train_cfg.val_begin=1000000")
     written = next(Path("run").glob("*/vis_data/scalars.json")).read_text()
     assert code == 0

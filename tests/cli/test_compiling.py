@@ -11,7 +11,7 @@ Command = Callable[..., tuple[int, str, str]]
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from torch's compiler
 @pytest.mark.parametrize("place", ["compile", "optim_wrapper.compile"])
 @pytest.mark.parametrize("command", ["check", "train"])
-def test_a_data_config_starts_no_program(
+def test_data_config_starts_no_program(
     tiny: Path, footplate: Command, place: str, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tiny.parent / "cache"))  # an empty cache

@@ -54,7 +54,7 @@ def test_diff_executes_nothing_in_a_run(tmp_path: Path, footplate: Command, code
     assert errors.endswith("error: the folder 'run' contains no config of a run that can be read as data\n")
 
 
-def test_a_resumed_run_executes_nothing_in_its_work_dir(tiny: Path, footplate: Command, code: str) -> None:
+def test_resumed_run_executes_nothing_in_its_work_dir(tiny: Path, footplate: Command, code: str) -> None:
     assert footplate("train", "tiny.py", "--work-dir", "work")[0] == 0
     work = tiny.parent / "work"
     for recorded in work.glob("*/vis_data/config.*"):
@@ -66,7 +66,7 @@ def test_a_resumed_run_executes_nothing_in_its_work_dir(tiny: Path, footplate: C
     assert "The config of the run cannot be read" in said
 
 
-def test_a_run_records_its_config_as_data(tiny: Path, footplate: Command) -> None:
+def test_run_records_its_config_as_data(tiny: Path, footplate: Command) -> None:
     assert footplate("train", "tiny.py", "--work-dir", "work")[0] == 0
     records = next((tiny.parent / "work").glob("*/vis_data"))
     assert json.loads((records / "config.json").read_text())["optim_wrapper"] == {
@@ -126,7 +126,7 @@ def test_files_that_are_not_regular_are_skipped(tmp_path: Path, footplate: Comma
 
 @pytest.mark.parametrize("name", ["tiny.py", ".lock"])
 @pytest.mark.parametrize("kind", ["link", "fifo"])
-def test_a_resumed_run_writes_through_no_link_and_waits_for_no_pipe(
+def test_resumed_run_follows_no_link_and_waits_for_no_pipe(
     tiny: Path, footplate: Command, name: str, kind: str
 ) -> None:
     (tiny.parent / "work").mkdir()
@@ -141,7 +141,7 @@ def test_a_resumed_run_writes_through_no_link_and_waits_for_no_pipe(
     assert (f"work/{name}'" in errors) == (name == ".lock")
 
 
-def test_an_endless_pointer_is_not_read_whole(tiny: Path, footplate: Command) -> None:
+def test_endless_pointer_is_not_read_completely(tiny: Path, footplate: Command) -> None:
     (tiny.parent / "work").mkdir()
     with (tiny.parent / "work/last_checkpoint").open("wb") as file:
         file.truncate(1 << 40)
@@ -198,7 +198,7 @@ def test_no_escape_sequence_reaches_the_terminal(tmp_path: Path, footplate: Comm
         assert not any(each in said + errors for each in "\x1b\x07\u202e"), command
 
 
-def test_a_name_with_line_ends_stays_on_its_line(tmp_path: Path, footplate: Command) -> None:
+def test_name_with_line_breaks_is_printed_on_one_line(tmp_path: Path, footplate: Command) -> None:
     records = make_run(tmp_path / "run") / "20260101_000000/vis_data"
     lines = [{"loss\nepochs 99": 2.0, "step": 1}, {"mIoU\r\n": 4.0, "step": 1}]
     (records / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -209,7 +209,7 @@ def test_a_name_with_line_ends_stays_on_its_line(tmp_path: Path, footplate: Comm
 
 
 @pytest.mark.parametrize("kind", ["model", "metric"])
-def test_an_error_of_a_model_or_metric_is_cleaned(
+def test_error_of_a_model_or_metric_has_no_control_characters(
     tiny: Path, footplate: Command, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = (
@@ -233,7 +233,7 @@ def test_an_error_of_a_model_or_metric_is_cleaned(
 
 
 @pytest.mark.parametrize("name", ["caf\udce9", "café\x1b[2J"], ids=["not UTF-8", "escapes"])
-def test_a_run_in_a_folder_of_any_name_has_a_whole_log(tiny: Path, footplate: Command, name: str) -> None:
+def test_run_in_a_folder_with_any_name_has_a_complete_log(tiny: Path, footplate: Command, name: str) -> None:
     folder = os.fsencode(str(tiny.parent)) + b"/" + os.fsencode(name)
     os.mkdir(folder)
     config = os.path.join(os.fsdecode(folder), "tiny.py")
@@ -251,7 +251,7 @@ def test_a_run_in_a_folder_of_any_name_has_a_whole_log(tiny: Path, footplate: Co
     (Path(work) / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_best_checkpoint_of_each_metric_is_named(tiny: Path, footplate: Command) -> None:
+def test_best_checkpoint_of_each_metric_is_reported(tiny: Path, footplate: Command) -> None:
     best = "+default_hooks.checkpoint.save_best=['day/accuracy', 'night/accuracy']"
     text = TINY.replace(
         "test_dataloader = val_dataloader", "val_dataloader = dict(day=val_dataloader, night=val_dataloader)\n"

@@ -143,7 +143,7 @@ def test_topic_is_wrapped_only_for_a_terminal(
     assert max(map(len, text.splitlines())) == widest
 
 
-def test_a_dump_replaces_neither_the_config_nor_its_bases(
+def test_dump_replaces_neither_the_config_nor_its_bases(
     tiny: Path, footplate: Callable[..., tuple[int, str, str]]
 ) -> None:
     child, text = tiny.with_name("child.py"), tiny.read_text()
@@ -211,7 +211,7 @@ def test_checkpoint_is_not_a_config(
     ]
 
 
-def test_a_run_from_python_records_its_arguments(
+def test_run_from_python_records_its_arguments(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -12,7 +12,7 @@ from footplate.tools.replay import Replay, describe_replay
 from tests.support import TINY
 
 
-def test_a_run_is_analyzed(tiny: Path, footplate: Callable[..., tuple[int, str, str]]) -> None:
+def test_run_is_analyzed(tiny: Path, footplate: Callable[..., tuple[int, str, str]]) -> None:
     assert footplate("train", tiny, "--work-dir", "run")[0] == 0
     code, text, _ = footplate("analyze", "run", "--plot", "curves.png", "--csv", "curves.csv")
     assert (code, text.splitlines()[0]) == (0, "run: 8 iterations")

@@ -162,7 +162,7 @@ def test_invalid_command_is_an_error(footplate: Command, arguments: list[str], s
         assert lines[1].endswith(" --help` for its arguments.")
 
 
-def test_an_interrupt_ends_without_a_traceback(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_ends_without_a_traceback(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(self: object) -> None:
         raise KeyboardInterrupt
 

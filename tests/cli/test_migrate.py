@@ -55,7 +55,7 @@ def test_diff_and_lint_write_nothing(old: Path, capsys: pytest.CaptureFixture[st
     assert ("old.py:3: runner:" in out) is (flag == "--lint")
 
 
-def test_a_tree_gets_its_report(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tree_gets_a_report(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (old.parent / "configs/sub").mkdir(parents=True)
     (old.parent / "configs/sub/run.py").write_text(OLD)
     assert main(["migrate", "--tree", "configs"]) == 0
@@ -164,12 +164,12 @@ def test_tree_of_the_current_folder_is_written_next_to_it(
     assert {each.name for each in beside.iterdir()} == {"old.py", "migration-report.txt"}
 
 
-def test_a_recipe_is_found_by_its_name(old: Path) -> None:
+def test_recipe_is_found_by_its_name(old: Path) -> None:
     assert main(["migrate", "fashion-seg-v0", "-o", "seg.py"]) == 0
     assert "optim_wrapper" in Path("seg.py").read_text()
 
 
-def test_a_recipe_is_migrated_into_the_current_folder(old: Path) -> None:
+def test_recipe_is_migrated_to_the_current_folder(old: Path) -> None:
     assert main(["migrate", "fashion-seg-v0"]) == 0
     assert (old.parent / "fashion-seg-v0_migrated.py").is_file()
 

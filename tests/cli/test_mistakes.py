@@ -59,7 +59,7 @@ def test_invalid_override_is_reported(
 
 
 @pytest.mark.parametrize("command", [["train", "tiny.py", "--resume", "no.pth"], ["test", "tiny.py", "no.pth"]])
-def test_a_checkpoint_that_is_not_there(tiny: Path, footplate: Command, command: list[str]) -> None:
+def test_missing_checkpoint_is_an_error(tiny: Path, footplate: Command, command: list[str]) -> None:
     code, _, errors = footplate(*command, "--work-dir", "work")
     assert code == 2
     told = f"tried {tiny.parent}/no.pth: relative paths start at the current directory"
@@ -158,7 +158,7 @@ def test_debug_keeps_the_traceback(tiny: Path, footplate: Command) -> None:
         footplate("train", "tiny.py", "--work-dir", "work", "--debug")
 
 
-def test_a_bug_keeps_its_traceback(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bug_keeps_its_traceback(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     fail: dict[str, Any] = {}
     exec(compile("def train(self):\n    raise ZeroDivisionError('ours')", package.__file__, "exec"), fail)
     monkeypatch.setattr("footplate.engine.Runner.train", fail["train"])

@@ -87,7 +87,7 @@ def test_work_dir_with_an_unknown_protocol_is_an_error(
         ("a.py", "_base_ = 'tiny.py'\nrandomness = dict(seed=10**5000)", "an integer has too many digits\n  at a.py:2"),
     ],
 )
-def test_a_seed_of_thousands_of_digits_is_one_error(
+def test_seed_with_thousands_of_digits_is_an_error(
     tiny: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, says: str
 ) -> None:
     (tiny.parent / name).write_text(text.replace("%s", "9" * 5000) + "\n")

@@ -54,6 +54,6 @@ def test_config_is_measured_and_its_measurements_are_saved(tmp_path: Path, capsy
         (["--parts", "absent.json"], "cannot read 'absent.json' as measurements"),
     ],
 )
-def test_mistakes_are_named(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_reported(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *arguments]) == 2
     assert words in capsys.readouterr().err

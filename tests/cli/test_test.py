@@ -8,7 +8,7 @@ import torch
 Command = Callable[..., tuple[int, str, str]]
 
 
-def test_a_checkpoint_is_tested(tiny: Path, footplate: Command) -> None:
+def test_checkpoint_is_tested(tiny: Path, footplate: Command) -> None:
     footplate("train", "tiny.py", "--work-dir", "work")
     code, said, errors = footplate("test", "tiny.py", "work/iter_4.pth", "--work-dir", "tested")
     assert (code, errors) == (0, "")
@@ -27,7 +27,7 @@ def test_a_checkpoint_is_tested(tiny: Path, footplate: Command) -> None:
     assert not list((tiny.parent / "tested").rglob("*.pth"))
 
 
-def test_bare_weights_are_tested_too(tiny: Path, footplate: Command) -> None:
+def test_file_with_only_weights_is_tested(tiny: Path, footplate: Command) -> None:
     footplate("train", "tiny.py", "--work-dir", "work")
     weights = torch.load(tiny.parent / "work/iter_8.pth", weights_only=True)["state_dict"]
     torch.save(weights, tiny.parent / "bare.pth")
@@ -69,7 +69,7 @@ def test_unexpected_tensors_are_logged(tiny: Path, footplate: Command) -> None:
         assert "auxiliary.bias" in text
 
 
-def test_a_checkpoint_that_is_not_there(tiny: Path, footplate: Command) -> None:
+def test_missing_checkpoint_is_an_error(tiny: Path, footplate: Command) -> None:
     code, _, errors = footplate("test", "tiny.py", "nothing.pth", "--work-dir", "tested")
     assert (code, len(errors.splitlines()) <= 5, "Traceback" in errors) == (2, True, False)
     assert "nothing.pth" in errors

@@ -32,7 +32,7 @@ def weights(path: Path) -> dict[str, list[float]]:
     return {name: value.tolist() for name, value in read["state_dict"].items()}
 
 
-def test_a_config_trains(tiny: Path, footplate: Command) -> None:
+def test_config_is_trained(tiny: Path, footplate: Command) -> None:
     code, said, errors = footplate("train", "tiny.py")
     work = tiny.parent / "work_dirs/tiny"
     assert (code, errors) == (0, "")
@@ -147,7 +147,7 @@ def test_killed_command_is_resumed(tiny: Path, footplate: Command) -> None:
     assert weights(tiny.parent / "work/iter_8.pth") == weights(tiny.parent / "whole/iter_8.pth")
 
 
-def test_the_live_line_stops_when_training_fails(
+def test_live_display_stops_when_training_fails(
     tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped: list[Any] = []
@@ -373,7 +373,7 @@ def test_run_with_failing_data_prints_the_resume_command(
     )
 
 
-def test_a_finished_run_in_a_copied_folder_names_the_files_of_the_copy(tiny: Path, footplate: Command) -> None:
+def test_finished_run_in_a_copied_folder_reports_the_files_of_the_copy(tiny: Path, footplate: Command) -> None:
     with tiny.open("a") as file:
         file.write("default_hooks['checkpoint']['save_best'] = 'accuracy'\n")
     footplate("train", "tiny.py", "--work-dir", "work")
@@ -383,7 +383,7 @@ def test_a_finished_run_in_a_copied_folder_names_the_files_of_the_copy(tiny: Pat
     assert [Path(path).parent for path in told] == [tiny.parent / "copy"] * 2
 
 
-def test_a_resume_without_a_run_is_a_warning(tiny: Path, footplate: Command) -> None:
+def test_resuming_without_a_run_is_a_warning(tiny: Path, footplate: Command) -> None:
     said = footplate("train", "tiny.py", "--work-dir", "mistyped", "--resume")[1]
     assert f"WARNING - There is no checkpoint to resume in {tiny.parent / 'mistyped'}. The run starts over." in said
 

@@ -62,7 +62,7 @@ def test_lines_have_no_line_ends(tmp_path: Path) -> None:
         ("s3://bucket/root", "a", "s3://bucket/root/a"),
     ],
 )
-def test_paths_are_join_root(root: str, path: str, expected: str) -> None:
+def test_paths_are_joined_to_the_root(root: str, path: str, expected: str) -> None:
     assert join_root(root, path) == expected
 
 

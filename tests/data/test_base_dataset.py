@@ -90,7 +90,7 @@ def test_a_lazy_dataset_is_initialized_at_first_use(root: str) -> None:
     assert build(root, lazy_init=True).get_data_info(2)["height"] == 2
 
 
-def test_in_training_a_dropped_sample_is_replaced_by_another(root: str) -> None:
+def test_in_training_a_dropped_sample_is_replaced(root: str) -> None:
     dataset = build(root, pipeline=[lambda data: data if data["height"] > 5 else None])
     np.random.seed(0)
     assert {dataset[0]["height"] for _ in range(20)} == {6, 7}

@@ -122,7 +122,7 @@ ITERATIONS = {"by_epoch": False, "max_iters": 18, "val_interval": 99}
 
 @pytest.mark.parametrize("size", [2, 3, 6, 8])
 @pytest.mark.parametrize("start", [2, 6, 9])
-def test_epochs_go_on_at_the_same_sample_with_another_batch_size(
+def test_epochs_resume_at_the_same_sample_with_a_different_batch_size(
     tmp_path: Path, size: int, start: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, whole, _ = run(tmp_path, EPOCHS, size=4, sampler="DefaultSampler", save_at=start)
@@ -138,7 +138,7 @@ def test_epochs_go_on_at_the_same_sample_with_another_batch_size(
 
 @pytest.mark.parametrize("size", [2, 3, 8])
 @pytest.mark.parametrize("sampler", ["DefaultSampler", "InfiniteSampler"])
-def test_iterations_go_on_at_the_same_sample_twice(tmp_path: Path, sampler: str, size: int) -> None:
+def test_iterations_resume_at_the_same_sample_twice(tmp_path: Path, sampler: str, size: int) -> None:
     _, whole, _ = run(tmp_path, {**ITERATIONS, "max_iters": 30}, size=4, sampler=sampler, save_at=8)
     path = str(tmp_path / "iter_8.pth")
     there: dict[str, Any] = {"sampler": sampler, "resume": True, "load_from": path}
@@ -197,7 +197,7 @@ class _Loader:
         self.batch_size, self.sampler = size, range(-(-96 // world_size))
 
     def batches(self) -> None:
-        """Marks it as a loader that can start at any sample."""
+        """Marks this class as a loader that can start at any sample."""
 
     def batches_from(self, sample: int) -> int:
         return -(-(len(self.sampler) - sample) // self.batch_size)
@@ -210,7 +210,7 @@ class _Loader:
     ("before", "after", "batch", "sample"),
     [((4, 2), (4, 4), 3, 56), ((4, 2), (2, 3), 9, 54), ((4, 2), (16, 1), 3, 56), ((4, 2), (8, 1), 7, 56)],
 )
-def test_another_number_of_processes_goes_on_at_the_same_sample(
+def test_a_different_number_of_processes_resumes_at_the_same_sample(
     before: tuple[int, int], after: tuple[int, int], batch: int, sample: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "footplate"):
@@ -258,7 +258,7 @@ def test_limited_epochs_of_an_endless_sampler_are_one_stream(tmp_path: Path, by_
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_limited_epochs_of_an_endless_sampler_go_on_with_another_batch_size(tmp_path: Path, by_epoch: bool) -> None:
+def test_limited_epochs_of_an_endless_sampler_resume_with_a_new_batch_size(tmp_path: Path, by_epoch: bool) -> None:
     length = EPOCHS if by_epoch else {**ITERATIONS, "max_iters": 15}
     given: Any = {"sampler": "InfiniteSampler", "limit": 5}
     whole, samples, _ = run(tmp_path / "whole", length, size=4, save_at=3, **given)

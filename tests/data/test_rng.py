@@ -39,7 +39,7 @@ def test_capturing_moves_nothing() -> None:
     assert torch.equal(state["numpy"]["keys"], again["numpy"]["keys"])
 
 
-def test_devices_that_are_gone_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_devices_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     state = capture_rng()
     state["devices"] = {"tpu": [torch.zeros(1, dtype=torch.uint8)] * 2}
     with caplog.at_level(logging.WARNING):

@@ -30,7 +30,7 @@ def test_seeds_have_64_bits_and_depend_on_every_number(first: int, second: int, 
     assert found != mix_seed(first ^ 1, second, third)
 
 
-def test_neighbouring_samples_have_unrelated_seeds() -> None:
+def test_consecutive_samples_have_unrelated_seeds() -> None:
     seeds = {mix_seed(seed, epoch, at) for seed in range(10) for epoch in range(10) for at in range(100)}
     assert len({seed & 0xFFFFFFFF for seed in seeds}) > 9_990
 

@@ -99,7 +99,7 @@ def test_a_copy_of_a_counter_is_independent() -> None:
 
 
 class Unsendable(Dataset[Any]):
-    """Has a generator, which cannot be sent between processes, in the samples `where`."""
+    """Returns a generator, which cannot be sent between processes, for the samples `where`."""
 
     def __init__(self, *where: int) -> None:
         self.where = where
@@ -321,7 +321,7 @@ def test_kept_batches_are_not_overwritten(refills: bool) -> None:
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument is set")
 def test_batches_of_workers_are_in_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches are pinned as by torch's thread if there is an accelerator."""
+    """Pins batches as the thread of torch does if there is an accelerator."""
     pinned: list[Tensor] = []
     take = workers._MonitoringIterator._try_get_data
 
@@ -366,7 +366,7 @@ def test_passes_over_persistent_workers_may_overlap() -> None:
 
 
 def test_pinned_tensors_are_views_of_the_pinned_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch tracks pending copies to an accelerator by storage."""
+    """Checks copies to an accelerator, which torch tracks by storage."""
     pinned: list[Tensor] = []
 
     def pin(self: Tensor) -> Tensor:

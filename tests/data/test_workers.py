@@ -27,7 +27,7 @@ ENDS = {"take": MemoryError(), "interrupt": KeyboardInterrupt(), "leave": System
 
 
 class Fatal(Dataset[Any]):
-    """Does something to the worker that reads sample 5."""
+    """Runs a function in the worker that reads sample 5."""
 
     def __init__(self, deed: str) -> None:
         self.deed = deed
@@ -182,7 +182,7 @@ def test_a_dead_pinning_thread_is_an_error() -> None:
 
 
 def test_suspended_time_does_not_count_towards_the_timeout() -> None:
-    """Time in which the run was suspended does not count towards the timeout of workers."""
+    """The timeout of workers excludes the time in which the run was suspended."""
 
     def work() -> None:
         batches = list(SampleLoader(Slow(7.5, begun), batch_size=1, num_workers=1, timeout=5))

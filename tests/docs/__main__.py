@@ -1,4 +1,4 @@
-"""Lists the pages with their blocks and how each is tried: `python -m tests.docs`."""
+"""Lists the pages, their code blocks and how each block is tested: `python -m tests.docs`."""
 
 from collections import Counter
 

@@ -10,7 +10,7 @@ from footplate.registry import Registry
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder to be in; what is imported from it and registered meanwhile is forgotten afterwards."""
+    """Runs a test in an empty folder, and removes the modules and registrations that the test adds."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["guide"])

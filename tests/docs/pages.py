@@ -1,4 +1,4 @@
-"""The pages of the docs, taken apart: blocks of code, headings, links, commands within sentences."""
+"""Parses the pages of the docs into code blocks, headings, links and commands in sentences."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ _INLINE = re.compile(r"`footplate (?!\.)([^`]+)`")
 
 
 class Block(NamedTuple):
-    """A block of code."""
+    """A code block."""
 
     line: int
     language: str
@@ -25,7 +25,7 @@ class Block(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Returns how it is tried: "module", "config", "fragment", "code", "commands", "script" or "text"."""
+        """How the block is tested: "module", "config", "fragment", "code", "commands", "script" or "text"."""
         if self.language != "python":
             return {"console": "commands", "sh": "script", "": "text"}[self.language]
         if not _only_assigns(self.text):
@@ -38,7 +38,7 @@ class Block(NamedTuple):
 
 
 def pages(language: str = "en") -> list[Path]:
-    """Returns the pages of one language; the English ones with README.md and CONTRIBUTING.md."""
+    """Returns the pages in a language; the English pages include README.md and CONTRIBUTING.md."""
     found = sorted(DOCS.rglob("*.md"))
     if language != "en":
         return [each for each in found if each.name.endswith(f".{language}.md")]
@@ -46,24 +46,24 @@ def pages(language: str = "en") -> list[Path]:
 
 
 def blocks_of(text: str) -> list[Block]:
-    """Returns the blocks of a page, in their order."""
+    """Returns the code blocks of a page in order."""
     return [
         Block(text.count("\n", 0, each.start()) + 2, each[2], each[3] or "", each[4]) for each in _FENCE.finditer(text)
     ]
 
 
 def headings_of(text: str) -> list[tuple[int, str]]:
-    """Returns level and words of each heading."""
+    """Returns the level and the text of each heading."""
     return [(len(each[1]), each[2]) for each in _HEADING.finditer(_FENCE.sub("", text))]
 
 
 def links_of(text: str) -> list[str]:
-    """Returns the targets of the links and pictures, in their order."""
+    """Returns the targets of links and images in order."""
     return _LINK.findall(_FENCE.sub("", text))
 
 
 def commands_within(text: str) -> list[str]:
-    """Returns what follows `footplate` where sentences name a command."""
+    """Returns the arguments of the `footplate` commands in sentences."""
     return [each.replace("\n", " ") for each in _INLINE.findall(_FENCE.sub("", text))]
 
 

@@ -1,4 +1,4 @@
-"""Every block of code of the docs is tried: configs are read and trained, code runs, commands are taken or run."""
+"""Tests every code block of the docs: reads and trains configs, runs code, and parses or runs commands."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ def _named(path: Path) -> str:
 
 @pytest.mark.parametrize("path", PAGES, ids=_named)
 @pytest.mark.filterwarnings("default:::transformers")
-def test_the_blocks_of_a_page(path: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_code_blocks_of_a_page_work(path: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page, blocks = Page(path, capsys), blocks_of(path.read_text(encoding="utf-8").partition(_RULES)[0])
     assert blocks
     for block in blocks:
@@ -31,12 +31,12 @@ def test_the_blocks_of_a_page(path: Path, place: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("path", [each for each in pages() if each.parent != DOCS / "decisions"], ids=_named)
-def test_commands_within_sentences(path: Path) -> None:
+def test_commands_in_sentences_exist(path: Path) -> None:
     for command in commands_within(path.read_text(encoding="utf-8")):
         check_words(command)
 
 
-def test_messages_that_are_shown_are_those_of_the_code() -> None:
+def test_messages_on_the_pages_match_the_code() -> None:
     shown = [
         line for path in PAGES for block in blocks_of(path.read_text(encoding="utf-8")) for line in _messages(block)
     ]
@@ -53,7 +53,7 @@ def _messages(block: Block) -> list[str]:
 
 
 def _templates(path: Path) -> Iterator[re.Pattern[str]]:
-    """Yields what the longer strings of a file look like once their values are put in."""
+    """Yields regular expressions that match the longer strings of a file with any values."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         parts = node.values if isinstance(node, ast.JoinedStr) else [node]
         texts = [part.value if isinstance(part, ast.Constant) else None for part in parts]
@@ -79,14 +79,14 @@ def _templates(path: Path) -> Iterator[re.Pattern[str]]:
         "```yaml\na: 1\n```",
     ],
 )
-def test_a_block_that_does_not_work_is_found(text: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_block_is_detected(text: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (block,) = blocks_of(f"# Page\n\n{text}\n")
     with pytest.raises(BaseException):  # noqa: B017, PT011 - each in its own way
         Page(Path("page.md"), capsys).try_block(block)
 
 
 @pytest.mark.parametrize("command", ["trian CONFIG", "explain CONFIG --plt FILE", "--verison"])
-def test_a_command_that_does_not_exist_is_found_in_a_sentence(command: str) -> None:
+def test_unknown_command_in_a_sentence_is_detected(command: str) -> None:
     (found,) = commands_within(f"Use `footplate {command}` here.")
     with pytest.raises(AssertionError):
         check_words(found)

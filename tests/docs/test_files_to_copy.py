@@ -1,4 +1,4 @@
-"""Files that the pages offer to be copied: for SLURM, tried with a stand-in for srun, and for Kubernetes."""
+"""Tests the files for SLURM and Kubernetes that users copy from the pages; srun is replaced with a script."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import yaml
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _LANGUAGES = ["", ".zh"]
-# Those of sbatch that the page uses: https://slurm.schedmd.com/sbatch.html
+# The options of sbatch that the page uses: https://slurm.schedmd.com/sbatch.html
 _OPTIONS = {"job-name", "nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "time", "signal", "requeue"}
 _OPTIONS |= {"open-mode"}
 
@@ -24,7 +24,7 @@ def _block(page: str, language: str, begins: str) -> str:
 
 @pytest.mark.parametrize("language", _LANGUAGES)
 @pytest.mark.parametrize(("code", "queued"), [(143, True), (0, False), (1, False), (137, False)])
-def test_a_job_that_was_told_to_stop_is_queued_again(tmp_path: Path, language: str, code: int, queued: bool) -> None:
+def test_stopped_job_is_requeued(tmp_path: Path, language: str, code: int, queued: bool) -> None:
     (tmp_path / "train.sbatch").write_text(_block("slurm", language, "#!/bin/bash"))
     for name, ends in (("srun", code), ("scontrol", 0)):
         tool = tmp_path / name
@@ -39,7 +39,7 @@ def test_a_job_that_was_told_to_stop_is_queued_again(tmp_path: Path, language: s
 
 
 @pytest.mark.parametrize("language", _LANGUAGES)
-def test_options_of_the_job_are_those_of_sbatch(language: str) -> None:
+def test_options_of_the_job_are_options_of_sbatch(language: str) -> None:
     lines = [line for line in _block("slurm", language, "#!/bin/bash").splitlines() if line.startswith("#SBATCH")]
     found = [re.fullmatch(r"#SBATCH --([a-z-]+)(=\S+)?", line) for line in lines]
     assert {each.group(1) for each in found if each} == _OPTIONS
@@ -47,7 +47,7 @@ def test_options_of_the_job_are_those_of_sbatch(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", _LANGUAGES)
-def test_the_job_of_kubernetes_is_whole(language: str) -> None:
+def test_kubernetes_job_is_complete(language: str) -> None:
     job: dict[str, Any] = yaml.safe_load(_block("kubernetes", language, "apiVersion"))
     assert (job["apiVersion"], job["kind"]) == ("kubeflow.org/v1", "PyTorchJob")
     pods = job["spec"]["pytorchReplicaSpecs"]

@@ -1,4 +1,4 @@
-"""English and Chinese pages say the same: their headings, links and blocks of code correspond."""
+"""Checks that the headings, links and code blocks of English and Chinese pages correspond."""
 
 import itertools
 import re
@@ -10,7 +10,7 @@ import pytest
 
 from tests.docs.pages import DOCS, blocks_of, headings_of, links_of, pages
 
-# What a reader of Chinese needs from the beginning to a run of their own.
+# The pages that must exist in Chinese.
 GUIDES = (
     "index",
     "getting-started",
@@ -34,7 +34,7 @@ GUIDES = (
 
 
 def differences(english: str, chinese: str) -> list[str]:
-    """Returns in words what the two pages do not have in common."""
+    """Describes the differences between two pages."""
     return [*_of_headings(english, chinese), *_of_links(english, chinese), *_of_blocks(english, chinese)]
 
 
@@ -56,7 +56,7 @@ def _of_blocks(english: str, chinese: str) -> Iterator[str]:
     ours, theirs = blocks_of(english), blocks_of(chinese)
     for one, other in zip(ours, theirs, strict=False):
         if one[1:] != other[1:]:
-            where = f"the block of line {one.line} is another in Chinese, line {other.line}"
+            where = f"the block of line {one.line} differs in Chinese, line {other.line}"
             yield f"{where}: {_first_difference(one.text, other.text)}"
     for each in ours[len(theirs) :]:
         yield f"the block of line {each.line} is only here"
@@ -69,7 +69,7 @@ def _heading(heading: tuple[int, str] | None) -> str:
 
 
 def _target(link: str) -> str:
-    """A link without the language and without the place on its page, which is named after a heading."""
+    """Returns a link without its language and its anchor, which differ between the languages."""
     return re.sub(r"\.zh(?=\.\w+)", "", link).partition("#")[0]
 
 
@@ -79,14 +79,14 @@ def _first_difference(one: str, other: str) -> str:
 
 
 @pytest.mark.parametrize("path", pages("zh"), ids=lambda path: path.relative_to(DOCS).as_posix())
-def test_the_languages_correspond(path: Path) -> None:
+def test_english_and_chinese_pages_correspond(path: Path) -> None:
     english = path.with_name(path.name.replace(".zh.md", ".md"))
-    assert english.is_file(), "a translation of nothing"
+    assert english.is_file(), "there is no English page"
     found = differences(english.read_text(encoding="utf-8"), path.read_text(encoding="utf-8"))
     assert not found, "\n".join(found)
 
 
-def test_every_guide_is_there_in_chinese() -> None:
+def test_every_guide_exists_in_chinese() -> None:
     assert [name for name in GUIDES if not (DOCS / f"{name}.zh.md").is_file()] == []
 
 
@@ -109,10 +109,10 @@ x = 1
         ("## Two", "### Two", ["heading 2: '## Two' here, '### Two' in Chinese"]),
         ("## Two\n", "", ["heading 2: '## Two' here, none in Chinese"]),
         ("two.md", "three.md", ["link two.md: 1 here, 0 in Chinese", "link three.md: 0 here, 1 in Chinese"]),
-        ("x = 1", "x = 2", ["the block of line 8 is another in Chinese, line 8: 'x = 1' and 'x = 2'"]),
-        ("a.py", "b.py", ["the block of line 8 is another in Chinese, line 8: its language or title"]),
+        ("x = 1", "x = 2", ["the block of line 8 differs in Chinese, line 8: 'x = 1' and 'x = 2'"]),
+        ("a.py", "b.py", ["the block of line 8 differs in Chinese, line 8: its language or title"]),
         ("```\n", "```\n\n```\ny\n```\n", ["the block of line 12 is only in Chinese"]),
     ],
 )
-def test_a_difference_is_told(before: str, after: str, told: list[str]) -> None:
+def test_differences_between_the_languages_are_reported(before: str, after: str, told: list[str]) -> None:
     assert differences(PAGE, PAGE.replace(before, after)) == told

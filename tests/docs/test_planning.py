@@ -1,4 +1,4 @@
-"""The page on planning says what the code says."""
+"""Checks that the planning page shows the values of the code."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.tools.published_scaling import PUBLISHED, Published, predicted_effici
 
 @pytest.mark.parametrize("path", [DOCS / "planning.md", DOCS / "planning.zh.md"], ids=lambda path: path.name)
 @pytest.mark.parametrize("published", PUBLISHED, ids=lambda each: each.name)
-def test_published_runs_stand_beside_their_prediction(path: Path, published: Published) -> None:
+def test_published_runs_are_listed_with_their_prediction(path: Path, published: Published) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     model, device = published.name.split(", ")
     (line,) = [line for line in lines if line.startswith(f"| {model},") and f" {device} |" in line]

@@ -1,4 +1,4 @@
-"""`docs/reference.md` is what the code says, and nothing on it is empty."""
+"""Checks that `docs/reference.md` is up to date and complete."""
 
 import re
 
@@ -14,7 +14,7 @@ TEXT = PAGE.read_text(encoding="utf-8")
 _ROW = re.compile(r"^\| `(\w+)` \| (.*) \| (.*) \| (.*) \|$", re.MULTILINE)
 
 
-def test_it_is_current() -> None:
+def test_reference_is_up_to_date() -> None:
     assert page() == TEXT, "python scripts/reference.py writes it anew"
 
 
@@ -27,13 +27,13 @@ def test_every_argument_has_a_type_and_a_meaning() -> None:
     assert not bare
 
 
-def test_every_name_says_what_it_is_for() -> None:
+def test_every_name_has_a_description() -> None:
     entries = re.findall(r"^### (.*)\n\n(.*)\n\nDefined in `(.*)`", TEXT, re.MULTILINE)
     assert len(entries) == TEXT.count("\n### ")
     assert all(summary.endswith((".", ":")) for _, summary, _ in entries)
     assert all((ROOT / place).is_file() for _, _, place in entries)
 
 
-def test_the_top_level_is_whole() -> None:
+def test_top_level_keys_are_complete() -> None:
     top = TEXT.partition("## Top level")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)`", top, re.MULTILINE)) == known_keys()

@@ -1,4 +1,4 @@
-"""Each sentence of the page on security has tests that hold it."""
+"""Maps each item of the security page to its tests."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.docs.pages import DOCS, ROOT
 
-# The first words of each item of the page, and the tests that hold it.
+# The first words of each item of the page, and its tests.
 TESTS: dict[str, tuple[str, ...]] = {
     "A `.py` config is a program.": (
         "tests/config/test_python_execution.py::test_assignments_record_their_lines_and_the_replaced_values",
@@ -23,9 +23,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/registry/test_dotted_paths.py::test_class_in_user_module_needs_no_registration",
         "tests/registry/test_dotted_paths.py::test_rejected_module_is_not_imported",
     ),
-    "`--trust FILE` allows": (
-        "tests/checkpoint/test_loading.py::test_the_file_that_is_trusted_is_executed_and_no_other",
-    ),
+    "`--trust FILE` allows": ("tests/checkpoint/test_loading.py::test_only_the_trusted_file_is_executed",),
     "Paths on the command line": (
         "tests/config/test_overrides.py::test_invalid_values_are_refused",
         "tests/faults/malice.py::_overridden",
@@ -48,7 +46,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/faults/gadgets.py::begin_gadgets",
     ),
     "`compile` takes": (
-        "tests/cli/test_compiling.py::test_a_data_config_starts_no_program",
+        "tests/cli/test_compiling.py::test_data_config_starts_no_program",
         "tests/test_torch_compile.py::test_every_other_option_of_the_compiler_is_refused",
     ),
     "Models of transformers": ("tests/tasks/test_task_base.py::test_a_detector_fetches_nothing",),
@@ -61,20 +59,22 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/hooks/test_logger_hook.py::test_logs_are_copied_to_out_dir",
     ),
     "Loading, showing, verifying": ("tests/checkpoint/test_malicious_files.py::test_nothing_is_executed",),
-    "The names inside an archive": ("tests/checkpoint/test_malicious_files.py::test_names_of_members_lead_nowhere",),
+    "The names inside an archive": (
+        "tests/checkpoint/test_malicious_files.py::test_member_names_have_no_effect_on_the_file_system",
+    ),
     "Reading a file takes at most": (
-        "tests/checkpoint/test_hostile_files.py::test_hostile_files_are_refused",
+        "tests/checkpoint/test_hostile_files.py::test_hostile_files_are_rejected",
         "tests/faults/peak.py::begin_memory",
     ),
     "A resumed run removes only": (
         "tests/hooks/test_checkpoints_kept.py::test_foreign_files_listed_in_a_checkpoint_are_kept",
         "tests/hooks/test_checkpoints_kept.py::test_files_listed_by_another_folder_are_not_owned",
     ),
-    "The pointer `last_checkpoint`": ("tests/checkpoint/test_latest.py::test_a_pointer_to_another_storage_is_ignored",),
+    "The pointer `last_checkpoint`": ("tests/checkpoint/test_latest.py::test_pointer_to_another_storage_is_ignored",),
     "Inspecting a run": (
         "tests/cli/test_foreign_runs.py::test_inspecting_a_run_executes_nothing",
         "tests/cli/test_foreign_runs.py::test_diff_executes_nothing_in_a_run",
-        "tests/cli/test_foreign_runs.py::test_a_resumed_run_executes_nothing_in_its_work_dir",
+        "tests/cli/test_foreign_runs.py::test_resumed_run_executes_nothing_in_its_work_dir",
         "tests/config/test_trusted_paths.py::test_recorded_config_may_not_name_any_class",
         "tests/faults/folders.py::begin_folders",
     ),
@@ -91,7 +91,7 @@ TESTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def test_every_item_of_the_page_has_tests() -> None:
+def test_every_item_of_the_security_page_has_tests() -> None:
     items = re.findall(r"^- (.*)$", (DOCS / "security.md").read_text(), re.MULTILINE)
     without = [item for item in items if not any(item.startswith(begin) for begin in TESTS)]
     idle = [begin for begin in TESTS if not any(item.startswith(begin) for item in items)]
@@ -99,6 +99,6 @@ def test_every_item_of_the_page_has_tests() -> None:
 
 
 @pytest.mark.parametrize("name", sorted({name for names in TESTS.values() for name in names}))
-def test_the_tests_exist(name: str) -> None:
+def test_tests_of_the_security_page_exist(name: str) -> None:
     path, _, function = name.partition("::")
     assert re.search(rf"^def {function}\(", (ROOT / path).read_text(), re.MULTILINE)

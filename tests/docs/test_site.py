@@ -1,4 +1,4 @@
-"""The built pages in a real browser; where Debian's Chromium is not installed these tests say so."""
+"""Tests the built pages in Chromium; skipped if it is not installed."""
 
 import functools
 import http.server
@@ -26,12 +26,12 @@ _FLAGS = (
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing."""
+        """Suppresses the log."""
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the pages, built as `make docs` builds them; nothing is said while they are."""
+    """Builds the pages like `make docs`, which must print nothing, and yields their address."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
@@ -45,7 +45,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def browser(site: str, tmp_path: Path) -> Iterator[Any]:
-    """A browser without a past, which in the end wrote nothing to its console and asked for no other address."""
+    """Yields a new browser; fails if it logs an error or requests any other address."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
         pytest.skip("chromium and chromedriver are not installed: the pages are not tried in a browser")
@@ -75,7 +75,7 @@ def found(browser: Any, selector: str) -> list[str]:
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_the_pages_open_in_both_languages(browser: Any, site: str, language: str) -> None:
+def test_pages_open_in_both_languages(browser: Any, site: str, language: str) -> None:
     root = site if language == "en" else f"{site}zh/"
     for page in ("", "getting-started/", "tasks/segmentation/", "reference/"):
         browser.get(root + page)
@@ -90,7 +90,7 @@ def test_the_pages_open_in_both_languages(browser: Any, site: str, language: str
 @pytest.mark.parametrize(
     ("page", "words", "expected"), [("", "CheckpointHook", "CheckpointHook"), ("zh/", "检查点", "检查点")]
 )
-def test_searching_finds(browser: Any, site: str, page: str, words: str, expected: str) -> None:
+def test_search_finds_pages(browser: Any, site: str, page: str, words: str, expected: str) -> None:
     browser.get(site + page)
     box = browser.find_element("css selector", "input.md-search__input")
     browser.execute_script("arguments[0].focus()", box)
@@ -98,7 +98,7 @@ def test_searching_finds(browser: Any, site: str, page: str, words: str, expecte
     assert expected in "".join(found(browser, ".md-search-result__item"))
 
 
-def test_dark_where_the_system_is_and_narrow_on_a_phone(browser: Any, site: str) -> None:
+def test_theme_follows_the_system_and_pages_fit_a_phone(browser: Any, site: str) -> None:
     dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
     phone = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}

@@ -1,4 +1,4 @@
-"""What takes longer than the blocks alone: the first guide from its top to its end, and what check says."""
+"""Follows the getting-started guide, and compares printed messages with the guides."""
 
 import re
 import shlex
@@ -25,8 +25,8 @@ REFUSED = "--set optim_wrapper.optimiser.lr=1e-3"
 
 
 @pytest.mark.slow
-def test_getting_started_can_be_followed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every command that trains and looks is given as it stands there, but for the lengths of the runs."""
+def test_getting_started_works_as_written(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs every command of the guide, with shorter runs."""
     for block in blocks_of((DOCS / "getting-started.md").read_text(encoding="utf-8")):
         if block.title:
             Path(block.title).write_text(block.text)
@@ -66,7 +66,7 @@ class Totals(Hook):
 """
 
 
-def test_an_error_of_ones_own_code_is_told_as_the_guide_shows(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_of_user_code_is_printed_as_in_the_guide(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (shown,) = [text for text in _texts("inspecting-runs.md") if text.startswith("error: KeyError")]
     Path("my_hooks.py").write_text(OWN)
     text = TINY.replace("tests.support", "my_hooks").replace("interval=4", "interval=2")
@@ -81,8 +81,8 @@ def _texts(page: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_check_says_what_the_guide_shows(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """But for speed, time and memory, which are those of a machine."""
+def test_check_prints_the_output_in_the_guide(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Speed, time and memory are not compared, because they depend on the machine."""
     shown, mistake = [each.text for each in blocks_of((DOCS / "inspecting-runs.md").read_text(encoding="utf-8"))][:2]
     assert main(["check", "fashion-seg"]) == 0
     told = capsys.readouterr().out.splitlines()

@@ -1,4 +1,4 @@
-"""Tries the blocks of one page, from its top to its end, in a folder of its own."""
+"""Runs the code blocks of a page in order, in a separate folder."""
 
 import importlib.util
 import itertools
@@ -24,7 +24,7 @@ _FOREIGN = frozenset({"config.md", "migration.md"})
 
 
 class Page:
-    """What the blocks of a page share: the variables of its code, and the files in the present folder."""
+    """The state that the blocks of a page share: variables, and files in the current folder."""
 
     def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.path = path
@@ -33,7 +33,7 @@ class Page:
         self._runs = 0
 
     def try_block(self, block: Block) -> None:
-        """Tries one, as its kind asks for."""
+        """Tests a block according to its kind."""
         getattr(self, f"_try_{block.kind}")(block)
 
     def _try_text(self, block: Block) -> None:
@@ -67,7 +67,7 @@ class Page:
             self._train(cfg)
 
     def _train(self, cfg: Config) -> None:
-        """Trains the small run of these tests for three epochs, with the sections of the page in place of its own."""
+        """Trains a small run for three epochs with the config sections of the page."""
         self._runs += 1
         ours = settings(f"run{self._runs}")
         theirs = {
@@ -96,7 +96,7 @@ class Page:
                     self._try_command(list(command))
 
     def _try_session(self, block: Block) -> None:
-        """Runs each command after a `$` and compares what it says with what stands below it."""
+        """Runs each command after a `$` and compares its output with the text below it."""
         for session in block.text.split("$ footplate ")[1:]:
             command, _, expected = session.partition("\n")
             main(command.split())
@@ -125,7 +125,7 @@ class Page:
 
 
 def check_words(command: str) -> None:
-    """Asserts that a command that a sentence names exists, and the options that it names too."""
+    """Asserts that a command in a sentence and its options exist."""
     name, *words = command.replace("\\", "").split()
     if name.startswith("-"):
         assert name in build_parser().format_help(), command
@@ -138,10 +138,10 @@ def check_words(command: str) -> None:
 
 
 def _parse(arguments: list[str]) -> None:
-    """Asserts that the command line takes these arguments, whose placeholders stand for one each."""
+    """Asserts that the command line accepts these arguments; each placeholder is one argument."""
     build_parser().parse_args([each.removesuffix("...") for each in arguments])
 
 
 def _is_there(argument: str) -> bool:
-    """Tells whether an argument that looks like a path is one."""
+    """Checks whether an argument that looks like a path is one."""
     return not ("/" in argument or argument.endswith(".py")) or Path(argument).exists()

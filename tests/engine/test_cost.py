@@ -136,7 +136,7 @@ def test_calls_of_our_functions_in_a_batch_of_a_validation(tmp_path: Path) -> No
     assert per_batch <= 19, sorted(frames.found.items(), key=lambda pair: -pair[1])
 
 
-def test_an_iteration_makes_no_entry_in_a_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_iteration_creates_no_profiler_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each profiler entry of torch takes a tenth of an iteration of a small model, even when not profiling."""
     entries: list[str] = []
 
@@ -154,7 +154,7 @@ def test_an_iteration_makes_no_entry_in_a_profile(tmp_path: Path, monkeypatch: p
     assert entries == []
 
 
-def test_an_iteration_copies_nothing_to_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_iteration_copies_nothing_to_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors on the "meta" device have no values, so any read raises an error."""
     monkeypatch.setattr("footplate.engine.process_setup.pick_device", lambda: torch.device("meta"))
     passed: list[int] = []

@@ -106,7 +106,7 @@ def test_copy_of_a_compiled_model_uses_its_own_weights() -> None:
         ({"channels_last": "yes"}, "channels_last"),
     ],
 )
-def test_mistakes_are_named(tmp_path: Path, option: dict[str, Any], key: str) -> None:
+def test_invalid_learning_rate_scaling_raises_an_error(tmp_path: Path, option: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         Runner(**settings(tmp_path / "work", model={"type": "Convolving"}, **option))
     assert caught.value.key == key

@@ -126,7 +126,7 @@ def test_files_of_a_run(tmp_path: Path) -> None:
         assert line in log
 
 
-def test_the_order_of_hooks_is_logged_before_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_hook_order_is_logged_before_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     seen: list[int] = []
 
     class First(Hook):
@@ -392,7 +392,7 @@ def test_metrics_write_to_the_created_log_folder(tmp_path: Path) -> None:
     assert [each.context.folder for each in test_loop.evaluator.metrics] == [runner.log_dir]
 
 
-def test_a_loop_that_is_assigned_counts(tmp_path: Path) -> None:
+def test_assigned_loop_is_used(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, by_epoch=False))
     runner.train_loop = IterBasedTrainLoop(runner, runner.train_dataloader, max_iters=3)
     runner.train()

@@ -159,11 +159,11 @@ class Kill(Hook):
         self.mode = mode
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        if runner.phase is Phase.SAVING and runner.requests._lost_worker is None:
+        if runner.phase is Phase.SAVING and runner.requests.lost_worker is None:
             loop = getattr(runner, f"{self.mode}_loop")
             os.kill(loop.dataloader.worker_progress.processes()[0], signal.SIGKILL)
             until = time.monotonic() + 60
-            while runner.requests._lost_worker is None and time.monotonic() < until:
+            while runner.requests.lost_worker is None and time.monotonic() < until:
                 time.sleep(0.01)
 
 

@@ -154,7 +154,7 @@ def test_hook_that_acts_last_is_listed_as_last(tmp_path: Path) -> None:
     assert line.endswith("Late (last), CheckpointHook (last)")
 
 
-def test_a_run_that_continues_after_a_stop_in_a_validation_saves_current_hook_states(tmp_path: Path) -> None:
+def test_run_resumed_after_a_stop_in_a_validation_saves_current_hook_states(tmp_path: Path) -> None:
     class StopOnce(Hook):
         stopped = False
 
@@ -171,7 +171,7 @@ def test_a_run_that_continues_after_a_stop_in_a_validation_saves_current_hook_st
     assert counts(tmp_path / "epoch_3.pth") == {"after_train_iter": 12}
 
 
-def test_the_state_of_a_hook_may_contain_tensors_with_a_graph(tmp_path: Path) -> None:
+def test_hook_state_may_contain_tensors_with_a_graph(tmp_path: Path) -> None:
     class Doubled(Hook):
         weight = torch.zeros(1)
 

@@ -40,7 +40,7 @@ def names(folder: Path) -> list[str]:
     return sorted(each.stem for each in folder.glob("*.pth"))
 
 
-def test_a_save_that_fails_keeps_what_was_there_and_training_goes_on(
+def test_failed_save_keeps_existing_files_and_training_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     Disk(monkeypatch, 3, 5, 6)
@@ -56,7 +56,7 @@ def test_a_save_that_fails_keeps_what_was_there_and_training_goes_on(
     assert [each.count("epoch_5.pth") for each in said] == [0, 1]
 
 
-def test_the_first_save_that_fails_says_that_there_is_none(
+def test_first_failed_save_reports_that_no_checkpoint_exists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     Disk(monkeypatch, 1)
@@ -65,7 +65,7 @@ def test_the_first_save_that_fails_says_that_there_is_none(
     assert [each for each in caplog.messages if each.endswith("there is no checkpoint of this run yet.")]
 
 
-def test_a_state_that_cannot_be_saved_is_a_failed_save(
+def test_unsavable_state_is_a_failed_save(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def state_dict(hook: CheckpointHook) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def test_a_state_that_cannot_be_saved_is_a_failed_save(
     assert len([each for each in caplog.messages if each.startswith("Not saved: an object of type")]) == 4
 
 
-def test_training_stops_where_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_stops_if_on_save_error_is_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Disk(monkeypatch, 2)
     with pytest.raises(CheckpointError, match="epoch_2.pth': No space left"):
         run(tmp_path, "stop")
@@ -118,7 +118,7 @@ def test_training_stops_with_the_iteration_in_which_a_save_failed(
     assert runner.iter == done
 
 
-def test_the_best_is_the_one_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_best_checkpoint_is_the_existing_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Disk(monkeypatch, 2, 3)
     told = {"type": "Told", "values": {"acc": [1.0, 2.0, 5.0, 4.0, 3.0]}}
     hooks = {"logger": None, "checkpoint": {"interval": -1, "save_last": False, "save_best": "acc"}}
@@ -131,7 +131,7 @@ def test_the_best_is_the_one_that_is_there(tmp_path: Path, monkeypatch: pytest.M
     assert runner.message_hub.get_info("best_score") == 4.0
 
 
-def test_the_end_of_a_run_waits_for_its_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_waits_for_its_saves_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[str] = []
     commit = saver.commit_checkpoint
 
@@ -146,7 +146,7 @@ def test_the_end_of_a_run_waits_for_its_saves(tmp_path: Path, monkeypatch: pytes
     assert os.path.exists(tmp_path / "last_checkpoint")
 
 
-def test_a_saver_is_alarmed_only_where_it_stops(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_saver_reports_failures_only_where_the_run_can_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     alarms: list[str] = []
     for policy in ("warn", "stop"):
         background = saver.BackgroundSaver(policy, alarm=lambda policy=policy: alarms.append(policy))  # type: ignore[misc]
@@ -159,7 +159,7 @@ def test_a_saver_is_alarmed_only_where_it_stops(tmp_path: Path, caplog: pytest.L
     assert len([each for each in caplog.messages if each.startswith("Not saved: division by zero")]) == 2
 
 
-def test_an_unknown_policy_gets_the_nearest(tmp_path: Path) -> None:
+def test_unknown_policy_suggests_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="on_save_error is 'warn' or 'stop'") as caught:
         Runner(**settings(tmp_path, on_save_error="warm"))
     assert (caught.value.key, caught.value.suggestion) == ("on_save_error", "warn")

@@ -93,7 +93,7 @@ CASES = [
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(("case", "kill", "at"), CASES)
-def test_a_killed_run_goes_on_bit_for_bit(
+def test_killed_run_resumes_bit_exactly(
     tmp_path: Path, case: dict[str, Any], kill: KillForTest, at: str, workers: int
 ) -> None:
     whole = run(config(tmp_path / "whole", workers=workers, **case))
@@ -111,7 +111,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
 @pytest.mark.parametrize(
     ("by_epoch", "sampler"), [(True, "DefaultSampler"), (False, "DefaultSampler"), (False, "InfiniteSampler")]
 )
-def test_a_run_goes_on_from_any_iteration(tmp_path: Path, by_epoch: bool, sampler: str) -> None:
+def test_run_resumes_from_any_iteration(tmp_path: Path, by_epoch: bool, sampler: str) -> None:
     changes = {"train_dataloader": loader(15, sampler={"type": sampler, "shuffle": True}, drop_last=True)}
     train_cfg = {"by_epoch": by_epoch, **({"max_epochs": 3} if by_epoch else {"max_iters": 9, "val_interval": 4})}
     cfg = config(tmp_path / "run", by_epoch=by_epoch, by_iteration=1, accumulate=3)
@@ -127,7 +127,7 @@ def test_a_run_goes_on_from_any_iteration(tmp_path: Path, by_epoch: bool, sample
 
 @pytest.mark.parametrize("randomness", [{}, {"seed": None}])
 @pytest.mark.parametrize("resume", [True, "auto"])
-def test_a_run_whose_seed_was_drawn_goes_on_with_it(tmp_path: Path, randomness: Any, resume: Any) -> None:
+def test_resumed_run_keeps_its_drawn_seed(tmp_path: Path, randomness: Any, resume: Any) -> None:
     cfg = config(tmp_path / "run", by_epoch=False, by_iteration=4, randomness=randomness)
     whole = run(cfg)
     shutil.copytree(tmp_path / "run", tmp_path / "whole")
@@ -140,7 +140,7 @@ def test_a_run_whose_seed_was_drawn_goes_on_with_it(tmp_path: Path, randomness: 
     assert named.seed == whole.seed
 
 
-def test_a_written_seed_counts_and_one_that_no_checkpoint_tells_is_drawn(tmp_path: Path) -> None:
+def test_seed_in_the_config_is_used_and_a_missing_one_is_drawn(tmp_path: Path) -> None:
     cfg = config(tmp_path, by_epoch=False, by_iteration=4)
     drawn = run(cfg, randomness={}).seed
     assert run(cfg, resume=True, randomness={"seed": 3}).seed == 3
@@ -153,7 +153,7 @@ def test_a_written_seed_counts_and_one_that_no_checkpoint_tells_is_drawn(tmp_pat
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_a_validation_that_was_due_when_the_run_died_takes_place(tmp_path: Path, by_epoch: bool) -> None:
+def test_resumed_run_repeats_the_validation_that_was_due(tmp_path: Path, by_epoch: bool) -> None:
     cfg = config(tmp_path, by_epoch=by_epoch, by_iteration=4)
     run_until_killed(cfg, KillForTest(8))
     witness = Witness()
@@ -163,7 +163,7 @@ def test_a_validation_that_was_due_when_the_run_died_takes_place(tmp_path: Path,
     assert len(resumed.message_hub.get_scalar("val/accuracy")) == 3
 
 
-def test_an_epoch_that_is_done_is_not_begun_again(tmp_path: Path) -> None:
+def test_completed_epoch_is_not_repeated(tmp_path: Path) -> None:
     schedules = [{"type": "MultiStepLR", "milestones": [1, 2], "gamma": 0.5, "by_epoch": True}]
     cfg = {**config(tmp_path, by_epoch=True), "param_scheduler": schedules}
     whole = run(cfg)
@@ -176,7 +176,7 @@ def test_an_epoch_that_is_done_is_not_begun_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_what_was_best_stays_best(tmp_path: Path, by_epoch: bool) -> None:
+def test_best_value_is_kept_when_resuming(tmp_path: Path, by_epoch: bool) -> None:
     number = "epoch_{}" if by_epoch else "iter_{}"
     unit = 1 if by_epoch else 4
     told = {"type": "Told", "values": {"score": [9.0, 3.0, 5.0]}}
@@ -210,14 +210,14 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, by_epoch: bool)
     assert [event for event, _, _ in witness.seen] == ["after_load_checkpoint"]
 
 
-def test_resuming_where_nothing_is_starts_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_resuming_without_a_checkpoint_starts_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole = run(config(tmp_path / "whole", by_epoch=True))
     fresh = run(config(tmp_path / "fresh", by_epoch=True), resume=True, log_level="INFO")
     assert_same(fresh.model.state_dict(), whole.model.state_dict())
     assert f"There is no checkpoint to resume in {tmp_path / 'fresh'}. The run starts over." in caplog.messages
 
 
-def test_a_finished_run_may_be_made_longer(tmp_path: Path) -> None:
+def test_finished_run_can_be_extended(tmp_path: Path) -> None:
     longer = {"by_epoch": False, "max_iters": 16, "val_interval": 4}
     constant = [{"type": "LinearLR", "start_factor": 0.1, "end": 5, "by_epoch": False}]
     cfg = {**config(tmp_path / "whole", by_epoch=False, by_iteration=4), "param_scheduler": constant}
@@ -228,7 +228,7 @@ def test_a_finished_run_may_be_made_longer(tmp_path: Path) -> None:
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
 
 
-def test_a_hooks_state_is_saved_under_its_own_key(tmp_path: Path) -> None:
+def test_hook_state_is_saved_under_its_own_key(tmp_path: Path) -> None:
     class Counter(Hook):
         def __init__(self, step: int) -> None:
             self.step, self.count = step, 0
@@ -252,7 +252,7 @@ def test_a_hooks_state_is_saved_under_its_own_key(tmp_path: Path) -> None:
     assert (saved["Counter"], saved["Counter#2"]) == ({"count": 12}, {"count": 120})
 
 
-def test_a_checkpoint_without_an_optimizer_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_checkpoint_without_an_optimizer_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cfg = config(tmp_path, by_epoch=True, default_hooks={"checkpoint": {"interval": 1, "save_optimizer": False}})
     run(cfg)
     (tmp_path / "epoch_3.pth").unlink()
@@ -261,9 +261,7 @@ def test_a_checkpoint_without_an_optimizer_says_so(tmp_path: Path, caplog: pytes
     assert any("The checkpoint has no 'optimizer'. The optimizer starts over" in each for each in caplog.messages)
 
 
-def test_settings_that_do_not_count_in_a_resumed_run_are_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_settings_replaced_in_a_resumed_run_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(config(tmp_path, by_epoch=True))
     (tmp_path / "epoch_3.pth").unlink()
     changed = config(tmp_path, by_epoch=True)
@@ -282,7 +280,7 @@ def test_settings_that_do_not_count_in_a_resumed_run_are_named(
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_schedules_that_a_checkpoint_does_not_hold_are_moved_to_its_place(tmp_path: Path, by_epoch: bool) -> None:
+def test_schedules_missing_in_a_checkpoint_are_moved_to_its_position(tmp_path: Path, by_epoch: bool) -> None:
     cfg = config(tmp_path / "run", by_epoch=by_epoch, by_iteration=1)
     run(cfg)
     shutil.copytree(tmp_path / "run", tmp_path / "whole")
@@ -319,7 +317,7 @@ def test_schedules_that_a_checkpoint_does_not_hold_are_moved_to_its_place(tmp_pa
         ("optimizer.state", {0: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(3, 3)}}),
     ],
 )
-def test_a_part_that_makes_no_sense_is_named(tmp_path: Path, part: str, value: Any) -> None:
+def test_invalid_checkpoint_part_is_named(tmp_path: Path, part: str, value: Any) -> None:
     cfg = config(tmp_path, by_epoch=True)
     run(cfg)
     checkpoint = load_checkpoint(tmp_path / "epoch_2.pth")
@@ -351,7 +349,7 @@ _MOMENTUM = {"type": "StepMomentum", "step_size": 2, "gamma": 0.9, "by_epoch": F
         ([_WARMUP], [{**_WARMUP, "begin": 2}]),
     ],
 )
-def test_other_schedules_go_on_from_the_position(
+def test_different_schedules_continue_from_the_position(
     tmp_path: Path, before: Any, after: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     cfg = config(tmp_path / "run", by_epoch=False, by_iteration=5)
@@ -382,7 +380,7 @@ _BY_EPOCH = {"type": "ExponentialLR", "gamma": 0.7}
     ],
 )
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_a_run_that_goes_on_past_its_end_equals_a_straight_one(tmp_path: Path, schedules: Any, epochs: int) -> None:
+def test_run_extended_past_its_end_equals_an_uninterrupted_run(tmp_path: Path, schedules: Any, epochs: int) -> None:
     cfg = config(tmp_path / "run", by_epoch=True)
     run(cfg, work_dir=str(tmp_path / "whole"), param_scheduler=schedules)
     short = {**cfg["train_cfg"], "max_epochs": epochs}
@@ -391,7 +389,7 @@ def test_a_run_that_goes_on_past_its_end_equals_a_straight_one(tmp_path: Path, s
     assert_same(state(tmp_path / "run/epoch_3.pth"), state(tmp_path / "whole/epoch_3.pth"))
 
 
-def test_a_checkpoint_of_another_engine_gives_what_it_has(tmp_path: Path) -> None:
+def test_checkpoint_of_another_engine_is_partially_resumed(tmp_path: Path) -> None:
     whole = run(config(tmp_path / "whole", by_epoch=True))
     read = torch.load(tmp_path / "whole/epoch_2.pth", weights_only=True)
     (tmp_path / "other").mkdir()
@@ -404,7 +402,7 @@ def test_a_checkpoint_of_another_engine_gives_what_it_has(tmp_path: Path) -> Non
     assert set(torch.load(tmp_path / "other/epoch_3.pth", weights_only=True)["state_dict"]) == names
 
 
-def test_a_checkpoint_that_a_user_saves_between_runs_holds_the_position(tmp_path: Path) -> None:
+def test_checkpoint_saved_between_runs_contains_the_position(tmp_path: Path) -> None:
     runner = run(config(tmp_path, by_epoch=True))
     path = runner.save_checkpoint(str(tmp_path), "now.pth")
     assert_same(state(path)["position"], state(tmp_path / "epoch_3.pth")["position"] | {"validated_at": 3})
@@ -420,9 +418,7 @@ def test_a_checkpoint_that_a_user_saves_between_runs_holds_the_position(tmp_path
         {"type": "StepLR", "step_size": 2},
     ],
 )
-def test_a_finished_run_that_is_extended_has_the_rates_of_a_straight_one(
-    tmp_path: Path, schedule: dict[str, Any]
-) -> None:
+def test_extended_run_has_the_learning_rates_of_an_uninterrupted_run(tmp_path: Path, schedule: dict[str, Any]) -> None:
     class Rates(Hook):
         def __init__(self) -> None:
             self.seen: list[float] = []
@@ -468,7 +464,7 @@ class SelfPaced(torch.optim.Optimizer):
     ],
     ids=str,
 )
-def test_an_optimizer_with_settings_that_are_none_goes_on_bit_for_bit(
+def test_optimizer_with_settings_none_resumes_bit_exactly(
     tmp_path: Path, optimizer: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     def trained(folder: str, **changes: Any) -> Runner:
@@ -485,7 +481,7 @@ def test_an_optimizer_with_settings_that_are_none_goes_on_bit_for_bit(
     assert not [each for each in caplog.messages if "is not used" in each]
 
 
-def test_a_rate_that_the_optimizer_sets_cannot_be_scheduled(tmp_path: Path) -> None:
+def test_learning_rate_set_by_the_optimizer_cannot_be_scheduled(tmp_path: Path) -> None:
     cfg = settings(tmp_path, optim_wrapper={"optimizer": {"type": "SelfPaced"}})
     with pytest.raises(ArgumentError, match='^"lr" is None: the optimizer sets it itself'):
         Runner(**cfg).train()
@@ -510,13 +506,13 @@ class OddModel(ToyModel):
     [("Odd", {"custom_hooks": [Odd()]}), ("OddModel", {"model": OddModel()})],
     ids=["hook", "model"],
 )
-def test_a_state_that_is_no_dict_is_refused_when_it_is_saved(tmp_path: Path, name: str, changes: Any) -> None:
+def test_state_that_is_not_a_dict_raises_when_saved(tmp_path: Path, name: str, changes: Any) -> None:
     with pytest.raises(ArgumentError, match=f"^{name}.state_dict must return a dict") as caught:
         Runner(**settings(tmp_path, **changes)).train()
     assert torch.equal(caught.value.found, torch.zeros(2))  # type: ignore[arg-type]
 
 
-def test_a_saved_state_that_is_no_dict_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
+def test_saved_state_that_is_not_a_dict_raises_when_loaded(tmp_path: Path) -> None:
     Runner(**settings(tmp_path)).train()
     path = str(tmp_path / "epoch_2.pth")
     checkpoint = load_checkpoint(path)
@@ -529,7 +525,7 @@ def test_a_saved_state_that_is_no_dict_is_refused_when_it_is_loaded(tmp_path: Pa
         Runner(**settings(tmp_path, resume=True, load_from=path)).train()
 
 
-def test_a_hook_whose_state_is_none_has_no_state(tmp_path: Path) -> None:
+def test_hook_with_state_none_has_no_state(tmp_path: Path) -> None:
     class Stateless(Hook):
         def state_dict(self) -> Any:
             return None
@@ -538,7 +534,7 @@ def test_a_hook_whose_state_is_none_has_no_state(tmp_path: Path) -> None:
     assert "Stateless" not in load_checkpoint(str(tmp_path / "epoch_3.pth"))["run"]["hooks"]
 
 
-def test_a_resume_verifies_and_parses_its_checkpoint_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_verifies_and_parses_the_checkpoint_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = config(tmp_path, by_epoch=False, by_iteration=4, randomness={"seed": 3})
     run(cfg, train_cfg={"by_epoch": False, "max_iters": 8, "val_interval": 4})
     calls: dict[str, list[str]] = {name: [] for name in ("verify_digest", "read_content", "open_checkpoint")}

@@ -27,7 +27,7 @@ def own_frames(frame: FrameType | None) -> list[str]:
 
 
 @pytest.mark.parametrize("elements", [10, 1_000_000])  # smaller and larger than the buffer of the file
-def test_a_save_passes_through_few_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
+def test_save_has_few_stack_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     begun: list[list[str]] = []
     walks: list[list[str]] = []
     start, write = threading.Thread.start, os.write
@@ -68,7 +68,7 @@ class Ballast:
         self.restored = state_dict["values"]
 
 
-def test_a_registered_participant_is_saved_and_resumed(tmp_path: Path) -> None:
+def test_registered_participant_is_saved_and_resumed(tmp_path: Path) -> None:
     first, second = (
         Runner(**settings(tmp_path, train_cfg={"by_epoch": True, "max_epochs": count}, resume=count > 1))
         for count in (1, 2)

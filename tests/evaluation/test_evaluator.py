@@ -76,7 +76,7 @@ def test_offline_evaluate_passes_chunks_to_metrics(chunk_size: int, batches: lis
     assert metric.batches[-2:] == [None, None]
 
 
-def test_offline_evaluate_refuses_data_of_another_length() -> None:
+def test_offline_evaluate_needs_data_of_the_same_length() -> None:
     with pytest.raises(ArgumentError, match="must have the same length, but have 2 and 1"):
         Evaluator(Counting()).offline_evaluate([1, 2], [1])
 

@@ -17,7 +17,7 @@ from tests.support import settings
 GUIDE = (Path(__file__).parents[2] / "docs/hooks.md").read_text(encoding="utf-8")
 
 
-def test_the_hooks_of_the_guide_act_together(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_hooks_of_the_guide_work_together(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     (block,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     (tmp_path / "hooks.py").write_text(block)
@@ -34,12 +34,12 @@ def test_the_hooks_of_the_guide_act_together(tmp_path: Path, caplog: pytest.LogC
     assert "Self CPU" in said
 
 
-def test_every_hook_has_its_line() -> None:
+def test_every_hook_is_listed() -> None:
     named = set(re.findall(r"`(\w+Hook)`", GUIDE))
     assert set(hooks.__all__) - named == set()
 
 
-def test_the_table_of_priorities_is_theirs() -> None:
+def test_table_of_priorities_is_correct() -> None:
     rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|(.*)\|$", GUIDE, re.MULTILINE)
     assert [(name, int(number)) for name, number, _ in rows] == [(each.name, each.value) for each in Priority]
     told = {hook: name for name, _, named in rows for hook in re.findall(r"`(\w+Hook)`", named)}
@@ -47,7 +47,7 @@ def test_the_table_of_priorities_is_theirs() -> None:
     assert told == {**known, "NonFiniteHook": NonFiniteHook.priority, "AgreementHook": AgreementHook.priority}
 
 
-def test_the_hook_of_the_guide_ends_a_run_and_is_resumed(tmp_path: Path) -> None:
+def test_hook_of_the_guide_ends_a_run_and_resumes(tmp_path: Path) -> None:
     names: dict[str, Any] = {"__name__": "guide"}
     (text,) = re.findall(r'```python title="my_hooks.py"\n(.*?)```', GUIDE, re.DOTALL)
     HOOKS._entries.pop("LossWatch", None)

@@ -5,9 +5,11 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from footplate import hosts
 from footplate.cli.arguments import read_config
@@ -93,7 +95,7 @@ def test_install_reports_and_is_idempotent(caplog: pytest.LogCaptureFixture) -> 
     before = len(sys.meta_path)
     assert str(hosts.install()) == "import names: mmcv, mmengine, mmseg, mmdet, mmselfsup resolve to footplate"
     assert hosts.install() is hosts.install()
-    assert len(sys.meta_path) == before + 1
+    assert len(sys.meta_path) == before + 3
     assert caplog.text.count("resolve to footplate") == 1
     hosts.uninstall()
     hosts.uninstall()
@@ -150,12 +152,61 @@ def test_command_line_installs_before_custom_imports(tmp_path: Path, monkeypatch
 
 
 def test_complete_packages_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "version", only(**{"mmcv-full": "1.7.2", "mmengine": "0.10.7"}))
+    monkeypatch.setattr(importlib.metadata, "version", only(**{"mmcv-full": "1.7.2", "mmsegmentation": "1.2.2"}))
     report = hosts.install()
-    assert report.left == ("mmcv", "mmengine")
-    assert "installed and not changed: mmcv, mmengine" in str(report)
+    assert report.left == ("mmcv", "mmseg")
+    assert "installed and not changed: mmcv, mmseg" in str(report)
     with pytest.raises(ImportError):
         importlib.import_module("mmcv.runner")
+
+
+def test_footplate_answers_for_an_installed_mmengine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "mmengine/utils").mkdir(parents=True)
+    for module in ("__init__", "utils/__init__", "utils/other"):
+        (tmp_path / f"mmengine/{module}.py").write_text("raise AssertionError('MMEngine itself was imported')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(importlib.metadata, "version", only(mmengine="0.10.7"))
+    hosts.install()
+    assert importlib.import_module("mmengine.hooks").Hook is EngineHook
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("mmengine.utils.other")
+    assert caplog.text == ""
+
+
+def test_mmengine_imported_before_footplate_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "mmengine", ModuleType("mmengine"))
+    hosts.install()
+    assert importlib.import_module("mmengine").hooks.Hook is EngineHook
+    assert "MMEngine was imported before footplate." in caplog.text
+
+
+def test_operators_of_an_installed_mmcv_without_compiled_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mmcv").mkdir()
+    (tmp_path / "mmcv/__init__.py").write_text("__version__ = '2.1.0'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    hosts.install()
+    extension = importlib.import_module("mmcv._ext")
+    boxes = torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 1.9], [5, 5, 6, 6]])
+    assert extension.nms(boxes, torch.tensor([0.5, 0.9, 0.1]), iou_threshold=0.5, offset=0).tolist() == [1, 2]
+    hosts.uninstall()
+    sys.modules.pop("mmcv")
+    with pytest.raises(ImportError):
+        importlib.import_module("mmcv._ext")
+
+
+def test_compiled_operators_are_used_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mmcv").mkdir()
+    (tmp_path / "mmcv/__init__.py").write_text("__version__ = '2.1.0'\n")
+    (tmp_path / "mmcv/_ext.py").write_text("nms = 'compiled'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    hosts.install()
+    assert importlib.import_module("mmcv._ext").nms == "compiled"
+    for title in ("mmcv._ext", "mmcv"):
+        sys.modules.pop(title)
 
 
 def test_user_modules_can_import_registries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,9 +86,9 @@ def test_mean_and_std_are_moved_but_not_saved() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mean": [1.0]}, "must be given together"),
-        ({"std": [1.0]}, "must be given together"),
-        ({"mean": [1.0, 2.0], "std": [1.0]}, "mean must have one value, or one for each of 3 channels"),
+        ({"mean": [1.0]}, "must be set together"),
+        ({"std": [1.0]}, "must be set together"),
+        ({"mean": [1.0, 2.0], "std": [1.0]}, "mean must have one value, or one value for each of 3 channels"),
         ({"bgr_to_rgb": True, "rgb_to_bgr": True}, "cannot both be set"),
     ],
 )

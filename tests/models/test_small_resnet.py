@@ -66,5 +66,5 @@ def test_every_parameter_has_a_gradient() -> None:
 
 @pytest.mark.parametrize(("widths", "depths"), [((8, 8), (1,)), ((), ())])
 def test_widths_and_depths_must_have_one_length(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
-    with pytest.raises(ArgumentError, match="widths and depths must have one length"):
+    with pytest.raises(ArgumentError, match="widths and depths must have the same length"):
         SmallResNet(1, widths=widths, depths=depths)

@@ -28,21 +28,21 @@ def test_every_writer_has_its_row() -> None:
 
 
 @pytest.mark.parametrize(("kind", "extra", "arguments"), ARGUMENTS)
-def test_a_row_names_the_arguments_and_the_extra(kind: str, extra: str, arguments: str) -> None:
+def test_table_lists_arguments_and_extras(kind: str, extra: str, arguments: str) -> None:
     known = list(inspect.signature(VISBACKENDS.get(kind)).parameters)
     assert ["save_dir", *re.findall(r"`(\w+)`", arguments)] == known
     if extra:
         assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text()
 
 
-def test_versions_are_tested_ones() -> None:
+def test_versions_match_the_tested_versions() -> None:
     pins = re.findall(r"^(\w+) +(\w+)(?:\[\w+\])?==([\d.]+)$", (ROOT / "scripts/writers.txt").read_text(), re.MULTILINE)
     assert [row for row in VERSIONS if row[1] != "tensorboard"] == pins
     constraints = (ROOT / "constraints.txt").read_text()
     assert all(f"tensorboard=={version}\n" in constraints for _, name, version in VERSIONS if name == "tensorboard")
 
 
-def test_its_log_processor_builds() -> None:
+def test_log_processor_of_the_guide_builds() -> None:
     block = next(each for each in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL) if "log_processor" in each)
     processor = LOG_PROCESSORS.build(Config.fromstring(block, ".py").log_processor)
     assert [rule["method_name"] for rule in processor.custom_cfg] == ["mean", "min", "max"]

@@ -197,16 +197,19 @@ def test_unknown_name_without_suggestion_hints_at_custom_imports() -> None:
     ]
 
 
-NOT_INSTALLED = "  'mmseg' is not installed; only those of its names that footplate also provides are available"
+NOT_INSTALLED = [
+    "  'mmseg' is not installed; only those of its names that footplate also provides are available",
+    "  pip install 'footplate[hosts]' mmsegmentation",
+]
 OWN = "  register your own classes with custom_imports = dict(imports=['my_module'])"
 
 
 @pytest.mark.parametrize(
     ("scope", "name", "lines"),
     [
-        ("mmseg", "EncoderDecoder", [NOT_INSTALLED, OWN]),
-        (None, "mmseg.EncoderDecoder", [NOT_INSTALLED, OWN]),
-        ("mmseg", "SmallSegmentr", ["  did you mean 'SmallSegmentor'?", NOT_INSTALLED]),
+        ("mmseg", "EncoderDecoder", [*NOT_INSTALLED, OWN]),
+        (None, "mmseg.EncoderDecoder", [*NOT_INSTALLED, OWN]),
+        ("mmseg", "SmallSegmentr", ["  did you mean 'SmallSegmentor'?", *NOT_INSTALLED]),
         ("footplate", "EncoderDecoder", [OWN]),
         ("json", "EncoderDecoder", [OWN]),
     ],

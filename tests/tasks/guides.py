@@ -1,4 +1,4 @@
-"""The guides of `docs/tasks/`: their configs, written and trained as they stand but for their size."""
+"""Writes and trains the configs of the guides in `docs/tasks/`, with fewer iterations."""
 
 import re
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def trained(name: str, overrides: Sequence[str]) -> Runner:
 
 
 def write_classes(folder: Path, *, train: int, val: int, unlabeled: bool = False) -> None:
-    """Writes a few pictures of each of three classes, of its own colour and of several sizes.
+    """Writes a few images of several sizes for each of three classes, which differ in color.
 
     Args:
         folder: They go to `train/CLASS` and `val/CLASS` in it.

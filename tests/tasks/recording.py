@@ -1,4 +1,4 @@
-"""A visualizer that keeps what it is asked to draw, and batches to draw."""
+"""A visualizer that records its calls, and batches to draw."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ _Sample = TypeVar("_Sample", bound=BaseDataElement)
 
 
 class Recorder(Visualizer):
-    """Keeps name, picture and further arguments of each picture; the newest is the one that hooks find."""
+    """Records name, image and further arguments of each call; hooks use the visualizer that was created last."""
 
     def __init__(self) -> None:
         super().__init__("recorder")
@@ -28,11 +28,11 @@ class Recorder(Visualizer):
 
     @property
     def names(self) -> list[str]:
-        """The names in their order."""
+        """The names of the calls, in order."""
         return [name for name, _, _ in self.drawn]
 
 
 def batch(kind: Callable[..., _Sample], count: int = 2, channels: int = 3) -> tuple[dict[str, Any], list[_Sample]]:
-    """Returns pictures of 4 x 5 pixels, each of one grey, and a sample of `kind` for each."""
+    """Returns images of 4 x 5 pixels in one shade of gray each, and a sample of `kind` for each image."""
     inputs = [torch.full((channels, 4, 5), 10 * number, dtype=torch.uint8) for number in range(count)]
     return {"inputs": inputs}, [kind(metainfo={"img_path": f"made/{number:02d}.png"}) for number in range(count)]

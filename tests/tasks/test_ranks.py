@@ -1,4 +1,4 @@
-"""What several processes measure together is what one measures."""
+"""Several processes compute the same metrics as one."""
 
 import math
 import multiprocessing
@@ -26,7 +26,7 @@ METRICS = (
 
 
 def sample(index: int) -> dict[str, Any]:
-    """What a model made of a picture, which is a function of its number."""
+    """Returns the prediction for an image, which is a function of its number."""
     drawn = np.random.default_rng(index)
     score = drawn.random(3)
     return {
@@ -78,7 +78,7 @@ def measure_on_rank(rank: int, worlds: Sequence[int], sizes: Sequence[int], ever
 
 
 def check(worlds: Sequence[int], sizes: Sequence[int], folder: Path, *, every: bool, seconds: float) -> None:
-    """Processes are made once, and join groups of several sizes one after the other."""
+    """Starts processes once, which then join groups of several sizes one after the other."""
     context = multiprocessing.get_context("fork")
     ranks = [
         context.Process(target=measure_on_rank, args=(rank, worlds, sizes, every, folder))

@@ -37,7 +37,7 @@ def test_a_detector_fetches_nothing(config: dict[str, Any], key: str) -> None:
     assert caught.value.key == key
 
 
-def test_a_segmentor_fetches_nothing() -> None:
+def test_a_segmentor_downloads_nothing() -> None:
     pytest.importorskip("transformers")
     config = {"_attn_implementation": "someone/kernels"}
     with pytest.raises(ArgumentError, match="nothing is downloaded"):
@@ -67,7 +67,7 @@ def test_every_stage_has_a_width_and_a_depth(widths: tuple[int, ...], depths: tu
 
 
 class Echo(TaskModel):
-    """Says which of its methods answered."""
+    """Returns the name of the method that was called."""
 
     def outputs(self, inputs: Any) -> Any:
         return "outputs", inputs
@@ -114,7 +114,7 @@ def test_the_usual_preprocessor_of_a_task_is_suggested(model: dict[str, Any], pr
     assert preprocessor in MODELS
 
 
-def test_a_part_is_a_module_or_the_dict_of_one() -> None:
+def test_a_part_is_a_module_or_its_config() -> None:
     layer = nn.Linear(1, 1)
     assert build_part("neck", layer) is layer
     built = build_part("backbone", {"type": "SmallResNet", "in_channels": 1})

@@ -27,7 +27,7 @@ from tests.tasks.recording import RUNNER, Recorder, batch
         ("after_train_iter", {"interval": 1}, []),
     ],
 )
-def test_every_so_many_batches_are_drawn(event: str, arguments: dict[str, Any], expected: list[str]) -> None:
+def test_every_nth_batch_is_drawn(event: str, arguments: dict[str, Any], expected: list[str]) -> None:
     hook = BaseVisualizationHook(**{"draw": True, **arguments})
     recorder = Recorder()
     data_batch, outputs = batch(BaseDataElement)
@@ -83,7 +83,7 @@ def test_the_only_dataset_needs_no_name(caplog: pytest.LogCaptureFixture) -> Non
 
 
 class Choosy(BaseVisualizationHook):
-    """Leaves the first prediction out, and has a word of its own for the visualizer."""
+    """Omits the first prediction, and passes an additional argument to the visualizer."""
 
     def choose(self, outputs: Sequence[Any]) -> Iterable[tuple[int, Any]]:
         return list(enumerate(outputs))[1:]

@@ -146,6 +146,7 @@ def import_modules(cfg: "Config") -> None:
 
     if "custom_imports" in cfg or is_first_generation(cfg):
         hosts.install()
+    hosts.use_code_bases(cfg)
     folder = os.path.dirname(os.path.abspath(str(cfg.filename)))
     if cfg.filename and folder not in sys.path:
         sys.path.append(folder)  # modules next to the config come after those in the current folder

@@ -6,6 +6,7 @@ from typing import Any
 from footplate.cli.arguments import add_config, read_config, set_work_dir
 from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
 from footplate.cli.output import print_text
+from footplate.messages import labeled
 from footplate.wrap import wrap_text
 
 
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise
         finally:
             if not rank_from_environment():
-                print_text("".join(wrap_text(f"{'warning':<11} {each}\n") for each in warnings))
+                print_text("".join(wrap_text(labeled("warning", each) + "\n") for each in warnings))
     if not rank_from_environment():
         print_text(wrap_text(summary))
     return 0

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, read_config
 from footplate.cli.output import print_error, print_text
 from footplate.errors import ArgumentError, ConfigKeyError
-from footplate.messages import nearest
-from footplate.wrap import wrap_for_screen, wrap_text
+from footplate.messages import labeled, nearest
+from footplate.wrap import wrap_for_screen
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -140,16 +139,15 @@ def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> No
     if arguments.json:
         print_text(json.dumps(as_data(), indent=2, default=str) + "\n")
     else:
-        text = as_text()
-        print_text(wrap_text(text) if sys.stdout.isatty() else text)
-    lines = "".join(f"{'warning':<11} {each}\n" for each in dict.fromkeys(warnings))
+        print_text(wrap_for_screen(as_text()))
+    lines = "".join(labeled("warning", each) + "\n" for each in dict.fromkeys(warnings))
     (print_error if arguments.json else print_text)(lines)
 
 
 def _explain_topic(
     topic: str, cfg: "Config", arguments: argparse.Namespace
 ) -> tuple[Callable[[], Any], Callable[[], str]]:
-    """Builds what a topic is about, and returns functions that return it as data and as text."""
+    """Builds the components of a topic; returns functions that describe them as data and as text."""
     from footplate.config import Config
     from footplate.storage import commit_image
     from footplate.tasks.recipes import find_config

@@ -86,11 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _default_output(old: Path, name: str) -> Path | None:
-    """Returns a path in the current folder if `old` is inside footplate, which must not change; otherwise None.
-
-    Raises:
-        ArgumentError: The current folder is inside footplate too.
-    """
+    """Returns a path in the current folder if `old` is inside footplate, which must not change; otherwise None."""
     from footplate.errors import ArgumentError
 
     if not Path(os.path.realpath(old)).is_relative_to(_PACKAGE):

@@ -71,15 +71,13 @@ def _json_places(text: str, path: str) -> Iterator[Place]:
 
 def _with_places(value: Any, places: Iterator[Place]) -> Any:
     if isinstance(value, _Pairs):
-        result = TracedDict()
-        result._origins[None] = next(places)
+        result = TracedDict._written_at(next(places))
         for key, item in value:
             origin = next(places)
             if key in result:
                 message = f"the key '{key}' is set twice in one object, first in line {result._origins[key].line}"
                 raise ConfigSyntaxError(message, origin=origin, key=key)
-            dict.__setitem__(result, key, _with_places(item, places))
-            result._origins[key] = origin
+            result._put(key, _with_places(item, places), origin)
         return result
     return [_with_places(item, places) for item in value] if isinstance(value, list) else value
 
@@ -122,12 +120,10 @@ class _Lines:
 def _with_origins(value: Any, lines: _Lines, path: str) -> Any:
     """Returns a parsed TOML value with the origins of its keys, and with dates as strings."""
     if isinstance(value, dict):
-        result = TracedDict()
-        result._origins[None] = Place(path, lines.line)
+        result = TracedDict._written_at(Place(path, lines.line))
         for key, item in value.items():
             below = lines.keys.get(key, lines)
-            dict.__setitem__(result, key, _with_origins(item, below, path))
-            result._origins[key] = Place(path, below.line)
+            result._put(key, _with_origins(item, below, path), Place(path, below.line))
         return result
     if isinstance(value, list):
         each = lines.items if len(lines.items) == len(value) else [lines] * len(value)

@@ -155,6 +155,18 @@ class TracedDict(dict[Any, Any]):
         result._copy_origins(self)
         return result
 
+    @classmethod
+    def _written_at(cls, place: Origin) -> "TracedDict":
+        """Returns an empty dict that was written at `place`."""
+        result = cls()
+        result._origins[None] = place
+        return result
+
+    def _put(self, key: Any, value: object, place: Origin) -> None:
+        """Sets a key that was written at `place`, without a history."""
+        dict.__setitem__(self, key, value)
+        self._origins[key] = place
+
     def _write(self, key: Any, value: object, frame: FrameType, origin: Origin | None = None) -> None:
         """Sets a key; its origin is `origin`, or else the current statement of `frame`."""
         replaced = Replaced(dict.__getitem__(self, key), self._origins.get(key)) if key in self else None

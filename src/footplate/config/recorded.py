@@ -159,8 +159,7 @@ def _read_plain_python(text: str, file: str) -> TracedDict:
                     ]
                 )
             ):
-                dict.__setitem__(result, key, _value_of(statement.value, file))
-                result._origins[key] = Place(file, statement.lineno)
+                result._put(key, _value_of(statement.value, file), Place(file, statement.lineno))
             case _:
                 raise _not_data(file, statement.lineno, "it contains more than assignments of plain values")
     return result
@@ -194,12 +193,9 @@ def _value_of(node: ast.expr, file: str) -> Any:
 
 
 def _dict_of(keys: Iterable[Any], nodes: Iterable[ast.expr], line: int, file: str) -> TracedDict:
-    result = TracedDict()
-    result._origins[None] = Place(file, line)
+    result = TracedDict._written_at(Place(file, line))
     for key, node in zip(keys, nodes, strict=True):
         if key is None:
             raise ValueError("a dict is unpacked")
-        name = _value_of(key, file)
-        dict.__setitem__(result, name, _value_of(node, file))
-        result._origins[name] = Place(file, key.lineno)
+        result._put(_value_of(key, file), _value_of(node, file), Place(file, key.lineno))
     return result

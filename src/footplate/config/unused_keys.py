@@ -1,13 +1,13 @@
 """Detects keys without effect: misspelled top-level keys, and variables that are changed but not read."""
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.config.config_dict import ConfigDict
 from footplate.config.key_paths import find_value, join_path, paths_ending, walk
 from footplate.config.origins import KeyOrigin, value_history
 from footplate.error_context import origin_of
-from footplate.errors import ConfigKeyError
+from footplate.errors import ConfigKeyError, Origin
 from footplate.messages import edit_distance, list_names
 
 if TYPE_CHECKING:
@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 
 _LONG_WORD = 10
 _MAX_NAMED = 3
+
+
+class LateChange(NamedTuple):
+    """A variable that was changed after other lines of the config had read it."""
+
+    key: str
+    origin: Origin
+    problem: str  # with the keys to set instead
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {self.problem}"
 
 
 def check_top_level_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[str]) -> None:
@@ -81,14 +92,14 @@ def unread_overrides(cfg: "Config", known: Collection[str]) -> list[str]:
     ]
 
 
-def find_late_changes(cfg: "Config", known: Collection[str]) -> list[str]:
-    """Returns a warning for each variable that was changed too late, with the keys that keep the old value.
+def find_late_changes(cfg: "Config", known: Collection[str]) -> list[LateChange]:
+    """Returns the variables that were changed too late, with the keys that keep the old value.
 
     Suppose a base contains `optimizer = dict(lr=0.1)` and `optim_wrapper = dict(optimizer=optimizer)`. A config that
     inherits from it has two separate dicts. Changing the first one, in the config or by an override, does not change
     the second. A variable is a top-level key that is not in `known`, the keys that a run reads.
     """
-    top, warnings = cfg._cfg_dict, []
+    top, found = cfg._cfg_dict, []
     for name in top:
         path = _late_change(top, name) if isinstance(name, str) and name not in known else None
         if path is None:
@@ -99,10 +110,10 @@ def find_late_changes(cfg: "Config", known: Collection[str]) -> list[str]:
         else:
             unchanged = _keys_with_value(top, name, value_history(top[name], origin)[-2].value, known)
         advice = f"; set {list_names(unchanged, _MAX_NAMED)} instead" if unchanged else ""
-        warnings.append(
-            f"{origin}: '{join_path(path)}' has no effect, because other lines had already read '{name}'{advice}"
-        )
-    return warnings
+        key = join_path(path)
+        problem = f"'{key}' has no effect, because other lines had already read '{name}'{advice}"
+        found.append(LateChange(key, origin, problem))
+    return found
 
 
 def _late_change(top: ConfigDict, name: str) -> list[Any] | None:

@@ -174,8 +174,7 @@ class _Builder:
     def _mapping(self, node: yaml.MappingNode) -> TracedDict:
         own = {id(key) for key, _ in node.value}  # the others are merged by `<<`
         self.loader.flatten_mapping(node)
-        result = TracedDict()
-        result._origins[None] = self._origin(node)
+        result = TracedDict._written_at(self._origin(node))
         seen: set[Any] = set()
         for key_node, value_node in node.value:
             origin, key = self._origin(key_node), self.build(key_node)
@@ -186,8 +185,7 @@ class _Builder:
                     message = f"the key '{key}' is set twice in one mapping, first in line {result._origins[key].line}"
                     raise ConfigSyntaxError(message, origin=origin, key=str(key))
                 seen.add(key)
-            dict.__setitem__(result, key, self.build(value_node))
-            result._origins[key] = origin
+            result._put(key, self.build(value_node), origin)
         return result
 
     def _origin(self, node: yaml.Node) -> Origin:

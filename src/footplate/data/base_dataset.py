@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from typing_extensions import Self
 
@@ -57,6 +58,13 @@ class BaseDataset(Dataset[Any]):
     """
 
     METAINFO: ClassVar[Mapping[str, Any]] = {}
+    # Defaults for datasets of OpenMMLab packages, which set their attributes without calling this constructor.
+    on_error: Literal["stop", "skip"] = "stop"
+    data_prefix: dict[str, Any]
+    sample_cache: SampleCache | None = None
+    _keep_in_memory: bool | int = False
+    _fully_initialized = False
+    _skipped = SharedCount()
 
     def __init__(
         self,
@@ -77,12 +85,8 @@ class BaseDataset(Dataset[Any]):
     ) -> None:
         check_choice("on_error", on_error, ("stop", "skip"))
         self.data_root = data_root or ""
-        self.ann_file = join_root(self.data_root, ann_file) if ann_file else ""
-        self.data_prefix: dict[str, str] = {}
-        for key, prefix in ({"img_path": ""} if data_prefix is None else data_prefix).items():
-            if prefix is not None and not isinstance(prefix, str):
-                raise ArgumentError("a prefix of paths must be a string", key=f"data_prefix.{key}", found=prefix)
-            self.data_prefix[key] = join_root(self.data_root, prefix or "")
+        self.ann_file = ann_file or ""
+        self.data_prefix = dict({"img_path": ""} if data_prefix is None else data_prefix)
         self.filter_cfg = copy.deepcopy(filter_cfg)
         self.serialize_data = serialize_data
         self.test_mode = test_mode
@@ -90,15 +94,28 @@ class BaseDataset(Dataset[Any]):
         self.on_error = on_error
         self._skipped = SharedCount()
         self.data_list: Sequence[Any] = []
-        self._metainfo = {key: _load_value(key, value) for key, value in {**self.METAINFO, **(metainfo or {})}.items()}
+        self._metainfo = self._load_metainfo(metainfo)
         self._indices = indices
-        self._fully_initialized = False
+        self._join_prefix()
         with at_key("pipeline"):
             self.pipeline = Compose(pipeline)
         self._keep_in_memory = keep_in_memory
-        self.sample_cache: SampleCache | None = None
         if not lazy_init:
             self.full_init()
+
+    @classmethod
+    def _load_metainfo(cls, metainfo: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Returns `METAINFO` with the entries that `metainfo` overrides."""
+        return {key: _load_value(key, value) for key, value in {**cls.METAINFO, **(metainfo or {})}.items()}
+
+    def _join_prefix(self) -> None:
+        """Joins the paths of the annotation file and of `data_prefix` to `data_root`."""
+        if self.ann_file:
+            self.ann_file = join_root(self.data_root, self.ann_file)
+        for key, prefix in self.data_prefix.items():
+            if prefix is not None and not isinstance(prefix, str):
+                raise ArgumentError("a prefix of paths must be a string", key=f"data_prefix.{key}", found=prefix)
+            self.data_prefix[key] = join_root(self.data_root, prefix or "")
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -117,16 +134,25 @@ class BaseDataset(Dataset[Any]):
         self.data_list = self.load_data_list()
         self.data_list = self.filter_data()
         if self._indices is not None:
-            self.data_list = [self.data_list[each] for each in _select_indices(self._indices, len(self.data_list))]
+            self.data_list = self._get_unserialized_subset(self._indices)
         if self.serialize_data:
-            self.data_list = store = RecordStore(self.data_list)
-            if store.num_bytes > _LARGE:
-                trim_heap()  # after the original records are freed
+            self._serialize_data()
         self._fully_initialized = True
         if self._keep_in_memory:
             cache = SampleCache(self.pipeline, self._keep_in_memory)
             cache.fill(self.leading_samples(cache.leading, range(len(self))))
             self.sample_cache = cache
+
+    def _get_unserialized_subset(self, indices: Indices) -> list[Any]:
+        """Returns the records at `indices`, which are like the argument of the class."""
+        return [self.data_list[each] for each in _select_indices(indices, len(self.data_list))]
+
+    def _serialize_data(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Stores the records as bytes; returns the bytes and the end of each record."""
+        self.data_list = store = RecordStore(self.data_list)
+        if store.num_bytes > _LARGE:
+            trim_heap()  # after the original records are freed
+        return store.arrays
 
     def load_data_list(self) -> list[Any]:
         """Reads the annotation file and returns the records from `parse_data_info`."""
@@ -181,7 +207,7 @@ class BaseDataset(Dataset[Any]):
             yield self._read_or_skip(lambda each: leading(self.get_data_info(each)), idx)
 
     def get_subset_(self, indices: Indices) -> None:
-        """Keeps only some records; `indices` is like the argument of the class."""
+        """Keeps only some records; `indices` has the same form as the argument of the class."""
         self.full_init()
         selected = _select_indices(indices, len(self))
         if isinstance(self.data_list, RecordStore):
@@ -226,7 +252,7 @@ class BaseDataset(Dataset[Any]):
 
 
 def _load_value(key: str, value: Any) -> Any:
-    """Returns a copy of a value of metainfo, or the lines of the file that it is the path of."""
+    """Returns a copy of a value of metainfo, or the lines of the file if the value is a path."""
     if isinstance(value, str) and os.path.isfile(value):
         return read_lines(value)
     if key == "classes" and isinstance(value, str):  # each character would become a class

@@ -1,4 +1,4 @@
-"""Plans the batches of a pass: the samples of each batch, from any batch on, with the same number on every rank."""
+"""Plans the samples of each batch of a pass, which can start at any batch and has the same length on every rank."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -208,7 +208,7 @@ class BatchPlan(Sampler[BatchKey]):
             yield batch
 
     def _cut(self, keys: Iterator[BatchKey], most: int, *, warns: bool) -> Iterator[BatchKey]:
-        """Ends a pass after its length, and warns if the samplers yield more."""
+        """Ends a pass after `most` batches, and warns if the samplers yield more."""
         yield from islice(keys, most)
         if warns and next(keys, None) is not None:
             names = ", ".join(type(each).__name__ for each in self.custom)

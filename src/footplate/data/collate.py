@@ -14,7 +14,7 @@ from footplate.registry import FUNCTIONS
 
 
 def pseudo_collate(samples: Sequence[Any]) -> Any:
-    """Collates N samples with the same structure; returns their structure, with a list of N values for each value.
+    """Collates N samples with the same structure: each value becomes a list of N values.
 
     Example:
         >>> pseudo_collate([dict(inputs=1, name="a"), dict(inputs=2, name="b")])

@@ -135,7 +135,7 @@ def check_dataset(cfg: Any) -> None:
 
 
 def _refuse_sections(loader: Any) -> None:
-    """Refuses a list of data loader configs, which would be taken for a list of batches."""
+    """Raises an error for a list of data loader configs, which would be treated as a list of batches."""
     several = loader if isinstance(loader, (list, tuple)) else ()
     for index, each in enumerate(several):
         if isinstance(each, Mapping) and (not each or "dataset" in each or isinstance(each.get("type"), str)):
@@ -241,7 +241,7 @@ def _build_dataset(cfg: Any) -> Any:
 
 
 def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
-    """Returns the function for a name, or for a dict whose other keys are its arguments; functions are returned."""
+    """Returns a function, the function for a name, or that for a dict whose other keys are its arguments."""
     with at_key(key):
         if isinstance(cfg, str):
             return FUNCTIONS.get(cfg)

@@ -199,7 +199,7 @@ class DataPosition:
         return self._generator.get_state() if isinstance(self._generator, torch.Generator) else None
 
     def _batch_before(self, sample: int) -> int:
-        """Returns the index of the batch of the current size that begins at a sample, counted from the pass's end."""
+        """Returns the index of the current-size batch that begins at a sample, counted from the end of the pass."""
         size = self._batch_size or 1
         if self._endless or self._counts:
             return sample // (size * self._world_size)

@@ -274,7 +274,7 @@ def _count_tensor_bytes(sample: Any) -> int:
 
 
 def _copy_sample(sample: Any, device: torch.device | None) -> Any:
-    """Copies a sample; its tensors are copied to the device, or stay on theirs if it is None."""
+    """Copies a sample; its tensors are copied to the device, or on their own device if it is None."""
     if isinstance(sample, Tensor):
         return sample.clone() if device is None else sample.to(device, copy=True)
     if isinstance(sample, BaseDataElement):

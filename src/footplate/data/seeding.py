@@ -54,7 +54,7 @@ def preserve_random_state() -> Iterator[None]:
 
 
 class SampleGenerators:
-    """Separate states of the global random generators for reading samples, which seeds them before each sample.
+    """Gives code that reads samples its own states of the global random generators, seeded before each sample.
 
     The numpy generator is replaced, because copying its state takes half as long as reading a small batch. This
     discards a buffered normal number of the run's numpy generator, since `np.random.randn` draws numbers in pairs.
@@ -65,7 +65,7 @@ class SampleGenerators:
 
     @contextmanager
     def activate(self) -> Iterator[None]:
-        """Gives a block separate generators and restores those of the run afterwards."""
+        """Activates these states for a block, and restores those of the run afterwards."""
         python, numpy, tensors = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state()  # type: ignore[attr-defined]
         np.random.set_bit_generator(self._numpy)  # type: ignore[attr-defined]
         try:
@@ -77,7 +77,7 @@ class SampleGenerators:
 
 
 class SamplerGenerators:
-    """Separate states of the global random generators for custom samplers, kept between their calls."""
+    """Gives custom samplers their own states of the global random generators, which are kept between their calls."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -85,7 +85,7 @@ class SamplerGenerators:
 
     @contextmanager
     def activate(self) -> Iterator[None]:
-        """Gives a block separate generators and restores those of the run afterwards."""
+        """Activates these states for a block, and restores those of the run afterwards."""
         with preserve_random_state():
             if self._states is None:
                 seed_generators(self._seed)

@@ -54,6 +54,11 @@ class RecordStore(Sequence[Any]):
         """The size of the records in bytes."""
         return self._content.nbytes + self._ends.nbytes
 
+    @property
+    def arrays(self) -> tuple["NDArray[np.uint8]", "NDArray[np.int64]"]:
+        """The bytes of all records, and the end of each record in them."""
+        return self._content, self._ends[1:]
+
     def subset(self, indices: Sequence[int]) -> "RecordStore":
         """Returns a store with the records at `indices`, in this order."""
         subset = RecordStore()
@@ -266,7 +271,7 @@ class _PinnedBytes(np.ndarray[Any, np.dtype[np.uint8]]):
 
 
 class _Pickler(ForkingPickler):
-    """Pickles like multiprocessing queues, but stores the data of plain dense CPU tensors out of band, as of arrays."""
+    """Pickles like multiprocessing queues, but stores plain dense CPU tensors out of band, like arrays."""
 
     def reducer_override(self, value: Any) -> Any:
         if (

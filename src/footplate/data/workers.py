@@ -44,8 +44,8 @@ _FIELDS = 3  # per worker: process, position + 1, index
 class DataWait:
     """Whether this process waits for data at a place where a signal handler may raise an error.
 
-    Set while a sample is read and while a worker is waited for, but not while the random generators of the run are
-    exchanged for those of a sample, or stored.
+    Set while this process reads a sample or waits for a worker. Not set while it swaps or stores the random generators
+    of the run.
     """
 
     is_interruptible = False

@@ -84,6 +84,8 @@ class BaseTrainLoop(BaseLoop):
     """
 
     by_epoch = True
+    _max_iters: int  # set by subclasses, as the next one
+    _max_epochs: int
     calls: ClassVar[dict[str, tuple[str, ...]]] = {
         "run": (),
         "run_iter": ("idx", "data_batch"),
@@ -140,12 +142,12 @@ class BaseTrainLoop(BaseLoop):
     @property
     def max_iters(self) -> int:
         """The total number of iterations of the run."""
-        raise NotImplementedError
+        return self._max_iters
 
     @property
     def max_epochs(self) -> int:
-        """The total number of epochs of the run."""
-        raise NotImplementedError
+        """The total number of epochs of the run, or 1 if it counts iterations."""
+        return self._max_epochs
 
     @property
     def at_epoch_start(self) -> bool:
@@ -217,7 +219,7 @@ class BaseTrainLoop(BaseLoop):
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the position in the run."""
+        """Returns the position of the run, without the position in its data."""
         return {
             "iter": self._iter,
             "epoch": self._epoch,
@@ -258,7 +260,7 @@ class BaseTrainLoop(BaseLoop):
             restore_rng(random)
 
     def move_epoch_start(self) -> None:
-        """Records the random state with which a run resumes that stops before the first batch of this epoch."""
+        """Records the random state. A run that stops before the first batch of this epoch resumes with it."""
         self._random_at_epoch_start = capture_rng()
 
     @property
@@ -297,7 +299,7 @@ class BaseTrainLoop(BaseLoop):
             raise
 
     def _run_own_iter(self, run_iter: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        """Calls `run_iter` for an overridden `run` or `run_epoch`, and answers the requests that they do not answer."""
+        """Calls `run_iter` for an overridden `run` or `run_epoch`, which does not answer requests, and answers them."""
         if not self.in_progress:
             self._begin()
         self._check_resumed_data()
@@ -401,7 +403,7 @@ def is_due(done: int, end: int, begin: int, interval: int) -> bool:
 
 
 def checked_intervals(intervals: Any) -> list[tuple[int, int]]:
-    """Checks pairs of a milestone and the interval that applies from it on."""
+    """Checks `dynamic_intervals` and returns its pairs of a milestone and an interval."""
     pairs = intervals if isinstance(intervals, Sequence) else ()
     valid = all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs) and isinstance(intervals, Sequence)
     if not valid or sorted(pairs, key=lambda pair: pair[0]) != list(pairs):

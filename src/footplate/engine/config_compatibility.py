@@ -1,4 +1,4 @@
-"""Configs that were written for other engines: their keys are translated, reported as without effect, or refused."""
+"""Configs that were written for other engines. Their keys are translated, ignored with a warning, or rejected."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence

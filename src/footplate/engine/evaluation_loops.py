@@ -420,7 +420,7 @@ def call_and_compare_weights(runner: "Runner", *events: str) -> bool:
 
 
 def _norms(wrapped: Any) -> bytes:
-    """Returns the norms of all weights and buffers in a comparable form."""
+    """Returns the norms of all weights and buffers as bytes, to compare them."""
     model, measured = unwrap_model(wrapped), []
     for tensor in (local_tensor(each).detach() for each in (*model.parameters(), *model.buffers())):
         if tensor.is_complex():

@@ -277,7 +277,7 @@ class Hook:
 
 
 def acts_at(hook: Hook | type[Hook], event: str) -> bool:
-    """Checks whether a hook overrides the method of an event, or the one that all modes share."""
+    """Checks whether a hook overrides the method of an event or the shared method of all modes."""
     kind = hook if isinstance(hook, type) else type(hook)
     own = {} if isinstance(hook, type) else vars(hook)
     when, _, rest = event.partition("_")
@@ -287,7 +287,7 @@ def acts_at(hook: Hook | type[Hook], event: str) -> bool:
 
 
 def _checked_method(hook: Hook, event: str) -> Callable[..., Any]:
-    """Returns the bound method of an event, wrapped if it takes fewer arguments, to drop the others."""
+    """Returns the method of an event. If it takes fewer arguments than the event has, the others are dropped."""
     method: Callable[..., Any] = getattr(hook, event)
     arguments, parameters = EVENTS[event], inspect.signature(method).parameters
     takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())

@@ -94,17 +94,17 @@ class HookList(Sequence[Hook]):
         return hook
 
     def key_of(self, hook: Hook) -> str:
-        """Returns the key path of a hook's section in the config, or the name of its class without one."""
+        """Returns the key path of the config section of a hook, or the name of its class if it has no section."""
         return self._keys[id(hook)]
 
     def at(self, event: str) -> list[Callable[..., Any]]:
-        """Returns the methods to call at `event`, a list that later registrations change in place."""
+        """Returns the list of methods to call at `event`. Later registrations change it in place."""
         if event not in self._methods:
             raise ArgumentError(f"unknown event '{event}'", suggestion=nearest(event, EVENTS))
         return self._methods[event]
 
     def order(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-        """Yields each event at which hooks act, with the names and priorities of these hooks in their order."""
+        """Yields each event at which hooks act, with the names and priorities of the hooks in order."""
         for event in EVENTS:
             acting = [(type(hook).__name__, _priority_name(hook)) for hook in self._hooks if acts_at(hook, event)]
             if acting:

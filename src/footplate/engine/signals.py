@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_SIGHUP = getattr(signal, "SIGHUP", None)
-_SIGUSR1 = getattr(signal, "SIGUSR1", None)
-_SIGCHLD = getattr(signal, "SIGCHLD", None)
 _SAME_REQUEST = 0.5  # seconds in which a repeated signal is the same request: `timeout` and others send each twice
 _BETWEEN_EXCHANGES = 1.0  # seconds
 
@@ -85,6 +82,8 @@ class Requests:
         stop: The number of the signal that requests a stop, or None.
         must_finish_evaluation: Whether a stop must wait for the end of the current evaluation, because hooks have
             replaced the weights of the model, or because a hook has started the evaluation.
+        scheduled_saves: The saves that hooks have scheduled for after the current iteration.
+        lost_worker: The error of a worker that died during the current iteration, or None.
         saved_after_error: Whether reading data failed and the progress of the run is saved.
     """
 
@@ -94,8 +93,8 @@ class Requests:
     def _reset(self) -> None:
         self.pending = self.save = self.must_finish_evaluation = self.saved_after_error = False
         self.stop: int | None = None
-        self._saves: list[Callable[[], None]] = []
-        self._lost_worker: Exception | None = None
+        self.scheduled_saves: list[Callable[[], None]] = []
+        self.lost_worker: Exception | None = None
         self._first_signal: int | None = None
         self._first_stop_at: float | None = None  # time of the first SIGINT or SIGTERM
         self._process, self._has_ranks = os.getpid(), is_distributed()
@@ -113,14 +112,8 @@ class Requests:
 
     def save_after_iteration(self, save: Callable[[], None]) -> None:
         """Schedules `save` for after the current iteration and all of its hooks."""
-        self._saves.append(save)
+        self.scheduled_saves.append(save)
         self.pending = True
-
-    def make_saves(self) -> None:
-        """Runs the saves that hooks have scheduled."""
-        saves, self._saves = self._saves, []
-        for save in saves:
-            save()
 
     @contextmanager
     def from_signals(self, runner: "Runner") -> Iterator[None]:
@@ -140,14 +133,14 @@ class Requests:
             yield
             return
         handlers: dict[int, Any] = dict.fromkeys(_STOP_SIGNALS, self._on_stop)
-        if _SIGUSR1 is not None:
-            handlers[_SIGUSR1] = self._on_save
-        if _SIGHUP is not None and signal.getsignal(_SIGHUP) != signal.SIG_IGN:
-            handlers[_SIGHUP] = self._on_stop
-        if _SIGCHLD is not None:
+        if hasattr(signal, "SIGUSR1"):  # Windows lacks this signal and the next two
+            handlers[signal.SIGUSR1] = self._on_save
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            handlers[signal.SIGHUP] = self._on_stop
+        if hasattr(signal, "SIGCHLD"):
             install_worker_death_handler()
-            self._previous_on_child = signal.getsignal(_SIGCHLD)
-            handlers[_SIGCHLD] = self._on_end_of_child
+            self._previous_on_child = signal.getsignal(signal.SIGCHLD)
+            handlers[signal.SIGCHLD] = self._on_end_of_child
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
@@ -191,7 +184,7 @@ class Requests:
             is_of_worker = is_worker_death(error)  # otherwise a user's handler has raised it
             if not is_of_worker or os.getpid() != self._process or self._may_raise():
                 raise
-            self._lost_worker, self.pending = error.with_traceback(None), True
+            self.lost_worker, self.pending = error.with_traceback(None), True
 
     def _may_raise(self) -> bool:
         """Checks whether a handler may raise an error now: the run waits for a batch, and no step is half done.
@@ -204,11 +197,6 @@ class Requests:
         may_raise = data_wait.is_interruptible and not self.must_finish_evaluation
         data_wait.is_interruptible = data_wait.is_interruptible and not may_raise
         return may_raise
-
-    def take_lost_worker(self) -> Exception | None:
-        """Returns the error of a worker that died during the iteration, once."""
-        error, self._lost_worker = self._lost_worker, None
-        return error
 
     def agree(self, device: torch.device, pause: int = 1) -> int:
         """Exchanges the requests of all ranks. All ranks must call it in the same iteration.
@@ -267,14 +255,16 @@ def answer_requests(runner: "Runner") -> None:
     """
     requests, outer = runner.requests, runner.phase
     requests.pending = False
-    lost_worker = requests.take_lost_worker()
+    lost_worker, requests.lost_worker = requests.lost_worker, None
     # Reading data has failed, although the iteration was finished first. A stop saves the run and needs no more data.
     if lost_worker is not None and requests.stop is None:
         evaluates = outer in (Phase.EVALUATION, Phase.EVALUATION_DATA_LOADING)
         runner.phase = Phase.EVALUATION_DATA_LOADING if evaluates else Phase.DATA_LOADING
         raise lost_worker
     runner.phase = Phase.SAVING
-    requests.make_saves()
+    saves, requests.scheduled_saves = requests.scheduled_saves, []
+    for save in saves:
+        save()
     if requests.stop is None and not requests.save:
         runner.saver.settle()
         runner.phase = outer

@@ -59,16 +59,6 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         self._reading = False  # whether an epoch of the base class is in progress
 
     @property
-    def max_epochs(self) -> int:
-        """The total number of epochs of the run."""
-        return self._max_epochs
-
-    @property
-    def max_iters(self) -> int:
-        """The total number of iterations of the run."""
-        return self._max_iters
-
-    @property
     def at_epoch_start(self) -> bool:
         """Whether the next epoch starts from its first batch, rather than in the middle after a resume."""
         return self._iter == self._epoch * len(self.dataloader)
@@ -189,16 +179,6 @@ class IterBasedTrainLoop(BaseTrainLoop):
     def epoch(self) -> int:
         """The number of completed passes over the loader. 0 if the loader never ends."""
         return self._data.epoch_at(self._iter)
-
-    @property
-    def max_epochs(self) -> int:
-        """Always 1, because the run counts iterations."""
-        return self._max_epochs
-
-    @property
-    def max_iters(self) -> int:
-        """The total number of iterations of the run."""
-        return self._max_iters
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:

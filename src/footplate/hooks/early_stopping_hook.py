@@ -25,7 +25,7 @@ class EarlyStoppingHook(Hook):
     Args:
         monitor: The metric, such as "mIoU" or "coco/bbox_mAP".
         rule: "greater" or "less". By default, it follows from the metric's name.
-        min_delta: A value must be better than the best one by more than this to count as better.
+        min_delta: A value is an improvement only if it is better than the best one by more than this.
         strict: Whether to raise an error rather than warn if a validation does not compute the metric.
         check_finite: Whether to end training at once if the metric is NaN or infinite.
         patience: The number of consecutive validations without improvement after which training ends.
@@ -113,7 +113,7 @@ class EarlyStoppingHook(Hook):
         _logger.warning("Early stopping monitors '%s', which no evaluator computes. %s", self.monitor, hint)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the best and the last value, and the number of validations since the best one."""
+        """Returns the best and the last value, and the number of validations since the best value."""
         return {"wait_count": self.wait_count, "best_score": self.best_score, "last_score": self.last_score}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

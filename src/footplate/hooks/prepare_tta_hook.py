@@ -16,7 +16,7 @@ _PHASES = ("test", "val")
 
 @HOOKS.register_module()
 class PrepareTTAHook(Hook):
-    """Makes a test or validation predict on several views of each sample and merge the predictions.
+    """Makes tests or validations predict on several views of each sample and merge the predictions.
 
     A pipeline that ends with `TestTimeAug` creates the views, and a `BaseTTAModel` merges the predictions. Training and
     checkpoints are not affected.
@@ -25,7 +25,7 @@ class PrepareTTAHook(Hook):
         tta_cfg: The merging model without its `module`: `dict(type="SegTTAModel")`. Defaults to `tta_model` of the
             config.
         tta_pipeline: The pipeline of the datasets. Defaults to `tta_pipeline` of the config.
-        phases: The phases to which it applies: "test", "val" or both.
+        phases: "test", "val" or both.
 
     Raises:
         ArgumentError: A phase is unknown. When a run begins: the model or the pipeline is missing, or losses are also
@@ -78,6 +78,6 @@ class PrepareTTAHook(Hook):
 
 
 def _innermost(dataset: Any) -> list[Any]:
-    """Returns the datasets that read samples, inside those that only wrap or select from others."""
+    """Returns the datasets that read samples themselves, inside all wrappers, concatenations and subsets."""
     inside = getattr(dataset, "datasets", None) or [each for each in (getattr(dataset, "dataset", None),) if each]
     return [found for each in inside for found in _innermost(each)] if inside else [dataset]

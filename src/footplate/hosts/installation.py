@@ -12,22 +12,43 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from footplate.hosts.names import DISTRIBUTIONS, NAMES, Names, names_of
+from footplate.hosts.names import DISTRIBUTIONS, NAMES, names_of
 from footplate.messages import nearest
 from footplate.registry.dotted_paths import module_exists, resolve
 
 
-class _NamesLoader(Loader):
-    """Creates a module whose attributes are imported on first access."""
+class NamesFinder(MetaPathFinder, Loader):
+    """Finds modules of OpenMMLab packages that footplate provides, and creates them.
 
-    def __init__(self, names: Names) -> None:
-        self._names = names
+    Args:
+        packages: The names of the packages.
+    """
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        self.packages = frozenset(packages)
+
+    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Returns the spec of a module that footplate provides, or None."""
+        if fullname.partition(".")[0] not in self.packages or names_of(fullname) is None:
+            return None
+        spec = ModuleSpec(fullname, self, is_package=True)
+        # Folders of the same name on the path may contain further modules of the user. No module of an installed
+        # MMEngine is used: it would not know footplate's registries.
+        parts = fullname.split(".")
+        if parts[0] != "mmengine":
+            spec.submodule_search_locations = [
+                folder for entry in sys.path if os.path.isdir(folder := os.path.join(entry or os.curdir, *parts))
+            ]
+        return spec
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Returns None, so that Python creates the module."""
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        names, title = self._names, module.__name__
+        """Adds attributes to a module that are imported on first access."""
+        title = module.__name__
+        names = names_of(title) or {}
         module.__doc__ = f"The names of '{title}' that footplate provides."
         module.__dict__["__all__"] = sorted(names)
 
@@ -47,30 +68,21 @@ class _NamesLoader(Loader):
         module.__dict__["__dir__"] = lambda: sorted({*module.__dict__, *names})
 
 
-class NamesFinder(MetaPathFinder):
-    """Finds modules of OpenMMLab packages that no other finder finds. It must be the last finder.
-
-    Args:
-        packages: The names of the packages.
-    """
-
-    def __init__(self, packages: Sequence[str]) -> None:
-        self.packages = frozenset(packages)
+class OperatorsFinder(MetaPathFinder, Loader):
+    """Provides `mmcv._ext` where mmcv is installed without compiled operators. It must be the last finder."""
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Returns the spec of a module that footplate provides, or None."""
-        if fullname.partition(".")[0] not in self.packages:
-            return None
-        names = names_of(fullname)
-        if names is None:
-            return None
-        spec = ModuleSpec(fullname, _NamesLoader(names), is_package=True)
-        # Folders of the same name on the path may contain further modules of the user.
-        parts = fullname.split(".")
-        spec.submodule_search_locations = [
-            folder for entry in sys.path if os.path.isdir(folder := os.path.join(entry or os.curdir, *parts))
-        ]
-        return spec
+        """Returns the spec of `mmcv._ext`, or None for any other module."""
+        return ModuleSpec(fullname, self) if fullname == "mmcv._ext" else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Returns the operators in PyTorch."""
+        from footplate.hosts.operators.extension import create_extension
+
+        return create_extension()
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Does nothing: the module is complete."""
 
 
 _logger = logging.getLogger("footplate.hosts")
@@ -103,7 +115,7 @@ class Report(NamedTuple):
 
 
 class _Installed(NamedTuple):
-    finder: NamesFinder
+    finders: list[MetaPathFinder]
     report: Report
     added: list[tuple[Any, str]]
 
@@ -112,30 +124,37 @@ _installed: list[_Installed] = []
 
 
 def install() -> Report:
-    """Makes imports from OpenMMLab packages that are not installed resolve to footplate.
+    """Makes imports from `mmengine`, and from OpenMMLab packages that are not installed, resolve to footplate.
 
-    Missing names, such as `mmcv.runner`, are added to an installed mmcv 2.x. Other installed packages are not changed.
-    A second call has no effect.
+    `mmengine` always resolves to footplate, so that what other packages register is what footplate builds. Missing
+    names, such as `mmcv.runner` and the operators of `mmcv._ext`, are added to an installed mmcv 2.x. Other installed
+    packages are not changed. A second call has no effect.
 
     Returns:
         A report, which is also logged.
 
     Example:
         >>> report = install()
-        >>> from mmcv.runner import HOOKS, Hook
+        >>> from mmengine.hooks import Hook
         >>> uninstall()
     """
     if _installed:
         return _installed[0].report
-    left = tuple(package for package in DISTRIBUTIONS if _is_complete(package))
+    if "mmengine" in sys.modules:
+        _logger.warning("MMEngine was imported before footplate. Code that holds on to it does not use footplate.")
+        for title in [title for title in sys.modules if title.partition(".")[0] == "mmengine"]:
+            del sys.modules[title]
+    left = tuple(package for package in DISTRIBUTIONS if package != "mmengine" and _is_complete(package))
     ours = [package for package in DISTRIBUTIONS if package not in left]
-    installed = {package for package in ours if importlib.util.find_spec(package) is not None}
+    engine, others = NamesFinder(["mmengine"]), NamesFinder([package for package in ours if package != "mmengine"])
+    sys.meta_path.insert(0, engine)  # before an installed MMEngine
+    installed = {package for package in others.packages if importlib.util.find_spec(package) is not None}
     added = [pair for package in installed for pair in _add_missing_names(package)]
-    finder = NamesFinder(ours)
-    sys.meta_path.append(finder)
+    finders: list[MetaPathFinder] = [engine, others, OperatorsFinder()]
+    sys.meta_path += finders[1:]
     completed = tuple(sorted(f"{module.__name__}.{name}" for module, name in added))
     report = Report(tuple(ours), completed, left)
-    _installed.append(_Installed(finder, report, added))
+    _installed.append(_Installed(finders, report, added))
     _logger.info("%s", report)
     return report
 
@@ -144,13 +163,14 @@ def uninstall() -> None:
     """Reverts `install` and removes the modules imported through it from `sys.modules`."""
     if not _installed:
         return
-    finder, _, added = _installed.pop()
-    sys.meta_path.remove(finder)
+    finders, _, added = _installed.pop()
+    for finder in finders:
+        sys.meta_path.remove(finder)
     for module, name in added:
         vars(module).pop(name, None)
     for title, module in list(sys.modules.items()):
         loader = getattr(getattr(module, "__spec__", None), "loader", None)
-        if title.partition(".")[0] in finder.packages and type(loader).__module__ == NamesFinder.__module__:
+        if isinstance(loader, (NamesFinder, OperatorsFinder)):
             del sys.modules[title]
             parent, _, child = title.rpartition(".")
             if parent in sys.modules:

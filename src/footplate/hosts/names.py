@@ -1,9 +1,8 @@
 """The import names of OpenMMLab packages, and their counterparts in footplate."""
 
+from footplate.hosts.mmengine.names import MODULES as MMENGINE
+from footplate.hosts.mmengine.names import Names
 from footplate.registry import ROOT_REGISTRIES
-
-Names = dict[str, str]
-"""Name -> "module:attribute"."""
 
 
 def _from(module: str, *names: str, **renamed: str) -> Names:
@@ -25,10 +24,6 @@ _CHECKS = {
 _FILES = _from(_FUNCTIONS, "FileClient", "mkdir_or_exist")
 _IMAGES = _from(_FUNCTIONS, "imfrombytes", "imread")
 _LOGS = {**_from(_FUNCTIONS, "get_logger"), **_from("records", "print_log")}
-_RANKS = {
-    **_from("distributed", "barrier get_rank get_world_size is_main_process master_only"),
-    **_from("distributed", is_distributed="is_distributed", broadcast_object_list="broadcast_object"),
-}
 _DIST_INFO = _from(_FUNCTIONS, "get_dist_info", "init_dist")
 _MODULES = _from("models", "BaseModule ModuleDict ModuleList Sequential")
 _PRIORITY = _from("engine", "Priority", "get_priority")
@@ -74,20 +69,6 @@ _RUNNERS = _from(
     Runner="EpochBasedRunner",
 )
 _CHECKPOINTS = _from(_FUNCTIONS, "load_checkpoint load_state_dict save_checkpoint")
-
-_SECOND_HOOKS = _from(
-    "hooks",
-    "CheckpointHook DistSamplerSeedHook EMAHook EarlyStoppingHook EmptyCacheHook IterTimerHook LoggerHook",
-    "NaiveVisualizationHook ParamSchedulerHook PrepareTTAHook ProfilerHook RuntimeInfoHook",
-    "SyncBuffersHook",
-) | _from("engine", "Hook")
-_LOOPS = _from("engine", "BaseLoop EpochBasedTrainLoop IterBasedTrainLoop TestLoop ValLoop")
-_AVERAGES = _from("models", "BaseAveragedModel ExponentialMovingAverage MomentumAnnealingEMA StochasticWeightAverage")
-_SCHEDULES = _from(
-    "optim.schedules",
-    "ConstantLR CosineAnnealingLR CosineRestartLR ExponentialLR LinearLR MultiStepLR OneCycleLR PolyLR",
-    "StepLR",
-)
 
 # Registries that code bases define under their own names.
 _MODEL_REGISTRIES = ("BACKBONES", "HEADS", "LOSSES", "MODELS", "NECKS")
@@ -152,58 +133,6 @@ FIRST_GENERATION: dict[str, Names] = {
     "mmcv.parallel": _PARALLEL,
 }
 
-SECOND_GENERATION: dict[str, Names] = {
-    "mmengine": {
-        **_CONFIG,
-        **_LOGS,
-        **_REGISTRIES,
-        **_BUILDING,
-        **_from("engine", "Runner"),
-        **_from("hooks", *[name for name in _SECOND_HOOKS if name != "Hook"]),
-        **_from("records", "MessageHub"),
-        **_from(_FUNCTIONS, "is_list_of is_seq_of is_str is_tuple_of mkdir_or_exist"),
-    },
-    "mmengine.config": {**_CONFIG, **_from("config", "read_base")},
-    "mmengine.dataset": _from(
-        "data",
-        "BaseDataset ClassBalancedDataset Compose ConcatDataset DefaultSampler InfiniteSampler RepeatDataset",
-        "default_collate pseudo_collate",
-    ),
-    "mmengine.dist": {**_RANKS, **_DIST_INFO},
-    "mmengine.evaluator": _from("evaluation", "BaseMetric DumpResults Evaluator"),
-    "mmengine.fileio": _from(_FUNCTIONS, "FileClient"),
-    "mmengine.hooks": _SECOND_HOOKS,
-    "mmengine.logging": {**_from("records", "HistoryBuffer", "MessageHub"), **_LOGS},
-    "mmengine.model": {
-        **_MODULES,
-        **_AVERAGES,
-        **_from("models", "BaseDataPreprocessor BaseModel BaseTTAModel ImgDataPreprocessor"),
-        **_from("distributed", "is_model_wrapper"),
-        **_from("distributed.wrappers", MMDistributedDataParallel="ModelDistributedDataParallel"),
-    },
-    "mmengine.optim": {
-        **_from("optim", "AmpOptimWrapper DefaultOptimWrapperConstructor OptimWrapper OptimWrapperDict"),
-        **_from("optim", "build_optim_wrapper"),
-        **_from("registry", "OPTIMIZERS OPTIM_WRAPPERS OPTIM_WRAPPER_CONSTRUCTORS"),
-        **_SCHEDULES,
-    },
-    "mmengine.registry": {**_REGISTRIES, **_BUILDING},
-    "mmengine.runner": {
-        **_LOOPS,
-        **_PRIORITY,
-        **_CHECKPOINTS,
-        **_from("engine", "Runner"),
-        **_from("records", "LogProcessor"),
-    },
-    "mmengine.structures": _from("data.structures", "BaseDataElement InstanceData LabelData PixelData"),
-    "mmengine.utils": {**_CHECKS, **_from(_FUNCTIONS, "mkdir_or_exist")},
-    "mmengine.visualization": {
-        **_from("visualization", "Visualizer"),
-        **_from("records", "BaseVisBackend LocalVisBackend TensorboardVisBackend WandbVisBackend"),
-        **_from("records", "ClearMLVisBackend DVCLiveVisBackend MLflowVisBackend"),
-    },
-}
-
 
 def _task(
     package: str, task: str, *, structures: str, hooks: str, evaluation: str, visualization: str
@@ -217,7 +146,7 @@ def _task(
     }
 
 
-CODE_BASES: dict[str, Names] = {
+_CODE_BASES: dict[str, Names] = {
     **_code_base("mmseg", "SEGMENTORS"),
     **_code_base("mmdet", "DETECTORS", "ROI_EXTRACTORS", "SHARED_HEADS"),
     **_code_base("mmselfsup", "ALGORITHMS", "MEMORIES"),
@@ -240,7 +169,7 @@ CODE_BASES: dict[str, Names] = {
     "mmselfsup.structures": _from("tasks.selfsup", "SelfSupDataSample"),
 }
 
-NAMES: dict[str, Names] = {**FIRST_GENERATION, **SECOND_GENERATION, **CODE_BASES}
+NAMES: dict[str, Names] = {**FIRST_GENERATION, **MMENGINE, **_CODE_BASES}
 
 DISTRIBUTIONS = {
     "mmcv": ("mmcv", "mmcv-full", "mmcv-lite"),

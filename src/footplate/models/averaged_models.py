@@ -1,4 +1,4 @@
-"""Models that hold averages of the weights of another model over training."""
+"""Models whose weights are averages of the weights of a trained model."""
 
 import copy
 import itertools
@@ -313,7 +313,7 @@ def _average(averages: list[Tensor], values: list[Tensor], weight: float, skippe
 
 
 def _has_average(tensor: Tensor) -> bool:
-    """Checks whether a tensor can be averaged: it holds real or complex numbers, not integers."""
+    """Checks whether a tensor contains real or complex numbers, which can be averaged."""
     return tensor.is_floating_point() or tensor.is_complex()
 
 

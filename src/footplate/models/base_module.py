@@ -22,8 +22,9 @@ class BaseModule(nn.Module):
     """A module that initializes its weights according to `init_cfg`.
 
     Args:
-        init_cfg: A dict for WEIGHT_INITIALIZERS or a list of such dicts. `layer` holds the names of the layer classes
-            to initialize. `override` holds a dict, or a list of dicts, with other settings for the submodule `name`.
+        init_cfg: A dict for WEIGHT_INITIALIZERS or a list of such dicts. `layer` contains the names of the layer
+            classes to initialize. `override` is a dict, or a list of dicts, with different settings for the
+            submodule `name`.
 
     Example:
         >>> from torch import nn
@@ -78,12 +79,7 @@ class BaseModule(nn.Module):
 
 
 class Sequential(BaseModule, nn.Sequential):
-    """A `torch.nn.Sequential` with `init_cfg`.
-
-    Args:
-        modules: The modules, in the order in which they are called.
-        init_cfg: See `BaseModule`.
-    """
+    """A `torch.nn.Sequential` with `init_cfg`; see `BaseModule`."""
 
     def __init__(self, *modules: Any, init_cfg: InitCfg = None) -> None:
         BaseModule.__init__(self, init_cfg)
@@ -91,12 +87,7 @@ class Sequential(BaseModule, nn.Sequential):
 
 
 class ModuleList(BaseModule, nn.ModuleList):
-    """A `torch.nn.ModuleList` with `init_cfg`.
-
-    Args:
-        modules: The modules.
-        init_cfg: See `BaseModule`.
-    """
+    """A `torch.nn.ModuleList` with `init_cfg`; see `BaseModule`."""
 
     def __init__(self, modules: Iterable[nn.Module] | None = None, init_cfg: InitCfg = None) -> None:
         BaseModule.__init__(self, init_cfg)
@@ -104,12 +95,7 @@ class ModuleList(BaseModule, nn.ModuleList):
 
 
 class ModuleDict(BaseModule, nn.ModuleDict):
-    """A `torch.nn.ModuleDict` with `init_cfg`.
-
-    Args:
-        modules: The modules by name.
-        init_cfg: See `BaseModule`.
-    """
+    """A `torch.nn.ModuleDict` with `init_cfg`; see `BaseModule`."""
 
     def __init__(self, modules: Mapping[str, nn.Module] | None = None, init_cfg: InitCfg = None) -> None:
         BaseModule.__init__(self, init_cfg)

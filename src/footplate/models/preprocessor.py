@@ -101,7 +101,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         if bgr_to_rgb and rgb_to_bgr:
             raise ArgumentError("bgr_to_rgb and rgb_to_bgr cannot both be set", key="rgb_to_bgr")
         if (mean is None) != (std is None):
-            raise ArgumentError("mean and std must be given together", key="mean" if mean is None else "std")
+            raise ArgumentError("mean and std must be set together", key="mean" if mean is None else "std")
         self._normalizes = mean is not None
         self.mean: Tensor
         self.std: Tensor
@@ -111,10 +111,10 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         self.swap_channels = bgr_to_rgb or rgb_to_bgr
         self.pad_size_divisor = pad_size_divisor
         self.pad_value = pad_value
-        self.batch_augments = []
+        self._batch_augments = []
         for index, augment in enumerate(batch_augments or ()):
             with at_key(f"batch_augments[{index}]"):
-                self.batch_augments.append(augment if callable(augment) else MODELS.build(augment))
+                self._batch_augments.append(augment if callable(augment) else MODELS.build(augment))
 
     def forward(self, data: Any, training: bool = False) -> Any:
         """Returns the batch with `inputs` as one float tensor ``(N, C, H, W)``.
@@ -124,7 +124,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
             training: Whether to apply `batch_augments`.
 
         Raises:
-            DataError: `inputs` is missing or does not hold images.
+            DataError: `inputs` is missing or does not contain images.
         """
         if not isinstance(data, Mapping) or "inputs" not in data:
             raise DataError(
@@ -137,7 +137,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         batch.setdefault("data_samples", None)
         self.fit_samples(batch, training)
         if training:
-            for augment in self.batch_augments:
+            for augment in self._batch_augments:
                 batch["inputs"], batch["data_samples"] = augment(batch["inputs"], batch["data_samples"])
         return batch
 
@@ -180,7 +180,7 @@ def stack_batch(tensors: Sequence[Tensor], pad_size_divisor: int = 1, pad_value:
     """Pads images at the right and at the bottom to a common size and stacks them.
 
     Args:
-        tensors: The images, ``(C, H, W)`` each, with one number of channels.
+        tensors: The images, ``(C, H, W)`` each, with the same number of channels.
         pad_size_divisor: Height and width of the result are multiples of this number.
         pad_value: The value of padded pixels.
 
@@ -216,7 +216,7 @@ def _round_up(length: int, divisor: int) -> int:
 def _channel_values(name: str, values: Sequence[float]) -> Tensor:
     """Returns `values` as a tensor ``(C, 1, 1)``."""
     if len(values) not in (1, 3):
-        raise ArgumentError(f"{name} must have one value, or one for each of 3 channels", key=name, found=values)
+        raise ArgumentError(f"{name} must have one value, or one value for each of 3 channels", key=name, found=values)
     if name == "std" and 0 in values:
         raise ArgumentError("std must not be 0: images are divided by it", key=name, found=values)
     return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)

@@ -93,7 +93,9 @@ class SmallResNet(BaseModule):
         super().__init__(init_cfg)
         if len(widths) != len(depths) or not widths:
             raise ArgumentError(
-                "widths and depths must have one length and must not be empty", key="depths", found=(widths, depths)
+                "widths and depths must have the same length and must not be empty",
+                key="depths",
+                found=(widths, depths),
             )
         self.stem = Convolution(in_channels, widths[0], stride=stem_stride)
         in_widths = [widths[0], *widths]

@@ -2,8 +2,16 @@
 
 from footplate.registry import root
 from footplate.registry.arguments import check_annotations, find_wrong_type
-from footplate.registry.registry import Registry, default_scope, set_default_scope, using_scope
+from footplate.registry.registry import CODE_BASES, Registry, default_scope, set_default_scope, using_scope
 from footplate.registry.root import *
 
-__all__ = ["Registry", "check_annotations", "default_scope", "find_wrong_type", "set_default_scope", "using_scope"]
+__all__ = [
+    "CODE_BASES",
+    "Registry",
+    "check_annotations",
+    "default_scope",
+    "find_wrong_type",
+    "set_default_scope",
+    "using_scope",
+]
 __all__ += root.__all__

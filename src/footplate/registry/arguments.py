@@ -72,7 +72,9 @@ def build_object(
         # The argument passed through **kwargs to a base class that does not take it.
         unexpected = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
         if unexpected and unexpected.group(1) in settings and parameters is not None:
-            raise _unknown_argument(f"{noun} '{name}'", unexpected.group(1), _names(entry), settings, source) from error
+            raise _unknown_argument(
+                f"{noun} '{name}'", unexpected.group(1), list(_annotated_types(entry)), settings, source
+            ) from error
         if origin_of(source, "type") is None:
             raise
         # The user needs the location in the config file, not the frames of footplate.
@@ -165,15 +167,6 @@ def _parameters(entry: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | 
 
 
 _signature = lru_cache(maxsize=1024)(inspect.signature)
-
-
-def _names(entry: Callable[..., Any]) -> list[str]:
-    """Returns the keyword arguments of a class and its base classes."""
-    names: dict[str, None] = {}
-    for each in getattr(entry, "__mro__", (entry,)):
-        parameters = _parameters(each) if each is not object else None
-        names.update(dict.fromkeys(keyword_names(parameters or {})))
-    return list(names)
 
 
 def keyword_names(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
@@ -294,7 +287,10 @@ def _fits(value: Any, allowed: tuple[type, ...]) -> bool:
 
 
 def _annotated_types(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
-    """Maps each argument of `entry` to the types that its annotation allows; empty types allow any value."""
+    """Maps each argument of `entry` and its base classes to the types that its annotation allows.
+
+    Empty types allow any value. Annotations outside footplate and torch are not read.
+    """
     try:
         return _read_annotations(entry)
     except TypeError:  # the entry is not hashable
@@ -304,7 +300,6 @@ def _annotated_types(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]
 @lru_cache(maxsize=1024)
 def _read_annotations(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
     found: dict[str, tuple[type, ...]] = {}
-    seen: set[str] = set()
     for each in getattr(entry, "__mro__", (entry,)):
         own = vars(each) if inspect.isclass(each) else {}
         if inspect.isclass(each) and not {"__init__", "__signature__"} & own.keys():
@@ -314,12 +309,9 @@ def _read_annotations(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...
         except (TypeError, ValueError):  # implemented in C, without a signature
             continue
         is_checked = (getattr(each, "__module__", None) or "").partition(".")[0] in _CHECKED_PACKAGES
-        for name, parameter in parameters.items():
-            allowed = _types_of(parameter)
-            if is_checked and name not in seen:
-                found[name] = allowed
-            if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-                seen.add(name)
+        for name in keyword_names(parameters):
+            if name not in found and name != "self":
+                found[name] = _types_of(parameters[name]) if is_checked else ()
     return found
 
 

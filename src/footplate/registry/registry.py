@@ -31,9 +31,31 @@ _Entry = TypeVar("_Entry", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.registry")
 _REGISTER_HINT = "register your own classes with custom_imports = dict(imports=['my_module'])"
 _current_scope: ContextVar[str | None] = ContextVar("footplate_default_scope", default=None)
+CODE_BASES = {
+    "mmaction": "mmaction2",
+    "mmcls": "mmcls",
+    "mmdet": "mmdet",
+    "mmdet3d": "mmdet3d",
+    "mmedit": "mmedit",
+    "mmfewshot": "mmfewshot",
+    "mmflow": "mmflow",
+    "mmgen": "mmgen",
+    "mmhuman3d": "mmhuman3d",
+    "mmagic": "mmagic",
+    "mmocr": "mmocr",
+    "mmpose": "mmpose",
+    "mmpretrain": "mmpretrain",
+    "mmrazor": "mmrazor",
+    "mmrotate": "mmrotate",
+    "mmseg": "mmsegmentation",
+    "mmselfsup": "mmselfsup",
+    "mmtrack": "mmtrack",
+    "mmyolo": "mmyolo",
+}
+"""The code bases of OpenMMLab: import name, which is the scope as well, and name on PyPI."""
+
 # The scopes of OpenMMLab packages, whose configs often run without the package, and of all registries.
-_known_scopes = {"mmengine", "mmcv", "mmseg", "mmdet", "mmdet3d", "mmcls", "mmpretrain", "mmselfsup", "mmpose", "mmocr"}
-_known_scopes |= {"mmaction", "mmagic", "mmedit", "mmyolo", "mmrotate", "mmtrack", "mmrazor", "mmflow", "mmfewshot"}
+_known_scopes = {"mmengine", "mmcv", *CODE_BASES}
 _unknown_scopes: set[str] = set()  # that have been warned about
 
 
@@ -147,6 +169,18 @@ class Registry:
         """The root of the registry tree."""
         return self.parent.root if self.parent is not None else self
 
+    @contextmanager
+    def switch_scope_and_registry(self, scope: str | None) -> Iterator["Registry"]:
+        """Sets the default scope for the duration of the block, and yields the registry of the default scope.
+
+        Args:
+            scope: The scope; None keeps the current one.
+        """
+        with using_scope(scope):
+            current = default_scope()
+            member = self.root._member(current) if current else None
+            yield member or self
+
     @overload
     def register_module(
         self, name: str | Sequence[str] | None = None, force: bool = False, module: None = None
@@ -183,6 +217,12 @@ class Registry:
             return entry
 
         return decorate
+
+    def _register_module(
+        self, module: Any, module_name: str | Sequence[str] | None = None, force: bool = False
+    ) -> None:
+        """Registers a class or function; code bases call this method of MMEngine's registries."""
+        self.register_module(module_name, force, module=module)
 
     def get(self, name: str) -> Callable[..., Any]:
         """Returns the class or function of a name.
@@ -393,6 +433,8 @@ class Registry:
             notes.append(
                 f"'{scope}' is not installed; only those of its names that footplate also provides are available"
             )
+            if scope in CODE_BASES:
+                notes.append(f"pip install 'footplate[hosts]' {CODE_BASES[scope]}")
         if near is None:
             notes.append(_REGISTER_HINT)
         return UnknownNameError(f"unknown {self.noun} '{name}'", suggestion=near, notes=notes)

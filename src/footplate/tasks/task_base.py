@@ -1,4 +1,4 @@
-"""What several tasks share: the base of their models, a feature pyramid, configs of transformers."""
+"""Code that tasks share: the base class of models, a feature pyramid, and helpers for samples and configs."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""The base classes of visualizers that know classes, and of hooks that draw predictions in validation and test."""
+"""The base classes of the visualizers of tasks, and of hooks that draw predictions in validation and test."""
 
 import logging
 import os

@@ -12,7 +12,7 @@ from PIL import Image
 from footplate.checks import MAX_RUN_LENGTH
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import Rule, best_metric_rules, best_metrics, order_metrics, rule_of
-from footplate.messages import format_bytes, format_seconds, nearest
+from footplate.messages import format_bytes, format_seconds, labeled, nearest
 from footplate.records.scalar_names import validation_label
 from footplate.tools.runs import Run, Series
 from footplate.visualization.curves import Curve, Panel, plot
@@ -148,25 +148,26 @@ def _best(series: Series, rules: Mapping[str, Rule]) -> dict[str, Any]:
 
 
 def _text(run: Run, found: dict[str, Any]) -> str:
-    lines = [f"{run.folder}: {found['iterations']} iterations"]
-    for name, best in found["best"].items():
-        lines.append(f"  best        {name} {best['value']:.6g} at iteration {_short(best['iteration'])}")
+    rows = [
+        ("best", f"{name} {best['value']:.6g} at iteration {_short(best['iteration'])}")
+        for name, best in found["best"].items()
+    ]
     time, logged = found["time"], found["logged"]
     whole = logged == found["iterations"]
     if time:
-        lines.append(
-            f"  time        {time['mean']:.4g} s per iteration (median {time['median']:.4g}, "
-            f"longest {time['longest']:.4g}), {time['data_share']:.1%} of it waiting for data, "
+        text = (
+            f"{time['mean']:.4g} s per iteration (median {time['median']:.4g}, longest {time['longest']:.4g}), "
+            f"{time['data_share']:.1%} of it waiting for data, "
             f"{format_seconds(time['total'])} in {'all' if whole else f'the {logged} iterations logged'}"
         )
+        rows.append(("time", text))
     if found["memory"]:
-        lines.append(f"  memory      {found['memory']:.0f} MiB at most")
+        rows.append(("memory", f"{found['memory']:.0f} MiB at most"))
     if found["last"]:
         values = ", ".join(f"{name} {value:.4g}" for name, value in found["last"].items())
-        lines.append("  last        " + ("" if whole else f"at iteration {logged}: ") + values)
-    for name, size in found["checkpoints"].items():
-        lines.append(f"  checkpoint  {name}, {format_bytes(size)}")
-    return "\n".join(lines) + "\n"
+        rows.append(("last", values if whole else f"at iteration {logged}: {values}"))
+    rows += [("checkpoint", f"{name}, {format_bytes(size)}") for name, size in found["checkpoints"].items()]
+    return f"{run.folder}: {found['iterations']} iterations\n" + "".join(f"  {labeled(*row)}\n" for row in rows)
 
 
 def _short(value: float) -> str:

@@ -33,7 +33,7 @@ from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
 from footplate.hooks import CheckpointHook
-from footplate.messages import format_bytes, format_seconds, pluralize
+from footplate.messages import format_bytes, format_seconds, labeled, pluralize
 from footplate.records import memory_in_use
 from footplate.records.logger import buffer_log, collect_warnings
 from footplate.tools.explain_loops import explain_hooks, explain_loops, loops_as_data, order_of_hooks
@@ -97,7 +97,7 @@ def check(cfg: Config, *, run: bool = True) -> str:
             lines, order = [], explain_hooks(hooks, missing)
         lines += [*explain_loops(loops).splitlines(), *order.splitlines()]
     unique = list(dict.fromkeys(warnings))
-    lines += [f"{'warning':<11} {each}" for each in unique]
+    lines += [labeled("warning", each) for each in unique]
     result = "no problems found" if run else "no problems found in the config; data and weights were not read"
     count = f", {pluralize(len(unique), 'warning')}" if unique else ""
     return "\n".join([f"{cfg.filename or 'config'}: {result}{count}", *lines]) + "\n"
@@ -260,31 +260,31 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
     model = unwrap_model(runner.model)
     sizes = [(each.numel(), each.requires_grad) for each in model.parameters()]
     total, trainable = sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
-    lines = [f"{'model':<11} {type(model).__name__}, {total:,} parameters, {trainable:,} trainable"]
+    lines = [labeled("model", f"{type(model).__name__}, {total:,} parameters, {trainable:,} trainable")]
     for group in trial.groups.groups:
         settings = ", ".join(f"{name} {value:g}" for name, value in group.settings.items() if name != "betas")
         reasons = f", set by {', '.join(group.reasons)}" if group.reasons else ""
-        lines.append(f"{'group':<11} {group.optimizer} {settings}: {len(group.names)} tensors{reasons}")
+        lines.append(labeled("group", f"{group.optimizer} {settings}: {len(group.names)} tensors{reasons}"))
     if len(trial.memory) > 1:
         kind = "FullyShard" if is_sharded(runner.model) else type(runner.model).__name__.removeprefix("Model")
         size = getattr(runner.train_dataloader, "batch_size", None)
         samples = f", {size} samples each and {size * runner.world_size} in total per iteration" if size else ""
-        lines.append(f"{'processes':<11} {runner.world_size}, {kind} over {dist.get_backend()}{samples}")
+        lines.append(labeled("processes", f"{runner.world_size}, {kind} over {dist.get_backend()}{samples}"))
     for mode, largest in trial.largest.items():
-        lines.append(f"{mode + ' data':<11} {largest.samples} samples, {largest.description}")
+        lines.append(labeled(f"{mode} data", f"{largest.samples} samples, {largest.description}"))
     speed = f"{trial.seconds:.3g} s per iteration, {trial.waiting:.3g} s of waiting for data"
     seconds = runner.max_iters * (trial.seconds + trial.waiting)
     if trial.validating is not None:
         speed += f", {trial.validating:.3g} s per validation"
         if loops["val"]:
             seconds += len(loops["val"].get("after", ())) * trial.validating
-    lines.append(f"{'speed':<11} {speed}")
-    lines.append(f"{'time':<11} about {format_seconds(seconds)} in total")
+    lines.append(labeled("speed", speed))
+    lines.append(labeled("time", f"about {format_seconds(seconds)} in total"))
     memory = _join_ranks([f"{each} MiB" for each in trial.memory])
-    lines.append(f"{'memory':<11} at most {memory}, with the largest batches of training and validation")
-    lines.append(f"{'size':<11} {format_bytes(trial.checkpoint)} per checkpoint")
+    lines.append(labeled("memory", f"at most {memory}, with the largest batches of training and validation"))
+    lines.append(labeled("size", f"{format_bytes(trial.checkpoint)} per checkpoint"))
     if trial.metrics:
-        lines.append(f"{'metrics':<11} {', '.join(trial.metrics)}")
+        lines.append(labeled("metrics", ", ".join(trial.metrics)))
     return lines
 
 

@@ -14,7 +14,7 @@ from footplate.engine.nonfinite import NonFiniteHook
 from footplate.error_context import located
 from footplate.errors import UnknownNameError
 from footplate.hooks import CheckpointHook, LoggerHook
-from footplate.messages import format_interval, pluralize
+from footplate.messages import format_interval, labeled, pluralize
 from footplate.registry import HOOKS
 from footplate.tools.partial_build import find_epoch_length, prepare
 
@@ -154,7 +154,7 @@ def explain_loops(data: Mapping[str, Any]) -> str:
             length += f" of {whole}"
         batch = f", batches of {train['batch_size']}" if train["batch_size"] else ""
         text = f"{train['type']}: {length}{batch}, {pluralize(train['num_workers'], 'worker')}"
-    lines = [f"{'train':<11} {text}"]
+    lines = [labeled("train", text)]
     for name in ("val", "test"):
         if data[name]:
             points, after = data[name].get("after"), ""
@@ -163,21 +163,21 @@ def explain_loops(data: Mapping[str, Any]) -> str:
                 after = f" after {train['unit']} {shown} ({'once' if len(points) == 1 else f'{len(points)} times'})"
             elif points is not None:
                 after = ", never during training"
-            lines.append(f"{name:<11} {data[name]['type']}: {', '.join(data[name]['metrics'])}{after}")
+            lines.append(labeled(name, f"{data[name]['type']}: {', '.join(data[name]['metrics'])}{after}"))
     if data["log"]:
-        lines.append(f"{'log':<11} {format_interval(data['log']['interval'], 'iteration')}")
+        lines.append(labeled("log", format_interval(data["log"]["interval"], "iteration")))
     saving = data["checkpoint"]
     if saving:
         interval = f"{format_interval(saving['interval'], saving['unit'])} ({saving['name']})"
         kept = f", the last {saving['kept']} are kept" if saving["kept"] > 0 else ""
         best = f", best by {', '.join(saving['best'])}" if saving["best"] else ""
-        lines.append(f"{'checkpoint':<11} {interval if saving['interval'] > 0 else 'at the end'}{kept}{best}")
+        lines.append(labeled("checkpoint", f"{interval if saving['interval'] > 0 else 'at the end'}{kept}{best}"))
     for schedule in data["schedules"]:
         unit = "epoch" if schedule["by_epoch"] else "iteration"
         end = "the end" if schedule["end"] is None else schedule["end"]
         stepped = ", stepped every iteration" if schedule["converted"] else ""
-        lines.append(f"{'schedule':<11} {schedule['type']}: {unit} {schedule['begin']} to {end}{stepped}")
-    return "\n".join([*lines, *(f"{'note':<11} {note}" for note in data["notes"])]) + "\n"
+        lines.append(labeled("schedule", f"{schedule['type']}: {unit} {schedule['begin']} to {end}{stepped}"))
+    return "\n".join([*lines, *(labeled("note", note) for note in data["notes"])]) + "\n"
 
 
 def _schedule_as_data(section: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from footplate.errors import DEBUG_HINT, FootplateError
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _CALL = nn.Module.__call__.__code__  # runs whenever a module is called
 # Errors of the device or its memory are not the fault of the module that was running.
-_DEVICE_ERRORS = ("out of memory", "can't allocate memory", "cuda error", "cudnn", "cublas", "nccl")
+MEMORY_ERRORS = ("out of memory", "can't allocate memory", "cannot allocate memory", "defaultcpuallocator")
+_DEVICE_ERRORS = (*MEMORY_ERRORS, "cuda error", "cudnn", "cublas", "nccl")
 
 
 class TrialError(FootplateError):

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from footplate.messages import labeled
+
 if TYPE_CHECKING:  # the measurements import torch, the formulas do not need it
     from footplate.tools.plan_measurements import Cluster, Measurements
 
@@ -130,14 +132,14 @@ def describe_plan(measured: "Measurements", cluster: "Cluster", predictions: Seq
         f"{1e6 * cluster.latency:g} us per message"
     )
     lines = [
-        f"{'step':<11} {step}, {measured.batch} samples, spread {100 * measured.spread:.1f} %",
-        f"{'data':<11} {_seconds(measured.loading)} per sample and worker, {measured.workers} workers",
-        f"{'bytes':<11} {sizes}",
-        f"{'saving':<11} {_gigabytes(measured.checkpoint)} at {_gigabytes(measured.write_speed)} per second",
-        f"{'machines':<11} {cluster.nodes} x {cluster.per_node} devices, {links}",
+        labeled("step", f"{step}, {measured.batch} samples, spread {100 * measured.spread:.1f} %"),
+        labeled("data", f"{_seconds(measured.loading)} per sample and worker, {measured.workers} workers"),
+        labeled("bytes", sizes),
+        labeled("saving", f"{_gigabytes(measured.checkpoint)} at {_gigabytes(measured.write_speed)} per second"),
+        labeled("machines", f"{cluster.nodes} x {cluster.per_node} devices, {links}"),
     ]
     if measured.on_cores:
-        lines.append(f"{'cores':<11} {measured.cores}, shared by processes of {measured.threads} threads")
+        lines.append(labeled("cores", f"{measured.cores}, shared by processes of {measured.threads} threads"))
     rows = [list(_COLUMNS)]
     rows += [[show(value) for show, value in zip(_COLUMNS.values(), each, strict=True)] for each in predictions]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

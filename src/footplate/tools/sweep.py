@@ -34,7 +34,7 @@ except ImportError as error:
 _NEW_FOLDER = "To start a new sweep, set --out to another folder."
 _STUDY = "study.db"  # SQLite creates files next to it whose names start with this name
 _TRIAL_FOLDER = re.compile(r"[0-9a-f]{12}")  # see `sha256_of`
-_OWN_REASONS = frozenset({"error", "infeasible"})  # attributes of trials that failed for their own reasons
+_OWN_REASONS = frozenset({"error", "infeasible"})  # attributes of trials that failed without being interrupted
 _TEXT_ATTRIBUTES = ("config", *_OWN_REASONS)
 _MAX_SEED = (1 << 31) - 1
 
@@ -74,7 +74,7 @@ class TrialProgress(NamedTuple):
 
 
 class _TrialFailedError(Exception):
-    """A trial failed for a reason of its own."""
+    """A trial failed; the sweep continues."""
 
 
 def sweep(
@@ -182,11 +182,7 @@ def sha256_of(cfg: Config) -> str:
 
 
 def _check_links(folder: str) -> None:
-    """Raises an error for links among the files that a sweep writes, since an untrusted folder could redirect them.
-
-    Raises:
-        DataError: The study, the folder of a trial or the output of a trial is a link.
-    """
+    """Raises an error for links among the files that a sweep writes, since an untrusted folder could redirect them."""
     for name in filter(lambda name: name.startswith(_STUDY) or _TRIAL_FOLDER.fullmatch(name), os.listdir(folder)):
         written = os.path.join(folder, name), os.path.join(folder, name, OUTPUT)
         link = next((path for path in written if os.path.islink(path)), None)
@@ -217,12 +213,7 @@ def _open_study(settings: SweepSettings, direction: Literal["maximize", "minimiz
 
 
 def _check_study(study: Any, cfg: Config, parameters: Sequence[Parameter], settings: SweepSettings) -> None:
-    """Raises an error for a study of another sweep, whose ranges alone may differ, or for invalid attributes.
-
-    Raises:
-        ArgumentError: The study has another config, metric, keys or choices.
-        DataError: An attribute has a type or a value that no sweep writes.
-    """
+    """Raises an error if a study has invalid attributes or belongs to a different sweep; ranges may change."""
     seed, restarted = study.user_attrs.get("run_seed", 0), study.user_attrs.get("begun_anew", [])
     texts = [each.user_attrs.get(key, "") for each in study.get_trials(deepcopy=False) for key in _TEXT_ATTRIBUTES]
     if (

@@ -86,10 +86,9 @@ def check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
     read = keys_read(cfg)
     for parameter in parameters:
         for example in parameter.choices or (parameter.low, parameter.high):
-            idle = find_late_changes(with_values(cfg, {parameter.key: example}), read)
-            message = next((each for each in idle if each.startswith(f"--set: '{parameter.key}'")), None)
-            if message is not None:
-                raise ArgumentError(message.removeprefix("--set: "), key="--param")
+            for change in find_late_changes(with_values(cfg, {parameter.key: example}), read):
+                if change.key == parameter.key and not change.origin.line:  # changed by the sweep, not by a file
+                    raise ArgumentError(change.problem, key="--param")
 
 
 def first_values(parameters: Sequence[Parameter]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, NamedTuple
 
+import torch
+
 from footplate.config import Config
 from footplate.engine import Hook, Runner
 from footplate.engine.signals import Interrupted, Requests
@@ -23,6 +25,7 @@ from footplate.errors import FootplateError
 from footplate.hooks.metric_rules import MissingMetricError, missing_metric
 from footplate.records.standard_streams import print_urgent
 from footplate.registry.dotted_paths import mark_executed
+from footplate.tools.failing_module import MEMORY_ERRORS
 
 Outcome = tuple[str, str | MissingMetricError]  # how a trial ended, and why
 OUTPUT = "output.txt"  # the output of a trial, in its folder
@@ -30,7 +33,6 @@ _PROGRESS_INTERVAL = 0.5  # seconds
 _EXIT_TIMEOUT = 10  # seconds for a trial to exit after it reported its outcome
 _TERMINAL_DELAY = 0.3  # seconds after which a terminal interrupt that reached the sweep has reached its trials too
 _REPEAT_INTERVAL = 0.5  # seconds in which a repeated interrupt is the same request, sent to a process and its group
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "defaultcpuallocator", "cannot allocate memory")
 
 
 class Request(NamedTuple):
@@ -266,11 +268,7 @@ class _ReportHook(Hook):
             self._sent_at = time.monotonic()
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
-        """Raises an error if validation lacks the metric; the preflight calls this before the first iteration.
-
-        Raises:
-            MissingMetricError: The metric is missing.
-        """
+        """Raises MissingMetricError if validation lacks the metric; the preflight calls this before training."""
         if self.metric not in metrics:
             raise missing_metric("the sweep", self.metric, metrics, "--metric")
 
@@ -306,8 +304,6 @@ def run_trial(request: Request, pipe: Connection, release: Connection) -> None:
 
 
 def _train(request: Request, pipe: Connection, interrupts: _Interrupts) -> Outcome:
-    import torch
-
     if request.threads:
         torch.set_num_threads(request.threads)
     try:
@@ -326,7 +322,7 @@ def _train(request: Request, pipe: Connection, interrupts: _Interrupts) -> Outco
         return "refused", error
     except Exception as error:  # noqa: BLE001 - an error of one trial must not stop the sweep
         text = str(error)
-        is_torch_error = isinstance(error, RuntimeError) and any(each in text.lower() for each in _OUT_OF_MEMORY)
+        is_torch_error = isinstance(error, RuntimeError) and any(each in text.lower() for each in MEMORY_ERRORS)
         if isinstance(error, MemoryError) or is_torch_error:
             return "infeasible", "out of memory"
         if not isinstance(error, FootplateError):

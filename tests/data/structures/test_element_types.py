@@ -54,12 +54,12 @@ def test_index_out_of_range_is_refused() -> None:
 
 
 @pytest.mark.parametrize("index", [[True, False], torch.zeros(2, 2)])
-def test_index_of_another_shape_is_refused(index: Any) -> None:
+def test_index_of_the_wrong_shape_is_an_error(index: Any) -> None:
     with pytest.raises(ArgumentError):
         _ = instances()[index]
 
 
-def test_fields_must_have_one_length() -> None:
+def test_fields_must_have_the_same_length() -> None:
     found = instances()
     with pytest.raises(ArgumentError, match="but 'scores' has 2 and 'bboxes' has 3"):
         found.scores = torch.zeros(2)
@@ -146,7 +146,7 @@ def test_row_out_of_range_is_refused() -> None:
         ([[1]], r"\(C, H, W\) or \(H, W\)"),
     ],
 )
-def test_fields_of_another_shape_are_refused(value: Any, message: str) -> None:
+def test_fields_with_a_different_shape_are_an_error(value: Any, message: str) -> None:
     found = PixelData(data=torch.zeros(4, 5))
     with pytest.raises(ArgumentError, match=message):
         found.other = value

@@ -178,7 +178,7 @@ def test_a_damaged_label_map_is_reported_with_its_path(tmp_path: Path) -> None:
         load_annotations({"seg_map_path": str(path)})
 
 
-def test_a_label_map_of_another_size_than_its_image_is_refused(tmp_path: Path) -> None:
+def test_a_label_map_that_differs_in_size_from_its_image_is_an_error(tmp_path: Path) -> None:
     path = save_label_map(tmp_path, np.zeros((30, 20), np.uint8))
     record = {"img_path": "a.jpg", "seg_map_path": path, "ori_shape": (78, 108), "img": np.zeros((30, 20, 3), np.uint8)}
     with pytest.raises(DataError, match=r"differs in size from its image 'a\.jpg'") as caught:

@@ -87,7 +87,7 @@ def test_views_are_independent() -> None:
 
 
 @pytest.mark.parametrize("transforms", [[], [[]], [{"type": "RandomFlip"}]])
-def test_anything_but_a_list_of_lists_is_refused(transforms: Any) -> None:
+def test_transforms_must_be_a_list_of_lists(transforms: Any) -> None:
     with pytest.raises(ArgumentError, match="a list of non-empty lists"):
         build_views(transforms)
 

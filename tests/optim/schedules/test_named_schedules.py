@@ -99,6 +99,18 @@ def test_signature_lists_all_arguments(name: type[ParamSchedule], arguments: set
     assert set(inspect.signature(name).parameters) == arguments | shared
 
 
+def test_subclass_may_have_arguments_of_its_own() -> None:
+    class Slower(LinearLR):  # type: ignore[misc]
+        def __init__(self, optimizer: Any, slowness: int, **settings: Any) -> None:
+            super().__init__(optimizer, start_factor=1 / slowness, **settings)
+
+    schedule = PARAM_SCHEDULERS.build({"type": Slower, "slowness": 4, "end": 3}, sgd())
+    assert (schedule.get_last_value(), schedule.end) == ([0.25], 3)
+    with pytest.raises(BuildError) as caught:
+        PARAM_SCHEDULERS.build({"type": Slower, "slownes": 4}, sgd())
+    assert caught.value.suggestion == "slowness"
+
+
 def test_param_schedulers_need_param_name() -> None:
     with pytest.raises(BuildError, match="param_name"):
         PARAM_SCHEDULERS.build({"type": "PolyParamScheduler"}, sgd())

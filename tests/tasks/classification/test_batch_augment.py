@@ -15,7 +15,7 @@ def batch(count: int = 6, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
     return inputs, torch.eye(count)
 
 
-def test_mixup_weighs_images_and_truth_alike() -> None:
+def test_mixup_uses_the_same_weights_for_images_and_labels() -> None:
     inputs, scores = batch(3)
     mixed, truth = Mixup(alpha=1.0).mix(inputs, scores, torch.tensor([1, 2, 0]), 0.75)
     assert mixed[:, 0, 0, 0].tolist() == [0.25, 1.25, 1.5]
@@ -46,7 +46,7 @@ def test_cutmix_mixes_the_truth_by_area(seed: int) -> None:
         assert {at: share for at, share in enumerate(truth[number].tolist()) if share} == pytest.approx(areas)
 
 
-def test_cutmix_leaves_the_batch_itself_alone() -> None:
+def test_cutmix_does_not_change_its_input() -> None:
     inputs, scores = batch()
     CutMix(alpha=1.0)(inputs, scores)
     assert torch.equal(inputs, batch()[0])

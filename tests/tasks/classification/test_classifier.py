@@ -75,7 +75,7 @@ def test_a_mistake_in_a_part_is_reported() -> None:
     assert getattr(raised.value, "key", "").startswith("backbone")
 
 
-def test_a_few_steps_learn() -> None:
+def test_a_few_steps_reduce_the_loss() -> None:
     torch.manual_seed(0)
     model = classifier(data_preprocessor={"mean": [127.5], "std": [64.0]})
     data = model.data_preprocessor(batch(6), True)
@@ -99,7 +99,7 @@ def test_flipped_images_can_be_averaged() -> None:
 
 
 def head(**arguments: Any) -> Any:
-    """Scores are the features themselves."""
+    """Returns the features as scores."""
     built = MODELS.build({"type": "LinearClsHead", "num_classes": 3, "in_channels": 3, **arguments})
     with torch.no_grad():
         built.fc.weight.copy_(torch.eye(3))
@@ -165,7 +165,7 @@ def test_maps_are_averaged_over_their_places() -> None:
 
 
 def by_hand(scores: torch.Tensor, target: torch.Tensor, smoothing: float) -> float:
-    """The loss from every picture and class one after the other."""
+    """Returns the loss, computed by loops over images and classes."""
     total = 0.0
     for row, truth in zip(scores.log_softmax(dim=1), target, strict=True):
         for at, value in enumerate(row.tolist()):
@@ -186,13 +186,13 @@ def test_the_loss_agrees_with_a_plain_loop(smoothing: float, soft: bool) -> None
         assert loss(scores, target).item() == pytest.approx(2 * by_hand(scores, target, smoothing), rel=1e-5)
 
 
-def test_classes_may_weigh_unequally() -> None:
+def test_classes_can_have_unequal_weights() -> None:
     loss = MODELS.build({"type": "LabelSmoothLoss", "label_smooth_val": 0.0, "class_weight": [1.0, 0.0]})
     scores = torch.tensor([[2.0, 0.0], [5.0, 0.0]])
     assert loss(scores, torch.tensor([0, 1])).item() == pytest.approx(by_hand(scores[:1], torch.tensor([0]), 0.0))
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.0])
-def test_a_share_out_of_range_is_refused(value: float) -> None:
+def test_a_ratio_out_of_range_is_an_error(value: float) -> None:
     with pytest.raises(ArgumentError, match="at least 0 and below 1"):
         MODELS.build({"type": "LabelSmoothLoss", "label_smooth_val": value})

@@ -53,7 +53,7 @@ def test_exactly_one_true_class_is_required(sample: Any) -> None:
 
 
 def cell(picture: npt.NDArray[np.uint8], row: int, column: int) -> list[int]:
-    """The colour near a cell's corner, where no number is."""
+    """Returns the color near the corner of a cell, where no number is drawn."""
     pixel: list[int] = picture[66 + 44 * row + 4, 130 + 44 * column + 4].tolist()
     return pixel
 

@@ -9,7 +9,7 @@ from footplate.tools.runs import read_run
 from tests.tasks.guides import TWO_EPOCHS, trained, write_classes, write_configs
 
 
-def test_the_config_trains_on_class_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_of_the_guide_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_classes(tmp_path / "data", train=4, val=2)
     title, _ = write_configs("classification", tmp_path)
@@ -30,7 +30,7 @@ def test_the_config_trains_on_class_folders(tmp_path: Path, monkeypatch: pytest.
     assert table.rows == [[name, *row] for name, row in zip(table.columns[1:], matrix.tolist(), strict=True)]
 
 
-def test_a_subset_of_the_classes_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_subset_of_the_classes_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_classes(tmp_path / "data", train=4, val=2)
     _, title = write_configs("classification", tmp_path)

@@ -24,7 +24,7 @@ ITEMS = ["precision", "recall", "f1-score", "support"]
 
 
 def random_case(seed: int, *, ignore: int | None = None) -> tuple[int, Case]:
-    """Few distinct scores make ties, few classes in use leave some absent, some cases are of one class."""
+    """Returns scores and classes with ties, unused classes, and sometimes a single class."""
     rng = np.random.default_rng(seed)
     classes, count = int(rng.integers(1, 7)), int(rng.integers(1, 30))
     scores = rng.integers(0, rng.choice([2, 5, 1000]), size=(count, classes)) / 1000 + 1e-4
@@ -45,7 +45,7 @@ def accuracy_of(case: Case, **arguments: Any) -> dict[str, Any]:
 
 
 def accuracy_by_a_loop(case: Case, k: int, threshold: float | None, ignore: int | None) -> float:
-    """The pictures and classes one after the other."""
+    """Computes the accuracy by loops over images and classes."""
     right = counted = 0
     for scores, truth in zip(*case, strict=True):
         if truth == ignore:
@@ -124,7 +124,7 @@ def test_invalid_arguments_of_accuracy_are_refused(arguments: dict[str, Any], me
         METRICS.build({"type": "Accuracy", **arguments})
 
 
-def test_half_precision_scores_are_taken() -> None:
+def test_half_precision_scores_are_accepted() -> None:
     sample = ClsDataSample().set_gt_label(1).set_pred_score(torch.tensor([0.25, 0.75], dtype=torch.float16))
     evaluator = Evaluator(METRICS.build({"type": "Accuracy"}))
     evaluator.process([sample])
@@ -163,7 +163,7 @@ def test_without_scores_the_label_counts_whatever_the_threshold() -> None:
         ([{"pred_label": [1]}], None, {"classes": ("a", "b", "c")}, 3),
     ],
 )
-def test_how_many_classes_there_are(samples: Any, given: int | None, meta: Any, count: int) -> None:
+def test_the_number_of_classes_is_determined(samples: Any, given: int | None, meta: Any, count: int) -> None:
     assert class_count(samples, given, meta) == count
 
 
@@ -219,7 +219,7 @@ def share(part: float, whole: float) -> float:
 
 
 def precision_recall_by_a_loop(pairs: list[tuple[int, int]], classes: list[int]) -> list[list[float]]:
-    """Precision, recall, F1 and support of each class, from the pictures one after the other."""
+    """Returns precision, recall, F1 and support of each class, computed by loops over images."""
     rows = []
     for each in classes:
         right = sum(p == t == each for p, t in pairs)

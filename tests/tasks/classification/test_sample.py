@@ -13,7 +13,7 @@ from footplate.tasks.classification.sample import labels_of
 @pytest.mark.parametrize(
     "value", [3, [3], torch.tensor(3), np.array([3]), np.int64(3), torch.tensor([3], dtype=torch.int8)]
 )
-def test_one_label_may_be_written_in_many_ways(value: Any) -> None:
+def test_one_label_can_have_many_types(value: Any) -> None:
     sample = ClsDataSample().set_gt_label(value).set_pred_label(value)
     assert sample.gt_label.tolist() == sample.pred_label.tolist() == [3]
     assert sample.gt_label.dtype == torch.int64
@@ -92,7 +92,7 @@ def swap(inputs: torch.Tensor, scores: torch.Tensor) -> tuple[torch.Tensor, torc
     return (inputs + inputs.flip(0)) / 2, (scores + scores.flip(0)) / 2
 
 
-def test_images_are_normalised_and_labels_left() -> None:
+def test_images_are_normalized_and_labels_are_not_changed() -> None:
     found = preprocessor(mean=[10], std=[5])(batch([1, 0]), training=True)
     assert found["inputs"][:, 0, 0, 0].tolist() == [-2, 0]
     assert "gt_score" not in found["data_samples"][0]
@@ -106,7 +106,7 @@ def test_training_mixes_images_and_truth() -> None:
     assert "gt_score" not in mixing(batch([0, 2]), training=False)["data_samples"][0]
 
 
-def test_scores_that_are_there_are_mixed() -> None:
+def test_existing_scores_are_mixed() -> None:
     data = batch([0, 2])
     data["data_samples"][0].set_gt_score([0.5, 0.5, 0])
     found = preprocessor(num_classes=3, batch_augments={"augments": [swap]})(data, training=True)

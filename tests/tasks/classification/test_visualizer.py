@@ -63,7 +63,7 @@ def test_it_is_built_by_name_and_topk_is_checked() -> None:
 
 
 def labelled(count: int = 3) -> tuple[dict[str, Any], list[ClsDataSample]]:
-    """Of every picture class 1 is predicted; the first is of class 0."""
+    """Returns samples with the predicted class 1; the true class of the first is 0."""
     data_batch, outputs = batch(ClsDataSample, count, channels=1)
     for number, output in enumerate(outputs):
         output.set_gt_label(min(number, 1)).set_pred_label(1)

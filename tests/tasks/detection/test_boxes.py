@@ -17,7 +17,7 @@ from footplate.tasks.detection.boxes import (
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> Tensor:
-    """Some of them empty, some equal to each other, some smaller than a pixel."""
+    """Returns boxes of which some are empty, equal, or smaller than a pixel."""
     corners = rng.integers(0, 30, (count, 2)).astype(np.float32)
     boxes = np.concatenate([corners, corners + rng.integers(0, 20, (count, 2))], axis=1)
     return torch.from_numpy(boxes.astype(np.float32) / 4)
@@ -28,7 +28,7 @@ def area(box: Any) -> float:
 
 
 def overlap(one: Any, two: Any) -> tuple[float, float]:
-    """Intersection and union, a number at a time."""
+    """Returns intersection and union of two boxes, computed with scalars."""
     inner = area([max(one[0], two[0]), max(one[1], two[1]), min(one[2], two[2]), min(one[3], two[3])])
     return inner, area(one) + area(two) - inner
 
@@ -84,7 +84,7 @@ def test_suppression_is_that_of_a_plain_loop(seed: int) -> None:
         )
 
 
-def test_nothing_is_suppressed_among_none() -> None:
+def test_suppression_of_no_boxes_returns_no_boxes() -> None:
     assert nms(torch.zeros(0, 4), torch.zeros(0), 0.5).tolist() == []
 
 

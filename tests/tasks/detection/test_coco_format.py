@@ -74,7 +74,7 @@ def test_missing_input_is_reported(given: dict[str, Any], asked: dict[str, bool]
         image_result(given, **{"with_truth": False, "with_masks": False, **asked})
 
 
-def test_masks_that_were_resized_are_no_truth() -> None:
+def test_resized_masks_are_not_used_as_ground_truth() -> None:
     pytest.importorskip("faster_coco_eval")
     masks = {"masks": np.ones((1, 6, 8), dtype=bool)}
     fields = {"pred_instances": {**PREDICTED, "masks": np.ones((2, 6, 8), dtype=bool)}, "gt_instances": TRUE | masks}

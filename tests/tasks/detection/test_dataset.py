@@ -13,7 +13,7 @@ from footplate.tasks.detection import CocoDataset
 
 
 def content() -> dict[str, Any]:
-    """Three pictures, the second without instances; a crowd; categories whose ids have gaps."""
+    """Returns a file with three images, the second without instances, one crowd, and gaps between category ids."""
     boxes = [(1, 4, [2, 3, 10, 20], 0), (1, 9, [0, 0, 30, 30], 1), (5, 9, [15.5, 2, 4, 6], 0)]
     return {
         "images": [{"id": each, "file_name": f"{each}.png", "width": 40, "height": 30 + each} for each in (1, 2, 5)],
@@ -34,7 +34,7 @@ def dataset(folder: Path, given: Any = None, **arguments: Any) -> CocoDataset:
     return found
 
 
-def test_records_hold_what_the_file_says(tmp_path: Path) -> None:
+def test_records_contain_the_fields_of_the_file(tmp_path: Path) -> None:
     found = dataset(tmp_path)
     assert (len(found), found.metainfo["classes"]) == (3, ("cat", "dog"))
     assert found.get_data_info(0) == {
@@ -223,7 +223,7 @@ def test_a_mask_that_asks_for_too_much_is_refused_by_its_annotation(
         ("annotations", "bbox", [0, 0, float("nan"), 1], "the 'bbox' of annotation 100 of"),
     ],
 )
-def test_a_value_of_another_kind_is_reported(tmp_path: Path, section: str, key: str, value: Any, says: str) -> None:
+def test_a_value_of_the_wrong_type_is_reported(tmp_path: Path, section: str, key: str, value: Any, says: str) -> None:
     given = content()
     given[section][0][key] = value
     with pytest.raises(DataError) as caught:

@@ -16,7 +16,7 @@ SCORES = torch.tensor([[0.9, 0.2], [0.8, 0.7], [0.01, 0.6]])
 
 
 class Fixed(BaseDetector):
-    """Says of every picture the same: one box twice, and one that is less sure."""
+    """Predicts the same for every image: one box twice, and one box with a lower score."""
 
     _selection: ClassVar[dict[str, Any]] = {"score_thr": 0.3}
 
@@ -46,7 +46,7 @@ def test_each_mode_returns_its_result() -> None:
     assert len(detector(pictures, mode="predict")) == 2  # samples are created if none are given
 
 
-def test_a_config_says_which_predictions_stay() -> None:
+def test_a_config_selects_predictions() -> None:
     detector = Fixed(2, test_cfg={"score_thr": 0.1, "nms_iou_thr": None})
     (found,) = detector(torch.zeros(1, 3, 8, 8), mode="predict")
     assert found.pred_instances.scores.tolist() == pytest.approx([0.9, 0.8, 0.2])
@@ -57,7 +57,7 @@ def test_a_config_says_which_predictions_stay() -> None:
 @pytest.mark.parametrize(
     ("samples", "words"), [(None, "needs the ground truth"), ([truth(2)], "class 2, but there are only 2 classes")]
 )
-def test_the_loss_needs_a_truth_that_the_model_knows(samples: Any, words: str) -> None:
+def test_the_loss_needs_ground_truth_within_the_classes(samples: Any, words: str) -> None:
     with pytest.raises(DataError, match=words):
         Fixed(2)(torch.zeros(1, 3, 8, 8), samples, mode="loss")
 
@@ -83,7 +83,7 @@ def test_the_best_stay(arguments: Any, scores: list[float], labels: list[int]) -
     assert found.labels.tolist() == labels
 
 
-def test_boxes_are_cut_and_brought_to_the_size_before_resizing() -> None:
+def test_boxes_are_clipped_and_scaled_to_the_original_image() -> None:
     sample = DetDataSample(metainfo={"img_shape": (25, 30), "scale_factor": (2.0, 5.0)})
     found = selected(sample, score_thr=0.5)
     assert found.bboxes.tolist() == [[0, 0, 5, 2], pytest.approx([0, 0, 5, 1.8]), [10, 4, 15, 5]]
@@ -102,7 +102,7 @@ def test_an_invalid_selection_is_refused(test_cfg: Any, message: str) -> None:
         Fixed(2, test_cfg=test_cfg)
 
 
-def test_a_config_goes_before_a_models_own_choice() -> None:
+def test_a_config_overrides_the_defaults_of_a_model() -> None:
     assert Fixed(2).select == Selection(score_thr=0.3)
     assert Fixed(2, test_cfg={"score_thr": 0.5}).select == Selection(score_thr=0.5)
 

@@ -1,4 +1,4 @@
-"""The guide `docs/tasks/detection.md` tells the truth: its configs train on a COCO file."""
+"""The guide `docs/tasks/detection.md` is correct: its configs train on a COCO file."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ SHORT = [
 
 
 def write_data(folder: Path) -> None:
-    """Pictures with two things each, one of them annotated as a crowd, and a category that is not wanted."""
+    """Writes images with two objects each, one annotated as a crowd, and with a category that is not used."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         images: list[dict[str, Any]] = []
@@ -45,7 +45,7 @@ def write_data(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["my-boxes.py", "my-detr.py"])
 @pytest.mark.filterwarnings("default:::transformers")
-def test_the_config_trains_on_a_coco_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_config_of_the_guide_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path / "data")
     write_configs("detection", tmp_path)
@@ -58,7 +58,7 @@ def test_the_config_trains_on_a_coco_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(list(Path("out").glob("*/vis_data/vis_image/*.png"))) == 4
 
 
-def test_a_mistake_in_the_file_stops_the_run_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_annotations_stop_the_run_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path / "data")
     write_configs("detection", tmp_path)

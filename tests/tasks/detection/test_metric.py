@@ -48,7 +48,7 @@ def drawn(box: Any, rng: np.random.Generator) -> Any:
 
 
 def near(truth: InstanceData, rng: np.random.Generator, *, masks: bool) -> InstanceData:
-    """Predictions: about the truth, some of the wrong class, and some of nothing."""
+    """Returns predictions near the ground truth, some with the wrong class, and some without a match."""
     right = truth.clone()
     right.bboxes = right.bboxes + torch.from_numpy(rng.normal(0, 2.5, tuple(right.bboxes.shape)).astype(np.float32))
     right.bboxes[:, 2:] = torch.maximum(right.bboxes[:, 2:], right.bboxes[:, :2])
@@ -140,7 +140,7 @@ def test_values_are_those_of_the_reference(kind: str, numbers: tuple[int, ...], 
 
 
 def sample(number: Any = 0, *, found: Any = (), true: Any = (), **meta: Any) -> DetDataSample:
-    """A picture with boxes of 10 pixels, each `(x, y, label)`; predictions are ever less sure."""
+    """Returns an image with boxes of 10 pixels, `(x, y, label)` each; the scores of predictions decrease."""
 
     def made(places: Any) -> InstanceData:
         boxes = torch.tensor([[x, y, x + 10, y + 10] for x, y, _ in places], dtype=torch.float32).reshape(-1, 4)
@@ -179,7 +179,7 @@ def test_the_usual_values_have_the_names_of_the_field() -> None:
     }
 
 
-def test_proposals_are_recalled_whatever_their_class() -> None:
+def test_the_recall_of_proposals_ignores_classes() -> None:
     found = values([sample(found=[(0, 0, 2)], true=[(0, 0, 1)])], metric="proposal", metric_items=["AR@100"])
     assert found == {"coco/AR@100": 1.0}
 
@@ -344,7 +344,7 @@ def test_resized_masks_are_no_truth() -> None:
         values([resized], metric="segm")
 
 
-def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_a_different_kind_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "truth.json"
     path.write_text("[]")
     with pytest.raises(DataError, match="is not a COCO file"):
@@ -352,7 +352,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 
 def curves(numbers: tuple[int, ...] = (1, 10, 100)) -> Curves:
-    """Two thresholds, one recall, two categories of which the second is never true, four sizes, three numbers.
+    """Returns curves of two thresholds, one recall, two categories, four sizes and three limits.
 
     Precision of the first category is 0.8 and 0.4 at the thresholds, halved for each size step; recall grows with the
     number.
@@ -397,13 +397,13 @@ def test_without_any_truth_values_are_what_the_field_writes() -> None:
     assert set(named_values(empty).values()) == {-1.0}
 
 
-def test_a_category_that_is_never_true_has_no_value() -> None:
+def test_a_category_without_ground_truth_has_no_value() -> None:
     first, second = values_by_category(curves())
     assert first == pytest.approx(0.6)
     assert math.isnan(second)
 
 
-def test_boxes_are_compared_with_the_truth() -> None:
+def test_boxes_are_compared_with_the_ground_truth() -> None:
     pytest.importorskip("faster_coco_eval")
     truth = {
         "images": [{"id": 1, "height": 50, "width": 50}],

@@ -98,7 +98,7 @@ def test_images_are_padded_where_boxes_need_no_change() -> None:
     assert first.gt_instances.masks.shape == (1, 5, 6)
 
 
-def test_masks_are_padded_where_that_is_asked_for() -> None:
+def test_masks_are_padded_with_pad_mask() -> None:
     found = MODELS.build({"type": "DetDataPreprocessor", "pad_size_divisor": 4, "pad_mask": True})(batch())
     masks = found["data_samples"][0].gt_instances.masks
     assert (masks.shape, int(masks.sum()), masks.dtype) == ((1, 8, 12), 30, torch.bool)

@@ -29,7 +29,7 @@ def samples() -> list[DetDataSample]:
     return [DetDataSample(gt_instances=each, metainfo={"img_shape": (32, 32)}) for each in (first, second)]
 
 
-def test_the_losses_are_what_the_targets_say() -> None:
+def test_the_losses_follow_from_the_targets() -> None:
     detector, inputs, given = model(box_weight=3.0), pictures(), samples()
     found = detector(inputs, given, mode="loss")
     grid = detector(inputs)
@@ -59,7 +59,7 @@ def test_losses_are_in_full_precision_under_autocast() -> None:
     assert {value.dtype for value in found.values()} == {torch.float32}
 
 
-def test_it_learns_what_it_is_shown() -> None:
+def test_training_reduces_the_loss() -> None:
     detector, inputs = model().train(), pictures()
     optimizer = build_optim_wrapper(detector, {"optimizer": {"type": "AdamW", "lr": 0.02}})
     for _ in range(80):
@@ -129,7 +129,7 @@ def test_initial_scores_are_low_and_boxes_are_a_few_strides_wide() -> None:
     assert 3 < width.mean() < 6
 
 
-def test_images_of_any_size_are_taken() -> None:
+def test_images_of_any_size_are_accepted() -> None:
     model, inputs = network(), torch.randn(1, 3, 13, 18)
     padded = torch.nn.functional.pad(inputs, (0, 6, 0, 3))
     assert torch.equal(model(inputs).boxes, model(padded).boxes)
@@ -157,7 +157,7 @@ def test_invalid_stages_are_refused(arguments: dict[str, Any], message: str) -> 
 
 
 def grid(seed: int = 0, classes: int = 3) -> Grid:
-    """Four by four positions, eight pixels apart, in two pictures."""
+    """Returns 4 x 4 positions, eight pixels apart, in two images."""
     generator = torch.Generator().manual_seed(seed)
     along = torch.arange(4) * 8.0 + 4
     points = torch.stack([along.repeat(4), along.repeat_interleave(4)], dim=1)
@@ -177,7 +177,7 @@ def truth(*pictures: list[tuple[list[float], int]]) -> list[InstanceData]:
 
 
 def plain(said: Grid, picture: int, instances: list[tuple[list[float], int]], top: int) -> dict[int, tuple[int, float]]:
-    """Position to instance and how sure it should be, by loops."""
+    """Maps positions to their instance and target score, computed by loops."""
     scores, overlaps = (
         said.scores[picture].sigmoid(),
         pairwise_iou(torch.tensor([box for box, _ in instances]), said.boxes[picture]),
@@ -230,7 +230,7 @@ def test_images_without_instances_have_no_targets() -> None:
     assert not half.scores[0].any()
 
 
-def test_a_box_between_two_positions_has_none() -> None:
+def test_a_box_between_two_positions_has_no_position() -> None:
     said = grid()
     targets = assign(said, truth([([5.0, 5.0, 7.0, 7.0], 0)], []))
     assert not targets.found.any()

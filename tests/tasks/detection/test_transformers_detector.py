@@ -81,7 +81,7 @@ def test_models_of_the_family_train(config: Any) -> None:
     assert torch.equal(scores, scores.sort(descending=True).values)
 
 
-def test_only_the_whole_loss_is_minimised() -> None:
+def test_only_the_total_loss_is_minimized() -> None:
     found = model(DETR)(pictures(), samples(), mode="loss")
     assert [name for name in found if "loss" in name] == ["loss"]
     assert {"bbox", "giou", "ce"} <= found.keys()

@@ -39,7 +39,7 @@ def grey(side: int = 320) -> Any:
 
 
 def panels(page: Any) -> list[Any]:
-    """The pictures of 320 x 320 on a page: they follow the captions, ten pixels apart."""
+    """Returns the panels of 320 x 320 pixels on a page; they are below the captions, ten pixels apart."""
     top = next(row for row in range(page.shape[0]) if (page[row, 10:330] == 90).all(axis=1).sum() > 250)
     return [page[top : top + 320, left : left + 320] for left in range(10, page.shape[1] - 320, 330)]
 
@@ -83,7 +83,7 @@ def test_masks_are_drawn() -> None:
     assert truth[120, 120].tolist() == [172, 45, 45]
 
 
-def test_colours_may_be_chosen() -> None:
+def test_colors_can_be_set() -> None:
     for chosen in ("green", (0, 128, 0), [(0, 128, 0), (9, 9, 9)]):
         _, truth, _ = panels(visualizer(bbox_color=chosen).render(grey(), sample()))
         assert truth[180, 40].tolist() == [0, 128, 0]
@@ -96,7 +96,7 @@ def test_colours_may_be_chosen() -> None:
     ("arguments", "box", "ink"),
     [({}, "yellow", [0, 0, 0]), ({}, "navy", [255] * 3), ({"text_color": "red"}, "navy", [255, 0, 0])],
 )
-def test_what_is_written_shows_on_the_colour_of_the_box(arguments: Any, box: str, ink: list[int]) -> None:
+def test_labels_contrast_with_the_color_of_the_box(arguments: Any, box: str, ink: list[int]) -> None:
     _, truth, _ = panels(visualizer(bbox_color=box, **arguments).render(grey(), sample()))
     assert ink in truth[60:76, 40:70].reshape(-1, 3).tolist()
 
@@ -107,7 +107,7 @@ def test_an_image_without_instances_is_drawn() -> None:
     assert np.array_equal(plain, truth)
 
 
-def test_predictions_that_are_not_sure_are_skipped(tmp_path: Path) -> None:
+def test_predictions_with_low_scores_are_not_drawn(tmp_path: Path) -> None:
     given = sample()
     pictures = []
     for threshold in (0.1, 0.5, 0.9):
@@ -126,7 +126,7 @@ def test_an_invalid_opacity_is_refused() -> None:
 
 
 class DetRecorder(Recorder, DetLocalVisualizer):
-    """Knows what a threshold is, too."""
+    """Records the threshold as well."""
 
 
 def test_the_visualizer_receives_all_settings() -> None:

@@ -20,7 +20,7 @@ class Street(BaseSegDataset):
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Pictures of any kind in folders and subfolders, the label of each one being its number."""
+    """Writes images of several formats to folders and subfolders; the label of an image is its number."""
     for number, name in enumerate(("a.jpg", "b.png", "deep/c.jpeg")):
         for folder, suffix, mode in (("images", None, "RGB"), ("masks", ".png", "L")):
             path = (tmp_path / folder / name).with_suffix(suffix or Path(name).suffix)
@@ -71,7 +71,7 @@ def test_samples_of_rare_classes_can_be_repeated(root: Path) -> None:
     assert len(ClassBalancedDataset(made(root), oversample_thr=1.0)) == 6
 
 
-def test_a_label_that_is_no_class_is_reported(root: Path) -> None:
+def test_a_label_out_of_range_is_reported(root: Path) -> None:
     dataset = made(root, BaseSegDataset, metainfo={"classes": ("road", "car")})
     with pytest.raises(
         DataError, match=r"the label map '.*masks/deep/c.png' contains class 2, but there are only 2 classes"
@@ -106,7 +106,7 @@ def test_data_that_does_not_fit_is_reported(root: Path, settings: Any, kind: typ
 
 
 @pytest.mark.parametrize(("there", "near"), [("0075.png", None), ("scene-0005.png", "scene-0005.png")])
-def test_a_label_map_with_another_number_is_not_suggested(tmp_path: Path, there: str, near: str | None) -> None:
+def test_a_label_map_with_a_different_number_is_not_suggested(tmp_path: Path, there: str, near: str | None) -> None:
     for name in ("images/0005.jpg", f"masks/{there}"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("L", (6, 4)).save(tmp_path / name)

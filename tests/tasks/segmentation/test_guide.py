@@ -28,7 +28,7 @@ SMALL = {"my-segformer.py": ["model.config.hidden_sizes=[8,8,16,16]", "model.con
 
 
 def write_data(folder: Path, *, split: str, number: int = 3) -> None:
-    """Scenes of a road, a car and a tree, of unequal sizes and formats."""
+    """Writes scenes of a road, a car and a tree in several sizes and formats."""
     rng = np.random.default_rng(0)
     for at in range(number):
         height, width = 40 + 6 * at, 60 + 4 * at
@@ -43,7 +43,7 @@ def write_data(folder: Path, *, split: str, number: int = 3) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the guide's configs and data as they are described."""
+    """Returns a folder with the configs of the guide and the data that it describes."""
     monkeypatch.chdir(tmp_path)
     write_configs("segmentation", tmp_path)
     for split in ("train", "val"):
@@ -66,7 +66,7 @@ def prepared(name: str) -> Runner:
 
 @pytest.mark.parametrize("name", ["my-scenes.py", "my-segformer.py"])
 @pytest.mark.filterwarnings("default:::transformers")
-def test_the_config_trains_on_folders(place: Path, name: str) -> None:
+def test_config_of_the_guide_trains(place: Path, name: str) -> None:
     runner = prepared(name)
     runner.train()
     metrics: Any = runner.val_loop.metrics  # type: ignore[union-attr]
@@ -85,7 +85,7 @@ def test_views_are_merged(place: Path) -> None:
     assert seen == [(3, 3, 39, 51)] * 2 + [(3, 3, 52, 68)] * 2
 
 
-def test_each_set_has_its_metrics(place: Path) -> None:
+def test_each_validation_set_has_its_metrics(place: Path) -> None:
     runner = prepared("my-days.py")
     runner.train()
     assert {"day/mIoU", "night/mIoU", "night/loss"} <= runner.val_loop.metrics.keys()  # type: ignore[union-attr]
@@ -93,7 +93,7 @@ def test_each_set_has_its_metrics(place: Path) -> None:
     assert set(best) == {"best_day_mIoU", "best_night_mIoU"}
 
 
-def test_a_custom_metric_selects_the_best_checkpoint(place: Path) -> None:
+def test_custom_metric_selects_the_best_checkpoint(place: Path) -> None:
     try:
         runner = prepared("my-own-metric.py")
         runner.train()
@@ -118,7 +118,7 @@ def test_a_custom_metric_selects_the_best_checkpoint(place: Path) -> None:
         ),
     ],
 )
-def test_bad_data_is_reported(place: Path, damage: Any, message: str) -> None:
+def test_invalid_data_is_reported(place: Path, damage: Any, message: str) -> None:
     damage(place)
     cfg = Config.fromfile("my-scenes.py")
     apply_overrides(cfg, [*SHORT, "train_dataloader.dataset.on_error=stop"])

@@ -41,7 +41,7 @@ def share(part: float, whole: float) -> float:
 
 
 def counted_by_hand(pairs: list[Pair], classes: int, ignore: int, beta: float) -> dict[str, float]:
-    """The same values from the pixels one after the other."""
+    """Computes the same values by loops over pixels."""
     pixels = [
         (int(p), int(t)) for pair in pairs for p, t in zip(pair[0].flat, pair[1].flat, strict=True) if t != ignore
     ]
@@ -85,7 +85,7 @@ def test_figures_of_a_small_case() -> None:
     )
 
 
-def test_a_class_without_a_value_may_be_given_one() -> None:
+def test_undefined_values_can_be_replaced() -> None:
     pair = (np.array([[0, 1]]), np.array([[0, 1]]))
     assert evaluated([pair], 4)["mIoU"] == 100
     assert evaluated([pair], 4, nan_to_num=0)["mIoU"] == 50
@@ -102,7 +102,7 @@ def test_where_all_is_ignored_there_is_no_value() -> None:
     assert all(math.isnan(value) for value in found.values())
 
 
-def test_classes_have_values_of_their_own_under_the_prefix() -> None:
+def test_per_class_values_have_the_prefix() -> None:
     found = evaluated([(np.array([[0, 0]]), np.array([[0, 1]]))], 2, iou_metrics=["mIoU"], classwise=True, prefix="val")
     expected = {"aAcc": 50, "mIoU": 25, "mAcc": 50, "IoU.c0": 50, "IoU.c1": 0, "Acc.c0": 100, "Acc.c1": 0}
     assert found == {f"val/{name}": value for name, value in expected.items()}

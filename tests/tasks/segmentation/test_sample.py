@@ -62,7 +62,7 @@ def batch(*shapes: tuple[int, int]) -> dict[str, Any]:
     return {"inputs": [torch.full((3, *shape), 10, dtype=torch.uint8) for shape in shapes], "data_samples": samples}
 
 
-def test_images_are_normalised_and_padded_with_their_truth() -> None:
+def test_images_are_normalized_and_padded_with_their_label_maps() -> None:
     preprocessor = SegDataPreProcessor(mean=[4.0, 5, 6], std=[2.0, 1, 4], size_divisor=4, pad_val=-1)
     data = preprocessor(batch((3, 6), (4, 2)), training=True)
     inputs = data["inputs"]

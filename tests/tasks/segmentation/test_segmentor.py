@@ -43,7 +43,7 @@ def test_the_loss_is_the_mean_over_pixels_that_count() -> None:
     assert losses["acc_seg"].item() == pytest.approx(100 * right, rel=1e-5)
 
 
-def test_classes_may_weigh_differently() -> None:
+def test_classes_can_have_different_weights() -> None:
     truth = torch.randint(3, (2, 16, 16), generator=torch.Generator().manual_seed(2))
     segmentor, inputs = model(class_weight=[0.5, 1, 2]), pictures()
     found = segmentor(inputs, samples(truth), mode="loss")["loss_ce"].item()
@@ -77,7 +77,7 @@ def test_predictions_fill_the_samples() -> None:
     assert len(segmentor(inputs, mode="predict")) == 2
 
 
-def test_predictions_are_cut_and_resized_to_the_original() -> None:
+def test_predictions_are_cropped_and_resized_to_the_original() -> None:
     sample = SegDataSample(metainfo={"img_shape": (12, 10), "ori_shape": (24, 20)})
     segmentor, inputs = model(), pictures(1)
     found = segmentor(inputs, [sample], mode="predict")[0]
@@ -109,7 +109,7 @@ def test_a_loss_needs_the_truth(given: Any) -> None:
         model()(pictures(1), given, mode="loss")
 
 
-def test_another_mode_is_refused() -> None:
+def test_an_unknown_mode_is_an_error() -> None:
     with pytest.raises(ArgumentError, match="'tensor', 'loss' or 'predict'"):
         model()(pictures(1), mode="train")
 
@@ -120,7 +120,7 @@ def test_weights_are_as_many_as_classes() -> None:
 
 
 class Columns(BaseSegmentor):
-    """Scores the class that a picture's first channel names."""
+    """Gives the highest score to the class in the first channel of the image."""
 
     def score(self, inputs: Tensor) -> Tensor:
         return torch.nn.functional.one_hot(inputs[:, 0].long(), self.num_classes).permute(0, 3, 1, 2).float()
@@ -152,7 +152,7 @@ def test_truth_of_any_size_meets_the_inputs() -> None:
         ("diagonal", [[2, 2], [1, 0]]),
     ],
 )
-def test_predictions_lie_as_the_image_did(direction: str | None, expected: list[list[int]]) -> None:
+def test_predictions_have_the_orientation_of_the_image(direction: str | None, expected: list[list[int]]) -> None:
     inputs = torch.tensor([[0.0, 1.0, 0.0], [2.0, 2.0, 0.0]]).expand(1, 3, 2, 3)
     given = sample(img_shape=(2, 2), flip=direction is not None, flip_direction=direction)
     (found,) = Columns(3)(inputs, [given], mode="predict")
@@ -198,7 +198,7 @@ def test_the_scores_of_both_heads_add_up() -> None:
     assert all(each.abs().mean() > 0.01 for each in alone)
 
 
-def test_every_parameter_takes_part() -> None:
+def test_every_parameter_gets_a_gradient() -> None:
     torch.manual_seed(0)
     network = EncoderDecoder(3, widths=(8, 12, 16), depths=(1, 1, 1))
     network(torch.randn(2, 3, 16, 16)).square().sum().backward()

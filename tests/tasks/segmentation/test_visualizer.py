@@ -19,7 +19,7 @@ PALETTE = [(10, 10, 10), (250, 0, 0), (0, 0, 250)]
 
 
 def sample(**maps: int) -> SegDataSample:
-    """Maps of class 0 whose left half has another class."""
+    """Returns label maps of class 0 with a different class in the left half."""
     found = SegDataSample()
     for name, value in maps.items():
         classes = torch.zeros(64, 64, dtype=torch.int64)
@@ -59,7 +59,7 @@ def test_disabled_panels_are_omitted(arguments: dict[str, bool], panels: int) ->
 
 
 @pytest.mark.parametrize(("data_sample", "panels"), [(None, 1), (sample(pred_sem_seg=1), 2)])
-def test_what_is_unknown_is_skipped(data_sample: SegDataSample | None, panels: int) -> None:
+def test_missing_panels_are_omitted(data_sample: SegDataSample | None, panels: int) -> None:
     assert rendered(data_sample).shape[1] == panels * 256 + (panels + 1) * 10
 
 
@@ -131,7 +131,7 @@ def test_it_can_be_subclassed_as_the_documents_show() -> None:
 
 
 class AsPublished(SegVisualizationHook):
-    """Finds its visualizer and reads its pictures as the field's own hook does, and takes what that is given."""
+    """Has the signature of MMSegmentation's hook, finds its visualizer and reads images in the same way."""
 
     def __init__(self, draw: bool = False, interval: int = 50, show: bool = False, wait_time: float = 0.0) -> None:
         super().__init__(draw, interval, show, wait_time, file_client_args={"backend": "disk"}, backend_args=None)

@@ -1,4 +1,4 @@
-"""The guide `docs/tasks/selfsup.md` tells the truth: its configs train on folders of pictures."""
+"""The guide `docs/tasks/selfsup.md` is correct: its configs train on folders of images."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ TWO_ITERATIONS = [
 @pytest.mark.parametrize(
     ("name", "pictures"), [("my-simclr", {"val_neighbors"}), ("my-mae", {"val_neighbors", "val_reconstructions"})]
 )
-def test_the_configs_train_on_folders(
+def test_configs_of_the_guide_train(
     name: str, pictures: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -36,7 +36,7 @@ def test_the_configs_train_on_folders(
     assert pictures <= drawn
 
 
-def test_a_checkpoint_is_the_beginning_of_a_classifier(tmp_path: Path) -> None:
+def test_a_checkpoint_initializes_a_classifier(tmp_path: Path) -> None:
     backbone = {"type": "SmallResNet", "in_channels": 1, "widths": (4,), "depths": (1,)}
     before = MODELS.build(backbone)
     torch.save({"state_dict": {f"backbone.{k}": v for k, v in before.state_dict().items()}}, tmp_path / "it.pth")

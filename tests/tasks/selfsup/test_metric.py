@@ -12,7 +12,7 @@ from footplate.tasks.selfsup import KNNProbe, LinearProbe, SelfSupDataSample, fi
 
 
 def voted(features: Any, labels: Any, query: Any, classes: int, k: int, temperature: float) -> list[float]:
-    """The votes for each class, from the neighbours one after the other."""
+    """Returns the votes for each class, computed by a loop over neighbors."""
     cosines = [float(row @ query) / math.hypot(*row) / math.hypot(*query) for row in features]
     votes = [0.0] * classes
     for at in sorted(range(len(cosines)), key=lambda place: -cosines[place])[:k]:
@@ -21,7 +21,7 @@ def voted(features: Any, labels: Any, query: Any, classes: int, k: int, temperat
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_neighbours_vote_as_in_a_plain_loop(seed: int) -> None:
+def test_neighbors_vote_as_in_a_plain_loop(seed: int) -> None:
     rng = np.random.default_rng(seed)
     count, classes, temperature = int(rng.integers(1, 30)), int(rng.integers(1, 5)), float(rng.uniform(0.05, 1))
     features, queries = rng.normal(size=(count, 4)), rng.normal(size=(6, 4))
@@ -33,7 +33,7 @@ def test_neighbours_vote_as_in_a_plain_loop(seed: int) -> None:
     assert found.tolist() == [votes.index(max(votes)) for votes in expected]
 
 
-def test_of_a_draw_the_lowest_class_is_taken() -> None:
+def test_the_lowest_class_wins_a_tie() -> None:
     features = torch.tensor([[1.0, 0], [1, 0], [1, 0], [1, 0]])
     assert KNNProbe(4).predict(features, torch.tensor([2, 1, 2, 1]), features[:1], 3).tolist() == [1]
 
@@ -46,7 +46,7 @@ def test_there_must_be_as_many_images_as_neighbors() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_fit_is_where_the_gradient_vanishes(seed: int) -> None:
+def test_the_gradient_of_the_fit_is_zero(seed: int) -> None:
     rng = np.random.default_rng(seed)
     features, labels = rng.normal(size=(40, 3)), rng.integers(0, 4, size=40)
     weights, biases = fit_linear(torch.tensor(features), torch.tensor(labels), 4, l2=0.05)
@@ -66,7 +66,7 @@ def test_linearly_separable_classes_are_separated_at_any_scale() -> None:
     assert (found == labels[80:]).double().mean() >= 0.95
 
 
-def test_a_feature_that_never_changes_does_no_harm() -> None:
+def test_constant_features_are_accepted() -> None:
     features = torch.tensor([[1.0, 3.0], [-1.0, 3.0]])
     assert LinearProbe().predict(features, torch.tensor([0, 1]), features, 2).tolist() == [0, 1]
 
@@ -84,7 +84,7 @@ def evaluated(cfg: dict[str, Any], samples: list[SelfSupDataSample], data_batch:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_probes_fit_on_train_and_judge_by_test(seed: int) -> None:
+def test_probes_fit_on_train_and_evaluate_on_test(seed: int) -> None:
     rng = np.random.default_rng(seed)
     labels, parts = rng.integers(0, 3, size=60), rng.choice(["train", "test"], size=60)
     features = (rng.normal(size=(60, 5)) + 1.5 * np.eye(5)[labels]).astype(np.float32)

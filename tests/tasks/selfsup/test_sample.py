@@ -13,7 +13,7 @@ WARP = {"type": "RandomWarp", "shift": 0.3, "turn": 30}
 
 
 @pytest.mark.parametrize("value", [3, [3], np.int64(3), torch.tensor([3], dtype=torch.int8)])
-def test_a_label_may_be_written_in_many_ways(value: Any) -> None:
+def test_labels_can_have_many_types(value: Any) -> None:
     label = SelfSupDataSample().set_gt_label(value).gt_label
     assert (label.tolist(), label.dtype) == ([3], torch.int64)
 
@@ -40,7 +40,7 @@ def test_pipelines_make_views(transforms: Any, num_views: Any, count: int) -> No
     assert found["gt_label"] == 1
 
 
-def test_a_view_that_is_given_up_gives_up_the_sample() -> None:
+def test_a_dropped_view_drops_the_sample() -> None:
     assert MultiView([[lambda results: None]])({"img": picture()}) is None
 
 
@@ -87,7 +87,7 @@ def test_results_without_an_image_are_refused() -> None:
 
 
 def views(*, seed: int, workers: int = 0) -> torch.Tensor:
-    """All views of ten items, ``(2, 10, 1, 28, 28)``."""
+    """Returns both views of ten items, ``(2, 10, 1, 28, 28)``."""
     pipeline = [{"type": "MultiView", "transforms": [[WARP]]}, {"type": "PackSelfSupInputs"}]
     cfg = {
         "dataset": {"type": "FashionItems", "per_class": (0, 1), "pipeline": pipeline},

@@ -17,7 +17,7 @@ BLUE, ORANGE = [0, 114, 178], [213, 94, 0]
 
 
 class Recorder(Visualizer):
-    """Keeps what it is asked to draw."""
+    """Records the images."""
 
     def __init__(self) -> None:
         super().__init__("recorder")

@@ -45,7 +45,7 @@ MAE_CFG: dict[str, Any] = {
 
 
 class Flat(BaseSelfSup):
-    """Features are the pixels, twice as great."""
+    """Returns the pixels times two as features."""
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
         return 2 * inputs.flatten(1)
@@ -82,7 +82,7 @@ def test_a_mistake_in_a_part_is_reported(part: str) -> None:
 
 
 def nt_xent_by_a_loop(first: list[list[float]], second: list[list[float]], temperature: float) -> float:
-    """The loss from all pairs of views one after the other."""
+    """Returns the loss, computed by loops over pairs of views."""
     views = first + second
     count, total = len(first), 0.0
 
@@ -116,7 +116,7 @@ def test_the_loss_falls_when_partners_come_nearer() -> None:
     assert ContrastiveHead(0.2)(torch.zeros(4, 3), torch.zeros(4, 3)).item() == pytest.approx(math.log(7))
 
 
-def test_only_directions_count() -> None:
+def test_the_loss_ignores_the_length_of_projections() -> None:
     first, second = torch.randn(4, 3), torch.randn(4, 3)
     head = ContrastiveHead(0.3)
     assert head(5 * first, second).item() == pytest.approx(head(first, second / 7).item(), rel=1e-5)
@@ -186,7 +186,7 @@ def test_wrong_views_and_modes_are_refused() -> None:
 
 
 def mae_loss_by_a_loop(picture: Any, guessed: Any, mask: Any, size: int, *, norm: bool) -> float:
-    """The loss from the pixels of the hidden patches one after the other; `picture` is (C, H, W)."""
+    """Returns the loss, computed by a loop over the pixels of masked patches; `picture` is (C, H, W)."""
     per_row, errors = picture.shape[2] // size, []
     for number, hidden in enumerate(mask):
         if hidden:
@@ -222,7 +222,7 @@ def test_seen_patches_do_not_enter_the_loss() -> None:
     assert head(pictures, guessed, mask).item() == pytest.approx(1.0)
 
 
-def test_a_patch_that_is_hidden_is_guessed_from_its_place() -> None:
+def test_masked_patches_are_predicted_from_their_positions() -> None:
     model = MODELS.build(MAE_CFG)
     masked = model.backbone.forward_masked(torch.randn(4, 1, 12, 12))
     guessed = model.neck(masked)

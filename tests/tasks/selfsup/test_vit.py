@@ -46,7 +46,7 @@ def test_features_are_of_whole_images(feature: str) -> None:
     assert not torch.allclose(model(pictures), found, atol=1e-4)
 
 
-def test_places_of_patches_matter() -> None:
+def test_features_depend_on_the_positions_of_patches() -> None:
     model, pictures = vit(feature="cls").eval(), torch.randn(3, 1, 12, 12)
     assert not torch.allclose(model(pictures.flip(-1)), model(pictures), atol=1e-4)
 

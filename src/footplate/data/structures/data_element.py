@@ -19,8 +19,8 @@ class BaseDataElement:
     """A container for one sample or a part of one: data fields, and metainfo that describes them.
 
     Fields of both kinds are read as attributes. Setting an attribute sets a data field; `set_metainfo` sets metainfo.
-    A name belongs to one kind only. Data is stored in the `__dict__` of the instance, so that reading a data field is
-    a plain attribute access.
+    Each name is either data or metainfo. Data is stored in the `__dict__` of the instance, so that reading a data field
+    is a plain attribute access.
 
     Args:
         metainfo: Facts about the data, such as the image path or the shape before resizing.
@@ -50,12 +50,12 @@ class BaseDataElement:
         return dict(self._meta)
 
     def set_metainfo(self, metainfo: Mapping[str, Any]) -> None:
-        """Adds or replaces metainfo fields; a name of a data field is an error."""
+        """Adds or replaces metainfo fields; raises an ArgumentError for the name of a data field."""
         for name, value in _check_mapping(metainfo, "metainfo").items():
             self.set_field(value, name, field_type="metainfo")
 
     def set_data(self, data: Mapping[str, Any]) -> None:
-        """Adds or replaces data fields; a name of a metainfo field is an error."""
+        """Adds or replaces data fields; raises an ArgumentError for the name of a metainfo field."""
         for name, value in _check_mapping(data, "data").items():
             setattr(self, name, value)
 

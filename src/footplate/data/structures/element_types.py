@@ -66,6 +66,12 @@ class InstanceData(BaseDataElement):
         names = first.keys()
         return first.new(**{name: _concatenate([each.get(name) for each in instances]) for name in names})
 
+    def __setitem__(self, name: str, value: Any) -> None:
+        setattr(self, name, value)
+
+    def __delitem__(self, name: str) -> None:
+        delattr(self, name)
+
     def __len__(self) -> int:
         return next((len(value) for value in self.__dict__.values()), 0)
 

@@ -154,13 +154,13 @@ class Hook(EngineHook):
         found = {event: _with_view(self, event) for event in _ENGINE_EVENTS if _handles(self, event)}
         if "after_train_iter" in found or "after_train_epoch" in found:
             found.setdefault("before_train_iter", _with_view(self, "before_train_iter"))
-        if "after_train_iter" in found and self.checks_step_order:
+        is_early = self.checks_step_order and get_priority(self.priority) < Priority.ABOVE_NORMAL
+        if "after_train_iter" in found and is_early:
             found["before_run"] = _with_view(self, "before_run", self._warn_about_step_order)
         return found
 
     def _warn_about_step_order(self, runner: "Runner") -> None:
-        is_early = get_priority(self.priority) < Priority.ABOVE_NORMAL
-        if is_early and not isinstance(runner.optim_wrapper, SteppedByHook):
+        if not isinstance(runner.optim_wrapper, SteppedByHook):
             _logger.warning(
                 "%s has a higher priority than the optimizer, but its after_train_iter runs after the step",
                 type(self).__name__,

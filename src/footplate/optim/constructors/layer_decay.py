@@ -13,7 +13,7 @@ from footplate.optim.constructors.paramwise import check_paramwise, warn_of_unkn
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 LayerIndex = Callable[[list[str], int], int]
-"""Returns the layer of a parameter, 0 for the stem, given the components of its name and the number of layers."""
+"""A function (components of a parameter name, number of layers) -> layer of the parameter, 0 for the stem."""
 
 _EMBEDDINGS = ("cls_token", "mask_token", "pos_embed")
 _DOWNSAMPLE_LAYERS = (0, 2, 3)
@@ -48,7 +48,7 @@ def vit_layer(path: list[str], layers: int) -> int:
     return int(path[2]) + 1 if path[:2] == ["backbone", "layers"] else layers + 1
 
 
-_FAMILIES: dict[str, dict[str, LayerIndex]] = {
+_LAYERS: dict[str, dict[str, LayerIndex]] = {
     "ConvNeXt": {"layer_wise": convnext_layer, "stage_wise": convnext_stage},
     "BEiT": {"layer_wise": vit_layer},
     "MAE": {"layer_wise": vit_layer},
@@ -77,7 +77,17 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
     ) -> None:
         """Appends one group for each trainable parameter of `module`."""
         layers, rate = self.paramwise_cfg["num_layers"], self.paramwise_cfg["decay_rate"]
-        layer_of = self._layer_index(module)
+        kind = self.paramwise_cfg.get("decay_type", "layer_wise")
+        backbone = type(getattr(module, "backbone", None)).__name__
+        layer_of = next((kinds.get(kind) for name, kinds in _LAYERS.items() if name in backbone), None)
+        if layer_of is None:
+            supported = ", ".join(name for name, kinds in _LAYERS.items() if kind in kinds)
+            raise ArgumentError(
+                f"{kind} decay does not support this backbone",
+                key="paramwise_cfg.decay_type",
+                found=backbone,
+                notes=[f"supported backbones: {supported}"],
+            )
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
@@ -89,20 +99,6 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
             known = {key: value for key, value in settings.items() if value is not None}
             self.reasons[name] = (f"decay_rate ** {steps}", *(() if decays else ("no weight decay",)))
             params.append({"params": [parameter], **known})
-
-    def _layer_index(self, model: nn.Module) -> LayerIndex:
-        kind = self.paramwise_cfg.get("decay_type", "layer_wise")
-        backbone = type(getattr(model, "backbone", None)).__name__
-        family = next((found for name, found in _FAMILIES.items() if name in backbone), None)
-        if family is None or kind not in family:
-            known = ", ".join(name for name, kinds in _FAMILIES.items() if kind in kinds)
-            raise ArgumentError(
-                f"{kind} decay does not support this backbone",
-                key="paramwise_cfg.decay_type",
-                found=backbone,
-                notes=[f"supported backbones: {known}"],
-            )
-        return family[kind]
 
     def _validate_cfg(self) -> None:
         cfg = self.paramwise_cfg

@@ -29,7 +29,7 @@ class ParamLocation:
     module: nn.Module
     ndim: int
     in_deformable: bool = False
-    """Whether the parent of the module, or the module given to `add_params`, is a deformable convolution."""
+    """Whether the parent of the module, or the module passed to `add_params`, is a deformable convolution."""
 
     @property
     def path(self) -> str:
@@ -147,7 +147,7 @@ def check_paramwise(cfg: Any) -> None:
     """Checks the types and ranges of a `paramwise_cfg`.
 
     Raises:
-        ArgumentError: It is not a dict, or an entry has another type or is out of range.
+        ArgumentError: It is not a dict, or an entry has the wrong type or is out of range.
     """
     if not isinstance(cfg, Mapping):
         raise ArgumentError("paramwise_cfg must be a dict", key="paramwise_cfg", found=cfg)

@@ -21,7 +21,7 @@ class LayerwiseOptimizer(Optimizer):
         """Runs one optimization step.
 
         Args:
-            closure: Recomputes and returns the loss, if given.
+            closure: An optional function that recomputes and returns the loss.
         """
         loss = None
         if closure is not None:
@@ -199,19 +199,13 @@ class LARS(LayerwiseOptimizer):
             ratios = group["eta"] * weights / (norms + decay * weights + group["eps"])
             scale_each(steps, torch.where((weights > 0) & (norms > 0), ratios, 1.0))
         torch._foreach_mul_(steps, group["lr"])
-        if group["momentum"]:
-            steps = self._apply_momentum(group, params, steps)
-        torch._foreach_sub_(params, steps)
-
-    def _apply_momentum(self, group: dict[str, Any], params: list[Tensor], steps: list[Tensor]) -> list[Tensor]:
-        """Updates the momentum buffers and returns the steps with momentum."""
         momentum = group["momentum"]
-        buffers = []
-        for each, step in zip(params, steps, strict=True):
-            state = self.state[each]
-            if "momentum_buffer" not in state:
-                state["momentum_buffer"] = torch.zeros_like(step)
-            buffers.append(state["momentum_buffer"])
-        torch._foreach_mul_(buffers, momentum)
-        torch._foreach_add_(buffers, steps, alpha=1 - group["dampening"])
-        return list(torch._foreach_add(steps, buffers, alpha=momentum)) if group["nesterov"] else buffers
+        if momentum:
+            for each, step in zip(params, steps, strict=True):
+                if "momentum_buffer" not in self.state[each]:
+                    self.state[each]["momentum_buffer"] = torch.zeros_like(step)
+            buffers = [self.state[each]["momentum_buffer"] for each in params]
+            torch._foreach_mul_(buffers, momentum)
+            torch._foreach_add_(buffers, steps, alpha=1 - group["dampening"])
+            steps = list(torch._foreach_add(steps, buffers, alpha=momentum)) if group["nesterov"] else buffers
+        torch._foreach_sub_(params, steps)

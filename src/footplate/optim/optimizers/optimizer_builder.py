@@ -117,7 +117,7 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
     except FootplateError as error:
         error.origin = error.origin or origin_at(cfg, error.key or "type")
         raise
-    except (ValueError, TypeError, LookupError) as error:  # the constructor refuses a value
+    except (ValueError, TypeError, LookupError) as error:  # raised by the constructor
         raise _argument_error(cfg, error) from error
     return built
 

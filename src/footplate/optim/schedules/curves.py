@@ -25,13 +25,14 @@ ENDLESS = 1_000_000_000
 
 
 def check_positions(name: str, values: Any, *, least: int) -> None:
-    """Raises an ArgumentError unless `values`, a position or a collection of positions, are integers.
+    """Raises an ArgumentError unless a position, or each of several positions, is an integer.
 
-    A schedule would never reach another position.
+    A schedule never reaches a position between two integers.
     """
     several = values if isinstance(values, Collection) and not isinstance(values, str) else [values]
     if not all(is_number(each) and each >= least and each % 1 == 0 for each in several):
-        raise ArgumentError(f'"{name}" takes whole numbers of at least {least}', key=name, found=values)
+        wanted = "a list of whole numbers" if several is values else "a whole number"
+        raise ArgumentError(f'"{name}" must be {wanted} of at least {least}', key=name, found=values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Curve:
         return base
 
     def ends_at_base(self) -> bool:
-        """Checks whether the last value is the base value, as after a warm-up."""
+        """Checks whether the last value is the base value, as for a warm-up."""
         return False
 
 

@@ -235,10 +235,11 @@ class ParamSchedule:
             if self.optimizer.param_groups is not self._groups:  # loading a state replaces the groups
                 self._bind(self.base_values)
             curve, key, position, span = self.curve, self._key, self.last_step, self.end - self.begin
+            verbose = self.verbose
             for slot, base in self._slots:
                 value = slot[key]
                 slot[key] = new_value = curve(value, base, position, span)
-                if self.verbose and new_value != value:
+                if verbose and new_value != value:
                     _logger.info("%s: %g", self.param_name, new_value)
 
     def get_last_value(self) -> list[float]:

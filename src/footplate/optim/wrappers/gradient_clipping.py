@@ -68,20 +68,20 @@ class GradientClipper:
         The result is bit-equal to that of torch. It is faster, since torch groups the gradients by device and dtype
         twice, and multiplies by 1 if the norm is within the limit.
         """
-        held = [local_tensor(each) for each in gradients] if self._is_sharded else gradients
+        local = [local_tensor(each) for each in gradients] if self._is_sharded else gradients
         if not self.gives_norm:
             limit = self._settings["clip_value"]
-            torch._foreach_clamp_min_(held, -limit)
-            torch._foreach_clamp_max_(held, limit)
+            torch._foreach_clamp_min_(local, -limit)
+            torch._foreach_clamp_max_(local, limit)
             return None
         order = self._settings.get("norm_type", 2.0)
-        norms = tensor_norms(gradients, order) if self._is_sharded else torch.stack(torch._foreach_norm(held, order))
+        norms = tensor_norms(gradients, order) if self._is_sharded else torch.stack(torch._foreach_norm(local, order))
         total: Tensor = torch.linalg.vector_norm(norms, order)
         if self._settings.get("error_if_nonfinite") and not bool(total.isfinite()):
             raise NonFiniteError("the norm of the gradients is not finite, and clip_grad sets error_if_nonfinite")
         factor = (self._settings["max_norm"] / (total + _EPS)).clamp(max=1.0)
         if not is_on_cpu(factor) or factor != 1:
-            torch._foreach_mul_(held, factor)
+            torch._foreach_mul_(local, factor)
         return total
 
 

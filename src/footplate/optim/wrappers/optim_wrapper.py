@@ -31,7 +31,7 @@ def gradient_sync_switches(model: nn.Module) -> tuple[Callable[[], Context], Cal
     """Returns two functions that turn the gradient synchronization of `model` off and on.
 
     The first one returns a context for the forward pass. DistributedDataParallel synchronizes again after a forward
-    pass outside of this context. A sharded model does not synchronize until the second function is called. For other
+    pass outside this context. A sharded model does not synchronize until the second function is called. For other
     models the second one is None.
 
     Call this once per model: looking up a missing attribute of a module takes as long as running a small layer.
@@ -67,7 +67,7 @@ class OptimWrapper:
         grad_clip: An alias of `clip_grad`.
         on_nonfinite: What to do if the gradients of a step are non-finite: "skip", "stop" or "warn". By default the
             run decides; without a run, gradients are not checked.
-        compile: Whether to compile the step of the optimizer; a dict holds arguments of `torch.compile`. Learning
+        compile: Whether to compile the step of the optimizer; a dict contains arguments of `torch.compile`. Learning
             rates then become tensors, so that changing them does not cause a recompilation.
 
     Attributes:
@@ -297,7 +297,7 @@ class OptimWrapper:
     def state_dict(self, *, per_parameter: bool = False) -> dict[str, Any]:
         """Returns the state of the optimizer, and accumulated gradients if there are any.
 
-        There are gradients during accumulation, or if the loss of another optimizer depends on the parameters.
+        There are gradients during accumulation, or if the loss of a different optimizer depends on the parameters.
 
         Args:
             per_parameter: Whether to store one group per parameter, as other engines do.
@@ -320,16 +320,16 @@ class OptimWrapper:
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Loads a state of this or another engine, also if its parameter groups differ.
+        """Loads a state that footplate or a different engine saved, also if its parameter groups differ.
 
         Raises:
-            CheckpointError: The state belongs to other parameters, or to an optimizer of another class.
+            CheckpointError: The state belongs to different parameters, or to an optimizer of a different class.
         """
         name = type(self.optimizer).__name__
         saved_name = state_dict.get("optimizer_type", name)  # missing in checkpoints of other engines and older ones
         if saved_name != name:
             raise CheckpointError(
-                f"The checkpoint holds the state of the optimizer {saved_name}, but the config has {name}.",
+                f"The checkpoint contains the state of the optimizer {saved_name}, but the config has {name}.",
                 notes=[
                     f"Set the optimizer to {saved_name}, or use load_from without resume to start over with {name}."
                 ],

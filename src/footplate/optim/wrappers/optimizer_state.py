@@ -83,18 +83,17 @@ def shard_like_parameters(state: State, groups: Sequence[Mapping[str, Any]]) -> 
     tensors = [*owners.values(), *(each for values in state["state"].values() for each in values.values())]
     if not any(isinstance(each, torch.Tensor) and is_dtensor(each) for each in tensors):
         return state
+    placed: State = {}
     # Sorted, since sharding is a collective operation, which all ranks must call in the same order.
-    values = {
-        key: {name: _shard_like(value, owners.get(key)) for name, value in values.items()}
-        for key, values in sorted(state["state"].items(), key=lambda item: str(item[0]))
-    }
-    return {**state, "state": values}
-
-
-def _shard_like(value: Any, owner: torch.Tensor | None) -> Any:
-    if owner is None or not isinstance(value, torch.Tensor) or not value.dim():
-        return value
-    return distribute_like(value, owner)
+    for key, values in sorted(state["state"].items(), key=lambda item: str(item[0])):
+        owner = owners.get(key)
+        placed[key] = {
+            name: distribute_like(value, owner)
+            if owner is not None and isinstance(value, torch.Tensor) and value.dim()
+            else value
+            for name, value in values.items()
+        }
+    return {**state, "state": placed}
 
 
 def split_groups(state: Mapping[str, Any], layout: Layout) -> State:
@@ -117,7 +116,7 @@ def split_groups(state: Mapping[str, Any], layout: Layout) -> State:
 
 
 def reorder_by_name(values: Sequence[Any], saved: Sequence[Sequence[str]], order: Iterable[str]) -> list[Any]:
-    """Returns the values of parameters in another order, with None for parameters that were not saved.
+    """Returns the values of parameters in a new order, with None for parameters that were not saved.
 
     Args:
         values: One value per saved parameter.
@@ -233,23 +232,23 @@ def _try_steps(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
         if not own["params"] or not _steps(optimizer, own, own["params"][0], {}):  # some settings do not support "meta"
             continue
         for name, parameter in zip(saved["params"], own["params"], strict=True):
-            held = state["state"].get(name)
-            if held is None:
+            values = state["state"].get(name)
+            if values is None:
                 continue
             where = f"the saved state of parameter {name} of the optimizer, in group {number},"
-            if not isinstance(held, Mapping):
-                raise CheckpointError(f"{where} is not a dict", found=type(held).__name__)
-            _check_kinds(where, held, parameter)
+            if not isinstance(values, Mapping):
+                raise CheckpointError(f"{where} is not a dict", found=type(values).__name__)
+            _check_kinds(where, values, parameter)
             settings = {**own, **saved, **{key: own[key] for key in _IMPLEMENTATION if key in own}}
-            if not _steps(optimizer, settings, parameter, {key: _without_content(each) for key, each in held.items()}):
-                shapes = {key: list(each.shape) for key, each in held.items() if isinstance(each, torch.Tensor)}
+            if not _steps(optimizer, settings, parameter, values):
+                shapes = {key: list(each.shape) for key, each in values.items() if isinstance(each, torch.Tensor)}
                 raise CheckpointError(
-                    f"{where} does not fit a parameter of shape {list(parameter.shape)}", found=shapes or list(held)
+                    f"{where} does not fit a parameter of shape {list(parameter.shape)}", found=shapes or list(values)
                 )
 
 
-def _check_kinds(where: str, held: Mapping[str, Any], parameter: torch.Tensor) -> None:
-    for key, value in held.items():
+def _check_kinds(where: str, values: Mapping[str, Any], parameter: torch.Tensor) -> None:
+    for key, value in values.items():
         if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex():
             number = value.item()
         elif isinstance(value, torch.Tensor):
@@ -264,19 +263,16 @@ def _check_kinds(where: str, held: Mapping[str, Any], parameter: torch.Tensor) -
             raise CheckpointError(f"{where} has a number out of bounds: '{key}'", found=number)
 
 
-def _without_content(value: Any) -> Any:
-    """Returns a tensor on the device "meta"; 0-d tensors are copied with their value, since `step` may be one."""
-    if not isinstance(value, torch.Tensor):
-        return value
-    if not value.dim():
-        return value.detach().cpu().clone()
-    return torch.empty(value.shape, dtype=value.dtype, device="meta")
-
-
-def _steps(optimizer: Optimizer, group: Mapping[str, Any], parameter: torch.Tensor, state: dict[str, Any]) -> bool:
-    """Checks whether a step of the optimizer succeeds on the device "meta"."""
+def _steps(optimizer: Optimizer, group: Mapping[str, Any], parameter: torch.Tensor, values: Mapping[str, Any]) -> bool:
+    """Checks whether a step of the optimizer succeeds on the device "meta" with the state `values`."""
     stand_in = torch.nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype, device="meta"))
     stand_in.grad = torch.empty_like(stand_in)
+    state = dict(values)
+    for key, value in values.items():
+        if isinstance(value, torch.Tensor):
+            # A 0-d tensor keeps its value, since the optimizer may read it, as that of `step`.
+            is_scalar = value.dim() == 0
+            state[key] = value.detach().cpu().clone() if is_scalar else torch.empty_like(value, device="meta")
     trial = object.__new__(type(optimizer))
     vars(trial).update(vars(optimizer))
     trial._optimizer_step_pre_hooks, trial._optimizer_step_post_hooks = OrderedDict(), OrderedDict()

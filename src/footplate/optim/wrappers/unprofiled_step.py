@@ -50,7 +50,7 @@ def raise_if_unusable(optimizer: Optimizer, error: Exception, arguments: Mapping
             f"the optimizer {name} needs a closure that recomputes the loss, but training does not pass one",
             key="optim_wrapper.optimizer.type",
             found=name,
-            notes=["Use another optimizer, or pass step_kwargs=dict(closure=...) in your own train_step."],
+            notes=["Use a different optimizer, or pass step_kwargs=dict(closure=...) in your own train_step."],
         ) from error
     if "does not support" in str(error):  # sparse or dense gradients, complex parameters
         raise ArgumentError(str(error), key="optim_wrapper.optimizer.type", found=name) from error

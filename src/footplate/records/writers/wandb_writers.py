@@ -27,6 +27,14 @@ class LoggingTracker(InitTracker):
         """Writes an image: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
         self._write({name: self._library.Image(np.ascontiguousarray(image))}, step)
 
+    def _start_with(self, settings: Mapping[str, Any]) -> Any:
+        """Starts a run, or continues the run with the id in the identity."""
+        if "id" in self.identity:
+            settings = {"id": self.identity["id"], "resume": "allow", **settings}
+        run = self._library.init(**settings)
+        self.identity = {"id": run.id}
+        return run
+
     def _write(self, values: Mapping[str, Any], step: int) -> None:
         self.experiment.log(dict(values), step=step)
 
@@ -84,11 +92,7 @@ class WandbVisBackend(LoggingTracker):
         self.experiment.watch(model, **self._watch_kwargs)
 
     def _start(self) -> Any:
-        settings = {"dir": self.folder, **self._mode(), **self._init_kwargs}
-        if "id" in self.identity:
-            settings = {"id": self.identity["id"], "resume": "allow", **settings}
-        run = self._library.init(**settings)
-        self.identity = {"id": run.id}
+        run = self._start_with({"dir": self.folder, **self._mode(), **self._init_kwargs})
         run.define_metric("*", step_metric="step")
         if isinstance(self._metrics, Mapping):
             for name, summary in self._metrics.items():
@@ -144,11 +148,7 @@ class SwanlabVisBackend(LoggingTracker):
         settings = {**self._mode(), **self._init_kwargs}
         if not {"log_dir", "logdir"} & settings.keys():
             settings["log_dir"] = self.folder
-        if "id" in self.identity:
-            settings = {"id": self.identity["id"], "resume": "allow", **settings}
-        run = self._library.init(**settings)
-        self.identity = {"id": run.id}
-        return run
+        return self._start_with(settings)
 
     def _mode(self) -> dict[str, str]:
         if "mode" in self._init_kwargs or os.environ.get("SWANLAB_MODE") or os.environ.get("SWANLAB_API_KEY"):

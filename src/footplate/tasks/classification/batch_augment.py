@@ -52,7 +52,7 @@ class Mixup(_Mixing):
 
 @MODELS.register_module()
 class CutMix(_Mixing):
-    """Replaces a rectangle of each image by that of another image, and mixes the labels by area.
+    """Replaces a rectangle of each image by the same rectangle of another image, and mixes the labels by area.
 
     Args:
         alpha: Both parameters of the Beta distribution of the first image's share, before the rectangle is clipped to
@@ -117,6 +117,6 @@ class RandomBatchAugment:
 
 
 def _draw_span(length: int, share: float) -> tuple[int, int]:
-    """Draws start and end of a side of the rectangle, with a random centre, clipped to the image."""
+    """Draws start and end of a side of the rectangle, with a random center, clipped to the image."""
     middle, half = np.random.randint(length), length * (1 - share) ** 0.5 / 2
     return max(0, round(middle - half)), min(length, round(middle + half))

@@ -157,7 +157,7 @@ class LinearClsHead(BaseModule):
         self.loss_module: nn.Module = build_part("loss", loss)
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
-        """Returns scores ``(N, num_classes)`` for features ``(N, in_channels)``; of a sequence, the last is used."""
+        """Returns scores ``(N, num_classes)`` for features ``(N, in_channels)``, or for the last of a sequence."""
         last = features if isinstance(features, Tensor) else features[-1]
         scores: Tensor = self.fc(last)
         return scores.float()  # compute losses in float32 even under autocast

@@ -89,7 +89,7 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
     ) -> npt.NDArray[np.uint8]:
         """Draws a matrix; returns ``(H, W, 3)``, uint8, RGB.
 
-        The color of a cell is stronger the greater its share of the row: blue on the diagonal, orange elsewhere.
+        Cells on the diagonal are blue, others are orange. The greater the share of its row, the stronger the color.
 
         Args:
             confusion_matrix: ``(C, C)``, with true classes as rows and predicted classes as columns.

@@ -85,7 +85,7 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
 
 
 def class_names(meta: Mapping[str, Any] | None, count: int) -> list[str]:
-    """Returns the names of the classes of a dataset, or their indices if `meta` has no `count` different names."""
+    """Returns the class names in `meta`, or the class indices as text if there are not `count` distinct names."""
     names = list(dict.fromkeys(map(str, (meta or {}).get("classes") or ())))
     return names if len(names) == count else [str(index) for index in range(count)]
 
@@ -211,7 +211,7 @@ class Outcome(NamedTuple):
 class SingleLabelMetric(BaseMetric[Outcome]):
     """Precision, recall and F1-score in percent, and support, reported as `single-label/precision` etc.
 
-    A class without predictions has precision 0, and a class without samples has recall 0. Both count in the means.
+    A class without predictions has precision 0, and a class without samples has recall 0. The means include both.
 
     Args:
         thrs: A prediction counts only if its score exceeds this threshold; None for no threshold. Several thresholds

@@ -48,12 +48,12 @@ class ClsDataSample(BaseDataElement):
         return self
 
     def set_pred_label(self, value: Labels) -> Self:
-        """Sets one or several predicted classes, as `set_gt_label`."""
+        """Sets one or several predicted classes, like `set_gt_label`."""
         self.pred_label = _to_labels(value)
         return self
 
     def set_pred_score(self, value: Scores) -> Self:
-        """Sets the probability of each class, ``(C,)``, as `set_gt_score`."""
+        """Sets the probability of each class, ``(C,)``, like `set_gt_score`."""
         self.pred_score = _to_scores(value)
         return self
 

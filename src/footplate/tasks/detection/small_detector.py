@@ -25,7 +25,7 @@ class Grid(NamedTuple):
     Attributes:
         scores: ``(N, P, C)``, before the sigmoid.
         boxes: ``(N, P, 4)``, x1 y1 x2 y2 in pixels of the network's input.
-        points: ``(P, 2)``, the centres of the positions, x y in pixels.
+        points: ``(P, 2)``, the centers of the positions, x y in pixels.
         strides: ``(P,)``, the stride of the level of each position, in pixels.
     """
 

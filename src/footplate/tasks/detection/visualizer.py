@@ -81,7 +81,7 @@ class DetLocalVisualizer(TaskVisualizer):
             data_sample: The sample of the image.
             args: Further arguments of `Visualizer.add_datasample`.
             pred_score_thr: The minimum score of predictions to draw.
-            settings: The same by name.
+            settings: Further arguments by name.
         """
         if data_sample is not None and "pred_instances" in data_sample:
             found = data_sample.pred_instances

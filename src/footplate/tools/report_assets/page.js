@@ -65,10 +65,10 @@
       const best = values.filter(Boolean).length > 1 && new Set(known).size > 1 ? known.indexOf(Math.max(...known)) : -1;
       row(`best ${name}`, values.map((v) => v && `${short(v.value)} at ${v.iteration}`), best);
     }
-    row("seconds an iteration", each((s) => s.time && short(s.time.mean)));
+    row("seconds per iteration", each((s) => s.time && short(s.time.mean)));
     row("waiting for data", each((s) => s.time && `${(100 * s.time.data_share).toFixed(1)}%`));
     row("training time", each((s) => s.time && clock(s.time.total) + (whole(s) ? "" : ` in the ${s.logged} iterations logged`)));
-    row("memory at most", each((s) => s.memory && `${s.memory} MiB`));
+    row("peak memory", each((s) => s.memory && `${s.memory} MiB`));
     for (const name of [...new Set(data.runs.flatMap((run) => Object.keys(run.summary.last)))])
       row(`last ${name}`, each((s) => short(s.last[name]) + (whole(s) || s.last[name] == null ? "" : ` at ${s.logged}`)));
     row("checkpoints", each((s) => String(Object.keys(s.checkpoints).length)));
@@ -143,11 +143,11 @@
     for (const chart of data.charts) {
       const holder = make("div", { class: "plot" });
       const title = `${chart.name}${chart.mode === "train" ? "" : ` (${chart.mode})`}`;
-      const note = chart.curves.some((curve) => curve.thinned) ? [make("p", { class: "note" }, "Thinned: the least and greatest value of each stretch.")] : [];
+      const note = chart.curves.some((curve) => curve.thinned) ? [make("p", { class: "note" }, "Thinned: only the minimum and maximum of each interval are drawn.")] : [];
       grid.append(make("div", { class: "chart", tabindex: "0", role: "group", "aria-label": `Curve of ${title}`, onkeydown: onKey }, make("h3", {}, title), holder, ...note));
       plots.push({ chart, holder });
     }
-    if (!data.charts.length) nothing("charts", "No scalar was recorded.");
+    if (!data.charts.length) nothing("charts", "The run has no scalars.");
     new ResizeObserver(() => plots.forEach(({ plot, holder }) => {
       if (plot && Math.abs(plot.width - holder.clientWidth) > 1) plot.setSize({ width: holder.clientWidth, height: 220 });
     })).observe(grid);
@@ -219,7 +219,7 @@
     for (const { name, text } of data.differences) place.append(make("h3", {}, `Differences of ${name}`), make("pre", { tabindex: "0" }, text));
     data.runs.forEach((run, number) => {
       const open = data.runs.length === 1 ? { open: "" } : {};
-      place.append(make("details", open, make("summary", {}, swatch(number), run.name), make("pre", { tabindex: "0" }, run.config || "no config was written")));
+      place.append(make("details", open, make("summary", {}, swatch(number), run.name), make("pre", { tabindex: "0" }, run.config || "The run has no config.")));
     });
     const table = document.getElementById("environments");
     table.append(make("thead", {}, make("tr", {}, make("th", { scope: "col" }, ""), ...data.runs.map((run) => make("th", { scope: "col" }, run.name)))));

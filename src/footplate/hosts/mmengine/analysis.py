@@ -1,0 +1,196 @@
+"""The cost of a model, as `mmengine.analysis` reports it: parameters, floating-point operations, activations."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+# Code bases extend these tables of operators; footplate asks torch.utils.flop_counter instead.
+_DEFAULT_SUPPORTED_FLOP_OPS: dict[str, Any] = {}
+_DEFAULT_SUPPORTED_ACT_OPS: dict[str, Any] = {}
+_IGNORED_OPS: set[str] = set()
+
+_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "K"))
+
+
+def _format_size(x: int, sig_figs: int = 3, hide_zero: bool = False) -> str:
+    """Returns a number with a unit: 12345678 -> "12.346M".
+
+    Args:
+        x: The number.
+        sig_figs: Digits after the point.
+        hide_zero: Whether zero is an empty text.
+    """
+    if hide_zero and x == 0:
+        return ""
+    for factor, unit in _UNITS:
+        if abs(x) >= factor:
+            return f"{x / factor:.{sig_figs}f}{unit}"
+    return f"{x}"
+
+
+def parameter_count(model: nn.Module) -> defaultdict[str, int]:
+    """Returns the number of parameters of each module by its name; "" is the whole model. Shared ones count once."""
+    counts: defaultdict[str, int] = defaultdict(int)
+    for name, parameter in model.named_parameters():
+        parts = name.split(".")
+        for end in range(len(parts) + 1):
+            counts[".".join(parts[:end])] += parameter.numel()
+    return counts
+
+
+class _Analyzer:
+    """Measures a model in one forward pass.
+
+    Args:
+        model: The model.
+        inputs: A tensor, or a tuple of the arguments of its forward method.
+    """
+
+    def __init__(self, model: nn.Module, inputs: Any) -> None:
+        self._model, self._inputs = model, inputs if isinstance(inputs, tuple) else (inputs,)
+        self._counts: dict[str, int] | None = None
+
+    def _measure(self) -> dict[str, int]:
+        raise NotImplementedError
+
+    def by_module(self) -> dict[str, int]:
+        """Returns the figure of each module by its name; "" is the whole model."""
+        if self._counts is None:
+            was_training = self._model.training
+            self._model.eval()
+            try:
+                with torch.no_grad():
+                    self._counts = self._measure()
+            finally:
+                self._model.train(was_training)
+        return self._counts
+
+    def total(self, module_name: str = "") -> int:
+        """Returns the figure of a module, or of the whole model."""
+        return self.by_module().get(module_name, 0)
+
+
+class FlopAnalyzer(_Analyzer):
+    """Counts the floating-point operations of a forward pass; a multiplication with an addition is one."""
+
+    def _measure(self) -> dict[str, int]:
+        with FlopCounterMode(display=False) as counter:
+            self._model(*self._inputs)
+        top = type(self._model).__name__
+        counts = {"": counter.get_total_flops() // 2}
+        for name, operations in counter.get_flop_counts().items():
+            if name.startswith(f"{top}."):
+                counts[name[len(top) + 1 :]] = sum(operations.values()) // 2
+        return counts
+
+
+class ActivationAnalyzer(_Analyzer):
+    """Counts the numbers in the outputs of convolutions and linear layers in a forward pass."""
+
+    def _measure(self) -> dict[str, int]:
+        counts: defaultdict[str, int] = defaultdict(int)
+        handles = []
+        for name, module in self._model.named_modules():
+            if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+                handles.append(module.register_forward_hook(_counter_of(name, counts)))
+        try:
+            self._model(*self._inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return dict(counts)
+
+
+def _counter_of(name: str, counts: dict[str, int]) -> Callable[[nn.Module, Any, Any], None]:
+    parts = name.split(".") if name else []
+
+    def count(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            for end in range(len(parts) + 1):
+                counts[".".join(parts[:end])] += output.numel()
+
+    return count
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    table = Table(box=box.ASCII2)
+    for title in ("module", "#parameters or shape", "#flops", "#activations"):
+        table.add_column(title)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(width=120, no_color=True)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
+
+
+def complexity_stats_table(
+    flops: FlopAnalyzer, activations: ActivationAnalyzer | None = None, show_param_shapes: bool = True
+) -> str:
+    """Returns a table of the modules of a model with their parameters, operations and activations."""
+    model, parameters = flops._model, parameter_count(flops._model)
+    shapes = {name: str(tuple(parameter.shape)) for name, parameter in model.named_parameters()}
+    rows = []
+    for name in parameters:
+        size = shapes[name] if show_param_shapes and name in shapes else _format_size(parameters[name])
+        operations = _format_size(flops.total(name), hide_zero=True)
+        outputs = _format_size(activations.total(name), hide_zero=True) if activations else ""
+        rows.append((name or "model", size, operations, outputs))
+    return _table(rows)
+
+
+def complexity_stats_str(flops: FlopAnalyzer, activations: ActivationAnalyzer | None = None) -> str:
+    """Returns the modules of a model as a tree of lines, each with its figures."""
+    parameters = parameter_count(flops._model)
+    lines = []
+    for name, module in flops._model.named_modules():
+        figures = [f"#params: {_format_size(parameters[name])}", f"#flops: {_format_size(flops.total(name))}"]
+        if activations is not None:
+            figures.append(f"#acts: {_format_size(activations.total(name))}")
+        depth = name.count(".") + 1 if name else 0
+        title = f"({name.rpartition('.')[2]}): " if name else ""
+        lines.append(f"{'  ' * depth}{title}{type(module).__name__}  {', '.join(figures)}")
+    return "\n".join(lines)
+
+
+def get_model_complexity_info(
+    model: nn.Module,
+    input_shape: tuple[int, ...] | tuple[tuple[int, ...], ...] | None = None,
+    inputs: Any = None,
+    show_table: bool = True,
+    show_arch: bool = True,
+) -> dict[str, Any]:
+    """Returns the operations, activations and parameters of a model, as numbers and as texts.
+
+    Args:
+        model: The model.
+        input_shape: The shape of an input without the batch, (C, H, W), or a tuple of the shapes of several.
+        inputs: The inputs instead: a tensor, or a tuple of the arguments of the forward method.
+        show_table: Whether to return a table as well, under `out_table`.
+        show_arch: Whether to return the modules as a tree as well, under `out_arch`.
+
+    Raises:
+        ValueError: Neither `input_shape` nor `inputs` is given, or both are.
+    """
+    if (input_shape is None) == (inputs is None):
+        raise ValueError("Pass either 'input_shape' or 'inputs'.")
+    if input_shape is not None:
+        shapes = input_shape if isinstance(input_shape[0], tuple) else (input_shape,)
+        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        inputs = tuple(torch.randn(1, *shape, device=device) for shape in shapes)
+    flops, activations = FlopAnalyzer(model, inputs), ActivationAnalyzer(model, inputs)
+    figures = {"flops": flops.total(), "activations": activations.total(), "params": parameter_count(model)[""]}
+    texts = {f"{name}_str": _format_size(value) for name, value in figures.items()}
+    return {
+        **figures,
+        **texts,
+        "out_table": complexity_stats_table(flops, activations) if show_table else "",
+        "out_arch": complexity_stats_str(flops, activations) if show_arch else "",
+    }

@@ -1,0 +1,26 @@
+"""The build functions of `mmengine.registry`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from footplate.registry import Registry
+
+
+def build_model_from_cfg(cfg: Any, registry: Registry, default_args: Mapping[str, Any] | None = None) -> nn.Module:
+    """Builds a module from a config, or a `Sequential` from a list of configs."""
+    if isinstance(cfg, list | tuple):
+        return nn.Sequential(*(registry.build({**(default_args or {}), **each}) for each in cfg))
+    return registry.build({**(default_args or {}), **cfg})  # type: ignore[no-any-return]
+
+
+def build_runner_from_cfg(cfg: Any, registry: Registry) -> Any:
+    """Builds a runner from the config of a run; `runner_type` names a class other than `Runner`."""
+    kind: Any = registry.get(cfg.get("runner_type", "Runner"))
+    return kind.from_cfg(cfg)
+
+
+def build_scheduler_from_cfg(cfg: Any, registry: Registry, default_args: Mapping[str, Any] | None = None) -> Any:
+    """Builds a schedule from a config; `convert_to_iter_based` makes one by epochs count iterations."""
+    return registry.build({**(default_args or {}), **cfg})

@@ -1,0 +1,141 @@
+"""The functions of `mmengine.runner.checkpoint`. Nothing in a file is executed."""
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from torch import nn
+
+from footplate.checkpoint import find_latest, load_weights
+from footplate.checkpoint import load_checkpoint as _read
+from footplate.checkpoint import save_checkpoint as _save
+from footplate.distributed import unwrap_model
+from footplate.hosts.mmengine.fileio import get_file_backend
+
+Loader = Callable[..., Any]
+ReviseKeys = Sequence[tuple[str, str]]
+_STRIP_WRAPPER: ReviseKeys = ((r"^module\.", ""),)
+
+
+class CheckpointLoader:
+    """Loads checkpoints by the prefix of their address. Code bases register prefixes of their own."""
+
+    _schemes: ClassVar[dict[str, Loader]] = {}
+
+    @classmethod
+    def register_scheme(cls, prefixes: str | Sequence[str], loader: Loader | None = None, force: bool = False) -> Any:
+        """Registers a function `(filename, map_location) -> checkpoint` for prefixes; a decorator without `loader`.
+
+        Args:
+            prefixes: One prefix or several.
+            loader: The function.
+            force: Whether to replace a registered one.
+
+        Raises:
+            KeyError: A prefix is taken and `force` is not set.
+        """
+
+        def register(found: Loader) -> Loader:
+            for prefix in [prefixes] if isinstance(prefixes, str) else prefixes:
+                if prefix in cls._schemes and not force:
+                    raise KeyError(f"'{prefix}' is taken. Pass force=True to replace it.")
+                cls._schemes[prefix] = found
+            return found
+
+        return register if loader is None else register(loader)
+
+    @classmethod
+    def load_checkpoint(cls, filename: str, map_location: Any = None, logger: Any = "current") -> Any:
+        """Returns a checkpoint by its path or address.
+
+        Args:
+            filename: A path, or an address with a prefix.
+            map_location: The device for the tensors; None is the CPU.
+            logger: Not used: footplate's log is.
+        """
+        for prefix in sorted(cls._schemes, key=len, reverse=True):
+            if re.match(prefix, str(filename)):
+                return cls._schemes[prefix](filename, map_location)
+        return _read(filename, map_location or "cpu")
+
+
+def _load_checkpoint(filename: str, map_location: Any = None, logger: Any = None) -> Any:
+    """Returns a checkpoint by its path or address."""
+    return CheckpointLoader.load_checkpoint(filename, map_location, logger)
+
+
+def _load_checkpoint_with_prefix(prefix: str, filename: str, map_location: Any = None) -> "OrderedDict[str, Any]":
+    """Returns the weights of one part of a checkpoint, without the prefix of their keys.
+
+    Raises:
+        AssertionError: No key has the prefix.
+    """
+    checkpoint = _load_checkpoint(filename, map_location)
+    weights = checkpoint.get("state_dict", checkpoint)
+    start = prefix if prefix.endswith(".") else f"{prefix}."
+    found = OrderedDict((key[len(start) :], value) for key, value in weights.items() if key.startswith(start))
+    if not found:
+        raise AssertionError(f"No key of '{filename}' starts with '{start}'.")
+    return found
+
+
+def _load_checkpoint_to_model(
+    model: nn.Module,
+    checkpoint: Mapping[str, Any],
+    strict: bool = False,
+    logger: Any = None,
+    revise_keys: ReviseKeys = _STRIP_WRAPPER,
+) -> Any:
+    """Loads the weights of a checkpoint into a model; returns the checkpoint."""
+    load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys)
+    return checkpoint
+
+
+def load_checkpoint(
+    model: nn.Module,
+    filename: str,
+    map_location: Any = None,
+    strict: bool = False,
+    logger: Any = None,
+    revise_keys: ReviseKeys = _STRIP_WRAPPER,
+) -> Any:
+    """Loads the weights of a checkpoint by its path or address into a model; returns the checkpoint.
+
+    Args:
+        model: The model, wrapped or not.
+        filename: The path or address.
+        map_location: The device for the tensors; None is the CPU.
+        strict: Whether all keys must match.
+        logger: Not used: mismatches go to footplate's log.
+        revise_keys: Pairs of a regular expression and its replacement, applied to the keys.
+    """
+    return _load_checkpoint_to_model(model, _load_checkpoint(filename, map_location), strict, logger, revise_keys)
+
+
+def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any], strict: bool = False, logger: Any = None) -> None:
+    """Loads a state dict into a module and logs the differences."""
+    load_weights(unwrap_model(module), dict(state_dict), strict=strict)
+
+
+def save_checkpoint(
+    checkpoint: Mapping[str, Any],
+    filename: str,
+    file_client_args: Mapping[str, Any] | None = None,
+    backend_args: Mapping[str, Any] | None = None,
+) -> None:
+    """Saves a checkpoint on any storage, atomically.
+
+    Args:
+        checkpoint: The content.
+        filename: The path.
+        file_client_args: An old name of `backend_args`.
+        backend_args: See `get_file_backend`; a path mapping of it counts.
+    """
+    backend = get_file_backend(filename, backend_args=backend_args or file_client_args)
+    _save(dict(checkpoint), backend.join_path(filename))
+
+
+def find_latest_checkpoint(path: str) -> str | None:
+    """Returns the checkpoint of a work_dir from which a run would resume, or None."""
+    return find_latest(path)

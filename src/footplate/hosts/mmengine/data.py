@@ -1,0 +1,68 @@
+"""Names of `mmengine.dataset`, `mmengine.evaluator` and `mmengine.hooks` that only code bases use."""
+
+import random
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+DATA_BATCH = dict[str, Any] | tuple[Any, ...] | list[Any] | None
+SUFFIX_TYPE = Sequence[str] | str
+
+
+def force_full_init(old_func: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a method of a dataset so that it reads the annotations first, if that has not been done.
+
+    Raises:
+        AttributeError: The class of the method has no `full_init`.
+    """
+
+    @wraps(old_func)
+    def initialized(obj: Any, *args: Any, **kwargs: Any) -> Any:
+        if not hasattr(obj, "full_init"):
+            raise AttributeError(f"{type(obj).__name__} has no method 'full_init'.")
+        if not getattr(obj, "_fully_initialized", False):
+            obj.full_init()
+            obj._fully_initialized = True
+        return old_func(obj, *args, **kwargs)
+
+    return initialized
+
+
+def worker_init_fn(
+    worker_id: int, num_workers: int, rank: int, seed: int, disable_subprocess_warning: bool = False
+) -> None:
+    """Seeds Python, NumPy and PyTorch in a worker by its rank and number."""
+    found = num_workers * rank + worker_id + seed
+    random.seed(found)
+    np.random.seed(found % 2**32)
+    torch.manual_seed(found)
+
+
+def get_metric_value(indicator: str, metrics: dict[str, Any]) -> Any:
+    """Returns a metric by its name, with or without the prefix of its metric class.
+
+    Raises:
+        ValueError: No metric has the name, or several have.
+    """
+    if indicator in metrics:
+        return metrics[indicator]
+    found = [key for key in metrics if key.rpartition("/")[2] == indicator]
+    if len(found) != 1:
+        names = ", ".join(found or metrics)
+        raise ValueError(f"The metric '{indicator}' is {'ambiguous' if found else 'unknown'}. Choose one of {names}.")
+    return metrics[found[0]]
+
+
+def _to_cpu(data: Any) -> Any:
+    """Returns nested data with its tensors on the CPU."""
+    if isinstance(data, Tensor) or hasattr(data, "to_tensor"):
+        return data.to("cpu")
+    if isinstance(data, list | tuple):
+        return type(data)(_to_cpu(item) for item in data)
+    if isinstance(data, dict):
+        return {key: _to_cpu(value) for key, value in data.items()}
+    return data

@@ -1,0 +1,64 @@
+"""The helpers of `mmengine.device`."""
+
+import torch
+
+_KINDS = ("cuda", "npu", "mlu", "musa", "dipu", "mps")
+
+
+def _is_available(kind: str) -> bool:
+    module = torch.backends.mps if kind == "mps" else getattr(torch, kind, None)
+    return module is not None and bool(module.is_available())
+
+
+def is_cuda_available() -> bool:
+    """Checks whether an NVIDIA or AMD device is available."""
+    return _is_available("cuda")
+
+
+def is_npu_available() -> bool:
+    """Checks whether an Ascend device is available."""
+    return _is_available("npu")
+
+
+def is_mlu_available() -> bool:
+    """Checks whether a Cambricon device is available."""
+    return _is_available("mlu")
+
+
+def is_musa_available() -> bool:
+    """Checks whether a Moore Threads device is available."""
+    return _is_available("musa")
+
+
+def is_dipu_available() -> bool:
+    """Checks whether a device is available through DIPU."""
+    return _is_available("dipu")
+
+
+def is_mps_available() -> bool:
+    """Checks whether Apple's Metal is available."""
+    return _is_available("mps")
+
+
+def is_npu_support_full_precision() -> bool:
+    """Checks whether an Ascend device computes in full precision."""
+    return is_npu_available() and not torch.npu.get_device_name().startswith("Ascend910A")  # type: ignore[attr-defined]
+
+
+def get_device() -> str:
+    """Returns the kind of the first available accelerator, or "cpu"."""
+    return next((kind for kind in _KINDS if _is_available(kind)), "cpu")
+
+
+def get_max_cuda_memory(device: torch.device | None = None) -> int:
+    """Returns the most memory that was allocated on a CUDA device since the last call, in MB."""
+    memory = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return int(memory // 2**20)
+
+
+def get_max_musa_memory(device: torch.device | None = None) -> int:
+    """Returns the most memory that was allocated on a Moore Threads device since the last call, in MB."""
+    memory = torch.musa.max_memory_allocated(device)  # type: ignore[attr-defined]
+    torch.musa.reset_peak_memory_stats(device)  # type: ignore[attr-defined]
+    return int(memory // 2**20)

@@ -1,0 +1,299 @@
+"""The collectives of `mmengine.dist`. Without a process group, each returns what one process would get."""
+
+import os
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as torch_dist
+from torch import Tensor
+
+from footplate import distributed
+from footplate.distributed import collect_results as _collect_results
+
+Group = torch_dist.ProcessGroup | None
+_OPERATIONS = {
+    "sum": torch_dist.ReduceOp.SUM,
+    "mean": torch_dist.ReduceOp.SUM,
+    "product": torch_dist.ReduceOp.PRODUCT,
+    "min": torch_dist.ReduceOp.MIN,
+    "max": torch_dist.ReduceOp.MAX,
+}
+_local_group: Group = None
+
+
+def get_world_size(group: Group = None) -> int:
+    """Returns the number of processes in a group; 1 without a process group."""
+    return torch_dist.get_world_size(group) if distributed.is_distributed() else 1
+
+
+def get_rank(group: Group = None) -> int:
+    """Returns the rank of this process in a group; 0 without a process group."""
+    return torch_dist.get_rank(group) if distributed.is_distributed() else 0
+
+
+def get_dist_info(group: Group = None) -> tuple[int, int]:
+    """Returns the rank of this process and the number of processes."""
+    return get_rank(group), get_world_size(group)
+
+
+def is_main_process(group: Group = None) -> bool:
+    """Checks whether this process has rank 0."""
+    return get_rank(group) == 0
+
+
+def barrier(group: Group = None) -> None:
+    """Waits until all processes of a group have reached this call."""
+    if distributed.is_distributed():
+        torch_dist.barrier(group)
+
+
+def get_backend(group: Group = None) -> str | None:
+    """Returns the backend of a group, such as "nccl"; None without a process group."""
+    return torch_dist.get_backend(group) if distributed.is_distributed() else None
+
+
+def get_default_group() -> Group:
+    """Returns the group of all processes; None without a process group."""
+    return torch_dist.group.WORLD if distributed.is_distributed() else None
+
+
+def init_local_group(node_rank: int, num_gpus_per_node: int) -> None:
+    """Makes the group of the processes of this machine, which `get_local_group` returns.
+
+    Args:
+        node_rank: The number of this machine.
+        num_gpus_per_node: The number of processes of a machine.
+    """
+    global _local_group  # noqa: PLW0603
+    first = node_rank * num_gpus_per_node
+    _local_group = torch_dist.new_group(list(range(first, first + num_gpus_per_node)))
+
+
+def get_local_group() -> Group:
+    """Returns the group of the processes of this machine; None without a process group.
+
+    Raises:
+        ValueError: `init_local_group` was not called.
+    """
+    if distributed.is_distributed() and _local_group is None:
+        raise ValueError("There is no local group. Call init_local_group first.")
+    return _local_group
+
+
+def get_local_size() -> int:
+    """Returns the number of processes of this machine."""
+    return get_world_size(get_local_group()) if distributed.is_distributed() else 1
+
+
+def get_local_rank() -> int:
+    """Returns the rank of this process on its machine."""
+    return get_rank(get_local_group()) if distributed.is_distributed() else 0
+
+
+def infer_launcher() -> str:
+    """Returns the launcher of this process by its environment: "slurm", "pytorch" or "none"."""
+    if "SLURM_NTASKS" in os.environ and "LOCAL_RANK" not in os.environ:
+        return "slurm"
+    return "pytorch" if "LOCAL_RANK" in os.environ else "none"
+
+
+def get_comm_device(group: Group = None) -> torch.device:
+    """Returns the device that the backend of a group sends from."""
+    backend = get_backend(group)
+    kinds = {"nccl": "cuda", "hccl": "npu", "cncl": "mlu", "mccl": "musa"}
+    kind = kinds.get(str(backend))
+    return torch.device(kind, getattr(torch, kind).current_device()) if kind else torch.device("cpu")
+
+
+def _tensors(data: Any) -> Iterator[Tensor]:
+    if isinstance(data, Tensor):
+        yield data
+    elif isinstance(data, Mapping):
+        for value in data.values():
+            yield from _tensors(value)
+    elif isinstance(data, Iterable) and not isinstance(data, str | bytes | np.ndarray):
+        for value in data:
+            yield from _tensors(value)
+    else:
+        raise TypeError(f"Pass tensors, or mappings and lists of them, not {type(data).__name__}.")
+
+
+def get_data_device(data: Any) -> torch.device:
+    """Returns the device of a tensor, or the common one of the tensors of a mapping or a list.
+
+    Raises:
+        ValueError: There is no tensor, or they are on several devices.
+    """
+    devices = {tensor.device for tensor in _tensors(data)}
+    if len(devices) != 1:
+        found = ", ".join(sorted(map(str, devices))) or "none"
+        raise ValueError(f"The tensors must be on one device. Found: {found}.")
+    return devices.pop()
+
+
+def cast_data_device(data: Any, device: torch.device, out: Any = None) -> Any:
+    """Returns tensors on a device; with `out`, copies them to its tensors and returns it."""
+    if out is not None:
+        for source, target in zip(_tensors(data), _tensors(out), strict=True):
+            target.copy_(source)
+        return out
+    if isinstance(data, Tensor):
+        return data.to(device)
+    if isinstance(data, Mapping):
+        return type(data)({key: cast_data_device(value, device) for key, value in data.items()})  # type: ignore[call-arg]
+    return type(data)(cast_data_device(value, device) for value in data)
+
+
+def _reduce(data: Tensor, op: str, group: Group) -> Tensor:
+    if op not in _OPERATIONS:
+        raise ValueError(f"There is no operation '{op}'. Choose one of {', '.join(_OPERATIONS)}.")
+    reduced = data.detach().to(get_comm_device(group)).contiguous().clone()
+    torch_dist.all_reduce(reduced, _OPERATIONS[op], group)
+    if op == "mean":
+        size = get_world_size(group)
+        reduced = reduced // size if not reduced.is_floating_point() else reduced / size
+    return reduced
+
+
+@torch.no_grad()
+def all_reduce(data: Tensor, op: str = "sum", group: Group = None) -> None:
+    """Reduces a tensor over the processes, in place.
+
+    Args:
+        data: The tensor.
+        op: "sum", "mean", "product", "min" or "max".
+        group: The processes; None takes all.
+
+    Raises:
+        ValueError: There is no such operation.
+    """
+    if get_world_size(group) > 1:
+        data.copy_(_reduce(data, op, group))
+
+
+def all_reduce_dict(data: dict[str, Tensor], op: str = "sum", group: Group = None) -> None:
+    """Reduces the tensors of a dict in place, in the order of their keys."""
+    for key in sorted(data):
+        all_reduce(data[key], op, group)
+
+
+def all_reduce_params(
+    params: Iterable[Tensor], coalesce: bool = True, bucket_size_mb: int = -1, op: str = "sum", group: Group = None
+) -> None:
+    """Reduces tensors in place, several of one type in one message if `coalesce` is set.
+
+    Args:
+        params: The tensors.
+        coalesce: Whether to send several tensors together.
+        bucket_size_mb: The size of a message in MB; at most 0 for no limit.
+        op: See `all_reduce`.
+        group: The processes; None takes all.
+    """
+    if get_world_size(group) == 1:
+        return
+    tensors = [each.data for each in params]
+    if not coalesce:
+        for tensor in tensors:
+            all_reduce(tensor, op, group)
+        return
+    limit = bucket_size_mb * 2**20 if bucket_size_mb > 0 else float("inf")
+    buckets: dict[tuple[torch.dtype, torch.device], list[list[Tensor]]] = {}
+    for tensor in tensors:
+        rows = buckets.setdefault((tensor.dtype, tensor.device), [[]])
+        if rows[-1] and sum(each.nbytes for each in rows[-1]) + tensor.nbytes > limit:
+            rows.append([])
+        rows[-1].append(tensor)
+    for rows in buckets.values():
+        for row in rows:
+            flat = torch.cat([each.flatten() for each in row])
+            all_reduce(flat, op, group)
+            for tensor, part in zip(row, torch.split(flat, [each.numel() for each in row]), strict=True):
+                tensor.copy_(part.view_as(tensor))
+
+
+def all_gather(data: Tensor, group: Group = None) -> list[Tensor]:
+    """Returns the tensors of all processes, which must be of one shape."""
+    if get_world_size(group) == 1:
+        return [data]
+    sent = data.detach().to(get_comm_device(group)).contiguous()
+    received = [torch.empty_like(sent) for _ in range(get_world_size(group))]
+    torch_dist.all_gather(received, sent, group)
+    return [each.to(data.device) for each in received]
+
+
+def gather(data: Tensor, dst: int = 0, group: Group = None) -> list[Tensor | None]:
+    """Returns the tensors of all processes on process `dst`, and an empty list on others."""
+    gathered: list[Tensor | None] = list(all_gather(data, group))
+    return gathered if get_rank(group) == dst else []
+
+
+def broadcast(data: Tensor, src: int = 0, group: Group = None) -> None:
+    """Copies the tensor of process `src` to the tensors of all."""
+    if get_world_size(group) > 1:
+        sent = data.detach().to(get_comm_device(group)).contiguous()
+        torch_dist.broadcast(sent, src, group)
+        data.detach().copy_(sent)
+
+
+def all_gather_object(data: Any, group: Group = None) -> list[Any]:
+    """Returns the objects of all processes."""
+    if get_world_size(group) == 1:
+        return [data]
+    found: list[Any] = [None] * get_world_size(group)
+    torch_dist.all_gather_object(found, data, group)
+    return found
+
+
+def gather_object(data: Any, dst: int = 0, group: Group = None) -> list[Any] | None:
+    """Returns the objects of all processes on process `dst`, and None on others."""
+    found = all_gather_object(data, group)
+    return found if get_rank(group) == dst else None
+
+
+def broadcast_object_list(data: list[Any], src: int = 0, group: Group = None) -> None:
+    """Replaces the items of a list by those of process `src`.
+
+    Raises:
+        AssertionError: It is not a list.
+    """
+    if not isinstance(data, list):
+        raise AssertionError(f"Pass a list, not {type(data).__name__}.")
+    if get_world_size(group) > 1:
+        torch_dist.broadcast_object_list(data, src, group)
+
+
+def sync_random_seed(group: Group = None) -> int:
+    """Returns one random number, the same for all processes."""
+    seed = [random.SystemRandom().randrange(2**31)]
+    broadcast_object_list(seed, group=group)
+    return seed[0]
+
+
+def collect_results(results: list[Any], size: int, device: str = "cpu", tmpdir: str | None = None) -> list[Any] | None:
+    """Returns the results of all processes in the order of the dataset on rank 0, and None on others.
+
+    Args:
+        results: One result for each sample of this process.
+        size: The number of samples of the dataset.
+        device: "cpu" or "gpu": where the results are sent from.
+        tmpdir: Not used: results are sent, not written to a folder.
+
+    Raises:
+        NotImplementedError: The device is neither.
+    """
+    if device not in ("cpu", "gpu", "npu"):
+        raise NotImplementedError(f"Results cannot be sent from the device '{device}'. Choose 'cpu' or 'gpu'.")
+    return _collect_results(results, size, "cpu" if device == "cpu" else "gpu")
+
+
+def collect_results_cpu(result_part: list[Any], size: int, tmpdir: str | None = None) -> list[Any] | None:
+    """Calls `collect_results` with the device "cpu"."""
+    return collect_results(result_part, size, "cpu", tmpdir)
+
+
+def collect_results_gpu(result_part: list[Any], size: int) -> list[Any] | None:
+    """Calls `collect_results` with the device "gpu"."""
+    return collect_results(result_part, size, "gpu")

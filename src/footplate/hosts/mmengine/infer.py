@@ -1,0 +1,282 @@
+"""`BaseInferencer`: applies a trained model to images, as code bases extend it."""
+
+import logging
+import os
+import re
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import yaml
+from rich.progress import track
+from torch import nn
+
+from footplate.checkpoint import load_weights
+from footplate.config import Config
+from footplate.data import pseudo_collate
+from footplate.errors import ConfigError
+from footplate.hosts.mmengine.checkpoint import CheckpointLoader
+from footplate.hosts.mmengine.device import get_device
+from footplate.hosts.mmengine.fileio import get_file_backend
+from footplate.hosts.mmengine.utils import get_installed_path, is_installed
+from footplate.hosts.mmengine.weights import revert_sync_batchnorm
+from footplate.registry import CODE_BASES, FUNCTIONS, MODELS, VISUALIZERS, default_scope, using_scope
+
+ModelType = dict[str, Any] | Config | str
+ImgType = np.ndarray[Any, Any] | torch.Tensor | str
+InputType = ImgType | dict[str, Any]
+InputsType = InputType | Sequence[InputType]
+ResType = dict[str, Any] | list[dict[str, Any]]
+
+_logger = logging.getLogger("footplate.hosts")
+
+
+class _KwargsChecker(ABCMeta):
+    """Checks that the keyword arguments of an inferencer's steps are sets without common names."""
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Any:
+        cls = super().__new__(mcs, name, bases, namespace)
+        seen: set[str] = set()
+        for step in ("preprocess", "forward", "visualize", "postprocess"):
+            names = getattr(cls, f"{step}_kwargs")
+            if not isinstance(names, set):
+                raise AssertionError(f"{name}.{step}_kwargs must be a set, not {type(names).__name__}.")
+            if common := seen & names:
+                raise AssertionError(f"{name}.{step}_kwargs has a name of another step: {', '.join(sorted(common))}.")
+            seen |= names
+        return cls
+
+
+class BaseInferencer(metaclass=_KwargsChecker):
+    """Applies a trained model to images: preprocess, forward, visualize, postprocess.
+
+    Args:
+        model: A config file, a config, or the name of a published model.
+        weights: A checkpoint or its address. None takes the published weights, or those of no file.
+        device: The device; None takes the first available accelerator.
+        scope: The scope of the registries; None takes that of the config.
+        show_progress: Whether to show a progress bar.
+    """
+
+    preprocess_kwargs: ClassVar[set[str]] = set()
+    forward_kwargs: ClassVar[set[str]] = set()
+    visualize_kwargs: ClassVar[set[str]] = set()
+    postprocess_kwargs: ClassVar[set[str]] = set()
+
+    def __init__(
+        self,
+        model: Any = None,
+        weights: str | None = None,
+        device: str | None = None,
+        scope: str | None = None,
+        show_progress: bool = True,
+    ) -> None:
+        self.scope = scope or default_scope()
+        self.show_progress = show_progress
+        if isinstance(model, str) and os.path.isfile(model):
+            cfg = Config.fromfile(model)
+        elif isinstance(model, str):
+            cfg, published = self._load_model_from_metafile(model)
+            weights = weights or published
+        elif isinstance(model, dict):
+            cfg = Config(dict(model)) if not isinstance(model, Config) else model
+        elif isinstance(model, Config):
+            cfg = model
+        elif weights is None:
+            raise ConfigError("Pass a model: a config file, a config, or the name of a published model.")
+        else:
+            cfg = self._config_of(weights)
+        self.scope = self.scope or cfg.get("default_scope")
+        with using_scope(self.scope):
+            self.model = self._init_model(cfg, weights, device or get_device())
+            self.pipeline = self._init_pipeline(cfg)
+            self.collate_fn = self._init_collate(cfg)
+            self.visualizer = self._init_visualizer(cfg)
+        self.cfg = cfg
+
+    def _config_of(self, weights: str) -> Config:
+        meta = CheckpointLoader.load_checkpoint(weights).get("meta") or {}
+        if not isinstance(meta.get("cfg"), str):
+            raise ConfigError(f"'{weights}' contains no config. Pass the config as `model`.")
+        return Config.fromstring(meta["cfg"], ".py")
+
+    def __call__(
+        self, inputs: Any, return_datasamples: bool = False, batch_size: int = 1, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Applies the model to inputs.
+
+        Args:
+            inputs: A path of an image or a folder, an array, or a list of them.
+            return_datasamples: Whether to return data elements rather than dicts.
+            batch_size: The number of images in a batch.
+            kwargs: Arguments of the four steps, by the names in `preprocess_kwargs` and so on.
+
+        Returns:
+            What `postprocess` returns.
+        """
+        preprocess, forward, visualize, postprocess = self._dispatch_kwargs(**kwargs)
+        items = self._inputs_to_list(inputs)
+        with using_scope(self.scope):
+            batches = self.preprocess(items, batch_size=batch_size, **preprocess)
+            predictions: list[Any] = []
+            for batch in track(batches, "Inference") if self.show_progress else batches:
+                predictions.extend(self.forward(batch, **forward))
+            images = self.visualize(items, predictions, **visualize)
+            return self.postprocess(predictions, images, return_datasamples, **postprocess)
+
+    def _inputs_to_list(self, inputs: Any) -> list[Any]:
+        """Returns inputs as a list; a folder becomes the paths of its files."""
+        if isinstance(inputs, str):
+            backend = get_file_backend(inputs)
+            if backend.isdir(inputs):
+                names = backend.list_dir_or_file(inputs, list_dir=False)
+                return [backend.join_path(inputs, name) for name in names]
+        return list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+
+    def preprocess(self, inputs: Any, batch_size: int = 1, **kwargs: Any) -> Iterator[Any]:
+        """Yields batches of the inputs after the pipeline."""
+        for chunk in self._get_chunk_data(map(self.pipeline, inputs), batch_size):
+            yield self.collate_fn(chunk)
+
+    @torch.no_grad()
+    def forward(self, inputs: Any, **kwargs: Any) -> Any:
+        """Returns the predictions of a batch."""
+        return self.model.test_step(inputs)  # type: ignore[operator]
+
+    @abstractmethod
+    def visualize(self, inputs: list[Any], preds: Any, show: bool = False, **kwargs: Any) -> Any:
+        """Returns drawn images, or None."""
+
+    @abstractmethod
+    def postprocess(
+        self, preds: Any, visualization: Any, return_datasample: bool = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Returns the results, usually under `predictions` and `visualization`."""
+
+    def _init_model(self, cfg: Any, weights: str | None, device: str = "cpu") -> nn.Module:
+        """Builds the model with its weights, in evaluation mode, on the device."""
+        settings = cfg.model
+        settings["pretrained"] = None if "pretrained" in settings else settings.pop("pretrained", None)
+        if settings["pretrained"] is None:
+            settings.pop("pretrained")
+        model = revert_sync_batchnorm(MODELS.build(settings))
+        checkpoint = None if weights is None else CheckpointLoader.load_checkpoint(weights)
+        self._load_weights_to_model(model, checkpoint, cfg)
+        model.cfg = cfg
+        return model.to(device).eval()
+
+    def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
+        """Loads the weights and the metadata of the dataset; warns of random weights if there is no checkpoint."""
+        if checkpoint is None:
+            _logger.warning("No checkpoint was given: the weights of the model are random.")
+            return
+        load_weights(model, checkpoint)
+        meta = checkpoint.get("meta", {})
+        if "dataset_meta" in meta:
+            self._set_meta(model, {str(key).lower(): value for key, value in meta["dataset_meta"].items()})
+        elif "CLASSES" in meta:
+            self._set_meta(model, {"classes": meta["CLASSES"]})
+
+    @staticmethod
+    def _set_meta(model: nn.Module, meta: dict[str, Any]) -> None:
+        setattr(model, "dataset_meta", meta)  # noqa: B010 - nn.Module has no such attribute
+
+    def _init_collate(self, cfg: Any) -> Callable[..., Any]:
+        """Returns the function that makes batches, as `test_dataloader` names it."""
+        settings = cfg.get("test_dataloader", {}).get("collate_fn")
+        if settings is None:
+            return pseudo_collate
+        settings = dict(settings)
+        function = FUNCTIONS.get(settings.pop("type"))
+        return lambda items: function(items, **settings)
+
+    @abstractmethod
+    def _init_pipeline(self, cfg: Any) -> Callable[..., Any]:
+        """Returns the function that turns an input into what the model takes."""
+
+    def _init_visualizer(self, cfg: Any) -> Any:
+        """Returns the visualizer of the config, or None."""
+        if "visualizer" not in cfg:
+            return None
+        return VISUALIZERS.build({**cfg.visualizer, "name": f"inferencer-{id(self)}"})
+
+    def _get_chunk_data(self, inputs: Iterable[Any], chunk_size: int) -> Iterator[list[Any]]:
+        """Yields lists of `chunk_size` items; the last may be shorter."""
+        chunk: list[Any] = []
+        for item in inputs:
+            chunk.append(item)
+            if len(chunk) == chunk_size:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
+
+    def _dispatch_kwargs(self, **kwargs: Any) -> tuple[dict[str, Any], ...]:
+        """Returns the keyword arguments of each step.
+
+        Raises:
+            ValueError: A name belongs to no step.
+        """
+        steps = [self.preprocess_kwargs, self.forward_kwargs, self.visualize_kwargs, self.postprocess_kwargs]
+        if unknown := set(kwargs) - set().union(*steps):
+            raise ValueError(f"Unknown arguments: {', '.join(sorted(unknown))}.")
+        return tuple({key: value for key, value in kwargs.items() if key in names} for names in steps)
+
+    @staticmethod
+    def _get_repo_or_mim_dir(scope: str) -> str:
+        """Returns the folder with the published configs of a code base.
+
+        Raises:
+            ConfigError: The code base is not installed, or has no configs.
+        """
+        package = CODE_BASES.get(scope, scope)
+        if not is_installed(package):
+            raise ConfigError(f"The code base '{scope}' is not installed. Install it with: pip install {package}")
+        folder = get_installed_path(package)
+        for found in (os.path.join(folder, ".mim"), os.path.dirname(folder)):
+            if os.path.exists(os.path.join(found, "configs")):
+                return found
+        raise ConfigError(f"The package '{package}' has no published configs.")
+
+    @classmethod
+    def _get_models_from_metafile(cls, dir: str) -> Iterator[dict[str, Any]]:
+        """Yields the published models that the metafiles of a folder list."""
+        with open(os.path.join(dir, "model-index.yml"), encoding="utf-8") as file:
+            index = yaml.safe_load(file)
+        for name in index["Import"]:
+            with open(os.path.join(dir, name), encoding="utf-8") as file:
+                content = yaml.safe_load(file)
+            models = content["Models"] if isinstance(content, dict) else content
+            yield from (model for model in models if isinstance(model, dict))
+
+    def _load_model_from_metafile(self, model: str) -> tuple[Config, str | None]:
+        """Returns the config of a published model and the address of its weights.
+
+        Raises:
+            ConfigError: No model has the name.
+        """
+        if self.scope is None:
+            raise ConfigError(f"'{model}' is no file. To find a published model, pass its code base as `scope`.")
+        folder = self._get_repo_or_mim_dir(self.scope)
+        for found in self._get_models_from_metafile(folder):
+            names = {found["Name"], os.path.splitext(os.path.basename(found["Config"]))[0]}
+            alias = found.get("Alias") or []
+            names.update([alias] if isinstance(alias, str) else alias)
+            if model in names:
+                return Config.fromfile(os.path.join(folder, found["Config"])), found.get("Weights")
+        raise ConfigError(f"The code base '{self.scope}' has no published model '{model}'.")
+
+    @staticmethod
+    def list_models(scope: str | None = None, patterns: str = r".*") -> list[str]:
+        """Returns the names of the published models of a code base that match a regular expression."""
+        scope = scope or default_scope()
+        if scope is None:
+            raise ConfigError("Pass a code base as `scope`, such as 'mmseg'.")
+        folder = BaseInferencer._get_repo_or_mim_dir(scope)
+        names: list[str] = []
+        for found in BaseInferencer._get_models_from_metafile(folder):
+            alias = found.get("Alias") or [found["Name"]]
+            names += [alias] if isinstance(alias, str) else alias
+        return [name for name in names if re.match(patterns, name)]

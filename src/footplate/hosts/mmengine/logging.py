@@ -1,0 +1,54 @@
+"""`MMLogger`: loggers that code bases get by name. They write through footplate's log."""
+
+import logging
+from typing import Any
+
+from typing_extensions import Self
+
+from footplate.hosts.mmengine.utils import ManagerMixin
+from footplate.records import get_logger
+
+
+class MMLogger(logging.Logger, ManagerMixin):
+    """A logger whose records go to the screen and the log file of the run.
+
+    Args:
+        name: The name for `get_instance`.
+        logger_name: The name in the lines of the log.
+        log_file: A further file for the records of this logger.
+        log_level: The lowest level that counts.
+        file_mode: How to open the file.
+        distributed: Not used: footplate's log decides which processes write.
+        file_handler_cfg: Not used: footplate's log rotates its file.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        logger_name: str = "mmengine",
+        log_file: str | None = None,
+        log_level: int | str = "INFO",
+        file_mode: str = "w",
+        distributed: bool = False,
+        file_handler_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        logging.Logger.__init__(self, logger_name, log_level)
+        ManagerMixin.__init__(self, name)
+        self.parent = get_logger("hosts")
+        self._log_file = log_file
+        if log_file is not None:
+            handler = logging.FileHandler(log_file, file_mode, encoding="utf-8", delay=True)
+            handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
+            self.addHandler(handler)
+
+    @property
+    def log_file(self) -> str | None:
+        """The file of this logger."""
+        return self._log_file
+
+    @classmethod
+    def get_current_instance(cls) -> Self:
+        """Returns the instance that was created last; creates one named "mmengine" if there is none."""
+        if not cls._instance_dict:
+            cls.get_instance("mmengine")
+        return super().get_current_instance()

@@ -1,0 +1,61 @@
+"""The version of MMEngine that footplate stands in for, and published configs and models of code bases."""
+
+import os
+from typing import Any
+
+from footplate.checkpoint import load_weights
+from footplate.config import Config
+from footplate.errors import ConfigError
+from footplate.hosts.mmengine.checkpoint import CheckpointLoader
+from footplate.hosts.mmengine.infer import BaseInferencer
+from footplate.hosts.mmengine.utils import parse_version_info as parse_version_info
+from footplate.registry import CODE_BASES, MODELS, using_scope
+
+# The newest version whose names footplate has. Code bases compare it with the versions they accept.
+__version__ = "0.10.7"
+version_info = parse_version_info(__version__)
+
+MODULE2PACKAGE = CODE_BASES
+
+
+def get_config(cfg_path: str, pretrained: bool = False) -> Config:
+    """Returns a published config of an installed code base.
+
+    Args:
+        cfg_path: The code base and the config: `mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py`.
+        pretrained: Whether to set `model_path` to the address of the published weights.
+
+    Raises:
+        ConfigError: The code base is not installed, or has no such config.
+    """
+    scope, separator, path = cfg_path.partition("::")
+    if not separator:
+        raise ConfigError(f"'{cfg_path}' names no code base. Write it as 'mmdet::faster_rcnn/...py'.")
+    folder = BaseInferencer._get_repo_or_mim_dir(scope)
+    file = os.path.join(folder, "configs", path)
+    if not os.path.isfile(file):
+        raise ConfigError(f"The code base '{scope}' has no config '{path}'.")
+    cfg = Config.fromfile(file)
+    if pretrained:
+        for found in BaseInferencer._get_models_from_metafile(folder):
+            if found["Config"].removeprefix("configs/") == path:
+                cfg["model_path"] = found["Weights"]
+                return cfg
+        raise ConfigError(f"No weights are published for '{cfg_path}'.")
+    return cfg
+
+
+def get_model(cfg_path: str, pretrained: bool = False, **kwargs: Any) -> Any:
+    """Builds the model of a published config of an installed code base, with its published weights on request.
+
+    Args:
+        cfg_path: See `get_config`.
+        pretrained: Whether to load the published weights.
+        kwargs: Default arguments of the model.
+    """
+    cfg = get_config(cfg_path, pretrained)
+    with using_scope(cfg_path.partition("::")[0]):
+        model = MODELS.build({**kwargs, **cfg.model})
+    if pretrained:
+        load_weights(model, CheckpointLoader.load_checkpoint(cfg["model_path"]))
+    return model

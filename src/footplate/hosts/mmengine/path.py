@@ -1,0 +1,80 @@
+"""The helpers of `mmengine.utils` for paths."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def is_filepath(x: object) -> bool:
+    """Checks whether a value is a path: a string or a `Path`."""
+    return isinstance(x, str | Path)
+
+
+def is_abs(path: str) -> bool:
+    """Checks whether a path is absolute, or an address in an object store."""
+    return os.path.isabs(path) or path.startswith(("http://", "https://", "s3://"))
+
+
+def fopen(filepath: str | Path, *args: Any, **kwargs: Any) -> Any:
+    """Opens a file.
+
+    Raises:
+        ValueError: It is not a path.
+    """
+    if not is_filepath(filepath):
+        raise ValueError(f"Pass a path, not {type(filepath).__name__}.")
+    return open(filepath, *args, **kwargs)
+
+
+def check_file_exist(filename: str | Path, msg_tmpl: str = "The file '{}' does not exist.") -> None:
+    """Raises FileNotFoundError if a file does not exist."""
+    if not os.path.isfile(filename):
+        raise FileNotFoundError(msg_tmpl.format(filename))
+
+
+def symlink(src: str | Path, dst: str | Path, overwrite: bool = True, **kwargs: Any) -> None:
+    """Makes a link `dst` to `src`; an existing file is replaced if `overwrite` is set."""
+    if overwrite and os.path.lexists(dst):
+        os.remove(dst)
+    os.symlink(src, dst, **kwargs)
+
+
+def scandir(
+    dir_path: str | Path,
+    suffix: str | tuple[str, ...] | None = None,
+    recursive: bool = False,
+    case_sensitive: bool = True,
+) -> Iterator[str]:
+    """Yields the paths of files relative to a folder, without hidden files.
+
+    Args:
+        dir_path: The folder.
+        suffix: The ends of file names to yield; None yields all.
+        recursive: Whether to enter folders.
+        case_sensitive: Whether the case of the suffix counts.
+
+    Raises:
+        TypeError: `dir_path` is not a path, or `suffix` is not a string or a tuple of strings.
+    """
+    if not is_filepath(dir_path):
+        raise TypeError(f"'dir_path' must be a path, not {type(dir_path).__name__}.")
+    if suffix is not None and not isinstance(suffix, str | tuple):
+        raise TypeError(f"'suffix' must be a string or a tuple of strings, not {type(suffix).__name__}.")
+    ends = (suffix,) if isinstance(suffix, str) else suffix
+    if ends is not None and not case_sensitive:
+        ends = tuple(end.lower() for end in ends)
+    return _files(str(dir_path), "", ends, recursive, case_sensitive)
+
+
+def _files(
+    folder: str, prefix: str, ends: tuple[str, ...] | None, recursive: bool, case_sensitive: bool
+) -> Iterator[str]:
+    for entry in sorted(os.scandir(folder), key=lambda each: each.name):
+        if entry.is_dir():
+            if recursive:
+                yield from _files(entry.path, f"{prefix}{entry.name}/", ends, recursive, case_sensitive)
+        elif not entry.name.startswith("."):
+            name = entry.name if case_sensitive else entry.name.lower()
+            if ends is None or name.endswith(ends):
+                yield prefix + entry.name

@@ -1,0 +1,186 @@
+"""Progress bars, and functions that apply another to many tasks with a bar."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sized
+from multiprocessing import Pool
+from multiprocessing.pool import Pool as PoolType
+from shutil import get_terminal_size
+from typing import Any, TextIO
+
+from rich.progress import track
+
+from footplate.hosts.mmengine.utils import Timer, iterate_in_order
+
+
+class ProgressBar:
+    """A bar on one line of a terminal.
+
+    Args:
+        task_num: The number of tasks; 0 if it is not known.
+        bar_width: The width of the bar in characters.
+        start: Whether to start at once.
+        file: The stream to print to.
+    """
+
+    def __init__(self, task_num: int = 0, bar_width: int = 50, start: bool = True, file: TextIO | None = None) -> None:
+        self.task_num, self.bar_width, self.completed = task_num, bar_width, 0
+        self.file = sys.stdout if file is None else file
+        if start:
+            self.start()
+
+    @property
+    def terminal_width(self) -> int:
+        """The width of the terminal in characters."""
+        return get_terminal_size().columns
+
+    def start(self) -> None:
+        """Prints the empty bar and starts the time."""
+        if self.task_num > 0:
+            self.file.write(f"[{' ' * self.bar_width}] 0/{self.task_num}, elapsed: 0s, ETA:")
+        else:
+            self.file.write("completed: 0, elapsed: 0s")
+        self.file.flush()
+        self.timer = Timer()
+
+    def update(self, num_tasks: int = 1) -> None:
+        """Counts completed tasks and prints the bar anew.
+
+        Raises:
+            AssertionError: The number is not positive.
+        """
+        if num_tasks <= 0:
+            raise AssertionError(f"Pass a positive number of tasks, not {num_tasks}.")
+        self.completed += num_tasks
+        elapsed = self.timer.since_start()
+        rate = self.completed / elapsed if elapsed > 0 else float("inf")
+        if self.task_num <= 0:
+            self.file.write(f"\rcompleted: {self.completed}, elapsed: {elapsed:.0f}s, {rate:.1f} tasks/s")
+        else:
+            share = self.completed / self.task_num
+            left = (self.task_num - self.completed) / rate
+            numbers = f"{self.completed}/{self.task_num}, {rate:.1f} task/s, elapsed: {elapsed:.0f}s, ETA: {left:5.0f}s"
+            width = max(2, min(self.bar_width, self.terminal_width - len(numbers) - 4, self.terminal_width * 6 // 10))
+            filled = ">" * int(width * share)
+            self.file.write(f"\r[{filled:{width}}] {numbers}")
+        self.file.flush()
+
+
+def track_progress(
+    func: Callable[..., Any], tasks: Any, bar_width: int = 50, file: TextIO | None = None, **kwargs: Any
+) -> list[Any]:
+    """Returns `func(task, **kwargs)` for each task, with a bar.
+
+    Args:
+        func: The function.
+        tasks: A sequence, or a tuple of an iterator and the number of its items.
+        bar_width: See `ProgressBar`.
+        file: See `ProgressBar`.
+        kwargs: Further arguments of the function.
+    """
+    return [func(task, **kwargs) for task in track_iter_progress(tasks, bar_width, file)]
+
+
+def track_iter_progress(tasks: Any, bar_width: int = 50, file: TextIO | None = None) -> Iterator[Any]:
+    """Yields the tasks and counts each on a bar when the next is asked for."""
+    iterator, count = iterate_in_order(tasks)
+    bar = ProgressBar(count, bar_width, file=file)
+    for task in iterator:
+        yield task
+        bar.update()
+    bar.file.write("\n")
+
+
+def init_pool(
+    process_num: int, initializer: Callable[..., Any] | None = None, initargs: tuple[Any, ...] | None = None
+) -> PoolType:
+    """Starts a pool of processes.
+
+    Raises:
+        TypeError: `initargs` is not a tuple.
+    """
+    if initargs is not None and not isinstance(initargs, tuple):
+        raise TypeError(f"'initargs' must be a tuple, not {type(initargs).__name__}.")
+    return Pool(process_num, initializer, initargs or ())
+
+
+def track_parallel_progress(
+    func: Callable[..., Any],
+    tasks: Any,
+    nproc: int,
+    initializer: Callable[..., Any] | None = None,
+    initargs: tuple[Any, ...] | None = None,
+    bar_width: int = 50,
+    chunksize: int = 1,
+    skip_first: bool = False,
+    keep_order: bool = True,
+    file: TextIO | None = None,
+) -> list[Any]:
+    """Returns `func(task)` for each task, computed in several processes, with a bar.
+
+    Args:
+        func: The function; it must be importable by the other processes.
+        tasks: A sequence, or a tuple of an iterator and the number of its items.
+        nproc: The number of processes.
+        initializer: A function that each process calls first.
+        initargs: Its arguments.
+        bar_width: See `ProgressBar`.
+        chunksize: How many tasks a process takes at a time.
+        skip_first: Whether the time counts from the first results on.
+        keep_order: Whether the results are in the order of the tasks.
+        file: See `ProgressBar`.
+    """
+    iterator, count = iterate_in_order(tasks)
+    warm_up = nproc * chunksize if skip_first else 0
+    bar = ProgressBar(count - warm_up, bar_width, start=not skip_first, file=file)
+    results = []
+    with init_pool(nproc, initializer, initargs) as pool:
+        apply = pool.imap if keep_order else pool.imap_unordered
+        for result in apply(func, iterator, chunksize):
+            results.append(result)
+            if len(results) == warm_up:
+                bar.start()
+            elif len(results) > warm_up:
+                bar.update()
+    bar.file.write("\n")
+    return results
+
+
+class _Call:
+    """Calls a function with the items of a tuple or dict as its arguments; processes can receive it."""
+
+    def __init__(self, func: Callable[..., Any]) -> None:
+        self._func = func
+
+    def __call__(self, task: Any) -> Any:
+        if isinstance(task, dict):
+            return self._func(**task)
+        return self._func(*task) if isinstance(task, tuple) else self._func(task)
+
+
+def track_progress_rich(
+    func: Callable[..., Any],
+    tasks: Iterable[Any] = (),
+    task_num: int | None = None,
+    nproc: int = 1,
+    chunksize: int = 1,
+    description: str = "Processing",
+    color: str = "blue",
+) -> list[Any]:
+    """Returns the results of a function for many tasks, with a bar of rich.
+
+    Args:
+        func: The function. A task that is a tuple or a dict holds its arguments.
+        tasks: The tasks.
+        task_num: The number of tasks. With no tasks, the function is called so often without arguments.
+        nproc: The number of processes; 1 calls the function in this one.
+        chunksize: How many tasks a process takes at a time.
+        description: The text beside the bar.
+        color: The color of the bar.
+    """
+    total = task_num if task_num is not None else len(tasks) if isinstance(tasks, Sized) else None
+    items: Iterable[Any] = tasks if task_num is None or tasks else [()] * task_num
+    call = _Call(func)
+    if nproc == 1:
+        return [call(task) for task in track(items, description, total, complete_style=color)]
+    with Pool(nproc) as pool:
+        return list(track(pool.imap(call, items, chunksize), description, total, complete_style=color))

@@ -1,0 +1,64 @@
+"""`DefaultScope` of `mmengine.registry`, as a view of footplate's default scope."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from footplate.hosts.mmengine.utils import ManagerMixin
+from footplate.registry import default_scope, set_default_scope, using_scope
+
+_logger = logging.getLogger("footplate.hosts")
+
+
+class DefaultScope(ManagerMixin):
+    """Sets the default scope of the registries when it is created.
+
+    Args:
+        name: The name for `get_instance`.
+        scope_name: The scope.
+
+    Raises:
+        AssertionError: The scope is not a string.
+    """
+
+    def __init__(self, name: str, scope_name: str | None) -> None:
+        super().__init__(name)
+        if not isinstance(scope_name, str):
+            raise AssertionError(f"'scope_name' must be a string, not {scope_name!r}.")
+        self._scope_name = scope_name
+        set_default_scope(scope_name)
+
+    @property
+    def scope_name(self) -> str:
+        """The scope."""
+        return self._scope_name
+
+    @classmethod
+    def get_current_instance(cls) -> "DefaultScope | None":  # type: ignore[override]
+        """Returns an instance with the current default scope, or None if there is none."""
+        scope = default_scope()
+        if scope is None:
+            return None
+        for instance in reversed(cls._instance_dict.values()):
+            if instance.scope_name == scope:
+                return instance  # type: ignore[no-any-return]
+        return cls.get_instance(f"{scope}-{time.time_ns()}", scope_name=scope)
+
+    @classmethod
+    @contextmanager
+    def overwrite_default_scope(cls, scope_name: str | None) -> Iterator[None]:
+        """Sets the default scope for the duration of the block; None leaves it."""
+        if scope_name is None:
+            yield
+            return
+        with using_scope(scope_name):
+            yield
+
+
+def init_default_scope(scope: str) -> None:
+    """Sets the default scope, and warns if it replaces another."""
+    before = default_scope()
+    if before not in (None, scope):
+        _logger.warning("The default scope '%s' is replaced by '%s'.", before, scope)
+    set_default_scope(scope)

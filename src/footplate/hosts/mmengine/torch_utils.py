@@ -1,0 +1,288 @@
+"""The helpers of `mmengine.utils.dl_utils` and `mmengine.testing`, and those of its runner for seeds and precision."""
+
+import importlib.util
+import multiprocessing
+import os
+import platform
+import random
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import wraps
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from footplate.hosts.mmengine.device import get_device
+from footplate.hosts.mmengine.dist import get_rank, sync_random_seed
+from footplate.hosts.mmengine.weights import is_norm
+from footplate.records import print_log
+
+TORCH_VERSION = torch.__version__
+
+
+def is_rocm_pytorch() -> bool:
+    """Checks whether PyTorch was built for AMD devices."""
+    return torch.version.hip is not None
+
+
+def mmcv_full_available() -> bool:
+    """Checks whether the operators of mmcv can be imported, compiled or those of footplate."""
+    return importlib.util.find_spec("mmcv") is not None and importlib.util.find_spec("mmcv._ext") is not None
+
+
+def torch_meshgrid(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Returns `torch.meshgrid` with the indexing "ij"."""
+    return torch.meshgrid(*tensors, indexing="ij")
+
+
+def set_multi_processing(mp_start_method: str = "fork", opencv_num_threads: int = 0, distributed: bool = False) -> None:
+    """Sets how processes are started and how many threads OpenCV has.
+
+    Args:
+        mp_start_method: "fork", "spawn" or "forkserver".
+        opencv_num_threads: The threads of OpenCV; 0 turns them off.
+        distributed: Whether there are several processes: each then uses one thread for OpenMP and MKL, unless the
+            environment says otherwise.
+    """
+    if platform.system() != "Windows":
+        multiprocessing.set_start_method(mp_start_method, force=True)
+    if importlib.util.find_spec("cv2") is not None:
+        import cv2  # type: ignore[import-not-found]
+
+        cv2.setNumThreads(opencv_num_threads)
+    if distributed:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
+
+
+def collect_env() -> "OrderedDict[str, str]":
+    """Returns the versions of Python, PyTorch, CUDA and the libraries, by name."""
+    found: OrderedDict[str, str] = OrderedDict()
+    found["sys.platform"] = sys.platform
+    found["Python"] = sys.version.replace("\n", "")
+    found["CUDA available"] = str(torch.cuda.is_available())
+    found["numpy_random_seed"] = str(np.random.get_state()[1][0])  # type: ignore[index]
+    for index in range(torch.cuda.device_count()):
+        found[f"GPU {index}"] = torch.cuda.get_device_name(index)
+    found["CUDA_HOME"] = os.environ.get("CUDA_HOME", "")
+    found["PyTorch"] = torch.__version__
+    found["PyTorch compiling details"] = torch.__config__.show()
+    for name in ("torchvision", "cv2"):
+        module = sys.modules.get(name)
+        if module is not None:
+            found["OpenCV" if name == "cv2" else "TorchVision"] = str(module.__version__)
+    from footplate import __version__
+
+    found["footplate"] = __version__
+    return found
+
+
+def tensor2imgs(
+    tensor: Tensor,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    to_bgr: bool = True,
+) -> list[np.ndarray[Any, Any]]:
+    """Returns a batch of normalized images as arrays.
+
+    Args:
+        tensor: (N, C, H, W), C is 1 or 3.
+        mean: The mean of each channel; None for 0.
+        std: The standard deviation of each channel; None for 1.
+        to_bgr: Whether the images are RGB and are returned as BGR.
+
+    Returns:
+        Arrays (H, W, C), uint8.
+    """
+    channels = tensor.size(1)
+    shift = torch.tensor(mean if mean is not None else [0.0] * channels).view(-1, 1, 1)
+    scale = torch.tensor(std if std is not None else [1.0] * channels).view(-1, 1, 1)
+    images = (tensor.detach().cpu() * scale + shift).permute(0, 2, 3, 1).numpy()
+    if to_bgr and channels == 3:
+        images = images[..., ::-1]
+    return [np.ascontiguousarray(image.astype(np.uint8)) for image in images]
+
+
+class TimeCounter:
+    """Measures the mean time of a function or a block, and logs it.
+
+    Args:
+        log_interval: Every how many calls to log.
+        warmup_interval: How many calls to leave out at first.
+        with_sync: Whether to wait for the device before reading the time.
+        tag: The name in the log.
+        logger: See `print_log`.
+    """
+
+    instance_dict: ClassVar[dict[str, "TimeCounter"]] = {}
+
+    def __init__(
+        self,
+        log_interval: int = 1,
+        warmup_interval: int = 1,
+        with_sync: bool = True,
+        tag: str | None = None,
+        logger: Any = None,
+    ) -> None:
+        if warmup_interval < 1:
+            raise AssertionError(f"'warmup_interval' must be at least 1, not {warmup_interval}.")
+        self.log_interval, self.warmup_interval, self.with_sync = log_interval, warmup_interval, with_sync
+        self.tag, self.logger = tag, logger
+        self._calls, self._seconds = 0, 0.0
+        if tag is not None:
+            self.instance_dict[tag] = self
+
+    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns the function, measured at each call."""
+        self.tag = self.tag or fn.__name__
+
+        @wraps(fn)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return fn(*args, **kwargs)
+
+        return timed
+
+    def _now(self) -> float:
+        if self.with_sync and torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def __enter__(self) -> Self:
+        self._start = self._now()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        elapsed = self._now() - self._start
+        self._calls += 1
+        if self._calls > self.warmup_interval:
+            self._seconds += elapsed
+            if self._calls % self.log_interval == 0:
+                self.print_time(self._seconds / (self._calls - self.warmup_interval))
+
+    def print_time(self, elapsed: float) -> None:
+        """Logs the mean time in milliseconds."""
+        print_log(f"[{self.tag}]-time per run averages {elapsed * 1e3:.2f} ms", self.logger)
+
+
+def set_random_seed(seed: int | None = None, deterministic: bool = False, diff_rank_seed: bool = False) -> int:
+    """Seeds Python, NumPy and PyTorch; returns the seed.
+
+    Args:
+        seed: The seed; None draws one, the same for all processes.
+        deterministic: Whether cuDNN must choose deterministic algorithms.
+        diff_rank_seed: Whether to add the rank to the seed.
+    """
+    found = sync_random_seed() if seed is None else seed
+    if diff_rank_seed:
+        found += get_rank()
+    random.seed(found)
+    np.random.seed(found)
+    torch.manual_seed(found)
+    if deterministic:
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True)
+    return found
+
+
+@contextmanager
+def autocast(
+    device_type: str | None = None,
+    dtype: torch.dtype | None = None,
+    enabled: bool = True,
+    cache_enabled: bool | None = None,
+) -> Iterator[None]:
+    """Computes the block in lower precision, on the device of this process by default.
+
+    Args:
+        device_type: "cuda", "cpu", ...; None takes the first available accelerator.
+        dtype: The precision; None takes the one of the device.
+        enabled: Whether to do so.
+        cache_enabled: See `torch.autocast`.
+    """
+    kind = device_type or get_device()
+    context = torch.autocast(kind, dtype, enabled, cache_enabled) if enabled else nullcontext()
+    with context:
+        yield
+
+
+def calc_dynamic_intervals(
+    start_interval: int, dynamic_interval_list: list[tuple[int, int]] | None = None
+) -> tuple[list[int], list[int]]:
+    """Returns milestones, from 0, and the interval from each on."""
+    pairs = [(0, start_interval), *(dynamic_interval_list or [])]
+    return [start for start, _ in pairs], [interval for _, interval in pairs]
+
+
+def get_state_dict(
+    module: nn.Module, destination: Any = None, prefix: str = "", keep_vars: bool = False
+) -> dict[str, Any]:
+    """Returns the state dict of a module, wrapped or not."""
+    from footplate.distributed import unwrap_model
+
+    state: dict[str, Any] = unwrap_model(module).state_dict(prefix=prefix, keep_vars=keep_vars)
+    if destination is None:
+        return state
+    destination.update(state)
+    return destination  # type: ignore[no-any-return]
+
+
+def assert_allclose(
+    actual: Any,
+    expected: Any,
+    rtol: float | None = None,
+    atol: float | None = None,
+    equal_nan: bool = True,
+    msg: str | Callable[[str], str] | None = "",
+) -> None:
+    """Raises AssertionError unless two values are close; see `torch.testing.assert_close`."""
+    torch.testing.assert_close(
+        actual, expected, rtol=rtol, atol=atol, equal_nan=equal_nan, msg=msg or None, check_dtype=False
+    )
+
+
+def assert_dict_contains_subset(dict_obj: Mapping[Any, Any], expected_subset: Mapping[Any, Any]) -> bool:
+    """Checks whether a dict has these items."""
+    return all(key in dict_obj and bool(np.all(dict_obj[key] == value)) for key, value in expected_subset.items())
+
+
+def assert_attrs_equal(obj: Any, expected_attrs: Mapping[str, Any]) -> bool:
+    """Checks whether an object has these attributes with these values."""
+    return all(hasattr(obj, name) and getattr(obj, name) == value for name, value in expected_attrs.items())
+
+
+def assert_dict_has_keys(obj: Mapping[str, Any], expected_keys: Sequence[str]) -> bool:
+    """Checks whether a dict has these keys."""
+    return set(expected_keys) <= set(obj)
+
+
+def assert_keys_equal(result_keys: Sequence[str], target_keys: Sequence[str]) -> bool:
+    """Checks whether two lists have the same keys."""
+    return set(result_keys) == set(target_keys)
+
+
+def assert_is_norm_layer(module: nn.Module) -> bool:
+    """Checks whether a module is a normalization layer."""
+    return is_norm(module)
+
+
+def assert_params_all_zeros(module: nn.Module) -> bool:
+    """Checks whether the weight and the bias of a module are zero."""
+    return not any(parameter.detach().any() for parameter in module.parameters(recurse=False))
+
+
+def check_python_script(cmd: str) -> None:
+    """Runs a Python script given as a command, `python script.py ...`, in a process of its own.
+
+    Raises:
+        subprocess.CalledProcessError: It fails.
+    """
+    subprocess.run([sys.executable, *cmd.split()[1:]], check=True)

@@ -1,0 +1,451 @@
+"""The helpers of `mmengine.utils`: versions, types, calls, packages, instances by name, timers."""
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import re
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from itertools import accumulate, chain, repeat
+from typing import Any, ClassVar, TypeVar
+
+from typing_extensions import Self
+
+from footplate.errors import ConfigError
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def digit_version(version_str: str, length: int = 4) -> tuple[int, ...]:
+    """Returns a version as numbers that compare like versions.
+
+    Args:
+        version_str: A version, such as "1.2.0rc1". A local part, such as "+cu118", does not count.
+        length: How many parts of the release to return.
+
+    Returns:
+        The parts of the release, then a negative number for a pre-release (-1 for rc, -2 for beta, -3 for alpha), 0 for
+        a release or 1 for a post-release, and the number of that.
+
+    Raises:
+        ValueError: It is not a version.
+
+    Example:
+        >>> digit_version("2.1.0"), digit_version("2.1.0rc2") < digit_version("2.1.0")
+        ((2, 1, 0, 0, 0, 0), True)
+    """
+    match = re.match(r"v?(\d+(?:\.\d+)*)(?:[._-]?(a|alpha|b|beta|c|rc|pre|post|dev)[._-]?(\d*))?", version_str.strip())
+    if match is None:
+        raise ValueError(f"'{version_str}' is not a version.")
+    release = [int(part) for part in match[1].split(".")][:length]
+    rank = {"a": -3, "alpha": -3, "b": -2, "beta": -2, "c": -1, "rc": -1, "pre": -1, "post": 1, "dev": -4, None: 0}
+    return (*release, *[0] * (length - len(release)), rank[match[2]], int(match[3] or 0))
+
+
+def parse_version_info(version_str: str, length: int = 4) -> tuple[int | str, ...]:
+    """Returns a version as `(1, 2, 0)`, or as `(1, 2, 0, "rc", 1)` for a pre-release."""
+    numbers = digit_version(version_str, length)
+    release, rank, number = numbers[:length], numbers[-2], numbers[-1]
+    names = {-4: "dev", -3: "a", -2: "b", -1: "rc", 1: "post"}
+    return (*release, names[rank], number) if rank else (*release, 0, 0)
+
+
+def to_ntuple(count: int) -> Callable[[Any], tuple[Any, ...]]:
+    """Returns a function that repeats a value `count` times, and makes a tuple of an iterable."""
+
+    def convert(x: Any) -> tuple[Any, ...]:
+        return tuple(x) if isinstance(x, Iterable) and not isinstance(x, str) else tuple(repeat(x, count))
+
+    return convert
+
+
+to_1tuple, to_2tuple, to_3tuple, to_4tuple = map(to_ntuple, range(1, 5))
+
+
+def iter_cast(inputs: Iterable[Any], dst_type: type, return_type: type | None = None) -> Any:
+    """Converts the items of an iterable to a type.
+
+    Raises:
+        TypeError: `inputs` is not iterable, or `dst_type` is not a type.
+    """
+    if not isinstance(inputs, Iterable) or not isinstance(dst_type, type):
+        raise TypeError(f"Pass an iterable and a type, not {type(inputs).__name__} and {dst_type!r}.")
+    converted = map(dst_type, inputs)
+    return converted if return_type is None else return_type(converted)
+
+
+list_cast = functools.partial(iter_cast, return_type=list)
+tuple_cast = functools.partial(iter_cast, return_type=tuple)
+
+
+def slice_list(in_list: list[Any], lens: int | list[int]) -> list[list[Any]]:
+    """Splits a list into parts of the given lengths, or into parts of one length.
+
+    Raises:
+        ValueError: The lengths do not add up to the length of the list.
+    """
+    lengths = [lens] * (len(in_list) // lens) if isinstance(lens, int) else lens
+    if sum(lengths) != len(in_list):
+        raise ValueError(f"The lengths {lens} do not add up to the length of the list, {len(in_list)}.")
+    ends = list(accumulate(lengths))
+    return [in_list[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+
+
+def concat_list(in_list: list[list[Any]]) -> list[Any]:
+    """Joins lists to one."""
+    return list(chain(*in_list))
+
+
+def apply_to(data: Any, expr: Callable[[Any], bool], apply_func: Callable[[Any], Any]) -> Any:
+    """Returns nested data with `apply_func` applied to each item for which `expr` is true."""
+    if expr(data):
+        return apply_func(data)
+    if isinstance(data, Mapping):
+        return type(data)({key: apply_to(value, expr, apply_func) for key, value in data.items()})  # type: ignore[call-arg]
+    if isinstance(data, tuple) and hasattr(data, "_fields"):
+        return type(data)(*(apply_to(value, expr, apply_func) for value in data))
+    if isinstance(data, list | tuple):
+        return type(data)(apply_to(value, expr, apply_func) for value in data)
+    return data
+
+
+def import_modules_from_strings(imports: str | Sequence[str] | None, allow_failed_imports: bool = False) -> Any:
+    """Imports modules by name; returns the module, or a list of modules for several names.
+
+    Args:
+        imports: One name or several; None imports nothing.
+        allow_failed_imports: Whether to warn of a module that cannot be imported, and return None for it.
+
+    Raises:
+        ImportError: A module cannot be imported.
+        TypeError: A name is not a string.
+    """
+    if not imports:
+        return None
+    names = [imports] if isinstance(imports, str) else list(imports)
+    modules: list[Any] = []
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"The name of a module must be a string, not {type(name).__name__}: {name!r}.")
+        try:
+            modules.append(importlib.import_module(name))
+        except ImportError as error:
+            if not allow_failed_imports:
+                raise ImportError(f"The module '{name}' could not be imported: {error}") from error
+            warnings.warn(f"The module '{name}' could not be imported: {error}", UserWarning, stacklevel=2)
+            modules.append(None)
+    return modules[0] if isinstance(imports, str) else modules
+
+
+def get_object_from_string(obj_name: str) -> Any:
+    """Returns the object at a dotted path, or None if there is none."""
+    parts = obj_name.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:count]))
+        except ImportError:
+            continue
+        for part in parts[count:]:
+            found = getattr(found, part, None)
+        return found
+    return None
+
+
+def check_prerequisites(
+    prerequisites: str | Sequence[str],
+    checker: Callable[[str], bool],
+    msg_tmpl: str = "'{}' is needed by '{}' and was not found. Install it.",
+) -> Callable[[_Function], _Function]:
+    """Makes a decorator that raises RuntimeError at the call of a function if `checker` is false for a prerequisite."""
+    names = [prerequisites] if isinstance(prerequisites, str) else list(prerequisites)
+
+    def decorate(function: _Function) -> _Function:
+        @functools.wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            missing = [name for name in names if not checker(name)]
+            if missing:
+                raise RuntimeError(msg_tmpl.format(", ".join(missing), function.__name__))
+            return function(*args, **kwargs)
+
+        return checked  # type: ignore[return-value]
+
+    return decorate
+
+
+def _is_importable(package: str) -> bool:
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        return False
+    return True
+
+
+requires_package = functools.partial(check_prerequisites, checker=_is_importable)
+requires_executable = functools.partial(check_prerequisites, checker=lambda name: shutil.which(name) is not None)
+
+
+def deprecated_api_warning(
+    name_dict: Mapping[str, str], cls_name: str | None = None
+) -> Callable[[_Function], _Function]:
+    """Makes a decorator that accepts old names of keyword arguments, with a warning.
+
+    Args:
+        name_dict: Old name -> new name.
+        cls_name: The class of the function, for the warning.
+    """
+
+    def decorate(function: _Function) -> _Function:
+        @functools.wraps(function)
+        def renamed(*args: Any, **kwargs: Any) -> Any:
+            where = f"{cls_name}.{function.__name__}" if cls_name else function.__name__
+            for old, new in name_dict.items():
+                if old not in kwargs:
+                    continue
+                if new in kwargs:
+                    raise AssertionError(f"'{where}' got both '{old}' and '{new}'. Pass only '{new}'.")
+                message = f"The argument '{old}' of '{where}' is deprecated. Use '{new}'."
+                warnings.warn(message, DeprecationWarning, stacklevel=2)
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return renamed  # type: ignore[return-value]
+
+    return decorate
+
+
+def deprecated_function(since: str, removed_in: str, instructions: str) -> Callable[[_Function], _Function]:
+    """Makes a decorator that warns at each call of a deprecated function."""
+
+    def decorate(function: _Function) -> _Function:
+        message = f"'{function.__module__}.{function.__name__}' is deprecated since {since} and will be removed in "
+
+        @functools.wraps(function)
+        def warned(*args: Any, **kwargs: Any) -> Any:
+            warnings.warn(f"{message}{removed_in}. {instructions}", DeprecationWarning, stacklevel=2)
+            return function(*args, **kwargs)
+
+        return warned  # type: ignore[return-value]
+
+    return decorate
+
+
+def is_method_overridden(method: str, base_class: type, derived_class: type | object) -> bool:
+    """Checks whether a class, or the class of an object, overrides a method of its base class.
+
+    Raises:
+        TypeError: `base_class` is not a class.
+    """
+    if not isinstance(base_class, type):
+        raise TypeError(f"'base_class' must be a class, not {base_class!r}.")
+    derived = derived_class if isinstance(derived_class, type) else type(derived_class)
+    return bool(getattr(derived, method) != getattr(base_class, method))
+
+
+def has_method(obj: object, method: str) -> bool:
+    """Checks whether an object has a method of this name."""
+    return callable(getattr(obj, method, None))
+
+
+def is_installed(package: str) -> bool:
+    """Checks whether a package is installed, by its name on PyPI or by its import name."""
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return importlib.util.find_spec(package.partition(".")[0]) is not None
+    return True
+
+
+def get_installed_path(package: str) -> str:
+    """Returns the folder of an installed package, by its name on PyPI or by its import name.
+
+    Raises:
+        ConfigError: The package is not installed.
+    """
+    candidates = [package.replace("-", "_")]
+    for name, distributions in importlib.metadata.packages_distributions().items():
+        if package in distributions:
+            candidates.append(name)
+    for name in candidates:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations:
+            return list(spec.submodule_search_locations)[0]
+    raise ConfigError(f"The package '{package}' is not installed. Install it with: pip install {package}")
+
+
+def call_command(cmd: list[str]) -> None:
+    """Runs a command and raises `subprocess.CalledProcessError` if it fails."""
+    subprocess.check_call(cmd)
+
+
+def install_package(package: str) -> None:
+    """Installs a package with pip unless it is installed."""
+    if not is_installed(package):
+        call_command([sys.executable, "-m", "pip", "install", package])
+
+
+def get_git_hash(fallback: str = "unknown", digits: int | None = None) -> str:
+    """Returns the commit of the repository in the current folder, or `fallback`.
+
+    Args:
+        fallback: The text to return outside a repository, or without git.
+        digits: How many digits to return; None returns all.
+    """
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return fallback
+    return answer.stdout.strip()[:digits]
+
+
+class ManagerMeta(type):
+    """Gives each class its own instances by name.
+
+    Raises:
+        AssertionError: The constructor does not accept `name`.
+    """
+
+    def __init__(cls, *args: Any) -> None:
+        cls._instance_dict: dict[str, Any] = {}
+        if "name" not in inspect.signature(cls.__init__).parameters:  # type: ignore[misc]
+            raise AssertionError(f"The constructor of {cls.__name__} must accept `name`.")
+        super().__init__(*args)
+
+
+class ManagerMixin(metaclass=ManagerMeta):
+    """A base of classes whose instances are found by name, such as loggers.
+
+    Args:
+        name: The name of the instance; not empty.
+    """
+
+    _instance_dict: ClassVar[dict[str, Any]]
+
+    def __init__(self, name: str = "", **kwargs: Any) -> None:
+        if not isinstance(name, str) or not name:
+            raise AssertionError(f"Pass a name that is a string and not empty to {type(self).__name__}, not {name!r}.")
+        self._instance_name = name
+
+    @classmethod
+    def get_instance(cls, name: str, **kwargs: Any) -> Self:
+        """Returns the instance of this name, and creates it first if there is none."""
+        if not isinstance(name, str):
+            raise AssertionError(f"The name of an instance must be a string, not {type(name).__name__}.")
+        if name not in cls._instance_dict:
+            cls._instance_dict[name] = cls(name=name, **kwargs)
+        return cls._instance_dict[name]  # type: ignore[no-any-return]
+
+    @classmethod
+    def get_current_instance(cls) -> Self:
+        """Returns the instance that was created last.
+
+        Raises:
+            RuntimeError: There is none.
+        """
+        if not cls._instance_dict:
+            raise RuntimeError(f"No instance of {cls.__name__} exists. Call {cls.__name__}.get_instance(name) first.")
+        return next(reversed(cls._instance_dict.values()))  # type: ignore[no-any-return]
+
+    @classmethod
+    def check_instance_created(cls, name: str) -> bool:
+        """Checks whether an instance of this name exists."""
+        return name in cls._instance_dict
+
+    @property
+    def instance_name(self) -> str:
+        """The name of the instance."""
+        return self._instance_name
+
+
+class TimerError(Exception):
+    """A timer was read before it was started."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(message)
+
+
+class Timer:
+    """Measures time, in seconds. As a context manager, it prints the time that the block took.
+
+    Args:
+        start: Whether to start at once.
+        print_tmpl: A format for the printed time, such as `"{:.1f} s"`.
+    """
+
+    def __init__(self, start: bool = True, print_tmpl: str | None = None) -> None:
+        self.print_tmpl = print_tmpl or "{:.3f}"
+        self._is_running = False
+        if start:
+            self.start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the timer was started."""
+        return self._is_running
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        print(self.print_tmpl.format(self.since_last_check()))
+        self._is_running = False
+
+    def start(self) -> None:
+        """Starts the timer, unless it is running."""
+        if not self._is_running:
+            self._t_start = time.time()
+            self._is_running = True
+        self._t_last = time.time()
+
+    def since_start(self) -> float:
+        """Returns the seconds since the start.
+
+        Raises:
+            TimerError: The timer was not started.
+        """
+        if not self._is_running:
+            raise TimerError("The timer is not running. Call start() first.")
+        self._t_last = time.time()
+        return self._t_last - self._t_start
+
+    def since_last_check(self) -> float:
+        """Returns the seconds since the last call of a `since_*` method, or since the start.
+
+        Raises:
+            TimerError: The timer was not started.
+        """
+        if not self._is_running:
+            raise TimerError("The timer is not running. Call start() first.")
+        before, self._t_last = self._t_last, time.time()
+        return self._t_last - before
+
+
+_timers: dict[str, Timer] = {}
+
+
+def check_time(timer_id: str) -> float:
+    """Returns the seconds since the last call with this name; 0 at the first call."""
+    if timer_id not in _timers:
+        _timers[timer_id] = Timer()
+        return 0
+    return _timers[timer_id].since_last_check()
+
+
+def iterate_in_order(tasks: Iterable[Any] | tuple[Iterable[Any], int]) -> tuple[Iterator[Any], int]:
+    """Returns tasks as an iterator and their number; an iterator without a length comes with its number in a tuple.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if isinstance(tasks, tuple) and len(tasks) == 2 and isinstance(tasks[0], Iterable) and isinstance(tasks[1], int):
+        return iter(tasks[0]), tasks[1]
+    if isinstance(tasks, Sized):
+        return iter(tasks), len(tasks)
+    raise TypeError("Pass tasks as a sequence, or as a tuple of an iterator and the number of its items.")

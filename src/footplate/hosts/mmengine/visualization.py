@@ -1,0 +1,79 @@
+"""The helpers of `mmengine.visualization.utils`."""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from footplate.visualization import ImageArray, as_rgb
+
+
+def tensor2ndarray(value: Any) -> np.ndarray[Any, Any]:
+    """Returns a tensor or an array as an array."""
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+
+
+def check_type(name: str, value: Any, valid_type: type | tuple[type, ...]) -> None:
+    """Raises TypeError if a value has none of the types."""
+    if not isinstance(value, valid_type):
+        raise TypeError(f"'{name}' must be {valid_type}, not {type(value).__name__}.")
+
+
+def check_type_and_length(name: str, value: Any, valid_type: type | tuple[type, ...], valid_length: int) -> None:
+    """Raises TypeError if a value has none of the types, or AssertionError if a list of them has another length."""
+    check_type(name, value, (list, *(valid_type if isinstance(valid_type, tuple) else (valid_type,))))
+    if isinstance(value, list):
+        if len(value) != valid_length:
+            raise AssertionError(f"'{name}' must have {valid_length} items, not {len(value)}.")
+        for item in value:
+            check_type(name, item, valid_type)
+
+
+def value2list(value: Any, valid_type: type | tuple[type, ...], expand_dim: int) -> list[Any]:
+    """Returns a value of one of the types as a list of `expand_dim` of it; other values as they are."""
+    return [value] * expand_dim if isinstance(value, valid_type) else value
+
+
+def color_str2rgb(color: str) -> tuple[int, int, int]:
+    """Returns the red, green and blue of a color, from 0 to 255."""
+    return as_rgb(color)
+
+
+def color_val_matplotlib(colors: str | tuple[int, ...] | Sequence[Any]) -> Any:
+    """Returns colors as matplotlib has them: names, or red, green and blue from 0 to 1.
+
+    Raises:
+        TypeError: It is not a color or a list of colors.
+    """
+    if isinstance(colors, str):
+        return colors
+    if isinstance(colors, tuple):
+        if len(colors) != 3 or not all(0 <= channel <= 255 for channel in colors):
+            raise AssertionError(f"A color must be three numbers from 0 to 255, not {colors}.")
+        return tuple(channel / 255 for channel in colors)
+    if isinstance(colors, list):
+        return [color_val_matplotlib(color) for color in colors]
+    raise TypeError(f"A color must be a name or a tuple, not {type(colors).__name__}.")
+
+
+def img_from_canvas(canvas: Any) -> ImageArray:
+    """Returns what a canvas of matplotlib shows, (H, W, 3), uint8, RGB."""
+    canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
+def force_init_env(old_func: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a method of a writer so that it calls `_init_env` first, if that has not been done."""
+
+    @wraps(old_func)
+    def initialized(obj: Any, *args: Any, **kwargs: Any) -> Any:
+        if not hasattr(obj, "_init_env"):
+            raise AttributeError(f"{type(obj).__name__} has no method '_init_env'.")
+        if not getattr(obj, "_env_initialized", False):
+            obj._init_env()
+            obj._env_initialized = True
+        return old_func(obj, *args, **kwargs)
+
+    return initialized

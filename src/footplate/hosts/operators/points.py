@@ -1,0 +1,407 @@
+"""Operators on point clouds: neighbors, grouping, interpolation, points in boxes and polygons, voxels.
+
+Points are (..., 3): x, y, z. Functions write to the outputs that the caller allocated.
+
+Sources: Qi et al., PointNet++ (2017); Zhou and Tuzel, VoxelNet (2018).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def _squared_distances(first: Tensor, second: Tensor) -> Tensor:
+    """Returns the squared distances (..., M, N) between points (..., M, 3) and (..., N, 3)."""
+    return (first[..., :, None, :] - second[..., None, :, :]).square().sum(-1)
+
+
+def _first_hits(hits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Returns the first `count` true positions in each row; the first hit fills up a row with fewer.
+
+    Args:
+        hits: (..., N), bool.
+        count: The number of positions.
+
+    Returns:
+        Positions (..., count), and whether a row has any hit (...,).
+    """
+    position = torch.arange(hits.size(-1), device=hits.device).expand_as(hits)
+    found = position.masked_fill(~hits, hits.size(-1)).sort(-1)[0][..., :count]
+    if found.size(-1) < count:
+        padding = found.new_full((*found.shape[:-1], count - found.size(-1)), hits.size(-1))
+        found = torch.cat((found, padding), -1)
+    found = torch.where(found == hits.size(-1), found[..., :1], found)
+    return found, hits.any(-1)
+
+
+def ball_query_forward(
+    new_xyz: Tensor,
+    xyz: Tensor,
+    idx: Tensor,
+    b: int,
+    n: int,
+    m: int,
+    min_radius: float,
+    max_radius: float,
+    nsample: int,
+) -> None:
+    """Writes the first `nsample` points (B, N, 3) within the radius of each center (B, M, 3) to `idx`, (B, M, nsample).
+
+    Centers without points keep the values of `idx`.
+    """
+    squared = _squared_distances(new_xyz, xyz)
+    hits = (squared == 0) | ((squared >= min_radius**2) & (squared < max_radius**2))
+    found, any_hit = _first_hits(hits, nsample)
+    idx.copy_(torch.where(any_hit[..., None], found, idx))
+
+
+def stack_ball_query_forward(
+    new_xyz: Tensor,
+    new_xyz_batch_cnt: Tensor,
+    xyz: Tensor,
+    xyz_batch_cnt: Tensor,
+    idx: Tensor,
+    max_radius: float,
+    nsample: int,
+) -> None:
+    """Writes the neighbors of centers (sum of M, 3) within the points (sum of N, 3) of the same sample to `idx`.
+
+    Indices count within a sample. The first index of a center without points is -1.
+    """
+    counts = new_xyz_batch_cnt.tolist(), xyz_batch_cnt.tolist()
+    parts = []
+    for centers, points in zip(torch.split(new_xyz, counts[0]), torch.split(xyz, counts[1]), strict=True):
+        found, any_hit = _first_hits(_squared_distances(centers, points) < max_radius**2, nsample)
+        missing = torch.zeros_like(found)
+        missing[..., 0] = -1
+        parts.append(torch.where(any_hit[..., None], found, missing))
+    idx.copy_(torch.cat(parts))
+
+
+def knn_forward(xyz: Tensor, new_xyz: Tensor, idx: Tensor, dist2: Tensor, b: int, n: int, m: int, nsample: int) -> None:
+    """Writes the nearest points (B, N, 3) of each center (B, M, 3) and their squared distances, nearest first."""
+    squared, found = _squared_distances(new_xyz, xyz).topk(nsample, largest=False, sorted=True)
+    idx.copy_(found)
+    dist2.copy_(squared)
+
+
+def furthest_point_sampling_forward(
+    points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, b: int, n: int, m: int
+) -> None:
+    """Writes `m` points of (B, N, 3) to `idx_tensor`: the first, then always the one farthest from those taken."""
+    _sample_furthest(
+        lambda last: (points_tensor - points_tensor[torch.arange(b), last][:, None]).square().sum(-1),
+        temp_tensor,
+        idx_tensor,
+    )
+
+
+def furthest_point_sampling_with_dist_forward(
+    points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, b: int, n: int, m: int
+) -> None:
+    """Does the same with the distances (B, N, N) between all points."""
+    _sample_furthest(lambda last: points_tensor[torch.arange(b), last], temp_tensor, idx_tensor)
+
+
+def _sample_furthest(distances_to: Callable[[Tensor], Tensor], nearest: Tensor, indices: Tensor) -> None:
+    """Args: `nearest` (B, N), the distances to the nearest point taken; large numbers at the start."""
+    last = torch.zeros(len(indices), dtype=torch.long, device=indices.device)
+    for step in range(indices.size(1)):
+        indices[:, step] = last
+        torch.minimum(nearest, distances_to(last), out=nearest)
+        last = nearest.argmax(1)
+
+
+def gather_points_forward(
+    points_tensor: Tensor, idx_tensor: Tensor, out_tensor: Tensor, b: int, c: int, n: int, npoints: int
+) -> None:
+    """Writes the features (B, C, N) of the points `idx_tensor` (B, npoints) to `out_tensor`, (B, C, npoints)."""
+    out_tensor.copy_(points_tensor.gather(2, idx_tensor.long()[:, None].expand(-1, c, -1)))
+
+
+def gather_points_backward(
+    grad_out_tensor: Tensor, idx_tensor: Tensor, grad_points_tensor: Tensor, b: int, c: int, n: int, npoints: int
+) -> None:
+    """Adds the gradient of `gather_points_forward` to `grad_points_tensor`."""
+    grad_points_tensor.scatter_add_(2, idx_tensor.long()[:, None].expand(-1, c, -1), grad_out_tensor)
+
+
+def group_points_forward(
+    points_tensor: Tensor, idx_tensor: Tensor, out_tensor: Tensor, b: int, c: int, n: int, npoints: int, nsample: int
+) -> None:
+    """Writes the features (B, C, N) of groups of points `idx_tensor` (B, npoints, nsample) to `out_tensor`."""
+    found = points_tensor.gather(2, idx_tensor.long().flatten(1)[:, None].expand(-1, c, -1))
+    out_tensor.copy_(found.view_as(out_tensor))
+
+
+def group_points_backward(
+    grad_out_tensor: Tensor,
+    idx_tensor: Tensor,
+    grad_points_tensor: Tensor,
+    b: int,
+    c: int,
+    n: int,
+    npoints: int,
+    nsample: int,
+) -> None:
+    """Adds the gradient of `group_points_forward` to `grad_points_tensor`."""
+    where = idx_tensor.long().flatten(1)[:, None].expand(-1, c, -1)
+    grad_points_tensor.scatter_add_(2, where, grad_out_tensor.flatten(2))
+
+
+def _stacked_rows(idx: Tensor, idx_counts: Tensor, counts: Tensor) -> Tensor:
+    """Returns rows of stacked samples for indices (sum of M, nsample) that count within each sample."""
+    starts = counts.long().cumsum(0) - counts.long()
+    return idx.long() + starts.repeat_interleave(idx_counts.long())[:, None]
+
+
+def stack_group_points_forward(
+    features_tensor: Tensor,
+    features_batch_cnt_tensor: Tensor,
+    idx_tensor: Tensor,
+    idx_batch_cnt_tensor: Tensor,
+    out_tensor: Tensor,
+    b: int,
+    c: int,
+    m: int,
+    nsample: int,
+) -> None:
+    """Writes the features (sum of N, C) of groups of points `idx_tensor` to `out_tensor`, (sum of M, C, nsample)."""
+    rows = _stacked_rows(idx_tensor, idx_batch_cnt_tensor, features_batch_cnt_tensor)
+    out_tensor.copy_(features_tensor[rows].transpose(1, 2))
+
+
+def stack_group_points_backward(
+    grad_out_tensor: Tensor,
+    idx_tensor: Tensor,
+    idx_batch_cnt_tensor: Tensor,
+    features_batch_cnt_tensor: Tensor,
+    grad_features_tensor: Tensor,
+    b: int,
+    c: int,
+    m: int,
+    n: int,
+    nsample: int,
+) -> None:
+    """Adds the gradient of `stack_group_points_forward` to `grad_features_tensor`."""
+    rows = _stacked_rows(idx_tensor, idx_batch_cnt_tensor, features_batch_cnt_tensor).flatten()
+    grad_features_tensor.index_add_(0, rows, grad_out_tensor.transpose(1, 2).reshape(-1, c))
+
+
+def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor, b: int, n: int, m: int) -> None:
+    """Writes the three points of `known` (B, M, 3) nearest to each of `unknown` (B, N, 3), nearest first."""
+    squared, found = _squared_distances(unknown, known).topk(3, largest=False, sorted=True)
+    dist2.copy_(squared)
+    idx.copy_(found)
+
+
+def three_interpolate_forward(
+    points_tensor: Tensor, idx_tensor: Tensor, weight_tensor: Tensor, out_tensor: Tensor, b: int, c: int, m: int, n: int
+) -> None:
+    """Writes the weighted sums of the features (B, C, M) of three points each, `idx_tensor` (B, N, 3)."""
+    found = points_tensor.gather(2, idx_tensor.long().flatten(1)[:, None].expand(-1, c, -1))
+    out_tensor.copy_((found.view(b, c, n, 3) * weight_tensor[:, None]).sum(-1))
+
+
+def three_interpolate_backward(
+    grad_out_tensor: Tensor,
+    idx_tensor: Tensor,
+    weight_tensor: Tensor,
+    grad_points_tensor: Tensor,
+    b: int,
+    c: int,
+    n: int,
+    m: int,
+) -> None:
+    """Adds the gradient of `three_interpolate_forward` to `grad_points_tensor`."""
+    where = idx_tensor.long().flatten(1)[:, None].expand(-1, c, -1)
+    grads = grad_out_tensor[..., None] * weight_tensor[:, None]
+    grad_points_tensor.scatter_add_(2, where, grads.flatten(2))
+
+
+def chamfer_distance_forward(
+    xyz1: Tensor, xyz2: Tensor, dist1: Tensor, dist2: Tensor, idx1: Tensor, idx2: Tensor
+) -> None:
+    """Writes for each point (B, N, 2) its squared distance to the nearest point of the other set, and that point."""
+    squared = _squared_distances(xyz1, xyz2)
+    for (smallest, where), distance, index in ((squared.min(2), dist1, idx1), (squared.min(1), dist2, idx2)):
+        distance.copy_(smallest)
+        index.copy_(where)
+
+
+def chamfer_distance_backward(
+    xyz1: Tensor,
+    xyz2: Tensor,
+    idx1: Tensor,
+    idx2: Tensor,
+    grad_dist1: Tensor,
+    grad_dist2: Tensor,
+    grad_xyz1: Tensor,
+    grad_xyz2: Tensor,
+) -> None:
+    """Adds the gradients of both distances to `grad_xyz1` and `grad_xyz2`."""
+    sides = ((xyz1, xyz2, idx1, grad_dist1, grad_xyz1, grad_xyz2), (xyz2, xyz1, idx2, grad_dist2, grad_xyz2, grad_xyz1))
+    for points, others, index, grad, grad_points, grad_others in sides:
+        where = index.long()[..., None].expand_as(points)
+        pull = 2 * grad[..., None] * (points - others.gather(1, where))
+        grad_points.add_(pull)
+        grad_others.scatter_add_(1, where, -pull)
+
+
+def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
+    """Checks whether points (..., M, 3) are in boxes (..., T, 7): center x, y, lowest z, sizes, angle around z.
+
+    Returns:
+        (..., M, T), bool.
+    """
+    shift = points[..., :, None, :] - boxes[..., None, :, :3]
+    size_x, size_y, size_z, angle = boxes[..., None, :, 3:7].unbind(-1)
+    cos, sin = angle.cos(), angle.sin()
+    along = shift[..., 0] * cos + shift[..., 1] * sin
+    aside = shift[..., 1] * cos - shift[..., 0] * sin
+    in_height = (shift[..., 2] - size_z / 2).abs() <= size_z / 2
+    return in_height & (along.abs() < size_x / 2) & (aside.abs() < size_y / 2)
+
+
+def points_in_boxes_part_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: Tensor) -> None:
+    """Writes the first box (B, T, 7) that contains each point (B, M, 3) to `box_idx_of_points`; -1 if there is none."""
+    found, any_hit = _first_hits(_in_boxes(pts, boxes), 1)
+    box_idx_of_points.copy_(torch.where(any_hit, found[..., 0], -1))
+
+
+def points_in_boxes_all_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: Tensor) -> None:
+    """Writes 1 to `box_idx_of_points` (B, M, T) for each box that contains a point, and 0 for others."""
+    box_idx_of_points.copy_(_in_boxes(pts, boxes))
+
+
+def points_in_boxes_cpu_forward(boxes: Tensor, pts: Tensor, pts_indices: Tensor) -> None:
+    """Writes 1 to `pts_indices` (T, M) for each box (T, 7) that contains a point (M, 3), and 0 for others."""
+    inside = _in_boxes(pts, boxes)
+    pts_indices.copy_(inside.mT if pts_indices.shape == inside.mT.shape else inside)
+
+
+def points_in_polygons_forward(points: Tensor, polygons: Tensor, output: Tensor) -> None:
+    """Writes 1 to `output` (N, M) for each quadrilateral (M, 8) that contains a point (N, 2), and 0 for others.
+
+    A point is inside if a ray from it to the right crosses the border an odd number of times.
+    """
+    corners = polygons.view(-1, 4, 2)
+    following = corners.roll(-1, 1)
+    y, x = points[:, 1][:, None, None], points[:, 0][:, None, None]
+    spans = (corners[..., 1] > y) != (following[..., 1] > y)
+    rise = following[..., 1] - corners[..., 1]
+    slope = (following[..., 0] - corners[..., 0]) / torch.where(rise == 0, 1.0, rise)
+    crosses = spans & (x < corners[..., 0] + (y - corners[..., 1]) * slope)
+    output.copy_(crosses.sum(-1) % 2)
+
+
+def _voxels(points: Tensor, voxel_size: Tensor, coors_range: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the voxel of each point, (N, 3) as z, y, x, and whether it is within the range."""
+    low, high = coors_range.to(points).view(2, 3)
+    size = voxel_size.to(points)
+    grid = ((high - low) / size).round().long()
+    voxel = ((points[:, :3] - low) / size).floor().long()
+    inside = ((voxel >= 0) & (voxel < grid)).all(1)
+    return voxel.flip(1), inside
+
+
+def dynamic_voxelize_forward(points: Tensor, voxel_size: Tensor, coors_range: Tensor, coors: Tensor, **_: int) -> None:
+    """Writes the voxel of each point (N, 3 or more) to `coors`, (N, 3) as z, y, x; -1 outside the range."""
+    voxel, inside = _voxels(points, voxel_size, coors_range)
+    coors.copy_(torch.where(inside[:, None], voxel, -1))
+
+
+def hard_voxelize_forward(
+    points: Tensor,
+    voxel_size: Tensor,
+    coors_range: Tensor,
+    voxels: Tensor,
+    coors: Tensor,
+    num_points_per_voxel: Tensor,
+    voxel_num: Tensor,
+    max_points: int,
+    max_voxels: int,
+    **_: int,
+) -> None:
+    """Sorts points into voxels, in the order of the points.
+
+    Args:
+        points: (N, C), of which the first three columns are x, y, z.
+        voxel_size: (3,).
+        coors_range: Lower and upper bounds, (6,).
+        voxels: Output (max_voxels, max_points, C).
+        coors: Output (max_voxels, 3), as z, y, x.
+        num_points_per_voxel: Output (max_voxels,).
+        voxel_num: Output, the number of voxels, a scalar.
+        max_points: Further points of a voxel are left out.
+        max_voxels: Points of further voxels are left out.
+        _: The number of dimensions, 3, and `deterministic`: the result always is.
+    """
+    voxel, inside = _voxels(points, voxel_size, coors_range)
+    kept = inside.nonzero()[:, 0]
+    unique, inverse = torch.unique(voxel[kept], dim=0, return_inverse=True)
+    arrival = torch.arange(len(kept), device=points.device)
+    first = torch.full((len(unique),), len(kept), device=points.device).scatter_reduce(0, inverse, arrival, "amin")
+    order = first.argsort()
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=points.device)
+    number = rank[inverse]
+    grouped = number.sort(stable=True)[1]  # points by voxel, in the order of arrival
+    counts = number.bincount(minlength=len(unique))
+    within = torch.empty_like(number)
+    within[grouped] = arrival - (counts.cumsum(0) - counts)[number[grouped]]
+    taken = (number < max_voxels) & (within < max_points)
+    voxels[number[taken], within[taken]] = points[kept[taken]]
+    total = min(len(unique), max_voxels)
+    coors[:total] = voxel[kept[first[order[:total]]]].to(coors.dtype)
+    num_points_per_voxel[:total] = counts[:total].clamp(max=max_points).to(num_points_per_voxel.dtype)
+    voxel_num.fill_(total)
+
+
+def dynamic_point_to_voxel_forward(feats: Tensor, coors: Tensor, reduce_type: str) -> list[Tensor]:
+    """Reduces the features (N, C) of the points of each voxel.
+
+    Args:
+        feats: (N, C).
+        coors: The voxel of each point, (N, 3); negative for points to leave out.
+        reduce_type: "sum", "mean" or "max".
+
+    Returns:
+        Features of the voxels (V, C), the voxels (V, 3), the voxel of each point (N,) or -1, points of each voxel (V,).
+    """
+    inside = (coors >= 0).all(1)
+    unique, inverse, counts = torch.unique(coors[inside], dim=0, return_inverse=True, return_counts=True)
+    where = inverse[:, None].expand(-1, feats.size(1))
+    reduced = feats.new_zeros(len(unique), feats.size(1))
+    how = {"sum": "sum", "mean": "mean", "max": "amax"}[reduce_type]
+    reduced = reduced.scatter_reduce(0, where, feats[inside], how, include_self=False)
+    of_point = inverse.new_full((len(feats),), -1)
+    of_point[inside] = inverse
+    return [reduced, unique, of_point.to(coors.dtype), counts.to(coors.dtype)]
+
+
+def dynamic_point_to_voxel_backward(
+    grad_feats: Tensor,
+    grad_reduced_feats: Tensor,
+    feats: Tensor,
+    reduced_feats: Tensor,
+    coors_idx: Tensor,
+    reduce_count: Tensor,
+    reduce_type: str,
+) -> None:
+    """Writes the gradient with respect to the features of the points to `grad_feats`."""
+    inside = coors_idx >= 0
+    voxel = coors_idx[inside].long()
+    grads = grad_reduced_feats[voxel]
+    if reduce_type == "mean":
+        grads = grads / reduce_count[voxel][:, None]
+    elif reduce_type == "max":
+        largest = feats[inside] == reduced_feats[voxel]
+        position = torch.arange(len(voxel), device=feats.device)[:, None].expand_as(largest)
+        first = torch.full_like(reduced_feats, len(voxel), dtype=torch.long).scatter_reduce(
+            0, voxel[:, None].expand_as(largest), position.masked_fill(~largest, len(voxel)), "amin"
+        )
+        grads = grads * (position == first[voxel])
+    grad_feats.zero_()
+    grad_feats[inside] = grads

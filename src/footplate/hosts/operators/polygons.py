@@ -1,0 +1,195 @@
+"""Overlaps of convex polygons: rotated boxes, quadrilaterals, convex hulls of points. All in double precision."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Edges closer than this part of the size of the polygons lie on one line.
+_ON_ONE_LINE = 1e-10
+_CHUNK = 4_000_000  # numbers in a temporary array of pairs
+
+
+def rotated_box_corners(boxes: Tensor) -> Tensor:
+    """Returns the corners (N, 4, 2) of rotated boxes (N, 5): center x, center y, width, height, angle in radians."""
+    center_x, center_y, width, height, angle = boxes.double()[:, :5].unbind(1)
+    along = torch.stack((angle.cos() * width, angle.sin() * width), 1) / 2
+    aside = torch.stack((-angle.sin() * height, angle.cos() * height), 1) / 2
+    center = torch.stack((center_x, center_y), 1)
+    return torch.stack(
+        (center - along - aside, center + along - aside, center + along + aside, center - along + aside), 1
+    )
+
+
+def signed_areas(polygons: Tensor) -> Tensor:
+    """Returns the areas of polygons (..., corners, 2); negative if the corners go clockwise in a plane with y up."""
+    following = polygons.roll(-1, -2)
+    return (polygons[..., 0] * following[..., 1] - polygons[..., 1] * following[..., 0]).sum(-1) / 2
+
+
+def counterclockwise(polygons: Tensor) -> Tensor:
+    """Returns the polygons (N, corners, 2), each with its corners in counterclockwise order."""
+    return torch.where((signed_areas(polygons) < 0)[:, None, None], polygons.flip(1), polygons)
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+
+
+def _clipped_edges(first: Tensor, second: Tensor, keep_common: bool) -> Tensor:
+    """Returns the part that the edges of `first` within `second` have in the area of the intersection.
+
+    By Green's theorem, the area within a border is the sum of the areas of the triangles between the origin and each
+    straight piece of the border.
+
+    Args:
+        first: (..., a, 2), counterclockwise.
+        second: (..., b, 2), counterclockwise.
+        keep_common: Whether edges that lie on an edge of `second` in the same direction count.
+    """
+    start = first[..., :, None, :]  # (..., a, 1, 2)
+    direction = (first.roll(-1, -2) - first)[..., :, None, :]
+    corner = second[..., None, :, :]  # (..., 1, b, 2)
+    edge = (second.roll(-1, -2) - second)[..., None, :, :]
+    length = edge.norm(dim=-1).clamp(min=1e-300)
+    at_start = _cross(edge, start - corner) / length  # the distance to the line of the edge, positive inside
+    at_end = _cross(edge, start + direction - corner) / length
+    change = at_end - at_start
+    crossing = -at_start / torch.where(change == 0, 1.0, change)
+    tolerance = _ON_ONE_LINE * (
+        length.amax((-1, -2), keepdim=True) + direction.norm(dim=-1).amax((-1, -2), keepdim=True)
+    )
+    common = (at_start.abs() <= tolerance) & (at_end.abs() <= tolerance)
+    counts = (edge * direction).sum(-1) > 0 if keep_common else torch.zeros_like(common)
+    inside = torch.where(common, counts, (change != 0) | (at_start > 0))
+    enters = torch.where((change > 0) & ~common, crossing, 0.0).amax(-1).clamp(min=0)
+    leaves = torch.where((change < 0) & ~common, crossing, 1.0).amin(-1).clamp(max=1)
+    share = (leaves - enters).clamp(min=0) * inside.all(-1)
+    return (share * _cross(first, first.roll(-1, -2) - first)).sum(-1) / 2
+
+
+def intersection_areas(first: Tensor, second: Tensor) -> Tensor:
+    """Returns the areas of the intersections of convex counterclockwise polygons.
+
+    Args:
+        first: (..., a, 2).
+        second: (..., b, 2); leading dimensions broadcast.
+    """
+    origin = first.mean(-2, keepdim=True)
+    first, second = first - origin, second - origin
+    area = _clipped_edges(first, second, keep_common=True) + _clipped_edges(second, first, keep_common=False)
+    return area.clamp(min=0)
+
+
+def overlaps(first: Tensor, second: Tensor, *, of_first: bool, aligned: bool) -> Tensor:
+    """Returns intersection over union, or over the area of the first polygon.
+
+    Args:
+        first: (N, a, 2).
+        second: (M, b, 2).
+        of_first: Whether to divide by the area of the first polygon.
+        aligned: Whether to compare the polygons pair by pair; then N equals M.
+
+    Returns:
+        (N, M), or (N,) if aligned. Polygons without an area overlap by 0.
+    """
+    first, second = counterclockwise(first.double()), counterclockwise(second.double())
+    areas, others = signed_areas(first), signed_areas(second)
+    if aligned:
+        shared = intersection_areas(first, second)
+    else:
+        areas, others = areas[:, None], others[None]
+        rows = max(1, _CHUNK // max(1, len(second) * first.size(1) * second.size(1)))
+        chunks = [intersection_areas(part[:, None], second[None]) for part in torch.split(first, rows)]
+        shared = torch.cat(chunks) if chunks else first.new_zeros(0, len(second))
+    whole = areas + 0 * others if of_first else areas + others - shared
+    return torch.where((areas > 0) & (others > 0), shared / whole.clamp(min=1e-300), 0.0)
+
+
+def convex_hull(points: np.ndarray) -> np.ndarray:
+    """Returns the indices of the corners of the convex hull of points (N, 2), counterclockwise.
+
+    Source: Andrew, Another efficient algorithm for convex hulls in two dimensions (1979).
+    """
+    order = np.lexsort((points[:, 1], points[:, 0])).tolist()
+    coordinates = points.tolist()
+
+    def half(indices: list[int]) -> list[int]:
+        chain: list[int] = []
+        for index in indices:
+            x, y = coordinates[index]
+            while len(chain) > 1:
+                (ax, ay), (bx, by) = coordinates[chain[-2]], coordinates[chain[-1]]
+                if (bx - ax) * (y - ay) - (by - ay) * (x - ax) > 0:
+                    break
+                chain.pop()
+            chain.append(index)
+        return chain[:-1]
+
+    return np.array(half(order) + half(order[::-1]) or order[:1])
+
+
+def hulls(points: Tensor) -> Tensor:
+    """Returns the convex hulls of point sets (N, points, 2), counterclockwise, with the last corner repeated.
+
+    The result is (N, points, 2), so that hulls of different numbers of corners fit into one tensor.
+    """
+    indices = np.zeros(points.shape[:2], dtype=np.int64)
+    for row, each in zip(indices, points.detach().cpu().numpy(), strict=True):
+        corners = convex_hull(each)
+        row[: len(corners)], row[len(corners) :] = corners, corners[-1]
+    where = torch.from_numpy(indices).to(points.device)
+    return points.gather(1, where[..., None].expand(-1, -1, 2))
+
+
+def box_iou_rotated(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
+    """Writes the overlaps of rotated boxes to `ious`. `mode_flag` is 0 for IoU, 1 for the area of the first box."""
+    first, second = rotated_box_corners(bboxes1), rotated_box_corners(bboxes2)
+    ious.copy_(overlaps(first, second, of_first=mode_flag == 1, aligned=aligned).view_as(ious))
+
+
+def box_iou_quadri(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
+    """Writes the overlaps of convex quadrilaterals (N, 8) and (M, 8) to `ious`."""
+    first, second = bboxes1.reshape(-1, 4, 2), bboxes2.reshape(-1, 4, 2)
+    ious.copy_(overlaps(first, second, of_first=mode_flag == 1, aligned=aligned).view_as(ious))
+
+
+def convex_iou(pointsets: Tensor, polygons: Tensor, ious: Tensor) -> None:
+    """Writes the IoU of the convex hulls of point sets (N, 18) with quadrilaterals (M, 8) to `ious`, (N, M)."""
+    first, second = hulls(pointsets.double().reshape(-1, 9, 2)), polygons.reshape(-1, 4, 2)
+    ious.copy_(overlaps(first, second, of_first=False, aligned=False).view_as(ious))
+
+
+def convex_giou(pointsets: Tensor, polygons: Tensor, output: Tensor) -> None:
+    """Writes the generalized IoU of hulls and quadrilaterals pair by pair, after its gradient, to `output`, (N, 19).
+
+    Source: Rezatofighi et al., Generalized Intersection over Union (2019).
+    """
+    with torch.enable_grad():
+        points = pointsets.detach().double().reshape(-1, 9, 2).requires_grad_()
+        first, second = hulls(points), counterclockwise(polygons.double().reshape(-1, 4, 2))
+        shared = intersection_areas(first, second)
+        union = signed_areas(first) + signed_areas(second) - shared
+        around = signed_areas(hulls(torch.cat((points, second), 1)))
+        giou = shared / union - (around - union) / around
+        (gradient,) = torch.autograd.grad(giou.sum(), points)
+    output.copy_(torch.cat((gradient.flatten(1), giou.detach()[:, None]), 1))
+
+
+def min_area_polygons(pointsets: Tensor, polygons: Tensor) -> None:
+    """Writes the corners of the smallest rectangle around each point set (N, 18) to `polygons`, (N, 8).
+
+    A side of the smallest rectangle lies on an edge of the convex hull.
+    """
+    corners = hulls(pointsets.double().reshape(-1, 9, 2))
+    edges = corners.roll(-1, 1) - corners
+    angle = torch.atan2(edges[..., 1], edges[..., 0])
+    axis = torch.stack((angle.cos(), angle.sin()), -1)  # (N, 9, 2)
+    normal = torch.stack((-axis[..., 1], axis[..., 0]), -1)
+    along, aside = axis @ corners.transpose(1, 2), normal @ corners.transpose(1, 2)
+    low, high = torch.stack((along.amin(-1), aside.amin(-1)), -1), torch.stack((along.amax(-1), aside.amax(-1)), -1)
+    area = (high - low).prod(-1).masked_fill(edges.norm(dim=-1) == 0, float("inf"))
+    best = area.argmin(1)[:, None, None].expand(-1, 1, 2)
+    low, high, axis, normal = (each.gather(1, best)[:, 0] for each in (low, high, axis, normal))
+    ends = ((high, low), (low, low), (low, high), (high, high))
+    found = [along[:, :1] * axis + aside[:, 1:] * normal for along, aside in ends]
+    polygons.copy_(torch.stack(found, 1).flatten(1))
