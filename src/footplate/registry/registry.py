@@ -31,9 +31,9 @@ _Entry = TypeVar("_Entry", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.registry")
 _REGISTER_HINT = "register your own classes with custom_imports = dict(imports=['my_module'])"
 _current_scope: ContextVar[str | None] = ContextVar("footplate_default_scope", default=None)
-_SAME_NAME = "mmcls mmdet mmdet3d mmedit mmfewshot mmflow mmgen mmhuman3d mmagic mmocr mmpose mmpretrain mmrazor mmrotate"
+_SAME_NAME = "mmcls mmdet mmdet3d mmedit mmfewshot mmflow mmgen mmhuman3d mmagic mmocr mmpose mmpretrain mmrazor"
 CODE_BASES = {
-    **{name: name for name in f"{_SAME_NAME} mmselfsup mmtrack mmyolo".split()},
+    **{name: name for name in f"{_SAME_NAME} mmrotate mmselfsup mmtrack mmyolo".split()},
     "mmaction": "mmaction2",
     "mmseg": "mmsegmentation",
 }
