@@ -1,4 +1,5 @@
 import io
+import pickle
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -35,6 +36,20 @@ def test_truncated_old_files_are_damaged() -> None:
     for length in range(1, len(whole), 7):
         with pytest.raises(CheckpointError):
             read_content(io.BytesIO(whole[:length]))
+
+
+def test_old_file_without_the_size_of_its_last_tensor_is_truncated() -> None:
+    whole = _saved({"w": torch.arange(0.0)}, _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointDamagedError, match="truncated in the middle of a tensor"):
+        read_content(io.BytesIO(whole[:-8]))
+
+
+@pytest.mark.parametrize("length", [1 << 16, 70_000])
+def test_line_that_is_too_long_is_not_cut(length: int) -> None:
+    data = b"\x80\x02}(K\x01V" + b"a" * length + b"u.\nu."
+    assert len(pickle.loads(data)[1]) == length + 2
+    with pytest.raises(CheckpointError, match="a line of more than 65536 bytes"):
+        read_content(io.BytesIO(data))
 
 
 def test_old_files_with_too_large_tensors_are_rejected() -> None:

@@ -1,6 +1,7 @@
 import io
 import pickle
 import pickletools
+import struct
 from collections import OrderedDict
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from footplate.checkpoint.memory_budget import Budget
 from footplate.checkpoint.pickle_constructors import CONSTRUCTORS
 from footplate.checkpoint.unpickler import Name, OpaqueObject, _Unpickler, unpickle
-from footplate.errors import CheckpointError
+from footplate.errors import CheckpointDamagedError, CheckpointError
 
 
 def run(data: bytes) -> Any:
@@ -129,6 +130,67 @@ def test_persistent_ids_are_resolved() -> None:
 def test_invalid_pickles_raise_only_our_error(data: bytes) -> None:
     with pytest.raises(CheckpointError):
         run(data)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_truncated_pickles_are_reported_as_truncated(protocol: int) -> None:
+    whole = pickle.dumps({"a": [1, 2.5, -70000, 2**90, "grün" * 99, b"bytes" * 99, Point(3)]}, protocol)
+    for length in range(len(whole)):
+        with pytest.raises(CheckpointDamagedError, match="it is truncated in the middle of a pickle"):
+            run(whole[:length])
+
+
+def test_line_without_an_end_is_not_read() -> None:
+    with pytest.raises(CheckpointDamagedError, match="truncated"):
+        run(b"I12")
+    with pytest.raises(CheckpointDamagedError, match="truncated"):
+        run(b"Vabc")
+
+
+def test_unknown_operation_is_reported() -> None:
+    with pytest.raises(CheckpointDamagedError, match="unknown operation"):
+        run(b"\x80\x02\xff.")
+
+
+def test_error_without_text_is_reported_by_its_type() -> None:
+    def fail(_: Any) -> None:
+        raise MemoryError
+
+    with pytest.raises(CheckpointError, match="its pickle is invalid: MemoryError$"):
+        unpickle(io.BytesIO(b"K\x01Q."), {}, constants={}, persistent=fail, budget=Budget(0))
+
+
+def _text(text: bytes) -> bytes:
+    return b"X" + struct.pack("<I", len(text)) + text
+
+
+def test_long_names_of_opaque_objects_count_towards_the_limit() -> None:
+    name = b"]" + _text(b"a") + _text(b"m" * 100_000) + b"\x93q\x000"
+    assert len(run(name + b"(" + b"h\x00)R" * 1000 + b"e.")) == 1000
+    with pytest.raises(CheckpointError, match="more memory"):
+        run(name + b"(" + b"h\x00)R" * 4000 + b"e.")
+
+
+def test_class_of_a_tensor_that_is_not_a_name_is_not_formatted() -> None:
+    nested = b"]q\x000" + b"".join(b"]q%c(h%ch%ce0" % (level + 1, level, level) for level in range(20)) + b"h\x14"
+    found = run(b"ctorch._tensor\n_rebuild_from_type_v2\n(N" + nested + b")NtR.")
+    assert isinstance(found, OpaqueObject)
+    assert found.name == "tensor"
+
+
+@pytest.mark.parametrize("kind", ["text", "bytes", "name", "tuple"])
+def test_long_keys_are_rejected(kind: str) -> None:
+    long = b"k" * 5000
+    key = {
+        "text": _text(long),
+        "bytes": b"B" + struct.pack("<I", len(long)) + long,
+        "name": _text(b"m") + _text(long) + b"\x93",
+        "tuple": _text(long[:2500]) + _text(long[:2500]) + b"\x86",
+    }[kind]
+    with pytest.raises(CheckpointError, match="key of more than 4096 characters"):
+        run(b"}" + key + b"Ns.")
+    shorter = pickle.dumps({"k" * 4096: 1, ("k" * 2000, 3, b"k" * 2000): 2, int: 3, (int, 1): 4}, 2)
+    assert len(run(shorter)) == 4
 
 
 def test_nested_tuples_are_rejected_as_keys() -> None:

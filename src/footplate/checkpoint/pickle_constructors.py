@@ -272,7 +272,7 @@ def _layout(name: Any) -> Any:
 @_builds("torch._tensor._rebuild_from_type_v2")
 def _from_type(function: Any, kind: Any, args: Any, state: Any) -> Any:
     if not isinstance(function, Name) or function not in CONSTRUCTORS or type(args) is not tuple:
-        return OpaqueObject(str(kind), (args,))
+        return OpaqueObject(str(kind) if isinstance(kind, Name) else "tensor", (args,))
     return CONSTRUCTORS[function](*args)
 
 

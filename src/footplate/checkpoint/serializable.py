@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from footplate.checkpoint.unpickler import OpaqueObject
+from footplate.checkpoint.unpickler import OpaqueObject, checked_key
 from footplate.errors import CheckpointError
 
 _UNCHANGED = frozenset({type(None), bool, float, complex, str, torch.dtype, torch.device})
@@ -111,13 +111,13 @@ def _convert_container(value: Any, key: str, parents: set[int]) -> Any:
         entries = [_convert(entry, f"{key}[{index}]", parents) for index, entry in enumerate(value)]
         return tuple(entries) if isinstance(value, tuple) else entries
     if type(value) is set:
-        return {_convert_key(entry, key) for entry in value}
+        return {_readable_key(entry, key) for entry in value}
     if not isinstance(value, Mapping):
         raise _unsupported(value, key)
     converted: dict[Any, Any] = OrderedDict() if isinstance(value, OrderedDict) else {}
     for name, entry in value.items():
         path = f"{key}.{name}" if key else str(name)
-        converted[_convert_key(name, path)] = _convert(entry, path, parents)
+        converted[_readable_key(name, path)] = _convert(entry, path, parents)
     metadata = getattr(value, "_metadata", None)  # the layer versions in the state dict of a module
     if isinstance(converted, OrderedDict) and isinstance(metadata, Mapping):
         converted._metadata = _convert(metadata, f"{key}._metadata", parents)  # type: ignore[attr-defined]
@@ -164,6 +164,13 @@ def _convert_scalar(value: str | int | float | bytes, key: str) -> str | int | f
     if isinstance(value, bytes) and not value:
         raise CheckpointError("empty bytes cannot be saved, because torch's weights-only reader refuses them", key=key)
     return bytes(value) if isinstance(value, bytes) else float(value)
+
+
+def _readable_key(key: Any, path: str) -> Hashable:
+    try:
+        return checked_key(_convert_key(key, path))  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise CheckpointError(f"the state cannot be saved: {error}", key=path, found=key) from error
 
 
 def _convert_key(key: Any, path: str) -> Hashable:

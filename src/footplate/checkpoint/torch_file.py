@@ -216,9 +216,10 @@ class _OldReader(_Reader):
         if type(key) is not str or key not in self._sizes:
             raise CheckpointDamagedError("it lists a storage that nothing uses")
         count, size = self._sizes[key]
-        if int.from_bytes(self._stream.read(8), "little") != count:
+        head = self._stream.read(8)
+        if len(head) == 8 and int.from_bytes(head, "little") != count:
             raise _wrong_size(key)
-        if self._stream.tell() + size > self._length:
+        if len(head) < 8 or self._stream.tell() + size > self._length:
             raise CheckpointDamagedError("it is truncated in the middle of a tensor")
         self._budget.take(size)
         memory = empty_memory(size)
@@ -242,7 +243,10 @@ class _BoundedStream:
         return self._stream.read(min(count, self._length))
 
     def readline(self) -> bytes:
-        return self._stream.readline(_LONGEST_LINE)
+        line = self._stream.readline(_LONGEST_LINE)
+        if len(line) == _LONGEST_LINE and line[-1:] != b"\n":
+            raise CheckpointError(f"its pickle contains a line of more than {_LONGEST_LINE} bytes")
+        return line
 
 
 def _checked_identity(identity: Any, *, length: int) -> tuple[Name, str, int, bool]:

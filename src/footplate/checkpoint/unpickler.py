@@ -10,7 +10,6 @@ Source: https://docs.python.org/3/library/pickle.html
 
 import gc
 import pickle
-import struct
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -19,19 +18,19 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from footplate.errors import CheckpointError
+from footplate.errors import CheckpointDamagedError, CheckpointError
 
 if TYPE_CHECKING:
     from footplate.checkpoint.memory_budget import Budget
 
 _LARGEST_KEY = 2**53
-_LONGEST_KEY = 64
-_LONGEST_PART = 1000
+_MOST_KEY_PARTS = 64
+_LONGEST_KEY = 4096  # characters, because a key may be a path
 _LARGEST_CACHED = 256  # Python does not allocate integers from 0 to this one
 _COST = 16
 _BYTES_PER_TENSOR = 768  # without its elements
 _BYTES_PER_ITEM = 128  # for a dict or set, while it grows
-_BYTES_PER_OPAQUE_OBJECT = 400
+_BYTES_PER_OPAQUE_OBJECT = 300  # without its name
 _BYTES_PER_MEMO = 112
 _MOST_MARKS = 1000  # each starts a container inside the previous one
 # The operations that push a new value, whose memory is counted by its size.
@@ -54,7 +53,7 @@ _COSTS = {
 # Exceptions that invalid arguments from a hostile pickle can cause.
 _INVALID = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RuntimeError, AssertionError),
-    *(pickle.UnpicklingError, EOFError, struct.error),
+    pickle.UnpicklingError,
     Warning,  # if warnings are turned into errors
 )
 _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "numpy.core": "numpy._core"}
@@ -139,6 +138,7 @@ def unpickle(
         budget: Counts the memory of the values.
 
     Raises:
+        CheckpointDamagedError: The data is truncated, or contains an unknown operation.
         CheckpointError: The data is not a valid pickle, or it needs too much memory.
     """
     unpickler = _Unpickler(stream, encoding="latin1")
@@ -150,7 +150,8 @@ def unpickle(
     try:
         return unpickler.load()
     except _INVALID as error:
-        raise CheckpointError(f"its pickle is invalid: {type(error).__name__}: {error}") from error
+        reason = ": ".join(filter(None, [type(error).__name__, str(error)]))
+        raise CheckpointError(f"its pickle is invalid: {reason}") from error
     finally:
         budget.used -= _BYTES_PER_MEMO * len(unpickler.memo)
         if is_collecting:
@@ -162,6 +163,32 @@ _Base: Any = pickle._Unpickler  # the implementation in Python
 
 class _Unpickler(_Base):  # type: ignore[misc]
     """Python's unpickler with a replacement for every operation that imports, calls, hashes or sets a state."""
+
+    def load(self) -> Any:
+        self.metastack: list[list[Any]] = []
+        self.stack: list[Any] = []
+        self.proto = 0
+        self.append = self.stack.append
+        try:
+            while True:
+                operation = self.dispatch.get(self.read(1)[0])
+                if operation is None:
+                    raise CheckpointDamagedError("its pickle contains an unknown operation")
+                operation(self)
+        except pickle._Stop as stop:  # type: ignore[attr-defined]
+            return stop.value
+
+    def read(self, count: int) -> bytes:
+        data: bytes = self._file_read(count)
+        if len(data) < count:
+            raise CheckpointDamagedError("it is truncated in the middle of a pickle")
+        return data
+
+    def readline(self) -> bytes:
+        line: bytes = self._file_readline()
+        if line[-1:] != b"\n":
+            raise CheckpointDamagedError("it is truncated in the middle of a pickle")
+        return line
 
     def find_class(self, module: str, name: str) -> Any:
         self.budget.take(sys.getsizeof(module) + sys.getsizeof(name))
@@ -178,10 +205,11 @@ class _Unpickler(_Base):  # type: ignore[misc]
         if isinstance(function, Name) and function in self.constructors:
             self.budget.take(sum(map(_shallow_size, args)))  # the function may copy them
             made = self.constructors[function](*args)
-            self.budget.take(_shallow_size(made))
-            return made
-        self.budget.take(_BYTES_PER_OPAQUE_OBJECT)
-        return OpaqueObject(str(function if isinstance(function, Name) else getattr(function, "name", "unnamed")), args)
+        else:
+            name = str(function) if isinstance(function, Name) else getattr(function, "name", "unnamed")
+            made = OpaqueObject(name, args)
+        self.budget.take(_shallow_size(made))
+        return made
 
     def load_frame(self) -> None:
         self.read(8)  # reading a whole frame at once would copy it
@@ -278,28 +306,32 @@ def _shallow_size(value: Any) -> int:
         return _COST * len(value)
     if isinstance(value, (dict, set, frozenset)):
         return _BYTES_PER_ITEM * len(value)
+    if isinstance(value, OpaqueObject):
+        return _BYTES_PER_OPAQUE_OBJECT + sys.getsizeof(value.name)
     return sys.getsizeof(value) if isinstance(value, (str, bytes, bytearray)) else 0
 
 
 def checked_key(key: Any) -> Any:
-    """Returns `key` after checking that it is quick to hash.
+    """Returns `key` after checking that it is quick to hash and to compare.
 
     Raises:
-        ValueError: It is not: it is a large number, a nested tuple or a container.
+        ValueError: It is not: it is a large number, a long text, a nested tuple or a container.
     """
-    if type(key) in (str, bytes, bool, type(None), Name, OpaqueObject):
+    if type(key) is str and len(key) <= _LONGEST_KEY:
         return key
-    if type(key) in (int, float) and not abs(key) >= _LARGEST_KEY:
-        return key
-    if (
-        type(key) is tuple
-        and len(key) <= _LONGEST_KEY
-        and not any(
-            type(part) is tuple or (isinstance(part, (str, bytes)) and len(part) > _LONGEST_PART) for part in key
-        )
-    ):
-        return tuple(map(checked_key, key))
-    raise ValueError(f"a dict or set has a key of type '{type(key).__name__}' that is not allowed")
+    entries = key if type(key) is tuple else (key,)
+    parts = [part for entry in entries for part in (entry if type(entry) is Name else (entry,))]
+    if len(entries) > _MOST_KEY_PARTS or not all(map(_is_plain, parts)):
+        raise ValueError(f"a dict or set has a key of type '{type(key).__name__}' that is not allowed")
+    if sum(len(part) for part in parts if isinstance(part, (str, bytes))) > _LONGEST_KEY:
+        raise ValueError(f"a dict or set has a key of more than {_LONGEST_KEY} characters")
+    return key
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) in (int, float):
+        return not abs(value) >= _LARGEST_KEY
+    return type(value) in (str, bytes, bool, type(None), OpaqueObject)
 
 
 def _counted(name: str, cost: int | None) -> Callable[[_Unpickler], None]:
