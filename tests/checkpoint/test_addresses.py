@@ -1,5 +1,6 @@
 import hashlib
 import http.server
+import json
 import logging
 import os
 import socket
@@ -12,13 +13,16 @@ from typing import Any
 import pytest
 import torch
 
-from footplate import storage
+from footplate import Runner, storage
 from footplate.checkpoint import addresses, load_checkpoint, load_weights, save_checkpoint, trusting
 from footplate.checkpoint.addresses import cached_path, find_url, local_file
 from footplate.checkpoint.unpickler import OpaqueObject
 from footplate.cli.main import main
+from footplate.config import Config
 from footplate.errors import CheckpointDamagedError, CheckpointError
+from footplate.hosts.mmengine.checkpoint import CheckpointLoader
 from footplate.models import BaseModule
+from tests.support import settings
 
 
 class Server:
@@ -373,12 +377,50 @@ def test_inspecting_a_config_downloads_nothing(
     assert not cache.exists()
 
 
-def test_pretrained_weights_have_an_address(publisher: Server) -> None:
-    class Net(BaseModule):
-        def __init__(self) -> None:
-            super().__init__({"type": "Pretrained", "checkpoint": "open-mmlab://small"})
-            self.weight, self.bias = torch.nn.Parameter(torch.zeros(1, 1)), torch.nn.Parameter(torch.zeros(1))
+class Net(BaseModule):
+    def __init__(self, init_cfg: Any) -> None:
+        super().__init__(init_cfg)
+        self.weight, self.bias = torch.nn.Parameter(torch.zeros(1, 1)), torch.nn.Parameter(torch.zeros(1))
 
-    net = Net()
+
+def test_pretrained_weights_have_an_address(publisher: Server) -> None:
+    net = Net({"type": "Pretrained", "checkpoint": "open-mmlab://small"})
     net.init_weights()
     assert (net.weight.item(), net.bias.item()) == (2, 3)
+
+
+def test_errors_report_the_place_in_the_config(cache: Path, tmp_path: Path) -> None:
+    path = tmp_path / "config.py"
+    path.write_text("init_cfg = dict(\n    type='Pretrained',\n    checkpoint='torchvision://resnet5',\n)\n")
+    with pytest.raises(CheckpointError, match=f"\n  at {path}:3, key init_cfg.checkpoint\n  The closest addresses are"):
+        Net(Config.fromfile(path).init_cfg).init_weights()
+    cfg = settings(tmp_path, load_from=f"{CLOSED}a.pth")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(cfg, indent=1))
+    line = path.read_text().splitlines().index(f' "load_from": "{CLOSED}a.pth"') + 1
+    with pytest.raises(CheckpointError, match=f"refused\n  at {path}:{line}, key load_from\n  Check the network"):
+        Runner.from_cfg(Config.fromfile(path)).train()
+
+
+def test_a_run_starts_with_the_weights_at_an_address(server: Server, cache: Path, tmp_path: Path) -> None:
+    Runner(**settings(tmp_path / "a")).train()
+    saved = torch.load(tmp_path / "a/epoch_3.pth", weights_only=True)
+    url = server.url + server.add("epoch_3-{}.pth", saved)
+    runner = Runner(**settings(tmp_path / "b", load_from=url))
+    runner.load_or_resume()
+    assert torch.equal(runner.model.state_dict()["layers.0.weight"], saved["state_dict"]["layers.0.weight"])
+    assert runner.iter == 0
+
+
+def test_a_run_resumes_in_place(cache: Path, tmp_path: Path) -> None:
+    Runner(**settings(tmp_path / "a")).train()
+    path = "memory://addresses/epoch_3-01234567.pth"  # a download with this name would be damaged
+    storage.commit_bytes(path, (tmp_path / "a/epoch_3.pth").read_bytes())
+    runner = Runner(**settings(tmp_path / "b", load_from=path, resume=True))
+    runner.train()
+    assert runner.iter == 12
+    assert not cache.exists()
+
+
+def test_code_bases_load_checkpoints_by_address(publisher: Server) -> None:
+    assert CheckpointLoader.load_checkpoint("open-mmlab://small")["state_dict"]["bias"] == 3

@@ -26,6 +26,7 @@ from footplate.checkpoint import (
     read_contents,
     read_pointer,
     save_checkpoint,
+    torch_file,
     verifying,
     write_pointer,
 )
@@ -319,7 +320,8 @@ def test_file_is_skipped_and_reported_whatever_error_it_raises(
 
         return read
 
-    monkeypatch.setattr(verifying, reader, failing(getattr(verifying, reader)))
+    for module in (verifying, torch_file):
+        monkeypatch.setattr(module, reader, failing(getattr(module, reader)))
     assert find_latest(tmp_path) == whole
     assert any(message.startswith("skipped") and str(bad) in message for message in caplog.messages)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from footplate import Hook, Runner
-from footplate.checkpoint import load_checkpoint, loading, save_checkpoint, verifying
+from footplate.checkpoint import load_checkpoint, loading, save_checkpoint, torch_file, verifying
 from footplate.engine.state import seed_of_resumed
 from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks import CheckpointHook
@@ -551,6 +551,7 @@ def test_resuming_verifies_and_parses_the_checkpoint_once(tmp_path: Path, monkey
     for module in (loading, verifying):
         for name in calls:
             counted(module, name)
+    counted(torch_file, "verify_digest")
     runner = run(cfg, train_cfg={"by_epoch": False, "max_iters": 8, "val_interval": 4}, resume=True)
     assert runner.iter == 8
     resumed = str(tmp_path / "iter_8.pth")

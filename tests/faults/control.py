@@ -115,10 +115,10 @@ def _older_first() -> None:
 
 
 def _unchecked() -> None:
-    from footplate.checkpoint import loading, verifying
+    from footplate.checkpoint import torch_file, verifying
     from footplate.checkpoint.digest import read_digest
 
-    for module in (loading, verifying):
+    for module in (torch_file, verifying):
         vars(module)["verify_digest"] = read_digest
 
 

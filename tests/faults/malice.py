@@ -339,11 +339,12 @@ def planted() -> Iterator[tuple[str, Fault]]:
 
 def _unpickle() -> None:
     from footplate.checkpoint import loading, sharded_reading, torch_file, verifying
+    from footplate.checkpoint.digest import Digest
 
     def read(stream: Any, **settings: Any) -> Any:
         stream.seek(0)
         try:
-            return torch_file.Content(torch.load(stream, weights_only=False), [])
+            return torch_file.Content(torch.load(stream, weights_only=False), [], Digest(None, 0))
         except Exception as error:  # noqa: BLE001 - what was called has been called
             raise CheckpointError(str(error)) from error
 

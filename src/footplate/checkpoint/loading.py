@@ -10,7 +10,7 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint.addresses import local_file
-from footplate.checkpoint.digest import read_digest, sha256_of, verify_digest
+from footplate.checkpoint.digest import sha256_of, verify_digest
 from footplate.checkpoint.latest import find_first_resumable, find_other_intact, read_verified_outline
 from footplate.checkpoint.memory_budget import memory_limit
 from footplate.checkpoint.shard_layout import is_sharded_path
@@ -112,20 +112,18 @@ def _load(
         with naming_checkpoint(name):
             return load_sharded(name, device, like)
     with open_checkpoint(name) as stream:
-        is_trusted = trust or storage.absolute(name) in _trusted_paths
-        loaded = (_load_with_code if is_trusted else _load_as_data)(stream, name, device)
+        if trust or storage.absolute(name) in _trusted_paths:
+            loaded = _load_with_code(stream, name, device)
+        else:
+            loaded, names, _ = read_content(stream, device=device)
+            if names:
+                shown = list_names(names, _SHOWN_NAMES)
+                _logger.info(
+                    "checkpoint '%s': objects of %d classes were not instantiated: %s", name, len(names), shown
+                )
     if not isinstance(loaded, Mapping):
         raise CheckpointError(f"'{name}' does not contain a dict", found=type(loaded).__name__)
     return dict(loaded) if type(loaded) is not dict else loaded
-
-
-def _load_as_data(stream: IO[bytes], name: str, device: torch.device) -> Any:
-    digest = read_digest(stream) if device.type == "meta" else verify_digest(stream)
-    content = read_content(stream, device=device, comment=digest.length)
-    if names := content.opaque_names:
-        shown = list_names(names, _SHOWN_NAMES)
-        _logger.info("checkpoint '%s': objects of %d classes were not instantiated: %s", name, len(names), shown)
-    return content.value
 
 
 def _load_with_code(stream: IO[bytes], name: str, device: torch.device) -> Any:

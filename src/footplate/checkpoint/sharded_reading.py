@@ -15,7 +15,7 @@ from typing import IO, Any, cast
 import torch
 
 from footplate import storage
-from footplate.checkpoint.digest import read_digest, verify_digest
+from footplate.checkpoint.digest import read_digest
 from footplate.checkpoint.saver import commit_checkpoint
 from footplate.checkpoint.serializable import to_serializable
 from footplate.checkpoint.shard_layout import Chunk, Layout, is_sharded_path, read_layout, verify_files
@@ -147,8 +147,7 @@ def _verify_files_together(folder: str, layout: Layout) -> None:
 def _read_state(folder: str, layout: Layout, targets: Mapping[str, torch.Tensor], device: torch.device) -> Any:
     """Returns the state of a folder with the tensors inserted."""
     with open_checkpoint(storage.join(folder, layout.state)) as stream:
-        digest = read_digest(stream) if device.type == "meta" else verify_digest(stream)
-        state = read_content(stream, device=device, comment=digest.length).value
+        state = read_content(stream, device=device).value
     try:
         return join_state(state, targets)
     except CheckpointError as error:
@@ -210,12 +209,11 @@ def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", co
     _check_names(folder, path)
     storage.check_output(folder, inputs=[path])
     with open_checkpoint(path) as stream:
-        digest = verify_digest(stream)
         memory = None
-        if digest.length and storage.is_local(path):
+        if read_digest(stream).length and storage.is_local(path):
             with open(storage.local_path(path), "rb") as file:
                 memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        content = read_content(stream, comment=digest.length, mapped=memory).value
+        content = read_content(stream, mapped=memory).value
     if not isinstance(content, Mapping):
         raise CheckpointError(f"'{path}' does not contain a dict", found=type(content).__name__)
     state: Any

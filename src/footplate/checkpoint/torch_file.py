@@ -14,6 +14,7 @@ from typing import IO, Any, NamedTuple
 
 import torch
 
+from footplate.checkpoint.digest import Digest, read_digest, verify_digest
 from footplate.checkpoint.memory_budget import Budget
 from footplate.checkpoint.pickle_constructors import (
     CONSTANTS,
@@ -38,41 +39,47 @@ class Content(NamedTuple):
     Attributes:
         value: The object that was saved.
         opaque_names: The names of the classes of its objects that were not instantiated.
+        digest: The digest in the file.
     """
 
     value: Any
     opaque_names: list[str]
+    digest: Digest
 
 
 def read_content(
-    stream: IO[bytes], *, device: "str | torch.device" = "cpu", comment: int = 0, mapped: "mmap.mmap | None" = None
+    stream: IO[bytes], *, device: "str | torch.device" = "cpu", mapped: "mmap.mmap | None" = None
 ) -> Content:
-    """Returns the content of an open file; nothing in it is imported or called.
+    """Verifies an open file and returns its content; nothing in it is imported or called.
+
+    The digest is verified or, in an archive without one, the checksums of its members.
 
     Args:
         stream: The file, at any position.
-        device: The device for the tensors; with 'meta' only their shapes are read.
-        comment: The length of the digest after an archive in bytes; if 0, the checksums of the members are verified.
+        device: The device for the tensors; with 'meta' only their shapes are read, and the digest is not verified.
         mapped: A memory map of the file, for an archive with a digest. The tensors are views of this memory.
 
     Raises:
         CheckpointDamagedError: The file is truncated or altered.
         CheckpointError: The file is not a checkpoint, or a hostile one.
     """
+    device = torch.device(device)
+    digest = read_digest(stream) if device.type == "meta" else verify_digest(stream)
     budget = Budget(stream.seek(0, 2))
     stream.seek(0)
     start = stream.read(len(_ZIP_START))
     reader: _ArchiveReader | _OldReader
     if start == _ZIP_START:
-        reader = _ArchiveReader(Archive(stream, comment=comment), torch.device(device), not comment, mapped, budget)
+        archive = Archive(stream, comment=digest.length)
+        reader = _ArchiveReader(archive, device, not digest.length, mapped, budget)
     elif start[:1] == b"\x80":
         if _is_tar(stream):
             raise CheckpointDamagedError("it is ambiguous: torch reads it as a tar archive")
-        reader = _OldReader(stream, torch.device(device), budget)
+        reader = _OldReader(stream, device, budget)
     else:
         raise CheckpointDamagedError("it is not a checkpoint, or its beginning is not what was written")
     value = reader.read()
-    return Content(value, budget.check_copies(value))
+    return Content(value, budget.check_copies(value), digest)
 
 
 def _is_tar(stream: IO[bytes]) -> bool:

@@ -85,8 +85,7 @@ def read_outline(path: "str | os.PathLike[str]") -> Outline:
             layout = read_layout(name)
             file = storage.join(name, layout.state)
         with open_checkpoint(file) as stream:
-            digest = read_digest(stream)
-            value = read_content(stream, device="meta", comment=digest.length).value
+            value, _, digest = read_content(stream, device="meta")
         if layout is not None:
             digest = layout.digest
             value = join_state(

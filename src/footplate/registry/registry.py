@@ -31,26 +31,11 @@ _Entry = TypeVar("_Entry", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.registry")
 _REGISTER_HINT = "register your own classes with custom_imports = dict(imports=['my_module'])"
 _current_scope: ContextVar[str | None] = ContextVar("footplate_default_scope", default=None)
+_SAME_NAME = "mmcls mmdet mmdet3d mmedit mmfewshot mmflow mmgen mmhuman3d mmagic mmocr mmpose mmpretrain mmrazor"
 CODE_BASES = {
+    **{name: name for name in f"{_SAME_NAME} mmrotate mmselfsup mmtrack mmyolo".split()},
     "mmaction": "mmaction2",
-    "mmcls": "mmcls",
-    "mmdet": "mmdet",
-    "mmdet3d": "mmdet3d",
-    "mmedit": "mmedit",
-    "mmfewshot": "mmfewshot",
-    "mmflow": "mmflow",
-    "mmgen": "mmgen",
-    "mmhuman3d": "mmhuman3d",
-    "mmagic": "mmagic",
-    "mmocr": "mmocr",
-    "mmpose": "mmpose",
-    "mmpretrain": "mmpretrain",
-    "mmrazor": "mmrazor",
-    "mmrotate": "mmrotate",
     "mmseg": "mmsegmentation",
-    "mmselfsup": "mmselfsup",
-    "mmtrack": "mmtrack",
-    "mmyolo": "mmyolo",
 }
 """The code bases of OpenMMLab: import name, which is the scope as well, and name on PyPI."""
 

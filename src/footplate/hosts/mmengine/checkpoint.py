@@ -11,7 +11,7 @@ from footplate.checkpoint import find_latest, load_weights
 from footplate.checkpoint import load_checkpoint as _read
 from footplate.checkpoint import save_checkpoint as _save
 from footplate.distributed import unwrap_model
-from footplate.hosts.mmengine.fileio import get_file_backend
+from footplate.hosts.mmengine.storage_backends import get_file_backend
 
 Loader = Callable[..., Any]
 ReviseKeys = Sequence[tuple[str, str]]

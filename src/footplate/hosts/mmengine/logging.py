@@ -5,7 +5,7 @@ from typing import Any
 
 from typing_extensions import Self
 
-from footplate.hosts.mmengine.utils import ManagerMixin
+from footplate.hosts.mmengine.managers import ManagerMixin
 from footplate.records import get_logger
 
 

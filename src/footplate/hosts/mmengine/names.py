@@ -29,14 +29,20 @@ _REGISTRY = {
     **names_from("footplate.first_generation.adapters", "build_from_cfg"),
     **names_from(f"{_HERE}.building", "build_model_from_cfg build_runner_from_cfg build_scheduler_from_cfg"),
 }
-_FILEIO = names_from(
-    f"{_HERE}.fileio",
-    "BaseFileHandler BaseStorageBackend FileClient HTTPBackend HardDiskBackend JsonHandler LmdbBackend LocalBackend "
-    "PetrelBackend PickleHandler YamlHandler copy_if_symlink_fails copyfile copyfile_from_local copyfile_to_local "
-    "copytree copytree_from_local copytree_to_local dict_from_file dump exists get get_file_backend get_local_path "
-    "get_text isdir isfile join_path list_dir_or_file list_from_file load put put_text register_backend "
-    "register_handler remove rmtree",
-)
+_FILEIO = {
+    **names_from(
+        f"{_HERE}.fileio",
+        "BaseFileHandler FileClient JsonHandler PickleHandler YamlHandler copy_if_symlink_fails copyfile "
+        "copyfile_from_local copyfile_to_local copytree copytree_from_local copytree_to_local dict_from_file dump "
+        "exists get get_local_path get_text isdir isfile join_path list_dir_or_file list_from_file load put put_text "
+        "register_handler remove rmtree",
+    ),
+    **names_from(
+        f"{_HERE}.storage_backends",
+        "BaseStorageBackend HTTPBackend HardDiskBackend LmdbBackend LocalBackend PetrelBackend get_file_backend "
+        "register_backend",
+    ),
+}
 _LOGGING = {
     **names_from("footplate.records", "HistoryBuffer MessageHub print_log"),
     **names_from(f"{_HERE}.logging", "MMLogger"),
@@ -53,9 +59,10 @@ _UTILS = {
     **_PATHS,
     **_PROGRESS,
     **names_from(_FUNCTIONS, "is_list_of is_seq_of is_str is_tuple_of"),
+    **names_from(f"{_HERE}.managers", "ManagerMeta ManagerMixin Timer TimerError check_time"),
     **names_from(
         f"{_HERE}.utils",
-        "ManagerMeta ManagerMixin Timer TimerError apply_to call_command check_prerequisites check_time concat_list "
+        "apply_to call_command check_prerequisites concat_list "
         "deprecated_api_warning deprecated_function digit_version get_git_hash get_installed_path "
         "get_object_from_string has_method import_modules_from_strings install_package is_installed "
         "is_method_overridden iter_cast list_cast parse_version_info requires_executable requires_package slice_list "

@@ -9,7 +9,8 @@ from typing import Any, TextIO
 
 from rich.progress import track
 
-from footplate.hosts.mmengine.utils import Timer, iterate_in_order
+from footplate.hosts.mmengine.managers import Timer
+from footplate.hosts.mmengine.utils import iterate_in_order
 
 
 class ProgressBar:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from footplate.hosts.mmengine.utils import ManagerMixin
+from footplate.hosts.mmengine.managers import ManagerMixin
 from footplate.registry import default_scope, set_default_scope, using_scope
 
 _logger = logging.getLogger("footplate.hosts")

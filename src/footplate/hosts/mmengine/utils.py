@@ -4,18 +4,14 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
-import inspect
 import re
 import shutil
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import accumulate, chain, repeat
-from typing import Any, ClassVar, TypeVar
-
-from typing_extensions import Self
+from typing import Any, TypeVar
 
 from footplate.errors import ConfigError
 
@@ -268,8 +264,8 @@ def get_installed_path(package: str) -> str:
         ConfigError: The package is not installed.
     """
     candidates = [package.replace("-", "_")]
-    for name, distributions in importlib.metadata.packages_distributions().items():
-        if package in distributions:
+    for name, distributions in sorted(importlib.metadata.packages_distributions().items(), reverse=True):
+        if package in distributions and not name.startswith("_"):
             candidates.append(name)
     for name in candidates:
         spec = importlib.util.find_spec(name)
@@ -301,141 +297,6 @@ def get_git_hash(fallback: str = "unknown", digits: int | None = None) -> str:
     except (OSError, subprocess.CalledProcessError):
         return fallback
     return answer.stdout.strip()[:digits]
-
-
-class ManagerMeta(type):
-    """Gives each class its own instances by name.
-
-    Raises:
-        AssertionError: The constructor does not accept `name`.
-    """
-
-    def __init__(cls, *args: Any) -> None:
-        cls._instance_dict: dict[str, Any] = {}
-        if "name" not in inspect.signature(cls.__init__).parameters:  # type: ignore[misc]
-            raise AssertionError(f"The constructor of {cls.__name__} must accept `name`.")
-        super().__init__(*args)
-
-
-class ManagerMixin(metaclass=ManagerMeta):
-    """A base of classes whose instances are found by name, such as loggers.
-
-    Args:
-        name: The name of the instance; not empty.
-    """
-
-    _instance_dict: ClassVar[dict[str, Any]]
-
-    def __init__(self, name: str = "", **kwargs: Any) -> None:
-        if not isinstance(name, str) or not name:
-            raise AssertionError(f"Pass a name that is a string and not empty to {type(self).__name__}, not {name!r}.")
-        self._instance_name = name
-
-    @classmethod
-    def get_instance(cls, name: str, **kwargs: Any) -> Self:
-        """Returns the instance of this name, and creates it first if there is none."""
-        if not isinstance(name, str):
-            raise AssertionError(f"The name of an instance must be a string, not {type(name).__name__}.")
-        if name not in cls._instance_dict:
-            cls._instance_dict[name] = cls(name=name, **kwargs)
-        return cls._instance_dict[name]  # type: ignore[no-any-return]
-
-    @classmethod
-    def get_current_instance(cls) -> Self:
-        """Returns the instance that was created last.
-
-        Raises:
-            RuntimeError: There is none.
-        """
-        if not cls._instance_dict:
-            raise RuntimeError(f"No instance of {cls.__name__} exists. Call {cls.__name__}.get_instance(name) first.")
-        return next(reversed(cls._instance_dict.values()))  # type: ignore[no-any-return]
-
-    @classmethod
-    def check_instance_created(cls, name: str) -> bool:
-        """Checks whether an instance of this name exists."""
-        return name in cls._instance_dict
-
-    @property
-    def instance_name(self) -> str:
-        """The name of the instance."""
-        return self._instance_name
-
-
-class TimerError(Exception):
-    """A timer was read before it was started."""
-
-    def __init__(self, message: str) -> None:
-        self.message = message
-        super().__init__(message)
-
-
-class Timer:
-    """Measures time, in seconds. As a context manager, it prints the time that the block took.
-
-    Args:
-        start: Whether to start at once.
-        print_tmpl: A format for the printed time, such as `"{:.1f} s"`.
-    """
-
-    def __init__(self, start: bool = True, print_tmpl: str | None = None) -> None:
-        self.print_tmpl = print_tmpl or "{:.3f}"
-        self._is_running = False
-        if start:
-            self.start()
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the timer was started."""
-        return self._is_running
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        print(self.print_tmpl.format(self.since_last_check()))
-        self._is_running = False
-
-    def start(self) -> None:
-        """Starts the timer, unless it is running."""
-        if not self._is_running:
-            self._t_start = time.time()
-            self._is_running = True
-        self._t_last = time.time()
-
-    def since_start(self) -> float:
-        """Returns the seconds since the start.
-
-        Raises:
-            TimerError: The timer was not started.
-        """
-        if not self._is_running:
-            raise TimerError("The timer is not running. Call start() first.")
-        self._t_last = time.time()
-        return self._t_last - self._t_start
-
-    def since_last_check(self) -> float:
-        """Returns the seconds since the last call of a `since_*` method, or since the start.
-
-        Raises:
-            TimerError: The timer was not started.
-        """
-        if not self._is_running:
-            raise TimerError("The timer is not running. Call start() first.")
-        before, self._t_last = self._t_last, time.time()
-        return self._t_last - before
-
-
-_timers: dict[str, Timer] = {}
-
-
-def check_time(timer_id: str) -> float:
-    """Returns the seconds since the last call with this name; 0 at the first call."""
-    if timer_id not in _timers:
-        _timers[timer_id] = Timer()
-        return 0
-    return _timers[timer_id].since_last_check()
 
 
 def iterate_in_order(tasks: Iterable[Any] | tuple[Iterable[Any], int]) -> tuple[Iterator[Any], int]:
