@@ -253,7 +253,7 @@ def test_cached_file_with_a_wrong_digest_is_not_used_or_replaced(publisher: Serv
         f"the weights at 'open-mmlab://small' are not used: the content of '{cache / name}' does not match its name",
         f"  expected sha256 {name[6:14]}...",
         f"     found sha256 {hashlib.sha256(b'other').hexdigest()}",
-        "  Remove the file to download it.",
+        "  Remove the file to download it again.",
     ]
     assert publisher.requests == []
     assert (cache / name).read_bytes() == b"other"

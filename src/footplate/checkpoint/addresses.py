@@ -1,4 +1,4 @@
-"""Weights at an address: finds their URL, and downloads the file to the cache of `torch.hub`.
+"""Downloads weights by address to the cache of `torch.hub`.
 
     torchvision://resnet50                       a model of torchvision; also resnet50.imagenet1k_v2
     open-mmlab://detectron2/resnet50_caffe       backbones that OpenMMLab publishes; also openmmlab:// and mmcls://
@@ -6,8 +6,8 @@
     hf://owner/repo/folder/model.safetensors     the Hugging Face Hub; hf://owner/repo@revision/... selects a revision
     s3://bucket/weights-0123abcd.pth             any storage that fsspec supports
 
-Names and URLs of published weights are in `addresses.json`. A file on a storage is only downloaded if its name contains
-a digest. Any other file there may be replaced by a newer one, such as a checkpoint of a run, and is read in place.
+`addresses.json` lists the published weights. A file on a storage of fsspec is only downloaded if its name contains a
+digest. Without a digest it may change, as the checkpoints of a run do, and is read in place.
 """
 
 import contextlib
@@ -31,7 +31,6 @@ import torch
 from footplate import storage
 from footplate.checkpoint.digest import sha256_of
 from footplate.errors import CheckpointDamagedError, CheckpointError, FootplateError
-from footplate.messages import list_names
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -58,12 +57,12 @@ _CHUNK_BYTES = 1 << 18
 
 
 def local_file(path: str) -> str:
-    """Returns the local path of the weights at an address, which are downloaded unless they are in the cache.
+    """Returns the local path of the weights at an address, and downloads them if they are not in the cache.
 
     If several processes of a machine need the same file, the first one downloads it and the others wait.
 
     Args:
-        path: An address, or the path of a file, which is returned as it is.
+        path: An address, or the path of a file, which is returned unchanged.
 
     Raises:
         CheckpointDamagedError: The SHA-256 of the file does not start with the digest in its name.
@@ -85,7 +84,7 @@ def local_file(path: str) -> str:
             reason = error.strerror or error
             raise CheckpointError(
                 f"cannot save the weights at '{path}' to '{file}': {reason}",
-                notes=["Set the environment variable TORCH_HOME to a folder with enough space."],
+                notes=["Set the environment variable TORCH_HOME to a writable folder with enough space."],
             ) from error
     elif digest := _digest_in(file):
         with storage.open_file(file) as stream:
@@ -93,7 +92,11 @@ def local_file(path: str) -> str:
         if not found.startswith(digest):
             raise CheckpointDamagedError(
                 f"the weights at '{path}' are not used: the content of '{file}' does not match its name",
-                notes=[f"expected sha256 {digest}...", f"   found sha256 {found}", "Remove the file to download it."],
+                notes=[
+                    f"expected sha256 {digest}...",
+                    f"   found sha256 {found}",
+                    "Remove the file to download it again.",
+                ],
             )
     elif os.path.dirname(file) == _shared_folder():
         _logger.warning(
@@ -121,10 +124,8 @@ def find_url(path: str) -> str | None:
             name = name.lower().replace("_weights", "")
         if name not in table:
             closest = difflib.get_close_matches(name, table, n=_CLOSEST_NAMES, cutoff=0)
-            raise CheckpointError(
-                f"there are no weights at '{path}'",
-                notes=[f"The closest addresses are {list_names([f'{scheme}://{each}' for each in closest], _CLOSEST_NAMES)}."],
-            )
+            listed = ", ".join(f"{scheme}://{each}" for each in closest)
+            raise CheckpointError(f"there are no weights at '{path}'", notes=[f"The closest addresses are {listed}."])
         return table[name]
     if scheme == "hf":
         found = _HUGGING_FACE.fullmatch(path)

@@ -50,8 +50,8 @@ def load_checkpoint(
             the file.
         like: A model. If its parameters are sharded, all ranks must call this function, and each rank reads only its
             own shards of a sharded checkpoint.
-        in_place: Whether `path` is read through fsspec even if it is an address. The checkpoint of a run is read in
-            place, because it may change, and a cached copy would not.
+        in_place: Whether `path` is read through fsspec even if it is an address. A checkpoint to resume from
+            is read in place, because a cached copy may be outdated.
 
     Raises:
         CheckpointDamagedError: The content is not what was written. The message names the newest intact checkpoint in

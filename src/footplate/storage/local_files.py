@@ -177,7 +177,7 @@ def sync_folder(folder: str) -> None:
 def lock(path: str) -> Iterator[None]:
     """Waits until no other process or thread is in a block with the same `path`, and then runs the block.
 
-    The lock is a hidden file in the same folder, which is removed. Does nothing on file systems without locks.
+    The lock is a hidden file in the same folder, which is removed at the end. File systems without locks do not wait.
 
     Raises:
         OSError: The folder of `path` cannot be created or written to.
