@@ -19,7 +19,7 @@ from footplate.storage.file_operations import (
     remove_empty_folder,
     status,
 )
-from footplate.storage.local_files import Sink
+from footplate.storage.local_files import Sink, lock
 from footplate.storage.paths import (
     absolute,
     base_name,
@@ -59,6 +59,7 @@ __all__ = [
     "join",
     "list_dir",
     "local_path",
+    "lock",
     "make_dirs",
     "missing_path_notes",
     "open_file",
