@@ -1,8 +1,10 @@
 import functools
+import gc
 import json
 import logging
 import os
 import traceback
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -397,3 +399,15 @@ def test_assigned_loop_is_used(tmp_path: Path) -> None:
     runner.train_loop = IterBasedTrainLoop(runner, runner.train_dataloader, max_iters=3)
     runner.train()
     assert (runner.iter, "train_loop" in runner.built) == (3, True)
+
+
+def test_model_of_a_runner_that_did_not_train_is_freed_at_once(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(settings(tmp_path))
+    model = weakref.ref(runner.model)
+    gc.collect()
+    gc.disable()
+    try:
+        del runner
+        assert model() is None
+    finally:
+        gc.enable()

@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -43,6 +44,7 @@ def participants(runner: "Runner") -> "dict[str, Stateful]":
 
     A key is the path of the state in the checkpoint. Objects that are added to the result are saved and restored too.
     """
+    runner = weakref.proxy(runner)  # a cycle would keep the model in memory until the next garbage collection
     return {
         "run.loop": _Position(runner),
         "optimizer": _Optimizer(runner),
