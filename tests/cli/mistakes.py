@@ -207,7 +207,7 @@ RECORDS = [
     Mistake(
         _SEED,
         'visualizer = dict(vis_backends=["LocalVisBackend"])',
-        "a backend must be a BaseVisBackend or the dict of one",
+        "a backend must be a BaseVisBackend or a config dict for one",
         "visualizer.vis_backends[0]",
     ),
     Mistake(

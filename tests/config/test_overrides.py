@@ -63,7 +63,7 @@ def test_strict_overrides_set_values(override: str, path: tuple[Any, ...], value
         ("optimizer.lrr=1", "'optimizer' has no key 'lrr'", "optimizer.lr"),
         ("pipeline.1.prb=1", "'pipeline[1]' has no key 'prb'", "pipeline[1].prob"),
         ("pipeline.7.prob=1", "'pipeline' is a list of 2 elements", None),
-        ("optimizer.lr.x=1", "'optimizer.lr' is a float and has no keys", None),
+        ("optimizer.lr.x=1", "'optimizer.lr' has no keys: its type is float", None),
         ("optimizer.lr=high", "'optimizer.lr' must be a number, not 'high'", None),
         ("train_cfg.max_iters=[1]", "'train_cfg.max_iters' must be a number", None),
         ("train_cfg.max_iters=True", "'train_cfg.max_iters' must be a number, not True", None),
@@ -78,7 +78,7 @@ def test_strict_overrides_set_values(override: str, path: tuple[Any, ...], value
         ("lr", "is not an override: write key=value", None),
         ("=3", "is not an override: write key=value", None),
         ("+=3", "is not an override: write key=value", None),
-        ("optimizer..lr=3", "empty or not closed", None),
+        ("optimizer..lr=3", "has an empty part, or an unclosed quote or bracket", None),
         ("optimizer.lr=[1", "']' is missing", None),
     ],
 )

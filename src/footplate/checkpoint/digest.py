@@ -120,7 +120,7 @@ def verify_digest(stream: IO[bytes]) -> Digest:
     found = sha256_of(stream, before_end=_DIGEST_BYTES)
     if found != recorded.sha256:
         raise CheckpointDamagedError(
-            "its content is not what was written",
+            "its content does not match its checksum",
             notes=[f"expected sha256 {recorded.sha256}", f"   found sha256 {found}"],
         )
     return recorded

@@ -49,8 +49,8 @@ def load_checkpoint(
             own shards of a sharded checkpoint.
 
     Raises:
-        CheckpointDamagedError: The content is not what was written. The message names the newest intact checkpoint in
-            the folder.
+        CheckpointDamagedError: The content does not match its checksum. The message names the newest intact checkpoint
+            in the folder.
         CheckpointError: The file does not exist or is not a checkpoint.
         ArgumentError: The device does not exist.
     """

@@ -86,7 +86,7 @@ def storage_dtype(kind: Any) -> torch.dtype:
     """Returns the dtype of the storage class `kind`.
 
     Raises:
-        CheckpointError: It is not a storage class.
+        CheckpointError: `kind` is not a storage class.
     """
     if isinstance(kind, Name) and kind.module in _STORAGE_MODULES and kind.name in _STORAGE_DTYPES:
         return _STORAGE_DTYPES[kind.name]

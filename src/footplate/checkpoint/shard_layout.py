@@ -141,7 +141,7 @@ def read_layout(folder: str) -> Layout:
     """Reads the layout of a sharded checkpoint and checks that `layout.json` is what was written.
 
     Raises:
-        CheckpointDamagedError: The file is not what was written.
+        CheckpointDamagedError: The file has changed since it was written.
         CheckpointError: The folder does not exist, or the save into it did not finish.
     """
     path = storage.join(folder, LAYOUT)
@@ -160,7 +160,7 @@ def read_layout(folder: str) -> Layout:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: its {LAYOUT} is invalid") from error
     if found != recorded:
-        raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: its {LAYOUT} is not what was written")
+        raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: its {LAYOUT} has changed since it was written")
     try:
         return _parse(body, recorded)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
@@ -177,7 +177,7 @@ def verify_files(folder: str, layout: Layout, *, share: tuple[int, int] = (0, 1)
         share: (r, n) verifies every n-th file, starting with file r.
 
     Raises:
-        CheckpointDamagedError: A file is missing, or is not what was written.
+        CheckpointDamagedError: A file is missing, or does not match its checksum.
         CheckpointError: A file cannot be read.
     """
     for name in sorted(layout.files)[share[0] :: share[1]]:
@@ -190,7 +190,7 @@ def verify_files(folder: str, layout: Layout, *, share: tuple[int, int] = (0, 1)
             raise CheckpointError(f"cannot read '{path}': {error.strerror or error}") from error
         if found != expected:
             raise CheckpointDamagedError(
-                f"checkpoint '{folder}' is damaged: {name} is not what was written",
+                f"checkpoint '{folder}' is damaged: {name} does not match its checksum",
                 notes=[f"expected sha256 {expected.sha256}", f"   found sha256 {found.sha256}"],
             )
 

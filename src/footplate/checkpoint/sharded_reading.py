@@ -43,7 +43,7 @@ def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None
             the same way. Each rank then verifies some of the files and reads only its own shards.
 
     Raises:
-        CheckpointDamagedError: A file is not what was written, on any rank.
+        CheckpointDamagedError: On any rank, a file does not match its checksum.
         CheckpointError: The folder does not exist or is not a checkpoint.
     """
     layout = read_layout(folder)

@@ -77,7 +77,7 @@ def read_content(
             raise CheckpointDamagedError("it is ambiguous: torch reads it as a tar archive")
         reader = _OldReader(stream, device, budget)
     else:
-        raise CheckpointDamagedError("it is not a checkpoint, or its beginning is not what was written")
+        raise CheckpointDamagedError("it is not a checkpoint, or its beginning is damaged")
     value = reader.read()
     return Content(value, budget.check_copies(value), digest)
 

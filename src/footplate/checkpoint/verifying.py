@@ -29,7 +29,7 @@ def verify(path: "str | os.PathLike[str]") -> Digest:
     verified; files of torch before 1.6 have no checksums. All files of a sharded checkpoint are verified.
 
     Raises:
-        CheckpointDamagedError: The content is not what was written.
+        CheckpointDamagedError: The content does not match its checksum.
         CheckpointError: The file does not exist or is not a checkpoint.
     """
     name = os.fspath(path)

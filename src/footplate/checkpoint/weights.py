@@ -70,8 +70,8 @@ class LoadReport:
         kept = len(self.missing) + len(self.mismatched)
         if kept:
             raise CheckpointError(
-                f"'{self.source}' does not fill the model: {kept} of {len(self.loaded) + kept} tensors would keep "
-                "their initial values",
+                f"'{self.source}' does not contain all the weights of the model: {kept} of {len(self.loaded) + kept} "
+                "tensors would keep their initial values",
                 notes=[
                     *_list_keys("missing in the file", self.missing),
                     *_list_keys("of another shape", self.mismatched),
@@ -109,7 +109,7 @@ def load_weights(
         name: The name of the source in messages; by default the path of the file.
 
     Raises:
-        CheckpointDamagedError: The file is not what was written.
+        CheckpointDamagedError: The file does not match its checksum.
         CheckpointError: The source has no weights, or no weight fits, or `strict` is set and not all weights fit.
 
     Example:

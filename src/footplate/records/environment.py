@@ -22,7 +22,7 @@ _PACKAGES = ("footplate", "torch", "numpy", "Pillow", "rich", "fsspec")
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Returns the peak memory use in MiB, of the CUDA device or otherwise of this process."""
+    """Returns the peak memory use in MiB: of the CUDA device if there is one, otherwise of this process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device) >> 20)
     if resource is None:

@@ -177,7 +177,7 @@ class HistoryBuffer:
             result: float = getattr(self, name)(*args, **kwargs)
             return result
         if name not in self._registered:
-            raise KeyError(f"unknown statistic '{name}': one of {', '.join(known_statistics())}")
+            raise KeyError(f"unknown statistic '{name}': must be one of {', '.join(known_statistics())}")
         return self._registered[name](self, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ Group = dict[str, Any]
 
 
 def parameters_of(group: Group) -> Sequence[nn.Parameter]:
-    """Returns the parameters of a group as a sequence, also if `params` is a single parameter."""
+    """Returns the parameters of a group as a sequence, even if `params` is a single parameter."""
     params = group["params"]
     return params if isinstance(params, (list, tuple)) else [params]
 
@@ -67,7 +67,8 @@ def drop_duplicates(groups: Iterable[Group], *, warn: bool) -> Iterator[Group]:
             yield {**settings, "params": new}
     if differing and warn:
         _logger.warning(
-            "%d shared parameters have different settings under their names; those of the first name are used",
+            "%d shared parameters have different settings under different names; the settings for the first name are "
+            "used",
             differing,
         )
 

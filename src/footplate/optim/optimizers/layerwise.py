@@ -39,7 +39,10 @@ class LayerwiseOptimizer(Optimizer):
 
 
 def norms_of(tensors: Sequence[Tensor]) -> Tensor:
-    """Returns the 2-norms of `tensors`, ``(N,)`` on their device; of sharded tensors, those of the full tensors."""
+    """Returns the 2-norms of `tensors` as a tensor ``(N,)`` on their device.
+
+    For a sharded tensor, this is the norm of the full tensor.
+    """
     if any(is_dtensor(each) for each in tensors):
         return tensor_norms(tensors)
     return torch.stack(torch._foreach_norm(list(tensors)))

@@ -39,7 +39,7 @@ def schedule_type(name: str, curve_type: type[Curve], field: str | None) -> type
     Args:
         name: The name of the class in the registry.
         curve_type: The class of the curve.
-        field: The scheduled field; None to take it from the argument `param_name`.
+        field: The scheduled field. If it is None, the argument `param_name` specifies the field.
     """
     curve_parameters = inspect.signature(curve_type).parameters
 

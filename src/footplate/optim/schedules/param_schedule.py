@@ -261,7 +261,7 @@ class ParamSchedule:
         }
 
     def matches(self, state_dict: dict[str, Any]) -> bool:
-        """Checks whether the type and settings in a saved state, if any, are those of this schedule."""
+        """Checks whether the type and settings that a saved state contains match this schedule."""
         own = self.state_dict()
         return all(state_dict.get(key, own[key]) == own[key] for key in ("type", "param_name", "begin", "by_epoch"))
 

@@ -96,7 +96,7 @@ class ReduceOnPlateau(ParamSchedule):
         """Moves one validation on, and reduces the field if the metric has not improved for long enough.
 
         Args:
-            metrics: The metrics of a validation; None only moves the position.
+            metrics: The metrics of a validation. Without metrics, only the position moves.
 
         Raises:
             ArgumentError: `metrics` does not contain the monitored metric.

@@ -42,7 +42,7 @@ class RunInfo(NamedTuple):
     """Whether values are divided by the warm-up factor, as for momentum."""
 
     def warmup_factor(self, iteration: int) -> float:
-        """Returns the factor of the regular value at an iteration of the warm-up."""
+        """Returns the factor by which the regular value is multiplied (or divided) at a warm-up iteration."""
         done = iteration / self.warmup_iters
         if self.warmup == "constant":
             return self.warmup_ratio

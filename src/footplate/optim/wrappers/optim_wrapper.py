@@ -320,7 +320,7 @@ class OptimWrapper:
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Loads a state that footplate or a different engine saved, also if its parameter groups differ.
+        """Loads a state that footplate or a different engine saved, even if its parameter groups differ.
 
         Raises:
             CheckpointError: The state belongs to different parameters, or to an optimizer of a different class.

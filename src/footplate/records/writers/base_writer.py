@@ -156,7 +156,7 @@ class GuardedWriters:
 
 
 class Refused:
-    """A base class for names in published configs that footplate does not support; must be the first base.
+    """A base class for unsupported classes that published configs name. It must come first in the list of bases.
 
     Raises:
         ArgumentError: Always, when it is built.
