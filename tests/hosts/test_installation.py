@@ -14,6 +14,7 @@ import torch
 from footplate import hosts
 from footplate.cli.arguments import read_config
 from footplate.engine import Hook as EngineHook
+from footplate.errors import ConfigError
 from footplate.first_generation.adapters import Hook
 from footplate.hosts.installation import NamesFinder
 from footplate.registry import HOOKS, MODELS, TRANSFORMS
@@ -226,3 +227,38 @@ def only(**versions: str):  # type: ignore[no-untyped-def]
         return versions[name]
 
     return version
+
+
+def test_a_failed_install_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mmcv").mkdir()
+    (tmp_path / "mmcv/__init__.py").write_text("import mmengine.hooks\nraise ImportError('broken')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = list(sys.meta_path)
+    for _ in range(2):
+        with pytest.raises(ImportError, match="broken"):
+            hosts.install()
+        assert sys.meta_path == before
+        assert "mmengine" not in sys.modules
+
+
+@pytest.mark.parametrize("scope", [["mmseg"], None, 3])
+def test_an_invalid_default_scope_is_left_to_the_checks(scope: Any) -> None:
+    assert hosts.use_code_bases({"default_scope": scope}) == ()
+
+
+def test_a_folder_with_user_modules_is_no_code_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mmseg/core").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert hosts.use_code_bases({"default_scope": "mmseg"}) == ()
+
+
+def test_a_code_base_without_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mmpose").mkdir()
+    (tmp_path / "mmpose/__init__.py").write_text("from mmengine.registry import MODELS\n__version__ = '1.0'\n")
+    (tmp_path / "mmrotate").mkdir()
+    (tmp_path / "mmrotate/__init__.py").write_text("raise RuntimeError('needs mmcv')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert hosts.use_code_bases({"model": {"neck": [{"type": "mmpose.Neck"}]}}) == ("mmpose 1.0",)
+    with pytest.raises(ConfigError, match="'mmrotate' is installed but cannot be imported: RuntimeError: needs mmcv"):
+        hosts.use_code_bases({"default_scope": "mmrotate"})
+    sys.modules.pop("mmpose")

@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     _apply_options(arguments, cfg)
     if starts_processes(arguments):
         return start_processes(arguments, cfg)
+    from footplate import hosts
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
     from footplate.engine.signals import Interrupted
@@ -73,6 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.tools.explain_keys import explain_config
 
     runner = Runner.from_cfg(cfg, check=True)
+    with runner.buffered_log():
+        for code_base in hosts.use_code_bases(cfg):
+            runner.logger.info("using %s: its imports of mmengine resolve to footplate", code_base)
     if cfg.get("resume") and not runner.rank:
         _warn_of_changes(runner, [*arguments.set, *arguments.cfg_options])
     # A first-generation config is explained as it was written, not as it was translated.

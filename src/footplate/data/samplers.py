@@ -38,6 +38,7 @@ class _SeededSampler(Sampler[int]):
         self.size = len(dataset)
         if self.size == 0:
             raise DataError(f"the dataset '{type(dataset).__name__}' is empty")
+        self.dataset = dataset
         self.shuffle = shuffle
         if seed is None:  # drawn from the system, so that the global generators of the run are not changed
             seed = broadcast_object(int.from_bytes(os.urandom(4), "little"))

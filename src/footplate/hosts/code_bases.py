@@ -1,8 +1,6 @@
 """Finds the installed code bases that a config names, and imports them on footplate."""
 
 import importlib
-import importlib.metadata
-import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,39 +12,38 @@ from footplate.registry.dotted_paths import is_footplate_alias, top_level_spec
 if TYPE_CHECKING:
     from footplate.config import Config
 
-_logger = logging.getLogger("footplate.hosts")
-
 
 def use_code_bases(cfg: "Config | Mapping[str, Any]") -> tuple[str, ...]:
     """Imports the installed code bases that a config names by `default_scope` or in a type such as `mmdet.Resize`.
 
     Their registries become children of footplate's, so that their classes are found by name. Names of `mmengine` that
-    they import resolve to footplate.
+    they import resolve to footplate. A second call has no effect.
 
     Args:
         cfg: The config.
 
     Returns:
-        The import names of the code bases, which are logged with their versions.
+        The code bases with their versions, such as "mmdet 3.3.0".
 
     Raises:
         ConfigError: A code base is installed but cannot be imported.
     """
-    named = {cfg.get("default_scope"), *_scopes(dict(cfg.items()))}
-    used = tuple(scope for scope in sorted(CODE_BASES) if scope in named and _is_installed(scope))
+    default = cfg.get("default_scope")
+    named = {*_scopes(dict(cfg.items())), default if isinstance(default, str) else ""}
+    used = [scope for scope in sorted(CODE_BASES) if scope in named and _is_installed(scope)]
     if used:
         install()
+    found = []
     for scope in used:
         try:
-            importlib.import_module(scope)
+            module = importlib.import_module(scope)
         except Exception as error:
             raise ConfigError(
                 f"the code base '{scope}' is installed but cannot be imported: {type(error).__name__}: {error}",
-                key="default_scope" if scope == cfg.get("default_scope") else "",
+                key="default_scope" if scope == default else "",
             ) from error
-        version = importlib.metadata.version(CODE_BASES[scope])
-        _logger.info("the config uses %s %s; its imports of mmengine resolve to footplate", CODE_BASES[scope], version)
-    return used
+        found.append(f"{CODE_BASES[scope]} {getattr(module, '__version__', '')}".strip())
+    return tuple(found)
 
 
 def _scopes(value: Any) -> Iterator[str]:
@@ -63,5 +60,6 @@ def _scopes(value: Any) -> Iterator[str]:
 
 
 def _is_installed(scope: str) -> bool:
+    """Checks whether a code base is installed: a folder of the same name without `__init__.py` has user modules."""
     spec = top_level_spec(scope)
-    return spec is not None and not is_footplate_alias(spec)
+    return spec is not None and spec.origin is not None and not is_footplate_alias(spec)

@@ -148,9 +148,17 @@ def install() -> Report:
     ours = [package for package in DISTRIBUTIONS if package not in left]
     engine, others = NamesFinder(["mmengine"]), NamesFinder([package for package in ours if package != "mmengine"])
     sys.meta_path.insert(0, engine)  # before an installed MMEngine
-    installed = {package for package in others.packages if importlib.util.find_spec(package) is not None}
-    added = [pair for package in installed for pair in _add_missing_names(package)]
-    finders: list[MetaPathFinder] = [engine, others, OperatorsFinder()]
+    added: list[tuple[Any, str]] = []
+    finders: list[MetaPathFinder] = [engine]
+    try:
+        for package in others.packages:
+            if importlib.util.find_spec(package) is not None:
+                added += _add_missing_names(package)
+    except BaseException:
+        _installed.append(_Installed(finders, Report((), (), ()), added))
+        uninstall()
+        raise
+    finders += [others, OperatorsFinder()]
     sys.meta_path += finders[1:]
     completed = tuple(sorted(f"{module.__name__}.{name}" for module, name in added))
     report = Report(tuple(ours), completed, left)

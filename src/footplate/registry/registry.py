@@ -31,12 +31,11 @@ _Entry = TypeVar("_Entry", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.registry")
 _REGISTER_HINT = "register your own classes with custom_imports = dict(imports=['my_module'])"
 _current_scope: ContextVar[str | None] = ContextVar("footplate_default_scope", default=None)
-_SAME_NAME = "mmcls mmdet mmdet3d mmedit mmfewshot mmflow mmgen mmhuman3d mmagic mmocr mmpose mmpretrain mmrazor"
-CODE_BASES = {
-    **{name: name for name in f"{_SAME_NAME} mmrotate mmselfsup mmtrack mmyolo".split()},
-    "mmaction": "mmaction2",
-    "mmseg": "mmsegmentation",
-}
+CODE_BASES = {"mmaction": "mmaction2", "mmseg": "mmsegmentation"}
+_SAME_NAMES = (
+    "mmcls mmdet mmdet3d mmedit mmfewshot mmflow mmgen mmagic mmocr mmpose mmpretrain mmrazor mmrotate"
+)
+CODE_BASES |= {name: name for name in f"{_SAME_NAMES} mmselfsup mmtrack mmyolo".split()}
 """The code bases of OpenMMLab: import name, which is the scope as well, and name on PyPI."""
 
 # The scopes of OpenMMLab packages, whose configs often run without the package, and of all registries.
@@ -446,4 +445,6 @@ def _is_built_in(entry: Any) -> bool:
 
 
 def _warn_replaced(noun: str, name: str, *, by: Any) -> None:
+    if by.__module__.partition(".")[0] in ("mmcv", *CODE_BASES):
+        return  # a config of a code base means the classes of that code base
     _logger.warning("the built-in %s '%s' is replaced by %s.%s", noun, name, by.__module__, by.__qualname__)

@@ -1,0 +1,140 @@
+"""Trains published configs of installed code bases with `footplate train`, in an environment of their own."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+PACKAGES = ["mmcv-lite==2.1.0", "mmsegmentation==1.2.2", "mmdet==3.3.0"]
+# mmcv and the code bases name these; they are installed without their own dependencies, which include MMEngine.
+NEEDED = ["addict", "yapf", "platformdirs", "opencv-python-headless", "ftfy", "wcwidth", "regex", "prettytable"]
+NEEDED += ["pycocotools", "shapely", "terminaltables", "matplotlib", "contourpy", "cycler", "kiwisolver", "pyparsing"]
+NEEDED += ["python-dateutil", "six", "fonttools", "scipy"]
+
+SEGMENTATION = """
+_base_ = 'mmseg::fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024.py'
+size, norm = (64, 64), dict(type='BN')
+meta = dict(classes=['a', 'b', 'c'], palette=[[0, 0, 0], [90, 0, 0], [0, 90, 0]])
+train_pipeline = [
+    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
+    dict(type='RandomResize', scale=(96, 64), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=size, cat_max_ratio=0.75), dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'), dict(type='PackSegInputs')]
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
+def _data(pipeline):
+    return dict(_delete_=True, type='BaseSegDataset', data_root='data', metainfo=meta, img_suffix='.png',
+        data_prefix=dict(img_path='images', seg_map_path='labels'), pipeline=pipeline)
+train_dataloader = dict(batch_size=2, num_workers=2, dataset=_data(train_pipeline))
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=_data(test_pipeline))
+test_dataloader = val_dataloader
+_head = dict(type='FCNHead', num_convs=1, num_classes=3, norm_cfg=norm, channels=32, concat_input=False,
+    align_corners=False, loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=0.4))
+model = dict(
+    data_preprocessor=dict(size=size), backbone=dict(norm_cfg=norm), decode_head=dict(num_classes=3, norm_cfg=norm),
+    auxiliary_head=[dict(in_channels=128, in_index=-2, **_head), dict(in_channels=64, in_index=-3, **_head)])
+train_cfg = dict(max_iters=8, val_interval=4)
+default_hooks = dict(checkpoint=dict(interval=4), logger=dict(interval=1))
+randomness = dict(seed=3)
+"""
+
+DETECTION = """
+_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+meta = dict(classes=('a', 'b'))
+pipeline = [
+    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', scale=(96, 96), keep_ratio=True), dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]
+def _data():
+    return dict(_delete_=True, type='CocoDataset', data_root='data', metainfo=meta, ann_file='boxes.json',
+        data_prefix=dict(img='images'), pipeline=pipeline)
+train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=_data())
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=_data())
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file='data/boxes.json')
+test_evaluator = val_evaluator
+model = dict(
+    backbone=dict(depth=18, init_cfg=None, frozen_stages=-1), neck=dict(in_channels=[64, 128, 256, 512]),
+    roi_head=dict(bbox_head=dict(num_classes=2)))
+train_cfg = dict(max_epochs=1)
+default_hooks = dict(logger=dict(interval=1))
+randomness = dict(seed=3)
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The interpreter of an environment with the code bases, over the packages of this one."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=True, symlinks=True)
+    interpreter = str(folder / "bin" / "python")
+    for packages in (["--no-deps", *PACKAGES], ["--no-deps", *NEEDED]):
+        subprocess.run([interpreter, "-m", "pip", "install", "-q", *packages], check=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    site = folder / "lib" / version / "site-packages"
+    (site / "zz_parent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return interpreter
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A folder with pictures, label maps and boxes."""
+    random = np.random.default_rng(0)
+    images, annotations = [], []
+    for folder in ("images", "labels"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for index in range(4):
+        image = random.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(image).save(tmp_path / f"data/images/{index}.png")
+        label = random.integers(0, 3, (8, 8), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+        Image.fromarray(label).save(tmp_path / f"data/labels/{index}.png")
+        images.append({"id": index, "file_name": f"{index}.png", "width": 64, "height": 64})
+        for box in range(2):
+            place = [float(each) for each in random.integers(0, 24, 2)] + [30.0, 34.0]
+            annotation = {"id": 10 * index + box, "image_id": index, "category_id": box + 1, "bbox": place}
+            annotations.append({**annotation, "area": 30 * 34, "iscrowd": 0})
+    categories = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
+    boxes = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "data/boxes.json").write_text(json.dumps(boxes))
+    return tmp_path
+
+
+def train(python: str, folder: Path, config: str, *arguments: str) -> str:
+    (folder / "config.py").write_text(config)
+    source = str(Path(__file__).parents[2] / "src")
+    env = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
+    command = [python, "-m", "footplate", "train", "config.py", *arguments]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_config_of_mmsegmentation_trains_and_resumes_bit_for_bit(python: str, run_folder: Path) -> None:
+    output = train(python, run_folder, SEGMENTATION, "--work-dir", "whole")
+    assert "using mmsegmentation 1.2.2: its imports of mmengine resolve to footplate" in output
+    assert "mIoU" in output
+    (run_folder / "again").mkdir()
+    (run_folder / "whole/iter_4.pth").rename(run_folder / "again/iter_4.pth")
+    assert "resumed from" in train(python, run_folder, SEGMENTATION, "--work-dir", "again", "--resume")
+    whole, again = (
+        torch.load(run_folder / folder / "iter_8.pth", weights_only=False)["state_dict"]
+        for folder in ("whole", "again")
+    )
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+
+
+@pytest.mark.slow
+def test_a_config_of_mmdetection_trains_with_operators_in_pytorch(python: str, run_folder: Path) -> None:
+    output = train(python, run_folder, DETECTION, "--work-dir", "whole")
+    assert "using mmdet 3.3.0" in output
+    assert "loss_rpn_bbox" in output
+    assert "bbox_mAP" in output
