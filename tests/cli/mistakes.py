@@ -165,7 +165,7 @@ KINDS = [
     Mistake(
         _TRAIN_DATA,
         'dataset=[dict(type="Points", size=16)]',
-        "dataset must be one dict, not a list of dicts",
+        "dataset must be a single dict, not a list of dicts",
         "train_dataloader.dataset",
     ),
     Mistake(

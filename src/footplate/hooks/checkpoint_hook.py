@@ -152,8 +152,8 @@ class CheckpointHook(Hook):
         """Sets the folder and the form of checkpoints."""
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
-                "CheckpointHook counts epochs, but training counts iterations, so a checkpoint is saved only at the end. To save at "
-                "intervals, set default_hooks.checkpoint.by_epoch=False."
+                "CheckpointHook counts epochs, but training counts iterations, so a checkpoint is saved only at the "
+                "end. To save at intervals, set default_hooks.checkpoint.by_epoch=False."
             )
             self.by_epoch, self.interval = False, -1
             self.filename_tmpl = "iter_{}.pth" if self.filename_tmpl == "epoch_{}.pth" else self.filename_tmpl

@@ -142,7 +142,7 @@ class LabelData(BaseDataElement):
 
     @staticmethod
     def onehot_to_label(onehot: Tensor) -> Tensor:
-        """Converts a one-hot or multi-hot tensor ``(num_classes,)`` to an int64 tensor ``(K,)`` of ascending class indices."""
+        """Converts a one-hot or multi-hot tensor ``(num_classes,)`` to an int64 tensor of ascending class indices."""
         if onehot.dim() != 1 or not ((onehot == 0) | (onehot == 1)).all():
             raise ArgumentError("a one-hot label must be a one-dimensional tensor of zeros and ones", found=onehot)
         return onehot.nonzero().flatten()

@@ -167,7 +167,7 @@ def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
 
 
 def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
-    """Returns the label map of a record, ``(H, W)``, after checking its shape and its values."""
+    """Returns the label map ``(H, W)`` of a record, after checking its shape and its values."""
     path = results["seg_map_path"]
     content = read_file(path)
     try:
@@ -190,5 +190,5 @@ def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
 
 
 def _describe_error(error: Exception) -> str:
-    """Returns why an image cannot be read; Pillow's message for an unknown format contains a memory address."""
+    """Returns why an image cannot be read, without the memory address in Pillow's message for unknown formats."""
     return "its format is not known" if isinstance(error, UnidentifiedImageError) else str(error)

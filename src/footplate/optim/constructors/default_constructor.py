@@ -37,7 +37,7 @@ def parameters_of(group: Group) -> Sequence[nn.Parameter]:
 
 
 def merge_groups(groups: Iterable[Group]) -> list[Group]:
-    """Merges groups with equal settings, in the order of their first appearance; empty groups are dropped."""
+    """Merges groups with equal settings, in the order of their first appearance. Empty groups are dropped."""
     merged: dict[Hashable, Group] = {}
     for group in groups:
         settings = {key: value for key, value in group.items() if key != "params"}
@@ -88,8 +88,8 @@ class DefaultOptimWrapperConstructor:
     - `bias_lr_mult`, `bias_decay_mult`, `norm_decay_mult`, `flat_decay_mult` (for one-dimensional parameters),
       `dwconv_decay_mult` and `dcn_offset_lr_mult` multiply the learning rate or weight decay of a kind of parameter.
     - `custom_keys` maps parts of parameter paths to `lr_mult`, `decay_mult` and any other field of a parameter group.
-      If a key matches, only its settings apply. Of several matching keys the longest one is used, of equally long keys
-      the alphabetically first.
+      If a key matches, only its settings apply. If several keys match, the longest one is used. Of equally long keys,
+      the first one in alphabetical order is used.
     - `bypass_duplicate` turns off the warning about shared parameters.
 
     Parameters with equal settings share one group. Frozen parameters have the settings of the optimizer, in case they

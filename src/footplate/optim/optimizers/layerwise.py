@@ -49,7 +49,7 @@ def norms_of(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def scale_each(tensors: Sequence[Tensor], factors: Tensor) -> None:
-    """Multiplies each tensor in place by its entry of `factors`, ``(N,)``, without a copy to the host."""
+    """Multiplies each tensor in place by its entry of the tensor `factors` ``(N,)``, without a copy to the host."""
     for tensor, factor in zip(tensors, factors.unbind(), strict=True):
         tensor.mul_(factor)
 
@@ -70,7 +70,7 @@ class LAMB(LayerwiseOptimizer):
         eps: A term that is added to the denominator for numerical stability.
         weight_decay: The decoupled weight decay.
         bias_correction: Whether to correct the bias of the moments, which start at 0.
-        trust_clip: The upper limit of the trust ratio `|w| / |u|`; None for no limit.
+        trust_clip: The upper limit of the trust ratio `|w| / |u|`. By default, there is no limit.
 
     Raises:
         ArgumentError: An argument is out of range.

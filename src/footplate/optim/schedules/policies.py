@@ -31,7 +31,7 @@ class RunInfo(NamedTuple):
     unit: int
     """The number of iterations per unit of progress."""
     epoch_length: int | None
-    """The iterations of an epoch, None if unknown."""
+    """The number of iterations per epoch, or None if unknown."""
     warmup: str | None = None
     """ "constant", "linear", "exp", or None for no warm-up."""
     warmup_iters: int = 0
