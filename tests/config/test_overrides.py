@@ -62,7 +62,7 @@ def test_strict_overrides_set_values(override: str, path: tuple[Any, ...], value
         ("optimzer.lr=1", "the config has no key 'optimzer'", "optimizer"),
         ("optimizer.lrr=1", "'optimizer' has no key 'lrr'", "optimizer.lr"),
         ("pipeline.1.prb=1", "'pipeline[1]' has no key 'prb'", "pipeline[1].prob"),
-        ("pipeline.7.prob=1", "'pipeline' is a list of 2 elements", None),
+        ("pipeline.7.prob=1", "'pipeline' has no element 7: it is a list of 2 elements", None),
         ("optimizer.lr.x=1", "'optimizer.lr' has no keys: its type is float", None),
         ("optimizer.lr=high", "'optimizer.lr' must be a number, not 'high'", None),
         ("train_cfg.max_iters=[1]", "'train_cfg.max_iters' must be a number", None),

@@ -26,10 +26,10 @@ _RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 
 
 def checked_template(value: Any) -> str:
-    """Returns `filename_tmpl` after checking that it gives each number a file name that a resume considers.
+    """Returns `filename_tmpl` after checking that, for each number, it gives a file name that a resume considers.
 
     Raises:
-        ArgumentError: It does not.
+        ArgumentError: The template does not give such names.
     """
     try:
         fields = [(field, form) for _, field, form, _ in Formatter().parse(value) if field is not None]
@@ -99,7 +99,7 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
     """Writes the absolute path of a checkpoint to `last_checkpoint` in `folder`.
 
     Raises:
-        CheckpointError: The pointer cannot be written; it is unchanged.
+        CheckpointError: The pointer cannot be written. The previous pointer is kept.
     """
     pointer = storage.join(folder, POINTER)
     try:
@@ -188,7 +188,7 @@ def find_first_resumable(
 
 
 def _problem_of(path: str) -> CheckpointError | None:
-    """Returns why a checkpoint is damaged or cannot be read; None if it is intact."""
+    """Returns why a checkpoint is damaged or cannot be read, or None if it is intact."""
     try:
         read_verified_outline(path)
     except CheckpointError as error:
@@ -264,14 +264,14 @@ def _checkpoints_in(folder: str) -> list[str]:
 
 
 def _saved(path: str) -> int:
-    """Returns when a checkpoint was saved, in nanoseconds; 0 if it cannot be read."""
+    """Returns the time at which a checkpoint was saved in nanoseconds, or 0 if it cannot be read."""
     with contextlib.suppress(CheckpointError), naming_checkpoint(path):
         return recorded_digest(path).saved or int(storage.status(path).modified * 1e9)
     return 0
 
 
 def _iteration_of(path: str) -> float:
-    """Returns the iteration of a checkpoint; infinity if it cannot be read, because it may be the latest."""
+    """Returns the iteration of a checkpoint, or infinity if it cannot be read, because it may be the latest one."""
     try:
         return _iteration_in(read_outline(path).content)
     except CheckpointError:

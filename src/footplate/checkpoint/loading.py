@@ -41,7 +41,7 @@ def load_checkpoint(
 
     Args:
         path: A local path, or a target that fsspec supports; may be a `.safetensors` file.
-        map_location: The device for the tensors; with 'meta' only their shapes are read and nothing is verified.
+        map_location: The device for the tensors. With 'meta', only their shapes are read and nothing is verified.
         trust: Whether the file may execute code, as with `torch.load(..., weights_only=False)`. Use it only for
             files that you created. The load is logged. `trusting(path)` has the same effect for all code that loads
             the file.
@@ -168,7 +168,7 @@ def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
     The load is logged. Checkpoints saved within the block record the path and SHA-256 under `meta.trusted`.
 
     Args:
-        path: The checkpoint; with None, no file is trusted.
+        path: The checkpoint. If it is None, no file is trusted.
     """
     if path is None:
         yield

@@ -138,7 +138,7 @@ def write_layout(folder: str, layout: Layout) -> Digest:
 
 
 def read_layout(folder: str) -> Layout:
-    """Reads the layout of a sharded checkpoint and checks that `layout.json` is what was written.
+    """Reads the layout of a sharded checkpoint and verifies that `layout.json` has not changed since it was written.
 
     Raises:
         CheckpointDamagedError: The file has changed since it was written.
@@ -296,9 +296,10 @@ def _checked_size(value: Any) -> int:
 def is_tiled(shape: Sequence[int], boxes: Sequence[tuple[Sequence[int], Sequence[int]]]) -> bool:
     """Returns whether boxes cover a tensor without gaps or overlaps, in time linear in the number of boxes.
 
-    Give each corner of a box the sign of the parity of its number of upper coordinates. The signed corners are the
-    mixed difference of the box's indicator function and determine it. So the boxes cover each element of the tensor
-    exactly once if and only if the signed corners of all boxes add up to those of the tensor.
+    Each corner of a box gets a sign: positive if its number of upper coordinates is even, otherwise negative. The
+    signed corners are the mixed difference of the box's indicator function and determine this function. Therefore, the
+    boxes cover each element of the tensor exactly once if and only if the signed corners of all boxes add up to those
+    of the tensor.
 
     Args:
         shape: The shape of the tensor.

@@ -64,7 +64,7 @@ class Outline(NamedTuple):
     Attributes:
         content: The content; an object that is not a dict is under the key "".
         digest: The recorded digest.
-        layout: The layout of a sharded checkpoint; None for a single file.
+        layout: The layout of a sharded checkpoint, or None for a single file.
     """
 
     content: dict[Any, Any]

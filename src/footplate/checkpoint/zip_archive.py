@@ -50,7 +50,7 @@ class Archive:
 
     Args:
         stream: An open file.
-        comment: The required length of the comment at the end in bytes: that of the digest, or 0.
+        comment: The required length in bytes of the comment at the end: the length of the digest, or 0.
 
     Raises:
         CheckpointDamagedError: The archive is truncated or altered. Methods raise it for a member that does not exist
@@ -138,7 +138,7 @@ def read_fully(stream: IO[bytes], target: memoryview) -> None:
     """Fills `target` with the next bytes of a stream.
 
     Raises:
-        CheckpointDamagedError: The stream ends before.
+        CheckpointDamagedError: The stream ends too early.
     """
     while len(target):
         count = stream.readinto(target)  # type: ignore[attr-defined]

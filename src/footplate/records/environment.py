@@ -75,8 +75,8 @@ def git_tree(folder: str | None = None) -> dict[str, Any] | None:
     """Returns the state of the git repository that contains a folder, by default the current one.
 
     Returns:
-        `commit`, `branch` and `changed`, which lists the tracked files that differ from the commit; None without a
-        repository or commit.
+        `commit`, `branch` and `changed`, which lists the tracked files that differ from the commit. None if there is
+        no repository or no commit.
     """
     return _read_git(_start_git(folder))
 

@@ -98,7 +98,7 @@ class HistoryBuffer:
         """Adds a value: a number, or a detached 0-d tensor on any device.
 
         Args:
-            value: The value; with a `count`, the sum over `count` items.
+            value: The value. If `count` is set, the sum over `count` items.
             count: The number of items. `mean` divides by the sum of the counts.
         """
         if isinstance(value, Tensor) and value.is_cpu:
@@ -123,11 +123,11 @@ class HistoryBuffer:
 
     @property
     def data(self) -> tuple[Values, Values]:
-        """The latest values that are kept and their counts, oldest first, both `(N,), float64`."""
+        """The latest values that are kept and their counts, oldest first, as two float64 vectors `(N,)`."""
         return self._latest(self._capacity)
 
     def current(self) -> float:
-        """Returns the latest value; NaN if there are no values."""
+        """Returns the latest value, or NaN if there are no values."""
         if self._pending:
             return float(self._pending[-1])
         values, _ = self._latest(1)

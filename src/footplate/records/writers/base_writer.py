@@ -44,7 +44,7 @@ class BaseVisBackend:
         """Stores the graph of the model."""
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Stores an image: `(H, W, 3)`, uint8, RGB."""
+        """Stores an RGB image, a uint8 array `(H, W, 3)`."""
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
         """Stores a scalar: a number, or a tensor with one element."""
@@ -172,7 +172,7 @@ class Refused:
             f"footplate has no {self.noun} for {self.service}",
             key="type",
             found=type(self).__name__,
-            notes=[f"Use another writer of docs/records.md, or {self.advice}."],
+            notes=[f"Use another writer from docs/records.md, or {self.advice}."],
         )
 
 
