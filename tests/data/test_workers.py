@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset, get_worker_info
@@ -256,6 +257,7 @@ def test_workers_have_a_default_timeout() -> None:
         return built.timeout
 
     assert [timeout(num_workers=1), timeout(num_workers=1, timeout=0), timeout()] == [600, 0, 0]
+    assert timeout(num_workers=1, timeout=np.float64(3)) == 3
     with pytest.raises(ArgumentError, match="timeout must be a number of seconds") as caught:
         timeout(num_workers=1, timeout=-1)
     assert caught.value.key == "timeout"

@@ -50,6 +50,11 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/test_torch_compile.py::test_every_other_option_of_the_compiler_is_refused",
     ),
     "Models of transformers": ("tests/tasks/test_task_base.py::test_a_detector_fetches_nothing",),
+    "Weights at an address": (
+        "tests/checkpoint/test_addresses.py::test_downloaded_file_executes_nothing_and_is_not_shared",
+        "tests/checkpoint/test_addresses.py::test_downloads_stay_in_the_cache",
+        "tests/checkpoint/test_addresses.py::test_inspecting_a_config_downloads_nothing",
+    ),
     "What a hook, metric or writer": (
         "tests/engine/test_outputs.py::test_outputs_stay_in_the_work_dir",
         "tests/engine/test_outputs.py::test_image_name_stays_in_the_log_folder",

@@ -114,11 +114,11 @@ def test_read_only_folder_is_found_before_the_first_step(tmp_path: Path, monkeyp
     commit = storage.commit_bytes
 
     def refuse(path: Any, data: bytes) -> None:
-        if ".preflight" in str(path):
+        if ".writable" in str(path):
             raise PermissionError(13, os.strerror(13), str(path))
         commit(path, data)
 
-    monkeypatch.setattr("footplate.storage.commit_bytes", refuse)
+    monkeypatch.setattr("footplate.storage.file_operations.commit_bytes", refuse)
     with pytest.raises(FootplateError, match="cannot write to '.*': Permission denied"):
         run(tmp_path, "closed", preflight=True)
 
@@ -251,7 +251,7 @@ def test_every_dataset_is_validated_with_its_losses(tmp_path: Path) -> None:
 
 
 def test_probe_does_not_overwrite_a_file_of_the_user(tmp_path: Path) -> None:
-    mine = tmp_path / ".preflight"
+    mine = tmp_path / ".writable"
     mine.write_text("mine")
     _check_folder(str(tmp_path), 0, "work_dir")
     assert mine.read_text() == "mine"

@@ -1,3 +1,4 @@
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,6 +75,24 @@ def test_offline_evaluate_passes_chunks_to_metrics(chunk_size: int, batches: lis
     assert metric.batches == batches
     assert Evaluator(metric).offline_evaluate([1, 2, 3], chunk_size=2) == {"count": 3}
     assert metric.batches[-2:] == [None, None]
+
+
+class OnlyIndices:
+    """Accepts any index, as many datasets do that compute their samples."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> int:
+        assert isinstance(index, int)
+        return index + 5
+
+
+@pytest.mark.parametrize("data", [OnlyIndices(), deque([5, 6, 7])])
+def test_offline_evaluate_needs_no_slices(data: Any) -> None:
+    metric = Counting()
+    assert Evaluator(metric).offline_evaluate(data, data, 2) == {"count": 3}
+    assert metric.batches == [[5, 6], [7]]
 
 
 def test_offline_evaluate_needs_data_of_the_same_length() -> None:

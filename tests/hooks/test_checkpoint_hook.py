@@ -1,3 +1,4 @@
+import hashlib
 import math
 import shutil
 from pathlib import Path
@@ -248,7 +249,7 @@ def test_published_files_have_the_published_keys(tmp_path: Path) -> None:
         assert {"state_dict", "meta"} == {key for key in read if key in whole}
         for name, value in whole["state_dict"].items():
             assert torch.equal(read["state_dict"][name], value)
-        assert path.stem.rpartition("-")[2].isalnum()
+        assert path.stem.rpartition("-")[2] == hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     assert not list((tmp_path / "work").glob("*published*"))
 
 

@@ -3,6 +3,8 @@ import os
 import signal
 import socket
 import stat
+import threading
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -214,3 +216,24 @@ def test_sink_buffers_small_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             sink.write(b"x" * 10)
         sink.flush()
     assert calls == [10_000]
+
+
+def test_lock_is_held_by_one_thread_at_a_time(tmp_path: Path) -> None:
+    inside: list[int] = []
+
+    def enter(number: int) -> None:
+        with local_files.lock(str(tmp_path / "new/a")):
+            inside.append(number)
+            time.sleep(0.02)
+            assert inside.pop() == number
+            assert inside == []
+            done.append(number)
+
+    done: list[int] = []
+    threads = [threading.Thread(target=enter, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(done) == list(range(8))
+    assert list((tmp_path / "new").iterdir()) == []

@@ -9,6 +9,7 @@ from typing import IO, Any
 import torch
 
 from footplate import storage
+from footplate.checkpoint.addresses import local_file
 from footplate.checkpoint.digest import sha256_of, verify_digest
 from footplate.checkpoint.latest import find_first_resumable, find_other_intact, read_verified_outline
 from footplate.checkpoint.memory_budget import memory_limit
@@ -33,6 +34,7 @@ def load_checkpoint(
     *,
     trust: bool = False,
     like: torch.nn.Module | None = None,
+    in_place: bool = False,
 ) -> dict[str, Any]:
     """Verifies a checkpoint and returns its content.
 
@@ -40,18 +42,21 @@ def load_checkpoint(
     Numpy arrays and numbers are returned as such.
 
     Args:
-        path: A local path, or a target that fsspec supports; may be a `.safetensors` file.
+        path: A path on a storage backend that fsspec supports, or an address of weights, such as
+            `torchvision://resnet50`; see `footplate.checkpoint.addresses`. May be a `.safetensors` file.
         map_location: The device for the tensors. With 'meta', only their shapes are read and nothing is verified.
         trust: Whether the file may execute code, as with `torch.load(..., weights_only=False)`. Use it only for
             files that you created. The load is logged. `trusting(path)` has the same effect for all code that loads
             the file.
         like: A model. If its parameters are sharded, all ranks must call this function, and each rank reads only its
             own shards of a sharded checkpoint.
+        in_place: Whether `path` is read through fsspec even if it is an address. A checkpoint to resume from
+            is read in place, because a cached copy may be outdated.
 
     Raises:
         CheckpointDamagedError: The content does not match its checksum. The message names the newest intact checkpoint
             in the folder.
-        CheckpointError: The file does not exist or is not a checkpoint.
+        CheckpointError: The file does not exist or is not a checkpoint, or it cannot be downloaded.
         ArgumentError: The device does not exist.
     """
     name = os.fspath(path)
@@ -60,11 +65,16 @@ def load_checkpoint(
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ArgumentError(f"tensors cannot be moved to the device '{map_location}'", key="map_location") from error
-    if name.endswith(SAFETENSORS_SUFFIX):
-        return _load_safetensors(name, device)
+    trust = trust or storage.absolute(name) in _trusted_paths
+    file = name if in_place else local_file(name)
+    if file.endswith(SAFETENSORS_SUFFIX):
+        return _load_safetensors(file, device)
     try:
-        return _load(name, device, trust=trust, like=like)
+        return _load(file, device, trust=trust, like=like)
     except CheckpointDamagedError as error:
+        if file != name:
+            notes = [*error.notes, "Remove the file to download it again."]
+            raise CheckpointDamagedError(error.message, notes=notes) from error
         if (other := find_other_intact(name)) is None:
             raise
         notes = [*error.notes, f"The newest intact checkpoint in this folder is '{other}'."]

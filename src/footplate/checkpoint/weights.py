@@ -101,7 +101,7 @@ def load_weights(
 
     Args:
         module: The model. If it is wrapped for distributed training, the wrapped model is loaded.
-        source: A checkpoint file, its content, or a plain state dict.
+        source: The path or address of a checkpoint, its content, or a plain state dict.
         strict: Whether missing, unexpected or mismatched keys are an error.
         revise_keys: Pairs (regular expression, replacement), applied to each key in this order. The default
             removes the prefix that distributed wrappers add.

@@ -95,7 +95,10 @@ class BaseDataset(Dataset[Any]):
         self.on_error = on_error
         self._skipped = SharedCount()
         self.data_list: Sequence[Any] = []
-        self._metainfo = self._load_metainfo(metainfo)
+        if self.METAINFO is type(self).METAINFO:
+            self._metainfo = self._load_metainfo(metainfo)
+        else:  # METAINFO is set on the instance or is a property, so that the class method cannot read it
+            self._metainfo = _load_values(self.METAINFO, metainfo)
         self._indices = indices
         self._join_prefix()
         with at_key("pipeline"):
@@ -107,7 +110,7 @@ class BaseDataset(Dataset[Any]):
     @classmethod
     def _load_metainfo(cls, metainfo: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Returns `METAINFO` with the entries that `metainfo` overrides."""
-        return {key: _load_value(key, value) for key, value in {**cls.METAINFO, **(metainfo or {})}.items()}
+        return _load_values(cls.METAINFO if isinstance(cls.METAINFO, Mapping) else {}, metainfo)
 
     def _join_prefix(self) -> None:
         """Joins the paths of the annotation file and of `data_prefix` to `data_root`."""
@@ -250,6 +253,10 @@ class BaseDataset(Dataset[Any]):
                 raise
             _logger.warning("sample %d is skipped, %d so far: %s", idx, self._skipped.add(), error)
             return None
+
+
+def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: _load_value(key, value) for key, value in {**defaults, **(metainfo or {})}.items()}
 
 
 def _load_value(key: str, value: Any) -> Any:

@@ -158,7 +158,7 @@ _COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetc
 # Of other values: whether they are valid, and what they must be.
 _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "timeout": (
-        lambda value: type(value) in (int, float) and 0 <= value < math.inf,
+        lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf,
         "a number of seconds, or 0 to wait without a limit",
     ),
     "multiprocessing_context": (

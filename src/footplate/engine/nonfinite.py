@@ -256,7 +256,7 @@ def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
     cfg = Config(runner.cfg.to_dict() if hasattr(runner.cfg, "to_dict") else dict(runner.cfg))
     iteration = error.iteration if error.iteration is not None else runner.iter + 1
     origin = runner.saver.last
-    checkpoint: Mapping[str, Any] = {} if origin is None else load_checkpoint(origin)
+    checkpoint: Mapping[str, Any] = {} if origin is None else load_checkpoint(origin, in_place=True)
     missing = [key for key in _NEEDED if origin is not None and key not in checkpoint]
     if missing:
         raise CheckpointError(

@@ -5,7 +5,6 @@ import logging
 import math
 import operator
 import random
-import secrets
 import sys
 import tempfile
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -178,10 +177,8 @@ def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param
 
 
 def _check_folder(folder: str, size: int, key: str) -> None:
-    probe = storage.join(folder, f".preflight.{secrets.token_hex(8)}")  # cannot be the name of an existing file
     try:
-        storage.commit_bytes(probe, b"footplate")
-        storage.remove(probe)
+        storage.check_writable(folder)
     except (OSError, ImportError, ValueError) as error:  # the last two for an unknown protocol
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"cannot write to '{folder}': {reason}", key=key) from error

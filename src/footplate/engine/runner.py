@@ -70,7 +70,7 @@ class Runner(Components):
         default_hooks: Changes to the default hooks, by name.
         custom_hooks: Additional hooks.
         data_preprocessor: The data preprocessor of a model dict that has none.
-        load_from: A checkpoint whose weights to start with.
+        load_from: A checkpoint whose weights to start with: a path, or an address such as "torchvision://resnet50".
         resume: Whether to resume from the newest complete checkpoint in `work_dir`, or from `load_from`. "auto" resumes
             from `work_dir` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
         launcher: What started the processes: "none", "pytorch" (torchrun), "slurm" (srun) or "mpi" (mpirun).
@@ -381,7 +381,7 @@ class Runner(Components):
         if initial is not None and initial.content is not None and (initial.path, map_location) == (filename, "cpu"):
             checkpoint = initial.content
         else:
-            checkpoint = load_checkpoint(filename, map_location, like=model)
+            checkpoint = load_checkpoint(filename, map_location, like=model, in_place=self.resuming)
         self.trusted = trusted_in(checkpoint)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         self._load_report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=filename)

@@ -1,6 +1,7 @@
 """The evaluator, which computes several metrics in one pass over a dataset."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from footplate.data.structures import BaseDataElement
@@ -106,10 +107,12 @@ class Evaluator:
             raise ArgumentError(
                 f"data_samples and data must have the same length, but have {len(data_samples)} and {len(data)}"
             )
-        for start in range(0, len(data_samples), chunk_size):
-            chosen = slice(start, start + chunk_size)
-            self.process(list(data_samples[chosen]), None if data is None else list(data[chosen]))
-        return self.evaluate(len(data_samples))
+        size = len(data_samples)
+        samples, inputs = iter(data_samples), iter(() if data is None else data)  # not every dataset supports slices
+        for start in range(0, size, chunk_size):
+            count = min(chunk_size, size - start)
+            self.process(list(islice(samples, count)), None if data is None else list(islice(inputs, count)))
+        return self.evaluate(size)
 
     def _metric_key(self, index: int) -> str:
         return f"{self.key}[{index}]" if self._is_list else self.key

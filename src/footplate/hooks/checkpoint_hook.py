@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import hashlib
 import math
 import os
 import secrets
@@ -20,7 +21,6 @@ from footplate.checkpoint import (
     number_in,
     remove_checkpoint,
     save_checkpoint,
-    verify,
     write_pointer,
 )
 from footplate.checks import check_count, check_flag, check_names, check_score
@@ -414,15 +414,16 @@ class CheckpointHook(Hook):
         runner.save_checkpoint(*os.path.split(path), *parts, background=True, then=then, undo=undo)
 
     def _publish(self, runner: Runner, path: str) -> None:
-        checkpoint = load_checkpoint(path)
+        checkpoint = load_checkpoint(path, in_place=True)
         keys = self.published_keys or ()
         if missing := [key for key in keys if key not in checkpoint]:
             runner.logger.warning("%s has no '%s' to publish.", path, "', '".join(missing))
         stem = os.path.splitext(path)[0]
         draft = storage.join(self._folder, f".{os.path.basename(stem)}.{secrets.token_hex(4)}.partial")  # a new name
         save_checkpoint({key: checkpoint[key] for key in keys if key in checkpoint}, draft)
-        final = f"{stem}-{str(verify(draft).sha256)[:8]}.pth"
-        storage.commit_bytes(final, storage.read_bytes(draft))
+        content = storage.read_bytes(draft)
+        final = f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+        storage.commit_bytes(final, content)
         storage.remove(draft)
         runner.logger.info("The checkpoint is published as %s.", final)
 

@@ -5,6 +5,7 @@ from footplate.storage.file_operations import (
     append_line,
     atomic_file,
     check_protocol,
+    check_writable,
     clean_stale,
     commit_bytes,
     commit_image,
@@ -18,7 +19,7 @@ from footplate.storage.file_operations import (
     remove_empty_folder,
     status,
 )
-from footplate.storage.local_files import Sink
+from footplate.storage.local_files import Sink, lock
 from footplate.storage.paths import (
     absolute,
     base_name,
@@ -46,6 +47,7 @@ __all__ = [
     "check_output",
     "check_output_path",
     "check_protocol",
+    "check_writable",
     "clean_stale",
     "commit_bytes",
     "commit_image",
@@ -57,6 +59,7 @@ __all__ = [
     "join",
     "list_dir",
     "local_path",
+    "lock",
     "make_dirs",
     "missing_path_notes",
     "open_file",

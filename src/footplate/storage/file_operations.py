@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from footplate.errors import ArgumentError
 from footplate.storage import local_files
 from footplate.storage.local_files import Sink
-from footplate.storage.paths import Path, is_local, local_path
+from footplate.storage.paths import Path, is_local, join, local_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,6 +103,17 @@ def commit_bytes(path: Path, data: bytes) -> None:
     """
     with atomic_file(path) as sink:
         sink.write(data)
+
+
+def check_writable(folder: Path) -> None:
+    """Checks that files can be created in a folder, by writing and removing one; creates a missing folder.
+
+    Raises:
+        OSError: Writing failed.
+    """
+    probe = join(folder, f".writable.{secrets.token_hex(8)}")  # cannot be the name of an existing file
+    commit_bytes(probe, b"footplate")
+    remove(probe)
 
 
 def append_line(path: str, line: str) -> None:

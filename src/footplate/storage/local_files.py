@@ -173,6 +173,34 @@ def sync_folder(folder: str) -> None:
             raise
 
 
+@contextlib.contextmanager
+def lock(path: str) -> Iterator[None]:
+    """Waits until no other process or thread is in a block with the same `path`, and then runs the block.
+
+    The lock is a hidden file in the same folder, which is removed at the end. File systems without locks do not wait.
+
+    Raises:
+        OSError: The folder of `path` cannot be created or written to.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    lock_file = os.path.join(folder, f".{name}.lock")
+    while True:
+        descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o666)
+        if fcntl:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink > 0:
+            break
+        os.close(descriptor)  # the previous holder has removed the file
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(lock_file)
+        os.close(descriptor)
+
+
 def clean_stale(folder: str) -> list[str]:
     """Removes temporary files that dead processes left, and returns their paths.
 

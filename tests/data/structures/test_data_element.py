@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typing_extensions import Self
 
 from footplate.data.structures import BaseDataElement, PixelData
 from footplate.errors import ArgumentError
@@ -113,6 +114,20 @@ def test_conversion_to_numpy_and_back() -> None:
     back = arrays.to_tensor()
     assert torch.equal(back.inner.data, found.inner.data)
     assert not found.detach().scores.requires_grad
+
+
+def test_conversions_call_the_methods_of_nested_elements() -> None:
+    class Frozen(BaseDataElement):
+        def numpy(self) -> Self:
+            return self
+
+        def to_tensor(self) -> Self:
+            return self
+
+    inner = Frozen(scores=torch.zeros(3), values=np.ones(2))
+    found = BaseDataElement(inner=inner)
+    assert found.numpy().inner is inner
+    assert found.to_tensor().inner is inner
 
 
 def test_new_copies_fields_that_are_not_given() -> None:

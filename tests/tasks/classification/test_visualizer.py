@@ -6,7 +6,7 @@ import torch
 
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS, VISUALIZERS
-from footplate.tasks.classification import ClsDataSample, ClsVisualizer
+from footplate.tasks.classification import ClsDataSample, ClsVisualizationHook, ClsVisualizer
 from tests.tasks.recording import RUNNER, Recorder, batch
 
 BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
@@ -100,3 +100,15 @@ def test_the_confusion_matrix_is_drawn(mode: str) -> None:
     assert recorder.drawn[0][1].shape == (184, 248, 3)
     getattr(hook(draw=False), f"after_{mode}_epoch")(RUNNER, metrics=metrics)
     assert len(recorder.drawn) == 1
+
+
+def test_a_subclass_may_override_the_event_after_a_validation() -> None:
+    class Plain(ClsVisualizationHook):
+        def after_val_epoch(self, runner: Any, metrics: dict[str, Any] | None = None) -> None:
+            pass
+
+    recorder = Recorder()
+    metrics = {"confusion_matrix/result": torch.eye(2, dtype=torch.int64)}
+    Plain().after_val_epoch(RUNNER, metrics)
+    Plain().after_test_epoch(RUNNER, metrics)
+    assert recorder.names == ["test_confusion_matrix"]

@@ -7,7 +7,7 @@ import torch
 from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import MODELS, TRANSFORMS
-from footplate.tasks.detection import DetDataSample
+from footplate.tasks.detection import DetDataPreprocessor, DetDataSample
 
 
 @pytest.mark.parametrize("field", ["gt_instances", "pred_instances", "ignored_instances"])
@@ -102,6 +102,13 @@ def test_masks_are_padded_with_pad_mask() -> None:
     found = MODELS.build({"type": "DetDataPreprocessor", "pad_size_divisor": 4, "pad_mask": True})(batch())
     masks = found["data_samples"][0].gt_instances.masks
     assert (masks.shape, int(masks.sum()), masks.dtype) == ((1, 8, 12), 30, torch.bool)
+
+
+def test_only_the_first_four_arguments_of_the_preprocessor_may_be_positional() -> None:
+    preprocessor = DetDataPreprocessor([1.0] * 3, [2.0] * 3, 4, 7)
+    assert preprocessor(batch())["inputs"][0, 0, :, 0].tolist() == [2.0] * 5 + [7.0] * 3
+    with pytest.raises(TypeError, match="positional"):
+        DetDataPreprocessor(None, None, 1, 0, True)  # type: ignore[call-arg]
 
 
 def test_augmentations_act_in_training_alone() -> None:

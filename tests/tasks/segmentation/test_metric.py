@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from footplate.data.structures import PixelData
+from footplate.engine.preflight import trial_evaluator
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
 from footplate.registry import METRICS
@@ -123,6 +124,30 @@ def test_predictions_may_be_written_instead(tmp_path: Path) -> None:
     assert evaluator.evaluate(1) == {}
     with Image.open(tmp_path / "out" / "scene.png") as image:
         assert np.asarray(image).tolist() == [[0, 3]]
+
+
+def process_in_trial(output_dir: Path | str, *samples: SegDataSample) -> None:
+    with trial_evaluator(Evaluator(IoUMetric(format_only=True, output_dir=str(output_dir)))) as evaluator:
+        evaluator.process(samples)
+
+
+def test_a_trial_leaves_no_predictions(tmp_path: Path) -> None:
+    process_in_trial(tmp_path / "new" / "out", sample([[0, 3]], [[0, 0]]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trial_finds_an_output_dir_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(ArgumentError, match=r"cannot write to '.*out': .*\n  key output_dir"):
+        process_in_trial(tmp_path / "file" / "out", sample([[0, 3]], [[0, 0]]))
+    with pytest.raises(ArgumentError, match="cannot write to 'nothing://out'"):
+        process_in_trial("nothing://out", sample([[0, 3]], [[0, 0]]))
+
+
+def test_a_trial_finds_a_sample_without_img_path(tmp_path: Path) -> None:
+    nameless = SegDataSample(pred_sem_seg=PixelData(data=torch.zeros(2, 2)))
+    with pytest.raises(ArgumentError, match="'IoUMetric' needs the key 'img_path' in each sample"):
+        process_in_trial(tmp_path, nameless)
 
 
 @pytest.mark.parametrize(

@@ -188,15 +188,23 @@ class BaseDataElement:
 
     def numpy(self) -> Self:
         """Returns a copy with all tensors converted to NumPy arrays."""
-        return self._map_data(
-            lambda value: value.detach().cpu().numpy() if isinstance(value, Tensor) else value, nested=True
-        )
+
+        def convert(value: Any) -> Any:
+            if isinstance(value, BaseDataElement):
+                return value.numpy()
+            return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+
+        return self._map_data(convert)
 
     def to_tensor(self) -> Self:
         """Returns a copy with all NumPy arrays converted to tensors that share their memory."""
-        return self._map_data(
-            lambda value: torch.from_numpy(value) if isinstance(value, np.ndarray) else value, nested=True
-        )
+
+        def convert(value: Any) -> Any:
+            if isinstance(value, BaseDataElement):
+                return value.to_tensor()
+            return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+        return self._map_data(convert)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all fields as a dict; nested elements become nested dicts."""
@@ -240,15 +248,10 @@ class BaseDataElement:
         body = "\n".join(line.replace("\n", "\n  ") for line in lines)
         return f"{type(self).__name__}(\n{body}\n)" if lines else f"{type(self).__name__}()"
 
-    def _map_data(self, convert: Callable[[Any], Any], *, nested: bool = False) -> Self:
+    def _map_data(self, convert: Callable[[Any], Any]) -> Self:
         """Returns a copy with the same metainfo and converted data, without calling property setters."""
         element = type(self).__new__(type(self))
-        data = {
-            name: value._map_data(convert, nested=True)
-            if nested and isinstance(value, BaseDataElement)
-            else convert(value)
-            for name, value in self.__dict__.items()
-        }
+        data = {name: convert(value) for name, value in self.__dict__.items()}
         element.__setstate__({"metainfo": self._meta, "data": data})
         return element
 

@@ -92,7 +92,7 @@ def load_checkpoint(
 
     Args:
         model: The model, wrapped or not.
-        filename: The checkpoint file.
+        filename: The path or address of the checkpoint.
         map_location: The device for the tensors.
         strict: Whether all keys must match.
         logger: Ignored; mismatches are logged to footplate's logger.

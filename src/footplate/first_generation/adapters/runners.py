@@ -163,7 +163,7 @@ class BaseRunner:
                 "a run cannot be resumed without its optimizer",
                 notes=["To load only the weights, use load_checkpoint."],
             )
-        meta = read_checkpoint(checkpoint, "meta").get("meta", {})
+        meta = read_checkpoint(checkpoint, "meta", in_place=True).get("meta", {})
         self.epoch, self.iter = meta.get("epoch", 0), meta.get("iter", 0)
         self._resume_from = checkpoint
 

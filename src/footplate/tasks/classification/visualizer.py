@@ -1,6 +1,6 @@
 """Draws an image and its most probable classes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,13 +116,16 @@ class ClsVisualizationHook(BaseVisualizationHook):
         known = ((position, sample) for position, sample in enumerate(outputs) if "gt_label" in sample)
         return [each for each in known if each[1].pred_label[0].item() not in each[1].gt_label.tolist()]
 
-    def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None, *, mode: str = "val") -> None:
+    def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
         """Draws the confusion matrix."""
+        self._draw_matrix(runner, metrics, "val")
+
+    def after_test_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
+        """Draws the confusion matrix."""
+        self._draw_matrix(runner, metrics, "test")
+
+    def _draw_matrix(self, runner: "Runner", metrics: Mapping[str, Any] | None, mode: str) -> None:
         for name, value in (metrics or {}).items():
             if self.draw and name.endswith("confusion_matrix/result"):
                 image = ConfusionMatrix.plot(as_array(value), classes=self._visualizer.dataset_meta.get("classes"))
                 self._visualizer.add_image(f"{mode}_confusion_matrix", image, runner.iter)
-
-    def after_test_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
-        """Draws the confusion matrix."""
-        self.after_val_epoch(runner, metrics, mode="test")

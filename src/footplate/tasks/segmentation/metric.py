@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from footplate import storage
 from footplate.checks import check_choice
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples, required_classes
@@ -83,13 +84,21 @@ class IoUMetric(BaseMetric[Areas]):
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Counts the pixels of each sample."""
-        check_samples(self, data_samples, "pred_sem_seg", *([] if self.format_only else ["gt_sem_seg"]))
+        needed = [
+            "pred_sem_seg",
+            *([] if self.format_only else ["gt_sem_seg"]),
+            *([] if self.output_dir is None else ["img_path"]),
+        ]
+        check_samples(self, data_samples, *needed)
+        if self.output_dir is not None and self.context.is_trial:
+            _check_writable(self.output_dir)
         count = 0 if self.format_only else len(required_classes(self))
         for sample in data_samples:
             predicted = as_array(sample["pred_sem_seg"]["data"]).squeeze(0)
-            if self.output_dir is not None and not self.context.is_trial:
+            if self.output_dir is not None:
                 name = os.path.splitext(os.path.basename(sample["img_path"]))[0] + ".png"
-                commit_image(os.path.join(self.output_dir, name), Image.fromarray(predicted.astype(np.uint8)))
+                folder = self.context.folder if self.context.is_trial else self.output_dir
+                commit_image(os.path.join(folder, name), Image.fromarray(predicted.astype(np.uint8)))
             if not self.format_only:
                 truth = as_array(sample["gt_sem_seg"]["data"]).squeeze(0)
                 where = str(sample.get("img_path", ""))
@@ -162,6 +171,18 @@ def count_areas(
         np.bincount(predicted, minlength=num_classes),
         np.bincount(truth, minlength=num_classes),
     )
+
+
+def _check_writable(output_dir: str) -> None:
+    """Checks that `output_dir` or, if it does not exist, its nearest existing parent is writable."""
+    folder = storage.absolute(output_dir)
+    try:
+        while not storage.exists(folder) and storage.parent(folder) != folder:
+            folder = storage.parent(folder)
+        storage.check_writable(folder)
+    except (OSError, ImportError, ValueError) as error:  # the last two for an unknown protocol
+        reason = getattr(error, "strerror", None) or error
+        raise ArgumentError(f"cannot write to '{output_dir}': {reason}", key="output_dir") from error
 
 
 def _percent(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> _Values:

@@ -75,9 +75,12 @@ class PackSegInputs(BaseTransform):
             labels = np.asarray(results["gt_seg_map"]).astype(np.int64)
             if "num_classes" in results:
                 count, ignored = results["num_classes"], results.get("ignore_index", 255)
-                path = results.get("seg_map_path", results.get("img_path", ""))
-                notes = [f"Classes are 0 to {count - 1}; {ignored} marks ignored pixels."]
-                check_classes(f"label map '{path}'", labels[labels != ignored], count, notes=notes)
+                wrong = (labels < 0) | (labels >= count)  # selecting labels would copy the label map
+                wrong &= labels != ignored
+                if wrong.any():
+                    path = results.get("seg_map_path", results.get("img_path", ""))
+                    notes = [f"Classes are 0 to {count - 1}; {ignored} marks ignored pixels."]
+                    check_classes(f"label map '{path}'", labels[wrong], count, notes=notes)
             sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels))
         return {"inputs": image_to_tensor(image), "data_samples": sample}
 

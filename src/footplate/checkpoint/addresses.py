@@ -1,0 +1,252 @@
+"""Downloads weights by address to the cache of `torch.hub`.
+
+    torchvision://resnet50                       a model of torchvision; also resnet50.imagenet1k_v2
+    open-mmlab://detectron2/resnet50_caffe       backbones that OpenMMLab publishes; also openmmlab:// and mmcls://
+    https://host/weights-0123abcd.pth            any server; also http://
+    hf://owner/repo/folder/model.safetensors     the Hugging Face Hub; hf://owner/repo@revision/... selects a revision
+    s3://bucket/weights-0123abcd.pth             any storage that fsspec supports
+
+`addresses.json` lists the published weights. A file on a storage of fsspec is only downloaded if its name contains a
+digest. Without a digest it may change, as the checkpoints of a run do, and is read in place.
+"""
+
+import contextlib
+import difflib
+import functools
+import hashlib
+import json
+import logging
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+from urllib.error import HTTPError
+from urllib.parse import quote, urlsplit
+from urllib.request import Request, urlopen
+
+import torch
+
+from footplate import storage
+from footplate.checkpoint.digest import sha256_of
+from footplate.errors import CheckpointDamagedError, CheckpointError, FootplateError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_logger = logging.getLogger("footplate.checkpoint")
+_TABLES = {
+    "torchvision": "torchvision",
+    "modelzoo": "torchvision",
+    "open-mmlab": "openmmlab",
+    "openmmlab": "openmmlab",
+    "mmcls": "mmcls",
+}
+# Other programs may execute code in files of the shared cache. Only files of these publishers are saved there.
+_PUBLISHERS = ("https://download.pytorch.org/", "https://download.openmmlab.com/")
+_WEB = ("http://", "https://")
+_HUGGING_FACE = re.compile(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)")
+_DATE = r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
+_DIGEST = re.compile(rf"-(?!{_DATE}\.)([0-9a-f]{{8,64}})\.\w+$")
+_UNSAFE_IN_NAMES = re.compile(r"[^A-Za-z0-9_.@=+%-]")
+_LONGEST_NAME = 150
+_CLOSEST_NAMES = 3
+_SECONDS_WITHOUT_DATA = 30
+_CHUNK_BYTES = 1 << 18
+
+
+def local_file(path: str) -> str:
+    """Returns the local path of the weights at an address, and downloads them if they are not in the cache.
+
+    If several processes of a machine need the same file, the first one downloads it and the others wait.
+
+    Args:
+        path: An address, or the path of a file, which is returned unchanged.
+
+    Raises:
+        CheckpointDamagedError: The SHA-256 of the file does not start with the digest in its name.
+        CheckpointError: The name is unknown, or the file cannot be downloaded.
+    """
+    try:
+        url = find_url(path)
+        file = None if url is None else cached_path(path, url)
+    except ValueError as error:  # of urlsplit
+        raise CheckpointError(f"'{path}' is not a valid URL: {error}") from error
+    if url is None or file is None:
+        return path
+    if not os.path.isfile(file):
+        try:
+            with storage.lock(file):
+                if not os.path.isfile(file):  # it may have been downloaded while this process waited
+                    _download(url, file)
+        except OSError as error:
+            reason = error.strerror or error
+            raise CheckpointError(
+                f"cannot save the weights at '{path}' to '{file}': {reason}",
+                notes=["Set the environment variable TORCH_HOME to a writable folder with enough space."],
+            ) from error
+    elif digest := _digest_in(file):
+        with storage.open_file(file) as stream:
+            found = sha256_of(stream)
+        if not found.startswith(digest):
+            raise CheckpointDamagedError(
+                f"the weights at '{path}' are not used: the content of '{file}' does not match its name",
+                notes=[
+                    f"expected sha256 {digest}...",
+                    f"   found sha256 {found}",
+                    "Remove the file to download it again.",
+                ],
+            )
+    elif os.path.dirname(file) == _shared_folder():
+        _logger.warning(
+            "'%s' is used for '%s'. Its name contains no digest, so its content cannot be verified.", file, path
+        )
+    return file
+
+
+def find_url(path: str) -> str | None:
+    """Returns the URL of the weights at an address; None for a path, and for a file on a storage without a digest.
+
+    Raises:
+        CheckpointError: The name of published weights is unknown, or the address is incomplete.
+
+    Example:
+        >>> find_url("torchvision://resnet18")
+        'https://download.pytorch.org/models/resnet18-f37072fd.pth'
+    """
+    scheme, separator, name = path.partition("://")
+    if not separator or storage.is_local(path):
+        return None
+    if scheme in _TABLES:
+        table = _read_tables()[_TABLES[scheme]]
+        if _TABLES[scheme] == "torchvision":  # ResNet50_Weights.IMAGENET1K_V2 is resnet50.imagenet1k_v2
+            name = name.lower().replace("_weights", "")
+        if name not in table:
+            closest = difflib.get_close_matches(name, table, n=_CLOSEST_NAMES, cutoff=0)
+            listed = ", ".join(f"{scheme}://{each}" for each in closest)
+            raise CheckpointError(f"there are no weights at '{path}'", notes=[f"The closest addresses are {listed}."])
+        return table[name]
+    if scheme == "hf":
+        found = _HUGGING_FACE.fullmatch(path)
+        if found is None:
+            raise CheckpointError(f"'{path}' must have the form hf://owner/repository/file")
+        repository, revision, file = found.groups()
+        return f"{_hugging_face()}/{repository}/resolve/{quote(revision or 'main', safe='')}/{quote(file)}"
+    if path.startswith(_WEB):
+        return path
+    return path if _digest_in(path) else None
+
+
+def cached_path(path: str, url: str) -> str:
+    """Returns where the weights are, or where to save them. Files that other programs have downloaded are found.
+
+    Args:
+        path: The address.
+        url: The URL of the weights.
+    """
+    parts = urlsplit(url)
+    name = _safe_name(posixpath.basename(parts.path))
+    shared = os.path.join(_shared_folder(), name)
+    if _digest_in(name) and url.startswith(_PUBLISHERS):
+        return shared
+    folder = f"{_safe_name(parts.hostname or '')}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+    own = os.path.join(_shared_folder(), folder, name)
+    # Files of different repositories of Hugging Face often have the same name.
+    may_be_shared = _digest_in(name) or not path.startswith("hf://")
+    return shared if may_be_shared and os.path.isfile(shared) and not os.path.isfile(own) else own
+
+
+def _shared_folder() -> str:
+    return os.path.join(torch.hub.get_dir(), "checkpoints")
+
+
+def _safe_name(name: str) -> str:
+    return _UNSAFE_IN_NAMES.sub("_", name).lstrip(".")[-_LONGEST_NAME:] or "weights"
+
+
+def _digest_in(name: str) -> str | None:
+    found = _DIGEST.search(name)
+    return found[1] if found else None
+
+
+def _hugging_face() -> str:
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+
+
+@functools.cache
+def _read_tables() -> dict[str, dict[str, str]]:
+    tables: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("addresses.json").read_text("utf-8"))
+    return tables
+
+
+def _download(url: str, file: str) -> None:
+    """Downloads a file; it appears under its name only if it is complete and its digest is correct."""
+    _logger.info("Downloading '%s' to '%s'.", url, file)
+    digest, sha256 = _digest_in(file), hashlib.sha256()
+    with storage.atomic_file(file) as sink:
+        for chunk in _read_chunks(url, file):
+            sha256.update(chunk)
+            sink.write(chunk)
+        if digest and not sha256.hexdigest().startswith(digest):
+            raise CheckpointDamagedError(
+                f"the content of '{url}' does not match its name",
+                notes=[
+                    f"expected sha256 {digest}...",
+                    f"   found sha256 {sha256.hexdigest()}",
+                    f"The download is discarded. Save the correct file as '{file}'.",
+                ],
+            )
+
+
+def _read_chunks(url: str, file: str) -> Iterator[bytes]:
+    """Yields the content of a URL and draws a progress bar.
+
+    Raises:
+        CheckpointError: The content cannot be read. The message says where to save it.
+    """
+    try:
+        with _open_url(url) as (stream, size), _progress_bar() as bar:
+            task, received = bar.add_task(os.path.basename(file), total=size), 0
+            while chunk := stream.read(_CHUNK_BYTES):
+                received += len(chunk)
+                bar.update(task, completed=received)
+                yield chunk
+            if size is not None and received < size:
+                raise ConnectionError(f"the connection was closed after {received} of {size} bytes")
+    except FootplateError:
+        raise
+    except Exception as error:  # the packages of fsspec raise exceptions of their own
+        reason = error if isinstance(error, HTTPError) else getattr(error, "reason", error)
+        if isinstance(error, HTTPError):
+            error.close()
+        raise CheckpointError(
+            f"cannot download '{url}': {getattr(reason, 'strerror', None) or reason or type(error).__name__}",
+            notes=[f"Check the network and the address, or save the file as '{file}'."],
+        ) from error
+
+
+@contextlib.contextmanager
+def _open_url(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
+    """Yields the content of a URL and its size, or None if the size is unknown."""
+    if not url.startswith(_WEB):
+        with storage.open_file(url) as stream:
+            yield stream, storage.status(url).size
+        return
+    request = Request(url, headers={"User-Agent": "footplate"})
+    if url.startswith(f"{_hugging_face()}/") and (token := os.environ.get("HF_TOKEN")):
+        request.add_unredirected_header("Authorization", f"Bearer {token}")  # not for the servers it redirects to
+    with urlopen(request, timeout=_SECONDS_WITHOUT_DATA) as response:
+        size = response.headers.get("Content-Length")
+        yield response, None if size is None else int(size)
+
+
+def _progress_bar() -> "Progress":
+    """Returns a bar on standard error, which draws nothing if that is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    rates = TransferSpeedColumn(), TimeRemainingColumn()
+    return Progress(*columns, *rates, console=console, transient=True, disable=not console.is_terminal)
