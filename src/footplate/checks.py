@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.error_context import origin_of
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
+from footplate.messages import list_names, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_RUN_LENGTH = 10**12  # iterations or epochs
+_MAX_LISTED = 12
 
 
 def check_count(name: str, value: object, *, least: int = 1, most: int | None = None, key: str | None = None) -> int:
@@ -110,16 +111,19 @@ def check_keys(name: str, section: Mapping[str, Any], known: Collection[str], *,
         prefix: The key path of the section with a trailing dot; `name` and a dot by default.
 
     Raises:
-        ArgumentError: The section has an unknown key. The message suggests the nearest known one.
+        ArgumentError: The section has an unknown key. The message suggests the nearest known one, or lists them if none
+            is similar.
     """
     for key, value in section.items():
         if key not in known:
+            near = nearest(key, known)
             raise ArgumentError(
                 f"{name} has no key '{key}'",
                 key=f"{name}.{key}" if prefix is None else f"{prefix}{key}",
                 found=value,
                 origin=origin_of(section, key),
-                suggestion=nearest(key, known),
+                suggestion=near,
+                notes=[f"its keys: {list_names(known, _MAX_LISTED)}"] if known and near is None else [],
             )
 
 

@@ -36,6 +36,7 @@ def config() -> Config:
         ({"keys.p.q.r": 2}, "keys", {"p.q": dict(r=2), 3: "three"}),
         ({"keys.'new.key'.r": 2}, "keys", {"p.q": dict(r=1), 3: "three", "new.key": dict(r=2)}),
         ({"keys.3": 2}, "keys", {"p.q": dict(r=1), 3: 2}),
+        ({"keys": {"3": 2}}, "keys", {"p.q": dict(r=1), 3: "three", "3": 2}),
         ({"new.0.x": 1}, "new", {"0": {"x": 1}}),
     ],
 )

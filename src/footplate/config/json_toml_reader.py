@@ -15,10 +15,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# These patterns also match strings that are not closed. Otherwise such a text would take quadratic time.
-_JSON_STRING = r'"(?:[^"\\]|\\.)*(?:"|\Z)'
+# These patterns also match strings that are not closed or end in a lone backslash, which would otherwise take
+# quadratic time.
+_JSON_STRING = r'"(?:[^"\\]|\\(?:.|\Z))*(?:"|\Z)'
 _TOML_STRING = (
-    r'"""(?:[^\\]|\\.)*?(?:"{3,5}(?!")|\Z)|' r"'''.*?(?:'{3,5}(?!')|\Z)|" r'"(?:[^"\\\n]|\\.)*"?|' r"'[^'\n]*'?"
+    r'"""(?:[^\\]|\\(?:.|\Z))*?(?:"{3,5}(?!")|\Z)|'
+    r"'''.*?(?:'{3,5}(?!')|\Z)|"
+    r'"(?:[^"\\\n]|\\.)*"?|'
+    r"'[^'\n]*'?"
 )
 _BARE_REFERENCE = r"(?P<reference>__footplate_base_\d+__)(?!\s*[:=])"
 _JSON_REFERENCE = re.compile(rf"{_JSON_STRING}|{_BARE_REFERENCE}", re.DOTALL)

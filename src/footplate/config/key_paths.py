@@ -171,8 +171,11 @@ class _Merge(NamedTuple):
         """Returns the value at the path `done` after merging `value` into the present one."""
         if not isinstance(value, ConfigDict) or value.pop("_delete_", False) or present is _ABSENT:
             return remove_delete(value)
-        is_sequence = isinstance(present, (list, tuple)) and self.list_keys and all(map(_is_index, value))
-        if isinstance(present, ConfigDict) or is_sequence:
+        if isinstance(present, ConfigDict):
+            for key, item in value.items():  # exact keys: unlike in a path, '1' is not the integer key 1
+                self.set_key(present, key, self.merged(dict.get(present, key, _ABSENT), item, [*done, key]))
+            return present
+        if isinstance(present, (list, tuple)) and self.list_keys and all(map(_is_index, value)):
             for key, item in value.items():
                 present = self.put(present, [key], item, done)
             return present

@@ -108,7 +108,7 @@ class BaseTrainLoop(BaseLoop):
         self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
         self.stop_training = False
         self.validation_requested = False
-        self.starts_validation = False  # until the validation that this loop starts has begun
+        self.validating = False
         self._data = DataPosition(self.dataloader)
         self._iter = self._began_at = 0
         self._epoch = 0
@@ -358,7 +358,7 @@ class BaseTrainLoop(BaseLoop):
         self._hooks_before_validation = copied_state(hook_states(self.runner))
         # Set before the validation runs, so that a best checkpoint that it saves resumes after the validation.
         self._validated_at, self.validation_requested = self._position, False
-        self.starts_validation = True
+        self.validating = True
         try:
             self.runner.phase = Phase.EVALUATION
             self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
@@ -367,7 +367,7 @@ class BaseTrainLoop(BaseLoop):
             self._restore_before_validation()
             self._answer_and_end_workers()
         finally:
-            self.starts_validation = False
+            self.validating = False
         self.runner.model.train()
 
 

@@ -154,20 +154,29 @@ class _EvaluationLoop(BaseLoop):
         Returns:
             The metrics by name.
         """
+        requests = self.runner.requests
+        requests.evaluations += 1
+        try:
+            return self._evaluate_sets()
+        finally:
+            requests.evaluations -= 1
+
+    def _evaluate_sets(self) -> dict[str, float]:
         runner, mode = self.runner, self.mode
+        requests = runner.requests
         training: Any = runner.built.get("train_loop")
         due = self.sets
         if getattr(training, "in_progress", False):
             at = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)
             due = [each for each in self.sets if each.is_due(*at)]
         self.left_out = tuple(each.name for each in self.sets if each not in due)
-        is_own = mode == "val" and getattr(training, "starts_validation", False)
-        if is_own:
-            training.starts_validation = False
-        outer = runner.requests.must_finish_evaluation, self.buffers
+        is_nested = requests.evaluations > 1
+        is_own = mode == "val" and getattr(training, "validating", False) and not is_nested
+        # An earlier evaluation that raised has left its values.
+        outer = (requests.must_finish_evaluation, self.buffers) if is_nested else (False, None)
         changes = call_and_compare_weights(runner, f"before_{mode}", f"before_{mode}_epoch")
         # If a hook or a user's loop has started the evaluation, requests are answered only after it.
-        runner.requests.must_finish_evaluation = changes or not is_own
+        requests.must_finish_evaluation = changes or not is_own
         self.buffers = Buffers(runner.model)  # taken after hooks have swapped the weights, if any do
         runner.model.eval()
         broadcast_buffers(runner.model)  # every rank evaluates the same model, the one that is saved
@@ -179,7 +188,7 @@ class _EvaluationLoop(BaseLoop):
         self._choose(self.sets[0])
         runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
         runner.call_hook(f"after_{mode}")
-        runner.requests.must_finish_evaluation, self.buffers = outer
+        requests.must_finish_evaluation, self.buffers = outer
         return metrics
 
     def run_iter(self, idx: int, data_batch: Any) -> None:

@@ -82,12 +82,14 @@ class Requests:
         stop: The number of the signal that requests a stop, or None.
         must_finish_evaluation: Whether a stop must wait for the end of the current evaluation, because hooks have
             replaced the weights of the model, or because a hook has started the evaluation.
+        evaluations: The number of running evaluations. A hook of one may start another.
         scheduled_saves: The saves that hooks have scheduled for after the current iteration.
         lost_worker: The error of a worker that died during the current iteration, or None.
         saved_after_error: Whether reading data failed and the progress of the run is saved.
     """
 
     def __init__(self) -> None:
+        self.evaluations = 0
         self._reset()
 
     def _reset(self) -> None:
