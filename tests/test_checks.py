@@ -45,6 +45,15 @@ def test_check_keys_names_the_unknown_key() -> None:
     assert str(caught.value) == "cache has no key 'plce'\n  key cache.plce\n  found: 1\n  did you mean 'place'?"
 
 
+def test_check_keys_lists_the_known_keys_if_none_is_similar() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        check_keys("cache", {"zzz": 1}, ("place", "max_gb"))
+    assert str(caught.value) == "cache has no key 'zzz'\n  key cache.zzz\n  found: 1\n  its keys: place, max_gb"
+    with pytest.raises(ArgumentError) as caught:
+        check_keys("cache", {"zzz": 1}, [f"key{number}" for number in range(20)])
+    assert caught.value.notes[0].endswith("key11 and 8 more")
+
+
 @pytest.mark.parametrize("state", [torch.zeros(2), None, 3, [1], "steps"], ids=["tensor", "none", "int", "list", "str"])
 @pytest.mark.parametrize(
     "read",

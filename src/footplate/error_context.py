@@ -3,7 +3,7 @@
 import os
 import re
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -40,11 +40,16 @@ def located(source: object) -> Iterator[None]:
         raise
 
 
-def origin_at(source: object, path: str) -> Origin | None:
-    """Returns where the value at a key path was written, or else its closest parent with a known origin."""
+def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
+    """Returns where the value at a key path was written, or else its closest parent with a known origin.
+
+    Args:
+        source: A config.
+        path: The key path as text, or its keys and indices, which may contain dots.
+    """
     origin, here = None, source
-    for name, index in _STEP.findall(path):
-        step = name or int(index)
+    steps = [name or int(index) for name, index in _STEP.findall(path)] if isinstance(path, str) else path
+    for step in steps:
         origin = origin_of(here, step) or origin
         try:
             here = here[step]  # type: ignore[index]

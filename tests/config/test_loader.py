@@ -49,6 +49,17 @@ def test_child_merges_into_its_base(write: Write, text: str, changed: dict[str, 
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("main.py", "_base_ = 'empty.json'\na = dict(_delete_=True, b=dict(_delete_=True, c=1))\n"),
+        ("main.yaml", "_base_: empty.json\na: {_delete_: true, b: {_delete_: true, c: 1}}\n"),
+    ],
+)
+def test_delete_is_removed_if_the_base_is_empty(write: Write, name: str, text: str) -> None:
+    assert Config.fromfile(write({name: text, "empty.json": "{}"})).to_dict() == {"a": {"b": {"c": 1}}}
+
+
+@pytest.mark.parametrize(
     ("text", "changed"),
     [
         ("_base_.a.b = 5", {"a": {**RESOLVED["a"], "b": 5}}),

@@ -1,3 +1,4 @@
+import ast
 import math
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,21 @@ def test_bases_of_a_recorded_config_are_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "evil.py").write_text("open('mark', 'w')\n")
     (tmp_path / "config.json").write_text('{"_base_": "evil.py", "a": "{{ _base_.b }}"}')
     assert read_recorded(tmp_path / "config.json").to_dict() == {"_base_": "evil.py", "a": "{{ _base_.b }}"}
+
+
+def test_constants_and_keywords_are_read_without_evaluating_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.py").write_text("a = dict(b=1, c='x', d=-2)\ne = {'f': None}\n")
+    evaluate, evaluated = ast.literal_eval, []
+
+    def record(node: ast.expr) -> Any:
+        evaluated.append(ast.unparse(node))
+        return evaluate(node)
+
+    monkeypatch.setattr(ast, "literal_eval", record)
+    assert read_recorded(tmp_path / "config.py").to_dict() == {"a": {"b": 1, "c": "x", "d": -2}, "e": {"f": None}}
+    assert evaluated == ["-2"]
 
 
 class Silent:

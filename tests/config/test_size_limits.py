@@ -38,6 +38,8 @@ TEXTS = {
     "a long yaml": (".yaml", "a: [" + "1," * 400_000 + "1]", 1),
     "a long json": (".json", '{"a": [' + "[]," * 300_000 + "[]]}", 1),
     "a long toml": (".toml", "[[a]]\n" * 150_000, 1),
+    "a lone backslash in json": (".json", '"__footplate_base_' + '"\\' * 16_000, 1),
+    "a lone backslash in toml": (".toml", "x = __footplate_base_0__ " + '\\"""a"' * 16_000 + "\\", 1),
     "many letters": (".json", '{"a": "' + "x" * 2_000_000 + '"}', 1),
 }
 
@@ -106,6 +108,14 @@ def test_integers_that_python_cannot_print_are_refused(tmp_path: Path, name: str
         Config.fromfile(tmp_path / name)
     assert caught.value.origin is not None
     assert (caught.value.origin.line, caught.value.key) == (3, "model.width")
+
+
+def test_long_integer_below_a_key_with_a_dot_is_reported_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "config.py").write_text("a = {'x.y': dict(z=1,\n    w=1 << 200_000)}\n")
+    with pytest.raises(ConfigError, match="an integer has too many digits") as caught:
+        Config.fromfile(tmp_path / "config.py")
+    assert caught.value.origin is not None
+    assert (caught.value.origin.line, caught.value.key) == (2, "a.'x.y'.w")
 
 
 def test_error_shows_value_without_text() -> None:

@@ -409,3 +409,15 @@ def test_invalid_argument_reports_suggestion(
     for found in [*alone, *on_ranks(2, error_of, cfg)]:
         assert found[:2] == (f"model_wrapper_cfg.{key}", near)
         assert message in found[2]
+
+
+@pytest.mark.parametrize("cfg", [{"shard": {"names": 5}}, {"mixed_precision": {"param_dtype": 5}}])
+def test_invalid_argument_is_shown_as_written(cfg: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        wrap_model(Stack(), {"type": "FullyShard", **cfg})
+    assert "\n  found: 5" in str(caught.value)
+
+
+def test_unknown_key_of_shard_lists_the_valid_ones() -> None:
+    with pytest.raises(ArgumentError, match="its keys: classes, names"):
+        wrap_model(Stack(), {"type": "FullyShard", "shard": {"every": 2}})

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from footplate import DATASETS, Hook
-from footplate.engine import Runner
+from footplate import DATASETS, LOOPS, Hook
+from footplate.engine import Runner, ValLoop
 from footplate.engine.phase import Phase
 from footplate.engine.saving import save_after_data_error
 from footplate.engine.signals import Interrupted, Requests
@@ -117,6 +117,49 @@ def test_run_is_saved_when_a_sample_cannot_be_read(
     told = failed(cfg, Draw())
     assert "of the dataset 'Spoilt' cannot be read: OSError: cut short" in told
     assert_goes_on(tmp_path, cfg, told, done)
+
+
+class FailedValidation(Hook):
+    """Validates after the second iteration, and catches the error of that validation."""
+
+    def __init__(self) -> None:
+        self.is_validating = False
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if runner.iter == 1:
+            self.is_validating = True
+            with pytest.raises(ValueError, match="an invalid sample"):
+                runner.val_loop.run()
+            self.is_validating = False
+            runner.model.train()
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if self.is_validating:
+            raise ValueError("an invalid sample")
+
+
+def test_run_is_saved_after_an_earlier_validation_failed(tmp_path: Path) -> None:
+    told = failed(spoilt(tmp_path / "part", 45), FailedValidation())
+    assert f"The run was saved after iteration 11: {tmp_path / 'part/on_signal.pth'}." in told
+
+
+@LOOPS.register_module()
+class TwoPasses(ValLoop):
+    """Validates twice."""
+
+    def run(self) -> dict[str, float]:
+        super().run()
+        return super().run()
+
+
+def test_run_is_saved_when_the_second_pass_of_a_validation_fails(tmp_path: Path) -> None:
+    cfg = spoilt(tmp_path / "part", 13, of="val", val_cfg={"type": "TwoPasses"})
+    assert f"The run was saved after iteration 4: {tmp_path / 'part/on_signal.pth'}." in failed(cfg, Draw())
+    witness = Witness()
+    resumed = run(cfg, Draw(), witness, resume="auto")
+    assert witness.seen.index(("before_val", 4, 1)) < witness.seen.index(("before_train_iter", 4, 1))
+    whole = run({**cfg, "work_dir": str(tmp_path / "whole")}, Draw())
+    assert_same(resumed.model.state_dict(), whole.model.state_dict())
 
 
 class Compute(Hook):

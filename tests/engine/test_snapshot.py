@@ -276,6 +276,34 @@ def test_nested_validation_restores_whether_the_outer_one_must_finish(
     assert not done.requests.must_finish_evaluation
 
 
+class FailsWithin(ValidatesWithin):
+    """Starts a validation that fails in an iteration of the training, and catches its error."""
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if runner.iter == 1:
+            self.is_nested = True
+            with pytest.raises(ValueError, match="an invalid sample"):
+                runner.val_loop.run()
+            self.is_nested = False
+            runner.model.train()
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if self.is_nested:
+            raise ValueError("an invalid sample")
+
+    def before_train_epoch(self, runner: Any) -> None:
+        self.must_finish.append(runner.requests.must_finish_evaluation)
+
+
+def test_requests_do_not_wait_after_a_validation_that_failed(tmp_path: Path) -> None:
+    failing = FailsWithin()
+    done = run(config(tmp_path, by_epoch=True), failing)
+    assert failing.must_finish == [False, False, False]
+    assert not done.requests.must_finish_evaluation
+    assert done.val_loop is not None
+    assert done.val_loop.buffers is None
+
+
 def test_save_request_waits_until_weights_are_restored(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"by_epoch": True, "by_iteration": 3}
     whole = run(config(tmp_path / "whole", **settings), Halves())

@@ -303,11 +303,17 @@ def test_schedules_missing_in_a_checkpoint_are_moved_to_its_position(tmp_path: P
         ("param_schedulers", [3, 4]),
         ("param_schedulers", [{"last_step": "x"}, {}]),
         ("message_hub", {"log_scalars": 3}),
+        ("message_hub", [1]),
+        ("message_hub", None),
+        ("run.writers", 3),
+        ("run.writers", None),
+        ("run.writers", ["LocalVisBackend"]),
         ("run.loop", {"epoch": 1}),
         ("run.hooks.CheckpointHook", 3),
         ("run", None),
         ("run.hooks", None),
         ("run.loop", 3),
+        ("run.loop", None),
         ("run.loop.iter", -1),
         ("run.loop.data.batch_size", "x"),
         ("run.random", None),
@@ -331,6 +337,20 @@ def test_invalid_checkpoint_part_is_named(tmp_path: Path, part: str, value: Any)
         run(cfg, resume=True, load_from=str(tmp_path / "broken.pth"))
     named = ".".join(part.split(".")[:2]) if part.startswith("run.") else part.split(".")[0]
     assert named in caught.value.message
+    if part in ("message_hub", "run", "run.hooks", "run.loop", "run.writers") and not isinstance(value, dict):
+        assert caught.value.message.endswith("it must be a dict")
+        assert caught.value.found == value
+
+
+def test_empty_position_in_a_checkpoint_is_treated_as_missing(tmp_path: Path) -> None:
+    cfg = config(tmp_path, by_epoch=True)
+    run(cfg)
+    checkpoint = load_checkpoint(tmp_path / "epoch_2.pth")
+    checkpoint["run"]["loop"] = {}
+    save_checkpoint(checkpoint, tmp_path / "empty.pth")
+    witness = Witness()
+    run(cfg, witness, resume=True, load_from=str(tmp_path / "empty.pth"))
+    assert witness.when("before_train_iter")[0] == (8, 2)  # from `meta`
 
 
 _STEPS = {"type": "StepLR", "step_size": 3, "gamma": 0.5, "by_epoch": False}

@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import pytest
 
 from footplate import Runner
+from footplate.checkpoint import load_checkpoint
+from footplate.records import MessageHub
+from footplate.visualization import Visualizer
 from tests.support import settings
 
 _MOST_FRAMES = 8  # from the method of the hook to the write, in both threads
@@ -78,3 +82,31 @@ def test_registered_participant_is_saved_and_resumed(tmp_path: Path) -> None:
     second.participants["run.ballast"] = ballast = Ballast(0)
     second.train()
     assert ballast.restored == [0, 1, 2, 3, 4]
+
+
+class Plain(Visualizer):
+    """A visualizer with a state of its own."""
+
+    restored: Any = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mine": {"id": 7}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.restored = state
+
+
+def test_message_hub_and_visualizer_assigned_to_a_built_runner_are_saved_and_resumed(tmp_path: Path) -> None:
+    visualizers, hubs = (Plain(), Plain()), (MessageHub("first"), MessageHub("second"))
+    for count, visualizer, hub in zip((1, 2), visualizers, hubs, strict=True):
+        runner = Runner(
+            **settings(tmp_path, train_cfg={"by_epoch": True, "max_epochs": count}, resume=count > 1),
+        )
+        runner.visualizer, runner.message_hub = visualizer, hub
+        hub.update_info("count", hub.get_info("count", 0) + count)
+        runner.train()
+    saved = load_checkpoint(tmp_path / "epoch_1.pth")
+    assert saved["run"]["writers"] == {"mine": {"id": 7}}
+    assert saved["message_hub"]["runtime_info"]["count"] == 1
+    assert visualizers[1].restored == {"mine": {"id": 7}}
+    assert hubs[1].get_info("count") == 1  # restored from the first hub

@@ -15,10 +15,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# These patterns also match strings that are not closed. Otherwise such a text would take quadratic time.
-_JSON_STRING = r'"(?:[^"\\]|\\.)*(?:"|\Z)'
+# These patterns also match strings that are not closed or end in a lone backslash, which would otherwise take
+# quadratic time.
+_JSON_STRING = r'"(?:[^"\\]|\\(?:.|\Z))*(?:"|\Z)'
 _TOML_STRING = (
-    r'"""(?:[^\\]|\\.)*?(?:"{3,5}(?!")|\Z)|' r"'''.*?(?:'{3,5}(?!')|\Z)|" r'"(?:[^"\\\n]|\\.)*"?|' r"'[^'\n]*'?"
+    r'"""(?:[^\\]|\\(?:.|\Z))*?(?:"{3,5}(?!")|\Z)|'
+    r"'''.*?(?:'{3,5}(?!')|\Z)|"
+    r'"(?:[^"\\\n]|\\.)*"?|'
+    r"'[^'\n]*'?"
 )
 _BARE_REFERENCE = r"(?P<reference>__footplate_base_\d+__)(?!\s*[:=])"
 _JSON_REFERENCE = re.compile(rf"{_JSON_STRING}|{_BARE_REFERENCE}", re.DOTALL)
@@ -132,7 +136,7 @@ def _with_origins(value: Any, lines: _Lines, path: str) -> Any:
 
 
 class _TomlLines:
-    """Finds the lines of the keys in a valid TOML text."""
+    """Finds the line of each key in valid TOML."""
 
     def __init__(self, text: str) -> None:
         self.text = text

@@ -166,6 +166,9 @@ def _read_plain_python(text: str, file: str) -> TracedDict:
 
 
 def _value_of(node: ast.expr, file: str) -> Any:
+    if isinstance(node, ast.Constant):
+        return node.value
+
     def values(nodes: Iterable[ast.expr]) -> list[Any]:
         return [_value_of(each, file) for each in nodes]
 
@@ -177,11 +180,8 @@ def _value_of(node: ast.expr, file: str) -> Any:
                 return tuple(values(node.elts))
             case ast.Set():
                 return set(values(node.elts))
-            case ast.Dict():
-                return _dict_of(node.keys, node.values, node.lineno, file)
-            case ast.Call(func=ast.Name(id="dict"), args=[]):
-                names = [each.arg and ast.Constant(each.arg, lineno=each.value.lineno) for each in node.keywords]
-                return _dict_of(names, [each.value for each in node.keywords], node.lineno, file)
+            case ast.Dict() | ast.Call(func=ast.Name(id="dict"), args=[]):
+                return _dict_of(node, file)
             case ast.Call(func=ast.Name(id="set" | "frozenset" | "float" as name), keywords=[]):
                 kinds: dict[str, Any] = {"set": set, "frozenset": frozenset, "float": float}
                 return kinds[name](*values(node.args))
@@ -192,10 +192,16 @@ def _value_of(node: ast.expr, file: str) -> Any:
         raise _not_data(file, node.lineno, "it contains a value that is not plain") from error
 
 
-def _dict_of(keys: Iterable[Any], nodes: Iterable[ast.expr], line: int, file: str) -> TracedDict:
-    result = TracedDict._written_at(Place(file, line))
-    for key, node in zip(keys, nodes, strict=True):
+def _dict_of(node: ast.Dict | ast.Call, file: str) -> TracedDict:
+    result = TracedDict._written_at(Place(file, node.lineno))
+    items: Iterable[tuple[ast.expr | str | None, ast.expr]]
+    if isinstance(node, ast.Call):
+        items = [(each.arg, each.value) for each in node.keywords]
+    else:
+        items = zip(node.keys, node.values, strict=True)
+    for key, value in items:
         if key is None:
             raise ValueError("a dict is unpacked")
-        result._put(_value_of(key, file), _value_of(node, file), Place(file, key.lineno))
+        name, place = (key, value) if isinstance(key, str) else (_value_of(key, file), key)
+        result._put(name, _value_of(value, file), Place(file, place.lineno))
     return result

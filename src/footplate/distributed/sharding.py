@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from footplate.checks import check_choice, check_keys, check_names
+from footplate.checks import check_keys, check_names
 from footplate.distributed.collectives import get_world_size, is_distributed, is_main_process
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
@@ -261,9 +261,11 @@ def _selected_modules(model: nn.Module, shard: Mapping[str, Any]) -> list[nn.Mod
 
 
 def _names_in(shard: Mapping[str, Any], key: str) -> list[str]:
-    names = shard.get(key) or []
-    listed = names if isinstance(names, (list, tuple)) else [names]
-    return check_names(key, [each.__name__ if isinstance(each, type) else each for each in listed])
+    value = shard.get(key) or []
+    names = value if isinstance(value, (list, tuple)) else [value]
+    if all(isinstance(each, (str, type)) for each in names):
+        value = [each.__name__ if isinstance(each, type) else each for each in names]
+    return check_names(key, value)
 
 
 def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
@@ -276,5 +278,9 @@ def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
         elif value is None or isinstance(value, torch.dtype):
             found[key] = value
         else:
-            found[key] = getattr(torch, check_choice(key, str(value).removeprefix("torch."), _DTYPES))
+            name = str(value).removeprefix("torch.")
+            if name not in _DTYPES:
+                message = f"{key} must be one of {', '.join(_DTYPES)}"
+                raise ArgumentError(message, key=key, found=value, suggestion=nearest(name, _DTYPES))
+            found[key] = getattr(torch, name)
     return found

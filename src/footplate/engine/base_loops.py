@@ -108,7 +108,7 @@ class BaseTrainLoop(BaseLoop):
         self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
         self.stop_training = False
         self.validation_requested = False
-        self.starts_validation = False  # until the validation that this loop starts has begun
+        self.validating = False
         self._data = DataPosition(self.dataloader)
         self._iter = self._began_at = 0
         self._epoch = 0
@@ -299,7 +299,7 @@ class BaseTrainLoop(BaseLoop):
             raise
 
     def _run_own_iter(self, run_iter: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        """Calls `run_iter` for an overridden `run` or `run_epoch`, which does not answer requests, and answers them."""
+        """Calls `run_iter` for an overridden `run` or `run_epoch` and answers requests, which the override does not."""
         if not self.in_progress:
             self._begin()
         self._check_resumed_data()
@@ -310,7 +310,7 @@ class BaseTrainLoop(BaseLoop):
             answer_requests(self.runner)
 
     def _check_resumed_data(self) -> None:
-        """Checks before an iteration of an overridden loop that a resumed run reads the right batch."""
+        """Checks that a resumed run reads the right batch. Called before each iteration of an overridden loop."""
 
     def _own_epochs(self) -> Iterator[tuple[int, Any]]:
         raise NotImplementedError
@@ -358,7 +358,7 @@ class BaseTrainLoop(BaseLoop):
         self._hooks_before_validation = copied_state(hook_states(self.runner))
         # Set before the validation runs, so that a best checkpoint that it saves resumes after the validation.
         self._validated_at, self.validation_requested = self._position, False
-        self.starts_validation = True
+        self.validating = True
         try:
             self.runner.phase = Phase.EVALUATION
             self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
@@ -367,7 +367,7 @@ class BaseTrainLoop(BaseLoop):
             self._restore_before_validation()
             self._answer_and_end_workers()
         finally:
-            self.starts_validation = False
+            self.validating = False
         self.runner.model.train()
 
 

@@ -32,7 +32,7 @@ class EvaluationSet(NamedTuple):
         name: The prefix of its metrics, as in `name/mIoU`. Empty if it is the only dataset.
         dataloader: Its batches.
         evaluator: Its metrics.
-        interval: The number of epochs or iterations between its validations. None: every validation includes it.
+        interval: The number of epochs or iterations between its validations. If None, every validation includes it.
     """
 
     name: str
@@ -92,7 +92,8 @@ class _EvaluationLoop(BaseLoop):
             be used in training or changed in place.
         loss: Whether to report the model's losses too, as means over the samples.
         intervals: For some of several datasets, the number of training epochs or iterations between two validations,
-            by name. Must be multiples of the training loop's `val_interval`. The final validation includes all.
+            by name. They must be multiples of the training loop's `val_interval`. The final validation includes all
+            datasets.
 
     Raises:
         ArgumentError: Names or intervals do not fit together, or a sharded model is to predict in inference mode.
@@ -153,20 +154,29 @@ class _EvaluationLoop(BaseLoop):
         Returns:
             The metrics by name.
         """
+        requests = self.runner.requests
+        requests.evaluations += 1
+        try:
+            return self._evaluate_sets()
+        finally:
+            requests.evaluations -= 1
+
+    def _evaluate_sets(self) -> dict[str, float]:
         runner, mode = self.runner, self.mode
+        requests = runner.requests
         training: Any = runner.built.get("train_loop")
         due = self.sets
         if getattr(training, "in_progress", False):
             at = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)
             due = [each for each in self.sets if each.is_due(*at)]
         self.left_out = tuple(each.name for each in self.sets if each not in due)
-        is_own = mode == "val" and getattr(training, "starts_validation", False)
-        if is_own:
-            training.starts_validation = False
-        outer = runner.requests.must_finish_evaluation, self.buffers
+        is_nested = requests.evaluations > 1
+        is_own = mode == "val" and getattr(training, "validating", False) and not is_nested
+        # An earlier evaluation that raised has left its values.
+        outer = (requests.must_finish_evaluation, self.buffers) if is_nested else (False, None)
         changes = call_and_compare_weights(runner, f"before_{mode}", f"before_{mode}_epoch")
         # If a hook or a user's loop has started the evaluation, requests are answered only after it.
-        runner.requests.must_finish_evaluation = changes or not is_own
+        requests.must_finish_evaluation = changes or not is_own
         self.buffers = Buffers(runner.model)  # taken after hooks have swapped the weights, if any do
         runner.model.eval()
         broadcast_buffers(runner.model)  # every rank evaluates the same model, the one that is saved
@@ -178,7 +188,7 @@ class _EvaluationLoop(BaseLoop):
         self._choose(self.sets[0])
         runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
         runner.call_hook(f"after_{mode}")
-        runner.requests.must_finish_evaluation, self.buffers = outer
+        requests.must_finish_evaluation, self.buffers = outer
         return metrics
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
@@ -289,7 +299,8 @@ def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
 def build_loaders(cfg: Any, seed: int) -> Any:
     """Builds the loader of a section, or a dict of loaders if the section is a dict of sections by name.
 
-    With several processes, no sample is repeated to fill the last batches: each is in one batch of one process.
+    With several processes, no sample is repeated to fill the last batches: each sample is in exactly one batch of one
+    process.
 
     Raises:
         ArgumentError: A name contains a slash or is not a string, or several sections have no names.
@@ -317,7 +328,8 @@ def build_evaluators(cfg: Any, loaders: Any) -> Any:
     """Builds the evaluator of a section, or, for several loaders, a dict of evaluators by name.
 
     Args:
-        cfg: The section of an evaluator, of which each dataset gets its own, or a dict of such sections by name.
+        cfg: The section of an evaluator, from which a separate evaluator is built for each dataset, or a dict of such
+            sections by name.
         loaders: The result of `build_loaders`.
 
     Raises:

@@ -82,12 +82,14 @@ class Requests:
         stop: The number of the signal that requests a stop, or None.
         must_finish_evaluation: Whether a stop must wait for the end of the current evaluation, because hooks have
             replaced the weights of the model, or because a hook has started the evaluation.
+        evaluations: The number of running evaluations. A hook of one may start another.
         scheduled_saves: The saves that hooks have scheduled for after the current iteration.
         lost_worker: The error of a worker that died during the current iteration, or None.
         saved_after_error: Whether reading data failed and the progress of the run is saved.
     """
 
     def __init__(self) -> None:
+        self.evaluations = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -120,9 +122,9 @@ class Requests:
         """Handles signals during the block: SIGINT, SIGTERM and SIGHUP request a stop, SIGUSR1 requests a save.
 
         The second SIGINT or SIGTERM exits at once. A second SIGHUP does not, because a closing terminal can send
-        several. SIGHUP is ignored under `nohup`. If a worker of a loader dies, torch raises an error in whatever this
-        process does; the error is held back until the end of the iteration. Signals can be handled only in the main
-        thread. In other threads nothing changes.
+        several. SIGHUP is ignored under `nohup`. If a worker of a loader dies, torch raises an error at an arbitrary
+        point of this process. This error is deferred until the end of the iteration. Signals can be handled only in
+        the main thread; in other threads, this method has no effect.
 
         Args:
             runner: The runner, whose phase decides whether a stop may end the wait for a batch.

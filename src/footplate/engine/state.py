@@ -2,7 +2,7 @@
 
 import datetime
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from itertools import chain
@@ -47,8 +47,8 @@ def participants(runner: "Runner") -> "dict[str, Stateful]":
         "run.loop": _Position(runner),
         "optimizer": _Optimizer(runner),
         "param_schedulers": _Schedules(runner),
-        "message_hub": runner.message_hub,
-        "run.writers": runner.visualizer,
+        "message_hub": _Current(lambda: runner.message_hub, "message_hub"),
+        "run.writers": _Current(lambda: runner.visualizer, "run.writers"),
         "run.hooks": _Hooks(runner),
     }
 
@@ -61,6 +61,19 @@ class _Component:
 
     def start_without(self, checkpoint: Mapping[str, Any]) -> None:
         pass
+
+
+class _Current:
+    """A participant that may be replaced after the runner is built. The current one is saved and restored."""
+
+    def __init__(self, get: "Callable[[], Stateful]", part: str) -> None:
+        self.get, self.part = get, part
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.get().state_dict()
+
+    def load_state_dict(self, state: Any) -> None:
+        self.get().load_state_dict(_as_dict(state, self.part))
 
 
 class _Position(_Component):
@@ -221,13 +234,15 @@ def _parameters_of(wrapper: Any) -> list[torch.Tensor]:
 def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     """Restores what `capture` returned, except weights and random generators.
 
-    From a checkpoint of another engine, it restores what is there: position, optimizer and schedules.
+    From a checkpoint of a different engine, it restores what the checkpoint contains: position, optimizer and
+    schedules.
     """
     _leave_average(runner, checkpoint)
     for path, participant in runner.participants.items():
         *parents, key = path.split(".")
         section = part_of(checkpoint, *parents)
-        if key not in section:
+        is_empty_position = path == "run.loop" and isinstance(section.get(key), Mapping) and not section[key]
+        if key not in section or is_empty_position:
             if isinstance(participant, _Component):
                 participant.start_without(checkpoint)
         elif not isinstance(section[key], OpaqueObject) or key != "message_hub":  # of another engine: it was not built
@@ -239,7 +254,7 @@ def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
     """Returns a copy of the dict at a key path of a checkpoint, or an empty dict if there is none.
 
     Raises:
-        CheckpointError: Something else than a dict is there.
+        CheckpointError: The value at the key path is not a dict.
     """
     found = dict(checkpoint)
     for depth, key in enumerate(keys, 1):
@@ -254,11 +269,8 @@ def _as_dict(found: Any, part: str) -> dict[str, Any]:
 
 
 def _wrong_part(part: str, reason: str, found: object) -> CheckpointError:
-    return CheckpointError(
-        f"the run cannot resume from '{part}' of the checkpoint: {reason}",
-        found=found,
-        notes=[_ADVICE],
-    )
+    message = f"the run cannot resume from '{part}' of the checkpoint: {reason}"
+    return CheckpointError(message, found=found, notes=[_ADVICE])
 
 
 def _leave_average(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
@@ -266,8 +278,7 @@ def _leave_average(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     held = checkpoint.get("ema_state_dict")
     if not isinstance(held, Mapping):
         return
-    prefix = "module."
-    weights = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
+    weights = {name.removeprefix("module."): value for name, value in held.items() if name.startswith("module.")}
     load_weights(unwrap_model(runner.model), {"state_dict": weights}, strict=True, name="ema_state_dict")
     _logger.warning(
         "The checkpoint holds averaged weights, but the config has no EMAHook. The run resumes with the training "
@@ -283,19 +294,17 @@ def _naming_part(part: str) -> Iterator[None]:
     except FootplateError:
         raise
     except Exception as error:
-        raise CheckpointError(
-            f"the run cannot resume from '{part}' of the checkpoint: {type(error).__name__}: {error}",
-            notes=[_ADVICE],
-        ) from error
+        message = f"the run cannot resume from '{part}' of the checkpoint: {type(error).__name__}: {error}"
+        raise CheckpointError(message, notes=[_ADVICE]) from error
 
 
 class InitialCheckpoint(NamedTuple):
     """The checkpoint with which a run begins.
 
     Attributes:
-        path: The checkpoint; None if the run begins without one.
-        resumes: Whether the run resumes from it, rather than takes its weights only.
-        content: Its content if it is already loaded.
+        path: The checkpoint, or None if the run begins without one.
+        resumes: Whether the run resumes from the checkpoint rather than only taking its weights.
+        content: The content of the checkpoint if it is already loaded.
     """
 
     path: str | None
@@ -354,15 +363,15 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
         CheckpointError: The state of a generator is invalid; the message names it.
     """
     run = part_of(checkpoint, "run")
-    path: str = "run.random"
-    state: Any = run.get("random")
     ranks = run.get("random_of_ranks")
     if ranks is not None and not (isinstance(ranks, (list, tuple)) and ranks):
         raise _wrong_part("run.random_of_ranks", "it must be a list with the state of each process", ranks)
     if ranks:
         number = rank % len(ranks)
         path, state = f"run.random_of_ranks[{number}]", ranks[number]
-    elif "random" not in run:
+    elif "random" in run:
+        path, state = "run.random", run["random"]
+    else:
         return None
     check_rng(state, path)
     return dict(state)
@@ -427,12 +436,10 @@ def _move_schedules(runner: "Runner", schedules: Iterable[Any], *, from_groups: 
 
 
 def _load_schedules(runner: "Runner", schedules: Any, states: Any) -> None:
-    if len(schedules) != len(states) or not all(
-        schedule.matches(state) for schedule, state in zip(schedules, states, strict=True)
-    ):
+    if len(schedules) != len(states) or not all(each.matches(old) for each, old in zip(schedules, states, strict=True)):
         _logger.warning(
-            "The schedules of the config (%s) are not those of the checkpoint (%s). "
-            "Those of the config are used and moved to iteration %d.",
+            "The schedules in the config (%s) differ from those in the checkpoint (%s). "
+            "The schedules in the config are used and moved to iteration %d.",
             ", ".join(type(each).__name__ for each in schedules) or "none",
             ", ".join(str(each.get("type", each.get("param_name"))) for each in states) or "none",
             runner.train_loop.iter,
