@@ -271,7 +271,7 @@ def flags_of(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
 
 
 def find_wrong_type(entry: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Returns the first argument whose type its annotation does not allow, and what it must be; None if all fit.
+    """Returns the first argument whose type its annotation does not allow, and what it must be, or None if all fit.
 
     Use it to explain a failure, not as a check: a class may accept values that its annotations do not mention.
     """
