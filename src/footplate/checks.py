@@ -153,7 +153,7 @@ def check_score(name: str, value: object, *, key: str) -> float:
 
 
 def check_names(key: str, value: Any) -> list[str]:
-    """Checks a name or a list of names and returns a list; None is an empty list.
+    """Checks a name or a list of names and returns a list, which is empty for None.
 
     Raises:
         ArgumentError: The value is neither a string nor a list of strings.
@@ -177,7 +177,10 @@ def read_entry(state: Any, key: str) -> Any:
 
 
 def read_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int = MAX_RUN_LENGTH) -> int:
-    """Returns the integer under `key`; raises as `read_entry`, and ValueError for other types and out of bounds."""
+    """Returns the integer under `key`.
+
+    Raises the same errors as `read_entry`, and ValueError for other types and values that are out of bounds.
+    """
     value = read_entry(state, key)
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= int(value) <= most:
         raise ValueError(f"'{key}' must be a whole number from {least} to {most:,}, not {_shown(value)}")
@@ -187,17 +190,17 @@ def read_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int 
 def read_number(
     state: Mapping[str, Any], key: str, *, least: float = -math.inf, most: float = math.inf, finite: bool = True
 ) -> float:
-    """Returns the real number under `key`; raises as `read_entry` and `check_saved_number`."""
+    """Returns the real number under `key`. Raises the same errors as `read_entry` and `check_saved_number`."""
     return check_saved_number(read_entry(state, key), key, least=least, most=most, finite=finite)
 
 
 def check_saved_number(
     value: Any, name: str, *, least: float = -math.inf, most: float = math.inf, finite: bool = True
 ) -> float:
-    """Returns `value` if it is a real number from `least` to `most`, and is not infinite if `finite`.
+    """Returns `value` if it is a real number from `least` to `most`. If `finite`, infinity is not allowed either.
 
     Raises:
-        ValueError: It is not a real number, is out of bounds or NaN.
+        ValueError: `value` is not a real number, is out of bounds, or is NaN.
     """
     try:
         is_valid = isinstance(value, numbers.Real) and not isinstance(value, bool) and least <= float(value) <= most
@@ -209,7 +212,10 @@ def check_saved_number(
 
 
 def read_flag(state: Mapping[str, Any], key: str) -> bool:
-    """Returns the bool under `key`; raises as `read_entry`, and ValueError for other types."""
+    """Returns the bool under `key`.
+
+    Raises the same errors as `read_entry`, and ValueError for other types.
+    """
     value = read_entry(state, key)
     if not isinstance(value, bool):
         raise ValueError(f"'{key}' must be True or False, not {_shown(value)}")
@@ -217,7 +223,10 @@ def read_flag(state: Mapping[str, Any], key: str) -> bool:
 
 
 def read_tensor(state: Mapping[str, Any], key: str, dim: int) -> "Tensor":
-    """Returns the floating-point tensor with `dim` dimensions under `key`; raises as `read_entry`, and ValueError."""
+    """Returns the floating-point tensor with `dim` dimensions under `key`.
+
+    Raises the same errors as `read_entry`, and ValueError if the value is not such a tensor.
+    """
     import torch  # not above: commands that need no tensors start without it
 
     value = read_entry(state, key)

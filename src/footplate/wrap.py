@@ -31,10 +31,10 @@ def terminal_width(stream: Any) -> int | None:
 def wrap_log(text: str, width: int) -> str:
     """Wraps a log message to the width of a terminal and indents continuation lines.
 
-    Lines are broken between fields, which are separated by two or more blanks, or otherwise between words. They are
-    only broken between "name:" or "--name" and the value if both do not fit into a line. A word that is wider than the
-    terminal, such as a path, is not broken. After the first line, lines with table columns are truncated after the
-    last column that fits.
+    Lines are broken between fields, which are separated by two or more spaces. If a line has no fields, it is broken
+    between words. A line is broken between "name:" or "--name" and the value only if the two do not fit on one line. A
+    word that is wider than the terminal, such as a path, is not broken. After the first line, lines with table columns
+    are truncated after the last column that fits.
 
     Args:
         text: One or more lines.

@@ -66,7 +66,7 @@ def test_damaged_checkpoints_are_skipped_and_reported(
     cut, altered = sorted(caplog.messages)
     assert cut.startswith(f"skipped: checkpoint '{paths[1]}' is damaged: it is truncated or altered")
     assert altered.startswith(
-        f"skipped: checkpoint '{paths[2]}' is damaged: its content is not what was written; expected sha256 "
+        f"skipped: checkpoint '{paths[2]}' is damaged: its content does not match its checksum; expected sha256 "
     )
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
@@ -357,7 +357,7 @@ def test_pointer_to_another_storage_is_ignored(
         monkeypatch.setattr(owner, name, connect)
     assert find_latest(tmp_path) == path
     (told,) = caplog.messages
-    assert "names another storage and is ignored" in told
+    assert "refers to a different storage backend and is ignored" in told
     assert address in told
     assert list_candidates(tmp_path) == [path]
 

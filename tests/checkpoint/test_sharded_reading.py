@@ -93,7 +93,7 @@ def test_damage_found_by_one_process_is_reported_to_all(
     path = next(folder.glob("rank_1*"))
     path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
     said = on_ranks(2, held, str(folder), True)
-    assert said == [f"checkpoint '{folder}' is damaged: {path.name} is not what was written"] * 2
+    assert said == [f"checkpoint '{folder}' is damaged: {path.name} does not match its checksum"] * 2
 
 
 def test_shards_become_a_file_and_shards_again(folder: Path, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_damage_is_not_passed_on(folder: Path, tmp_path: Path) -> None:
     content = bytearray((tmp_path / "b.pth").read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "b.pth").write_bytes(content)
-    with pytest.raises(CheckpointDamagedError, match="is not what was written"):
+    with pytest.raises(CheckpointDamagedError, match="does not match its checksum"):
         shard(tmp_path / "b.pth", tmp_path / "b.sharded", 2)
     assert {each.name for each in tmp_path.iterdir()} == {"iter_8.sharded", "b.pth"}
 

@@ -165,7 +165,7 @@ KINDS = [
     Mistake(
         _TRAIN_DATA,
         'dataset=[dict(type="Points", size=16)]',
-        "dataset must be one dict, not a list of dicts",
+        "dataset must be a single dict, not a list of dicts",
         "train_dataloader.dataset",
     ),
     Mistake(
@@ -207,7 +207,7 @@ RECORDS = [
     Mistake(
         _SEED,
         'visualizer = dict(vis_backends=["LocalVisBackend"])',
-        "a backend must be a BaseVisBackend or the dict of one",
+        "a backend must be a BaseVisBackend or a config dict for one",
         "visualizer.vis_backends[0]",
     ),
     Mistake(

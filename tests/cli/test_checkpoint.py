@@ -117,7 +117,7 @@ def test_damaged_shard_is_reported(files: list[str], tmp_path: Path, capsys: pyt
     part.write_bytes(part.read_bytes()[:-1])
     capsys.readouterr()
     assert run("verify", str(folder)) == 1
-    assert f"checkpoint '{folder}' is damaged: {part.name} is not what was written" in capsys.readouterr().out
+    assert f"checkpoint '{folder}' is damaged: {part.name} does not match its checksum" in capsys.readouterr().out
 
 
 def _names_of(path: Path, tmp_path: Path) -> list[str]:

@@ -95,5 +95,5 @@ def test_length_in_the_other_unit_is_suggested(tmp_path: Path, footplate: Comman
     (tmp_path / "config.py").write_text(f"model = dict(type='ToyModel')\n{section} = dict(type='A', {length}=3)\n")
     code, _, errors = footplate("explain", tmp_path / "config.py", "--set", f"{section}.{other}=2")
     unit = "epochs" if length == "max_epochs" else "iterations"
-    assert (code, errors.splitlines()[0]) == (2, f"error: the config counts {unit}")
+    assert (code, errors.splitlines()[0]) == (2, f"error: this config measures training in {unit}")
     assert errors.splitlines()[-1] == f"  did you mean '{section}.{length}'?"

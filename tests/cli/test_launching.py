@@ -83,7 +83,7 @@ def test_torchrun_gets_the_command(
 
 @pytest.mark.parametrize("number", ["0", "-1", "two", "gpu"])
 def test_invalid_number_of_processes_is_an_error(number: str) -> None:
-    with pytest.raises(ArgumentError, match="--nproc must be a number"):
+    with pytest.raises(ArgumentError, match="--nproc must be the number of processes"):
         start_processes(_arguments(f"--nproc={number}"), Config({}))
 
 

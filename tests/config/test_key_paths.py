@@ -52,17 +52,17 @@ def test_values_are_put_at_their_path(options: dict[str, Any], key: str, value: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"a.l.2.x": 5}, "'a.l' is a list of 2 elements, counted from 0, and has no element 2"),
-        ({"a.l.-1.x": 5}, "has no key '-1': use an index"),
-        ({"a.l.x": 5}, "'a.l' is a list and has no key 'x': use an index"),
-        ({"s.x": 5}, "'s' is a str and has no keys"),
-        ({"n.x": 5}, "'n' is a NoneType and has no keys"),
+        ({"a.l.2.x": 5}, "'a.l' has no element 2: it is a list of 2 elements, counted from 0"),
+        ({"a.l.-1.x": 5}, "has no key '-1': its type is list, so use an index"),
+        ({"a.l.x": 5}, "'a.l' has no key 'x': its type is list, so use an index"),
+        ({"s.x": 5}, "'s' has no keys: its type is str"),
+        ({"n.x": 5}, "'n' has no keys: its type is NoneType"),
         ({"s": dict(x=5)}, "a dict cannot be merged into a str"),
         ({"a.b": dict(c=1)}, "a dict cannot be merged into a int"),
-        ({"a..b": 1}, "empty or not closed"),
-        ({"a.": 1}, "empty or not closed"),
-        ({"": 1}, "empty or not closed"),
-        ({"a[0": 1}, "empty or not closed"),
+        ({"a..b": 1}, "has an empty part, or an unclosed quote or bracket"),
+        ({"a.": 1}, "has an empty part, or an unclosed quote or bracket"),
+        ({"": 1}, "has an empty part, or an unclosed quote or bracket"),
+        ({"a[0": 1}, "has an empty part, or an unclosed quote or bracket"),
         ({"'a'b": 1}, "separated by dots"),
     ],
 )
@@ -73,7 +73,7 @@ def test_invalid_key_paths_are_refused(options: dict[str, Any], message: str) ->
 
 
 def test_list_indices_can_be_disabled() -> None:
-    with pytest.raises(ConfigError, match="'a.l' is a list and has no keys"):
+    with pytest.raises(ConfigError, match="'a.l' has no keys: its type is list"):
         config().merge_from_dict({"a.l.0.x": 5}, allow_list_keys=False)
 
 

@@ -75,7 +75,7 @@ SCRIPTS = [
     ("_base_ = dict(a='base.py')\n", 1, "`_base_` must be a path"),
     ("_base_ = ['base.py', 3]\n", 1, "`_base_` must be a path"),
     ("_base_ = name\n", 1, "read before the rest of the file"),
-    ("_base_ = 1 / 0\n", 1, "cannot be computed"),
+    ("_base_ = 1 / 0\n", 1, "cannot be evaluated"),
     ("_base_ = '.'\n", 1, "is a folder, not a file"),
     ("_base_ = ''\n", 1, "is a folder, not a file"),
     ("_base_ = 'main.py'\n", 1, "circular"),

@@ -240,7 +240,7 @@ def test_other_loaders_are_returned_unchanged(loader: Any) -> None:
 )
 def test_a_list_of_sections_is_refused(loader: Any) -> None:
     for refuse in (build_dataloader, check_dataloader):
-        with pytest.raises(ArgumentError, match="a data loader must be one dict") as caught:
+        with pytest.raises(ArgumentError, match="a data loader must be a single dict") as caught:
             refuse(loader)
     assert caught.value.key == f"[{len(loader) - 1}]"
 

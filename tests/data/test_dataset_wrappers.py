@@ -99,7 +99,7 @@ def test_samples_of_rare_categories_are_repeated(threshold: float) -> None:
 
 @pytest.mark.parametrize("threshold", [0, 1.5])
 def test_invalid_thresholds_are_refused(threshold: float) -> None:
-    with pytest.raises(ArgumentError, match="must be above 0 and up to 1"):
+    with pytest.raises(ArgumentError, match="must be above 0 and at most 1"):
         ClassBalancedDataset(build([1]), threshold)
 
 

@@ -142,7 +142,7 @@ def _await(processes: list[int]) -> tuple[float, list[int]]:
 
 def _output(folder: Path) -> list[str]:
     lines = [line for path in sorted(folder.glob("output_*")) for line in path.read_text().splitlines()]
-    lines = [re.sub(r"^  process \d+(, last seen \d.\d s before: .+)?$", "  process N", line) for line in lines]
+    lines = [re.sub(r"^  process \d+(, last seen \d.\d s earlier: .+)?$", "  process N", line) for line in lines]
     return [re.sub(r"\b\d+ s\b", "N s", line) for line in lines if not _IGNORED.search(line)]
 
 

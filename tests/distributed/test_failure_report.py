@@ -68,7 +68,7 @@ def test_long_error_is_truncated() -> None:
             "was killed by SIGABRT",
             [
                 "at my.py:3, in go",
-                "process 7, last seen 0.4 s before: data loading of iteration 41, points.py:12",
+                "process 7, last seen 0.4 s earlier: data loading of iteration 41, points.py:12",
                 "stack trace: rank_1.log",
             ],
             134,

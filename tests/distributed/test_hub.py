@@ -144,7 +144,7 @@ def test_death_is_reported_with_exit_code_and_last_status(ranks: Ranks) -> None:
     report = ranks.report(0)
     first, process, last = report.text.splitlines()
     assert first == "rank 2 on a was killed by SIGSEGV near iteration 4"
-    assert re.fullmatch(r"  process 42, last seen 0\.\d s before: data loading of iteration 4", process)
+    assert re.fullmatch(r"  process 42, last seen 0\.\d s earlier: data loading of iteration 4", process)
     assert last == "  ranks 0, 1 stopped because of it"
     assert (report.code, report.ranks) == (139, [2])
 
@@ -234,7 +234,7 @@ def test_silent_rank_is_reported(ranks: Ranks) -> None:
     expected = "  rank 2 on a, process 42, does not respond: it is gone, suspended or busy in native code, last seen "
     line = ranks.report(0).text.splitlines()[1]
     assert line.startswith(expected)
-    assert line.endswith(" s before: data loading of iteration 4")
+    assert line.endswith(" s earlier: data loading of iteration 4")
 
 
 @pytest.mark.parametrize(

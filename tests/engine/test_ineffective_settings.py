@@ -35,7 +35,8 @@ IDLE = [
     (LATE, "train_cfg.val_begin has no effect: the run ends before it, so the run never validates"),
     (
         {"default_hooks": {"checkpoint": {"interval": 1, "save_begin": 4}}},
-        "default_hooks.checkpoint.save_begin has no effect: the run ends after 3 epochs, so only its end is saved",
+        "default_hooks.checkpoint.save_begin has no effect: the run ends after 3 epochs, so a checkpoint is saved only "
+        "at its end",
     ),
     (
         {"default_hooks": {"checkpoint": {"interval": 4, "save_last": False}}},

@@ -119,7 +119,10 @@ def shortcut(channels: int, *, stride: int = 2, groups: int = 1, size: int = 1) 
 # oneDNN's kernel for the gradient of these weights writes out of bounds, see `fragile_convolution`.
 FRAGILE = [shortcut(4), shortcut(15), shortcut(32, groups=4), shortcut(8, stride=3)]
 SAFE = [shortcut(16), shortcut(64, groups=4), shortcut(4, stride=1), shortcut(4, size=3)]
-REFUSED = "a CPU cannot train the strided 1 x 1 convolution '1' of fewer than 16 channels channels last"
+REFUSED = (
+    "a CPU cannot train the strided 1 x 1 convolution '1' in channels-last format, because it has fewer than 16 "
+    "channels"
+)
 
 
 @pytest.mark.parametrize("model", FRAGILE)

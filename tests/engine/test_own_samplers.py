@@ -128,7 +128,9 @@ def test_sampler_with_state_is_not_iterated_again(tmp_path: Path, caplog: pytest
 
 def test_epoch_ends_at_the_length_of_the_loader(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, "Longer", by_epoch=True)
-    assert caplog.text.count("Longer yields more samples than its length. Each epoch ends after 4 batches.") == 1
+    assert (
+        caplog.text.count("Longer yields more samples than its length specifies. Each epoch ends after 4 batches.") == 1
+    )
 
 
 @pytest.mark.parametrize(

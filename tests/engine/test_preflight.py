@@ -168,7 +168,7 @@ def test_size_of_the_state_is_unknown_for_optimizers_that_need_a_closure_or_valu
     assert optimizer_growth(OptimWrapper(kind([torch.nn.Parameter(torch.ones(2))]))) is None
 
 
-@pytest.mark.parametrize(("known", "start"), [(True, ""), (False, " before the optimizer has a state")])
+@pytest.mark.parametrize(("known", "start"), [(True, ""), (False, " without optimizer state")])
 def test_logged_checkpoint_size_of_new_and_resumed_runs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, known: bool, start: str
 ) -> None:

@@ -192,7 +192,7 @@ def test_resume_warns_about_a_later_start_without_a_checkpoint(
     assert Restart(str(tmp_path), str(tmp_path)).begins_with(load_from, resume) == (load_from, resume)
     assert caplog.messages == [
         f"{tmp_path}: the latest run in this folder started over and saved no checkpoint. An earlier run is resumed. "
-        "To start over, leave out resume."
+        "To start over, remove `resume` (or `--resume`)."
     ]
     caplog.clear()
     Restart(str(tmp_path), str(tmp_path)).begins_with("other.pth", True)

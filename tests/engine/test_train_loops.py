@@ -306,7 +306,7 @@ def test_loader_with_fewer_batches_than_its_length_raises(tmp_path: Path) -> Non
 
 
 def test_loader_without_batches_raises(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="3 samples are fewer than a batch of 4, and drop_last drops them"):
+    with pytest.raises(DataError, match="3 samples do not fill a batch of 4, and drop_last drops them"):
         trained(tmp_path, train_dataloader=loader(3, drop_last=True), param_scheduler=None)
 
 

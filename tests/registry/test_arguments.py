@@ -223,6 +223,11 @@ class Twice(Forwards):
         self.count = count
 
 
+class SkipsForwards(Forwards):
+    def __init__(self, **rest: Any) -> None:
+        super(Forwards, self).__init__(**rest)  # the constructor of a class after `Forwards`
+
+
 class Inspects(Base):
     def __init__(self, **rest: Any) -> None:
         self.glaze = rest.pop("glaze", "none")
@@ -258,6 +263,7 @@ class ForwardsToObject:
         (Inherits, ["size", "colour"]),
         (Forwards, ["glaze", "size", "colour"]),
         (Twice, ["count", "glaze", "size", "colour"]),
+        (SkipsForwards, None),
         (Inspects, None),
         (Keeps, None),
         (Other, None),

@@ -386,3 +386,10 @@ def test_an_unknown_default_scope_is_warned_about_once(
     set_default_scope(None)
     start = f"default_scope='{scope}' has no effect: no registry or package has this name; "
     assert caplog.messages == ([start + advice] if advice else [])
+
+
+def test_a_list_of_modules_is_a_sequential() -> None:
+    modules = [{"type": "torch.nn.Linear", "in_features": 2, "out_features": 3}, {"type": "torch.nn.Identity"}]
+    built = MODELS.build(modules)
+    assert [type(each).__name__ for each in built] == ["Linear", "Identity"]
+    assert type(built).__name__ == "Sequential"

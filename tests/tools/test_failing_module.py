@@ -18,13 +18,25 @@ class Net(nn.Module):
         return out
 
 
+class DirectNet(Net):
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.head.forward(inputs)
+
+
+class FrozenLinear(nn.Linear):
+    @torch.no_grad()
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input)
+
+
 def project(self: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
     return inputs @ self.weight.T
 
 
 @pytest.mark.parametrize("is_replaced", [False, True])
-def test_failing_module_is_found_for_any_name_of_its_function(is_replaced: bool) -> None:
-    model = Net()
+@pytest.mark.parametrize("net", [Net, DirectNet])
+def test_failing_module_is_found_for_any_name_of_its_function(net: type[Net], is_replaced: bool) -> None:
+    model = net()
     if is_replaced:
         model.head.forward = MethodType(project, model.head)  # type: ignore[method-assign]
     with pytest.raises(RuntimeError) as caught:
@@ -38,3 +50,13 @@ def test_failing_module_is_found_for_any_name_of_its_function(is_replaced: bool)
         "  head is Linear(in_features=4, out_features=2, bias=True); its input is (3, 5)",
         "  Make channels and classes fit each other; --debug shows where",
     ]
+
+
+def test_inputs_of_a_decorated_forward_are_found() -> None:
+    model = DirectNet()
+    model.head = FrozenLinear(4, 2)
+    with pytest.raises(RuntimeError) as caught:
+        model(torch.zeros(3, 5))
+    found = module_error("training", caught.value, Config({"model": {"type": "Net"}}))
+    assert found is not None
+    assert found.notes[0] == "head is FrozenLinear(in_features=4, out_features=2, bias=True); its input is (3, 5)"

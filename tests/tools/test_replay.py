@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from footplate.checkpoint import save_checkpoint
+from footplate.config import Config
+from footplate.engine import Runner
 from footplate.errors import ArgumentError
-from footplate.tools.replay import read_facts
+from footplate.tools.replay import read_facts, replay
 
 FACTS = {
     "iteration": 7,
@@ -62,3 +65,39 @@ def test_invalid_fact_is_named(tmp_path: Path, key: str, value: object, wanted: 
         read_facts(path)
     lines = str(caught.value).splitlines()
     assert lines[:2] == [f"'{key}' in the capture '{path}' must be {wanted}", f"  key capture.{key}"]
+
+
+def test_first_generation_config_keeps_its_random_state_and_hooks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[Config] = []
+
+    def record(cfg: Config, **_: Any) -> Runner:
+        built.append(cfg)
+        raise ArgumentError("nothing is trained in this test")
+
+    monkeypatch.setattr(Runner, "from_cfg", record)
+    cfg = Config(
+        {
+            "model": {"type": "Net"},
+            "data": {"train": {"type": "Images"}},
+            "optimizer": {"type": "SGD", "lr": 0.1},
+            "lr_config": {"policy": "fixed"},
+            "runner": {"type": "IterBasedRunner", "max_iters": 8},
+            "work_dir": "work",
+            "seed": 5,
+            "deterministic": True,
+        }
+    )
+    facts = {**FACTS, "seed": 9, "threads": torch.get_num_threads()}
+    with pytest.raises(ArgumentError, match="nothing is trained"):
+        replay(cfg, str(tmp_path / "nonfinite_iter_7.capture"), facts)
+    (found,) = built
+    assert found["randomness"] == {"seed": 9, "deterministic": True}
+    assert found["default_hooks"] == {
+        "timer": {"priority": "LOW"},
+        "param_scheduler": {"priority": "VERY_HIGH"},
+        "checkpoint": None,
+        "logger": None,
+    }
+    assert cfg["work_dir"] == "work"

@@ -28,7 +28,7 @@ class Section(NamedTuple):
         name: The key.
         tensors: The number of tensors in the entry.
         size: The size of these tensors in bytes.
-        text: A description of an entry without tensors, such as its value or its keys; empty for other entries.
+        text: A description of an entry without tensors, such as its value or its keys. Empty for other entries.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Contents(NamedTuple):
     Attributes:
         path: The file or folder.
         size: The size in bytes.
-        digest: The recorded digest and time, which are not verified; without SHA-256 in files of other programs.
+        digest: The recorded digest and time, which are not verified. Files of other programs have no SHA-256.
         meta: Epoch, iteration, seed and other metadata.
         sections: The top-level entries, in order.
         weights: Name, shape and dtype of each weight.
@@ -76,7 +76,7 @@ class Contents(NamedTuple):
 
 
 def read_contents(path: "str | os.PathLike[str]") -> Contents:
-    """Returns the content of a checkpoint; only the shapes of tensors are read, and nothing is verified.
+    """Returns the content of a checkpoint. Only the shapes of tensors are read, and nothing is verified.
 
     Raises:
         CheckpointError: The file does not exist or is not a checkpoint.
@@ -134,7 +134,7 @@ def _describe(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """Formats a scalar; of any other value only the type, because its text may be arbitrarily long."""
+    """Formats a scalar. Any other value is represented by its type, because its text may be arbitrarily long."""
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.dtype, torch.device)):
         return str(value)
     return f"a value of type '{type(value).__name__}'"

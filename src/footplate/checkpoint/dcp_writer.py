@@ -89,7 +89,7 @@ class FolderWriter(StorageWriter):
 
     Args:
         folder: The folder.
-        state: Everything that is not sharded; only that of the coordinator is used.
+        state: Everything that is not sharded. Only the state of the coordinator is used.
         clean_parent: Whether to remove unfinished saves in the parent folder. No other process may be saving there.
     """
 

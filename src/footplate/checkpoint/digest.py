@@ -30,8 +30,8 @@ class Digest(NamedTuple):
     """The digest and the time that are recorded in a checkpoint.
 
     Attributes:
-        sha256: The recorded SHA-256, as 64 hexadecimal digits; None in files of other programs.
-        saved: The time of the save, in nanoseconds since the epoch; 0 if unknown.
+        sha256: The recorded SHA-256 as 64 hexadecimal digits, or None in files of other programs.
+        saved: The time of the save in nanoseconds since the epoch, or 0 if unknown.
     """
 
     sha256: str | None
@@ -46,7 +46,7 @@ class Digest(NamedTuple):
 class DigestSink:
     """Forwards an archive to another sink while it is written, and appends the digest.
 
-    An error of that sink is stored and raised by `finish`, because torch's writer crashes on exceptions.
+    An error in the other sink is stored and raised by `finish`, because torch's writer crashes on exceptions.
 
     Args:
         sink: The sink that receives the bytes.
@@ -120,7 +120,7 @@ def verify_digest(stream: IO[bytes]) -> Digest:
     found = sha256_of(stream, before_end=_DIGEST_BYTES)
     if found != recorded.sha256:
         raise CheckpointDamagedError(
-            "its content is not what was written",
+            "its content does not match its checksum",
             notes=[f"expected sha256 {recorded.sha256}", f"   found sha256 {found}"],
         )
     return recorded

@@ -95,8 +95,7 @@ def _save_safetensors(tensors: Mapping[str, torch.Tensor], path: str, source: st
 def average_weights(
     paths: "Sequence[str | os.PathLike[str]]", shares: Sequence[float] | None = None
 ) -> "OrderedDict[str, torch.Tensor]":
-    """Returns the weighted mean of the weights of several checkpoints, in the dtypes of the first.
-
+    """Returns the weighted mean of the weights of several checkpoints, in the dtypes of the first checkpoint.
     Sums are computed in float64, or in float32 for 8-bit weights. Integer tensors, such as counters, are taken
     from the last checkpoint. Only one file is in memory at a time.
 
@@ -105,8 +104,9 @@ def average_weights(
         shares: The weight of each checkpoint; equal by default. They are divided by their sum.
 
     Raises:
-        ArgumentError: There are no paths, or the number of shares differs from theirs, or the shares sum to zero.
-        CheckpointError: A file cannot be read, or has different keys or shapes than the first.
+        ArgumentError: There are no paths, the number of shares differs from the number of paths, or the shares sum to
+            zero.
+        CheckpointError: A file cannot be read, or its keys or shapes differ from those of the first file.
 
     Source: https://arxiv.org/abs/1803.05407
     """

@@ -26,10 +26,10 @@ _RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 
 
 def checked_template(value: Any) -> str:
-    """Returns `filename_tmpl` after checking that it gives each number a file name that a resume considers.
+    """Returns `filename_tmpl` after checking that, for each number, it gives a file name that a resume considers.
 
     Raises:
-        ArgumentError: It does not.
+        ArgumentError: The template does not give such names.
     """
     try:
         fields = [(field, form) for _, field, form, _ in Formatter().parse(value) if field is not None]
@@ -99,7 +99,7 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
     """Writes the absolute path of a checkpoint to `last_checkpoint` in `folder`.
 
     Raises:
-        CheckpointError: The pointer cannot be written; it is unchanged.
+        CheckpointError: The pointer cannot be written. The previous pointer is kept.
     """
     pointer = storage.join(folder, POINTER)
     try:
@@ -109,7 +109,7 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
 
 
 def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
-    """Returns the path in `last_checkpoint` in `folder`, which may not exist; None without a pointer."""
+    """Returns the path in `last_checkpoint` in `folder`, which may not exist, or None if there is no such file."""
     try:
         pointer = os.fsdecode(storage.read_bytes(storage.join(folder, POINTER), _LONGEST_POINTER)).strip()
     except OSError:
@@ -122,9 +122,9 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
 
     Searches `folder` and the folder of the checkpoint that `last_checkpoint` points to. The order is that of
     `list_candidates`. Best checkpoints, and files with weights but no training state, are skipped. The target of
-    `last_checkpoint` is considered under any name, unless it is on another storage. Logs a warning for a pointer to
-    another storage, for each damaged checkpoint that is skipped, and for a checkpoint at a later iteration than the
-    selected one.
+    `last_checkpoint` is considered under any name, unless it is on a different storage backend. Logs a warning for
+    a pointer to a different storage backend, for each damaged checkpoint that is skipped, and for a checkpoint at a
+    later iteration than the selected one.
 
     Raises:
         CheckpointError: The folder cannot be read. Or no checkpoint is intact and at least one cannot be read, so that
@@ -159,7 +159,8 @@ def find_first_resumable(
     pointer = read_pointer(folder)
     if pointer and not storage.is_same_storage(pointer, folder):
         _logger.warning(
-            "The pointer '%s' names another storage and is ignored: %r. To resume from there, pass `--resume PATH`.",
+            "The pointer '%s' refers to a different storage backend and is ignored: %r. To resume from there, pass "
+            "`--resume PATH`.",
             storage.join(folder, POINTER),
             pointer,
         )
@@ -187,7 +188,7 @@ def find_first_resumable(
 
 
 def _problem_of(path: str) -> CheckpointError | None:
-    """Returns why a checkpoint is damaged or cannot be read; None if it is intact."""
+    """Returns why a checkpoint is damaged or cannot be read, or None if it is intact."""
     try:
         read_verified_outline(path)
     except CheckpointError as error:
@@ -210,9 +211,10 @@ def find_other_intact(path: "str | os.PathLike[str]") -> str | None:
 def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
     """Returns the absolute paths of the checkpoints of a run, newest first, including damaged ones.
 
-    The target of `last_checkpoint` comes first. Only checkpoints that are both newer and at a later iteration precede
-    it: they were written by a process that died before it could move the pointer. A newer time alone may come from a
-    wrong clock. A pointer to another storage is ignored, and no connection to that storage is made.
+    The target of `last_checkpoint` comes first, unless other checkpoints are both newer and at a later iteration:
+    those were written by a process that died before it could update the pointer. A newer timestamp alone is not
+    enough, because the clock may have been wrong. A pointer to a different storage backend is ignored, and that
+    backend is not contacted.
 
     Raises:
         CheckpointError: The folder exists but cannot be read.
@@ -236,8 +238,8 @@ def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
 def _pointer_target(folder: str) -> str | None:
     """Returns the target of the pointer in `folder`, or its copy in `folder` if the folder was moved or copied.
 
-    The file at the original path may belong to another run. A target on another storage is ignored, because that
-    storage must not be contacted.
+    The file at the original path may belong to a different run. A target on a different storage backend is ignored,
+    because that backend must not be contacted.
     """
     pointer = read_pointer(folder)
     if not pointer or not storage.is_same_storage(pointer, folder):
@@ -262,14 +264,14 @@ def _checkpoints_in(folder: str) -> list[str]:
 
 
 def _saved(path: str) -> int:
-    """Returns when a checkpoint was saved, in nanoseconds; 0 if it cannot be read."""
+    """Returns the time at which a checkpoint was saved in nanoseconds, or 0 if it cannot be read."""
     with contextlib.suppress(CheckpointError), naming_checkpoint(path):
         return recorded_digest(path).saved or int(storage.status(path).modified * 1e9)
     return 0
 
 
 def _iteration_of(path: str) -> float:
-    """Returns the iteration of a checkpoint; infinity if it cannot be read, because it may be the latest."""
+    """Returns the iteration of a checkpoint, or infinity if it cannot be read, because it may be the latest one."""
     try:
         return _iteration_in(read_outline(path).content)
     except CheckpointError:

@@ -42,9 +42,9 @@ def load_checkpoint(
     Numpy arrays and numbers are returned as such.
 
     Args:
-        path: A path on a storage that fsspec supports, or an address of weights, such as `torchvision://resnet50`; see
-            `footplate.checkpoint.addresses`. May be a `.safetensors` file.
-        map_location: The device for the tensors; with 'meta' only their shapes are read and nothing is verified.
+        path: A path on a storage backend that fsspec supports, or an address of weights, such as
+            `torchvision://resnet50`; see `footplate.checkpoint.addresses`. May be a `.safetensors` file.
+        map_location: The device for the tensors. With 'meta', only their shapes are read and nothing is verified.
         trust: Whether the file may execute code, as with `torch.load(..., weights_only=False)`. Use it only for
             files that you created. The load is logged. `trusting(path)` has the same effect for all code that loads
             the file.
@@ -54,8 +54,8 @@ def load_checkpoint(
             is read in place, because a cached copy may be outdated.
 
     Raises:
-        CheckpointDamagedError: The content is not what was written. The message names the newest intact checkpoint in
-            the folder.
+        CheckpointDamagedError: The content does not match its checksum. The message names the newest intact checkpoint
+            in the folder.
         CheckpointError: The file does not exist or is not a checkpoint, or it cannot be downloaded.
         ArgumentError: The device does not exist.
     """
@@ -178,7 +178,7 @@ def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
     The load is logged. Checkpoints saved within the block record the path and SHA-256 under `meta.trusted`.
 
     Args:
-        path: The checkpoint; with None, no file is trusted.
+        path: The checkpoint. If it is None, no file is trusted.
     """
     if path is None:
         yield

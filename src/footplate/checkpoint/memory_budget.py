@@ -1,9 +1,10 @@
 """Limits the memory for one checkpoint; nothing in the file can raise the limit.
 
 A process that reads a checkpoint and copies its content uses at most ten times the size of the file, or 240 MB if
-that is more. Reading may use 90% of it. The rest must hold four copies of the tensors, because the commands that
-write weights make up to four copies, for example wider dtypes for an average or the pieces of a safetensors file. It
-must also hold four copies of the containers, because a state is converted, split and pickled before it is written.
+that is more. Reading may use 90% of it. The rest of this limit must hold four copies of the tensors, because the
+commands that write weights make up to four copies, for example wider dtypes for an average or the pieces of a
+safetensors file. It must also hold four copies of the containers, because a state is converted, split and pickled
+before it is written.
 """
 
 import sys
@@ -76,7 +77,7 @@ class Budget:
             raise CheckpointError("it needs far more memory than its size justifies")
 
     def check_copies(self, value: Any) -> list[str]:
-        """Checks the size of deep copies of `value`; tensors that fill the same storage share their memory in them.
+        """Checks the size of deep copies of `value`, in which tensors that fill the same storage share their memory.
 
         Returns:
             The names of the opaque objects in `value`, without duplicates.

@@ -63,7 +63,7 @@ class Storage:
     """Memory and the dtype of its elements.
 
     Args:
-        memory: The bytes, `(nbytes,), uint8`; on the device 'meta' if only shapes are read.
+        memory: The bytes as a uint8 tensor `(nbytes,)`, on the device 'meta' if only shapes are read.
         dtype: The dtype of the elements.
     """
 
@@ -86,7 +86,7 @@ def storage_dtype(kind: Any) -> torch.dtype:
     """Returns the dtype of the storage class `kind`.
 
     Raises:
-        CheckpointError: It is not a storage class.
+        CheckpointError: `kind` is not a storage class.
     """
     if isinstance(kind, Name) and kind.module in _STORAGE_MODULES and kind.name in _STORAGE_DTYPES:
         return _STORAGE_DTYPES[kind.name]
@@ -94,7 +94,7 @@ def storage_dtype(kind: Any) -> torch.dtype:
 
 
 def empty_memory(size: int, device: "str | torch.device" = "cpu") -> torch.Tensor:
-    """Returns uninitialized memory, `(size,), uint8`.
+    """Returns uninitialized memory as a uint8 tensor `(size,)`.
 
     Raises:
         CheckpointError: Not enough memory is available.
@@ -106,10 +106,10 @@ def empty_memory(size: int, device: "str | torch.device" = "cpu") -> torch.Tenso
 
 
 def mapped_memory(memory: mmap.mmap, start: int, size: int) -> torch.Tensor:
-    """Returns a view of `size` bytes of a memory-mapped file, `(size,), uint8`, which must not be modified.
+    """Returns `size` bytes of a memory-mapped file as a uint8 tensor `(size,)`, which must not be modified.
 
     Raises:
-        CheckpointDamagedError: The file ends before them.
+        CheckpointDamagedError: The file has fewer bytes.
     """
     if start + size > len(memory):
         raise CheckpointDamagedError("a storage in it exceeds the end of the file")

@@ -39,7 +39,7 @@ def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") ->
         path: A local path, or a target that fsspec supports.
 
     Raises:
-        CheckpointError: The state contains something else, there is too little space, or the file cannot be
+        CheckpointError: The state contains a value of another type, there is too little space, or the file cannot be
             written. An existing file is unchanged.
     """
     commit_checkpoint(to_serializable(state), os.fspath(path))
@@ -107,7 +107,7 @@ class BackgroundSaver:
         alarm: Called in the saving thread when a save fails, only with "stop".
 
     Raises:
-        ArgumentError: There is no such policy.
+        ArgumentError: `on_error` is neither "warn" nor "stop".
 
     Example:
         >>> import tempfile
@@ -160,11 +160,11 @@ class BackgroundSaver:
 
         Args:
             state: See `save_checkpoint`.
-            path: See `save_checkpoint`; a path that ends in `.sharded` is written as a sharded checkpoint.
+            path: See `save_checkpoint`. If the path ends in `.sharded`, a sharded checkpoint is written.
             then: Called in the background thread after the commit, to move the pointer and remove older checkpoints.
             undo: Called by this or a later `save` or `settle`, in its thread, if this save failed.
             replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each
-                rank writes a part of each.
+                rank writes a part of each such tensor.
 
         Raises:
             CheckpointError: With "stop": the state cannot be saved, or the previous save failed. In that case, this

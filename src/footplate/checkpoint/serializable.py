@@ -27,7 +27,7 @@ def to_serializable(value: Any, key: str = "") -> Any:
         key: The key path of the state, for the error.
 
     Raises:
-        CheckpointError: The state contains something else; the error gives its key path.
+        CheckpointError: The state contains a value of another type; the error gives its key path.
     """
     return _convert(value, key, set())
 

@@ -138,10 +138,10 @@ def write_layout(folder: str, layout: Layout) -> Digest:
 
 
 def read_layout(folder: str) -> Layout:
-    """Reads the layout of a sharded checkpoint and checks that `layout.json` is what was written.
+    """Reads the layout of a sharded checkpoint and verifies that `layout.json` has not changed since it was written.
 
     Raises:
-        CheckpointDamagedError: The file is not what was written.
+        CheckpointDamagedError: The file has changed since it was written.
         CheckpointError: The folder does not exist, or the save into it did not finish.
     """
     path = storage.join(folder, LAYOUT)
@@ -160,7 +160,7 @@ def read_layout(folder: str) -> Layout:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: its {LAYOUT} is invalid") from error
     if found != recorded:
-        raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: its {LAYOUT} is not what was written")
+        raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: its {LAYOUT} has changed since it was written")
     try:
         return _parse(body, recorded)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
@@ -177,7 +177,7 @@ def verify_files(folder: str, layout: Layout, *, share: tuple[int, int] = (0, 1)
         share: (r, n) verifies every n-th file, starting with file r.
 
     Raises:
-        CheckpointDamagedError: A file is missing, or is not what was written.
+        CheckpointDamagedError: A file is missing, or does not match its checksum.
         CheckpointError: A file cannot be read.
     """
     for name in sorted(layout.files)[share[0] :: share[1]]:
@@ -190,7 +190,7 @@ def verify_files(folder: str, layout: Layout, *, share: tuple[int, int] = (0, 1)
             raise CheckpointError(f"cannot read '{path}': {error.strerror or error}") from error
         if found != expected:
             raise CheckpointDamagedError(
-                f"checkpoint '{folder}' is damaged: {name} is not what was written",
+                f"checkpoint '{folder}' is damaged: {name} does not match its checksum",
                 notes=[f"expected sha256 {expected.sha256}", f"   found sha256 {found.sha256}"],
             )
 
@@ -296,9 +296,10 @@ def _checked_size(value: Any) -> int:
 def is_tiled(shape: Sequence[int], boxes: Sequence[tuple[Sequence[int], Sequence[int]]]) -> bool:
     """Returns whether boxes cover a tensor without gaps or overlaps, in time linear in the number of boxes.
 
-    Give each corner of a box the sign of the parity of its number of upper coordinates. The signed corners are the
-    mixed difference of the box's indicator function and determine it. So the boxes cover each element of the tensor
-    exactly once if and only if the signed corners of all boxes add up to those of the tensor.
+    Each corner of a box gets a sign: positive if its number of upper coordinates is even, otherwise negative. The
+    signed corners are the mixed difference of the box's indicator function and determine this function. Therefore, the
+    boxes cover each element of the tensor exactly once if and only if the signed corners of all boxes add up to those
+    of the tensor.
 
     Args:
         shape: The shape of the tensor.

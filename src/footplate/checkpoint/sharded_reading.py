@@ -38,12 +38,12 @@ def load_sharded(folder: str, device: torch.device, like: torch.nn.Module | None
 
     Args:
         folder: The folder.
-        device: The device for the tensors; with 'meta' only their shapes are read, and only the layout is verified.
+        device: The device for the tensors. With 'meta', only their shapes are read, and only the layout is verified.
         like: A model. If its parameters are sharded, all ranks must call this function, and the tensors are sharded in
             the same way. Each rank then verifies some of the files and reads only its own shards.
 
     Raises:
-        CheckpointDamagedError: A file is not what was written, on any rank.
+        CheckpointDamagedError: On any rank, a file does not match its checksum.
         CheckpointError: The folder does not exist or is not a checkpoint.
     """
     layout = read_layout(folder)

@@ -137,10 +137,10 @@ def save_shards(
     checkpoint. A previous checkpoint in the folder is kept until then and removed afterwards.
 
     Args:
-        state: A serializable state with references in place of tensors; only that of rank 0 is used.
+        state: A serializable state with references in place of tensors. Only the state of rank 0 is used.
         shards: The shards of this rank, on the CPU.
         folder: The output folder.
-        group: The process group; None for a single process.
+        group: The process group, or None for a single process.
         error: An error that occurred while this rank prepared its shards. No checkpoint is written then, and all ranks
             raise the error.
 

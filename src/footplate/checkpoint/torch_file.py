@@ -56,12 +56,12 @@ def read_content(
 
     Args:
         stream: The file, at any position.
-        device: The device for the tensors; with 'meta' only their shapes are read, and the digest is not verified.
+        device: The device for the tensors. With 'meta', only their shapes are read, and the digest is not verified.
         mapped: A memory map of the file, for an archive with a digest. The tensors are views of this memory.
 
     Raises:
         CheckpointDamagedError: The file is truncated or altered.
-        CheckpointError: The file is not a checkpoint, or a hostile one.
+        CheckpointError: The file is not a checkpoint, or it is malicious.
     """
     device = torch.device(device)
     digest = read_digest(stream) if device.type == "meta" else verify_digest(stream)
@@ -77,7 +77,7 @@ def read_content(
             raise CheckpointDamagedError("it is ambiguous: torch reads it as a tar archive")
         reader = _OldReader(stream, device, budget)
     else:
-        raise CheckpointDamagedError("it is not a checkpoint, or its beginning is not what was written")
+        raise CheckpointDamagedError("it is not a checkpoint, or its beginning is damaged")
     value = reader.read()
     return Content(value, budget.check_copies(value), digest)
 
@@ -93,7 +93,7 @@ def _is_tar(stream: IO[bytes]) -> bool:
 
 
 def verify_checksums(stream: IO[bytes]) -> None:
-    """Verifies the checksums of an archive; files of torch before 1.6 have no checksums and are read instead.
+    """Verifies the checksums of an archive. Files of torch before 1.6 have no checksums, so they are read instead.
 
     Raises:
         CheckpointDamagedError: The file is truncated or altered.

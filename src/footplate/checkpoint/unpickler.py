@@ -199,7 +199,7 @@ class _Unpickler(_Base):  # type: ignore[misc]
         return self.constants.get(found, found)
 
     def construct(self, function: Any, args: Any) -> Any:
-        """Calls `function` with `args` if it is known; returns an `OpaqueObject` otherwise."""
+        """Calls `function` with `args` if it is known. Otherwise, returns an `OpaqueObject`."""
         if type(args) is not tuple:
             raise TypeError("the arguments of a call are not a tuple")
         if isinstance(function, Name) and function in self.constructors:
@@ -315,7 +315,7 @@ def checked_key(key: Any) -> Any:
     """Returns `key` after checking that it is quick to hash and to compare.
 
     Raises:
-        ValueError: It is not: it is a large number, a long text, a nested tuple or a container.
+        ValueError: The key is a large number, a long text, a nested tuple or a container.
     """
     if type(key) is str and len(key) <= _LONGEST_KEY:
         return key

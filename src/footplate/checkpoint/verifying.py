@@ -29,7 +29,7 @@ def verify(path: "str | os.PathLike[str]") -> Digest:
     verified; files of torch before 1.6 have no checksums. All files of a sharded checkpoint are verified.
 
     Raises:
-        CheckpointDamagedError: The content is not what was written.
+        CheckpointDamagedError: The content does not match its checksum.
         CheckpointError: The file does not exist or is not a checkpoint.
     """
     name = os.fspath(path)
@@ -64,7 +64,7 @@ class Outline(NamedTuple):
     Attributes:
         content: The content; an object that is not a dict is under the key "".
         digest: The recorded digest.
-        layout: The layout of a sharded checkpoint; None for a single file.
+        layout: The layout of a sharded checkpoint, or None for a single file.
     """
 
     content: dict[Any, Any]

@@ -65,13 +65,13 @@ class LoadReport:
         """Checks whether every tensor of the model was loaded.
 
         Raises:
-            CheckpointError: A tensor is missing or has another shape.
+            CheckpointError: A tensor is missing or has a different shape.
         """
         kept = len(self.missing) + len(self.mismatched)
         if kept:
             raise CheckpointError(
-                f"'{self.source}' does not fill the model: {kept} of {len(self.loaded) + kept} tensors would keep "
-                "their initial values",
+                f"'{self.source}' does not contain all the weights of the model: {kept} of {len(self.loaded) + kept} "
+                "tensors would keep their initial values",
                 notes=[
                     *_list_keys("missing in the file", self.missing),
                     *_list_keys("of another shape", self.mismatched),
@@ -109,7 +109,7 @@ def load_weights(
         name: The name of the source in messages; by default the path of the file.
 
     Raises:
-        CheckpointDamagedError: The file is not what was written.
+        CheckpointDamagedError: The file does not match its checksum.
         CheckpointError: The source has no weights, or no weight fits, or `strict` is set and not all weights fit.
 
     Example:
@@ -259,7 +259,7 @@ def _module_tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
 
 
 def _as_tensor(value: Any) -> torch.Tensor | None:
-    """Returns a tensor, or an array as a tensor; None for other values and for arrays that torch does not support."""
+    """Converts an array to a tensor. Returns None for values that are neither, and for unsupported arrays."""
     if isinstance(value, np.ndarray):
         try:
             return torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
@@ -269,7 +269,7 @@ def _as_tensor(value: Any) -> torch.Tensor | None:
 
 
 def _state_dict_in(mapping: Mapping[Any, Any]) -> "OrderedDict[str, Any] | None":
-    """Returns the tensors and extra states of a mapping; None if it contains no tensor."""
+    """Returns the tensors and extra states of a mapping, or None if it contains no tensor."""
     weights: OrderedDict[str, Any] = OrderedDict()
     has_tensors = False
     for key, value in mapping.items():

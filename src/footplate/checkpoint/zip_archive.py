@@ -50,11 +50,11 @@ class Archive:
 
     Args:
         stream: An open file.
-        comment: The required length of the comment at the end in bytes: that of the digest, or 0.
+        comment: The required length in bytes of the comment at the end: the length of the digest, or 0.
 
     Raises:
         CheckpointDamagedError: The archive is truncated or altered. Methods raise it for a member that does not exist
-            or is not what was written.
+            or does not match its checksum.
         CheckpointError: torch does not write such archives.
     """
 
@@ -95,7 +95,7 @@ class Archive:
         self._stream.seek(self._content_start(member))
         read_fully(self._stream, target)
         if verify and zlib.crc32(target) != member.checksum:
-            raise CheckpointDamagedError(f"its member '{member.name}' is not what was written (CRC-32)")
+            raise CheckpointDamagedError(f"its member '{member.name}' does not match its checksum (CRC-32)")
 
     def place_of(self, name: str) -> tuple[int, int]:
         """Returns the offset in the file and the size in bytes of the content of a member."""
@@ -138,7 +138,7 @@ def read_fully(stream: IO[bytes], target: memoryview) -> None:
     """Fills `target` with the next bytes of a stream.
 
     Raises:
-        CheckpointDamagedError: The stream ends before.
+        CheckpointDamagedError: The stream ends too early.
     """
     while len(target):
         count = stream.readinto(target)  # type: ignore[attr-defined]
@@ -166,7 +166,7 @@ def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
     elif (disk, first_disk, count_here) != (0, 0, count):
         raise CheckpointDamagedError("it is altered: it claims to be a part of an archive")
     if start + size != end:
-        raise CheckpointDamagedError("it is truncated or altered: its directory is not where it should be")
+        raise CheckpointDamagedError("it is truncated or altered: its ZIP central directory is not where it should be")
     if count > _MOST_MEMBERS or size > _LONGEST_DIRECTORY:
         raise CheckpointError(f"it has {count} members, more than any checkpoint")
     return start, size, count

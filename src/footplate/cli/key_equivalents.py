@@ -45,7 +45,9 @@ def suggest_equivalent(error: OverrideError, cfg: "Config", path: str) -> Overri
         other = pair[1 - pair.index(path)] if path in pair else None
         if other is not None and _has_key(cfg, other):
             unit = "iterations" if "iters" in other else "epochs"
-            return OverrideError(f"the config counts {unit}", key=path, origin=error.origin, suggestion=other)
+            return OverrideError(
+                f"this config measures training in {unit}", key=path, origin=error.origin, suggestion=other
+            )
     return error
 
 

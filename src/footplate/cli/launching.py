@@ -92,7 +92,7 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
         processes = int(arguments.nproc)
     else:
         raise ArgumentError(
-            "--nproc must be a number of processes, or gpu if there are accelerators",
+            "--nproc must be the number of processes, or 'gpu' on a machine with accelerators",
             key="--nproc",
             found=arguments.nproc,
         )

@@ -80,7 +80,7 @@ class Config:
             use_predefined_variables: Whether to replace `{{ fileDirname }}` and similar placeholders.
             import_custom_modules: Whether to import the modules in `custom_imports`.
             use_environment_variables: Whether to replace `{{$NAME:default}}`.
-            lazy_import: Whether a .py file is a pure-Python config; None detects it.
+            lazy_import: Whether a .py file is a pure-Python config. By default, this is detected.
             format_python_code: Ignored, for compatibility; dumps are always formatted.
 
         Raises:

@@ -136,7 +136,7 @@ def _with_origins(value: Any, lines: _Lines, path: str) -> Any:
 
 
 class _TomlLines:
-    """Finds the lines of the keys in a valid TOML text."""
+    """Finds the line of each key in valid TOML."""
 
     def __init__(self, text: str) -> None:
         self.text = text

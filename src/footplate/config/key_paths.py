@@ -19,7 +19,7 @@ def split_path(path: str) -> list[str]:
     """Splits a key path at dots and brackets; a quoted key may contain dots.
 
     Raises:
-        ConfigError: A part is empty or not closed.
+        ConfigError: A part is empty, or a quote or bracket is not closed.
 
     Example:
         >>> split_path("optim_wrapper.custom_keys.'layers.0'.lr_mult")
@@ -31,7 +31,7 @@ def split_path(path: str) -> list[str]:
     while True:
         match = _PART.match(path, at)
         if match is None:
-            raise ConfigError("a part of the key path is empty or not closed", key=path)
+            raise ConfigError("the key path has an empty part, or an unclosed quote or bracket", key=path)
         parts.append(next(group for group in match.groups() if group is not None))
         at = match.end()
         if at == len(path):
@@ -92,7 +92,7 @@ def find_value(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
             key = _index(holder, parts[0], done, None)
             parts, value = parts[1:], holder[key]
         else:
-            raise ConfigError(f"'{join_path(done)}' is a {type(holder).__name__} and has no keys", found=holder)
+            raise ConfigError(f"'{join_path(done)}' has no keys: its type is {type(holder).__name__}", found=holder)
         done.append(key)
         if not parts:
             return holder, key, value
@@ -149,7 +149,7 @@ class _Merge(NamedTuple):
             present = holder[key]
         else:
             raise ConfigError(
-                f"'{join_path(done)}' is a {type(holder).__name__} and has no keys",
+                f"'{join_path(done)}' has no keys: its type is {type(holder).__name__}",
                 origin=self.origin,
                 key=join_path([*done, *parts]),
                 found=holder,
@@ -233,13 +233,14 @@ def _is_index(part: object) -> bool:
 
 def _index(holder: Sequence[Any], part: Any, done: list[Any], origin: Origin | None) -> int:
     """Returns the index that `part` of a key path means in the list or tuple `holder`."""
-    name = f"'{join_path(done)}' is a {type(holder).__name__}"
+    kind = type(holder).__name__
     if not _is_index(part):
-        raise ConfigError(f"{name} and has no key '{part}': use an index", origin=origin, key=join_path([*done, part]))
+        message = f"'{join_path(done)}' has no key '{part}': its type is {kind}, so use an index"
+        raise ConfigError(message, origin=origin, key=join_path([*done, part]))
     index = int(part)
     if index >= len(holder):
         raise ConfigError(
-            f"{name} of {len(holder)} elements, counted from 0, and has no element {index}",
+            f"'{join_path(done)}' has no element {index}: it is a {kind} of {len(holder)} elements, counted from 0",
             origin=origin,
             key=join_path([*done, index]),
         )

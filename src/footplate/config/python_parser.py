@@ -49,7 +49,7 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
     Args:
         path: The path, for errors and origins.
         text: The text, with placeholders replaced.
-        pure: Whether the config is a pure-Python config; None detects it.
+        pure: Whether the config is a pure-Python config. By default, this is detected.
 
     Raises:
         ConfigSyntaxError: The text is not valid Python.
@@ -106,7 +106,7 @@ def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
             found = eval(compile(ast.Expression(value), path, "eval", dont_inherit=True), {})
         except Exception as error:
             raise ConfigError(
-                f"`_base_` is read before the rest of the file, and cannot be computed: {error}",
+                f"`_base_` cannot be evaluated: {error} (it is read before the rest of the file)",
                 origin=origin,
                 key=BASE,
             ) from error

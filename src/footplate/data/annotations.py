@@ -44,7 +44,7 @@ def load_annotations(path: str) -> tuple[dict[str, Any], list[Any]]:
 
 
 def load_data_file(path: str) -> Any:
-    """Returns the content of a JSON or YAML file; raises a DataError if it cannot be read or parsed."""
+    """Returns the content of a JSON or YAML file. Raises a DataError if the file cannot be read or parsed."""
     if not path.lower().endswith(_SUFFIXES):
         raise DataError(
             f"the name of the annotation file '{path}' must end with one of {', '.join(_SUFFIXES)}",
@@ -60,7 +60,7 @@ def load_data_file(path: str) -> Any:
 
 
 def _parse_yaml(text: bytes) -> Any:
-    """Parses a YAML text; raises a ValueError if its references expand to far more values than it has bytes."""
+    """Parses YAML. Raises a ValueError if references expand to far more values than the text has bytes."""
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -101,7 +101,7 @@ def read_file(path: str) -> bytes:
 
 
 def read_lines(path: str) -> list[str]:
-    """Returns the lines of a text file without line ends; raises a DataError if it cannot be read."""
+    """Returns the lines of a text file without line endings; raises a DataError if it cannot be read."""
     content = read_file(path)
     try:
         return content.decode("utf-8").splitlines()
@@ -134,7 +134,7 @@ def coco_package(why: str) -> ModuleType:
 
 
 def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Decodes a segmentation in COCO format to a mask, ``(H, W)``, bool.
+    """Decodes a segmentation in COCO format to a boolean mask ``(H, W)``.
 
     Args:
         segmentation: Polygons, each `[x1, y1, x2, y2, ...]`, or run lengths, compressed or not. Polygons with fewer
@@ -172,7 +172,7 @@ def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
 
     Raises:
         DataError: Run lengths have the wrong size, a corner is not finite or far outside, or an outline is very long.
-        TypeError, KeyError: It is not a segmentation.
+        TypeError, KeyError: The value is not a segmentation.
     """
     if not isinstance(segmentation, list):
         size = tuple(segmentation["size"])

@@ -39,16 +39,17 @@ class BaseDataset(Dataset[Any]):
         data_root: The root folder of relative paths.
         data_prefix: The folder of the relative paths under each key of a record.
         filter_cfg: Settings for `filter_data`.
-        indices: The indices of the records to keep, or a number n to keep the first n records, or the last -n if n is
-            negative.
+        indices: The indices of the records to keep. A number n keeps the first n records; a negative number -n keeps
+            the last n.
         serialize_data: Whether to store the records as bytes, which workers share; see `RecordStore`.
         pipeline: Transforms that are applied to a record in order.
-        test_mode: Whether it is an error if the pipeline returns None. In training, another sample is used instead.
+        test_mode: Whether an error is raised if the pipeline returns None. If False, a different sample is used
+            instead.
         lazy_init: Whether to read the annotation file later, in `full_init`.
-        max_refetch: How many other samples to try after the pipeline returns None.
+        max_refetch: The maximum number of other samples to try after the pipeline returns None.
         keep_in_memory: The number of leading transforms whose results are kept in memory for every record, so that
             only the others are applied again. True means the leading transforms with `keepable = True`, such as those
-            that load files. The `cache` of a data loader does the same, but checks the available memory first.
+            that load files. The `cache` setting of a data loader does the same, but checks the available memory first.
         on_error: "stop" or "skip". With "skip", a record that cannot be read is handled as if the pipeline returned
             None. It is counted in `skipped` and logged as a warning.
 

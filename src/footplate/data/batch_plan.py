@@ -104,8 +104,9 @@ class BatchPlan(Sampler[BatchKey]):
         Args:
             epoch: The index of the pass.
             start: The index of its first batch.
-            sample: The number of this rank's samples before this batch, if earlier batches had a different size. It
-                counts the samples of the pass, or of all passes if they continue.
+            sample: The number of this rank's samples before this batch, if earlier batches had a different size.
+                Samples are counted from the start of the pass, or from the start of the first pass if
+                `passes_continue`.
         """
         self.epoch, self.start = epoch, start
         if self.passes_continue:
@@ -213,7 +214,7 @@ class BatchPlan(Sampler[BatchKey]):
         if warns and next(keys, None) is not None:
             names = ", ".join(type(each).__name__ for each in self.custom)
             _logger.warning(
-                "%s yields more samples than its length. Each epoch ends after %d batches.", names, self.most
+                "%s yields more samples than its length specifies. Each epoch ends after %d batches.", names, self.most
             )
 
 

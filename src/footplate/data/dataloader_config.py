@@ -84,7 +84,7 @@ def check_dataloader(cfg: Any) -> None:
     """Checks a section for errors that `build_dataloader` finds before it reads data.
 
     Raises:
-        FootplateError: As `build_dataloader` raises it.
+        FootplateError: The same errors as for `build_dataloader`.
     """
     if not isinstance(cfg, Mapping):
         _refuse_sections(cfg)
@@ -109,13 +109,13 @@ def check_dataset(cfg: Any) -> None:
     """Checks the names and arguments of a dataset, of the datasets that it wraps, and of their transforms.
 
     Raises:
-        FootplateError: A name or an argument is not known.
+        FootplateError: A name or an argument is unknown.
     """
     if not isinstance(cfg, Mapping):
         several = cfg if isinstance(cfg, (list, tuple)) else ()
         if several and all(isinstance(each, Mapping) and isinstance(each.get("type"), str) for each in several):
             raise ArgumentError(  # they would be taken for samples
-                "dataset must be one dict, not a list of dicts",
+                "dataset must be a single dict, not a list of dicts",
                 found=[dict(each) for each in several],
                 notes=["Join the datasets by dict(type='ConcatDataset', datasets=[...])."],
             )
@@ -140,7 +140,7 @@ def _refuse_sections(loader: Any) -> None:
     for index, each in enumerate(several):
         if isinstance(each, Mapping) and (not each or "dataset" in each or isinstance(each.get("type"), str)):
             raise ArgumentError(
-                "a data loader must be one dict, not a list of dicts",
+                "a data loader must be a single dict, not a list of dicts",
                 key=f"[{index}]",
                 found=dict(each),
                 notes=["Join the datasets by dataset=dict(type='ConcatDataset', datasets=[...])."],
@@ -241,7 +241,7 @@ def _build_dataset(cfg: Any) -> Any:
 
 
 def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
-    """Returns a function, the function for a name, or that for a dict whose other keys are its arguments."""
+    """Returns a function. `cfg` may be the function, its name, or a dict with its `type` and its arguments."""
     with at_key(key):
         if isinstance(cfg, str):
             return FUNCTIONS.get(cfg)
@@ -250,7 +250,7 @@ def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
                 raise ArgumentError(f"{key} must be a function or a dict with a 'type'", found=cfg)
             return cfg  # type: ignore[no-any-return]
         if "type" not in cfg:
-            raise BuildError("a function is built from a dict with the key 'type'", found=dict(cfg))
+            raise BuildError("the dict of a function must have the key 'type'", found=dict(cfg))
         function = FUNCTIONS.resolve(cfg["type"], cfg)
         if inspect.isclass(function):
             return FUNCTIONS.build(cfg)  # type: ignore[no-any-return]

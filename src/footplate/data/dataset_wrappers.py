@@ -62,7 +62,7 @@ class ConcatDataset(_DatasetWrapper):
 
     Args:
         datasets: Datasets, or configs for DATASETS.
-        lazy_init: Whether to initialize them later, in `full_init`.
+        lazy_init: Whether to initialize the datasets later, in `full_init`.
         ignore_keys: Keys of metainfo that may differ. The values of the first dataset are used.
 
     Raises:
@@ -143,7 +143,7 @@ class ClassBalancedDataset(_DatasetWrapper):
         lazy_init: Whether to initialize the dataset later, in `full_init`.
 
     Raises:
-        ArgumentError: `oversample_thr` is not above 0 and up to 1.
+        ArgumentError: `oversample_thr` is not above 0 and at most 1.
 
     Source: Gupta, Dollar, Girshick, "LVIS: A Dataset for Large Vocabulary Instance Segmentation", CVPR 2019, 5.2.
     """
@@ -151,7 +151,7 @@ class ClassBalancedDataset(_DatasetWrapper):
     def __init__(self, dataset: Any, oversample_thr: float, lazy_init: bool = False) -> None:
         if not 0 < oversample_thr <= 1:
             raise ArgumentError(
-                "oversample_thr must be above 0 and up to 1", key="oversample_thr", found=oversample_thr
+                "oversample_thr must be above 0 and at most 1", key="oversample_thr", found=oversample_thr
             )
         self.oversample_thr = oversample_thr
         self._indices: list[int] = []

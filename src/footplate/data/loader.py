@@ -19,7 +19,7 @@ _IN_USE = 2  # batches of a worker in the main process: one in training, and one
 
 
 def length_of(loader: Any) -> int | None:
-    """Returns the length of a loader or dataset; None if it is unknown, as for streams."""
+    """Returns the length of a loader or dataset, or None if the length is unknown, as for streams."""
     try:
         return len(loader)
     except TypeError:  # a torch DataLoader always has `__len__`, which raises for streams
@@ -37,8 +37,8 @@ class SampleLoader(DataLoader[Any]):
     Args:
         dataset: A map-style dataset.
         seed: The seed of sample order and augmentation.
-        batch_size: The number of samples per batch; None yields single samples instead of batches.
-        shuffle: Whether the default sampler shuffles the samples; None means no, as in torch.
+        batch_size: The number of samples per batch. With None, single samples are yielded instead of batches.
+        shuffle: Whether the default sampler shuffles the samples. None means False, as in torch.
         sampler: Yields indices; a DefaultSampler by default. If its `round_up` is False, a rank without samples for
             the last batch reads one sample again, so that all ranks have the same number of batches; see `share`.
         batch_sampler: Yields lists of indices; replaces batch_size, shuffle, sampler and drop_last.
@@ -49,8 +49,8 @@ class SampleLoader(DataLoader[Any]):
 
     Attributes:
         share: The weight of the mean loss of the latest batch, so that the mean over ranks equals the mean over
-            samples. It is 1 for all but an uneven last batch. There it is the number of samples of this rank divided
-            by the mean over all ranks, and 0 if this rank has no samples left.
+            samples. It is 1 for all batches except an uneven last one. For that batch, it is the number of samples of
+            this rank divided by the mean over all ranks, and 0 if this rank has no samples left.
 
     Raises:
         DataError: While iterating: a sample cannot be read, or samples cannot be put into a batch.
@@ -147,7 +147,7 @@ class SampleLoader(DataLoader[Any]):
         self._plan.count_once()
 
     def peek(self) -> Any:
-        """Returns the first batch, read in this process; None if there are no batches."""
+        """Reads the first batch in this process and returns it, or None if there are no batches."""
         key = next(iter(self._plan.seek(0)), None)
         batch = None if key is None else self._reader.dataset[key]
         if type(batch) is ReadFailure:

@@ -51,7 +51,7 @@ class DataPosition:
         self._ahead = 0  # index of iteration 0's batch, if all batches so far had the current size
 
     def epoch_at(self, iteration: int) -> int:
-        """Returns the number of complete passes before an iteration, for training by iterations. 0 if endless."""
+        """Returns the number of complete passes before an iteration, or 0 if the first pass never ends."""
         if self._counts:
             return self._passes
         length = length_of(self._loader)
@@ -106,7 +106,7 @@ class DataPosition:
 
         Args:
             iteration: The number of completed iterations.
-            epoch: The number of completed epochs. None when training by iterations.
+            epoch: The number of completed epochs, or None when training by iterations.
         """
         passes = self.epoch_at(iteration) if epoch is None else epoch
         batch = self.batch_at(iteration, epoch)
@@ -168,8 +168,8 @@ class DataPosition:
             own.load_state_dict(states, epoch)
         else:
             _logger.warning(
-                "The sampler of the config is not that of the checkpoint. The saved sampler state is not used, and the "
-                "run is no longer bit-exact."
+                "The sampler in the config differs from the one in the checkpoint. The saved sampler state is not "
+                "used, and the run is no longer bit-exact."
             )
 
     def check_pass(self, epoch: int, found: int, expected: int) -> None:
@@ -216,7 +216,7 @@ class DataPosition:
         return sample + (batch - first) * self._batch_size * self._world_size
 
     def _own_sample(self, epoch: int, batch: int) -> int | None:
-        """Returns the number of this rank's samples before a batch; None if samples are not counted."""
+        """Returns the number of this rank's samples before a batch, or None if samples are not counted."""
         sample = self._sample(epoch, batch)
         return None if sample is None else -(-(sample - self._rank) // self._world_size)
 

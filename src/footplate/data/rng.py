@@ -82,7 +82,7 @@ def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
 
 
 def check_rng(state: Any, part: str = "random") -> RngStates:
-    """Checks whether `restore_rng` can restore a state; returns it in the form that the generators accept.
+    """Checks that `restore_rng` can restore a state, and returns it in the form that the generators accept.
 
     The native generators do not check their state: a position out of range crashes the process.
 
@@ -164,7 +164,7 @@ def _checked_numpy(state: Any, part: str) -> tuple[Any, ...]:
 
 
 def _checked_words(words: Any, count: int) -> torch.Tensor:
-    """Checks the words of a Mersenne Twister and returns them, `(count,), int64`."""
+    """Checks the words of a Mersenne Twister and returns them as an int64 tensor `(count,)`."""
     _require(isinstance(words, torch.Tensor), "its words must be a tensor", type(words).__name__)
     _require(words.dtype == torch.int64, "its words must be of dtype int64", words.dtype)
     _require(tuple(words.shape) == (count,), f"there must be {count} words", tuple(words.shape))
@@ -218,7 +218,7 @@ def _require(is_right: bool, rule: str, found: object) -> None:
 
 
 def _accelerator() -> str | None:
-    """Returns the type of the accelerators of this machine; None if it has none."""
+    """Returns the type of the accelerators of this machine, or None if it has none."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return None if device is None else device.type
 

@@ -34,7 +34,7 @@ class CacheSettings(NamedTuple):
 
     Attributes:
         place: "memory" or "device".
-        max_bytes: The maximum size in bytes; None for 80% of the free memory.
+        max_bytes: The maximum size in bytes. By default, 80% of the free memory.
     """
 
     place: str
@@ -63,8 +63,8 @@ class SampleCache:
     Args:
         pipeline: All transforms.
         number: The number of leading transforms whose results are cached. True means those with `keepable = True`.
-        least: The minimum for this number; 0 if the records themselves are costly to create.
-        device: The device that stores the samples; None for bytes in memory.
+        least: The minimum of `number`: 0 if the records themselves are costly to create.
+        device: The device that stores the samples. If it is None, samples are stored as bytes in memory.
 
     Raises:
         ArgumentError: The number is below the minimum, or larger than the number of transforms.
@@ -89,12 +89,12 @@ class SampleCache:
         self._store: RecordStore | _DeviceStore = RecordStore()
 
     def fill(self, samples: Iterable[Any]) -> None:
-        """Stores the results of `leading` for every record; None marks a dropped record."""
+        """Stores the results of `leading` for every record. The result of a dropped record is None."""
         self._store = RecordStore(samples) if self.device is None else _DeviceStore(samples, self.device)
 
     @property
     def num_bytes(self) -> int:
-        """The size of the samples in bytes; on a device, that of their tensors."""
+        """The size of the samples in bytes. On a device, only tensors are counted."""
         return self._store.num_bytes
 
     def subset(self, indices: Sequence[int]) -> Self:
@@ -128,7 +128,7 @@ class _DeviceStore:
 
 
 def has_flag(transform: Any, flag: str) -> bool:
-    """Checks whether a class flag of a transform is set; a subclass that overrides `transform` must set it again."""
+    """Checks whether a class flag of a transform is set. A subclass that overrides `transform` must set it again."""
     for kind in type(transform).__mro__:
         if flag in vars(kind):
             return bool(vars(kind)[flag])
@@ -147,7 +147,7 @@ def cache_samples(dataset: Any, settings: CacheSettings) -> str | None:
         settings: The place and the maximum size.
 
     Returns:
-        The place of all samples, "memory" or "device"; None if it differs or some datasets are not cached.
+        Where all samples are stored, "memory" or "device". None if places differ or some datasets are not cached.
     """
     if wrapped := wrapped_datasets(dataset):
         places = {cache_samples(each, settings) for each in wrapped}
@@ -231,7 +231,7 @@ def _fill_cache(cache: SampleCache, dataset: Any, settings: CacheSettings) -> bo
 
 
 def free_memory() -> int | None:
-    """Returns the free memory of the machine or container in bytes; None if unknown."""
+    """Returns the free memory of the machine or container in bytes, or None if it is unknown."""
     found = [1024 * int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemAvailable:")]
     limit, used = _lines("/sys/fs/cgroup/memory.max"), _lines("/sys/fs/cgroup/memory.current")
     if limit and used and limit[0].isdigit():
@@ -274,7 +274,7 @@ def _count_tensor_bytes(sample: Any) -> int:
 
 
 def _copy_sample(sample: Any, device: torch.device | None) -> Any:
-    """Copies a sample; its tensors are copied to the device, or on their own device if it is None."""
+    """Copies a sample. Its tensors are copied to `device`, or stay on their own devices if `device` is None."""
     if isinstance(sample, Tensor):
         return sample.clone() if device is None else sample.to(device, copy=True)
     if isinstance(sample, BaseDataElement):

@@ -27,7 +27,7 @@ class _SeededSampler(Sampler[int]):
     Args:
         dataset: The dataset; only its length is used.
         shuffle: Whether to shuffle the samples in each pass.
-        seed: The seed of the order; None draws a random seed that all ranks share.
+        seed: The seed of the order. By default, all ranks share a random seed.
 
     Raises:
         DataError: The dataset is empty.
@@ -68,7 +68,7 @@ class DefaultSampler(_SeededSampler):
     Args:
         dataset: The dataset; only its length is used.
         shuffle: Whether to shuffle the samples in each epoch.
-        seed: The seed of the order; None draws a random seed that all ranks share.
+        seed: The seed of the order. By default, all ranks share a random seed.
         round_up: Whether to repeat the first samples at the end, so that every rank has the same number of samples. If
             False, each sample is visited exactly once. A `SampleLoader` still gives every rank the same number of
             batches.
@@ -192,7 +192,10 @@ class CustomSamplers:
         self._states_at_start = self._get_states()
 
     def state_dict(self, epoch: int) -> list[dict[str, Any]] | None:
-        """Returns the states at the start of the current pass `epoch`; None if a sampler has no state."""
+        """Returns the states of the samplers at the start of pass `epoch`, the current pass.
+
+        Returns None if a sampler has no state.
+        """
         is_started = self._states_at_start is not None and self._passes > epoch
         return self._states_at_start if is_started else self._get_states()
 

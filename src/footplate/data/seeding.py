@@ -54,10 +54,11 @@ def preserve_random_state() -> Iterator[None]:
 
 
 class SampleGenerators:
-    """Gives code that reads samples its own states of the global random generators, seeded before each sample.
+    """Provides separate states of the global random generators for code that reads samples.
 
-    The numpy generator is replaced, because copying its state takes half as long as reading a small batch. This
-    discards a buffered normal number of the run's numpy generator, since `np.random.randn` draws numbers in pairs.
+    The generators are seeded before each sample. The numpy generator is replaced rather than copied: copying its state
+    would add half the time of reading a small batch. This discards the normally distributed value that the run's numpy
+    generator may have buffered, since `np.random.randn` generates values in pairs.
     """
 
     def __init__(self) -> None:

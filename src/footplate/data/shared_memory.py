@@ -131,8 +131,8 @@ class Block(NamedTuple):
     """A block of shared memory for one batch.
 
     Attributes:
-        memory: A header with the state, then N bytes of data; `(64 + N,), uint8`.
-        name: The key under which the main process stores the block; None if it is used only once.
+        memory: A uint8 tensor `(64 + N,)`: a header with the state, then N bytes of data.
+        name: The key under which the main process stores the block, or None if the block is used only once.
         is_sent: Whether the main process already has the block.
     """
 
@@ -143,7 +143,7 @@ class Block(NamedTuple):
 
 def allocate_block(size: int) -> Block:
     """Returns a block for `size` bytes that is used only once."""
-    memory = torch.empty(_HEADER + size, dtype=torch.uint8, device="cpu")  # also if the default device is not the CPU
+    memory = torch.empty(_HEADER + size, dtype=torch.uint8, device="cpu")  # even if the default device is not the CPU
     memory[0] = _NEW
     return Block(memory.share_memory_())  # type: ignore[no-untyped-call]
 
@@ -186,7 +186,7 @@ class PackedBatch:
         content: The pickled batch without the data of tensors and arrays.
         extents: The offset and size in bytes of each tensor or array in the memory.
         name: The key under which the main process stores the memory; see `Block`.
-        memory: `(64 + N,), uint8`; None if the main process already has it or the batch needs none.
+        memory: The memory of the block. None if the main process already has the block or the batch needs none.
     """
 
     def __init__(
@@ -201,11 +201,11 @@ class PackedBatch:
         Args:
             batch: Any object that can be pickled.
             allocate: Returns a block for a number of bytes.
-            small: The maximum size in bytes of tensors and arrays that stay in the pickle, so that keeping a label
-                does not keep the memory of the images.
+            small: The maximum size in bytes of tensors and arrays that stay in the pickle, so that holding on to a
+                label does not keep the images' memory alive.
 
         Raises:
-            Exception: Any exception of a class that cannot be pickled.
+            Exception: Whatever a class raises if its objects cannot be pickled.
         """
         buffers: list[memoryview] = []
 

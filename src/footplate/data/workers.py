@@ -287,7 +287,7 @@ def _progress_of(loaders: Iterable[Any]) -> list[WorkerProgress]:
 
 
 def _find_death(processes: Sequence[int]) -> str | None:
-    """Returns torch's message for a worker that is dead or dies within seconds; None if all stay alive."""
+    """Returns torch's message for a worker that is dead or dies within seconds, or None if all stay alive."""
     deadline = time.monotonic() + _DEATH_DELAY
     try:
         while hasattr(os, "waitid") and time.monotonic() < deadline:
@@ -304,7 +304,7 @@ def _find_death(processes: Sequence[int]) -> str | None:
 
 
 def _explain(message: str, progress: Sequence[WorkerProgress]) -> DataError | None:
-    """Returns an error that names the samples for torch's message about workers; None for other messages."""
+    """Converts torch's message about workers to an error that names the samples. Returns None for other messages."""
     timeout, death = _TIMEOUT.search(message), _PIDS.search(message)
     if timeout:
         samples = [each.sample_of(process) for each in progress for process in each.processes()]

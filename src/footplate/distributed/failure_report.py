@@ -168,7 +168,7 @@ def _last_seen(lost: LostRank) -> str:
     if lost.last_status is None:
         return ""
     line = f", {lost.last_status.line}" if lost.last_status.line else ""
-    return f", last seen {lost.seconds_ago:.1f} s before: {lost.last_status}{line}"
+    return f", last seen {lost.seconds_ago:.1f} s earlier: {lost.last_status}{line}"
 
 
 def report_timeout(

@@ -67,8 +67,8 @@ class RankMonitor(threading.Thread):
         crash_channel: The connection that a crash dump of this process is written to. It carries nothing else: when a
             connection closes with unread messages, data in flight is lost.
         limit: How long a rank may wait for others, in seconds.
-        inspect_stack: Returns for a stack (frames with their lines, outermost first) its phase, whether it is waiting
-            for other ranks, and the line of code.
+        inspect_stack: Takes a stack (frames with their lines, outermost first) and returns its phase, whether it is
+            waiting for other ranks, and the line of code.
 
     Attributes:
         report: The reason why all ranks exit, once it is known.

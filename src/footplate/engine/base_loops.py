@@ -299,7 +299,7 @@ class BaseTrainLoop(BaseLoop):
             raise
 
     def _run_own_iter(self, run_iter: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-        """Calls `run_iter` for an overridden `run` or `run_epoch`, which does not answer requests, and answers them."""
+        """Calls `run_iter` for an overridden `run` or `run_epoch` and answers requests, which the override does not."""
         if not self.in_progress:
             self._begin()
         self._check_resumed_data()
@@ -310,7 +310,7 @@ class BaseTrainLoop(BaseLoop):
             answer_requests(self.runner)
 
     def _check_resumed_data(self) -> None:
-        """Checks before an iteration of an overridden loop that a resumed run reads the right batch."""
+        """Checks that a resumed run reads the right batch. Called before each iteration of an overridden loop."""
 
     def _own_epochs(self) -> Iterator[tuple[int, Any]]:
         raise NotImplementedError

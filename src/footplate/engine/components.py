@@ -28,7 +28,8 @@ _LOOPS = ("train_loop", "val_loop", "test_loop")
 class Components:
     """The components of a runner that are built on first use, and the progress of the run.
 
-    A test run thus needs no training data. The runner builds the others at once: hooks, visualizer and model.
+    Because of this, a test run needs no training data. The runner builds its other components at once: hooks,
+    visualizer and model.
     """
 
     _sections: dict[str, Any]  # the runner's arguments by name
@@ -49,7 +50,7 @@ class Components:
                 samples = length_of(loader.dataset)
                 if samples:
                     raise DataError(
-                        f"{samples} samples are fewer than a batch of {loader.batch_size}, and drop_last drops them",
+                        f"{samples} samples do not fill a batch of {loader.batch_size}, and drop_last drops them",
                         key="drop_last",
                     )
         with at_key("train_cfg"):
@@ -164,7 +165,7 @@ class Components:
 
 def _checked_loop(loop: Any, key: str) -> Any:
     if loop is not None and not hasattr(loop, "run"):
-        raise BuildError("a loop must be a loop object or the dict of one", found=loop, key=key)
+        raise BuildError("a loop must be a loop object or a config dict for one", found=loop, key=key)
     return loop
 
 

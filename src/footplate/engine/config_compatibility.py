@@ -56,7 +56,7 @@ class Unsupported(NamedTuple):
     """A top-level key that another engine supports and footplate does not.
 
     Attributes:
-        changes_results: Whether a run without the key ends with different weights. Such a config is refused.
+        changes_results: Whether a run without the key ends with different weights. A config with such a key is refused.
         advice: What to do instead.
     """
 

@@ -32,7 +32,7 @@ class EvaluationSet(NamedTuple):
         name: The prefix of its metrics, as in `name/mIoU`. Empty if it is the only dataset.
         dataloader: Its batches.
         evaluator: Its metrics.
-        interval: The number of epochs or iterations between its validations. None: every validation includes it.
+        interval: The number of epochs or iterations between its validations. If None, every validation includes it.
     """
 
     name: str
@@ -92,7 +92,8 @@ class _EvaluationLoop(BaseLoop):
             be used in training or changed in place.
         loss: Whether to report the model's losses too, as means over the samples.
         intervals: For some of several datasets, the number of training epochs or iterations between two validations,
-            by name. Must be multiples of the training loop's `val_interval`. The final validation includes all.
+            by name. They must be multiples of the training loop's `val_interval`. The final validation includes all
+            datasets.
 
     Raises:
         ArgumentError: Names or intervals do not fit together, or a sharded model is to predict in inference mode.
@@ -298,7 +299,8 @@ def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
 def build_loaders(cfg: Any, seed: int) -> Any:
     """Builds the loader of a section, or a dict of loaders if the section is a dict of sections by name.
 
-    With several processes, no sample is repeated to fill the last batches: each is in one batch of one process.
+    With several processes, no sample is repeated to fill the last batches: each sample is in exactly one batch of one
+    process.
 
     Raises:
         ArgumentError: A name contains a slash or is not a string, or several sections have no names.
@@ -326,7 +328,8 @@ def build_evaluators(cfg: Any, loaders: Any) -> Any:
     """Builds the evaluator of a section, or, for several loaders, a dict of evaluators by name.
 
     Args:
-        cfg: The section of an evaluator, of which each dataset gets its own, or a dict of such sections by name.
+        cfg: The section of an evaluator, from which a separate evaluator is built for each dataset, or a dict of such
+            sections by name.
         loaders: The result of `build_loaders`.
 
     Raises:

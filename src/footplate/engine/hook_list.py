@@ -57,7 +57,7 @@ class HookList(Sequence[Hook]):
         if hook.swaps_weights and other is not None:  # restored in the same order, the wrong weights would remain
             raise ArgumentError(
                 f"{type(hook).__name__} and {type(other).__name__} both swap the weights of the model for validations. "
-                "A run takes one such hook",
+                "A run may have only one such hook",
                 notes=[f"The other one is {self.key_of(other)}. Remove one of them."],
             )
         if priority is not None:
@@ -80,7 +80,7 @@ class HookList(Sequence[Hook]):
             key: The key path of its section in the config.
 
         Raises:
-            BuildError: It is neither a Hook nor the config dict of one.
+            BuildError: The value is neither a Hook nor a config dict for one.
         """
         hook = cfg
         if isinstance(cfg, Mapping):
@@ -89,7 +89,7 @@ class HookList(Sequence[Hook]):
             priority = written if priority is None else priority
             hook = HOOKS.build(with_origins(settings, cfg))
         if not isinstance(hook, Hook):
-            raise BuildError("a hook must be a Hook or the dict of one", found=hook)
+            raise BuildError("a hook must be a Hook or a config dict for one", found=hook)
         self.register(hook, priority, key=key)
         return hook
 

@@ -1,4 +1,4 @@
-"""Warns about settings without effect: a run may end before them, or resume with other ones from its checkpoint."""
+"""Warns about settings without effect: the run ends too early for them, or its checkpoint overrides them."""
 
 import inspect
 import logging
@@ -64,7 +64,8 @@ def warn_about_idle_settings(cfg: Any, hooks: HookList, schedules: Any, train: A
         cfg: The config, for the locations of the settings.
         hooks: The hooks of the run.
         schedules: The section `param_scheduler`, or the schedules.
-        train: The training loop, or its config dict. If the length of the run is missing in it, it is unknown.
+        train: The training loop, or its config dict. If the dict does not contain the length of the run, the length is
+            unknown.
         has_validation: Whether the run has a validation loop.
     """
     known = train if isinstance(train, Mapping) else {name: getattr(train, name, None) for name in _LOOP_SETTINGS}
@@ -127,7 +128,7 @@ def settings_of(runner: "Runner") -> Settings:
 
 
 def _plain(value: Any) -> Value:
-    """Returns a setting in comparable form: 1 becomes 1.0, a list a tuple, a tensor a number."""
+    """Returns a setting in comparable form: ints and tensors become floats, and lists become tuples."""
     if isinstance(value, (list, tuple)):
         return tuple(map(_plain, value))
     if value is None or isinstance(value, (bool, str)):
@@ -143,7 +144,7 @@ def keep_saved_settings(runner: "Runner", before: Settings) -> None:
 
     Args:
         runner: The runner, whose optimizer has just loaded its state.
-        before: The result of `settings_of` before that.
+        before: The result of `settings_of` from before the state was loaded.
     """
     changed: dict[str, Changes] = {}
     for name, groups in settings_of(runner).items():

@@ -43,7 +43,7 @@ def build_model(sections: Mapping[str, Any], device: torch.device) -> nn.Module:
         with at_key("model_adapter"):
             model = MODELS.build(sections["model_adapter"], model=model)
     if not isinstance(model, nn.Module):
-        raise BuildError("the model must be a torch.nn.Module or the dict of one", found=model, key="model")
+        raise BuildError("the model must be a torch.nn.Module or a config dict for one", found=model, key="model")
     for step in ("train_step", "val_step", "test_step"):
         if not hasattr(model, step):
             raise BuildError(
@@ -127,7 +127,8 @@ def _refuse_fragile(model: nn.Module, key: str, remedy: str) -> None:
     name = fragile_convolution(model)
     if name is not None:
         raise ArgumentError(
-            f"a CPU cannot train the strided 1 x 1 convolution '{name}' of fewer than {_BLOCK} channels channels last",
+            f"a CPU cannot train the strided 1 x 1 convolution '{name}' in channels-last format, because it has fewer "
+            f"than {_BLOCK} channels",
             key=key,
             notes=[_CAUSE, remedy],
         )

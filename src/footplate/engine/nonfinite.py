@@ -148,7 +148,7 @@ def check_weights(runner: "Runner") -> None:
     """Checks the losses and the weights before a save, so that no checkpoint contains non-finite weights.
 
     Raises:
-        NonFiniteError: A weight is NaN or infinite; or a loss was, and `on_nonfinite` says to stop at that.
+        NonFiniteError: A weight is NaN or infinite, or a loss was and `on_nonfinite` requires the run to stop.
     """
     done = state.position(runner)["iter"]
     if runner.nonfinite.loss == "stop":
@@ -259,7 +259,9 @@ def _save_capture(runner: "Runner", error: NonFiniteError) -> str:
     checkpoint: Mapping[str, Any] = {} if origin is None else load_checkpoint(origin, in_place=True)
     missing = [key for key in _NEEDED if origin is not None and key not in checkpoint]
     if missing:
-        raise CheckpointError(f"The last good checkpoint '{origin}' cannot be resumed: it has no '{missing[0]}'.")
+        raise CheckpointError(
+            f"The run cannot be resumed from the last good checkpoint '{origin}': it has no '{missing[0]}'."
+        )
     facts = {
         "iteration": iteration,
         "message": error.message,

@@ -81,7 +81,7 @@ def preflight(runner: "Runner") -> None:
     _logger.info(
         "Preflight: a checkpoint takes %s%s%s.",
         format_bytes(size),
-        " before the optimizer has a state" if growth is None and not has_state else "",
+        " without optimizer state" if growth is None and not has_state else "",
         ", a batch was validated" if any(names is not None for _, names in results) else "",
     )
 
@@ -124,7 +124,7 @@ def _growth(optimizer: torch.optim.Optimizer) -> int:
 
 @contextmanager
 def _restoring_state(runner: "Runner") -> Iterator[None]:
-    """Restores after the block what user code may have changed in it: random states, attributes, buffers, the hub."""
+    """Restores, after the block, the random states, attributes, buffers and the hub, which user code may change."""
     rng, training = capture_rng(), runner.model.training
     hub, sets = runner.message_hub, getattr(runner.val_loop, "sets", ())
     names = ("dataset", "sampler", "batch_sampler", "collate_fn")
@@ -189,7 +189,7 @@ def check_free_space(folder: str, size: int, key: str) -> None:
     """Checks that a checkpoint fits in a folder.
 
     Raises:
-        CheckpointError: It does not fit. The error has the config key `key`.
+        CheckpointError: The checkpoint does not fit. The error has the config key `key`.
     """
     free = storage.free_space(folder)
     if free is not None and free < size:

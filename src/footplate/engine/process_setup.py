@@ -106,11 +106,11 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
 
     Args:
         randomness: `seed`, `deterministic`, `diff_rank_seed`.
-        resumed: Returns the seed of the run to resume, used if `randomness` has none. If that is None too, a seed is
-            drawn.
+        resumed: Returns the seed of the run to resume, which is used if `randomness` has none. If it returns None, a
+            random seed is drawn.
 
     Returns:
-        The seed that all processes share.
+        The seed, which is the same on all processes.
     """
     check_randomness(randomness)
     seed = randomness.get("seed")

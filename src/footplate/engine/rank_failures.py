@@ -118,7 +118,9 @@ def describe_stack(stack: list[tuple[FrameType, int]]) -> tuple[str, bool, str]:
 
 @contextlib.contextmanager
 def reporting_failures() -> Iterator[None]:
-    """Ends all ranks with one failure report if one fails within the block. A stop that all agreed on is no failure.
+    """Ends all ranks with a single failure report if a rank fails within the block.
+
+    A stop that all ranks agreed on is not a failure.
 
     Raises:
         RankError: Another rank failed first. Replaces an error of this rank that follows from the failure.

@@ -92,8 +92,8 @@ def opened_log(
     """Writes the log to the log folder of the run during the block. Nothing is written before the block.
 
     In the block, printing raises no error after the terminal or pipe has been closed. Ranks other than the first write
-    only their errors, each to its own file. An error that ends the run is logged to the file only, because whoever
-    catches the error prints it.
+    only their errors, each to its own file. An error that ends the run is logged only to the file, because the code
+    that catches the error prints it.
 
     Args:
         runner: The runner.
@@ -182,7 +182,7 @@ def locked_for(runner: "Runner") -> Iterator[None]:
     """Locks the folders that belong to one run alone: its work_dir and the folders of its checkpoints.
 
     Raises:
-        ArgumentError: Another process has locked one of them. The message names the process.
+        ArgumentError: Another process has locked one of the folders. The message names the process.
     """
     with contextlib.ExitStack() as stack:
         checks = [stack.enter_context(locked(runner.work_dir))]
@@ -244,8 +244,8 @@ def _close(descriptor: int) -> None:
 class Restart:
     """Selects the checkpoint with which a run begins after torchrun has restarted it: the last one of its own.
 
-    A run that starts over records the checkpoint to which the pointer file in its folder leads. If the run fails before
-    its first own checkpoint, its restart then does not resume from that one, which is from an earlier run.
+    A run that starts over records the checkpoint to which the pointer file in its folder refers, because an earlier run
+    saved it. If the run fails before it saves a checkpoint of its own, its restart does not resume from that one.
 
     Args:
         home: The folder of the checkpoints.
@@ -268,7 +268,7 @@ class Restart:
                 if recorded and recorded == self._pointer():
                     _logger.warning(
                         "%s: the latest run in this folder started over and saved no checkpoint. An earlier run is "
-                        "resumed. To start over, leave out resume.",
+                        "resumed. To start over, remove `resume` (or `--resume`).",
                         self._home,
                     )
             return load_from, resume
@@ -299,7 +299,7 @@ class Restart:
         return _read_text(self._record_path) or ""
 
     def _pointer(self) -> str:
-        """Returns content and time of the pointer file: a later checkpoint may have the same name."""
+        """Returns the content and the time of the pointer file, since a later checkpoint may have the same name."""
         path = storage.join(self._home, "last_checkpoint")
         content = _read_text(path)
         return "" if content is None else f"{content} {storage.status(path).modified}"

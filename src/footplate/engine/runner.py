@@ -87,12 +87,12 @@ class Runner(Components):
             "stop", "skip" (the step) or "warn". Non-finite weights are never saved.
         preflight: Whether to check before the first step that the run can save, load and validate.
         model_wrapper_cfg: The wrapper of the model for training on several processes.
-        find_unused_parameters: Whether that wrapper must expect parameters that do not take part in each loss.
+        find_unused_parameters: Whether the wrapper must expect parameters that do not take part in every loss.
         sync_bn: "torch" makes batch normalization use the statistics of the batches of all processes.
         compile: Whether to compile the model, or the arguments of `torch.compile`. `target` names the submodule to
             compile, such as `"backbone"`.
         channels_last: Whether to store the weights of convolutions in the channels-last memory format.
-        model_adapter: The adapter for a model with another interface than BaseModel.
+        model_adapter: The adapter for a model whose interface differs from that of BaseModel.
         log_file: The maximum size of the log file in millions of bytes, and the number of full ones to keep:
             `dict(max_mb=50, backups=3)`.
 
@@ -203,7 +203,7 @@ class Runner(Components):
 
         Raises:
             ConfigKeyError: A key is nearly a known one.
-            ConfigError: The config steps or schedules in both generations at once.
+            ConfigError: The config sets up optimization with keys of both generations.
         """
         cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
         with buffer_log() as records, refusing_exits():
@@ -307,7 +307,7 @@ class Runner(Components):
         """Tests and returns the metrics.
 
         Raises:
-            CheckpointError: `load_from` lacks a tensor of the model, or has it with another shape.
+            CheckpointError: `load_from` lacks a tensor of the model, or contains it with a different shape.
         """
         return self._evaluate("test")
 
@@ -352,8 +352,8 @@ class Runner(Components):
             The path.
 
         Raises:
-            CheckpointError: It failed, and `on_save_error` is "stop".
-            NonFiniteError: The weights are not finite, and `on_nonfinite` says to stop at that.
+            CheckpointError: The save failed, and `on_save_error` is "stop".
+            NonFiniteError: The weights are not finite, and `on_nonfinite` requires the run to stop.
         """
         path = os.path.join(out_dir, filename)
         parts = {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}

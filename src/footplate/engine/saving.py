@@ -36,7 +36,7 @@ def checkpoint_to_save(
     together: bool,
     undo: Callable[[], None] | None,
 ) -> dict[str, Any] | None:
-    """Returns the checkpoint of a run in its current state; None if this rank saves nothing.
+    """Returns the checkpoint of a run in its current state, or None if this rank saves nothing.
 
     Args:
         runner: The runner.
@@ -48,7 +48,7 @@ def checkpoint_to_save(
         undo: Called if the weights are not finite.
 
     Raises:
-        NonFiniteError: The weights are not finite, and `on_nonfinite` says to stop at that.
+        NonFiniteError: The weights are not finite, and `on_nonfinite` requires the run to stop.
     """
     reshard(runner.model)
     try:
@@ -97,10 +97,11 @@ def save_on_request(runner: "Runner") -> str:
 
 
 def save_after_data_error(runner: "Runner", error: Exception) -> None:
-    """Saves a run whose data cannot be read, between two iterations, and adds a note to the error that says where.
+    """Saves a run whose data cannot be read, between two iterations, and adds a note with the path to the error.
 
-    Does nothing if the run is saved already, and on several processes: the others are in the next iteration, or wait
-    there for this one. Also does nothing while a hook has replaced the weights for a validation.
+    Does nothing if the run has already been saved, or if there are several processes, since the others are already in
+    the next iteration or wait there for this one. Also does nothing while a hook has replaced the weights for a
+    validation.
     """
     requests, saver = runner.requests, runner.saver
     if requests.saved_after_error or requests.must_finish_evaluation or runner.world_size > 1:
@@ -144,7 +145,7 @@ def _set_aside(path: str, aside: str, done: int) -> None:
 
 
 def _iteration_of(path: str) -> float:
-    """Returns the iteration of a checkpoint, or -1 if there is no readable one."""
+    """Returns the iteration of a checkpoint, or -1 if it does not exist or cannot be read."""
     try:
         return float(read_contents(path).meta["iter"])
     except (CheckpointError, KeyError, ValueError):

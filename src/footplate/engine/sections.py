@@ -267,7 +267,7 @@ def _check_visualizer(sections: Sections) -> None:
         for place, backend in enumerate(backends or ()):
             with at_key(f"vis_backends[{place}]"):
                 if not isinstance(backend, (Mapping, BaseVisBackend)):
-                    raise BuildError("a backend must be a BaseVisBackend or the dict of one", found=backend)
+                    raise BuildError("a backend must be a BaseVisBackend or a config dict for one", found=backend)
                 if isinstance(backend, Mapping):
                     VISBACKENDS.check({key: backend[key] for key in backend if key != "name"}, save_dir=None)
                     name = backend.get("name") or backend["type"]

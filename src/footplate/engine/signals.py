@@ -122,9 +122,9 @@ class Requests:
         """Handles signals during the block: SIGINT, SIGTERM and SIGHUP request a stop, SIGUSR1 requests a save.
 
         The second SIGINT or SIGTERM exits at once. A second SIGHUP does not, because a closing terminal can send
-        several. SIGHUP is ignored under `nohup`. If a worker of a loader dies, torch raises an error in whatever this
-        process does; the error is held back until the end of the iteration. Signals can be handled only in the main
-        thread. In other threads nothing changes.
+        several. SIGHUP is ignored under `nohup`. If a worker of a loader dies, torch raises an error at an arbitrary
+        point of this process. This error is deferred until the end of the iteration. Signals can be handled only in
+        the main thread; in other threads, this method has no effect.
 
         Args:
             runner: The runner, whose phase decides whether a stop may end the wait for a batch.

@@ -236,7 +236,8 @@ def _parameters_of(wrapper: Any) -> list[torch.Tensor]:
 def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     """Restores what `capture` returned, except weights and random generators.
 
-    From a checkpoint of another engine, it restores what is there: position, optimizer and schedules.
+    From a checkpoint of a different engine, it restores what the checkpoint contains: position, optimizer and
+    schedules.
     """
     _leave_average(runner, checkpoint)
     for path, participant in runner.participants.items():
@@ -255,7 +256,7 @@ def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
     """Returns a copy of the dict at a key path of a checkpoint, or an empty dict if there is none.
 
     Raises:
-        CheckpointError: Something else than a dict is there.
+        CheckpointError: The value at the key path is not a dict.
     """
     found = dict(checkpoint)
     for depth, key in enumerate(keys, 1):
@@ -303,9 +304,9 @@ class InitialCheckpoint(NamedTuple):
     """The checkpoint with which a run begins.
 
     Attributes:
-        path: The checkpoint; None if the run begins without one.
-        resumes: Whether the run resumes from it, rather than takes its weights only.
-        content: Its content if it is already loaded.
+        path: The checkpoint, or None if the run begins without one.
+        resumes: Whether the run resumes from the checkpoint rather than only taking its weights.
+        content: The content of the checkpoint if it is already loaded.
     """
 
     path: str | None
@@ -439,8 +440,8 @@ def _move_schedules(runner: "Runner", schedules: Iterable[Any], *, from_groups: 
 def _load_schedules(runner: "Runner", schedules: Any, states: Any) -> None:
     if len(schedules) != len(states) or not all(each.matches(old) for each, old in zip(schedules, states, strict=True)):
         _logger.warning(
-            "The schedules of the config (%s) are not those of the checkpoint (%s). "
-            "Those of the config are used and moved to iteration %d.",
+            "The schedules in the config (%s) differ from those in the checkpoint (%s). "
+            "The schedules in the config are used and moved to iteration %d.",
             ", ".join(type(each).__name__ for each in schedules) or "none",
             ", ".join(str(each.get("type", each.get("param_name"))) for each in states) or "none",
             runner.train_loop.iter,

@@ -50,7 +50,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         is_limited = getattr(self.dataloader, "is_limited", False)
         if getattr(getattr(self.dataloader, "sampler", None), "endless", False) and not is_limited:
             raise ArgumentError(
-                "training by epochs needs a sampler that ends",
+                "training by epochs needs a finite sampler",
                 key="type",
                 suggestion="IterBasedTrainLoop",
                 notes=["Or set num_batch_per_epoch, or use DefaultSampler, in train_dataloader."],
@@ -177,7 +177,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
 
     @property
     def epoch(self) -> int:
-        """The number of completed passes over the loader. 0 if the loader never ends."""
+        """The number of completed passes over the loader, or 0 if the loader never ends."""
         return self._data.epoch_at(self._iter)
 
     @property

@@ -72,7 +72,7 @@ class RunningSum(list[_T]):
         The list is empty if there are no results.
 
         Raises:
-            DataError: More results would have to be left out than are held back.
+            DataError: There are so many excess results that some have already been added to the sum.
         """
         excess = max(self._count - number, 0)
         if excess > len(self._pending):

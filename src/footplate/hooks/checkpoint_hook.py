@@ -47,14 +47,15 @@ class CheckpointHook(Hook):
     one is complete on the disk and `last_checkpoint` points to it.
 
     Args:
-        interval: The number of epochs or iterations between two checkpoints. -1 saves none at intervals.
+        interval: The number of epochs or iterations between two checkpoints. With -1, none are saved at intervals.
         by_epoch: Whether `interval` counts epochs rather than iterations.
         save_optimizer: Whether to include the optimizer state.
         save_param_scheduler: Whether to include the state of the schedules.
         out_dir: A folder instead of the work_dir. Checkpoints go to its subfolder with the name of the work_dir.
         max_keep_ckpts: The number of checkpoints to keep. -1 keeps all.
-        save_last: Whether to save the end of training in any case.
-        save_best: One or several metrics. The best checkpoint of each is kept. "auto" takes the first metric.
+        save_last: Whether to always save a checkpoint at the end of training.
+        save_best: One or several metrics. The best checkpoint for each metric is kept. "auto" selects the first metric
+            of the first validation.
         rule: "greater" or "less", for all metrics or for each. By default, it follows from the metric's name.
         greater_keys: Parts of the names of metrics for which greater is better.
         less_keys: Parts of the names of metrics for which less is better.
@@ -63,7 +64,8 @@ class CheckpointHook(Hook):
         save_begin: The first epoch or iteration to save.
         max_keep_best: The number of best checkpoints to keep for each metric.
         sharded: Whether to save sharded checkpoints: a folder, `iter_4000.sharded`, to which each process writes its
-            shard. By default, this is so if the model is sharded. False gathers the shards on the first process.
+            shard. By default, checkpoints are sharded if the model is sharded. With False, the shards are gathered on
+            the first process.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -139,7 +141,7 @@ class CheckpointHook(Hook):
         length = reach.length(by_epoch=self.by_epoch)
         if length is None or self.interval <= 0:
             return
-        effect = "so only its end is saved" if self.save_last else "so nothing is saved at intervals"
+        effect = "so a checkpoint is saved only at its end" if self.save_last else "so nothing is saved at intervals"
         reason = f"the run ends after {length} {'epochs' if self.by_epoch else 'iterations'}, {effect}"
         if self.save_begin > length:
             yield "save_begin", reason
@@ -150,8 +152,8 @@ class CheckpointHook(Hook):
         """Sets the folder and the form of checkpoints."""
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
-                "CheckpointHook counts epochs, but training counts iterations, so only its end is saved. To save at "
-                "intervals, set default_hooks.checkpoint.by_epoch=False."
+                "CheckpointHook counts epochs, but training counts iterations, so a checkpoint is saved only at the "
+                "end. To save at intervals, set default_hooks.checkpoint.by_epoch=False."
             )
             self.by_epoch, self.interval = False, -1
             self.filename_tmpl = "iter_{}.pth" if self.filename_tmpl == "epoch_{}.pth" else self.filename_tmpl
@@ -194,7 +196,7 @@ class CheckpointHook(Hook):
             self._save(runner, done)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Stores the metrics, with which `after_val` saves the best checkpoints."""
+        """Stores the metrics by which `after_val` saves the best checkpoints."""
         if not self.save_best or not hasattr(self, "_folder"):
             return
         self._metrics = dict(metrics or {})
@@ -240,8 +242,8 @@ class CheckpointHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Saves the last checkpoint again, marked as the end of the run, and writes the published files.
 
-        All other hooks have acted. If a run is killed before that, its resumed run repeats all that follows the last
-        iteration.
+        All other hooks have already acted. If a run is killed before this point, the resumed run repeats everything
+        that follows the last iteration.
         """
         runner.saver.settle()
         end, done = runner.max_epochs if self.by_epoch else runner.max_iters, self._done(runner)
@@ -293,7 +295,7 @@ class CheckpointHook(Hook):
             self._best[key] = [each for each in best if each["path"] not in foreign]
         if present := [each for each in foreign if self._is_in_folder(each) and storage.exists(each)]:
             runner.logger.warning(
-                "'%s' lists files that this run did not write, so they are not removed: %s",
+                "'%s' lists files that this run did not write. They are not removed: %s",
                 runner.saver.last,
                 list_names(map(repr, present), _MOST_NAMES),
             )

@@ -31,7 +31,7 @@ class RecurringEvent:
 
     @property
     def is_known(self) -> bool:
-        """Whether its duration was measured."""
+        """Whether the duration of an occurrence has been measured."""
         return self._measured > 0
 
     def advance(self, done: int, *, between: bool) -> int:
@@ -41,7 +41,7 @@ class RecurringEvent:
         return self._passed - before
 
     def is_rare(self, pace: float) -> bool:
-        """Checks whether it is rare enough to measure it separately from iterations of `pace` seconds."""
+        """Checks whether the event is too rare to be measured together with iterations of `pace` seconds."""
         count = len(self._points)
         return count < 2 or (self._points[-1] - self._points[0]) / (count - 1) * pace >= _RARE
 
@@ -61,7 +61,7 @@ class TimeEstimator:
 
     Args:
         length: The number of iterations of the run.
-        validations: The iterations after which it validates.
+        validations: The iterations after which the run validates.
         events: Other known events.
         done: The number of completed iterations.
     """
@@ -125,7 +125,7 @@ class TimeEstimator:
         self._validation, self._since = None, time.monotonic()
 
     def exclude(self, seconds: float) -> None:
-        """Excludes a time span that has just passed from the measurements: the process was suspended."""
+        """Excludes a time span that has just passed, in which the process was suspended, from the measurements."""
         if self._since is not None:
             self._since += seconds
         if self._validation is not None:
@@ -133,7 +133,7 @@ class TimeEstimator:
 
     @property
     def is_paused(self) -> bool:
-        """Whether no time is measured, as before the first iteration and during a validation."""
+        """Whether time measurement is paused, as it is before the first iteration and during validation."""
         return self._since is None
 
     @property

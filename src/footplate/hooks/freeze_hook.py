@@ -25,10 +25,10 @@ class FreezeHook(Hook):
 
     Args:
         patterns: Regular expressions for the start of a parameter's name: "backbone", r"backbone\\.layer[12]".
-        until_iter: The number of iterations of the run for which they stay frozen.
-        until_epoch: The same in epochs. Without either, they stay frozen to the end.
-        freeze_norm: Whether norm layers whose parameters are all frozen also keep their running statistics. They stay
-            in evaluation mode while frozen.
+        until_iter: The number of iterations for which the parameters stay frozen, counted from the start of the run.
+        until_epoch: The same in epochs. If neither is set, the parameters stay frozen to the end.
+        freeze_norm: Whether norm layers whose parameters are all frozen also keep their running statistics. Such layers
+            stay in evaluation mode while they are frozen.
 
     Raises:
         ArgumentError: A length is invalid, or a pattern is not a regular expression. When training begins: a pattern
@@ -105,7 +105,7 @@ class FreezeHook(Hook):
             return
         if self._is_over(runner):
             self._unfreeze()
-            runner.logger.info("all parameters train from iteration %d on", runner.iter + 1)
+            runner.logger.info("all parameters are trained from iteration %d on", runner.iter + 1)
         elif self._norms and self._norms[0].training:  # reset by the start of an epoch or the end of a validation
             for module in self._norms:
                 module.eval()

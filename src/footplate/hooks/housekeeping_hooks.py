@@ -64,8 +64,8 @@ class DistSamplerSeedHook(Hook):
 class UnevenStepHook(Hook):
     """Weighs the loss of each rank by its number of samples, so that the gradient equals that of a single process.
 
-    A run whose ranks have batches of different sizes adds this hook itself. A rank without samples left repeats one
-    with weight 0: the exchange of gradients would wait for a rank that skips it.
+    A run whose ranks have batches of different sizes adds this hook automatically. A rank that has no samples left
+    repeats one with weight 0, because the exchange of gradients would wait for a rank that skips the iteration.
     """
 
     priority = "HIGHEST"
@@ -82,7 +82,7 @@ class SyncBuffersHook(Hook):
     """Replaces floating point buffers, such as running means and variances, by their mean over ranks after each epoch.
 
     Args:
-        distributed: Whether to do so. False disables the hook.
+        distributed: Whether the hook is enabled.
     """
 
     priority = "NORMAL"
@@ -106,9 +106,9 @@ class EmptyCacheHook(Hook):
     """Empties the allocator's cache. This costs time and is meant for shared devices.
 
     Args:
-        before_epoch: Whether to do so before each epoch of training, validation and test.
-        after_epoch: Whether to do so after each epoch.
-        after_iter: Whether to do so after each iteration.
+        before_epoch: Whether to empty the cache before each epoch of training, validation and test.
+        after_epoch: Whether to empty the cache after each epoch.
+        after_iter: Whether to empty the cache after each iteration.
     """
 
     priority = "NORMAL"

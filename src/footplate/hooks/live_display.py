@@ -51,7 +51,8 @@ _PAGE_STYLE = (
 class LiveTerminal:
     """Draws lines over its previous ones, in a single write and without blank lines in between, to avoid flicker.
 
-    While it is open, it replaces standard output and standard error: what is written there appears above the lines.
+    While it is open, it replaces standard output and standard error: text that is written there appears above the
+    lines.
 
     The cursor stays at the start of the first line. When a terminal changes its width, it rewraps the lines and keeps
     the cursor at its character, so that all remains of the lines are after the cursor. This requires rows above the
@@ -268,7 +269,7 @@ class _StreamAbove(io.TextIOBase):
     """A stream whose complete lines are written above the live ones.
 
     Attributes:
-        rest: The text after the last line end.
+        rest: The text after the last newline.
     """
 
     def __init__(self, display: LiveTerminal, stream: TextIO) -> None:
@@ -295,8 +296,8 @@ class _StreamAbove(io.TextIOBase):
 class LiveNotebook:
     """Shows lines in an output of the running cell, which each later call replaces.
 
-    While the lines are shown, log lines about single iterations go to the log file only. When the cell ends, also by an
-    error or interrupt, the last lines stay and logging is reset.
+    While the lines are shown, log lines about single iterations go only to the log file. When the cell ends, even by
+    an error or interrupt, the last lines stay and logging is reset.
 
     Args:
         shell: The IPython shell of the kernel.

@@ -22,7 +22,7 @@ _GREATER_WORDS, _LESS_WORDS = frozenset(_GREATER_NAMES.split()), frozenset(_LESS
 
 
 def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LESS, *, named_by: str = "rule") -> Rule:
-    """Returns the rule of a metric: by its whole name, then by a part of it, then by a word that is known in the field.
+    """Returns the rule of a metric. Matches its whole name first, then parts of the name, then well-known words.
 
     Args:
         key: The metric.
@@ -79,7 +79,7 @@ def expand_rules(metrics: Sequence[str], rules: Sequence[str]) -> list[Rule]:
 
 
 def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
-    """Checks whether `value` is better than `than` by more than `by`. NaN is never better."""
+    """Checks whether `value` beats `than` by a margin greater than `by`. NaN is never better."""
     return value - than > by if rule == "greater" else than - value > by
 
 

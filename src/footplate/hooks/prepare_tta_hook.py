@@ -28,8 +28,8 @@ class PrepareTTAHook(Hook):
         phases: "test", "val" or both.
 
     Raises:
-        ArgumentError: A phase is unknown. When a run begins: the model or the pipeline is missing, or losses are also
-            to be computed.
+        ArgumentError: A phase is unknown. When a run begins: the model or the pipeline is missing, or the loop is set
+            to compute losses.
         BuildError: A dataset has no pipeline. Raised when a run begins.
     """
 

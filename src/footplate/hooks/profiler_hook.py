@@ -32,7 +32,7 @@ class ProfilerHook(Hook):
 
     Args:
         by_epoch: Whether `profile_times` counts epochs rather than iterations.
-        profile_times: How many of them to profile.
+        profile_times: The number of epochs or iterations to profile.
         activity_with_cpu: Whether to profile the CPU.
         activity_with_cuda: Whether to profile the GPU, if there is one.
         schedule: Arguments of `torch.profiler.schedule`: `wait`, `warmup`, `active`, `repeat`, `skip_first`, in
@@ -45,7 +45,7 @@ class ProfilerHook(Hook):
         profile_memory: Whether to record memory.
         with_stack: Whether to record source lines.
         with_flops: Whether to count floating point operations.
-        json_trace_path: The file to which the whole profile is written at its end, for chrome://tracing.
+        json_trace_path: The file for chrome://tracing to which the complete profile is written at the end.
 
     Raises:
         ArgumentError: An argument is invalid.

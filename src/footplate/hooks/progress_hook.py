@@ -81,7 +81,7 @@ class ProgressHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Redraws if the last time is long enough ago."""
+        """Redraws the display if enough time has passed since it was last drawn."""
         if self._display is None:
             return
         done = runner.iter + 1
@@ -118,7 +118,7 @@ class ProgressHook(Hook):
                 self._draw(runner, runner.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Removes the line of the validation and keeps its metrics, and the best value of each with its iteration."""
+        """Removes the line of the validation. Keeps its metrics, and the best value of each metric."""
         if self._validation is None:
             return
         self._validation = None

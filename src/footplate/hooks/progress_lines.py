@@ -60,10 +60,10 @@ class Progress(NamedTuple):
         waiting: The share of an iteration spent waiting for data. None if it is not measured, NaN before the first
             iteration.
         memory: The memory in use, in MiB.
-        rate: The learning rate; None if the optimizer has none, NaN before the first iteration.
+        rate: The learning rate. None if the optimizer has none, NaN before the first iteration.
         losses: The curves of the losses, by name.
-        metrics: By name, the latest value, the best value, and the iteration of the best value.
-        validation: The completed batches and all batches of the current validation, or None.
+        metrics: The latest value, the best value, and the iteration of the best value of each metric, by name.
+        validation: The number of completed batches and of all batches of the current validation, or None.
     """
 
     done: int

@@ -189,7 +189,7 @@ class IterTimerHook(Hook):
         self._since = time.perf_counter()
 
     def exclude(self, seconds: float) -> None:
-        """Excludes a time span that has just passed from the current iteration: the process was suspended."""
+        """Excludes a time span that has just passed, in which the process was suspended, from the current iteration."""
         self._since += seconds
 
     def _histories_of(self, runner: Runner, mode: str) -> tuple[HistoryBuffer, HistoryBuffer]:

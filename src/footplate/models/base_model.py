@@ -97,7 +97,7 @@ class BaseModel(BaseModule, ABC):
         return self._run_forward(self.data_preprocessor(data, False), "predict")
 
     def val_loss(self, data: Any) -> dict[str, Tensor]:
-        """Returns the losses on one batch of a validation set, ``()`` each, with their sum as "loss"."""
+        """Returns the losses on one validation batch as scalar tensors, and their sum as "loss"."""
         return self.parse_losses(self._run_forward(self.data_preprocessor(data, False), "loss"))[1]
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -19,9 +19,9 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
 
     Args:
         model: The model; it may be wrapped for distributed training.
-        cfg: A section `dict(type="OptimWrapper", optimizer=dict(...), paramwise_cfg=..., constructor=...)`, in which
-            only `optimizer` is required; a dict of such sections, or of wrappers, by submodule name; an optimizer; or
-            a wrapper.
+        cfg: An optimizer, a wrapper, or a section
+            `dict(type="OptimWrapper", optimizer=dict(...), paramwise_cfg=..., constructor=...)`, in which only
+            `optimizer` is required. Can also be a dict of sections or wrappers by submodule name.
 
     Raises:
         FootplateError: The section cannot be built. The error contains the key below `optim_wrapper`.
@@ -120,7 +120,7 @@ class MultiOptimWrapperConstructor:
 
 
 def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapper:
-    """Names the parameters of a wrapper, unless it has parameters outside the model, which have no name."""
+    """Adds parameter names to a wrapper, unless some of its parameters are outside the model and have no name."""
     model = unwrap_model(model)
     known = set(map(id, model.parameters()))
     if all(id(each) in known for group in wrapper.param_groups for each in group["params"]):

@@ -22,7 +22,7 @@ _PACKAGES = ("footplate", "torch", "numpy", "Pillow", "rich", "fsspec")
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Returns the peak memory use in MiB, of the CUDA device or otherwise of this process."""
+    """Returns the peak memory use in MiB: of the CUDA device if there is one, otherwise of this process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device) >> 20)
     if resource is None:
@@ -75,8 +75,8 @@ def git_tree(folder: str | None = None) -> dict[str, Any] | None:
     """Returns the state of the git repository that contains a folder, by default the current one.
 
     Returns:
-        `commit`, `branch` and `changed`, which lists the tracked files that differ from the commit; None without a
-        repository or commit.
+        `commit`, `branch` and `changed`, which lists the tracked files that differ from the commit. None if there is
+        no repository or no commit.
     """
     return _read_git(_start_git(folder))
 

@@ -98,7 +98,7 @@ class HistoryBuffer:
         """Adds a value: a number, or a detached 0-d tensor on any device.
 
         Args:
-            value: The value; with a `count`, the sum over `count` items.
+            value: The value. If `count` is set, the sum over `count` items.
             count: The number of items. `mean` divides by the sum of the counts.
         """
         if isinstance(value, Tensor) and value.is_cpu:
@@ -123,11 +123,11 @@ class HistoryBuffer:
 
     @property
     def data(self) -> tuple[Values, Values]:
-        """The latest values that are kept and their counts, oldest first, both `(N,), float64`."""
+        """The latest values that are kept and their counts, oldest first, as two float64 vectors `(N,)`."""
         return self._latest(self._capacity)
 
     def current(self) -> float:
-        """Returns the latest value; NaN if there are no values."""
+        """Returns the latest value, or NaN if there are no values."""
         if self._pending:
             return float(self._pending[-1])
         values, _ = self._latest(1)
@@ -177,7 +177,7 @@ class HistoryBuffer:
             result: float = getattr(self, name)(*args, **kwargs)
             return result
         if name not in self._registered:
-            raise KeyError(f"unknown statistic '{name}': one of {', '.join(known_statistics())}")
+            raise KeyError(f"unknown statistic '{name}': must be one of {', '.join(known_statistics())}")
         return self._registered[name](self, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:

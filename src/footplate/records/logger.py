@@ -123,7 +123,7 @@ class _FileHandler(RotatingFileHandler):
 
 
 def get_logger(name: str = _NAME) -> logging.Logger:
-    """Returns the logger of footplate, or that of a package, such as `get_logger("footplate.optim")`."""
+    """Returns the logger of footplate or of one of its packages, such as `get_logger("footplate.optim")`."""
     return logging.getLogger(name)
 
 
@@ -152,7 +152,7 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
 
     Args:
         level: A name such as "INFO" or "WARNING", or a number.
-        screen: Whether to show the log on the screen; False for ranks other than 0.
+        screen: Whether to show the log on the screen. Ranks other than 0 pass False.
     """
     check_level(level)
     logger = logging.getLogger(_NAME)
@@ -204,7 +204,7 @@ def logging_to(
         path: The log file. When it is full, it is renamed to `name.1.log`, and `name.1.log` to `name.2.log`, so that
             `path` is always the newest file.
         before: Records that were logged before the file was opened.
-        max_mb: The maximum size of a file in megabytes; 0 for no limit.
+        max_mb: The maximum size of a file in megabytes. With 0, there is no limit.
         backups: The number of full files that are kept.
     """
     handler = _FileHandler(path, maxBytes=round(max_mb * 1e6), backupCount=backups, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Standard output and standard error: survives their failure, and prints messages from signal handlers."""
+"""Suppresses errors of standard output and standard error, and prints messages from signal handlers."""
 
 import contextlib
 import errno
@@ -95,7 +95,7 @@ def print_urgent(line: str, *, exiting: bool = False) -> None:
     The line is lost if the stream is closed.
 
     Args:
-        line: The line without a line end.
+        line: The line without a newline.
         exiting: Whether the process exits afterwards without any cleanup.
     """
     if sys.__stderr__ is None:

@@ -200,7 +200,7 @@ def _keywords_with_bases(kind: Callable[..., Any]) -> list[str] | None:
         rest = _var_keyword_name(parameters)
         if rest is None:
             return names
-        if not inspect.isfunction(init) or not _only_forwards(init, rest):
+        if not inspect.isfunction(init) or not _only_forwards(init, rest, each.__name__):
             return None
     return None
 
@@ -211,16 +211,23 @@ def _var_keyword_name(parameters: Mapping[str, inspect.Parameter]) -> str | None
     return rest[0] if rest else None
 
 
-def _only_forwards(init: Callable[..., Any], rest: str) -> bool:
-    """Checks whether `rest` is only used as `super().__init__(..., **rest)`."""
+def _only_forwards(init: Callable[..., Any], rest: str, owner: str) -> bool:
+    """Checks whether `rest` is only used as `super().__init__(..., **rest)` of the next class.
+
+    Args:
+        init: The constructor.
+        rest: The name of its **kwargs.
+        owner: The name of its class: `super(Other, self)` skips classes.
+    """
     tree = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(init)))))
     used = [each for each in tree if isinstance(each, ast.Name) and each.id == rest]
     given = [
         word.value
         for each in tree
-        if isinstance(each, ast.Call) and ast.unparse(each.func).startswith("super(")
+        if isinstance(each, ast.Call)
+        and ast.unparse(each.func) in ("super().__init__", f"super({owner}, self).__init__")
         for word in each.keywords
-        if word.arg is None and ast.unparse(each.func).endswith(").__init__")
+        if word.arg is None
     ]
     return len(used) == 1 and used[0] in given
 
@@ -264,7 +271,7 @@ def flags_of(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
 
 
 def find_wrong_type(entry: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Returns the first argument whose type its annotation does not allow, and what it must be; None if all fit.
+    """Returns the first argument whose type its annotation does not allow, and what it must be, or None if all fit.
 
     Use it to explain a failure, not as a check: a class may accept values that its annotations do not mention.
     """

@@ -5,6 +5,8 @@ is given, only its subclasses are accepted. With `strict=False` this applies onl
 also registers plain functions there.
 """
 
+from typing import Any
+
 from footplate.registry.registry import Registry
 
 __all__ = [
@@ -39,10 +41,8 @@ _TASKS = "footplate.tasks.all_tasks"
 _ADAPTERS = "footplate.first_generation.adapters"
 
 
-def _root(
-    name: str, *locations: str, base: str | None = None, strict: bool = True, noun: str | None = None
-) -> Registry:
-    return Registry(name, scope="footplate", locations=locations, base=base, strict=strict, noun=noun)
+def _root(name: str, *locations: str, **settings: Any) -> Registry:
+    return Registry(name, scope="footplate", locations=locations, **settings)
 
 
 RUNNERS = _root("runner", "footplate.engine", base="footplate.engine.runner:Runner")
@@ -50,6 +50,16 @@ RUNNER_CONSTRUCTORS = _root("runner constructor")
 LOOPS = _root("loop", "footplate.engine", base="footplate.engine.base_loops:BaseLoop")
 HOOKS = _root("hook", "footplate.hooks", _TASKS, _ADAPTERS, base="footplate.engine.hook:Hook")
 STRATEGIES = _root("strategy")
+
+
+def _build_model(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
+    """Builds a module; a list of configs, such as several necks, becomes a `Sequential`."""
+    if not isinstance(cfg, (list, tuple)):
+        return registry.build_entry(cfg, *args, **kwargs)
+    from torch.nn import Sequential
+
+    return Sequential(*(registry.build_entry(each, *args, **kwargs) for each in cfg))
+
 
 DATASETS = _root(
     "dataset",
@@ -65,7 +75,9 @@ DATA_SAMPLERS = _root("data sampler", "footplate.data", base="torch.utils.data:S
 TRANSFORMS = _root("transform", "footplate.data", _TASKS)
 FUNCTIONS = _root("function", "footplate.data", _ADAPTERS)
 
-MODELS = _root("model", "footplate.models", _TASKS, _ADAPTERS, base="torch.nn:Module", strict=False)
+MODELS = _root(
+    "model", "footplate.models", _TASKS, _ADAPTERS, base="torch.nn:Module", strict=False, build_func=_build_model
+)
 MODEL_WRAPPERS = _root("model wrapper", "footplate.distributed.wrappers", base="torch.nn:Module", strict=False)
 WEIGHT_INITIALIZERS = _root("weight initializer", "footplate.models")
 TASK_UTILS = _root("task util", _TASKS)

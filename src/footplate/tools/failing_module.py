@@ -1,5 +1,6 @@
 """Finds the module of a model that raised an error, and the config section that describes the module."""
 
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from traceback import walk_tb
@@ -68,7 +69,13 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
         key, section = f"{key}.{part}", section[part]
     notes = [*describe_changes(cfg["model"], "model"), f"Make channels and classes fit each other; {DEBUG_HINT}"]
     calls = [frame.f_locals for frame in frames if frame.f_code is _CALL and frame.f_locals["self"] is module]
-    inputs = [*calls[-1]["args"], *calls[-1]["kwargs"].values()] if calls else []
+    if calls:
+        inputs = [*calls[-1]["args"], *calls[-1]["kwargs"].values()]
+    else:  # the parent called `forward` directly
+        code = getattr(inspect.unwrap(module.forward), "__code__", None)
+        arguments = [inspect.getargvalues(frame) for frame in frames if frame.f_code is code]
+        own = [each for each in arguments if each.args and each.locals.get(each.args[0]) is module]
+        inputs = [own[-1].locals.get(name) for name in own[-1].args] if own else []
     shapes = ", ".join(str(tuple(each.shape)) for each in inputs if isinstance(each, Tensor))
     if shapes and not any(True for _ in module.children()):
         notes.insert(0, f"{name} is {' '.join(repr(module).split())}; its input is {shapes}")

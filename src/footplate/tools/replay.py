@@ -119,7 +119,7 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int |
     removed.
 
     Args:
-        cfg: The config of the run.
+        cfg: The config of the run, of either generation. It is not changed.
         path: The capture.
         facts: The result of `read_facts`.
         iteration: The iteration to record, counted from 1. The default is the one that stopped the run.
@@ -127,12 +127,13 @@ def replay(cfg: Config, path: str, facts: Mapping[str, Any], *, iteration: int |
     Raises:
         ArgumentError: The iteration is not between the state of the capture and the end of the run.
     """
+    cfg = runner_config(cfg)
     number = iteration if iteration is not None else facts["iteration"]
     with tempfile.TemporaryDirectory(prefix="footplate-replay-") as folder:
         torch.set_num_threads(facts["threads"])
         from_state = facts["origin"] is not None
         runner = build_trial(
-            runner_config(cfg),
+            cfg,
             folder,
             resume=from_state,
             load_from=os.path.abspath(path) if from_state else facts["load_from"],

@@ -133,7 +133,7 @@ def _short(value: float) -> float:
 
 
 def _as_json(value: Any) -> Any:
-    """Replaces non-finite numbers by None, since JSON has none, and removes unprintable characters from strings."""
+    """Replaces non-finite numbers with None, because JSON cannot represent them, and escapes unprintable characters."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):

@@ -38,7 +38,7 @@ def safe_files(files: Iterable[Path], folder: Path) -> list[Path]:
 
 
 def read_lines(file: Path) -> Iterator[str]:
-    """Yields the lines of a text file with their line ends; replaces bytes that are not UTF-8.
+    """Yields the lines of a text file with their line endings; replaces bytes that are not UTF-8.
 
     Raises:
         DataError: The file cannot be read, is too large, or contains a line that is too long.
@@ -57,9 +57,10 @@ def read_lines(file: Path) -> Iterator[str]:
 
 
 def read_logs(files: Sequence[Path]) -> list[list[str]]:
-    """Returns the lines of logs without line ends; if the logs are very long, only the last lines, with a warning.
+    """Returns the lines of each log without line endings.
 
-    A log that cannot be read is treated as empty, with a warning.
+    If the logs are very long, only the last lines are returned, with a warning. A log that cannot be read is treated as
+    empty, with a warning.
     """
     logs: list[list[str]] = []
     left = _MOST_OF_LOGS

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from footplate.checks import check_count
 from footplate.config import Config
 from footplate.distributed import unwrap_model
-from footplate.engine.components import counts_epochs
 from footplate.error_context import origin_of
 from footplate.errors import ArgumentError
 from footplate.first_generation.translation import Kind, is_first_generation, translate_sections
@@ -53,7 +52,8 @@ def simulate(
     train_cfg = sections.get("train_cfg") or {}
     wanted = None if iters is None else list(iters)
     epochs, total = None, max(wanted or (), default=-1) + 1
-    if wanted is None or not {"max_iters", "max_epochs"}.isdisjoint(train_cfg):
+    by_epoch = train_cfg.get("max_iters") is None
+    if wanted is None or not by_epoch or train_cfg.get("max_epochs") is not None:
         epochs, total = run_length(train_cfg, epoch_length)
     wanted = list(range(total)) if wanted is None else wanted
     order = sorted(set(wanted))
@@ -87,7 +87,7 @@ def simulate(
         for group in part.param_groups
     ]
     # A run by iterations never ends an epoch, whatever `epoch_length` is.
-    _run_schedules(collect_steps(schedules), readers, order, epoch_length if counts_epochs(train_cfg) else None)
+    _run_schedules(collect_steps(schedules), readers, order, epoch_length if by_epoch else None)
     places = {} if wanted == order else {iteration: place for place, iteration in enumerate(order)}
     found: dict[str, Trajectory] = {}
     for parameters, fields in groups:
@@ -125,7 +125,7 @@ def run_length(
     Raises:
         ArgumentError: The length of the run, or that of an epoch, is unknown.
     """
-    by_epoch = counts_epochs(train_cfg)
+    by_epoch = train_cfg.get("max_iters") is None  # custom loops may set `by_epoch` to a different value
     key = "max_epochs" if by_epoch else "max_iters"
     if train_cfg.get(key) is None:
         raise ArgumentError(

@@ -171,7 +171,7 @@ def _read_scalars(path: str) -> _Scalars:
 
 
 def _curves(lines: _Scalars, names: Iterable[str] | None = None) -> list[Curve]:
-    """Returns one curve per name, in the order of first appearance; x is the `step` of a line."""
+    """Returns one curve per name, in the order of first appearance; x is the `step` of each log line."""
     curves: dict[str, list[tuple[float, float]]] = {}
     for line in lines:
         for name, value in line.items():

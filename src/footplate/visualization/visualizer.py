@@ -120,7 +120,7 @@ class Visualizer(Drawing, Instances):
         Args:
             name: The name of the image.
             image: ``(H, W, 3)``, uint8, RGB.
-            data_sample: The annotations and predictions; None draws only the image.
+            data_sample: The annotations and predictions. If it is None, only the image is drawn.
             draw_gt: Whether to draw the ground truth.
             draw_pred: Whether to draw the prediction.
             show: Whether to show the image on the screen.

@@ -123,7 +123,7 @@ def test_base_writer_ignores_all_calls(tmp_path: Path, monkeypatch: pytest.Monke
 def test_unsupported_service_is_refused_with_advice(registry: object, name: str, words: str, advice: str) -> None:
     with pytest.raises(ArgumentError, match=f"footplate has {words}") as raised:
         registry.build({"type": name, "init_kwargs": {"a": 1}})  # type: ignore[attr-defined]
-    assert raised.value.notes == (f"Use another writer of docs/records.md, or {advice}.",)
+    assert raised.value.notes == (f"Use another writer from docs/records.md, or {advice}.",)
     assert (raised.value.key, raised.value.found) == ("type", name)
 
 

@@ -85,7 +85,7 @@ def test_boxes_that_cannot_be_used_are_skipped_and_counted(tmp_path: Path, caplo
         found = dataset(tmp_path, given)
     assert [each["bbox"] for each in found.get_data_info(0)["instances"]] == [[0, 0, 5, 5], [30, 20, 40, 31]]
     assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith("2 boxes of ")
+    assert caplog.messages[0].startswith("skipping 2 annotations in ")
     assert caplog.messages[0].endswith("annotation 0 of '1.png', which lies outside the image")
 
 

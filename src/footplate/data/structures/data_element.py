@@ -67,7 +67,7 @@ class BaseDataElement:
         Args:
             value: The value.
             name: The name of the field. A property `name` stores its value as `_name`.
-            dtype: The required type of the value; None accepts any.
+            dtype: The required type of the value. By default, any type is accepted.
             field_type: The kind of the field.
 
         Raises:

@@ -142,7 +142,7 @@ class LabelData(BaseDataElement):
 
     @staticmethod
     def onehot_to_label(onehot: Tensor) -> Tensor:
-        """Converts a one-hot or multi-hot tensor ``(num_classes,)`` to ascending class indices, ``(K,)``, int64."""
+        """Converts a one-hot or multi-hot tensor ``(num_classes,)`` to an int64 tensor of ascending class indices."""
         if onehot.dim() != 1 or not ((onehot == 0) | (onehot == 1)).all():
             raise ArgumentError("a one-hot label must be a one-dimensional tensor of zeros and ones", found=onehot)
         return onehot.nonzero().flatten()
@@ -167,7 +167,7 @@ def _as_slice(index: int | slice, length: int) -> slice:
 
 
 def _select(value: Any, index: slice | Tensor) -> Any:
-    """Returns the elements of a field at a slice, or at indices ``(K,)``, int64."""
+    """Returns the elements of a field at a slice, or at int64 indices ``(K,)``."""
     if isinstance(value, Tensor):
         return value[index if isinstance(index, slice) else index.to(value.device)]
     if isinstance(value, np.ndarray):

@@ -27,17 +27,17 @@ class RandomCrop(BaseTransform):
 
     Args:
         crop_size: Height and width, or one number for both.
-        cat_max_ratio: The maximum fraction of the label map that one class may cover; otherwise a new crop is
-            drawn, at most 10 times.
+        cat_max_ratio: The maximum fraction of the label map that a single class may cover. If a class covers more, a
+            new crop is drawn, at most 10 times.
         ignore_index: The label of ignored pixels.
 
     Raises:
-        ArgumentError: A length is not positive, or `cat_max_ratio` is not above 0 and up to 1.
+        ArgumentError: A length is not positive, or `cat_max_ratio` is not above 0 and at most 1.
     """
 
     def __init__(self, crop_size: int | tuple[int, int], cat_max_ratio: float = 1.0, ignore_index: int = 255) -> None:
         if not 0 < cat_max_ratio <= 1:
-            raise ArgumentError("cat_max_ratio must be above 0 and up to 1", key="cat_max_ratio", found=cat_max_ratio)
+            raise ArgumentError("cat_max_ratio must be above 0 and at most 1", key="cat_max_ratio", found=cat_max_ratio)
         self.crop_size = check_size("crop_size", crop_size)
         self.cat_max_ratio, self.ignore_index = cat_max_ratio, ignore_index
 
@@ -146,7 +146,7 @@ class Pad(BaseTransform):
 
     Args:
         size: The minimum height and width of the result.
-        size_divisor: Pads height and width to multiples of this number instead.
+        size_divisor: An alternative to `size`: height and width are padded to multiples of this number.
         pad_val: The padding value of images, or `dict(img=..., seg=...)`. Label maps are padded with 255 by default.
 
     Raises:

@@ -102,7 +102,7 @@ class RandomResize(BaseTransform):
         keep_ratio: See `Resize`.
 
     Raises:
-        ArgumentError: One scale has no range, or the range is empty.
+        ArgumentError: `ratio_range` is missing for a single scale, or a range is empty.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class RandomResize(BaseTransform):
     ) -> None:
         several = isinstance(scale[0], Sequence)
         if several == (ratio_range is not None):
-            raise ArgumentError("a ratio_range is needed with one scale, and not with two scales", key="ratio_range")
+            raise ArgumentError("ratio_range is required with one scale and not allowed with two", key="ratio_range")
         self.ratio_range = None if ratio_range is None else check_range("ratio_range", ratio_range)
         self.scales = [check_size("scale", each) for each in (scale if several else [scale])]  # type: ignore[arg-type]
         self.keep_ratio = keep_ratio
@@ -166,7 +166,7 @@ class RandomFlip(BaseTransform):
 
     Args:
         prob: The probability, from 0 to 1.
-        direction: "horizontal" to exchange left and right, "vertical" to exchange top and bottom.
+        direction: "horizontal" to exchange left and right, or "vertical" to exchange top and bottom.
 
     Raises:
         ArgumentError: `prob` is not a probability, or `direction` is unknown.
@@ -204,7 +204,7 @@ class RandomWarp(BaseTransform):
     Args:
         turn: The maximum rotation in degrees, in both directions.
         scale: The smallest and the largest magnification; its logarithm is uniformly distributed.
-        stretch: The maximum change of the logarithm of the aspect ratio is twice this number.
+        stretch: Half the maximum change of the logarithm of the aspect ratio.
         shear: The maximum horizontal shear, as a fraction of the height.
         shift: The maximum shift along each axis, as a fraction of the image size.
         flip: The probability of a horizontal flip, from 0 to 1.
@@ -259,7 +259,7 @@ class RandomWarp(BaseTransform):
 def resize_image(
     pixels: NDArray[Any], size: tuple[int, int], resampling: Image.Resampling = Image.Resampling.BILINEAR
 ) -> NDArray[Any]:
-    """Resizes ``(H, W)`` or ``(H, W, 3)``, uint8 or float32, to `size`, a width and a height."""
+    """Resizes a uint8 or float32 image ``(H, W)`` or ``(H, W, 3)`` to `size` (width, height)."""
     if pixels.ndim == 3 and pixels.dtype != np.uint8:  # Pillow supports color only with 8 bits
         return np.stack([resize_image(plane, size, resampling) for plane in np.moveaxis(pixels, 2, 0)], axis=2)
     return np.array(Image.fromarray(pixels).resize(size, resampling))

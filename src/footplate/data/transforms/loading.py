@@ -29,7 +29,7 @@ class LoadImageFromFile(BaseTransform):
         ignore_empty: Whether to drop an image that cannot be read instead of raising an error.
         channel_order: The order of channels for "color": "bgr", which OpenMMLab configs expect, or "rgb".
         imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.
-        backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage.
+        backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage backend.
         file_client_args: Accepted for compatibility and ignored, as `backend_args`.
 
     Raises:
@@ -103,7 +103,7 @@ class LoadAnnotations(BaseTransform):
         poly2mask: Accepted for compatibility and ignored; masks are always arrays.
         box_type: Accepted for compatibility and ignored; boxes are x1 y1 x2 y2.
         imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.
-        backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage.
+        backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage backend.
 
     Raises:
         DataError: A requested annotation is missing or cannot be read, or a label map differs in size from its image.
@@ -167,7 +167,7 @@ def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
 
 
 def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
-    """Returns the label map of a record, ``(H, W)``, after checking its shape and its values."""
+    """Returns the label map ``(H, W)`` of a record, after checking its shape and its values."""
     path = results["seg_map_path"]
     content = read_file(path)
     try:
@@ -190,5 +190,5 @@ def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
 
 
 def _describe_error(error: Exception) -> str:
-    """Returns why an image cannot be read; Pillow's message for an unknown format contains a memory address."""
+    """Returns why an image cannot be read, without the memory address in Pillow's message for unknown formats."""
     return "its format is not known" if isinstance(error, UnidentifiedImageError) else str(error)

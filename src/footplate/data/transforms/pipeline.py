@@ -25,7 +25,7 @@ class BaseTransform(ABC):
     Attributes:
         keepable: Whether the result is deterministic and worth caching; see `keep_in_memory` of `BaseDataset`. A
             subclass that overrides `transform` must set it again.
-        fixed: Whether the result is deterministic, even if it is not worth caching; see the `cache` of a data loader.
+        fixed: Whether the result is deterministic, even if it is not worth caching; see `cache` of a data loader.
     """
 
     keepable: ClassVar[bool] = False
@@ -130,7 +130,7 @@ def check_range(
     """Returns `value` if it is a pair of numbers in ascending order, above 0 and up to `most`.
 
     Raises:
-        ArgumentError: It is not.
+        ArgumentError: `value` is not such a pair.
     """
     if len(value) == 2:
         low, high = value

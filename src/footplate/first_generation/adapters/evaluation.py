@@ -181,7 +181,7 @@ class EvalHook(Hook):
     """Validates every `interval` epochs or iterations, counted from `start`.
 
     Args:
-        dataloader: The validation data; None uses the validation loop of the config.
+        dataloader: The validation data. By default, the validation loop of the config is used.
         start: The first epoch or iteration after which to validate; 0 also validates before training.
         interval: The number of epochs or iterations between two validations.
         by_epoch: Whether `interval` and `start` are in epochs.

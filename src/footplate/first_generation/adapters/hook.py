@@ -219,7 +219,7 @@ def _with_view(hook: Hook, event: str, check: Callable[["Runner"], None] | None 
 
 
 def call_hooks(view: RunnerView, event: str) -> None:
-    """Calls a first-generation event of all first-generation hooks of a run, in the order of their priorities."""
+    """Calls the method for a first-generation event on all first-generation hooks of a run, in order of priority."""
     for hook in view.hooks:
         if isinstance(hook, Hook):
             getattr(hook, event)(view)

@@ -168,7 +168,7 @@ def mkdir_or_exist(dir_name: str | Path, mode: int = 0o777) -> None:
 
 
 class FileClient:
-    """Reads files from any storage that fsspec supports.
+    """Reads files from any storage backend that fsspec supports.
 
     Args:
         backend: Ignored; the path determines the storage.

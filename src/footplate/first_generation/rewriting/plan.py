@@ -1,4 +1,4 @@
-"""Decides which file of a tree writes which section, and with which values."""
+"""Decides which section goes into which file of a config tree, and with which values."""
 
 import os
 from collections import Counter

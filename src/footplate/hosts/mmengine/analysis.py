@@ -73,7 +73,7 @@ class _Analyzer:
         return self._counts
 
     def total(self, module_name: str = "") -> int:
-        """Returns the figure of a module, or of the whole model."""
+        """Returns the count for a module, or for the whole model."""
         return self.by_module().get(module_name, 0)
 
 

@@ -51,7 +51,7 @@ class CheckpointLoader:
 
         Args:
             filename: A path, or an address with a prefix.
-            map_location: The device for the tensors; None is the CPU.
+            map_location: The device for the tensors; the CPU by default.
             logger: Not used: footplate's log is.
         """
         for prefix in sorted(cls._schemes, key=len, reverse=True):
@@ -105,7 +105,7 @@ def load_checkpoint(
     Args:
         model: The model, wrapped or not.
         filename: The path or address.
-        map_location: The device for the tensors; None is the CPU.
+        map_location: The device for the tensors; the CPU by default.
         strict: Whether all keys must match.
         logger: Not used: mismatches go to footplate's log.
         revise_keys: Pairs of a regular expression and its replacement, applied to the keys.
@@ -124,13 +124,13 @@ def save_checkpoint(
     file_client_args: Mapping[str, Any] | None = None,
     backend_args: Mapping[str, Any] | None = None,
 ) -> None:
-    """Saves a checkpoint on any storage, atomically.
+    """Saves a checkpoint atomically, on any storage backend.
 
     Args:
         checkpoint: The content.
         filename: The path.
-        file_client_args: An old name of `backend_args`.
-        backend_args: See `get_file_backend`; a path mapping of it counts.
+        file_client_args: An old name for `backend_args`.
+        backend_args: See `get_file_backend`. A path mapping in it is applied.
     """
     backend = get_file_backend(filename, backend_args=backend_args or file_client_args)
     _save(dict(checkpoint), backend.join_path(filename))

@@ -165,7 +165,7 @@ def all_reduce(data: Tensor, op: str = "sum", group: Group = None) -> None:
     Args:
         data: The tensor.
         op: "sum", "mean", "product", "min" or "max".
-        group: The processes; None takes all.
+        group: The process group; all processes by default.
 
     Raises:
         ValueError: There is no such operation.
@@ -190,7 +190,7 @@ def all_reduce_params(
         coalesce: Whether to send several tensors together.
         bucket_size_mb: The size of a message in MB; at most 0 for no limit.
         op: See `all_reduce`.
-        group: The processes; None takes all.
+        group: The process group; all processes by default.
     """
     if get_world_size(group) == 1:
         return

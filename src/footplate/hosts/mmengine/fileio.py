@@ -1,4 +1,4 @@
-"""Reads and writes files on any storage, and objects in files: `mmengine.fileio`."""
+"""Reads and writes files on any storage backend, and objects in files: `mmengine.fileio`."""
 
 import io
 import json
@@ -28,7 +28,7 @@ class FileClient:
     """Reads and writes files through a backend; the interface before `get_file_backend`.
 
     Args:
-        backend: The name of a backend; None chooses by prefix.
+        backend: The name of a backend. By default, the backend is chosen by the prefix of the path.
         prefix: The prefix of paths, such as "s3".
         options: Arguments of the backend.
     """
@@ -250,15 +250,15 @@ def load(
     """Returns the object in a JSON, YAML or pickle file.
 
     Args:
-        file: A path on any storage, or an open file.
-        file_format: The format; None takes the suffix of the path.
-        file_client_args: An old name of `backend_args`.
+        file: A path on any storage backend, or an open file.
+        file_format: The format. By default, it is derived from the suffix of the path.
+        file_client_args: An old name for `backend_args`.
         backend_args: See `get_file_backend`.
         kwargs: Arguments of the reader.
 
     Raises:
-        CheckpointError: A pickle file names a class that is not data.
-        TypeError: The format is not known.
+        CheckpointError: A pickle file refers to a class other than the permitted data types.
+        TypeError: The format is unknown.
     """
     handler = _handler(file, file_format)
     if not isinstance(file, str | Path):
@@ -280,9 +280,9 @@ def dump(
 
     Args:
         obj: The object.
-        file: A path on any storage, an open file, or None.
-        file_format: The format; None takes the suffix of the path.
-        file_client_args: An old name of `backend_args`.
+        file: A path on any storage backend, an open file, or None.
+        file_format: The format. By default, it is derived from the suffix of the path.
+        file_client_args: An old name for `backend_args`.
         backend_args: See `get_file_backend`.
         kwargs: Arguments of the writer.
     """
@@ -313,7 +313,7 @@ def list_from_file(
         offset: How many lines to leave out at the start.
         max_num: How many lines to return; 0 returns all.
         encoding: The encoding of the file.
-        file_client_args: An old name of `backend_args`.
+        file_client_args: An old name for `backend_args`.
         backend_args: See `get_file_backend`.
     """
     text = get_text(filename, encoding, backend_args=backend_args or file_client_args)

@@ -54,9 +54,10 @@ class BaseInferencer(metaclass=_KwargsChecker):
 
     Args:
         model: A config file, a config, or the name of a published model.
-        weights: A checkpoint or its address. None takes the published weights, or those of no file.
-        device: The device; None takes the first available accelerator.
-        scope: The scope of the registries; None takes that of the config.
+        weights: The path or URL of a checkpoint. By default, a published model uses its published weights, and other
+            models keep their initial weights.
+        device: The device. By default, the first available accelerator.
+        scope: The scope of the registries. By default, the scope of the config.
         show_progress: Whether to show a progress bar.
     """
 

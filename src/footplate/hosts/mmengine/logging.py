@@ -1,4 +1,4 @@
-"""`MMLogger`: loggers that code bases get by name. They write through footplate's log."""
+"""`MMLogger`: loggers that OpenMMLab packages look up by name. They write to footplate's log."""
 
 import logging
 from typing import Any

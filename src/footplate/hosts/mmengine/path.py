@@ -50,7 +50,7 @@ def scandir(
 
     Args:
         dir_path: The folder.
-        suffix: The ends of file names to yield; None yields all.
+        suffix: The suffixes of the files to yield. By default, all files are yielded.
         recursive: Whether to enter folders.
         case_sensitive: Whether the case of the suffix counts.
 

@@ -91,12 +91,12 @@ class _OfField:
 
 
 class LRSchedulerMixin(_OfField):
-    """Makes a schedule change the learning rate."""
+    """A mixin for schedules that change the learning rate."""
 
     _field = "lr"
 
 
 class MomentumSchedulerMixin(_OfField):
-    """Makes a schedule change the momentum."""
+    """A mixin for schedules that change the momentum."""
 
     _field = "momentum"

@@ -48,7 +48,7 @@ class DefaultScope(ManagerMixin):
     @classmethod
     @contextmanager
     def overwrite_default_scope(cls, scope_name: str | None) -> Iterator[None]:
-        """Sets the default scope for the duration of the block; None leaves it."""
+        """Sets the default scope for the duration of the block. None leaves it unchanged."""
         if scope_name is None:
             yield
             return

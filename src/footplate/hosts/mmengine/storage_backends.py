@@ -47,7 +47,7 @@ class BaseStorageBackend(metaclass=ABCMeta):
 
 
 class _FileSystemBackend(BaseStorageBackend):
-    """A backend on any storage that fsspec supports, by the protocol of the path."""
+    """A backend for any storage that fsspec supports. The protocol of the path determines which one is used."""
 
     def _path(self, filepath: PathLike) -> str:
         return os.fspath(filepath)
@@ -72,15 +72,15 @@ class _FileSystemBackend(BaseStorageBackend):
         self.put(obj.encode(encoding), filepath)
 
     def exists(self, filepath: PathLike) -> bool:
-        """Checks whether there is a file or a folder."""
+        """Checks whether the path is a file or a folder."""
         return storage.exists(self._path(filepath))
 
     def isdir(self, filepath: PathLike) -> bool:
-        """Checks whether it is a folder."""
+        """Checks whether the path is a folder."""
         return bool(self._system(filepath, "isdir"))
 
     def isfile(self, filepath: PathLike) -> bool:
-        """Checks whether it is a file."""
+        """Checks whether the path is a file."""
         return bool(self._system(filepath, "isfile"))
 
     def _system(self, filepath: PathLike, method: str, *arguments: Any, **options: Any) -> Any:
@@ -181,7 +181,7 @@ class _FileSystemBackend(BaseStorageBackend):
             dir_path: The folder.
             list_dir: Whether to yield folders.
             list_file: Whether to yield files.
-            suffix: The ends of file names to yield; None yields all. Only without `list_dir`.
+            suffix: The suffixes of the files to yield; all by default. Requires `list_dir=False`.
             recursive: Whether to enter folders.
 
         Raises:
@@ -231,7 +231,7 @@ class LocalBackend(_FileSystemBackend):
 
 
 class HardDiskBackend(LocalBackend):
-    """An old name of `LocalBackend`."""
+    """An old name for `LocalBackend`."""
 
 
 class HTTPBackend(_FileSystemBackend):
@@ -319,7 +319,7 @@ def register_backend(
 
     Args:
         name: The name in `backend_args`.
-        backend: The class; None returns a decorator.
+        backend: The class. If it is None, a decorator is returned.
         force: Whether to replace a registered backend.
         prefixes: The prefixes, such as "s3" for `s3://...`.
 

@@ -176,7 +176,7 @@ def set_random_seed(seed: int | None = None, deterministic: bool = False, diff_r
     """Seeds Python, NumPy and PyTorch; returns the seed.
 
     Args:
-        seed: The seed; None draws one, the same for all processes.
+        seed: The seed. By default, a random seed is drawn, which is the same for all processes.
         deterministic: Whether cuDNN must choose deterministic algorithms.
         diff_rank_seed: Whether to add the rank to the seed.
     """
@@ -203,9 +203,9 @@ def autocast(
     """Computes the block in lower precision, on the device of this process by default.
 
     Args:
-        device_type: "cuda", "cpu", ...; None takes the first available accelerator.
-        dtype: The precision; None takes the one of the device.
-        enabled: Whether to do so.
+        device_type: "cuda", "cpu", ... By default, the first available accelerator.
+        dtype: The precision. By default, the one that torch uses for autocasting on this device.
+        enabled: Whether to use the lower precision.
         cache_enabled: See `torch.autocast`.
     """
     kind = device_type or get_device()

@@ -115,7 +115,7 @@ def import_modules_from_strings(imports: str | Sequence[str] | None, allow_faile
     """Imports modules by name; returns the module, or a list of modules for several names.
 
     Args:
-        imports: One name or several; None imports nothing.
+        imports: A module name or a list of module names. None imports nothing.
         allow_failed_imports: Whether to warn of a module that cannot be imported, and return None for it.
 
     Raises:
@@ -158,7 +158,10 @@ def check_prerequisites(
     checker: Callable[[str], bool],
     msg_tmpl: str = "'{}' is needed by '{}' and was not found. Install it.",
 ) -> Callable[[_Function], _Function]:
-    """Makes a decorator that raises RuntimeError at the call of a function if `checker` is false for a prerequisite."""
+    """Returns a decorator.
+
+    The decorated function raises RuntimeError when called if `checker` is false for a prerequisite.
+    """
     names = [prerequisites] if isinstance(prerequisites, str) else list(prerequisites)
 
     def decorate(function: _Function) -> _Function:
@@ -290,7 +293,7 @@ def get_git_hash(fallback: str = "unknown", digits: int | None = None) -> str:
 
     Args:
         fallback: The text to return outside a repository, or without git.
-        digits: How many digits to return; None returns all.
+        digits: The number of digits to return; all by default.
     """
     try:
         answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)

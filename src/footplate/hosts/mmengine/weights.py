@@ -28,7 +28,7 @@ def constant_init(module: nn.Module, val: float, bias: float = 0) -> None:
 
 
 def xavier_init(module: nn.Module, gain: float = 1, bias: float = 0, distribution: str = "normal") -> None:
-    """Initializes a layer by Glorot and Bengio (2010).
+    """Initializes a layer with the method of Glorot and Bengio (2010).
 
     Args:
         module: The layer.
@@ -165,7 +165,7 @@ def convert_sync_batchnorm(module: nn.Module, implementation: str = "torch") -> 
         ValueError: The implementation is not "torch".
     """
     if implementation != "torch":
-        raise ValueError(f"footplate has PyTorch's SyncBN only, not that of '{implementation}'. Pass 'torch'.")
+        raise ValueError(f"footplate supports only PyTorch's SyncBN, not that of '{implementation}'. Pass 'torch'.")
     converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
     return converted
 

@@ -188,7 +188,10 @@ def roi_pool_forward(
     pooled_width: int,
     spatial_scale: float,
 ) -> None:
-    """Writes the largest value of each bin to `output`, and its position in the flattened map to `argmax`, or -1."""
+    """Writes the largest value of each bin to `output`, and its position in the flattened map to `argmax`.
+
+    The position is -1 if the bin is empty.
+    """
     channels, height, width = input.shape[1:]
     left, top = rois[:, 1] * spatial_scale, rois[:, 2] * spatial_scale
     roi_width, roi_height = (rois[:, 3] + 1) * spatial_scale - left, (rois[:, 4] + 1) * spatial_scale - top
@@ -367,7 +370,7 @@ def border_align_forward(input: Tensor, boxes: Tensor, output: Tensor, argmax_id
         input: (N, 4 * C, H, W): a group of channels for each border.
         boxes: (N, B, 4), in pixels of the map.
         output: (N, C, B, 4).
-        argmax_idx: The position of the largest value on its border, of the same shape, int32.
+        argmax_idx: The position of each largest value on its border; int32, same shape as `output`.
         pool_size: The number of intervals between the points of a border.
     """
     count, channels, height, width = input.shape

@@ -31,13 +31,13 @@ Group = dict[str, Any]
 
 
 def parameters_of(group: Group) -> Sequence[nn.Parameter]:
-    """Returns the parameters of a group as a sequence, also if `params` is a single parameter."""
+    """Returns the parameters of a group as a sequence, even if `params` is a single parameter."""
     params = group["params"]
     return params if isinstance(params, (list, tuple)) else [params]
 
 
 def merge_groups(groups: Iterable[Group]) -> list[Group]:
-    """Merges groups with equal settings, in the order of their first appearance; empty groups are dropped."""
+    """Merges groups with equal settings, in the order of their first appearance. Empty groups are dropped."""
     merged: dict[Hashable, Group] = {}
     for group in groups:
         settings = {key: value for key, value in group.items() if key != "params"}
@@ -67,7 +67,8 @@ def drop_duplicates(groups: Iterable[Group], *, warn: bool) -> Iterator[Group]:
             yield {**settings, "params": new}
     if differing and warn:
         _logger.warning(
-            "%d shared parameters have different settings under their names; those of the first name are used",
+            "%d shared parameters have different settings under different names; the settings for the first name are "
+            "used",
             differing,
         )
 
@@ -87,8 +88,8 @@ class DefaultOptimWrapperConstructor:
     - `bias_lr_mult`, `bias_decay_mult`, `norm_decay_mult`, `flat_decay_mult` (for one-dimensional parameters),
       `dwconv_decay_mult` and `dcn_offset_lr_mult` multiply the learning rate or weight decay of a kind of parameter.
     - `custom_keys` maps parts of parameter paths to `lr_mult`, `decay_mult` and any other field of a parameter group.
-      If a key matches, only its settings apply. Of several matching keys the longest one is used, of equally long keys
-      the alphabetically first.
+      If a key matches, only its settings apply. If several keys match, the longest one is used. Of equally long keys,
+      the first one in alphabetical order is used.
     - `bypass_duplicate` turns off the warning about shared parameters.
 
     Parameters with equal settings share one group. Frozen parameters have the settings of the optimizer, in case they

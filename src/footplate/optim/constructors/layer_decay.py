@@ -62,8 +62,8 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
     """Multiplies the learning rate by `decay_rate` for each layer, or stage, between a parameter and the head.
 
     One-dimensional parameters and biases have no weight decay. `paramwise_cfg` has the keys `decay_rate`,
-    `num_layers` and `decay_type`, "layer_wise" or "stage_wise". The `backbone` of the model must be a ConvNeXt (both
-    types), or a BEiT, MAE or other vision transformer with its blocks in `layers` (only "layer_wise").
+    `num_layers` and `decay_type` (either "layer_wise" or "stage_wise"). The `backbone` of the model must be a ConvNeXt
+    (both types), or a BEiT, MAE or other vision transformer with its blocks in `layers` (only "layer_wise").
 
     Source: BEiT: BERT Pre-Training of Image Transformers (Bao et al., 2022); A ConvNet for the 2020s (Liu et al.,
     2022).

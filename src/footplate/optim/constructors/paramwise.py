@@ -60,13 +60,13 @@ def is_deformable(module: nn.Module) -> bool:
 class ParamwiseRules:
     """Computes the settings of one parameter from `paramwise_cfg`.
 
-    If the path of the parameter contains a custom key, only the settings of that key apply. Of several matching keys
-    the longest one is used, of equally long keys the alphabetically first.
+    If the path of the parameter contains a custom key, only the settings of that key apply. If several keys match, the
+    longest one is used. Of equally long keys, the first one in alphabetical order is used.
 
     Args:
         paramwise_cfg: Multipliers by kind of parameter, and `custom_keys`.
-        base_lr: The learning rate that is multiplied, None if the optimizer has none.
-        base_wd: The weight decay that is multiplied, None if the optimizer has none.
+        base_lr: The learning rate to multiply, or None if the optimizer has none.
+        base_wd: The weight decay to multiply, or None if the optimizer has none.
     """
 
     def __init__(self, paramwise_cfg: Mapping[str, Any], base_lr: float | None, base_wd: float | None) -> None:
@@ -147,7 +147,7 @@ def check_paramwise(cfg: Any) -> None:
     """Checks the types and ranges of a `paramwise_cfg`.
 
     Raises:
-        ArgumentError: It is not a dict, or an entry has the wrong type or is out of range.
+        ArgumentError: `paramwise_cfg` is not a dict, or an entry has the wrong type or is out of range.
     """
     if not isinstance(cfg, Mapping):
         raise ArgumentError("paramwise_cfg must be a dict", key="paramwise_cfg", found=cfg)

@@ -39,14 +39,17 @@ class LayerwiseOptimizer(Optimizer):
 
 
 def norms_of(tensors: Sequence[Tensor]) -> Tensor:
-    """Returns the 2-norms of `tensors`, ``(N,)`` on their device; of sharded tensors, those of the full tensors."""
+    """Returns the 2-norms of `tensors` as a tensor ``(N,)`` on their device.
+
+    For a sharded tensor, this is the norm of the full tensor.
+    """
     if any(is_dtensor(each) for each in tensors):
         return tensor_norms(tensors)
     return torch.stack(torch._foreach_norm(list(tensors)))
 
 
 def scale_each(tensors: Sequence[Tensor], factors: Tensor) -> None:
-    """Multiplies each tensor in place by its entry of `factors`, ``(N,)``, without a copy to the host."""
+    """Multiplies each tensor in place by its entry of the tensor `factors` ``(N,)``, without a copy to the host."""
     for tensor, factor in zip(tensors, factors.unbind(), strict=True):
         tensor.mul_(factor)
 
@@ -67,7 +70,7 @@ class LAMB(LayerwiseOptimizer):
         eps: A term that is added to the denominator for numerical stability.
         weight_decay: The decoupled weight decay.
         bias_correction: Whether to correct the bias of the moments, which start at 0.
-        trust_clip: The upper limit of the trust ratio `|w| / |u|`; None for no limit.
+        trust_clip: The upper limit of the trust ratio `|w| / |u|`. By default, there is no limit.
 
     Raises:
         ArgumentError: An argument is out of range.

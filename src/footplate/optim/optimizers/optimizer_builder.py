@@ -137,7 +137,7 @@ def _argument_error(cfg: Mapping[str, Any], error: Exception) -> ArgumentError:
 
 
 def default_of(cfg: Mapping[str, Any], field: str) -> float | None:
-    """Returns the value of `field` in `cfg`, or else its default in the signature of the class if that is a number."""
+    """Returns the value of `field` in `cfg`, or the numeric default in the signature of the class."""
     if isinstance(cfg, Mapping) and field in cfg:
         value: float | None = cfg[field]
         return value

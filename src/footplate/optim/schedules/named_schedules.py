@@ -39,7 +39,7 @@ def schedule_type(name: str, curve_type: type[Curve], field: str | None) -> type
     Args:
         name: The name of the class in the registry.
         curve_type: The class of the curve.
-        field: The scheduled field; None to take it from the argument `param_name`.
+        field: The scheduled field. If it is None, the argument `param_name` specifies the field.
     """
     curve_parameters = inspect.signature(curve_type).parameters
 
@@ -96,10 +96,10 @@ def build_param_schedulers(
     """Builds the parameter schedules of a run.
 
     Args:
-        cfg: A dict with `type`, a schedule, a list of these, or None. If there are several optimizers, this applies
-            to all of them; or give a dict with one such config per optimizer name.
+        cfg: A dict with `type`, a schedule, a list of these, or None. If there are several optimizers, it applies to
+            all of them. To use different schedules, pass a dict with one such config per optimizer name.
         optim_wrapper: The optimizer wrapper or optimizer.
-        epoch_length: The iterations of an epoch, None if unknown.
+        epoch_length: The number of iterations per epoch, or None if unknown.
         max_epochs: The default `end` of schedules by epoch.
         max_iters: The default `end` of schedules by iteration.
 
@@ -162,15 +162,15 @@ def _warn_about_lengths(
 ) -> None:
     """Warns about schedules that end, or have a milestone, after the end of training, or end before it.
 
-    There is no warning about an end one position after that of training, which is a common way to not reach the final
-    value. Nor is there one about a last schedule that ends at the base value, such as a warm-up.
+    There is no warning if a schedule ends one position after training, which is a common way to avoid reaching the
+    final value, or if the last schedule ends at the base value, as a warm-up does.
 
     Args:
         schedules: The schedules of one optimizer.
         end_keys: The config key of the `end` of each schedule, "" if the config does not set it.
-        epoch_length: The iterations of an epoch, None if unknown.
-        max_epochs: The epochs of the run.
-        max_iters: The iterations of the run.
+        epoch_length: The number of iterations per epoch, or None if unknown.
+        max_epochs: The number of epochs in the run.
+        max_iters: The number of iterations in the run.
     """
     for schedule, key in zip(schedules, end_keys, strict=True):
         total = max_epochs if schedule.by_epoch else max_iters

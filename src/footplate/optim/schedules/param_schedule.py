@@ -112,7 +112,7 @@ _logger = logging.getLogger("footplate.optim")
 class ParamSchedule:
     """Applies a curve to one field of all parameter groups, between `begin` and `end`.
 
-    Each `step` moves one position on. From `begin` to `end` the field of each group is set to
+    Each `step` advances by one position. From `begin` to `end` the field of each group is set to
     `curve(current value, base value, position, end - begin)`; outside this range the schedule does not change it.
     Several schedules of one field can therefore be combined; each continues from the value of the previous one. The
     base value is the initial value of the field, stored in the group as `initial_<field>`.
@@ -123,14 +123,15 @@ class ParamSchedule:
         param_name: The field to schedule, such as `lr`, `weight_decay` or `momentum` (the first beta of optimizers
             with betas).
         begin: The first position at which the schedule acts.
-        end: The position from which it no longer acts; by default the length of the curve, or never.
+        end: The position from which the schedule no longer acts. By default, it acts for the length of the curve, or
+            to the end of training if the curve has no length.
         by_epoch: Whether positions are epochs instead of iterations.
-        last_step: The last completed position, after which the schedule continues without changing the groups; -1 to
-            start from the beginning.
+        last_step: The last completed position, after which the schedule continues without changing the groups. With
+            -1, it starts from the beginning.
         verbose: Whether to log each change.
         convert_to_iter_based: Whether to convert `begin`, `end` and the settings of the curve from epochs to
             iterations.
-        epoch_length: The iterations of an epoch, for `convert_to_iter_based`.
+        epoch_length: The number of iterations per epoch, for `convert_to_iter_based`.
 
     Raises:
         ArgumentError: `begin` is not before `end`, or a group does not have the field.
@@ -183,8 +184,8 @@ class ParamSchedule:
         """Binds the schedule to the current parameter groups of the optimizer.
 
         Args:
-            bases: The base value of each group. If their number is not that of the groups, the base values are taken
-                from the groups.
+            bases: The base value of each group. If there are more or fewer values than groups, the base values are
+                taken from the groups.
         """
         self._groups = self.optimizer.param_groups
         self._key, slots = field_slots(self.optimizer, self.param_name)
@@ -228,7 +229,7 @@ class ParamSchedule:
         return [base for _, base in self._slots]
 
     def step(self) -> None:
-        """Moves one position on."""
+        """Advances by one position."""
         self._global_step += 1
         if self.begin <= self._global_step < self.end:
             self.last_step += 1
@@ -261,15 +262,15 @@ class ParamSchedule:
         }
 
     def matches(self, state_dict: dict[str, Any]) -> bool:
-        """Checks whether the type and settings in a saved state, if any, are those of this schedule."""
+        """Checks whether the type and settings that a saved state contains match this schedule."""
         own = self.state_dict()
         return all(state_dict.get(key, own[key]) == own[key] for key in ("type", "param_name", "begin", "by_epoch"))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads the position and base values; the length and other settings are not loaded.
+        """Loads the position and base values. The length and other settings are not loaded.
 
-        Load the state of the optimizer first, since it contains the current values. It is also the source of the base
-        values if the number of groups differs.
+        Load the state of the optimizer first, since it contains the current values. The base values are also taken from
+        the optimizer if the number of groups differs.
 
         The state of a completed run is at `end`, where the last step had no effect. If this schedule has a later end,
         that step is taken now.
@@ -287,7 +288,7 @@ class ParamSchedule:
 
 
 class ScheduleSteps(NamedTuple):
-    """The schedules of a run by the event that moves them on, in the order in which they are stepped."""
+    """The schedules of a run by the event that advances them, in the order in which they are stepped."""
 
     by_iter: list[Callable[[], None]]
     """The `step` methods to call after each training iteration."""

@@ -25,11 +25,11 @@ class ReduceOnPlateau(ParamSchedule):
         patience: The number of validations without improvement before the field is reduced.
         threshold: The minimum improvement.
         threshold_rule: "rel" if `threshold` is relative to the best value, "abs" if it is absolute.
-        cooldown: The number of validations after a reduction that do not count as without improvement.
-        min_value: The lower bound of the field, one for all groups or one per group.
+        cooldown: The number of validations after a reduction that are not counted as validations without improvement.
+        min_value: The lower bound of the field, either one value for all groups or one value per group.
         eps: The minimum change; smaller reductions are skipped.
         begin: The first validation at which the schedule acts.
-        end: The validation from which it no longer acts.
+        end: The validation from which the schedule no longer acts.
         by_epoch: Accepted for compatibility; the schedule is stepped after validations.
         last_step: See `ParamSchedule`.
 
@@ -93,10 +93,10 @@ class ReduceOnPlateau(ParamSchedule):
             )
 
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
-        """Moves one validation on, and reduces the field if the metric has not improved for long enough.
+        """Advances by one validation, and reduces the field if the metric has not improved for long enough.
 
         Args:
-            metrics: The metrics of a validation; None only moves the position.
+            metrics: The metrics of a validation. Without metrics, only the position moves.
 
         Raises:
             ArgumentError: `metrics` does not contain the monitored metric.

@@ -31,7 +31,7 @@ class RunInfo(NamedTuple):
     unit: int
     """The number of iterations per unit of progress."""
     epoch_length: int | None
-    """The iterations of an epoch, None if unknown."""
+    """The number of iterations per epoch, or None if unknown."""
     warmup: str | None = None
     """ "constant", "linear", "exp", or None for no warm-up."""
     warmup_iters: int = 0
@@ -42,7 +42,7 @@ class RunInfo(NamedTuple):
     """Whether values are divided by the warm-up factor, as for momentum."""
 
     def warmup_factor(self, iteration: int) -> float:
-        """Returns the factor of the regular value at an iteration of the warm-up."""
+        """Returns the factor by which the regular value is multiplied (or divided) at a warm-up iteration."""
         done = iteration / self.warmup_iters
         if self.warmup == "constant":
             return self.warmup_ratio

@@ -22,9 +22,9 @@ class PolicySchedule(ParamSchedule):
         warmup_iters: The length of the warm-up.
         warmup_ratio: The factor at the start of the warm-up.
         warmup_by_epoch: Whether `warmup_iters` counts epochs instead of iterations.
-        epoch_length: The iterations of an epoch.
-        max_epochs: The epochs of the run.
-        max_iters: The iterations of the run, if the length of epochs is unknown.
+        epoch_length: The number of iterations per epoch.
+        max_epochs: The number of epochs in the run.
+        max_iters: The number of iterations in the run, if the epoch length is unknown.
         last_step: See `ParamSchedule`.
         settings: The settings of the policy.
 
@@ -94,7 +94,7 @@ class PolicyMomentum(PolicySchedule):
 
 
 def find_policy(name: str, field: str) -> type[Policy]:
-    """Returns the curve of a policy; lower-case names may be capitalized.
+    """Returns the curve of a policy. Names written in lower case are also accepted with an initial capital.
 
     Args:
         name: The name of the policy, such as "step" or "poly".

@@ -88,7 +88,7 @@ class AmpOptimWrapper(OptimWrapper):
         self.loss_scaler.update(self._fixed_scale)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Returns the context for the forward pass: mixed precision, and that of `OptimWrapper`."""
+        """Returns the context for the forward pass: mixed precision, and the context of `OptimWrapper`."""
         context = super().optim_context(model)
         if context is NO_CONTEXT:
             return self._autocast

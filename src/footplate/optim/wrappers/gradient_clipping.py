@@ -27,7 +27,7 @@ class GradientClipper:
         settings: The arguments of `function`.
 
     Attributes:
-        gives_norm: Whether the total norm before clipping is returned; it is for clipping by norm.
+        gives_norm: Whether the total norm before clipping is returned, as it is for clipping by norm.
     """
 
     def __init__(self, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:

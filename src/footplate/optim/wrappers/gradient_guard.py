@@ -57,8 +57,8 @@ class GradientGuard:
         Args:
             optimizer: The optimizer.
             iteration: The number of the iteration, for messages.
-            norm: The norm of the gradients, 0-d, if it is known. If it is finite, so are the gradients. They may have
-                been clipped since.
+            norm: The norm of the gradients as a scalar tensor, if it is known. If the norm is finite, so are the
+                gradients. They may have been clipped since it was computed.
 
         Raises:
             NonFiniteError: The gradients are non-finite and the policy is "stop".
@@ -105,7 +105,7 @@ class GradientGuard:
 
 
 def _nonfinite_flag(gradients: list[Tensor]) -> Tensor:
-    """Returns a flag, ``(1,)``, above 0 if a gradient is non-finite on any rank."""
+    """Returns a flag as a tensor ``(1,)``, which is above 0 if a gradient is non-finite on any rank."""
     flag = torch.zeros(1, device=gradients[0].device)
     kinds: dict[tuple[Any, Any], list[Tensor]] = {}
     for gradient in gradients:

@@ -137,7 +137,7 @@ class OptimWrapper:
         """Runs the backward pass, and steps the optimizer when gradient accumulation is complete.
 
         Args:
-            loss: The loss to minimize, 0-d.
+            loss: The loss to minimize, a scalar tensor.
             step_kwargs: Arguments of `step` of the optimizer.
             zero_kwargs: Arguments of `zero_grad` of the optimizer.
 
@@ -166,7 +166,7 @@ class OptimWrapper:
                 self.zero_grad(**(zero_kwargs or {}))
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
-        """Runs the backward pass of `loss`, 0-d, and counts it for gradient accumulation."""
+        """Runs the backward pass of the scalar tensor `loss`, and counts it for gradient accumulation."""
         self.scale_loss(loss).backward(**kwargs)  # type: ignore[no-untyped-call]
         self._inner_count += 1
         self._has_used_gradients = False
@@ -236,9 +236,10 @@ class OptimWrapper:
         """Sets the position in the run, so that the last accumulation may be shorter.
 
         Args:
-            model: The model; gradient accumulation with batch normalization is warned about.
+            model: The model. A warning is logged if it contains batch normalization layers and gradients are
+                accumulated.
             init_counts: The number of losses so far.
-            max_counts: The number of losses of the whole run, -1 if unknown.
+            max_counts: The number of losses of the whole run, or -1 if unknown.
         """
         count = self._accumulative_counts
         self._inner_count, self._max_counts = init_counts, max_counts
@@ -320,7 +321,7 @@ class OptimWrapper:
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Loads a state that footplate or a different engine saved, also if its parameter groups differ.
+        """Loads a state that footplate or a different engine saved, even if its parameter groups differ.
 
         Raises:
             CheckpointError: The state belongs to different parameters, or to an optimizer of a different class.

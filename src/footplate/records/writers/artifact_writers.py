@@ -173,7 +173,8 @@ class MLflowVisBackend(Tracker):
         run_name: The name of the run.
         tags: The tags of the run.
         params: Parameters of the run in addition to those from the config.
-        tracking_uri: The URI of the store; by default that in MLFLOW_TRACKING_URI, or a SQLite file in `save_dir`.
+        tracking_uri: The URI of the store. By default, the value of MLFLOW_TRACKING_URI, or a SQLite file in
+            `save_dir`.
         artifact_suffix: The suffixes of the files in `save_dir` that are logged as artifacts at the end of the run.
         tracked_config_keys: The top-level keys of the config that are logged as parameters; all by default.
         artifact_location: The artifact location of a new experiment.

@@ -44,7 +44,7 @@ class BaseVisBackend:
         """Stores the graph of the model."""
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Stores an image: `(H, W, 3)`, uint8, RGB."""
+        """Stores an RGB image, a uint8 array `(H, W, 3)`."""
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
         """Stores a scalar: a number, or a tensor with one element."""
@@ -156,7 +156,7 @@ class GuardedWriters:
 
 
 class Refused:
-    """A base class for names in published configs that footplate does not support; must be the first base.
+    """A base class for unsupported classes that published configs name. It must come first in the list of bases.
 
     Raises:
         ArgumentError: Always, when it is built.
@@ -172,7 +172,7 @@ class Refused:
             f"footplate has no {self.noun} for {self.service}",
             key="type",
             found=type(self).__name__,
-            notes=[f"Use another writer of docs/records.md, or {self.advice}."],
+            notes=[f"Use another writer from docs/records.md, or {self.advice}."],
         )
 
 

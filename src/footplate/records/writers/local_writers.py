@@ -68,7 +68,7 @@ class LocalVisBackend(BaseVisBackend):
             write_recorded(config, path.with_suffix(".json"))
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes `(H, W, 3)` or `(H, W)`, uint8, as `vis_image/<name>_<step>.png`."""
+        """Writes an image, a uint8 array `(H, W, 3)` or `(H, W)`, as `vis_image/<name>_<step>.png`."""
         path = output_path(str(self.folder), f"{self._images}/{name}_{step}.png")
         commit_image(path, Image.fromarray(np.ascontiguousarray(image)))
 

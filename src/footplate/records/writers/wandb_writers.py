@@ -55,8 +55,8 @@ class WandbVisBackend(LoggingTracker):
         define_metric_cfg: The summaries of metrics, such as `{"mIoU": "max"}`, or a list of arguments of
             `define_metric`.
         commit: The argument `commit` of `run.log`: whether each call completes a history step.
-        log_code_name: The name under which the code in the current folder is stored with the config; None to not
-            store it.
+        log_code_name: The name under which the code in the current folder is stored with the config. By default, the
+            code is not stored.
         watch_kwargs: Arguments of `watch`, which `add_graph` calls.
 
     Raises:
@@ -134,7 +134,7 @@ class SwanlabVisBackend(LoggingTracker):
         init_kwargs: Arguments of `swanlab.init`, such as `project`, `name` and `mode="local"`.
 
     Raises:
-        MissingExtraError: The package swanlab is not installed, or for the mode "local" its dashboard.
+        MissingExtraError: The package swanlab is not installed, or its dashboard is missing in the mode "local".
     """
 
     package = "swanlab"

@@ -76,7 +76,10 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
     def calculate(
         pred: Tensor | npt.NDArray[np.int64], target: Tensor | npt.NDArray[np.int64], num_classes: int
     ) -> Tensor:
-        """Returns the matrix, ``(num_classes, num_classes)``, int64, of predicted and true classes, ``(N,)`` each."""
+        """Returns the confusion matrix as an int64 tensor ``(num_classes, num_classes)``.
+
+        `pred` and `target` have shape ``(N,)``.
+        """
         predicted, truth = torch.as_tensor(pred).long(), torch.as_tensor(target).long()
         check_classes("ground truth", truth, num_classes)
         check_classes("prediction", predicted, num_classes)
@@ -87,9 +90,10 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
     def plot(
         confusion_matrix: Tensor | npt.NDArray[Any], include_values: bool = True, classes: Sequence[str] | None = None
     ) -> npt.NDArray[np.uint8]:
-        """Draws a matrix; returns ``(H, W, 3)``, uint8, RGB.
+        """Draws a confusion matrix; returns an RGB image as a uint8 array ``(H, W, 3)``.
 
-        Cells on the diagonal are blue, others are orange. The greater the share of its row, the stronger the color.
+        Cells on the diagonal are blue, others are orange. The greater a cell's share of its row, the stronger its
+        color.
 
         Args:
             confusion_matrix: ``(C, C)``, with true classes as rows and predicted classes as columns.

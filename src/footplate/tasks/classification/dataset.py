@@ -29,16 +29,16 @@ class CustomDataset(BaseDataset):
         with_label: Whether images have labels. If False, all images below the folder are used, and samples have only
             `img_path`.
         extensions: The file extensions of images, case-insensitive.
-        metainfo: `classes` in it is a list of names, or the path of a text file with names. If every folder has the
-            name of a class, the label is the index of that class. If every class has the name of a folder, other
-            folders are ignored with a warning. Otherwise the classes name the folders in order.
+        metainfo: A dict whose entry `classes` is a list of names or the path of a text file with names. If every
+            folder has the name of a class, the label is the index of that class. If every class has the name of a
+            folder, other folders are ignored with a warning. Otherwise, classes are assigned to folders in order.
         classes: An alternative to `metainfo["classes"]`.
         lazy_init: Whether to defer scanning the folders to `full_init`.
         settings: Arguments of `BaseDataset`: `pipeline`, `indices`, `test_mode`, `on_error` ...
 
     Raises:
-        DataError: A folder or all images are missing, a line is malformed, a label is out of range, or classes and
-            folders do not match.
+        DataError: A folder is missing, there are no images, a line is malformed, a label is out of range, or classes
+            and folders do not match.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from footplate.data import BaseDataset
 from footplate.data.annotations import check_segmentation, join_root, load_data_file
 from footplate.error_context import at_key
 from footplate.errors import DataError
-from footplate.messages import nearest
+from footplate.messages import nearest, pluralize
 from footplate.registry import DATASETS
 
 _logger = logging.getLogger("footplate.tasks")
@@ -75,7 +75,8 @@ class CocoDataset(BaseDataset):
                 }
             )
         if skipped:
-            _logger.warning("%d boxes of '%s' are skipped; the first is %s", len(skipped), self.ann_file, skipped[0])
+            count = pluralize(len(skipped), "annotation")
+            _logger.warning("skipping %s in '%s'; the first is %s", count, self.ann_file, skipped[0])
         return records
 
     def filter_data(self) -> list[Any]:

@@ -221,7 +221,7 @@ class ValidateFirstHook(Hook):
             runner.train_loop.validation_requested = True
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
-        """Stores the metrics of the first validation, and adds gains to those of later ones."""
+        """Stores the metrics of the first validation, and adds the gains since then to the metrics of later ones."""
         if not metrics or runner.iter and not self._start:
             return
         numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
