@@ -153,7 +153,7 @@ KINDS = [
         '"power" must be a number',
         "param_scheduler[0].power",
     ),
-    Mistake("end=4", "end=[4]", '"end" must be a number', "param_scheduler[0].end"),
+    Mistake("end=4", "end=[4]", '"end" must be a finite number', "param_scheduler[0].end"),
     Mistake("end=4", 'begin="0", end=4', '"begin" must be a number', "param_scheduler[0].begin"),
     Mistake(
         'dict(type="DefaultSampler", shuffle=True)',

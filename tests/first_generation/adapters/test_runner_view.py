@@ -185,3 +185,11 @@ def test_outputs_of_second_generation_model(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, custom_hooks=[hook]))
     runner.train()
     assert hook.results[0] == (["acc", "loss"], 4, runner.model)
+
+
+@pytest.mark.parametrize("name", ["_epoch", "_iter", "_inner_iter", "_max_epochs", "_max_iters"])
+def test_counters_cannot_be_set(tmp_path: Path, name: str) -> None:
+    view = view_of(Runner.from_cfg(old_config(tmp_path)))
+    with pytest.raises(AttributeError, match=f"runner.{name}"):
+        setattr(view, name, 3)
+    assert name not in vars(view)

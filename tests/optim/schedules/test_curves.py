@@ -33,6 +33,16 @@ def walk(curve: Curve, span: int, base: float = 1.0) -> list[float]:
     return values
 
 
+def test_curve_without_positions_is_the_same_in_iterations() -> None:
+    class Own(Linear):
+        def __init__(self) -> None:
+            super().__init__(0.25)
+
+    curve = Own()
+    assert curve.in_iterations(4) is curve
+    assert Step(2).in_iterations(4) == Step(8)
+
+
 @pytest.mark.parametrize(
     ("curve", "span", "values"),
     [

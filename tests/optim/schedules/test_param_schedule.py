@@ -1,4 +1,6 @@
 import logging
+import math
+from typing import Any
 
 import pytest
 import torch
@@ -15,10 +17,14 @@ from footplate.optim.schedules.curves import (
     Curve,
     Exponential,
     Linear,
+    MultiStep,
     OneCycle,
+    Poly,
+    QuadraticWarmup,
     Step,
 )
 from footplate.optim.schedules.param_schedule import LiveField, ParamSchedule, field_key, field_slots
+from footplate.optim.schedules.policies import RunInfo, Steps
 from footplate.optim.wrappers import OptimWrapper
 
 PARAMETER = nn.Parameter(torch.zeros(1))
@@ -232,6 +238,12 @@ def test_default_end_is_the_length_of_the_curve() -> None:
     assert ParamSchedule(sgd(), Step(1)).end == ENDLESS
 
 
+@pytest.mark.parametrize("conversion", [{}, {"convert_to_iter_based": True, "epoch_length": 2}])
+def test_infinite_end_is_endless(conversion: Any) -> None:
+    assert StepLR(sgd(), step_size=1, end=math.inf, **conversion).end >= ENDLESS
+    assert ParamSchedule(sgd(), CosineRestart([2, 3], [1, 1]), end=math.inf).end == ENDLESS
+
+
 @pytest.mark.parametrize(("begin", "end", "key"), [(3, 3, "end"), (4, 3, "end"), (-1, 3, "begin")])
 def test_begin_must_be_less_than_end(begin: int, end: int, key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
@@ -276,3 +288,54 @@ def test_steps_are_sorted_by_trigger() -> None:
     steps = collect_steps([by_iter[0], plateau, by_epoch, by_iter[1]])
     assert steps == ([each.step for each in by_iter], [by_epoch.step], [plateau])
     assert collect_steps({"a": [by_epoch], "b": [by_iter[0]]}) == ([by_iter[0].step], [by_epoch.step], [])
+
+
+def test_schedule_with_its_own_state_matches() -> None:
+    class Own(ParamSchedule):
+        def state_dict(self) -> dict[str, Any]:
+            return {"last_step": self.last_step}
+
+    schedule = Own(sgd(), Step(1), begin=2)
+    assert schedule.matches(schedule.state_dict())
+    assert schedule.matches({"type": "Own", "begin": 2})
+    assert not schedule.matches({"type": "Own", "begin": 3})
+
+
+class Lookups:
+    """Counts the attribute lookups of a curve."""
+
+    count = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        Lookups.count += 1
+        return object.__getattribute__(self, name)
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        Constant(0.5),
+        CosineAnnealing(),
+        CosineRestart([50, 50], [1, 1]),
+        Linear(0.25),
+        MultiStep([1, 30]),
+        Step(2, 0.5),
+        Exponential(0.5),
+        Poly(),
+        QuadraticWarmup(),
+        Steps([2, 5], run=RunInfo(full=10, unit=10, epoch_length=10, warmup="linear", warmup_iters=30)),
+        Steps(2, run=RunInfo(full=10, unit=10, epoch_length=10)),
+    ],
+    ids=lambda curve: type(curve).__name__,
+)
+def test_step_reads_the_settings_of_the_curve_once_for_all_groups(curve: Curve) -> None:
+    counted: Any = object.__new__(type("Counted", (Lookups, type(curve)), {}))
+    vars(counted).update(vars(curve))
+    counts = []
+    for groups in (1, 20):
+        schedule = ParamSchedule(sgd(*[0.1] * groups), counted, end=100)
+        schedule.step()
+        Lookups.count = 0
+        schedule.step()
+        counts.append(Lookups.count)
+    assert 0 < counts[0] == counts[1]

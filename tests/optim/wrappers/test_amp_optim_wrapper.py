@@ -152,3 +152,18 @@ def test_optimizer_that_cannot_step_is_rejected_with_a_loss_scaler(kind: Any, me
     wrapper = AmpOptimWrapper(kind(layer.parameters(), lr=0.1), dtype="float16")
     with pytest.raises(ArgumentError, match=f"^{message}"):
         wrapper.update_params(layer(torch.ones(3, 2)).sum())
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_replaced_optimizer_and_loss_scaler_are_used(dtype: str) -> None:
+    model = Net()
+    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.0), dtype=dtype)
+    wrapper.optimizer = SGD(model.parameters(), lr=0.01)
+    wrapper.loss_scaler = torch.amp.GradScaler("cpu", init_scale=64.0, enabled=dtype == "float16")
+    before = model.layer.weight.detach().clone()
+    step(model, wrapper)
+    after = model.layer.weight.detach().clone()
+    assert not torch.equal(after, before)
+    step(model, wrapper, scale=float("inf") if dtype == "float16" else 0.0)
+    assert torch.equal(model.layer.weight, after)
+    assert wrapper.loss_scaler.get_scale() == (32.0 if dtype == "float16" else 1.0)

@@ -2,11 +2,15 @@
 
 import copy
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.optim import SGD, Adafactor, AdamW
 
 from footplate.errors import CheckpointError
@@ -248,3 +252,31 @@ def test_none_and_a_number_replace_each_other_in_a_pair(now: Any, then: Any) -> 
     resumed = OptimWrapper(Adafactor(net().parameters(), eps=now))
     resumed.load_state_dict(wrapper.state_dict())
     assert resumed.param_groups[0]["eps"] == then
+
+
+@pytest.fixture(name="one_rank")
+def _one_rank() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_rank")
+@pytest.mark.parametrize("kind", ["SGD", "AdamW"])
+def test_state_of_sharded_parameters_is_loaded(kind: str) -> None:
+    model = net()
+    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    settings = {"type": kind, "lr": 0.1, **({"momentum": 0.9} if kind == "SGD" else {})}
+    wrapper = build_optim_wrapper(model, {"optimizer": settings})
+    train(model, wrapper)
+    saved = copy.deepcopy(wrapper.state_dict())
+    train(model, wrapper)
+    wrapper.load_state_dict(saved)
+    loaded = wrapper.state_dict()["state"]
+    assert len(loaded) == 6
+    for index, values in saved["state"].items():
+        for key, value in values.items():
+            pair = [
+                each.full_tensor() if hasattr(each, "full_tensor") else each for each in (value, loaded[index][key])
+            ]
+            assert torch.equal(*pair)

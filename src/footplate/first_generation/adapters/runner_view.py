@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Values that the engine records; first-generation loggers read them from `runner.current_lr()`.
 _ENGINE_SCALARS = ("lr", "base_lr", "momentum")
 _KEPT_COUNTS = 1 << 13
+_PRIVATE_COUNTERS = ("_epoch", "_iter", "_inner_iter", "_max_epochs", "_max_iters")
 
 
 class _Output(OrderedDict[str, Any]):
@@ -162,9 +163,12 @@ class RunnerView:
 
     def __getattr__(self, name: str) -> Any:
         # Some hooks read the counters by the private names of the first generation.
-        if name in ("_epoch", "_iter", "_inner_iter", "_max_epochs", "_max_iters"):
-            return getattr(self, name[1:])
-        return getattr(self.__dict__["_runner"], name)
+        return getattr(self, name[1:]) if name in _PRIVATE_COUNTERS else getattr(self.__dict__["_runner"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _PRIVATE_COUNTERS:
+            raise AttributeError(f"a hook cannot set runner.{name}, since the training loop counts by itself")
+        super().__setattr__(name, value)
 
     @property
     def model(self) -> MMDataParallel:

@@ -20,6 +20,9 @@ from footplate.errors import ArgumentError
 
 _Self = TypeVar("_Self", bound="Curve")
 
+ValueFunction = Callable[[float, float], float]
+"""A function (current value, base value) -> next value."""
+
 ENDLESS = 1_000_000_000
 """The `end` of a schedule without an end."""
 
@@ -37,7 +40,7 @@ def check_positions(name: str, values: Any, *, least: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """The base class of curves."""
+    """The base class of curves. A subclass overrides `__call__`, or `at` to be fast for many parameter groups."""
 
     position_fields: ClassVar[Sequence[str]] = ()
     """The fields that are positions or numbers of positions."""
@@ -51,7 +54,11 @@ class Curve:
             position: The position, 0 at `begin` of the schedule.
             span: The number of positions at which the schedule acts.
         """
-        raise NotImplementedError
+        return self.at(position, span)(value, base)
+
+    def at(self, position: int, span: int) -> ValueFunction:
+        """Returns the function of this curve at a position, which is called once per parameter group."""
+        return lambda value, base: self(value, base, position, span)
 
     def in_iterations(self: _Self, epoch_length: int) -> _Self:
         """Returns the curve with all settings in epochs converted to iterations."""
@@ -62,7 +69,7 @@ class Curve:
                 converted[name] = [each * epoch_length for each in value]
             elif value is not None:
                 converted[name] = value * epoch_length
-        return dataclasses.replace(self, **converted)
+        return dataclasses.replace(self, **converted) if converted else self
 
     def length(self) -> int | None:
         """Returns the number of positions of the curve, or None if it depends on `end` of the schedule."""
@@ -75,6 +82,10 @@ class Curve:
     def ends_at_base(self) -> bool:
         """Checks whether the last value is the base value, as for a warm-up."""
         return False
+
+
+def _keep(value: float, base: float) -> float:
+    return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +102,11 @@ class Constant(Curve):
         check_number("factor", self.factor, above=0, most=1)
 
     @override
-    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+    def at(self, position: int, span: int) -> ValueFunction:
+        factor = self.factor
         if position == 0:
-            return value * self.factor
-        return value / self.factor if position == span - 1 else value
+            return lambda value, base: value * factor
+        return (lambda value, base: value / factor) if position == span - 1 else _keep
 
     @override
     def ends_at_base(self) -> bool:
@@ -118,11 +130,12 @@ class Linear(Curve):
         check_number("end_factor", self.end_factor, least=0, most=1)
 
     @override
-    def __call__(self, value: float, base: float, position: int, span: int) -> float:
-        if position == 0:
-            return value * self.start_factor
-        rise = self.end_factor - self.start_factor
-        return value * (1.0 + rise / (self.start_factor * (span - 1) + (position - 1) * rise))
+    def at(self, position: int, span: int) -> ValueFunction:
+        factor = self.start_factor
+        if position:
+            rise = self.end_factor - self.start_factor
+            factor = 1.0 + rise / (self.start_factor * (span - 1) + (position - 1) * rise)
+        return lambda value, base: value * factor
 
     @override
     def ends_at_base(self) -> bool:
@@ -137,9 +150,9 @@ class QuadraticWarmup(Curve):
     """
 
     @override
-    def __call__(self, value: float, base: float, position: int, span: int) -> float:
-        growth = base * (2 * position + 1) * (1 / span**2)
-        return value + growth if position else growth
+    def at(self, position: int, span: int) -> ValueFunction:
+        odd, share = 2 * position + 1, 1 / span**2
+        return lambda value, base: (value if position else 0.0) + base * odd * share
 
     @override
     def ends_at_base(self) -> bool:
@@ -160,8 +173,9 @@ class Exponential(Curve):
         check_number("gamma", self.gamma, least=0)
 
     @override
-    def __call__(self, value: float, base: float, position: int, span: int) -> float:
-        return value * self.gamma if position else value
+    def at(self, position: int, span: int) -> ValueFunction:
+        gamma = self.gamma
+        return (lambda value, base: value * gamma) if position else _keep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,8 +196,9 @@ class Step(Curve):
         check_number("gamma", self.gamma, least=0)
 
     @override
-    def __call__(self, value: float, base: float, position: int, span: int) -> float:
-        return value if position % self.step_size or not position else value * self.gamma
+    def at(self, position: int, span: int) -> ValueFunction:
+        gamma = self.gamma
+        return _keep if position % self.step_size or not position else lambda value, base: value * gamma
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,8 +222,9 @@ class MultiStep(Curve):
         check_number("gamma", self.gamma, least=0)
 
     @override
-    def __call__(self, value: float, base: float, position: int, span: int) -> float:
-        return value * self._factors[position] if position in self._factors else value
+    def at(self, position: int, span: int) -> ValueFunction:
+        factor = self._factors.get(position)
+        return _keep if factor is None else lambda value, base: value * factor
 
     @functools.cached_property
     def _factors(self) -> dict[int, float]:
@@ -234,12 +250,13 @@ class Poly(Curve):
         check_number("eta_min", self.eta_min, least=0)
 
     @override
-    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+    def at(self, position: int, span: int) -> ValueFunction:
         if position == 0:
-            return value
-        last = span - 1
+            return _keep
+        low, last = self.eta_min, span - 1
         left = (1 - position / last) / (1 - (position - 1) / last)
-        return self.eta_min + (value - self.eta_min) * math.pow(left, self.power)
+        factor = math.pow(left, self.power)
+        return lambda value, base: low + (value - low) * factor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,15 +272,25 @@ class WithMinimum(Curve):
         check_number("eta_min", self.eta_min, least=0, optional=True)
         check_number("eta_min_ratio", self.eta_min_ratio, least=0, optional=True)
 
-    def minimum(self, base: float) -> float:
-        """Returns the minimum for a base value."""
-        return float(self.eta_min or 0) if self.eta_min_ratio is None else base * self.eta_min_ratio
+    def minimum(self) -> Callable[[float], float]:
+        """Returns the function that computes the minimum from a base value."""
+        low, ratio = float(self.eta_min or 0), self.eta_min_ratio
+        return (lambda base: low) if ratio is None else lambda base: base * ratio
 
 
-@functools.lru_cache(maxsize=16)  # all groups use the same value
-def _cosine_decay(step: int, half: int) -> float:
+def _cosine_decay(step: int, half: float) -> float:
     """Returns the factor of the distance to the minimum in step `step` of a cosine decay with `half` steps."""
     return (1 + math.cos(math.pi * step / half)) / (1 + math.cos(math.pi * (step - 1) / half))
+
+
+def _decay(minimum: Callable[[float], float], factor: float) -> ValueFunction:
+    """Returns the function that multiplies the distance to the minimum by `factor`."""
+
+    def decay(value: float, base: float) -> float:
+        low = minimum(base)
+        return low + (value - low) * factor
+
+    return decay
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,13 +313,14 @@ class CosineAnnealing(WithMinimum):
         super().__post_init__()
 
     @override
-    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+    def at(self, position: int, span: int) -> ValueFunction:
         if position == 0:
-            return value
-        half, low = span if self.T_max is None else self.T_max, self.minimum(base)
+            return _keep
+        half, minimum = span if self.T_max is None else self.T_max, self.minimum()
         if (position - 1 - half) % (2 * half) == 0:
-            return value + (base - low) * ((1 - math.cos(math.pi / half)) / 2)
-        return low + (value - low) * _cosine_decay(position, half)
+            rise = (1 - math.cos(math.pi / half)) / 2
+            return lambda value, base: value + (base - minimum(base)) * rise
+        return _decay(minimum, _cosine_decay(position, half))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -327,16 +355,16 @@ class CosineRestart(WithMinimum):
         super().__post_init__()
 
     @override
-    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+    def at(self, position: int, span: int) -> ValueFunction:
         index = bisect.bisect_right(self._ends, position)
         if index == len(self._ends):
-            return value
+            return _keep
         length = self.periods[index]
         step = position - self._ends[index] + length
         if step == 0:
-            return base * self.restart_weights[index]
-        low = self.minimum(base)
-        return low + (value - low) * _cosine_decay(step, length)
+            weight = self.restart_weights[index]
+            return lambda value, base: base * weight
+        return _decay(self.minimum(), _cosine_decay(step, length))
 
     @functools.cached_property
     def _ends(self) -> list[int]:
@@ -430,9 +458,10 @@ class OneCycle(Cycle):
         super().__post_init__()
 
     @override
-    def __call__(self, value: float, base: float, position: int, span: int) -> float:
-        first = self.rebased(base)
-        return self.value_at(position, self.total_steps, (first, self.eta_max, first / self.final_div_factor))
+    def at(self, position: int, span: int) -> ValueFunction:
+        first = self.eta_max / self.div_factor
+        value_here = self.value_at(position, self.total_steps, (first, self.eta_max, first / self.final_div_factor))
+        return lambda value, base: value_here
 
     @override
     def rebased(self, base: float) -> float:

@@ -1,6 +1,7 @@
 """The base class of schedules, which applies a curve to a field of parameter groups."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -155,6 +156,8 @@ class ParamSchedule:
         epoch_length: int | None = None,
     ) -> None:
         check_number("begin", begin)
+        if end == math.inf:
+            end = ENDLESS
         check_number("end", end, optional=True)
         if convert_to_iter_based:
             if not by_epoch or not epoch_length:
@@ -235,11 +238,10 @@ class ParamSchedule:
             self.last_step += 1
             if self.optimizer.param_groups is not self._groups:  # loading a state replaces the groups
                 self._bind(self.base_values)
-            curve, key, position, span = self.curve, self._key, self.last_step, self.end - self.begin
-            verbose = self.verbose
+            next_value, key, verbose = self.curve.at(self.last_step, self.end - self.begin), self._key, self.verbose
             for slot, base in self._slots:
                 value = slot[key]
-                slot[key] = new_value = curve(value, base, position, span)
+                slot[key] = new_value = next_value(value, base)
                 if verbose and new_value != value:
                     _logger.info("%s: %g", self.param_name, new_value)
 
@@ -263,8 +265,13 @@ class ParamSchedule:
 
     def matches(self, state_dict: dict[str, Any]) -> bool:
         """Checks whether the type and settings that a saved state contains match this schedule."""
-        own = self.state_dict()
-        return all(state_dict.get(key, own[key]) == own[key] for key in ("type", "param_name", "begin", "by_epoch"))
+        own = {
+            "type": type(self).__name__,
+            "param_name": self.param_name,
+            "begin": self.begin,
+            "by_epoch": self.by_epoch,
+        }
+        return all(state_dict.get(key, value) == value for key, value in own.items())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the position and base values. The length and other settings are not loaded.

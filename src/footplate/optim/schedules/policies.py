@@ -15,6 +15,7 @@ from footplate.optim.schedules.curves import (
     ANNEALINGS,
     Curve,
     Cycle,
+    ValueFunction,
     WithMinimum,
     check_anneal_strategy,
     check_positions,
@@ -55,7 +56,7 @@ class RunInfo(NamedTuple):
 class Policy(Curve):
     """The base class of policies, whose positions are iterations.
 
-    A subclass defines `_regular`, the value without a warm-up. The fields are the keys of `lr_config` and
+    A subclass defines `_regular`, the values without a warm-up. The fields are the keys of `lr_config` and
     `momentum_config`, except that `eta_min` replaces `min_lr` and `min_momentum`.
     """
 
@@ -64,28 +65,33 @@ class Policy(Curve):
     """Whether the policy counts iterations even if `by_epoch` is True."""
 
     @override
-    def __call__(self, value: float, base: float, position: int, span: int) -> float:
+    def at(self, position: int, span: int) -> ValueFunction:
         run = self.run
-        regular = self._regular(base, position // run.unit)
+        regular = self._regular(position // run.unit)
         if position >= run.warmup_iters:
             return regular
-        return regular / run.warmup_factor(position) if run.divides else self._warm(base, regular, position)
+        if run.divides:
+            factor = run.warmup_factor(position)
+            return lambda value, base: regular(value, base) / factor
+        warm = self._warm(position)
+        return lambda value, base: warm(regular(value, base), base)
 
-    def _regular(self, base: float, done: int) -> float:
-        """Returns the value after `done` epochs or iterations, depending on the policy."""
+    def _regular(self, done: int) -> ValueFunction:
+        """Returns the function of the policy after `done` epochs or iterations, depending on the policy."""
         raise NotImplementedError
 
-    def _warm(self, base: float, regular: float, iteration: int) -> float:
-        """Returns the value at an iteration of the warm-up."""
-        return regular * self.run.warmup_factor(iteration)
+    def _warm(self, iteration: int) -> ValueFunction:
+        """Returns the function (regular value, base value) -> value at an iteration of the warm-up."""
+        factor = self.run.warmup_factor(iteration)
+        return lambda regular, base: regular * factor
 
 
 @dataclasses.dataclass(frozen=True)
 class Fixed(Policy):
     """Keeps the base value."""
 
-    def _regular(self, base: float, done: int) -> float:
-        return base
+    def _regular(self, done: int) -> ValueFunction:
+        return lambda value, base: base
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,10 +108,12 @@ class Steps(Policy):
             raise ArgumentError('"step" must be a positive integer or a list of integers', key="step", found=self.step)
         check_number("gamma", self.gamma, least=0)
 
-    def _regular(self, base: float, done: int) -> float:
+    def _regular(self, done: int) -> ValueFunction:
         steps_done = done // self.step if isinstance(self.step, int) else bisect.bisect_right(self._steps, done)
-        value = base * float(self.gamma**steps_done)
-        return value if self.eta_min is None else max(value, self.eta_min)
+        factor, low = float(self.gamma**steps_done), self.eta_min
+        if low is None:
+            return lambda value, base: base * factor
+        return lambda value, base: max(base * factor, low)
 
     @functools.cached_property
     def _steps(self) -> list[int]:
@@ -129,8 +137,9 @@ class Exp(Policy):
     def __post_init__(self) -> None:
         check_number("gamma", self.gamma, least=0)
 
-    def _regular(self, base: float, done: int) -> float:
-        return base * float(self.gamma**done)
+    def _regular(self, done: int) -> ValueFunction:
+        factor = float(self.gamma**done)
+        return lambda value, base: base * factor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +152,9 @@ class Polynomial(Policy):
     def __post_init__(self) -> None:
         check_number("power", self.power, least=0)
 
-    def _regular(self, base: float, done: int) -> float:
-        return (base - self.eta_min) * float((1 - done / self.run.full) ** self.power) + self.eta_min
+    def _regular(self, done: int) -> ValueFunction:
+        low, factor = self.eta_min, float((1 - done / self.run.full) ** self.power)
+        return lambda value, base: (base - low) * factor + low
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,8 +168,9 @@ class Inv(Policy):
         check_number("gamma", self.gamma, least=0)
         check_number("power", self.power, least=0)
 
-    def _regular(self, base: float, done: int) -> float:
-        return base * float((1 + self.gamma * done) ** -self.power)
+    def _regular(self, done: int) -> ValueFunction:
+        factor = float((1 + self.gamma * done) ** -self.power)
+        return lambda value, base: base * factor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,16 +190,18 @@ class PolicyWithMinimum(Policy, WithMinimum):
 class Cosine(PolicyWithMinimum):
     """Decays to the minimum along a half cosine."""
 
-    def _regular(self, base: float, done: int) -> float:
-        return cosine_between(base, self.minimum(base), done / self.run.full)
+    def _regular(self, done: int) -> ValueFunction:
+        minimum, fraction = self.minimum(), done / self.run.full
+        return lambda value, base: cosine_between(base, minimum(base), fraction)
 
 
 @dataclasses.dataclass(frozen=True)
 class Line(PolicyWithMinimum):
     """Decays linearly to the minimum."""
 
-    def _regular(self, base: float, done: int) -> float:
-        return line_between(base, self.minimum(base), done / self.run.full)
+    def _regular(self, done: int) -> ValueFunction:
+        minimum, fraction = self.minimum(), done / self.run.full
+        return lambda value, base: line_between(base, minimum(base), fraction)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,10 +214,13 @@ class FlatCosine(PolicyWithMinimum):
         super().__post_init__()
         check_number("start_percent", self.start_percent, least=0, most=1)
 
-    def _regular(self, base: float, done: int) -> float:
+    def _regular(self, done: int) -> ValueFunction:
         full = self.run.full
         start = round(full * self.start_percent)
-        return base if done <= start else cosine_between(base, self.minimum(base), (done - start) / (full - start))
+        if done <= start:
+            return lambda value, base: base
+        minimum, fraction = self.minimum(), (done - start) / (full - start)
+        return lambda value, base: cosine_between(base, minimum(base), fraction)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,11 +248,16 @@ class RestartedCosine(PolicyWithMinimum):
                 found=list(self.periods),
             )
 
-    def _regular(self, base: float, done: int) -> float:
+    def _regular(self, done: int) -> ValueFunction:
         index = min(bisect.bisect_right(self._ends, done), len(self._ends) - 1)
-        length, low = self.periods[index], self.minimum(base)
+        length, weight, minimum = self.periods[index], self.restart_weights[index], self.minimum()
         fraction = min((done - self._ends[index] + length) / length, 1)
-        return low + self.restart_weights[index] * (cosine_between(base, low, fraction) - low)
+
+        def regular(value: float, base: float) -> float:
+            low = minimum(base)
+            return low + weight * (cosine_between(base, low, fraction) - low)
+
+        return regular
 
     @functools.cached_property
     def _ends(self) -> list[int]:
@@ -265,7 +286,7 @@ class Cyclic(Policy):
         for each in self.target_ratio if isinstance(self.target_ratio, (list, tuple)) else [self.target_ratio]:
             check_number("target_ratio", each, least=0)
 
-    def _regular(self, base: float, done: int) -> float:
+    def _regular(self, done: int) -> ValueFunction:
         ratios = self.target_ratio if isinstance(self.target_ratio, (list, tuple)) else [self.target_ratio]
         top, end = ratios if len(ratios) == 2 else (ratios[0], ratios[0] / 1e5)
         length = self.run.full // self.cyclic_times
@@ -273,8 +294,8 @@ class Cyclic(Policy):
         cycle, position = divmod(done, length)
         peak, anneal = 1 + (top - 1) * self.gamma**cycle, ANNEALINGS[self.anneal_strategy]
         if position < up:
-            return anneal(base, base * peak, position / up)
-        return anneal(base * peak, base * end, (position - up) / (length - up))
+            return lambda value, base: anneal(base, base * peak, position / up)
+        return lambda value, base: anneal(base * peak, base * end, (position - up) / (length - up))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -294,8 +315,10 @@ class PolicyCycle(Policy, Cycle):
                 found=self.total_steps,
             )
 
-    def _regular(self, base: float, done: int) -> float:
-        return self.value_at(done, self.run.full if self.total_steps is None else self.total_steps, self._values())
+    def _regular(self, done: int) -> ValueFunction:
+        total = self.run.full if self.total_steps is None else self.total_steps
+        value_here = self.value_at(done, total, self._values())
+        return lambda value, base: value_here
 
     def _values(self) -> tuple[float, float, float]:
         """Returns the first value, the peak, and the last value."""
@@ -345,16 +368,18 @@ class YoloxCosine(PolicyWithMinimum):
         if self.run.epoch_length is None and self.num_last_epochs:
             raise ArgumentError('"num_last_epochs" needs a known epoch length', key="epoch_length")
 
-    def _regular(self, base: float, done: int) -> float:
-        run, low = self.run, self.minimum(base)
+    def _regular(self, done: int) -> ValueFunction:
+        run, minimum = self.run, self.minimum()
         last = run.full - (run.epoch_length or 0) * self.num_last_epochs
         if done + 1 >= last:
-            return low
-        return cosine_between(base, low, (done + 1 - run.warmup_iters) / (last - run.warmup_iters))
+            return lambda value, base: minimum(base)
+        fraction = (done + 1 - run.warmup_iters) / (last - run.warmup_iters)
+        return lambda value, base: cosine_between(base, minimum(base), fraction)
 
-    def _warm(self, base: float, regular: float, iteration: int) -> float:
+    def _warm(self, iteration: int) -> ValueFunction:
         # The warm-up is quadratic, whatever `warmup` is.
-        return base * self.run.warmup_ratio * float(((iteration + 1) / self.run.warmup_iters) ** 2)
+        ratio, factor = self.run.warmup_ratio, float(((iteration + 1) / self.run.warmup_iters) ** 2)
+        return lambda regular, base: base * ratio * factor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -364,14 +389,16 @@ class StepFixedCosine(PolicyWithMinimum):
     Source: the BYOL and SimSiam recipes of the first generation's self-supervised code base.
     """
 
-    def _regular(self, base: float, done: int) -> float:
+    def _regular(self, done: int) -> ValueFunction:
         start = self.run.warmup_iters // self.run.unit  # in the unit of the policy; only complete epochs count
-        return cosine_between(base, self.minimum(base), (done - start) / (self.run.full - start))
+        minimum, fraction = self.minimum(), (done - start) / (self.run.full - start)
+        return lambda value, base: cosine_between(base, minimum(base), fraction)
 
-    def _warm(self, base: float, regular: float, iteration: int) -> float:
+    def _warm(self, iteration: int) -> ValueFunction:
         if self.run.warmup == "linear":
-            return regular * (iteration / self.run.warmup_iters)
-        return super()._warm(base, regular, iteration)
+            factor = iteration / self.run.warmup_iters
+            return lambda regular, base: regular * factor
+        return super()._warm(iteration)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -381,9 +408,12 @@ class CooledCosine(PolicyWithMinimum):
     cool_down_ratio: float = 0.1
     cool_down_time: int = 10
 
-    def _regular(self, base: float, done: int) -> float:
-        low, end = self.minimum(base), self.run.full - self.cool_down_time
-        return low * self.cool_down_ratio if done > end else cosine_between(base, low, done / end)
+    def _regular(self, done: int) -> ValueFunction:
+        minimum, end, ratio = self.minimum(), self.run.full - self.cool_down_time, self.cool_down_ratio
+        if done > end:
+            return lambda value, base: minimum(base) * ratio
+        fraction = done / end
+        return lambda value, base: cosine_between(base, minimum(base), fraction)
 
 
 _POLICIES: dict[str, type[Policy]] = {

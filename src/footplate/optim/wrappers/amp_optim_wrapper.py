@@ -1,6 +1,5 @@
 """The optimizer wrapper for automatic mixed precision."""
 
-import functools
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
@@ -59,8 +58,6 @@ class AmpOptimWrapper(OptimWrapper):
         scaler_settings = _scaler_settings(loss_scale)
         self._fixed_scale = float(loss_scale) if isinstance(loss_scale, (int, float)) else None
         self.loss_scaler = GradScaler(self._device, enabled=self._dtype is torch.float16, **scaler_settings)
-        if self.loss_scaler.is_enabled():
-            self._step_function = functools.partial(self.loss_scaler.step, optimizer)
         self._autocast = torch.autocast(self._device, self._dtype)
 
     def scale_loss(self, loss: Tensor) -> Tensor:
@@ -73,7 +70,8 @@ class AmpOptimWrapper(OptimWrapper):
         If gradients overflow, the scaler skips the step and lowers the scale. `on_nonfinite` applies only if a lower
         scale would not help: with a fixed scale, or if the scale is at most 1.
         """
-        if not self.loss_scaler.is_enabled():
+        self._overrides_step = self.loss_scaler.is_enabled()
+        if not self._overrides_step:
             super().step(**kwargs)
             return
         guard = self._guard if self._guard and self._guard.policy != "skip" else None
@@ -86,6 +84,9 @@ class AmpOptimWrapper(OptimWrapper):
             )
         super().step(**kwargs)
         self.loss_scaler.update(self._fixed_scale)
+
+    def _step_optimizer(self, **kwargs: Any) -> None:
+        self.loss_scaler.step(self.optimizer, **kwargs)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns the context for the forward pass: mixed precision, and the context of `OptimWrapper`."""

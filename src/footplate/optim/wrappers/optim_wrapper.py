@@ -107,11 +107,12 @@ class OptimWrapper:
         self._norm_history: Any = None
         self._own_policy = on_nonfinite
         self.guard(None)
-        self._step_function: Callable[..., Any] | None = None  # replaces the `step` method of the optimizer
+        self._compiled_step: Callable[..., Any] | None = None
+        self._overrides_step = False
         arguments = compile_arguments(compile)
         self._is_compiled = arguments is not None
         if arguments is not None:
-            self._step_function = torch.compile(optimizer.step, **arguments)
+            self._compiled_step = torch.compile(optimizer.step, **arguments)
             self._convert_lr_to_tensors()
         self.keeps_gradients = False
         self.shares_losses = False
@@ -180,11 +181,18 @@ class OptimWrapper:
             if clipper is not None:
                 self._clip_gradients(clipper)
             try:
-                (self._step_function or unprofiled_step(self.optimizer))(**kwargs)
+                if self._overrides_step:
+                    self._step_optimizer(**kwargs)
+                else:
+                    (self._compiled_step or unprofiled_step(self.optimizer))(**kwargs)
             except (TypeError, RuntimeError) as error:
                 raise_if_unusable(self.optimizer, error, kwargs)
                 raise
         self._has_used_gradients = True
+
+    def _step_optimizer(self, **kwargs: Any) -> None:
+        """Steps the optimizer in a different way, if `_overrides_step` is True."""
+        raise NotImplementedError
 
     def zero_grad(self, **kwargs: Any) -> None:
         """Clears the gradients."""

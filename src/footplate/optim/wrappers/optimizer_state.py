@@ -271,8 +271,12 @@ def _steps(optimizer: Optimizer, group: Mapping[str, Any], parameter: torch.Tens
     for key, value in values.items():
         if isinstance(value, torch.Tensor):
             # A 0-d tensor keeps its value, since the optimizer may read it, as that of `step`.
-            is_scalar = value.dim() == 0
-            state[key] = value.detach().cpu().clone() if is_scalar else torch.empty_like(value, device="meta")
+            # Not empty_like, which returns a sharded tensor for a sharded one.
+            state[key] = (
+                torch.empty(value.shape, dtype=value.dtype, device="meta")
+                if value.dim()
+                else value.detach().cpu().clone()
+            )
     trial = object.__new__(type(optimizer))
     vars(trial).update(vars(optimizer))
     trial._optimizer_step_pre_hooks, trial._optimizer_step_post_hooks = OrderedDict(), OrderedDict()
