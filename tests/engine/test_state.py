@@ -378,7 +378,7 @@ def test_different_schedules_continue_from_the_position(
     for late in ("iter_10.pth", "iter_12.pth"):
         (tmp_path / "run" / late).unlink()
     resumed = run(cfg, param_scheduler=after, resume=True)
-    assert any(each.startswith("The schedules of the config") for each in caplog.messages)
+    assert any(each.startswith("The schedules in the config") for each in caplog.messages)
     read = [each.message_hub.state_dict()["log_scalars"]["train/lr"]["values"].tolist() for each in (resumed, whole)]
     assert read[0][5:] == read[1][5:]
     found = [[{**group, "params": 0} for group in each.optim_wrapper.param_groups] for each in (resumed, whole)]

@@ -13,13 +13,7 @@ import torch
 
 from footplate.checkpoint import OpaqueObject, list_candidates, load_latest, load_weights, read_contents, trusted_files
 from footplate.data import capture_rng, check_rng
-from footplate.distributed import compute_on_main, gather_objects, is_distributed, unwrap_model
-from footplate.distributed.accumulation import (
-    average_gradients,
-    reduced_gradients,
-    restore_gradients,
-    unreduced_gradients,
-)
+from footplate.distributed import accumulation, compute_on_main, gather_objects, is_distributed, unwrap_model
 from footplate.engine.hook import Hook
 from footplate.engine.ineffective_settings import keep_saved_settings, settings_of
 from footplate.engine.phase import COUNTED_STEPS, Phase
@@ -207,10 +201,10 @@ def _share_gradients(runner: "Runner", state: dict[str, Any], *, together: bool)
                 "Saved during gradient accumulation: the mean of the gradients of %d processes is kept.",
                 runner.world_size,
             )
-            held[_ACCUMULATED] = average_gradients(model, parameters)
+            held[_ACCUMULATED] = accumulation.average_gradients(model, parameters)
         else:
-            held[_ACCUMULATED] = reduced_gradients(parameters)
-            held[_GRADIENTS_OF_RANKS] = unreduced_gradients(model, parameters)
+            held[_ACCUMULATED] = accumulation.reduced_gradients(parameters)
+            held[_GRADIENTS_OF_RANKS] = accumulation.unreduced_gradients(model, parameters)
 
 
 def _take_gradients(runner: "Runner", state: Mapping[str, Any]) -> None:
@@ -226,7 +220,7 @@ def _take_gradients(runner: "Runner", state: Mapping[str, Any]) -> None:
         written = [group.get("param_names", ()) for group in held["param_groups"]]
         if any(written):
             saved = reorder_by_name(saved, written, [names[id(each)] for each in parameters])
-        restore_gradients(model, parameters, saved)
+        accumulation.restore_gradients(model, parameters, saved)
 
 
 def _parameters_of(wrapper: Any) -> list[torch.Tensor]:
