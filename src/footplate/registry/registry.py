@@ -22,6 +22,7 @@ from footplate.registry.dotted_paths import (
     import_user_class,
     is_footplate_alias,
     is_from_executed_config,
+    is_user_module,
     module_exists,
     resolve,
     top_level_spec,
@@ -443,6 +444,6 @@ def _is_built_in(entry: Any) -> bool:
 
 
 def _warn_replaced(noun: str, name: str, *, by: Any) -> None:
-    if by.__module__.partition(".")[0] in ("mmcv", *CODE_BASES):
-        return  # a config of a code base means the classes of that code base
+    if by.__module__.partition(".")[0] in ("mmcv", *CODE_BASES) and not is_user_module(by.__module__):
+        return  # a config of an installed code base means the classes of that code base
     _logger.warning("the built-in %s '%s' is replaced by %s.%s", noun, name, by.__module__, by.__qualname__)
