@@ -197,3 +197,25 @@ def test_rotated_feature_align() -> None:
         figures(case, "cotangent")[0], boxes, gradient, spatial_scale=0.5, points=1
     )
     expect_gradients(case, {0: gradient})
+
+
+def test_modulated_deform_conv_with_offsets_of_a_larger_map() -> None:
+    """The compiled operator takes the first numbers of each sample, which DyHead relies on."""
+    random = torch.Generator().manual_seed(1)
+    features, weight = torch.randn(2, 3, 4, 4, generator=random), torch.randn(5, 3, 3, 3, generator=random)
+    offset, mask = torch.randn(2, 18, 8, 8, generator=random), torch.rand(2, 9, 8, 8, generator=random)
+    geometry = {"kernel_h": 3, "kernel_w": 3, "stride_h": 1, "stride_w": 1, "pad_h": 1, "pad_w": 1}
+    settings = {**geometry, "dilation_h": 1, "dilation_w": 1, "group": 1, "deformable_group": 1, "with_bias": False}
+    unused = torch.empty(0)
+    outputs = []
+    for shift, factor in (
+        (offset, mask),
+        (offset.flatten(1)[:, : 18 * 16].view(2, 18, 4, 4), mask.flatten(1)[:, : 9 * 16].view(2, 9, 4, 4)),
+    ):
+        inputs = (features, weight, unused, unused, shift, factor)
+        outputs.append(torch.zeros(2, 5, 4, 4))
+        EXTENSION.modulated_deform_conv_forward(*inputs, outputs[-1], unused, **settings)
+        found = [torch.zeros_like(each) for each in (features, weight, torch.zeros(1), shift, factor)]
+        EXTENSION.modulated_deform_conv_backward(*inputs, unused, *found, torch.ones(2, 5, 4, 4), **settings)
+        assert found[3].flatten(1)[:, 18 * 16 :].abs().sum() == 0
+    assert torch.equal(*outputs)

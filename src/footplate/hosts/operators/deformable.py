@@ -22,6 +22,10 @@ class _Convolution(NamedTuple):
     groups: int
     deform_groups: int
 
+    def _output_size(self, size: int, kernel_size: int, axis: int) -> int:
+        covered = self.dilation[axis] * (kernel_size - 1) + 1
+        return (size + 2 * self.padding[axis] - covered) // self.stride[axis] + 1
+
     def apply(self, features: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None = None) -> Tensor:
         """Returns the convolution (N, O, rows, columns).
 
@@ -33,8 +37,11 @@ class _Convolution(NamedTuple):
         """
         count, channels, height, width = features.shape
         out_channels, _, kernel_height, kernel_width = weight.shape
-        rows, columns = offset.shape[2:]
+        rows = self._output_size(height, kernel_height, 0)
+        columns = self._output_size(width, kernel_width, 1)
         kernel = kernel_height * kernel_width
+        # DyHead passes offsets of a larger map. The compiled operators read the first numbers of each sample then.
+        offset = offset.flatten(1)[:, : self.deform_groups * kernel * 2 * rows * columns]
 
         def taps(size: int, kernel_size: int, axis: int) -> Tensor:
             output = torch.arange(size, device=offset.device) * self.stride[axis] - self.padding[axis]
@@ -51,7 +58,8 @@ class _Convolution(NamedTuple):
         sampled = F.grid_sample(planes, grid, padding_mode="zeros", align_corners=False)
         sampled = sampled.view(count, self.deform_groups, -1, kernel, rows, columns)
         if mask is not None:
-            sampled = sampled * mask.view(count, self.deform_groups, 1, kernel, rows, columns)
+            mask = mask.flatten(1)[:, : self.deform_groups * kernel * rows * columns]
+            sampled = sampled * mask.reshape(count, self.deform_groups, 1, kernel, rows, columns)
         sampled = sampled.reshape(count, self.groups, channels // self.groups * kernel, rows * columns)
         output = weight.reshape(self.groups, out_channels // self.groups, -1) @ sampled
         return output.reshape(count, out_channels, rows, columns)
