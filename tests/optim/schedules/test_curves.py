@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footplate.errors import ArgumentError
+from footplate.optim.schedules.base_curve import Curve
 from footplate.optim.schedules.curves import (
     Constant,
     CosineAnnealing,
     CosineRestart,
-    Curve,
     Cycle,
     Exponential,
     Linear,

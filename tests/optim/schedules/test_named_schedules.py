@@ -19,7 +19,7 @@ from footplate.optim.schedules import (
     PolyParamScheduler,
     build_param_schedulers,
 )
-from footplate.optim.schedules.curves import ENDLESS
+from footplate.optim.schedules.base_curve import ENDLESS
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import PARAM_SCHEDULERS
 

@@ -9,12 +9,11 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from footplate.errors import ArgumentError
 from footplate.optim.schedules import ReduceOnPlateauLR, StepLR, collect_steps
+from footplate.optim.schedules.base_curve import ENDLESS, Curve
 from footplate.optim.schedules.curves import (
-    ENDLESS,
     Constant,
     CosineAnnealing,
     CosineRestart,
-    Curve,
     Exponential,
     Linear,
     MultiStep,

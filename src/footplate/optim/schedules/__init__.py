@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from footplate.optim.schedules.curves import Curve
+from footplate.optim.schedules.base_curve import Curve
 from footplate.optim.schedules.named_schedules import build_param_schedulers, schedule_type
 from footplate.optim.schedules.param_schedule import (
     LiveField,

@@ -12,12 +12,11 @@ import numpy as np
 from footplate.checks import is_number
 from footplate.error_context import at_key
 from footplate.errors import BuildError
+from footplate.optim.schedules.base_curve import ENDLESS, Curve
 from footplate.optim.schedules.curves import (
-    ENDLESS,
     Constant,
     CosineAnnealing,
     CosineRestart,
-    Curve,
     Exponential,
     Linear,
     MultiStep,

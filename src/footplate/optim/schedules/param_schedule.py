@@ -10,7 +10,7 @@ from torch import Tensor
 from footplate.checks import check_number, check_saved_number, read_count
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
-from footplate.optim.schedules.curves import ENDLESS, Curve, check_positions
+from footplate.optim.schedules.base_curve import ENDLESS, Curve, check_positions
 
 Slot = MutableMapping[str, Any]
 """A mapping through which a field is read and written as a number; for plain numbers, the parameter group itself."""

@@ -11,14 +11,12 @@ from typing_extensions import override
 
 from footplate.checks import check_count, check_number
 from footplate.errors import ArgumentError
+from footplate.optim.schedules.base_curve import Curve, ValueFunction, check_positions
 from footplate.optim.schedules.curves import (
     ANNEALINGS,
-    Curve,
     Cycle,
-    ValueFunction,
     WithMinimum,
     check_anneal_strategy,
-    check_positions,
     cosine_between,
     line_between,
 )
