@@ -1,6 +1,5 @@
 """Errors in user code: their messages, and which keep their traceback."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,8 +52,10 @@ class Listed(Points):
 
 
 @pytest.fixture
-def own(tiny: Path) -> Iterator[Callable[[str, str], None]]:
+def own(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
     """Replaces a line of the config, which imports user-defined components."""
+    sys.modules.pop("own_parts", None)  # of another test
+    monkeypatch.syspath_prepend(str(tiny.parent))
     (tiny.parent / "own_parts.py").write_text(OWN)
     text = TINY.replace('imports=["tests.support"]', 'imports=["own_parts"]')
 
@@ -64,7 +65,6 @@ def own(tiny: Path) -> Iterator[Callable[[str, str], None]]:
 
     yield replace
     sys.modules.pop("own_parts", None)
-    sys.path.remove(os.getcwd())
 
 
 def test_error_of_a_hook_shows_its_lines_and_the_progress(tiny: Path, own: Command, footplate: Command) -> None:
