@@ -162,10 +162,14 @@ class YamlHandler(BaseFileHandler):
         return str(yaml.dump(obj, **{"Dumper": yaml.SafeDumper, **kwargs}))
 
 
-# Modules whose classes only hold data, and names of others that rebuild data.
-_DATA_MODULES = ("collections", "datetime", "decimal", "fractions", "uuid", "numpy.dtypes")
+# The classes and functions that rebuild data, by module. Only these exact names: "uuid" with "os.system" would run code.
 _DATA_NAMES = {
     "builtins": {"set", "frozenset", "complex", "slice", "range", "bytearray", "object", "int", "float", "str", "bool"},
+    "collections": {"Counter", "OrderedDict", "defaultdict", "deque"},
+    "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
+    "decimal": {"Decimal"},
+    "fractions": {"Fraction"},
+    "uuid": {"UUID"},
     "_codecs": {"encode"},
     "copyreg": {"_reconstructor"},
     "pathlib": {"PurePath", "PurePosixPath", "PosixPath", "Path"},
@@ -181,7 +185,7 @@ class _DataUnpickler(pickle.Unpickler):
     """Reads pickles of plain data: numbers, texts, containers and arrays."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module in _DATA_MODULES and name[0].isalpha()) or name in _DATA_NAMES.get(module, ()):
+        if name in _DATA_NAMES.get(module, ()) or (module == "numpy.dtypes" and name.isidentifier()):
             return super().find_class(module, name)
         raise CheckpointError(
             f"A pickle file names '{module}.{name}', which may execute code. footplate only reads plain data from "
