@@ -52,7 +52,7 @@ HOOKS = _root("hook", "footplate.hooks", _TASKS, _ADAPTERS, base="footplate.engi
 STRATEGIES = _root("strategy")
 
 
-def _build_model(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
+def build_model(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
     """Builds a module; a list of configs, such as several necks, becomes a `Sequential`."""
     if not isinstance(cfg, (list, tuple)):
         return registry.build_entry(cfg, *args, **kwargs)
@@ -76,7 +76,7 @@ TRANSFORMS = _root("transform", "footplate.data", _TASKS)
 FUNCTIONS = _root("function", "footplate.data", _ADAPTERS)
 
 MODELS = _root(
-    "model", "footplate.models", _TASKS, _ADAPTERS, base="torch.nn:Module", strict=False, build_func=_build_model
+    "model", "footplate.models", _TASKS, _ADAPTERS, base="torch.nn:Module", strict=False, build_func=build_model
 )
 MODEL_WRAPPERS = _root("model wrapper", "footplate.distributed.wrappers", base="torch.nn:Module", strict=False)
 WEIGHT_INITIALIZERS = _root("weight initializer", "footplate.models")

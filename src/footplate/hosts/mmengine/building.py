@@ -6,13 +6,12 @@ from typing import Any
 from torch import nn
 
 from footplate.registry import Registry
+from footplate.registry.root import build_model
 
 
 def build_model_from_cfg(cfg: Any, registry: Registry, default_args: Mapping[str, Any] | None = None) -> nn.Module:
     """Builds a module from a config, or a `Sequential` from a list of configs."""
-    if isinstance(cfg, list | tuple):
-        return nn.Sequential(*(registry.build({**(default_args or {}), **each}) for each in cfg))
-    return registry.build({**(default_args or {}), **cfg})  # type: ignore[no-any-return]
+    return build_model(cfg, registry=registry, default_args=default_args)  # type: ignore[no-any-return]
 
 
 def build_runner_from_cfg(cfg: Any, registry: Registry) -> Any:
@@ -23,4 +22,4 @@ def build_runner_from_cfg(cfg: Any, registry: Registry) -> Any:
 
 def build_scheduler_from_cfg(cfg: Any, registry: Registry, default_args: Mapping[str, Any] | None = None) -> Any:
     """Builds a schedule from a config; `convert_to_iter_based` makes one by epochs count iterations."""
-    return registry.build({**(default_args or {}), **cfg})
+    return registry.build_entry(cfg, default_args=default_args)

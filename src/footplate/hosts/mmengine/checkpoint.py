@@ -10,7 +10,6 @@ from torch import nn
 from footplate.checkpoint import find_latest, load_weights
 from footplate.checkpoint import load_checkpoint as _read
 from footplate.checkpoint import save_checkpoint as _save
-from footplate.distributed import unwrap_model
 from footplate.hosts.mmengine.storage_backends import get_file_backend
 
 Loader = Callable[..., Any]
@@ -111,11 +110,6 @@ def load_checkpoint(
         revise_keys: Pairs of a regular expression and its replacement, applied to the keys.
     """
     return _load_checkpoint_to_model(model, _load_checkpoint(filename, map_location), strict, logger, revise_keys)
-
-
-def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any], strict: bool = False, logger: Any = None) -> None:
-    """Loads a state dict into a module and logs the differences."""
-    load_weights(unwrap_model(module), dict(state_dict), strict=strict)
 
 
 def save_checkpoint(

@@ -162,7 +162,7 @@ class YamlHandler(BaseFileHandler):
         return str(yaml.dump(obj, **{"Dumper": yaml.SafeDumper, **kwargs}))
 
 
-# The classes and functions that rebuild data, by module. Only these exact names: "uuid" with "os.system" would run code.
+# What rebuilds data, by module. Only these exact names: "os.system" is found in the module "uuid", too.
 _DATA_NAMES = {
     "builtins": {"set", "frozenset", "complex", "slice", "range", "bytearray", "object", "int", "float", "str", "bool"},
     "collections": {"Counter", "OrderedDict", "defaultdict", "deque"},
@@ -185,7 +185,9 @@ class _DataUnpickler(pickle.Unpickler):
     """Reads pickles of plain data: numbers, texts, containers and arrays."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if name in _DATA_NAMES.get(module, ()) or (module == "numpy.dtypes" and name.isidentifier()):
+        if name in _DATA_NAMES.get(module, ()) or (
+            module == "numpy.dtypes" and name.isidentifier() and name.endswith("DType")
+        ):
             return super().find_class(module, name)
         raise CheckpointError(
             f"A pickle file names '{module}.{name}', which may execute code. footplate only reads plain data from "

@@ -181,8 +181,9 @@ _CHECKPOINT = {
     **names_from(
         f"{_HERE}.checkpoint",
         "CheckpointLoader _load_checkpoint _load_checkpoint_to_model _load_checkpoint_with_prefix "
-        "find_latest_checkpoint load_checkpoint load_state_dict save_checkpoint",
+        "find_latest_checkpoint load_checkpoint save_checkpoint",
     ),
+    **names_from(_FUNCTIONS, "load_state_dict"),
     **names_from(f"{_HERE}.torch_utils", "get_state_dict"),
     **names_from(f"{_HERE}.weights", "weights_to_cpu"),
 }
