@@ -30,11 +30,12 @@ def _ious(boxes: _Array, others: _Array, offset: int) -> _Array:
     if offset:
         width += offset
         height += offset
-    shared = np.maximum(width, 0, out=width)
+    shared: _Array = np.maximum(width, 0, out=width)
     shared *= np.maximum(height, 0, out=height)
     areas, other_areas = ((each[2] - each[0] + offset) * (each[3] - each[1] + offset) for each in (boxes, others))
     union = np.subtract(areas + other_areas, shared, out=height)
-    return np.divide(shared, union, out=shared)
+    shared /= union
+    return shared
 
 
 def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> list[_Array]:
