@@ -142,7 +142,7 @@ def _read_plain_python(text: str, file: str) -> TracedDict:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of escapes such as "\d"
+            warnings.simplefilter("ignore")  # about escapes such as "\d"
             tree = ast.parse(text, file)
     except (SyntaxError, ValueError) as error:
         raise _not_data(file, getattr(error, "lineno", None) or 1, "it is not valid Python") from error

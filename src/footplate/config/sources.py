@@ -85,13 +85,13 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
 def _missing_file(path: str, asked_at: Origin | None) -> ConfigError:
     folder, name = os.path.split(path)
     try:
-        neighbours = [entry.name for entry in os.scandir(folder) if entry.name.endswith(SUFFIXES)]
+        neighbors = [entry.name for entry in os.scandir(folder) if entry.name.endswith(SUFFIXES)]
     except (OSError, ValueError):
-        neighbours = []
-    near = nearest(name, neighbours)
+        neighbors = []
+    near = nearest(name, neighbors)
     recipe = _near_config("footplate", name)
     is_recipe_name = recipe is not None and recipe.endswith(f"::{os.path.splitext(name)[0]}.py")
-    note = f"a base is relative to the folder of the config that names it; tried '{path}'"
+    note = f"the path of a base is relative to the folder of the config that refers to it; tried '{path}'"
     return ConfigError(
         f"the config file '{shown_path(path)}' does not exist",
         origin=asked_at,

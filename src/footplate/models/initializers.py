@@ -143,7 +143,7 @@ class UniformInit(BaseInit):
 class VariancePreservingInit(BaseInit):
     """The base class of initializers that derive the variance of a weight from its shape.
 
-    One-dimensional weights, as of normalization layers, are left unchanged.
+    One-dimensional weights, such as those of normalization layers, are left unchanged.
 
     Args:
         distribution: The distribution of the weights, "normal" or "uniform".

@@ -105,7 +105,7 @@ class Translation(NamedTuple):
     Attributes:
         sections: The second-generation config.
         notes: Notes about the first-generation keys.
-        sources: The first-generation key behind each written path.
+        sources: The first-generation key from which each path was translated.
         taken: The first-generation keys that were translated.
     """
 
@@ -135,7 +135,7 @@ def translate(cfg: _Config) -> _Config:
 
 
 def with_sections(cfg: _Config, sections: ConfigDict) -> _Config:
-    """Returns `cfg` with its sections replaced; for a plain mapping, returns the sections themselves."""
+    """Returns `cfg` with its sections replaced; for a plain mapping, returns the new sections."""
     if isinstance(cfg, Config):
         return Config(sections, cfg.text, cfg.filename, cfg.env_variables)  # type: ignore[return-value]
     return sections  # type: ignore[return-value]

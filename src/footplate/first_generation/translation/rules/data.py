@@ -131,7 +131,7 @@ def _as_list(cfg: Any) -> list[Any]:
 
 
 def _keep_other_settings(draft: Draft, data: ConfigDict, complete: list[str]) -> None:
-    """Keeps settings that belong to no loader, and adds a note, so that nothing is lost."""
+    """Keeps settings that do not belong to a loader, and adds a note about each of them."""
     for key, value in data.items():
         is_known, split = key in _KNOWN, key.removesuffix("_dataloader")
         if not is_known and isinstance(value, Mapping) and "type" in value:
