@@ -1,8 +1,8 @@
 """Base classes of user-defined learning rate and momentum policies."""
 
 import operator
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
 from footplate.checks import check_choice, check_number
 from footplate.first_generation.adapters.hook import Hook
@@ -28,7 +28,7 @@ class UpdaterHook(Hook):
 
     field = ""
     checks_step_order = False
-    _warm: ClassVar[Callable[[float, float], float]]  # applies the factor of the warm-up to a value
+    divides = False  # whether the warm-up divides the value by its factor
 
     def __init__(
         self,
@@ -78,8 +78,9 @@ class UpdaterHook(Hook):
                 factor = 1 - left * (1 - self.warmup_ratio)
             elif self.warmup == "exp":
                 factor = self.warmup_ratio**left
-            warm = {name: [self._warm(each, factor) for each in values] for name, values in self._regular.items()}
-            self._write(runner, warm)
+            warm = operator.truediv if self.divides else operator.mul
+            values = {name: [warm(each, factor) for each in group] for name, group in self._regular.items()}
+            self._write(runner, values)
         elif not self.by_epoch or (self.warmup is not None and iteration == length):
             self._write(runner, self._regular)
 
@@ -128,7 +129,6 @@ class LrUpdaterHook(UpdaterHook):
     base_lr = UpdaterHook.base_values
     regular_lr = UpdaterHook.regular_values
     get_regular_lr = UpdaterHook.get_regular_values
-    _warm = staticmethod(operator.mul)
 
     def get_lr(self, runner: Any, base_lr: float) -> float:
         """Returns the learning rate of this epoch or iteration for a parameter group with initial value `base_lr`."""
@@ -150,7 +150,7 @@ class MomentumUpdaterHook(UpdaterHook):
     base_momentum = UpdaterHook.base_values
     regular_momentum = UpdaterHook.regular_values
     get_regular_momentum = UpdaterHook.get_regular_values
-    _warm = staticmethod(operator.truediv)
+    divides = True
 
     def get_momentum(self, runner: Any, base_momentum: float) -> float:
         """Returns the momentum of this epoch or iteration for a parameter group with initial value `base_momentum`."""

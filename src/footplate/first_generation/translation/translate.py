@@ -17,24 +17,11 @@ AnyConfig = Config | Mapping[str, Any]
 
 # First-generation keys for optimization, schedules, checkpoints and logs; they conflict with `optim_wrapper`.
 _CONFLICTING = ("lr_config", "optimizer_config", "momentum_config", "checkpoint_config", "log_config")
-_LEFTOVERS = (
-    "runner",
-    "total_epochs",
-    "total_iters",
-    "workflow",
-    "evaluation",
-    "data",
-    "fp16",
-    "resume_from",
-    "auto_resume",
-    "cudnn_benchmark",
-    "mp_start_method",
-    "opencv_num_threads",
-    "dist_params",
-    "gpu_ids",
-)
-# First-generation settings that occur in second-generation configs too, so they do not decide the generation.
+# Settings and sections that occur in second-generation configs too, so they do not decide the generation.
 _SHARED_SETTINGS = ("seed", "deterministic", "diff_seed", "device", "persistent_workers")
+_SHARED_SECTIONS = ("model", "train_cfg", "test_cfg", "custom_hooks", "optimizer", "optimizers")
+_SHARED = (*_SHARED_SETTINGS, *_SHARED_SECTIONS)
+_LEFTOVERS = tuple(key for rule in RULES for key in rule.keys if key not in (*_CONFLICTING, *_SHARED))
 _OPTIMIZATION_KEYS = ("optim_wrapper", "param_scheduler")
 SECOND_GENERATION_KEYS = (
     *_OPTIMIZATION_KEYS,
