@@ -147,7 +147,7 @@ def test_missing_base_suggests_the_recipe_of_its_name(
     assert caught.value.suggestion == near
     tried = (tmp_path.parent if base.startswith("..") else tmp_path) / Path(base).name
     assert caught.value.notes == (
-        f"the path of a base is relative to the folder of the config that refers to it; tried '{tried}'",
+        f"The path of a base is relative to the folder of the config that refers to it; tried '{tried}'.",
     )
     if near is not None and near.startswith("footplate"):
         assert Config.fromfile(near).model.type.startswith("Small")

@@ -155,8 +155,8 @@ class _FileLoader:
                 origin=origin,
                 key=BASE,
                 notes=[
-                    "reading a Python config executes it, and reading data must not execute anything",
-                    f"convert the base by `footplate explain {name} --dump base.yaml`, or write this config in Python",
+                    "Reading a Python config executes it, and reading data must not execute anything.",
+                    f"Convert the base with `footplate explain {name} --dump base.yaml`, or write this config in Python.",
                 ],
             )
         loaded = load(target, self._options, origin, self._chain)
@@ -187,7 +187,7 @@ class _FileLoader:
                         f"two bases of '{shown_path(self._path)}' define the key '{key}'",
                         origin=base._origins.get(key),
                         key=str(key),
-                        notes=[f"the other is at {result._origins.get(key)}", "only one base may define a key"],
+                        notes=[f"The other one is at {result._origins.get(key)}.", "Only one base may define a key."],
                     )
             dict.update(result, base)
             result._origins.update(base._origins)

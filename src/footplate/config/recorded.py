@@ -23,7 +23,7 @@ _TOKEN = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|\w+|[^\w\s]")
 _MAX_LEVELS = 64
 _PLAIN = (str, int, float, bool)
 _MAX_OBJECT = 2000  # characters
-_NOTE = "recorded configs are read as data, and no code in them is executed"
+_NOTE = "Recorded configs are read as data, and no code in them is executed."
 
 
 def write_recorded(config: Any, path: str | os.PathLike[str]) -> None:

@@ -107,7 +107,7 @@ class CustomDataset(BaseDataset):
             )
         classes = self._metainfo.get("classes")
         if classes and int(label) >= len(classes):
-            reason = f"the class in line {number} of '{self.ann_file}' is not below {len(classes)}"
+            reason = f"the class in line {number} of '{self.ann_file}' must be less than {len(classes)}"
             raise DataError(reason, found=line)
         return {"img_path": join(folder, path.strip()), "gt_label": int(label)}
 
