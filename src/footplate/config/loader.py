@@ -156,7 +156,7 @@ class _FileLoader:
                 key=BASE,
                 notes=[
                     "Reading a Python config executes it, and reading data must not execute anything.",
-                    f"Convert the base with `footplate explain {name} --dump base.yaml`, or write this config in Python.",
+                    f"Convert the base with `footplate explain {name} --dump base.yaml`, or make this a Python config.",
                 ],
             )
         loaded = load(target, self._options, origin, self._chain)

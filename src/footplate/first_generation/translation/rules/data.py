@@ -198,13 +198,15 @@ def workflow(draft: Draft) -> None:
     modes = {mode for mode, _ in phases}
     if "train" not in modes:
         found = draft.original["workflow"]
-        raise ConfigError("workflow has no training phase", key="workflow", found=found, origin=origin)
+        raise ConfigError("the workflow has no training phase", key="workflow", found=found, origin=origin)
     if "val" not in modes:
         draft.became("workflow", "removed: training is the default")
         return
     data = draft.original.get("data") or {}
     if not data.get("val"):
-        raise ConfigError("workflow has a validation phase, but there is no data.val", key="workflow", origin=origin)
+        raise ConfigError(
+            "the workflow has a validation phase, but there is no data.val", key="workflow", origin=origin
+        )
     dataset = {**data["val"]}
     if isinstance(data.get("train"), Mapping) and "pipeline" in data["train"]:
         dataset["pipeline"] = data["train"]["pipeline"]
