@@ -22,7 +22,7 @@ class LoggerHook(Hook):
 
     Args:
         interval: The number of iterations between two calls of `log`.
-        ignore_last: Whether not to log at the end of an epoch if fewer than `interval` iterations have passed.
+        ignore_last: Whether to skip logging at the end of an epoch if fewer than `interval` iterations have passed.
         reset_flag: Whether to clear the averages after each call.
         by_epoch: Whether the run is epoch-based.
     """

@@ -61,7 +61,7 @@ class ConfigTree:
 
     Args:
         paths: The absolute paths of the files.
-        with_bases: Whether base files belong to the tree too, wherever they are.
+        with_bases: Whether base files also belong to the tree, wherever they are.
 
     Attributes:
         files: The files by path; bases come before the files that inherit from them.
