@@ -159,14 +159,14 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
 
     def __init__(
         self,
-        *args: Any,
+        *,
         to_rgb: bool = False,
         to_onehot: bool = False,
         num_classes: int | None = None,
         batch_augments: Mapping[str, Any] | Sequence[Any] | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(*args, bgr_to_rgb=to_rgb, **settings)
+        super().__init__(bgr_to_rgb=to_rgb, **settings)
         self.to_onehot = to_onehot
         self.num_classes = num_classes
         with at_key("batch_augments"):
