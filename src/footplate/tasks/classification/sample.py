@@ -166,7 +166,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
         batch_augments: Mapping[str, Any] | Sequence[Any] | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(bgr_to_rgb=to_rgb, **settings)
+        super().__init__(**{"bgr_to_rgb": to_rgb, **settings})
         self.to_onehot = to_onehot
         self.num_classes = num_classes
         with at_key("batch_augments"):
