@@ -29,7 +29,7 @@ class EMAHook(_EMAHook):
             own(self, runner, checkpoint)
             checkpoint.pop("ema_state_dict", None)  # shows that a hook has restored it
 
-        cls.after_load_checkpoint = after_load_checkpoint  # type: ignore[method-assign]
+        setattr(cls, "after_load_checkpoint", after_load_checkpoint)  # noqa: B010 - mypy refuses the assignment
 
     @property
     def src_model(self) -> Any:
