@@ -11,7 +11,6 @@ from footplate.hosts.finders import InstalledFinder, NamesFinder, OperatorsFinde
 from footplate.hosts.names import DISTRIBUTIONS
 from footplate.hosts.versions import restore_versions
 
-
 _logger = logging.getLogger("footplate.hosts")
 # The major version of mmcv that removed the training code.
 _MMCV_WITHOUT_RUNNER = 2

@@ -1,6 +1,7 @@
 """The versions of mmcv and MMEngine that code bases assert, and the ones that they are shown."""
 
 import ast
+import importlib
 import re
 import sys
 from typing import Any
@@ -48,8 +49,12 @@ def show_accepted_versions(source: str) -> None:
         source: The code of the code base's `__init__.py`.
     """
     for package, releases in _RELEASES.items():
-        accepted, module = accepted_range(source, package), sys.modules.get(package)
-        if accepted is None or module is None:
+        accepted = accepted_range(source, package)
+        if accepted is None:
+            continue
+        try:
+            module = importlib.import_module(package)
+        except ImportError:  # the code base itself raises the error
             continue
         lowest, highest = digit_version(accepted[0]), digit_version(accepted[1])
         original = _originals.setdefault(package, (module.__version__, getattr(module, "version_info", None)))[0]

@@ -22,7 +22,14 @@ def test_a_registry_without_a_parent_joins_the_tree() -> None:
 
 def test_other_registries_stand_alone() -> None:
     assert Registry("iou calculator").parent is None
-    assert Registry("dataset source").scope == "tests"
+    sources = Registry("dataset source")
+    assert sources.scope == "tests"
+
+    @sources.register_module
+    class Folder:
+        pass
+
+    assert isinstance(sources.build({"type": "Folder"}), Folder)
 
 
 def test_registries_of_one_scope_share_their_entries() -> None:

@@ -38,7 +38,7 @@ def skip_no_elena(func: Callable[..., Any]) -> Callable[..., Any]:
 
 def is_jit_tracing() -> bool:
     """Checks whether `torch.jit` traces the current code."""
-    return bool(torch.jit.is_tracing())
+    return bool(torch._C._get_tracing_state())
 
 
 def get_logger(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -117,7 +117,7 @@ def _get_dataloader() -> tuple[type, type]:
 
 def get_build_config() -> str:
     """Returns how PyTorch was built."""
-    return torch.__config__.show()  # type: ignore[no-untyped-call, no-any-return]
+    return torch.__config__.show()
 
 
 class IterLoader:

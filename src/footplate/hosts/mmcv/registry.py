@@ -1,5 +1,6 @@
 """`Registry` of mmcv 1.x: registries that code bases create, as parts of footplate's registry tree."""
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -48,3 +49,9 @@ class Registry(_Registry):
             return
         super().__init__(name, build_func=build_func or present._build_func, scope=scope, noun=present.noun)
         self.parent, self._entries = parent, present._entries
+
+    def register_module(self, name: Any = None, force: bool = False, module: Any = None) -> Any:
+        """Registers a class as the base class does; the decorator may also be used without parentheses."""
+        if inspect.isclass(name):
+            return super().register_module(module=name)
+        return super().register_module(name, force, module=module)
