@@ -11,7 +11,8 @@ from typing import Any
 
 from footplate.hosts.mmengine.names import Names
 from footplate.hosts.names import names_of
-from footplate.hosts.versions import show_accepted_versions
+from footplate.hosts.patches import patch
+from footplate.hosts.versions import is_first_generation, show_accepted_versions
 from footplate.messages import nearest
 from footplate.registry import CODE_BASES
 from footplate.registry.dotted_paths import resolve
@@ -86,18 +87,23 @@ class InstalledFinder(MetaPathFinder):
     """Changes modules of installed packages when they are imported.
 
     The modules of mmcv get the names of mmcv 1.x that they lack. A code base sees a version of mmcv that it accepts.
+    In first-generation code, names are replaced that PyTorch, NumPy and Python have removed.
 
     Args:
         completed: The packages that get the names that they lack.
+        patches: Whether to replace removed names.
     """
 
-    def __init__(self, completed: Sequence[str]) -> None:
+    def __init__(self, completed: Sequence[str], patches: bool = True) -> None:
         self.completed = frozenset(completed)
+        self.patches = patches
+        self._first_generation: set[str] = set()
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Returns the spec of a module to change, or None."""
         top = fullname.partition(".")[0]
-        if top not in self.completed and (top not in CODE_BASES or fullname != top):
+        is_code_base = fullname == top and top in CODE_BASES
+        if not is_code_base and top not in (*self.completed, *self._first_generation):
             return None
         spec = PathFinder.find_spec(fullname, path)
         if spec is not None and spec.loader is None and top in self.completed:  # a folder with modules of the user
@@ -108,9 +114,17 @@ class InstalledFinder(MetaPathFinder):
         execute: Callable[[ModuleType], None] = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
-            if top in CODE_BASES:
-                show_accepted_versions(loader.get_data(loader.path).decode())
-            execute(module)
+            source = loader.get_data(loader.path).decode()
+            if is_code_base:
+                show_accepted_versions(source)
+                if self.patches and is_first_generation(source):
+                    self._first_generation.add(top)
+            patched = patch(source, fullname) if top in self._first_generation else None
+            if patched is None:
+                execute(module)
+            else:
+                vars(module).update(patched[1])
+                exec(compile(patched[0], loader.path, "exec", dont_inherit=True), vars(module))
             if top in self.completed:
                 complete(module)
 

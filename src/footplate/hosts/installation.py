@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from footplate.hosts.finders import InstalledFinder, NamesFinder, OperatorsFinder, complete, revert
 from footplate.hosts.names import DISTRIBUTIONS
+from footplate.hosts.patches import forget_applied
 from footplate.hosts.versions import restore_versions
 
 _logger = logging.getLogger("footplate.hosts")
@@ -48,12 +49,15 @@ class _Installed(NamedTuple):
 _installed: list[_Installed] = []
 
 
-def install() -> Report:
+def install(patches: bool = True) -> Report:
     """Makes imports from `mmengine`, and from OpenMMLab packages that are not installed, resolve to footplate.
 
     `mmengine` always resolves to footplate, so that what other packages register is what footplate builds. Missing
     names, such as `mmcv.runner` and the operators of `mmcv._ext`, are added to an installed mmcv 2.x. Other installed
     packages are not changed. A second call has no effect.
+
+    Args:
+        patches: Whether to replace names in first-generation code that PyTorch, NumPy and Python have removed.
 
     Returns:
         A report, which is also logged.
@@ -74,7 +78,7 @@ def install() -> Report:
     others = [package for package in ours if package != "mmengine"]
     completed = tuple(package for package in others if importlib.util.find_spec(package) is not None)
     # Before an installed MMEngine, and before the files of installed packages.
-    finders: list[MetaPathFinder] = [NamesFinder(["mmengine"]), InstalledFinder(completed)]
+    finders: list[MetaPathFinder] = [NamesFinder(["mmengine"]), InstalledFinder(completed, patches)]
     sys.meta_path[:0] = finders
     finders += [NamesFinder(others), OperatorsFinder()]
     sys.meta_path += finders[2:]
@@ -93,6 +97,7 @@ def uninstall() -> None:
     for finder in _installed.pop().finders:
         sys.meta_path.remove(finder)
     revert()
+    forget_applied()
     restore_versions()
     for title, module in list(sys.modules.items()):
         loader = getattr(getattr(module, "__spec__", None), "loader", None)

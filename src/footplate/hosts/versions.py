@@ -14,7 +14,7 @@ _RELEASES = {
     "mmengine": "0.10.7 0.9.1 0.8.5 0.7.4 0.6.0 0.5.0 0.4.0 0.3.2 0.2.0",
 }
 _FIRST_WITHOUT_RUNNER = digit_version("2.0.0rc0")
-_originals: dict[str, tuple[str, Any]] = {}
+_originals: dict[str, tuple[Any, Any]] = {}
 
 
 def accepted_range(source: str, package: str) -> tuple[str, str] | None:
@@ -57,8 +57,9 @@ def show_accepted_versions(source: str) -> None:
         except ImportError:  # the code base itself raises the error
             continue
         lowest, highest = digit_version(accepted[0]), digit_version(accepted[1])
-        original = _originals.setdefault(package, (module.__version__, getattr(module, "version_info", None)))[0]
-        shown = [original, *releases.split(), accepted[0]]
+        present = vars(module).get("__version__"), vars(module).get("version_info")
+        original = _originals.setdefault(package, present)[0]
+        shown = [*([original] if original else []), *releases.split(), accepted[0]]
         # Some code bases accept the highest version itself, others do not.
         fits = [each for each in shown if lowest <= digit_version(each) < highest] or [accepted[1]]
         _set_version(package, fits[0], parse_version_info(fits[0]))
@@ -71,7 +72,7 @@ def restore_versions() -> None:
     _originals.clear()
 
 
-def _set_version(package: str, version: str, info: Any) -> None:
+def _set_version(package: str, version: str | None, info: Any) -> None:
     for title in (package, f"{package}.version"):
         if title in sys.modules:
             vars(sys.modules[title]).update(__version__=version, version_info=info)
