@@ -17,7 +17,7 @@ from footplate.engine import Hook as EngineHook
 from footplate.errors import ConfigError
 from footplate.first_generation.adapters import Hook
 from footplate.hosts.finders import NamesFinder
-from footplate.registry import HOOKS, MODELS, TRANSFORMS
+from footplate.registry import HOOKS, MODELS, TRANSFORMS, using_scope
 from footplate.registry.dotted_paths import resolve
 
 
@@ -278,3 +278,34 @@ def test_a_code_base_without_metadata(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ConfigError, match="'mmrotate' is installed but cannot be imported: RuntimeError: needs mmcv"):
         hosts.use_code_bases({"default_scope": "mmrotate"})
     sys.modules.pop("mmpose")
+
+
+FIRST_GENERATION = {
+    "__init__.py": "mmcv_maximum_version = '1.9.0'\n__version__ = '0.25.0'\n",
+    "models/__init__.py": "from mmcv.utils import Registry\nfrom footplate.registry import MODELS as ROOT\n"
+    "MODELS = Registry('models', parent=ROOT)\n@MODELS.register_module()\nclass Classifier:\n    pass\n",
+    "datasets/__init__.py": "class Pictures:\n    pass\n",
+}
+
+
+def test_a_first_generation_config_is_matched_by_its_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package, changed in (("mmcls", "Pictures"), ("mmpose", "Other")):
+        for name, code in FIRST_GENERATION.items():
+            file = tmp_path / package / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(code.replace("Pictures", changed))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cfg: dict[str, Any] = {
+        "model": {"type": "Classifier"},
+        "data": {"train": {"type": "Pictures"}},
+        "optimizer": {"type": "SGD"},
+        "runner": {"type": "EpochBasedRunner", "max_epochs": 1},
+    }
+    assert hosts.use_code_bases({**cfg, "model": {"type": "Unknown"}}) == ()
+    assert hosts.use_code_bases(cfg) == ("mmcls 0.25.0",)
+    assert cfg["default_scope"] == "mmcls"
+    with using_scope("mmcls"):
+        assert type(MODELS.build({"type": "Classifier"})).__module__ == "mmcls.models"
+    MODELS.children.pop("mmcls")
+    for title in ("mmcls", "mmcls.models", "mmcls.datasets"):
+        sys.modules.pop(title, None)

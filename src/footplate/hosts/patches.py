@@ -89,6 +89,12 @@ def applied_patches() -> dict[str, int]:
     return {name: len(modules) for name, modules in sorted(_applied.items())}
 
 
+def describe_patches() -> str:
+    """Returns the applied patches with their reasons, or an empty text if there are none."""
+    counts = applied_patches().items()
+    return "; ".join(f"{name} in {count} module{'s' * (count > 1)} ({PATCHES[name].reason})" for name, count in counts)
+
+
 def forget_applied() -> None:
     """Clears the record of `applied_patches`."""
     _applied.clear()
