@@ -105,6 +105,7 @@ def test_pure_python_bases_are_found_as_modules(package: Path, module: str) -> N
         ("fp_nope::a.py", "the package 'fp_nope' of 'fp_nope::a.py' is not installed"),
         ("fp_pkg::nope.py", "the package 'fp_pkg' has no config 'nope.py'"),
         ("a/b::c.py", "is not installed"),
+        ("mmtrack::a.py", "is not installed\n  pip install 'footplate[hosts]' mmtrack"),
     ],
 )
 def test_missing_package_or_config_is_reported(package: Path, name: str, message: str) -> None:
@@ -117,7 +118,9 @@ def test_missing_package_or_config_is_reported(package: Path, name: str, message
     ("name", "near"),
     [
         ("fp_pkg::_base_/runtme.py", "fp_pkg::_base_/runtime.py"),
-        ("fp_pkg::_base_/model/net.py", None),
+        ("fp_pkg::_base_/model/net.py", "fp_pkg::_base_/models/net.py"),
+        ("fp_pkg::runtme", "fp_pkg::_base_/runtime.py"),
+        ("fp_pkg::other.py", None),
         ("footplate::fashion-sge", "footplate::fashion-seg.py"),
     ],
 )
