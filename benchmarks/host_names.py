@@ -16,6 +16,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from footplate import hosts
 from footplate.hosts.operators.extension import MISSING
@@ -90,7 +91,7 @@ def why_missing(name: str) -> str:
         return "mmcv is not installed"
     if not home:
         return f"{parts[0]} is not installed"
-    found = importlib.import_module(".".join(home))
+    found: Any = importlib.import_module(".".join(home))
     for number in range(len(home), len(parts)):
         found = getattr(found, parts[number], None)
         if found is None:
@@ -139,8 +140,8 @@ def read_sites(path: Path) -> Iterator[tuple[str, str]]:
         except (SyntaxError, ValueError) as error:
             sys.stderr.write(f"'{file}' is skipped: it is not valid for this version of Python: {error}\n")
             continue
-        for name, line in names_in(tree):
-            yield name, f"{file}:{line}"
+        for name, place in names_in(tree):
+            yield name, f"{file}:{place}"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -161,16 +161,17 @@ def is_recipe(path: str) -> bool:
 def _near_config(package: str, file: str) -> str | None:
     """Returns `package::file` of the config whose name is most similar to `file`, or None; the suffix is optional."""
     folder, name = os.path.split(file)
-    roots = [os.path.join(root, *each) for root in _package_folders(package) for each in _CONFIG_FOLDERS]
-    for root in roots:
-        entries = sorted(os.listdir(os.path.join(root, folder))) if os.path.isdir(os.path.join(root, folder)) else []
-        stems = {os.path.splitext(entry)[0]: os.path.join(folder, entry) for entry in entries}
-        if not stems:  # the folder may be wrong, too
-            found = (os.path.relpath(path, root) for path in glob.iglob(f"{glob.escape(root)}/**/*", recursive=True))
-            stems = {os.path.splitext(os.path.basename(path))[0]: path for path in sorted(found)}
-        near = nearest(os.path.splitext(name)[0], (stem for stem, path in stems.items() if path.endswith(SUFFIXES)))
+    for start in [os.path.join(root, *each) for root in _package_folders(package) for each in _CONFIG_FOLDERS]:
+        root = os.path.normpath(start)
+        files = [
+            path for path in sorted(glob.glob(f"{glob.escape(root)}/**", recursive=True)) if path.endswith(SUFFIXES)
+        ]
+        in_folder = [path for path in files if os.path.dirname(path) == os.path.normpath(os.path.join(root, folder))]
+        # If the folder does not exist either, the name may be right.
+        stems = {os.path.splitext(os.path.basename(path))[0]: path for path in in_folder or files}
+        near = nearest(os.path.splitext(name)[0], stems)
         if near:
-            return f"{package}::{stems[near]}"
+            return f"{package}::{os.path.relpath(stems[near], root)}"
     return None
 
 
