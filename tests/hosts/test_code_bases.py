@@ -3,6 +3,9 @@
 import json
 import os
 import subprocess
+import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.hosts.environment import create_environment
-
-PACKAGES = ["mmsegmentation==1.2.2", "mmdet==3.3.0"]
+PACKAGES = ["mmcv-lite==2.1.0", "mmsegmentation==1.2.2", "mmdet==3.3.0"]
+# mmcv and the code bases name these; they are installed without their own dependencies, which include MMEngine.
+NEEDED = ["addict", "yapf", "platformdirs", "opencv-python-headless", "ftfy", "wcwidth", "regex", "prettytable"]
+NEEDED += ["pycocotools", "shapely", "terminaltables", "matplotlib", "contourpy", "cycler", "kiwisolver", "pyparsing"]
+NEEDED += ["python-dateutil", "six", "fonttools", "scipy"]
 
 SEGMENTATION = """
 _base_ = 'mmseg::fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024.py'
@@ -67,7 +72,15 @@ randomness = dict(seed=3)
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The interpreter of an environment with the code bases, over the packages of this one."""
-    return create_environment(tmp_path_factory.mktemp("environment"), *PACKAGES)
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=True, symlinks=True)
+    interpreter = str(folder / "bin" / "python")
+    for packages in (["--no-deps", *PACKAGES], ["--no-deps", *NEEDED]):
+        subprocess.run([interpreter, "-m", "pip", "install", "-q", *packages], check=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    site = folder / "lib" / version / "site-packages"
+    (site / "zz_parent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return interpreter
 
 
 @pytest.fixture
