@@ -1,0 +1,230 @@
+"""Trains one config of every family of a code base for two steps, on small made-up data and without weights.
+
+    python -m benchmarks.code_bases HOST DATA WORK_DIR [--engine mmengine] [--only FAMILY ...] [--seconds 90]
+
+HOST is mmseg, mmdet, mmpretrain, mmpose or mmselfsup. The output has one JSON line per family. The same initial
+weights and the same random states are used on both engines, so that their losses can be compared. Each config runs in
+a process of its own, forked after the code base was imported.
+"""
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.code_bases import configs, mmdet
+from benchmarks.code_bases.configs import CONFIGS, SIZES, families, shrink, walk
+from benchmarks.code_bases.made_up_data import register_transforms, seed_all, write_scenes
+
+PREPARE: dict[str, Callable[[Any, str, int], None]] = {
+    "mmseg": configs.prepare_mmseg,
+    "mmdet": mmdet.prepare,
+    "mmpretrain": configs.prepare_mmpretrain,
+    "mmpose": configs.prepare_mmpose,
+    "mmselfsup": configs.prepare_mmselfsup,
+}
+
+
+def shallow_networks() -> None:
+    """Limits every stage of the residual networks of a code base to one block; the numbers of channels stay."""
+    from mmengine.registry import MODELS
+
+    for registry in [MODELS, *MODELS.children.values()]:
+        for kind in registry.module_dict.values():
+            settings = vars(kind).get("arch_settings") if isinstance(kind, type) else None
+            for depth, value in settings.items() if isinstance(settings, dict) else ():
+                if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], tuple):
+                    settings[depth] = (value[0], tuple(1 for _ in value[1]))
+
+
+@contextlib.contextmanager
+def no_random_weights() -> Iterator[None]:
+    """Leaves parameters as they are where a model initializes them: `fill_parameters` sets them later."""
+    names = ("uniform_", "normal_", "erfinv_")
+    drawn = {name: getattr(torch.Tensor, name) for name in names}
+    for name in names:
+        setattr(torch.Tensor, name, lambda tensor, *_, **__: tensor)
+    try:
+        yield
+    finally:
+        for name in names:
+            setattr(torch.Tensor, name, drawn[name])
+
+
+def fill_parameters(model: torch.nn.Module) -> float:
+    """Draws all parameters from one generator, by name; returns their number in millions."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, each in sorted(model.named_parameters()):
+            scale = (0.5 / max(1, (each[0].numel() if each.dim() > 1 else 400))) ** 0.5
+            each.copy_(torch.randn(each.shape, generator=generator) * scale)
+            if each.dim() == 1 and name.endswith("weight"):
+                each.add_(1.0)
+    return sum(each.numel() for each in model.parameters()) / 1e6
+
+
+def train(host: str, path: Path, data: str, work_dir: str, size: int) -> dict[str, Any]:
+    """Trains a config for two iterations and validates one batch; returns the losses."""
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+    os.chdir(str(path).partition(".mim")[0] + ".mim")  # some models name other configs by their path
+    cfg = Config.fromfile(str(path))
+    if not cfg.get("model"):
+        raise LookupError("a config without a model")
+    if not cfg.get("train_dataloader") or not cfg.get("optim_wrapper"):
+        return build(cfg)
+    shrink(cfg, work_dir)
+    if not any(node.get("multi_grid") for node in walk(cfg.model)):
+        shallow_networks()
+    PREPARE[host](cfg, data, size)
+    seed_all(7)
+    with no_random_weights():
+        runner = Runner.from_cfg(cfg)
+        runner.model.init_weights()
+    runner.model._is_init = True
+    runner.model.init_weights = lambda: None
+    found: dict[str, Any] = {"millions": round(fill_parameters(runner.model), 1), "losses": []}
+    step = runner.model.train_step
+
+    def train_step(data: Any, optim_wrapper: Any) -> Any:
+        seed_all(100 + len(found["losses"]))
+        out = step(data, optim_wrapper)
+        total = sum(
+            float(value)
+            for key, value in out.items()
+            if "loss" in key and key != "loss" and torch.is_tensor(value) and value.numel() == 1
+        )
+        found["losses"].append(float(out["loss"]) if "loss" in out else total)
+        return out
+
+    runner.model.train_step = train_step
+    runner.train()
+    if len(found["losses"]) < 2:
+        raise RuntimeError(f"{len(found['losses'])} training steps instead of 2")
+    return found
+
+
+def build(cfg: Any) -> dict[str, Any]:
+    """Builds the model of a config that is not for training."""
+    from mmengine.registry import MODELS, init_default_scope
+
+    init_default_scope(cfg.get("default_scope", "mmengine"))
+    for node in walk(cfg.model):
+        for key in ("pretrained", "init_cfg"):
+            if key in node:
+                node[key] = None
+    with no_random_weights():
+        model = MODELS.build(cfg.model)
+    return {"millions": round(sum(each.numel() for each in model.parameters()) / 1e6, 1), "built": True}
+
+
+def in_child(run: Callable[[], dict[str, Any]], log: Path, seconds: int) -> dict[str, Any]:
+    """Runs a function in a forked process, with its output in a file; returns its result or its error."""
+    start = time.time()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        try:
+            found = run()
+        except BaseException as error:
+            traceback.print_exc()
+            while error.__cause__ is not None:
+                error = error.__cause__
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{'/'.join(Path(last.filename).parts[-3:])}:{last.lineno}"
+            found = {"error": f"{type(error).__name__}: {str(error).strip()}"[:300], "where": place}
+        os.write(writing, json.dumps(found).encode())
+        sys.stdout.flush()
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        text = stream.read()
+    _, status, usage = os.wait4(child, 0)
+    if not text:
+        what = (
+            f"more than {seconds} s of processor time"
+            if os.WTERMSIG(status) == signal.SIGPROF
+            else f"ended with status {status}"
+        )
+        return {"error": what, "where": ""}
+    return dict(json.loads(text), seconds=round(time.time() - start, 1), cpu=round(usage.ru_utime + usage.ru_stime, 1))
+
+
+def start_engine(name: str) -> None:
+    """Makes `mmengine` resolve to footplate, or supplies the real one with the operators of `mmcv._ext`."""
+    from footplate.hosts import install
+    from footplate.hosts.installation import OperatorsFinder
+
+    if name == "footplate":
+        install()
+    else:
+        sys.meta_path.append(OperatorsFinder())
+
+
+def main() -> None:
+    """Trains the families and prints a line of JSON for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("host", choices=sorted(PREPARE))
+    parser.add_argument("data", help="the folder of the data, which is filled if it is missing")
+    parser.add_argument("work_dir")
+    parser.add_argument("--engine", choices=["footplate", "mmengine"], default="footplate")
+    parser.add_argument("--only", nargs="*", default=[], metavar="FAMILY")
+    parser.add_argument("--skip", nargs="*", default=[], metavar="FAMILY")
+    parser.add_argument("--config", default="", help="a part of the file name of the config to train")
+    parser.add_argument("--size", type=int, default=0)
+    parser.add_argument("--seconds", type=int, default=90)
+    parser.add_argument("--list", action="store_true")
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    start_engine(args.engine)
+    if args.host == "mmselfsup":
+        import mmcv
+
+        mmcv.__version__ = "2.0.0"
+        sys.modules["mmpretrain"] = None  # type: ignore[assignment]  # both register names in mmdet
+    with contextlib.redirect_stdout(sys.stderr):
+        importlib.import_module(args.host)
+        for part in ("models", "datasets", "evaluation", "engine", "visualization"):
+            with contextlib.suppress(ModuleNotFoundError):
+                importlib.import_module(f"{args.host}.{part}")
+        register_transforms()
+    if not Path(args.data).exists():
+        write_scenes(Path(args.data))
+    work_dir = Path(args.work_dir)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    for family, paths in families(args.host).items():
+        if (args.only and family not in args.only) or family in args.skip:
+            continue
+        wanted = args.config or CONFIGS.get(args.host, {}).get(family, "")
+        path = next((each for each in paths if wanted in each.stem), None)
+        if path is None:
+            continue
+        row: dict[str, Any] = {"host": args.host, "family": family, "config": path.stem, "engine": args.engine}
+        if not args.list:
+            size = args.size or SIZES.get(args.host, 128)
+            folder = str(work_dir / f"{args.engine}-{args.host}" / family)
+            log = work_dir / f"{args.engine}-{args.host}-{family.replace('/', '-')}.log"
+            row.update(in_child(lambda: train(args.host, path, args.data, folder, size), log, args.seconds))  # noqa: B023
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
