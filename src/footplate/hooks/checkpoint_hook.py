@@ -360,8 +360,7 @@ class CheckpointHook(Hook):
 
         runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
         self._saved_at = number
-        parts = self.save_optimizer, self.save_param_scheduler
-        runner.save_checkpoint(*os.path.split(path), *parts, background=True, then=then, undo=undo)
+        runner.save_checkpoint(*os.path.split(path), **self._parts, background=True, then=then, undo=undo)
         if self._saved_at == number:  # otherwise the save has already failed
             self._kept = self._kept[len(surplus) :]
             runner.message_hub.update_info("last_ckpt", path)
@@ -373,12 +372,15 @@ class CheckpointHook(Hook):
             runner.logger.warning("'%s' existed before this run and is replaced.", path)
         return path
 
+    @property
+    def _parts(self) -> dict[str, Any]:
+        return {"save_optimizer": self.save_optimizer, "save_param_scheduler": self.save_param_scheduler}
+
     def _save_again(self, runner: Runner, number: int) -> None:
         path = self._path_to_write(runner, number)
         if compute_on_main(lambda: path in self._kept[-1:]):
-            parts = self.save_optimizer, self.save_param_scheduler
             then = partial(write_pointer, runner.home, path)
-            runner.save_checkpoint(*os.path.split(path), *parts, background=True, then=then)
+            runner.save_checkpoint(*os.path.split(path), **self._parts, background=True, then=then)
         else:  # the run was resumed from a checkpoint in another folder, which must not change
             self._save(runner, number)
         runner.saver.settle()
@@ -410,8 +412,7 @@ class CheckpointHook(Hook):
 
         self._best[key] = ranked[: self.max_keep_best]
         runner.message_hub.update_info_dict({"best_score": ranked[0]["score"], "best_ckpt": ranked[0]["path"]})
-        parts = self.save_optimizer, self.save_param_scheduler
-        runner.save_checkpoint(*os.path.split(path), *parts, background=True, then=then, undo=undo)
+        runner.save_checkpoint(*os.path.split(path), **self._parts, background=True, then=then, undo=undo)
 
     def _publish(self, runner: Runner, path: str) -> None:
         checkpoint = load_checkpoint(path, in_place=True)

@@ -14,7 +14,7 @@ from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import printable
-from footplate.records import NOT_SHOWN, OF_ITERATION, is_written_config, numbers_in, write_config
+from footplate.records import NOT_SHOWN, OF_ITERATION, numbers_in
 from footplate.records.scalar_names import validation_label
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, commit_bytes, output_path, read_bytes
@@ -73,15 +73,7 @@ class LoggerHook(Hook):
         if not is_main_process():
             return
         runner.visualizer.add_config(runner.recorded_cfg)
-        filename = getattr(runner.cfg, "filename", None)
-        if filename:
-            name = f"{os.path.splitext(os.path.basename(filename))[0]}.py"
-            path, inside = os.path.join(runner.work_dir, name), os.path.join(runner.log_dir, name)
-            is_replaceable = is_written_config(path) and os.path.realpath(path) != os.path.realpath(filename)
-            if os.path.lexists(path) and not is_replaceable:
-                runner.logger.warning("No run wrote '%s', so it is kept. The config is written to '%s'.", path, inside)
-                path = inside
-            write_config(runner.cfg, path, signed=True)
+        runner.dump_config()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Records how far the loaded weights were trained."""
