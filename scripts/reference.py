@@ -159,7 +159,8 @@ def _arguments(entry: Callable[..., Any], *, skip: frozenset[str]) -> Iterator[A
         parameters = _parameters(each)
         meanings = _meanings(each)
         for name, parameter in parameters.items():
-            if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or name in skip | seen:
+            is_key = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            if not is_key or name in skip | seen:
                 continue
             seen.add(name)
             yield Argument(name, _kind(parameter), _default(parameter), _cell(meanings.get(name, "")))

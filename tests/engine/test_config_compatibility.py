@@ -191,3 +191,16 @@ def test_first_generation_flag_must_be_a_bool(tmp_path: Path, key: str, line: st
     assert caught.value.key == key
     assert caught.value.origin
     assert caught.value.origin.file.endswith("run.py")
+
+
+@pytest.mark.parametrize(
+    ("own", "warned"),
+    [({"type": "BaseDataPreprocessor"}, True), ({"type": "ImgDataPreprocessor", "pad_value": 3}, False), (None, False)],
+)
+def test_preprocessor_that_the_model_does_not_use_is_reported(tmp_path: Path, own: Any, warned: bool) -> None:
+    model = {"type": "ToyModel", **({"data_preprocessor": own} if own else {})}
+    top = {"type": "ImgDataPreprocessor", "pad_value": 3}
+    lines = check(written(tmp_path, model=model, data_preprocessor=top), run=False).splitlines()
+
+    found = [line for line in lines if "data_preprocessor has no effect, because the model has its own" in line]
+    assert [f"{Path('run.py')}:" in line for line in found] == ([True] if warned else [])

@@ -323,7 +323,7 @@ def test_other_rank_writes_only_its_errors(tmp_path: Path, monkeypatch: pytest.M
         logging.getLogger("footplate.engine").warning("no error")
     assert not Path(runner.log_dir).exists()
     open_and_say(runner, "said before")
-    assert [each.name for each in Path(runner.log_dir).iterdir()] == ["rank_3.log"]
+    assert sorted(each.name for each in Path(runner.log_dir).iterdir()) == ["rank_3.log", "rank_3.warnings.jsonl"]
     text = Path(runner.log_dir, "rank_3.log").read_text()
     assert "ValueError: a label is out of range" in text
     assert not [word for word in ("said before", "within", "no error", "behind") if word in text]

@@ -1,6 +1,7 @@
 import contextlib
 import errno
 import io
+import json
 import logging
 import re
 from collections.abc import Iterator
@@ -94,6 +95,20 @@ def test_each_run_has_a_log_file(tmp_path: Path) -> None:
     ]
     assert (tmp_path / "b.log").read_text(encoding="utf-8").endswith("INFO - second run: ü\n")
     assert (tmp_path / "b.log").read_text(encoding="utf-8").count("\n") == 1
+
+
+def test_warnings_are_also_written_as_data(tmp_path: Path) -> None:
+    with buffer_log() as before:
+        get_logger("footplate.optim").warning("before %d", 1)
+        get_logger().info("fine")
+    with logging_to(str(tmp_path / "run.log"), before):
+        get_logger().error("two\nlines")
+    lines = [json.loads(line) for line in (tmp_path / "run.warnings.jsonl").read_text().splitlines()]
+    assert [(each["logger"], each["level"], each["message"]) for each in lines] == [
+        ("footplate.optim", "WARNING", "before 1"),
+        ("footplate", "ERROR", "two\nlines"),
+    ]
+    assert all(re.fullmatch(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d", each["time"]) for each in lines)
 
 
 def test_print_log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:

@@ -36,9 +36,12 @@ def write(tmp_path: Path) -> Callable[..., Config]:
     return write
 
 
-LOG = """2026/01/01 00:00:00 - footplate.tasks - INFO - Iter(val) [2/2]    mIoU: 41.0000
-2026/01/01 00:00:01 - footplate - WARNING - the disk is nearly full
-"""
+WARNING = {
+    "time": "2026/01/01 00:00:01",
+    "logger": "footplate",
+    "level": "WARNING",
+    "message": "the disk is nearly full",
+}
 PER_CLASS = {
     "step": 400,
     "mode": "val",
@@ -66,7 +69,7 @@ def make_run(tmp_path: Path) -> Callable[..., Run]:
         (start / "vis_data/config.py").write_text(f"lr = {lr}\n")
         (start / "explained.txt").write_text(f"lr = {lr}  # base.py:7\n")
         (start / "environment.json").write_text('{"python": "3.11", "packages": {"torch": "2"}}')
-        (start / "run.log").write_text(LOG)
+        (start / "run.warnings.jsonl").write_text(json.dumps(WARNING) + "\n")
         (start / "vis_data/per_class.jsonl").write_text(json.dumps(PER_CLASS) + "\n")
         return read_run(tmp_path / name)
 

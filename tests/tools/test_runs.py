@@ -97,7 +97,8 @@ def test_images_config_environment_warnings_and_checkpoints_are_found(tmp_path: 
         (start / f"vis_data/vis_image/val_7_{step}.png").write_bytes(b"")
     (start / "vis_data/config.py").write_text("a = 1\n")
     (start / "environment.json").write_text('{"python": "3.11"}')
-    (start / "run.log").write_text("t - footplate - INFO - fine\nt - footplate - WARNING - careful\n")
+    line = '{"time": "t", "logger": "footplate", "level": "WARNING", "message": "careful"}\n'
+    (start / "run.warnings.jsonl").write_text(f"{line}[]\n{{}}\n{{")
     (tmp_path / "iter_1.pth").write_bytes(b"")
     run = read_run(tmp_path)
     assert [(image.name, image.step) for image in run.images] == [("val_7", 3), ("val_7", 20)]
@@ -105,6 +106,12 @@ def test_images_config_environment_warnings_and_checkpoints_are_found(tmp_path: 
     assert (run.config.to_dict(), run.environment) == ({"a": 1}, {"python": "3.11"})
     assert run.warnings == ["t - footplate - WARNING - careful"]
     assert [file.name for file in run.checkpoints] == ["iter_1.pth"]
+
+
+def test_warnings_of_other_engines_are_read_from_their_logs(tmp_path: Path) -> None:
+    write(tmp_path / "20260101_000000/vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
+    (tmp_path / "20260101_000000/run.log").write_text("t - mmengine - INFO - fine\nt - mmengine - WARNING - careful\n")
+    assert read_run(tmp_path).warnings == ["t - mmengine - WARNING - careful"]
 
 
 def test_unreadable_scalars_are_errors(tmp_path: Path) -> None:

@@ -317,8 +317,8 @@ def checked_key(key: Any) -> Any:
     Raises:
         ValueError: The key is a large number, a long text, a nested tuple or a container.
     """
-    if type(key) is str and len(key) <= _LONGEST_KEY:
-        return key
+    if (type(key) is str and len(key) <= _LONGEST_KEY) or (type(key) is int and -_LARGEST_KEY < key < _LARGEST_KEY):
+        return key  # by far the most keys
     entries = key if type(key) is tuple else (key,)
     parts = [part for entry in entries for part in (entry if type(entry) is Name else (entry,))]
     if len(entries) > _MOST_KEY_PARTS or not all(map(_is_plain, parts)):

@@ -115,6 +115,16 @@ def unsupported_conveniences(cfg: Config | Mapping[str, Any]) -> Iterator[str]:
             yield f"{f'{origin}: ' if origin else ''}{key} has no effect in footplate. {known.advice}"
 
 
+def unused_preprocessor(cfg: Config | Mapping[str, Any]) -> Iterator[str]:
+    """Yields a sentence if the model does not use a top-level `data_preprocessor` because it has a different one."""
+    top, model = cfg.get("data_preprocessor"), cfg.get("model")
+    own = model.get("data_preprocessor") if isinstance(model, Mapping) else None
+    if top is not None and own is not None and top != own:
+        origin = origin_of(cfg, "data_preprocessor")
+        start = f"{origin}: " if origin else ""
+        yield f"{start}data_preprocessor has no effect, because the model has its own. Set model.data_preprocessor."
+
+
 def _found(cfg: Config | Mapping[str, Any]) -> Iterator[tuple[str, Unsupported]]:
     for key, known in UNSUPPORTED.items():
         if cfg.get(key) and not _is_variable(cfg, key):

@@ -21,6 +21,7 @@ from footplate.engine.config_compatibility import (
     refuse_unsupported,
     translators,
     unsupported_conveniences,
+    unused_preprocessor,
 )
 from footplate.engine.evaluation_loops import check_evaluator_names, check_intervals, has_several_loaders
 from footplate.engine.hook_list import build_hooks
@@ -412,7 +413,7 @@ def keys_read(cfg: Config) -> frozenset[str]:
 
 
 def warn_about_variables(cfg: Config) -> None:
-    """Warns about variables that are changed after their last use, and about keys that only other engines support."""
-    idle = [*find_late_changes(cfg, READ_KEYS), *unread_overrides(cfg, READ_KEYS), *unsupported_conveniences(cfg)]
-    for sentence in idle:
+    """Warns about keys without effect: variables changed after their last use, and keys of other engines or models."""
+    late, overridden = find_late_changes(cfg, READ_KEYS), unread_overrides(cfg, READ_KEYS)
+    for sentence in (*late, *overridden, *unsupported_conveniences(cfg), *unused_preprocessor(cfg)):
         _logger.warning("%s", sentence)

@@ -1,6 +1,7 @@
 """Configures logging with the standard library's logger "footplate"."""
 
 import contextlib
+import json
 import logging
 import os
 import sys
@@ -33,7 +34,17 @@ class _Formatter(PrintableFormatter):
         return line
 
 
-_FORMAT = _Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", "%Y/%m/%d %H:%M:%S")
+class _JSONFormatter(logging.Formatter):
+    """Formats each record as a line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = self.formatTime(record, _DATE)
+        fields = {"time": time, "logger": record.name, "level": record.levelname, "message": record.getMessage()}
+        return json.dumps(fields)
+
+
+_DATE = "%Y/%m/%d %H:%M:%S"
+_FORMAT = _Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", _DATE)
 _SHORT_FORMAT = PrintableFormatter("%(asctime)s - %(levelname)s - %(message)s", "%H:%M:%S")
 
 
@@ -174,16 +185,34 @@ def show_iterations(shown: bool) -> None:
     _ScreenHandler.shows_iterations = shown
 
 
+class _WarningFileHandler(_FileHandler):
+    """Writes warnings and errors as JSON lines, so that a report need not parse the log.
+
+    Args:
+        log: The path of the log. The name of the new file ends in `.warnings.jsonl` instead of `.log`.
+    """
+
+    _has_reported = True  # the handler of the log reports failed writes
+
+    def __init__(self, log: str, **limits: Any) -> None:
+        super().__init__(f"{os.path.splitext(log)[0]}.warnings.jsonl", encoding="utf-8", delay=True, **limits)
+        self.setLevel(logging.WARNING)
+        self.setFormatter(_JSONFormatter())
+
+
 @contextmanager
-def _handled_by(handler: logging.Handler) -> Iterator[None]:
-    """Adds a handler to the logger for the duration of a block."""
-    logging.getLogger(_NAME).addHandler(handler)
+def _handled_by(*handlers: logging.Handler) -> Iterator[None]:
+    """Adds handlers to the logger for the duration of a block."""
+    logger = logging.getLogger(_NAME)
+    for handler in handlers:
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        logging.getLogger(_NAME).removeHandler(handler)
-        with contextlib.suppress(OSError):  # an error of a full disk must not hide an exception of the block
-            handler.close()
+        for handler in handlers:
+            logger.removeHandler(handler)
+            with contextlib.suppress(OSError):  # an error of a full disk must not hide an exception of the block
+                handler.close()
 
 
 @contextmanager
@@ -200,6 +229,8 @@ def logging_to(
 ) -> Iterator[None]:
     """Writes the log to the file `path` for the duration of a block, in addition to the screen.
 
+    Warnings and errors are also written as JSON lines to a file next to it, whose name ends in `.warnings.jsonl`.
+
     Args:
         path: The log file. When it is full, it is renamed to `name.1.log`, and `name.1.log` to `name.2.log`, so that
             `path` is always the newest file.
@@ -207,21 +238,25 @@ def logging_to(
         max_mb: The maximum size of a file in megabytes. With 0, there is no limit.
         backups: The number of full files that are kept.
     """
-    handler = _FileHandler(path, maxBytes=round(max_mb * 1e6), backupCount=backups, encoding="utf-8")
-    handler.setFormatter(_FORMAT)
+    limits: dict[str, Any] = {"maxBytes": round(max_mb * 1e6), "backupCount": backups}
+    handlers = _FileHandler(path, encoding="utf-8", **limits), _WarningFileHandler(path, **limits)
+    handlers[0].setFormatter(_FORMAT)
     for record in before:
-        handler.handle(record)
-    with _handled_by(handler):
+        for handler in handlers:
+            if record.levelno >= handler.level:
+                handler.handle(record)
+    with _handled_by(*handlers):
         yield
 
 
 @contextmanager
 def logging_errors_to(path: str) -> Iterator[None]:
-    """Writes logged errors to the file `path` for the duration of a block; the first error creates the file."""
-    handler = _FileHandler(path, encoding="utf-8", delay=True)
-    handler.setLevel(logging.ERROR)
-    handler.setFormatter(_FORMAT)
-    with _handled_by(handler):
+    """Writes logged errors like `logging_to` for the duration of a block; the first error creates the files."""
+    handlers = _FileHandler(path, encoding="utf-8", delay=True), _WarningFileHandler(path)
+    handlers[0].setFormatter(_FORMAT)
+    for handler in handlers:
+        handler.setLevel(logging.ERROR)
+    with _handled_by(*handlers):
         yield
 
 

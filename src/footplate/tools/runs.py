@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -68,7 +69,7 @@ class Run(NamedTuple):
     explained: str  # the config with the location of each key, or ""
     per_class: list[PerClassResults]  # the last per-class results of each dataset and metric
     environment: dict[str, Any]  # that of the last start, or {}
-    warnings: list[str]  # the warnings and errors in the logs
+    warnings: list[str]  # the warnings and errors that were logged, with their times
     checkpoints: list[Path]  # the newest last
 
     def find(self, name: str, mode: str | None = None) -> Series | None:
@@ -103,7 +104,7 @@ def read_run(path: str | Path) -> Run:
         raise DataError(f"there are no {'finite ' if lines else ''}scalars in '{files[0]}'")
     folder = path if path.is_dir() else path.parent
     starts = [each for each in sorted(folder.iterdir()) if each.is_dir()] if path.is_dir() else [folder]
-    logs = read_logs(safe_files(sorted(folder.glob("**/*.log")), folder))
+
     explained = safe_files((start / "explained.txt" for start in starts), folder)
     environments = safe_files((start / "environment.json" for start in starts), folder)
     try:
@@ -121,7 +122,7 @@ def read_run(path: str | Path) -> Run:
         explained=read_small(explained[-1]) if explained else "",
         per_class=_per_class_results(safe_files(sorted(folder.glob("**/per_class.jsonl")), folder)),
         environment=environment if isinstance(environment, dict) else {},
-        warnings=[line for log in logs for line in log if " - WARNING - " in line or " - ERROR - " in line],
+        warnings=_warnings(folder),
         checkpoints=sorted(filter(Path.is_file, folder.glob("*.pth")), key=lambda file: file.stat().st_mtime),
     )
 
@@ -248,6 +249,19 @@ def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _warnings(folder: Path) -> list[str]:
+    """Returns the logged warnings and errors, which other engines write only to their logs."""
+    lines = []
+    files = safe_files(sorted(folder.glob("**/*.warnings*.jsonl")), folder)
+    for line in (line for log in read_logs(files) for line in log):
+        with suppress(ValueError, RecursionError, KeyError, TypeError):  # damaged
+            found = json.loads(line)
+            lines.append(" - ".join(str(found[key]) for key in ("time", "logger", "level", "message")))
+    of_others = [log for log in folder.glob("**/*.log") if not (log.parent / "environment.json").exists()]
+    logs = read_logs(safe_files(sorted(of_others), folder))
+    return lines + [line for log in logs for line in log if " - WARNING - " in line or " - ERROR - " in line]
 
 
 def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:

@@ -100,6 +100,14 @@ def test_curves_that_end_at_the_base_value(curve: Curve, ends_at_base: bool) -> 
     assert curve.ends_at_base() is ends_at_base
 
 
+def test_curve_without_values_is_an_error() -> None:
+    class Empty(Curve):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r"^Empty defines neither __call__\(\) nor at\(\)$"):
+        Empty()(1.0, 1.0, 0, 5)
+
+
 def test_three_phase_cycle_returns_to_the_first_value() -> None:
     curve = Cycle(pct_start=0.4, anneal_strategy="linear", three_phase=True)
     phases = [(0, 1.0), (3.4, 3.0), (6.8, 1.0), (10, 0.0)]

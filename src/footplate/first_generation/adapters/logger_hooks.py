@@ -167,7 +167,7 @@ class WriterLoggerHook(LoggerHook):
 
     backend = ""
 
-    def __init__(self, settings: _Settings = None, **logging: Any) -> None:
+    def __init__(self, settings: _Settings = None, /, **logging: Any) -> None:
         super().__init__(**logging)
         self._settings = {key: value for key, value in (settings or {}).items() if value is not None}
         self._state: dict[str, Any] = {}

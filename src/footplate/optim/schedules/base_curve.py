@@ -47,6 +47,8 @@ class Curve:
 
     def at(self, position: int, span: int) -> ValueFunction:
         """Returns the function of this curve at a position, which is called once per parameter group."""
+        if type(self).__call__ is Curve.__call__:
+            raise NotImplementedError(f"{type(self).__name__} defines neither __call__() nor at()")
         return lambda value, base: self(value, base, position, span)
 
     def in_iterations(self: _Self, epoch_length: int) -> _Self:

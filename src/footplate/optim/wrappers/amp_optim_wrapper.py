@@ -86,7 +86,17 @@ class AmpOptimWrapper(OptimWrapper):
         self.loss_scaler.update(self._fixed_scale)
 
     def _step_optimizer(self, **kwargs: Any) -> None:
-        self.loss_scaler.step(self.optimizer, **kwargs)
+        attributes = vars(self.optimizer)
+        before = attributes.get("step")  # a scheduler of torch sets it
+        if self._compiled_step is not None:
+            attributes["step"] = self._compiled_step  # called by the scaler if the gradients are finite
+        try:
+            self.loss_scaler.step(self.optimizer, **kwargs)
+        finally:
+            if before is not None:
+                attributes["step"] = before
+            elif self._compiled_step is not None:
+                del attributes["step"]
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns the context for the forward pass: mixed precision, and the context of `OptimWrapper`."""
