@@ -11,7 +11,7 @@ from footplate.records import Instances, MessageHub
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> MessageHub:
-    monkeypatch.setattr(MessageHub, "_instances", {})
+    monkeypatch.setattr(MessageHub, "_instance_dict", {})
     return MessageHub.get_instance("run")
 
 

@@ -246,9 +246,7 @@ class _EvaluationLoop(BaseLoop):
     def _choose(self, chosen: EvaluationSet) -> None:
         self.current, self.dataloader = chosen.name, chosen.dataloader
         self.evaluator: Evaluator = chosen.evaluator
-        metainfo = getattr(getattr(chosen.dataloader, "dataset", None), "metainfo", None)
-        if metainfo is not None:
-            self.runner.visualizer.dataset_meta = metainfo
+        self._describe_data(chosen.dataloader)
 
 
 @LOOPS.register_module()

@@ -13,7 +13,7 @@ import torch
 from footplate import Config, Runner, hosts
 from footplate.checkpoint import load_checkpoint
 
-CODE_BASE = '''
+CODE_BASE = """
 import math
 import os
 
@@ -155,7 +155,7 @@ class HostValLoop(BaseLoop):
     def __init__(self, runner, dataloader, evaluator, fp16=False):
         super().__init__(runner, dataloader)
         self.evaluator = runner.build_evaluator(evaluator)
-        self.evaluator.dataset_meta = self.dataloader.dataset.metainfo
+        self.evaluator.dataset_meta = runner.visualizer.dataset_meta = self.dataloader.dataset.metainfo
         self.fp16 = fp16
 
     def run(self):
@@ -243,7 +243,7 @@ class HostVisualizationHook(Hook):
         assert visualizer is runner.visualizer
         if batch_idx == 0:
             visualizer.add_datasample('first', np.zeros((32, 32, 3), np.uint8), outputs[0], step=runner.iter)
-'''
+"""
 
 
 @pytest.fixture(scope="module")
