@@ -185,7 +185,7 @@ def test_statistics_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     history = HistoryBuffer()
     for value in (1.0, 5.0, 3.0):
         history.append(value)
-    found = [history.statistics("mean", 2), history.statistics("max", window=3), history.statistics("current")]
+    found = [history.statistics("mean", 2), history.statistics("max", window_size=3), history.statistics("current")]
     assert found == [4.0, 5.0, 3.0]
 
     def spread(history: HistoryBuffer, factor: float = 1.0) -> float:

@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     runner = Runner.from_cfg(cfg, check=True)
     with runner.buffered_log():
-        for code_base in hosts.use_code_bases(cfg):
+        for code_base in hosts.used_code_bases():
             runner.logger.info("using %s: its imports of mmengine resolve to footplate", code_base)
     if cfg.get("resume") and not runner.rank:
         _warn_of_changes(runner, [*arguments.set, *arguments.cfg_options])

@@ -320,12 +320,12 @@ class Runner(RunnerMembers):
         Args:
             out_dir: The folder.
             filename: The name in the folder. A name that ends in `.sharded` makes all ranks save a sharded checkpoint.
-            file_client_args: Not used: the path determines the storage.
+            file_client_args: Ignored; the path determines the storage.
             save_optimizer: Whether to include the optimizer state.
             save_param_scheduler: Whether to include the state of the schedules.
             meta: Additional entries for the checkpoint's `meta`.
             by_epoch: Not used: the position of the run determines the epoch and the iteration in `meta`.
-            backend_args: Not used: the path determines the storage.
+            backend_args: Ignored; the path determines the storage.
             background: Whether to return once the state is copied and to write it in the background. All ranks must
                 take part.
             then: Called after the commit.

@@ -59,7 +59,9 @@ class CheckpointHook(Hook):
         rule: "greater" or "less", for all metrics or for each. By default, it follows from the metric's name.
         greater_keys: Parts of the names of metrics for which greater is better.
         less_keys: Parts of the names of metrics for which less is better.
+        file_client_args: Ignored; the path determines the storage.
         filename_tmpl: The file name, with `{}` for epoch or iteration. It must not begin with `.` or `best_`.
+        backend_args: Ignored; the path determines the storage.
         published_keys: At the end, the last and best checkpoints are also written with only these keys.
         save_begin: The first epoch or iteration to save.
         max_keep_best: The number of best checkpoints to keep for each metric.
@@ -87,7 +89,9 @@ class CheckpointHook(Hook):
         rule: str | Sequence[str] | None = None,
         greater_keys: str | Sequence[str] | None = None,
         less_keys: str | Sequence[str] | None = None,
+        file_client_args: Mapping[str, Any] | None = None,
         filename_tmpl: str | None = None,
+        backend_args: Mapping[str, Any] | None = None,
         published_keys: str | Sequence[str] | None = None,
         save_begin: int = 0,
         max_keep_best: int = 1,

@@ -24,7 +24,7 @@ _CHECKS = {
 _FILES = _from(_FUNCTIONS, "FileClient", "mkdir_or_exist")
 _IMAGES = _from(_FUNCTIONS, "imfrombytes", "imread")
 _LOGS = {**_from(_FUNCTIONS, "get_logger"), **_from("records", "print_log")}
-_DIST_INFO = _from(_FUNCTIONS, "get_dist_info", "init_dist")
+_DIST_INFO = {**_from("hosts.mmengine.dist", "get_dist_info"), **_from(_FUNCTIONS, "init_dist")}
 _MODULES = _from("models", "BaseModule ModuleDict ModuleList Sequential")
 _PRIORITY = _from("engine", "Priority", "get_priority")
 
@@ -68,7 +68,10 @@ _RUNNERS = _from(
     "RUNNERS BaseRunner EpochBasedRunner IterBasedRunner build_runner",
     Runner="EpochBasedRunner",
 )
-_CHECKPOINTS = _from(_FUNCTIONS, "load_checkpoint load_state_dict save_checkpoint")
+_CHECKPOINTS = {
+    **_from("hosts.mmengine.checkpoint", "load_checkpoint"),
+    **_from(_FUNCTIONS, "load_state_dict save_checkpoint"),
+}
 
 # Registries that code bases define under their own names.
 _MODEL_REGISTRIES = ("BACKBONES", "HEADS", "LOSSES", "MODELS", "NECKS")
