@@ -1,6 +1,5 @@
 """The components of a run, each built from its config section on first use."""
 
-import logging
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -8,12 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from footplate.checks import check_count, check_flag, check_keys
+from footplate.checks import check_flag
 from footplate.data import build_dataloader, length_of
-from footplate.distributed import get_world_size, is_model_wrapper, wrap_model
+from footplate.distributed import is_model_wrapper, wrap_model
 from footplate.engine.base_loops import BaseTrainLoop
 from footplate.engine.evaluation_loops import TestLoop, ValLoop, build_evaluators, build_loaders
 from footplate.engine.hook_list import HookList
+from footplate.engine.learning_rate_scaling import scale_learning_rates
 from footplate.engine.model_setup import build_model
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, DataError
@@ -24,9 +24,6 @@ from footplate.registry import LOG_PROCESSORS, LOOPS, VISUALIZERS
 from footplate.storage import output_path
 from footplate.visualization import Visualizer
 
-_logger = logging.getLogger("footplate.engine")
-# Optimizers that compute their own step size: their lr is a factor of it and is not scaled.
-_WITHOUT_RATE = ("DAdapt", "Prodigy")
 _LOOPS = ("train_loop", "val_loop", "test_loop")
 
 
@@ -321,70 +318,3 @@ def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str)
                 backends[position] = in_work_dir(each)
         built: Visualizer = VISUALIZERS.build(with_origins({**settings, "vis_backends": backends}, cfg))
     return built
-
-
-def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any] | None) -> None:
-    """Scales all learning rates by the ratio of the global batch size to the batch size that the config is made for.
-
-    Args:
-        optim_wrapper: The wrapper of one optimizer, or of several.
-        loader: The training loader.
-        cfg: `auto_scale_lr`: `enable`, and `base_batch_size`, the samples per iteration on all processes together.
-
-    Raises:
-        ArgumentError: A key is unknown, a value is invalid, or the loader has no batch size.
-
-    Source: the linear scaling rule of Goyal et al., "Accurate, Large Minibatch SGD", arXiv:1706.02677, section 2.1.
-    """
-    base = base_batch_size(cfg)
-    if base is None:
-        return
-    sizes = [getattr(each, "batch_size", None) for each in (loader, getattr(loader, "batch_sampler", None))]
-    batch = next((size for size in sizes if isinstance(size, int)), None)
-    if batch is None:
-        raise ArgumentError(
-            "auto_scale_lr needs the number of samples in a batch, and the training loader has no batch_size",
-            key="enable",
-            notes=["Set `train_dataloader=dict(batch_size=...)`."],
-        )
-    processes = get_world_size()
-    factor = batch * processes / base
-    _logger.info(
-        "auto_scale_lr: %d x %d samples on %d processes = %d, / base_batch_size %d = x %g: %s",
-        processes,
-        batch,
-        processes,
-        batch * processes,
-        base,
-        factor,
-        "; ".join(_scale(part.optimizer, name, factor) for name, part in optim_wrapper.parts.items()),
-    )
-
-
-def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
-    """Returns the batch size for which the learning rates are written, or None if they are not to be scaled.
-
-    Args:
-        cfg: `auto_scale_lr`, see `scale_learning_rates`.
-
-    Raises:
-        ArgumentError: A key is unknown, or a value is invalid.
-    """
-    check_keys("auto_scale_lr", cfg or {}, ("enable", "base_batch_size"), prefix="")
-    if cfg is None or not check_flag("enable", cfg.get("enable", False)):
-        return None
-    return check_count("base_batch_size", cfg.get("base_batch_size"))
-
-
-def _scale(optimizer: Any, name: str, factor: float) -> str:
-    """Scales the rates of one optimizer, and returns a description for the log."""
-    label = f"{name}: " if name else ""
-    kind = type(optimizer).__name__
-    if kind.startswith(_WITHOUT_RATE) or not all(group.get("lr") is not None for group in optimizer.param_groups):
-        return f"{label}{kind} computes its own step size, so its lr is not scaled"
-    before = list(dict.fromkeys(float(group["lr"]) for group in optimizer.param_groups))
-    for group in optimizer.param_groups:
-        for rate in ("lr", "initial_lr"):
-            if rate in group:
-                group[rate] = group[rate] * factor
-    return label + ", ".join(f"lr {rate:g} -> {rate * factor:g}" for rate in before)

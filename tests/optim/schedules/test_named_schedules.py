@@ -296,7 +296,8 @@ def test_advice_contains_the_name_of_the_optimizer(caplog: pytest.LogCaptureFixt
 
 def optimizer_of_two_groups() -> SGD:
     first, second = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
-    return SGD([{"params": [first], "lr": 0.2}, {"params": [second]}], lr=0.4, momentum=0.9)
+    groups: list[dict[str, Any]] = [{"params": [first], "lr": 0.2}, {"params": [second]}]
+    return SGD(groups, lr=0.4, momentum=0.9)
 
 
 def test_settings_may_be_positional_in_the_order_of_mmengine() -> None:
@@ -309,7 +310,7 @@ def test_settings_may_be_positional_in_the_order_of_mmengine() -> None:
 
 
 def test_an_overridden_value_of_a_schedule_is_used() -> None:
-    class AtLeast(LinearLR):  # type: ignore[misc, valid-type]
+    class AtLeast(LinearLR):  # type: ignore[misc]
         def _get_value(self) -> list[float]:
             return [max(value, 0.05) for value in super()._get_value()]
 

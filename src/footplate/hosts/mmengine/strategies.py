@@ -81,8 +81,9 @@ class FlexibleRunner(Runner):
 
 def _built(strategy: Any) -> BaseStrategy:
     settings = dict(strategy) if isinstance(strategy, Mapping) else {"type": strategy or "SingleDeviceStrategy"}
-    kind = settings.pop("type", None)
+    kind: Any = settings.pop("type", None)
     if isinstance(kind, str):
         refuse_unsupported({"strategy": kind})
         kind = next(each for each in _KINDS if each.__name__ == kind.rpartition(".")[2])
-    return kind(**settings)  # type: ignore[misc, no-any-return]
+    built: BaseStrategy = kind(**settings)
+    return built
