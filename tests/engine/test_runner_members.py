@@ -16,7 +16,7 @@ class OwnParts(Runner):
     """Builds components in its own way, as runners of code bases do."""
 
     def build_model(self, model: Any) -> Any:
-        built = super().build_model(model)
+        built: Any = super().build_model(model)
         built.built_by = "own"
         return built
 
@@ -112,7 +112,8 @@ def test_resume_without_a_part(tmp_path: Path, part: str) -> None:
     Runner.from_cfg(Config(settings(tmp_path, param_scheduler=schedule))).train()
     (tmp_path / "again").mkdir()
     runner = Runner.from_cfg(Config(settings(tmp_path / "again", param_scheduler=schedule)))
-    runner.resume(str(tmp_path / "epoch_2.pth"), **{f"resume_{part}": False})
+    left_out: dict[str, Any] = {f"resume_{part}": False}
+    runner.resume(str(tmp_path / "epoch_2.pth"), **left_out)
     assert (runner.iter, runner.epoch) == (8, 2)
     saved = load_checkpoint(str(tmp_path / "epoch_2.pth"))["optimizer"]["state"]
     assert (len(runner.optim_wrapper.state_dict()["state"]) == len(saved)) == (part != "optimizer")
