@@ -116,3 +116,25 @@ def test_what_was_count_skippedside_counts() -> None:
     assert count_skipped(None) == 0
     assert count_skipped(SimpleNamespace(dataset=dataset(2))) == 2
     assert count_skipped(SimpleNamespace(datasets=[dataset(2), SimpleNamespace(dataset=dataset(3))])) == 5
+
+
+class OwnConcatDataset(ConcatDataset):
+    """Does the work of the constructor itself, as a dataset of a code base does."""
+
+    def __init__(self, datasets: list[Any]) -> None:
+        self.datasets = datasets
+        self._metainfo = [dataset.metainfo for dataset in datasets]
+        self._fully_initialized = False
+        self.full_init()
+        for each in self._metainfo:
+            each["cumulative_sizes"] = self.cumulative_sizes
+
+
+def test_a_subclass_need_not_call_the_constructor() -> None:
+    first, second = (
+        type("Few", (list,), {"metainfo": {"name": name}})("ab" * size) for name, size in (("x", 1), ("y", 2))
+    )
+    both = OwnConcatDataset([first, second])
+    assert len(both) == 6
+    assert (both[-1], both._get_ori_dataset_idx(2)) == ("b", (1, 0))
+    assert both.metainfo == [{"name": "x", "cumulative_sizes": [2, 6]}, {"name": "y", "cumulative_sizes": [2, 6]}]

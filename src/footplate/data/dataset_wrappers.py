@@ -1,9 +1,11 @@
 """Datasets that wrap other datasets."""
 
+import copy
 import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -16,23 +18,28 @@ from footplate.registry import DATASETS
 
 
 class _DatasetWrapper(Dataset[Any]):
-    """A dataset that maps its indices to those of other datasets."""
+    """A dataset that maps its indices to those of other datasets.
 
-    def __init__(self, datasets: Sequence[Any], *, lazy_init: bool) -> None:
-        self._wrapped = datasets
+    A subclass in a code base may set `dataset` or `datasets`, `_metainfo` and `_fully_initialized` itself, instead of
+    calling the constructor.
+    """
+
+    _metainfo: Any = None
+
+    def __init__(self, *, lazy_init: bool) -> None:
         self._fully_initialized = False
         if not lazy_init:
             self.full_init()
 
     @property
-    def metainfo(self) -> dict[str, Any]:
+    def metainfo(self) -> Any:
         """The metadata of the wrapped dataset, or of the first one."""
-        return _metainfo(self._wrapped[0])
+        return _metainfo(wrapped_datasets(self)[0]) if self._metainfo is None else copy.deepcopy(self._metainfo)
 
     def full_init(self) -> None:
         """Initializes the wrapped datasets; later calls have no effect."""
         if not self._fully_initialized:
-            for dataset in self._wrapped:
+            for dataset in wrapped_datasets(self):
                 if hasattr(dataset, "full_init"):
                     dataset.full_init()
             self._fully_initialized = True
@@ -90,18 +97,26 @@ class ConcatDataset(_DatasetWrapper):
                         found=other.get(key),
                         notes=[f"Set ignore_keys=['{key}'] to use the value of the first dataset."],
                     )
-        self._ends: list[int] = []
-        super().__init__(self.datasets, lazy_init=lazy_init)
+        super().__init__(lazy_init=lazy_init)
+
+    @cached_property
+    def cumulative_sizes(self) -> list[int]:
+        """The number of samples in each dataset and those before it."""
+        self.full_init()
+        return list(accumulate(len(dataset) for dataset in self.datasets))
 
     def __len__(self) -> int:
-        self.full_init()
-        self._ends = self._ends or list(accumulate(len(dataset) for dataset in self.datasets))
-        return self._ends[-1]
+        return self.cumulative_sizes[-1]
+
+    def _get_ori_dataset_idx(self, idx: int) -> tuple[int, int]:
+        """Returns the index of the dataset of a sample, and the index of the sample in it."""
+        idx, ends = range(len(self))[idx], self.cumulative_sizes
+        which = bisect_right(ends, idx)
+        return which, idx - (ends[which - 1] if which else 0)
 
     def _locate(self, idx: int) -> tuple[Any, int]:
-        idx = range(len(self))[idx]
-        which = bisect_right(self._ends, idx)
-        return self.datasets[which], idx - (self._ends[which - 1] if which else 0)
+        which, inner = self._get_ori_dataset_idx(idx)
+        return self.datasets[which], inner
 
 
 @DATASETS.register_module()
@@ -120,7 +135,7 @@ class RepeatDataset(_DatasetWrapper):
     def __init__(self, dataset: Any, times: int, lazy_init: bool = False) -> None:
         self.times = check_count("times", times)
         self.dataset = _build(dataset, "dataset")
-        super().__init__([self.dataset], lazy_init=lazy_init)
+        super().__init__(lazy_init=lazy_init)
 
     def __len__(self) -> int:
         self.full_init()
@@ -154,9 +169,9 @@ class ClassBalancedDataset(_DatasetWrapper):
                 "oversample_thr must be above 0 and at most 1", key="oversample_thr", found=oversample_thr
             )
         self.oversample_thr = oversample_thr
-        self._indices: list[int] = []
+        self.repeat_indices: list[int] = []
         self.dataset = _build(dataset, "dataset")
-        super().__init__([self.dataset], lazy_init=lazy_init)
+        super().__init__(lazy_init=lazy_init)
 
     def full_init(self) -> None:
         """Initializes the wrapped dataset and counts its categories; later calls have no effect."""
@@ -171,15 +186,15 @@ class ClassBalancedDataset(_DatasetWrapper):
         }
         for idx, each in enumerate(categories):
             times = math.ceil(max((factors[category] for category in each), default=1.0))
-            self._indices += [idx] * times
+            self.repeat_indices += [idx] * times
 
     def __len__(self) -> int:
         self.full_init()
-        return len(self._indices)
+        return len(self.repeat_indices)
 
     def _locate(self, idx: int) -> tuple[Any, int]:
         self.full_init()
-        return self.dataset, self._indices[idx]
+        return self.dataset, self.repeat_indices[idx]
 
 
 def wrapped_datasets(dataset: Any) -> list[Any]:

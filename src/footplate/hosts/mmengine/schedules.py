@@ -13,6 +13,14 @@ _SETTINGS = {"optimizer", "curve", "param_name", "begin", "end", "last_step", "b
 _OF_THE_BASE = _SETTINGS | {"_global_step", "_groups", "_key", "_slots"}
 
 
+class _UnknownCurve(Curve):
+    """The curve of a schedule that computes its values itself."""
+
+    def ends_at_base(self) -> bool:
+        """Returns True, so that there is no warning about the end of the schedule."""
+        return True
+
+
 class _ParamScheduler(ParamSchedule):
     """The base of schedules that compute the next values of the parameter groups in `_get_value`.
 
@@ -45,7 +53,7 @@ class _ParamScheduler(ParamSchedule):
         if not hasattr(optimizer, "param_groups"):
             raise TypeError(f"'optimizer' must be an optimizer or an optimizer wrapper, not {optimizer!r}.")
         settings = {"begin": begin, "end": end, "last_step": last_step, "by_epoch": by_epoch, "verbose": verbose}
-        super().__init__(optimizer, Curve(), param_name=param_name, **settings)  # type: ignore[arg-type]
+        super().__init__(optimizer, _UnknownCurve(), param_name=param_name, **settings)  # type: ignore[arg-type]
 
     def _get_value(self) -> list[float]:
         raise NotImplementedError(f"{type(self).__name__} must define _get_value.")
