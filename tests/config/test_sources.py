@@ -146,7 +146,9 @@ def test_missing_base_suggests_the_recipe_of_its_name(
         Config.fromfile(tmp_path / "fashion-seg-mine.py")
     assert caught.value.suggestion == near
     tried = (tmp_path.parent if base.startswith("..") else tmp_path) / Path(base).name
-    assert caught.value.notes == (f"a base is relative to the folder of the config that names it; tried '{tried}'",)
+    assert caught.value.notes == (
+        f"The path of a base is relative to the folder of the config that refers to it; tried '{tried}'.",
+    )
     if near is not None and near.startswith("footplate"):
         assert Config.fromfile(near).model.type.startswith("Small")
 

@@ -85,13 +85,13 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
 def _missing_file(path: str, asked_at: Origin | None) -> ConfigError:
     folder, name = os.path.split(path)
     try:
-        neighbours = [entry.name for entry in os.scandir(folder) if entry.name.endswith(SUFFIXES)]
+        neighbors = [entry.name for entry in os.scandir(folder) if entry.name.endswith(SUFFIXES)]
     except (OSError, ValueError):
-        neighbours = []
-    near = nearest(name, neighbours)
+        neighbors = []
+    near = nearest(name, neighbors)
     recipe = _near_config("footplate", name)
     is_recipe_name = recipe is not None and recipe.endswith(f"::{os.path.splitext(name)[0]}.py")
-    note = f"a base is relative to the folder of the config that names it; tried '{path}'"
+    note = f"The path of a base is relative to the folder of the config that refers to it; tried '{path}'."
     return ConfigError(
         f"the config file '{shown_path(path)}' does not exist",
         origin=asked_at,
@@ -117,7 +117,7 @@ def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
         raise ConfigError(
             f"the package '{package}' of '{package}::{file}' is not installed",
             origin=asked_at,
-            notes=["install it, or add its parent folder to PYTHONPATH"],
+            notes=["Install it, or add its parent folder to PYTHONPATH."],
         )
     for root in roots:
         for folder in _CONFIG_FOLDERS:
@@ -143,7 +143,7 @@ def locate_module(module: str, asked_at: Origin | None = None) -> str:
             if os.path.isfile(path):
                 return path
     raise ConfigError(
-        f"there is no config '{module}'", origin=asked_at, notes=[f"check that the package '{package}' is installed"]
+        f"there is no config '{module}'", origin=asked_at, notes=[f"Check that the package '{package}' is installed."]
     )
 
 
@@ -227,7 +227,7 @@ def expand_placeholders(
             raise ConfigKeyError(
                 f"the environment variable '{name}' is not set and has no default",
                 origin=place,
-                notes=[f"set it, or write `{{{{${name}:default}}}}`"],
+                notes=[f"Set it, or write `{{{{${name}:default}}}}`."],
             )
         if not match["quote"]:
             return _escaped(value)
