@@ -1,6 +1,5 @@
 """Datasets that wrap other datasets."""
 
-import copy
 import math
 from bisect import bisect_right
 from collections import Counter
@@ -18,23 +17,20 @@ from footplate.registry import DATASETS
 
 
 class _DatasetWrapper(Dataset[Any]):
-    """A dataset that maps its indices to those of other datasets.
+    """A dataset that maps its indices to those of other datasets, its attribute `dataset` or `datasets`."""
 
-    A subclass in a code base may set `dataset` or `datasets`, `_metainfo` and `_fully_initialized` itself, instead of
-    calling the constructor.
-    """
-
+    # Subclasses of code bases set these and do not call the constructor.
+    _fully_initialized = False
     _metainfo: Any = None
 
     def __init__(self, *, lazy_init: bool) -> None:
-        self._fully_initialized = False
         if not lazy_init:
             self.full_init()
 
     @property
     def metainfo(self) -> Any:
         """The metadata of the wrapped dataset, or of the first one."""
-        return _metainfo(wrapped_datasets(self)[0]) if self._metainfo is None else copy.deepcopy(self._metainfo)
+        return _metainfo(wrapped_datasets(self)[0]) if self._metainfo is None else self._metainfo
 
     def full_init(self) -> None:
         """Initializes the wrapped datasets; later calls have no effect."""
@@ -101,7 +97,7 @@ class ConcatDataset(_DatasetWrapper):
 
     @cached_property
     def cumulative_sizes(self) -> list[int]:
-        """The number of samples in each dataset and those before it."""
+        """The index after the last sample of each dataset."""
         self.full_init()
         return list(accumulate(len(dataset) for dataset in self.datasets))
 
@@ -109,8 +105,9 @@ class ConcatDataset(_DatasetWrapper):
         return self.cumulative_sizes[-1]
 
     def _get_ori_dataset_idx(self, idx: int) -> tuple[int, int]:
-        """Returns the index of the dataset of a sample, and the index of the sample in it."""
-        idx, ends = range(len(self))[idx], self.cumulative_sizes
+        """Returns the position of the dataset of a sample, and the index of the sample in it."""
+        ends = self.cumulative_sizes
+        idx = range(ends[-1])[idx]
         which = bisect_right(ends, idx)
         return which, idx - (ends[which - 1] if which else 0)
 
@@ -169,7 +166,7 @@ class ClassBalancedDataset(_DatasetWrapper):
                 "oversample_thr must be above 0 and at most 1", key="oversample_thr", found=oversample_thr
             )
         self.oversample_thr = oversample_thr
-        self.repeat_indices: list[int] = []
+        self._indices: list[int] = []
         self.dataset = _build(dataset, "dataset")
         super().__init__(lazy_init=lazy_init)
 
@@ -186,15 +183,15 @@ class ClassBalancedDataset(_DatasetWrapper):
         }
         for idx, each in enumerate(categories):
             times = math.ceil(max((factors[category] for category in each), default=1.0))
-            self.repeat_indices += [idx] * times
+            self._indices += [idx] * times
 
     def __len__(self) -> int:
         self.full_init()
-        return len(self.repeat_indices)
+        return len(self._indices)
 
     def _locate(self, idx: int) -> tuple[Any, int]:
         self.full_init()
-        return self.dataset, self.repeat_indices[idx]
+        return self.dataset, self._indices[idx]
 
 
 def wrapped_datasets(dataset: Any) -> list[Any]:
