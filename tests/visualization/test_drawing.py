@@ -218,3 +218,12 @@ def test_line_widths_are_one_for_each_shape() -> None:
     assert [found[1:7, 7].sum(), found[8:15, 7].sum()] == [2, 6]
     found = painted(black().draw_lines([[0, 15], [0, 15]], [[2, 2], [9, 9]], "w", "--", np.array([1, 4])))
     assert [found[:6, 7].sum(), found[6:, 7].sum()] == [1, 4]
+
+
+def test_axes_write_text_as_draw_texts_does() -> None:
+    style = {"family": "monospace", "verticalalignment": "top", "horizontalalignment": "left"}
+    found = black(64)
+    found.ax_save.text(10, 12, "a", size=20, color="white", bbox={"facecolor": "red", "alpha": 0.5}, **style)
+    expected = black(64).draw_texts("a", [10, 12], font_sizes=20, colors="w", background="red")
+    assert np.array_equal(found.get_image(), expected.get_image())
+    assert found.get_image().any()
