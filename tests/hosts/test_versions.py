@@ -49,3 +49,13 @@ def test_a_code_base_sees_a_version_that_it_accepts(mmcv: ModuleType, limits: tu
     restore_versions()
     assert mmcv.__version__ == "2.2.0"
     assert mmcv.version_info == (2, 2, 0, 0, 0, 0)
+
+
+def test_a_version_that_is_too_old_is_shown_as_it_is(mmcv: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "footplate.hosts")
+    show_accepted_versions("mmcv_min = '2.3.0'\nmmcv_max = '2.5.0'\n")
+    assert mmcv.__version__ == "2.2.0"
+    assert caplog.messages == []
+    show_accepted_versions("mmcv_min = '2.0.0'\nmmcv_max = '2.2.0'\n")
+    assert caplog.messages == ["A code base asks for mmcv < 2.2.0; 2.2.0 is installed."]
+    restore_versions()

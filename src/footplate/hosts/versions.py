@@ -2,12 +2,14 @@
 
 import ast
 import importlib
+import logging
 import re
 import sys
 from typing import Any
 
 from footplate.hosts.mmengine.utils import digit_version, parse_version_info
 
+_logger = logging.getLogger("footplate.hosts")
 # Shown to a code base that does not accept the installed version: the newest of these that it accepts.
 _RELEASES = {
     "mmcv": "2.1.0 2.0.1 2.0.0 1.7.2 1.7.0 1.6.2 1.6.0 1.5.3 1.5.0 1.4.8 1.4.0 1.3.18 1.3.17 1.3.9 1.3.3 1.2.7 1.1.5",
@@ -62,6 +64,10 @@ def show_accepted_versions(source: str) -> None:
         shown = [*([original] if original else []), *releases.split(), accepted[0]]
         # Some code bases accept the highest version itself, others do not.
         fits = [each for each in shown if lowest <= digit_version(each) < highest] or [accepted[1]]
+        if original and digit_version(original) < lowest:  # it lacks what the code base needs, which raises an error
+            fits = [original]
+        elif original and fits[0] != original:
+            _logger.info("A code base asks for %s < %s; %s is installed.", package, accepted[1], original)
         _set_version(package, fits[0], parse_version_info(fits[0]))
 
 
