@@ -49,7 +49,7 @@ def _reset_process() -> None:
     if "footplate.registry" in sys.modules:
         sys.modules["footplate.registry"].set_default_scope(None)
     if "footplate.records" in sys.modules:
-        sys.modules["footplate.records"].MessageHub._instances.clear()
+        sys.modules["footplate.records"].MessageHub._instance_dict.clear()
     if "footplate.hosts" in sys.modules:
         sys.modules["footplate.hosts"].uninstall()
 

@@ -29,7 +29,6 @@ REFUSED = [
     ("strategy", {"type": "ColossalAIStrategy"}, "strategy"),
     ("strategy", {"type": "DDPStrategy", "sync_bn": "torch"}, "strategy.sync_bn"),
     ("strategy", "ddp", "strategy"),
-    ("runner_type", "FlexibleRunner", "runner_type"),
     ("precise_bn", {"num_iters": 200, "interval": 2}, "precise_bn"),
     ("omnisource", True, "omnisource"),
     ("module_hooks", [{"type": "GPUNormalize"}], "module_hooks"),

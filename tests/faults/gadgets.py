@@ -115,9 +115,9 @@ def _note_resolved() -> list[str]:
     found: list[str] = []
     whole = Registry.get
 
-    def get(self: Registry, name: str) -> Any:
-        entry = whole(self, name)
-        found.append(name)
+    def get(self: Registry, key: str) -> Any:
+        entry = whole(self, key)
+        found.append(key)
         return entry
 
     Registry.get = get  # type: ignore[method-assign]

@@ -341,3 +341,36 @@ def test_an_average_is_resumed_by_a_call_too(tmp_path: Path, caplog: pytest.LogC
     assert saved["state_dict"]["weight"].item() == pytest.approx(3.8742, abs=1e-4)
     assert int(saved["ema_state_dict"]["steps"]) == 9
     assert not [each for each in caplog.messages if "no EMAHook" in each]
+
+
+class OwnLoading(EMAHook):
+    """Loads the average itself, as the hook of a code base does."""
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self._swap_ema_parameters()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self._swap_ema_parameters()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        assert self.ema_model is not None
+        assert self.src_model is runner.model
+        self._swap_ema_state_dict(checkpoint)
+        self.ema_model.load_state_dict(checkpoint["ema_state_dict"], strict=self.strict_load)
+
+
+def test_a_subclass_that_loads_the_average_itself_resumes_exactly(tmp_path: Path) -> None:
+    def build(name: str, epochs: int, **changes: Any) -> Runner:
+        cfg = settings(tmp_path / name, train_cfg={"by_epoch": True, "max_epochs": epochs}, **changes)
+        return Runner(**cfg, custom_hooks=[OwnLoading(momentum=0.1)])
+
+    build("whole", 3).train()
+    build("parts", 2, param_scheduler={"type": "LinearLR", "start_factor": 0.5, "end": 6, "by_epoch": False}).train()
+    build("parts", 3, resume=True).train()
+    files = [load_checkpoint(str(tmp_path / name / "epoch_3.pth")) for name in ("whole", "parts")]
+    for part in ("state_dict", "ema_state_dict"):
+        assert files[0][part].keys() == files[1][part].keys()
+        assert all(torch.equal(files[0][part][key], files[1][part][key]) for key in files[0][part])
+    assert not torch.equal(
+        files[0]["state_dict"]["layers.0.weight"], files[0]["ema_state_dict"]["module.layers.0.weight"]
+    )

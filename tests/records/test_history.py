@@ -76,7 +76,7 @@ def check(history: HistoryBuffer, plain: Plain) -> None:
 @settings(deadline=None, max_examples=150)
 @given(capacity=st.integers(1, 12), steps=STEPS)
 def test_statistics_equal_those_of_a_list(capacity: int, steps: list[tuple[str, float, int]]) -> None:
-    history, plain = HistoryBuffer(capacity), Plain(capacity)
+    history, plain = HistoryBuffer(max_length=capacity), Plain(capacity)
     play(history, plain, steps)
     check(history, plain)
 
@@ -84,9 +84,9 @@ def test_statistics_equal_those_of_a_list(capacity: int, steps: list[tuple[str, 
 @settings(deadline=None, max_examples=80)
 @given(capacity=st.integers(1, 12), before=STEPS, after=STEPS)
 def test_restored_state_continues_exactly(capacity: int, before: Any, after: Any) -> None:
-    history, plain = HistoryBuffer(capacity), Plain(capacity)
+    history, plain = HistoryBuffer(max_length=capacity), Plain(capacity)
     play(history, plain, before)
-    resumed = HistoryBuffer(capacity)
+    resumed = HistoryBuffer(max_length=capacity)
     resumed.append(123.0)  # earlier values are discarded
     resumed.load_state_dict(history.state_dict())
     play(resumed, plain, after)
@@ -95,7 +95,7 @@ def test_restored_state_continues_exactly(capacity: int, before: Any, after: Any
 
 @pytest.mark.parametrize("length", [1023, 1024, 1025, 3000])
 def test_many_values_pass_through_the_pending_ones(length: int) -> None:
-    history = HistoryBuffer(capacity=300)
+    history = HistoryBuffer(max_length=300)
     for value in range(length):
         history.append(torch.tensor(float(value)))
     assert history.current() == length - 1
@@ -105,7 +105,7 @@ def test_many_values_pass_through_the_pending_ones(length: int) -> None:
 
 
 def test_epoch_and_global_stay_exact_beyond_the_capacity() -> None:
-    history = HistoryBuffer(capacity=4)
+    history = HistoryBuffer(max_length=4)
     for value in range(10):
         history.append(float(value))
     history.start_epoch()
@@ -130,7 +130,7 @@ def test_appending_reads_nothing_from_the_device() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    history = HistoryBuffer(capacity=1000)
+    history = HistoryBuffer(max_length=1000)
     history.append(torch.tensor(0.0))
     history.start_epoch()
     kept = {key: value for key, value in vars(history).items() if isinstance(value, torch.Tensor)}
@@ -185,7 +185,7 @@ def test_statistics_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     history = HistoryBuffer()
     for value in (1.0, 5.0, 3.0):
         history.append(value)
-    found = [history.statistics("mean", 2), history.statistics("max", window=3), history.statistics("current")]
+    found = [history.statistics("mean", 2), history.statistics("max", window_size=3), history.statistics("current")]
     assert found == [4.0, 5.0, 3.0]
 
     def spread(history: HistoryBuffer, factor: float = 1.0) -> float:

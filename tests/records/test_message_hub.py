@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from footplate.errors import ArgumentError
-from footplate.records import Instances, MessageHub
+from footplate.records import HistoryBuffer, Instances, MessageHub
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> MessageHub:
-    monkeypatch.setattr(MessageHub, "_instances", {})
+    monkeypatch.setattr(MessageHub, "_instance_dict", {})
     return MessageHub.get_instance("run")
 
 
@@ -140,3 +140,16 @@ def test_subclasses_share_one_table(board: type[Instances]) -> None:
     made = Wide.get_instance("a")
     assert board.get_instance("a") is made
     assert not Stranger.check_instance_created("a")
+
+
+def test_a_hub_starts_with_given_values(hub: MessageHub) -> None:
+    given = MessageHub(
+        "given",
+        log_scalars={"loss": HistoryBuffer([3.0, 4.0], [1, 4])},
+        runtime_info={"epoch": 2, "secret": 1},
+        resumed_keys={"epoch": True, "secret": False},
+    )
+    assert given.get_scalar("loss").mean() == 7 / 5
+    hub.load_state_dict(given)
+    assert hub.runtime_info == {"epoch": 2}
+    assert hub.get_scalar("loss").current() == 4.0

@@ -195,6 +195,31 @@ def test_gray_inputs_are_converted_to_rgb() -> None:
     assert (image.shape, int(image.min())) == ((4, 5, 3), 255)
 
 
+def test_boxes_under_texts_sizes_and_alignments_are_one_for_each_text() -> None:
+    drawing = black(64).draw_texts(
+        ["a", "b"],
+        [[2, 10], [60, 40]],
+        font_sizes=[10, 20],
+        colors=["k", "k"],
+        horizontal_alignments=["left", "right"],
+        bboxes=[{"facecolor": "red", "alpha": 0.5, "pad": 0.7, "edgecolor": "none"}, {"facecolor": (0, 0, 255)}],
+    )
+    image = drawing.get_image()
+    reds, blues = image[..., 0] > 0, image[..., 2] > 0
+    assert image[reds].max(axis=0).tolist() == [127, 0, 0]
+    assert image[blues].max(axis=0).tolist() == [0, 0, 255]
+    assert (np.flatnonzero(reds.any(0)).min(), np.flatnonzero(blues.any(0)).max()) == (2, 60)
+    assert blues.sum() > reds.sum() > 20
+
+
+def test_line_widths_are_one_for_each_shape() -> None:
+    boxes = [[1, 1, 14, 6], [1, 8, 14, 14]]
+    found = painted(black().draw_bboxes(boxes, "r", "-", [1, 3], "none", 1.0))
+    assert [found[1:7, 7].sum(), found[8:15, 7].sum()] == [2, 6]
+    found = painted(black().draw_lines([[0, 15], [0, 15]], [[2, 2], [9, 9]], "w", "--", np.array([1, 4])))
+    assert [found[:6, 7].sum(), found[6:, 7].sum()] == [1, 4]
+
+
 def test_axes_write_text_as_draw_texts_does() -> None:
     style = {"family": "monospace", "verticalalignment": "top", "horizontalalignment": "left"}
     found = black(64)

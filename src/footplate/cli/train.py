@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     runner = Runner.from_cfg(cfg, check=True)
     with runner.buffered_log():
-        for code_base in hosts.use_code_bases(cfg):
+        for code_base in hosts.used_code_bases():
             runner.logger.info("using %s: its imports of mmengine resolve to footplate", code_base)
         if patches := hosts.describe_patches():
             runner.logger.info("replaced names that newer versions of libraries have removed or changed: %s", patches)

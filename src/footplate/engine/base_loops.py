@@ -61,6 +61,11 @@ class BaseLoop:
         """Runs the loop once."""
         raise NotImplementedError(f"{type(self).__name__} does not define run()")
 
+    def _describe_data(self, dataloader: Any) -> None:
+        """Passes the metadata of the dataset, such as its classes, to the visualizer."""
+        if (metainfo := getattr(getattr(dataloader, "dataset", None), "metainfo", None)) is not None:
+            self._runner.visualizer.dataset_meta = metainfo
+
     def _overrides(self, method: str) -> bool:
         """Checks whether a user's subclass overrides a method."""
         owner = next((kind for kind in type(self).__mro__ if method in vars(kind)), None)
@@ -101,6 +106,7 @@ class BaseTrainLoop(BaseLoop):
         dynamic_intervals: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         super().__init__(runner, dataloader)
+        self._describe_data(self.dataloader)
         self.val_begin = check_count("val_begin", val_begin, least=0)
         self.val_interval = check_count("val_interval", val_interval)
         changes = checked_intervals(dynamic_intervals or ())

@@ -1,27 +1,29 @@
 """The components of a run, each built from its config section on first use."""
 
-import logging
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from footplate.checks import check_count, check_flag, check_keys
+import torch
+from torch import nn
+
+from footplate.checks import check_flag
 from footplate.data import build_dataloader, length_of
-from footplate.distributed import get_world_size
+from footplate.distributed import is_model_wrapper, wrap_model
 from footplate.engine.base_loops import BaseTrainLoop
 from footplate.engine.evaluation_loops import TestLoop, ValLoop, build_evaluators, build_loaders
 from footplate.engine.hook_list import HookList
+from footplate.engine.learning_rate_scaling import scale_learning_rates
+from footplate.engine.model_setup import build_model
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError, DataError
+from footplate.evaluation import Evaluator, build_evaluator
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.records import LogProcessor
 from footplate.registry import LOG_PROCESSORS, LOOPS, VISUALIZERS
 from footplate.storage import output_path
 from footplate.visualization import Visualizer
 
-_logger = logging.getLogger("footplate.engine")
-# Optimizers that compute their own step size: their lr is a factor of it and is not scaled.
-_WITHOUT_RATE = ("DAdapt", "Prodigy")
 _LOOPS = ("train_loop", "val_loop", "test_loop")
 
 
@@ -35,18 +37,50 @@ class Components:
     _sections: dict[str, Any]  # the runner's arguments by name
     model: Any
     hooks: HookList
+    device: torch.device
     seed: int
-    should_resume: bool | str
+    experiment_name: str
+    work_dir: str
+    log_dir: str
 
     @cached_property
     def train_loop(self) -> BaseTrainLoop:
         """The training loop."""
-        cfg, dataloader = self._required("train_cfg"), self._required("train_dataloader")
-        if not isinstance(cfg, Mapping):
-            return _checked_loop(cfg, "train_cfg")  # type: ignore[no-any-return]
-        settings = loop_settings(cfg, "train")
+        return self.build_train_loop(self._required("train_cfg"))
+
+    @cached_property
+    def val_loop(self) -> ValLoop | None:
+        """The validation loop, or None."""
+        return self.build_val_loop(self._sections["val_cfg"])  # type: ignore[no-any-return]
+
+    @cached_property
+    def test_loop(self) -> TestLoop | None:
+        """The test loop, or None."""
+        return self.build_test_loop(self._sections["test_cfg"])  # type: ignore[no-any-return]
+
+    @cached_property
+    def optim_wrapper(self) -> Any:
+        """The optimizer wrapper with its optimizer. `auto_scale_lr` scales its learning rates."""
+        built = self.build_optim_wrapper(self._required("optim_wrapper"))
+        self.scale_lr(built, self._sections["auto_scale_lr"])
+        return built
+
+    @cached_property
+    def param_schedulers(self) -> Any:
+        """The parameter schedules: a list, or a dict of lists if there are several optimizers."""
+        return self.build_param_scheduler(self._sections["param_scheduler"])
+
+    def build_train_loop(self, loop: Any) -> BaseTrainLoop:
+        """Builds the training loop from `train_cfg`, with the loader of `train_dataloader`.
+
+        A subclass may override this method and the other `build_*` methods to build a component in another way.
+        """
+        dataloader = self._required("train_dataloader")
+        if not isinstance(loop, Mapping):
+            return _checked_loop(loop, "train_cfg")  # type: ignore[no-any-return]
+        settings = loop_settings(loop, "train")
         with at_key("train_dataloader"):
-            loader = build_dataloader(dataloader, seed=self.seed)
+            loader = self.build_dataloader(dataloader, self.seed)
             if getattr(loader, "drop_last", False) and not getattr(loader, "endless", False) and length_of(loader) == 0:
                 samples = length_of(loader.dataset)
                 if samples:
@@ -55,40 +89,79 @@ class Components:
                         key="drop_last",
                     )
         with at_key("train_cfg"):
-            loop: BaseTrainLoop = LOOPS.build(settings, runner=self, dataloader=loader)
+            built: BaseTrainLoop = LOOPS.build(settings, runner=self, dataloader=loader)
         if getattr(loader, "uneven", False):
             self.hooks.build({"type": "UnevenStepHook"})
-        return loop
-
-    @cached_property
-    def val_loop(self) -> ValLoop | None:
-        """The validation loop, or None."""
-        return self._evaluation_loop("val")  # type: ignore[no-any-return]
-
-    @cached_property
-    def test_loop(self) -> TestLoop | None:
-        """The test loop, or None."""
-        return self._evaluation_loop("test")  # type: ignore[no-any-return]
-
-    @cached_property
-    def optim_wrapper(self) -> Any:
-        """The optimizer wrapper with its optimizer. `auto_scale_lr` scales its learning rates."""
-        built = build_optim_wrapper(self.model, self._required("optim_wrapper"))
-        with at_key("auto_scale_lr"):
-            scale_learning_rates(built, self.train_loop.dataloader, self._sections["auto_scale_lr"])
         return built
 
-    @cached_property
-    def param_schedulers(self) -> Any:
-        """The parameter schedules: a list, or a dict of lists if there are several optimizers."""
+    def build_val_loop(self, loop: Any) -> Any:
+        """Builds the validation loop from `val_cfg`; None stays None."""
+        return self._evaluation_loop(loop, "val")
+
+    def build_test_loop(self, loop: Any) -> Any:
+        """Builds the test loop from `test_cfg`; None stays None."""
+        return self._evaluation_loop(loop, "test")
+
+    @staticmethod
+    def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
+        """Builds a loader from its config dict; anything else is returned unchanged.
+
+        Args:
+            dataloader: The config dict, or a loader.
+            seed: The seed of the sampler and the samples.
+            diff_rank_seed: Whether the sampler of each rank has a seed of its own.
+        """
+        if diff_rank_seed and isinstance(dataloader, Mapping):
+            dataloader = with_origins({**dataloader, "diff_rank_seed": True}, dataloader)
+        return build_dataloader(dataloader, seed=seed or 0)
+
+    def build_model(self, model: Any) -> nn.Module:
+        """Builds the model, and moves it to the device; see `model_setup.build_model`."""
+        return build_model(model, self._sections, self.device)
+
+    def wrap_model(self, model_wrapper_cfg: Mapping[str, Any] | None, model: nn.Module) -> nn.Module:
+        """Wraps the model for training on several processes; a wrapped model is returned unchanged."""
+        if is_model_wrapper(model):
+            return model
+        return wrap_model(
+            model,
+            model_wrapper_cfg,
+            find_unused_parameters=self._sections["find_unused_parameters"] is True,
+            sync_bn=self._sections["sync_bn"],
+        )
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """Builds an evaluator from a config dict, a metric, or a list of these."""
+        return build_evaluator(evaluator)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Builds the optimizer wrapper with its optimizer; a wrapper is returned unchanged."""
+        return build_optim_wrapper(self.model, optim_wrapper)
+
+    def scale_lr(self, optim_wrapper: Any, auto_scale_lr: Mapping[str, Any] | None = None) -> None:
+        """Scales the learning rates with the global batch size; see `scale_learning_rates`."""
+        with at_key("auto_scale_lr"):
+            scale_learning_rates(optim_wrapper, self.train_loop.dataloader, auto_scale_lr)
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Builds the parameter schedules: a list, or a dict of lists if there are several optimizers."""
         loop = self.train_loop
         return build_param_schedulers(
-            self._sections["param_scheduler"],
+            scheduler,
             self.optim_wrapper,
             epoch_length=length_of(loop.dataloader),
             max_epochs=loop.max_epochs,
             max_iters=loop.max_iters,
         )
+
+    def build_log_processor(self, log_processor: Any) -> LogProcessor:
+        """Builds the log processor; see the function of this name."""
+        return build_log_processor(log_processor, self._sections["train_cfg"])
+
+    def build_visualizer(self, visualizer: Any = None) -> Visualizer:
+        """Builds the visualizer; see the function of this name."""
+        names = {"name": self.experiment_name, "work_dir": self.work_dir, "log_dir": self.log_dir}
+        return build_visualizer(visualizer, **names)
 
     @property
     def train_dataloader(self) -> Any:
@@ -104,6 +177,16 @@ class Components:
     def test_dataloader(self) -> Any:
         """The loader of the test loop, or None."""
         return self.test_loop.dataloader if self.test_loop else None
+
+    @property
+    def val_evaluator(self) -> Any:
+        """The evaluator of the validation loop, or None."""
+        return self.val_loop.evaluator if self.val_loop else None
+
+    @property
+    def test_evaluator(self) -> Any:
+        """The evaluator of the test loop, or None."""
+        return self.test_loop.evaluator if self.test_loop else None
 
     @property
     def iter(self) -> int:
@@ -131,11 +214,6 @@ class Components:
         return counts_epochs(self._sections["train_cfg"])
 
     @property
-    def _resume(self) -> bool:
-        """`should_resume`, by the name that the EMAHook of MMPretrain reads."""
-        return bool(self.should_resume)
-
-    @property
     def built(self) -> dict[str, Any]:
         """The components that have been built or assigned, by name. Accessing any other component builds it."""
         names = (*_LOOPS, "optim_wrapper", "param_schedulers")
@@ -149,13 +227,11 @@ class Components:
         """Returns the loaders of the loops that have been built, with None for a loop without one."""
         return [getattr(loop, "dataloader", None) for loop in self.built_loops()]
 
-    def _evaluation_loop(self, mode: str) -> Any:
-        """Builds the validation or test loop, or returns None if the config has none."""
-        cfg = self._sections[f"{mode}_cfg"]
+    def _evaluation_loop(self, cfg: Any, mode: str) -> Any:
         if not isinstance(cfg, Mapping):
             return _checked_loop(cfg, f"{mode}_cfg")
         with at_key(f"{mode}_dataloader"):
-            loader = build_loaders(self._sections[f"{mode}_dataloader"], self.seed)
+            loader = build_loaders(self._sections[f"{mode}_dataloader"], self.seed, build=self.build_dataloader)
         with at_key(f"{mode}_evaluator"):
             evaluator = build_evaluators(self._sections[f"{mode}_evaluator"], loader)
         for name, each in evaluator.items() if isinstance(evaluator, Mapping) else [("", evaluator)]:
@@ -242,70 +318,3 @@ def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str)
                 backends[position] = in_work_dir(each)
         built: Visualizer = VISUALIZERS.build(with_origins({**settings, "vis_backends": backends}, cfg))
     return built
-
-
-def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any] | None) -> None:
-    """Scales all learning rates by the ratio of the global batch size to the batch size that the config is made for.
-
-    Args:
-        optim_wrapper: The wrapper of one optimizer, or of several.
-        loader: The training loader.
-        cfg: `auto_scale_lr`: `enable`, and `base_batch_size`, the samples per iteration on all processes together.
-
-    Raises:
-        ArgumentError: A key is unknown, a value is invalid, or the loader has no batch size.
-
-    Source: the linear scaling rule of Goyal et al., "Accurate, Large Minibatch SGD", arXiv:1706.02677, section 2.1.
-    """
-    base = base_batch_size(cfg)
-    if base is None:
-        return
-    sizes = [getattr(each, "batch_size", None) for each in (loader, getattr(loader, "batch_sampler", None))]
-    batch = next((size for size in sizes if isinstance(size, int)), None)
-    if batch is None:
-        raise ArgumentError(
-            "auto_scale_lr needs the number of samples in a batch, and the training loader has no batch_size",
-            key="enable",
-            notes=["Set `train_dataloader=dict(batch_size=...)`."],
-        )
-    processes = get_world_size()
-    factor = batch * processes / base
-    _logger.info(
-        "auto_scale_lr: %d x %d samples on %d processes = %d, / base_batch_size %d = x %g: %s",
-        processes,
-        batch,
-        processes,
-        batch * processes,
-        base,
-        factor,
-        "; ".join(_scale(part.optimizer, name, factor) for name, part in optim_wrapper.parts.items()),
-    )
-
-
-def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
-    """Returns the batch size for which the learning rates are written, or None if they are not to be scaled.
-
-    Args:
-        cfg: `auto_scale_lr`, see `scale_learning_rates`.
-
-    Raises:
-        ArgumentError: A key is unknown, or a value is invalid.
-    """
-    check_keys("auto_scale_lr", cfg or {}, ("enable", "base_batch_size"), prefix="")
-    if cfg is None or not check_flag("enable", cfg.get("enable", False)):
-        return None
-    return check_count("base_batch_size", cfg.get("base_batch_size"))
-
-
-def _scale(optimizer: Any, name: str, factor: float) -> str:
-    """Scales the rates of one optimizer, and returns a description for the log."""
-    label = f"{name}: " if name else ""
-    kind = type(optimizer).__name__
-    if kind.startswith(_WITHOUT_RATE) or not all(group.get("lr") is not None for group in optimizer.param_groups):
-        return f"{label}{kind} computes its own step size, so its lr is not scaled"
-    before = list(dict.fromkeys(float(group["lr"]) for group in optimizer.param_groups))
-    for group in optimizer.param_groups:
-        for rate in ("lr", "initial_lr"):
-            if rate in group:
-                group[rate] = group[rate] * factor
-    return label + ", ".join(f"lr {rate:g} -> {rate * factor:g}" for rate in before)

@@ -102,9 +102,6 @@ def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
             key = f"strategy.{further[0]}" if is_plain else "strategy"
             advice = _INSTEAD_OF_STRATEGY.get(name, "Remove it, and start the run with torchrun.")
             raise _refusal(cfg, key, advice, strategy[further[0]] if is_plain else strategy)
-    kind = cfg.get("runner_type")
-    if str(kind).rpartition(".")[2] == "FlexibleRunner":
-        raise _refusal(cfg, "runner_type", "Remove it: without a strategy the Runner does the same.", kind)
     for key, known in _found(cfg):
         if known.changes_results:
             raise _refusal(cfg, key, known.advice, cfg[key])

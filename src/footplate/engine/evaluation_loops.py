@@ -2,7 +2,7 @@
 
 import copy
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sized
+from collections.abc import Callable, Collection, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -246,9 +246,7 @@ class _EvaluationLoop(BaseLoop):
     def _choose(self, chosen: EvaluationSet) -> None:
         self.current, self.dataloader = chosen.name, chosen.dataloader
         self.evaluator: Evaluator = chosen.evaluator
-        metainfo = getattr(getattr(chosen.dataloader, "dataset", None), "metainfo", None)
-        if metainfo is not None:
-            self.runner.visualizer.dataset_meta = metainfo
+        self._describe_data(chosen.dataloader)
 
 
 @LOOPS.register_module()
@@ -296,11 +294,13 @@ def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
     return losses
 
 
-def build_loaders(cfg: Any, seed: int) -> Any:
+def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | None = None) -> Any:
     """Builds the loader of a section, or a dict of loaders if the section is a dict of sections by name.
 
     With several processes, no sample is repeated to fill the last batches: each sample is in exactly one batch of one
     process.
+
+    If `build` is given, it builds each loader from its section and the seed, instead of `build_dataloader`.
 
     Raises:
         ArgumentError: A name contains a slash or is not a string, or several sections have no names.
@@ -316,9 +316,9 @@ def build_loaders(cfg: Any, seed: int) -> Any:
             if not isinstance(name, str) or "/" in name or not name:
                 raise ArgumentError("the name of a dataset must be a string without '/'", key=str(name), found=name)
             with at_key(name):
-                loaders[name] = build_loaders(each, seed)
+                loaders[name] = build_loaders(each, seed, build=build)
         return loaders
-    loader = build_dataloader(cfg, seed=seed)
+    loader = build_dataloader(cfg, seed=seed) if build is None else build(cfg, seed)
     if isinstance(loader, SampleLoader) and loader is not cfg:
         loader.count_once()
     return loader

@@ -4,7 +4,7 @@ import enum
 import inspect
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
@@ -114,6 +114,8 @@ class Hook:
         ...         runner.train_loop.stop_training = runner.epoch > 3
     """
 
+    stages: ClassVar[tuple[str, ...]] = tuple(EVENTS)
+    """The names of all events."""
     priority: int | str = "NORMAL"
     # Whether the hook acts after all hooks without this flag, whatever its priority. Hooks that save the run need it.
     acts_last = False

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from footplate.distributed import check_same_parameters, wrap_model
+from footplate.distributed import check_same_parameters
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError
 from footplate.registry import MODELS
@@ -22,17 +22,17 @@ _CAUSE = (
 )
 
 
-def build_model(sections: Mapping[str, Any], device: torch.device) -> nn.Module:
-    """Builds the model, adapts it if the config asks for it, moves it to the device and wraps it for its processes.
+def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -> nn.Module:
+    """Builds the model, adapts it if the config asks for it, and moves it to the device.
 
     Args:
+        model: The model, or its config dict.
         sections: The runner's arguments by name.
         device: The device of this process.
 
     Raises:
         BuildError: The model cannot be built, or it lacks a method that a run calls.
     """
-    model = sections["model"]
     if isinstance(model, Mapping):
         settings = dict(model)
         if sections["data_preprocessor"] is not None:
@@ -50,13 +50,7 @@ def build_model(sections: Mapping[str, Any], device: torch.device) -> nn.Module:
                 f"the model '{type(model).__name__}' has no {step}", key="model", notes=["Derive it from BaseModel."]
             )
     check_same_parameters(model)
-    model = speed_up(model.to(device), compile=sections["compile"], channels_last=sections["channels_last"])
-    return wrap_model(
-        model,
-        sections["model_wrapper_cfg"],
-        find_unused_parameters=sections["find_unused_parameters"] is True,
-        sync_bn=sections["sync_bn"],
-    )
+    return speed_up(model.to(device), compile=sections["compile"], channels_last=sections["channels_last"])
 
 
 def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, channels_last: bool) -> nn.Module:

@@ -1,18 +1,17 @@
 """The runner, which has the state of a run and drives it."""
 
-import inspect
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from footplate import storage
 from footplate.checkpoint import BackgroundSaver, LoadReport, load_checkpoint, load_weights, trusted_in
-from footplate.config import Config, as_plain
+from footplate.config import Config
 from footplate.data import explain_worker_deaths, restore_rng
 from footplate.distributed import (
     broadcast_object,
@@ -25,16 +24,14 @@ from footplate.distributed import (
     unwrap_model,
 )
 from footplate.engine import process_setup, run_folder, sections, state
-from footplate.engine.components import Components, build_log_processor, build_visualizer
-from footplate.engine.hook import Hook
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.ineffective_settings import warn_about_idle_settings
-from footplate.engine.model_setup import build_model
 from footplate.engine.nonfinite import NonFiniteHook, capturing
 from footplate.engine.phase import PHASE_OF_EVENT, Phase
 from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.rank_failures import monitor_run, reporting_failures
 from footplate.engine.run_folder import Restart, locked_for
+from footplate.engine.runner_members import RunnerMembers
 from footplate.engine.saving import checkpoint_to_save, replicated_storages
 from footplate.engine.signals import AgreementHook, Requests, refusing_exits
 from footplate.error_context import at_key, located
@@ -45,8 +42,8 @@ from footplate.registry import RUNNERS, set_default_scope
 _logger = logging.getLogger("footplate.engine")
 
 
-@RUNNERS.register_module()
-class Runner(Components):
+@RUNNERS.register_module(name=["Runner", "FlexibleRunner"])
+class Runner(RunnerMembers):
     """Trains, validates and tests a model.
 
     Every component is an object or the config dict from which it is built. Loops, optimizer and schedules are built on
@@ -183,11 +180,9 @@ class Runner(Components):
         self.hooks.register(self.nonfinite)
         if self.world_size > 1:
             self.hooks.register(AgreementHook())
-        self.log_processor = build_log_processor(log_processor, train_cfg)
-        self.visualizer = build_visualizer(
-            visualizer, name=self.experiment_name, work_dir=self.work_dir, log_dir=self.log_dir
-        )
-        self.model = build_model(self._sections, self.device)
+        self.log_processor = self.build_log_processor(log_processor)
+        self.visualizer = self.build_visualizer(visualizer)
+        self.model = self.wrap_model(model_wrapper_cfg, self.build_model(model))
         self.participants = state.participants(self)
         self.phase = Phase.START
 
@@ -218,26 +213,12 @@ class Runner(Components):
         runner._log_records += records
         return runner
 
-    @cached_property
-    def recorded_cfg(self) -> Any:
-        """The config to record. Without a config, it is made from the runner's arguments, with objects as text."""
-        if self._sections["cfg"] is not None:
-            return self.cfg
-        defaults = {name: each.default for name, each in inspect.signature(Runner.__init__).parameters.items()}
-        given = {name: value for name, value in self._sections.items() if value is not defaults[name]}
-        return Config(as_plain(given))
-
     @contextmanager
     def buffered_log(self) -> Iterator[None]:
         """Buffers what the block logs until the log file is open."""
         with buffer_log() as records:
             yield
         self._log_records += records
-
-    @property
-    def distributed(self) -> bool:
-        """Whether several processes train together."""
-        return self.world_size > 1
 
     def train(self) -> Any:
         """Trains to the end, from the start or from a checkpoint.
@@ -311,25 +292,24 @@ class Runner(Components):
         """
         return self._evaluate("test")
 
-    def call_hook(self, event: str, **arguments: Any) -> None:
-        """Calls the hooks that act at `event`, in their order."""
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Calls the hooks that act at the event `fn_name`, in their order."""
         outer = self.phase
-        self.phase = PHASE_OF_EVENT.get(event, outer)
-        for method in self.hooks.at(event):
-            method(self, **arguments)
+        self.phase = PHASE_OF_EVENT.get(fn_name, outer)
+        for method in self.hooks.at(fn_name):
+            method(self, **kwargs)
         self.phase = outer
-
-    def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
-        """Adds a hook, built from its dict if needed. Without `priority`, the hook's own applies."""
-        self.hooks.build(hook, priority)
 
     def save_checkpoint(
         self,
         out_dir: str,
         filename: str,
+        file_client_args: Mapping[str, Any] | None = None,
         save_optimizer: bool = True,
         save_param_scheduler: bool = True,
         meta: Mapping[str, Any] | None = None,
+        by_epoch: bool = True,
+        backend_args: Mapping[str, Any] | None = None,
         *,
         background: bool = False,
         then: Callable[[], None] | None = None,
@@ -340,9 +320,12 @@ class Runner(Components):
         Args:
             out_dir: The folder.
             filename: The name in the folder. A name that ends in `.sharded` makes all ranks save a sharded checkpoint.
+            file_client_args: Ignored; the path determines the storage.
             save_optimizer: Whether to include the optimizer state.
             save_param_scheduler: Whether to include the state of the schedules.
             meta: Additional entries for the checkpoint's `meta`.
+            by_epoch: Not used: the position of the run determines the epoch and the iteration in `meta`.
+            backend_args: Ignored; the path determines the storage.
             background: Whether to return once the state is copied and to write it in the background. All ranks must
                 take part.
             then: Called after the commit.
@@ -387,13 +370,28 @@ class Runner(Components):
         self._load_report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=filename)
         return checkpoint
 
-    def resume(self, filename: str) -> None:
-        """Resumes from a checkpoint: weights, optimizer, schedules, position, history and random state."""
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: str = "default",
+    ) -> None:
+        """Resumes from a checkpoint: weights, optimizer, schedules, position, history and random state.
+
+        Args:
+            filename: The path or address of the checkpoint.
+            resume_optimizer: Whether to restore the state of the optimizer.
+            resume_param_scheduler: Whether to restore the schedules. Otherwise, they move to the position of the run.
+            map_location: The device to read to; "default" is the CPU, from which tensors are copied to their devices.
+        """
         self.resuming = True
         try:
-            checkpoint = self.load_checkpoint(filename, strict=True)
+            checkpoint = self.load_checkpoint(filename, "cpu" if map_location == "default" else map_location, True)
         finally:
             self.resuming = False
+        left_out = {"optimizer": not resume_optimizer, "param_schedulers": not resume_param_scheduler}
+        checkpoint = {key: value for key, value in checkpoint.items() if not left_out.get(key)}
         state.restore(self, checkpoint)
         self._random = state.random_of(checkpoint, self.rank)
         self.saver.last = filename

@@ -15,7 +15,7 @@ from footplate.config import Config, check_top_level_keys, find_late_changes, un
 from footplate.data import check_dataloader
 from footplate.distributed import check_launcher, check_model_wrapper, check_sync_bn
 from footplate.engine.base_loops import validation_points
-from footplate.engine.components import base_batch_size, build_log_processor, loop_settings
+from footplate.engine.components import build_log_processor, loop_settings
 from footplate.engine.config_compatibility import (
     in_second_generation,
     refuse_unsupported,
@@ -25,6 +25,7 @@ from footplate.engine.config_compatibility import (
 )
 from footplate.engine.evaluation_loops import check_evaluator_names, check_intervals, has_several_loaders
 from footplate.engine.hook_list import build_hooks
+from footplate.engine.learning_rate_scaling import base_batch_size
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.process_setup import check_environment, check_randomness
 from footplate.engine.run_folder import folders_of

@@ -59,7 +59,9 @@ class CheckpointHook(Hook):
         rule: "greater" or "less", for all metrics or for each. By default, it follows from the metric's name.
         greater_keys: Parts of the names of metrics for which greater is better.
         less_keys: Parts of the names of metrics for which less is better.
+        file_client_args: Ignored; the path determines the storage.
         filename_tmpl: The file name, with `{}` for epoch or iteration. It must not begin with `.` or `best_`.
+        backend_args: Ignored; the path determines the storage.
         published_keys: At the end, the last and best checkpoints are also written with only these keys.
         save_begin: The first epoch or iteration to save.
         max_keep_best: The number of best checkpoints to keep for each metric.
@@ -87,7 +89,9 @@ class CheckpointHook(Hook):
         rule: str | Sequence[str] | None = None,
         greater_keys: str | Sequence[str] | None = None,
         less_keys: str | Sequence[str] | None = None,
+        file_client_args: Mapping[str, Any] | None = None,
         filename_tmpl: str | None = None,
+        backend_args: Mapping[str, Any] | None = None,
         published_keys: str | Sequence[str] | None = None,
         save_begin: int = 0,
         max_keep_best: int = 1,
@@ -360,8 +364,7 @@ class CheckpointHook(Hook):
 
         runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
         self._saved_at = number
-        parts = self.save_optimizer, self.save_param_scheduler
-        runner.save_checkpoint(*os.path.split(path), *parts, background=True, then=then, undo=undo)
+        runner.save_checkpoint(*os.path.split(path), **self._parts, background=True, then=then, undo=undo)
         if self._saved_at == number:  # otherwise the save has already failed
             self._kept = self._kept[len(surplus) :]
             runner.message_hub.update_info("last_ckpt", path)
@@ -373,12 +376,15 @@ class CheckpointHook(Hook):
             runner.logger.warning("'%s' existed before this run and is replaced.", path)
         return path
 
+    @property
+    def _parts(self) -> dict[str, Any]:
+        return {"save_optimizer": self.save_optimizer, "save_param_scheduler": self.save_param_scheduler}
+
     def _save_again(self, runner: Runner, number: int) -> None:
         path = self._path_to_write(runner, number)
         if compute_on_main(lambda: path in self._kept[-1:]):
-            parts = self.save_optimizer, self.save_param_scheduler
             then = partial(write_pointer, runner.home, path)
-            runner.save_checkpoint(*os.path.split(path), *parts, background=True, then=then)
+            runner.save_checkpoint(*os.path.split(path), **self._parts, background=True, then=then)
         else:  # the run was resumed from a checkpoint in another folder, which must not change
             self._save(runner, number)
         runner.saver.settle()
@@ -410,8 +416,7 @@ class CheckpointHook(Hook):
 
         self._best[key] = ranked[: self.max_keep_best]
         runner.message_hub.update_info_dict({"best_score": ranked[0]["score"], "best_ckpt": ranked[0]["path"]})
-        parts = self.save_optimizer, self.save_param_scheduler
-        runner.save_checkpoint(*os.path.split(path), *parts, background=True, then=then, undo=undo)
+        runner.save_checkpoint(*os.path.split(path), **self._parts, background=True, then=then, undo=undo)
 
     def _publish(self, runner: Runner, path: str) -> None:
         checkpoint = load_checkpoint(path, in_place=True)

@@ -1,6 +1,7 @@
 """Averages the weights during training, and validates, tests and saves with the average."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -101,19 +102,19 @@ class EMAHook(Hook):
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Swaps the average into the model."""
-        self._swap(runner, to_average=True)
+        self._swap(to_average=True)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Swaps the model's weights back."""
-        self._swap(runner, to_average=False)
+        self._swap(to_average=False)
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Swaps the average into the model."""
-        self._swap(runner, to_average=True)
+        self._swap(to_average=True)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Swaps the model's weights back."""
-        self._swap(runner, to_average=False)
+        self._swap(to_average=False)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Saves the average as the model's weights, and the training weights separately."""
@@ -151,7 +152,39 @@ class EMAHook(Hook):
             raise ArgumentError("ema_type must be an averaged model", key="ema_type", found=self._cfg["type"])
         return average
 
-    def _swap(self, runner: Runner, *, to_average: bool) -> None:
+    def _swap(self, *, to_average: bool) -> None:
         if self.ema_model is not None and self._swapped != to_average:
-            self.ema_model.swap_with(unwrap_model(runner.model))
-            self._swapped = to_average
+            self._swap_ema_parameters()
+
+    # Subclasses in code bases call these, and may override after_load_checkpoint, for which the average must exist.
+
+    @property
+    def src_model(self) -> nn.Module:
+        """The model whose weights are averaged."""
+        return self._model
+
+    def _swap_ema_parameters(self) -> None:
+        if self.ema_model is not None:
+            self.ema_model.swap_with(self._model)
+            self._swapped = not self._swapped
+
+    def _swap_ema_state_dict(self, checkpoint: dict[str, Any]) -> None:
+        weights, average = checkpoint["state_dict"], checkpoint[_STATE]
+        for name in weights:
+            key = f"module.{name}"
+            weights[name], average[key] = average[key], weights[name]
+
+    def listeners(self) -> dict[str, Callable[..., Any]]:
+        """Returns the method to call for each event; see `Hook.listeners`."""
+        methods = super().listeners()
+        if type(self).after_load_checkpoint is not EMAHook.after_load_checkpoint:
+            methods["after_load_checkpoint"] = partial(self._load_as_subclass, methods["after_load_checkpoint"])
+        return methods
+
+    def _load_as_subclass(self, load: Callable[..., None], runner: Runner, checkpoint: dict[str, Any]) -> None:
+        self._model = unwrap_model(runner.model)
+        if self.ema_model is None:
+            self.ema_model = self._averaged(self._model)
+        load(runner, checkpoint=checkpoint)
+        if runner.resuming:
+            checkpoint.pop(_STATE, None)  # as above

@@ -14,7 +14,7 @@ from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import printable
-from footplate.records import NOT_SHOWN, OF_ITERATION, is_written_config, numbers_in, write_config
+from footplate.records import NOT_SHOWN, OF_ITERATION, numbers_in
 from footplate.records.scalar_names import validation_label
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, commit_bytes, output_path, read_bytes
@@ -33,9 +33,11 @@ class LoggerHook(Hook):
         out_dir: The folder to which logs are copied at the end of the run.
         out_suffix: The suffixes of the files to copy.
         keep_local: Whether the copied files also stay where they were.
+        file_client_args: Ignored; the path determines the storage.
         log_metric_by_epoch: Whether the step of metrics is the epoch rather than the iteration. In iteration-based
             training, it is always the iteration. A validation or test without training has the step of the checkpoint
             that it loaded.
+        backend_args: Ignored; the path determines the storage.
 
     Raises:
         ArgumentError: An interval is not positive, or `out_dir` is not a string.
@@ -51,7 +53,9 @@ class LoggerHook(Hook):
         out_dir: str | None = None,
         out_suffix: Sequence[str] | str = (".json", ".log", ".py", ".yaml"),
         keep_local: bool = True,
+        file_client_args: Mapping[str, Any] | None = None,
         log_metric_by_epoch: bool = True,
+        backend_args: Mapping[str, Any] | None = None,
     ) -> None:
         for name, value in (("interval", interval), ("interval_exp_name", interval_exp_name)):
             check_count(name, value)
@@ -73,15 +77,7 @@ class LoggerHook(Hook):
         if not is_main_process():
             return
         runner.visualizer.add_config(runner.recorded_cfg)
-        filename = getattr(runner.cfg, "filename", None)
-        if filename:
-            name = f"{os.path.splitext(os.path.basename(filename))[0]}.py"
-            path, inside = os.path.join(runner.work_dir, name), os.path.join(runner.log_dir, name)
-            is_replaceable = is_written_config(path) and os.path.realpath(path) != os.path.realpath(filename)
-            if os.path.lexists(path) and not is_replaceable:
-                runner.logger.warning("No run wrote '%s', so it is kept. The config is written to '%s'.", path, inside)
-                path = inside
-            write_config(runner.cfg, path, signed=True)
+        runner.dump_config()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Records how far the loaded weights were trained."""
@@ -135,7 +131,7 @@ class LoggerHook(Hook):
         )
         runner.logger.info(line)
         if is_main_process():
-            written = json.dumps(_jsonable(tag), default=str).encode()
+            written = json.dumps(self._process_tags(tag), default=str).encode()
             commit_bytes(os.path.join(runner.log_dir, self._json_name), written)
             # Without the prefix, the metrics would have the same names as those of a validation.
             numbers = {name.removeprefix("test/"): value for name, value in numbers_in(tag).items()}
@@ -167,6 +163,14 @@ class LoggerHook(Hook):
                     shutil.copystat(path, copy)
                     if not self.keep_local:
                         os.remove(path)
+
+    def _process_tags(self, tags: Any) -> Any:
+        """Returns nested values with tensors and arrays as numbers and lists."""
+        if isinstance(tags, Mapping):
+            return {str(key): self._process_tags(each) for key, each in tags.items()}
+        if isinstance(tags, (list, tuple)):
+            return [self._process_tags(each) for each in tags]
+        return tags.tolist() if hasattr(tags, "tolist") else tags
 
     def _step(self, runner: Runner) -> int:
         # Iteration-based training has no meaningful epochs, whatever the default is.
@@ -262,11 +266,3 @@ class RecordHook(Hook):
         if is_main_process():
             text = self.text() if callable(self.text) else self.text
             commit_bytes(output_path(runner.log_dir, self.filename), printable(text).encode())
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(each) for each in value]
-    return value.tolist() if hasattr(value, "tolist") else value

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 _REGISTERING = ("core", "models", "datasets")
 _CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
 
+_used: dict[str, str] = {}  # scope -> name and version, of the code bases that this process uses
+
+
+def used_code_bases() -> tuple[str, ...]:
+    """Returns the code bases that `use_code_bases` has imported, with their versions."""
+    return tuple(_used.values())
+
 
 def use_code_bases(cfg: "Config | MutableMapping[str, Any]") -> tuple[str, ...]:
     """Imports the installed code bases that a config names by `default_scope` or in a type such as `mmdet.Resize`.
@@ -49,7 +56,6 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]") -> tuple[str, ...]:
     used = [scope for scope in sorted(CODE_BASES) if scope in named and _is_installed(scope)]
     if used:
         install()
-    found = []
     for scope in used:
         try:
             module = importlib.import_module(scope)
@@ -62,8 +68,8 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]") -> tuple[str, ...]:
                 f"the code base '{scope}' is installed but cannot be imported: {type(error).__name__}: {error}",
                 key="default_scope" if scope == default else "",
             ) from error
-        found.append(f"{CODE_BASES[scope]} {getattr(module, '__version__', '')}".strip())
-    return tuple(found)
+        _used[scope] = f"{CODE_BASES[scope]} {getattr(module, '__version__', '')}".strip()
+    return tuple(_used[scope] for scope in used)
 
 
 def _is_first_generation(scope: str) -> bool:

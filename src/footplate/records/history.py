@@ -1,7 +1,7 @@
 """Stores the values of a scalar over a run, on their device until they are read."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -49,11 +49,16 @@ class HistoryBuffer:
     """The history of a scalar in bounded memory; values are not copied from the accelerator until they are read.
 
     `append` only stores a reference to a tensor on an accelerator. Every 1,024 values and before most reads, the
-    values are moved to a ring buffer of `capacity` values on their device. Totals since the start of the run and the
+    values are moved to a ring buffer of `max_length` values on their device. Totals since the start of the run and the
     epoch are kept separately, so that statistics over `"epoch"` and `"global"` windows are exact.
 
     Args:
-        capacity: The number of latest values to keep.
+        log_history: The first values.
+        count_history: Their counts.
+        max_length: The number of latest values to keep.
+
+    Raises:
+        ValueError: There are more or fewer counts than values.
 
     Example:
         >>> from footplate.records import HistoryBuffer
@@ -66,8 +71,10 @@ class HistoryBuffer:
 
     _registered: ClassVar[dict[str, Statistic]] = {}
 
-    def __init__(self, capacity: int = CAPACITY) -> None:
-        self._capacity = capacity
+    def __init__(
+        self, log_history: Sequence[float] = (), count_history: Sequence[float] = (), max_length: int = CAPACITY
+    ) -> None:
+        self._capacity = max_length
         self._pending: list[Any] = []
         self._pending_counts: list[float] | None = None
         self._ring: Tensor | None = None
@@ -76,6 +83,8 @@ class HistoryBuffer:
         self._totals = _Totals()
         self._epoch = _Totals()
         self._marked = 0
+        for value, count in zip(log_history, count_history, strict=True):
+            self.append(value, count)
 
     def __len__(self) -> int:
         return min(self._written + len(self._pending), self._capacity)
@@ -114,7 +123,9 @@ class HistoryBuffer:
         if len(pending) >= _CHUNK:
             self._flush()
 
-    update = append
+    def update(self, log_val: float | Tensor, count: float = 1) -> None:
+        """Adds a value; see `append`."""
+        self.append(log_val, count)
 
     def start_epoch(self) -> None:
         """Starts a new `"epoch"` window."""
@@ -133,26 +144,26 @@ class HistoryBuffer:
         values, _ = self._latest(1)
         return float(values[-1]) if len(values) else float("nan")
 
-    def mean(self, window: int | str | None = None) -> float:
-        """Returns the mean over the latest `window` values, the `"epoch"`, or all values (`"global"` or None)."""
-        if type(window) is int and 0 < window <= len(self._pending) and self._pending_counts is None:
+    def mean(self, window_size: int | str | None = None) -> float:
+        """Returns the mean over the latest `window_size` values, the `"epoch"`, or all values (`"global"` or None)."""
+        if type(window_size) is int and 0 < window_size <= len(self._pending) and self._pending_counts is None:
             # The usual case of a log line needs no array.
-            recent = self._pending[-min(window, self._capacity) :]
+            recent = self._pending[-min(window_size, self._capacity) :]
             if not any(isinstance(value, Tensor) for value in recent):
                 return math.fsum(recent) / len(recent)
-        totals = self._totals_of(window)
+        totals = self._totals_of(window_size)
         if totals is not None:
             return float(totals.parts["sum"]) / totals.count if totals.parts else float("nan")
-        values, counts = self._latest(window)
+        values, counts = self._latest(window_size)
         return float(values.sum() / counts.sum()) if len(values) else float("nan")
 
-    def min(self, window: int | str | None = None) -> float:
+    def min(self, window_size: int | str | None = None) -> float:
         """Returns the minimum over a window; see `mean`."""
-        return self._extreme("min", window)
+        return self._extreme("min", window_size)
 
-    def max(self, window: int | str | None = None) -> float:
+    def max(self, window_size: int | str | None = None) -> float:
         """Returns the maximum over a window; see `mean`."""
-        return self._extreme("max", window)
+        return self._extreme("max", window_size)
 
     def _extreme(self, name: str, window: int | str | None) -> float:
         totals = self._totals_of(window)
@@ -167,18 +178,18 @@ class HistoryBuffer:
         cls._registered[method.__name__] = method
         return method
 
-    def statistics(self, name: str, *args: Any, **kwargs: Any) -> float:
-        """Computes the statistic `name`: mean, min, max, current, or a registered one.
+    def statistics(self, method_name: str, *args: Any, **kwargs: Any) -> float:
+        """Computes a statistic: mean, min, max, current, or a registered one.
 
         Raises:
             KeyError: The statistic does not exist.
         """
-        if name in BUILTIN_STATISTICS:
-            result: float = getattr(self, name)(*args, **kwargs)
+        if method_name in BUILTIN_STATISTICS:
+            result: float = getattr(self, method_name)(*args, **kwargs)
             return result
-        if name not in self._registered:
-            raise KeyError(f"unknown statistic '{name}': must be one of {', '.join(known_statistics())}")
-        return self._registered[name](self, *args, **kwargs)
+        if method_name not in self._registered:
+            raise KeyError(f"unknown statistic '{method_name}': must be one of {', '.join(known_statistics())}")
+        return self._registered[method_name](self, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state, from which a resumed run computes exactly the same statistics.

@@ -22,13 +22,13 @@ class Instances:
         name: The name of this instance.
     """
 
-    _instances: ClassVar[dict[str, Any]] = {}
+    _instance_dict: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # A class and its subclasses, such as visualizers, share one table.
         if Instances in cls.__bases__:
-            cls._instances = {}
+            cls._instance_dict = {}
 
     def __init__(self, name: str = "") -> None:
         self._name = name
@@ -41,29 +41,29 @@ class Instances:
     @classmethod
     def get_instance(cls: type[_Self], name: str, **kwargs: Any) -> _Self:
         """Returns the instance named `name`; creates it with `kwargs` if it does not exist."""
-        if name not in cls._instances:
-            cls._instances[name] = cls(name=name, **kwargs)
-        instance: _Self = cls._instances[name]
+        if name not in cls._instance_dict:
+            cls._instance_dict[name] = cls(name=name, **kwargs)
+        instance: _Self = cls._instance_dict[name]
         return instance
 
     @classmethod
     def get_current_instance(cls: type[_Self]) -> _Self:
         """Returns the latest instance; creates one with the name of the class if there are no instances."""
-        if not cls._instances:
+        if not cls._instance_dict:
             return cls.get_instance(cls.__name__)
-        instance: _Self = next(reversed(cls._instances.values()))
+        instance: _Self = next(reversed(cls._instance_dict.values()))
         return instance
 
     @classmethod
     def check_instance_created(cls, name: str) -> bool:
         """Checks whether an instance named `name` exists."""
-        return name in cls._instances
+        return name in cls._instance_dict
 
     @classmethod
     def keep_instance(cls, instance: Any) -> None:
         """Makes `instance` the current one and replaces an instance of the same name."""
-        cls._instances.pop(instance.instance_name, None)
-        cls._instances[instance.instance_name] = instance
+        cls._instance_dict.pop(instance.instance_name, None)
+        cls._instance_dict[instance.instance_name] = instance
 
 
 class MessageHub(Instances):
@@ -75,15 +75,24 @@ class MessageHub(Instances):
 
     Args:
         name: The name of the hub; the hub of a run has the name of the experiment.
+        log_scalars: The first histories.
+        runtime_info: The first infos.
+        resumed_keys: Whether checkpoints include a key; by default, they do.
     """
 
-    def __init__(self, name: str = "footplate") -> None:
+    def __init__(
+        self,
+        name: str = "footplate",
+        log_scalars: Mapping[str, HistoryBuffer] | None = None,
+        runtime_info: Mapping[str, Any] | None = None,
+        resumed_keys: Mapping[str, bool] | None = None,
+    ) -> None:
         super().__init__(name)
-        self.log_scalars: dict[str, HistoryBuffer] = {}
+        self.log_scalars: dict[str, HistoryBuffer] = dict(log_scalars or {})
         """All histories by key."""
-        self.runtime_info: dict[str, Any] = {}
+        self.runtime_info: dict[str, Any] = dict(runtime_info or {})
         """All infos by key."""
-        self._not_resumed: set[str] = set()
+        self._not_resumed = {key for key, is_resumed in (resumed_keys or {}).items() if not is_resumed}
 
     def history(self, key: str) -> HistoryBuffer:
         """Returns the history of `key`; creates it if nothing was recorded yet."""
@@ -114,9 +123,9 @@ class MessageHub(Instances):
             self._not_resumed.add(key)
         self.history(key).update(value, count)
 
-    def update_scalars(self, scalars: Mapping[str, Any], resumed: bool = True) -> None:
+    def update_scalars(self, log_dict: Mapping[str, Any], resumed: bool = True) -> None:
         """Records several values, each a number or `dict(value=..., count=...)`."""
-        for key, value in scalars.items():
+        for key, value in log_dict.items():
             if isinstance(value, Mapping):
                 self.update_scalar(key, value["value"], value.get("count", 1), resumed)
             else:
@@ -128,9 +137,9 @@ class MessageHub(Instances):
             self._not_resumed.add(key)
         self.runtime_info[key] = value
 
-    def update_info_dict(self, infos: Mapping[str, Any], resumed: bool = True) -> None:
+    def update_info_dict(self, info_dict: Mapping[str, Any], resumed: bool = True) -> None:
         """Sets several infos."""
-        for key, value in infos.items():
+        for key, value in info_dict.items():
             self.update_info(key, value, resumed)
 
     def get_scalar(self, key: str) -> HistoryBuffer:
@@ -160,8 +169,12 @@ class MessageHub(Instances):
             "runtime_info": {k: v for k, v in self.runtime_info.items() if k not in skipped and _is_plain(v)},
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the result of `state_dict` into the existing history objects, so that references stay valid."""
+    def load_state_dict(self, state_dict: "Mapping[str, Any] | MessageHub") -> None:
+        """Restores the result of `state_dict`, or the content of another hub.
+
+        The existing history objects are kept, so that references stay valid.
+        """
+        state = state_dict.state_dict() if isinstance(state_dict, MessageHub) else state_dict
         if not all(isinstance(key, str) for part in ("log_scalars", "runtime_info") for key in state.get(part, {})):
             raise ValueError("the names of scalars and infos must be strings")
         for key, saved in state.get("log_scalars", {}).items():

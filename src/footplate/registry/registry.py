@@ -24,6 +24,7 @@ from footplate.registry.dotted_paths import (
     resolve,
     top_level_spec,
 )
+from footplate.registry.registry_members import RegistryMembers
 from footplate.registry.scopes import code_base_of, default_scope, explain_missing_scope, known_scopes, using_scope
 
 _Entry = TypeVar("_Entry", bound=Callable[..., Any])
@@ -31,7 +32,7 @@ _logger = logging.getLogger("footplate.registry")
 _REGISTER_HINT = "register your own classes with custom_imports = dict(imports=['my_module'])"
 
 
-class Registry:
+class Registry(RegistryMembers):
     """Maps names to classes or functions, and builds objects from `dict(type=NAME, ...)`.
 
     A registry may have a parent, in which missing names are looked up. `"scope.Name"` is looked up in the registry of
@@ -60,18 +61,18 @@ class Registry:
     def __init__(
         self,
         name: str,
-        *,
         build_func: Callable[..., Any] | None = None,
         parent: "Registry | None" = None,
         scope: str | None = None,
         locations: Sequence[str] = (),
+        *,
         base: str | None = None,
         strict: bool = True,
         noun: str | None = None,
     ) -> None:
         self.name = name
         self.noun = noun or name
-        self.scope = scope if scope is not None else sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
+        self.scope = scope if scope is not None else self.infer_scope()
         known_scopes.add(self.scope)
         self.parent = parent
         self.children: dict[str, Registry] = {}
@@ -159,24 +160,18 @@ class Registry:
 
         return decorate
 
-    def _register_module(
-        self, module: Any, module_name: str | Sequence[str] | None = None, force: bool = False
-    ) -> None:
-        """Registers a class or function; code bases call this method of MMEngine's registries."""
-        self.register_module(module_name, force, module=module)
-
-    def get(self, name: str) -> Callable[..., Any]:
+    def get(self, key: str) -> Callable[..., Any]:
         """Returns the class or function of a name.
 
         Args:
-            name: `"Name"`, `"scope.Name"`, or a dotted path that `footplate.registry.dotted_paths` allows.
+            key: `"Name"`, `"scope.Name"`, or a dotted path that `footplate.registry.dotted_paths` allows.
 
         Raises:
             UnknownNameError: There is no such name. The message suggests the nearest one.
             BuildError: A config may not name the object at the dotted path. The object is not called. Only user
                 modules are imported.
         """
-        return self._get(name, trusted=False)
+        return self._get(key, trusted=False)
 
     def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
         """Builds an object from `dict(type=..., ...)`.

@@ -4,7 +4,7 @@ import colorsys
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,9 @@ _LETTERS = dict(zip("bgrcmykw", _COLOR_NAMES, strict=True))
 class Drawing:
     """An image to draw on; every `draw_*` method returns the drawing itself.
 
-    Coordinates are in pixels, x before y. `colors` is one color, or a list with one color per shape.
+    Coordinates are in pixels, x before y. `colors` is one color, or a list with one color per shape. The same applies
+    to line widths, font sizes and alignments. Lines are always solid, and texts in one font: `line_styles`, `marker`,
+    `font_families` and `font_properties` are accepted for compatibility.
 
     Args:
         image: ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
@@ -61,16 +63,17 @@ class Drawing:
         """Returns the drawn image: ``(H, W, 3)``, uint8, RGB."""
         return np.array(self._image)
 
-    def draw_points(self, positions: Any, colors: Any = "g", sizes: float = 2) -> Self:
-        """Draws points ``(N, 2)`` as filled circles of radius `sizes`."""
-        return self.draw_circles(positions, sizes, edge_colors=colors, face_colors=colors)
+    def draw_points(self, positions: Any, colors: Any = "g", marker: Any = None, sizes: Any = None) -> Self:
+        """Draws points ``(N, 2)`` as filled circles of radius `sizes`, which is 2 by default."""
+        return self.draw_circles(positions, 2 if sizes is None else sizes, edge_colors=colors, face_colors=colors)
 
     def draw_circles(
         self,
         center: Any,
         radius: Any,
         edge_colors: Any = "g",
-        line_widths: float = 1,
+        line_styles: Any = "-",
+        line_widths: Any = 1,
         face_colors: Any = "none",
         alpha: float = 1.0,
     ) -> Self:
@@ -80,12 +83,15 @@ class Drawing:
         around = np.concatenate([centers - radii, centers + radii], axis=1).tolist()
         return self._draw_shapes(ImageDraw.ImageDraw.ellipse, around, edge_colors, line_widths, face_colors, alpha)
 
-    def draw_lines(self, x_datas: Any, y_datas: Any, colors: Any = "g", line_widths: float = 1) -> Self:
+    def draw_lines(
+        self, x_datas: Any, y_datas: Any, colors: Any = "g", line_styles: Any = "-", line_widths: Any = 1
+    ) -> Self:
         """Draws lines from ``(N, 2)`` x values and ``(N, 2)`` y values."""
         xs, ys = _as_rows(x_datas, 2), _as_rows(y_datas, 2)
         draw = ImageDraw.Draw(self._image)
-        for x, y, color in zip(xs, ys, _color_each(colors, len(xs)), strict=True):
-            draw.line([(x[0], y[0]), (x[1], y[1])], fill=color, width=max(1, round(line_widths)))
+        widths = _widths(line_widths, len(xs))
+        for x, y, color, width in zip(xs, ys, _color_each(colors, len(xs)), widths, strict=True):
+            draw.line([(x[0], y[0]), (x[1], y[1])], fill=color, width=width)
         return self
 
     def draw_keypoints(
@@ -120,7 +126,8 @@ class Drawing:
         self,
         bboxes: Any,
         edge_colors: Any = "g",
-        line_widths: float = 1,
+        line_styles: Any = "-",
+        line_widths: Any = 1,
         face_colors: Any = "none",
         alpha: float = 1.0,
     ) -> Self:
@@ -141,7 +148,8 @@ class Drawing:
         self,
         polygons: Any,
         edge_colors: Any = "g",
-        line_widths: float = 1,
+        line_styles: Any = "-",
+        line_widths: Any = 1,
         face_colors: Any = "none",
         alpha: float = 1.0,
     ) -> Self:
@@ -174,26 +182,57 @@ class Drawing:
         self,
         texts: str | Sequence[str],
         positions: Any,
-        font_sizes: int | None = None,
+        font_sizes: Any = None,
         colors: Any = "g",
-        vertical_alignments: Literal["top", "center", "bottom"] = "top",
-        horizontal_alignments: Literal["left", "center", "right"] = "left",
+        vertical_alignments: str | Sequence[str] = "top",
+        horizontal_alignments: str | Sequence[str] = "left",
+        font_families: Any = "sans-serif",
+        bboxes: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        font_properties: Any = None,
+        *,
         background: Color | None = None,
     ) -> Self:
         """Draws texts at positions ``(N, 2)``; the alignments select the point of a text that lies at its position.
 
-        The default font size depends on the size of the image. `background` is the color of a box under each text.
+        Args:
+            texts: The texts.
+            positions: Their positions.
+            font_sizes: Their heights in pixels. The default depends on the size of the image.
+            colors: Their colors.
+            vertical_alignments: "top", "center" or "bottom".
+            horizontal_alignments: "left", "center" or "right".
+            font_families: Not used.
+            bboxes: The boxes under the texts, as dicts with a `facecolor` and an opacity `alpha`.
+            font_properties: Not used.
+            background: The color of a box under each text, instead of `bboxes`.
         """
         several = [texts] if isinstance(texts, str) else list(texts)
-        font = text_font(font_sizes or max(9, round(math.sqrt(self._image.width * self._image.height) / 40)))
+        count, usual = len(several), max(9, round(math.sqrt(self._image.width * self._image.height) / 40))
+        boxes = _each({} if bboxes is None else bboxes, count)
         rows = {"top": "a", "center": "m", "bottom": "d"}
-        anchor = horizontal_alignments[0].replace("c", "m") + rows[vertical_alignments]
+        anchors = [
+            horizontal[0].replace("c", "m") + rows[vertical]
+            for horizontal, vertical in zip(
+                _each(horizontal_alignments, count), _each(vertical_alignments, count), strict=True
+            )
+        ]
+        fonts = [text_font(round(size or usual)) for size in _each(font_sizes, count)]
+        places = [(x, y) for x, y in _as_rows(positions, 2)]
+        for text, place, font, anchor, box in zip(several, places, fonts, anchors, boxes, strict=True):
+            face = background if background is not None else box.get("facecolor", "none")
+            self._draw_shapes(
+                ImageDraw.ImageDraw.rectangle,
+                [ImageDraw.Draw(self._image).textbbox(place, text, font=font, anchor=anchor)],
+                "none",
+                1,
+                [face] if isinstance(face, str) else [as_rgb(face)],
+                box.get("alpha") or 1.0,
+            )
         draw = ImageDraw.Draw(self._image)
-        text_colors = _color_each(colors, len(several))
-        for text, (x, y), color in zip(several, _as_rows(positions, 2), text_colors, strict=True):
-            if background is not None:
-                draw.rectangle(draw.textbbox((x, y), text, font=font, anchor=anchor), fill=as_rgb(background))
-            draw.text((x, y), text, fill=color, font=font, anchor=anchor)
+        for text, place, font, anchor, color in zip(
+            several, places, fonts, anchors, _color_each(colors, count), strict=True
+        ):
+            draw.text(place, text, fill=color, font=font, anchor=anchor)
         return self
 
     @property
@@ -212,7 +251,7 @@ class Drawing:
         draw_one: Callable[..., None],
         shapes: Sequence[Any],
         edge_colors: Any,
-        line_width: float,
+        line_widths: Any,
         face_colors: Any,
         alpha: float,
     ) -> Self:
@@ -220,8 +259,8 @@ class Drawing:
         faces, edges = _color_each(face_colors, len(shapes)), _color_each(edge_colors, len(shapes))
         target = self._image if alpha >= 1 else self._image.copy()
         draw = ImageDraw.Draw(target)
-        for shape, face, edge in zip(shapes, faces, edges, strict=True):
-            draw_one(draw, shape, fill=face, outline=edge, width=max(1, round(line_width)))
+        for shape, face, edge, width in zip(shapes, faces, edges, _widths(line_widths, len(shapes)), strict=True):
+            draw_one(draw, shape, fill=face, outline=edge, width=width)
         if alpha < 1:
             self._canvas = Image.blend(self._image, target, alpha)
         return self
@@ -321,6 +360,17 @@ def _as_rows(values: Any, width: int) -> npt.NDArray[np.float64]:
     if rows.size % width or rows.ndim > 2 or (rows.ndim == 2 and rows.size and rows.shape[1] != width):
         raise ArgumentError(f"coordinates must have the shape (N, {width})", found=rows.shape)
     return rows.reshape(-1, width)
+
+
+def _each(value: Any, count: int) -> list[Any]:
+    """Returns one item of a list or array for each of `count` shapes, starting over at its end; or a single value."""
+    items = list(value) if isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) else [value]
+    return [items[index % len(items)] for index in range(count)]
+
+
+def _widths(line_widths: Any, count: int) -> list[int]:
+    """Returns the width of each of `count` outlines in pixels, at least 1."""
+    return [max(1, round(float(width))) for width in _each(line_widths, count)]
 
 
 def _color_each(colors: Any, count: int) -> list[RGB | None]:

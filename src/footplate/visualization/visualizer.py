@@ -30,6 +30,8 @@ class Visualizer(Drawing, Instances):
         vis_backends: The writers, as objects or configs for VISBACKENDS. `get_backend` finds them by the `name` in the
             config, or else by their class name.
         save_dir: The folder of the run. Writers use its subfolder `vis_data` unless their config has a folder.
+        fig_save_cfg: Not used: images are drawn without matplotlib.
+        fig_show_cfg: Not used, either.
 
     Raises:
         ArgumentError: Two writers have the same name.
@@ -47,6 +49,8 @@ class Visualizer(Drawing, Instances):
         image: Any = None,
         vis_backends: Sequence[Any] | None = None,
         save_dir: str | None = None,
+        fig_save_cfg: Any = None,
+        fig_show_cfg: Any = None,
     ) -> None:
         Instances.__init__(self, name)
         Drawing.__init__(self, image)
@@ -141,8 +145,23 @@ class Visualizer(Drawing, Instances):
         self.set_image(image)
         return self.get_image()
 
-    def show(self, drawn_img: Any = None, win_name: str = "image", wait_time: float = 0) -> None:
-        """Opens an image, by default the last drawn one, in the system's viewer; warns once without a display."""
+    def show(
+        self,
+        drawn_img: Any = None,
+        win_name: str = "image",
+        wait_time: float = 0,
+        continue_key: str = " ",
+        backend: str = "matplotlib",
+    ) -> None:
+        """Opens an image, by default the last drawn one, in the system's viewer; warns once without a display.
+
+        Args:
+            drawn_img: The image.
+            win_name: The title.
+            wait_time: The minimum time to show it, in seconds.
+            continue_key: Not used.
+            backend: Not used.
+        """
         has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         if not has_display and sys.platform not in ("darwin", "win32"):
             if not self._warned_of_display:

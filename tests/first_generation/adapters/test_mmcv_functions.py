@@ -23,7 +23,6 @@ from footplate.first_generation.adapters import (
 )
 from footplate.first_generation.adapters.mmcv_functions import (
     build_dataset,
-    get_dist_info,
     get_logger,
     get_model,
     get_root_logger,
@@ -34,11 +33,12 @@ from footplate.first_generation.adapters.mmcv_functions import (
     is_seq_of,
     is_str,
     is_tuple_of,
-    load_checkpoint,
     load_state_dict,
     mkdir_or_exist,
     save_checkpoint,
 )
+from footplate.hosts.mmengine.checkpoint import load_checkpoint
+from footplate.hosts.mmengine.dist import get_dist_info
 from footplate.hosts.names import NAMES
 from footplate.registry import MODELS, OPTIMIZERS, Registry
 from tests.first_generation.adapters.support import OldModel

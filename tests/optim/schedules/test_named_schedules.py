@@ -292,3 +292,33 @@ def test_advice_contains_the_name_of_the_optimizer(caplog: pytest.LogCaptureFixt
     assert [record.getMessage().rpartition("; ")[2] for record in caplog.records] == [
         "to end with training, use --set param_scheduler.left.1.end=120"
     ]
+
+
+def optimizer_of_two_groups() -> SGD:
+    first, second = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
+    groups: list[dict[str, Any]] = [{"params": [first], "lr": 0.2}, {"params": [second]}]
+    return SGD(groups, lr=0.4, momentum=0.9)
+
+
+def test_settings_may_be_positional_in_the_order_of_mmengine() -> None:
+    by_position = schedules.PolyLR(optimizer_of_two_groups(), 0.01, 2.0, 0, 5)
+    assert (by_position.eta_min, by_position.power, by_position.begin, by_position.end) == (0.01, 2.0, 0, 5)
+    momentum = PolyParamScheduler(optimizer_of_two_groups(), "momentum", 0.5, 1.0, 1, 3, -1, False)
+    assert (momentum.param_name, momentum.by_epoch) == ("momentum", False)
+    with pytest.raises(BuildError, match="needs the argument 'gamma'"):
+        schedules.ExponentialLR(optimizer_of_two_groups())
+
+
+def test_an_overridden_value_of_a_schedule_is_used() -> None:
+    class AtLeast(LinearLR):  # type: ignore[misc]
+        def _get_value(self) -> list[float]:
+            return [max(value, 0.05) for value in super()._get_value()]
+
+    optimizer = optimizer_of_two_groups()
+    schedule = AtLeast(optimizer, start_factor=0.1, end=10)
+    assert schedule.get_last_value() == pytest.approx([0.05, 0.05])
+    for _ in range(8):
+        schedule.step()
+    assert schedule.get_last_value() == pytest.approx([0.45, 0.45])  # nine times the first values
+    found = LinearLR.build_iter_from_epoch(optimizer, start_factor=0.1, begin=1, end=3, epoch_length=5)
+    assert (found.begin, found.end, found.by_epoch) == (5, 15, False)

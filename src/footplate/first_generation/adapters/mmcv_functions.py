@@ -14,11 +14,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from footplate.checkpoint import load_checkpoint as _load_checkpoint
 from footplate.checkpoint import load_weights
 from footplate.checkpoint import save_checkpoint as _save_checkpoint
 from footplate.checks import check_choice
-from footplate.distributed import get_rank, get_world_size, initialize, unwrap_model
+from footplate.distributed import initialize, unwrap_model
 from footplate.errors import BuildError
 from footplate.first_generation.adapters.model import map_nested
 from footplate.optim import build_optimizer as _build_optimizer
@@ -78,29 +77,6 @@ def build_dataset(cfg: Any, default_args: Mapping[str, Any] | None = None) -> An
     if isinstance(cfg, (list, tuple)):
         return DATASETS.build({"type": "ConcatDataset", "datasets": list(cfg)})
     return build_from_cfg(cfg, DATASETS, default_args)
-
-
-def load_checkpoint(
-    model: nn.Module,
-    filename: str,
-    map_location: str = "cpu",
-    strict: bool = False,
-    logger: Any = None,
-    revise_keys: Sequence[tuple[str, str]] = (("^module.", ""),),
-) -> dict[str, Any]:
-    """Loads the weights of a checkpoint into a model, and returns the checkpoint.
-
-    Args:
-        model: The model, wrapped or not.
-        filename: The path or address of the checkpoint.
-        map_location: The device for the tensors.
-        strict: Whether all keys must match.
-        logger: Ignored; mismatches are logged to footplate's logger.
-        revise_keys: Pairs of a regular expression and its replacement, applied to the keys.
-    """
-    checkpoint = _load_checkpoint(filename, map_location)
-    load_weights(unwrap_model(model), checkpoint, strict=strict, revise_keys=revise_keys, name=filename)
-    return checkpoint
 
 
 def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any], strict: bool = False, logger: Any = None) -> None:
@@ -224,11 +200,6 @@ def is_str(value: Any) -> bool:
 def get_model(model: nn.Module) -> nn.Module:
     """Returns the model inside all wrappers."""
     return unwrap_model(model)
-
-
-def get_dist_info(group: Any = None) -> tuple[int, int]:
-    """Returns the rank of this process and the world size."""
-    return get_rank(), get_world_size()
 
 
 def init_dist(launcher: str, backend: str | None = None, **options: Any) -> None:

@@ -6,13 +6,12 @@ from typing import Any, ClassVar
 from torch import nn
 from torch.optim import Optimizer
 
-from footplate.checkpoint import load_checkpoint as read_checkpoint
+from footplate.checkpoint import load_checkpoint, load_weights
 from footplate.config import Config
 from footplate.distributed import get_rank, get_world_size, unwrap_model
 from footplate.engine import Runner
 from footplate.engine.config_compatibility import in_second_generation
 from footplate.errors import ArgumentError
-from footplate.first_generation.adapters.mmcv_functions import load_checkpoint
 from footplate.first_generation.adapters.model import MMDataParallel, adapt_model
 from footplate.first_generation.adapters.optim_wrappers import SteppedByHook, SteppedByModel
 from footplate.first_generation.adapters.optimizer_hooks import OptimizerHook
@@ -149,7 +148,10 @@ class BaseRunner:
 
     def load_checkpoint(self, filename: str, map_location: str = "cpu", strict: bool = False, **settings: Any) -> Any:
         """Loads weights into the model, and returns the checkpoint."""
-        return load_checkpoint(_unwrapped(self.model), filename, map_location, strict, **settings)
+        checkpoint = load_checkpoint(filename, map_location)
+        known = {key: value for key, value in settings.items() if key == "revise_keys"}
+        load_weights(_unwrapped(self.model), checkpoint, strict=strict, name=filename, **known)
+        return checkpoint
 
     def resume(self, checkpoint: str, resume_optimizer: bool = True, map_location: Any = "cpu") -> None:
         """Resumes the run from a checkpoint.
@@ -163,7 +165,7 @@ class BaseRunner:
                 "a run cannot be resumed without its optimizer",
                 notes=["To load only the weights, use load_checkpoint."],
             )
-        meta = read_checkpoint(checkpoint, "meta", in_place=True).get("meta", {})
+        meta = load_checkpoint(checkpoint, "meta", in_place=True).get("meta", {})
         self.epoch, self.iter = meta.get("epoch", 0), meta.get("iter", 0)
         self._resume_from = checkpoint
 

@@ -136,7 +136,8 @@ _CHECKPOINTS = {
     **names_from("footplate.hosts.mmengine.weights", "weights_to_cpu"),
 }
 _DISTRIBUTED = {
-    **names_from(_FUNCTIONS, "get_dist_info init_dist"),
+    **names_from("footplate.hosts.mmengine.dist", "get_dist_info"),
+    **names_from(_FUNCTIONS, "init_dist"),
     **names_from("footplate.distributed", "master_only"),
     **names_from(_HERE, "allreduce_grads allreduce_params"),
 }

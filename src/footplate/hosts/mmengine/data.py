@@ -1,4 +1,4 @@
-"""Names of `mmengine.dataset`, `mmengine.evaluator` and `mmengine.hooks` that only code bases use."""
+"""Functions and types of `mmengine` for data, metrics and writers that only code bases use."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -13,23 +13,28 @@ DATA_BATCH = dict[str, Any] | tuple[Any, ...] | list[Any] | None
 SUFFIX_TYPE = Sequence[str] | str
 
 
-def force_full_init(old_func: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorates a method of a dataset so that it reads the annotations first, if that has not been done.
+def _after(method: str, flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Returns a decorator whose methods first call `method` of their object, unless its attribute `flag` is set."""
 
-    Raises:
-        AttributeError: The class of the method has no `full_init`.
-    """
+    def decorate(old_func: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(old_func)
+        def initialized(obj: Any, *args: Any, **kwargs: Any) -> Any:
+            if not hasattr(obj, method):
+                raise AttributeError(f"{type(obj).__name__} has no method '{method}'.")
+            if not getattr(obj, flag, False):
+                getattr(obj, method)()
+                setattr(obj, flag, True)
+            return old_func(obj, *args, **kwargs)
 
-    @wraps(old_func)
-    def initialized(obj: Any, *args: Any, **kwargs: Any) -> Any:
-        if not hasattr(obj, "full_init"):
-            raise AttributeError(f"{type(obj).__name__} has no method 'full_init'.")
-        if not getattr(obj, "_fully_initialized", False):
-            obj.full_init()
-            obj._fully_initialized = True
-        return old_func(obj, *args, **kwargs)
+        return initialized
 
-    return initialized
+    return decorate
+
+
+force_full_init = _after("full_init", "_fully_initialized")
+"""Decorates a method of a dataset so that it reads the annotations first, if that has not been done."""
+force_init_env = _after("_init_env", "_env_initialized")
+"""Decorates a method of a writer so that it calls `_init_env` first, if that has not been done."""
 
 
 def worker_init_fn(

@@ -193,8 +193,8 @@ _RUNNER = {
     **names_from(
         "footplate.engine",
         "BaseLoop EpochBasedTrainLoop IterBasedTrainLoop Priority Runner TestLoop ValLoop get_priority",
-        FlexibleRunner="Runner",
     ),
+    **names_from(f"{_HERE}.strategies", "FlexibleRunner"),
     **names_from("footplate.records", "LogProcessor"),
     **names_from(f"{_HERE}.torch_utils", "autocast calc_dynamic_intervals set_random_seed"),
 }
@@ -214,7 +214,7 @@ _VISUALIZATION = {
         "AimVisBackend BaseVisBackend ClearMLVisBackend DVCLiveVisBackend LocalVisBackend MLflowVisBackend "
         "NeptuneVisBackend TensorboardVisBackend WandbVisBackend",
     ),
-    **names_from(f"{_HERE}.visualization", "force_init_env"),
+    **names_from(f"{_HERE}.data", "force_init_env"),
 }
 _DRAWING = names_from(
     f"{_HERE}.visualization",

@@ -1,29 +1,44 @@
 """The base classes of `mmengine.optim.scheduler` from which code bases derive schedules of their own."""
 
-from typing import Any
+from contextlib import suppress
+from typing import Any, ClassVar
 
-from footplate.optim.schedules import ParamSchedule
+from footplate.checkpoint.serializable import to_serializable
+from footplate.errors import CheckpointError
+from footplate.optim.schedules import Curve, ParamSchedule
+from footplate.optim.schedules.base_curve import ENDLESS
 
-INF = 10**9
+INF = ENDLESS
+_SETTINGS = {"optimizer", "curve", "param_name", "begin", "end", "last_step", "by_epoch", "verbose"}
+_OF_THE_BASE = _SETTINGS | {"_global_step", "_groups", "_key", "_slots"}
 
 
-class _ParamScheduler:
-    """The base of schedules that compute the next value from the current one, in `_get_value`.
+class _UnknownCurve(Curve):
+    """The curve of a schedule that computes its values itself."""
+
+    def ends_at_base(self) -> bool:
+        """Returns True, so that there is no warning about the end of the schedule."""
+        return True
+
+
+class _ParamScheduler(ParamSchedule):
+    """The base of schedules that compute the next values of the parameter groups in `_get_value`.
 
     Args:
         optimizer: The optimizer, or the optimizer wrapper.
         param_name: The field of parameter groups, such as "lr".
         begin: The first step of the schedule.
         end: The step at which the schedule ends.
-        last_step: The step of a run that is resumed; -1 otherwise.
+        last_step: The last completed step of the run to continue; -1 otherwise.
         by_epoch: Whether steps are epochs.
-        verbose: Not used.
+        verbose: Whether to log each change.
 
     Raises:
-        ValueError: `begin` is not less than `end`.
+        TypeError: `optimizer` has no parameter groups.
+        ArgumentError: `begin` is not less than `end`, or the parameter groups have no such field.
     """
 
-    takes_metrics = False
+    converts_itself: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -35,69 +50,26 @@ class _ParamScheduler:
         by_epoch: bool = True,
         verbose: bool = False,
     ) -> None:
-        if not 0 <= begin < end:
-            raise ValueError(f"'end' must be greater than 'begin', which must be at least 0. Found: {begin} and {end}.")
-        self.optimizer, self.param_name = getattr(optimizer, "optimizer", optimizer), param_name
-        self.begin, self.end, self.by_epoch = begin, end, by_epoch
-        for group in self.optimizer.param_groups:
-            group.setdefault(f"initial_{param_name}", group[param_name])
-        self.base_values = [group[f"initial_{param_name}"] for group in self.optimizer.param_groups]
-        self.last_step = last_step
-        self._global_step = 0
-        self.step()
+        if not hasattr(optimizer, "param_groups"):
+            raise TypeError(f"'optimizer' must be an optimizer or an optimizer wrapper, not {optimizer!r}.")
+        settings = {"begin": begin, "end": end, "last_step": last_step, "by_epoch": by_epoch, "verbose": verbose}
+        super().__init__(optimizer, _UnknownCurve(), param_name=param_name, **settings)  # type: ignore[arg-type]
 
     def _get_value(self) -> list[float]:
-        """Returns the next value of each parameter group."""
-        raise NotImplementedError
-
-    def step(self, *_: Any) -> None:
-        """Takes one step, and sets the values of the parameter groups while the schedule lasts."""
-        if self._global_step == 0:
-            self._global_step += 1
-            if self.begin == 0:
-                self.last_step += 1
-                self._apply()
-            return
-        if self.begin <= self._global_step < self.end:
-            self.last_step += 1
-            self._apply()
-        self._global_step += 1
-
-    def _apply(self) -> None:
-        for group, value in zip(self.optimizer.param_groups, self._get_value(), strict=True):
-            group[self.param_name] = value
-
-    def get_last_value(self) -> list[float]:
-        """Returns the current value of each parameter group."""
-        return [group[self.param_name] for group in self.optimizer.param_groups]
-
-    def rewind(self, *, from_groups: bool = False) -> None:
-        """Resets the schedule to before its first step, and the parameter groups to their base values.
-
-        Args:
-            from_groups: Not used: groups without a base value always get their current value as such.
-        """
-        self.last_step, self._global_step, self.base_values = -1, 0, []
-        for group in self.optimizer.param_groups:
-            group[self.param_name] = group.setdefault(f"initial_{self.param_name}", group[self.param_name])
-            self.base_values.append(group[self.param_name])
-
-    def start(self) -> None:
-        """Takes the first step, which sets the values at the beginning of training."""
-        self.step()
+        raise NotImplementedError(f"{type(self).__name__} must define _get_value.")
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the name of the class and everything but the optimizer."""
-        return {"type": type(self).__name__, **{key: each for key, each in vars(self).items() if key != "optimizer"}}
-
-    def matches(self, state_dict: dict[str, Any]) -> bool:
-        """Checks whether a saved state belongs to a schedule of this kind."""
-        own = {"type": type(self).__name__, "param_name": self.param_name, "by_epoch": self.by_epoch}
-        return all(state_dict.get(key, value) == value for key, value in own.items())
+        """Returns the state of the base class, and all further attributes that a checkpoint can contain."""
+        own = {}
+        for key in vars(self).keys() - _OF_THE_BASE:
+            with suppress(CheckpointError):
+                own[key] = to_serializable(vars(self)[key], key)
+        return {**own, **super().state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the state."""
-        vars(self).update({key: value for key, value in state_dict.items() if key != "type"})
+        """Restores the result of `state_dict`, except `begin`, `end` and the other settings of the base class."""
+        vars(self).update({key: state_dict[key] for key in state_dict.keys() & vars(self).keys() - _OF_THE_BASE})
+        super().load_state_dict(state_dict)
 
 
 class _OfField:
@@ -106,10 +78,7 @@ class _OfField:
     _field: str
 
     def __init__(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        if isinstance(self, ParamSchedule):
-            super().__init__(optimizer, *args, param_name=self._field, **kwargs)  # type: ignore[call-arg]
-        else:
-            super().__init__(optimizer, self._field, *args, **kwargs)  # type: ignore[call-arg]
+        super().__init__(optimizer, self._field, *args, **kwargs)  # type: ignore[call-arg]
 
 
 class LRSchedulerMixin(_OfField):

@@ -1,39 +1,89 @@
-"""The strategies of `mmengine._strategy`. footplate's runner has their settings itself; it never calls one of these."""
+"""`FlexibleRunner` and the strategies of `mmengine._strategy`, as settings of footplate's runner."""
 
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import Any
 
+from footplate.engine import Runner
+from footplate.engine.config_compatibility import refuse_unsupported
 from footplate.errors import ConfigError
 
 
 class BaseStrategy:
-    """The base of strategies, for the import statements of code bases.
+    """The base of strategies: they hold settings for `FlexibleRunner`, which trains as footplate's runner does.
 
-    Raises:
-        ConfigError: Always: footplate trains with its own runner.
+    Args:
+        settings: The settings, of which `work_dir`, `experiment_name`, `auto_scale_lr` and those that a subclass
+            names have an effect.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise ConfigError(
-            f"footplate does not train with {type(self).__name__}.",
-            notes=["Set `model_wrapper_cfg`: MMDistributedDataParallel or FSDP2."],
-        )
+    names: tuple[str, ...] = ()
+    """The settings that become arguments of the runner."""
+
+    def __init__(self, **settings: Any) -> None:
+        refuse_unsupported({"strategy": {"type": type(self).__name__}})
+        known = ("work_dir", "experiment_name", "auto_scale_lr", *self.names)
+        for name in settings:
+            if name not in known:
+                raise ConfigError(
+                    f"footplate's runner has no setting for '{name}' of {type(self).__name__}",
+                    key=f"strategy.{name}",
+                    found=settings[name],
+                    notes=[f"It has settings for {', '.join(known)}."],
+                )
+        self.settings = settings
 
 
 class SingleDeviceStrategy(BaseStrategy):
-    """One device. footplate's runner does so without a setting."""
+    """One device."""
 
 
 class DDPStrategy(SingleDeviceStrategy):
-    """DistributedDataParallel. footplate's runner does so when it is launched with several processes."""
+    """DistributedDataParallel, with `model_wrapper` and `sync_bn`."""
+
+    names = ("model_wrapper", "sync_bn")
 
 
 class FSDPStrategy(DDPStrategy):
-    """Sharded parameters. Set `model_wrapper_cfg` instead."""
+    """Sharded parameters, which are refused: footplate shards with `model_wrapper_cfg`."""
 
 
 class DeepSpeedStrategy(BaseStrategy):
-    """DeepSpeed, which footplate does not run."""
+    """DeepSpeed, which is refused."""
 
 
 class ColossalAIStrategy(BaseStrategy):
-    """Colossal-AI, which footplate does not run."""
+    """Colossal-AI, which is refused."""
+
+
+_KINDS = (SingleDeviceStrategy, DDPStrategy, FSDPStrategy, DeepSpeedStrategy, ColossalAIStrategy)
+
+
+class FlexibleRunner(Runner):
+    """A runner whose strategy contains the settings for several processes.
+
+    Args:
+        model: The model, or its config dict.
+        work_dir: The folder for checkpoints and logs.
+        strategy: A strategy, its config dict, or None for the usual one.
+        arguments: Further arguments of `Runner`.
+
+    Raises:
+        ConfigError: footplate has no such strategy, or no such setting.
+    """
+
+    def __init__(self, model: Any, *, work_dir: str = "work_dirs", strategy: Any = None, **arguments: Any) -> None:
+        self.strategy = strategy if isinstance(strategy, BaseStrategy) else _built(strategy)
+        settings = dict(self.strategy.settings)
+        if "model_wrapper" in settings:
+            settings["model_wrapper_cfg"] = settings.pop("model_wrapper")
+        super().__init__(model, **{"work_dir": work_dir, **settings, **arguments})
+
+
+def _built(strategy: Any) -> BaseStrategy:
+    settings = dict(strategy) if isinstance(strategy, Mapping) else {"type": strategy or "SingleDeviceStrategy"}
+    kind: Any = settings.pop("type", None)
+    if isinstance(kind, str):
+        refuse_unsupported({"strategy": kind})
+        kind = next(each for each in _KINDS if each.__name__ == kind.rpartition(".")[2])
+    built: BaseStrategy = kind(**settings)
+    return built

@@ -1,7 +1,6 @@
 """The helpers of `mmengine.visualization.utils`."""
 
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -62,18 +61,3 @@ def img_from_canvas(canvas: Any) -> ImageArray:
     """Returns what a canvas of matplotlib shows, (H, W, 3), uint8, RGB."""
     canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
-
-
-def force_init_env(old_func: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorates a method of a writer so that it calls `_init_env` first, if that has not been done."""
-
-    @wraps(old_func)
-    def initialized(obj: Any, *args: Any, **kwargs: Any) -> Any:
-        if not hasattr(obj, "_init_env"):
-            raise AttributeError(f"{type(obj).__name__} has no method '_init_env'.")
-        if not getattr(obj, "_env_initialized", False):
-            obj._init_env()
-            obj._env_initialized = True
-        return old_func(obj, *args, **kwargs)
-
-    return initialized

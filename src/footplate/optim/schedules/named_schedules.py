@@ -21,18 +21,23 @@ from footplate.registry.arguments import check_arguments
 _logger = logging.getLogger("footplate.optim")
 
 
-def schedule_type(name: str, curve_type: type[Curve], field: str | None) -> type[ParamSchedule]:
-    """Creates and registers a class of schedules that takes the settings of its curve as keyword arguments.
+def schedule_type(
+    name: str, curve_type: type[Curve], field: str | None, positional: Sequence[str] = ()
+) -> type[ParamSchedule]:
+    """Creates and registers a class of schedules that takes the settings of its curve.
 
     Args:
         name: The name of the class in the registry.
         curve_type: The class of the curve.
         field: The scheduled field. If it is None, the argument `param_name` specifies the field.
+        positional: The settings of the curve that may be positional arguments, in their order. `begin`, `end`,
+            `last_step`, `by_epoch` and `verbose` come after them. All other settings are keyword arguments.
     """
     curve_parameters = inspect.signature(curve_type).parameters
 
-    def initialize(self: ParamSchedule, optimizer: HasParamGroups, **settings: Any) -> None:
-        check_arguments(created, "schedule", settings, args=(optimizer,))
+    def initialize(self: ParamSchedule, optimizer: HasParamGroups, *args: Any, **settings: Any) -> None:
+        check_arguments(created, "schedule", settings, args=(optimizer, *args))
+        settings.update(zip(order, args, strict=False))
         own = {key: settings.pop(key) for key in curve_parameters if key in settings}
         for key, value in own.items():
             if isinstance(value, np.generic):  # computing with it may reduce the precision
@@ -42,11 +47,13 @@ def schedule_type(name: str, curve_type: type[Curve], field: str | None) -> type
         ParamSchedule.__init__(self, optimizer, curve_type(**own), **settings)
 
     # The signature is read by the registry, which checks the arguments of a config, and by help texts.
-    keyword = inspect.Parameter.KEYWORD_ONLY
     itself, optimizer, _, param_name, *shared = inspect.signature(ParamSchedule.__init__).parameters.values()
     selected = [param_name.replace(default=inspect.Parameter.empty)] if field is None else []
-    settings = [each.replace(kind=keyword) for each in curve_parameters.values()]
-    initialize.__signature__ = inspect.Signature([itself, optimizer, *selected, *settings, *shared])  # type: ignore[attr-defined]
+    known = {each.name: each for each in (*selected, *curve_parameters.values(), *shared)}
+    order = [*(each.name for each in selected), *positional, "begin", "end", "last_step", "by_epoch", "verbose"]
+    first = [known.pop(each).replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for each in order]
+    others = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in known.values()]
+    initialize.__signature__ = inspect.Signature([itself, optimizer, *first, *others])  # type: ignore[attr-defined]
     summary, _, details = inspect.cleandoc(curve_type.__doc__ or "").partition("\n\n")
     description = f"{summary}\n\nSchedules {field or 'the field `param_name`'}; see `ParamSchedule`.\n\n{details}"
     created = type(name, (ParamSchedule,), {"__init__": initialize, "__doc__": description, "__module__": __name__})
@@ -54,21 +61,22 @@ def schedule_type(name: str, curve_type: type[Curve], field: str | None) -> type
     return created
 
 
-_CURVES = (
-    curves.Constant,
-    curves.CosineAnnealing,
-    curves.CosineRestart,
-    curves.Exponential,
-    curves.Linear,
-    curves.MultiStep,
-    curves.OneCycle,
-    curves.Poly,
-    curves.QuadraticWarmup,
-    curves.Step,
-)
+# The settings of each curve that may be positional, in the order of MMEngine.
+_CURVES: dict[type[Curve], str] = {
+    curves.Constant: "factor",
+    curves.CosineAnnealing: "T_max eta_min",
+    curves.CosineRestart: "periods restart_weights eta_min",
+    curves.Exponential: "gamma",
+    curves.Linear: "start_factor end_factor",
+    curves.MultiStep: "milestones gamma",
+    curves.OneCycle: "eta_max total_steps pct_start anneal_strategy div_factor final_div_factor three_phase",
+    curves.Poly: "eta_min power",
+    curves.QuadraticWarmup: "",
+    curves.Step: "step_size gamma",
+}
 _FIELDS = {"LR": "lr", "Momentum": "momentum", "ParamScheduler": None}
 for _curve, (_suffix, _field) in itertools.product(_CURVES, _FIELDS.items()):
-    schedule_type(f"{_curve.__name__}{_suffix}", _curve, _field)
+    schedule_type(f"{_curve.__name__}{_suffix}", _curve, _field, _CURVES[_curve].split())
 
 Schedules = list[ParamSchedule]
 
@@ -128,7 +136,7 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: dict[str, int | None]) 
     if not isinstance(cfg, Mapping):
         raise BuildError("a schedule must be a dict with the key 'type'", found=cfg)
     defaults: dict[str, Any] = {}
-    kind = PARAM_SCHEDULERS.resolve(cfg["type"], cfg) if "type" in cfg else None
+    kind: Any = PARAM_SCHEDULERS.resolve(cfg["type"], cfg) if "type" in cfg else None
     if getattr(kind, "needs_run", False):
         defaults = lengths
     else:
@@ -137,10 +145,10 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: dict[str, int | None]) 
             defaults["end"] = end
         if cfg.get("convert_to_iter_based"):
             defaults["epoch_length"] = lengths["epoch_length"]
-            # Schedules of code bases are converted by a class method.
-            if (convert := getattr(kind, "build_iter_from_epoch", None)) is not None:
-                settings = {key: value for key, value in cfg.items() if key != "convert_to_iter_based"}
-                cfg = {**settings, "type": convert}
+            if getattr(kind, "converts_itself", False):
+                settings = {key: cfg[key] for key in cfg if key not in ("type", "convert_to_iter_based")}
+                converted: ParamSchedule = kind.build_iter_from_epoch(optimizer, **{**defaults, **settings})
+                return converted
     built: ParamSchedule = PARAM_SCHEDULERS.build(cfg, optimizer, **defaults)
     return built
 
@@ -162,8 +170,6 @@ def _warn_about_lengths(
     for schedule, key in zip(schedules, end_keys, strict=True):
         total = lengths["max_epochs" if schedule.by_epoch else "max_iters"]
         if total is None or schedule.takes_metrics or (schedule.by_epoch and epoch_length is None):
-            continue
-        if not isinstance(schedule, ParamSchedule):  # the schedule of a code base has no curve
             continue
         name = f"{type(schedule).__name__} (by {'epoch' if schedule.by_epoch else 'iteration'})"
         advice = f"; to end with training, use --set {key}={total}" if key else ""

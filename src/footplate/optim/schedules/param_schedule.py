@@ -126,9 +126,9 @@ class ParamSchedule:
         begin: The first position at which the schedule acts.
         end: The position from which the schedule no longer acts. By default, it acts for the length of the curve, or
             to the end of training if the curve has no length.
-        by_epoch: Whether positions are epochs instead of iterations.
         last_step: The last completed position, after which the schedule continues without changing the groups. With
             -1, it starts from the beginning.
+        by_epoch: Whether positions are epochs instead of iterations.
         verbose: Whether to log each change.
         convert_to_iter_based: Whether to convert `begin`, `end` and the settings of the curve from epochs to
             iterations.
@@ -140,6 +140,8 @@ class ParamSchedule:
 
     takes_metrics: ClassVar[bool] = False
     """Whether `step` needs the metrics of a validation."""
+    converts_itself: ClassVar[bool] = False
+    """Whether `build_iter_from_epoch` does what `convert_to_iter_based` requests, instead of the constructor."""
 
     def __init__(
         self,
@@ -149,8 +151,8 @@ class ParamSchedule:
         param_name: str = "lr",
         begin: float = 0,
         end: float | None = None,
-        by_epoch: bool = True,
         last_step: int = -1,
+        by_epoch: bool = True,
         verbose: bool = False,
         convert_to_iter_based: bool = False,
         epoch_length: int | None = None,
@@ -182,6 +184,19 @@ class ParamSchedule:
         self._bind([])
         if last_step < 0:
             self.start()
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns a setting of the curve, such as `gamma`."""
+        if name == "curve" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.curve, name)
+
+    @classmethod
+    def build_iter_from_epoch(
+        cls, optimizer: HasParamGroups, *args: Any, epoch_length: int, **settings: Any
+    ) -> "ParamSchedule":
+        """Returns a schedule by iteration, from settings in epochs."""
+        return cls(optimizer, *args, convert_to_iter_based=True, epoch_length=epoch_length, **settings)
 
     def _bind(self, bases: list[float]) -> None:
         """Binds the schedule to the current parameter groups of the optimizer.
@@ -238,12 +253,20 @@ class ParamSchedule:
             self.last_step += 1
             if self.optimizer.param_groups is not self._groups:  # loading a state replaces the groups
                 self._bind(self.base_values)
-            next_value, key, verbose = self.curve.at(self.last_step, self.end - self.begin), self._key, self.verbose
-            for slot, base in self._slots:
-                value = slot[key]
-                slot[key] = new_value = next_value(value, base)
-                if verbose and new_value != value:
-                    _logger.info("%s: %g", self.param_name, new_value)
+            key, verbose = self._key, self.verbose
+            for group, ((slot, _), value) in enumerate(zip(self._slots, self._get_value(), strict=True)):
+                self.print_value(verbose and slot[key] != value, group, value)
+                slot[key] = value
+
+    def print_value(self, is_verbose: bool, group: int, value: float) -> None:
+        """Logs a new value of the parameter group with the index `group`, if `is_verbose` is set."""
+        if is_verbose:
+            _logger.info("%s: %g", self.param_name, value)
+
+    def _get_value(self) -> list[float]:
+        """Returns the next value of each group, at the position `last_step`. Code bases override this method."""
+        next_value, key = self.curve.at(self.last_step, self.end - self.begin), self._key
+        return [next_value(slot[key], base) for slot, base in self._slots]
 
     def get_last_value(self) -> list[float]:
         """Returns the current value of the field in each group."""

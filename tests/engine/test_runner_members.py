@@ -1,0 +1,120 @@
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import Config, Hook, Runner
+from footplate.checkpoint import load_checkpoint
+from footplate.distributed import is_model_wrapper
+from footplate.records import MessageHub
+from tests.support import PointAccuracy, loader, settings
+
+
+class OwnParts(Runner):
+    """Builds components in its own way, as runners of code bases do."""
+
+    def build_model(self, model: Any) -> Any:
+        built: Any = super().build_model(model)
+        built.built_by = "own"
+        return built
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        return super().build_optim_wrapper({**optim_wrapper, "accumulative_counts": 2})
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        return super().build_param_scheduler({"type": "StepLR", "step_size": 1, "gamma": 0.5})
+
+    def build_train_loop(self, loop: Any) -> Any:
+        return super().build_train_loop({**loop, "max_epochs": 2})
+
+    @staticmethod
+    def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
+        return Runner.build_dataloader({**dataloader, "batch_size": 8}, seed, diff_rank_seed)
+
+
+def test_components_are_built_by_the_methods_of_a_subclass(tmp_path: Path) -> None:
+    runner = OwnParts.from_cfg(Config(settings(tmp_path)))
+    runner.train()
+    assert runner.model.built_by == "own"
+    assert (runner.max_epochs, runner.iter, runner.train_dataloader.batch_size) == (2, 4, 8)
+    assert runner.val_dataloader.batch_size == 8
+    assert runner.optim_wrapper._accumulative_counts == 2
+    assert runner.param_schedulers[0].gamma == 0.5
+
+
+def test_what_a_runner_knows(tmp_path: Path) -> None:
+    cfg = settings(tmp_path, randomness={"seed": 4, "deterministic": False}, auto_scale_lr={"enable": False})
+    runner = Runner.from_cfg(Config(cfg))
+    assert (runner.launcher, runner.model_name, runner.deterministic) == ("none", "ToyModel", False)
+    assert (runner.val_interval, runner.val_begin, runner.default_scope) == (1, 1, None)
+    assert runner.auto_scale_lr == {"enable": False}
+    assert runner.val_evaluator is runner.val_loop.evaluator  # type: ignore[union-attr]
+    assert (runner._hooks, runner._seed, runner._train_loop) == (runner.hooks, 4, runner.train_loop)
+    runner._load_from = "weights.pth"
+    assert runner.load_from == "weights.pth"
+    assert runner.get_hooks_info() == runner.hooks.describe()
+
+
+def test_parts_of_a_run_can_be_built_alone(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(Config(settings(tmp_path)))
+    wrapper = runner.build_optim_wrapper({"optimizer": {"type": "SGD", "lr": 0.1}})
+    runner.scale_lr(wrapper, {"enable": True, "base_batch_size": 2})
+    assert wrapper.get_lr() == {"lr": [0.2]}
+    assert [type(each) for each in runner.build_evaluator([{"type": "PointAccuracy"}]).metrics] == [PointAccuracy]
+    assert len(runner.build_dataloader(loader(12), seed=1)) == 3
+    model = runner.build_model({"type": "ToyModel"})
+    assert runner.wrap_model(None, model) is model
+    assert not is_model_wrapper(model)
+    assert runner.build_message_hub() is runner.message_hub
+    assert runner.build_message_hub({"name": "another"}) is MessageHub.get_instance("another")
+    assert runner.build_logger("ERROR", str(tmp_path / "more.log")).level == logging.ERROR
+    runner.logger.error("written")
+    assert "written" in (tmp_path / "more.log").read_text()
+
+
+def test_set_randomness(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(Config(settings(tmp_path)))
+    runner.set_randomness(7)
+    expected = torch.rand(3, generator=torch.Generator().manual_seed(7))
+    assert torch.equal(torch.rand(3), expected)
+    assert runner.seed == 7
+
+
+def test_hooks_are_registered_by_lists(tmp_path: Path) -> None:
+    class Last(Hook):
+        priority = "LOWEST"
+
+    none = dict.fromkeys(("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint"))
+    runner = Runner.from_cfg(Config(settings(tmp_path, default_hooks=none, custom_hooks=[])))
+    before = len(runner.hooks)
+    runner.register_hooks({**none, "timer": {"type": "IterTimerHook"}}, [Last()])
+    runner.register_custom_hooks([{"type": "EmptyCacheHook"}])
+    assert [type(hook).__name__ for hook in runner.hooks if type(hook).__name__ != "NonFiniteHook"] == [
+        "IterTimerHook",
+        "EmptyCacheHook",
+        "Last",
+    ]
+    assert len(runner.hooks) == before + 3
+
+
+def test_dump_config_writes_the_config(tmp_path: Path) -> None:
+    cfg = Config(settings(tmp_path), filename=tmp_path / "elsewhere" / "points.py")
+    runner = Runner.from_cfg(cfg)
+    runner.dump_config()
+    assert Config.fromfile(tmp_path / "points.py").train_cfg == cfg.train_cfg
+
+
+@pytest.mark.parametrize("part", ["optimizer", "param_scheduler"])
+def test_resume_without_a_part(tmp_path: Path, part: str) -> None:
+    schedule = {"type": "StepLR", "step_size": 1, "gamma": 0.5, "by_epoch": True}
+    Runner.from_cfg(Config(settings(tmp_path, param_scheduler=schedule))).train()
+    (tmp_path / "again").mkdir()
+    runner = Runner.from_cfg(Config(settings(tmp_path / "again", param_scheduler=schedule)))
+    left_out: dict[str, Any] = {f"resume_{part}": False}
+    runner.resume(str(tmp_path / "epoch_2.pth"), **left_out)
+    assert (runner.iter, runner.epoch) == (8, 2)
+    saved = load_checkpoint(str(tmp_path / "epoch_2.pth"))["optimizer"]["state"]
+    assert (len(runner.optim_wrapper.state_dict()["state"]) == len(saved)) == (part != "optimizer")
+    assert runner.param_schedulers[0].last_step == 2
