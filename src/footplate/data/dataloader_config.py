@@ -117,7 +117,7 @@ def check_dataset(cfg: Any) -> None:
             raise ArgumentError(  # they would be taken for samples
                 "dataset must be a single dict, not a list of dicts",
                 found=[dict(each) for each in several],
-                notes=["Join the datasets by dict(type='ConcatDataset', datasets=[...])."],
+                notes=["Join the datasets with dict(type='ConcatDataset', datasets=[...])."],
             )
         return
     DATASETS.check(cfg)
@@ -143,7 +143,7 @@ def _refuse_sections(loader: Any) -> None:
                 "a data loader must be a single dict, not a list of dicts",
                 key=f"[{index}]",
                 found=dict(each),
-                notes=["Join the datasets by dataset=dict(type='ConcatDataset', datasets=[...])."],
+                notes=["Join the datasets with dataset=dict(type='ConcatDataset', datasets=[...])."],
             )
 
 
