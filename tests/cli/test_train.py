@@ -314,7 +314,10 @@ def test_new_override_at_resume_is_distinguished_from_a_missing_one(tiny: Path, 
     )
     assert f"WARNING - {begin}\n" in said
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume", flag, "train_cfg.max_iters=8")[1]
-    missing = "Other changed keys: optim_wrapper.optimizer.lr. To keep their values, repeat the --set options of the first start."
+    missing = (
+        "Other changed keys: optim_wrapper.optimizer.lr. "
+        "To keep their values, repeat the --set options of the first start."
+    )
     assert f"WARNING - {begin} {missing}\n" in said
 
 
