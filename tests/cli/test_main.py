@@ -70,6 +70,7 @@ def test_every_command_has_help(name: str, footplate: Command) -> None:
         ("explain", "footplate explain CONFIG [KEY|TOPIC] [options]"),
         ("sweep", "footplate sweep CONFIG --param KEY=RANGE [KEY=RANGE ...] [options]"),
         ("env", "footplate env [options]"),
+        ("run", "footplate run [options] SCRIPT [ARGS...]"),
         ("checkpoint export", "footplate checkpoint export FILE --output FILE [options]"),
         ("checkpoint", "footplate checkpoint [-h] [--debug] COMMAND ..."),
     ],

@@ -74,7 +74,10 @@ class Parser(argparse.ArgumentParser):
         for each in self._actions:
             if each.option_strings and each.required:
                 words.append(f"{each.option_strings[-1]} {formatter._format_args(each, each.dest.upper())}")
-        self.usage = " ".join(["%(prog)s", *words, "[options]"])
+        parts = [*words, "[options]"]
+        if placed and placed[-1].nargs == argparse.REMAINDER:  # takes all options that follow
+            parts = ["[options]", *words[:-1], f"[{placed[-1].metavar}...]"]
+        self.usage = " ".join(["%(prog)s", *parts])
 
 
 class _Formatter(argparse.HelpFormatter):

@@ -17,6 +17,7 @@ from footplate.cli.output import flush_output, open_streams, output_has_reader, 
 _MODULES = (
     "train",
     "test",
+    "run",
     "inspect_configs",
     "check",
     "plan",

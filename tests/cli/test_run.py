@@ -1,0 +1,122 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from footplate import hosts
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["footplate"])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    yield
+    hosts.uninstall()
+
+
+def test_a_script_sees_what_python_would_give_it(tmp_path: Path) -> None:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/neighbor.py").write_text("value = 3\n")
+    (tmp_path / "tools/script.py").write_text(
+        '"""Its text."""\n'
+        "import pickle, sys\n"
+        "import neighbor\n"
+        "class Sample: pass\n"
+        "same = type(pickle.loads(pickle.dumps(Sample()))) is Sample\n"
+        "print(__name__, __file__, __doc__, __package__, __spec__, sys.argv, sys.path[0], neighbor.value, same)\n"
+        "sys.exit(len(sys.argv))\n"
+    )
+    shown = []
+    source = str(Path(__file__).parents[2] / "src")
+    for prefix in ([], ["-m", "footplate", "run"], ["-m", "footplate", "run", "--"]):
+        done = subprocess.run(
+            [sys.executable, *prefix, "tools/script.py", "--help", "--", "--debug", "x y"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": source},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 5, done.stderr
+        shown.append(done.stdout)
+    assert shown[0].startswith(f"__main__ {tmp_path / 'tools/script.py'} Its text. None None ['tools/script.py', '--")
+    assert shown[0].endswith(f"{tmp_path / 'tools'} 3 True\n")
+    assert shown[1:] == shown[:1] * 2
+
+
+def test_imports_of_mmengine_resolve_to_footplate(tmp_path: Path, footplate: Command) -> None:
+    (tmp_path / "script.py").write_text("from mmengine.runner import Runner\nprint(Runner.__module__)\n")
+    assert footplate("run", "script.py") == (0, "footplate.engine.runner\n", "")
+
+
+@pytest.mark.parametrize(("end", "code"), [("exit()", 0), ("exit(0)", 0), ("exit(7)", 7), ("exit(None)", 0)])
+def test_the_exit_code_of_the_script_is_that_of_the_command(
+    tmp_path: Path, footplate: Command, end: str, code: int
+) -> None:
+    (tmp_path / "script.py").write_text(f"import sys\nsys.{end}\n")
+    assert footplate("run", "script.py") == (code, "", "")
+
+
+def test_the_traceback_of_a_script_has_only_its_own_lines(tmp_path: Path, footplate: Command) -> None:
+    (tmp_path / "script.py").write_text("def divide():\n    return 1 / 0\n\ndivide()\n")
+    code, output, errors = footplate("run", "script.py")
+    assert (code, output) == (1, "")
+    lines = [line.strip() for line in errors.splitlines() if "^" not in line]
+    file = f'File "{tmp_path / "script.py"}"'
+    assert lines == [
+        "Traceback (most recent call last):",
+        f"{file}, line 4, in <module>",
+        "divide()",
+        f"{file}, line 2, in divide",
+        "return 1 / 0",
+        "ZeroDivisionError: division by zero",
+    ]
+
+
+def test_a_script_may_set_the_hook_for_its_errors(
+    tmp_path: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    (tmp_path / "script.py").write_text(
+        "import sys\nsys.excepthook = lambda *found: print(found[1])\nraise OSError('no')\n"
+    )
+    assert footplate("run", "script.py") == (1, "no\n", "")
+
+
+def test_an_error_in_a_config_takes_few_lines(tmp_path: Path, footplate: Command) -> None:
+    (tmp_path / "script.py").write_text("from mmengine.config import Config\nConfig.fromfile('missing.py')\n")
+    assert footplate("run", "script.py") == (2, "", "error: the config file 'missing.py' does not exist\n")
+    with pytest.raises(ValueError, match="does not exist"):
+        footplate("run", "--debug", "script.py")
+
+
+def test_a_script_with_invalid_syntax(tmp_path: Path, footplate: Command) -> None:
+    (tmp_path / "script.py").write_text("x = (\n")
+    code, _, errors = footplate("run", "script.py")
+    assert (code, errors.splitlines()[-1]) == (1, "SyntaxError: '(' was never closed")
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["tools/trian.py"], "error: the script 'tools/trian.py' does not exist\n  did you mean 'tools/train.py'?\n"),
+        (["other/train.py"], "error: the script 'other/train.py' does not exist\n"),
+        (["tools"], "error: cannot run 'tools': it is a folder\n"),
+        (
+            [],
+            "footplate run: error: the following arguments are required: SCRIPT\n"
+            "Run `footplate run --help` for its arguments.\n",
+        ),
+    ],
+)
+def test_a_missing_script_is_an_error(tmp_path: Path, footplate: Command, words: list[str], error: str) -> None:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/train.py").touch()
+    assert footplate("run", *words) == (2, "", error)
