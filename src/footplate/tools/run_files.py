@@ -84,11 +84,11 @@ def read_logs(files: Sequence[Path]) -> list[list[str]]:
     return logs
 
 
-def read_small(file: Path, most: int = 4 << 20) -> str:
-    """Returns the first `most` characters of a text file, or "" if it cannot be read."""
+def read_small(file: Path) -> str:
+    """Returns the first 4 Mi characters of a text file, or "" if it cannot be read."""
     try:
         with file.open(encoding="utf-8", errors="replace") as stream:
-            return stream.read(most)
+            return stream.read(4 << 20)
     except OSError:
         return ""
 
