@@ -40,7 +40,7 @@ docs: setup
 
 # The suites that take longer.
 slow: setup
-	$(BIN)/python -m pytest -m slow --timeout 1800
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup -m slow --timeout 1800
 
 # Runs killed and stopped at random instants, compared with runs left alone; goes on where it stopped.
 faults: setup

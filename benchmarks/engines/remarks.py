@@ -102,8 +102,8 @@ TRIED: dict[str, tuple[str, str]] = {
         "time of torch's function, or 0.71 if the limit is exceeded, with bit-identical results. The "
         "norm also shows whether the gradients are finite, so no other check is needed.",
         "与 torch 的函数不同，footplate 不会对数据类型和设备相同的梯度重复分组，范数"
-        "未超过上限时也不会乘以 1。裁剪的耗时因此是 torch 函数的 0.57；超过上限时为 0"
-        ".71，结果逐位一致。范数同时表明梯度是否有限，因此不需要再检查。",
+        "未超过上限时也不会乘以 1。裁剪的耗时因此是 torch 函数的 0.57 倍；超过上限时为 0"
+        ".71 倍，结果逐位一致。范数同时表明梯度是否有限，因此不需要再检查。",
     ),
     "accumulation": (
         "When both run in turns in the same process, the ratio to the bare loop is 1.014. Function "
@@ -122,13 +122,13 @@ TRIED: dict[str, tuple[str, str]] = {
         "take 0.9 ms in total, which is 9 us per batch in such a short validation. An internal guard of "
         "torch would save 5 to 9 of the 25 us, but metrics that need gradients would not get them.",
         "`torch.no_grad` 每个批次比 `torch.inference_mode`（纯"
-        " PyTorch 所使用的）多用约 25 us。它仍是默认设置，因为使用 inference"
+        " PyTorch 循环使用后者）多用约 25 us。它仍是默认设置，因为使用 inference"
         " mode 时，模型或指标在验证中保留的张量会在下一次训练迭代中出错（[决策 021](de"
         "cisions/021-no-profiler-entries.md)）。下一个目标使用了启"
         "用 inference mode 的配置字段。预处理器、评测器和钩子的调用每个批次约需 12"
         " us，每 50 个批次一行的日志需要 0.2 ms。初始化和写入指标共需 0.9 ms，在"
-        "这样短的验证中相当于每个批次 9 us。torch 内部的一种守卫可以在 25 us 中节省"
-        " 5 到 9 us，但需要梯度的指标会无法得到梯度。",
+        "这样短的验证中相当于每个批次 9 us。如果使用 torch 内部的一种 guard，可以在 25 us 中节省"
+        " 5 到 9 us，但需要梯度的指标就无法得到梯度。",
     ),
     "waiting": (
         "A batch is transferred in one block of shared memory that the main process already has open, "

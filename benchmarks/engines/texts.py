@@ -61,7 +61,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "rounds": (" (rounds: {count})", "（轮数：{count}）"),
     "baseline": (", relative to {engine}", "，相对于 {engine}"),
     "not_measured": ("not measured", "未测量"),
-    "rest": ("Other cases", "其他测试项目"),
+    "rest": ("Further cases", "其他测试项目"),
     "what": ("Description of the cases", "测试项目的说明"),
     "differently": ("Setup of each engine", "各引擎的设置"),
     "versions": ("Versions", "版本"),

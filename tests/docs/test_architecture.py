@@ -6,7 +6,10 @@ import pytest
 import footplate
 
 PACKAGE = Path(footplate.__file__).parent
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+_FOLDERS = ("src/footplate", "tests", "benchmarks", "scripts")
+_WRITTEN_BY_RUNS = {"nonfinite_iter_7.py"}
 
 
 @pytest.mark.parametrize("name", ["architecture.md", "architecture.zh.md"])
@@ -14,3 +17,15 @@ def test_files_to_read_first_are_few_and_short(name: str) -> None:
     files = re.findall(r"^\d+\. `([\w/]+\.py)`", (DOCS / name).read_text(encoding="utf-8"), re.MULTILINE)
     assert 0 < len(files) <= 10
     assert sum(len((PACKAGE / each).read_text(encoding="utf-8").splitlines()) for each in files) <= 2500
+
+
+@pytest.mark.parametrize(
+    "path",
+    [ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("architecture*.md")), *sorted(DOCS.glob("decisions/*.md"))],
+    ids=lambda path: path.stem,
+)
+def test_source_files_in_pages_about_the_code_exist(path: Path) -> None:
+    existing = [each.as_posix() for folder in _FOLDERS for each in (ROOT / folder).rglob("*.py")]
+    named = re.findall(r"`((?:\w+/)*\w+\.py)`", path.read_text(encoding="utf-8"))
+    missing = {each for each in named if not any(other.endswith(f"/{each}") for other in existing)}
+    assert missing <= _WRITTEN_BY_RUNS

@@ -55,7 +55,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/checkpoint/test_addresses.py::test_downloads_stay_in_the_cache",
         "tests/checkpoint/test_addresses.py::test_inspecting_a_config_downloads_nothing",
     ),
-    "What a hook, metric or writer": (
+    "Hooks, metrics and writers write": (
         "tests/engine/test_outputs.py::test_outputs_stay_in_the_work_dir",
         "tests/engine/test_outputs.py::test_image_name_stays_in_the_log_folder",
     ),
