@@ -16,16 +16,49 @@ _MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagra
 _FLAGS = ("fullgraph", "dynamic", "disable")
 _ARGUMENTS = ("backend", "mode", "options", *_FLAGS)
 # Flags and numbers that select or tune kernels. None of them names a file, a program or a function.
-_OPTIONS = """
-    aggressive_fusion allow_buffer_reuse batch_fusion combo_kernels comprehensive_padding conv_1x1_as_mm
-    coordinate_descent_check_all_directions coordinate_descent_tuning cpp.dynamic_threads cpp.enable_loop_tail_vec
-    cpp.enable_tiling_heuristics cpp.min_chunk_size cpp.simdlen cpp.threads emulate_precision_casts epilogue_fusion
-    fallback_random force_shape_pad fx_graph_cache group_fusion inplace_buffers keep_output_stride
-    layout_optimization max_autotune max_autotune_gemm max_autotune_pointwise max_fusion_size nan_asserts
-    permute_fusion reorder_for_locality shape_padding size_asserts split_reductions
-    triton.cudagraph_skip_dynamic_graphs triton.cudagraph_trees triton.cudagraphs triton.dense_indexing
-    triton.max_tiles triton.multi_kernel triton.persistent_reductions use_fast_math
-""".split()
+_OPTIONS = (
+    "aggressive_fusion",
+    "allow_buffer_reuse",
+    "batch_fusion",
+    "combo_kernels",
+    "comprehensive_padding",
+    "conv_1x1_as_mm",
+    "coordinate_descent_check_all_directions",
+    "coordinate_descent_tuning",
+    "cpp.dynamic_threads",
+    "cpp.enable_loop_tail_vec",
+    "cpp.enable_tiling_heuristics",
+    "cpp.min_chunk_size",
+    "cpp.simdlen",
+    "cpp.threads",
+    "emulate_precision_casts",
+    "epilogue_fusion",
+    "fallback_random",
+    "force_shape_pad",
+    "fx_graph_cache",
+    "group_fusion",
+    "inplace_buffers",
+    "keep_output_stride",
+    "layout_optimization",
+    "max_autotune",
+    "max_autotune_gemm",
+    "max_autotune_pointwise",
+    "max_fusion_size",
+    "nan_asserts",
+    "permute_fusion",
+    "reorder_for_locality",
+    "shape_padding",
+    "size_asserts",
+    "split_reductions",
+    "triton.cudagraph_skip_dynamic_graphs",
+    "triton.cudagraph_trees",
+    "triton.cudagraphs",
+    "triton.dense_indexing",
+    "triton.max_tiles",
+    "triton.multi_kernel",
+    "triton.persistent_reductions",
+    "use_fast_math",
+)
 
 
 def compile_arguments(given: bool | Mapping[str, Any] | None) -> dict[str, Any] | None:

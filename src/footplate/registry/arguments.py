@@ -265,7 +265,6 @@ def check_annotations(
             raise ArgumentError(message, key=key, found=value, origin=origin_of(source, key))
 
 
-
 def find_wrong_type(entry: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[str, str] | None:
     """Returns the first argument whose type its annotation does not allow, and what it must be, or None if all fit.
 
