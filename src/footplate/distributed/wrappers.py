@@ -258,15 +258,11 @@ class RankwiseBatchNorm(PlainBatchNorm):
             return normalized
         reduced_dims = [0, *range(2, input.dim())]
         shape = [1, -1, *[1] * (input.dim() - 2)]
-        from torch.distributed.nn.functional import all_reduce
-
         count = torch.tensor([input.numel() / input.size(1)], dtype=input.dtype, device=input.device)
-        world = dist.group.WORLD
-        sums = all_reduce(torch.cat([input.sum(reduced_dims), count]), group=world)  # type: ignore[no-untyped-call]
+        sums = _all_reduce_sum(torch.cat([input.sum(reduced_dims), count]))
         mean, count = sums[:-1] / sums[-1], sums[-1].detach()
         centred = input - mean.view(shape)
-        squares = all_reduce(centred.square().sum(reduced_dims), group=world)  # type: ignore[no-untyped-call]
-        variance = squares / count
+        variance = _all_reduce_sum(centred.square().sum(reduced_dims)) / count
         if self.track_running_stats:
             batch_count: Any = self.num_batches_tracked
             batch_count.add_(1)
@@ -274,8 +270,27 @@ class RankwiseBatchNorm(PlainBatchNorm):
             unbiased = variance.detach() * count / (count - 1).clamp(min=1)
             for average, value in ((self.running_mean, mean.detach()), (self.running_var, unbiased)):
                 average.lerp_(value.to(average), weight)  # type: ignore[union-attr]
-        scaled: Tensor = centred * torch.rsqrt(variance + self.eps).view(shape)
+        scaled = centred * torch.rsqrt(variance + self.eps).view(shape)
         return scaled * self.weight.view(shape) + self.bias.view(shape) if self.affine else scaled
+
+
+class _AllReduceSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+def _all_reduce_sum(values: Tensor) -> Tensor:
+    total: Tensor = _AllReduceSum.apply(values)  # type: ignore[no-untyped-call]
+    return total
 
 
 def _convert_sync_layers(model: nn.Module, kind: type[_BatchNorm]) -> int:
