@@ -80,10 +80,14 @@ def test_work_dir_with_an_unknown_protocol_is_an_error(
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("a.yaml", "randomness: {seed: %s}", "not valid YAML: a number is too long\n  at a.yaml:1\n"),
-        ("a.json", '{"randomness": {"seed": %s}}', "not valid JSON: a number is too long\n  at a.json:1\n"),
-        ("a.toml", "[randomness]\nseed = %s", "not valid TOML: a number is too long\n  at a.toml:2\n"),
-        ("a.py", "_base_ = 'tiny.py'\nrandomness = dict(seed=%s)", "not valid Python: Exceeds the limit (4300 digits)"),
+        ("a.yaml", "randomness: {seed: %s}", "the text is not valid YAML: a number is too long\n  at a.yaml:1\n"),
+        ("a.json", '{"randomness": {"seed": %s}}', "the text is not valid JSON: a number is too long\n  at a.json:1\n"),
+        ("a.toml", "[randomness]\nseed = %s", "the text is not valid TOML: a number is too long\n  at a.toml:2\n"),
+        (
+            "a.py",
+            "_base_ = 'tiny.py'\nrandomness = dict(seed=%s)",
+            "the text is not valid Python: Exceeds the limit (4300 digits)",
+        ),
         ("a.py", "_base_ = 'tiny.py'\nrandomness = dict(seed=10**5000)", "an integer has too many digits\n  at a.py:2"),
     ],
 )

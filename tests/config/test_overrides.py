@@ -102,7 +102,7 @@ def test_refused_override_reports_the_origin_of_the_key(tmp_path: Path) -> None:
 
 
 def test_refused_override_explains_how_to_add_the_key() -> None:
-    with pytest.raises(OverrideError, match=r"write \+optimizer.zzz=... to add the key"):
+    with pytest.raises(OverrideError, match=r"Write \+optimizer.zzz=... to add the key"):
         apply_overrides(config(), ["optimizer.zzz=1"])
 
 

@@ -32,7 +32,7 @@ def test_invalid_config_files_are_refused(tmp_path: Path, name: str, message: st
         file.truncate(100 * 2**20)
     with pytest.raises(ConfigError) as caught:
         Config.fromfile(os.path.join(tmp_path, name))
-    assert message in caught.value.message
+    assert message in str(caught.value)
 
 
 def test_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:
@@ -105,19 +105,22 @@ def test_pure_python_bases_are_found_as_modules(package: Path, module: str) -> N
         ("fp_nope::a.py", "the package 'fp_nope' of 'fp_nope::a.py' is not installed"),
         ("fp_pkg::nope.py", "the package 'fp_pkg' has no config 'nope.py'"),
         ("a/b::c.py", "is not installed"),
+        ("mmtrack::a.py", "is not installed\n  Install it: pip install 'footplate[hosts]' mmtrack"),
     ],
 )
 def test_missing_package_or_config_is_reported(package: Path, name: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Config.fromfile(name)
-    assert message in caught.value.message
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("name", "near"),
     [
         ("fp_pkg::_base_/runtme.py", "fp_pkg::_base_/runtime.py"),
-        ("fp_pkg::_base_/model/net.py", None),
+        ("fp_pkg::_base_/model/net.py", "fp_pkg::_base_/models/net.py"),
+        ("fp_pkg::runtme", "fp_pkg::_base_/runtime.py"),
+        ("fp_pkg::other.py", None),
         ("footplate::fashion-sge", "footplate::fashion-seg.py"),
     ],
 )
@@ -146,7 +149,9 @@ def test_missing_base_suggests_the_recipe_of_its_name(
         Config.fromfile(tmp_path / "fashion-seg-mine.py")
     assert caught.value.suggestion == near
     tried = (tmp_path.parent if base.startswith("..") else tmp_path) / Path(base).name
-    assert caught.value.notes == (f"a base is relative to the folder of the config that names it; tried '{tried}'",)
+    assert caught.value.notes == (
+        f"The path of a base is relative to the folder of the config that refers to it; tried '{tried}'.",
+    )
     if near is not None and near.startswith("footplate"):
         assert Config.fromfile(near).model.type.startswith("Small")
 

@@ -4,12 +4,12 @@ from footplate.distributed.failure_report import (
     Failure,
     LostRank,
     RankStatus,
+    describe_death,
+    describe_failure,
+    describe_silence,
+    describe_timeout,
     describe_waiting,
     format_ranks,
-    report_death,
-    report_failure,
-    report_silence,
-    report_timeout,
 )
 
 _HOSTS = {0: "a", 1: "a", 2: "b", 3: "b"}
@@ -32,7 +32,7 @@ def test_format_ranks(ranks: list[int], name: str) -> None:
 
 def test_report_failure_of_one_rank() -> None:
     status = RankStatus(2, "b", "forward pass", 41)
-    report = report_failure(Failure(status, "ValueError: twelve\n  at my.py:3", 1, log="rank_2.log"), [2], 4, _HOSTS)
+    report = describe_failure(Failure(status, "ValueError: twelve\n  at my.py:3", 1, log="rank_2.log"), [2], 4, _HOSTS)
     assert report.text.splitlines() == [
         "rank 2 on b failed in iteration 41, forward pass: ValueError: twelve",
         "  at my.py:3",
@@ -42,17 +42,17 @@ def test_report_failure_of_one_rank() -> None:
 
 
 def test_report_failure_of_all_ranks_names_no_rank() -> None:
-    report = report_failure(Failure(RankStatus(3, "b"), "no such file", 2), [0, 1, 2, 3], 4, _HOSTS)
+    report = describe_failure(Failure(RankStatus(3, "b"), "no such file", 2), [0, 1, 2, 3], 4, _HOSTS)
     assert (report.text, report.code, report.reporters) == ("no such file", 2, [0, 3])
 
 
 def test_report_failure_before_training() -> None:
-    report = report_failure(Failure(RankStatus(1, "a", "building data"), "no such file", 2), [1], 4, _HOSTS)
+    report = describe_failure(Failure(RankStatus(1, "a", "building data"), "no such file", 2), [1], 4, _HOSTS)
     assert report.text == "rank 1 on a failed during building data: no such file"
 
 
 def test_long_error_is_truncated() -> None:
-    report = report_failure(Failure(RankStatus(1, "a"), "\n".join("abcdefghijkl"), 2), [1], 4, _HOSTS)
+    report = describe_failure(Failure(RankStatus(1, "a"), "\n".join("abcdefghijkl"), 2), [1], 4, _HOSTS)
     assert len(report.text.splitlines()) == 8
 
 
@@ -76,7 +76,7 @@ def test_long_error_is_truncated() -> None:
     ],
 )
 def test_report_death(death: LostRank, first: str, more: list[str], code: int) -> None:
-    report = report_death([death], [_waiting(0), _waiting(2), _waiting(3, 42)], {0: "a", 2: "b", 3: "b"})
+    report = describe_death([death], [_waiting(0), _waiting(2), _waiting(3, 42)], {0: "a", 2: "b", 3: "b"})
     lines = report.text.splitlines()
     assert lines[0] == f"rank 1 on a {first} near iteration 42"
     assert len(lines[1:-1]) == len(more)
@@ -87,13 +87,13 @@ def test_report_death(death: LostRank, first: str, more: list[str], code: int) -
 
 def test_report_death_before_training() -> None:
     status = RankStatus(1, "a", "building data")
-    assert report_death([LostRank(1, "a", last_status=status)], [RankStatus(0, "a")], {0: "a"}).text.startswith(
+    assert describe_death([LostRank(1, "a", last_status=status)], [RankStatus(0, "a")], {0: "a"}).text.startswith(
         "rank 1 on a died without an error message during building data\n"
     )
 
 
 def test_report_timeout() -> None:
-    report = report_timeout([_waiting(0), _waiting(1), _LOADING], 60.0, [LostRank(3, "b", 7)], _HOSTS)
+    report = describe_timeout([_waiting(0), _waiting(1), _LOADING], 60.0, [LostRank(3, "b", 7)], _HOSTS)
     assert report.text.splitlines() == [
         "ranks 0, 1 waited for ranks 2, 3 for 60 s",
         "  rank 2 on b: data loading of iteration 41 for 61 s, points.py:12",
@@ -105,7 +105,7 @@ def test_report_timeout() -> None:
 
 
 def test_report_silence() -> None:
-    report = report_silence(
+    report = describe_silence(
         LostRank(0, "a", 7), _waiting(2), {1: "a", 2: "b", 3: "b"}, "RuntimeError: timed out\n  at my.py:3"
     )
     assert report.text.splitlines() == [
@@ -116,11 +116,11 @@ def test_report_silence() -> None:
         "  set env_cfg.dist_cfg.timeout to change how long a rank may wait",
     ]
     assert (report.code, report.reporters, report.ranks) == (1, [1, 2], [0])
-    assert report_silence(LostRank(0, "a", 7), _waiting(2), {2: "b"}, "no such key", 2).code == 2
+    assert describe_silence(LostRank(0, "a", 7), _waiting(2), {2: "b"}, "no such key", 2).code == 2
 
 
 def test_report_timeout_of_ranks_in_different_phases() -> None:
-    lines = report_timeout([_waiting(0), _waiting(1, 42)], 9.0, [], {0: "a", 1: "a"}).text.splitlines()
+    lines = describe_timeout([_waiting(0), _waiting(1, 42)], 9.0, [], {0: "a", 1: "a"}).text.splitlines()
     assert lines[0] == "ranks 0, 1 waited for each other for 9 s"
     assert lines[1:3] == [
         "  rank 0 on a: backward pass of iteration 41 for 60 s, loops.py:9",
@@ -130,7 +130,7 @@ def test_report_timeout_of_ranks_in_different_phases() -> None:
 
 def test_report_of_many_ranks_has_eight_lines() -> None:
     statuses = [RankStatus(rank, "a", "data loading", rank, rank % 2 == 0, 9.0) for rank in range(1000)]
-    assert len(report_timeout(statuses, 9.0, [], dict.fromkeys(range(1000), "a")).text.splitlines()) == 8
+    assert len(describe_timeout(statuses, 9.0, [], dict.fromkeys(range(1000), "a")).text.splitlines()) == 8
 
 
 def test_describe_waiting() -> None:

@@ -109,6 +109,8 @@ class Page:
             _parse(arguments)
             if arguments[0] in _SHORT and all(map(_is_there, arguments[1:])):
                 assert main(arguments) == 0, words
+        elif program == "torchrun":  # torchrun ... -m footplate ...
+            _parse(arguments[arguments.index("footplate") + 1 :])
         elif program == "make":
             assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
         elif program == "pip":

@@ -44,7 +44,7 @@ def test_leftover_logs_one_warning(leftover: str, caplog: pytest.LogCaptureFixtu
 def test_all_leftovers_log_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     left = {"runner": {"a": 1}, "fp16": {"a": 1}, "data": {"a": 1}, "evaluation": {"a": 1}, "total_iters": 4}
     in_second_generation(Config({**SECOND, **left}))
-    assert [text.partition(": ")[2] for text in warnings_of(caplog)] == ["runner, total_iters, evaluation, data, fp16"]
+    assert [text.partition(": ")[2] for text in warnings_of(caplog)] == ["fp16, runner, total_iters, evaluation, data"]
 
 
 def test_optimizer_next_to_its_wrapper_logs_no_warning(caplog: pytest.LogCaptureFixture) -> None:

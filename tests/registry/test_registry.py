@@ -210,6 +210,9 @@ OWN = "  register your own classes with custom_imports = dict(imports=['my_modul
         ("mmseg", "EncoderDecoder", [*NOT_INSTALLED, OWN]),
         (None, "mmseg.EncoderDecoder", [*NOT_INSTALLED, OWN]),
         ("mmseg", "SmallSegmentr", ["  did you mean 'SmallSegmentor'?", *NOT_INSTALLED]),
+        ("nosuch", "EncoderDecoder", ["  no registry or package has the scope 'nosuch'", OWN]),
+        (None, "nosuch.LinearLR", ["  no registry or package has the scope 'nosuch'", OWN]),
+        (None, "mmsge.Thing", ["  no registry or package has the scope 'mmsge'; did you mean 'mmseg'?", OWN]),
         ("footplate", "EncoderDecoder", [OWN]),
         ("json", "EncoderDecoder", [OWN]),
     ],
@@ -393,3 +396,18 @@ def test_a_list_of_modules_is_a_sequential() -> None:
     built = MODELS.build(modules)
     assert [type(each).__name__ for each in built] == ["Linear", "Identity"]
     assert type(built).__name__ == "Sequential"
+
+
+def test_two_code_bases_add_the_same_class_to_a_third(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("footplate.registry.scopes.is_user_module", lambda module: module == "mmpose")
+    registry = Registry("shape", scope="mmdet")
+    classes = [type("Square", (), {"__module__": f"{package}.models"}) for package in ("mmpretrain", "mmselfsup")]
+    for each in classes:
+        registry.register_module(module=each)
+    assert registry.get("Square") is classes[0]
+    assert caplog.messages == ["the shape 'Square' of mmpretrain.models is used, not the one of mmselfsup.models"]
+    for package in ("mmpretrain", "mmpose", "own"):  # another class of the same package, and classes of users
+        with pytest.raises(DuplicateNameError, match="already registered by mmpretrain.models"):
+            registry.register_module(module=type("Square", (), {"__module__": f"{package}.models"}))

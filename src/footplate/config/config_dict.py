@@ -17,8 +17,8 @@ _LEAVES = frozenset({str, int, float, bool, type(None), bytes, complex})
 class ConfigDict(TracedDict):
     """A dict with attribute access that records where its keys were written.
 
-    Nested dicts, also in lists and tuples, become `ConfigDict`. `origin_of(config, key)` returns the file and line of a
-    key. A key that is set later gets the place of the statement that set it.
+    Nested dicts, including those in lists and tuples, become `ConfigDict`. `origin_of(config, key)` returns the file
+    and line of a key. A key that is set later has the place of the statement that set it.
 
     Example:
         >>> optimizer = ConfigDict(type="SGD", schedule=dict(lr=0.1))
@@ -85,7 +85,9 @@ class ConfigDict(TracedDict):
         return super().pop(key, default)
 
     def merge(self, options: Mapping[Any, Any]) -> None:
-        """Merges a mapping like a config into its base: merges dicts, supports `_delete_`, and replaces other values.
+        """Merges a mapping as a config is merged into its base: dicts are merged, other values are replaced.
+
+        `_delete_=True` in a dict replaces the existing dict.
 
         Raises:
             ConfigError: A dict would be merged into a value that is not a dict.
@@ -142,7 +144,7 @@ def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
                     origin=origin,
                     key=str(key),
                     found=present,
-                    notes=["write `_delete_=True` into the dict to replace the value of the base"],
+                    notes=["Write `_delete_=True` into the dict to replace the value of the base."],
                 )
             # The base may contain the same dict elsewhere, where it must not change.
             with at_key(str(key)):

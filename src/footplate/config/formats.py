@@ -70,7 +70,9 @@ def read_data(
         number = _LONG_INTEGER.search(text)
         line = text.count("\n", 0, number.start()) + 1 if number else 1
         name = _FORMATS[suffix].name
-        raise ConfigSyntaxError(f"not valid {name}: a number is too long", origin=Place(path, line)) from error
+        raise ConfigSyntaxError(
+            f"the text is not valid {name}: a number is too long", origin=Place(path, line)
+        ) from error
     if not isinstance(value, TracedDict):
         raise ConfigSyntaxError("a config must be a mapping of keys to values", origin=start, found=value)
     for key in value:

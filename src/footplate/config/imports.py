@@ -78,9 +78,9 @@ def import_module(name: str, origin: Origin | None = None) -> None:
             message = f"cannot import '{name}': {error}"
             module, _, attribute = name.rpartition(".")
             if module in sys.modules and hasattr(sys.modules[module], attribute):
-                notes = [f"'{attribute}' is not a module: list its module '{module}' in custom_imports"]
+                notes = [f"'{attribute}' is not a module. List its module '{module}' in custom_imports."]
             elif error.name == name.split(".")[0]:
-                notes = ["modules are searched on PYTHONPATH and in the current folder"]
+                notes = ["Modules are searched on PYTHONPATH and in the current folder."]
         raise ConfigError(message, origin=origin, key="custom_imports.imports", notes=notes) from error
 
 
@@ -136,8 +136,8 @@ class LazyObject:
         raise ConfigError(
             f"'{self._path}' is imported lazily and cannot be called in a config",
             notes=[
-                "write dict(type=...), which is built when it is needed",
-                "or add `_base_ = []` to the file, so that its imports are executed",
+                "Write dict(type=...), from which the object is built when it is needed.",
+                "Or add `_base_ = []` to the file, so that its imports are executed.",
             ],
         )
 

@@ -59,7 +59,7 @@ def read_json(text: str, path: str) -> Any:
         value = json.loads(text, object_pairs_hook=_Pairs)
     except json.JSONDecodeError as error:
         reason = error.msg[0].lower() + error.msg[1:]
-        raise ConfigSyntaxError(f"not valid JSON: {reason}", origin=Place(path, error.lineno)) from error
+        raise ConfigSyntaxError(f"the text is not valid JSON: {reason}", origin=Place(path, error.lineno)) from error
     return _with_places(value, _json_places(text, path))
 
 
@@ -106,7 +106,7 @@ def read_toml(text: str, path: str) -> Any:
         found = _TOML_ERROR_LINE.search(str(error))
         line = int(found[1]) if found and found[1] else text.count("\n") + 1
         reason = _TOML_ERROR_LINE.sub("", str(error)).strip()
-        raise ConfigSyntaxError(f"not valid TOML: {reason}", origin=Place(path, line)) from error
+        raise ConfigSyntaxError(f"the text is not valid TOML: {reason}", origin=Place(path, line)) from error
     return _with_origins(value, _TomlLines(text).document(), path)
 
 

@@ -80,7 +80,7 @@ def load_text(text: str, path: str, suffix: str, options: Options, chain: tuple[
 
 
 class _FileLoader:
-    """Loads one file: first its bases, then its own keys, which are merged into them."""
+    """Loads one file: loads its bases first, then merges its own keys into them."""
 
     def __init__(self, text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...]) -> None:
         self._text, self._path, self._suffix = text, path, suffix
@@ -155,8 +155,8 @@ class _FileLoader:
                 origin=origin,
                 key=BASE,
                 notes=[
-                    "reading a Python config executes it, and reading data must not execute anything",
-                    f"convert the base by `footplate explain {name} --dump base.yaml`, or write this config in Python",
+                    "Reading a Python config executes it, and reading data must not execute anything.",
+                    f"Convert the base with `footplate explain {name} --dump base.yaml`, or make this a Python config.",
                 ],
             )
         loaded = load(target, self._options, origin, self._chain)
@@ -187,7 +187,7 @@ class _FileLoader:
                         f"two bases of '{shown_path(self._path)}' define the key '{key}'",
                         origin=base._origins.get(key),
                         key=str(key),
-                        notes=[f"the other is at {result._origins.get(key)}", "only one base may define a key"],
+                        notes=[f"The other one is at {result._origins.get(key)}.", "Only one base may define a key."],
                     )
             dict.update(result, base)
             result._origins.update(base._origins)

@@ -41,9 +41,8 @@ class KeyOrigin(Place):
 
     replaced: Replaced | None
     depth: int
-    # Whether other lines of the config read the key as a variable.
+    # Whether other lines of the config read the key as a variable, and whether they read this value of it.
     read = False
-    # Whether they read this value of the key.
     read_here = False
 
     def __new__(cls, file: str, line: int, replaced: Replaced | None = None) -> "KeyOrigin":

@@ -66,7 +66,7 @@ def apply_overrides(
         except ConfigError as error:
             notes = list(error.notes)
             if isinstance(error, ConfigKeyError):
-                notes = [*notes[:1], f"write +{override.path}=... to add the key"]
+                notes = [*notes[:1], f"Write +{override.path}=... to add the key."]
             raise OverrideError(
                 f"cannot set '{override.path}': {error.message}",
                 origin=error.origin,
@@ -134,9 +134,9 @@ def convert_type(present: Any, value: Any, path: str) -> Any:
         return _SWITCHES[value.casefold()]
     kind = _kind(present)
     if kind != _kind(value):
-        advice = "write +key=value to change the type"
+        advice = "Write +key=value to change the type."
         if kind == "a string" and not isinstance(value, (dict, list, tuple)):
-            advice = f"quote it if it is a string: \"'{value}'\"; or {advice}"
+            advice = f"Quote it if it is a string: \"'{value}'\". {advice}"
         raise OverrideError(f"'{path}' must be {kind}, not {value!r}", key=path, found=present, notes=[advice])
     if type(present) is int and isinstance(value, float) and value.is_integer():
         return int(value)

@@ -71,11 +71,11 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
         code_line = (error.text or "").strip()
         notes = [f"in: {code_line[:100]}"] if code_line else []
         place = Place(path, error.lineno or 1)
-        raise ConfigSyntaxError(f"not valid Python: {error.msg}", origin=place, notes=notes) from error
+        raise ConfigSyntaxError(f"the text is not valid Python: {error.msg}", origin=place, notes=notes) from error
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigSyntaxError(f"not valid Python: {error}", origin=Place(path, 1)) from error
+        raise ConfigSyntaxError(f"the text is not valid Python: {error}", origin=Place(path, 1)) from error
     except (RecursionError, MemoryError) as error:
         raise ConfigSyntaxError("the config is nested too deeply", origin=Place(path, 1)) from error
     return Script(code, rewriter.key_lines, bases or [], pure, rewriter.references, frozenset(rewriter.reads))

@@ -23,7 +23,7 @@ _TOKEN = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|\w+|[^\w\s]")
 _MAX_LEVELS = 64
 _PLAIN = (str, int, float, bool)
 _MAX_OBJECT = 2000  # characters
-_NOTE = "recorded configs are read as data, and no code in them is executed"
+_NOTE = "Recorded configs are read as data, and no code in them is executed."
 
 
 def write_recorded(config: Any, path: str | os.PathLike[str]) -> None:
@@ -142,7 +142,7 @@ def _read_plain_python(text: str, file: str) -> TracedDict:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of escapes such as "\d"
+            warnings.simplefilter("ignore")  # about escapes such as "\d"
             tree = ast.parse(text, file)
     except (SyntaxError, ValueError) as error:
         raise _not_data(file, getattr(error, "lineno", None) or 1, "it is not valid Python") from error

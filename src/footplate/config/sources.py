@@ -4,6 +4,7 @@
 and `{{ _base_.a.b }}` is a value of the base, which is filled in after the bases are loaded.
 """
 
+import glob
 import importlib.util
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 from footplate.config.origins import Place, TracedDict, shown_path
 from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin
 from footplate.messages import nearest
+from footplate.registry import CODE_BASES
 
 SUFFIXES = (".py", ".json", ".yaml", ".yml", ".toml")
 _MAX_BYTES = 16 * 2**20
@@ -85,13 +87,13 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
 def _missing_file(path: str, asked_at: Origin | None) -> ConfigError:
     folder, name = os.path.split(path)
     try:
-        neighbours = [entry.name for entry in os.scandir(folder) if entry.name.endswith(SUFFIXES)]
+        neighbors = [entry.name for entry in os.scandir(folder) if entry.name.endswith(SUFFIXES)]
     except (OSError, ValueError):
-        neighbours = []
-    near = nearest(name, neighbours)
+        neighbors = []
+    near = nearest(name, neighbors)
     recipe = _near_config("footplate", name)
     is_recipe_name = recipe is not None and recipe.endswith(f"::{os.path.splitext(name)[0]}.py")
-    note = f"a base is relative to the folder of the config that names it; tried '{path}'"
+    note = f"The path of a base is relative to the folder of the config that refers to it; tried '{path}'."
     return ConfigError(
         f"the config file '{shown_path(path)}' does not exist",
         origin=asked_at,
@@ -117,7 +119,11 @@ def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
         raise ConfigError(
             f"the package '{package}' of '{package}::{file}' is not installed",
             origin=asked_at,
-            notes=["install it, or add its parent folder to PYTHONPATH"],
+            notes=[
+                f"Install it: pip install 'footplate[hosts]' {CODE_BASES[package]}"
+                if package in CODE_BASES
+                else "Install it, or add its parent folder to PYTHONPATH."
+            ],
         )
     for root in roots:
         for folder in _CONFIG_FOLDERS:
@@ -143,7 +149,7 @@ def locate_module(module: str, asked_at: Origin | None = None) -> str:
             if os.path.isfile(path):
                 return path
     raise ConfigError(
-        f"there is no config '{module}'", origin=asked_at, notes=[f"check that the package '{package}' is installed"]
+        f"there is no config '{module}'", origin=asked_at, notes=[f"Check that the package '{package}' is installed."]
     )
 
 
@@ -155,11 +161,18 @@ def is_recipe(path: str) -> bool:
 def _near_config(package: str, file: str) -> str | None:
     """Returns `package::file` of the config whose name is most similar to `file`, or None; the suffix is optional."""
     folder, name = os.path.split(file)
-    places = [os.path.join(root, *each, folder) for root in _package_folders(package) for each in _CONFIG_FOLDERS]
-    entries = [entry for place in places if os.path.isdir(place) for entry in sorted(os.listdir(place))]
-    stems = {os.path.splitext(entry)[0]: entry for entry in entries if entry.endswith(SUFFIXES)}
-    near = nearest(os.path.splitext(name)[0], stems)
-    return f"{package}::{os.path.join(folder, stems[near])}" if near else None
+    for start in [os.path.join(root, *each) for root in _package_folders(package) for each in _CONFIG_FOLDERS]:
+        root = os.path.normpath(start)
+        files = [
+            path for path in sorted(glob.glob(f"{glob.escape(root)}/**", recursive=True)) if path.endswith(SUFFIXES)
+        ]
+        in_folder = [path for path in files if os.path.dirname(path) == os.path.normpath(os.path.join(root, folder))]
+        # If the folder does not exist either, the name may be right.
+        stems = {os.path.splitext(os.path.basename(path))[0]: path for path in in_folder or files}
+        near = nearest(os.path.splitext(name)[0], stems)
+        if near:
+            return f"{package}::{os.path.relpath(stems[near], root)}"
+    return None
 
 
 def _package_folders(package: str) -> list[str]:
@@ -227,7 +240,7 @@ def expand_placeholders(
             raise ConfigKeyError(
                 f"the environment variable '{name}' is not set and has no default",
                 origin=place,
-                notes=[f"set it, or write `{{{{${name}:default}}}}`"],
+                notes=[f"Set it, or write `{{{{${name}:default}}}}`."],
             )
         if not match["quote"]:
             return _escaped(value)

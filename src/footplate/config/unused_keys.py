@@ -22,7 +22,7 @@ class LateChange(NamedTuple):
 
     key: str
     origin: Origin
-    problem: str  # with the keys to set instead
+    problem: str  # includes the keys to set instead
 
     def __str__(self) -> str:
         return f"{self.origin}: {self.problem}"
@@ -86,7 +86,7 @@ def unread_overrides(cfg: "Config", known: Collection[str]) -> list[str]:
     """
     origins = {name: cfg._cfg_dict._origins.get(name) for name in cfg._cfg_dict if name not in known}
     return [
-        f"{origin}: '{name}' has no effect, because neither the config nor a run reads it; only your own code may"
+        f"{origin}: '{name}' has no effect, because neither the config nor a run reads it; only your own code may do so"
         for name, origin in origins.items()
         if isinstance(origin, KeyOrigin) and not origin.line and origin.replaced is not None and not origin.read
     ]

@@ -120,12 +120,12 @@ def read_yaml(text: str, path: str) -> Any:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         reason = ", ".join(filter(None, (error.context, error.problem)))
-        raise ConfigSyntaxError(f"not valid YAML: {reason}", origin=Place(path, line)) from error
+        raise ConfigSyntaxError(f"the text is not valid YAML: {reason}", origin=Place(path, line)) from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         if isinstance(error, ConfigSyntaxError) or "integer string conversion" in str(error):
             raise
         reason = str(error).split("\n")[0]
-        raise ConfigSyntaxError(f"not valid YAML: {reason}", origin=Place(path, 1)) from error
+        raise ConfigSyntaxError(f"the text is not valid YAML: {reason}", origin=Place(path, 1)) from error
 
 
 def write_yaml(value: Any) -> str:
@@ -168,7 +168,7 @@ class _Builder:
             items = [self.build(child) for child in node.value]
             return tuple(items) if node.tag == _TUPLE else items
         if node.tag in _NUMBERS and len(node.value) > _MAX_DIGITS:
-            raise ConfigSyntaxError("not valid YAML: a number is too long", origin=self._origin(node))
+            raise ConfigSyntaxError("the text is not valid YAML: a number is too long", origin=self._origin(node))
         return self.loader.construct_object(node, deep=True)
 
     def _mapping(self, node: yaml.MappingNode) -> TracedDict:

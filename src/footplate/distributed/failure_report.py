@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from footplate.distributed.exit_status import describe_exit_code
+from footplate.distributed.process_deaths import describe_exit_code
 
 MAX_LINES = 8
 _MAX_GROUPS = 4
@@ -76,7 +76,7 @@ def format_ranks(ranks: Iterable[int]) -> str:
     return f"rank{'s' if len(ordered) > 1 else ''} {', '.join(parts)}"
 
 
-def report_failure(
+def describe_failure(
     first: Failure, same_error: Collection[int], world_size: int, hosts: Mapping[int, str]
 ) -> FailureReport:
     """Returns the report for an error that the ranks `same_error` raised; `hosts` has the ranks that are alive."""
@@ -91,7 +91,7 @@ def report_failure(
     return FailureReport(_joined(lines), first.code, _reporters(hosts, status.rank), sorted(same_error))
 
 
-def report_death(dead: Sequence[LostRank], statuses: Sequence[RankStatus], hosts: Mapping[int, str]) -> FailureReport:
+def describe_death(dead: Sequence[LostRank], statuses: Sequence[RankStatus], hosts: Mapping[int, str]) -> FailureReport:
     """Returns the report for processes that ended without raising an error.
 
     Args:
@@ -139,7 +139,7 @@ def _last_seen(lost: LostRank) -> str:
     return f", last seen {lost.seconds_ago:.1f} s earlier: {lost.last_status}{line}"
 
 
-def report_timeout(
+def describe_timeout(
     statuses: Sequence[RankStatus], limit: float, silent: Sequence[LostRank], hosts: Mapping[int, str]
 ) -> FailureReport:
     """Returns the report for ranks that waited for `limit` seconds; the ranks `silent` do not respond."""
@@ -154,7 +154,7 @@ def report_timeout(
     return FailureReport(_joined([*lines, _CHANGE_TIMEOUT]), 1, _reporters(hosts), ranks)
 
 
-def report_silence(
+def describe_silence(
     first: LostRank, status: RankStatus, hosts: Mapping[int, str], text: str = "", code: int = 1
 ) -> FailureReport:
     """Returns the report of a rank that gets no response from rank 0.

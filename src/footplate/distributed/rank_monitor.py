@@ -23,7 +23,17 @@ import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from footplate.distributed.collectives import broadcast_object, get_rank, get_world_size
-from footplate.distributed.exit_status import (
+from footplate.distributed.failure_hub import Channel, Hub
+from footplate.distributed.failure_report import (
+    MAX_LINES,
+    Failure,
+    FailureReport,
+    LostRank,
+    RankStatus,
+    describe_death,
+    describe_silence,
+)
+from footplate.distributed.process_deaths import (
     LocalProcess,
     disable_crash_dump,
     enable_crash_dump,
@@ -31,16 +41,6 @@ from footplate.distributed.exit_status import (
     innermost_line_of_dump,
     start_time_of,
 )
-from footplate.distributed.failure_report import (
-    MAX_LINES,
-    Failure,
-    FailureReport,
-    LostRank,
-    RankStatus,
-    report_death,
-    report_silence,
-)
-from footplate.distributed.hub import Channel, Hub
 from footplate.errors import RankError
 from footplate.messages import printable
 
@@ -257,11 +257,11 @@ class RankMonitor(threading.Thread):
             if dump:
                 lost = lost._replace(line=innermost_line_of_dump(dump), log=self.save_crash(0, dump))
             self._update_status()
-            self._end(report_death([lost], [self._status], self._other_hosts()))
+            self._end(describe_death([lost], [self._status], self._other_hosts()))
 
     def _report_silence(self, status: RankStatus, text: str = "", code: int = 1) -> None:
         """Ends this rank because rank 0 does not respond. The other ranks notice this by themselves."""
-        self._end(report_silence(self._rank_0(), status, self._other_hosts(), text, code))
+        self._end(describe_silence(self._rank_0(), status, self._other_hosts(), text, code))
 
     def _rank_0(self) -> LostRank:
         return LostRank(0, self._hosts[0], self._processes[0][0])

@@ -66,7 +66,7 @@ class Evaluator:
         try:
             for metric in self.metrics:
                 metric.process(data_batch, samples)
-        except FootplateError:  # the key is only put together where it is needed: this runs for each batch
+        except FootplateError:  # adds the key only now, since this method runs for each batch
             with at_key(self._metric_key(self.metrics.index(metric))):
                 raise
 

@@ -28,8 +28,8 @@ _PLAIN = (int, float, str, bool, type(None))
 class RunningSum(list[_T]):
     """A replacement for a list of results that adds each result to a sum instead of storing it.
 
-    Samplers may repeat samples at the end so that all ranks have equally many. The last results are therefore held
-    back, so that `sum_of_first` can leave them out.
+    Samplers may repeat samples at the end, so that all ranks have the same number of them. Therefore the last results
+    are held back, so that `sum_of_first` can leave them out.
 
     Args:
         added: Returns the sum of two results.

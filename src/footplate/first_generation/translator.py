@@ -19,7 +19,7 @@ from footplate.registry import HOOKS
 
 _logger = logging.getLogger("footplate.engine")
 # `samples_per_epoch`, a key of some code bases, resembles `samples_per_gpu` by 0.8; one wrong letter in ten gives 0.9.
-_MISSPELT = 0.85
+_MISSPELLED = 0.85
 
 
 @TRANSLATORS.register_module()
@@ -46,7 +46,7 @@ class FirstGenerationTranslator(ConfigTranslator):
         _logger.info("The config is of the first generation and was translated; `footplate migrate` writes the result.")
         for note in translation.notes:
             name = note.key.rpartition(".")[2]
-            if note.near and nearest(name, [note.near], similarity=_MISSPELT):
+            if note.near and nearest(name, [note.near], similarity=_MISSPELLED):
                 raise ConfigError(
                     f"'{note.key}' is not a key of first-generation configs, so it would have no effect",
                     key=note.key,

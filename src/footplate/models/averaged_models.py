@@ -110,7 +110,7 @@ class BaseAveragedModel(nn.Module):
         return super().load_state_dict(placed, strict, assign)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        """Loads this module and updates the count; torch calls only this if the average is a submodule."""
+        """Loads this module and updates the count; torch calls only this method if the average is a submodule."""
         super()._load_from_state_dict(*args, **kwargs)
         self._count = int(self.steps)
         self._own_tensors = self._source = None
@@ -234,7 +234,7 @@ class WarmUpEMA(ExponentialMovingAverage):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Updates the averages with the current weights of `model`; already the first update averages."""
+        """Updates the averages with the current weights of `model`, also in the first update."""
         own, source = self._tensor_pairs(model)
         if self._count % self.interval == 0:
             _average(own.averaged, source.averaged, self.weight(self._count), own.integers)

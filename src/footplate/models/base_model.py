@@ -122,7 +122,7 @@ class BaseModel(BaseModule, ABC):
 
 
 class BaseTTAModel(BaseModel):
-    """Runs a model on each view that `TestTimeAug` created of a sample, and merges the predictions.
+    """Runs a model on each view of a sample that `TestTimeAug` created, and merges the predictions.
 
     A subclass overrides `merge_preds`.
 
@@ -202,8 +202,8 @@ def parse_losses(
     """Sums the losses and prepares all values for logging.
 
     Args:
-        losses: Values by name. A tensor of any shape is averaged; a list of tensors is averaged one by one and
-            summed. Entries with "loss" in their name are summed up and minimized; all others are only logged.
+        losses: Values by name. A tensor of any shape is reduced to its mean, and a list of tensors to the sum of their
+            means. Entries with "loss" in their name are summed and minimized; all others are only logged.
 
     Returns:
         The total loss, ``()``, and the values to log by name, ``()`` each, detached and on their device. The total

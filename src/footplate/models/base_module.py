@@ -126,25 +126,17 @@ def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
         with at_key("init_cfg"), located(cfg):
             built.initialize(module, everything=False)
         for override in overrides:
-            _initialize_override(module, settings, override)
-
-
-def _initialize_override(module: nn.Module, settings: Mapping[str, Any], override: Mapping[str, Any]) -> None:
-    own = dict(override)
-    name = own.pop("name", None)
-    submodule = getattr(module, name, None) if isinstance(name, str) else None
-    if not isinstance(submodule, nn.Module):
-        names = [child for child, _ in module.named_children()]
-        raise ArgumentError(
-            f"the 'name' of an override must be a submodule of {type(module).__name__}",
-            key="override.name",
-            found=name,
-            suggestion=nearest(str(name), names),
-        )
-    if "type" not in own and own:
-        raise ArgumentError("an override with arguments needs a 'type'", key="override", found=dict(override))
-    with at_key("override"):
-        WEIGHT_INITIALIZERS.build(own or dict(settings)).initialize(submodule, everything=True)
+            own = dict(override)
+            name = own.pop("name", None)
+            submodule = getattr(module, name, None) if isinstance(name, str) else None
+            if not isinstance(submodule, nn.Module):
+                message = f"the 'name' of an override must be a submodule of {type(module).__name__}"
+                near = nearest(str(name), dict(module.named_children()))
+                raise ArgumentError(message, key="override.name", found=name, suggestion=near)
+            if "type" not in own and own:
+                raise ArgumentError("an override with arguments needs a 'type'", key="override", found=dict(override))
+            with at_key("override"):
+                WEIGHT_INITIALIZERS.build(own or settings).initialize(submodule, everything=True)
 
 
 def _as_list(cfg: InitCfg) -> list[Mapping[str, Any]]:

@@ -143,7 +143,7 @@ class UniformInit(BaseInit):
 class VariancePreservingInit(BaseInit):
     """The base class of initializers that derive the variance of a weight from its shape.
 
-    One-dimensional weights, as of normalization layers, are left unchanged.
+    One-dimensional weights, such as those of normalization layers, are left unchanged.
 
     Args:
         distribution: The distribution of the weights, "normal" or "uniform".
@@ -232,7 +232,7 @@ class PretrainedInit:
         checkpoint: The path of the checkpoint, or an address such as "torchvision://resnet50".
         prefix: The prefix of the keys to load, such as "backbone"; it is removed from the keys.
         revise_keys: Pairs (regular expression, replacement), applied to the keys of the checkpoint before `prefix`.
-        map_location: Accepted for compatibility; weights are loaded to the device of the module.
+        map_location: Accepted for compatibility; weights are loaded onto the device of the module.
 
     Raises:
         CheckpointError: During initialization, if the checkpoint cannot be read or has no matching weights.

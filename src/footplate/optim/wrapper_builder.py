@@ -27,25 +27,21 @@ def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
         FootplateError: The section cannot be built. The error contains the key below `optim_wrapper`.
     """
     with at_key("optim_wrapper"):
-        return _build(model, cfg)
-
-
-def _build(model: nn.Module, cfg: Any) -> OptimWrapper:
-    if isinstance(cfg, OptimWrapper):
-        return cfg
-    if isinstance(cfg, Optimizer):
-        return _with_parameter_names(OptimWrapper(cfg), model)
-    if not isinstance(cfg, Mapping):
-        raise BuildError("optim_wrapper must be a dict, a wrapper or an optimizer", found=cfg)
-    if isinstance(cfg.get("optimizer"), Optimizer):
-        wrapper: OptimWrapper = OPTIM_WRAPPERS.build(with_origins({"type": "OptimWrapper", **cfg}, cfg))
-        return _with_parameter_names(wrapper, model)
-    if "optimizer" in cfg or "constructor" in cfg:
-        return _construct(model, cfg)
-    sections = [section for name, section in cfg.items() if name != "type"]
-    if sections and all(isinstance(section, (Mapping, OptimWrapper)) for section in sections):
-        return MultiOptimWrapperConstructor(cfg)(model)
-    raise BuildError('optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(cfg))
+        if isinstance(cfg, OptimWrapper):
+            return cfg
+        if isinstance(cfg, Optimizer):
+            return _with_parameter_names(OptimWrapper(cfg), model)
+        if not isinstance(cfg, Mapping):
+            raise BuildError("optim_wrapper must be a dict, a wrapper or an optimizer", found=cfg)
+        if isinstance(cfg.get("optimizer"), Optimizer):
+            wrapper: OptimWrapper = OPTIM_WRAPPERS.build(with_origins({"type": "OptimWrapper", **cfg}, cfg))
+            return _with_parameter_names(wrapper, model)
+        if "optimizer" in cfg or "constructor" in cfg:
+            return _construct(model, cfg)
+        sections = [section for name, section in cfg.items() if name != "type"]
+        if sections and all(isinstance(section, (Mapping, OptimWrapper)) for section in sections):
+            return MultiOptimWrapperConstructor(cfg)(model)
+        raise BuildError('optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(cfg))
 
 
 def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:

@@ -2,8 +2,9 @@
 
 from footplate.registry import root
 from footplate.registry.arguments import check_annotations, find_wrong_type
-from footplate.registry.registry import CODE_BASES, Registry, default_scope, set_default_scope, using_scope
+from footplate.registry.registry import Registry
 from footplate.registry.root import *
+from footplate.registry.scopes import CODE_BASES, default_scope, set_default_scope, using_scope
 
 __all__ = [
     "CODE_BASES",

@@ -1,4 +1,4 @@
-"""Registries, which map names to classes in a tree of scopes, and the default scope."""
+"""Registries, which map names to classes in a tree of scopes."""
 
 import importlib
 import importlib.util
@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, TypeVar, overload
 
 from footplate.error_context import origin_of
@@ -20,57 +19,16 @@ from footplate.registry.dotted_paths import (
     has_submodule,
     import_object,
     import_user_class,
-    is_footplate_alias,
     is_from_executed_config,
-    is_user_module,
     module_exists,
     resolve,
     top_level_spec,
 )
+from footplate.registry.scopes import code_base_of, default_scope, explain_missing_scope, known_scopes, using_scope
 
 _Entry = TypeVar("_Entry", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.registry")
 _REGISTER_HINT = "register your own classes with custom_imports = dict(imports=['my_module'])"
-_current_scope: ContextVar[str | None] = ContextVar("footplate_default_scope", default=None)
-CODE_BASES = {"mmaction": "mmaction2", "mmseg": "mmsegmentation"}
-_SAME_NAMES = "mmcls mmdet mmdet3d mmedit mmfewshot mmflow mmgen mmagic mmocr mmpose mmpretrain mmrazor mmrotate"
-CODE_BASES |= {name: name for name in f"{_SAME_NAMES} mmselfsup mmtrack mmyolo".split()}
-"""The code bases of OpenMMLab: import name, which is the scope as well, and name on PyPI."""
-
-# The scopes of OpenMMLab packages, whose configs often run without the package, and of all registries.
-_known_scopes = {"mmengine", "mmcv", *CODE_BASES}
-_unknown_scopes: set[str] = set()  # that have been warned about
-
-
-def default_scope() -> str | None:
-    """Returns the scope of the running config (`default_scope = 'mmseg'`), or None."""
-    return _current_scope.get()
-
-
-def set_default_scope(scope: str | None) -> None:
-    """Sets the default scope; warns once about a scope that belongs to no registry or package."""
-    _current_scope.set(scope)
-    if not isinstance(scope, str) or not scope or scope in _known_scopes | _unknown_scopes:
-        return
-    if top_level_spec(scope.partition(".")[0]) is not None:
-        return
-    _unknown_scopes.add(scope)
-    near = nearest(scope, sorted(_known_scopes))
-    advice = f"did you mean '{near}'?" if near else "register classes in it, or remove the key."
-    _logger.warning("default_scope='%s' has no effect: no registry or package has this name; %s", scope, advice)
-
-
-@contextmanager
-def using_scope(scope: str | None) -> Iterator[None]:
-    """Sets the default scope for the duration of the block; None leaves it unchanged."""
-    if scope is None:
-        yield
-        return
-    token = _current_scope.set(scope)
-    try:
-        yield
-    finally:
-        _current_scope.reset(token)
 
 
 class Registry:
@@ -114,7 +72,7 @@ class Registry:
         self.name = name
         self.noun = noun or name
         self.scope = scope if scope is not None else sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
-        _known_scopes.add(self.scope)
+        known_scopes.add(self.scope)
         self.parent = parent
         self.children: dict[str, Registry] = {}
         self._build_func: Callable[..., Any] | None = build_func or (parent._build_func if parent is not None else None)
@@ -311,6 +269,11 @@ class Registry:
                 if _is_built_in(entry):
                     _warn_replaced(self.noun, name, by=present)
                     continue
+                if code_base_of(present) and code_base_of(entry) not in ("", code_base_of(present)):
+                    # For example, MMPretrain and MMSelfSup add the same class to MMDetection.
+                    text = "the %s '%s' of %s is used, not the one of %s"
+                    _logger.warning(text, self.noun, name, present.__module__, entry.__module__)
+                    continue
                 if not _is_built_in(present):
                     raise DuplicateNameError(
                         f"the {self.noun} '{name}' is already registered by {present.__module__}",
@@ -332,7 +295,7 @@ class Registry:
         scope, _, rest = name.partition(".")
         if rest:
             member = self if scope == self.scope else self.root._member(scope)
-            if member is None and "." not in rest and not module_exists(scope):
+            if member is None and "." not in rest and scope in known_scopes and not module_exists(scope):
                 # For example "mmseg.PolyLR" without mmseg installed: most likely PolyLR is registered here.
                 member = self
             return member._find_upwards(rest) if member is not None else None
@@ -408,16 +371,13 @@ class Registry:
         module, _, last = name.rpartition(".")
         if "." in module and not module_exists(module):  # a dotted path; "scope.Name" has only one dot
             return UnknownNameError(f"unknown {self.noun} '{name}'", notes=[f"there is no module '{module}'"])
-        names, notes, scope = {*self.root.module_dict, *self.module_dict}, [], module or default_scope()
+        names, scope = {*self.root.module_dict, *self.module_dict}, module or default_scope()
+        notes: list[str] = []
         for child in self.root.children.values():
             names.update(child.module_dict)
         near = nearest(last, sorted(names))
-        if scope and scope != self.root.scope and self.root._member(scope) is None and not _is_installed(scope):
-            notes.append(
-                f"'{scope}' is not installed; only those of its names that footplate also provides are available"
-            )
-            if scope in CODE_BASES:
-                notes.append(f"pip install 'footplate[hosts]' {CODE_BASES[scope]}")
+        if scope and scope != self.root.scope and self.root._member(scope) is None:
+            notes += explain_missing_scope(scope)
         if near is None:
             notes.append(_REGISTER_HINT)
         return UnknownNameError(f"unknown {self.noun} '{name}'", suggestion=near, notes=notes)
@@ -432,18 +392,12 @@ class Registry:
         return BuildError(f"the registry '{self.name}' takes only {wanted}", found=entry, notes=notes)
 
 
-def _is_installed(package: str) -> bool:
-    """Checks whether a package is installed. Import names that footplate provides itself do not count."""
-    spec = top_level_spec(package)
-    return spec is not None and not is_footplate_alias(spec)
-
-
 def _is_built_in(entry: Any) -> bool:
     module = getattr(entry, "__module__", None) or ""
     return module.partition(".")[0] in ("footplate", "torch")
 
 
 def _warn_replaced(noun: str, name: str, *, by: Any) -> None:
-    if by.__module__.partition(".")[0] in ("mmcv", *CODE_BASES) and not is_user_module(by.__module__):
+    if code_base_of(by):
         return  # a config of an installed code base means the classes of that code base
     _logger.warning("the built-in %s '%s' is replaced by %s.%s", noun, name, by.__module__, by.__qualname__)

@@ -39,11 +39,9 @@ def file_system(path: Path) -> tuple[Any, str]:
     """
     import fsspec  # type: ignore[import-untyped]
 
-    try:
-        system, inner = fsspec.core.url_to_fs(os.fspath(path))
-    except (ValueError, ImportError) as error:
-        raise _unsupported(os.fspath(path), error) from error
-    return system, inner
+    with _protocol_errors(os.fspath(path)):
+        found: tuple[Any, str] = fsspec.core.url_to_fs(os.fspath(path))
+    return found
 
 
 def check_protocol(path: str) -> None:
@@ -54,16 +52,17 @@ def check_protocol(path: str) -> None:
     """
     import fsspec
 
-    protocol = path.partition("://")[0].rpartition("::")[2]
+    with _protocol_errors(path):
+        fsspec.get_filesystem_class(path.partition("://")[0].rpartition("::")[2])
+
+
+@contextlib.contextmanager
+def _protocol_errors(path: str) -> Iterator[None]:
     try:
-        fsspec.get_filesystem_class(protocol)
+        yield
     except (ValueError, ImportError) as error:
-        raise _unsupported(path, error) from error
-
-
-def _unsupported(path: str, error: Exception) -> ArgumentError:
-    protocol, reason = path.partition("://")[0], str(error).partition("\n")[0]
-    return ArgumentError(f"cannot use the storage protocol '{protocol}': {reason}", found=path)
+        protocol, reason = path.partition("://")[0], str(error).partition("\n")[0]
+        raise ArgumentError(f"cannot use the storage protocol '{protocol}': {reason}", found=path) from error
 
 
 def atomic_file(path: Path) -> contextlib.AbstractContextManager[Sink]:
@@ -111,7 +110,7 @@ def check_writable(folder: Path) -> None:
     Raises:
         OSError: Writing failed.
     """
-    probe = join(folder, f".writable.{secrets.token_hex(8)}")  # cannot be the name of an existing file
+    probe = join(folder, f".writable.{secrets.token_hex(8)}")  # random, so that no file is overwritten
     commit_bytes(probe, b"footplate")
     remove(probe)
 

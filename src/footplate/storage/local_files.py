@@ -85,23 +85,23 @@ def open_file(path: str, mode: str, encoding: str | None) -> IO[Any]:
     Raises:
         OSError: The file cannot be opened or is not a regular file.
     """
-    return open(path, mode, encoding=encoding, opener=_open_regular)
 
+    def open_regular(path: str, flags: int) -> int:
+        try:
+            descriptor = os.open(path, flags | _NONBLOCK, 0o666)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # a socket, or a pipe without a reader
+                raise
+            file_mode = os.stat(path).st_mode
+        else:
+            file_mode = os.fstat(descriptor).st_mode
+            if stat.S_ISREG(file_mode) or stat.S_ISDIR(file_mode):  # open() itself reports a folder
+                return descriptor
+            os.close(descriptor)
+        kind = next((kind for kind, matches in _KINDS if matches(file_mode)), "a special file")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", path)
 
-def _open_regular(path: str, flags: int) -> int:
-    try:
-        descriptor = os.open(path, flags | _NONBLOCK, 0o666)
-    except OSError as error:
-        if error.errno != errno.ENXIO:  # a socket, or a pipe without a reader
-            raise
-        mode = os.stat(path).st_mode
-    else:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # open() itself reports a folder
-            return descriptor
-        os.close(descriptor)
-    kind = next((kind for kind, matches in _KINDS if matches(mode)), "a special file")
-    raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", path)
+    return open(path, mode, encoding=encoding, opener=open_regular)
 
 
 @contextlib.contextmanager
@@ -204,19 +204,29 @@ def lock(path: str) -> Iterator[None]:
 def clean_stale(folder: str) -> list[str]:
     """Removes temporary files that dead processes left, and returns their paths.
 
-    A living writer holds a lock on its temporary file. The operating system releases it when the process dies.
+    A running writer holds a lock on its temporary file. The operating system releases it when the process dies.
 
     Raises:
         OSError: The folder cannot be read.
     """
     with os.scandir(folder) as entries:
         found = [entry.path for entry in entries if _TEMPORARY_NAME.fullmatch(entry.name)]
-    return [path for path in found if _remove_unlocked(path)]
+    removed = []
+    for path in found if fcntl else ():
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(path)
+                removed.append(path)
+            finally:
+                os.close(descriptor)
+    return removed
 
 
 @contextlib.contextmanager
 def _with_file_name(path: str) -> Iterator[None]:
-    """Adds the file name to errors of calls that only know a descriptor."""
+    """Adds the file name to errors of calls that receive only a file descriptor."""
     try:
         yield
     except OSError as error:
@@ -241,20 +251,3 @@ def _open_temporary(folder: str, name: str) -> tuple[str, int]:
         if is_there:
             return temporary, descriptor
         os.close(descriptor)  # another process removed the file as stale before it was locked
-
-
-def _remove_unlocked(path: str) -> bool:
-    if not fcntl:
-        return False
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True

@@ -13,7 +13,7 @@ _LOCAL_PROTOCOLS = ("file://", "local://")
 
 
 def is_local(path: Path) -> bool:
-    """Checks whether `path` is on the local file system; `file://` is.
+    """Checks whether `path` is on the local file system, as `file://` URLs are.
 
     Example:
         >>> is_local("work_dirs/run"), is_local("file:///tmp/a"), is_local("memory://a")

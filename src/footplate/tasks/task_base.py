@@ -206,17 +206,11 @@ def build_settings(key: str, kind: Callable[..., _Settings], settings: Mapping[s
 
 def data_field(name: str, kind: type) -> property:
     """Returns a property of a data sample that checks the type of its value, and stores it in the field `_name`."""
-
-    def read(sample: Any) -> Any:
-        return getattr(sample, f"_{name}")
-
-    def write(sample: Any, value: Any) -> None:
-        sample.set_field(value, f"_{name}", dtype=kind)
-
-    def remove(sample: Any) -> None:
-        delattr(sample, f"_{name}")
-
-    return property(read, write, remove)
+    return property(
+        lambda sample: getattr(sample, f"_{name}"),
+        lambda sample, value: sample.set_field(value, f"_{name}", dtype=kind),
+        lambda sample: delattr(sample, f"_{name}"),
+    )
 
 
 def loaded_image(results: Mapping[str, Any], key: str = "img") -> Any:

@@ -129,9 +129,7 @@ class BaseVisualizationHook(Hook):
         """Warns if a validation dataset has too few batches for any image to be drawn."""
         self._check_sizes(runner, "val")
 
-    def before_val(self, runner: "Runner") -> None:
-        """Warns as `before_train` does, for validation without training."""
-        self._check_sizes(runner, "val")
+    before_val = before_train  # for a validation without training
 
     def before_test(self, runner: "Runner") -> None:
         """Warns if a test dataset has too few batches for any image to be drawn."""

@@ -1,4 +1,4 @@
-"""Draws curves as PNG files, with nothing but Pillow, and arranges their panels."""
+"""Draws curves as PNG files, using only Pillow, and arranges their panels."""
 
 import json
 import math

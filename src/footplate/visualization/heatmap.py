@@ -47,10 +47,9 @@ def draw_featmap(
     planes = as_array(featmap).astype(np.float64)
     if planes.ndim != 3 or not planes.size:
         raise ArgumentError("a feature map must have the shape (C, H, W)", key="featmap", found=planes.shape)
-    if channel_reduction is not None:
-        check_choice("channel_reduction", channel_reduction, get_args(Reduction))
     check_fraction("alpha", alpha)
     if channel_reduction is not None:
+        check_choice("channel_reduction", channel_reduction, get_args(Reduction))
         chosen = planes.mean(0) if channel_reduction == "squeeze_mean" else planes[planes.mean((1, 2)).argmax()]
         return _render_plane(chosen, overlaid_image, resize_shape, alpha)
     rows, columns = arrangement

@@ -123,7 +123,7 @@ def test_missing_input_is_reported(folder: Path, arguments: dict[str, Any], mess
         ("", "is empty"),
         ("a.png\n", "line 1 of"),
         ("a.png 1\nb.png x\n", "line 2 of"),
-        ("a.png 3\n", "the class in line 1 of .* is not below 3"),
+        ("a.png 3\n", "the class in line 1 of .* must be less than 3"),
         ("\udcff 1\n", "cannot be read"),
     ],
 )

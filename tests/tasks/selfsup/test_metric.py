@@ -126,9 +126,9 @@ def test_samples_without_class_or_part_are_reported(samples: list[SelfSupDataSam
     ("cfg", "message"),
     [
         ({"type": "KNNProbe", "k": 0}, "k must be a whole number"),
-        ({"type": "KNNProbe", "temperature": 0}, "temperature must be above 0"),
+        ({"type": "KNNProbe", "temperature": 0}, '"temperature" must be a finite number above 0'),
         ({"type": "KNNProbe", "of": "pixel"}, "one of features, pixels"),
-        ({"type": "LinearProbe", "l2": -1}, "l2 must not be negative"),
+        ({"type": "LinearProbe", "l2": -1}, '"l2" must be a finite number of at least 0'),
     ],
 )
 def test_invalid_arguments_are_refused(cfg: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Evaluation in the first generation: datasets that evaluate themselves, the metric that calls them, and the hook."""
+"""First-generation evaluation: datasets with `evaluate`, the metric that calls it, and the evaluation hook."""
 
 import bisect
 import inspect
@@ -61,7 +61,7 @@ def _in_test_mode(cfg: Any) -> Any:
 
 
 def _accepts_test_mode(kind: Any) -> bool:
-    """Checks whether a class accepts `test_mode`, itself or through `**kwargs` in a base class."""
+    """Checks whether a class or, through `**kwargs`, one of its base classes accepts `test_mode`."""
     if not inspect.isclass(kind):
         return "test_mode" in inspect.signature(kind).parameters
     for each in kind.__mro__:

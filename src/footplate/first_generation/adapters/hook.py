@@ -32,15 +32,8 @@ GENERAL = {
     "after_run": None,
 }
 _GENERAL_EVENTS = ("before_epoch", "after_epoch", "before_iter", "after_iter")
-# The engine calls these events. WorkflowHook calls the validation events; a validation by the loop has none.
-_ENGINE_EVENTS = (
-    "before_run",
-    "before_train_epoch",
-    "before_train_iter",
-    "after_train_iter",
-    "after_train_epoch",
-    "after_run",
-)
+# WorkflowHook calls the validation events, and the engine calls the others; a validation by the loop has no events.
+_ENGINE_EVENTS = tuple(event for event in GENERAL if "val" not in event)
 
 
 class Hook(EngineHook):
@@ -61,53 +54,53 @@ class Hook(EngineHook):
     checks_step_order = True
 
     def before_run(self, runner: Any) -> None:
-        """Called once, at the start."""
+        """Runs once, at the start."""
 
     def after_run(self, runner: Any) -> None:
-        """Called once, at the end."""
+        """Runs once, at the end."""
 
     def before_epoch(self, runner: Any) -> None:
-        """Called before each epoch in any mode."""
+        """Runs before each epoch in any mode."""
 
     def after_epoch(self, runner: Any) -> None:
-        """Called after each epoch in any mode."""
+        """Runs after each epoch in any mode."""
 
     def before_iter(self, runner: Any) -> None:
-        """Called before each iteration in any mode."""
+        """Runs before each iteration in any mode."""
 
     def after_iter(self, runner: Any) -> None:
-        """Called after each iteration in any mode."""
+        """Runs after each iteration in any mode."""
 
     def before_train_epoch(self, runner: Any) -> None:
-        """Called before each training epoch."""
+        """Runs before each training epoch."""
         self.before_epoch(runner)
 
     def before_val_epoch(self, runner: Any) -> None:
-        """Called before each pass over the validation data of a workflow."""
+        """Runs before each pass over the validation data of a workflow."""
         self.before_epoch(runner)
 
     def after_train_epoch(self, runner: Any) -> None:
-        """Called after each training epoch."""
+        """Runs after each training epoch."""
         self.after_epoch(runner)
 
     def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
-        """Called after each pass over the validation data of a workflow."""
+        """Runs after each pass over the validation data of a workflow."""
         self.after_epoch(runner)
 
     def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Called before each training iteration."""
+        """Runs before each training iteration."""
         self.before_iter(runner)
 
     def before_val_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Called before each validation batch of a workflow."""
+        """Runs before each validation batch of a workflow."""
         self.before_iter(runner)
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Called after each training iteration."""
+        """Runs after each training iteration."""
         self.after_iter(runner)
 
     def after_val_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Called after each validation batch of a workflow."""
+        """Runs after each validation batch of a workflow."""
         self.after_iter(runner)
 
     def every_n_epochs(self, runner: Any, n: int, start: int = 0) -> bool:
@@ -156,15 +149,16 @@ class Hook(EngineHook):
             found.setdefault("before_train_iter", _with_view(self, "before_train_iter"))
         is_early = self.checks_step_order and get_priority(self.priority) < Priority.ABOVE_NORMAL
         if "after_train_iter" in found and is_early:
-            found["before_run"] = _with_view(self, "before_run", self._warn_about_step_order)
-        return found
+            before_run = _with_view(self, "before_run")
 
-    def _warn_about_step_order(self, runner: "Runner") -> None:
-        if not isinstance(runner.optim_wrapper, SteppedByHook):
-            _logger.warning(
-                "%s has a higher priority than the optimizer, but its after_train_iter runs after the step",
-                type(self).__name__,
-            )
+            def warn_about_step_order(runner: "Runner") -> None:
+                if not isinstance(runner.optim_wrapper, SteppedByHook):
+                    text = "%s has a higher priority than the optimizer, but its after_train_iter runs after the step"
+                    _logger.warning(text, type(self).__name__)
+                before_run(runner)
+
+            found["before_run"] = warn_about_step_order
+        return found
 
     @classmethod
     def get_triggered_stages(cls) -> list[str]:
@@ -200,15 +194,13 @@ def _handles(hook: Hook, event: str) -> bool:
     return any(_overrides(type(hook), name) or name in vars(hook) for name in names)
 
 
-def _with_view(hook: Hook, event: str, check: Callable[["Runner"], None] | None = None) -> Callable[..., Any]:
-    """Returns a callback that calls the method of an event with a view of the runner, after an optional check."""
+def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
+    """Returns a callback that calls the method of an event with a view of the runner."""
     method = getattr(hook, event)
     general = getattr(hook, GENERAL[event] or event)
     is_epoch = event.endswith("_epoch")
 
     def call(runner: "Runner", **arguments: Any) -> None:
-        if check is not None:
-            check(runner)
         view = view_of(runner)
         view.set_training_event(event, arguments)
         (general if is_epoch and not runner.train_loop.by_epoch else method)(view)

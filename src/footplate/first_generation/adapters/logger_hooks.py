@@ -22,7 +22,7 @@ class LoggerHook(Hook):
 
     Args:
         interval: The number of iterations between two calls of `log`.
-        ignore_last: Whether not to log at the end of an epoch if fewer than `interval` iterations have passed.
+        ignore_last: Whether to skip logging at the end of an epoch if fewer than `interval` iterations have passed.
         reset_flag: Whether to clear the averages after each call.
         by_epoch: Whether the run is epoch-based.
     """
@@ -231,7 +231,7 @@ class WandbLoggerHook(WriterLoggerHook):
 
     Args:
         init_kwargs: Arguments of `wandb.init`.
-        interval: See LoggerHook, as for `ignore_last`, `reset_flag` and `by_epoch`.
+        interval: See LoggerHook, as for the arguments in `logging`.
         commit: Whether each call of `wandb.log` ends a step.
         with_step: Ignored; the step is always passed.
         log_artifact: Ignored; artifacts are not uploaded.
@@ -245,17 +245,16 @@ class WandbLoggerHook(WriterLoggerHook):
         self,
         init_kwargs: _Settings = None,
         interval: int = 10,
-        ignore_last: bool = True,
-        reset_flag: bool = False,
+        *,
         commit: bool = True,
-        by_epoch: bool = True,
         with_step: bool = True,
         log_artifact: bool = True,
         out_suffix: Sequence[str] | str = (),
         define_metric_cfg: Any = None,
+        **logging: Any,
     ) -> None:
         settings = {"init_kwargs": init_kwargs, "commit": commit, "define_metric_cfg": define_metric_cfg}
-        super().__init__(settings, interval=interval, ignore_last=ignore_last, reset_flag=reset_flag, by_epoch=by_epoch)
+        super().__init__(settings, interval=interval, **logging)
 
 
 @HOOKS.register_module()

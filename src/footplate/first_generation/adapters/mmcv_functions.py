@@ -130,7 +130,7 @@ def imfrombytes(
         flag: "color", "grayscale", or "unchanged" for the channels of the file in BGR order.
         channel_order: "bgr" or "rgb", for the flag "color".
         backend: The backend whose result is reproduced, "cv2" by default. With "pillow" and "unchanged", an image with
-            a palette, such as a label map, is returned as indices, otherwise as colours. Pillow decodes all images.
+            a palette, such as a label map, is returned as indices, otherwise as colors. Pillow decodes all images.
 
     Raises:
         ArgumentError: The flag, the channel order or the backend is unknown.
@@ -191,7 +191,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def auto_fp16(*args: Any, **kwargs: Any) -> Callable[[_Function], _Function]:
-    """Returns a decorator without effect; with AmpOptimWrapper, the method runs in mixed precision anyway."""
+    """Returns a decorator without effect; AmpOptimWrapper already runs the method in mixed precision."""
     return lambda function: function
 
 

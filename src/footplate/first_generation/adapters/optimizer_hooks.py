@@ -28,7 +28,7 @@ class OptimizerHook(Hook):
         detect_anomalous_params: Whether to log parameters that the loss does not depend on.
 
     Raises:
-        ArgumentError: The optimizer wrapper of the run steps too.
+        ArgumentError: The optimizer wrapper of the run also steps the optimizer.
     """
 
     priority = "ABOVE_NORMAL"

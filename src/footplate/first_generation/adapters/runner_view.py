@@ -1,4 +1,4 @@
-"""A runner as first-generation hooks see it, with its log buffer."""
+"""The view of a runner that first-generation hooks receive, with its log buffer."""
 
 import os
 import weakref
@@ -83,7 +83,7 @@ class LogBuffer:
         self.clear_output()
 
     def replace_output(self, values: Mapping[str, Any]) -> None:
-        """Replaces `output` by values that are already recorded."""
+        """Replaces `output` with values that are already recorded."""
         self.clear_output()
         for name, value in values.items():
             OrderedDict.__setitem__(self.output, name, value)
@@ -167,12 +167,12 @@ class RunnerView:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _PRIVATE_COUNTERS:
-            raise AttributeError(f"a hook cannot set runner.{name}, since the training loop counts by itself")
+            raise AttributeError(f"a hook cannot set runner.{name}, since the training loop maintains the counters")
         super().__setattr__(name, value)
 
     @property
     def model(self) -> MMDataParallel:
-        """The model in a wrapper: `runner.model.module` is the model itself."""
+        """The wrapped model; `runner.model.module` is the model without the wrapper."""
         inner = unwrap_model(self._runner.model)
         if self._model is None or self._model.module is not inner:
             self._model = MMDataParallel(inner)

@@ -1,10 +1,10 @@
 """Base classes of user-defined learning rate and momentum policies."""
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
-from footplate.checks import check_choice
-from footplate.errors import ArgumentError
+from footplate.checks import check_choice, check_number
 from footplate.first_generation.adapters.hook import Hook
 from footplate.registry import HOOKS
 
@@ -28,6 +28,7 @@ class UpdaterHook(Hook):
 
     field = ""
     checks_step_order = False
+    divides = False  # whether the warm-up divides the value by its factor
 
     def __init__(
         self,
@@ -39,11 +40,8 @@ class UpdaterHook(Hook):
     ) -> None:
         if warmup is not None:
             check_choice("warmup", warmup, ("constant", "linear", "exp"))
-            if warmup_iters <= 0:
-                raise ArgumentError("warmup_iters must be a positive number", key="warmup_iters", found=warmup_iters)
-            if not 0 < warmup_ratio <= 1:
-                message = "warmup_ratio must be greater than 0 and at most 1"
-                raise ArgumentError(message, key="warmup_ratio", found=warmup_ratio)
+            check_number("warmup_iters", warmup_iters, above=0)
+            check_number("warmup_ratio", warmup_ratio, above=0, most=1)
         self.by_epoch = by_epoch
         self.warmup = warmup
         self.warmup_iters: int | None = None if warmup_by_epoch else warmup_iters
@@ -80,8 +78,9 @@ class UpdaterHook(Hook):
                 factor = 1 - left * (1 - self.warmup_ratio)
             elif self.warmup == "exp":
                 factor = self.warmup_ratio**left
-            warm = {name: [self._warm(each, factor) for each in values] for name, values in self._regular.items()}
-            self._write(runner, warm)
+            warm = operator.truediv if self.divides else operator.mul
+            values = {name: [warm(each, factor) for each in group] for name, group in self._regular.items()}
+            self._write(runner, values)
         elif not self.by_epoch or (self.warmup is not None and iteration == length):
             self._write(runner, self._regular)
 
@@ -101,9 +100,6 @@ class UpdaterHook(Hook):
         return values.get("", values)
 
     def _value(self, runner: Any, base: float) -> float:
-        raise NotImplementedError
-
-    def _warm(self, value: float, factor: float) -> float:
         raise NotImplementedError
 
     def _values(self, runner: Any) -> _Values:
@@ -141,9 +137,6 @@ class LrUpdaterHook(UpdaterHook):
     def _value(self, runner: Any, base: float) -> float:
         return self.get_lr(runner, base)
 
-    def _warm(self, value: float, factor: float) -> float:
-        return value * factor
-
 
 @HOOKS.register_module()
 class MomentumUpdaterHook(UpdaterHook):
@@ -157,6 +150,7 @@ class MomentumUpdaterHook(UpdaterHook):
     base_momentum = UpdaterHook.base_values
     regular_momentum = UpdaterHook.regular_values
     get_regular_momentum = UpdaterHook.get_regular_values
+    divides = True
 
     def get_momentum(self, runner: Any, base_momentum: float) -> float:
         """Returns the momentum of this epoch or iteration for a parameter group with initial value `base_momentum`."""
@@ -164,9 +158,6 @@ class MomentumUpdaterHook(UpdaterHook):
 
     def _value(self, runner: Any, base: float) -> float:
         return self.get_momentum(runner, base)
-
-    def _warm(self, value: float, factor: float) -> float:
-        return value / factor
 
 
 def _by_name(optimizer: Any) -> list[tuple[str, Any]]:

@@ -52,7 +52,7 @@ class WorkflowHook(Hook):
             else:
                 self._due[self._cycle] = self._due.get(self._cycle, 0) + count
         if self._cycle < 1:
-            raise ArgumentError("workflow has no training phase", key="workflow", found=self.workflow)
+            raise ArgumentError("the workflow has no training phase", key="workflow", found=self.workflow)
         self._cfg = dataloader
         self._scalar_names = ScalarNames()
         self._validated_at = -1  # the training progress at the latest validation

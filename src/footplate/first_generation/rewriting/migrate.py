@@ -70,7 +70,7 @@ def migrate_file(path: Path, output: Path | None = None) -> list[MigratedFile]:
         _check_generation(config)
         new: Any = translate(config)
         target = _real_path(output or path.with_name(f"{path.stem}{_SUFFIX}{path.suffix}"))
-        note = Note(Kind.PERSON, "the file", "is written as one file with its bases merged in, without comments")
+        note = Note(Kind.PERSON, "the file", "is written without comments, and its base files are merged into it")
         return [MigratedFile(path, target, str(new.dump()), True, (note,))]
     tree = ConfigTree([path], with_bases=True)
     for error in tree.errors.values():
@@ -155,7 +155,7 @@ class _Migration:
         self._root = Path(os.path.commonpath([each.parent for each in targets.values()]))
 
     def run(self) -> list[MigratedFile]:
-        """Returns the migrated files; a section that two bases would write is withheld from one of them."""
+        """Returns the migrated files. If two bases would write the same section, only one of them writes it."""
         while True:
             with tempfile.TemporaryDirectory() as folder:
                 self._trial_folder = Path(folder)
@@ -290,8 +290,8 @@ def check_output_folder(folder: Path, output: Path) -> None:
         ArgumentError: `folder` is not a folder, or `output` is a file or inside `folder`.
     """
     if not folder.exists():
-        neighbours = [str(each) for each in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        raise ArgumentError(f"there is no folder '{folder}'", suggestion=nearest(str(folder), neighbours))
+        neighbors = [str(each) for each in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise ArgumentError(f"there is no folder '{folder}'", suggestion=nearest(str(folder), neighbors))
     if not folder.is_dir():
         raise ArgumentError(
             f"'{folder}' is a file, not a folder",

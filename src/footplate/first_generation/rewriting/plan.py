@@ -39,7 +39,7 @@ class ConfigFile(NamedTuple):
 
 
 class FilePlan(NamedTuple):
-    """What a file has to write.
+    """The content that a file has to write.
 
     Attributes:
         expected: The config that the file must resolve to with its bases.
@@ -61,7 +61,7 @@ class ConfigTree:
 
     Args:
         paths: The absolute paths of the files.
-        with_bases: Whether base files belong to the tree too, wherever they are.
+        with_bases: Whether base files also belong to the tree, wherever they are.
 
     Attributes:
         files: The files by path; bases come before the files that inherit from them.
@@ -84,7 +84,7 @@ class ConfigTree:
         self._withheld: set[tuple[Path, str]] = set()
 
     def plan(self, path: Path) -> FilePlan | None:
-        """Returns what a file has to write, or None if it needs no translation.
+        """Returns the plan of a file, or None if it needs no translation.
 
         Raises:
             ConfigError: The file cannot be translated.
@@ -111,7 +111,7 @@ class ConfigTree:
         return FilePlan(expected, tuple(keys), translation.notes, translation.taken, is_whole)
 
     def withhold(self, path: Path, key: str) -> bool:
-        """Removes a section from a base file and from its own bases; returns whether any of them had it."""
+        """Removes a section from the plans of a base file and its bases; returns whether one of them contained it."""
         parts = [each for each in {path} | self._ancestors(path) if not self._is_whole(each)]
         plans = {each: self.plan(each) for each in parts if _is_translatable(self.files[each].config)}
         holders = {(each, key) for each, plan in plans.items() if plan is not None and key in plan.keys}

@@ -25,7 +25,7 @@ def config_difference(
     """Returns the values that a file must add to the inherited config.
 
     A dict is merged into the inherited one; it has `_delete_` if inherited keys must be removed. None removes an
-    inherited key. Values for which `is_written` returns True are included although they are inherited.
+    inherited key. Values for which `is_written` returns True are included even if they are inherited.
     """
     difference: dict[str, Any] = {}
     for key in keys:
@@ -247,7 +247,7 @@ class SectionWriter:
         return "\n".join([opening, *rows, f"{' ' * indent}{closing}"])
 
     def _rows(self, entry: _Entry, indent: int) -> list[str]:
-        """Writes an entry on lines of its own, with its comments."""
+        """Writes an entry and its comments on separate lines."""
         new = [each for each in entry.comments.all if each not in self._written_comments]
         self._written_comments.update(new)
         space = " " * indent

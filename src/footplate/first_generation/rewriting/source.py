@@ -40,7 +40,7 @@ class EntryComments(NamedTuple):
     """The comments on an entry of a dict, a call or a list.
 
     Attributes:
-        above: The comments on lines of their own above the entry.
+        above: The comments on separate lines above the entry.
         trailing: The comment at the end of the entry's last line.
     """
 

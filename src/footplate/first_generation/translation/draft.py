@@ -29,7 +29,7 @@ class Note(NamedTuple):
     Attributes:
         kind: How much attention the note needs.
         key: The first-generation key, such as `evaluation.start`.
-        text: What the key was translated to, or what to check and why.
+        text: The result of the translation, or what to check manually and why.
         origin: The file and line of the key.
         near: The known key that an unknown key resembles, or None.
     """
@@ -66,7 +66,7 @@ class Draft:
         remaining: The keys of `original` that no rule has taken yet.
         translated: The second-generation sections written so far.
         notes: The notes so far.
-        sources: The first-generation key behind each written path.
+        sources: The first-generation key from which each path was translated.
 
     Raises:
         ConfigError: The length of the run is invalid.
@@ -117,7 +117,7 @@ class Draft:
         self.sources[(path, str(len(entries) - 1))] = source
 
     def became(self, key: str, text: str) -> None:
-        """Adds a note about what a key was translated to."""
+        """Adds a note about the result of translating a key."""
         self._note(Kind.BECAME, key, text)
 
     def warn(self, key: str, text: str, *, near: str | None = None) -> None:

@@ -46,7 +46,7 @@ def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
     """Returns the built-in policy of the section `key`, or None for a user-defined policy.
 
     Raises:
-        ConfigError: The policy is missing, or its name looks like a misspelt built-in policy.
+        ConfigError: The policy is missing, or its name looks like a misspelled built-in policy.
     """
     given = cfg.get("policy")
     if not isinstance(given, str):

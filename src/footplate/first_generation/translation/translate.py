@@ -17,24 +17,11 @@ AnyConfig = Config | Mapping[str, Any]
 
 # First-generation keys for optimization, schedules, checkpoints and logs; they conflict with `optim_wrapper`.
 _CONFLICTING = ("lr_config", "optimizer_config", "momentum_config", "checkpoint_config", "log_config")
-_LEFTOVERS = (
-    "runner",
-    "total_epochs",
-    "total_iters",
-    "workflow",
-    "evaluation",
-    "data",
-    "fp16",
-    "resume_from",
-    "auto_resume",
-    "cudnn_benchmark",
-    "mp_start_method",
-    "opencv_num_threads",
-    "dist_params",
-    "gpu_ids",
-)
-# First-generation settings that occur in second-generation configs too, so they do not decide the generation.
+# Settings and sections that occur in second-generation configs too, so they do not decide the generation.
 _SHARED_SETTINGS = ("seed", "deterministic", "diff_seed", "device", "persistent_workers")
+_SHARED_SECTIONS = ("model", "train_cfg", "test_cfg", "custom_hooks", "optimizer", "optimizers")
+_SHARED = (*_SHARED_SETTINGS, *_SHARED_SECTIONS)
+_LEFTOVERS = tuple(key for rule in RULES for key in rule.keys if key not in (*_CONFLICTING, *_SHARED))
 _OPTIMIZATION_KEYS = ("optim_wrapper", "param_scheduler")
 SECOND_GENERATION_KEYS = (
     *_OPTIMIZATION_KEYS,
@@ -105,7 +92,7 @@ class Translation(NamedTuple):
     Attributes:
         sections: The second-generation config.
         notes: Notes about the first-generation keys.
-        sources: The first-generation key behind each written path.
+        sources: The first-generation key from which each path was translated.
         taken: The first-generation keys that were translated.
     """
 
@@ -135,7 +122,7 @@ def translate(cfg: _Config) -> _Config:
 
 
 def with_sections(cfg: _Config, sections: ConfigDict) -> _Config:
-    """Returns `cfg` with its sections replaced; for a plain mapping, returns the sections themselves."""
+    """Returns `cfg` with its sections replaced; for a plain mapping, returns the new sections."""
     if isinstance(cfg, Config):
         return Config(sections, cfg.text, cfg.filename, cfg.env_variables)  # type: ignore[return-value]
     return sections  # type: ignore[return-value]

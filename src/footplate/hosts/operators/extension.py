@@ -8,7 +8,7 @@ from footplate.hosts.operators import deformable, layers, nms, points, polygons,
 
 NAME = "mmcv._ext"
 _HOMES = (deformable, layers, nms, points, polygons, regions)
-_MISSING = (
+MISSING = (
     "assign_score_withk_backward",
     "assign_score_withk_forward",
     "bezier_align_backward",
@@ -58,7 +58,7 @@ def create_extension() -> ModuleType:
         for name, value in vars(home).items():
             if not name.startswith("_") and getattr(value, "__module__", None) == home.__name__:
                 setattr(module, name, value)
-    for name in _MISSING:
+    for name in MISSING:
         setattr(module, name, _missing(name))
     module.get_compiler_version = lambda: "none: operators in PyTorch by footplate"  # type: ignore[attr-defined]
     module.get_compiling_cuda_version = lambda: "not available"  # type: ignore[attr-defined]

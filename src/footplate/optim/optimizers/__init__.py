@@ -6,7 +6,6 @@ from footplate.optim.optimizers.optimizer_builder import (
     default_of,
     optimizer_class,
     register_extra_optimizers,
-    register_torch_optimizers,
 )
 
 __all__ = [
@@ -16,5 +15,4 @@ __all__ = [
     "default_of",
     "optimizer_class",
     "register_extra_optimizers",
-    "register_torch_optimizers",
 ]

@@ -105,19 +105,6 @@ class LAMB(LayerwiseOptimizer):
             raise ArgumentError("LAMB does not support complex parameters", key="type")
 
     def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
-        updates = self._adam_updates(group, params, grads)
-        if group["weight_decay"]:
-            torch._foreach_add_(updates, params, alpha=group["weight_decay"])
-        weight_norms, update_norms = norms_of(params), norms_of(updates)
-        ratios = torch.where((weight_norms > 0) & (update_norms > 0), weight_norms / update_norms, 1.0)
-        if group["trust_clip"] is not None:
-            ratios = ratios.clamp(max=group["trust_clip"])
-        scale_each(updates, ratios)
-        torch._foreach_mul_(updates, group["lr"])
-        torch._foreach_sub_(params, updates)
-
-    def _adam_updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
-        """Updates the moments and returns the updates of Adam."""
         for each in params:
             if not self.state[each]:
                 self.state[each].update(step=0, exp_avg=torch.zeros_like(each), exp_avg_sq=torch.zeros_like(each))
@@ -138,7 +125,15 @@ class LAMB(LayerwiseOptimizer):
         updates = list(torch._foreach_div(means, roots))
         if group["bias_correction"]:
             torch._foreach_div_(updates, [1 - first ** state["step"] for state in states])
-        return updates
+        if group["weight_decay"]:
+            torch._foreach_add_(updates, params, alpha=group["weight_decay"])
+        weight_norms, update_norms = norms_of(params), norms_of(updates)
+        ratios = torch.where((weight_norms > 0) & (update_norms > 0), weight_norms / update_norms, 1.0)
+        if group["trust_clip"] is not None:
+            ratios = ratios.clamp(max=group["trust_clip"])
+        scale_each(updates, ratios)
+        torch._foreach_mul_(updates, group["lr"])
+        torch._foreach_sub_(params, updates)
 
 
 @OPTIMIZERS.register_module()

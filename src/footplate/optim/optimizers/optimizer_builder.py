@@ -18,11 +18,6 @@ from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownN
 from footplate.registry import OPTIMIZERS
 
 
-def register_torch_optimizers() -> list[str]:
-    """Registers all optimizers of `torch.optim` and returns the new names."""
-    return _register_from(torch.optim)
-
-
 def register_extra_optimizers() -> bool:
     """Registers the optimizers of `pytorch_optimizer` whose names are not registered yet.
 
@@ -37,18 +32,14 @@ def register_extra_optimizers() -> bool:
     return True
 
 
-def _register_from(module: ModuleType) -> list[str]:
-    added = []
+def _register_from(module: ModuleType) -> None:
     for name, found in list(vars(module).items()):
         is_optimizer = inspect.isclass(found) and issubclass(found, Optimizer) and not inspect.isabstract(found)
         if is_optimizer and found is not Optimizer and name not in OPTIMIZERS.module_dict:
             OPTIMIZERS.register_module(name=name, module=found)
-            added.append(name)
-    return added
 
 
-register_torch_optimizers()
-
+_register_from(torch.optim)
 
 Params = Iterable[Parameter] | Iterable[dict[str, Any]]
 
@@ -124,11 +115,9 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
 
 def _argument_error(cfg: Mapping[str, Any], error: Exception) -> ArgumentError:
     """Converts an exception of a constructor to an error with the key that most likely caused it."""
-    unset = [key for key in _NUMBERS if key in cfg and cfg[key] is None]
-    if unset:
-        return ArgumentError(
-            f'"{unset[0]}" must be a number', key=unset[0], found=None, origin=origin_of(cfg, unset[0])
-        )
+    for key in _NUMBERS:
+        if key in cfg and cfg[key] is None:
+            return ArgumentError(f'"{key}" must be a number', key=key, found=None, origin=origin_of(cfg, key))
     pairs = [key for key in cfg if isinstance(cfg[key], (list, tuple))]
     key = pairs[0] if len(pairs) == 1 else ""
     found = {"key": key, "found": cfg[key]} if key else {}

@@ -12,19 +12,8 @@ import numpy as np
 from footplate.checks import is_number
 from footplate.error_context import at_key
 from footplate.errors import BuildError
+from footplate.optim.schedules import curves
 from footplate.optim.schedules.base_curve import ENDLESS, Curve
-from footplate.optim.schedules.curves import (
-    Constant,
-    CosineAnnealing,
-    CosineRestart,
-    Exponential,
-    Linear,
-    MultiStep,
-    OneCycle,
-    Poly,
-    QuadraticWarmup,
-    Step,
-)
 from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 from footplate.registry.arguments import check_arguments
@@ -66,16 +55,16 @@ def schedule_type(name: str, curve_type: type[Curve], field: str | None) -> type
 
 
 _CURVES = (
-    Constant,
-    CosineAnnealing,
-    CosineRestart,
-    Exponential,
-    Linear,
-    MultiStep,
-    OneCycle,
-    Poly,
-    QuadraticWarmup,
-    Step,
+    curves.Constant,
+    curves.CosineAnnealing,
+    curves.CosineRestart,
+    curves.Exponential,
+    curves.Linear,
+    curves.MultiStep,
+    curves.OneCycle,
+    curves.Poly,
+    curves.QuadraticWarmup,
+    curves.Step,
 )
 _FIELDS = {"LR": "lr", "Momentum": "momentum", "ParamScheduler": None}
 for _curve, (_suffix, _field) in itertools.product(_CURVES, _FIELDS.items()):
@@ -129,7 +118,7 @@ def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: dict[str, int | No
         # Not for converted schedules, whose `end` in the config counts epochs while they count iterations.
         has_end = isinstance(entry, Mapping) and "end" in entry and not entry.get("convert_to_iter_based")
         end_keys.append(f"param_scheduler.{prefix}{f'{index}.' if is_list else ''}end" if has_end else "")
-    _warn_about_lengths(built, end_keys, **lengths)
+    _warn_about_lengths(built, end_keys, lengths)
     return built
 
 
@@ -152,12 +141,7 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: dict[str, int | None]) 
 
 
 def _warn_about_lengths(
-    schedules: Sequence[ParamSchedule],
-    end_keys: Sequence[str],
-    *,
-    epoch_length: int | None,
-    max_epochs: int | None,
-    max_iters: int | None,
+    schedules: Sequence[ParamSchedule], end_keys: Sequence[str], lengths: Mapping[str, int | None]
 ) -> None:
     """Warns about schedules that end, or have a milestone, after the end of training, or end before it.
 
@@ -167,31 +151,26 @@ def _warn_about_lengths(
     Args:
         schedules: The schedules of one optimizer.
         end_keys: The config key of the `end` of each schedule, "" if the config does not set it.
-        epoch_length: The number of iterations per epoch, or None if unknown.
-        max_epochs: The number of epochs in the run.
-        max_iters: The number of iterations in the run.
+        lengths: `epoch_length`, `max_epochs` and `max_iters` of the run, None if unknown.
     """
+    epoch_length = lengths["epoch_length"]
     for schedule, key in zip(schedules, end_keys, strict=True):
-        total = max_epochs if schedule.by_epoch else max_iters
+        total = lengths["max_epochs" if schedule.by_epoch else "max_iters"]
         if total is None or schedule.takes_metrics or (schedule.by_epoch and epoch_length is None):
             continue
         name = f"{type(schedule).__name__} (by {'epoch' if schedule.by_epoch else 'iteration'})"
         advice = f"; to end with training, use --set {key}={total}" if key else ""
-        _warn_if_after(schedule, total, name, advice)
+        milestones = schedule.curve.milestones if isinstance(schedule.curve, curves.MultiStep) else ()
+        unreached = [each for each in milestones if each + schedule.begin >= total]
+        if schedule.begin >= total:
+            _logger.warning("%s begins at %d, after the end of training at %d", name, schedule.begin, total)
+        elif total + 1 < schedule.end < ENDLESS:
+            _logger.warning("%s ends at %d, after the end of training at %d%s", name, schedule.end, total, advice)
+        elif unreached:
+            _logger.warning("%s has a milestone at %d, after the end of training at %d", name, unreached[0], total)
         last = max(
             (each for each in schedules if each.param_name == schedule.param_name),
             key=lambda each: each.end * (epoch_length or 1) if each.by_epoch else each.end,
         )
         if schedule is last and schedule.end < total and not schedule.curve.ends_at_base():
             _logger.warning("%s ends at %d, before the end of training at %d%s", name, schedule.end, total, advice)
-
-
-def _warn_if_after(schedule: ParamSchedule, total: int, name: str, advice: str) -> None:
-    milestones = schedule.curve.milestones if isinstance(schedule.curve, MultiStep) else ()
-    unreached = [each for each in milestones if each + schedule.begin >= total]
-    if schedule.begin >= total:
-        _logger.warning("%s begins at %d, after the end of training at %d", name, schedule.begin, total)
-    elif total + 1 < schedule.end < ENDLESS:
-        _logger.warning("%s ends at %d, after the end of training at %d%s", name, schedule.end, total, advice)
-    elif unreached:
-        _logger.warning("%s has a milestone at %d, after the end of training at %d", name, unreached[0], total)

@@ -72,15 +72,8 @@ class ReduceOnPlateau(ParamSchedule):
         self.best = math.inf if rule == "less" else -math.inf
         self.num_bad_epochs = 0
         self.cooldown_counter = 0
-        super().__init__(
-            optimizer,
-            Constant(1.0),
-            param_name=param_name,
-            begin=begin,
-            end=end,
-            by_epoch=by_epoch,
-            last_step=last_step,
-        )
+        settings: Any = {"begin": begin, "end": end, "by_epoch": by_epoch, "last_step": last_step}
+        super().__init__(optimizer, Constant(1.0), param_name=param_name, **settings)
         count = len(self._slots)
         self.min_values = list(min_value) if isinstance(min_value, (list, tuple)) else [min_value] * count
         for each in self.min_values:
@@ -109,7 +102,8 @@ class ReduceOnPlateau(ParamSchedule):
             return
         self.check_metrics(metrics)
         value = check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor")
-        if self._is_better(value):
+        margin = 0.0 if math.isinf(self.best) else self.threshold * (self.best if self.threshold_rule == "rel" else 1)
+        if value < self.best - margin if self.rule == "less" else value > self.best + margin:
             self.best, self.num_bad_epochs = value, 0
         else:
             self.num_bad_epochs += 1
@@ -152,11 +146,6 @@ class ReduceOnPlateau(ParamSchedule):
                 found=sorted(metrics),
                 suggestion=nearest(self.monitor, metrics),
             )
-
-    def _is_better(self, value: float) -> bool:
-        relative_to = self.best if self.threshold_rule == "rel" else 1
-        margin = 0.0 if math.isinf(self.best) else self.threshold * relative_to
-        return value < self.best - margin if self.rule == "less" else value > self.best + margin
 
 
 @PARAM_SCHEDULERS.register_module()

@@ -183,14 +183,18 @@ class PolicyWithMinimum(Policy, WithMinimum):
                 notes=["Set exactly one of them: min_lr or min_lr_ratio, min_momentum or min_momentum_ratio."],
             )
 
+    def _cosine(self, done: float) -> ValueFunction:
+        """Returns the function of a half cosine from the base value to the minimum at the fraction `done`, 0 to 1."""
+        minimum = self.minimum()
+        return lambda value, base: cosine_between(base, minimum(base), done)
+
 
 @dataclasses.dataclass(frozen=True)
 class Cosine(PolicyWithMinimum):
     """Decays to the minimum along a half cosine."""
 
     def _regular(self, done: int) -> ValueFunction:
-        minimum, fraction = self.minimum(), done / self.run.full
-        return lambda value, base: cosine_between(base, minimum(base), fraction)
+        return self._cosine(done / self.run.full)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,10 +219,7 @@ class FlatCosine(PolicyWithMinimum):
     def _regular(self, done: int) -> ValueFunction:
         full = self.run.full
         start = round(full * self.start_percent)
-        if done <= start:
-            return lambda value, base: base
-        minimum, fraction = self.minimum(), (done - start) / (full - start)
-        return lambda value, base: cosine_between(base, minimum(base), fraction)
+        return (lambda value, base: base) if done <= start else self._cosine((done - start) / (full - start))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -371,8 +372,7 @@ class YoloxCosine(PolicyWithMinimum):
         last = run.full - (run.epoch_length or 0) * self.num_last_epochs
         if done + 1 >= last:
             return lambda value, base: minimum(base)
-        fraction = (done + 1 - run.warmup_iters) / (last - run.warmup_iters)
-        return lambda value, base: cosine_between(base, minimum(base), fraction)
+        return self._cosine((done + 1 - run.warmup_iters) / (last - run.warmup_iters))
 
     def _warm(self, iteration: int) -> ValueFunction:
         # The warm-up is quadratic, whatever `warmup` is.
@@ -389,8 +389,7 @@ class StepFixedCosine(PolicyWithMinimum):
 
     def _regular(self, done: int) -> ValueFunction:
         start = self.run.warmup_iters // self.run.unit  # in the unit of the policy; only complete epochs count
-        minimum, fraction = self.minimum(), (done - start) / (self.run.full - start)
-        return lambda value, base: cosine_between(base, minimum(base), fraction)
+        return self._cosine((done - start) / (self.run.full - start))
 
     def _warm(self, iteration: int) -> ValueFunction:
         if self.run.warmup == "linear":
@@ -408,10 +407,7 @@ class CooledCosine(PolicyWithMinimum):
 
     def _regular(self, done: int) -> ValueFunction:
         minimum, end, ratio = self.minimum(), self.run.full - self.cool_down_time, self.cool_down_ratio
-        if done > end:
-            return lambda value, base: minimum(base) * ratio
-        fraction = done / end
-        return lambda value, base: cosine_between(base, minimum(base), fraction)
+        return (lambda value, base: minimum(base) * ratio) if done > end else self._cosine(done / end)
 
 
 _POLICIES: dict[str, type[Policy]] = {

@@ -22,7 +22,6 @@ _SCALER_RANGES = {  # the exclusive lower and the inclusive upper bound
     "backoff_factor": (0.0, 1.0),
     "growth_interval": (0.0, _MOST_STEPS),
 }
-_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -55,9 +54,9 @@ class AmpOptimWrapper(OptimWrapper):
         super().__init__(optimizer, **settings)
         self._device = self._parameters()[0].device.type
         self._dtype = _dtype(dtype, self._device)
-        scaler_settings = _scaler_settings(loss_scale)
         self._fixed_scale = float(loss_scale) if isinstance(loss_scale, (int, float)) else None
-        self.loss_scaler = GradScaler(self._device, enabled=self._dtype is torch.float16, **scaler_settings)
+        settings = _scaler_settings(loss_scale)
+        self.loss_scaler = GradScaler(self._device, enabled=self._dtype is torch.float16, **settings)
         self._autocast = torch.autocast(self._device, self._dtype)
 
     def scale_loss(self, loss: Tensor) -> Tensor:
@@ -134,8 +133,8 @@ def _dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:
         return torch.bfloat16 if device == "cpu" else torch.float16
     if isinstance(name, torch.dtype):
         return name
-    check_choice("dtype", name, _DTYPES)
-    return _DTYPES[name]
+    found: torch.dtype = getattr(torch, check_choice("dtype", name, ("float16", "bfloat16")))
+    return found
 
 
 def _scaler_settings(loss_scale: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Gradient clipping by norm or by value."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
-from footplate.checks import check_choice, check_flag, check_keys
+from footplate.checks import check_choice, check_flag, check_keys, is_number
 from footplate.distributed.sharding import is_dtensor, local_tensor, tensor_norms
 from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ArgumentError, NonFiniteError
@@ -111,22 +112,14 @@ def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
             raise ArgumentError(
                 f'gradient clipping by {kind} needs the argument "{first}"', key=first, origin=origin_of(cfg)
             )
-        limit = settings[first]
-        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit > 0:
-            raise ArgumentError(f'"{first}" must be a number above 0', key=first, found=limit)
+        if not is_number(settings[first]) or not settings[first] > 0:
+            raise ArgumentError(f'"{first}" must be a number above 0', key=first, found=settings[first])
         for key in ("error_if_nonfinite", "foreach"):
             if settings.get(key) is not None:
                 check_flag(key, settings[key])
         if "norm_type" in settings:
-            settings["norm_type"] = _norm_type(settings["norm_type"])
+            order = math.inf if settings["norm_type"] == "inf" else settings["norm_type"]
+            if not is_number(order) or not order > 0:
+                raise ArgumentError('"norm_type" must be a number above 0, or "inf"', key="norm_type", found=order)
+            settings["norm_type"] = float(order)
     return GradientClipper(clip_grad_value_ if kind == "value" else clip_grad_norm_, settings)
-
-
-def _norm_type(value: Any) -> float:
-    try:
-        order = float(value)
-    except (TypeError, ValueError):
-        order = -1.0
-    if not order > 0:
-        raise ArgumentError('"norm_type" must be a number above 0, or "inf"', key="norm_type", found=value)
-    return order

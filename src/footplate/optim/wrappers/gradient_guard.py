@@ -58,7 +58,7 @@ class GradientGuard:
             optimizer: The optimizer.
             iteration: The number of the iteration, for messages.
             norm: The norm of the gradients as a scalar tensor, if it is known. If the norm is finite, so are the
-                gradients. They may have been clipped since it was computed.
+                gradients. The gradients may have been clipped after the norm was computed.
 
         Raises:
             NonFiniteError: The gradients are non-finite and the policy is "stop".

@@ -72,7 +72,7 @@ def regroup(saved: Mapping[str, Any], groups: Sequence[State], layout: Layout) -
 
 
 def shard_like_parameters(state: State, groups: Sequence[Mapping[str, Any]]) -> State:
-    """Returns `state` with each tensor sharded like its parameter, or whole if its parameter is.
+    """Returns `state` with each tensor sharded like its parameter, or unsharded if its parameter is not sharded.
 
     Args:
         state: `state` and `param_groups`, in the grouping of the optimizer.

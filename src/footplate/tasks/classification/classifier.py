@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_number
 from footplate.error_context import with_origins
 from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseModule
@@ -230,10 +230,7 @@ class LabelSmoothLoss(nn.Module):
         class_weight: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= label_smooth_val < 1:
-            raise ArgumentError(
-                "label_smooth_val must be at least 0 and below 1", key="label_smooth_val", found=label_smooth_val
-            )
+        check_number("label_smooth_val", label_smooth_val, least=0, below=1)
         self.label_smooth_val = label_smooth_val
         self.num_classes = num_classes
         self.loss_weight = loss_weight

@@ -33,8 +33,7 @@ class CustomDataset(BaseDataset):
             folder has the name of a class, the label is the index of that class. If every class has the name of a
             folder, other folders are ignored with a warning. Otherwise, classes are assigned to folders in order.
         classes: An alternative to `metainfo["classes"]`.
-        lazy_init: Whether to defer scanning the folders to `full_init`.
-        settings: Arguments of `BaseDataset`: `pipeline`, `indices`, `test_mode`, `on_error` ...
+        settings: Arguments of `BaseDataset`: `pipeline`, `indices`, `test_mode`, `lazy_init`, `on_error` ...
 
     Raises:
         DataError: A folder is missing, there are no images, a line is malformed, a label is out of range, or classes
@@ -49,7 +48,7 @@ class CustomDataset(BaseDataset):
         with_label: bool = True,
         extensions: Sequence[str] = _EXTENSIONS,
         metainfo: Mapping[str, Any] | None = None,
-        lazy_init: bool = False,
+        *,
         classes: Sequence[str] | str | None = None,
         **settings: Any,
     ) -> None:
@@ -62,7 +61,6 @@ class CustomDataset(BaseDataset):
             metainfo={**(metainfo or {}), **({} if classes is None else {"classes": classes})},
             data_root=data_root,
             data_prefix={"img_path": data_prefix} if isinstance(data_prefix, str) else data_prefix,
-            lazy_init=lazy_init,
             **settings,
         )
 
@@ -107,7 +105,7 @@ class CustomDataset(BaseDataset):
             )
         classes = self._metainfo.get("classes")
         if classes and int(label) >= len(classes):
-            reason = f"the class in line {number} of '{self.ann_file}' is not below {len(classes)}"
+            reason = f"the class in line {number} of '{self.ann_file}' must be less than {len(classes)}"
             raise DataError(reason, found=line)
         return {"img_path": join(folder, path.strip()), "gt_label": int(label)}
 

@@ -145,15 +145,12 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
     """Normalizes images, pads them to the same size, and applies batch augmentations in training.
 
     Args:
-        mean: The value subtracted from each channel.
-        std: The value that divides each channel.
-        pad_size_divisor: Height and width are padded to multiples of it.
-        pad_value: The padding value of images, applied after normalization.
         to_rgb: Whether to swap the first and the third channel.
         to_onehot: Whether to set `gt_score` of samples to one-hot labels.
         num_classes: The number of classes; required by `to_onehot` and `batch_augments`.
         batch_augments: Arguments of RandomBatchAugment, `dict(augments=[dict(type="Mixup", alpha=0.2)])`, or a list
             of augmentations.
+        settings: Arguments of `ImgDataPreprocessor`, such as `mean` and `std`.
 
     Raises:
         ArgumentError: `num_classes` is required but not given.
@@ -162,16 +159,14 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
 
     def __init__(
         self,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        pad_size_divisor: int = 1,
-        pad_value: float = 0,
+        *,
         to_rgb: bool = False,
         to_onehot: bool = False,
         num_classes: int | None = None,
         batch_augments: Mapping[str, Any] | Sequence[Any] | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(mean=mean, std=std, pad_size_divisor=pad_size_divisor, pad_value=pad_value, bgr_to_rgb=to_rgb)
+        super().__init__(**{"bgr_to_rgb": to_rgb, **settings})
         self.to_onehot = to_onehot
         self.num_classes = num_classes
         with at_key("batch_augments"):

@@ -159,12 +159,8 @@ def _is_side(value: Any) -> bool:
     return isinstance(value, (int, float)) and 1 <= value <= _LONGEST_SIDE and value == int(value)
 
 
-def _is_box(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 4
-        and all(isinstance(each, (int, float)) and -_LARGEST_NUMBER <= each <= _LARGEST_NUMBER for each in value)
-    )
+def _is_coordinate(value: Any) -> bool:
+    return isinstance(value, (int, float)) and -_LARGEST_NUMBER <= value <= _LARGEST_NUMBER
 
 
 # The keys of the entries: the check of a value, and its description.
@@ -176,7 +172,10 @@ _KEYS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "name": (lambda value: isinstance(value, (int, str)), "a string"),
     "width": (_is_side, f"an integer from 1 to {_LONGEST_SIDE}"),
     "height": (_is_side, f"an integer from 1 to {_LONGEST_SIDE}"),
-    "bbox": (_is_box, "four numbers: x, y, width, height"),
+    "bbox": (
+        lambda value: isinstance(value, list) and len(value) == 4 and all(map(_is_coordinate, value)),
+        "four numbers: x, y, width, height",
+    ),
 }
 _SECTIONS = {"images": ("id", "file_name", "width", "height"), "categories": ("id", "name"), "annotations": ()}
 

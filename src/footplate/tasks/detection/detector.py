@@ -162,7 +162,23 @@ class TransformersDetector(BaseDetector):
         **settings: Any,
     ) -> None:
         super().__init__(num_classes, **settings)
-        self.detector = _build(num_classes, config)
+        # scipy matches predictions and ground truth; without it, only the first loss would fail.
+        transformers = import_transformers("TransformersDetector", needed=["scipy"])
+        chosen = {key: _plain(value) for key, value in config.items()}
+        name = chosen.pop("model_type", None)
+        check_offline(chosen)
+        known = transformers.models.auto.modeling_auto.MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
+        if name not in known:
+            message, near = "transformers has no such detection model", nearest(str(name), known)
+            raise ArgumentError(message, key="config.model_type", found=name, suggestion=near)
+        # The backbone is also built from its config, not downloaded.
+        offline = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
+        try:
+            made = transformers.AutoConfig.for_model(name, **{**offline, **chosen, "num_labels": num_classes})
+            self.detector: nn.Module = transformers.AutoModelForObjectDetection.from_config(made)
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            why = str(error).strip().split("\n", 1)[0]
+            raise ArgumentError(f"transformers rejects the config of '{name}': {why}", key="config") from error
 
     def outputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Returns scores ``(N, Q, C)``, 0 to 1, and boxes ``(N, Q, 4)``, x1 y1 x2 y2 in pixels of the inputs."""
@@ -184,29 +200,6 @@ class TransformersDetector(BaseDetector):
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the scores and boxes of all queries."""
         return self.outputs(inputs)
-
-
-def _build(num_classes: int, config: Mapping[str, Any]) -> nn.Module:
-    # scipy matches predictions and ground truth; without it, only the first loss would fail.
-    transformers = import_transformers("TransformersDetector", needed=["scipy"])
-    settings = {key: _plain(value) for key, value in config.items()}
-    name = settings.pop("model_type", None)
-    check_offline(settings)
-    known = transformers.models.auto.modeling_auto.MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
-    if name not in known:
-        near = nearest(str(name), known)
-        raise ArgumentError(
-            "transformers has no such detection model", key="config.model_type", found=name, suggestion=near
-        )
-    # The backbone is also built from its config, not downloaded.
-    offline = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
-    try:
-        made = transformers.AutoConfig.for_model(name, **{**offline, **settings, "num_labels": num_classes})
-        model: nn.Module = transformers.AutoModelForObjectDetection.from_config(made)
-    except (TypeError, ValueError, KeyError, IndexError) as error:
-        why = str(error).strip().split("\n", 1)[0]
-        raise ArgumentError(f"transformers rejects the config of '{name}': {why}", key="config") from error
-    return model
 
 
 def _plain(value: Any) -> Any:

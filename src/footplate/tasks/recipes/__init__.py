@@ -40,9 +40,9 @@ def find_config(name: str) -> str:
     if name in known:
         return str(known[name].path)
     parent = Path(name).parent
-    neighbours = [str(parent / each) for each in os.listdir(parent)] if parent.is_dir() else []
+    neighbors = [str(parent / each) for each in os.listdir(parent)] if parent.is_dir() else []
     raise ConfigError(
         f"there is no config file or recipe '{name}'",
-        suggestion=nearest(name, [*known, *neighbours]),
+        suggestion=nearest(name, [*known, *neighbors]),
         notes=["`footplate recipes` lists the recipes"],
     )

@@ -56,7 +56,7 @@ def load_items(split: Split) -> Items:
     Raises:
         ArgumentError: ``split`` is neither ``"train"`` nor ``"test"``.
 
-    Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", arXiv:1708.07747 (MIT licence, see the data folder).
+    Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", arXiv:1708.07747 (MIT license, see the data folder).
     """
     check_choice("split", split, ("train", "test"))
     with as_file(files("footplate.tasks.recipes") / "data" / "fashion-items.png") as path, Image.open(path) as sheet:

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.checks import check_choice, check_count
-from footplate.errors import ArgumentError, DataError
+from footplate.checks import check_choice, check_count, check_number
+from footplate.errors import DataError
 from footplate.evaluation import BaseMetric, check_samples
 from footplate.registry import METRICS
 from footplate.visualization import as_array
@@ -135,8 +135,7 @@ class KNNProbe(_Probe):
 
     def __init__(self, k: int = 20, temperature: float = 0.07, **settings: Any) -> None:
         super().__init__(**settings)
-        if not temperature > 0:
-            raise ArgumentError("temperature must be above 0", key="temperature", found=temperature)
+        check_number("temperature", temperature, above=0)
         self.k, self.temperature = check_count("k", k), temperature
 
     def predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
@@ -171,8 +170,7 @@ class LinearProbe(_Probe):
 
     def __init__(self, l2: float = 0.01, **settings: Any) -> None:
         super().__init__(**settings)
-        if l2 < 0:
-            raise ArgumentError("l2 must not be negative", key="l2", found=l2)
+        check_number("l2", l2, least=0)
         self.l2 = l2
 
     def predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:

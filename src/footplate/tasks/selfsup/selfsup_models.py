@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from footplate.checks import check_count
+from footplate.checks import check_count, check_number
 from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseModule
 from footplate.models.base_module import InitCfg
@@ -123,8 +123,7 @@ class ContrastiveHead(nn.Module):
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ArgumentError("temperature must be above 0", key="temperature", found=temperature)
+        check_number("temperature", temperature, above=0)
         self.temperature = temperature
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:

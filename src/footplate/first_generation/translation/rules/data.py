@@ -77,7 +77,7 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
             _keep(draft, name, {key: own[key] for key in own if key not in LOADER_KEYS or key == "drop_last"})
             return True
         draft.write("val_dataset", data[split], "data")
-        draft.ask("data.val", "there is no evaluation section; kept as val_dataset, which nothing reads")
+        draft.ask("data.val", "there is no evaluation section; kept as val_dataset, which is not read")
         return False
     settings = {**common, **own}
     if split != "train":
@@ -87,7 +87,9 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
         settings = {**kept, "samples_per_gpu": max(sizes, default=1) or 1, "shuffle": False, **own}
     elif not set(_SIZES) & settings.keys():
         settings["samples_per_gpu"] = 2
-        draft.ask("data.samples_per_gpu", "is missing; 2 is used, but the original code base may use another default")
+        draft.ask(
+            "data.samples_per_gpu", "is missing; 2 is used, but the original code base may have a different default"
+        )
     _keep(draft, name, {key: own[key] for key in own if key not in LOADER_KEYS and key not in _SAMPLER_KEYS})
     loader = {new: settings[old] for old, new in LOADER_KEYS.items() if settings.get(old) is not None}
     loader.setdefault("sampler", _sampler(draft, settings))
@@ -131,7 +133,7 @@ def _as_list(cfg: Any) -> list[Any]:
 
 
 def _keep_other_settings(draft: Draft, data: ConfigDict, complete: list[str]) -> None:
-    """Keeps settings that belong to no loader, and adds a note, so that nothing is lost."""
+    """Keeps settings that do not belong to a loader, and adds a note about each of them."""
     for key, value in data.items():
         is_known, split = key in _KNOWN, key.removesuffix("_dataloader")
         if not is_known and isinstance(value, Mapping) and "type" in value:
@@ -155,7 +157,7 @@ def _keep(draft: Draft, loader: str, settings: Mapping[str, Any]) -> None:
         key = f"{loader}.{name}" if loader else name
         draft.write(f"data_settings.{key}", value, "data")
         near = nearest(name, _KNOWN) if name not in _KNOWN else None
-        draft.ask(f"data.{key}", f"has no counterpart; kept as data_settings.{key}, which nothing reads", near=near)
+        draft.ask(f"data.{key}", f"has no counterpart; kept as data_settings.{key}, which is not read", near=near)
 
 
 @rule(
@@ -196,13 +198,15 @@ def workflow(draft: Draft) -> None:
     modes = {mode for mode, _ in phases}
     if "train" not in modes:
         found = draft.original["workflow"]
-        raise ConfigError("workflow has no training phase", key="workflow", found=found, origin=origin)
+        raise ConfigError("the workflow has no training phase", key="workflow", found=found, origin=origin)
     if "val" not in modes:
         draft.became("workflow", "removed: training is the default")
         return
     data = draft.original.get("data") or {}
     if not data.get("val"):
-        raise ConfigError("workflow has a validation phase, but there is no data.val", key="workflow", origin=origin)
+        raise ConfigError(
+            "the workflow has a validation phase, but there is no data.val", key="workflow", origin=origin
+        )
     dataset = {**data["val"]}
     if isinstance(data.get("train"), Mapping) and "pipeline" in data["train"]:
         dataset["pipeline"] = data["train"]["pipeline"]

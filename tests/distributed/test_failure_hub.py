@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from footplate.distributed.failure_hub import Channel, Hub
 from footplate.distributed.failure_report import Failure, FailureReport, RankStatus
-from footplate.distributed.hub import Channel, Hub
 
 
 class Ranks:

@@ -12,17 +12,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from footplate.distributed.exit_status import disable_crash_dump, enable_crash_dump, innermost_line_of_dump
 from footplate.distributed.failure_report import (
     Failure,
     FailureReport,
     LostRank,
     RankStatus,
+    describe_death,
+    describe_failure,
+    describe_timeout,
     describe_waiting,
-    report_death,
-    report_failure,
-    report_timeout,
 )
+from footplate.distributed.process_deaths import disable_crash_dump, enable_crash_dump, innermost_line_of_dump
 
 # All in seconds.
 _SAME_ERROR_WINDOW = 0.3  # in which other ranks may report the same error
@@ -295,18 +295,18 @@ class Hub(threading.Thread):
     def _make_report(self, statuses: list[RankStatus]) -> FailureReport | None:
         cause = next((each for each in self._failures if not each.may_be_consequence), None)
         if cause is None and self._dead:
-            return report_death([*self._dead.values()], statuses, self._hosts)
+            return describe_death([*self._dead.values()], statuses, self._hosts)
         silent = [self._lost_rank(rank, self._hosts[rank]) for rank in sorted(self._channels.keys() - self._statuses)]
         waited = max((each.seconds for each in statuses if each.is_waiting), default=0.0)
         late = [each for each in statuses if not each.is_waiting]
         is_apart = bool(late or silent) or len({str(each) for each in statuses}) > 1
         if cause is None and is_apart and (self._has_timeout or (self._failures and waited > self._limit / 2)):
-            return report_timeout(statuses, waited, silent, self._hosts)
+            return describe_timeout(statuses, waited, silent, self._hosts)
         if not self._failures:
             return None
         first = cause or self._failures[0]
         same_error = [each.status.rank for each in self._failures if each.text == first.text]
-        return report_failure(first, same_error, self._world_size, self._hosts)
+        return describe_failure(first, same_error, self._world_size, self._hosts)
 
     def _broadcast(self, kind: str, **content: Any) -> None:
         """Sends a message to all ranks, to rank 0 last, because the hub ends with the process of rank 0."""

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from footplate.distributed import exit_status
-from footplate.distributed.exit_status import (
+from footplate.distributed import process_deaths
+from footplate.distributed.failure_hub import Channel
+from footplate.distributed.process_deaths import (
     LocalProcess,
     describe_exit_code,
     disable_crash_dump,
@@ -19,7 +20,6 @@ from footplate.distributed.exit_status import (
     innermost_line_of_dump,
     start_time_of,
 )
-from footplate.distributed.hub import Channel
 from tests.faults.processes import end, fork
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
@@ -157,10 +157,10 @@ def test_disable_crash_dump(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_innermost_line_of_dump() -> None:
-    frames = [(exit_status.__file__, 9, "ours"), ("/x/my.py", 3, "go"), ("/x/main.py", 1, "<module>")]
+    frames = [(process_deaths.__file__, 9, "ours"), ("/x/my.py", 3, "go"), ("/x/main.py", 1, "<module>")]
     dump = "".join(f'  File "{file}", line {line} in {name}\n' for file, line, name in frames)
     assert innermost_line_of_dump(dump) == "/x/my.py:3, in go"
-    assert innermost_line_of_dump(dump.split("\n")[0]).endswith("exit_status.py:9, in ours")
+    assert innermost_line_of_dump(dump.split("\n")[0]).endswith("process_deaths.py:9, in ours")
     assert innermost_line_of_dump("nothing") == ""
 
 

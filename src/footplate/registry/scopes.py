@@ -1,0 +1,70 @@
+"""The default scope, and the code bases of OpenMMLab, whose names are scopes."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from footplate.messages import nearest
+from footplate.registry.dotted_paths import is_footplate_alias, is_user_module, top_level_spec
+
+_logger = logging.getLogger("footplate.registry")
+_current_scope: ContextVar[str | None] = ContextVar("footplate_default_scope", default=None)
+CODE_BASES = {"mmaction": "mmaction2", "mmseg": "mmsegmentation"}
+_SAME_NAMES = "mmcls mmdet mmdet3d mmedit mmfewshot mmflow mmgen mmagic mmocr mmpose mmpretrain mmrazor mmrotate"
+CODE_BASES |= {name: name for name in f"{_SAME_NAMES} mmselfsup mmtrack mmyolo".split()}
+"""The code bases of OpenMMLab: import name, which is the scope as well, and name on PyPI."""
+
+# The scopes of OpenMMLab packages, whose configs often run without the package, and of all registries.
+known_scopes = {"mmengine", "mmcv", *CODE_BASES}
+_warned_scopes: set[str] = set()
+
+
+def default_scope() -> str | None:
+    """Returns the scope of the running config (`default_scope = 'mmseg'`), or None."""
+    return _current_scope.get()
+
+
+def set_default_scope(scope: str | None) -> None:
+    """Sets the default scope; warns once about a scope that belongs to no registry or package."""
+    _current_scope.set(scope)
+    if not isinstance(scope, str) or not scope or scope in known_scopes | _warned_scopes:
+        return
+    if top_level_spec(scope.partition(".")[0]) is not None:
+        return
+    _warned_scopes.add(scope)
+    near = nearest(scope, sorted(known_scopes))
+    advice = f"did you mean '{near}'?" if near else "register classes in it, or remove the key."
+    _logger.warning("default_scope='%s' has no effect: no registry or package has this name; %s", scope, advice)
+
+
+@contextmanager
+def using_scope(scope: str | None) -> Iterator[None]:
+    """Sets the default scope for the duration of the block; None leaves it unchanged."""
+    if scope is None:
+        yield
+        return
+    token = _current_scope.set(scope)
+    try:
+        yield
+    finally:
+        _current_scope.reset(token)
+
+
+def explain_missing_scope(scope: str) -> list[str]:
+    """Returns lines about a scope that has no registry: its package is not installed, or there is no such scope."""
+    spec = top_level_spec(scope)
+    if spec is not None and not is_footplate_alias(spec):
+        return []
+    if scope not in known_scopes:
+        near = nearest(scope, sorted(known_scopes))
+        return [f"no registry or package has the scope '{scope}'{f'; did you mean {near!r}?' if near else ''}"]
+    lines = [f"'{scope}' is not installed; only those of its names that footplate also provides are available"]
+    return lines + ([f"pip install 'footplate[hosts]' {CODE_BASES[scope]}"] if scope in CODE_BASES else [])
+
+
+def code_base_of(entry: Any) -> str:
+    """Returns the installed code base that defines a class, or "". The folders of a user may have the same name."""
+    package = str(entry.__module__).partition(".")[0]
+    return package if package in ("mmcv", *CODE_BASES) and not is_user_module(package) else ""
