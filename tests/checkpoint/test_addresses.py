@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -283,6 +285,32 @@ def test_missing_and_incomplete_files_are_not_saved(server: Server, cache: Path)
     with pytest.raises(CheckpointError, match="cannot download"):
         load_checkpoint(f"{server.url}a.pth")
     assert files_in(cache) == []
+
+
+def test_killed_download_is_repeated_and_its_rest_removed(server: Server, cache: Path) -> None:
+    url = server.url + server.add("a-{}.pth", WEIGHTS)
+    server.delay = 0.5
+    code = f"from footplate.checkpoint.addresses import _download; _download({url!r}, {cached_path(url, url)!r})"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        while not files_in(cache):
+            time.sleep(0.01)
+        process.kill()
+    (rest,) = files_in(cache)
+    assert rest.endswith(".partial")
+    assert load_checkpoint(url)["state_dict"]["bias"] == 3
+    assert files_in(cache) == [os.path.relpath(cached_path(url, url), cache)]
+
+
+def test_progress_bar_is_drawn_on_a_terminal(server: Server, cache: Path) -> None:
+    url = server.url + server.add("a-{}.pth", WEIGHTS)
+    code = f"from footplate.checkpoint.addresses import local_file; local_file({url!r})"
+    terminal, end = os.openpty()
+    subprocess.run([sys.executable, "-c", code], stderr=end, check=True, env={**os.environ, "TERM": "xterm"})
+    shown = os.read(terminal, 1 << 16).decode()
+    os.close(terminal)
+    os.close(end)
+    assert os.path.basename(url) in shown
+    assert "kB" in shown
 
 
 def test_cache_that_cannot_be_written_to_is_reported(server: Server, cache: Path) -> None:

@@ -20,6 +20,15 @@ def test_keys_are_attributes_and_nested_dicts_are_converted() -> None:
     assert isinstance(ConfigDict.fromkeys("ab", dict(c=1)).a, ConfigDict)
 
 
+def test_a_deep_copy_shares_no_dicts_and_no_lists() -> None:
+    cfg = ConfigDict(a=dict(b=[dict(c=1)]))
+    copied = cfg.deepcopy()
+    copied.a.b[0].c = 2
+    copied.a.b.append(3)
+    assert (cfg, copied) == ({"a": {"b": [{"c": 1}]}}, {"a": {"b": [{"c": 2}, 3]}})
+    assert origin_of(copied, "a") == origin_of(cfg, "a")
+
+
 def test_dict_methods() -> None:
     cfg = ConfigDict(a=dict(b=1, c=2))
     assert (cfg.get("x"), cfg.get("x", 3), cfg.pop("x"), cfg.pop("x", 4)) == (None, 3, None, 4)

@@ -116,3 +116,18 @@ def test_what_was_count_skippedside_counts() -> None:
     assert count_skipped(None) == 0
     assert count_skipped(SimpleNamespace(dataset=dataset(2))) == 2
     assert count_skipped(SimpleNamespace(datasets=[dataset(2), SimpleNamespace(dataset=dataset(3))])) == 5
+
+
+def test_a_subclass_of_concat_dataset_needs_no_call_of_the_constructor() -> None:
+    class Different(ConcatDataset):
+        """Accepts datasets whose metadata differs, as the class of a code base does."""
+
+        def __init__(self, datasets: list[Any]) -> None:
+            self.datasets = datasets
+            self._metainfo = [dataset.metainfo for dataset in datasets]
+            self._fully_initialized = False
+            self.full_init()
+
+    found = Different([build([0], [1], metainfo={"split": 1}), build([2], metainfo={"split": 2})])
+    assert (cats_of(found), found.cumulative_sizes) == ([[0], [1], [2]], [2, 3])
+    assert (found.metainfo, found._get_ori_dataset_idx(2)) == ([{"split": 1}, {"split": 2}], (1, 0))

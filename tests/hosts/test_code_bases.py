@@ -106,14 +106,17 @@ def run_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def train(python: str, folder: Path, config: str, *arguments: str) -> str:
-    (folder / "config.py").write_text(config)
+def run(python: str, folder: Path, *words: str) -> str:
     source = str(Path(__file__).parents[2] / "src")
     env = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
-    command = [python, "-m", "footplate", "train", "config.py", *arguments]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    done = subprocess.run([python, "-m", "footplate", *words], cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def train(python: str, folder: Path, config: str, *arguments: str) -> str:
+    (folder / "config.py").write_text(config)
+    return run(python, folder, "train", "config.py", *arguments)
 
 
 @pytest.mark.slow
@@ -138,3 +141,21 @@ def test_a_config_of_mmdetection_trains_with_operators_in_pytorch(python: str, r
     assert "using mmdet 3.3.0" in output
     assert "loss_rpn_bbox" in output
     assert "bbox_mAP" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("package", "config", "checkpoint", "metric"),
+    [("mmseg", SEGMENTATION, "iter_8.pth", "mIoU"), ("mmdet", DETECTION, "epoch_1.pth", "bbox_mAP")],
+)
+def test_scripts_of_code_bases_train_and_test(
+    python: str, run_folder: Path, package: str, config: str, checkpoint: str, metric: str
+) -> None:
+    (run_folder / "config.py").write_text(config)
+    tools = next(Path(python).parents[1].glob(f"lib/*/site-packages/{package}/.mim/tools"))
+    output = run(python, run_folder, "run", str(tools / "train.py"), "config.py", "--work-dir", "work")
+    assert metric in output
+    words = [str(tools / "test.py"), "config.py", f"work/{checkpoint}", "--work-dir", "tested"]
+    run(python, run_folder, "run", *words)
+    (metrics,) = (run_folder / "tested").glob("2*/2*.json")
+    assert any(key.endswith(metric) for key in json.loads(metrics.read_text()))

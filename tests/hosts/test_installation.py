@@ -16,8 +16,8 @@ from footplate.cli.arguments import read_config
 from footplate.engine import Hook as EngineHook
 from footplate.errors import ConfigError
 from footplate.first_generation.adapters import Hook
-from footplate.hosts.installation import NamesFinder
-from footplate.registry import HOOKS, MODELS, TRANSFORMS
+from footplate.hosts.finders import NamesFinder
+from footplate.registry import HOOKS, MODELS, TRANSFORMS, using_scope
 from footplate.registry.dotted_paths import resolve
 
 
@@ -96,7 +96,7 @@ def test_install_reports_and_is_idempotent(caplog: pytest.LogCaptureFixture) -> 
     before = len(sys.meta_path)
     assert str(hosts.install()) == "import names: mmcv, mmengine, mmseg, mmdet, mmselfsup resolve to footplate"
     assert hosts.install() is hosts.install()
-    assert len(sys.meta_path) == before + 3
+    assert len(sys.meta_path) == before + 4
     assert caplog.text.count("resolve to footplate") == 1
     hosts.uninstall()
     hosts.uninstall()
@@ -128,9 +128,9 @@ def test_missing_names_are_added_to_installed_mmcv_2(
     assert imported("mmcv", "imread") == imported("mmcv.utils", "is_list_of") == "its own"
     assert imported("mmcv.runner", "HOOKS") is HOOKS
     assert imported("mmcv.runner.hooks", "Hook") is Hook
-    assert "mmcv.utils.build_from_cfg" in report.completed
-    assert "mmcv.imread" not in report.completed
-    assert "added mmcv.Config" in str(report)
+    assert hasattr(importlib.import_module("mmcv.utils"), "build_from_cfg")
+    assert report.completed == ("mmcv",)
+    assert "missing names are added to mmcv" in str(report)
     hosts.uninstall()
     assert not hasattr(importlib.import_module("mmcv.utils"), "build_from_cfg")
     assert imported("mmcv", "imread") == "its own"
@@ -229,16 +229,32 @@ def only(**versions: str):  # type: ignore[no-untyped-def]
     return version
 
 
-def test_a_failed_install_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mmcv").mkdir()
-    (tmp_path / "mmcv/__init__.py").write_text("import mmengine.hooks\nraise ImportError('broken')\n")
+def test_a_code_base_sees_a_version_of_mmcv_that_it_accepts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package, code in {
+        "mmcv": "__version__ = '2.1.0'\n",
+        "mmcls": "import mmcv\nmmcv_maximum_version = '1.9.0'\nseen = mmcv.__version__\n",
+    }.items():
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
-    before = list(sys.meta_path)
-    for _ in range(2):
-        with pytest.raises(ImportError, match="broken"):
-            hosts.install()
-        assert sys.meta_path == before
-        assert "mmengine" not in sys.modules
+    hosts.install()
+    assert importlib.import_module("mmcls").seen == "1.7.2"
+    mmcv = importlib.import_module("mmcv")
+    hosts.uninstall()
+    assert mmcv.__version__ == "2.1.0"
+    sys.modules.pop("mmcls")
+
+
+def test_an_mmcv_that_is_imported_first_gets_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mmcv").mkdir()
+    (tmp_path / "mmcv/__init__.py").write_text("__version__ = '2.1.0'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mmcv = importlib.import_module("mmcv")
+    hosts.install()
+    assert mmcv.runner.Hook is Hook
+    assert mmcv.digit_version("1.7.2")[:3] == (1, 7, 2)
+    hosts.uninstall()
+    assert not hasattr(mmcv, "digit_version")
 
 
 @pytest.mark.parametrize("scope", [["mmseg"], None, 3])
@@ -262,3 +278,34 @@ def test_a_code_base_without_metadata(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ConfigError, match="'mmrotate' is installed but cannot be imported: RuntimeError: needs mmcv"):
         hosts.use_code_bases({"default_scope": "mmrotate"})
     sys.modules.pop("mmpose")
+
+
+FIRST_GENERATION = {
+    "__init__.py": "mmcv_maximum_version = '1.9.0'\n__version__ = '0.25.0'\n",
+    "models/__init__.py": "from mmcv.utils import Registry\nfrom footplate.registry import MODELS as ROOT\n"
+    "MODELS = Registry('models', parent=ROOT)\n@MODELS.register_module()\nclass Classifier:\n    pass\n",
+    "datasets/__init__.py": "class Pictures:\n    pass\n",
+}
+
+
+def test_a_first_generation_config_is_matched_by_its_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package, changed in (("mmcls", "Pictures"), ("mmpose", "Other")):
+        for name, code in FIRST_GENERATION.items():
+            file = tmp_path / package / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(code.replace("Pictures", changed))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cfg: dict[str, Any] = {
+        "model": {"type": "Classifier"},
+        "data": {"train": {"type": "Pictures"}},
+        "optimizer": {"type": "SGD"},
+        "runner": {"type": "EpochBasedRunner", "max_epochs": 1},
+    }
+    assert hosts.use_code_bases({**cfg, "model": {"type": "Unknown"}}) == ()
+    assert hosts.use_code_bases(cfg) == ("mmcls 0.25.0",)
+    assert cfg["default_scope"] == "mmcls"
+    with using_scope("mmcls"):
+        assert type(MODELS.build({"type": "Classifier"})).__module__ == "mmcls.models"
+    MODELS.children.pop("mmcls")
+    for title in ("mmcls", "mmcls.models", "mmcls.datasets"):
+        sys.modules.pop(title, None)

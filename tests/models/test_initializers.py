@@ -103,3 +103,9 @@ def test_layer_without_bias_is_initialized() -> None:
 def test_invalid_arguments_are_refused(cfg: dict[str, Any], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         WEIGHT_INITIALIZERS.build(cfg)
+
+
+def test_truncated_normal_draws_the_numbers_of_mmengine() -> None:
+    weight = initialized(nn.Linear(4, 3), type="TruncNormal", std=0.02, layer="Linear").weight[0]
+    expected = [-0.00018766950233839452, 0.014660065993666649, -0.027003809809684753, -0.02233688160777092]
+    assert weight.tolist() == pytest.approx(expected, rel=1e-6)

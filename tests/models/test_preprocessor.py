@@ -123,3 +123,9 @@ def test_stack_batch_refuses_images_with_different_channels() -> None:
         stack_batch([torch.zeros(3, 2, 2), torch.zeros(4, 2, 2)])
     with pytest.raises(DataError, match="the same number of channels"):
         stack_batch([])
+
+
+def test_preprocessors_of_code_bases_find_the_settings_under_the_names_of_mmengine() -> None:
+    found, plain = ImgDataPreprocessor(mean=[1, 2, 3], std=[1, 1, 1], bgr_to_rgb=True), ImgDataPreprocessor()
+    assert (found._channel_conversion, found._enable_normalize) == (True, True)
+    assert (plain._channel_conversion, plain._enable_normalize) == (False, False)

@@ -323,3 +323,9 @@ def test_line_ends_in_names_are_escaped(runner: Any) -> None:
     runner.message_hub.update_scalar("val/a\r\nb", 1.0)
     assert r"loss\n2026 - ERROR - lost\t: 1.0000" in LogProcessor().get_log_after_iter(runner, 9, "train")[1]
     assert r"a\r\nb: 1.0000" in LogProcessor().get_log_after_epoch(runner, 20, "val")[1]
+
+
+def test_a_rule_that_reads_nothing_is_ignored(runner: Any) -> None:
+    plain = LogProcessor().get_log_after_iter(runner, 9, "train")
+    found = LogProcessor(custom_cfg=[{"data_src": "", "method": "mean", "windows_size": "global"}])
+    assert (found.custom_cfg, found.get_log_after_iter(runner, 9, "train")) == ([], plain)

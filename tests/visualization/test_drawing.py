@@ -193,3 +193,12 @@ def test_gray_inputs_are_converted_to_rgb() -> None:
     image = sample_image(None, [torch.full((2, 1, 4, 5), 300.0)], 1)
     assert image is not None
     assert (image.shape, int(image.min())) == ((4, 5, 3), 255)
+
+
+def test_axes_write_text_as_draw_texts_does() -> None:
+    style = {"family": "monospace", "verticalalignment": "top", "horizontalalignment": "left"}
+    found = black(64)
+    found.ax_save.text(10, 12, "a", size=20, color="white", bbox={"facecolor": "red", "alpha": 0.5}, **style)
+    expected = black(64).draw_texts("a", [10, 12], font_sizes=20, colors="w", background="red")
+    assert np.array_equal(found.get_image(), expected.get_image())
+    assert found.get_image().any()

@@ -184,6 +184,7 @@ def _download(url: str, file: str) -> None:
     """Downloads a file; it appears under its name only if it is complete and its digest is correct."""
     _logger.info("Downloading '%s' to '%s'.", url, file)
     digest, sha256 = _digest_in(file), hashlib.sha256()
+    storage.clean_stale(os.path.dirname(file))  # of downloads that were killed
     with storage.atomic_file(file) as sink:
         for chunk in _read_chunks(url, file):
             sha256.update(chunk)

@@ -114,6 +114,15 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_no_patches(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that leaves first-generation code as it is."""
+    parser.add_argument(
+        "--no-patches",
+        action="store_true",
+        help="do not replace names in first-generation code that PyTorch, NumPy and Python have removed",
+    )
+
+
 def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
     """Loads the config in the arguments and applies their overrides."""
     from footplate.config import Config
@@ -137,18 +146,18 @@ def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modu
 
             raise suggest_equivalent(error, cfg, text.partition("=")[0].strip()) from error
     if import_custom_modules:
-        import_modules(cfg)
+        import_modules(cfg, patches=not getattr(arguments, "no_patches", False))
     return cfg
 
 
-def import_modules(cfg: "Config") -> None:
+def import_modules(cfg: "Config", *, patches: bool = True) -> None:
     """Imports the modules in `custom_imports`, after providing the packages that such modules usually import."""
     from footplate import hosts
     from footplate.config import import_custom
     from footplate.first_generation.translation import is_first_generation
 
     if "custom_imports" in cfg or is_first_generation(cfg):
-        hosts.install()
+        hosts.install(patches)
     hosts.use_code_bases(cfg)
     folder = os.path.dirname(os.path.abspath(str(cfg.filename)))
     if cfg.filename and folder not in sys.path:

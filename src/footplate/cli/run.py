@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from footplate.cli.arguments import add_no_patches
 from footplate.errors import ArgumentError, FootplateError
 from footplate.messages import nearest
 
@@ -21,6 +22,7 @@ def add_commands(subparsers: Any) -> None:
         "imports from mmengine resolve to footplate, and those from mmcv.ops need no compiled operators.",
         epilog="Example: footplate run tools/train.py configs/my_config.py --work-dir work_dirs/my_run",
     )
+    add_no_patches(parser)
     parser.add_argument("script", metavar="SCRIPT", help="a Python file")
     rest = parser.add_argument("rest", metavar="ARGS", nargs=argparse.REMAINDER, help="the arguments of the script")
     rest.required = False  # argparse would report that ARGS are missing as well
@@ -41,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.distributed import is_distributed
 
     source, file = _read(arguments.script), os.path.abspath(arguments.script)
-    hosts.install()
+    hosts.install(not arguments.no_patches)
     main = ModuleType("__main__")
     main.__file__, main.__loader__ = file, SourceFileLoader("__main__", file)
     vars(main).update(__builtins__=__builtins__, __cached__=None)

@@ -4,7 +4,7 @@ import argparse
 import os
 from typing import Any
 
-from footplate.cli.arguments import add_config, add_trust, read_config, set_work_dir
+from footplate.cli.arguments import add_config, add_no_patches, add_trust, read_config, set_work_dir
 from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
 from footplate.cli.output import print_text
 
@@ -24,6 +24,7 @@ def add_commands(subparsers: Any) -> None:
     )
     add_launcher(parser)
     add_trust(parser)
+    add_no_patches(parser)
     parser.set_defaults(run=run)
 
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_config, add_trust, read_config, set_work_dir
+from footplate.cli.arguments import add_config, add_no_patches, add_trust, read_config, set_work_dir
 from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
 from footplate.cli.output import print_error, print_text
 from footplate.messages import list_names
@@ -52,6 +52,7 @@ def add_commands(subparsers: Any) -> None:
         help="start without the trial that saves, loads and validates once before training",
     )
     add_trust(parser)
+    add_no_patches(parser)
     parser.set_defaults(run=run)
 
 
@@ -77,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     with runner.buffered_log():
         for code_base in hosts.use_code_bases(cfg):
             runner.logger.info("using %s: its imports of mmengine resolve to footplate", code_base)
+        if patches := hosts.describe_patches():
+            runner.logger.info("replaced names that newer versions of libraries have removed or changed: %s", patches)
     if cfg.get("resume") and not runner.rank:
         _warn_of_changes(runner, [*arguments.set, *arguments.cfg_options])
     # A first-generation config is explained as it was written, not as it was translated.

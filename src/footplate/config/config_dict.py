@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from types import FrameType
 from typing import Any
 
@@ -79,6 +80,10 @@ class ConfigDict(TracedDict):
         dict.update(result, {key: _convert_dicts(value) for key, value in self.items()})
         result._copy_origins(self)
         return result
+
+    def deepcopy(self) -> "ConfigDict":
+        """Returns a copy in which nested dicts and lists are copied, too."""
+        return deepcopy(self)
 
     def pop(self, key: Any, default: Any = None) -> Any:
         """Removes a key and returns its value, or `default` if the key is missing."""

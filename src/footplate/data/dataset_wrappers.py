@@ -4,6 +4,7 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -16,23 +17,25 @@ from footplate.registry import DATASETS
 
 
 class _DatasetWrapper(Dataset[Any]):
-    """A dataset that maps its indices to those of other datasets."""
+    """A dataset that maps its indices to those of other datasets, its attribute `dataset` or `datasets`."""
 
-    def __init__(self, datasets: Sequence[Any], *, lazy_init: bool) -> None:
-        self._wrapped = datasets
-        self._fully_initialized = False
+    # Subclasses of code bases set these and do not call the constructor.
+    _fully_initialized = False
+    _metainfo: Any = None
+
+    def __init__(self, *, lazy_init: bool) -> None:
         if not lazy_init:
             self.full_init()
 
     @property
-    def metainfo(self) -> dict[str, Any]:
+    def metainfo(self) -> Any:
         """The metadata of the wrapped dataset, or of the first one."""
-        return _metainfo(self._wrapped[0])
+        return _metainfo(wrapped_datasets(self)[0]) if self._metainfo is None else self._metainfo
 
     def full_init(self) -> None:
         """Initializes the wrapped datasets; later calls have no effect."""
         if not self._fully_initialized:
-            for dataset in self._wrapped:
+            for dataset in wrapped_datasets(self):
                 if hasattr(dataset, "full_init"):
                     dataset.full_init()
             self._fully_initialized = True
@@ -90,18 +93,27 @@ class ConcatDataset(_DatasetWrapper):
                         found=other.get(key),
                         notes=[f"Set ignore_keys=['{key}'] to use the value of the first dataset."],
                     )
-        self._ends: list[int] = []
-        super().__init__(self.datasets, lazy_init=lazy_init)
+        super().__init__(lazy_init=lazy_init)
+
+    @cached_property
+    def cumulative_sizes(self) -> list[int]:
+        """The index after the last sample of each dataset."""
+        self.full_init()
+        return list(accumulate(len(dataset) for dataset in self.datasets))
 
     def __len__(self) -> int:
-        self.full_init()
-        self._ends = self._ends or list(accumulate(len(dataset) for dataset in self.datasets))
-        return self._ends[-1]
+        return self.cumulative_sizes[-1]
+
+    def _get_ori_dataset_idx(self, idx: int) -> tuple[int, int]:
+        """Returns the position of the dataset of a sample, and the index of the sample in it."""
+        ends = self.cumulative_sizes
+        idx = range(ends[-1])[idx]
+        which = bisect_right(ends, idx)
+        return which, idx - (ends[which - 1] if which else 0)
 
     def _locate(self, idx: int) -> tuple[Any, int]:
-        idx = range(len(self))[idx]
-        which = bisect_right(self._ends, idx)
-        return self.datasets[which], idx - (self._ends[which - 1] if which else 0)
+        which, inner = self._get_ori_dataset_idx(idx)
+        return self.datasets[which], inner
 
 
 @DATASETS.register_module()
@@ -120,7 +132,7 @@ class RepeatDataset(_DatasetWrapper):
     def __init__(self, dataset: Any, times: int, lazy_init: bool = False) -> None:
         self.times = check_count("times", times)
         self.dataset = _build(dataset, "dataset")
-        super().__init__([self.dataset], lazy_init=lazy_init)
+        super().__init__(lazy_init=lazy_init)
 
     def __len__(self) -> int:
         self.full_init()
@@ -156,7 +168,7 @@ class ClassBalancedDataset(_DatasetWrapper):
         self.oversample_thr = oversample_thr
         self._indices: list[int] = []
         self.dataset = _build(dataset, "dataset")
-        super().__init__([self.dataset], lazy_init=lazy_init)
+        super().__init__(lazy_init=lazy_init)
 
     def full_init(self) -> None:
         """Initializes the wrapped dataset and counts its categories; later calls have no effect."""

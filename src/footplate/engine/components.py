@@ -36,6 +36,7 @@ class Components:
     model: Any
     hooks: HookList
     seed: int
+    should_resume: bool | str
 
     @cached_property
     def train_loop(self) -> BaseTrainLoop:
@@ -128,6 +129,11 @@ class Components:
     def by_epoch(self) -> bool:
         """Whether training counts epochs rather than iterations."""
         return counts_epochs(self._sections["train_cfg"])
+
+    @property
+    def _resume(self) -> bool:
+        """`should_resume`, by the name that the EMAHook of MMPretrain reads."""
+        return bool(self.should_resume)
 
     @property
     def built(self) -> dict[str, Any]:

@@ -1,23 +1,34 @@
 """Finds the installed code bases that a config names, and imports them on footplate."""
 
 import importlib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from footplate.errors import ConfigError
+from footplate.first_generation.translation import is_first_generation as is_first_generation_config
 from footplate.hosts.installation import install
+from footplate.hosts.versions import is_first_generation
 from footplate.registry import CODE_BASES
-from footplate.registry.dotted_paths import is_footplate_alias, top_level_spec
+from footplate.registry.dotted_paths import is_footplate_alias, module_exists, top_level_spec
 
 if TYPE_CHECKING:
     from footplate.config import Config
 
+# The parts of a first-generation code base that register its classes when they are imported.
+_REGISTERING = ("core", "models", "datasets")
+_CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
 
-def use_code_bases(cfg: "Config | Mapping[str, Any]") -> tuple[str, ...]:
+
+def use_code_bases(cfg: "Config | MutableMapping[str, Any]") -> tuple[str, ...]:
     """Imports the installed code bases that a config names by `default_scope` or in a type such as `mmdet.Resize`.
 
     Their registries become children of footplate's, so that their classes are found by name. Names of `mmengine` that
     they import resolve to footplate. A second call has no effect.
+
+    First-generation configs name no code base. For such a config, `default_scope` is set to the installed
+    first-generation code base that defines the types of its model and its data.
 
     Args:
         cfg: The config.
@@ -29,7 +40,12 @@ def use_code_bases(cfg: "Config | Mapping[str, Any]") -> tuple[str, ...]:
         ConfigError: A code base is installed but cannot be imported.
     """
     default = cfg.get("default_scope")
-    named = {*_scopes(dict(cfg.items())), default if isinstance(default, str) else ""}
+    if default is None and is_first_generation_config(cfg):
+        default = _find_first_generation(cfg)
+        if default is not None:
+            cfg["default_scope"] = default
+    named = {kind.partition(".")[0] for kind in _types(dict(cfg.items())) if "." in kind}
+    named |= {default} if isinstance(default, str) else set()
     used = [scope for scope in sorted(CODE_BASES) if scope in named and _is_installed(scope)]
     if used:
         install()
@@ -37,6 +53,10 @@ def use_code_bases(cfg: "Config | Mapping[str, Any]") -> tuple[str, ...]:
     for scope in used:
         try:
             module = importlib.import_module(scope)
+            if _is_first_generation(scope):
+                for part in _REGISTERING:
+                    if module_exists(f"{scope}.{part}"):
+                        importlib.import_module(f"{scope}.{part}")
         except Exception as error:
             raise ConfigError(
                 f"the code base '{scope}' is installed but cannot be imported: {type(error).__name__}: {error}",
@@ -46,17 +66,46 @@ def use_code_bases(cfg: "Config | Mapping[str, Any]") -> tuple[str, ...]:
     return tuple(found)
 
 
-def _scopes(value: Any) -> Iterator[str]:
-    """Yields the scopes of the types in nested values."""
+def _is_first_generation(scope: str) -> bool:
+    """Checks whether an installed code base is written for mmcv 1.x."""
+    spec = top_level_spec(scope) if _is_installed(scope) else None
+    return spec is not None and is_first_generation(Path(str(spec.origin)).read_text(encoding="utf-8"))
+
+
+def _find_first_generation(cfg: "Config | MutableMapping[str, Any]") -> str | None:
+    """Returns the installed first-generation code base that defines the model of a config and most of its types."""
+    model = cfg.get("model")
+    kind = model.get("type") if isinstance(model, Mapping) else None
+    if not isinstance(kind, str):
+        return None
+    types = set(_types([model, cfg.get("data")]))
+    defined = {
+        scope: _defined_classes(scope) & types
+        for scope in sorted(CODE_BASES)
+        if top_level_spec(scope) is not None and _is_first_generation(scope)
+    }
+    fitting = {scope: names for scope, names in defined.items() if kind in names}
+    return max(fitting, key=lambda scope: len(fitting[scope]), default=None)
+
+
+def _defined_classes(scope: str) -> set[str]:
+    """Returns the names of the classes that an installed code base defines, without importing it."""
+    spec = top_level_spec(scope)
+    folder = Path(str(spec.origin if spec is not None else "")).parent
+    files = (file for part in _REGISTERING for file in (folder / part).rglob("*.py"))
+    return {name for file in files for name in _CLASS.findall(file.read_text(encoding="utf-8", errors="replace"))}
+
+
+def _types(value: Any) -> Iterator[str]:
+    """Yields the types in nested values."""
     if isinstance(value, Mapping):
-        kind = value.get("type")
-        if isinstance(kind, str) and "." in kind:
-            yield kind.partition(".")[0]
+        if isinstance(value.get("type"), str):
+            yield value["type"]
         for each in value.values():
-            yield from _scopes(each)
+            yield from _types(each)
     elif isinstance(value, list | tuple):
         for each in value:
-            yield from _scopes(each)
+            yield from _types(each)
 
 
 def _is_installed(scope: str) -> bool:

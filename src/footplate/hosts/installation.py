@@ -1,89 +1,16 @@
-"""Makes imports from OpenMMLab packages resolve to footplate: the import hook, installing and removing it."""
+"""Makes imports from OpenMMLab packages resolve to footplate: installs and removes the import hooks."""
 
-import importlib
 import importlib.metadata
 import importlib.util
 import logging
-import os
 import sys
-from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any, NamedTuple
+from importlib.abc import MetaPathFinder
+from typing import NamedTuple
 
-from footplate.hosts.names import DISTRIBUTIONS, NAMES, names_of
-from footplate.messages import nearest
-from footplate.registry.dotted_paths import module_exists, resolve
-
-
-class NamesFinder(MetaPathFinder, Loader):
-    """Finds modules of OpenMMLab packages that footplate provides, and creates them.
-
-    Args:
-        packages: The names of the packages.
-    """
-
-    def __init__(self, packages: Sequence[str]) -> None:
-        self.packages = frozenset(packages)
-
-    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Returns the spec of a module that footplate provides, or None."""
-        if fullname.partition(".")[0] not in self.packages or names_of(fullname) is None:
-            return None
-        spec = ModuleSpec(fullname, self, is_package=True)
-        # Folders of the same name on the path may contain further modules of the user. No module of an installed
-        # MMEngine is used: it would not know footplate's registries.
-        parts = fullname.split(".")
-        if parts[0] != "mmengine":
-            spec.submodule_search_locations = [
-                folder for entry in sys.path if os.path.isdir(folder := os.path.join(entry or os.curdir, *parts))
-            ]
-        return spec
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """Returns None, so that Python creates the module."""
-        return None
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Adds attributes to a module that are imported on first access."""
-        title = module.__name__
-        names = names_of(title) or {}
-        module.__doc__ = f"The names of '{title}' that footplate provides."
-        module.__dict__["__all__"] = sorted(names)
-
-        def look_up(name: str) -> Any:
-            if name in names:
-                found = resolve(names[name])
-            elif names_of(f"{title}.{name}") is not None:
-                found = importlib.import_module(f"{title}.{name}")
-            else:
-                near = nearest(name, names)
-                hint = f": did you mean '{near}'?" if near else ""
-                raise AttributeError(f"footplate has no counterpart for '{title}.{name}'{hint}")
-            module.__dict__[name] = found
-            return found
-
-        module.__dict__["__getattr__"] = look_up
-        module.__dict__["__dir__"] = lambda: sorted({*module.__dict__, *names})
-
-
-class OperatorsFinder(MetaPathFinder, Loader):
-    """Provides `mmcv._ext` where mmcv is installed without compiled operators. It must be the last finder."""
-
-    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Returns the spec of `mmcv._ext`, or None for any other module."""
-        return ModuleSpec(fullname, self) if fullname == "mmcv._ext" else None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Returns the operators in PyTorch."""
-        from footplate.hosts.operators.extension import create_extension
-
-        return create_extension()
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Does nothing: the module is complete."""
-
+from footplate.hosts.finders import InstalledFinder, NamesFinder, OperatorsFinder, complete, revert
+from footplate.hosts.names import DISTRIBUTIONS
+from footplate.hosts.patches import forget_applied
+from footplate.hosts.versions import restore_versions
 
 _logger = logging.getLogger("footplate.hosts")
 # The major version of mmcv that removed the training code.
@@ -95,7 +22,7 @@ class Report(NamedTuple):
 
     Attributes:
         resolved: The packages whose missing names resolve to footplate.
-        completed: Names that were added to installed modules, such as `mmcv.utils.Registry`.
+        completed: Installed packages whose missing names, such as `mmcv.utils.Registry`, resolve to footplate.
         left: Installed packages that were not changed.
     """
 
@@ -108,7 +35,7 @@ class Report(NamedTuple):
         if self.resolved:
             parts.append(f"{', '.join(self.resolved)} resolve to footplate")
         if self.completed:
-            parts.append(f"added {', '.join(self.completed)}")
+            parts.append(f"missing names are added to {', '.join(self.completed)}")
         if self.left:
             parts.append(f"installed and not changed: {', '.join(self.left)}")
         return "import names: " + "; ".join(parts)
@@ -117,18 +44,20 @@ class Report(NamedTuple):
 class _Installed(NamedTuple):
     finders: list[MetaPathFinder]
     report: Report
-    added: list[tuple[Any, str]]
 
 
 _installed: list[_Installed] = []
 
 
-def install() -> Report:
+def install(patches: bool = True) -> Report:
     """Makes imports from `mmengine`, and from OpenMMLab packages that are not installed, resolve to footplate.
 
     `mmengine` always resolves to footplate, so that what other packages register is what footplate builds. Missing
     names, such as `mmcv.runner` and the operators of `mmcv._ext`, are added to an installed mmcv 2.x. Other installed
     packages are not changed. A second call has no effect.
+
+    Args:
+        patches: Whether to replace names in first-generation code that PyTorch, NumPy and Python have removed.
 
     Returns:
         A report, which is also logged.
@@ -146,23 +75,17 @@ def install() -> Report:
             del sys.modules[title]
     left = tuple(package for package in DISTRIBUTIONS if package != "mmengine" and _is_complete(package))
     ours = [package for package in DISTRIBUTIONS if package not in left]
-    engine, others = NamesFinder(["mmengine"]), NamesFinder([package for package in ours if package != "mmengine"])
-    sys.meta_path.insert(0, engine)  # before an installed MMEngine
-    added: list[tuple[Any, str]] = []
-    finders: list[MetaPathFinder] = [engine]
-    try:
-        for package in others.packages:
-            if importlib.util.find_spec(package) is not None:
-                added += _add_missing_names(package)
-    except BaseException:
-        _installed.append(_Installed(finders, Report((), (), ()), added))
-        uninstall()
-        raise
-    finders += [others, OperatorsFinder()]
-    sys.meta_path += finders[1:]
-    completed = tuple(sorted(f"{module.__name__}.{name}" for module, name in added))
+    others = [package for package in ours if package != "mmengine"]
+    completed = tuple(package for package in others if importlib.util.find_spec(package) is not None)
+    # Before an installed MMEngine, and before the files of installed packages.
+    finders: list[MetaPathFinder] = [NamesFinder(["mmengine"]), InstalledFinder(completed, patches)]
+    sys.meta_path[:0] = finders
+    finders += [NamesFinder(others), OperatorsFinder()]
+    sys.meta_path += finders[2:]
+    for module in [each for title, each in sys.modules.items() if title.partition(".")[0] in completed]:
+        complete(module)
     report = Report(tuple(ours), completed, left)
-    _installed.append(_Installed(finders, report, added))
+    _installed.append(_Installed(finders, report))
     _logger.info("%s", report)
     return report
 
@@ -171,11 +94,11 @@ def uninstall() -> None:
     """Reverts `install` and removes the modules imported through it from `sys.modules`."""
     if not _installed:
         return
-    finders, _, added = _installed.pop()
-    for finder in finders:
+    for finder in _installed.pop().finders:
         sys.meta_path.remove(finder)
-    for module, name in added:
-        vars(module).pop(name, None)
+    revert()
+    forget_applied()
+    restore_versions()
     for title, module in list(sys.modules.items()):
         loader = getattr(getattr(module, "__spec__", None), "loader", None)
         if isinstance(loader, (NamesFinder, OperatorsFinder)):
@@ -195,17 +118,3 @@ def _is_complete(package: str) -> bool:
             continue
         return package != "mmcv" or int(version.partition(".")[0]) < _MMCV_WITHOUT_RUNNER
     return False
-
-
-def _add_missing_names(package: str) -> list[tuple[Any, str]]:
-    """Adds missing names to the installed modules of a package; returns the modules and names."""
-    added = []
-    for title, names in NAMES.items():
-        if title.partition(".")[0] != package or not module_exists(title):
-            continue
-        module = importlib.import_module(title)
-        for name, target in names.items():
-            if not hasattr(module, name):
-                setattr(module, name, resolve(target))
-                added.append((module, name))
-    return added

@@ -1,8 +1,9 @@
 """The import names of OpenMMLab packages, and their counterparts in footplate."""
 
+from footplate.hosts.mmcv.names import EVALUATION, OPTIMIZERS, REGISTRIES
+from footplate.hosts.mmcv.names import MODULES as MMCV
 from footplate.hosts.mmengine.names import MODULES as MMENGINE
 from footplate.hosts.mmengine.names import Names
-from footplate.registry import ROOT_REGISTRIES
 
 
 def _from(module: str, *names: str, **renamed: str) -> Names:
@@ -11,64 +12,7 @@ def _from(module: str, *names: str, **renamed: str) -> Names:
     return {name: f"footplate.{module}:{attribute}" for name, attribute in {**same, **renamed}.items()}
 
 
-_ADAPTERS = "first_generation.adapters"
-_FUNCTIONS = f"{_ADAPTERS}.mmcv_functions"
-_REGISTRIES = _from("registry", "Registry", *ROOT_REGISTRIES)
-_BUILDING = _from(_ADAPTERS, "build_from_cfg")
-_CONFIG = _from("config", "Config ConfigDict DictAction")
-_CHECKS = {
-    **_from(_FUNCTIONS, "is_list_of is_seq_of is_str is_tuple_of"),
-    "_BatchNorm": "torch.nn.modules.batchnorm:_BatchNorm",
-    "_InstanceNorm": "torch.nn.modules.instancenorm:_InstanceNorm",
-}
-_FILES = _from(_FUNCTIONS, "FileClient", "mkdir_or_exist")
-_IMAGES = _from(_FUNCTIONS, "imfrombytes", "imread")
-_LOGS = {**_from(_FUNCTIONS, "get_logger"), **_from("records", "print_log")}
-_DIST_INFO = _from(_FUNCTIONS, "get_dist_info", "init_dist")
-_MODULES = _from("models", "BaseModule ModuleDict ModuleList Sequential")
-_PRIORITY = _from("engine", "Priority", "get_priority")
-
-_UPDATERS = _from(_ADAPTERS, "LrUpdaterHook")
-_MOMENTUM_UPDATERS = _from(_ADAPTERS, "MomentumUpdaterHook")
-_OPTIMIZER_HOOKS = _from(
-    _ADAPTERS, "Fp16OptimizerHook GradientCumulativeFp16OptimizerHook GradientCumulativeOptimizerHook OptimizerHook"
-)
-_EVALUATION = _from(_ADAPTERS, "EvalHook", DistEvalHook="EvalHook")
-_LOGGERS = {
-    **_from("first_generation.adapters.logger_hooks", "LoggerHook", "TextLoggerHook"),
-    **_from(
-        "first_generation.adapters.logger_hooks",
-        "ClearMLLoggerHook DvcliveLoggerHook MlflowLoggerHook NeptuneLoggerHook PaviLoggerHook",
-        "SegmindLoggerHook TensorboardLoggerHook WandbLoggerHook",
-    ),
-}
-_FIRST_HOOKS = {
-    **_from("registry", "HOOKS"),
-    **_from(_ADAPTERS, "ClosureHook", "Hook"),
-    **_from("hooks", "CheckpointHook DistSamplerSeedHook EMAHook EmptyCacheHook IterTimerHook SyncBuffersHook"),
-    **_UPDATERS,
-    **_MOMENTUM_UPDATERS,
-    **_OPTIMIZER_HOOKS,
-    **_EVALUATION,
-    **_LOGGERS,
-}
-_FIRST_OPTIMIZERS = {
-    **_from("registry", "OPTIMIZERS", "OPTIMIZER_BUILDERS"),
-    **_from(_ADAPTERS, "build_optimizer", "build_optimizer_constructor"),
-    **_from("optim.constructors", "DefaultOptimizerConstructor"),
-}
-_PRECISION = _from(_ADAPTERS, "auto_fp16 force_fp32 wrap_fp16_model")
-_PARALLEL = {
-    **_from(_ADAPTERS, "DataContainer MMDataParallel collate scatter"),
-    **_from("distributed", is_module_wrapper="is_model_wrapper"),
-    **_from("distributed.wrappers", MMDistributedDataParallel="ModelDistributedDataParallel"),
-}
-_RUNNERS = _from(
-    "first_generation.adapters.runners",
-    "RUNNERS BaseRunner EpochBasedRunner IterBasedRunner build_runner",
-    Runner="EpochBasedRunner",
-)
-_CHECKPOINTS = _from(_FUNCTIONS, "load_checkpoint load_state_dict save_checkpoint")
+_FUNCTIONS = "first_generation.adapters.mmcv_functions"
 
 # Registries that code bases define under their own names.
 _MODEL_REGISTRIES = ("BACKBONES", "HEADS", "LOSSES", "MODELS", "NECKS")
@@ -82,10 +26,10 @@ def _models(*registries: str) -> Names:
 def _code_base(package: str, *registries: str) -> dict[str, Names]:
     """Returns the registries and helper functions of a code base, for both generations."""
     utils = _from(_FUNCTIONS, "get_model", "get_root_logger")
-    hooks = {**_from("registry", "HOOKS"), **_FIRST_OPTIMIZERS, **_EVALUATION}
+    hooks = {**_from("registry", "HOOKS"), **OPTIMIZERS, **EVALUATION}
     return {
         package: {},
-        f"{package}.registry": _REGISTRIES,
+        f"{package}.registry": REGISTRIES,
         f"{package}.utils": utils,
         f"{package}.models": _models(*registries),
         f"{package}.models.builder": _models(*registries),
@@ -93,45 +37,6 @@ def _code_base(package: str, *registries: str) -> dict[str, Names]:
         f"{package}.datasets.builder": _DATA_NAMES,
         f"{package}.core": hooks,
     }
-
-
-FIRST_GENERATION: dict[str, Names] = {
-    "mmcv": {**_CONFIG, **_IMAGES, **_CHECKS, **_FILES},
-    "mmcv.utils": {**_CONFIG, **_CHECKS, **_FILES, **_LOGS, **_BUILDING, "Registry": "footplate.registry:Registry"},
-    "mmcv.runner": {
-        **_FIRST_HOOKS,
-        **_FIRST_OPTIMIZERS,
-        **_MODULES,
-        **_PRECISION,
-        **_CHECKPOINTS,
-        **_DIST_INFO,
-        **_PRIORITY,
-        **_from("distributed", "master_only"),
-        **_from(_ADAPTERS, "LogBuffer", "obj_from_dict"),
-        **_RUNNERS,
-        **_from("registry", RUNNER_BUILDERS="RUNNER_CONSTRUCTORS"),
-    },
-    "mmcv.runner.hooks": _FIRST_HOOKS,
-    "mmcv.runner.hooks.hook": _from(_ADAPTERS, "Hook") | _from("registry", "HOOKS"),
-    "mmcv.runner.hooks.lr_updater": _UPDATERS,
-    "mmcv.runner.hooks.momentum_updater": _MOMENTUM_UPDATERS,
-    "mmcv.runner.hooks.optimizer": _OPTIMIZER_HOOKS,
-    "mmcv.runner.hooks.evaluation": _EVALUATION,
-    "mmcv.runner.hooks.logger": _LOGGERS,
-    "mmcv.runner.hooks.logger.base": _LOGGERS,
-    "mmcv.runner.optimizer": _FIRST_OPTIMIZERS,
-    "mmcv.runner.optimizer.builder": _FIRST_OPTIMIZERS,
-    "mmcv.runner.base_module": _MODULES,
-    "mmcv.runner.base_runner": _from("first_generation.adapters.runners", "BaseRunner"),
-    "mmcv.runner.builder": _from("first_generation.adapters.runners", "RUNNERS", "build_runner"),
-    "mmcv.runner.epoch_based_runner": _from("first_generation.adapters.runners", "EpochBasedRunner"),
-    "mmcv.runner.iter_based_runner": _from("first_generation.adapters.runners", "IterBasedRunner"),
-    "mmcv.runner.fp16_utils": _PRECISION,
-    "mmcv.runner.dist_utils": {**_DIST_INFO, **_from("distributed", "master_only")},
-    "mmcv.runner.priority": _PRIORITY,
-    "mmcv.runner.checkpoint": _CHECKPOINTS,
-    "mmcv.parallel": _PARALLEL,
-}
 
 
 def _task(
@@ -169,7 +74,7 @@ _CODE_BASES: dict[str, Names] = {
     "mmselfsup.structures": _from("tasks.selfsup", "SelfSupDataSample"),
 }
 
-NAMES: dict[str, Names] = {**FIRST_GENERATION, **MMENGINE, **_CODE_BASES}
+NAMES: dict[str, Names] = {**MMCV, **MMENGINE, **_CODE_BASES}
 
 DISTRIBUTIONS = {
     "mmcv": ("mmcv", "mmcv-full", "mmcv-lite"),
@@ -193,5 +98,5 @@ def names_of(module: str) -> Names | None:
     if package not in DISTRIBUTIONS:
         return None
     if rest.rpartition(".")[2] in ("registry", "builder"):
-        return {**_REGISTRIES, **_FIRST_OPTIMIZERS}
+        return {**REGISTRIES, **OPTIMIZERS}
     return {} if any(known.startswith(f"{module}.") for known in NAMES) else None

@@ -3,7 +3,7 @@
 import copy
 import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +21,7 @@ class BaseAveragedModel(nn.Module):
     """The base class of averaged models: a copy of a model whose parameters are running averages.
 
     The first update copies the values. Later updates average all parameters with one multi-tensor kernel. A subclass
-    overrides `weight`.
+    overrides `weight`, or, as in MMEngine, `avg_func`, which is called for each tensor.
 
     Args:
         model: The model to average.
@@ -63,6 +63,9 @@ class BaseAveragedModel(nn.Module):
         """
         raise NotImplementedError
 
+    avg_func: Callable[[Tensor, Tensor, int], None] | None = None
+    """Updates an average in place with a value, given the number of earlier updates."""
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the averaged model."""
         return self.module(*args, **kwargs)
@@ -74,10 +77,18 @@ class BaseAveragedModel(nn.Module):
         if self._count == 0:
             _copy(own.averaged, source.averaged)
         elif self._count % self.interval == 0:
-            _average(own.averaged, source.averaged, self.weight(self._count), own.integers)
+            self._update(own, source)
         if not self.update_buffers or self._count == 0:
             _copy(own.copied, source.copied)
         self._count += 1
+
+    def _update(self, own: "_Tensors", source: "_Tensors") -> None:
+        if self.avg_func is None:
+            _average(own.averaged, source.averaged, self.weight(self._count), own.integers)
+            return
+        for index, (average, value) in enumerate(zip(own.averaged, source.averaged, strict=True)):
+            if index not in own.integers:
+                self.avg_func(average, value.to(average.device), self._count)
 
     @torch.no_grad()
     def copy_from(self, model: nn.Module) -> None:
@@ -237,7 +248,7 @@ class WarmUpEMA(ExponentialMovingAverage):
         """Updates the averages with the current weights of `model`, also in the first update."""
         own, source = self._tensor_pairs(model)
         if self._count % self.interval == 0:
-            _average(own.averaged, source.averaged, self.weight(self._count), own.integers)
+            self._update(own, source)
         _copy(own.copied, source.copied)
         self._count += 1
 

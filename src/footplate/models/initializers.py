@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -15,6 +16,25 @@ from footplate.errors import ArgumentError
 from footplate.registry import WEIGHT_INITIALIZERS
 
 Layers = str | Sequence[str] | None
+
+
+@torch.no_grad()
+def truncated_normal_(
+    tensor: Tensor, mean: float = 0.0, std: float = 1.0, low: float = -2.0, high: float = 2.0
+) -> Tensor:
+    """Fills a tensor from a truncated normal distribution, by the inverse of its distribution function.
+
+    `nn.init.trunc_normal_` draws other numbers from the same seed, depending on the version of torch.
+
+    Args:
+        tensor: The tensor.
+        mean: The mean before truncation.
+        std: The standard deviation before truncation.
+        low: The lower bound.
+        high: The upper bound.
+    """
+    below, above = (math.erf((bound - mean) / std / math.sqrt(2)) for bound in (low, high))
+    return tensor.uniform_(below, above).erfinv_().mul_(std * math.sqrt(2)).add_(mean).clamp_(low, high)
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -118,7 +138,7 @@ class TruncNormalInit(NormalInit):
 
     @override
     def fill(self, weight: Tensor) -> None:
-        nn.init.trunc_normal_(weight, self.mean, self.std, self.a, self.b)
+        truncated_normal_(weight, self.mean, self.std, self.a, self.b)
 
 
 @WEIGHT_INITIALIZERS.register_module(name="Uniform")

@@ -102,13 +102,13 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
             raise ArgumentError("bgr_to_rgb and rgb_to_bgr cannot both be set", key="rgb_to_bgr")
         if (mean is None) != (std is None):
             raise ArgumentError("mean and std must be set together", key="mean" if mean is None else "std")
-        self._normalizes = mean is not None
+        self._enable_normalize = mean is not None
         self.mean: Tensor
         self.std: Tensor
         if mean is not None and std is not None:
             self.register_buffer("mean", _channel_values("mean", mean), persistent=False)
             self.register_buffer("std", _channel_values("std", std), persistent=False)
-        self.swap_channels = bgr_to_rgb or rgb_to_bgr
+        self._channel_conversion = bgr_to_rgb or rgb_to_bgr
         self.pad_size_divisor = pad_size_divisor
         self.pad_value = pad_value
         self._batch_augments = []
@@ -158,14 +158,14 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
     def _normalize(self, images: Tensor) -> Tensor:
         """Swaps and normalizes the channels of images ``(..., C, H, W)``."""
         channels = images.shape[-3] if images.dim() >= 3 else 0
-        if self.swap_channels:
+        if self._channel_conversion:
             if channels != 3:
                 raise DataError(
                     "bgr_to_rgb and rgb_to_bgr need images with 3 channels", key=_SECTION, found=tuple(images.shape)
                 )
             images = images.flip(-3)
         images = images.float()
-        if not self._normalizes:
+        if not self._enable_normalize:
             return images
         if len(self.mean) not in (1, channels):
             raise DataError(

@@ -197,6 +197,11 @@ class Drawing:
         return self
 
     @property
+    def ax_save(self) -> "TextAxes":
+        """The axes that visualizers of MMPretrain write text to."""
+        return TextAxes(self)
+
+    @property
     def _image(self) -> Image.Image:
         if self._canvas is None:
             raise ArgumentError("there is no image to draw on", notes=["Call set_image(image) first."])
@@ -220,6 +225,29 @@ class Drawing:
         if alpha < 1:
             self._canvas = Image.blend(self._image, target, alpha)
         return self
+
+
+class TextAxes:
+    """Writes text to an image, with the arguments of matplotlib's axes.
+
+    Args:
+        drawing: The image.
+    """
+
+    def __init__(self, drawing: Drawing) -> None:
+        self._drawing = drawing
+
+    def text(self, x: float, y: float, s: str, **style: Any) -> None:
+        """Writes a text at a position. Of `style`, the size, the color, the alignments and the box color are used."""
+        self._drawing.draw_texts(
+            s,
+            [[x, y]],
+            font_sizes=style.get("size"),
+            colors=style.get("color", "black"),
+            vertical_alignments=style.get("verticalalignment", "bottom"),
+            horizontal_alignments=style.get("horizontalalignment", "left"),
+            background=(style.get("bbox") or {}).get("facecolor"),
+        )
 
 
 def as_rgb(color: Color) -> RGB:

@@ -174,3 +174,8 @@ def test_repr_shows_shapes_instead_of_values() -> None:
         "BaseDataElement(\n  a (meta): 1\n  scores: Tensor (3,) float32\n  inner: BaseDataElement(\n    b: 'c'\n  )\n)"
     )
     assert repr(BaseDataElement()) == "BaseDataElement()"
+
+
+def test_code_bases_read_the_names_of_fields_as_sets() -> None:
+    found = BaseDataElement(metainfo={"path": "a.png"}, score=torch.ones(1))
+    assert (found._data_fields, found._metainfo_fields) == ({"score"}, {"path"})

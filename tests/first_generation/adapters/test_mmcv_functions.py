@@ -22,7 +22,6 @@ from footplate.first_generation.adapters import (
     wrap_fp16_model,
 )
 from footplate.first_generation.adapters.mmcv_functions import (
-    FileClient,
     build_dataset,
     get_dist_info,
     get_logger,
@@ -149,8 +148,7 @@ def test_imread_channel_order(tmp_path: Path) -> None:
     mkdir_or_exist(path.parent)
     mkdir_or_exist(path.parent)
     Image.fromarray(PIXELS).save(path)
-    content = FileClient(backend="disk").get(path)
-    assert np.array_equal(imfrombytes(content, channel_order="rgb"), PIXELS)
+    assert np.array_equal(imfrombytes(path.read_bytes(), channel_order="rgb"), PIXELS)
     assert np.array_equal(imread(path), PIXELS[..., ::-1])
     assert imread(path, "grayscale").tolist() == [[76, 29]]
     assert np.array_equal(imread(path, "unchanged", "rgb"), PIXELS[..., ::-1])  # as in mmcv 1.7.2
@@ -172,11 +170,6 @@ def test_alpha_channel_follows_the_colors() -> None:
     buffer = io.BytesIO()
     Image.fromarray(np.array([[[30, 40, 50, 77]]], dtype=np.uint8)).save(buffer, "png")
     assert imfrombytes(buffer.getvalue(), "unchanged").tolist() == [[[50, 40, 30, 77]]]
-
-
-def test_file_client_reads_text(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("words")
-    assert FileClient().get_text(tmp_path / "a.txt") == "words"
 
 
 def test_unknown_channel_order_raises() -> None:

@@ -137,6 +137,16 @@ class BaseDataElement:
             for name in self.__dict__
         ]
 
+    @property
+    def _data_fields(self) -> set[str]:
+        """The names of the data fields, under the name that code bases read."""
+        return set(self.keys())
+
+    @property
+    def _metainfo_fields(self) -> set[str]:
+        """The names of the metainfo fields, under the name that code bases read."""
+        return set(self._meta)
+
     def values(self) -> list[Any]:
         """Returns the values of the data fields."""
         return list(self.__dict__.values())

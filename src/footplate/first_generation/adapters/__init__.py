@@ -27,6 +27,11 @@ from footplate.first_generation.adapters.optimizer_hooks import (
     GradientCumulativeOptimizerHook,
     OptimizerHook,
 )
+from footplate.first_generation.adapters.policy_hooks import (
+    CosineAnnealingLrUpdaterHook,
+    StepLrUpdaterHook,
+    annealing_cos,
+)
 from footplate.first_generation.adapters.runner_view import LogBuffer, RunnerView, view_of
 from footplate.first_generation.adapters.runners import BaseRunner, EpochBasedRunner, IterBasedRunner, build_runner
 from footplate.first_generation.adapters.updater_hooks import LrUpdaterHook, MomentumUpdaterHook
@@ -35,6 +40,7 @@ from footplate.first_generation.adapters.workflow import WorkflowHook
 __all__ = [
     "BaseRunner",
     "ClosureHook",
+    "CosineAnnealingLrUpdaterHook",
     "DataContainer",
     "EpochBasedRunner",
     "EvalHook",
@@ -52,12 +58,14 @@ __all__ = [
     "MomentumUpdaterHook",
     "OptimizerHook",
     "RunnerView",
+    "StepLrUpdaterHook",
     "SteppedByHook",
     "SteppedByModel",
     "WorkflowHook",
     "WriterLoggerHook",
     "adapt_dataset",
     "adapt_model",
+    "annealing_cos",
     "auto_fp16",
     "build_from_cfg",
     "build_optimizer",

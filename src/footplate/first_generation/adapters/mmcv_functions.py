@@ -167,26 +167,6 @@ def mkdir_or_exist(dir_name: str | Path, mode: int = 0o777) -> None:
     Path(dir_name).expanduser().mkdir(mode=mode, parents=True, exist_ok=True)
 
 
-class FileClient:
-    """Reads files from any storage backend that fsspec supports.
-
-    Args:
-        backend: Ignored; the path determines the storage.
-        options: Ignored.
-    """
-
-    def __init__(self, backend: str | None = None, **options: Any) -> None:
-        self.backend = backend
-
-    def get(self, filepath: str | Path) -> bytes:
-        """Returns the content of a file."""
-        return read_bytes(str(filepath))
-
-    def get_text(self, filepath: str | Path, encoding: str = "utf-8") -> str:
-        """Returns the content of a text file."""
-        return self.get(filepath).decode(encoding)
-
-
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 

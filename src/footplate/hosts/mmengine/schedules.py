@@ -23,6 +23,8 @@ class _ParamScheduler:
         ValueError: `begin` is not less than `end`.
     """
 
+    takes_metrics = False
+
     def __init__(
         self,
         optimizer: Any,
@@ -69,13 +71,33 @@ class _ParamScheduler:
         """Returns the current value of each parameter group."""
         return [group[self.param_name] for group in self.optimizer.param_groups]
 
+    def rewind(self, *, from_groups: bool = False) -> None:
+        """Resets the schedule to before its first step, and the parameter groups to their base values.
+
+        Args:
+            from_groups: Not used: groups without a base value always get their current value as such.
+        """
+        self.last_step, self._global_step, self.base_values = -1, 0, []
+        for group in self.optimizer.param_groups:
+            group[self.param_name] = group.setdefault(f"initial_{self.param_name}", group[self.param_name])
+            self.base_values.append(group[self.param_name])
+
+    def start(self) -> None:
+        """Takes the first step, which sets the values at the beginning of training."""
+        self.step()
+
     def state_dict(self) -> dict[str, Any]:
-        """Returns everything but the optimizer."""
-        return {key: value for key, value in vars(self).items() if key != "optimizer"}
+        """Returns the name of the class and everything but the optimizer."""
+        return {"type": type(self).__name__, **{key: each for key, each in vars(self).items() if key != "optimizer"}}
+
+    def matches(self, state_dict: dict[str, Any]) -> bool:
+        """Checks whether a saved state belongs to a schedule of this kind."""
+        own = {"type": type(self).__name__, "param_name": self.param_name, "by_epoch": self.by_epoch}
+        return all(state_dict.get(key, value) == value for key, value in own.items())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the state."""
-        vars(self).update(state_dict)
+        vars(self).update({key: value for key, value in state_dict.items() if key != "type"})
 
 
 class _OfField:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from footplate.models import bias_from_probability
+from footplate.models.initializers import bias_from_probability, truncated_normal_
 
 bias_init_with_prob = bias_from_probability
 
@@ -47,14 +47,14 @@ def normal_init(module: nn.Module, mean: float = 0, std: float = 1, bias: float 
 
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
     """Fills a tensor from a normal distribution that is cut off at `a` and `b`."""
-    return nn.init.trunc_normal_(tensor, mean, std, a, b)
+    return truncated_normal_(tensor, mean, std, a, b)
 
 
 def trunc_normal_init(
     module: nn.Module, mean: float = 0, std: float = 1, a: float = -2, b: float = 2, bias: float = 0
 ) -> None:
     """Initializes a layer from a normal distribution that is cut off at `a` and `b`."""
-    _initialize(module, lambda weight: nn.init.trunc_normal_(weight, mean, std, a, b), bias)
+    _initialize(module, lambda weight: truncated_normal_(weight, mean, std, a, b), bias)
 
 
 def uniform_init(module: nn.Module, a: float = 0, b: float = 1, bias: float = 0) -> None:

@@ -18,18 +18,24 @@ from footplate.hosts.operators.polygons import overlaps, rotated_box_corners
 _Array = npt.NDArray[Any]
 
 
-def _areas(boxes: _Array, offset: int) -> _Array:
-    areas: _Array = (boxes[..., 2] - boxes[..., 0] + offset) * (boxes[..., 3] - boxes[..., 1] + offset)
-    return areas
+_BLOCK = 64  # boxes that `nms` compares with all others at once
 
 
-def _ious(box: _Array, others: _Array, offset: int) -> _Array:
-    """Returns the IoU of a box (4,) with others (N, 4)."""
-    width = np.maximum(np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0]) + offset, 0)
-    height = np.maximum(np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1]) + offset, 0)
-    shared = width * height
-    ious: _Array = shared / (_areas(box, offset) + _areas(others, offset) - shared)
-    return ious
+def _ious(boxes: _Array, others: _Array, offset: int) -> _Array:
+    """Returns the IoU of boxes (4, ...) with others (4, ...); the shapes are broadcast."""
+    width = np.minimum(boxes[2], others[2])
+    width -= np.maximum(boxes[0], others[0])
+    height = np.minimum(boxes[3], others[3])
+    height -= np.maximum(boxes[1], others[1])
+    if offset:
+        width += offset
+        height += offset
+    shared: _Array = np.maximum(width, 0, out=width)
+    shared *= np.maximum(height, 0, out=height)
+    areas, other_areas = ((each[2] - each[0] + offset) * (each[3] - each[1] + offset) for each in (boxes, others))
+    union = np.subtract(areas + other_areas, shared, out=height)
+    shared /= union
+    return shared
 
 
 def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> list[_Array]:
@@ -50,19 +56,30 @@ def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> lis
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
     """Returns the indices of the boxes that remain, best first, int64."""
-    array = boxes.detach().cpu().numpy()
     order = scores.detach().sort(descending=True, stable=True)[1].cpu().numpy()
+    corners = np.ascontiguousarray(boxes.detach().cpu().numpy()[order].T)
+    kept, rest = [np.empty(0, dtype=int)], np.arange(len(order))
     with np.errstate(divide="ignore", invalid="ignore"):
-        groups = _suppress(order, lambda best, rest: _ious(array[best], array[rest], offset) > iou_threshold)
-    return torch.tensor([group[0] for group in groups], dtype=torch.long, device=boxes.device)
+        while len(rest):
+            block, rest = rest[:_BLOCK], rest[_BLOCK:]
+            ours = corners[:, block, None]
+            overlap = _ious(ours, corners[:, None, block], offset) > iou_threshold
+            remains = np.ones(len(block), dtype=bool)
+            for place in range(len(block)):
+                if remains[place]:
+                    remains[place + 1 :] &= ~overlap[place, place + 1 :]
+            kept.append(block[remains])
+            overlap = _ious(ours[:, remains], corners[:, None, rest], offset) > iou_threshold
+            rest = rest[~overlap.any(0)]
+    return torch.from_numpy(order[np.concatenate(kept)]).to(boxes.device)
 
 
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
     """Returns groups of boxes (N, 5), the last column of which is the score: one that remains, and those it removes."""
-    array = dets.detach().cpu().numpy()
+    corners = dets.detach().cpu().numpy().T
     order = dets.detach()[:, 4].sort(descending=True, stable=True)[1].cpu().numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
-        groups = _suppress(order, lambda best, rest: _ious(array[best], array[rest], 0) >= iou_threshold)
+        groups = _suppress(order, lambda best, rest: _ious(corners[:, [best]], corners[:, rest], 0) >= iou_threshold)
     return [group.tolist() for group in groups]
 
 
@@ -98,7 +115,7 @@ def softnms(
         kept.append(int(best))
         remaining = np.delete(remaining, place)
         with np.errstate(divide="ignore", invalid="ignore"):
-            overlap = _ious(array[best], array[remaining], offset)
+            overlap = _ious(array[[best]].T, array[remaining].T, offset)
         if method == 2:
             factor = np.exp(-(overlap * overlap) / sigma)
         else:

@@ -128,7 +128,8 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: dict[str, int | None]) 
     if not isinstance(cfg, Mapping):
         raise BuildError("a schedule must be a dict with the key 'type'", found=cfg)
     defaults: dict[str, Any] = {}
-    if "type" in cfg and getattr(PARAM_SCHEDULERS.resolve(cfg["type"], cfg), "needs_run", False):
+    kind = PARAM_SCHEDULERS.resolve(cfg["type"], cfg) if "type" in cfg else None
+    if getattr(kind, "needs_run", False):
         defaults = lengths
     else:
         begin, end = cfg.get("begin", 0), lengths["max_epochs" if cfg.get("by_epoch", True) else "max_iters"]
@@ -136,6 +137,10 @@ def _build(cfg: Any, optimizer: HasParamGroups, lengths: dict[str, int | None]) 
             defaults["end"] = end
         if cfg.get("convert_to_iter_based"):
             defaults["epoch_length"] = lengths["epoch_length"]
+            # Schedules of code bases are converted by a class method.
+            if (convert := getattr(kind, "build_iter_from_epoch", None)) is not None:
+                settings = {key: value for key, value in cfg.items() if key != "convert_to_iter_based"}
+                cfg = {**settings, "type": convert}
     built: ParamSchedule = PARAM_SCHEDULERS.build(cfg, optimizer, **defaults)
     return built
 
@@ -157,6 +162,8 @@ def _warn_about_lengths(
     for schedule, key in zip(schedules, end_keys, strict=True):
         total = lengths["max_epochs" if schedule.by_epoch else "max_iters"]
         if total is None or schedule.takes_metrics or (schedule.by_epoch and epoch_length is None):
+            continue
+        if not isinstance(schedule, ParamSchedule):  # the schedule of a code base has no curve
             continue
         name = f"{type(schedule).__name__} (by {'epoch' if schedule.by_epoch else 'iteration'})"
         advice = f"; to end with training, use --set {key}={total}" if key else ""

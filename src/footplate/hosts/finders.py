@@ -1,0 +1,174 @@
+"""The import hooks: modules that footplate provides, and changes to modules of installed packages."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import ModuleType
+from typing import Any
+
+from footplate.hosts.mmengine.names import Names
+from footplate.hosts.names import names_of
+from footplate.hosts.patches import patch
+from footplate.hosts.versions import is_first_generation, show_accepted_versions
+from footplate.messages import nearest
+from footplate.registry import CODE_BASES
+from footplate.registry.dotted_paths import resolve
+
+_completed: dict[str, tuple[ModuleType, set[str]]] = {}
+
+
+class _ProvidedModule(ModuleType):
+    """A module in which a name stays what it is if a submodule of the same name is imported, such as `collate`."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not isinstance(value, ModuleType) or name not in (names_of(self.__name__) or {}):
+            super().__setattr__(name, value)
+
+
+class NamesFinder(MetaPathFinder, Loader):
+    """Finds modules of OpenMMLab packages that footplate provides, and creates them.
+
+    Args:
+        packages: The names of the packages.
+    """
+
+    def __init__(self, packages: Sequence[str]) -> None:
+        self.packages = frozenset(packages)
+
+    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Returns the spec of a module that footplate provides, or None."""
+        if fullname.partition(".")[0] not in self.packages or names_of(fullname) is None:
+            return None
+        spec = ModuleSpec(fullname, self, is_package=True)
+        # Folders of the same name on the path may contain further modules of the user. No module of an installed
+        # MMEngine is used: it would not know footplate's registries.
+        parts = fullname.split(".")
+        if parts[0] != "mmengine":
+            spec.submodule_search_locations = [
+                folder for entry in sys.path if os.path.isdir(folder := os.path.join(entry or os.curdir, *parts))
+            ]
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Returns an empty module."""
+        return _ProvidedModule(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Adds attributes to a module that are imported on first access."""
+        title = module.__name__
+        names = names_of(title) or {}
+        module.__doc__ = f"The names of '{title}' that footplate provides."
+        module.__dict__["__all__"] = sorted(names)
+        module.__dict__["__getattr__"] = _lookup(module, names, module.__dict__.__setitem__)
+        module.__dict__["__dir__"] = lambda: sorted({*module.__dict__, *names})
+
+
+class OperatorsFinder(MetaPathFinder, Loader):
+    """Provides `mmcv._ext` where mmcv is installed without compiled operators. It must be the last finder."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Returns the spec of `mmcv._ext`, or None for any other module."""
+        return ModuleSpec(fullname, self) if fullname == "mmcv._ext" else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Returns the operators in PyTorch."""
+        from footplate.hosts.operators.extension import create_extension
+
+        return create_extension()
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Does nothing: the module is complete."""
+
+
+class InstalledFinder(MetaPathFinder):
+    """Changes modules of installed packages when they are imported.
+
+    The modules of mmcv get the names of mmcv 1.x that they lack. A code base sees a version of mmcv that it accepts.
+    In first-generation code, names are replaced that PyTorch, NumPy and Python have removed.
+
+    Args:
+        completed: The packages that get the names that they lack.
+        patches: Whether to replace removed names.
+    """
+
+    def __init__(self, completed: Sequence[str], patches: bool = True) -> None:
+        self.completed = frozenset(completed)
+        self.patches = patches
+        self._first_generation: set[str] = set()
+
+    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Returns the spec of a module to change, or None."""
+        top = fullname.partition(".")[0]
+        is_code_base = fullname == top and top in CODE_BASES
+        if not is_code_base and top not in (*self.completed, *self._first_generation):
+            return None
+        spec = PathFinder.find_spec(fullname, path)
+        if spec is not None and spec.loader is None and top in self.completed:  # a folder with modules of the user
+            return NamesFinder([top]).find_spec(fullname)
+        loader = spec.loader if spec is not None else None
+        if not isinstance(loader, SourceFileLoader):
+            return None
+        execute: Callable[[ModuleType], None] = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            source = loader.get_data(loader.path).decode()
+            if is_code_base:
+                show_accepted_versions(source)
+                if self.patches and is_first_generation(source):
+                    self._first_generation.add(top)
+            patched = patch(source, fullname) if top in self._first_generation else None
+            if patched is None:
+                execute(module)
+            else:
+                vars(module).update(patched[1])
+                exec(compile(patched[0], loader.path, "exec", dont_inherit=True), vars(module))
+            if top in self.completed:
+                complete(module)
+
+        loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+def complete(module: ModuleType) -> None:
+    """Adds the names that a module of an installed package lacks; they are imported on first access."""
+    names = names_of(module.__name__)
+    if names is None or module.__name__ in _completed:
+        return
+    added: set[str] = {"__getattr__"}
+
+    def keep(name: str, value: Any) -> None:
+        added.add(name)
+        setattr(module, name, value)
+
+    module.__dict__["__getattr__"] = _lookup(module, names, keep)
+    _completed[module.__name__] = module, added
+
+
+def revert() -> None:
+    """Removes the names that `complete` added."""
+    for module, added in _completed.values():
+        for name in added:
+            vars(module).pop(name, None)
+    _completed.clear()
+
+
+def _lookup(module: ModuleType, names: Names, keep: Callable[[str, Any], None]) -> Callable[[str], Any]:
+    """Returns the `__getattr__` of a module, which imports a name or a submodule and keeps it."""
+    title = module.__name__
+
+    def look_up(name: str) -> Any:
+        if name in names:
+            found = resolve(names[name])
+        elif names_of(f"{title}.{name}") is not None:
+            found = importlib.import_module(f"{title}.{name}")
+        else:
+            near = None if name.startswith("__") else nearest(name, names)
+            hint = f": did you mean '{near}'?" if near else ""
+            raise AttributeError(f"footplate has no counterpart for '{title}.{name}'{hint}")
+        keep(name, found)
+        return found
+
+    return look_up

@@ -1,0 +1,249 @@
+"""Functions of mmcv 1.x that neither mmcv 2 nor MMEngine has."""
+
+import getpass
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel._functions import _get_stream as _torch_stream
+from torch.utils import cpp_extension
+from torch.utils.data import DataLoader
+
+from footplate.distributed import get_rank
+from footplate.errors import ConfigError
+from footplate.first_generation.adapters.mmcv_functions import get_logger as _get_logger
+from footplate.first_generation.adapters.model import map_nested, unpack_containers
+from footplate.hosts.mmengine.dist import all_reduce_params, collect_results
+from footplate.hosts.mmengine.progress import ProgressBar
+from footplate.hosts.mmengine.torch_utils import set_random_seed as _seed
+
+CUDA_HOME = cpp_extension.CUDA_HOME
+IS_IPU_AVAILABLE = False
+IS_MLU_AVAILABLE = hasattr(torch, "is_mlu_available") and torch.is_mlu_available()
+logger_initialized: dict[str, bool] = {}
+
+
+def jit(func: Any = None, **options: Any) -> Any:
+    """Returns the function, or a decorator that does; the compiler that it stands for exists for another framework."""
+    return func if func is not None else lambda function: function
+
+
+def skip_no_elena(func: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function."""
+    return func
+
+
+def is_jit_tracing() -> bool:
+    """Checks whether `torch.jit` traces the current code."""
+    return bool(torch._C._get_tracing_state())
+
+
+def get_logger(name: str, *args: Any, **kwargs: Any) -> Any:
+    """Returns a child of footplate's logger and records its name in `logger_initialized`."""
+    logger_initialized[f"footplate.{name}"] = True
+    return _get_logger(name, *args, **kwargs)
+
+
+def get_host_info() -> str:
+    """Returns the user and the host as `user@host`."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a user without an entry in the database of users
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+def get_time_str() -> str:
+    """Returns the local time as `20261122_010203`."""
+    return time.strftime("%Y%m%d_%H%M%S")
+
+
+def set_random_seed(seed: int, deterministic: bool = False, use_rank_shift: bool = False) -> None:
+    """Seeds Python, NumPy and PyTorch.
+
+    Args:
+        seed: The seed.
+        deterministic: Whether cuDNN must choose deterministic algorithms.
+        use_rank_shift: Whether to add the rank to the seed.
+    """
+    _seed(seed + (get_rank() if use_rank_shift else 0))
+    if deterministic:
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+
+
+def allreduce_params(params: Iterable[Tensor], coalesce: bool = True, bucket_size_mb: int = -1) -> None:
+    """Averages parameters over all processes, in place."""
+    all_reduce_params([each.data for each in params], coalesce, bucket_size_mb, op="mean")
+
+
+def allreduce_grads(params: Iterable[Tensor], coalesce: bool = True, bucket_size_mb: int = -1) -> None:
+    """Averages the gradients of parameters over all processes, in place."""
+    with_gradient = [each.grad for each in params if each.requires_grad and each.grad is not None]
+    allreduce_params(with_gradient, coalesce, bucket_size_mb)
+
+
+def cast_tensor_type(inputs: Any, src_type: torch.dtype, dst_type: torch.dtype) -> Any:
+    """Returns nested data in which the tensors of type `src_type` are converted to `dst_type`."""
+    return map_nested(inputs, Tensor, lambda each: each.to(dst_type) if each.dtype == src_type else each)
+
+
+def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Any = None, dim: int = 0) -> tuple[Any, Any]:
+    """Unpacks the data containers of a call.
+
+    Returns:
+        The positional arguments and the keyword arguments, each in a tuple with the single part of this process.
+    """
+    return (tuple(unpack_containers(list(inputs))),), (unpack_containers(dict(kwargs)),)
+
+
+def _get_stream(device: Any) -> Any:
+    """Returns the stream for copies to a device, or None for a CPU. The device may be an index, -1 for the CPU."""
+    if isinstance(device, int):
+        device = torch.device("cpu") if device < 0 else torch.device("cuda", device)
+    return _torch_stream(device)
+
+
+def _get_cuda_home() -> str | None:
+    return CUDA_HOME
+
+
+def _get_dataloader() -> tuple[type, type]:
+    return DataLoader, DataLoader
+
+
+def get_build_config() -> str:
+    """Returns how PyTorch was built."""
+    return torch.__config__.show()
+
+
+class IterLoader:
+    """Iterates over a data loader without end, and counts the passes.
+
+    Args:
+        dataloader: The data loader.
+    """
+
+    def __init__(self, dataloader: Any) -> None:
+        self._dataloader = dataloader
+        self._iterator: Iterator[Any] = iter(dataloader)
+        self._epoch = 0
+
+    @property
+    def epoch(self) -> int:
+        """The number of complete passes."""
+        return self._epoch
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            self._epoch += 1
+        if hasattr(self._dataloader.sampler, "set_epoch"):
+            self._dataloader.sampler.set_epoch(self._epoch)
+        self._iterator = iter(self._dataloader)
+        return next(self._iterator)
+
+    def __len__(self) -> int:
+        return len(self._dataloader)
+
+
+class LossScaler:
+    """The scale of a loss in half precision.
+
+    Args:
+        init_scale: The scale at the start.
+        mode: "dynamic", or "static" to keep the scale.
+        scale_factor: The factor by which a dynamic scale changes.
+        scale_window: The number of iterations without overflow after which a dynamic scale grows.
+
+    Raises:
+        AssertionError: The mode is unknown.
+    """
+
+    def __init__(
+        self, init_scale: float = 2**32, mode: str = "dynamic", scale_factor: float = 2.0, scale_window: int = 1000
+    ) -> None:
+        if mode not in ("dynamic", "static"):
+            raise AssertionError(f"The mode of a loss scaler must be 'dynamic' or 'static', not {mode!r}.")
+        self.cur_scale, self.cur_iter, self.last_overflow_iter = init_scale, 0, -1
+        self.mode, self.scale_factor, self.scale_window = mode, scale_factor, scale_window
+
+    @property
+    def loss_scale(self) -> float:
+        """The current scale."""
+        return self.cur_scale
+
+    def has_overflow(self, params: Iterable[Tensor]) -> bool:
+        """Checks whether a gradient is non-finite. A static scale has no overflows."""
+        gradients = [each.grad for each in params if each.grad is not None]
+        return self.mode == "dynamic" and any(not bool(torch.isfinite(each).all()) for each in gradients)
+
+    def update_scale(self, overflow: bool) -> None:
+        """Changes a dynamic scale after an iteration."""
+        if self.mode != "dynamic":
+            return
+        if overflow:
+            self.cur_scale = max(self.cur_scale / self.scale_factor, 1)
+            self.last_overflow_iter = self.cur_iter
+        elif (self.cur_iter - self.last_overflow_iter) % self.scale_window == 0:
+            self.cur_scale *= self.scale_factor
+        self.cur_iter += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Loads the state of `state_dict`."""
+        vars(self).update(state_dict)
+
+
+def single_gpu_test(model: nn.Module, data_loader: Any) -> list[Any]:
+    """Returns the predictions of a model for a data loader.
+
+    Args:
+        model: Called as `model(return_loss=False, **batch)`. It is put into evaluation mode.
+        data_loader: The data.
+    """
+    model.eval()
+    results: list[Any] = []
+    bar = ProgressBar(len(data_loader.dataset)) if get_rank() == 0 else None
+    for batch in data_loader:
+        with torch.no_grad():
+            found = model(return_loss=False, **batch)
+        results.extend(found)
+        if bar is not None:
+            bar.update(len(found))
+    return results
+
+
+def multi_gpu_test(
+    model: nn.Module, data_loader: Any, tmpdir: str | None = None, gpu_collect: bool = False
+) -> list[Any] | None:
+    """Returns the predictions of all processes on rank 0, in the order of the dataset, and None on others.
+
+    Args:
+        model: See `single_gpu_test`.
+        data_loader: The data of this process.
+        tmpdir: Not used: results are sent, not written to a folder.
+        gpu_collect: Whether to send the results from the accelerators.
+    """
+    found = single_gpu_test(model, data_loader)
+    return collect_results(found, len(data_loader.dataset), "gpu" if gpu_collect else "cpu")
+
+
+def _refused(what: str) -> Callable[..., Any]:
+    """Returns a class that raises an error when it is built; code bases only name it on devices that torch lacks."""
+
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
+        raise ConfigError(f"footplate does not train on IPUs, which '{what}' needs. Train on another device.")
+
+    return type(what, (), {"__init__": refuse, "__doc__": "Raises an error.", "__module__": __name__})
+
+
+IPUDataLoader, IPUFp16OptimizerHook = _refused("IPUDataLoader"), _refused("IPUFp16OptimizerHook")
+cfg2options, ipu_model_wrapper = _refused("cfg2options"), _refused("ipu_model_wrapper")

@@ -1,0 +1,57 @@
+"""`Registry` of mmcv 1.x: registries that code bases create, as parts of footplate's registry tree."""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from footplate import registry as roots
+from footplate.registry import Registry as _Registry
+
+# The names under which code bases create registries without a parent, and the registries that run configs look in.
+_ROOTS: Mapping[str, _Registry] = {
+    "dataset": roots.DATASETS,
+    "datasets": roots.DATASETS,
+    "pipeline": roots.TRANSFORMS,
+    "sampler": roots.DATA_SAMPLERS,
+    "Sampler": roots.DATA_SAMPLERS,
+    "hook": roots.HOOKS,
+    "optimizer": roots.OPTIMIZERS,
+    "optimizer builder": roots.OPTIMIZER_BUILDERS,
+}
+
+
+class Registry(_Registry):
+    """A registry that joins footplate's tree, so that the config of a run finds its entries.
+
+    A registry without a parent, such as `Registry("pipeline")`, becomes a child of the corresponding registry of
+    footplate. Several registries of one scope below one parent share their entries.
+
+    Args:
+        name: The kind of its entries.
+        build_func: See the base class.
+        parent: See the base class.
+        scope: The scope; by default the top-level package that creates it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        build_func: Callable[..., Any] | None = None,
+        parent: _Registry | None = None,
+        scope: str | None = None,
+    ) -> None:
+        scope = scope or sys._getframe(1).f_globals.get("__name__", "").partition(".")[0]
+        parent = _ROOTS.get(name) if parent is None else parent
+        present = parent.children.get(scope) if parent is not None else None
+        if present is None:
+            super().__init__(name, build_func=build_func, parent=parent, scope=scope)
+            return
+        super().__init__(name, build_func=build_func or present._build_func, scope=scope, noun=present.noun)
+        self.parent, self._entries = parent, present._entries
+
+    def register_module(self, name: Any = None, force: bool = False, module: Any = None) -> Any:
+        """Registers a class as the base class does; the decorator may also be used without parentheses."""
+        if inspect.isclass(name):
+            return super().register_module(module=name)
+        return super().register_module(name, force, module=module)

@@ -1,0 +1,190 @@
+"""Patches of first-generation code for names that PyTorch, NumPy and Python have removed since.
+
+Only modules of first-generation code bases are patched, when they are imported. Their files are not changed.
+"""
+
+import ast
+import importlib
+import re
+import warnings
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+from footplate.registry.dotted_paths import module_exists
+
+
+class Patch(NamedTuple):
+    """A name to replace.
+
+    Attributes:
+        new: The dotted path of the replacement.
+        reason: Why the code no longer works.
+        always: Whether to replace a name that still exists, because it behaves differently.
+    """
+
+    new: str
+    reason: str
+    always: bool = False
+
+
+_ALIASES = "NumPy 1.24 removed the aliases of Python's types"
+_NUMPY_2 = "NumPy 2.0 removed it"
+_ABC = "Python 3.10 removed it from collections"
+_DISTUTILS = "Python 3.12 removed distutils"
+_SETUPTOOLS = "setuptools 82 removed pkg_resources"
+_SIX = "PyTorch 2.0 removed torch._six"
+_PILLOW = "Pillow 10 removed it"
+_HERE = "footplate.hosts.removed"
+_TYPES = "bool int float complex object str"
+_CONTAINERS = "Callable Hashable Iterable Iterator Mapping MutableMapping Sequence Set Sized"
+
+PATCHES: dict[str, Patch] = {
+    **{f"numpy.{name}": Patch(f"builtins.{name}", _ALIASES) for name in _TYPES.split()},
+    "numpy.long": Patch("builtins.int", _ALIASES),
+    "numpy.unicode": Patch("builtins.str", _ALIASES),
+    "numpy.float_": Patch("numpy.float64", _NUMPY_2),
+    "numpy.complex_": Patch("numpy.complex128", _NUMPY_2),
+    "numpy.string_": Patch("numpy.bytes_", _NUMPY_2),
+    "numpy.unicode_": Patch("numpy.str_", _NUMPY_2),
+    "numpy.Inf": Patch("numpy.inf", _NUMPY_2),
+    "numpy.Infinity": Patch("numpy.inf", _NUMPY_2),
+    "numpy.infty": Patch("numpy.inf", _NUMPY_2),
+    "numpy.NaN": Patch("numpy.nan", _NUMPY_2),
+    "numpy.NAN": Patch("numpy.nan", _NUMPY_2),
+    "numpy.PINF": Patch("numpy.inf", _NUMPY_2),
+    "numpy.product": Patch("numpy.prod", _NUMPY_2),
+    "numpy.cumproduct": Patch("numpy.cumprod", _NUMPY_2),
+    "numpy.alltrue": Patch("numpy.all", _NUMPY_2),
+    "numpy.sometrue": Patch("numpy.any", _NUMPY_2),
+    "numpy.in1d": Patch("numpy.isin", _NUMPY_2),
+    "numpy.row_stack": Patch("numpy.vstack", _NUMPY_2),
+    "numpy.trapz": Patch("numpy.trapezoid", _NUMPY_2),
+    "numpy.asfarray": Patch("numpy.asarray", _NUMPY_2),
+    **{f"collections.{name}": Patch(f"collections.abc.{name}", _ABC) for name in _CONTAINERS.split()},
+    "fractions.gcd": Patch("math.gcd", "Python 3.9 removed it"),
+    "inspect.getargspec": Patch("inspect.getfullargspec", "Python 3.11 removed it"),
+    "time.clock": Patch("time.perf_counter", "Python 3.8 removed it"),
+    "distutils.version.LooseVersion": Patch(f"{_HERE}.LooseVersion", _DISTUTILS),
+    "distutils.util.strtobool": Patch(f"{_HERE}.strtobool", _DISTUTILS),
+    "pkg_resources.parse_version": Patch(f"{_HERE}.parse_version", _SETUPTOOLS),
+    "pkg_resources.DistributionNotFound": Patch(f"{_HERE}.DistributionNotFound", _SETUPTOOLS),
+    "pkg_resources.get_distribution": Patch(f"{_HERE}.get_distribution", _SETUPTOOLS),
+    **{
+        f"torch._six.{name}": Patch(f"{_HERE}.{name}", _SIX)
+        for name in ("container_abcs", "inf", "int_classes", "nan", "string_classes")
+    },
+    "torch.load": Patch(f"{_HERE}.load", "PyTorch 2.6 reads only weights by default", always=True),
+    "PIL.Image.ANTIALIAS": Patch("PIL.Image.LANCZOS", _PILLOW),
+    "PIL.Image.LINEAR": Patch("PIL.Image.BILINEAR", _PILLOW),
+    "PIL.Image.CUBIC": Patch("PIL.Image.BICUBIC", _PILLOW),
+}
+"""The patches by the dotted path of the old name."""
+
+_WORDS = re.compile(r"\b(?:" + "|".join(sorted({re.escape(each.rpartition(".")[2]) for each in PATCHES})) + r")\b")
+_applied: defaultdict[str, set[str]] = defaultdict(set)
+
+
+def applied_patches() -> dict[str, int]:
+    """Returns the number of modules in which each name was replaced."""
+    return {name: len(modules) for name, modules in sorted(_applied.items())}
+
+
+def describe_patches() -> str:
+    """Returns the applied patches with their reasons, or an empty text if there are none."""
+    counts = applied_patches().items()
+    return "; ".join(f"{name} in {count} module{'s' * (count > 1)} ({PATCHES[name].reason})" for name, count in counts)
+
+
+def forget_applied() -> None:
+    """Clears the record of `applied_patches`."""
+    _applied.clear()
+
+
+def patch(source: str, module: str) -> tuple[ast.Module, dict[str, Any]] | None:
+    """Replaces removed names in the code of a module.
+
+    Args:
+        source: The code.
+        module: The name of the module.
+
+    Returns:
+        The new code, and the values that it needs in the module's namespace; None if nothing is replaced.
+    """
+    if not _WORDS.search(source):
+        return None
+    transformer = _Replacer(module)
+    tree = transformer.visit(ast.parse(source))
+    if not transformer.values:
+        return None
+    return ast.fix_missing_locations(tree), transformer.values
+
+
+class _Replacer(ast.NodeTransformer):
+    """Replaces removed names and collects their replacements.
+
+    Attributes:
+        values: The replacements by the names under which the new code reads them.
+    """
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+        self._imported: dict[str, str] = {}  # local name -> dotted path
+        self.values: dict[str, Any] = {}
+
+    def visit_Import(self, node: ast.Import) -> ast.stmt:
+        kept = []
+        for alias in node.names:
+            top = alias.name.partition(".")[0]
+            self._imported[alias.asname or top] = alias.name if alias.asname else top
+            if module_exists(alias.name) or not any(path.startswith(f"{alias.name}.") for path in PATCHES):
+                kept.append(alias)
+        node.names = kept
+        return node if kept else ast.copy_location(ast.Pass(), node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:
+        kept, made = [], []
+        for alias in node.names:
+            path, local = f"{node.module}.{alias.name}", alias.asname or alias.name
+            replacement = self._replace(path) if node.level == 0 else None
+            if replacement is None:
+                kept.append(alias)
+                self._imported[local] = path if node.level == 0 else ""
+            else:
+                value = ast.Name(replacement, ast.Load())
+                made.append(ast.copy_location(ast.Assign([ast.Name(local, ast.Store())], value), node))
+        node.names = kept
+        return [*([node] if kept else []), *made]
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        path = self._path(node)
+        replacement = self._replace(path) if path and isinstance(node.ctx, ast.Load) else None
+        if replacement is None:
+            return self.generic_visit(node)  # type: ignore[return-value]
+        return ast.copy_location(ast.Name(replacement, ast.Load()), node)
+
+    def _path(self, node: ast.expr) -> str:
+        if isinstance(node, ast.Name):
+            return self._imported.get(node.id, "")
+        before = self._path(node.value) if isinstance(node, ast.Attribute) else ""
+        return f"{before}.{node.attr}" if before and isinstance(node, ast.Attribute) else ""
+
+    def _replace(self, path: str) -> str | None:
+        """Returns the name under which the new code reads the replacement of a dotted path, or None."""
+        found = PATCHES.get(path)
+        if found is None or (not found.always and _find(path) is not None):
+            return None
+        name = f"_footplate_{path.replace('.', '_')}"
+        self.values[name] = _find(found.new)
+        _applied[path].add(self._module)
+        return name
+
+
+def _find(path: str) -> Any:
+    """Returns the object at a dotted path, or None if there is none."""
+    module, _, name = path.rpartition(".")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy warns about some of the names that it removed
+        try:
+            return getattr(importlib.import_module(module), name, None)
+        except ImportError:
+            return None

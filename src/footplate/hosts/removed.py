@@ -1,0 +1,92 @@
+"""Replacements for names that newer versions of PyTorch, NumPy and Python removed, for first-generation code."""
+
+import collections.abc
+import importlib.metadata
+import os
+import re
+from functools import total_ordering
+from typing import Any
+
+import torch
+
+from footplate.checkpoint import load_checkpoint
+
+container_abcs = collections.abc
+string_classes = (str, bytes)
+int_classes = int
+inf, nan = float("inf"), float("nan")
+torch_load = torch.load
+
+
+def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
+    """Returns the content of a file of `torch.save`; a path is read without executing code.
+
+    Args:
+        f: A path, or an open file, which torch reads.
+        map_location: The device for the tensors.
+        args: Further arguments of `torch.load`, for an open file.
+        kwargs: The same by name.
+    """
+    if isinstance(f, str | os.PathLike):
+        return load_checkpoint(f, map_location or "cpu")
+    return torch_load(f, map_location, *args, **kwargs)
+
+
+def strtobool(val: str) -> int:
+    """Returns 1 for a text such as "yes", 0 for one such as "no".
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if val.lower() in ("y", "yes", "t", "true", "on", "1"):
+        return 1
+    if val.lower() in ("n", "no", "f", "false", "off", "0"):
+        return 0
+    raise ValueError(f"'{val}' is neither yes nor no.")
+
+
+@total_ordering
+class LooseVersion:
+    """A version that compares by its numbers, as that of `distutils.version`.
+
+    Args:
+        vstring: The version.
+    """
+
+    def __init__(self, vstring: str = "0") -> None:
+        self.vstring = vstring
+        self.version = [int(part) if part.isdigit() else part for part in re.findall(r"\d+|[a-z]+", vstring)]
+
+    def __str__(self) -> str:
+        return self.vstring
+
+    def __repr__(self) -> str:
+        return f"LooseVersion({self.vstring!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == _version(other)._key()
+
+    def __lt__(self, other: object) -> bool:
+        return self._key() < _version(other)._key()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _key(self) -> list[tuple[int, Any]]:
+        return [(isinstance(part, int), part) for part in self.version]
+
+
+def _version(value: object) -> LooseVersion:
+    return value if isinstance(value, LooseVersion) else LooseVersion(str(value))
+
+
+parse_version = LooseVersion
+DistributionNotFound = importlib.metadata.PackageNotFoundError
+
+
+def get_distribution(name: str) -> importlib.metadata.Distribution:
+    """Returns an installed distribution.
+
+    Raises:
+        DistributionNotFound: It is not installed.
+    """
+    return importlib.metadata.distribution(name)

@@ -1,0 +1,84 @@
+"""The versions of mmcv and MMEngine that code bases assert, and the ones that they are shown."""
+
+import ast
+import importlib
+import logging
+import re
+import sys
+from typing import Any
+
+from footplate.hosts.mmengine.utils import digit_version, parse_version_info
+
+_logger = logging.getLogger("footplate.hosts")
+# Shown to a code base that does not accept the installed version: the newest of these that it accepts.
+_RELEASES = {
+    "mmcv": "2.1.0 2.0.1 2.0.0 1.7.2 1.7.0 1.6.2 1.6.0 1.5.3 1.5.0 1.4.8 1.4.0 1.3.18 1.3.17 1.3.9 1.3.3 1.2.7 1.1.5",
+    "mmengine": "0.10.7 0.9.1 0.8.5 0.7.4 0.6.0 0.5.0 0.4.0 0.3.2 0.2.0",
+}
+_FIRST_WITHOUT_RUNNER = digit_version("2.0.0rc0")
+_originals: dict[str, tuple[Any, Any]] = {}
+
+
+def accepted_range(source: str, package: str) -> tuple[str, str] | None:
+    """Returns the lowest and the highest version of a package that a code base accepts, or None if it has no limits.
+
+    Args:
+        source: The code of the code base's `__init__.py`, with assignments such as `mmcv_maximum_version = '1.8.0'`.
+        package: "mmcv" or "mmengine".
+    """
+    limits = {"min": "0", "max": ""}
+    pattern = re.compile(rf"{package}_(min|max)(imum)?(_version)?", re.IGNORECASE)
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Constant):
+            continue
+        for target in node.targets:
+            found = pattern.fullmatch(target.id) if isinstance(target, ast.Name) else None
+            if found and isinstance(node.value.value, str):
+                limits[found[1].lower()] = node.value.value
+    return (limits["min"], limits["max"]) if limits["max"] else None
+
+
+def is_first_generation(source: str) -> bool:
+    """Checks whether a code base, given the code of its `__init__.py`, is written for mmcv 1.x."""
+    accepted = accepted_range(source, "mmcv")
+    return accepted is not None and digit_version(accepted[1]) <= _FIRST_WITHOUT_RUNNER
+
+
+def show_accepted_versions(source: str) -> None:
+    """Sets `__version__` of mmcv and MMEngine to versions that a code base accepts.
+
+    Args:
+        source: The code of the code base's `__init__.py`.
+    """
+    for package, releases in _RELEASES.items():
+        accepted = accepted_range(source, package)
+        if accepted is None:
+            continue
+        try:
+            module = importlib.import_module(package)
+        except ImportError:  # the code base itself raises the error
+            continue
+        lowest, highest = digit_version(accepted[0]), digit_version(accepted[1])
+        present = vars(module).get("__version__"), vars(module).get("version_info")
+        original = _originals.setdefault(package, present)[0]
+        shown = [*([original] if original else []), *releases.split(), accepted[0]]
+        # Some code bases accept the highest version itself, others do not.
+        fits = [each for each in shown if lowest <= digit_version(each) < highest] or [accepted[1]]
+        if original and digit_version(original) < lowest:  # it lacks what the code base needs, which raises an error
+            fits = [original]
+        elif original and fits[0] != original:
+            _logger.info("A code base asks for %s < %s; %s is installed.", package, accepted[1], original)
+        _set_version(package, fits[0], parse_version_info(fits[0]))
+
+
+def restore_versions() -> None:
+    """Reverts `show_accepted_versions`."""
+    for package, (version, info) in _originals.items():
+        _set_version(package, version, info)
+    _originals.clear()
+
+
+def _set_version(package: str, version: str | None, info: Any) -> None:
+    for title in (package, f"{package}.version"):
+        if title in sys.modules:
+            vars(sys.modules[title]).update(__version__=version, version_info=info)

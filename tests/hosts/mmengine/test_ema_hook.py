@@ -1,0 +1,107 @@
+"""Averages as code bases define them: `avg_func`, and an `EMAHook` that overrides `after_load_checkpoint`."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from footplate import Runner
+from footplate.checkpoint import load_checkpoint
+from footplate.engine import Hook
+from footplate.hosts.mmengine.ema_hook import EMAHook
+from footplate.models import BaseModel, ExponentialMovingAverage
+from tests.support import settings
+
+
+class Counter(BaseModel):
+    """One weight that grows by one with each iteration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, mode: str = "tensor", **batch: Any) -> Any:
+        return {"loss": -self.weight.sum()} if mode == "loss" else [(self.weight.item(), 0)] * len(batch["labels"])
+
+
+class Halving(ExponentialMovingAverage):
+    """An average whose subclass defines the update of one tensor."""
+
+    def avg_func(self, averaged_param: torch.Tensor, source_param: torch.Tensor, steps: int) -> None:
+        averaged_param.mul_(1 - 0.5 / steps).add_(source_param, alpha=0.5 / steps)
+
+
+class Swapping(EMAHook):
+    """Validates with the average and loads it, in the way of MMPretrain's hook."""
+
+    loaded = False
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self._swap_ema_parameters()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self._swap_ema_parameters()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        assert self.ema_model is not None
+        if "ema_state_dict" in checkpoint:
+            self._swap_ema_state_dict(checkpoint)
+            self.ema_model.load_state_dict(checkpoint["ema_state_dict"])
+            self.loaded = not runner._resume
+
+
+class Seen(Hook):
+    def __init__(self) -> None:
+        self.validated: list[float] = []
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self.validated.append(round(outputs[0][0], 4))
+
+
+def train(folder: Path, *, epochs: int = 3, **changes: Any) -> tuple[Runner, Swapping, Seen]:
+    hook, seen = Swapping(momentum=0.1), Seen()
+    cfg = settings(
+        folder,
+        model=Counter(),
+        optim_wrapper={"optimizer": {"type": "SGD", "lr": 1.0}},
+        param_scheduler=None,
+        train_cfg={"by_epoch": True, "max_epochs": epochs},
+        custom_hooks=[hook, seen],
+        **changes,
+    )
+    cfg["train_dataloader"]["dataset"]["size"] = 12
+    cfg["default_hooks"] = {"logger": None, "checkpoint": {"interval": 1}}
+    runner = Runner(**cfg)
+    runner.train()
+    return runner, hook, seen
+
+
+def test_average_of_a_code_base_updates_each_tensor_itself() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    average = Halving(layer)
+    for value in (1.0, 2.0, 4.0):
+        nn.init.constant_(layer.weight, value)
+        average.update_parameters(layer)
+    assert average.module.weight.item() == 0.75 * (0.5 * 1 + 0.5 * 2) + 0.25 * 4
+
+
+def test_subclass_that_restores_the_average_resumes_exactly(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runner, _, seen = train(tmp_path / "whole")
+    resumed, hook, again = train(tmp_path / "again", load_from=str(tmp_path / "whole/epoch_1.pth"), resume=True)
+    assert (runner.iter, resumed.iter) == (9, 9)
+    assert seen.validated[-len(again.validated) :] == again.validated
+    assert not hook.loaded
+    assert "averaged weights" not in caplog.text
+    whole, last = (load_checkpoint(str(tmp_path / name / "epoch_3.pth")) for name in ("whole", "again"))
+    assert whole["state_dict"] == last["state_dict"]
+    assert whole["ema_state_dict"] == last["ema_state_dict"]
+    assert last["ema_state_dict"]["module.weight"].item() == 9.0
+    assert last["state_dict"]["weight"].item() < 9.0
+
+
+def test_subclass_knows_that_weights_are_loaded_without_resuming(tmp_path: Path) -> None:
+    train(tmp_path / "whole", epochs=1)
+    _, hook, _ = train(tmp_path / "next", epochs=1, load_from=str(tmp_path / "whole/epoch_1.pth"))
+    assert hook.loaded

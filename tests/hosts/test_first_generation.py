@@ -1,0 +1,87 @@
+"""Trains a published config of a first-generation code base with `footplate train`, in an environment of its own."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+PACKAGES = [
+    "mmcv-lite==2.1.0",
+    "mmcls==0.25.0",
+    "addict",
+    "yapf",
+    "platformdirs",
+    "opencv-python-headless",
+    "matplotlib",
+]
+PACKAGES += ["contourpy", "cycler", "kiwisolver", "pyparsing", "python-dateutil", "six", "fonttools"]
+
+CONFIG = """
+_base_ = '{configs}/resnet/resnet18_8xb32_in1k.py'
+norm = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+train_pipeline = [
+    dict(type='LoadImageFromFile'), dict(type='RandomResizedCrop', size=32), dict(type='RandomFlip', flip_prob=0.5),
+    dict(type='Normalize', **norm), dict(type='ImageToTensor', keys=['img']), dict(type='ToTensor', keys=['gt_label']),
+    dict(type='Collect', keys=['img', 'gt_label'])]
+test_pipeline = [
+    dict(type='LoadImageFromFile'), dict(type='Resize', size=(32, 32)), dict(type='Normalize', **norm),
+    dict(type='ImageToTensor', keys=['img']), dict(type='Collect', keys=['img'])]
+data = dict(
+    samples_per_gpu=2, workers_per_gpu=0, train=dict(data_prefix='data', pipeline=train_pipeline, classes=['a', 'b']),
+    val=dict(data_prefix='data', ann_file=None, pipeline=test_pipeline, classes=['a', 'b']),
+    test=dict(data_prefix='data', ann_file=None, pipeline=test_pipeline, classes=['a', 'b']))
+model = dict(head=dict(num_classes=2, topk=(1,)))
+evaluation = dict(metric_options=dict(topk=(1,)))
+runner = dict(max_epochs=2)
+seed = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The interpreter of an environment with the code base, over the packages of this one."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=True, symlinks=True)
+    interpreter = str(folder / "bin" / "python")
+    subprocess.run([interpreter, "-m", "pip", "install", "-q", "--no-deps", *PACKAGES], check=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    site = folder / "lib" / version / "site-packages"
+    (site / "zz_parent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return interpreter
+
+
+def train(python: str, folder: Path, *arguments: str) -> str:
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "OMP_NUM_THREADS": "1"}
+    command = [python, "-m", "footplate", "train", "config.py", *arguments]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_config_of_mmclassification_trains_and_resumes_bit_for_bit(python: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for index in range(8):
+        folder = tmp_path / "data" / "ab"[index % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    site = next((Path(python).parents[1] / "lib").glob("*/site-packages"))
+    (tmp_path / "config.py").write_text(CONFIG.format(configs=site / "mmcls/.mim/configs"))
+    output = train(python, tmp_path, "--work-dir", "whole")
+    assert "using mmcls 0.25.0" in output
+    assert "accuracy_top-1" in output
+    (tmp_path / "again").mkdir()
+    (tmp_path / "whole/epoch_1.pth").rename(tmp_path / "again/epoch_1.pth")
+    assert "resumed from" in train(python, tmp_path, "--work-dir", "again", "--resume")
+    whole, again = (
+        torch.load(tmp_path / each / "epoch_2.pth", weights_only=False)["state_dict"] for each in ("whole", "again")
+    )
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[key], again[key]) for key in whole)

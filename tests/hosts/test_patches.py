@@ -1,0 +1,138 @@
+import collections.abc
+import importlib
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from footplate import hosts
+from footplate.hosts import removed
+from footplate.hosts.patches import PATCHES, applied_patches, forget_applied, patch
+
+CODE = """
+import time, torch._six
+import numpy as np
+import PIL.Image
+from collections import OrderedDict, Mapping as Map
+from torch._six import string_classes
+from os.path import join
+
+WHOLE = np.zeros(2, dtype=np.int)
+TOP = np.Inf
+KIND = PIL.Image.ANTIALIAS
+
+def read(path, numpy=None):
+    from torch._six import inf
+    time.sleep(0)
+    return numpy.int if numpy else inf
+"""
+
+
+def run(code: str) -> dict[str, Any]:
+    """Returns the namespace of the patched code."""
+    patched = patch(code, "example")
+    assert patched is not None
+    namespace: dict[str, Any] = dict(patched[1])
+    exec(compile(patched[0], "example.py", "exec"), namespace)
+    return namespace
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Any:
+    forget_applied()
+    yield
+    forget_applied()
+
+
+def test_removed_names_are_replaced() -> None:
+    found = run(CODE)
+    assert found["WHOLE"].dtype == np.int64
+    assert found["TOP"] == float("inf")
+    assert found["KIND"] == 1
+    assert found["Map"] is collections.abc.Mapping
+    assert found["string_classes"] == (str, bytes)
+    assert found["read"]("") == float("inf")
+    assert found["read"]("", types.SimpleNamespace(int=7)) == 7  # an argument, not the module
+    names = ["PIL.Image.ANTIALIAS", "collections.Mapping", "numpy.Inf", "numpy.int"]
+    assert list(applied_patches()) == [*names, "torch._six.inf", "torch._six.string_classes"]
+
+
+@pytest.mark.parametrize("code", ["import numpy as np\nx = np.float64(1)\n", "x = 'np.int'\n", "def load(): pass\n"])
+def test_other_code_is_not_changed(code: str) -> None:
+    assert patch(code, "example") is None
+
+
+def test_lines_keep_their_numbers() -> None:
+    found = run("import numpy as np\nx = np.int(3)\n\n\ndef fail():\n    raise ValueError(np.float(x))\n")
+    with pytest.raises(ValueError, match=r"3\.0") as caught:
+        found["fail"]()
+    assert caught.traceback[-1].lineno == 5  # counted from 0
+
+
+def test_every_patch_has_a_replacement_and_a_reason() -> None:
+    for path, entry in PATCHES.items():
+        module, _, name = entry.new.rpartition(".")
+        if path != "numpy.trapz":  # NumPy 1 has no trapezoid
+            assert hasattr(importlib.import_module(module), name), path
+        assert entry.reason
+
+
+def test_files_of_torch_are_read_as_data(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"state_dict": {"w": torch.ones(2)}, "meta": {"value": np.float64(3)}}, path)
+    assert removed.load(path)["state_dict"]["w"].tolist() == [1, 1]
+    with path.open("rb") as file:
+        assert list(removed.load(file, weights_only=False)) == ["state_dict", "meta"]
+
+
+def test_versions_compare_by_numbers() -> None:
+    assert removed.LooseVersion("1.10.0") > removed.LooseVersion("1.9") > "1.8.1"
+    assert removed.parse_version("1.9") == "1.9"
+    assert str(removed.LooseVersion("2.0.0+cu117")) == "2.0.0+cu117"
+    assert removed.LooseVersion("1.9") != removed.LooseVersion("1.9.0")
+
+
+@pytest.mark.parametrize(("text", "value"), [("Yes", 1), ("off", 0)])
+def test_strtobool(text: str, value: int) -> None:
+    assert removed.strtobool(text) == value
+    with pytest.raises(ValueError, match="'maybe' is neither yes nor no"):
+        removed.strtobool("maybe")
+
+
+def test_get_distribution() -> None:
+    assert removed.get_distribution("numpy").version == np.__version__
+    with pytest.raises(removed.DistributionNotFound):
+        removed.get_distribution("no-such-distribution")
+
+
+@pytest.fixture
+def mmcls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A first-generation code base."""
+    (tmp_path / "mmcls").mkdir()
+    (tmp_path / "mmcls/__init__.py").write_text("mmcv_maximum_version = '1.9.0'\n")
+    (tmp_path / "mmcls/data.py").write_text("import numpy as np\nkind = np.float\n")
+    (tmp_path / "other.py").write_text("import numpy as np\nkind = np.float\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    hosts.uninstall()
+    for title in ("mmcls", "mmcls.data", "other"):
+        sys.modules.pop(title, None)
+
+
+def test_modules_of_code_bases_are_patched(mmcls: None) -> None:
+    hosts.install()
+    assert importlib.import_module("mmcls.data").kind is float
+    assert applied_patches() == {"numpy.float": 1}
+    assert hosts.describe_patches() == "numpy.float in 1 module (NumPy 1.24 removed the aliases of Python's types)"
+    with pytest.raises(AttributeError):
+        importlib.import_module("other")
+
+
+def test_patches_can_be_turned_off(mmcls: None) -> None:
+    hosts.install(patches=False)
+    with pytest.raises(AttributeError):
+        importlib.import_module("mmcls.data")
