@@ -60,19 +60,17 @@ def check_number(
     below: float = math.inf,
     most: float = math.inf,
     optional: bool = False,
-    key: str | None = None,
 ) -> None:
     """Checks whether `value` is a finite number within bounds, of which `above` and `below` are exclusive.
 
     Args:
-        name: The name of the value in the message.
+        name: The name of the value in the message, and its key path.
         value: The value.
         above: The value must be greater than this.
         least: The value must not be less than this.
         below: The value must be less than this.
         most: The value must not be greater than this.
         optional: Whether None is allowed.
-        key: The key path; `name` by default.
 
     Raises:
         ArgumentError: It is not such a number.
@@ -82,7 +80,7 @@ def check_number(
     limits = {"above": above, "at least": least, "below": below, "at most": most}
     bounds = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
     text = f" of {bounds}" if bounds.startswith("at") else f" {bounds}" if bounds else ""
-    raise ArgumentError(f'"{name}" must be a finite number{text}', key=key or name, found=value)
+    raise ArgumentError(f'"{name}" must be a finite number{text}', key=name, found=value)
 
 
 def check_choice(name: str, value: object, choices: Collection[str], *, key: str | None = None) -> str:

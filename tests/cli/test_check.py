@@ -114,7 +114,7 @@ def test_error_of_user_code_is_reported_with_its_line(tiny: Path, footplate: Com
     lines = errors.splitlines()
     assert (code, lines[0]) == (1, "error: IndexError: Target 1 is out of bounds.")
     assert "support.py:" in lines[1]
-    assert lines[2] == "  tried: training iteration 1"
+    assert lines[2] == "  failed stage: training iteration 1"
 
 
 def test_error_of_a_library_is_reported_with_its_section(tiny: Path, footplate: Command) -> None:

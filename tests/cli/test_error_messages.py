@@ -93,7 +93,7 @@ def test_check_reports_the_error_of_a_hook_and_its_warnings(own: Command, footpl
             "error: KeyError: 'los'",
             '  at own_parts.py:17, in measure: return outputs["los"]',
             "  called at own_parts.py:14, in after_train_iter: self.measure(outputs)",
-            "  tried: training iteration 1",
+            "  failed stage: training iteration 1",
             "  --debug shows the whole traceback",
         ],
     )

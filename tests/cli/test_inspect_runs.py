@@ -251,7 +251,7 @@ def test_replay_uses_the_threads_of_the_run(tiny: Path, footplate: Command) -> N
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
-    assert (code, "unlike in the run" in out) == (0, False)
+    assert (code, "different from the run" in out) == (0, False)
 
 
 def test_different_environment_is_reported(tiny: Path, footplate: Command) -> None:
@@ -262,7 +262,7 @@ def test_different_environment_is_reported(tiny: Path, footplate: Command) -> No
     save_checkpoint(held, path)
     code, out, _ = footplate("replay", path)
     assert code == 0
-    assert f"\nunlike in the run, which may change the result: torch {torch.__version__} instead of 2.0.0\n" in out
+    assert f"\ndifferent from the run, which may change the result: torch {torch.__version__} instead of 2.0.0\n" in out
 
 
 def test_capture_is_found_in_its_folder(tiny: Path, footplate: Command) -> None:

@@ -9,7 +9,13 @@ import pytest
 
 from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
 from footplate.registry import DATASETS, ROOT_REGISTRIES, TRANSFORMS, Registry
-from footplate.registry.arguments import build_object, check_annotations, check_arguments, flags_of, keywords_of
+from footplate.registry.arguments import (
+    _annotated_types,
+    build_object,
+    check_annotations,
+    check_arguments,
+    keywords_of,
+)
 
 
 class Traced(dict[str, Any]):
@@ -291,6 +297,10 @@ def test_wrong_base_class_argument_is_found_by_check() -> None:
     with pytest.raises(BuildError, match="form 'Twice' takes no argument 'glze'") as caught:
         registry.check({"type": "Twice", "size": 3, "glze": "much"})
     assert (caught.value.key, caught.value.suggestion) == ("glze", "glaze")
+
+
+def flags_of(entry: Any) -> list[str]:
+    return [name for name, allowed in _annotated_types(entry).items() if bool in allowed]
 
 
 def flags() -> Iterator[Any]:

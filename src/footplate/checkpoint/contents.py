@@ -22,57 +22,33 @@ _META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "footplate_ver
 
 
 class Section(NamedTuple):
-    """A top-level entry of a checkpoint.
+    """A top-level entry of a checkpoint."""
 
-    Attributes:
-        name: The key.
-        tensors: The number of tensors in the entry.
-        size: The size of these tensors in bytes.
-        text: A description of an entry without tensors, such as its value or its keys. Empty for other entries.
-    """
-
-    name: str
-    tensors: int
-    size: int
-    text: str
+    name: str  # the key
+    tensors: int  # the number of tensors in the entry
+    size: int  # the size of these tensors in bytes
+    text: str  # A description of an entry without tensors, such as its value or its keys. Empty for other entries.
 
 
 class ShardFile(NamedTuple):
-    """A file of a sharded checkpoint.
+    """A file of a sharded checkpoint."""
 
-    Attributes:
-        name: The file name in the folder.
-        size: The size in bytes.
-        shards: The number of shards in the file.
-    """
-
-    name: str
-    size: int
-    shards: int
+    name: str  # the file name in the folder
+    size: int  # the size in bytes
+    shards: int  # the number of shards in the file
 
 
 class Contents(NamedTuple):
-    """The content of a checkpoint.
+    """The content of a checkpoint."""
 
-    Attributes:
-        path: The file or folder.
-        size: The size in bytes.
-        digest: The recorded digest and time, which are not verified. Files of other programs have no SHA-256.
-        meta: Epoch, iteration, seed and other metadata.
-        sections: The top-level entries, in order.
-        weights: Name, shape and dtype of each weight.
-        opaque_names: Names of the classes of objects in the checkpoint that were not instantiated.
-        files: The files of a sharded checkpoint; empty for a single file.
-    """
-
-    path: str
-    size: int
-    digest: Digest
-    meta: dict[str, str]
-    sections: list[Section]
-    weights: list[tuple[str, tuple[int, ...], str]]
-    opaque_names: list[str]
-    files: list[ShardFile]
+    path: str  # the file or folder
+    size: int  # the size in bytes
+    digest: Digest  # The recorded digest and time, which are not verified. Files of other programs have no SHA-256.
+    meta: dict[str, str]  # epoch, iteration, seed and other metadata
+    sections: list[Section]  # the top-level entries, in order
+    weights: list[tuple[str, tuple[int, ...], str]]  # name, shape and dtype of each weight
+    opaque_names: list[str]  # names of the classes of objects in the checkpoint that were not instantiated
+    files: list[ShardFile]  # the files of a sharded checkpoint; empty for a single file
 
 
 def read_contents(path: "str | os.PathLike[str]") -> Contents:

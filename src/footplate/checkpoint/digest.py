@@ -27,15 +27,10 @@ _CHUNK_BYTES = 1 << 18  # small enough to stay in the CPU cache between reading 
 
 
 class Digest(NamedTuple):
-    """The digest and the time that are recorded in a checkpoint.
+    """The digest and the time that are recorded in a checkpoint."""
 
-    Attributes:
-        sha256: The recorded SHA-256 as 64 hexadecimal digits, or None in files of other programs.
-        saved: The time of the save in nanoseconds since the epoch, or 0 if unknown.
-    """
-
-    sha256: str | None
-    saved: int
+    sha256: str | None  # the recorded SHA-256 as 64 hexadecimal digits, or None in files of other programs
+    saved: int  # the time of the save in nanoseconds since the epoch, or 0 if unknown
 
     @property
     def length(self) -> int:

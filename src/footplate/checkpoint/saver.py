@@ -122,7 +122,7 @@ class BackgroundSaver:
     def __init__(self, on_error: str = "stop", *, alarm: Callable[[], None] = lambda: None) -> None:
         if on_error not in _POLICIES:
             raise ArgumentError(
-                "on_save_error is 'warn' or 'stop'",
+                "on_save_error must be 'warn' or 'stop'",
                 key="on_save_error",
                 found=on_error,
                 suggestion=nearest(str(on_error), _POLICIES),

@@ -15,21 +15,17 @@ _ATOMS = _UNCHANGED | {int, bytes}
 _LONGEST_INTEGER = 2039  # bits; the maximum that torch's weights-only reader accepts
 
 
-def to_serializable(value: Any, key: str = "") -> Any:
+def to_serializable(value: Any) -> Any:
     """Converts `value` to types that can be read back without executing code.
 
     Tensors are detached. A view of a larger storage is copied, so that the rest of the storage is not written.
     Numpy arrays become tensors, numpy scalars become numbers, other mappings become dicts, named tuples become
     tuples, and deques become lists.
 
-    Args:
-        value: The state.
-        key: The key path of the state, for the error.
-
     Raises:
         CheckpointError: The state contains a value of another type; the error gives its key path.
     """
-    return _convert(value, key, set())
+    return _convert(value, "", set())
 
 
 def walk(value: Any) -> Iterator[Any]:

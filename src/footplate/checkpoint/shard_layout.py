@@ -43,19 +43,12 @@ _INTEGER_DTYPES = {torch.bool, *(getattr(torch, f"{sign}int{bits}") for sign in 
 
 
 class Chunk(NamedTuple):
-    """A shard of a tensor in a file.
+    """A shard of a tensor in a file."""
 
-    Attributes:
-        offsets: The start of the shard in each dimension of the tensor.
-        sizes: The shape of the shard.
-        file: The name of the file.
-        start: The offset of its first byte in the file.
-    """
-
-    offsets: tuple[int, ...]
-    sizes: tuple[int, ...]
-    file: str
-    start: int
+    offsets: tuple[int, ...]  # the start of the shard in each dimension of the tensor
+    sizes: tuple[int, ...]  # the shape of the shard
+    file: str  # the name of the file
+    start: int  # the offset of its first byte in the file
 
 
 @dataclass(frozen=True)

@@ -31,17 +31,11 @@ _SHOWN_NAMES = 3
 
 
 class Shard(NamedTuple):
-    """A shard of a tensor on one rank.
+    """A shard of a tensor on one rank."""
 
-    Attributes:
-        tensor: The values.
-        offsets: The start of the shard in each dimension of the whole tensor.
-        size: The shape of the whole tensor.
-    """
-
-    tensor: torch.Tensor
-    offsets: tuple[int, ...]
-    size: tuple[int, ...]
+    tensor: torch.Tensor  # the values
+    offsets: tuple[int, ...]  # the start of the shard in each dimension of the whole tensor
+    size: tuple[int, ...]  # the shape of the whole tensor
 
 
 Cut = Callable[[str, torch.Tensor], Shard | None]

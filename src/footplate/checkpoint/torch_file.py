@@ -34,17 +34,11 @@ _ZIP_START = b"PK\x03\x04"
 
 
 class Content(NamedTuple):
-    """The content of a file.
+    """The content of a file."""
 
-    Attributes:
-        value: The object that was saved.
-        opaque_names: The names of the classes of its objects that were not instantiated.
-        digest: The digest in the file.
-    """
-
-    value: Any
-    opaque_names: list[str]
-    digest: Digest
+    value: Any  # the object that was saved
+    opaque_names: list[str]  # the names of the classes of its objects that were not instantiated
+    digest: Digest  # the digest in the file
 
 
 def read_content(

@@ -59,17 +59,11 @@ def recorded_digest(path: str) -> Digest:
 
 
 class Outline(NamedTuple):
-    """The content of a checkpoint with its tensors on the device 'meta'.
+    """The content of a checkpoint with its tensors on the device 'meta'."""
 
-    Attributes:
-        content: The content; an object that is not a dict is under the key "".
-        digest: The recorded digest.
-        layout: The layout of a sharded checkpoint, or None for a single file.
-    """
-
-    content: dict[Any, Any]
-    digest: Digest
-    layout: Layout | None
+    content: dict[Any, Any]  # the content; an object that is not a dict is under the key ""
+    digest: Digest  # the recorded digest
+    layout: Layout | None  # the layout of a sharded checkpoint, or None for a single file
 
 
 def read_outline(path: "str | os.PathLike[str]") -> Outline:

@@ -5,6 +5,7 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -258,25 +259,18 @@ def _module_tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
         pending.extend(reversed(children))
 
 
-def _as_tensor(value: Any) -> torch.Tensor | None:
-    """Converts an array to a tensor. Returns None for values that are neither, and for unsupported arrays."""
-    if isinstance(value, np.ndarray):
-        try:
-            return torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
-        except TypeError:
-            return None
-    return value if isinstance(value, torch.Tensor) else None
-
-
 def _state_dict_in(mapping: Mapping[Any, Any]) -> "OrderedDict[str, Any] | None":
-    """Returns the tensors and extra states of a mapping, or None if it contains no tensor."""
+    """Returns the tensors, arrays as tensors, and extra states of a mapping, or None if it contains no tensor."""
     weights: OrderedDict[str, Any] = OrderedDict()
     has_tensors = False
     for key, value in mapping.items():
-        tensor = _as_tensor(value)
-        has_tensors |= tensor is not None
-        if tensor is not None or str(key).endswith("_extra_state"):
-            weights[str(key)] = value if tensor is None else tensor
+        if isinstance(value, np.ndarray):
+            with suppress(TypeError):  # torch does not support all dtypes of numpy
+                value = torch.from_numpy(value.astype(value.dtype.newbyteorder("="), order="C"))
+        is_tensor = isinstance(value, torch.Tensor)
+        has_tensors |= is_tensor
+        if is_tensor or str(key).endswith("_extra_state"):
+            weights[str(key)] = value
     versions = getattr(mapping, "_metadata", {})
     weights._metadata = versions if isinstance(versions, Mapping) else {}  # type: ignore[attr-defined]
     return weights if has_tensors else None

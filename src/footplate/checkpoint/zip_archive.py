@@ -30,19 +30,12 @@ _SIZES_FOLLOW = 8
 
 
 class Member(NamedTuple):
-    """One member of an archive.
+    """One member of an archive."""
 
-    Attributes:
-        name: The full name.
-        start: The offset of the local header in the file.
-        size: The size of the content in bytes.
-        checksum: The CRC-32 of the content.
-    """
-
-    name: str
-    start: int
-    size: int
-    checksum: int
+    name: str  # the full name
+    start: int  # the offset of the local header in the file
+    size: int  # the size of the content in bytes
+    checksum: int  # the CRC-32 of the content
 
 
 class Archive:
@@ -164,7 +157,7 @@ def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
             raise CheckpointDamagedError("it is ambiguous: the two end records of the archive differ")
         start, size, count = wide
     elif (disk, first_disk, count_here) != (0, 0, count):
-        raise CheckpointDamagedError("it is altered: it claims to be a part of an archive")
+        raise CheckpointDamagedError("it is altered: it claims to be one part of a larger archive")
     if start + size != end:
         raise CheckpointDamagedError("it is truncated or altered: its ZIP central directory is not where it should be")
     if count > _MOST_MEMBERS or size > _LONGEST_DIRECTORY:
@@ -186,7 +179,7 @@ def _find_directory_64(stream: IO[bytes], end: int) -> tuple[int, int, int, int]
         raise CheckpointDamagedError("it is altered: the end of the archive is incomplete")
     *_, disk, first_disk, count_here, count, size, start = _END_64.unpack(record)
     if (disk, first_disk, count_here) != (0, 0, count):
-        raise CheckpointDamagedError("it is altered: it claims to be a part of an archive")
+        raise CheckpointDamagedError("it is altered: it claims to be one part of a larger archive")
     return end_64, start, size, count
 
 

@@ -43,6 +43,9 @@ class Parser(argparse.ArgumentParser):
     _given: Sequence[str] = ()
     hints: Mapping[str, str] = {}  # for subcommands that do not exist
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_Formatter, **options)
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parses the arguments, and stores them for error messages."""
         self._given = args or ()
@@ -57,7 +60,7 @@ class Parser(argparse.ArgumentParser):
             hint = self.hints.get(choice[1]) or (f"did you mean '{near}'?" if near else f"use {', '.join(known)}")
             message = f"invalid choice '{choice[1]}'; {hint}"
         elif missing and any(word.startswith("--") for word in self._given):
-            message += "; put them before the options, some of which take all words that follow"
+            message += "; put them before the options, because some options take all arguments that follow"
         message = _LONG_WORD.sub(r"\1...", message)
         self.exit(2, f"{self.prog}: error: {message}\nRun `{self.prog} --help` for its arguments.\n")
 
@@ -75,9 +78,6 @@ class Parser(argparse.ArgumentParser):
         if placed and placed[-1].nargs == argparse.REMAINDER:  # takes all options that follow
             parts = ["[options]", *words[:-1], f"[{placed[-1].metavar}...]"]
         self.usage = " ".join(["%(prog)s", *parts])
-
-    def _get_formatter(self) -> argparse.HelpFormatter:
-        return _Formatter(prog=self.prog)
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -166,7 +166,7 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
 
 
 def set_work_dir(cfg: "Config", given: str | None) -> None:
-    """Sets the work_dir: the given one, the config's, or `work_dirs/<name of the config>`."""
+    """Sets the work_dir to the given one; otherwise keeps the config's, or uses `work_dirs/<name of the config>`."""
     if given is not None:
         cfg["work_dir"] = given
     elif cfg.get("work_dir") is None:
@@ -219,7 +219,7 @@ def _try_config(arguments: argparse.Namespace) -> "Config | None":
 
 
 def _find_key(cfg: "Config", name: str) -> str:
-    """Returns the key path of the config that ends with a name, or ""; keys of a run come before variables."""
+    """Returns a key path of the config that ends with a name, or ""; prefers the keys of a run to variables."""
     from footplate.config.key_paths import paths_ending, split_path
     from footplate.engine.sections import keys_read
 

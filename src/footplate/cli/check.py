@@ -17,7 +17,7 @@ def add_commands(subparsers: Any) -> None:
         help="try a run before it starts",
         description="Try a run on the real data: build everything, train two iterations, validate one batch, save and "
         "load. Then show what the run will do: parameter groups, speed, time, memory, schedule, metrics, hooks and "
-        "warnings. No files are left.",
+        "warnings. Leaves no files.",
     )
     add_config(parser)
     parser.add_argument(
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             summary = check(cfg, run=not arguments.no_run)
         except TrialError as error:
-            arguments.progress = f"tried: {error.stage}"
+            arguments.progress = f"failed stage: {error.stage}"
             if error.__cause__ is not None and user_frames(error.__cause__):
                 raise error.__cause__ from None  # shows the user's lines, as `train` does
             raise

@@ -30,7 +30,7 @@ def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | No
 
     Args:
         error: The error.
-        progress: The progress of the run, which is shown with an error of user code.
+        progress: The progress of the run, to be shown with an error of user code.
     """
     if isinstance(error, FootplateError):
         frames = user_frames(error.__cause__) if error.hides_cause and error.__cause__ is not None else []

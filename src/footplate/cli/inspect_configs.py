@@ -36,10 +36,10 @@ def add_commands(subparsers: Any) -> None:
     recipes.set_defaults(run=list_recipes)
     explain = subparsers.add_parser(
         "explain",
-        help="show a config with the location of every key, or what it does",
+        help="show where each key of a config is set, or what the config does",
         description="Show the resolved config with the file and line of every key, the history of one key, or a "
-        "topic: the hooks of each event, the schedule, the parameter groups, or what runs when. "
-        "A topic builds what it shows; otherwise nothing that the config names is imported.",
+        "topic: the hooks of each event, the schedule, the parameter groups, or what runs when. For a topic, the "
+        "components that it needs are built. Otherwise, no module of the config is imported.",
         epilog="Example: footplate explain config.py optim_wrapper.optimizer.lr",
     )
     add_config(explain)
@@ -51,10 +51,10 @@ def add_commands(subparsers: Any) -> None:
         + ", ".join(TOPICS),
     )
     explain.add_argument(
-        "--dump", metavar="FILE", help="instead, write the resolved config to one .py, .json, .yaml or .toml file"
+        "--dump", metavar="FILE", help="write the resolved config to a single .py, .json, .yaml or .toml file instead"
     )
     explain.add_argument("--json", action="store_true", help="print a topic as JSON")
-    explain.add_argument("--plot", metavar="FILE", help="write the topic schedule as an image, too")
+    explain.add_argument("--plot", metavar="FILE", help="for the topic schedule: also write it as an image")
     explain.add_argument("--model", metavar="CONFIG", help="use the model of another config, for schedule and params")
     explain.add_argument(
         "--epoch-length", metavar="N", type=int, help="the iterations per epoch, if the training data is not available"
@@ -63,9 +63,8 @@ def add_commands(subparsers: Any) -> None:
     diff = subparsers.add_parser(
         "diff",
         help="compare two resolved configs",
-        description="Compare two resolved configs by meaning: files, recipes, or the configs in two work_dirs. "
-        "Exits with 1 if they differ. Nothing that the configs name is imported, and nothing in a work_dir is "
-        "executed.",
+        description="Compare the meaning of two resolved configs: files, recipes, or the configs in two work_dirs. "
+        "Exits with 1 if they differ. Imports no modules of the configs, and executes nothing in a work_dir.",
         epilog="Example: footplate diff config.py work_dirs/config",
     )
     diff.add_argument("first", metavar="A", help="a config file, the name of a recipe, or a work_dir")
@@ -110,7 +109,7 @@ def explain_config(arguments: argparse.Namespace) -> int:
 
 
 def _explain_keys(cfg: "Config", key: str | None) -> str:
-    """Explains a key or all keys; suggests the topic or the key that was meant if there is no such key."""
+    """Explains a key or all keys; if there is no such key, suggests the topic or the key that was likely meant."""
     from footplate.tools import explain_keys
 
     if not key:
@@ -130,7 +129,7 @@ def _explain_keys(cfg: "Config", key: str | None) -> str:
 def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:
     """Prints a topic, followed by its warnings; with --json, warnings go to standard error.
 
-    Wraps lines to the width of a terminal only, so that text for a file is the same everywhere.
+    Wraps lines only on a terminal, so that redirected output does not depend on its width.
     """
     from footplate.records.logger import collect_warnings
 

@@ -47,8 +47,8 @@ def add_commands(subparsers: Any) -> None:
     replay = subparsers.add_parser(
         "replay",
         help="inspect the iteration that stopped a run, layer by layer",
-        description="Repeat the iteration at which a run stopped at NaN, from the capture that the run saved, and show "
-        "it layer by layer. Exits with 1 if everything is finite. Nothing is written.",
+        description="Repeat the iteration in which a run stopped at NaN, using the capture that the run saved, and "
+        "show it layer by layer. Exits with 1 if everything is finite. Writes no files.",
         epilog="Example: footplate replay work_dirs/config/20260101_000000",
     )
     replay.add_argument("capture", metavar="FILE", help="a capture, such as nonfinite_iter_7.capture, or its folder")

@@ -25,7 +25,7 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--launcher",
         choices=_LAUNCHERS,
-        help="the program that started the processes: pytorch for torchrun, which is detected, slurm for srun, or mpi",
+        help="what started the processes: pytorch (torchrun, detected automatically), slurm (srun) or mpi (mpirun)",
     )
     parser.add_argument(
         "--nproc", metavar="N", help="start N processes on this machine with torchrun; gpu starts one per device"
@@ -169,7 +169,7 @@ def _report_as_rank(error: BaseException) -> int | None:
     if code is None:
         from footplate.distributed import get_world_size, rank_from_environment
 
-        # Before the ranks are connected, all of them find the same error, which the first one should report.
+        # Before the ranks are connected, all of them raise the same error. Only the first one should report it.
         if rank_from_environment() and get_world_size() == 1:
             sys.stdout.flush()
             time.sleep(_AFTER_FIRST_RANK)

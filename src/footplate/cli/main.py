@@ -66,9 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments. The default is `sys.argv[1:]`.
 
     Returns:
-        The exit code: 0 for success; 1 if the answer of the command is no, or if user code raised an error; 2 for
-        invalid input; 3 for a non-finite loss; 4 for a run that finished but could not be saved; 129, 130 or 143 if a
-        signal ended it.
+        The exit code: 0 for success; 1 for a negative result, such as different configs, or an error of user code; 2
+        for invalid input; 3 for a non-finite loss; 4 for a run that finished but could not be saved; 129, 130 or 143
+        if a signal ended it.
     """
     open_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):

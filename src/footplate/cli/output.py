@@ -42,7 +42,7 @@ def open_streams() -> None:
 
 
 def output_has_reader() -> bool:
-    """Checks whether standard output is read; returns False for a pipe whose reader has exited, such as `| head`."""
+    """Checks whether something reads standard output; False for a pipe whose reader has exited, such as `| head`."""
     if not hasattr(select, "poll"):
         return False
     try:
@@ -54,7 +54,7 @@ def output_has_reader() -> bool:
 
 
 def flush_output() -> None:
-    """Flushes standard output, or discards it if that fails, since Python would fail again at exit."""
+    """Flushes standard output. If that fails, discards it, because Python would fail again at exit."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -20,7 +20,7 @@ def add_commands(subparsers: Any) -> None:
         "plan",
         help="predict a run on more devices than this machine has",
         description="Measure the parts of a few training steps on this machine. Predict from them step time, scaling "
-        "efficiency, memory per device and checkpoint time on other machines with the same devices. No files are left.",
+        "efficiency, memory per device and checkpoint time on other machines with the same devices. Leaves no files.",
         epilog="Example: footplate plan config.py --nodes 4 --per-node 8 --bandwidth 200",
     )
     parser.add_argument("config", metavar="CONFIG", nargs="?", help="a config file or the name of a recipe")
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise ArgumentError(f"--{name.replace('_', '-')} must be positive", found=getattr(arguments, name))
     if not arguments.parts and arguments.config is None:
         raise ArgumentError("a plan needs measurements", notes=["Give a config to measure, or --parts FILE."])
-    from footplate.tools.plan_measurements import Cluster  # not before the arguments are checked: this imports torch
+    from footplate.tools.plan_measurements import Cluster  # after the checks, because it imports torch
 
     cluster = Cluster(
         nodes=arguments.nodes,

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_count("--seed", arguments.seed, least=0)
     parameters = [parse_parameter(text) for text in arguments.param]
     cfg = read_config(arguments)
-    from footplate.engine.sections import check_config  # not before the arguments are checked: this imports torch
+    from footplate.engine.sections import check_config  # after the checks, because it imports torch
     from footplate.records.logger import collect_warnings
     from footplate.tools.sweep import SweepSettings, default_metric, sweep
 

@@ -58,7 +58,7 @@ def add_commands(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains a model and returns the exit code."""
-    if hasattr(signal, "SIGUSR1"):  # a request to save; outside training it would end the process
+    if hasattr(signal, "SIGUSR1"):  # requests a save; outside training, it would end the process
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     cfg = read_config(arguments)
     set_work_dir(cfg, arguments.work_dir)
@@ -161,7 +161,7 @@ def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:
         if paths:
             message += f" {title}: {list_names(paths, _MAX_KEYS)}."
     if others:
-        message += " To keep their values, repeat each --set of the start."
+        message += " To keep their values, repeat the --set options of the first start."
     with runner.buffered_log():
         runner.logger.warning("%s", message)
 
@@ -215,7 +215,7 @@ def _print_paths(runner: "Runner") -> None:
         ("images", os.path.join(runner.log_dir, "vis_data", "vis_image")),
     ]
     for name, path in paths:
-        # The folder of a finished run may be a copy, whose checkpoints name the original's files.
+        # In a copy of a run's folder, the recorded paths are those of the original files.
         here = storage.join(runner.checkpoint_dir, storage.base_name(path)) if path else ""
         path = here if here and storage.exists(here) else path
         if path and storage.exists(path):

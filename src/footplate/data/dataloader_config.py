@@ -33,7 +33,7 @@ _TIMEOUT = 600  # seconds without a batch, after which workers are considered to
 _START_METHODS = multiprocessing.get_all_start_methods()
 
 
-def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0, default_collate: str = "pseudo_collate") -> Any:
+def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
     """Builds a data loader from a section of a config.
 
     Args:
@@ -41,7 +41,6 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0, default_col
             torch's DataLoader. `cache`, either "memory" or "device", keeps the results of the leading deterministic
             transforms. A plain DataLoader is converted to a `SampleLoader`; any other loader is returned unchanged.
         seed: The seed of sample order and augmentation.
-        default_collate: The name of the collate function to use if the section has no `collate_fn`.
 
     Raises:
         BuildError: A key is unknown, or `dataset` is missing.
@@ -61,7 +60,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0, default_col
     if cache is not None and cache_samples(dataset, cache) == "device":
         _drop(settings, ("num_workers", "pin_memory"), "samples are on the device")
     collate = settings.get("collate_fn")
-    settings["collate_fn"] = _build_function(default_collate if collate is None else collate, "collate_fn")
+    settings["collate_fn"] = _build_function("pseudo_collate" if collate is None else collate, "collate_fn")
     if isinstance(settings.get("worker_init_fn"), Mapping):
         settings["worker_init_fn"] = _build_worker_init(settings, seed)
     if not settings.get("num_workers"):
@@ -117,7 +116,7 @@ def check_dataset(cfg: Any) -> None:
             raise ArgumentError(  # they would be taken for samples
                 "dataset must be a single dict, not a list of dicts",
                 found=[dict(each) for each in several],
-                notes=["Join the datasets by dict(type='ConcatDataset', datasets=[...])."],
+                notes=["Join the datasets with dict(type='ConcatDataset', datasets=[...])."],
             )
         return
     DATASETS.check(cfg)
@@ -143,7 +142,7 @@ def _refuse_sections(loader: Any) -> None:
                 "a data loader must be a single dict, not a list of dicts",
                 key=f"[{index}]",
                 found=dict(each),
-                notes=["Join the datasets by dataset=dict(type='ConcatDataset', datasets=[...])."],
+                notes=["Join the datasets with dataset=dict(type='ConcatDataset', datasets=[...])."],
             )
 
 

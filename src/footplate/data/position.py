@@ -141,10 +141,8 @@ class DataPosition:
             if state[key] is not None or key == "world_size":
                 read_count(state, key, least=least)
         sample = state["sample"]
-        if any(state[key] != here[key] for key in ("batch_size", "world_size")) and None not in (
-            sample,
-            self._batch_size,
-        ):
+        is_resized = any(state[key] != here[key] for key in ("batch_size", "world_size"))
+        if is_resized and sample is not None and self._batch_size is not None:
             # In the rest of a pass that ends, every rank must have the same number of batches.
             if not self._endless and not self._passes_continue:
                 sample -= sample % self._world_size
@@ -222,20 +220,12 @@ class DataPosition:
 
 
 def _warn_of_changes(before: Mapping[str, Any], here: Mapping[str, Any], sample: int | None) -> None:
-    changes = [
-        f"{name} {here[key]} instead of {before[key]}"
-        for key, name in (
-            ("batch_size", "batch size"),
-            ("world_size", "processes"),
-            ("length", "batches per epoch"),
-            ("num_workers", "workers"),
-        )
+    names = {"world_size": "processes", "length": "batches per epoch", "num_workers": "workers"}
+    changes = ", ".join(
+        f"{names.get(key, 'batch size')} {here[key]} instead of {before[key]}"
+        for key in here
         if before[key] != here[key]
-    ]
-    where = f"sample {sample}" if sample is not None else f"batch {before['batch']}"
-    _logger.warning(
-        "Resumed at %s of epoch %d with %s. From here on, the run is no longer bit-exact.",
-        where,
-        before["epoch"],
-        ", ".join(changes),
     )
+    where = f"sample {sample}" if sample is not None else f"batch {before['batch']}"
+    message = "Resumed at %s of epoch %d with %s. From here on, the run is no longer bit-exact."
+    _logger.warning(message, where, before["epoch"], changes)

@@ -30,15 +30,10 @@ _USABLE = 0.8  # the fraction of free memory that a cache may use
 
 
 class CacheSettings(NamedTuple):
-    """The `cache` setting of a data loader.
+    """The `cache` setting of a data loader."""
 
-    Attributes:
-        place: "memory" or "device".
-        max_bytes: The maximum size in bytes. By default, 80% of the free memory.
-    """
-
-    place: str
-    max_bytes: float | None = None
+    place: str  # "memory" or "device"
+    max_bytes: float | None = None  # The maximum size in bytes. By default, 80% of the free memory.
 
 
 def parse_cache(value: Any) -> CacheSettings | None:

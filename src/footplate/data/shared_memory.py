@@ -128,17 +128,11 @@ class SharedCount:
 
 
 class Block(NamedTuple):
-    """A block of shared memory for one batch.
+    """A block of shared memory for one batch."""
 
-    Attributes:
-        memory: A uint8 tensor `(64 + N,)`: a header with the state, then N bytes of data.
-        name: The key under which the main process stores the block, or None if the block is used only once.
-        is_sent: Whether the main process already has the block.
-    """
-
-    memory: Tensor
-    name: object = None
-    is_sent: bool = False
+    memory: Tensor  # A uint8 tensor `(64 + N,)`: a header with the state, then N bytes of data
+    name: object = None  # the key under which the main process stores the block, or None if the block is used only once
+    is_sent: bool = False  # whether the main process already has the block
 
 
 def allocate_block(size: int) -> Block:

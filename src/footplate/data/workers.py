@@ -42,10 +42,10 @@ _FIELDS = 3  # per worker: process, position + 1, index
 
 
 class DataWait:
-    """Whether this process waits for data at a place where a signal handler may raise an error.
+    """Records whether this process waits for data at a point where a signal handler may raise an error.
 
-    Set while this process reads a sample or waits for a worker. Not set while it swaps or stores the random generators
-    of the run.
+    This is so while the process reads a sample or waits for a worker, but not while it swaps or stores the random
+    generators of the run.
     """
 
     is_interruptible = False

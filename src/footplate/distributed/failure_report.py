@@ -11,82 +11,50 @@ _CHANGE_TIMEOUT = "  set env_cfg.dist_cfg.timeout to change how long a rank may 
 
 
 class RankStatus(NamedTuple):
-    """The position of a rank in the run.
-
-    Attributes:
-        phase: The phase, such as "data loading" or "backward pass".
-        iteration: The iteration, counted from 1; None before and after training.
-        is_waiting: Whether it is waiting for other ranks.
-        seconds: How long it has been in this phase.
-        line: The line of code that it is executing, as "file:line".
-    """
+    """The position of a rank in the run."""
 
     rank: int
     host: str
-    phase: str = "start"
-    iteration: int | None = None
-    is_waiting: bool = False
-    seconds: float = 0.0
-    line: str = ""
+    phase: str = "start"  # the phase, such as "data loading" or "backward pass"
+    iteration: int | None = None  # the iteration, counted from 1; None before and after training
+    is_waiting: bool = False  # whether it is waiting for other ranks
+    seconds: float = 0.0  # how long it has been in this phase
+    line: str = ""  # the line of code that it is executing, as "file:line"
 
     def __str__(self) -> str:
         return self.phase if self.iteration is None else f"{self.phase} of iteration {self.iteration}"
 
 
 class Failure(NamedTuple):
-    """An error raised on a rank.
+    """An error raised on a rank."""
 
-    Attributes:
-        status: The status of the rank when it raised the error.
-        text: The error message.
-        code: The exit code for the error.
-        may_be_consequence: Whether the failure of another rank may have caused the error.
-        log: The file with the traceback; empty if there is none.
-    """
-
-    status: RankStatus
-    text: str
-    code: int
-    may_be_consequence: bool = False
-    log: str = ""
+    status: RankStatus  # the status of the rank when it raised the error
+    text: str  # the error message
+    code: int  # the exit code for the error
+    may_be_consequence: bool = False  # whether the failure of another rank may have caused the error
+    log: str = ""  # the file with the traceback; empty if there is none
 
 
 class LostRank(NamedTuple):
-    """A rank that died or does not respond.
-
-    Attributes:
-        process: Its process id; 0 if unknown.
-        exit_code: Its exit code, negative for a signal; None if unknown.
-        last_status: Its last reported status.
-        seconds_ago: How long ago it last reported.
-        line: The line of code at which it crashed; empty if unknown.
-        log: The file with its stack trace; empty if there is none.
-    """
+    """A rank that died or does not respond."""
 
     rank: int
     host: str
-    process: int = 0
-    exit_code: int | None = None
-    last_status: RankStatus | None = None
-    seconds_ago: float = 0.0
-    line: str = ""
-    log: str = ""
+    process: int = 0  # its process id; 0 if unknown
+    exit_code: int | None = None  # its exit code, negative for a signal; None if unknown
+    last_status: RankStatus | None = None  # its last reported status
+    seconds_ago: float = 0.0  # how long ago it last reported
+    line: str = ""  # the line of code at which it crashed; empty if unknown
+    log: str = ""  # the file with its stack trace; empty if there is none
 
 
 class FailureReport(NamedTuple):
-    """The reason why all ranks exit.
+    """The reason why all ranks exit."""
 
-    Attributes:
-        text: The message for the user.
-        code: The exit code of all ranks.
-        reporters: The ranks that print the message, one per machine.
-        ranks: The ranks that caused the failure.
-    """
-
-    text: str
-    code: int
-    reporters: Sequence[int]
-    ranks: Sequence[int]
+    text: str  # the message for the user
+    code: int  # the exit code of all ranks
+    reporters: Sequence[int]  # the ranks that print the message, one per machine
+    ranks: Sequence[int]  # the ranks that caused the failure
 
 
 def format_ranks(ranks: Iterable[int]) -> str:

@@ -29,20 +29,14 @@ _BRACKETS = re.compile(r"^(?P<prefix>[^\[\],]*)\[(?P<numbers>[^\[\]]*)\](?P<suff
 
 
 class _Variables(NamedTuple):
-    """The environment variables that a launcher sets; the first that is set counts.
+    """The environment variables that a launcher sets; the first that is set counts."""
 
-    Attributes:
-        starters: The programs that set them.
-        local_sizes: The number of processes on the same machine.
-        nodes: The list of machines.
-    """
-
-    starters: str
+    starters: str  # the programs that set them
     ranks: tuple[str, ...]
     sizes: tuple[str, ...]
     local_ranks: tuple[str, ...]
-    local_sizes: tuple[str, ...] = ()
-    nodes: tuple[str, ...] = ()
+    local_sizes: tuple[str, ...] = ()  # the number of processes on the same machine
+    nodes: tuple[str, ...] = ()  # the list of machines
 
 
 _VARIABLES = {
@@ -65,21 +59,13 @@ _VARIABLES = {
 
 
 class RankInfo(NamedTuple):
-    """The rank of a process and the address of rank 0.
+    """The rank of a process and the address of rank 0."""
 
-    Attributes:
-        rank: The rank.
-        world_size: The number of ranks.
-        local_rank: The rank among the processes on the same machine.
-        address: The host name or IP address of rank 0.
-        port: The port of rank 0.
-    """
-
-    rank: int
-    world_size: int
-    local_rank: int
-    address: str
-    port: int
+    rank: int  # the rank
+    world_size: int  # the number of ranks
+    local_rank: int  # the rank among the processes on the same machine
+    address: str  # the host name or IP address of rank 0
+    port: int  # the port of rank 0
 
     def export(self) -> None:
         """Sets the environment variables that torchrun sets."""

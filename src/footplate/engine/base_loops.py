@@ -1,4 +1,4 @@
-"""The base classes of the loops, and when a training loop validates."""
+"""The base classes of the loops, and the rule that decides when a training loop validates."""
 
 import bisect
 import copy
@@ -266,7 +266,7 @@ class BaseTrainLoop(BaseLoop):
             restore_rng(random)
 
     def move_epoch_start(self) -> None:
-        """Records the random state. A run that stops before the first batch of this epoch resumes with it."""
+        """Records the random state with which a run resumes if it stops before the first batch of this epoch."""
         self._random_at_epoch_start = capture_rng()
 
     @property
@@ -422,7 +422,7 @@ def checked_intervals(intervals: Any) -> list[tuple[int, int]]:
 
 
 def copied_state(value: Any) -> Any:
-    """Returns a deep copy of a state. Tensors are detached first, because `copy.deepcopy` refuses one with a graph."""
+    """Returns a deep copy of a state. Tensors are detached, because `copy.deepcopy` fails for those with a graph."""
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
     if isinstance(value, dict):
@@ -435,7 +435,7 @@ def copied_state(value: Any) -> Any:
 
 
 class Buffers:
-    """A copy of the buffers of a model, to restore them."""
+    """Copies the buffers of a model, to restore them later."""
 
     def __init__(self, model: nn.Module) -> None:
         self._held = [(each._buffers, dict(each._buffers)) for each in model.modules() if each._buffers]

@@ -30,8 +30,8 @@ _LOOPS = ("train_loop", "val_loop", "test_loop")
 class Components:
     """The components of a runner that are built on first use, and the progress of the run.
 
-    Because of this, a test run needs no training data. The runner builds its other components at once: hooks,
-    visualizer and model.
+    A test run therefore needs no training data. The runner builds its other components at once: hooks, visualizer and
+    model.
     """
 
     _sections: dict[str, Any]  # the runner's arguments by name

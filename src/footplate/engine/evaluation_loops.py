@@ -76,9 +76,9 @@ class MeanLosses:
 class _EvaluationLoop(BaseLoop):
     """Runs the model over one or several datasets without gradients and evaluates its predictions.
 
-    After a run, `metrics` are its results, and `left_out` the names of the datasets that it skipped. During the pass
-    over a dataset, `dataloader`, `evaluator` and `current` are those of that dataset, otherwise those of the first one.
-    A hook may set `predictor`, whose val_step or test_step is then called instead of the model's.
+    After a run, `metrics` contains its results, and `left_out` the names of the datasets that it skipped. During the
+    pass over a dataset, `dataloader`, `evaluator` and `current` are those of that dataset, otherwise those of the first
+    one. A hook may set `predictor`, whose `val_step` or `test_step` is then called instead of the model's.
 
     Args:
         runner: The runner that drives the loop.
@@ -122,8 +122,8 @@ class _EvaluationLoop(BaseLoop):
         self.inference_mode = check_flag("inference_mode", inference_mode)
         if inference_mode and is_sharded(unwrap_model(runner.model)):
             raise ArgumentError(
-                "a sharded model cannot predict in inference mode, because it could not train the weights that it "
-                "gathers there",
+                "a sharded model cannot predict in inference mode, because weights that are gathered there cannot be "
+                "trained",
                 key="inference_mode",
                 found=inference_mode,
             )

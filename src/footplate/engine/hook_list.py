@@ -105,8 +105,14 @@ class HookList(Sequence[Hook]):
 
     def order(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         """Yields each event at which hooks act, with the names and priorities of the hooks in order."""
+        names = {each.value: each.name for each in Priority}
         for event in EVENTS:
-            acting = [(type(hook).__name__, _priority_name(hook)) for hook in self._hooks if acts_at(hook, event)]
+            acting = []
+            for hook in self._hooks:
+                if acts_at(hook, event):
+                    number = get_priority(hook.priority)
+                    priority = "last" if hook.acts_last else names.get(number, str(number))
+                    acting.append((type(hook).__name__, priority))
             if acting:
                 yield event, acting
 
@@ -154,10 +160,3 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
 
 def _rank(hook: Hook) -> tuple[bool, int]:
     return bool(hook.acts_last), get_priority(hook.priority)
-
-
-def _priority_name(hook: Hook) -> str:
-    if hook.acts_last:
-        return "last"
-    number = get_priority(hook.priority)
-    return Priority(number).name if number in Priority._value2member_map_ else str(number)

@@ -28,17 +28,11 @@ Changes = set[tuple[Value, Value]]  # the config's value and the saved one, for 
 
 
 class Reach(NamedTuple):
-    """The extent of a run. A length is None if it is unknown.
+    """The extent of a run. A length is None if it is unknown."""
 
-    Attributes:
-        epochs: The number of epochs.
-        iters: The number of iterations.
-        validates: Whether the run ever validates.
-    """
-
-    epochs: int | None
-    iters: int | None
-    validates: bool
+    epochs: int | None  # the number of epochs
+    iters: int | None  # the number of iterations
+    validates: bool  # whether the run ever validates
 
     def length(self, *, by_epoch: bool) -> int | None:
         """Returns the length of the run in epochs or in iterations."""

@@ -1,4 +1,4 @@
-"""Builds the model of a run, with the options that change its speed but, apart from rounding, no result."""
+"""Builds the model of a run, and applies options that change its speed but, apart from rounding, not its results."""
 
 import logging
 from collections.abc import Mapping
@@ -71,7 +71,8 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     else:  # the model itself may have set its weights to channels last, which no key of the config can undo
         name = fragile_convolution(model)
-        if name is not None and any(map(_is_channels_last, model.parameters())):
+        weights = [each for each in model.parameters() if each.dim() == 4 and not each.is_contiguous()]
+        if name is not None and any(each.is_contiguous(memory_format=torch.channels_last) for each in weights):
             _logger.warning("The model stores its weights channels last and has the convolution '%s'. %s", name, _CAUSE)
     settings = dict(compile) if isinstance(compile, Mapping) else {}
     target = settings.pop("target", "forward")
@@ -126,8 +127,3 @@ def _refuse_fragile(model: nn.Module, key: str, remedy: str) -> None:
             key=key,
             notes=[_CAUSE, remedy],
         )
-
-
-def _is_channels_last(weight: torch.Tensor) -> bool:
-    is_nhwc = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
-    return is_nhwc and not weight.is_contiguous()

@@ -207,7 +207,7 @@ def _loss_error(runner: "Runner", done: int, window: int) -> NonFiniteError:
     return NonFiniteError(
         f"the loss is {latest[first]:g} since iteration {done - back + 1}{which}, learning rate {rate}",
         iteration=done - back + 1,
-        notes=[before, _last_good(runner), "Set on_nonfinite=dict(loss='warn') to continue in spite of it."],
+        notes=[before, _last_good(runner), "Set on_nonfinite=dict(loss='warn') to continue anyway."],
     )
 
 

@@ -1,4 +1,4 @@
-"""Checks before a run begins whether it can save, load and validate, so that it does not fail hours later."""
+"""Checks that a run can save, load and validate before it begins, so that it does not fail hours later."""
 
 import copy
 import logging
@@ -87,7 +87,7 @@ def preflight(runner: "Runner") -> None:
 
 
 def optimizer_growth(optim_wrapper: Any) -> int | None:
-    """Returns by how many bytes the first step grows the optimizer state, or None if that cannot be determined.
+    """Returns the bytes that the first step adds to the optimizer state, or None if they cannot be determined.
 
     A copy of each optimizer takes a step on the meta device, where tensors have shapes but no data.
     """
@@ -136,7 +136,7 @@ def _restoring_state(runner: "Runner") -> Iterator[None]:
     except ArgumentError:
         raise  # The setting must be corrected: without the preflight the run would only fail later.
     except Exception:
-        _logger.error("Preflight: the run would have failed later. Use --no-preflight to start it nevertheless.")
+        _logger.error("Preflight: the run would have failed later. Use --no-preflight to start it anyway.")
         raise
     finally:
         before.restore()
@@ -251,7 +251,7 @@ def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
 
 
 class Snapshot:
-    """A copy of buffers and object attributes, to restore them.
+    """Copies buffers and object attributes, to restore them later.
 
     Starting from `objects`, it follows attributes, lists and dicts to models, hooks, metrics, datasets,
     samplers and objects of user classes. It keeps numbers, strings, containers, random generators, and tensors and

@@ -1,4 +1,4 @@
-"""The folder of a run: its log, the lock that allows one run per folder, and what an earlier run or a restart leaves.
+"""The folder of a run: its log, the lock that allows one run per folder, and traces of earlier runs and restarts.
 
 `work_dir` holds the logs and the lock; checkpoints go there too, or to a remote `home`.
 """

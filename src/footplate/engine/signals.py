@@ -220,17 +220,13 @@ class Requests:
 class AgreementHook(Hook):
     """Makes all ranks answer a request in the same iteration, whichever rank received it.
 
-    Ranks exchange requests about once per second, so that a batch system need not wait for `interval` long iterations.
-    If an iteration takes longer than a second, they exchange requests after every iteration.
-
-    Args:
-        interval: The maximum number of iterations between two exchanges.
+    Ranks exchange requests about once per second, but at least every 10 iterations. If an iteration takes longer than a
+    second, they exchange requests after every iteration.
     """
 
     priority = "LOWEST"
 
-    def __init__(self, interval: int = 10) -> None:
-        self.interval = interval
+    def __init__(self) -> None:
         self._pause, self._left = 1, 1
         self._since = time.monotonic()
 
@@ -242,7 +238,7 @@ class AgreementHook(Hook):
         if self._left == 0:
             now = time.monotonic()
             fitting = int(self._pause * _BETWEEN_EXCHANGES / max(now - self._since, 1e-3))
-            wanted = max(1, min(fitting, 2 * self._pause, self.interval))
+            wanted = max(1, min(fitting, 2 * self._pause, 10))
             self._pause = self._left = runner.requests.agree(runner.device, wanted)
             self._since = now
 

@@ -112,7 +112,21 @@ class _Schedules(_Component):
         schedules = self.runner.param_schedulers
         named = schedules if isinstance(schedules, Mapping) else {"": schedules}
         for name, several in named.items():
-            _load_schedules(self.runner, several, state[name] if name else state)
+            states = state[name] if name else state
+            pairs = list(zip(several, states, strict=False))
+            if len(several) == len(states) and all(schedule.matches(saved) for schedule, saved in pairs):
+                # In the order in which a run steps them, because a schedule that was saved at its end may take a step.
+                for schedule, saved in sorted(pairs, key=lambda each: bool(each[0].by_epoch)):
+                    schedule.load_state_dict(saved)
+                continue
+            _logger.warning(
+                "The schedules in the config (%s) differ from those in the checkpoint (%s). "
+                "The schedules in the config are used and moved to iteration %d.",
+                ", ".join(type(each).__name__ for each in several) or "none",
+                ", ".join(str(each.get("type", each.get("param_name"))) for each in states) or "none",
+                self.runner.train_loop.iter,
+            )
+            _move_schedules(self.runner, several, from_groups=True)
 
     def start_without(self, checkpoint: Mapping[str, Any]) -> None:
         schedules, done = self.runner.param_schedulers, self.runner.train_loop.iter
@@ -295,17 +309,11 @@ def _naming_part(part: str) -> Iterator[None]:
 
 
 class InitialCheckpoint(NamedTuple):
-    """The checkpoint with which a run begins.
+    """The checkpoint with which a run begins."""
 
-    Attributes:
-        path: The checkpoint, or None if the run begins without one.
-        resumes: Whether the run resumes from the checkpoint rather than only taking its weights.
-        content: The content of the checkpoint if it is already loaded.
-    """
-
-    path: str | None
-    resumes: bool
-    content: dict[str, Any] | None
+    path: str | None  # the checkpoint, or None if the run begins without one
+    resumes: bool  # whether the run resumes from the checkpoint rather than only taking its weights
+    content: dict[str, Any] | None  # the content of the checkpoint if it is already loaded
 
 
 def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) -> InitialCheckpoint:
@@ -429,19 +437,3 @@ def _move_schedules(runner: "Runner", schedules: Iterable[Any], *, from_groups: 
         if length and done % length == 0:
             for step in moves.by_epoch:
                 step()
-
-
-def _load_schedules(runner: "Runner", schedules: Any, states: Any) -> None:
-    if len(schedules) != len(states) or not all(each.matches(old) for each, old in zip(schedules, states, strict=True)):
-        _logger.warning(
-            "The schedules in the config (%s) differ from those in the checkpoint (%s). "
-            "The schedules in the config are used and moved to iteration %d.",
-            ", ".join(type(each).__name__ for each in schedules) or "none",
-            ", ".join(str(each.get("type", each.get("param_name"))) for each in states) or "none",
-            runner.train_loop.iter,
-        )
-        _move_schedules(runner, schedules, from_groups=True)
-        return
-    # In the order in which a run steps them, because a schedule that was saved at its end may take a step.
-    for schedule, state in sorted(zip(schedules, states, strict=True), key=lambda each: bool(each[0].by_epoch)):
-        schedule.load_state_dict(state)

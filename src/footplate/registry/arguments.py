@@ -265,11 +265,6 @@ def check_annotations(
             raise ArgumentError(message, key=key, found=value, origin=origin_of(source, key))
 
 
-def flags_of(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
-    """Maps each bool argument of `entry` to the types that its annotation allows."""
-    return {name: allowed for name, allowed in _annotated_types(entry).items() if bool in allowed}
-
-
 def find_wrong_type(entry: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[str, str] | None:
     """Returns the first argument whose type its annotation does not allow, and what it must be, or None if all fit.
 

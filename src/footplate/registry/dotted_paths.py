@@ -84,7 +84,18 @@ def find_known_class(path: str, registry: str, registered: Collection[Any]) -> A
     module, _, name = path.rpartition(".")
     if module.endswith("__main__"):
         return None
-    return _find_registered(path, module, name, registered) or _find_torch_class(module, name, registry)
+    loaded = vars(sys.modules[module]).get(name) if module in sys.modules else None
+    named = _import_attribute(module, name) if _is_footplate_module(module) else loaded
+    for each in registered:
+        if each is named or f"{getattr(each, '__module__', '')}.{getattr(each, '__qualname__', '')}" == path:
+            return each
+    home, names = TORCH_CLASSES.get(registry, ("", ()))
+    if not home or not f"{module}.".startswith(f"{home}."):
+        return None
+    exported = vars(importlib.import_module(home)).get(name)
+    known = importlib.import_module(f"{home}.modules").__all__ if names is None else names
+    loaded = vars(sys.modules[module]).get(name) if module in sys.modules else None  # `home` may have imported it
+    return loaded if name in known and loaded is exported else None
 
 
 def import_user_class(path: str) -> Any:
@@ -128,17 +139,6 @@ def is_footplate_alias(spec: importlib.machinery.ModuleSpec | None) -> bool:
     return spec is not None and type(spec.loader).__module__.startswith("footplate.")
 
 
-def _find_registered(path: str, module: str, name: str, registered: Collection[Any]) -> Any:
-    if _is_footplate_module(module):
-        named = _import_attribute(module, name)
-    else:
-        named = vars(sys.modules[module]).get(name) if module in sys.modules else None
-    for each in registered:
-        if each is named or f"{getattr(each, '__module__', '')}.{getattr(each, '__qualname__', '')}" == path:
-            return each
-    return None
-
-
 def _is_footplate_module(module: str) -> bool:
     top = module.partition(".")[0]
     return top == "footplate" or is_footplate_alias(top_level_spec(top))
@@ -146,17 +146,6 @@ def _is_footplate_module(module: str) -> bool:
 
 def _import_attribute(module: str, name: str) -> Any:
     return getattr(importlib.import_module(module), name, None) if module_exists(module) else None
-
-
-def _find_torch_class(module: str, name: str, registry: str) -> Any:
-    home, names = TORCH_CLASSES.get(registry, ("", ()))
-    if not home or not f"{module}.".startswith(f"{home}."):
-        return None
-    exporting = importlib.import_module(home)
-    if names is None:
-        names = tuple(importlib.import_module(f"{home}.modules").__all__)
-    found = vars(sys.modules[module]).get(name) if module in sys.modules else None
-    return found if name in names and found is vars(exporting).get(name) else None
 
 
 def top_level_spec(top: str) -> importlib.machinery.ModuleSpec | None:

@@ -14,13 +14,7 @@ import torch.distributed as dist
 from footplate import storage
 from footplate.config import Config
 from footplate.data import length_of
-from footplate.distributed import (
-    barrier,
-    broadcast_object,
-    gather_objects,
-    is_main_process,
-    unwrap_model,
-)
+from footplate.distributed import barrier, broadcast_object, gather_objects, is_main_process, unwrap_model
 from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, process_setup

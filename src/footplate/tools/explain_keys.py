@@ -39,7 +39,7 @@ def _files_of(lines: Iterable[Line]) -> Iterator[str]:
 def explain_config(cfg: Config) -> str:
     """Returns the resolved config, one value per line, with the place of each value and the values it replaced.
 
-    Imports nothing that the config names.
+    Imports no modules of the config.
     """
     lines = list(_lines(cfg._cfg_dict, ""))
     # Paths are relative to the folder of all files, except those of recipes, which have the names that configs use.

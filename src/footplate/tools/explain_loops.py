@@ -209,7 +209,7 @@ def _notes(data: Mapping[str, Any]) -> Iterator[str]:
     checkpoint = data["checkpoint"]
     if train and checkpoint and checkpoint["unit"] == train["unit"] and checkpoint["interval"] > train["length"]:
         interval = format_interval(checkpoint["interval"], checkpoint["unit"])
-        yield f"a checkpoint {interval}, but the run is shorter, so a checkpoint is saved only at its end"
+        yield f"checkpoints are due {interval}, but the run is shorter, so one is saved only at its end"
     if checkpoint and checkpoint["best"] and not data["val"]:
         yield f"save_best={checkpoint['best'][0]} needs validation, but the config has none"
 

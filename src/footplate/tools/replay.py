@@ -229,7 +229,7 @@ def describe_replay(found: Replay, *, whole: bool = False) -> str:
     lines += [*_table("output of", trace.outputs, whole=whole), ""]
     lines += [*_table("gradient of", trace.gradients, whole=whole), ""] if trace.gradients else []
     if found.differences:
-        lines.append(f"unlike in the run, which may change the result: {one_line(found.differences)}")
+        lines.append(f"different from the run, which may change the result: {one_line(found.differences)}")
     if not found.failed:
         lines.append(f"iteration {found.iteration} is finite: the failure could not be reproduced")
         return "\n".join([*lines, ""])

@@ -84,11 +84,11 @@ def read_logs(files: Sequence[Path]) -> list[list[str]]:
     return logs
 
 
-def read_small(file: Path, most: int = 4 << 20) -> str:
-    """Returns the first `most` characters of a text file, or "" if it cannot be read."""
+def read_small(file: Path) -> str:
+    """Returns the first 4 Mi characters of a text file, or "" if it cannot be read."""
     try:
         with file.open(encoding="utf-8", errors="replace") as stream:
-            return stream.read(most)
+            return stream.read(4 << 20)
     except OSError:
         return ""
 
@@ -102,7 +102,11 @@ def config_of(folder: Path) -> Config | None:
         folder: A work_dir, the folder of one start, or its `vis_data` folder.
     """
     reason = ""
-    for file in _configs(folder):
+    # The newest start comes first, and the JSON form of its config before the Python form.
+    records = (*sorted(folder.glob("*/vis_data"), reverse=True), folder / "vis_data", folder)
+    files = safe_files((each / name for each in records for name in ("config.json", "config.py")), folder)
+    others = safe_files((file for file in folder.glob("*.py") if file.name != "config.py"), folder)
+    for file in (*files, *sorted(others, key=lambda file: file.stat().st_mtime, reverse=True)):
         try:
             return read_recorded(file)
         except ConfigError as error:
@@ -110,11 +114,3 @@ def config_of(folder: Path) -> Config | None:
     if reason:
         _logger.warning("The config of the run cannot be read: %s", reason)
     return None
-
-
-def _configs(folder: Path) -> Iterator[Path]:
-    """Yields the configs of a run, the newest first; the JSON form of a start comes before its Python form."""
-    for records in (*sorted(folder.glob("*/vis_data"), reverse=True), folder / "vis_data", folder):
-        yield from safe_files((records / "config.json", records / "config.py"), folder)
-    others = safe_files((file for file in folder.glob("*.py") if file.name != "config.py"), folder)
-    yield from sorted(others, key=lambda file: file.stat().st_mtime, reverse=True)

@@ -69,7 +69,7 @@ def test_an_unreadable_image_is_reported_with_its_path(content: bytes | None, pa
     broken = tmp_path / "broken.png"
     if content is not None:
         broken.write_bytes(content)
-    with pytest.raises(DataError, match=r"broken.png' (cannot be read: its format is not known|does not exist)"):
+    with pytest.raises(DataError, match=r"broken.png' (cannot be read: its format is unknown|does not exist)"):
         load_image(str(broken))
     assert LoadImageFromFile(ignore_empty=True)({"img_path": str(broken)}) is None
 
@@ -174,7 +174,7 @@ def test_invalid_label_maps_are_refused(tmp_path: Path, labels: Any, message: st
 def test_a_damaged_label_map_is_reported_with_its_path(tmp_path: Path) -> None:
     path = tmp_path / "labels.png"
     path.write_bytes(b"not an image")
-    with pytest.raises(DataError, match=r"labels\.png' cannot be read: its format is not known"):
+    with pytest.raises(DataError, match=r"labels\.png' cannot be read: its format is unknown"):
         load_annotations({"seg_map_path": str(path)})
 
 

@@ -133,10 +133,8 @@ class RandomResizedCrop(BaseTransform):
                 left, top = np.random.randint(width - crop_width + 1), np.random.randint(height - crop_height + 1)
                 return left, top, crop_width, crop_height
         aspect = min(max(width / height, self.aspect_ratio_range[0]), self.aspect_ratio_range[1])
-        crop_width, crop_height = (
-            min(width, max(1, round(height * aspect))),
-            min(height, max(1, round(width / aspect))),
-        )
+        crop_width = min(width, max(1, round(height * aspect)))
+        crop_height = min(height, max(1, round(width / aspect)))
         return (width - crop_width) // 2, (height - crop_height) // 2, crop_width, crop_height
 
 

@@ -13,13 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from footplate.checks import check_choice, check_count, check_fraction
-from footplate.data.transforms.pipeline import (
-    BaseTransform,
-    check_magnitude,
-    check_range,
-    check_size,
-    log_uniform,
-)
+from footplate.data.transforms.pipeline import BaseTransform, check_magnitude, check_range, check_size, log_uniform
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 

@@ -191,4 +191,4 @@ def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
 
 def _describe_error(error: Exception) -> str:
     """Returns why an image cannot be read, without the memory address in Pillow's message for unknown formats."""
-    return "its format is not known" if isinstance(error, UnidentifiedImageError) else str(error)
+    return "its format is unknown" if isinstance(error, UnidentifiedImageError) else str(error)

@@ -8,12 +8,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from footplate.checks import check_fraction
-from footplate.data.transforms.pipeline import (
-    BaseTransform,
-    check_magnitude,
-    check_range,
-    log_uniform,
-)
+from footplate.data.transforms.pipeline import BaseTransform, check_magnitude, check_range, log_uniform
 from footplate.registry import TRANSFORMS
 
 _Pixels = npt.NDArray[np.uint8]
