@@ -63,7 +63,7 @@ class _ParamScheduler(ParamSchedule):
         own = {}
         for key in vars(self).keys() - _OF_THE_BASE:
             with suppress(CheckpointError):
-                own[key] = to_serializable(vars(self)[key], key)
+                own[key] = to_serializable(vars(self)[key])
         return {**own, **super().state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
