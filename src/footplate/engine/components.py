@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from footplate.checks import check_flag
 from footplate.data import build_dataloader, length_of
-from footplate.distributed import is_model_wrapper, wrap_model
+from footplate.distributed import wrap_model
 from footplate.engine.base_loops import BaseTrainLoop
 from footplate.engine.evaluation_loops import TestLoop, ValLoop, build_evaluators, build_loaders
 from footplate.engine.hook_list import HookList
@@ -121,7 +122,7 @@ class Components:
 
     def wrap_model(self, model_wrapper_cfg: Mapping[str, Any] | None, model: nn.Module) -> nn.Module:
         """Wraps the model for training on several processes; a wrapped model is returned unchanged."""
-        if is_model_wrapper(model):
+        if isinstance(model, DataParallel | DistributedDataParallel):  # not an adapter, which counts as a wrapper too
             return model
         return wrap_model(
             model,
