@@ -13,6 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+# They share an environment.
+pytestmark = pytest.mark.xdist_group("code bases")
+
 PACKAGES = ["mmcv-lite==2.1.0", "mmsegmentation==1.2.2", "mmdet==3.3.0"]
 # mmcv and the code bases name these; they are installed without their own dependencies, which include MMEngine.
 NEEDED = ["addict", "yapf", "platformdirs", "opencv-python-headless", "ftfy", "wcwidth", "regex", "prettytable"]
