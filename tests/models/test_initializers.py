@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from footplate.errors import ArgumentError, BuildError, UnknownNameError
 from footplate.models import bias_from_probability
+from footplate.models.initializers import truncated_normal_
 from footplate.registry import WEIGHT_INITIALIZERS
 
 
@@ -109,3 +110,11 @@ def test_truncated_normal_draws_the_numbers_of_mmengine() -> None:
     weight = initialized(nn.Linear(4, 3), type="TruncNormal", std=0.02, layer="Linear").weight[0]
     expected = [-0.00018766950233839452, 0.014660065993666649, -0.027003809809684753, -0.02233688160777092]
     assert weight.tolist() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_truncated_normal_weights_have_no_outliers(dtype: torch.dtype) -> None:
+    weights = torch.empty(1_000_000, dtype=dtype)
+    truncated_normal_(weights, std=0.02)
+    assert weights.abs().max() < 0.02 * 6
+    assert weights.float().std().item() == pytest.approx(0.02, rel=0.01)

@@ -92,5 +92,7 @@ def _set_import_path(file: str) -> None:
     """Puts the folder of the script first, in place of the current folder and that of the command `footplate`."""
     while sys.path and os.path.abspath(sys.path[0]) in (os.getcwd(), os.path.dirname(os.path.abspath(sys.argv[0]))):
         del sys.path[0]
+    if os.getcwd() in map(os.path.abspath, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))):
+        sys.path.insert(0, os.getcwd())
     if not getattr(sys.flags, "safe_path", False):  # an option of Python 3.11
         sys.path.insert(0, os.path.dirname(os.path.realpath(file)))

@@ -119,7 +119,7 @@ def unused_preprocessor(cfg: Config | Mapping[str, Any]) -> Iterator[str]:
     """Yields a sentence if the model does not use a top-level `data_preprocessor` because it has a different one."""
     top, model = cfg.get("data_preprocessor"), cfg.get("model")
     own = model.get("data_preprocessor") if isinstance(model, Mapping) else None
-    if top is not None and own is not None and top != own:
+    if top is not None and own is not None and repr(top) != repr(own):
         origin = origin_of(cfg, "data_preprocessor")
         start = f"{origin}: " if origin else ""
         yield f"{start}data_preprocessor has no effect, because the model has its own. Set model.data_preprocessor."

@@ -382,7 +382,8 @@ class Runner(RunnerMembers):
         Args:
             filename: The path or address of the checkpoint.
             resume_optimizer: Whether to restore the state of the optimizer.
-            resume_param_scheduler: Whether to restore the schedules. Otherwise, they move to the position of the run.
+            resume_param_scheduler: Whether to restore the schedules as well as the optimizer. Otherwise, they move to
+                the position of the run.
             map_location: The device to read to; "default" is the CPU, from which tensors are copied to their devices.
         """
         self.resuming = True
@@ -390,7 +391,8 @@ class Runner(RunnerMembers):
             checkpoint = self.load_checkpoint(filename, "cpu" if map_location == "default" else map_location, True)
         finally:
             self.resuming = False
-        left_out = {"optimizer": not resume_optimizer, "param_schedulers": not resume_param_scheduler}
+        keeps_schedules = resume_optimizer and resume_param_scheduler
+        left_out = {"optimizer": not resume_optimizer, "param_schedulers": not keeps_schedules}
         checkpoint = {key: value for key, value in checkpoint.items() if not left_out.get(key)}
         state.restore(self, checkpoint)
         self._random = state.random_of(checkpoint, self.rank)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from footplate.checks import check_count
@@ -183,8 +184,11 @@ class EMAHook(Hook):
 
     def _load_as_subclass(self, load: Callable[..., None], runner: Runner, checkpoint: dict[str, Any]) -> None:
         self._model = unwrap_model(runner.model)
-        if self.ema_model is None:
-            self.ema_model = self._averaged(self._model)
+        average = self.ema_model = self.ema_model or self._averaged(self._model)
         load(runner, checkpoint=checkpoint)
         if runner.resuming:
             checkpoint.pop(_STATE, None)  # as above
+            return
+        averaged, weights = average.state_dict(), self._model.state_dict()
+        if all(torch.equal(averaged[f"module.{name}"], value) for name, value in weights.items()):
+            self.ema_model = None  # nothing was loaded into it: it is built again from the loaded weights

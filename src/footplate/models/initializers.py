@@ -34,7 +34,11 @@ def truncated_normal_(
         high: The upper bound.
     """
     below, above = (math.erf((bound - mean) / std / math.sqrt(2)) for bound in (low, high))
-    return tensor.uniform_(below, above).erfinv_().mul_(std * math.sqrt(2)).add_(mean).clamp_(low, high)
+    values = tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    nearly_one = 1 - 2**-24  # the inverse is infinite at one
+    values.uniform_(below, above).clamp_(-nearly_one, nearly_one).erfinv_()
+    values.mul_(std * math.sqrt(2)).add_(mean).clamp_(low, high)
+    return tensor if values is tensor else tensor.copy_(values)
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)

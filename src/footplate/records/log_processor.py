@@ -80,7 +80,7 @@ class LogProcessor:
         self.by_epoch = check_flag("by_epoch", by_epoch)
         self._unit = "Epoch" if by_epoch else "Iter"
         # Published configs have a rule that reads '', whose other keys are those of an older engine.
-        self.custom_cfg = [dict(rule) for rule in custom_cfg or () if rule.get("data_src") != ""]
+        self.custom_cfg = [rule for rule in map(dict, custom_cfg or ()) if rule.get("data_src") != ""]
         self.num_digits = num_digits
         self.log_with_hierarchy = log_with_hierarchy
         self.mean_pattern = re.compile(mean_pattern)

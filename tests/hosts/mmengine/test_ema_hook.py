@@ -10,7 +10,7 @@ from torch import nn
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.engine import Hook
-from footplate.hosts.mmengine.ema_hook import EMAHook
+from footplate.hooks import EMAHook
 from footplate.models import BaseModel, ExponentialMovingAverage
 from tests.support import settings
 
@@ -105,3 +105,20 @@ def test_subclass_knows_that_weights_are_loaded_without_resuming(tmp_path: Path)
     train(tmp_path / "whole", epochs=1)
     _, hook, _ = train(tmp_path / "next", epochs=1, load_from=str(tmp_path / "whole/epoch_1.pth"))
     assert hook.loaded
+
+
+class Extended(EMAHook):
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        super().after_load_checkpoint(runner, checkpoint)
+
+
+def test_average_of_a_subclass_starts_with_the_loaded_weights(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"weight": torch.full((1,), 7.0)}, "meta": {}}, tmp_path / "start.pth")
+    hook, seen = Extended(ema_type="StochasticWeightAverage"), Seen()
+    changes: dict[str, Any] = {"load_from": str(tmp_path / "start.pth"), "custom_hooks": [hook, seen]}
+    cfg = settings(tmp_path, model=Counter(), train_cfg={"by_epoch": True, "max_epochs": 1, "val_begin": 9}, **changes)
+    runner = Runner(**cfg)
+    runner.val()
+    assert hook.ema_model is not None
+    assert hook.ema_model.module.weight.item() == 7.0
+    assert set(seen.validated) == {7.0}

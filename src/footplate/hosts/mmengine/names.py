@@ -119,11 +119,10 @@ _EVALUATOR = {
 _HOOKS = {
     **names_from(
         "footplate.hooks",
-        "CheckpointHook DistSamplerSeedHook EarlyStoppingHook EmptyCacheHook IterTimerHook LoggerHook "
+        "CheckpointHook DistSamplerSeedHook EMAHook EarlyStoppingHook EmptyCacheHook IterTimerHook LoggerHook "
         "NaiveVisualizationHook ParamSchedulerHook PrepareTTAHook ProfilerHook RuntimeInfoHook SyncBuffersHook",
     ),
     **names_from("footplate.engine", "Hook"),
-    **names_from(f"{_HERE}.ema_hook", "EMAHook"),
     **names_from(f"{_HERE}.data", "DATA_BATCH SUFFIX_TYPE"),
 }
 _ANALYSIS = names_from(

@@ -50,7 +50,8 @@ def schedule_type(
     itself, optimizer, _, param_name, *shared = inspect.signature(ParamSchedule.__init__).parameters.values()
     selected = [param_name.replace(default=inspect.Parameter.empty)] if field is None else []
     known = {each.name: each for each in (*selected, *curve_parameters.values(), *shared)}
-    order = [*(each.name for each in selected), *positional, "begin", "end", "last_step", "by_epoch", "verbose"]
+    last = ("begin", "end", "last_step", "by_epoch", "verbose")
+    order = [*(each.name for each in selected), *positional, *(each for each in last if each not in positional)]
     first = [known.pop(each).replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for each in order]
     others = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in known.values()]
     initialize.__signature__ = inspect.Signature([itself, optimizer, *first, *others])  # type: ignore[attr-defined]
@@ -65,10 +66,10 @@ def schedule_type(
 _CURVES: dict[type[Curve], str] = {
     curves.Constant: "factor",
     curves.CosineAnnealing: "T_max eta_min",
-    curves.CosineRestart: "periods restart_weights eta_min",
+    curves.CosineRestart: "periods restart_weights eta_min eta_min_ratio",
     curves.Exponential: "gamma",
     curves.Linear: "start_factor end_factor",
-    curves.MultiStep: "milestones gamma",
+    curves.MultiStep: "milestones gamma last_step",
     curves.OneCycle: "eta_max total_steps pct_start anneal_strategy div_factor final_div_factor three_phase",
     curves.Poly: "eta_min power",
     curves.QuadraticWarmup: "",
