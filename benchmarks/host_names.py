@@ -24,6 +24,7 @@ from footplate.messages import list_names, pluralize
 from footplate.registry.dotted_paths import module_exists
 
 PACKAGES = ("mmengine", "mmcv")
+_MISSING_NAME = object()
 _SHOWN_SITES = 3
 
 
@@ -93,8 +94,8 @@ def why_missing(name: str) -> str:
         return f"{parts[0]} is not installed"
     found: Any = importlib.import_module(".".join(home))
     for number in range(len(home), len(parts)):
-        found = getattr(found, parts[number], None)
-        if found is None:
+        found = getattr(found, parts[number], _MISSING_NAME)
+        if found is _MISSING_NAME:
             return f"there is no {'.'.join(parts[: number + 1])}"
     operators = sorted(_operators(parts[2]) & set(MISSING)) if parts[:2] == ["mmcv", "ops"] and len(parts) > 2 else []
     return f"needs {list_names(operators, 2)}" if operators else ""

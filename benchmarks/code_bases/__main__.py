@@ -208,7 +208,7 @@ def main() -> None:
         register_transforms()
     if not Path(args.data).exists():
         write_scenes(Path(args.data))
-    work_dir = Path(args.work_dir)
+    args.data, work_dir = os.path.abspath(args.data), Path(args.work_dir).resolve()
     work_dir.mkdir(parents=True, exist_ok=True)
     for family, paths in families(args.host).items():
         if (args.only and family not in args.only) or family in args.skip:

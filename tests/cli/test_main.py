@@ -46,9 +46,11 @@ def test_the_command_line() -> None:
         *LAUNCHING,
         "--no-preflight",
         "--trust",
+        "--no-patches",
         "--debug",
     ]
-    assert found["test"] == [*CONFIG, "CHECKPOINT", "--work-dir", *LAUNCHING, "--trust", "--debug"]
+    assert found["test"] == [*CONFIG, "CHECKPOINT", "--work-dir", *LAUNCHING, "--trust", "--no-patches", "--debug"]
+    assert found["run"] == ["-h/--help", "--no-patches", "SCRIPT", "ARGS", "--debug"]
     assert found["recipes"] == ["-h/--help", "--debug"]
     assert set(found) >= {"train", "test", "recipes", "explain", "diff", "checkpoint"}
 
@@ -136,8 +138,8 @@ def test_the_version(footplate: Command) -> None:
         ),
         (
             ["train", "--set", "a=1", "a.py"],
-            "footplate train: error: the following arguments are required: CONFIG; put them before the options, some "
-            "of which take all words that follow",
+            "footplate train: error: the following arguments are required: CONFIG; put them before the options, "
+            "because some options take all arguments that follow",
         ),
         ([], "footplate: error: the following arguments are required: COMMAND"),
         (["train"], "footplate train: error: the following arguments are required: CONFIG"),

@@ -439,3 +439,12 @@ def test_two_code_bases_add_the_same_class_to_a_third(
     for package in ("mmpretrain", "mmpose", "own"):  # another class of the same package, and classes of users
         with pytest.raises(DuplicateNameError, match="already registered by mmpretrain.models"):
             registry.register_module(module=type("Square", (), {"__module__": f"{package}.models"}))
+
+
+def test_a_published_code_base_may_name_locations_that_do_not_exist() -> None:
+    main = Registry("shape", scope="main")
+    child = Registry("shape", parent=main, scope="mmselfsup", locations=["json.no_such_module"])
+    main.register_module("Square", module=dict)
+    assert child.get("Square") is dict
+    with pytest.raises(ModuleNotFoundError, match="json.no_such_module"):
+        Registry("shape", scope="own", locations=["json.no_such_module"]).get("Square")

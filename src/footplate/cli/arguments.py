@@ -158,7 +158,7 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
 
     if "custom_imports" in cfg or is_first_generation(cfg):
         hosts.install(patches)
-    hosts.use_code_bases(cfg)
+    hosts.use_code_bases(cfg, patches=patches)
     folder = os.path.dirname(os.path.abspath(str(cfg.filename)))
     if cfg.filename and folder not in sys.path:
         sys.path.append(folder)  # modules next to the config come after those in the current folder

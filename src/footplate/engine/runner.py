@@ -174,6 +174,7 @@ class Runner(RunnerMembers):
         self.trusted: list[dict[str, str]] = []  # files that the loaded checkpoint lists as trusted
         self._random: dict[str, Any] | None = None
         self.checkpoint_dir = self.home
+        self.visualizer = self.build_visualizer(visualizer)  # before the hooks, whose constructors may look it up
         self.hooks = build_hooks(default_hooks, custom_hooks)
         with at_key("on_nonfinite"):
             self.nonfinite = NonFiniteHook(on_nonfinite)
@@ -181,7 +182,6 @@ class Runner(RunnerMembers):
         if self.world_size > 1:
             self.hooks.register(AgreementHook())
         self.log_processor = self.build_log_processor(log_processor)
-        self.visualizer = self.build_visualizer(visualizer)
         self.model = self.wrap_model(model_wrapper_cfg, self.build_model(model))
         self.participants = state.participants(self)
         self.phase = Phase.START

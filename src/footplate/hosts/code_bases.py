@@ -28,7 +28,7 @@ def used_code_bases() -> tuple[str, ...]:
     return tuple(_used.values())
 
 
-def use_code_bases(cfg: "Config | MutableMapping[str, Any]") -> tuple[str, ...]:
+def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = True) -> tuple[str, ...]:
     """Imports the installed code bases that a config names by `default_scope` or in a type such as `mmdet.Resize`.
 
     Their registries become children of footplate's, so that their classes are found by name. Names of `mmengine` that
@@ -39,6 +39,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]") -> tuple[str, ...]:
 
     Args:
         cfg: The config.
+        patches: Whether to replace names in first-generation code that PyTorch, NumPy and Python have removed.
 
     Returns:
         The code bases with their versions, such as "mmdet 3.3.0".
@@ -55,7 +56,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]") -> tuple[str, ...]:
     named |= {default} if isinstance(default, str) else set()
     used = [scope for scope in sorted(CODE_BASES) if scope in named and _is_installed(scope)]
     if used:
-        install()
+        install(patches)
     for scope in used:
         try:
             module = importlib.import_module(scope)

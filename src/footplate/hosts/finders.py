@@ -5,7 +5,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import decode_source
 from types import ModuleType
 from typing import Any
 
@@ -105,7 +106,7 @@ class InstalledFinder(MetaPathFinder):
         is_code_base = fullname == top and top in CODE_BASES
         if not is_code_base and top not in (*self.completed, *self._first_generation):
             return None
-        spec = PathFinder.find_spec(fullname, path)
+        spec = _find_elsewhere(fullname, path, target)
         if spec is not None and spec.loader is None and top in self.completed:  # a folder with modules of the user
             return NamesFinder([top]).find_spec(fullname)
         loader = spec.loader if spec is not None else None
@@ -114,7 +115,9 @@ class InstalledFinder(MetaPathFinder):
         execute: Callable[[ModuleType], None] = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
-            source = loader.get_data(loader.path).decode()
+            source = ""
+            if is_code_base or top in self._first_generation:
+                source = decode_source(loader.get_data(loader.path))
             if is_code_base:
                 show_accepted_versions(source)
                 if self.patches and is_first_generation(source):
@@ -132,10 +135,20 @@ class InstalledFinder(MetaPathFinder):
         return spec
 
 
+def _find_elsewhere(fullname: str, path: Any, target: ModuleType | None) -> ModuleSpec | None:
+    """Returns the spec that other finders have for a module; those of editable installs are among them."""
+    for finder in sys.meta_path:
+        if not isinstance(finder, NamesFinder | InstalledFinder | OperatorsFinder):
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                return spec
+    return None
+
+
 def complete(module: ModuleType) -> None:
     """Adds the names that a module of an installed package lacks; they are imported on first access."""
     names = names_of(module.__name__)
-    if names is None or module.__name__ in _completed:
+    if names is None or _completed.get(module.__name__, (None,))[0] is module:
         return
     added: set[str] = {"__getattr__"}
 

@@ -82,7 +82,7 @@ def install(patches: bool = True) -> Report:
     sys.meta_path[:0] = finders
     finders += [NamesFinder(others), OperatorsFinder()]
     sys.meta_path += finders[2:]
-    for module in [each for title, each in sys.modules.items() if title.partition(".")[0] in completed]:
+    for module in [each for title, each in sys.modules.items() if each and title.partition(".")[0] in completed]:
         complete(module)
     report = Report(tuple(ours), completed, left)
     _installed.append(_Installed(finders, report))

@@ -36,7 +36,8 @@ _SIX = "PyTorch 2.0 removed torch._six"
 _PILLOW = "Pillow 10 removed it"
 _HERE = "footplate.hosts.removed"
 _TYPES = "bool int float complex object str"
-_CONTAINERS = "Callable Hashable Iterable Iterator Mapping MutableMapping Sequence Set Sized"
+_CONTAINERS = "Callable Container Hashable Iterable Iterator Mapping MutableMapping MutableSequence MutableSet Sequence"
+_CONTAINERS += " Set Sized"
 
 PATCHES: dict[str, Patch] = {
     **{f"numpy.{name}": Patch(f"builtins.{name}", _ALIASES) for name in _TYPES.split()},
@@ -52,17 +53,18 @@ PATCHES: dict[str, Patch] = {
     "numpy.NaN": Patch("numpy.nan", _NUMPY_2),
     "numpy.NAN": Patch("numpy.nan", _NUMPY_2),
     "numpy.PINF": Patch("numpy.inf", _NUMPY_2),
+    "numpy.round_": Patch("numpy.round", _NUMPY_2),
     "numpy.product": Patch("numpy.prod", _NUMPY_2),
     "numpy.cumproduct": Patch("numpy.cumprod", _NUMPY_2),
     "numpy.alltrue": Patch("numpy.all", _NUMPY_2),
     "numpy.sometrue": Patch("numpy.any", _NUMPY_2),
-    "numpy.in1d": Patch("numpy.isin", _NUMPY_2),
+    "numpy.in1d": Patch(f"{_HERE}.in1d", _NUMPY_2),
     "numpy.row_stack": Patch("numpy.vstack", _NUMPY_2),
     "numpy.trapz": Patch("numpy.trapezoid", _NUMPY_2),
-    "numpy.asfarray": Patch("numpy.asarray", _NUMPY_2),
+    "numpy.asfarray": Patch(f"{_HERE}.asfarray", _NUMPY_2),
     **{f"collections.{name}": Patch(f"collections.abc.{name}", _ABC) for name in _CONTAINERS.split()},
     "fractions.gcd": Patch("math.gcd", "Python 3.9 removed it"),
-    "inspect.getargspec": Patch("inspect.getfullargspec", "Python 3.11 removed it"),
+    "inspect.getargspec": Patch(f"{_HERE}.getargspec", "Python 3.11 removed it"),
     "time.clock": Patch("time.perf_counter", "Python 3.8 removed it"),
     "distutils.version.LooseVersion": Patch(f"{_HERE}.LooseVersion", _DISTUTILS),
     "distutils.util.strtobool": Patch(f"{_HERE}.strtobool", _DISTUTILS),

@@ -2,11 +2,13 @@
 
 import collections.abc
 import importlib.metadata
+import inspect
 import os
 import re
 from functools import total_ordering
 from typing import Any
 
+import numpy as np
 import torch
 
 from footplate.checkpoint import load_checkpoint
@@ -23,13 +25,29 @@ def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
 
     Args:
         f: A path, or an open file, which torch reads.
-        map_location: The device for the tensors.
+        map_location: The device for the tensors. Functions and dicts, which only torch reads, mean the CPU here.
         args: Further arguments of `torch.load`, for an open file.
         kwargs: The same by name.
     """
     if isinstance(f, str | os.PathLike):
-        return load_checkpoint(f, map_location or "cpu")
+        has_device = isinstance(map_location, str | torch.device)
+        return load_checkpoint(f, map_location if has_device else "cpu")
     return torch_load(f, map_location, *args, **kwargs)
+
+
+def asfarray(a: Any, dtype: Any = np.float64) -> np.ndarray[Any, Any]:
+    """Returns an array of floating-point numbers."""
+    return np.asarray(a, dtype if np.issubdtype(dtype, np.inexact) else np.float64)
+
+
+def in1d(ar1: Any, ar2: Any, **kwargs: Any) -> np.ndarray[Any, Any]:
+    """Checks which entries of `ar1` are in `ar2`; returns a flat array."""
+    return np.isin(ar1, ar2, **kwargs).ravel()
+
+
+def getargspec(func: Any) -> tuple[Any, ...]:
+    """Returns the positional arguments of a function, the names of its *args and **kwargs, and the defaults."""
+    return tuple(inspect.getfullargspec(func)[:4])
 
 
 def strtobool(val: str) -> int:

@@ -25,7 +25,14 @@ from footplate.registry.dotted_paths import (
     top_level_spec,
 )
 from footplate.registry.registry_members import RegistryMembers
-from footplate.registry.scopes import code_base_of, default_scope, explain_missing_scope, known_scopes, using_scope
+from footplate.registry.scopes import (
+    CODE_BASES,
+    code_base_of,
+    default_scope,
+    explain_missing_scope,
+    known_scopes,
+    using_scope,
+)
 
 _Entry = TypeVar("_Entry", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.registry")
@@ -281,7 +288,11 @@ class Registry(RegistryMembers):
         """Imports the locations one after the other, until the built-in entry `wanted` is registered."""
         while self._pending_locations and not _is_built_in(self._entries.get(wanted or "")):
             location = self._pending_locations[0]
-            importlib.import_module(location)
+            try:
+                importlib.import_module(location)
+            except ModuleNotFoundError as error:
+                if error.name != location or self.scope not in CODE_BASES:
+                    raise  # MMSelfSup names modules that it does not have; other registries should be corrected
             # Removed after the import: a failed import is tried again, and the import itself may look up names here.
             if location in self._pending_locations:
                 self._pending_locations.remove(location)

@@ -238,11 +238,13 @@ class HostVisualizer(Visualizer):
 
 @HOOKS.register_module()
 class HostVisualizationHook(Hook):
+    def __init__(self):
+        self._visualizer = Visualizer.get_current_instance()
+
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        visualizer = Visualizer.get_current_instance()
-        assert visualizer is runner.visualizer
+        assert self._visualizer is runner.visualizer is Visualizer.get_current_instance()
         if batch_idx == 0:
-            visualizer.add_datasample('first', np.zeros((32, 32, 3), np.uint8), outputs[0], step=runner.iter)
+            self._visualizer.add_datasample('first', np.zeros((32, 32, 3), np.uint8), outputs[0], step=runner.iter)
 """
 
 

@@ -34,8 +34,8 @@ def _ious(boxes: _Array, others: _Array, offset: int) -> _Array:
     shared *= np.maximum(height, 0, out=height)
     areas, other_areas = ((each[2] - each[0] + offset) * (each[3] - each[1] + offset) for each in (boxes, others))
     union = np.subtract(areas + other_areas, shared, out=height)
-    shared /= union
-    return shared
+    ratios: _Array = shared / union
+    return ratios
 
 
 def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> list[_Array]:

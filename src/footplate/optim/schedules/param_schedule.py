@@ -255,7 +255,8 @@ class ParamSchedule:
                 self._bind(self.base_values)
             key, verbose = self._key, self.verbose
             for group, ((slot, _), value) in enumerate(zip(self._slots, self._get_value(), strict=True)):
-                self.print_value(verbose and slot[key] != value, group, value)
+                if verbose and slot[key] != value:
+                    self.print_value(True, group, value)
                 slot[key] = value
 
     def print_value(self, is_verbose: bool, group: int, value: float) -> None:

@@ -145,7 +145,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
     """Normalizes images, pads them to the same size, and applies batch augmentations in training.
 
     Args:
-        to_rgb: Whether to swap the first and the third channel.
+        to_rgb, bgr_to_rgb: Whether to swap the first and the third channel.
         to_onehot: Whether to set `gt_score` of samples to one-hot labels.
         num_classes: The number of classes; required by `to_onehot` and `batch_augments`.
         batch_augments: Arguments of RandomBatchAugment, `dict(augments=[dict(type="Mixup", alpha=0.2)])`, or a list
@@ -161,12 +161,13 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
         self,
         *,
         to_rgb: bool = False,
+        bgr_to_rgb: bool = False,
         to_onehot: bool = False,
         num_classes: int | None = None,
         batch_augments: Mapping[str, Any] | Sequence[Any] | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(**{"bgr_to_rgb": to_rgb, **settings})
+        super().__init__(bgr_to_rgb=to_rgb or bgr_to_rgb, **settings)
         self.to_onehot = to_onehot
         self.num_classes = num_classes
         with at_key("batch_augments"):

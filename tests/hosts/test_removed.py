@@ -1,0 +1,35 @@
+import inspect
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from footplate.hosts import removed
+from footplate.hosts.patches import PATCHES
+
+
+def test_removed_numpy_functions_return_what_they_did() -> None:
+    assert removed.asfarray([1, 2]).dtype == np.float64
+    assert removed.asfarray([1, 2], np.float32).dtype == np.float32
+    assert removed.asfarray([1, 2], int).dtype == np.float64
+    assert removed.in1d([[1, 2], [3, 4]], [2, 3]).tolist() == [False, True, True, False]
+
+
+def test_getargspec_has_four_entries() -> None:
+    def function(first: int, second: int = 2, *rest: int, **others: int) -> None: ...
+
+    args, rest, others, defaults = removed.getargspec(function)
+    assert (args, rest, others, defaults) == (["first", "second"], "rest", "others", (2,))
+    assert inspect.getfullargspec(function).args == args
+
+
+def test_a_path_is_read_as_data_with_any_map_location(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"state_dict": {"weight": torch.ones(2)}}, path)
+    for place in (None, "cpu", torch.device("cpu"), lambda storage, place: storage, {"cuda:0": "cpu"}):
+        assert removed.load(path, map_location=place)["state_dict"]["weight"].tolist() == [1.0, 1.0]
+
+
+def test_replacements_exist() -> None:
+    ours = [each.new.rpartition(".")[2] for each in PATCHES.values() if each.new.startswith(removed.__name__)]
+    assert [name for name in ours if not hasattr(removed, name)] == []
