@@ -29,7 +29,10 @@ def test_singular_is_used_for_one(write: Callable[..., Config]) -> None:
     [
         ("param_scheduler = [dict(type='PolyLR', end=9)]", "PolyLR ends at epoch 9, but training ends at 6"),
         ("param_scheduler = [dict(type='PolyLR', end=4)]", "schedules end at epoch 4, but training ends at 6"),
-        ("default_hooks = dict(checkpoint=dict(interval=8))", "checkpoints are due every 8 epochs, but the run is shorter"),
+        (
+            "default_hooks = dict(checkpoint=dict(interval=8))",
+            "checkpoints are due every 8 epochs, but the run is shorter",
+        ),
         ("val_cfg = val_dataloader = val_evaluator = None", "save_best=mIoU needs validation"),
     ],
 )
