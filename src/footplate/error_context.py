@@ -1,4 +1,4 @@
-"""Adds the location in the config, and notes, to errors that pass through, and finds their line of user code."""
+"""Adds config locations and notes to exceptions, and finds the line of user code that raised them."""
 
 import os
 import re
@@ -87,7 +87,9 @@ def changes_in(section: object, key: str = "") -> dict[str, Origin]:
 
 
 def describe_changes(section: object, key: str = "") -> list[str]:
-    """Returns a note for an error that lists what changes a section of a base config; an empty list if nothing does.
+    """Returns a list with one note about how a section differs from its base config.
+
+    The list is empty if nothing was changed.
 
     Args:
         section: A mapping of a config.

@@ -11,7 +11,7 @@ _SHORT_WORD = 4
 
 
 def printable(text: str) -> str:
-    r"""Replaces control characters by visible escapes, except newlines and tabs.
+    r"""Replaces control characters with visible escapes, except newlines and tabs.
 
     Everything that commands print and loggers write must pass through this function, because names, values and
     messages may come from untrusted configs, checkpoints and runs.
@@ -23,7 +23,7 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""Replaces control characters by visible escapes, including newlines and tabs.
+    r"""Replaces control characters with visible escapes, including newlines and tabs.
 
     >>> one_line("loss\n2026 - ERROR")
     'loss\\n2026 - ERROR'

@@ -285,7 +285,7 @@ def _iteration_in(content: Mapping[Any, Any]) -> float:
 
 
 def _warn_of_later_iteration(selected: str, iteration: float, others: list[str]) -> None:
-    """Warns if a run that started over left a checkpoint at a later iteration than the selected one."""
+    """Warns if the folder still has an earlier run's checkpoint at a later iteration than the selected one."""
     later = {}
     for path in others:
         if not _has_lower_number(storage.base_name(path), storage.base_name(selected)):

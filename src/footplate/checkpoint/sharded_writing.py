@@ -42,7 +42,7 @@ Cut = Callable[[str, torch.Tensor], Shard | None]
 
 
 def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, dict[str, Shard]]:
-    """Replaces the sharded tensors of a state by references to their names.
+    """Replaces the sharded tensors of a state with references to their names.
 
     Args:
         state: Containers and tensors.
@@ -79,7 +79,7 @@ def split_state(state: Any, cut: Cut = lambda name, tensor: None) -> tuple[Any, 
 
 
 def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """Replaces the references in a state from `split_state` by tensors.
+    """Replaces the references in a state from `split_state` with tensors.
 
     Raises:
         CheckpointError: A tensor is missing.
@@ -97,9 +97,9 @@ def join_state(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 
 
 def cut_evenly(number: int, count: int) -> Cut:
-    """Returns a `cut` for `split_state` that takes shard `number` of `count` along the first dimension.
+    """Returns a `cut` function for `split_state` that splits tensors along dim 0 and returns shard `number` of `count`.
 
-    It splits floating-point tensors in the sections of weights, averaged weights and optimizer state.
+    Splits only floating-point tensors of the weights, averaged weights and optimizer state.
     """
 
     def cut(name: str, tensor: torch.Tensor) -> Shard | None:

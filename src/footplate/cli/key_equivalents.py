@@ -52,7 +52,7 @@ def suggest_equivalent(error: OverrideError, cfg: "Config", path: str) -> Overri
 
 
 def restore_key(error: Exception, cfg: "Config | None") -> None:
-    """Replaces the key in an error about a translated config by the key that the user wrote.
+    """Replaces the key in an error about a translated config with the key that the user wrote.
 
     That key has the same last part and the same location.
 

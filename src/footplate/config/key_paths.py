@@ -117,7 +117,7 @@ def paths_ending(config: Any, path: str) -> list[str]:
 def merge_options(
     config: ConfigDict, options: Mapping[Any, Any], *, origin: Origin, allow_list_keys: bool = True
 ) -> None:
-    """Merges values by key path into `config` in place; changed lists and tuples are replaced by new ones.
+    """Merges values by key path into `config` in place; changed lists and tuples are replaced with new ones.
 
     Args:
         config: The config.

@@ -78,7 +78,7 @@ def read_recorded(path: str | os.PathLike[str]) -> Config:
 
 
 def as_plain(value: Any) -> Any:
-    """Returns a value with objects replaced by text, so that it can be recorded; classes and functions by name.
+    """Returns a value whose objects are replaced with text, so that it can be recorded; classes and functions by name.
 
     Example:
         >>> as_plain({"model": object(), "train_cfg": {"max_epochs": 3}})
@@ -128,7 +128,7 @@ def _not_data(file: str, line: int, reason: str) -> ConfigSyntaxError:
 
 
 class _NonFiniteNames(ast.NodeTransformer):
-    """Replaces the names in `(inf+nanj)` by numbers."""
+    """Replaces the names in `(inf+nanj)` with numbers."""
 
     def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
         return ast.Constant(float(node.id)) if node.id in ("inf", "nan") else node

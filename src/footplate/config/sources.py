@@ -198,10 +198,10 @@ def _module_folders(name: str) -> list[str]:
 
 
 class ExpandedText(NamedTuple):
-    """The text of a config after its placeholders were replaced.
+    """The text of a config after placeholder substitution.
 
     Attributes:
-        text: The text. Reference number 3 to the base is `__footplate_base_3__` in it.
+        text: The expanded text. The base reference with index 3 appears as `__footplate_base_3__`.
         environment: The environment variables that were used.
         references: The paths in the base that the text refers to.
     """
@@ -274,7 +274,7 @@ def references_in(text: str) -> list[int]:
 
 
 def fill_string(text: str, value_of: Callable[[int], object]) -> object:
-    """Replaces references in a string by values of the base; a string that is one reference becomes the value."""
+    """Replaces references in a string with values of the base; a string that is one reference becomes the value."""
     whole = _REFERENCE.fullmatch(text)
     if whole:
         return value_of(int(whole[1]))

@@ -80,7 +80,7 @@ def _is_misspelling(key: str, known: str) -> bool:
 
 
 def unread_overrides(cfg: "Config", known: Collection[str]) -> list[str]:
-    """Returns a warning for each variable that an override changed and no line of the config read.
+    """Returns a warning for each variable that was overridden but is never read by the config.
 
     A variable is a top-level key that is not in `known`, the keys that a run reads.
     """
@@ -137,7 +137,7 @@ def _late_change(top: ConfigDict, name: str) -> list[Any] | None:
 
 
 def _changes(holder: ConfigDict, path: list[Any]) -> Iterator[list[Any]]:
-    """Yields the key paths at and below `path` whose value was replaced by a different one."""
+    """Yields the key paths at and below `path` whose value was replaced with a different one."""
     key = path[-1]
     origin, value = holder._origins.get(key), dict.__getitem__(holder, key)
     if isinstance(origin, KeyOrigin) and origin.replaced and value_history(value, origin)[-2].value != value:

@@ -37,7 +37,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         self._merged = 0
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Replaces merges (`<<`) by the merged pairs, each key once, before the mapping's own pairs.
+        """Replaces merges (`<<`) with the merged pairs, each key once, before the mapping's own pairs.
 
         Raises:
             ConstructorError: A `<<` is not a mapping, or the merges have too many pairs.

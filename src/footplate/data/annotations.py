@@ -171,7 +171,7 @@ def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
     """Checks that decoding a mask takes an amount of time and memory that fits the size of its image.
 
     Raises:
-        DataError: Run lengths have the wrong size, a corner is not finite or far outside, or an outline is very long.
+        DataError: Run lengths have the wrong size, a corner is non-finite or far outside, or an outline is very long.
         TypeError, KeyError: The value is not a segmentation.
     """
     if not isinstance(segmentation, list):

@@ -35,7 +35,7 @@ class BaseDataset(Dataset[Any]):
 
     Args:
         ann_file: The annotation file; a relative path is joined to `data_root`. See `load_annotations`.
-        metainfo: Overrides entries of `METAINFO`. A value that is the path of a text file is replaced by its lines.
+        metainfo: Overrides entries of `METAINFO`. A value that is the path of a text file is replaced with its lines.
         data_root: The root folder of relative paths.
         data_prefix: The folder of the relative paths under each key of a record.
         filter_cfg: Settings for `filter_data`.
@@ -49,7 +49,7 @@ class BaseDataset(Dataset[Any]):
         max_refetch: The maximum number of other samples to try after the pipeline returns None.
         keep_in_memory: The number of leading transforms whose results are kept in memory for every record, so that
             only the others are applied again. True means the leading transforms with `keepable = True`, such as those
-            that load files. The `cache` setting of a data loader does the same, but checks the available memory first.
+            that load files. The `cache` setting of a dataloader does the same, but checks the available memory first.
         on_error: "stop" or "skip". With "skip", a record that cannot be read is handled as if the pipeline returned
             None. It is counted in `skipped` and logged as a warning.
 

@@ -1,4 +1,4 @@
-"""Builds and checks data loaders from the `*_dataloader` sections of a config."""
+"""Builds and checks dataloaders from the `*_dataloader` sections of a config."""
 
 import inspect
 import logging
@@ -34,7 +34,7 @@ _START_METHODS = multiprocessing.get_all_start_methods()
 
 
 def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
-    """Builds a data loader from a section of a config.
+    """Builds a dataloader from a section of a config.
 
     Args:
         cfg: `dataset` and `sampler` as objects or dicts, `batch_sampler`, `collate_fn`, `cache`, and any argument of
@@ -134,7 +134,7 @@ def check_dataset(cfg: Any) -> None:
 
 
 def _refuse_sections(loader: Any) -> None:
-    """Raises an error for a list of data loader configs, which would be treated as a list of batches."""
+    """Raises an error for a list of dataloader configs, which would be treated as a list of batches."""
     several = loader if isinstance(loader, (list, tuple)) else ()
     for index, each in enumerate(several):
         if isinstance(each, Mapping) and (not each or "dataset" in each or isinstance(each.get("type"), str)):

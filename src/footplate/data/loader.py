@@ -1,4 +1,4 @@
-"""A data loader whose batches are determined by seed, epoch and batch index."""
+"""A dataloader whose batches are determined by seed, epoch and batch index."""
 
 from collections.abc import Iterable, Iterator
 from itertools import count, islice

@@ -87,7 +87,7 @@ def check_rng(state: Any, part: str = "random") -> RngStates:
     The native generators do not check their state: a position out of range crashes the process.
 
     Raises:
-        CheckpointError: A generator is missing in the state, or its state is invalid; the message names it.
+        CheckpointError: A generator is missing from the state, or its state is invalid; the message names it.
     """
     with _checking(part):
         _require(isinstance(state, Mapping), "it must be a dict", type(state).__name__)

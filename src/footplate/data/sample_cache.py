@@ -1,4 +1,4 @@
-"""Caches samples in memory or on the device, as set by `cache` of a data loader or `keep_in_memory` of a dataset."""
+"""Caches samples in memory or on the device, as set by `cache` of a dataloader or `keep_in_memory` of a dataset."""
 
 import copy
 import logging
@@ -30,7 +30,7 @@ _USABLE = 0.8  # the fraction of free memory that a cache may use
 
 
 class CacheSettings(NamedTuple):
-    """The `cache` setting of a data loader."""
+    """The `cache` setting of a dataloader."""
 
     place: str  # "memory" or "device"
     max_bytes: float | None = None  # The maximum size in bytes. By default, 80% of the free memory.

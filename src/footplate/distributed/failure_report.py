@@ -142,7 +142,10 @@ def _last_seen(lost: LostRank) -> str:
 def describe_timeout(
     statuses: Sequence[RankStatus], limit: float, silent: Sequence[LostRank], hosts: Mapping[int, str]
 ) -> FailureReport:
-    """Returns the report for ranks that waited for `limit` seconds; the ranks `silent` do not respond."""
+    """Returns the report for ranks that timed out after `limit` seconds.
+
+    `silent` lists the ranks that did not respond.
+    """
     late = [each for each in statuses if not each.is_waiting]
     waiting = [each for each in statuses if each.is_waiting]
     ranks = sorted(each.rank for each in late) + sorted(each.rank for each in silent)

@@ -50,7 +50,7 @@ _SHARED: dict[str, tuple[str, ...]] = {
 
 
 class Priority(enum.IntEnum):
-    """The order of hooks at an event: lower numbers act first."""
+    """The execution order of hooks at an event. Hooks with lower values run first."""
 
     HIGHEST = 0
     VERY_HIGH = 10

@@ -52,7 +52,7 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
 
 
 def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
-    """Returns the batch size for which the learning rates are written, or None if they are not to be scaled.
+    """Returns the global batch size that the configured learning rates assume, or None if scaling is disabled.
 
     Args:
         cfg: `auto_scale_lr`, see `scale_learning_rates`.

@@ -1,4 +1,4 @@
-"""Builds the model of a run, and applies options that change its speed but, apart from rounding, not its results."""
+"""Builds the model and applies performance options. They do not change the results, except for rounding."""
 
 import logging
 from collections.abc import Mapping

@@ -106,7 +106,7 @@ class NonFiniteHook(Hook):
             shown: The scalars of the log line.
 
         Raises:
-            NonFiniteError: A loss is not finite, and `loss` is "stop".
+            NonFiniteError: A loss is non-finite, and `loss` is "stop".
         """
         loss = shown.get("loss", shown.get("train/loss", 0.0))
         if self.loss == "stop" and isinstance(loss, float) and not math.isfinite(loss):
@@ -123,7 +123,7 @@ class NonFiniteHook(Hook):
             stop: Whether to raise the error even if `loss` is not "stop".
 
         Raises:
-            NonFiniteError: A loss is not finite, and `loss` is "stop".
+            NonFiniteError: A loss is non-finite, and `loss` is "stop".
         """
         for wrapper in runner.optim_wrapper.parts.values():
             scaler = getattr(wrapper, "loss_scaler", None)

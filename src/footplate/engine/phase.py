@@ -7,13 +7,13 @@ class Phase(Enum):
     """What a run is doing. The value describes it in failure reports.
 
     `Runner.phase` holds the current phase. The loops set it with plain attribute stores, so that it costs an iteration
-    next to nothing. An error leaves the phase as it is, and thus shows what has failed.
+    next to nothing. If an error is raised, the phase keeps its value and so shows what failed.
 
     An evaluation that a hook starts within an iteration belongs to the phase of the hook.
 
     Three parts of the engine depend on it:
         - A stop request ends the wait for a batch in the two data loading phases only. In all other phases, the loop
-          answers it between two iterations.
+          handles the request between two iterations.
         - If an error leaves the run in a data loading phase, then no iteration was in progress, and the run is saved.
         - A checkpoint that is saved in `AFTER_STEP` contains the current iteration, which is not yet counted, and one
           that is saved in `AFTER_EPOCH` contains the current epoch. An overridden `run_iter` may save after a step of

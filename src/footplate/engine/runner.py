@@ -336,7 +336,7 @@ class Runner(RunnerMembers):
 
         Raises:
             CheckpointError: The save failed, and `on_save_error` is "stop".
-            NonFiniteError: The weights are not finite, and `on_nonfinite` requires the run to stop.
+            NonFiniteError: The weights are non-finite, and `on_nonfinite` requires the run to stop.
         """
         path = os.path.join(out_dir, filename)
         parts = {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}

@@ -45,10 +45,10 @@ def checkpoint_to_save(
         save_param_scheduler: Whether to include the state of the schedules.
         meta: Additional entries for the checkpoint's `meta`.
         together: Whether all ranks call this function.
-        undo: Called if the weights are not finite.
+        undo: Called if the weights are non-finite.
 
     Raises:
-        NonFiniteError: The weights are not finite, and `on_nonfinite` requires the run to stop.
+        NonFiniteError: The weights are non-finite, and `on_nonfinite` requires the run to stop.
     """
     reshard(runner.model)
     try:

@@ -50,7 +50,7 @@ class Interrupted(SystemExit):
 
 @contextmanager
 def refusing_exits() -> Iterator[None]:
-    """Replaces a SystemExit that user code raises by an error, because the run is not complete.
+    """Replaces a SystemExit raised by user code with an error, because the run is not complete.
 
     Raises:
         ExitError: The block raised SystemExit for a reason other than a signal.

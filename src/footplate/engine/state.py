@@ -201,7 +201,7 @@ def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _share_gradients(runner: "Runner", state: dict[str, Any], *, together: bool) -> None:
-    """Replaces the gradients of an unfinished accumulation round by those of all ranks, which differ."""
+    """Replaces the gradients of an unfinished accumulation round with those of all ranks, which differ."""
     model = unwrap_model(runner.model)
     for name, wrapper in runner.optim_wrapper.parts.items():
         held = state[name] if name else state

@@ -165,7 +165,7 @@ class BaseMetric(ABC, Generic[_Result]):
         """Appends the results of one batch to `self.results`.
 
         Args:
-            data_batch: The batch of the data loader.
+            data_batch: The batch of the dataloader.
             data_samples: The predictions of the model, with data elements converted to dicts.
         """
 

@@ -153,7 +153,7 @@ class CheckpointHook(Hook):
             yield "interval", reason
 
     def before_train(self, runner: Runner) -> None:
-        """Sets the folder and the form of checkpoints."""
+        """Sets the checkpoint folder and format."""
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
                 "CheckpointHook counts epochs, but training counts iterations, so a checkpoint is saved only at the "
@@ -305,9 +305,9 @@ class CheckpointHook(Hook):
             )
 
     def _warn_about_replaceable(self, runner: Runner, is_resumed: bool) -> None:
-        """Warns about checkpoints in the folder that this run does not continue but may replace.
+        """Warns about existing checkpoints that this run may overwrite.
 
-        If the run is resumed in this folder, all but the later ones are its own.
+        In a resumed run, these are only checkpoints later than the one it resumed from.
         """
         done = self._done(runner) if is_resumed else -1
         names = []
@@ -338,7 +338,7 @@ class CheckpointHook(Hook):
         return storage.parent(path) == self._folder.rstrip("/")
 
     def _is_own(self, path: str, prefix: str = "") -> bool:
-        """Checks whether `path` is a file that this run may write: in its folder, with a name by the template."""
+        """Checks whether this run may write `path`: it is in the checkpoint folder and matches `filename_tmpl`."""
         name = storage.base_name(path)
         is_named = name.startswith(prefix) and number_in(self.filename_tmpl, name[len(prefix) :]) is not None
         return is_named and self._is_in_folder(path)

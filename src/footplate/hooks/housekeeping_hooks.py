@@ -79,7 +79,7 @@ class UnevenStepHook(Hook):
 
 @HOOKS.register_module()
 class SyncBuffersHook(Hook):
-    """Replaces floating point buffers, such as running means and variances, by their mean over ranks after each epoch.
+    """Replaces floating-point buffers, such as running means and variances, with their rank average after each epoch.
 
     Args:
         distributed: Whether the hook is enabled.

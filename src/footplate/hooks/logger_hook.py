@@ -72,7 +72,7 @@ class LoggerHook(Hook):
         self._loaded: Mapping[str, Any] = {}
 
     def before_run(self, runner: Runner) -> None:
-        """Writes the config: to the work_dir, unless a file that no run wrote has that name."""
+        """Writes the config to the work_dir. A file of the same name is kept if it was not written by a run."""
         self._json_name = f"{runner.timestamp}.json"
         if not is_main_process():
             return
@@ -216,7 +216,7 @@ class NaiveVisualizationHook(Hook):
     The image is the file at a sample's `img_path` or, without one, the input from the loader.
 
     Args:
-        interval: The number of batches between two drawn ones.
+        interval: Draw every `interval`-th batch.
         draw_gt: Whether to draw the ground truth.
         draw_pred: Whether to draw the prediction.
 

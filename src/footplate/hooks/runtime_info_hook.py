@@ -231,7 +231,7 @@ class GradientNormHook(Hook):
         self._squares: dict[str, Tensor] = {}
 
     def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
-        """Yields `interval` if the run ends before it."""
+        """Yields `interval` if the run has fewer iterations than that."""
         if reach.iters is not None and self.interval > reach.iters:
             yield "interval", f"the run ends after {reach.iters} iterations, so no norm is measured"
 

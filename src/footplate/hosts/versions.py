@@ -1,4 +1,4 @@
-"""The versions of mmcv and MMEngine that code bases assert, and the ones that they are shown."""
+"""Determines which mmcv and MMEngine versions code bases accept, and which versions are reported to them."""
 
 import ast
 import importlib

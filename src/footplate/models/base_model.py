@@ -76,7 +76,7 @@ class BaseModel(BaseModule, ABC):
         """Runs one training step.
 
         Args:
-            data: The batch of the data loader.
+            data: The batch of the dataloader.
             optim_wrapper: The optimizer wrapper that minimizes the loss.
 
         Returns:

@@ -38,7 +38,7 @@ class BaseDataPreprocessor(nn.Module):
         """Returns the batch that is passed to `BaseModel.forward`.
 
         Args:
-            data: The batch of the data loader.
+            data: The batch of the dataloader.
             training: Whether the batch is used for training.
         """
         return self.cast_data(data)

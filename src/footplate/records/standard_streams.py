@@ -1,4 +1,4 @@
-"""Suppresses errors of standard output and standard error, and prints messages from signal handlers."""
+"""Suppresses write errors on stdout and stderr, and prints messages from signal handlers."""
 
 import contextlib
 import errno

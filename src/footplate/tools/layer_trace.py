@@ -116,7 +116,7 @@ class LayerTrace:
 
 
 def tensors_in(found: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yields the tensors in nested values with their place, such as `[0]` or `.loss`."""
+    """Yields the tensors in nested values with their path, such as `[0]` or `.loss`."""
     if isinstance(found, Tensor):
         yield key, found
     elif isinstance(found, (Mapping, BaseDataElement)):

@@ -98,7 +98,7 @@ class LoadAnnotations(BaseTransform):
         with_mask: Whether to load instance masks: `gt_masks` ``(N, H, W)``, bool.
         with_seg: Whether to load the label map: `gt_seg_map` ``(H, W)``, uint8. The `label_map` of a record maps
             labels to other labels.
-        reduce_zero_label: Whether to replace label 0 by 255, which is ignored, and subtract 1 from the other labels.
+        reduce_zero_label: Whether to replace label 0 with 255, which is ignored, and subtract 1 from the other labels.
             By default, the record determines it.
         poly2mask: Accepted for compatibility and ignored; masks are always arrays.
         box_type: Accepted for compatibility and ignored; boxes are x1 y1 x2 y2.

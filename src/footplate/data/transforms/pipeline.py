@@ -25,7 +25,7 @@ class BaseTransform(ABC):
     Attributes:
         keepable: Whether the result is deterministic and worth caching; see `keep_in_memory` of `BaseDataset`. A
             subclass that overrides `transform` must set it again.
-        fixed: Whether the result is deterministic, even if it is not worth caching; see `cache` of a data loader.
+        fixed: Whether the result is deterministic, even if it is not worth caching; see `cache` of a dataloader.
     """
 
     keepable: ClassVar[bool] = False

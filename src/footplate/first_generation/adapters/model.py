@@ -114,12 +114,15 @@ def map_nested(data: Any, kind: type, change: Callable[[Any], Any]) -> Any:
 
 
 def unpack_containers(data: Any) -> Any:
-    """Replaces the data containers of a batch by their values."""
+    """Replaces the data containers of a batch with their values."""
     return map_nested(data, DataContainer, lambda container: container.data[0])
 
 
 def scatter(inputs: Any, target_gpus: Any = None, dim: int = 0) -> Any:
-    """Unpacks the data containers of a batch; returns a tuple with the single part of this process."""
+    """Unpacks the data containers of a batch.
+
+    Returns a one-element tuple, because each process has one device.
+    """
     return (unpack_containers(inputs),)
 
 

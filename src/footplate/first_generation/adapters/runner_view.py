@@ -198,7 +198,7 @@ class RunnerView:
 
     @property
     def data_loader(self) -> Any:
-        """The data loader of the current mode."""
+        """The dataloader of the current mode."""
         return self._runner.train_dataloader if self.mode == "train" else self._validation_loader
 
     @property

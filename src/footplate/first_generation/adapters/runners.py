@@ -179,7 +179,7 @@ class BaseRunner:
         """Trains to the end.
 
         Args:
-            data_loaders: One data loader for each phase of the workflow.
+            data_loaders: One dataloader for each phase of the workflow.
             workflow: The phases, such as `[("train", 1), ("val", 1)]`.
             length: The length of the run, if the constructor did not get it.
             lengths: The length of the run as `max_epochs` or `max_iters`.

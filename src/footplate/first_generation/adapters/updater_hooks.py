@@ -68,7 +68,7 @@ class UpdaterHook(Hook):
             self._write(runner, self._regular)
 
     def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Sets the value of the iteration, during the warm-up or after it."""
+        """Sets the learning rate or momentum for this iteration, including warm-up."""
         iteration, length = runner.iter, self.warmup_iters or 0
         if not self.by_epoch:
             self._regular = self._values(runner)

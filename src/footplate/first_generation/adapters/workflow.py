@@ -33,7 +33,7 @@ class WorkflowHook(Hook):
 
     Args:
         workflow: The phases `[("train", n), ("val", m), ...]`, which are repeated until the end of training.
-        dataloader: The validation data: a data loader or its config.
+        dataloader: The validation data: a dataloader or its config.
 
     Raises:
         ArgumentError: `workflow` has no training phase.
@@ -58,7 +58,7 @@ class WorkflowHook(Hook):
         self._validated_at = -1  # the training progress at the latest validation
 
     def before_train(self, runner: "Runner") -> None:
-        """Builds the data loader."""
+        """Builds the dataloader."""
         self.dataloader = build_dataloader(self._cfg, seed=runner.seed)
 
     def before_train_epoch(self, runner: "Runner") -> None:

@@ -151,7 +151,7 @@ class ConfigTree:
         return found
 
     def _common_settings(self, path: Path) -> Values:
-        """Returns the first-generation settings that most runs combine a base file with."""
+        """Returns the first-generation settings that most configs that inherit from a base file use."""
         runs = self._runs[path]
         settings: Values = {}
         for key in (*OLD_KEYS, "model"):

@@ -23,7 +23,7 @@ def rewrite(
 ) -> str:
     """Returns the text of the second-generation counterpart of a file.
 
-    Statements of first-generation keys are replaced by sections. Everything else, including comments, is kept. A
+    Statements of first-generation keys are replaced with sections. Everything else, including comments, is kept. A
     replaced variable that other lines read is kept too, and deleted at the end of the file.
 
     Args:

@@ -96,12 +96,12 @@ class OldExpression(NamedTuple):
 
 
 class ExpressionFinder:
-    """Finds expressions of the first-generation file for paths of the new config.
+    """Finds the first-generation expression to reuse for each key path of the new config.
 
     Args:
         source: The first-generation file.
-        removed: The variables, besides first-generation keys, that the new file does not have. No expression that
-            reads such a variable, of this file or of its bases, is reused as a whole.
+        removed: Other variables that the new file no longer defines. An expression that reads one of them is not
+            reused as a whole.
         by_value: Sections that reuse no expressions.
     """
 

@@ -49,7 +49,7 @@ LOADER_KEYS = {
     "sampler": "sampler",
     "batch_sampler": "batch_sampler",
 }
-"""Data loader settings: first-generation name to second-generation name."""
+"""Dataloader settings: first-generation name to second-generation name."""
 
 SPLITS = ("train", "val", "test")
 _POLICY_KEYS = {
@@ -207,7 +207,7 @@ def _matched(pattern: Path, path: Path) -> list[str] | None:
 
 
 def _filled(pattern: Path, stars: list[str]) -> Path:
-    """Returns a pattern with its stars replaced by the last of the given matches."""
+    """Returns a pattern with its stars replaced with the last of the given matches."""
     left = iter(stars[len(stars) - _count_stars(pattern) :])
     return tuple(next(left) + part[1:] if part.startswith("*") else part for part in pattern)
 

@@ -121,10 +121,10 @@ def get_build_config() -> str:
 
 
 class IterLoader:
-    """Iterates over a data loader without end, and counts the passes.
+    """Iterates over a dataloader without end, and counts the passes.
 
     Args:
-        dataloader: The data loader.
+        dataloader: The dataloader.
     """
 
     def __init__(self, dataloader: Any) -> None:
@@ -203,7 +203,7 @@ class LossScaler:
 
 
 def single_gpu_test(model: nn.Module, data_loader: Any) -> list[Any]:
-    """Returns the predictions of a model for a data loader.
+    """Returns the predictions of a model for a dataloader.
 
     Args:
         model: Called as `model(return_loss=False, **batch)`. It is put into evaluation mode.

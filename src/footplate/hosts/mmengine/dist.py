@@ -254,7 +254,7 @@ def gather_object(data: Any, dst: int = 0, group: Group = None) -> list[Any] | N
 
 
 def broadcast_object_list(data: list[Any], src: int = 0, group: Group = None) -> None:
-    """Replaces the items of a list by those of process `src`.
+    """Replaces the items of a list with those of process `src`.
 
     Raises:
         AssertionError: It is not a list.

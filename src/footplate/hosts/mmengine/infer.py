@@ -115,7 +115,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
             kwargs: Arguments of the four steps, by the names in `preprocess_kwargs` and so on.
 
         Returns:
-            What `postprocess` returns.
+            The output of `postprocess`.
         """
         preprocess, forward, visualize, postprocess = self._dispatch_kwargs(**kwargs)
         items = self._inputs_to_list(inputs)

@@ -242,7 +242,7 @@ class PetrelBackend(_FileSystemBackend):
     """Files in an object store, such as `s3://bucket/name`. footplate reads them with fsspec.
 
     Args:
-        path_mapping: The start of a path -> what to replace it by.
+        path_mapping: Maps path prefixes to their replacements.
         enable_mc: Not used.
         conf_path: Not used: fsspec reads its own configuration.
     """

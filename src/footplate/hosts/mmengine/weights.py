@@ -126,7 +126,7 @@ class _BatchNormXd(_BatchNorm):
 
 
 def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
-    """Replaces the SyncBN layers of a model by batch norm layers with the same values; returns the model."""
+    """Replaces the SyncBN layers of a model with batch norm layers with the same values; returns the model."""
     kinds: list[type] = [nn.SyncBatchNorm]
     mmcv_ops = _imported_sync_bn()
     if mmcv_ops is not None:
@@ -159,7 +159,7 @@ def _imported_sync_bn() -> Any:
 
 
 def convert_sync_batchnorm(module: nn.Module, implementation: str = "torch") -> nn.Module:
-    """Replaces the batch norm layers of a model by SyncBN; returns the model.
+    """Replaces the batch norm layers of a model with SyncBN; returns the model.
 
     Raises:
         ValueError: The implementation is not "torch".

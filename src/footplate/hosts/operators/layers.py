@@ -127,7 +127,10 @@ def carafe_forward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Writes CARAFE to `output`, and to `rfeatures` what `carafe_backward` needs; other buffers are not used."""
+    """Computes CARAFE and writes the result to `output`.
+
+    Saves the input of `carafe_backward` in `rfeatures`. The other buffers are not used.
+    """
     rfeatures.resize_(features.shape).copy_(features)
     carafe_naive_forward(features, masks, output, kernel_size, group_size, scale_factor)
 
@@ -322,10 +325,10 @@ def upfirdn2d(
     Args:
         input: (N, C, H, W).
         filter: (kernel height, kernel width).
-        upx: Pixels for each pixel, horizontally.
-        upy: The same vertically.
-        downx: Every `downx`-th pixel is kept.
-        downy: The same vertically.
+        upx: Horizontal upsampling factor.
+        upy: Vertical upsampling factor.
+        downx: Horizontal downsampling factor.
+        downy: Vertical downsampling factor.
         padx0: Padding on the left; negative values crop.
         padx1: Padding on the right.
         pady0: Padding at the top.

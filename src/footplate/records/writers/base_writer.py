@@ -29,7 +29,7 @@ class BaseVisBackend:
         self._save_dir = save_dir
 
     def move(self, before: str, now: str) -> None:
-        """Replaces the folder `before` by `now` in `save_dir`; called before anything is written."""
+        """Replaces the folder `before` with `now` in `save_dir`; called before anything is written."""
         self._save_dir = moved(self._save_dir, before, now)
 
     @property

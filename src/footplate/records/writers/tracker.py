@@ -164,7 +164,7 @@ class InitTracker(Tracker):
             self._init_kwargs[key] = output_path(folder, self._init_kwargs[key], key=f"init_kwargs.{key}")
 
     def move(self, before: str, now: str) -> None:
-        """Replaces the folder `before` by `now` in `save_dir` and `init_kwargs`."""
+        """Replaces the folder `before` with `now` in `save_dir` and `init_kwargs`."""
         super().move(before, now)
         for key in _FOLDER_KEYS & self._init_kwargs.keys():
             self._init_kwargs[key] = moved(self._init_kwargs[key], os.path.abspath(before), os.path.abspath(now))

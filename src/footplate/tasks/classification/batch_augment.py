@@ -52,7 +52,7 @@ class Mixup(_Mixing):
 
 @MODELS.register_module()
 class CutMix(_Mixing):
-    """Replaces a rectangle of each image by the same rectangle of another image, and mixes the labels by area.
+    """Replaces a rectangle of each image with the same rectangle of another image, and mixes the labels by area.
 
     Args:
         alpha: Both parameters of the Beta distribution of the first image's share, before the rectangle is clipped to

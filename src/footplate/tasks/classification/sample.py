@@ -145,7 +145,8 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
     """Normalizes images, pads them to the same size, and applies batch augmentations in training.
 
     Args:
-        to_rgb, bgr_to_rgb: Whether to swap the first and the third channel.
+        to_rgb: Whether to swap the first and the third channel.
+        bgr_to_rgb: The same as `to_rgb`.
         to_onehot: Whether to set `gt_score` of samples to one-hot labels.
         num_classes: The number of classes; required by `to_onehot` and `batch_augments`.
         batch_augments: Arguments of RandomBatchAugment, `dict(augments=[dict(type="Mixup", alpha=0.2)])`, or a list

@@ -237,7 +237,7 @@ class FashionScenes:
         return self.pipeline(self.sample(index)) if self.sample_cache is None else self.sample_cache[index]
 
     def leading_samples(self, leading: Compose, indices: Iterable[int]) -> Iterator[Any]:
-        """Yields the results of the leading transforms for some scenes, which a data loader caches."""
+        """Applies the leading transforms to the given scenes and yields the results, for the sample cache."""
         return (leading(self.sample(index)) for index in indices)
 
     def scene(self, index: int) -> Scene:

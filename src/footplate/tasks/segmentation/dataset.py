@@ -44,7 +44,7 @@ class BaseSegDataset(BaseDataset):
 
     Raises:
         DataError: A folder does not exist, or an image has no label map.
-        ArgumentError: A class is missing in a subclass's `METAINFO`.
+        ArgumentError: A class is missing from a subclass's `METAINFO`.
     """
 
     def __init__(

@@ -48,7 +48,7 @@ class SelfSupDataSample(BaseDataElement):
 
 @TRANSFORMS.register_module()
 class MultiView(BaseTransform):
-    """Replaces `img` by a list of views, each made by a pipeline of random transforms.
+    """Replaces `img` with a list of views, each made by a pipeline of random transforms.
 
     Args:
         transforms: One pipeline, or one for each entry of `num_views`.
@@ -80,7 +80,7 @@ class MultiView(BaseTransform):
                 self.pipelines.append(Compose(pipeline))
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
-        """Replaces `img` by its views; returns None if a pipeline returns None."""
+        """Replaces `img` with its views; returns None if a pipeline returns None."""
         views = [
             pipeline(dict(results))
             for pipeline, number in zip(self.pipelines, self.num_views, strict=True)

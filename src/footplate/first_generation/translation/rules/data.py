@@ -1,4 +1,4 @@
-"""Translates datasets, data loaders and `workflow`."""
+"""Translates datasets, dataloaders and `workflow`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -50,7 +50,7 @@ val_dataloader = dict(
 """,
 )
 def data(draft: Draft) -> None:
-    """Replaces each split by a data loader, whose dataset is wrapped in an adapter and otherwise unchanged."""
+    """Replaces each split with a dataloader, whose dataset is wrapped in an adapter and otherwise unchanged."""
     data = draft.take("data")
     if data is None:
         return
@@ -68,7 +68,7 @@ def data(draft: Draft) -> None:
 
 
 def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]) -> bool:
-    """Writes the data loader of a split; returns whether all settings of the split were translated."""
+    """Writes the dataloader of a split; returns whether all settings of the split were translated."""
     name, has_evaluation = f"{split}_dataloader", draft.original.get("evaluation") is not None
     own = data.get(name) or {}
     if split == "val" and not has_evaluation:
@@ -182,7 +182,7 @@ custom_hooks = [
 """,
 )
 def workflow(draft: Draft) -> None:
-    """Replaces a validation phase by a hook that computes losses; a training phase needs no setting."""
+    """Replaces a validation phase with a hook that computes losses; a training phase needs no setting."""
     phases: list[tuple[str, int]] = []
     origin = draft.origin("workflow")
     for index, phase in enumerate(draft.take("workflow") or [("train", 1)]):

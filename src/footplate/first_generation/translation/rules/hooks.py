@@ -45,7 +45,7 @@ default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=8000, by_ep
 """,
 )
 def checkpoint_config(draft: Draft) -> None:
-    """Replaces `checkpoint_config` by the default hook `checkpoint`."""
+    """Replaces `checkpoint_config` with the default hook `checkpoint`."""
     cfg = draft.take("checkpoint_config")
     if cfg is None:
         if not draft.translated.get("default_hooks", {}).get("checkpoint"):
@@ -81,7 +81,7 @@ visualizer = dict(
 """,
 )
 def log_config(draft: Draft) -> None:
-    """Replaces the text logger by the default hook `logger`, and other loggers by backends of the visualizer."""
+    """Replaces the text logger with the default hook `logger`, and other loggers with backends of the visualizer."""
     cfg = draft.take("log_config")
     if cfg is None:
         draft.became("log_config", "removed: the default log interval is used")

@@ -141,7 +141,7 @@ def optimizer_config(draft: Draft) -> None:
     after="optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=512.0, dtype='float16')",
 )
 def fp16(draft: Draft) -> None:
-    """Replaces mixed precision by the wrapper type `AmpOptimWrapper`."""
+    """Replaces `fp16` with the wrapper type `AmpOptimWrapper`."""
     given = draft.take("fp16")
     if given is None:
         return
@@ -201,7 +201,7 @@ param_scheduler = [
 """,
 )
 def lr_config(draft: Draft) -> None:
-    """Replaces a learning rate policy and its warm-up by schedules, or by `PolicyLR` if there is no counterpart."""
+    """Replaces a learning rate policy and its warm-up with schedules, or with `PolicyLR` if there is no counterpart."""
     _schedule(draft, "lr")
 
 
@@ -219,7 +219,7 @@ param_scheduler = [
 """,
 )
 def momentum_config(draft: Draft) -> None:
-    """Replaces a momentum policy by schedules after those of the learning rate."""
+    """Replaces a momentum policy with momentum schedules, which are appended after the learning rate schedules."""
     _schedule(draft, "momentum")
 
 
@@ -253,7 +253,7 @@ def _schedule(draft: Draft, field: str) -> None:
     after="train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000)",
 )
 def runner(draft: Draft) -> None:
-    """Replaces the type and length of the runner by those of the training loop."""
+    """Replaces the type and length of the runner with those of the training loop."""
     given = draft.take("runner")
     totals = {key: draft.take(key) for key in ("total_epochs", "total_iters") if key in draft.remaining}
     totals = {key: value for key, value in totals.items() if value is not None}
