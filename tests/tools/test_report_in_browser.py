@@ -229,8 +229,8 @@ def _hostile_run(folder: Path, text: str) -> Run:
         (start / f"vis_data/config{form}").write_text(written)
     (start / "explained.txt").write_text(f"classes = [{text!r}]  # {text}.py:7\n")
     (start / "environment.json").write_text(json.dumps({text: text, "packages": {text: text}}))
-    said = "2026/01/01 00:00:00 - footplate - "
-    (start / "run.log").write_text(f"{said}WARNING - {text}\n")
+    warning = {"time": "2026/01/01", "logger": "footplate", "level": "WARNING", "message": text}
+    (start / "run.warnings.jsonl").write_text(json.dumps(warning) + "\n")
     names = {"mode": text, "dataset": text, "metric": text}
     table = {"step": 10, **names, "columns": [text, text], "rows": [[text, 53.59]]}
     (start / "vis_data/per_class.jsonl").write_text(json.dumps(table) + "\n")
