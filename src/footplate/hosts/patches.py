@@ -92,7 +92,7 @@ def applied_patches() -> dict[str, int]:
 
 
 def describe_patches() -> str:
-    """Returns the applied patches with their reasons, or an empty text if there are none."""
+    """Returns the applied patches with their reasons. Without applied patches, the text is empty."""
     counts = applied_patches().items()
     return "; ".join(f"{name} in {count} module{'s' * (count > 1)} ({PATCHES[name].reason})" for name, count in counts)
 
@@ -182,7 +182,7 @@ class _Replacer(ast.NodeTransformer):
 
 
 def _find(path: str) -> Any:
-    """Returns the object at a dotted path, or None if there is none."""
+    """Returns the object at a dotted path, or None if it does not exist."""
     module, _, name = path.rpartition(".")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy warns about some of the names that it removed
