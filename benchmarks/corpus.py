@@ -9,6 +9,7 @@ with footplate.
 
 import argparse
 import contextlib
+import fcntl
 import hashlib
 import importlib
 import io
@@ -106,18 +107,21 @@ def fetch(name: str, cache: Path = CACHE) -> Path:
         subprocess.CalledProcessError: pip cannot download the wheel.
     """
     folder = cache / "unpacked" / name
-    if folder.is_dir():
-        return folder
-    project, version = name.split("-", 1)
-    wheels = cache / "wheels"
-    if not list(wheels.glob(f"{project}-{version}-*.whl")):
-        wheels.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-        subprocess.run([*command, "--dest", str(wheels), f"{project}=={version}"], check=True)
-    partial = folder.with_name(f"{name}.partial")
-    with zipfile.ZipFile(next(wheels.glob(f"{project}-{version}-*.whl"))) as archive:
-        archive.extractall(partial)
-    return partial.rename(folder)
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests in several processes share the cache
+        if folder.is_dir():
+            return folder
+        project, version = name.split("-", 1)
+        wheels = cache / "wheels"
+        if not list(wheels.glob(f"{project}-{version}-*.whl")):
+            wheels.mkdir(exist_ok=True)
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+            subprocess.run([*command, "--dest", str(wheels), f"{project}=={version}"], check=True)
+        partial = folder.with_name(f"{name}.partial")
+        with zipfile.ZipFile(next(wheels.glob(f"{project}-{version}-*.whl"))) as archive:
+            archive.extractall(partial)
+        return partial.rename(folder)
 
 
 def listed(name: str) -> tuple[dict[str, str], dict[str, str]]:

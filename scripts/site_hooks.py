@@ -1,11 +1,14 @@
-"""What `make docs` changes on a finished page, so that it asks for nothing that is not there; mkdocs.yml names this."""
+"""Hooks of the documentation build, which mkdocs.yml refers to: portable links, and the pages as plain text."""
 
 import posixpath
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 # The theme's script reads a sitemap beside each of these, and pages of translations have none.
 _ALTERNATE = re.compile(r'\s*<link rel="alternate"[^>]*hreflang[^>]*>')
+_LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
 _FROM_ROOT = re.compile(r'href="(/(?:zh/)?)"')
 
 
@@ -16,3 +19,36 @@ def on_post_page(output: str, *, page: Any, **_: Any) -> str:
         return f'href="{posixpath.relpath(link[1], "/" + page.url)}/"'
 
     return _FROM_ROOT.sub(relative, _ALTERNATE.sub("", output))
+
+
+def on_post_build(config: Any, **_: Any) -> None:
+    """Writes the English pages for language models: a list of them to llms.txt, and their text to llms-full.txt."""
+    docs, site = Path(config.docs_dir), Path(config.site_dir)
+    lines, pages = [f"# {config.site_name}", "", f"> {config.site_description}"], []
+    lines += ["", "[llms-full.txt](llms-full.txt) contains the text of all pages."]
+    for section in config.nav:
+        ((title, names),) = section.items()
+        lines += ["", f"## {title}", ""]
+        for name in _page_names(names):
+            text = (docs / name).read_text(encoding="utf-8").strip()
+            heading, *paragraphs = (each for each in text.splitlines() if each)
+            first = next(each for each in paragraphs if each[0].isalpha())
+            sentence = _LINK.sub(r"\1", first).split(". ")[0].rstrip(".:") + "."
+            lines.append(f"- [{heading.removeprefix('# ')}]({_address(name)}): {sentence}")
+            pages.append(text)
+    (site / "llms.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    (site / "llms-full.txt").write_text("\n\n".join(pages) + "\n", encoding="utf-8")
+
+
+def _address(name: str) -> str:
+    """Returns the address of a page, relative to the root of the site."""
+    return f"./{name.removesuffix('.md')}/".removesuffix("index/")
+
+
+def _page_names(entries: Any) -> Iterator[str]:
+    """Yields the file names below an entry of the navigation."""
+    if isinstance(entries, str):
+        yield entries
+    else:
+        for entry in entries.values() if isinstance(entries, dict) else entries:
+            yield from _page_names(entry)

@@ -5,6 +5,10 @@
 HOST is mmseg, mmdet, mmpretrain, mmpose or mmselfsup. The output has one JSON line per family. The same initial
 weights and the same random states are used on both engines, so that their losses can be compared. Each config runs in
 a process of its own, forked after the code base was imported.
+
+    python -m benchmarks.code_bases HOST DATA WORK_DIR --only FAMILY --time 10
+
+times the iterations of these families on both engines alternately, and prints the ratio of footplate to MMEngine.
 """
 
 import argparse
@@ -23,7 +27,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.code_bases import configs, mmdet
+from benchmarks.code_bases import configs, mmdet, timing
 from benchmarks.code_bases.configs import CONFIGS, SIZES, families, shrink, walk
 from benchmarks.code_bases.made_up_data import register_transforms, seed_all, write_scenes
 
@@ -36,16 +40,31 @@ PREPARE: dict[str, Callable[[Any, str, int], None]] = {
 }
 
 
-def shallow_networks() -> None:
-    """Limits every stage of the residual networks of a code base to one block; the numbers of channels stay."""
+def model_types() -> list[Any]:
+    """Imports the models of all code bases that can be imported, and returns their classes and functions."""
     from mmengine.registry import MODELS
 
+    found: list[Any] = []
     for registry in [MODELS, *MODELS.children.values()]:
-        for kind in registry.module_dict.values():
-            settings = vars(kind).get("arch_settings") if isinstance(kind, type) else None
-            for depth, value in settings.items() if isinstance(settings, dict) else ():
-                if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], tuple):
-                    settings[depth] = (value[0], tuple(1 for _ in value[1]))
+        with contextlib.suppress(ImportError):
+            found += registry.module_dict.values()
+    return found
+
+
+def shallow_networks(*, transformers: bool = False) -> None:
+    """Limits every stage of the residual networks of a code base to one block; the numbers of channels stay.
+
+    Args:
+        transformers: Whether to limit vision transformers to four layers, too.
+    """
+    for kind in model_types():
+        for arch in getattr(kind, "arch_zoo", {}).values() if transformers else ():
+            if isinstance(arch, dict) and "num_layers" in arch:
+                arch["num_layers"] = 4
+        settings = vars(kind).get("arch_settings") if isinstance(kind, type) else None
+        for depth, value in settings.items() if isinstance(settings, dict) else ():
+            if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], tuple):
+                settings[depth] = (value[0], tuple(1 for _ in value[1]))
 
 
 @contextlib.contextmanager
@@ -84,15 +103,16 @@ def train(host: str, path: Path, data: str, work_dir: str, size: int) -> dict[st
     if not cfg.get("model"):
         raise LookupError("a config without a model")
     if not cfg.get("train_dataloader") or not cfg.get("optim_wrapper"):
-        return build(cfg)
+        return build(cfg, host)
     shrink(cfg, work_dir)
     if not any(node.get("multi_grid") for node in walk(cfg.model)):
-        shallow_networks()
+        shallow_networks(transformers=host == "mmselfsup")
     PREPARE[host](cfg, data, size)
     seed_all(7)
     with no_random_weights():
         runner = Runner.from_cfg(cfg)
-        runner.model.init_weights()
+        with contextlib.suppress(AttributeError):  # SAN takes initial weights only from files
+            runner.model.init_weights()
     runner.model._is_init = True
     runner.model.init_weights = lambda: None
     found: dict[str, Any] = {"millions": round(fill_parameters(runner.model), 1), "losses": []}
@@ -116,11 +136,11 @@ def train(host: str, path: Path, data: str, work_dir: str, size: int) -> dict[st
     return found
 
 
-def build(cfg: Any) -> dict[str, Any]:
+def build(cfg: Any, host: str) -> dict[str, Any]:
     """Builds the model of a config that is not for training."""
     from mmengine.registry import MODELS, init_default_scope
 
-    init_default_scope(cfg.get("default_scope", "mmengine"))
+    init_default_scope(cfg.get("default_scope", host))
     for node in walk(cfg.model):
         for key in ("pretrained", "init_cfg"):
             if key in node:
@@ -178,6 +198,23 @@ def start_engine(name: str) -> None:
         sys.meta_path.append(OperatorsFinder())
 
 
+def import_host(host: str, engine: str) -> None:
+    """Starts an engine and imports a code base on it."""
+    start_engine(engine)
+    if host == "mmselfsup":
+        import mmcv
+
+        mmcv.__version__ = "2.0.0"
+        sys.modules["mmpretrain"] = None  # type: ignore[assignment]  # both register names in mmdet
+    with contextlib.redirect_stdout(sys.stderr):
+        importlib.import_module(host)
+        for part in ("models", "datasets", "evaluation", "engine", "visualization"):
+            with contextlib.suppress(ModuleNotFoundError):
+                importlib.import_module(f"{host}.{part}")
+        register_transforms()
+        model_types()  # imported here once instead of in each process
+
+
 def main() -> None:
     """Trains the families and prints a line of JSON for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -191,21 +228,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=0)
     parser.add_argument("--seconds", type=int, default=90)
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--time", type=int, default=0, metavar="ROUNDS", help="time both engines instead")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    start_engine(args.engine)
-    if args.host == "mmselfsup":
-        import mmcv
-
-        mmcv.__version__ = "2.0.0"
-        sys.modules["mmpretrain"] = None  # type: ignore[assignment]  # both register names in mmdet
-    with contextlib.redirect_stdout(sys.stderr):
-        importlib.import_module(args.host)
-        for part in ("models", "datasets", "evaluation", "engine", "visualization"):
-            with contextlib.suppress(ModuleNotFoundError):
-                importlib.import_module(f"{args.host}.{part}")
-        register_transforms()
+    if not args.time:
+        import_host(args.host, args.engine)
     if not Path(args.data).exists():
         write_scenes(Path(args.data))
     args.data, work_dir = os.path.abspath(args.data), Path(args.work_dir).resolve()
@@ -218,7 +246,19 @@ def main() -> None:
         if path is None:
             continue
         row: dict[str, Any] = {"host": args.host, "family": family, "config": path.stem, "engine": args.engine}
-        if not args.list:
+        if args.time:
+            del row["engine"]
+            size = args.size or 64
+            row.update(
+                timing.compare(
+                    lambda engine: import_host(args.host, engine),
+                    path,
+                    lambda cfg: PREPARE[args.host](cfg, args.data, size),  # noqa: B023
+                    work_dir,
+                    args.time,
+                )
+            )
+        elif not args.list:
             size = args.size or SIZES.get(args.host, 128)
             folder = str(work_dir / f"{args.engine}-{args.host}" / family)
             log = work_dir / f"{args.engine}-{args.host}-{family.replace('/', '-')}.log"

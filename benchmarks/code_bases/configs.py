@@ -1,6 +1,6 @@
 """Selects one config of each family, and changes it so that it trains on small made-up data."""
 
-import importlib
+import importlib.util
 import json
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ CONFIGS: dict[str, dict[str, str]] = {
         "qdtrack": "mot17halftrain",
         "bytetrack": "yolox_x_8xb4-amp-80e_crowdhuman-mot17half",
         "cascade_rpn": "cascade-rpn_faster-rcnn",
-        "common": "-",  # not a family, but parts of configs
+        "common": "*",  # not a family, but parts of configs
         "hrnet": "faster-rcnn_hrnetv2p-w18-1x",
         "nas_fpn": "retinanet_r50_nasfpn",
         "pvt": "retinanet_pvt-t",
@@ -23,6 +23,7 @@ CONFIGS: dict[str, dict[str, str]] = {
         "simple_copy_paste": "ssj-scp-90k",
         "mask2former": "mask2former_r50_8xb2-lsj-50e_coco",
     },
+    "mmseg": {"swin": "ade20k"},
     "mmpretrain": {
         "beit": "beit_beit-base",
         "beitv2": "beitv2_beit-base",
@@ -75,7 +76,8 @@ def rank(path: Path) -> tuple[int, int, str]:
 
 def families(host: str) -> dict[str, list[Path]]:
     """Returns the configs of each family, in the order in which to try them."""
-    root = Path(importlib.import_module(host).__file__ or "").parent / ".mim" / "configs"
+    spec = importlib.util.find_spec(host)
+    root = Path(spec.origin if spec and spec.origin else host).parent / ".mim" / "configs"
     depth = {"mmpose": "*/*", "mmselfsup": "selfsup/*"}.get(host, "*")
     found = {}
     for folder in sorted(root.glob(depth)):
@@ -154,6 +156,8 @@ def replace_classes(cfg: Any, number: int) -> None:
 
 def prepare_mmseg(cfg: Any, data: str, size: int) -> None:
     """Trains on five classes in the layout of ADE20K."""
+    if "LRASPP" in str(cfg.model.get("decode_head")):  # pools over 392 pixels
+        size = 400
     resize = {"type": "Resize", "scale": (size, size), "keep_ratio": False}
     load = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations", "reduce_zero_label": False}, resize]
     extra = [step for step in cfg.get("train_pipeline", []) if step["type"] in ("GenerateEdge",)]
@@ -192,19 +196,23 @@ def prepare_mmseg(cfg: Any, data: str, size: int) -> None:
 
 def prepare_mmpretrain(cfg: Any, data: str, size: int) -> None:
     """Trains on four folders of images, and with the pipeline of the config in self-supervised learning."""
-    supervised = cfg.model.get("type") in ("ImageClassifier", "TimmClassifier", "HuggingFaceClassifier")
+    kinds = ("ImageClassifier", "TimmClassifier", "HuggingFaceClassifier", "ImageToImageRetriever")
+    supervised = cfg.model.get("type") in kinds
     folder = {"type": "CustomDataset", "data_prefix": f"{data}/folders/training", "indices": 4}
     if not supervised:
         old = cfg.train_dataloader
-        small_crops(cfg, old["dataset"]["pipeline"])
+        if cfg.model["type"] != "SparK":  # the size of its mask is fixed
+            small_crops(cfg, old["dataset"]["pipeline"])
         folder.update(pipeline=[{"type": "SeedBySample"}, *old["dataset"]["pipeline"]], with_label=False)
         cfg.train_dataloader = loader(folder, old)
         return
+    backbone = cfg.model.get("backbone", {})
+    size = {"LeNet5": 32, "SwinTransformerV2": 256}.get(backbone.get("type"), size)
     resize = {"type": "Resize", "scale": (size, size)}
     multilabel = "MultiLabel" in cfg.model["head"]["type"] or "CSRA" in cfg.model["head"]["type"]
     label = [{"type": "LabelAsList"}] if multilabel else []
     load = {"type": "LoadImageFromFile"}
-    if cfg.model["backbone"].get("in_channels", 3) == 1 or cfg.model["backbone"]["type"] == "LeNet5":
+    if backbone.get("in_channels", 3) == 1 or backbone.get("type") == "LeNet5":
         load["color_type"] = "grayscale"
     folder["pipeline"] = [{"type": "SeedBySample"}, load, resize, *label, {"type": "PackInputs"}]
     cfg.train_dataloader = loader(folder, None)
@@ -213,6 +221,8 @@ def prepare_mmpretrain(cfg: Any, data: str, size: int) -> None:
             node["num_classes"] = 4
         if node.get("topk"):
             node["topk"] = (1,)
+        if node.get("type") in ("LeViTClsHead", "EfficientFormerClsHead"):  # not trained with distillation
+            node["distillation"] = False
     cfg.model.get("train_cfg") and cfg.model.update(train_cfg=None)
     for preprocessor in (cfg.get("data_preprocessor"), cfg.model.get("data_preprocessor")):
         if preprocessor and preprocessor.get("type", "ClsDataPreprocessor") == "ClsDataPreprocessor":
@@ -232,6 +242,8 @@ def prepare_mmselfsup(cfg: Any, data: str, size: int) -> None:
     """Trains with the pipeline of the config on images without labels."""
     old = cfg.train_dataloader
     small_crops(cfg, old["dataset"]["pipeline"])
+    if cfg.model["type"] == "NPID":
+        cfg.model["memory_bank"]["length"] = 1000
     folder = {"type": "mmcls.CustomDataset", "data_prefix": f"{data}/folders/training", "indices": 4}
     folder.update(pipeline=[{"type": "SeedBySample"}, *old["dataset"]["pipeline"]])
     cfg.train_dataloader = loader(folder, old)
@@ -258,7 +270,8 @@ def prepare_mmpose(cfg: Any, data: str, size: int) -> None:
         return
     meta = old.get("metainfo")
     if not meta:
-        meta = DATASETS.get(old["type"]).METAINFO
+        kind = DATASETS.get(old["type"]) if isinstance(old["type"], str) else old["type"].build()
+        meta = kind.METAINFO
     number = parse_pose_metainfo(dict(meta))["num_keypoints"]
     path = Path(data) / f"keypoints_{number}.json"
     if not path.exists():
@@ -279,7 +292,8 @@ def prepare_mmpose(cfg: Any, data: str, size: int) -> None:
         nodes = {id(node): node for node in walk([cfg.model, dataset["pipeline"]])}
         for node in nodes.values():
             for key, value in list(node.items()):
-                if isinstance(value, (list, tuple)) and len(value) == 2 and value[0] in (128, 256, 512, 640, 800):
+                is_size = isinstance(value, (list, tuple)) and len(value) == 2 and "channels" not in key
+                if is_size and value[0] in (128, 256, 512, 640, 800):
                     node[key] = (value[0] // 4, value[0] // 4)
 
 

@@ -45,12 +45,14 @@ def prepare(cfg: Any, data: str, size: int) -> None:
     cfg.train_dataloader = found
     _replace_classes(cfg, semantic=semantic)
     preprocessor.pop("batch_augments", None)
+    if "DINO" in cfg.model["type"]:  # small images have few positions to choose from
+        cfg.model["num_queries"] = 50
 
 
 def _persons(data: str) -> dict[str, Any]:
     files = sorted((Path(data) / "coco" / "training").iterdir())
     (Path(data) / "persons.txt").write_text("".join(f"{path.name} {k % 4}\n" for k, path in enumerate(files)))
-    steps = [{**_READ, "to_float32": True}, {"type": "Resize", "scale": (64, 128), "keep_ratio": False}]
+    steps = [{**_READ, "to_float32": True}, {"type": "Resize", "scale": (128, 256), "keep_ratio": False}]
     return {
         "type": "ReIDDataset",
         "data_root": data,

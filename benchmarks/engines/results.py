@@ -48,7 +48,7 @@ class Results:
 
     def _read(self, held: dict[str, Any], *, keep: bool) -> None:
         if not keep and held["about"]["sources"] != self.about["sources"]:
-            print(f"the sources have changed: earlier results are set aside as {self.path.name}.old")
+            print(f"the sources have changed: earlier results were renamed to {self.path.name}.old")
             self.path.replace(self.path.with_name(self.path.name + ".old"))
             return
         same = {

@@ -72,7 +72,7 @@ def test_missing_package_is_named_in_the_error(tmp_path: Path, source: Path, mon
 
 @pytest.mark.parametrize(("name", "layout"), [("w.pth", "other"), ("w.safetensors", "mmengine")])
 def test_unsupported_layout_is_rejected(tmp_path: Path, source: Path, name: str, layout: str) -> None:
-    with pytest.raises(ArgumentError, match="cannot have this layout"):
+    with pytest.raises(ArgumentError, match="cannot be written in this layout"):
         export_weights(source, tmp_path / name, layout=layout)
 
 

@@ -64,9 +64,9 @@ def test_damaged_checkpoints_are_skipped_and_reported(
     Path(paths[1]).write_bytes(Path(paths[1]).read_bytes()[:-1])
     assert find_latest(tmp_path) == paths[0]
     cut, altered = sorted(caplog.messages)
-    assert cut.startswith(f"skipped: checkpoint '{paths[1]}' is damaged: it is truncated or altered")
+    assert cut.startswith(f"Skipped: checkpoint '{paths[1]}' is damaged: it is truncated or corrupted")
     assert altered.startswith(
-        f"skipped: checkpoint '{paths[2]}' is damaged: its content does not match its checksum; expected sha256 "
+        f"Skipped: checkpoint '{paths[2]}' is damaged: its content does not match its checksum; expected sha256 "
     )
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
@@ -323,7 +323,7 @@ def test_file_is_skipped_and_reported_whatever_error_it_raises(
     for module in (verifying, torch_file):
         monkeypatch.setattr(module, reader, failing(getattr(module, reader)))
     assert find_latest(tmp_path) == whole
-    assert any(message.startswith("skipped") and str(bad) in message for message in caplog.messages)
+    assert any(message.startswith("Skipped") and str(bad) in message for message in caplog.messages)
 
 
 ADDRESSES = [

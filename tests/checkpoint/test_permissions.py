@@ -65,7 +65,7 @@ def test_file_without_read_permission_is_not_reported_as_missing_or_damaged(
 def test_latest_readable_checkpoint_is_found_with_a_warning(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     (run / "iter_2.pth").chmod(0o000)
     assert find_latest(run) == os.fspath(run / "iter_1.pth")
-    assert [each.message.partition(":")[0] for each in caplog.records] == ["skipped"]
+    assert [each.message.partition(":")[0] for each in caplog.records] == ["Skipped"]
     assert "iter_2.pth': Permission denied" in caplog.text
 
 

@@ -204,7 +204,7 @@ def test_failed_save_is_logged_immediately_and_raised_once(
     saver.settle()
     assert later == []
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
-    assert caplog.messages[0].startswith("Not saved: cannot save")
+    assert caplog.messages[0].startswith("The checkpoint was not saved: cannot save")
 
 
 def test_failed_save_is_raised_by_the_next_save(tmp_path: Path, make_state: State) -> None:

@@ -85,7 +85,7 @@ def test_unsupported_value_raises_an_error_with_its_key(state: dict[str, Any], k
 def test_state_that_contains_itself_raises_an_error() -> None:
     state: dict[str, Any] = {"a": []}
     state["a"].append(state)
-    with pytest.raises(CheckpointError, match="contains itself"):
+    with pytest.raises(CheckpointError, match="contains a circular reference"):
         to_serializable(state)
 
 

@@ -261,9 +261,9 @@ def test_too_many_shards_are_rejected() -> None:
     """All corners of all pieces are stored, 2**4 for a piece that is cut along four dimensions."""
     boxes = [((place,) * 4, (1, 1, 1, 1)) for place in range(8193)]
     assert not is_tiled((1 << 20,) * 4, boxes[:8192])
-    with pytest.raises(ValueError, match="split into 8193 shards, but at most 8192 are possible"):
+    with pytest.raises(ValueError, match="split into 8193 shards, but at most 8192 are supported"):
         is_tiled((1 << 20,) * 4, boxes)
-    with pytest.raises(ValueError, match="split along 5 dimensions, but only 4"):
+    with pytest.raises(ValueError, match="split along 5 dimensions, but at most 4"):
         is_tiled((2,) * 5, [((0,) * 5, (1,) * 5)])
 
 

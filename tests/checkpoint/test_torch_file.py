@@ -48,7 +48,7 @@ def test_old_file_without_the_size_of_its_last_tensor_is_truncated() -> None:
 def test_line_that_is_too_long_is_not_cut(length: int) -> None:
     data = b"\x80\x02}(K\x01V" + b"a" * length + b"u.\nu."
     assert len(pickle.loads(data)[1]) == length + 2
-    with pytest.raises(CheckpointError, match="a line of more than 65536 bytes"):
+    with pytest.raises(CheckpointError, match="a line longer than 65536 bytes"):
         read_content(io.BytesIO(data))
 
 

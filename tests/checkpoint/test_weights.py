@@ -55,10 +55,10 @@ def test_mismatched_weights_are_reported_and_not_loaded(caplog: pytest.LogCaptur
     assert model.bn.running_mean.tolist() == [2, 2, 2, 2]
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert caplog.messages[0].splitlines() == [
-        "loaded 5 of 7 tensors from 'theirs.pth'",
-        "  missing in the file (1): bn.bias",
+        "Loaded 5 of 7 tensors from 'theirs.pth'",
+        "  missing from the file (1): bn.bias",
         "  not in the model (1): head.weight",
-        "  of another shape (1): conv.weight: [5, 3, 1, 1] in the file, [4, 3, 1, 1] in the model",
+        "  with a different shape (1): conv.weight: [5, 3, 1, 1] in the file, [4, 3, 1, 1] in the model",
     ]
 
 
@@ -145,7 +145,7 @@ def test_modules_that_contain_themselves_are_rejected(tmp_path: Path) -> None:
     inner, outer = nn.Module(), nn.Module()
     inner._modules["outer"], outer._modules["inner"] = outer, inner
     torch.save({"model": outer}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match="contain themselves"):
+    with pytest.raises(CheckpointError, match="contain a circular reference"):
         weights_of(load_checkpoint(tmp_path / "a.pth"))
 
 

@@ -35,7 +35,7 @@ def test_files_written_by_torch_are_read() -> None:
 @pytest.mark.parametrize(
     ("lies", "words"),
     [
-        ({"count": 3}, "does not list as many members"),
+        ({"count": 3}, "the number of members in its directory"),
         ({"sizes": {"a/data/0": 1 << 30}}, "overlaps"),
         ({"sizes": {"a/data.pkl": 40}}, "overlaps"),
         ({"starts": {"a/data/0": 0}}, "overlaps"),

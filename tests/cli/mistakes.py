@@ -158,10 +158,10 @@ KINDS = [
     Mistake(
         'dict(type="DefaultSampler", shuffle=True)',
         '"DefaultSampler"',
-        "a sampler is built from a dict",
+        "a sampler must be an object, or a dict",
         "train_dataloader.sampler",
     ),
-    Mistake(_TRAIN_DATA, 'dataset="Points"', "a dataset is built from a dict", "train_dataloader.dataset"),
+    Mistake(_TRAIN_DATA, 'dataset="Points"', "a dataset must be an object, or a dict", "train_dataloader.dataset"),
     Mistake(
         _TRAIN_DATA,
         'dataset=[dict(type="Points", size=16)]',

@@ -123,7 +123,7 @@ def test_error_of_a_library_is_reported_with_its_section(tiny: Path, footplate: 
     tiny.write_text(text.replace('model = dict(type="ToyModel", dropout=0.1)', model))
     code, _, errors = footplate("check", "tiny.py")
     lines = errors.splitlines()
-    advice = "  Make channels and classes fit each other; --debug shows where"
+    advice = "  Check that the numbers of channels and classes match; --debug shows where"
     assert (code, lines[1:]) == (2, ["  at tiny.py:2, key model", advice])
     assert lines[0].startswith("error: saving, loading and validating once fails in SmallSegmentor: TypeError: ")
 
@@ -192,8 +192,8 @@ def test_change_of_a_variable_without_effect_is_a_warning(tiny: Path, footplate:
     tiny.write_text("_base_ = 'base.py'\nsteps = 6\n")
     _, text, _ = footplate("check", "tiny.py", *options)
     assert text.splitlines()[0].endswith(", 1 warning")
-    sentence = "tiny.py:2: 'steps' has no effect, because other lines had already read 'steps'"
-    assert [line for line in text.splitlines() if "has no effect" in line] == [f"warning     {sentence}; set"]
+    sentence = "tiny.py:2: 'steps' has no effect, because other keys already use the previous value of"
+    assert [line for line in text.splitlines() if "has no effect" in line] == [f"warning     {sentence}"]
 
 
 def test_inconsistent_lengths_are_noted(tiny: Path, footplate: Command) -> None:
@@ -205,7 +205,11 @@ def test_inconsistent_lengths_are_noted(tiny: Path, footplate: Command) -> None:
 @pytest.mark.parametrize(
     ("line", "instead", "told"),
     [
-        ("val_interval=4", "val_interval=4, val_begin=9", "no validation, since the first would be after the end"),
+        (
+            "val_interval=4",
+            "val_interval=4, val_begin=9",
+            "there is no validation, because the first one is due only after",
+        ),
         ('dict(type="Witness")', _STOPPING, "Early stopping monitors 'acuracy', which no evaluator computes"),
         ("optim_wrapper = dict(", _MULTIPLIED, 'the custom key "layers" of paramwise_cfg has the unknown key "lr_mul"'),
     ],

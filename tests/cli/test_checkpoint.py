@@ -76,7 +76,7 @@ def test_export_maps_keys(files: list[str], tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(ArgumentError, match="PATTERN=TEXT"):
         run("export", files[0], "-o", target, "--revise", "w")
     for text in ("(=x", "^=\\9"):
-        with pytest.raises(ArgumentError, match="--revise has an invalid regular expression"):
+        with pytest.raises(ArgumentError, match="invalid regular expression in --revise"):
             run("export", files[0], "-o", target, "--revise", text)
 
 

@@ -59,7 +59,7 @@ def test_error_about_sizes_names_the_module_and_the_changed_keys(
         f"  {section}",
         f"  {is_module}",
         f"  {changed}",
-        "  Make channels and classes fit each other; --debug shows where",
+        "  Check that the numbers of channels and classes match; --debug shows where",
     ]
 
 

@@ -51,7 +51,7 @@ def test_diff_executes_nothing_in_a_run(tmp_path: Path, footplate: Command, code
     (tmp_path / "mine.py").write_text("lr = 0.2\n")
     status, _, errors = footplate("diff", "mine.py", "run")
     assert (status, (tmp_path / "mark").exists()) == (2, False)
-    assert errors.endswith("error: the folder 'run' contains no config of a run that can be read as data\n")
+    assert errors.endswith("error: the folder 'run' contains no run config that can be read as data\n")
 
 
 def test_resumed_run_executes_nothing_in_its_work_dir(tiny: Path, footplate: Command, code: str) -> None:
@@ -276,7 +276,7 @@ def _table(metric: str, rows: int, columns: int = 2) -> str:
         ("a.log", "2026/01/01 00:00:00 - x - WARNING - a\n" * 1_000_000, "is very long. Only its last"),
         ("20260101_000000/vis_data/per_class.jsonl", "".join(_table(str(n), 1) for n in range(60_000)), ""),
         ("20260101_000000/vis_data/per_class.jsonl", _table("a", 10_000) * 700, "is very long. Only its last"),
-        ("20260101_000000/vis_data/per_class.jsonl", _table("a", 1_000_000), "contains a line of more than"),
+        ("20260101_000000/vis_data/per_class.jsonl", _table("a", 1_000_000), "contains a line with more than"),
         ("20260101_000000/vis_data/per_class.jsonl", _table("a", 1, 50_000), "cannot be read"),
         ("20260101_000000/vis_data/per_class.jsonl", "{}\n" * 2_000_000, "cannot be read"),
     ],

@@ -234,7 +234,7 @@ def test_folder_without_a_recorded_config_cannot_be_compared(
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}\n")
     assert main(["diff", str(tmp_path / "run"), str(tmp_path / "run")]) == 2
-    assert "contains no config of a run" in capsys.readouterr().err
+    assert "contains no run config" in capsys.readouterr().err
 
 
 def test_recipes_are_listed_with_their_files(footplate: Callable[..., tuple[int, str, str]]) -> None:

@@ -71,7 +71,7 @@ def test_folder_without_a_run_is_an_error(tiny: Path, footplate: Callable[..., t
     code, _, error = footplate("report", "runs")
     assert (code, error.splitlines()) == (
         2,
-        ["error: 'runs' is not a run, but contains 1 run", "  Choose one or more of them: runs/first"],
+        ["error: 'runs' is not a run, but it contains 1 run", "  Choose one or more of them: runs/first"],
     )
 
 
@@ -120,13 +120,13 @@ def test_replay_reproduces_the_failure(name: str, tiny: Path, footplate: Command
     changes = SETTINGS[name]
     changes = tuple(("+" + each) if each.startswith("optim_wrapper.type") else each for each in changes)
     error = stopped(tiny, footplate, *changes)
-    assert error[0].startswith("error: the loss is nan since iteration 7, learning rate 0.1")
+    assert error[0].startswith("error: the loss has been nan since iteration 7, learning rate 0.1")
     assert error[4] == f"  footplate replay {tiny.parent / 'work/nonfinite_iter_7.capture'} shows it layer by layer"
     before = sorted(tiny.parent.rglob("*"))
     code, out, _ = footplate("replay", "work/nonfinite_iter_7.capture")
     assert code == 0
     lines = out.splitlines()
-    assert lines[0].startswith("the run stopped: the loss is nan since iteration 7")
+    assert lines[0].startswith("the run stopped: the loss has been nan since iteration 7")
     precision = "autocast to bfloat16" if name == "bfloat16" else "float32"
     assert lines[1] == f"iteration 7: loss nan; learning rate 0.1, {precision}"
     assert "first non-finite output: layers.3 (Burst), " in out
@@ -203,7 +203,7 @@ def test_the_replayed_iteration_is_bit_equal(tiny: Path, footplate: Command) -> 
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
-        ("stop", "the gradients of iteration 7 are not finite"),
+        ("stop", "the gradients of iteration 7 are non-finite"),
         ("warn", "the weights contain NaN or infinity after iteration 8"),
     ],
 )
@@ -215,7 +215,7 @@ def test_non_finite_gradients_are_replayed(policy: str, message: str, tiny: Path
     code, out, _ = footplate("replay", f"work/nonfinite_iter_{number}.capture", "--iteration", 7)
     assert code == 0
     assert "all outputs are finite" in out
-    assert "first non-finite gradient: layers.0." in out or "it came through the output of layers." in out
+    assert "first non-finite gradient: layers.0." in out or "it was propagated from the output of layers." in out
 
 
 def test_replay_with_other_settings_may_be_finite(tiny: Path, footplate: Command) -> None:
@@ -251,7 +251,7 @@ def test_replay_uses_the_threads_of_the_run(tiny: Path, footplate: Command) -> N
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
-    assert (code, "different from the run" in out) == (0, False)
+    assert (code, "differences from the run" in out) == (0, False)
 
 
 def test_different_environment_is_reported(tiny: Path, footplate: Command) -> None:
@@ -262,7 +262,9 @@ def test_different_environment_is_reported(tiny: Path, footplate: Command) -> No
     save_checkpoint(held, path)
     code, out, _ = footplate("replay", path)
     assert code == 0
-    assert f"\ndifferent from the run, which may change the result: torch {torch.__version__} instead of 2.0.0\n" in out
+    assert (
+        f"\ndifferences from the run, which may change the result: torch {torch.__version__} instead of 2.0.0\n" in out
+    )
 
 
 def test_capture_is_found_in_its_folder(tiny: Path, footplate: Command) -> None:
@@ -274,13 +276,13 @@ def test_capture_is_found_in_its_folder(tiny: Path, footplate: Command) -> None:
         2,
         "error: 'work' contains several captures\n  Choose one: nonfinite_iter_7.capture, nonfinite_iter_8.capture\n",
     )
-    assert footplate("replay", tiny.parent)[2].endswith("contains no capture of a run that stopped at NaN\n")
+    assert footplate("replay", tiny.parent)[2].endswith("contains no capture of a non-finite iteration\n")
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["work/iter_4.pth"], "error: 'work/iter_4.pth' is not a capture of a run that stopped at NaN"),
+        (["work/iter_4.pth"], "error: 'work/iter_4.pth' is not a capture of a non-finite iteration"),
         (["work/nonfinite_iter_7.capture", "--iteration", 2], "error: the capture starts after iteration 4"),
         (
             ["work/nonfinite_iter_7.capture", "--iteration", 99, "--set", "+model.at=99"],

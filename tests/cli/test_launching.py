@@ -91,7 +91,7 @@ def test_command_of_one_process_rejects_torchrun(monkeypatch: pytest.MonkeyPatch
     refuse_launchers("sweep")
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ArgumentError, match="footplate sweep runs in one process"):
+    with pytest.raises(ArgumentError, match="footplate sweep must run in a single process"):
         refuse_launchers("sweep")
 
 

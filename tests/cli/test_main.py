@@ -51,6 +51,9 @@ def test_the_command_line() -> None:
     ]
     assert found["test"] == [*CONFIG, "CHECKPOINT", "--work-dir", *LAUNCHING, "--trust", "--no-patches", "--debug"]
     assert found["run"] == ["-h/--help", "--no-patches", "SCRIPT", "ARGS", "--debug"]
+    assert found["check"] == [*CONFIG, "--work-dir", "--no-run", *LAUNCHING, "--no-patches", "--debug"]
+    assert "--no-patches" in found["sweep"]
+    assert "--no-patches" in found["plan"]
     assert found["recipes"] == ["-h/--help", "--debug"]
     assert set(found) >= {"train", "test", "recipes", "explain", "diff", "checkpoint"}
 

@@ -42,7 +42,7 @@ def test_config_is_measured_and_its_measurements_are_saved(tmp_path: Path, capsy
     kept = tmp_path / "kept.json"
     assert main(["plan", str(tmp_path / "tiny.py"), "--steps", "2", "--save-parts", str(kept)]) == 0
     assert json.loads(kept.read_text())["batch"] == 4
-    assert "shared by processes of" in capsys.readouterr().out
+    assert "shared by processes with" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_unexpected_tensors_are_logged(tiny: Path, footplate: Command) -> None:
     assert code == 0
     log = next((tiny.parent / "tested").rglob("*.log")).read_text()
     for text in (said, log):
-        assert "WARNING - loaded 4 of 4 tensors from 'more.pth'" in text
+        assert "WARNING - Loaded 4 of 4 tensors from 'more.pth'" in text
         assert "auxiliary.bias" in text
 
 

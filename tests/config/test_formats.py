@@ -77,8 +77,8 @@ def test_each_format_inherits_and_records_lines(write: Write, name: str, text: s
     [
         (".json", {"a": {"b": [{1, 2}]}}, "JSON cannot represent a value of type set"),
         (".toml", {"a": {"b": None}}, "TOML cannot represent None"),
-        (".json", {"a": {1: 2}}, "a key must be a string in JSON"),
-        (".toml", {"a": {1: 2}}, "a key must be a string in TOML"),
+        (".json", {"a": {1: 2}}, "the keys of a JSON config must be strings"),
+        (".toml", {"a": {1: 2}}, "the keys of a TOML config must be strings"),
         (".yaml", {"a": 1j}, "YAML cannot represent a value of type complex"),
         (".py", {"a": object()}, "Python cannot represent a value of type object"),
         (".py", {"__a": 1}, "'__a' cannot be a top-level key of a Python config"),
@@ -102,7 +102,7 @@ def test_tuples_become_lists_with_a_warning(suffix: str, caplog: pytest.LogCaptu
     with caplog.at_level(logging.WARNING, "footplate.config"):
         text = write_config({"a": (1, (2, 3))}, suffix)
     assert read_data(text, "f", suffix) == {"a": [1, [2, 3]]}
-    assert "has no tuples: 2 were written as lists" in caplog.records[0].getMessage()
+    assert "has no tuples. 2 tuples were written as lists." in caplog.records[0].getMessage()
 
 
 @pytest.mark.parametrize("suffix", [".py", ".json", ".yaml", ".toml"])
@@ -128,6 +128,7 @@ def test_placeholders_and_lazy_names_are_preserved(suffix: str) -> None:
         ({1, 2}, "{1, 2}"),
         (set(), "set()"),
         (frozenset({1}), "frozenset({1})"),
+        (range(2), "range(0, 2)"),
         ('it\'s "q"\n', "'it\\'s \"q\"\\n'"),
         ("{{ fileDirname }}/x", "'\\u007b{ fileDirname }}/x'"),
         (LazyObject("torch.optim.SGD"), "'torch.optim.SGD'"),
@@ -138,6 +139,12 @@ def test_placeholders_and_lazy_names_are_preserved(suffix: str) -> None:
 )
 def test_values_on_one_line(value: Any, text: str) -> None:
     assert write_python({"key": value}) == f"key = {text}\n"
+
+
+@pytest.mark.parametrize("suffix", [".py", ".yaml", ".json", ".toml"])
+def test_a_range_is_a_list_in_data_formats(suffix: str) -> None:
+    found = range(2) if suffix == ".py" else [0, 1]
+    assert Config.fromstring(write_config({"gpu_ids": range(2)}, suffix), suffix)["gpu_ids"] == found
 
 
 def test_long_values_have_one_item_per_line() -> None:

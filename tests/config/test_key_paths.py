@@ -52,7 +52,7 @@ def test_values_are_put_at_their_path(options: dict[str, Any], key: str, value: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"a.l.2.x": 5}, "'a.l' has no element 2: it is a list of 2 elements, counted from 0"),
+        ({"a.l.2.x": 5}, "'a.l' has no element 2: it is a list of 2 elements, indexed from 0"),
         ({"a.l.-1.x": 5}, "has no key '-1': its type is list, so use an index"),
         ({"a.l.x": 5}, "'a.l' has no key 'x': its type is list, so use an index"),
         ({"s.x": 5}, "'s' has no keys: its type is str"),

@@ -153,7 +153,7 @@ def test_deprecated_config_warns_once(write: Write, caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.WARNING, "footplate.config"):
         assert Config.fromfile(main).to_dict() == {"a": 1}
     assert [record.getMessage() for record in caplog.records] == [
-        f"config '{main}' is deprecated; use 'new.py' (see docs)"
+        f"The config '{main}' is deprecated; use 'new.py' (see docs)."
     ]
 
 

@@ -113,10 +113,10 @@ def test_syntax_errors_report_the_line(write: Write, text: str, message: str, li
 @pytest.mark.parametrize(
     ("text", "message", "line"),
     [
-        ("a = 1\nb = 1 / 0\n", "fails with ZeroDivisionError: division by zero", 2),
-        ("import sys\nsys.exit(3)\n", "fails with SystemExit: 3", 2),
-        ("a = 1\nb = c\n", "fails with NameError: name 'c' is not defined", 2),
-        ("def f():\n    return {}['x']\n\n\na = f()\n", "fails with KeyError: 'x'", 2),
+        ("a = 1\nb = 1 / 0\n", "raised ZeroDivisionError: division by zero", 2),
+        ("import sys\nsys.exit(3)\n", "raised SystemExit: 3", 2),
+        ("a = 1\nb = c\n", "executing the config raised NameError: name 'c' is not defined", 2),
+        ("def f():\n    return {}['x']\n\n\na = f()\n", "raised KeyError: 'x'", 2),
         ("a = {}\na['a'] = a\n", "nested too deeply", 1),
         ("a = 1\nfor _ in range(10000):\n    a = [a]\n", "nested too deeply", 1),
     ],
@@ -259,7 +259,7 @@ def test_origins_lead_through_bases(write: Write) -> None:
         ("with read_base():\n    from fp_nope.configs.x import *\n", "there is no config 'fp_nope.configs.x'", 2),
         ("from fp_nope import *\n", "is allowed only inside `with read_base():`", 1),
         ("from fp_nope import X\na = X(1)\n", "'fp_nope.X' is imported lazily and cannot be called", 2),
-        ("from fp_nope import X\nimport json.nope\n", "Python has no 'json.nope'", 2),
+        ("from fp_nope import X\nimport json.nope\n", "Python has no module or object 'json.nope'", 2),
         ("with read_base():\n    from .main import *\n", "circular", 2),
     ],
 )

@@ -134,7 +134,7 @@ def test_reference_to_a_python_attribute_is_refused(tmp_path: Path, name: str, r
         ".json": '{"_base_": "./base.json",\n"found": "{{ _base_.NAME }}"}\n',
     }
     (tmp_path / name).write_text(texts[Path(name).suffix].replace("NAME", reference))
-    with pytest.raises(ConfigKeyError, match=f"the base has no '{reference}'") as caught:
+    with pytest.raises(ConfigKeyError, match=f"the base has no key '{reference}'") as caught:
         Config.fromfile(tmp_path / name)
     assert caught.value.origin is not None
     assert caught.value.origin.line == 2

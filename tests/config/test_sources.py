@@ -214,7 +214,7 @@ def test_values_of_the_base(write: Write, text: str, value: Any) -> None:
 
 def test_missing_value_of_the_base_reports_line_and_nearest_key(write: Write) -> None:
     main = write({"main.py": "_base_ = 'base.py'\nv = 1\nw = {{ _base_.ss }}\n", "base.py": "sss = 1\n"})
-    with pytest.raises(ConfigKeyError, match="the base has no 'ss'") as caught:
+    with pytest.raises(ConfigKeyError, match="the base has no key 'ss'") as caught:
         Config.fromfile(main)
     assert caught.value.origin == Origin(str(main), 3)
     assert caught.value.suggestion == "sss"

@@ -19,7 +19,7 @@ def refused(cfg: Config) -> bool:
     try:
         DATASETS.check(cfg.train_dataloader.dataset)
     except BuildError as error:
-        return "a config may not name" in str(error) or "takes only" in str(error)
+        return "a config must not refer to" in str(error) or "accepts only" in str(error)
     return False
 
 
@@ -80,7 +80,7 @@ def test_python_config_may_name_the_runner_of_an_installed_package(tmp_path: Pat
         (tmp_path / f"config{suffix}").write_text(text)
     trusted, data = (Config.fromfile(tmp_path / f"config{suffix}") for suffix in (".py", ".json"))
     assert RUNNERS.resolve(trusted.runner_type, trusted, key="runner_type").__name__ == "Engine"
-    with pytest.raises(BuildError, match="a config may not name") as caught:
+    with pytest.raises(BuildError, match="a config must not refer to") as caught:
         RUNNERS.resolve(data.runner_type, data, key="runner_type")
     assert (caught.value.key, caught.value.origin) == ("runner_type", (str(tmp_path / "config.json"), 1))
 

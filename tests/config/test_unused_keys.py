@@ -92,7 +92,7 @@ optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)
 model = dict(type='Model', size=size, classes=len(names))
 """
 READ_BY_RUN = {"model", "optim_wrapper"}
-READ = "because other lines had already read"
+READ = "because other keys already use the previous value of"
 
 
 @pytest.fixture
@@ -208,5 +208,5 @@ def test_override_of_an_unread_variable_is_reported(tmp_path: Path, name: str) -
     assert unread_overrides(cfg, READ_BY_RUN) == []
     apply_overrides(cfg, ["classes=7", "+more=1"])
     assert unread_overrides(cfg, READ_BY_RUN) == [
-        "--set: 'classes' has no effect, because neither the config nor a run reads it; only your own code may do so"
+        "--set: 'classes' has no effect, because neither the config nor a run reads it; only your own code could"
     ]

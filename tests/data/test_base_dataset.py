@@ -101,7 +101,7 @@ def test_indices_select_records(root: str, serialize_data: bool, indices: Any, e
 
 
 def test_indices_out_of_range_are_refused(root: str) -> None:
-    with pytest.raises(ArgumentError, match="in the range of the 8 records"):
+    with pytest.raises(ArgumentError, match="valid for the 8 records"):
         build(root, indices=[8])
 
 
@@ -142,7 +142,7 @@ def test_a_record_that_cannot_be_read_stops_or_is_skipped(root: str, caplog: pyt
         build(root, pipeline=[broken])[2]
     assert build(root, pipeline=[broken], on_error="skip")[2]["height"] != 2
     assert caplog.record_tuples == [
-        ("footplate.data", logging.WARNING, "sample 2 is skipped, 1 so far: the image '2.jpg' cannot be read")
+        ("footplate.data", logging.WARNING, "Sample 2 is skipped (1 so far): the image '2.jpg' cannot be read")
     ]
     with pytest.raises(DataError, match=r"2.jpg"):
         build(root, pipeline=[broken], on_error="skip", test_mode=True)[2]
@@ -174,7 +174,7 @@ def test_a_record_may_be_split(root: str) -> None:
         (
             {"metainfo": {"classes": "c.txt"}},
             DataError,
-            r"the file of classes 'c.txt' does not exist\n  key metainfo.classes\n  tried /",
+            r"the class file 'c.txt' does not exist\n  key metainfo.classes\n  tried /",
         ),
         ({"data_prefix": {"seg": "x"}}, DataError, "lacks the key 'seg' of data_prefix"),
         ({"data_prefix": {"img_path": 3}}, ArgumentError, "key data_prefix.img_path\n  found: 3"),

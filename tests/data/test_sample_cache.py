@@ -164,7 +164,7 @@ def test_samples_that_differ_between_reads_are_not_cached(pictures: str, caplog:
 def test_a_pipeline_without_a_keepable_start_is_not_cached(pictures: str, caplog: pytest.LogCaptureFixture) -> None:
     dataset = Pictures(data_root=pictures, pipeline=[lambda data: data])
     assert cache_samples(dataset, CacheSettings("memory")) is None
-    assert "does not begin with a keepable transform" in caplog.text
+    assert "does not begin with a keepable transform." in caplog.text
 
 
 def test_wrapped_datasets_are_cached(pictures: str) -> None:

@@ -301,38 +301,53 @@ def test_the_worker_init_fn_of_the_user_is_called() -> None:
     assert begun.tolist() == [1, 1]
 
 
-def test_a_worker_exits_when_its_main_process_dies() -> None:
-    reader, writer = os.pipe()
-    main = multiprocessing.get_context("fork").Process(target=_start_and_die, args=(reader, writer))
+@pytest.mark.parametrize("begins_late", [False, True])
+def test_a_worker_exits_when_its_main_process_dies(begins_late: bool) -> None:
+    pipes = os.pipe(), os.pipe()
+    (reader, writer), (end_reader, end_writer) = pipes
+    main = multiprocessing.get_context("fork").Process(target=_start_and_die, args=(*pipes, begins_late))
     main.start()
     os.close(writer)
     main.join()
     assert main.exitcode == -signal.SIGKILL
     assert os.read(reader, 1) == b"x"
     alive, _, _ = select.select([reader], [], [], 20)
+    for descriptor in (end_reader, end_writer):
+        os.close(descriptor)
     assert alive
     assert os.read(reader, 1) == b""  # the worker's end is closed
     os.close(reader)
 
 
-def _start_and_die(reader: int, writer: int) -> None:
+def _start_and_die(pipe: tuple[int, int], end: tuple[int, int], begins_late: bool) -> None:
     loader = make("nothing")
     assert loader.worker_progress is not None
     start = WorkerInit(None, loader.worker_progress)
-    worker = multiprocessing.get_context("fork").Process(target=_begin, args=(start, writer))
-    worker.start()
-    select.select([reader], [], [])
+    processes = multiprocessing.get_context("fork")
+    processes.Process(target=_begin, args=(start, pipe[1], begins_late)).start()
+    # A second worker inherits what tells the first one that this process is alive.
+    processes.Process(target=_outlive, args=(pipe[1], end)).start()
+    select.select([pipe[0]], [], [])
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _begin(start: WorkerInit, writer: int) -> None:
-    start(0)
+def _begin(start: WorkerInit, writer: int, begins_late: bool) -> None:
+    if not begins_late:
+        start(0)
     os.write(writer, b"x")
     main = multiprocessing.parent_process()
     while main is not None and os.getppid() == main.pid:
         time.sleep(0.01)
+    if begins_late:
+        start(0)
     while torch_worker.ManagerWatchdog().is_alive():  # torch starts checking only now
         time.sleep(0.01)
+
+
+def _outlive(writer: int, end: tuple[int, int]) -> None:
+    os.close(writer)
+    os.close(end[1])
+    os.read(end[0], 1)  # returns when the test has closed the other end
 
 
 def test_a_missing_temporary_folder_is_reported_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ def test_too_many_open_files_is_logged_once(caplog: pytest.LogCaptureFixture, mo
         assert reached.wait(10.0)
         time.sleep(0.1)  # the hub no longer accepts connections
         assert [each.getMessage() for each in caplog.records] == [
-            "some ranks are not monitored: too many open files; raise the limit with ulimit -n"
+            "Some ranks are not monitored: too many open files. Raise the limit with ulimit -n."
         ]
         for each in connections:
             each.close()

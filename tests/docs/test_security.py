@@ -23,6 +23,11 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/registry/test_dotted_paths.py::test_class_in_user_module_needs_no_registration",
         "tests/registry/test_dotted_paths.py::test_rejected_module_is_not_imported",
     ),
+    "A `type` such as `timm.resnet18`": (
+        "tests/models/test_package_models.py::test_config_may_not_choose_files",
+        "tests/models/test_package_models.py::test_dotted_path_into_the_package_stays_forbidden",
+    ),
+    "`predict` and `export` read": ("tests/inference/test_predictor.py::test_recorded_config_executes_nothing",),
     "`--trust FILE` allows": ("tests/checkpoint/test_loading.py::test_only_the_trusted_file_is_executed",),
     "Paths on the command line": (
         "tests/config/test_overrides.py::test_invalid_values_are_refused",

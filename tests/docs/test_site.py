@@ -4,10 +4,12 @@ import functools
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,20 @@ def found(browser: Any, selector: str) -> list[str]:
         return [text for each in page.find_elements("css selector", selector) if (text := each.text.strip())]
 
     return WebDriverWait(browser, 30).until(texts)
+
+
+def test_pages_are_available_as_text(site: str) -> None:
+    with urllib.request.urlopen(f"{site}llms.txt") as answer:
+        listed = answer.read().decode()
+    addresses = re.findall(r"^- \[[^]]+\]\((.+)\): [^#\n]+\.$", listed, re.MULTILINE)
+    assert len(addresses) == len(re.findall(r"^ +- [\w/-]+\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    for address in addresses:
+        with urllib.request.urlopen(site + address) as answer:
+            assert answer.status == 200
+    with urllib.request.urlopen(f"{site}llms-full.txt") as answer:
+        text = answer.read().decode()
+    assert (ROOT / "docs" / "reliability.md").read_text() in text
+    assert (ROOT / "docs" / "reliability.zh.md").read_text() not in text
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -14,6 +14,7 @@ from footplate.cli.main import build_parser, main
 from footplate.engine.sections import check_config
 from footplate.errors import MissingExtraError
 from tests.docs.pages import ROOT, Block
+from tests.inference.models import recipe, save_pictures, save_untrained
 from tests.support import TINY, settings
 
 _EXTRA = re.compile(r"\[([\w,]+)\]")
@@ -79,6 +80,9 @@ class Page:
     def _try_code(self, block: Block) -> None:
         if '"my_config.py"' in block.text:
             Path("my_config.py").write_text(TINY)  # it stands for the reader's own
+        if '"model.pth"' in block.text and not Path("model.pth").exists():
+            runner = save_untrained(recipe("fashion-seg", Path("work")), Path("model.pth"))
+            save_pictures(runner.test_dataloader.dataset, Path("images"))
         exec(compile("\n" * (block.line - 1) + block.text, str(self.path), "exec"), self.names)
 
     def _try_script(self, block: Block) -> None:

@@ -138,14 +138,19 @@ def test_top_level_preprocessor_is_passed_to_the_model(tmp_path: Path) -> None:
     assert type(runner.model.data_preprocessor).__name__ == "BaseDataPreprocessor"
 
 
+class HalfModel(nn.Module):
+    def train_step(self, data: Any, optim_wrapper: Any) -> None:
+        """Does nothing."""
+
+
 @pytest.mark.parametrize(
     ("model", "kind", "key", "says"),
     [
         ({"type": "ToyModl"}, UnknownNameError, "model.type", "unknown model 'ToyModl'"),
         ({"type": "ToyModel", "droput": 0.1}, BuildError, "model.droput", "takes no argument 'droput'"),
-        ({"dropout": 0.1}, BuildError, "model", "a model is built from a dict with the key 'type'"),
+        ({"dropout": 0.1}, BuildError, "model", "the config of a model must be a dict with the key 'type'"),
         (3, BuildError, "model", "the model must be a torch.nn.Module"),
-        (nn.Linear(2, 2), BuildError, "model", "the model 'Linear' has no train_step"),
+        (HalfModel(), BuildError, "model", "the model 'HalfModel' has no val_step"),
     ],
 )
 def test_invalid_model_raises(tmp_path: Path, model: Any, kind: Any, key: str, says: str) -> None:

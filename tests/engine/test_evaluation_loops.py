@@ -11,8 +11,8 @@ from torch import nn
 from footplate import Hook, Runner
 from footplate.data import SampleLoader
 from footplate.engine import evaluation_loops
-from footplate.engine.evaluation_loops import (
-    MeanLosses,
+from footplate.engine.evaluation_loops import MeanLosses
+from footplate.engine.evaluation_sets import (
     build_evaluation_sets,
     build_evaluators,
     build_loaders,
@@ -272,7 +272,7 @@ def test_invalid_intervals_and_names_raise() -> None:
         assert caught.value.key == key
     with pytest.raises(ArgumentError, match="must be a string without '/'"):
         build_loaders({1: [1]}, seed=0)
-    with pytest.raises(ArgumentError, match="several datasets must be a dict of sections by name"):
+    with pytest.raises(ArgumentError, match="several datasets must be passed as a dict that maps names to sections"):
         build_loaders([{"dataset": [1]}, {"dataset": [2]}], seed=0)
     with pytest.raises(ArgumentError, match="without '/'"):
         build_loaders({"a/b": loader()}, seed=0)

@@ -164,7 +164,10 @@ def test_model_that_is_channels_last_itself_logs_a_warning(
 ) -> None:
     model = shortcut(channels).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     speed_up(model, compile=False, channels_last=False)
-    assert caplog.text.count("The model stores its weights channels last and has the convolution '1'.") == warnings
+    assert (
+        caplog.text.count("The model stores its weights in channels-last format and has the convolution '1'.")
+        == warnings
+    )
 
 
 def test_fragile_convolution_fails_the_command(tmp_path: Path) -> None:

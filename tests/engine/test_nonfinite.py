@@ -50,8 +50,8 @@ def run(tmp_path: Path, at: int = 7, value: float = math.nan, interval: int = 4,
 def test_non_finite_loss_stops_the_run_with_its_first_iteration(tmp_path: Path, value: float) -> None:
     with pytest.raises(NonFiniteError) as caught:
         run(tmp_path, at=7, value=value)
-    assert caught.value.message == f"the loss is {value:g} since iteration 7 (loss_aux), learning rate 0.1"
-    assert caught.value.notes[0].startswith("The loss before was ")
+    assert caught.value.message == f"the loss has been {value:g} since iteration 7 (loss_aux), learning rate 0.1"
+    assert caught.value.notes[0].startswith("Before that, the loss was ")
     assert caught.value.notes[1] == f"The last good checkpoint is {tmp_path / 'iter_6.pth'}"
     assert caught.value.exit_code == 3
     assert sorted(each.name for each in tmp_path.glob("*.pth")) == ["iter_3.pth", "iter_6.pth"]
@@ -62,11 +62,11 @@ def test_no_checkpoint_contains_nan(tmp_path: Path, caplog: pytest.LogCaptureFix
     names = sorted(each.name for each in tmp_path.glob("*.pth"))
     assert names == ["iter_3.pth", "iter_6.pth"]
     assert [each for each in caplog.messages if "The last good checkpoint is" in each]
-    assert [each for each in caplog.messages if each.startswith("the loss is nan since iteration 7 (loss_aux)")]
+    assert [each for each in caplog.messages if each.startswith("the loss has been nan since iteration 7 (loss_aux)")]
 
 
 def test_save_detects_a_non_finite_loss_before_the_interval(tmp_path: Path) -> None:
-    with pytest.raises(NonFiniteError, match="the loss is nan since iteration 7 ") as caught:
+    with pytest.raises(NonFiniteError, match="the loss has been nan since iteration 7 ") as caught:
         run(tmp_path, interval=100, grad="warn")
     assert caught.value.notes[1] == f"The last good checkpoint is {tmp_path / 'iter_6.pth'}"
 
@@ -81,14 +81,14 @@ def test_log_line_with_a_non_finite_loss_is_the_last(tmp_path: Path, policy: dic
     if policy:
         runner.train()
     else:
-        with pytest.raises(NonFiniteError, match="the loss is nan since iteration 6 "):
+        with pytest.raises(NonFiniteError, match="the loss has been nan since iteration 6 "):
             runner.train()
     shown = Path(runner.log_dir, "vis_data/scalars.json").read_text().splitlines()
     assert sum('"train/loss"' in line for line in shown) == lines
 
 
 def test_last_incomplete_interval_is_checked(tmp_path: Path) -> None:
-    with pytest.raises(NonFiniteError, match="the loss is nan since iteration 12"):
+    with pytest.raises(NonFiniteError, match="the loss has been nan since iteration 12"):
         run(tmp_path, at=12, interval=100)
 
 
@@ -152,13 +152,13 @@ def test_steps_with_non_finite_gradients_are_skipped(
     runner = steep(tmp_path, **policy)
     assert nonfinite_weights(runner.model) == []
     assert [each for each in caplog.messages if "skipped" in each] == [
-        f"the gradients of iteration {at} are not finite: the step is skipped ({times} so far)"
+        f"The gradients of iteration {at} are non-finite: the step is skipped ({times} so far)."
         for times, at in ((1, 3), (2, 5))
     ]
 
 
 def test_non_finite_gradients_stop_the_run_with_policy_stop(tmp_path: Path) -> None:
-    with pytest.raises(NonFiniteError, match="the gradients of iteration 3 are not finite"):
+    with pytest.raises(NonFiniteError, match="the gradients of iteration 3 are non-finite"):
         steep(tmp_path, grad="stop")
 
 
@@ -234,7 +234,7 @@ def test_command_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     )
     path.write_text("\n".join(f"{key} = {value!r}" for key, value in cfg.items()))
     assert main(["train", str(path)]) == 3
-    assert capsys.readouterr().err.startswith("error: the loss is ")
+    assert capsys.readouterr().err.startswith("error: the loss has been nan since iteration 3")
 
 
 @pytest.mark.parametrize("value", [complex(math.nan, 0), complex(0, math.inf)], ids=str)

@@ -180,7 +180,9 @@ def test_logged_checkpoint_size_of_new_and_resumed_runs(
         caplog.clear()
         run(tmp_path, "work", preflight=True, log_level="INFO", optim_wrapper=optim_wrapper, **changes)
         told = next(each for each in caplog.messages if each.startswith("Preflight: a checkpoint takes "))
-        assert re.fullmatch(rf"Preflight: a checkpoint takes [\d.]+ [kM]?B{words}, a batch was validated\.", told), told
+        assert re.fullmatch(
+            rf"Preflight: a checkpoint takes [\d.]+ [kM]?B{words}, and one batch was validated\.", told
+        ), told
 
 
 @pytest.mark.parametrize(("option", "times"), [([], 1), (["--no-preflight"], 0)])

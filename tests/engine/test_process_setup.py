@@ -115,7 +115,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {"seed": 3},
         {"cudnn_benchmark": True},
-        "env_cfg.cudnn_benchmark is off, because it picks algorithms by their speed.",
+        "env_cfg.cudnn_benchmark is off, because it chooses algorithms by speed.",
     ),
     ({}, {}, "no randomness.seed is set. To repeat this run, set randomness.seed="),
 ]
@@ -154,7 +154,7 @@ def test_nondeterministic_cublas_workspace_logs_a_warning(
 def test_autotuning_compiler_logs_a_warning(compiled: Any, named: bool, caplog: pytest.LogCaptureFixture) -> None:
     for asked in (False, True):
         warn_of_nondeterminism({"seed": 1, "deterministic": asked}, {}, 1, compiled)
-    says = "deterministic: compile with max-autotune picks kernels by their speed. The next run may pick others."
+    says = "deterministic: compile with max-autotune chooses kernels by speed. The next run may choose others."
     assert caplog.messages == [says] * named
 
 
@@ -163,14 +163,16 @@ def test_run_warns_about_its_autotuning_compiler(tmp_path: Path, caplog: pytest.
     compiled: Any = {"compile": {"mode": "max-autotune-no-cudagraphs"}, "model": {"type": "NoModel"}}
     with pytest.raises(UnknownNameError):  # the warning comes before anything is compiled
         Runner(**settings(tmp_path, **compiled, randomness=randomness))
-    assert "deterministic: compile with max-autotune picks kernels by their speed" in caplog.text
+    assert "deterministic: compile with max-autotune chooses kernels by speed" in caplog.text
 
 
 def test_loader_with_its_own_order_logs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     stream: Any = torch.utils.data.DataLoader(Stream(), batch_size=4)
     changes = {"train_dataloader": stream, "randomness": {"seed": 1, "deterministic": True}, "param_scheduler": None}
     Runner(**settings(tmp_path, by_epoch=False, **changes)).train()
-    assert "deterministic: the batches of train_dataloader, a 'DataLoader', do not follow from the seed." in caplog.text
+    assert (
+        "deterministic: the batches of train_dataloader, a 'DataLoader', are not determined by the seed." in caplog.text
+    )
 
 
 CPU = torch.device("cpu")

@@ -100,7 +100,7 @@ def _refused(cfg: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match="Another run uses the folder '.*out/run'") as caught:
         Runner(**cfg).train()
     assert caught.value.key == "default_hooks.checkpoint.out_dir"
-    assert caught.value.notes[-1] == "Use another work_dir or out_dir, or end the other run."
+    assert caught.value.notes[-1] == "Use another work_dir or out_dir, or stop the other run."
 
 
 def test_out_dir_that_cannot_be_locked_is_reported_by_the_saves(
@@ -109,7 +109,7 @@ def test_out_dir_that_cannot_be_locked_is_reported_by_the_saves(
     (tmp_path / "file").write_text("")
     hooks = {"checkpoint": {"interval": 1, "out_dir": str(tmp_path / "file")}}
     Runner(**settings(tmp_path / "run", default_hooks=hooks)).train()
-    assert sum(each.startswith("Not saved: cannot save") for each in caplog.messages) == 3
+    assert sum(each.startswith("The checkpoint was not saved: cannot save") for each in caplog.messages) == 3
 
 
 def test_lock_of_another_run_is_not_removed(tmp_path: Path) -> None:
@@ -273,8 +273,8 @@ def test_first_rank_writes_the_log_and_the_environment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (ArgumentError("the loss is nan", notes=["mend it"]), ["ended by an error: the loss is nan; mend it"]),
-        (RuntimeError("no data\nat all"), ["ended by an error: RuntimeError: no data; at all"]),
+        (ArgumentError("the loss is nan", notes=["mend it"]), ["The run failed: the loss is nan; mend it"]),
+        (RuntimeError("no data\nat all"), ["The run failed: RuntimeError: no data; at all"]),
         (EarlyExitError(), []),
     ],
 )

@@ -159,7 +159,7 @@ def test_test_run_needs_no_training_sections(tmp_path: Path) -> None:
 def test_evaluation_without_sections_raises(tmp_path: Path, mode: str) -> None:
     missing: dict[str, Any] = {f"{mode}_{part}": None for part in ("dataloader", "cfg", "evaluator")}
     runner = Runner(**settings(tmp_path, **missing))
-    with pytest.raises(ArgumentError, match=f"there is nothing to {mode}: {mode}_dataloader"):
+    with pytest.raises(ArgumentError, match=f"the run has no {mode} loop: it needs {mode}_dataloader"):
         getattr(runner, mode)()
 
 

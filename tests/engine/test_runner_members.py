@@ -9,7 +9,7 @@ from footplate import Config, Hook, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.distributed import is_model_wrapper
 from footplate.records import MessageHub
-from tests.support import PointAccuracy, loader, settings
+from tests.support import PointAccuracy, ToyModel, loader, settings
 
 
 class OwnParts(Runner):
@@ -33,6 +33,9 @@ class OwnParts(Runner):
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
         return Runner.build_dataloader({**dataloader, "batch_size": 8}, seed, diff_rank_seed)
 
+    def build_evaluator(self, evaluator: Any) -> Any:
+        return super().build_evaluator({**evaluator, "prefix": "own"})
+
 
 def test_components_are_built_by_the_methods_of_a_subclass(tmp_path: Path) -> None:
     runner = OwnParts.from_cfg(Config(settings(tmp_path)))
@@ -42,6 +45,30 @@ def test_components_are_built_by_the_methods_of_a_subclass(tmp_path: Path) -> No
     assert runner.val_dataloader.batch_size == 8
     assert runner.optim_wrapper._accumulative_counts == 2
     assert runner.param_schedulers[0].gamma == 0.5
+    assert runner.message_hub.get_scalar("val/own/accuracy").current() >= 0
+
+
+def test_the_recorded_config_of_a_subclass_has_no_defaults(tmp_path: Path) -> None:
+    class Own(Runner):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+
+    cfg = settings(tmp_path)
+    assert Own(**cfg).recorded_cfg.keys() == cfg.keys()
+    assert Own(**{**cfg, "on_save_error": "stop"}).recorded_cfg.keys() == {*cfg, "on_save_error"}
+
+
+def test_settings_of_a_wrapper_have_no_effect_on_a_wrapped_model(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = Runner(**settings(tmp_path, sync_bn="torch", model=ToyModel()))
+    caplog.clear()
+    wrapped = torch.nn.DataParallel(ToyModel())
+    assert runner.wrap_model({"type": "MMDistributedDataParallel"}, wrapped) is wrapped
+    assert caplog.messages == [
+        "model_wrapper_cfg has no effect, because the model is already wrapped.",
+        "sync_bn has no effect, because the model is already wrapped.",
+    ]
 
 
 def test_what_a_runner_knows(tmp_path: Path) -> None:
@@ -107,7 +134,7 @@ def test_dump_config_writes_the_config(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["optimizer", "param_scheduler"])
-def test_resume_without_a_part(tmp_path: Path, part: str) -> None:
+def test_resume_without_a_part(tmp_path: Path, part: str, caplog: pytest.LogCaptureFixture) -> None:
     schedule = {"type": "StepLR", "step_size": 1, "gamma": 0.5, "by_epoch": True}
     Runner.from_cfg(Config(settings(tmp_path, param_scheduler=schedule))).train()
     (tmp_path / "again").mkdir()
@@ -115,6 +142,7 @@ def test_resume_without_a_part(tmp_path: Path, part: str) -> None:
     left_out: dict[str, Any] = {f"resume_{part}": False}
     runner.resume(str(tmp_path / "epoch_2.pth"), **left_out)
     assert (runner.iter, runner.epoch) == (8, 2)
+    assert "The checkpoint has no" not in caplog.text
     saved = load_checkpoint(str(tmp_path / "epoch_2.pth"))["optimizer"]["state"]
     assert (len(runner.optim_wrapper.state_dict()["state"]) == len(saved)) == (part != "optimizer")
     assert runner.param_schedulers[0].last_step == 2

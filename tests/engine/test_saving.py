@@ -48,9 +48,9 @@ def test_failed_save_keeps_existing_files_and_training_continues(
     assert names(tmp_path) == ["epoch_2", "epoch_4"]
     assert runner.epoch == 5
     assert runner.message_hub.get_info("last_ckpt") == str(tmp_path / "epoch_4.pth") == find_latest(tmp_path)
-    said = [each for each in caplog.messages if each.startswith("Not saved")]
+    said = [each for each in caplog.messages if each.startswith("The checkpoint was not saved")]
     assert said[0] == (
-        f"Not saved: cannot save '{tmp_path / 'epoch_3.pth'}': No space left on device. "
+        f"The checkpoint was not saved: cannot save '{tmp_path / 'epoch_3.pth'}': No space left on device. "
         f"Training continues; the last checkpoint is '{tmp_path / 'epoch_2.pth'}'."
     )
     assert [each.count("epoch_5.pth") for each in said] == [0, 1]
@@ -74,7 +74,10 @@ def test_unsavable_state_is_a_failed_save(
     monkeypatch.setattr(CheckpointHook, "state_dict", state_dict)
     runner = run(tmp_path)
     assert (names(tmp_path), runner.epoch) == (["epoch_2"], 5)
-    assert len([each for each in caplog.messages if each.startswith("Not saved: an object of type")]) == 4
+    assert (
+        len([each for each in caplog.messages if each.startswith("The checkpoint was not saved: an object of type")])
+        == 4
+    )
 
 
 def test_training_stops_if_on_save_error_is_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +159,10 @@ def test_saver_reports_failures_only_where_the_run_can_stop(tmp_path: Path, capl
         except ZeroDivisionError:
             alarms.append("raised")
     assert alarms == ["stop", "raised"]
-    assert len([each for each in caplog.messages if each.startswith("Not saved: division by zero")]) == 2
+    assert (
+        len([each for each in caplog.messages if each.startswith("The checkpoint was not saved: division by zero")])
+        == 2
+    )
 
 
 def test_unknown_policy_suggests_the_nearest(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from footplate import Runner
 from footplate.config import Config
+from footplate.engine.plain_runs import PYTHON_ARGUMENTS
 from footplate.engine.sections import RUNNER_KEYS, check_config, known_keys
 from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.first_generation.translation import FIRST_GENERATION_KEYS
@@ -60,7 +61,7 @@ def test_schedule_of_a_custom_group_field_is_accepted(tmp_path: Path) -> None:
 
 def test_sections_are_the_arguments_of_the_runner() -> None:
     arguments = list(inspect.signature(Runner.__init__).parameters)
-    assert list(RUNNER_KEYS) == [name for name in arguments if name not in ("self", "cfg")]
+    assert list(RUNNER_KEYS) == [name for name in arguments if name not in ("self", "cfg", *PYTHON_ARGUMENTS)]
 
 
 def test_known_keys_of_both_generations() -> None:
@@ -91,5 +92,5 @@ def test_from_cfg_checks_the_training_sections_on_demand(tmp_path: Path, check: 
 def test_error_describes_the_accepted_values(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError) as caught:
         Runner(**settings(tmp_path, resume="last.pth"))
-    message = "'resume' must be True, False or 'auto' (`load_from` is the path of a checkpoint)"
+    message = "'resume' must be True, False or 'auto' (`load_from` is the path to a checkpoint)"
     assert str(caught.value).split("\n") == [message, "  key resume", "  found: 'last.pth'"]

@@ -278,7 +278,7 @@ def test_loader_without_length_needs_iteration_based_training(tmp_path: Path) ->
     train_cfg = {"by_epoch": False, "max_iters": 7, "val_interval": 7}
     runner, _ = trained(tmp_path, train_dataloader=stream, train_cfg=train_cfg, param_scheduler=None)
     assert (runner.iter, runner.epoch) == (7, 0)
-    with pytest.raises(ArgumentError, match="training by epochs needs a loader with a length"):
+    with pytest.raises(ArgumentError, match="epoch-based training needs a loader with a length"):
         trained(tmp_path, train_dataloader=iter([1]), param_scheduler=None)
 
 

@@ -107,6 +107,6 @@ def test_work_dir_with_an_unknown_protocol_raises(tmp_path: Path, place: str, mo
 
 
 def test_work_dir_with_a_null_byte_raises() -> None:
-    with pytest.raises(ArgumentError, match="'work_dir' must be the path of a folder") as caught:
+    with pytest.raises(ArgumentError, match="'work_dir' must be the path to a folder") as caught:
         Runner(**settings("a\0b"))
     assert caught.value.key == "work_dir"

@@ -48,9 +48,12 @@ def test_metrics_receive_data_elements_as_dicts() -> None:
     assert metric.results == [{"img_path": "a", "pred": {"label": 3}}, {"plain": 1}]
 
 
-@pytest.mark.parametrize("predicted", [None, 3])
-def test_predictions_that_are_not_iterable_are_refused(predicted: Any) -> None:
-    with pytest.raises(ArgumentError, match="a model in mode 'predict' must return a list"):
+@pytest.mark.parametrize(
+    ("predicted", "words"),
+    [(None, "the metrics need predictions"), (3, "a model in mode 'predict' must return a list")],
+)
+def test_predictions_that_are_not_iterable_are_refused(predicted: Any, words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
         Evaluator(Counting()).process(predicted)
 
 
@@ -104,6 +107,7 @@ def test_offline_evaluate_needs_data_of_the_same_length() -> None:
     ("cfg", "kind", "number"),
     [
         ({"type": "CountingForTest"}, Evaluator, 1),
+        ({"type": Counting}, Evaluator, 1),
         ([{"type": "CountingForTest"}, Counting()], Evaluator, 2),
         (({"type": "CountingForTest"},), Evaluator, 1),
         (Counting(), Evaluator, 1),

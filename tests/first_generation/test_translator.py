@@ -31,14 +31,14 @@ def test_first_generation_config_is_translated_with_a_log_line(caplog: pytest.Lo
     found = in_second_generation(Config(FIRST))
     assert found.train_cfg == {"type": "EpochBasedTrainLoop", "max_epochs": 2}
     assert "optimizer" not in found
-    assert caplog.text.count("The config is of the first generation and was translated") == 1
+    assert caplog.text.count("This first-generation config was translated") == 1
     assert warnings_of(caplog) == []
 
 
 @pytest.mark.parametrize("leftover", ["runner", "fp16", "data", "evaluation", "total_iters"])
 def test_leftover_logs_one_warning(leftover: str, caplog: pytest.LogCaptureFixture) -> None:
     in_second_generation(Config({**SECOND, leftover: {"a": 1}}))
-    assert warnings_of(caplog) == [f"first-generation keys in a second-generation config have no effect: {leftover}"]
+    assert warnings_of(caplog) == [f"First-generation keys in a second-generation config have no effect: {leftover}"]
 
 
 def test_all_leftovers_log_one_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -46,6 +46,13 @@ def test_training_ends_after_patience(tmp_path: Path, values: list[float], hook:
     assert run(tmp_path, values, **hook).epoch == epochs
 
 
+def test_the_reason_states_min_delta(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(tmp_path, [1.0, 1.05, 1.06, 1.0], patience=2)
+    run(tmp_path, [1.0, 1.05, 1.06, 1.0], patience=2, resume=True)
+    reason = "acc was not better than 1 by more than min_delta=0.1 in 2 validations"
+    assert [each for each in caplog.messages if f"ended this run at iteration 12: {reason}." in each]
+
+
 def test_training_continues_without_the_hook(tmp_path: Path) -> None:
     cfg = settings(tmp_path, val_evaluator={"type": "Told", "values": {"acc": [1, 1, 1]}})
     runner = Runner(**cfg)

@@ -285,7 +285,7 @@ def test_a_second_hook_that_swaps_weights_is_refused_when_it_is_registered(
     with pytest.raises(ArgumentError, match=f"^{name} and EMAHook both swap the weights of the model") as caught:
         Runner(**settings(tmp_path, custom_hooks=hooks))
     assert caught.value.key == "custom_hooks[1]"
-    assert caught.value.notes == ("The other one is custom_hooks[0]. Remove one of them.",)
+    assert caught.value.notes == ("The other hook is custom_hooks[0]. Remove one of them.",)
 
     runner = Runner(**settings(tmp_path, custom_hooks=hooks[:1]))
     with pytest.raises(ArgumentError, match=f"^{name} and EMAHook both swap"):

@@ -116,7 +116,7 @@ def test_data_parallel_needs_find_unused_parameters(tmp_path: Path, told: bool) 
 
 @pytest.mark.parametrize(
     ("pattern", "message", "suggestion"),
-    [("layrs.0", "no parameter's name begins with 'layrs.0'", "layers.0"), (".", "no parameter is left", None)],
+    [("layrs.0", "no parameter name begins with 'layrs.0'", "layers.0"), (".", "no parameter is left", None)],
 )
 def test_patterns_are_checked_before_training(
     tmp_path: Path, pattern: str, message: str, suggestion: str | None

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from footplate import Config, Runner
+from footplate import Config, Hook, Runner
 from footplate.data.structures import BaseDataElement
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
@@ -103,6 +103,17 @@ def test_logs_are_copied_to_out_dir(tmp_path: Path, keep_local: bool) -> None:
     assert found == names
     left = {str(each.relative_to(tmp_path / "work")) for each in (tmp_path / "work").rglob("*.*")}
     assert left == {f"{stamp}/{stamp}.log", *(names if keep_local else ())}
+
+
+def test_records_of_warnings_are_copied_to_out_dir(tmp_path: Path) -> None:
+    class Warns(Hook):
+        def before_train(self, runner: Runner) -> None:
+            runner.logger.warning("wear a coat")
+
+    hooks = {"logger": {"out_dir": str(tmp_path / "out")}}
+    Runner(**settings(tmp_path / "work", default_hooks=hooks, custom_hooks=[Warns()])).train()
+    (copied,) = (tmp_path / "out").rglob("*.warnings.jsonl")
+    assert "wear a coat" in copied.read_text()
 
 
 def test_config_is_written_to_the_work_dir(tmp_path: Path) -> None:

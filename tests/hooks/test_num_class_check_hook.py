@@ -18,7 +18,7 @@ class Head(ToyModel):
 
 def test_different_number_of_classes_is_refused(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, model=Head(3), custom_hooks=[{"type": "NumClassCheckHook"}]))
-    with pytest.raises(ArgumentError, match="'layers' has 3 classes, the dataset 'Points' has 2: left, right"):
+    with pytest.raises(ArgumentError, match="'layers' has 3 classes, but the dataset 'Points' has 2: left, right"):
         runner.train()
 
 
@@ -32,7 +32,7 @@ def test_check_comes_before_the_first_batch(tmp_path: Path) -> None:
     cfg = settings(tmp_path, model={"type": "ToyModel", "num_classes": 1}, custom_hooks=[{"type": "NumClassCheckHook"}])
     runner = Runner(**cfg, preflight=True)
     runner.model.num_classes = 1
-    with pytest.raises(ArgumentError, match="the model has 1 classes, the dataset 'Points' has 2") as caught:
+    with pytest.raises(ArgumentError, match="the model has 1 classes, but the dataset 'Points' has 2") as caught:
         runner.train()
     assert caught.value.key == "model.num_classes"
 
@@ -56,7 +56,7 @@ def test_every_validation_dataset_is_checked(tmp_path: Path) -> None:
     runner = Runner(**cfg)
     assert runner.val_loop is not None
     runner.val_loop.sets[1].dataloader.dataset.metainfo = {"classes": ("left", "right", "ahead")}
-    with pytest.raises(ArgumentError, match="'layers' has 2 classes, the dataset 'Points' has 3"):
+    with pytest.raises(ArgumentError, match="'layers' has 2 classes, but the dataset 'Points' has 3"):
         runner.train()
 
 
@@ -65,7 +65,7 @@ def test_dataset_without_class_names_is_a_warning(tmp_path: Path, caplog: pytest
     runner = Runner(**{**cfg, "val_dataloader": None, "val_cfg": None, "val_evaluator": None})
     runner.train_dataloader.dataset.metainfo = {}
     runner.train()
-    assert "the dataset 'Points' has no class names" in caplog.text
+    assert "The dataset 'Points' has no class names." in caplog.text
 
 
 @pytest.mark.parametrize(

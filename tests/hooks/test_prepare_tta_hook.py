@@ -9,6 +9,7 @@ from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError, BuildError
 from footplate.hooks import PrepareTTAHook
 from footplate.models import BaseModel
+from footplate.tasks.segmentation import SegTTAModel
 from tests.support import loader, settings
 
 VIEWS = [
@@ -75,6 +76,17 @@ def test_predictions_of_views_are_merged(tmp_path: Path) -> None:
     everywhere = float((torch.stack([_truth(at) for at in range(6)]) == 1).float().mean())
     assert found[1]["aAcc"] == pytest.approx(100 * everywhere, abs=1e-4)
     assert found[0]["aAcc"] != found[1]["aAcc"]
+
+
+def test_a_model_of_merged_views_loads_the_checkpoint_of_its_module(tmp_path: Path) -> None:
+    model = Sided()
+    torch.nn.init.constant_(model.weight, 4.0)
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "weights.pth")
+    data = scenes("test", 6, VIEWS)
+    cfg = settings(tmp_path, model=SegTTAModel(Sided()), test_dataloader=data, test_evaluator={"type": "IoUMetric"})
+    runner = Runner(**{**cfg, "load_from": str(tmp_path / "weights.pth")})
+    runner.test()
+    assert (runner.model.module.weight.item(), runner.model.module.seen) == (4.0, 12)
 
 
 def _truth(at: int) -> Any:

@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-# They share an environment.
-pytestmark = pytest.mark.xdist_group("code bases")
+# They share an environment. Each starts several processes that import a code base.
+pytestmark = [pytest.mark.xdist_group("code bases"), pytest.mark.timeout(900)]
 
 PACKAGES = ["mmcv-lite==2.1.0", "mmsegmentation==1.2.2", "mmdet==3.3.0"]
 # mmcv and the code bases name these; they are installed without their own dependencies, which include MMEngine.
@@ -109,12 +109,25 @@ def run_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(python: str, folder: Path, *words: str) -> str:
-    source = str(Path(__file__).parents[2] / "src")
-    env = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([python, "-m", "footplate", *words], cwd=folder, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "OMP_NUM_THREADS": "1"}
+
+
+def run(python: str, folder: Path, *words: str, code: int = 0) -> str:
+    command = [python, "-m", "footplate", *words]
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = torch.load(path, weights_only=False)["state_dict"]
+    return found
+
+
+def same(first: Path, second: Path) -> bool:
+    """Checks whether two checkpoints have the same weights, bit for bit."""
+    before, after = weights(first), weights(second)
+    return before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
 
 
 def train(python: str, folder: Path, config: str, *arguments: str) -> str:
@@ -125,23 +138,18 @@ def train(python: str, folder: Path, config: str, *arguments: str) -> str:
 @pytest.mark.slow
 def test_a_config_of_mmsegmentation_trains_and_resumes_bit_for_bit(python: str, run_folder: Path) -> None:
     output = train(python, run_folder, SEGMENTATION, "--work-dir", "whole")
-    assert "using mmsegmentation 1.2.2: its imports of mmengine resolve to footplate" in output
+    assert "Using mmsegmentation 1.2.2: its imports of mmengine resolve to footplate" in output
     assert "mIoU" in output
     (run_folder / "again").mkdir()
     (run_folder / "whole/iter_4.pth").rename(run_folder / "again/iter_4.pth")
-    assert "resumed from" in train(python, run_folder, SEGMENTATION, "--work-dir", "again", "--resume")
-    whole, again = (
-        torch.load(run_folder / folder / "iter_8.pth", weights_only=False)["state_dict"]
-        for folder in ("whole", "again")
-    )
-    assert whole.keys() == again.keys()
-    assert all(torch.equal(whole[key], again[key]) for key in whole)
+    assert "Resumed from" in train(python, run_folder, SEGMENTATION, "--work-dir", "again", "--resume")
+    assert same(run_folder / "whole/iter_8.pth", run_folder / "again/iter_8.pth")
 
 
 @pytest.mark.slow
 def test_a_config_of_mmdetection_trains_with_operators_in_pytorch(python: str, run_folder: Path) -> None:
     output = train(python, run_folder, DETECTION, "--work-dir", "whole")
-    assert "using mmdet 3.3.0" in output
+    assert "Using mmdet 3.3.0" in output
     assert "loss_rpn_bbox" in output
     assert "bbox_mAP" in output
 

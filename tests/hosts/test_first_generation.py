@@ -57,29 +57,49 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     return interpreter
 
 
-def train(python: str, folder: Path, *arguments: str) -> str:
+def footplate(python: str, folder: Path, *arguments: str) -> str:
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "OMP_NUM_THREADS": "1"}
-    command = [python, "-m", "footplate", "train", "config.py", *arguments]
+    command = [python, "-m", "footplate", *arguments]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
-@pytest.mark.slow
-def test_a_config_of_mmclassification_trains_and_resumes_bit_for_bit(python: str, tmp_path: Path) -> None:
+def prepare(python: str, folder: Path) -> Path:
+    """Writes the data and the config to a folder; returns the folder of the configs and scripts of MMClassification."""
     random = np.random.default_rng(0)
     for index in range(8):
-        folder = tmp_path / "data" / "ab"[index % 2]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(folder / f"{index}.png")
-    site = next((Path(python).parents[1] / "lib").glob("*/site-packages"))
-    (tmp_path / "config.py").write_text(CONFIG.format(configs=site / "mmcls/.mim/configs"))
-    output = train(python, tmp_path, "--work-dir", "whole")
-    assert "using mmcls 0.25.0" in output
+        images = folder / "data" / "ab"[index % 2]
+        images.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(images / f"{index}.png")
+    published = next((Path(python).parents[1] / "lib").glob("*/site-packages")) / "mmcls/.mim"
+    (folder / "config.py").write_text(CONFIG.format(configs=published / "configs"))
+    return published
+
+
+@pytest.mark.slow
+def test_the_scripts_of_mmclassification_train_validate_and_test(python: str, tmp_path: Path) -> None:
+    tools = prepare(python, tmp_path) / "tools"
+    with (tmp_path / "config.py").open("a") as file:
+        file.write("evaluation['save_best'] = 'auto'\nworkflow = [('train', 1), ('val', 1)]\n")
+        file.write("data['persistent_workers'] = False\n")
+    output = footplate(python, tmp_path, "run", str(tools / "train.py"), "config.py", "--work-dir", "run")
+    assert output.count("(val) [2]  val/loss") == 1  # the losses of the workflow
+    assert output.count("Epoch(val) [2][4/4]    accuracy_top-1") == 1
+    assert len(list((tmp_path / "run").glob("best_accuracy_top-1_epoch_*.pth"))) == 1
+    test = ("run", str(tools / "test.py"), "config.py", "run/epoch_2.pth", "--metrics", "accuracy")
+    assert "accuracy_top-1 : " in footplate(python, tmp_path, *test, "--metric-options", "topk=(1,)")
+
+
+@pytest.mark.slow
+def test_a_config_of_mmclassification_trains_and_resumes_bit_for_bit(python: str, tmp_path: Path) -> None:
+    prepare(python, tmp_path)
+    output = footplate(python, tmp_path, "train", "config.py", "--work-dir", "whole")
+    assert "Using mmcls 0.25.0" in output
     assert "accuracy_top-1" in output
     (tmp_path / "again").mkdir()
     (tmp_path / "whole/epoch_1.pth").rename(tmp_path / "again/epoch_1.pth")
-    assert "resumed from" in train(python, tmp_path, "--work-dir", "again", "--resume")
+    assert "Resumed from" in footplate(python, tmp_path, "train", "config.py", "--work-dir", "again", "--resume")
     whole, again = (
         torch.load(tmp_path / each / "epoch_2.pth", weights_only=False)["state_dict"] for each in ("whole", "again")
     )

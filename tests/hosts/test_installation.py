@@ -14,10 +14,10 @@ import torch
 from footplate import hosts
 from footplate.cli.arguments import read_config
 from footplate.engine import Hook as EngineHook
-from footplate.errors import ConfigError
+from footplate.errors import BuildError, ConfigError
 from footplate.first_generation.adapters import Hook
 from footplate.hosts.finders import NamesFinder
-from footplate.registry import HOOKS, MODELS, TRANSFORMS, using_scope
+from footplate.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, using_scope
 from footplate.registry.dotted_paths import resolve
 
 
@@ -185,6 +185,15 @@ def test_mmengine_imported_before_footplate_is_replaced(
     assert "MMEngine was imported before footplate." in caplog.text
 
 
+def test_a_stand_in_for_mmcv_gets_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = ModuleType("mmcv")
+    monkeypatch.setitem(sys.modules, "mmcv", stand_in)
+    assert hosts.install().completed == ("mmcv",)
+    assert imported("mmcv.runner", "HOOKS") is HOOKS
+    hosts.uninstall()
+    assert not hasattr(stand_in, "__path__")
+
+
 def test_operators_of_an_installed_mmcv_without_compiled_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mmcv").mkdir()
     (tmp_path / "mmcv/__init__.py").write_text("__version__ = '2.1.0'\n")
@@ -307,5 +316,55 @@ def test_a_first_generation_config_is_matched_by_its_types(tmp_path: Path, monke
     with using_scope("mmcls"):
         assert type(MODELS.build({"type": "Classifier"})).__module__ == "mmcls.models"
     MODELS.children.pop("mmcls")
+    for title in ("mmcls", "mmcls.models", "mmcls.datasets"):
+        sys.modules.pop(title, None)
+
+
+WRAPPED = """
+from mmcv.utils import Registry, build_from_cfg
+DATASETS = Registry('dataset')
+@DATASETS.register_module()
+class Pictures:
+    def __init__(self, names, test_mode=False):
+        self.names, self.test_mode = names, test_mode
+@DATASETS.register_module()
+class ConcatDataset:
+    def __init__(self, datasets):
+        self.names = [name for each in datasets for name in each.names]
+@DATASETS.register_module()
+class RepeatDataset:
+    def __init__(self, dataset, times):
+        self.names = dataset.names * times
+def build_dataset(cfg, default_args=None):
+    if isinstance(cfg, list):
+        return ConcatDataset([build_dataset(each, default_args) for each in cfg])
+    if cfg['type'] == 'RepeatDataset':
+        return RepeatDataset(build_dataset(cfg['dataset'], default_args), cfg['times'])
+    return build_from_cfg(cfg, DATASETS, default_args)
+"""
+
+
+def test_datasets_of_a_first_generation_code_base_are_built_as_it_builds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, code in {**FIRST_GENERATION, "datasets/__init__.py": WRAPPED}.items():
+        file = tmp_path / "mmcls" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    hosts.use_code_bases({"default_scope": "mmcls"})
+    pictures = {"type": "Pictures", "names": ["a"]}
+    with using_scope("mmcls"):
+        for cfg in (
+            {"type": "RepeatDataset", "times": 2, "dataset": pictures},
+            {"type": "ConcatDataset", "datasets": [pictures, pictures]},
+        ):
+            assert DATASETS.build({"type": "LegacyDataset", "dataset": cfg}).names == ["a", "a"]
+        assert DATASETS.build({"type": "LegacyDataset", "dataset": pictures, "test_mode": True}).test_mode
+        with pytest.raises(BuildError, match="'Pictures' takes no argument 'name'") as caught:
+            DATASETS.build({"type": "LegacyDataset", "dataset": {"type": "Pictures", "name": "a"}})
+        assert caught.value.key == "dataset.name"
+    for registry in (MODELS, DATASETS):
+        registry.children.pop("mmcls")
     for title in ("mmcls", "mmcls.models", "mmcls.datasets"):
         sys.modules.pop(title, None)

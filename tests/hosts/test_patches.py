@@ -61,9 +61,69 @@ def test_removed_names_are_replaced() -> None:
     assert list(applied_patches()) == [*names, "torch._six.inf", "torch._six.string_classes"]
 
 
+def test_an_array_of_one_number_is_stored_as_a_number() -> None:
+    code = "import numpy as np\nscore, found = np.zeros(2), {}\nscore[1] = np.array(3.0).reshape(-1)\n"
+    names = run(code + "found[1] = np.ones((1, 1)).reshape(-1)\n")
+    assert names["score"].tolist() == [0.0, 3.0]
+    assert names["found"][1].shape == (1,)
+    assert list(applied_patches()) == ["numpy.ndarray.__setitem__"]
+
+
+SCOPES = """
+import time
+import numpy as np
+
+class Watch:
+    clock, int = "mine", "also mine"
+
+def parameter(time, value=np.int):
+    return time.clock, value
+
+def variable():
+    for np in [Watch]:
+        return np.int, [time.clock() > 0 for _ in "ab"]
+
+def handler():
+    try:
+        raise KeyError
+    except KeyError as np:
+        return hasattr(np, "int"), np.args
+
+def shared():
+    global np
+    np = np
+    return np.int
+
+def imported():
+    import numpy as time
+    return time.int, (lambda np: np.clock)(Watch)
+
+def enclosing(np):
+    def inner():
+        return np.clock
+    return inner()
+"""
+
+
+def test_only_names_in_scope_are_replaced() -> None:
+    found = run(SCOPES)
+    assert found["parameter"](found["Watch"]) == ("mine", int)
+    assert found["variable"]() == ("also mine", [True, True])
+    assert found["handler"]() == (False, ())
+    assert found["shared"]() is int
+    assert found["imported"]() == (int, "mine")
+    assert found["enclosing"](found["Watch"]) == "mine"
+
+
 @pytest.mark.parametrize("code", ["import numpy as np\nx = np.float64(1)\n", "x = 'np.int'\n", "def load(): pass\n"])
 def test_other_code_is_not_changed(code: str) -> None:
     assert patch(code, "example") is None
+
+
+def test_numbers_out_of_range_wrap_in_calls() -> None:
+    found = run("import numpy as np\nshade = np.uint8(-12.75)\nshades = np.uint8(np.array([3, 4]))\nkind = np.uint8")
+    assert (found["shade"], found["shade"].dtype, found["kind"]) == (244, np.uint8, np.uint8)
+    assert found["shades"].tolist() == [3, 4]
 
 
 def test_lines_keep_their_numbers() -> None:
@@ -111,15 +171,18 @@ def test_get_distribution() -> None:
 
 @pytest.fixture
 def mmcls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A first-generation code base."""
+    """A first-generation code base, and mmcv."""
     (tmp_path / "mmcls").mkdir()
+    (tmp_path / "mmcv/image").mkdir(parents=True)
+    (tmp_path / "mmcv/__init__.py").write_text("__version__ = '2.1.0'\n")
+    (tmp_path / "mmcv/image/__init__.py").write_text("import numpy as np\nhue = np.uint8(-1)\n")
     (tmp_path / "mmcls/__init__.py").write_text("mmcv_maximum_version = '1.9.0'\n")
     (tmp_path / "mmcls/data.py").write_text("import numpy as np\nkind = np.float\n")
     (tmp_path / "other.py").write_text("import numpy as np\nkind = np.float\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     yield
     hosts.uninstall()
-    for title in ("mmcls", "mmcls.data", "other"):
+    for title in ("mmcls", "mmcls.data", "mmcv", "mmcv.image", "other"):
         sys.modules.pop(title, None)
 
 
@@ -130,6 +193,12 @@ def test_modules_of_code_bases_are_patched(mmcls: None) -> None:
     assert hosts.describe_patches() == "numpy.float in 1 module (NumPy 1.24 removed the aliases of Python's types)"
     with pytest.raises(AttributeError):
         importlib.import_module("other")
+
+
+def test_modules_of_mmcv_are_patched(mmcls: None) -> None:
+    hosts.install()
+    assert importlib.import_module("mmcv.image").hue == 255
+    assert applied_patches() == {"numpy.uint8()": 1}
 
 
 def test_patches_can_be_turned_off(mmcls: None) -> None:

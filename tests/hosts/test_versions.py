@@ -59,3 +59,15 @@ def test_a_version_that_is_too_old_is_shown_as_it_is(mmcv: ModuleType, caplog: p
     show_accepted_versions("mmcv_min = '2.0.0'\nmmcv_max = '2.2.0'\n")
     assert caplog.messages == ["A code base asks for mmcv < 2.2.0; 2.2.0 is installed."]
     restore_versions()
+
+
+def test_a_code_base_that_imports_another_one_sees_a_version_that_both_accept(mmcv: ModuleType) -> None:
+    show_accepted_versions("mmcv_minimum_version = '1.5.2'\nmmcv_maximum_version = '1.7.0'\n")
+    show_accepted_versions("mmcv_minimum_version = '1.3.17'\nmmcv_maximum_version = '1.8.0'\n")
+    assert mmcv.__version__ == "1.6.2"
+    show_accepted_versions("mmcv_minimum_version = '1.0.0'\nmmcv_maximum_version = '1.4.0'\n")
+    assert mmcv.__version__ == "1.3.18"  # no version fits all three
+    restore_versions()
+    show_accepted_versions("mmcv_minimum_version = '1.3.17'\nmmcv_maximum_version = '1.8.0'\n")
+    assert mmcv.__version__ == "1.7.2"
+    restore_versions()

@@ -119,7 +119,7 @@ def test_arguments_out_of_range_are_refused(name: str, settings: dict[str, Any],
 
 def test_large_momentum_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     ExponentialMovingAverage(nn.Linear(1, 1), momentum=0.9)
-    assert "momentum=0.9 of an averaged model is large" in caplog.text
+    assert "momentum=0.9 is large for an averaged model" in caplog.text
 
 
 @pytest.mark.parametrize("buffers", [False, True])

@@ -96,9 +96,9 @@ def test_revise_keys_are_applied_and_matches_are_logged(tmp_path: Path, caplog: 
     part = Part(cfg)
     part.init_weights()
     assert part.linear.weight.item() == 7.0
-    message = next(each for each in caplog.messages if each.startswith("loaded "))
-    assert message.splitlines()[0] == f"loaded 1 of 2 tensors from '{tmp_path}/c.pth'"
-    assert "missing in the file" in message
+    message = next(each for each in caplog.messages if each.startswith("Loaded "))
+    assert message.splitlines()[0] == f"Loaded 1 of 2 tensors from '{tmp_path}/c.pth'"
+    assert "missing from the file" in message
     assert "linear.bias" in message
     assert "extra" in message
 
@@ -110,7 +110,7 @@ def test_second_init_weights_is_ignored_with_a_warning(caplog: pytest.LogCapture
     nn.init.ones_(part.linear.weight)
     part.init_weights()
     assert (part.linear.weight.item(), part.is_init) == (1.0, True)
-    assert "init_weights() of Part was called more than once; the call is ignored" in caplog.text
+    assert "init_weights() of Part was called more than once. This call is ignored." in caplog.text
 
 
 def test_init_weights_of_plain_modules_is_called() -> None:
@@ -136,7 +136,7 @@ def test_containers_behave_like_those_of_torch() -> None:
 
 def test_initializer_without_layer_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     initialize(nn.Linear(1, 1), {"type": "Constant", "val": 3})
-    assert "the initializer Constant has neither 'layer' nor 'override', so it has no effect" in caplog.text
+    assert "The initializer Constant has neither 'layer' nor 'override', so it has no effect." in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -189,9 +189,9 @@ def test_rule_with_registered_statistic(runner: Any, monkeypatch: pytest.MonkeyP
         (
             [{"data_src": name, "log_name": "a", "method_name": "mean"} for name in ("loss", "acc")],
             "custom_cfg[1]",
-            "two rules of custom_cfg write 'a'",
+            "two rules of custom_cfg set 'a'",
         ),
-        ([{"data_src": "loss", "method_name": "mean"}] * 2, "custom_cfg[1]", "two rules of custom_cfg write 'loss'"),
+        ([{"data_src": "loss", "method_name": "mean"}] * 2, "custom_cfg[1]", "two rules of custom_cfg set 'loss'"),
     ],
 )
 def test_malformed_rule_is_refused(rules: Any, key: str, says: str) -> None:

@@ -30,7 +30,7 @@ def test_valid_scalars(hub: MessageHub, value: Any) -> None:
 
 @pytest.mark.parametrize("value", [torch.zeros(2), np.zeros(3), "1.5", None, [1.5]])
 def test_invalid_scalars(hub: MessageHub, value: Any) -> None:
-    with pytest.raises(ArgumentError, match="the scalar 'train/loss' must be one number"):
+    with pytest.raises(ArgumentError, match="the scalar 'train/loss' must be a single number"):
         hub.update_scalar("train/loss", value)
 
 

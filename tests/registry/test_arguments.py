@@ -68,7 +68,7 @@ def test_config_values_override_caller_arguments(shapes: Registry) -> None:
 
 @pytest.mark.parametrize("cfg", [{"side": 2}, "Square", None, Square(1), [("type", "Square")]])
 def test_config_without_type_is_rejected(shapes: Registry, cfg: Any) -> None:
-    with pytest.raises(BuildError, match="a form is built from a dict with the key 'type'") as caught:
+    with pytest.raises(BuildError, match="the config of a form must be a dict with the key 'type'") as caught:
         shapes.build(cfg)
     assert caught.value.found is cfg
 
@@ -192,12 +192,12 @@ def test_constructor_error_from_code_is_not_wrapped() -> None:
         (
             DATASETS,
             {"type": "CocoDataset", "classes": ["a"]},
-            "  in second-generation configs, set metainfo=dict(classes=[...])",
+            "  In second-generation configs, set metainfo=dict(classes=[...]).",
         ),
         (
             DATASETS,
             {"type": "CocoDataset", "img_prefix": "a"},
-            "  in second-generation configs, set data_prefix=dict(img='...')",
+            "  In second-generation configs, set data_prefix=dict(img='...').",
         ),
         (TRANSFORMS, {"type": "Resize", "img_prefix": "a"}, "  it takes: scale, "),
     ],

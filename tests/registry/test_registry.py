@@ -73,7 +73,7 @@ def test_duplicate_user_class_needs_force(shapes: Registry) -> None:
     shapes.register_module(module=Shape, name="Square")  # the same class again is allowed
     with pytest.raises(DuplicateNameError, match="the shape 'Square' is already registered by .*test_registry") as e:
         shapes.register_module(module=Other, name="Square")
-    assert e.value.notes == ("to replace it, pass force=True",)
+    assert e.value.notes == ("To replace it, pass force=True.",)
     assert shapes.get("Square") is Shape
     shapes.register_module(module=Other, name="Square", force=True)
     assert shapes.get("Square") is Other
@@ -92,7 +92,7 @@ def test_user_class_replaces_built_in(
         shapes.get("Square")
     assert shapes.get("Square") is own
     assert len(caplog.messages) == 1
-    assert "the built-in shape 'Square' is replaced by" in caplog.messages[0]
+    assert "The built-in shape 'Square' is replaced by" in caplog.messages[0]
 
 
 def test_replacement_warning_names_user_class(shapes: Registry, caplog: pytest.LogCaptureFixture) -> None:
@@ -100,7 +100,7 @@ def test_replacement_warning_names_user_class(shapes: Registry, caplog: pytest.L
     with caplog.at_level(logging.WARNING, "footplate"):
         shapes.register_module(module=own)
         shapes.register_module(module=make_class("Square", "footplate.shapes"))
-    assert caplog.messages == ["the built-in shape 'Square' is replaced by users_code.Square"]
+    assert caplog.messages == ["The built-in shape 'Square' is replaced by users_code.Square."]
 
 
 def test_lookup_in_parent_and_other_scopes() -> None:
@@ -137,6 +137,40 @@ def test_default_scope_is_searched_first() -> None:
     with using_scope("nowhere"):
         assert root.get("Square") is in_root
     assert root.get("Square") is in_root
+
+
+@pytest.mark.parametrize(
+    ("scope", "module", "is_found"),
+    [
+        ("mmdet3d", "projects.plugin", True),
+        ("mmdet3d", "mmdet3d.models", True),
+        ("mmdet3d", "mmdet.models", False),
+        (None, "projects.plugin", False),
+    ],
+)
+def test_class_of_a_plugin_is_found_in_the_registry_of_another_scope(
+    scope: str | None, module: str, is_found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("footplate.registry.scopes.is_user_module", lambda module: module == "projects")
+    root = Registry("shape", scope="main")
+    first, _ = (Registry("shape", parent=root, scope=each) for each in ("mmdet", "mmdet3d"))
+    added = first.register_module(module=make_class("Petr3D", module))
+    with using_scope(scope):
+        if is_found:
+            assert root.get("Petr3D") is added
+            return
+        with pytest.raises(UnknownNameError) as caught:
+            root.get("Petr3D")
+    assert caught.value.suggestion == "mmdet.Petr3D"
+
+
+def test_name_with_different_classes_in_other_scopes_is_unknown() -> None:
+    root = Registry("shape", scope="main")
+    for scope in ("left", "right"):
+        Registry("shape", parent=root, scope=scope).register_module(module=make_class("Square"))
+    with using_scope("elsewhere"), pytest.raises(UnknownNameError) as caught:
+        root.get("Square")
+    assert caught.value.suggestion == "left.Square"
 
 
 def test_config_may_set_scope() -> None:
@@ -193,15 +227,15 @@ def test_unknown_name_without_suggestion_hints_at_custom_imports() -> None:
         HOOKS.get("Zzzzz")
     assert str(caught.value).split("\n") == [
         "unknown hook 'Zzzzz'",
-        "  register your own classes with custom_imports = dict(imports=['my_module'])",
+        "  Register your own classes with custom_imports = dict(imports=['my_module']).",
     ]
 
 
 NOT_INSTALLED = [
     "  'mmseg' is not installed; only those of its names that footplate also provides are available",
-    "  pip install 'footplate[hosts]' mmsegmentation",
+    "  Install it: pip install 'footplate[hosts]' mmsegmentation",
 ]
-OWN = "  register your own classes with custom_imports = dict(imports=['my_module'])"
+OWN = "  Register your own classes with custom_imports = dict(imports=['my_module'])."
 
 
 @pytest.mark.parametrize(
@@ -288,7 +322,7 @@ def test_dotted_path_executes_nothing_else(
 ) -> None:
     ran: list[object] = []
     monkeypatch.setattr("os.system", ran.append)
-    with pytest.raises(BuildError, match="a config may not name|takes only registered names") as caught:
+    with pytest.raises(BuildError, match="a config must not refer to|accepts only registered names") as caught:
         registry.build({"type": path, "args": f"touch {tmp_path}/ran"})
     assert caught.value.key == "type"
     assert not ran
@@ -300,21 +334,23 @@ def test_dotted_path_executes_nothing_else(
 def test_unsuitable_dotted_path_is_not_imported(registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = path.rpartition(".")[0]
     monkeypatch.delitem(sys.modules, module, raising=False)
-    with pytest.raises(BuildError, match="a config may not name|takes only registered names"):
+    with pytest.raises(BuildError, match="a config must not refer to|accepts only registered names"):
         registry.get(path)
     assert module not in sys.modules
 
 
 def test_registry_with_base_rejects_other_classes() -> None:
-    with pytest.raises(BuildError, match=r"the registry 'hook' takes only subclasses of footplate\.engine\.hook\.Hook"):
+    with pytest.raises(
+        BuildError, match=r"the registry 'hook' accepts only subclasses of footplate\.engine\.hook\.Hook"
+    ):
         HOOKS.register_module(module=Shape)
-    with pytest.raises(BuildError, match="takes only subclasses of"):
+    with pytest.raises(BuildError, match="accepts only subclasses of"):
         HOOKS.register_module(module=lambda: None, name="HookMaker")
-    with pytest.raises(BuildError, match="takes only subclasses of"):
+    with pytest.raises(BuildError, match="accepts only subclasses of"):
         HOOKS.build({"type": Shape})
     assert "Shape" not in HOOKS
     child = Registry("hook", parent=HOOKS, scope="test_bases")
-    with pytest.raises(BuildError, match="takes only subclasses of"):
+    with pytest.raises(BuildError, match="accepts only subclasses of"):
         child.register_module(module=Shape)
     del HOOKS.children["test_bases"]
 
@@ -377,7 +413,7 @@ def test_set_default_scope() -> None:
 
 @pytest.mark.parametrize(
     ("scope", "advice"),
-    [("mmsge", "did you mean 'mmseg'?"), ("test_mine", None), ("mmseg", None), ("torch", None), (None, None)],
+    [("mmsge", "Did you mean 'mmseg'?"), ("test_mine", None), ("mmseg", None), ("torch", None), (None, None)],
 )
 def test_an_unknown_default_scope_is_warned_about_once(
     scope: str | None, advice: str | None, caplog: pytest.LogCaptureFixture
@@ -387,7 +423,7 @@ def test_an_unknown_default_scope_is_warned_about_once(
         for _ in range(2):
             set_default_scope(scope)
     set_default_scope(None)
-    start = f"default_scope='{scope}' has no effect: no registry or package has this name; "
+    start = f"default_scope='{scope}' has no effect: no registry or package has this name. "
     assert caplog.messages == ([start + advice] if advice else [])
 
 
@@ -435,7 +471,7 @@ def test_two_code_bases_add_the_same_class_to_a_third(
     for each in classes:
         registry.register_module(module=each)
     assert registry.get("Square") is classes[0]
-    assert caplog.messages == ["the shape 'Square' of mmpretrain.models is used, not the one of mmselfsup.models"]
+    assert caplog.messages == ["The shape 'Square' of mmpretrain.models is used, not the one of mmselfsup.models."]
     for package in ("mmpretrain", "mmpose", "own"):  # another class of the same package, and classes of users
         with pytest.raises(DuplicateNameError, match="already registered by mmpretrain.models"):
             registry.register_module(module=type("Square", (), {"__module__": f"{package}.models"}))

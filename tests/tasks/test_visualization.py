@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from footplate.data.structures import BaseDataElement
-from footplate.engine.evaluation_loops import EvaluationSet
+from footplate.engine.evaluation_sets import EvaluationSet
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
 from footplate.tasks.visualization import BaseVisualizationHook

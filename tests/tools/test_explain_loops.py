@@ -69,9 +69,11 @@ def test_hooks_are_in_the_order_of_their_priorities(write: Callable[..., Config]
     cfg = write("custom_hooks = [dict(type='EMAHook', priority='HIGH'), dict(type='EmptyCacheHook', priority=77)]")
     text = explain_hooks(*order_of_hooks(cfg))
     line = next(line for line in text.splitlines() if line.startswith("  after_train_epoch"))
-    assert line.split(maxsplit=1)[1] == "ParamSchedulerHook (LOW), EmptyCacheHook (77), CheckpointHook (last)"
+    assert line.split(maxsplit=1)[1] == (
+        "RuntimeInfoHook (VERY_HIGH), ParamSchedulerHook (LOW), EmptyCacheHook (77), CheckpointHook (last)"
+    )
     acting = hooks_as_data(*order_of_hooks(cfg))["events"]["after_train_epoch"]
-    assert acting[1] == {"hook": "EmptyCacheHook", "priority": "77"}
+    assert acting[2] == {"hook": "EmptyCacheHook", "priority": "77"}
 
 
 def test_hooks_of_missing_packages_are_listed(write: Callable[..., Config]) -> None:

@@ -57,7 +57,7 @@ def test_long_runs_are_sampled(write: Callable[..., Config]) -> None:
 
 
 def test_extremely_long_run_is_not_simulated(write: Callable[..., Config]) -> None:
-    with pytest.raises(ArgumentError, match="too long to simulate"):
+    with pytest.raises(ArgumentError, match="too many to simulate"):
         schedule_of(write("train_cfg = dict(by_epoch=False, max_iters=10**11)"))
 
 

@@ -48,7 +48,7 @@ def test_failing_module_is_found_for_any_name_of_its_function(net: type[Net], is
     assert lines[1:] == [
         "  key model.head",
         "  head is Linear(in_features=4, out_features=2, bias=True); its input is (3, 5)",
-        "  Make channels and classes fit each other; --debug shows where",
+        "  Check that the numbers of channels and classes match; --debug shows where",
     ]
 
 

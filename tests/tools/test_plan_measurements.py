@@ -107,7 +107,7 @@ def test_measurements_are_written_and_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"forwrd": 1}, "there is no measurement 'forwrd'"),
+        ({"forwrd": 1}, "unknown measurement 'forwrd'"),
         ({"forward": -1}, "'forward' must be a non-negative number"),
         ({"forward": "0.1"}, "'forward' must be a non-negative number"),
     ],

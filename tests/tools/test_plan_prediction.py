@@ -107,7 +107,7 @@ def test_plan_shows_its_measurements() -> None:
     ):
         assert words in lines
     on_cores = dataclasses.replace(PARTS, **CORES)
-    assert "shared by processes of 1 threads" in describe_plan(on_cores, Cluster(), [])
+    assert "shared by processes with 1 threads each" in describe_plan(on_cores, Cluster(), [])
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from footplate.tools.replay import read_facts, replay
 
 FACTS = {
     "iteration": 7,
-    "message": "the loss is nan since iteration 7",
+    "message": "the loss has been nan since iteration 7",
     "origin": None,
     "load_from": None,
     "seed": 1,
@@ -41,7 +41,7 @@ def test_missing_fact_is_named(tmp_path: Path, key: str) -> None:
     path = _capture(tmp_path, {name: value for name, value in FACTS.items() if name != key})
     with pytest.raises(ArgumentError) as caught:
         read_facts(path)
-    assert str(caught.value) == f"'{key}' is missing in the capture '{path}'\n  key capture.{key}"
+    assert str(caught.value) == f"'{key}' is missing from the capture '{path}'\n  key capture.{key}"
 
 
 NO_TEXTS: list[object] = [None, 3, [[]], "x" * 70_000]

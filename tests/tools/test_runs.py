@@ -115,7 +115,7 @@ def test_warnings_of_other_engines_are_read_from_their_logs(tmp_path: Path) -> N
 
 
 def test_unreadable_scalars_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no scalars of a run"):
+    with pytest.raises(DataError, match="there are no run scalars"):
         read_run(tmp_path)
     with pytest.raises(DataError, match="line 1 of .* is not JSON"):
         read_run(_text(tmp_path / "scalars.json", "{'a': 1}\n"))
@@ -129,7 +129,7 @@ def test_error_for_a_folder_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"/rums' does not exist") as error:
         read_run(tmp_path / "rums")
     assert error.value.suggestion == str(tmp_path / "runs")
-    with pytest.raises(DataError, match=r"runs' is not a run, but contains 6 runs") as error:
+    with pytest.raises(DataError, match=r"runs' is not a run, but it contains 6 runs") as error:
         read_run(tmp_path / "runs")
     below = ", ".join(str(tmp_path / "runs" / name) for name in ("a", "b", "c", "first", "second"))
     assert f"Choose one or more of them: {below} and 1 more" in str(error.value)

@@ -136,7 +136,7 @@ def test_sweep_cannot_continue_with_a_different_config(cfg: Config, tmp_path: Pa
     answer(lambda config: ([1.0], ("done", "")))
     study.sweep(cfg, [LR], settings(tmp_path, trials=1))
     cfg["width"] = 9
-    with pytest.raises(ArgumentError, match="started with another config"):
+    with pytest.raises(ArgumentError, match="started with a different config"):
         study.sweep(cfg, [LR], settings(tmp_path, trials=2))
 
 
@@ -240,7 +240,7 @@ def test_sweep_cannot_continue_with_other_keys_or_choices(
 ) -> None:
     ran = answer(lambda config: ([1.0], ("done", "")))
     study.sweep(cfg, [parse_parameter("width=4,8")], settings(tmp_path, trials=1))
-    with pytest.raises(ArgumentError, match="was started with another config, metric, keys or choices") as caught:
+    with pytest.raises(ArgumentError, match="was started with a different config, metric, keys or choices") as caught:
         study.sweep(cfg, [parse_parameter(text) for text in texts], settings(tmp_path, metric=metric))
     assert caught.value.notes[0] == "metric mIoU; width: (4, 8)"
     assert len(ran) == 1

@@ -35,7 +35,7 @@ def test_a_legend_shows_every_color_below_the_panels() -> None:
 
 
 def test_panels_of_different_sizes_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="one size"):
+    with pytest.raises(ArgumentError, match="the same size"):
         arrange_panels({"a": np.zeros((4, 4, 3), np.uint8), "b": np.zeros((4, 5, 3), np.uint8)})
 
 

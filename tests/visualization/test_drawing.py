@@ -147,7 +147,7 @@ def test_colors_may_be_an_array() -> None:
     palette = np.array([[255, 0, 0], [0, 255, 0]])
     image = black().draw_bboxes([[1, 1, 3, 3], [6, 6, 8, 8]], edge_colors=palette).get_image()
     assert (image[1, 1].tolist(), image[6, 6].tolist()) == (RED, [0, 255, 0])
-    with pytest.raises(ArgumentError, match="there is no color to draw with"):
+    with pytest.raises(ArgumentError, match="colors must not be empty"):
         black().draw_bboxes([[1, 1, 3, 3]], edge_colors=palette[:0])
 
 
@@ -218,6 +218,30 @@ def test_line_widths_are_one_for_each_shape() -> None:
     assert [found[1:7, 7].sum(), found[8:15, 7].sum()] == [2, 6]
     found = painted(black().draw_lines([[0, 15], [0, 15]], [[2, 2], [9, 9]], "w", "--", np.array([1, 4])))
     assert [found[:6, 7].sum(), found[6:, 7].sum()] == [1, 4]
+
+
+def test_empty_lists_draw_nothing() -> None:
+    drawing = black().draw_bboxes([], edge_colors=[]).draw_polygons([]).draw_texts([], []).draw_points([])
+    assert not drawing.get_image().any()
+    found = black(64).draw_texts(["a"], [[10, 10]], bboxes=[])
+    assert np.array_equal(found.get_image(), black(64).draw_texts(["a"], [[10, 10]]).get_image())
+    with pytest.raises(ArgumentError, match="an empty list cannot be used to draw shapes or texts"):
+        black().draw_bboxes([[1, 1, 2, 2]], line_widths=[])
+
+
+def test_shapes_and_boxes_under_texts_may_be_transparent() -> None:
+    assert not black().draw_bboxes([[1, 1, 6, 6]], face_colors="r", alpha=0).get_image().any()
+    found = black(64).draw_texts("a", [10, 10], colors="k", bboxes={"facecolor": "red", "alpha": 0})
+    assert not found.get_image().any()
+
+
+def test_texts_stand_on_their_baseline() -> None:
+    drawing = black(64).draw_texts("gh", [10, 30], font_sizes=20, colors="w", vertical_alignments="baseline")
+    rows = np.flatnonzero(painted(drawing).any(axis=1))
+    assert rows.min() < 20
+    assert 30 < rows.max() < 38  # only the descender of the g is below the line
+    with pytest.raises(ArgumentError, match="vertical_alignments must be one of top, center, center_baseline, base"):
+        black().draw_texts("a", [1, 1], vertical_alignments="middle")
 
 
 def test_axes_write_text_as_draw_texts_does() -> None:

@@ -21,7 +21,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
@@ -31,9 +31,6 @@ import torch
 from footplate import storage
 from footplate.checkpoint.digest import sha256_of
 from footplate.errors import CheckpointDamagedError, CheckpointError, FootplateError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 _logger = logging.getLogger("footplate.checkpoint")
 _TABLES = {
@@ -201,13 +198,19 @@ def _download(url: str, file: str) -> None:
 
 
 def _read_chunks(url: str, file: str) -> Iterator[bytes]:
-    """Yields the content of a URL and draws a progress bar.
+    """Yields the content of a URL and draws a progress bar on standard error if that is a terminal.
 
     Raises:
         CheckpointError: The content cannot be read. The message says where to save it.
     """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    rates, console = (TransferSpeedColumn(), TimeRemainingColumn()), Console(stderr=True)
+    progress = Progress(*columns, *rates, console=console, transient=True, disable=not console.is_terminal)
     try:
-        with _open_url(url) as (stream, size), _progress_bar() as bar:
+        with _open_url(url) as (stream, size), progress as bar:
             task, received = bar.add_task(os.path.basename(file), total=size), 0
             while chunk := stream.read(_CHUNK_BYTES):
                 received += len(chunk)
@@ -240,14 +243,3 @@ def _open_url(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
     with urlopen(request, timeout=_SECONDS_WITHOUT_DATA) as response:
         size = response.headers.get("Content-Length")
         yield response, None if size is None else int(size)
-
-
-def _progress_bar() -> "Progress":
-    """Returns a bar on standard error, which draws nothing if that is not a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-    rates = TransferSpeedColumn(), TimeRemainingColumn()
-    return Progress(*columns, *rates, console=console, transient=True, disable=not console.is_terminal)

@@ -82,7 +82,7 @@ class DigestSink:
         if self._error is not None:
             raise self._error
         if not self._tail.startswith(_END_RECORD):
-            raise CheckpointError("torch wrote an archive of an unknown form, to which no digest can be added")
+            raise CheckpointError("torch wrote an archive in an unknown format, so no digest can be added")
         comment = _COMMENT.format(saved=time.time_ns()).encode()
         end = self._tail[:-2] + struct.pack("<H", _COMMENT_BYTES) + comment
         self._hash.update(end)

@@ -55,7 +55,7 @@ def export_weights(
     origin, name = os.fspath(source), os.fspath(target)
     is_safetensors = name.endswith(SAFETENSORS_SUFFIX)
     if layout not in LAYOUTS or (layout != "plain" and is_safetensors):
-        raise ArgumentError(f"'{name}' cannot have this layout", key="layout", found=layout)
+        raise ArgumentError(f"'{name}' cannot be written in this layout", key="layout", found=layout)
     content = load_checkpoint(source)
     if section is None:
         weights = weights_of(content, origin)
@@ -144,10 +144,14 @@ def _check_same_keys(first: "OrderedDict[str, Any]", weights: "OrderedDict[str, 
     for key, value in weights.items():
         if not isinstance(value, torch.Tensor) or not isinstance(first[key], torch.Tensor):
             if type(value) is not type(first[key]):
-                raise CheckpointError(f"'{path}' has a value whose type differs from the first checkpoint", key=key)
+                raise CheckpointError(
+                    f"'{path}' has a value whose type differs from that in the first checkpoint", key=key
+                )
         elif value.shape != first[key].shape or value.is_complex() != first[key].is_complex():
             raise CheckpointError(
-                f"'{path}' has a weight whose shape differs from the first checkpoint", key=key, found=list(value.shape)
+                f"'{path}' has a weight whose shape differs from that in the first checkpoint",
+                key=key,
+                found=list(value.shape),
             )
 
 

@@ -45,11 +45,11 @@ def checked_template(value: Any) -> str:
         is_valid = False
     if not is_valid:
         raise ArgumentError(
-            "filename_tmpl must be a file name with '{}' for the number that ends in .pth, .pt or .ckpt",
+            "filename_tmpl must be a file name that contains '{}' for the number and ends in .pth, .pt or .ckpt",
             key="filename_tmpl",
             found=value,
             notes=[
-                f"It must not begin with '.' or '{BEST}', because a resume ignores such files.",
+                f"It must not begin with '.' or '{BEST}', because resuming ignores such files.",
                 f"It must not contain '/', and may have at most {_LONGEST_TEMPLATE} bytes.",
             ],
         )
@@ -175,12 +175,12 @@ def find_first_resumable(
                 raise
             if isinstance(problem.__cause__, OSError):
                 unreadable = unreadable or problem
-            _logger.warning("skipped: %s", "; ".join(line.strip() for line in str(problem).splitlines()))
+            _logger.warning("Skipped: %s", "; ".join(line.strip() for line in str(problem).splitlines()))
             continue
         if _RUN_KEYS & content.keys():
             _warn_of_later_iteration(path, _iteration_in(content), paths[place + 1 :])
             return path, content
-        _logger.info("skipped: checkpoint '%s' contains weights, but no training state to resume", path)
+        _logger.info("Skipped: checkpoint '%s' contains weights, but no training state to resume.", path)
         del content  # before the next one is read
     if unreadable is not None:
         raise unreadable
@@ -223,7 +223,15 @@ def list_candidates(folder: "str | os.PathLike[str]") -> list[str]:
     pointer = _pointer_target(folders[0])
     if pointer and storage.parent(pointer) not in folders:
         folders.append(storage.parent(pointer))
-    found = [path for each in folders for path in _checkpoints_in(each)]
+    found = []
+    for each in folders:
+        try:
+            found += [storage.join(each, name) for name in storage.list_dir(each) if is_considered(name)]
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ImportError, ValueError) as error:  # fsspec raises the last two for an unknown protocol
+            reason = getattr(error, "strerror", None) or error
+            raise CheckpointError(f"cannot read folder '{each}': {reason}") from error
     if pointer and pointer not in found and storage.exists(pointer):
         found.append(pointer)
     ordered = sorted(found, key=_saved, reverse=True)
@@ -251,16 +259,6 @@ def _pointer_target(folder: str) -> str | None:
         if storage.exists(pointer) and _saved(pointer) != _saved(here):
             return pointer
     return here
-
-
-def _checkpoints_in(folder: str) -> list[str]:
-    try:
-        names = storage.list_dir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except (OSError, ImportError, ValueError) as error:  # fsspec raises the last two for an unknown protocol
-        raise CheckpointError(f"cannot read folder '{folder}': {getattr(error, 'strerror', None) or error}") from error
-    return [storage.join(folder, name) for name in names if is_considered(name)]
 
 
 def _saved(path: str) -> int:

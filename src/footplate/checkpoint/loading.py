@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -113,31 +113,26 @@ def _load(
             return load_sharded(name, device, like)
     with open_checkpoint(name) as stream:
         if trust or storage.absolute(name) in _trusted_paths:
-            loaded = _load_with_code(stream, name, device)
+            verify_digest(stream)
+            sha256 = sha256_of(stream)
+            _logger.warning("Trusting checkpoint '%s' (sha256 %s): code in it may be executed.", name, sha256)
+            if _trusted_paths:
+                _trusted_records.append({"path": storage.absolute(name), "sha256": sha256})
+            stream.seek(0)
+            try:
+                loaded = torch.load(stream, map_location=device, weights_only=False)
+            except Exception as error:
+                raise CheckpointError(f"torch cannot load it: {type(error).__name__}: {error}") from error
         else:
             loaded, names, _ = read_content(stream, device=device)
             if names:
                 shown = list_names(names, _SHOWN_NAMES)
                 _logger.info(
-                    "checkpoint '%s': objects of %d classes were not instantiated: %s", name, len(names), shown
+                    "Checkpoint '%s': objects of %d classes were not instantiated: %s", name, len(names), shown
                 )
     if not isinstance(loaded, Mapping):
         raise CheckpointError(f"'{name}' does not contain a dict", found=type(loaded).__name__)
     return dict(loaded) if type(loaded) is not dict else loaded
-
-
-def _load_with_code(stream: IO[bytes], name: str, device: torch.device) -> Any:
-    """Loads a file that may execute code; logs and records its SHA-256."""
-    verify_digest(stream)
-    sha256 = sha256_of(stream)
-    _logger.warning("trusting checkpoint '%s', sha256 %s: code in it may be executed", name, sha256)
-    if _trusted_paths:
-        _trusted_records.append({"path": storage.absolute(name), "sha256": sha256})
-    stream.seek(0)
-    try:
-        return torch.load(stream, map_location=device, weights_only=False)
-    except Exception as error:
-        raise CheckpointError(f"torch cannot load it: {type(error).__name__}: {error}") from error
 
 
 def _load_safetensors(path: str, device: torch.device) -> dict[str, torch.Tensor]:
@@ -188,7 +183,7 @@ def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
     try:
         yield
         if len(_trusted_records) == before:
-            _logger.warning("'%s' was passed as trusted, but nothing has loaded it", os.fspath(path))
+            _logger.warning("'%s' was passed as trusted, but nothing loaded it.", os.fspath(path))
     finally:
         del _trusted_paths[-1], _trusted_records[before:]
 

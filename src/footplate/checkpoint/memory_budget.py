@@ -116,7 +116,7 @@ class _CopyMeter:
             return self._size_of_leaf(value), 0
         known = self._known.get(id(value), (0, 0))
         if known is None:
-            raise CheckpointError("it contains a container that contains itself")
+            raise CheckpointError("it contains a circular reference")
         if depth + known[1] > _DEEPEST:
             raise CheckpointError("its containers are nested too deeply")
         if id(value) in self._known:

@@ -1,7 +1,7 @@
 """Builds tensors, arrays and other values from the names and arguments in a pickle.
 
 `CONSTRUCTORS` and `CONSTANTS` list every name in a checkpoint that stands for data. Each function checks its arguments
-and refuses shapes that exceed their storage.
+and rejects shapes that exceed their storage.
 """
 
 import math

@@ -221,7 +221,7 @@ class BackgroundSaver:
     def _log_failure(self, error: BaseException) -> None:
         outcome = "Training continues" if self.on_error == "warn" and not self.ends else "Training stops"
         last = f"the last checkpoint is '{self.last}'" if self.last else "there is no checkpoint of this run yet"
-        _logger.error("Not saved: %s. %s; %s.", error, outcome, last)
+        _logger.error("The checkpoint was not saved: %s. %s; %s.", error, outcome, last)
         if self.on_error == "stop":
             self._alarm()
         self.lost = str(error).split("\n", 1)[0]

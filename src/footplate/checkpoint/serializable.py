@@ -95,7 +95,7 @@ def _convert(value: Any, key: str, parents: set[int]) -> Any:
     if isinstance(value, (str, int, float, bytes)):
         return _convert_scalar(value, key)
     if id(value) in parents:
-        raise CheckpointError("the state contains itself, which cannot be saved", key=key)
+        raise CheckpointError("the state contains a circular reference, which cannot be saved", key=key)
     parents.add(id(value))
     converted = _convert_container(value, key, parents)
     parents.discard(id(value))
@@ -155,10 +155,10 @@ def _convert_scalar(value: str | int | float | bytes, key: str) -> str | int | f
         return str.__str__(value)
     if isinstance(value, int):
         if value.bit_length() > _LONGEST_INTEGER:
-            raise CheckpointError(f"an integer of more than {_LONGEST_INTEGER} bits cannot be saved", key=key)
+            raise CheckpointError(f"an integer with more than {_LONGEST_INTEGER} bits cannot be saved", key=key)
         return int(value)
     if isinstance(value, bytes) and not value:
-        raise CheckpointError("empty bytes cannot be saved, because torch's weights-only reader refuses them", key=key)
+        raise CheckpointError("empty bytes cannot be saved, because torch's weights-only reader rejects them", key=key)
     return bytes(value) if isinstance(value, bytes) else float(value)
 
 

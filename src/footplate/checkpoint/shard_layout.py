@@ -217,7 +217,7 @@ def _check_length(folder: str, size: int) -> None:
 def _dict_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        raise ValueError("it contains a key twice")
+        raise ValueError("it contains a duplicate key")
     return made
 
 
@@ -254,7 +254,7 @@ def _parse_tensor(name: str, kind: str, size: Any, chunks: Any) -> StoredTensor:
         raise ValueError(f"the dtype '{kind}' of '{name}' is unknown")
     shape = tuple(map(_checked_size, size))
     if len(shape) > _MOST_DIMENSIONS or math.prod(max(1, each) for each in shape) * dtype.itemsize > _LARGEST_NUMBER:
-        raise ValueError(f"'{name}' is larger than any tensor")
+        raise ValueError(f"the size of '{name}' exceeds the maximum size of a tensor")
     parsed = [
         Chunk(tuple(map(_checked_size, offsets)), tuple(map(_checked_size, sizes)), file, _checked_size(start))
         for offsets, sizes, file, start in chunks
@@ -314,11 +314,11 @@ def is_tiled(shape: Sequence[int], boxes: Sequence[tuple[Sequence[int], Sequence
     split = [d for d, length in enumerate(shape) if any(sizes[d] != length or offsets[d] for offsets, sizes in boxes)]
     if len(split) > _MOST_CUT_DIMENSIONS:
         raise ValueError(
-            f"a tensor is split along {len(split)} dimensions, but only {_MOST_CUT_DIMENSIONS} are possible"
+            f"a tensor is split along {len(split)} dimensions, but at most {_MOST_CUT_DIMENSIONS} are supported"
         )
     if len(boxes) << len(split) > _MOST_CORNERS:
         raise ValueError(
-            f"a tensor is split into {len(boxes)} shards, but at most {_MOST_CORNERS >> len(split)} are possible"
+            f"a tensor is split into {len(boxes)} shards, but at most {_MOST_CORNERS >> len(split)} are supported"
         )
     corners: Counter[tuple[int, ...]] = Counter()
     whole = [0] * len(shape), shape

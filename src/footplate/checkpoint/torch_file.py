@@ -10,6 +10,7 @@ import mmap
 import sys
 import tarfile
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, Any, NamedTuple
 
 import torch
@@ -54,7 +55,7 @@ def read_content(
         mapped: A memory map of the file, for an archive with a digest. The tensors are views of this memory.
 
     Raises:
-        CheckpointDamagedError: The file is truncated or altered.
+        CheckpointDamagedError: The file is truncated or corrupted.
         CheckpointError: The file is not a checkpoint, or it is malicious.
     """
     device = torch.device(device)
@@ -67,8 +68,10 @@ def read_content(
         archive = Archive(stream, comment=digest.length)
         reader = _ArchiveReader(archive, device, not digest.length, mapped, budget)
     elif start[:1] == b"\x80":
-        if _is_tar(stream):
-            raise CheckpointDamagedError("it is ambiguous: torch reads it as a tar archive")
+        stream.seek(0)
+        with suppress(tarfile.HeaderError):  # `torch.load` tries tar before pickle
+            tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+            raise CheckpointDamagedError("it is ambiguous: torch would read it as a tar archive")
         reader = _OldReader(stream, device, budget)
     else:
         raise CheckpointDamagedError("it is not a checkpoint, or its beginning is damaged")
@@ -76,21 +79,11 @@ def read_content(
     return Content(value, budget.check_copies(value), digest)
 
 
-def _is_tar(stream: IO[bytes]) -> bool:
-    """Returns whether the file starts with a tar header, which `torch.load` tries before pickle."""
-    stream.seek(0)
-    try:
-        tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        return False
-    return True
-
-
 def verify_checksums(stream: IO[bytes]) -> None:
     """Verifies the checksums of an archive. Files of torch before 1.6 have no checksums, so they are read instead.
 
     Raises:
-        CheckpointDamagedError: The file is truncated or altered.
+        CheckpointDamagedError: The file is truncated or corrupted.
         CheckpointError: The file is not a checkpoint.
     """
     stream.seek(0)
@@ -208,7 +201,7 @@ class _OldReader(_Reader):
 
     def _read_memory(self, key: Any) -> torch.Tensor:
         if type(key) is not str or key not in self._sizes:
-            raise CheckpointDamagedError("it lists a storage that nothing uses")
+            raise CheckpointDamagedError("it lists an unused storage")
         count, size = self._sizes[key]
         head = self._stream.read(8)
         if len(head) == 8 and int.from_bytes(head, "little") != count:
@@ -239,7 +232,7 @@ class _BoundedStream:
     def readline(self) -> bytes:
         line = self._stream.readline(_LONGEST_LINE)
         if len(line) == _LONGEST_LINE and line[-1:] != b"\n":
-            raise CheckpointError(f"its pickle contains a line of more than {_LONGEST_LINE} bytes")
+            raise CheckpointError(f"its pickle contains a line longer than {_LONGEST_LINE} bytes")
         return line
 
 

@@ -291,7 +291,7 @@ class _Unpickler(_Base):  # type: ignore[misc]
             self.stack[-1] = target.finish(state)
             self.memo.update(dict.fromkeys(target.slots, self.stack[-1]))
         elif not isinstance(target, OrderedDict) or not isinstance(state, dict):
-            raise TypeError("a state is set on something that has none")
+            raise TypeError("a state is set on an object that has no state")
         elif isinstance(state.get("_metadata"), dict):
             target._metadata = state["_metadata"]  # type: ignore[attr-defined]
 
@@ -324,7 +324,7 @@ def checked_key(key: Any) -> Any:
     if len(entries) > _MOST_KEY_PARTS or not all(map(_is_plain, parts)):
         raise ValueError(f"a dict or set has a key of type '{type(key).__name__}' that is not allowed")
     if sum(len(part) for part in parts if isinstance(part, (str, bytes))) > _LONGEST_KEY:
-        raise ValueError(f"a dict or set has a key of more than {_LONGEST_KEY} characters")
+        raise ValueError(f"a dict or set has a key longer than {_LONGEST_KEY} characters")
     return key
 
 

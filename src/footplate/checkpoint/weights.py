@@ -74,18 +74,18 @@ class LoadReport:
                 f"'{self.source}' does not contain all the weights of the model: {kept} of {len(self.loaded) + kept} "
                 "tensors would keep their initial values",
                 notes=[
-                    *_list_keys("missing in the file", self.missing),
-                    *_list_keys("of another shape", self.mismatched),
+                    *_list_keys("missing from the file", self.missing),
+                    *_list_keys("with a different shape", self.mismatched),
                     "Use the config that the checkpoint was trained with.",
                 ],
             )
 
     def __str__(self) -> str:
         count = len(self.loaded) + len(self.missing) + len(self.mismatched)
-        lines = [f"loaded {len(self.loaded)} of {count} tensors from '{self.source}'"]
-        lines += _list_keys("missing in the file", self.missing)
+        lines = [f"Loaded {len(self.loaded)} of {count} tensors from '{self.source}'"]
+        lines += _list_keys("missing from the file", self.missing)
         lines += _list_keys("not in the model", self.unexpected)
-        lines += _list_keys("of another shape", self.mismatched)
+        lines += _list_keys("with a different shape", self.mismatched)
         return "\n".join(lines)
 
 
@@ -117,7 +117,7 @@ def load_weights(
         >>> model = torch.nn.Linear(2, 1)
         >>> weights = {"head.weight": torch.ones(1, 2), "head.bias": torch.zeros(1)}
         >>> print(load_weights(model, weights, revise_keys=[(r"^head\.", "")]))
-        loaded 2 of 2 tensors from 'a state dict'
+        Loaded 2 of 2 tensors from 'a state dict'
     """
     is_given = isinstance(source, Mapping)
     name = name or ("a state dict" if is_given else os.fspath(source))  # type: ignore[arg-type]
@@ -235,7 +235,7 @@ def _module_tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     """Yields the tensors of a pickled module with the keys of its state dict.
 
     Raises:
-        CheckpointError: The modules contain themselves.
+        CheckpointError: The modules contain a circular reference.
     """
     pending, left = [("", state)], _LONGEST_KEYS
     while pending:
@@ -255,7 +255,7 @@ def _module_tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
         ]
         left -= sum(len(each) + _BYTES_PER_KEY for each, _ in children)
         if left < 0:
-            raise CheckpointError("the modules in it contain themselves")
+            raise CheckpointError("its modules contain a circular reference")
         pending.extend(reversed(children))
 
 
@@ -284,7 +284,7 @@ def _list_keys(title: str, entries: Sequence[object]) -> list[str]:
 
 def _hints(report: LoadReport) -> list[str]:
     if report.mismatched:
-        return _list_keys("of another shape", report.mismatched)
+        return _list_keys("with a different shape", report.mismatched)
     if not report.unexpected:
         return ["The file has no tensors under this prefix."]
     saved = report.unexpected[0]

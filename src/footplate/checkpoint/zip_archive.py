@@ -1,9 +1,9 @@
 """Reads the zip archives that `torch.save` writes, without trusting them.
 
 Such an archive stores its members uncompressed in one folder, one after the other, and ends with a directory of them.
-Anything else is refused before it is read: compressed members (their decompressed size is unbounded), overlapping
+Anything else is rejected before it is read: compressed members (their decompressed size is unbounded), overlapping
 members, and a directory that does not end at the end of the archive. Content that two readers may interpret
-differently is refused as well: several folders, names that differ only in case, and redundant fields that disagree.
+differently is rejected as well: several folders, names that differ only in case, and redundant fields that disagree.
 
 Source: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 """
@@ -46,7 +46,7 @@ class Archive:
         comment: The required length in bytes of the comment at the end: the length of the digest, or 0.
 
     Raises:
-        CheckpointDamagedError: The archive is truncated or altered. Methods raise it for a member that does not exist
+        CheckpointDamagedError: The archive is truncated or corrupted. Methods raise it for a member that does not exist
             or does not match its checksum.
         CheckpointError: torch does not write such archives.
     """
@@ -57,7 +57,9 @@ class Archive:
         stream.seek(start)
         members = list(_read_directory(stream.read(size)))
         if len(members) != count:
-            raise CheckpointDamagedError("its directory does not list as many members as it states")
+            raise CheckpointDamagedError(
+                "the number of members in its directory does not match the number that it states"
+            )
         names = {member.name.casefold(): member for member in members}  # torch ignores case
         if len(names) != len(members):
             twice = next(member.name for member in members if names[member.name.casefold()] is not member)
@@ -146,7 +148,7 @@ def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
     stream.seek(max(0, end))
     record = stream.read(_END.size)
     if end < 0 or record[:4] != b"PK\x05\x06" or _END.unpack(record)[-1] != comment:
-        raise CheckpointDamagedError("it is truncated or altered: the end of the archive is not where it should be")
+        raise CheckpointDamagedError("it is truncated or corrupted: the end of the archive is not where it should be")
     _, disk, first_disk, count_here, count, size, start, _comment = _END.unpack(record)
     stream.seek(max(0, end - _END_64_LOCATOR.size))
     has_locator = stream.read(4) == b"PK\x06\x07"
@@ -157,11 +159,13 @@ def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
             raise CheckpointDamagedError("it is ambiguous: the two end records of the archive differ")
         start, size, count = wide
     elif (disk, first_disk, count_here) != (0, 0, count):
-        raise CheckpointDamagedError("it is altered: it claims to be one part of a larger archive")
+        raise CheckpointDamagedError("it is corrupted: it claims to be one part of a larger archive")
     if start + size != end:
-        raise CheckpointDamagedError("it is truncated or altered: its ZIP central directory is not where it should be")
+        raise CheckpointDamagedError(
+            "it is truncated or corrupted: its ZIP central directory is not where it should be"
+        )
     if count > _MOST_MEMBERS or size > _LONGEST_DIRECTORY:
-        raise CheckpointError(f"it has {count} members, more than any checkpoint")
+        raise CheckpointError(f"it has {count} members, more than a checkpoint can have")
     return start, size, count
 
 
@@ -169,17 +173,17 @@ def _find_directory_64(stream: IO[bytes], end: int) -> tuple[int, int, int, int]
     stream.seek(max(0, end - _END_64_LOCATOR.size))
     locator = stream.read(_END_64_LOCATOR.size)
     if len(locator) != _END_64_LOCATOR.size or locator[:4] != b"PK\x06\x07":
-        raise CheckpointDamagedError("it is altered: the end of the archive is incomplete")
+        raise CheckpointDamagedError("it is corrupted: the end of the archive is incomplete")
     end_64 = _END_64_LOCATOR.unpack(locator)[2]
     if end_64 + _END_64.size + _END_64_LOCATOR.size != end:
-        raise CheckpointDamagedError("it is truncated or altered: its end is not where it should be")
+        raise CheckpointDamagedError("it is truncated or corrupted: its end is not where it should be")
     stream.seek(end_64)
     record = stream.read(_END_64.size)
     if len(record) != _END_64.size or record[:4] != b"PK\x06\x06":
-        raise CheckpointDamagedError("it is altered: the end of the archive is incomplete")
+        raise CheckpointDamagedError("it is corrupted: the end of the archive is incomplete")
     *_, disk, first_disk, count_here, count, size, start = _END_64.unpack(record)
     if (disk, first_disk, count_here) != (0, 0, count):
-        raise CheckpointDamagedError("it is altered: it claims to be one part of a larger archive")
+        raise CheckpointDamagedError("it is corrupted: it claims to be one part of a larger archive")
     return end_64, start, size, count
 
 
@@ -188,12 +192,17 @@ def _read_directory(directory: bytes) -> Iterator[Member]:
     while position < len(directory):
         entry = directory[position : position + _ENTRY.size]
         if len(entry) != _ENTRY.size or entry[:4] != b"PK\x01\x02":
-            raise CheckpointDamagedError("it is altered: its directory is invalid")
+            raise CheckpointDamagedError("it is corrupted: its directory is invalid")
         flags, method = struct.unpack_from("<2H", entry, 8)
         checksum, packed, size, name_size, extra_size, comment_size = struct.unpack_from("<3L3H", entry, 16)
         (start,) = struct.unpack_from("<L", entry, 42)
         position += _ENTRY.size
-        name = _decoded(directory[position : position + name_size])
+        try:
+            name = directory[position : position + name_size].decode()
+        except UnicodeDecodeError as error:
+            raise CheckpointDamagedError("it is corrupted: a name in its directory is not UTF-8") from error
+        if "\\" in name or "\0" in name or {"", ".", ".."} & set(name.removesuffix("/").split("/")):
+            raise CheckpointDamagedError(f"it is ambiguous: readers interpret the name {name!r} differently")
         extra = directory[position + name_size : position + name_size + extra_size]
         size, packed, start = _widened(size, packed, start, extra)
         if method or flags & _ENCRYPTED or packed != size:
@@ -215,19 +224,8 @@ def _widened(size: int, packed: int, start: int, extra: bytes) -> tuple[int, int
             break
         position += 4 + length
     if _ESCAPED in values:
-        raise CheckpointDamagedError("it is altered: its directory omits the size of a member")
+        raise CheckpointDamagedError("it is corrupted: its directory omits the size of a member")
     return values[0], values[1], values[2]
-
-
-def _decoded(name: bytes) -> str:
-    """Decodes the name of a member and refuses names that readers interpret differently."""
-    try:
-        text = name.decode()
-    except UnicodeDecodeError as error:
-        raise CheckpointDamagedError("it is altered: a name in its directory is not UTF-8") from error
-    if "\\" in text or "\0" in text or {"", ".", ".."} & set(text.removesuffix("/").split("/")):
-        raise CheckpointDamagedError(f"it is ambiguous: readers interpret the name {text!r} differently")
-    return text
 
 
 def _checked_ends(members: list[Member], directory: int) -> dict[str, int]:
@@ -235,7 +233,7 @@ def _checked_ends(members: list[Member], directory: int) -> dict[str, int]:
     ordered = sorted(members, key=lambda member: member.start)
     limits = [*(member.start for member in ordered), directory][1:]
     if ordered and ordered[0].start:
-        raise CheckpointDamagedError("it is ambiguous: there are bytes before its first member")
+        raise CheckpointDamagedError("it is ambiguous: it has data before its first member")
     for member, limit in zip(ordered, limits, strict=True):
         if member.start + _LOCAL.size + len(member.name.encode()) + member.size > limit:
             raise CheckpointError(f"its member '{member.name}' overlaps another one, or exceeds the end of the file")

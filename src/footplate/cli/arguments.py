@@ -1,9 +1,7 @@
 """Parses the command line: the parser class, the options that commands share, and hints for unknown arguments."""
 
 import argparse
-import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -110,7 +108,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust",
         metavar="FILE",
-        help="allow this checkpoint to execute code when it is loaded, which is recorded; only for your own files",
+        help="let this checkpoint execute code while it is loaded; use it only for your own files",
     )
 
 
@@ -146,23 +144,10 @@ def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modu
 
             raise suggest_equivalent(error, cfg, text.partition("=")[0].strip()) from error
     if import_custom_modules:
+        from footplate.hosts import import_modules
+
         import_modules(cfg, patches=not getattr(arguments, "no_patches", False))
     return cfg
-
-
-def import_modules(cfg: "Config", *, patches: bool = True) -> None:
-    """Imports the modules in `custom_imports`, after providing the packages that such modules usually import."""
-    from footplate import hosts
-    from footplate.config import import_custom
-    from footplate.first_generation.translation import is_first_generation
-
-    if "custom_imports" in cfg or is_first_generation(cfg):
-        hosts.install(patches)
-    hosts.use_code_bases(cfg, patches=patches)
-    folder = os.path.dirname(os.path.abspath(str(cfg.filename)))
-    if cfg.filename and folder not in sys.path:
-        sys.path.append(folder)  # modules next to the config come after those in the current folder
-    import_custom(cfg)
 
 
 def set_work_dir(cfg: "Config", given: str | None) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from footplate.cli.arguments import add_config, read_config, set_work_dir
+from footplate.cli.arguments import add_config, add_no_patches, read_config, set_work_dir
 from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
 from footplate.cli.output import print_text
 from footplate.messages import labeled
@@ -25,6 +25,7 @@ def add_commands(subparsers: Any) -> None:
     )
     parser.add_argument("--no-run", action="store_true", help="check only the config, without reading data or weights")
     add_launcher(parser)
+    add_no_patches(parser)
     parser.set_defaults(run=run)
 
 

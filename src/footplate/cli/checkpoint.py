@@ -144,7 +144,7 @@ def export_file(arguments: argparse.Namespace) -> int:
                 layout=arguments.layout,
             )
     except re.error as error:
-        raise ArgumentError(f"--revise has an invalid regular expression: {error}", found=arguments.revise) from error
+        raise ArgumentError(f"invalid regular expression in --revise: {error}", found=arguments.revise) from error
     print_text(f"{pluralize(count, 'weight')}: {arguments.output}\n")
     return 0
 
@@ -185,7 +185,7 @@ def _describe(found: "Contents", most: int | None) -> list[str]:
         size = f"{section.tensors:>7} tensors {format_bytes(section.size):>10}" if section.tensors else section.text
         lines.append(f"  {section.name:<{width}}{size}".rstrip())
     if found.opaque_names:
-        lines.append(f"  of other programs: {', '.join(found.opaque_names)}")
+        lines.append(f"from other programs: {', '.join(found.opaque_names)}")
     files = [
         (
             each.name,

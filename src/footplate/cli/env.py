@@ -11,10 +11,10 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "env",
         help="show the environment, for a bug report",
-        description="Show Python, packages, processors, accelerators and the state of the git repository. Each run "
+        description="Show package versions, processors, accelerators and the state of the git repository. Each run "
         "writes the same to environment.json in its folder.",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, with every installed package")
+    parser.add_argument("--json", action="store_true", help="print JSON that lists all installed packages")
     parser.set_defaults(run=run)
 
 

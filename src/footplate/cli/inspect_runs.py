@@ -26,8 +26,8 @@ def add_commands(subparsers: Any) -> None:
     analyze.add_argument("runs", metavar="WORK_DIR", nargs="+", help=_RUN_HELP)
     analyze.add_argument("--keys", metavar="NAME", nargs="+", default=[], help="the scalars for --plot and --csv")
     analyze.add_argument("--plot", metavar="FILE", help="write the curves as an image")
-    analyze.add_argument("--csv", metavar="FILE", help="write the curves as a table; - prints it")
-    analyze.add_argument("--json", action="store_true", help="print the figures as JSON")
+    analyze.add_argument("--csv", metavar="FILE", help="write the curves as a table; use - to print it")
+    analyze.add_argument("--json", action="store_true", help="print the results as JSON")
     analyze.set_defaults(run=analyze_runs)
     report = subparsers.add_parser(
         "report",
@@ -46,8 +46,8 @@ def add_commands(subparsers: Any) -> None:
     report.set_defaults(run=report_runs)
     replay = subparsers.add_parser(
         "replay",
-        help="inspect the iteration that stopped a run, layer by layer",
-        description="Repeat the iteration in which a run stopped at NaN, using the capture that the run saved, and "
+        help="inspect a failed iteration, layer by layer",
+        description="Repeat the iteration in which a run became NaN or infinite, from the capture that it saved, and "
         "show it layer by layer. Exits with 1 if everything is finite. Writes no files.",
         epilog="Example: footplate replay work_dirs/config/20260101_000000",
     )

@@ -8,7 +8,7 @@ from footplate.errors import ConfigError, FootplateError, OverrideError
 if TYPE_CHECKING:
     from footplate.config import Config
 
-# Pairs of keys of which a config has only one.
+# Pairs of keys; a config contains at most one key of each pair.
 _ALTERNATIVES = (
     ("train_cfg.max_epochs", "train_cfg.max_iters"),
     ("runner.max_epochs", "runner.max_iters"),

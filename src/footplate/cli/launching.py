@@ -60,7 +60,7 @@ def refuse_launchers(command: str) -> None:
     from footplate.errors import ArgumentError
 
     if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
-        raise ArgumentError(f"footplate {command} runs in one process", notes=["Start it without torchrun."])
+        raise ArgumentError(f"footplate {command} must run in a single process", notes=["Start it without torchrun."])
 
 
 def starts_processes(arguments: argparse.Namespace) -> bool:
@@ -128,7 +128,7 @@ def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> int:
             return int(first.exitcode)
         code = _SIGNALED - int(first.exitcode)
         if all(failure.exitcode != code for failure in error.failures.values()):  # else that process reported it
-            print_error(f"error: rank {rank} (process {first.pid}) was ended by {first.signal_name()}\n")
+            print_error(f"error: rank {rank} (process {first.pid}) was killed by {first.signal_name()}\n")
         return code
     finally:
         logging.disable(logging.NOTSET)

@@ -5,7 +5,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_overrides, read_config, set_work_dir
+from footplate.cli.arguments import add_no_patches, add_overrides, read_config, set_work_dir
 from footplate.cli.output import print_text
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def add_commands(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "plan",
         help="predict a run on more devices than this machine has",
-        description="Measure the parts of a few training steps on this machine. Predict from them step time, scaling "
+        description="Measure a few training steps on this machine. From these results, predict the step time, scaling "
         "efficiency, memory per device and checkpoint time on other machines with the same devices. Leaves no files.",
         epilog="Example: footplate plan config.py --nodes 4 --per-node 8 --bandwidth 200",
     )
@@ -40,12 +40,17 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--latency", metavar="US", type=float, default=10.0, help="microseconds per message (default: 10)"
     )
-    parser.add_argument("--sharded", action="store_true", help="shard weights and optimizer instead of replicating")
-    parser.add_argument("--steps", metavar="N", type=int, default=20, help="the steps to measure (default: 20)")
-    parser.add_argument("--parts", metavar="FILE", help="use saved measurements, also from another machine")
+    parser.add_argument(
+        "--sharded", action="store_true", help="shard the weights and the optimizer state instead of replicating them"
+    )
+    parser.add_argument(
+        "--steps", metavar="N", type=int, default=20, help="the number of steps to measure (default: 20)"
+    )
+    parser.add_argument("--parts", metavar="FILE", help="use saved measurements, which may come from another machine")
     parser.add_argument("--save-parts", metavar="FILE", help="save the measurements for --parts")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--formulas", action="store_true", help="show the formulas and their sources instead")
+    add_no_patches(parser)
     parser.set_defaults(run=run)
 
 

@@ -4,9 +4,10 @@ import argparse
 import os
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import add_config, import_modules, read_config, set_work_dir
+from footplate.cli.arguments import add_config, add_no_patches, read_config, set_work_dir
 from footplate.cli.output import print_text
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="the seed of the sampler (default: 0)")
     parser.add_argument("--no-prune", action="store_true", help="run every trial to its end")
     parser.add_argument("--retry", action="store_true", help="run only the failed trials again")
+    add_no_patches(parser)
     parser.set_defaults(run=run)
 
 
@@ -69,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     parameters = [parse_parameter(text) for text in arguments.param]
     cfg = read_config(arguments)
     from footplate.engine.sections import check_config  # after the checks, because it imports torch
+    from footplate.hosts import import_modules
     from footplate.records.logger import collect_warnings
     from footplate.tools.sweep import SweepSettings, default_metric, sweep
 
@@ -93,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
                 cfg,
                 parameters,
                 settings,
-                prepare=import_modules,
+                prepare=partial(import_modules, patches=not arguments.no_patches),
                 on_end=display.print_trial,
                 on_progress=display.update,
             )

@@ -49,7 +49,7 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--no-preflight",
         action="store_true",
-        help="start without the trial that saves, loads and validates once before training",
+        help="skip the check that saves, loads and validates once before training",
     )
     add_trust(parser)
     add_no_patches(parser)
@@ -77,9 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
     runner = Runner.from_cfg(cfg, check=True)
     with runner.buffered_log():
         for code_base in hosts.used_code_bases():
-            runner.logger.info("using %s: its imports of mmengine resolve to footplate", code_base)
+            runner.logger.info("Using %s: its imports of mmengine resolve to footplate.", code_base)
         if patches := hosts.describe_patches():
-            runner.logger.info("replaced names that newer versions of libraries have removed or changed: %s", patches)
+            runner.logger.info("Replaced names that newer versions of libraries have removed or changed: %s", patches)
     if cfg.get("resume") and not runner.rank:
         _warn_of_changes(runner, [*arguments.set, *arguments.cfg_options])
     # A first-generation config is explained as it was written, not as it was translated.
@@ -156,7 +156,7 @@ def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:
     keys = [each.partition("=")[0].strip().lstrip("+") for each in overrides]
     given = [each.path for each in changed if each.path in keys or (each.second and each.second.origin in _FROM_FLAGS)]
     others = [each.path for each in changed if each.path not in given]
-    message = "The config differs from that of the start of the run."
+    message = "The config differs from the one at the start of the run."
     for title, paths in (("Keys with new values on the command line", given), ("Other changed keys", others)):
         if paths:
             message += f" {title}: {list_names(paths, _MAX_KEYS)}."

@@ -31,7 +31,7 @@ class _Format(NamedTuple):
     has_any_keys: bool
 
 
-_PYTHON = _Format("Python", frozenset({type(None), tuple, set, frozenset, bytes, complex}), True)
+_PYTHON = _Format("Python", frozenset({type(None), tuple, set, frozenset, bytes, complex, range}), True)
 _YAML = _Format("YAML", frozenset({type(None), tuple, set, bytes}), True)
 _JSON = _Format("JSON", frozenset({type(None)}), False)
 _TOML = _Format("TOML", frozenset(), False)
@@ -94,7 +94,7 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
     value = _converted(mapping, target, [])
     tuples = sum(type(item) is tuple for _, item in walk(mapping)) if tuple not in target.types else 0
     if tuples:
-        _logger.warning("%s has no tuples: %d were written as lists", target.name, tuples)
+        _logger.warning("%s has no tuples. %d tuples were written as lists.", target.name, tuples)
     if suffix == ".py":
         return write_python(value)
     if suffix == ".json":
@@ -120,11 +120,11 @@ def _converted(value: Any, target: _Format, path: list[Any], origin: Origin | No
                 raise ConfigError(f"'{key}' cannot be a top-level key of a {target.name} config", origin=place)
             inner = [*path, key if isinstance(key, str) else str(key)]
             if not isinstance(key, str) and not target.has_any_keys:
-                message = f"a key must be a string in {target.name}"
+                message = f"the keys of a {target.name} config must be strings"
                 raise ConfigError(message, origin=place, key=join_path(inner), found=key)
             result[key] = _converted(item, target, inner, place)
         return result
-    if type(value) in (list, tuple):
+    if type(value) in (list, tuple) or (type(value) is range and range not in target.types):
         items = [_converted(item, target, [*path, index], origin) for index, item in enumerate(value)]
         return tuple(items) if type(value) is tuple and tuple in target.types else items
     for kind in (bool, str, int, float):

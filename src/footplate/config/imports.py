@@ -80,7 +80,7 @@ def import_module(name: str, origin: Origin | None = None) -> None:
             if module in sys.modules and hasattr(sys.modules[module], attribute):
                 notes = [f"'{attribute}' is not a module. List its module '{module}' in custom_imports."]
             elif error.name == name.split(".")[0]:
-                notes = ["Modules are searched on PYTHONPATH and in the current folder."]
+                notes = ["Modules are searched for on PYTHONPATH and in the current folder."]
         raise ConfigError(message, origin=origin, key="custom_imports.imports", notes=notes) from error
 
 
@@ -136,7 +136,7 @@ class LazyObject:
         raise ConfigError(
             f"'{self._path}' is imported lazily and cannot be called in a config",
             notes=[
-                "Write dict(type=...), from which the object is built when it is needed.",
+                "Write dict(type=...). The object is then built when it is needed.",
                 "Or add `_base_ = []` to the file, so that its imports are executed.",
             ],
         )
@@ -177,7 +177,7 @@ def import_lazily(path: str, origin: Origin) -> Any:
         try:
             return getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError, ValueError):
-            raise ConfigSyntaxError(f"Python has no '{path}'", origin=origin) from error
+            raise ConfigSyntaxError(f"Python has no module or object '{path}'", origin=origin) from error
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def _with_places(value: Any, places: Iterator[Place]) -> Any:
         for key, item in value:
             origin = next(places)
             if key in result:
-                message = f"the key '{key}' is set twice in one object, first in line {result._origins[key].line}"
+                message = f"the key '{key}' is set twice in one object, first on line {result._origins[key].line}"
                 raise ConfigSyntaxError(message, origin=origin, key=key)
             result._put(key, _with_places(item, places), origin)
         return result

@@ -240,7 +240,7 @@ def _index(holder: Sequence[Any], part: Any, done: list[Any], origin: Origin | N
     index = int(part)
     if index >= len(holder):
         raise ConfigError(
-            f"'{join_path(done)}' has no element {index}: it is a {kind} of {len(holder)} elements, counted from 0",
+            f"'{join_path(done)}' has no element {index}: it is a {kind} of {len(holder)} elements, indexed from 0",
             origin=origin,
             key=join_path([*done, index]),
         )

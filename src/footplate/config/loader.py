@@ -155,7 +155,7 @@ class _FileLoader:
                 origin=origin,
                 key=BASE,
                 notes=[
-                    "Reading a Python config executes it, and reading data must not execute anything.",
+                    "Reading a Python config executes code, which reading a data file must never do.",
                     f"Convert the base with `footplate explain {name} --dump base.yaml`, or make this a Python config.",
                 ],
             )
@@ -187,7 +187,7 @@ class _FileLoader:
                         f"two bases of '{shown_path(self._path)}' define the key '{key}'",
                         origin=base._origins.get(key),
                         key=str(key),
-                        notes=[f"The other one is at {result._origins.get(key)}.", "Only one base may define a key."],
+                        notes=[f"It is also defined at {result._origins.get(key)}.", "Only one base may define a key."],
                     )
             dict.update(result, base)
             result._origins.update(base._origins)
@@ -200,7 +200,7 @@ class _FileLoader:
         if isinstance(notice, ConfigDict):
             reference = f" (see {notice['reference']})" if notice.get("reference") else ""
             expected = f"; use '{notice['expected']}'" if notice.get("expected") else ""
-            _logger.warning("config '%s' is deprecated%s%s", shown_path(self._path), expected, reference)
+            _logger.warning("The config '%s' is deprecated%s%s.", shown_path(self._path), expected, reference)
         return merge_into(base, keys) if base else keys
 
 

@@ -106,7 +106,7 @@ def parse_override(text: str) -> Override:
     left, mark, right = text.partition("=")
     path = left.strip()
     if not mark or not path.strip("+"):
-        raise OverrideError(f"'{text}' is not an override: write key=value")
+        raise OverrideError(f"'{text}' is not an override: expected key=value")
     try:
         value = parse_value(right.strip())
     except OverrideError as error:

@@ -106,7 +106,7 @@ def execute(script: Script, path: str, base: ConfigDict, references: list[str], 
                 error.origin = origin
             raise
         text = str(error).split("\n")[0][:200]
-        message = f"the config fails with {type(error).__name__}"
+        message = f"executing the config raised {type(error).__name__}"
         raise ConfigError(f"{message}: {text}" if text else message, origin=origin) from error
     return namespace
 

@@ -62,7 +62,19 @@ def read_recorded(path: str | os.PathLike[str]) -> Config:
         ConfigError: The file cannot be read as data.
     """
     file = absolute(path)
-    text = read_text(file)
+    return parse_recorded(read_text(file), file)
+
+
+def parse_recorded(text: str, file: str) -> Config:
+    """Returns the config in a text that a run recorded, as `read_recorded` does.
+
+    Args:
+        text: JSON or Python source.
+        file: The name of the file for errors. Its suffix selects the format.
+
+    Raises:
+        ConfigError: The text cannot be read as data.
+    """
     if len(text) > _MAX_CHARACTERS or sum(1 for _ in _TOKEN.finditer(text)) > _MAX_TOKENS:
         raise ConfigSyntaxError("the recorded config is too large", origin=Place(file, 1), notes=[_NOTE])
     try:
@@ -161,7 +173,7 @@ def _read_plain_python(text: str, file: str) -> TracedDict:
             ):
                 result._put(key, _value_of(statement.value, file), Place(file, statement.lineno))
             case _:
-                raise _not_data(file, statement.lineno, "it contains more than assignments of plain values")
+                raise _not_data(file, statement.lineno, "it contains code other than assignments of plain values")
     return result
 
 
@@ -189,7 +201,7 @@ def _value_of(node: ast.expr, file: str) -> Any:
     except (TypeError, ValueError, ArithmeticError) as error:
         if isinstance(error, ConfigSyntaxError):
             raise
-        raise _not_data(file, node.lineno, "it contains a value that is not plain") from error
+        raise _not_data(file, node.lineno, "it contains a value that is not a plain literal") from error
 
 
 def _dict_of(node: ast.Dict | ast.Call, file: str) -> TracedDict:
@@ -201,7 +213,7 @@ def _dict_of(node: ast.Dict | ast.Call, file: str) -> TracedDict:
         items = zip(node.keys, node.values, strict=True)
     for key, value in items:
         if key is None:
-            raise ValueError("a dict is unpacked")
+            raise ValueError("it unpacks a dict")
         name, place = (key, value) if isinstance(key, str) else (_value_of(key, file), key)
         result._put(name, _value_of(value, file), Place(file, place.lineno))
     return result

@@ -309,6 +309,6 @@ def referenced_value(base: Any, path: str, origin: Origin) -> Any:
             value = value[int(part)] if isinstance(value, (list, tuple)) else value[part]
         except (LookupError, TypeError, ValueError) as error:
             raise ConfigKeyError(
-                f"the base has no '{path}'", origin=origin, suggestion=getattr(error, "suggestion", None)
+                f"the base has no key '{path}'", origin=origin, suggestion=getattr(error, "suggestion", None)
             ) from error
     return value

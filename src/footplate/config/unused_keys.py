@@ -86,7 +86,7 @@ def unread_overrides(cfg: "Config", known: Collection[str]) -> list[str]:
     """
     origins = {name: cfg._cfg_dict._origins.get(name) for name in cfg._cfg_dict if name not in known}
     return [
-        f"{origin}: '{name}' has no effect, because neither the config nor a run reads it; only your own code may do so"
+        f"{origin}: '{name}' has no effect, because neither the config nor a run reads it; only your own code could"
         for name, origin in origins.items()
         if isinstance(origin, KeyOrigin) and not origin.line and origin.replaced is not None and not origin.read
     ]
@@ -111,7 +111,7 @@ def find_late_changes(cfg: "Config", known: Collection[str]) -> list[LateChange]
             unchanged = _keys_with_value(top, name, value_history(top[name], origin)[-2].value, known)
         advice = f"; set {list_names(unchanged, _MAX_NAMED)} instead" if unchanged else ""
         key = join_path(path)
-        problem = f"'{key}' has no effect, because other lines had already read '{name}'{advice}"
+        problem = f"'{key}' has no effect, because other keys already use the previous value of '{name}'{advice}"
         found.append(LateChange(key, origin, problem))
     return found
 

@@ -182,7 +182,7 @@ class _Builder:
                 raise ConfigSyntaxError("a key must not be a list or a mapping", origin=origin)
             if id(key_node) in own:
                 if key in seen:
-                    message = f"the key '{key}' is set twice in one mapping, first in line {result._origins[key].line}"
+                    message = f"the key '{key}' is set twice in one mapping, first on line {result._origins[key].line}"
                     raise ConfigSyntaxError(message, origin=origin, key=str(key))
                 seen.add(key)
             result._put(key, self.build(value_node), origin)

@@ -251,23 +251,23 @@ class BaseDataset(Dataset[Any]):
         except (DataError, OSError) as error:
             if self.on_error == "stop" or self.test_mode:
                 raise
-            _logger.warning("sample %d is skipped, %d so far: %s", idx, self._skipped.add(), error)
+            _logger.warning("Sample %d is skipped (%d so far): %s", idx, self._skipped.add(), error)
             return None
 
 
 def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {key: _load_value(key, value) for key, value in {**defaults, **(metainfo or {})}.items()}
-
-
-def _load_value(key: str, value: Any) -> Any:
-    """Returns a copy of a value of metainfo, or the lines of the file if the value is a path."""
-    if isinstance(value, str) and os.path.isfile(value):
-        return read_lines(value)
-    if key == "classes" and isinstance(value, str):  # each character would become a class
-        raise DataError(
-            f"the file of classes '{value}' does not exist", key=f"metainfo.{key}", notes=missing_path_notes(value)
-        )
-    return copy.deepcopy(value)
+    """Returns copies of the values of metainfo; a value that is the path of a file becomes the lines of the file."""
+    values: dict[str, Any] = {}
+    for key, value in {**defaults, **(metainfo or {})}.items():
+        if isinstance(value, str) and os.path.isfile(value):
+            values[key] = read_lines(value)
+        elif key == "classes" and isinstance(value, str):  # each character would become a class
+            raise DataError(
+                f"the class file '{value}' does not exist", key=f"metainfo.{key}", notes=missing_path_notes(value)
+            )
+        else:
+            values[key] = copy.deepcopy(value)
+    return values
 
 
 def _select_indices(indices: Indices, size: int) -> Sequence[int]:
@@ -275,5 +275,5 @@ def _select_indices(indices: Indices, size: int) -> Sequence[int]:
     if isinstance(indices, int):
         return range(size)[:indices] if indices >= 0 else range(size)[indices:]
     if any(not -size <= each < size for each in indices):
-        raise ArgumentError(f"indices must be in the range of the {size} records", key="indices")
+        raise ArgumentError(f"indices must be valid for the {size} records", key="indices")
     return [each % size for each in indices]

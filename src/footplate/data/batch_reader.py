@@ -130,7 +130,7 @@ class BatchReader(Dataset[Any]):
         try:
             return self.collate(samples[0] if key.is_single else samples)
         except failures as error:
-            message = f"the samples {_list_indices(key.indices)} cannot be put into a batch: {_summarize(error)}"
+            message = f"the samples {_list_indices(key.indices)} cannot be collated into a batch: {_summarize(error)}"
             return ReadFailure.of(DataError(message, notes=_details(error)), error)
 
     def _pack(self, batch: Any, key: BatchKey, worker: int) -> PackedBatch | ReadFailure:

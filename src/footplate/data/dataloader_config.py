@@ -10,7 +10,7 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
 
 from footplate.checks import check_count, check_flag
 from footplate.data.loader import SampleLoader
@@ -59,8 +59,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
     cache = parse_cache(settings.pop("cache", None))
     if cache is not None and cache_samples(dataset, cache) == "device":
         _drop(settings, ("num_workers", "pin_memory"), "samples are on the device")
-    collate = settings.get("collate_fn")
-    settings["collate_fn"] = _build_function("pseudo_collate" if collate is None else collate, "collate_fn")
+    settings["collate_fn"] = build_collate(settings)
     if isinstance(settings.get("worker_init_fn"), Mapping):
         settings["worker_init_fn"] = _build_worker_init(settings, seed)
     if not settings.get("num_workers"):
@@ -94,7 +93,7 @@ def check_dataloader(cfg: Any) -> None:
     # A string or a number instead of a dict; the characters of a string would be taken for samples or indices.
     for key, noun in (("dataset", "dataset"), ("sampler", "sampler"), ("batch_sampler", "batch sampler")):
         if isinstance(cfg.get(key), str):
-            raise BuildError(f"a {noun} is built from a dict with the key 'type'", key=key, found=cfg[key])
+            raise BuildError(f"a {noun} must be an object, or a dict with the key 'type'", key=key, found=cfg[key])
         if key != "dataset" and not hasattr(cfg.get(key, ()) or (), "__iter__"):
             raise BuildError(f"a {noun} must be a dict or an iterable of indices", key=key, found=cfg[key])
     if isinstance(cfg.get("sampler"), Mapping):
@@ -134,7 +133,13 @@ def check_dataset(cfg: Any) -> None:
 
 
 def _refuse_sections(loader: Any) -> None:
-    """Raises an error for a list of dataloader configs, which would be treated as a list of batches."""
+    """Raises an error for a dataset or a list of dataloader configs, which would be treated as a list of batches."""
+    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+        raise ArgumentError(
+            "a data loader must yield batches, but a dataset yields single samples",
+            found=type(loader),
+            notes=["Pass DataLoader(dataset, batch_size=...)."],
+        )
     several = loader if isinstance(loader, (list, tuple)) else ()
     for index, each in enumerate(several):
         if isinstance(each, Mapping) and (not each or "dataset" in each or isinstance(each.get("type"), str)):
@@ -257,6 +262,12 @@ def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
         return partial(function, **arguments) if arguments else function
 
 
+def build_collate(cfg: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
+    """Returns the function of a dataloader section that joins samples to a batch."""
+    collate = cfg.get("collate_fn")
+    return _build_function("pseudo_collate" if collate is None else collate, "collate_fn")
+
+
 def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., Any]:
     """Returns the `worker_init_fn`, bound to number of workers, rank and seed if it has parameters for them."""
     # An option of MMEngine that silences warnings of workers; footplate does not need it.
@@ -285,7 +296,7 @@ def _drop(settings: dict[str, Any], keys: Iterable[str], reason: str, *, level: 
     """Removes settings without effect, on which torch would fail or warn; logs those that were set."""
     dropped = [key for key in keys if settings.pop(key, None)]
     if dropped:
-        _logger.log(level, "%s: ignored, because %s", ", ".join(dropped), reason)
+        _logger.log(level, "%s: ignored, because %s.", ", ".join(dropped), reason)
 
 
 def _convert_loader(loader: DataLoader[Any], seed: int) -> Any:

@@ -111,7 +111,11 @@ class DataPosition:
         passes = self.epoch_at(iteration) if epoch is None else epoch
         batch = self.batch_at(iteration, epoch)
         own = getattr(self._loader, "custom_samplers", None)
-        begins = {"samplers": own.state_dict(passes) if own else None, "generator": self._generator_state(passes)}
+        # The state of a torch DataLoader's generator at the start of the pass, which may not have begun.
+        generator = self._generator.get_state() if isinstance(self._generator, torch.Generator) else None
+        if self._generator_at_begin is not None and self._generator_at_begin[0] == passes:
+            generator = self._generator_at_begin[1]
+        begins = {"samplers": own.state_dict(passes) if own else None, "generator": generator}
         return {
             **{key: state for key, state in begins.items() if state is not None},
             "epoch": passes,
@@ -189,12 +193,6 @@ class DataPosition:
     def _note_begin(self, epoch: int) -> None:
         if isinstance(self._generator, torch.Generator):
             self._generator_at_begin = epoch, self._generator.get_state()
-
-    def _generator_state(self, epoch: int) -> torch.Tensor | None:
-        """Returns the state of a torch DataLoader's generator at the start of a pass, which may not have begun."""
-        if self._generator_at_begin is not None and self._generator_at_begin[0] == epoch:
-            return self._generator_at_begin[1]
-        return self._generator.get_state() if isinstance(self._generator, torch.Generator) else None
 
     def _batch_before(self, sample: int) -> int:
         """Returns the index of the current-size batch that begins at a sample, counted from the end of the pass."""

@@ -171,12 +171,12 @@ def _select_cache(dataset: Any, settings: CacheSettings) -> SampleCache | None:
             return SampleCache(pipeline, len(is_fixed), least=0, device=device)
         first_random = type(pipeline.transforms[is_fixed.index(False)]).__name__
         _logger.warning(
-            "cache='device': %s may be random and runs on the host, so samples are cached in memory", first_random
+            "cache='device': %s may be random and runs on the host, so samples are cached in memory.", first_random
         )
     loads = bool(pipeline.transforms) and has_flag(pipeline.transforms[0], "keepable")
     if not loads and not getattr(dataset, "makes_samples", False):
         name = type(dataset).__name__
-        _logger.warning("cache='memory': the pipeline of '%s' does not begin with a keepable transform", name)
+        _logger.warning("cache='memory': the pipeline of '%s' does not begin with a keepable transform.", name)
         return None
     return SampleCache(pipeline, True, least=0)
 
@@ -193,7 +193,7 @@ def _fill_cache(cache: SampleCache, dataset: Any, settings: CacheSettings) -> bo
     if not reads[0]:
         raise DataError(f"the dataset '{name}' is empty")
     if not _is_same(*reads):
-        _logger.warning("cache: the samples of '%s' differ between two reads, so they are not cached", name)
+        _logger.warning("cache: the samples of '%s' differ between two reads, so they are not cached.", name)
         return False
     cache.fill(reads[0])
     size = cache.num_bytes / len(reads[0]) * len(dataset)
@@ -204,7 +204,7 @@ def _fill_cache(cache: SampleCache, dataset: Any, settings: CacheSettings) -> bo
         limit = _USABLE * free / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if limit is not None and size > limit:
         _logger.warning(
-            "cache='%s': the samples of '%s' need %.2f GB, but only %.2f GB may be used, so they are not cached",
+            "cache='%s': the samples of '%s' need %.2f GB, but only %.2f GB may be used, so they are not cached.",
             settings.place,
             name,
             size / 1e9,

@@ -185,7 +185,7 @@ class CustomSamplers:
             return
         if epoch > self._passes:
             names = ", ".join(type(each).__name__ for each in self._samplers)
-            _logger.info("%s: %d earlier passes are repeated without reading data", names, epoch - self._passes)
+            _logger.info("%s: %d earlier passes are repeated without reading data.", names, epoch - self._passes)
         for earlier in range(self._passes, epoch):
             deque(start_pass(earlier), maxlen=0)
         self._passes = max(self._passes, epoch + 1)

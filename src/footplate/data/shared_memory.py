@@ -308,7 +308,7 @@ def _views(memory: Any, extents: Sequence[tuple[int, int]]) -> list[memoryview]:
 
 
 def find_unpicklable(batch: Any, indices: Sequence[Any]) -> Sequence[Any]:
-    """Returns the index of the sample of a batch that cannot be pickled, or all indices if it cannot be determined."""
+    """Returns the index of the sample that cannot be pickled, or all indices of the batch if it is unknown."""
     values = batch.values() if isinstance(batch, Mapping) else [batch]
     columns = [value for value in values if isinstance(value, (list, tuple)) and len(value) == len(indices)]
     for position, index in enumerate(indices):

@@ -145,20 +145,19 @@ def _exit_with_main_process() -> None:
     By default, it monitors the parent at the time when the watchdog starts, which is the wrong process if the main
     process has just died.
     """
-    main = multiprocessing.parent_process()
-    if main is None or main.pid is None or sys.platform == "win32":
+    main, worker = multiprocessing.parent_process(), multiprocessing.current_process()
+    method = getattr(worker, "_start_method", None) or multiprocessing.get_start_method()
+    # The parent of a worker from a fork server is the server. It ends with the main process, and torch monitors it.
+    if main is None or main.pid is None or sys.platform == "win32" or method == "forkserver":
         return
     pid = main.pid
-    if os.getppid() == pid:
 
-        class Watchdog(torch_worker.ManagerWatchdog):
-            def __init__(self) -> None:
-                super().__init__()
-                self.manager_pid = pid
+    class Watchdog(torch_worker.ManagerWatchdog):
+        def __init__(self) -> None:
+            super().__init__()
+            self.manager_pid = pid
 
-        torch_worker.ManagerWatchdog = Watchdog  # type: ignore[misc]
-    elif not main.is_alive():  # otherwise the parent is a fork server, which torch monitors
-        os._exit(0)
+    torch_worker.ManagerWatchdog = Watchdog  # type: ignore[misc]
 
 
 class MonitoredLoader(DataLoader[Any]):

@@ -159,7 +159,7 @@ class Hub(threading.Thread):
                     if error.errno in (errno.EMFILE, errno.ENFILE):  # otherwise the client is gone again
                         self._selector.unregister(self._server)
                         _logger.warning(
-                            "some ranks are not monitored: too many open files; raise the limit with ulimit -n"
+                            "Some ranks are not monitored: too many open files. Raise the limit with ulimit -n."
                         )
             if self._deadline is not None:
                 has_codes = all(each.exit_code is not None for each in self._dead.values())

@@ -24,7 +24,7 @@ _KEYS = ("backend", "timeout", "port", "init_backend")
 _GPU_BACKENDS = "cpu:gloo,cuda:nccl"
 _DEFAULT_PORT = 29500
 _FIRST_SLURM_PORT, _SLURM_PORTS = 15000, 15000  # below the ephemeral ports of Linux
-_SET_ADDRESS = "set MASTER_ADDR to the machine of rank 0"
+_SET_ADDRESS = "Set MASTER_ADDR to the machine of rank 0"
 _BRACKETS = re.compile(r"^(?P<prefix>[^\[\],]*)\[(?P<numbers>[^\[\]]*)\](?P<suffix>[^\[\],]*)$")
 
 
@@ -105,7 +105,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
         raise RankError(
             f"rank {info.rank} on {socket.gethostname()} could not connect to the {info.world_size} ranks "
             f"at {info.address}:{info.port}",
-            notes=[first, "check that the address is that of rank 0, and its port is free and reachable"],
+            notes=[first, "Check that the address is that of rank 0, and that its port is free and reachable."],
         ) from error
 
 
@@ -170,7 +170,7 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
         raise ArgumentError(
             "launcher 'mpi' does not provide the address of rank 0",
             key="launcher",
-            notes=[f"{_SET_ADDRESS}, for example with mpirun -x"],
+            notes=[f"{_SET_ADDRESS}, for example with mpirun -x."],
         )
     return RankInfo(rank, size, local_rank, address, _number(launcher, ("MASTER_PORT",), port or _DEFAULT_PORT))
 
@@ -201,7 +201,7 @@ def first_host(nodes: str) -> str:
     if "[" not in first:
         return first
     if shutil.which("scontrol") is None:
-        raise ArgumentError("cannot find the first machine in SLURM_NODELIST", found=nodes, notes=[_SET_ADDRESS])
+        raise ArgumentError("cannot find the first machine in SLURM_NODELIST", found=nodes, notes=[f"{_SET_ADDRESS}."])
     output = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
     return output.stdout.split()[0]
 

@@ -184,7 +184,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
     for parameter in strided:
         parameter.data = parameter.data.contiguous()
     if strided:
-        _logger.info("FullyShard does not support channels_last: made %d weights contiguous", len(strided))
+        _logger.info("FullyShard does not support channels_last. %d weights were made contiguous.", len(strided))
     from torch.distributed import fsdp
 
     for each in (*chosen, module):

@@ -185,7 +185,7 @@ def wrap_model(
         if MODEL_WRAPPERS.resolve(kind, cfg or {}) is FullyShard:
             model = MODEL_WRAPPERS.build(cfg, module=model)  # on one process, this only checks the arguments
         if cfg and not is_distributed():
-            _logger.info("%s is not used, because there is only one process", kind)
+            _logger.info("%s is not used, because there is only one process.", kind)
         if is_sharded(model) or not is_distributed():
             return model
         settings = with_origins({"type": kind, "find_unused_parameters": find_unused_parameters, **(cfg or {})}, cfg)
@@ -319,6 +319,6 @@ def _unused_parameters_error(model: nn.Module, message: str) -> ArgumentError:
         key="find_unused_parameters",
         notes=[
             f"they belong to {', '.join(kinds[:_MAX_NAMES])}",
-            "set find_unused_parameters=True, or freeze them with FreezeHook",
+            "Set find_unused_parameters=True, or freeze them with FreezeHook.",
         ],
     )

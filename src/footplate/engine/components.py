@@ -1,5 +1,6 @@
 """The components of a run, each built from its config section on first use."""
 
+import logging
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -12,7 +13,8 @@ from footplate.checks import check_flag
 from footplate.data import build_dataloader, length_of
 from footplate.distributed import wrap_model
 from footplate.engine.base_loops import BaseTrainLoop
-from footplate.engine.evaluation_loops import TestLoop, ValLoop, build_evaluators, build_loaders
+from footplate.engine.evaluation_loops import TestLoop, ValLoop
+from footplate.engine.evaluation_sets import build_evaluators, build_loaders
 from footplate.engine.hook_list import HookList
 from footplate.engine.learning_rate_scaling import scale_learning_rates
 from footplate.engine.model_setup import build_model
@@ -25,6 +27,7 @@ from footplate.registry import LOG_PROCESSORS, LOOPS, VISUALIZERS
 from footplate.storage import output_path
 from footplate.visualization import Visualizer
 
+_logger = logging.getLogger("footplate.engine")
 _LOOPS = ("train_loop", "val_loop", "test_loop")
 
 
@@ -123,6 +126,11 @@ class Components:
     def wrap_model(self, model_wrapper_cfg: Mapping[str, Any] | None, model: nn.Module) -> nn.Module:
         """Wraps the model for training on several processes; a wrapped model is returned unchanged."""
         if isinstance(model, DataParallel | DistributedDataParallel):  # not an adapter, which counts as a wrapper too
+            settings = {"model_wrapper_cfg": model_wrapper_cfg}
+            settings |= {key: self._sections[key] for key in ("find_unused_parameters", "sync_bn")}
+            for key, value in settings.items():
+                if value:
+                    _logger.warning("%s has no effect, because the model is already wrapped.", key)
             return model
         return wrap_model(
             model,
@@ -153,6 +161,7 @@ class Components:
             epoch_length=length_of(loop.dataloader),
             max_epochs=loop.max_epochs,
             max_iters=loop.max_iters,
+            counts_epochs=self.by_epoch,
         )
 
     def build_log_processor(self, log_processor: Any) -> LogProcessor:
@@ -234,7 +243,7 @@ class Components:
         with at_key(f"{mode}_dataloader"):
             loader = build_loaders(self._sections[f"{mode}_dataloader"], self.seed, build=self.build_dataloader)
         with at_key(f"{mode}_evaluator"):
-            evaluator = build_evaluators(self._sections[f"{mode}_evaluator"], loader)
+            evaluator = build_evaluators(self._sections[f"{mode}_evaluator"], loader, build=self.build_evaluator)
         for name, each in evaluator.items() if isinstance(evaluator, Mapping) else [("", evaluator)]:
             each.key = f"{mode}_evaluator.{name}".rstrip(".")
         with at_key(f"{mode}_cfg"):

@@ -56,7 +56,7 @@ class Unsupported(NamedTuple):
     """A top-level key that another engine supports and footplate does not.
 
     Attributes:
-        changes_results: Whether a run without the key ends with different weights. A config with such a key is refused.
+        changes_results: Whether a run without the key ends with different weights. Such a key raises an error.
         advice: What to do instead.
     """
 
@@ -97,7 +97,7 @@ def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
     if strategy and not _is_variable(cfg, "strategy"):
         name = str(strategy.get("type") if isinstance(strategy, Mapping) else strategy).rpartition(".")[2]
         further = [key for key in strategy if key != "type"] if isinstance(strategy, Mapping) else []
-        is_plain = name in ("SingleDeviceStrategy", "DDPStrategy")  # does what a run does anyway
+        is_plain = name in ("SingleDeviceStrategy", "DDPStrategy")  # matches the default behavior
         if further or not is_plain:
             key = f"strategy.{further[0]}" if is_plain else "strategy"
             advice = _INSTEAD_OF_STRATEGY.get(name, "Remove it, and start the run with torchrun.")

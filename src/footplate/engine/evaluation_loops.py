@@ -1,52 +1,25 @@
 """The validation loop and the test loop, over one dataset or several by name."""
 
-import copy
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from footplate.checks import check_count, check_flag
-from footplate.data import SampleLoader, batches, build_dataloader, length_of
-from footplate.distributed import broadcast_buffers, gather_objects, unwrap_model
+from footplate.checks import check_flag
+from footplate.data import batch_size_of, batches, length_of
+from footplate.distributed import broadcast_buffers, gather_objects, is_model_wrapper, unwrap_model
 from footplate.distributed.sharding import is_sharded, local_tensor
 from footplate.engine.base_loops import BaseLoop, Buffers, ValidationLeftError
+from footplate.engine.evaluation_sets import EvaluationSet, build_evaluation_sets, build_evaluators, build_loaders
 from footplate.engine.phase import Phase
-from footplate.error_context import at_key
-from footplate.errors import ArgumentError
-from footplate.evaluation import Evaluator, build_evaluator
-from footplate.messages import nearest
-from footplate.records.scalar_names import dataset_metric
+from footplate.errors import ArgumentError, DataError
+from footplate.evaluation import Evaluator
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
-
-
-class EvaluationSet(NamedTuple):
-    """A dataset with its metrics.
-
-    Attributes:
-        name: The prefix of its metrics, as in `name/mIoU`. Empty if it is the only dataset.
-        dataloader: Its batches.
-        evaluator: Its metrics.
-        interval: The number of epochs or iterations between its validations. If None, every validation includes it.
-    """
-
-    name: str
-    dataloader: Any
-    evaluator: Evaluator
-    interval: int | None = None
-
-    def is_due(self, done: int, end: int) -> bool:
-        """Checks whether a validation after `done` of `end` epochs or iterations includes the dataset."""
-        return self.interval is None or done % self.interval == 0 or done >= end
-
-    def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the metrics with the dataset's prefix."""
-        return {dataset_metric(self.name, key): value for key, value in metrics.items()}
 
 
 class MeanLosses:
@@ -69,6 +42,11 @@ class MeanLosses:
         """Returns the means over all processes."""
         parts = gather_objects(({name: float(value) for name, value in self._sums.items()}, self._count))
         total = sum(count for _, count in parts)
+        if not total:
+            raise DataError(
+                "the loader has no batch to compute a loss of",
+                notes=["The dataset is empty, or the loader can be read only once, as a generator."],
+            )
         names = dict.fromkeys(name for sums, _ in parts for name in sums)
         return {name: sum(sums.get(name, 0.0) for sums, _ in parts) / total for name in names}
 
@@ -154,42 +132,38 @@ class _EvaluationLoop(BaseLoop):
         Returns:
             The metrics by name.
         """
-        requests = self.runner.requests
-        requests.evaluations += 1
-        try:
-            return self._evaluate_sets()
-        finally:
-            requests.evaluations -= 1
-
-    def _evaluate_sets(self) -> dict[str, float]:
         runner, mode = self.runner, self.mode
         requests = runner.requests
-        training: Any = runner.built.get("train_loop")
-        due = self.sets
-        if getattr(training, "in_progress", False):
-            at = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)
-            due = [each for each in self.sets if each.is_due(*at)]
-        self.left_out = tuple(each.name for each in self.sets if each not in due)
-        is_nested = requests.evaluations > 1
-        is_own = mode == "val" and getattr(training, "validating", False) and not is_nested
-        # An earlier evaluation that raised has left its values.
-        outer = (requests.must_finish_evaluation, self.buffers) if is_nested else (False, None)
-        changes = call_and_compare_weights(runner, f"before_{mode}", f"before_{mode}_epoch")
-        # If a hook or a user's loop has started the evaluation, requests are answered only after it.
-        requests.must_finish_evaluation = changes or not is_own
-        self.buffers = Buffers(runner.model)  # taken after hooks have swapped the weights, if any do
-        runner.model.eval()
-        broadcast_buffers(runner.model)  # every rank evaluates the same model, the one that is saved
-        metrics: dict[str, float] = {}
-        for each in due:
-            self._choose(each)
-            metrics.update(each.named(self._evaluate()))
-        self.metrics = metrics
-        self._choose(self.sets[0])
-        runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
-        runner.call_hook(f"after_{mode}")
-        requests.must_finish_evaluation, self.buffers = outer
-        return metrics
+        requests.evaluations += 1
+        try:
+            training: Any = runner.built.get("train_loop")
+            due = self.sets
+            if getattr(training, "in_progress", False):
+                at = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)
+                due = [each for each in self.sets if each.is_due(*at)]
+            self.left_out = tuple(each.name for each in self.sets if each not in due)
+            is_nested = requests.evaluations > 1
+            is_own = mode == "val" and getattr(training, "validating", False) and not is_nested
+            # An earlier evaluation that raised has left its values.
+            outer = (requests.must_finish_evaluation, self.buffers) if is_nested else (False, None)
+            changes = call_and_compare_weights(runner, f"before_{mode}", f"before_{mode}_epoch")
+            # If a hook or a user's loop has started the evaluation, requests are answered only after it.
+            requests.must_finish_evaluation = changes or not is_own
+            self.buffers = Buffers(runner.model)  # taken after hooks have swapped the weights, if any do
+            runner.model.eval()
+            broadcast_buffers(runner.model)  # every rank evaluates the same model, the one that is saved
+            metrics: dict[str, float] = {}
+            for each in due:
+                self._choose(each)
+                metrics.update(each.named(self._evaluate()))
+            self.metrics = metrics
+            self._choose(self.sets[0])
+            runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
+            runner.call_hook(f"after_{mode}")
+            requests.must_finish_evaluation, self.buffers = outer
+            return metrics
+        finally:
+            requests.evaluations -= 1
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Predicts on one batch and passes the predictions to the evaluator. A subclass may override it."""
@@ -203,7 +177,7 @@ class _EvaluationLoop(BaseLoop):
         model = runner.model if self.predictor is None else self.predictor
         outputs = getattr(model, self._step)(data_batch)
         if self._losses is not None:
-            count = len(outputs) if isinstance(outputs, Sized) else 1
+            count = len(outputs) if isinstance(outputs, list) else batch_size_of(data_batch)
             repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank without samples left repeats a batch
             self._losses.add(loss_of(runner.model, data_batch), 0 if repeated else count)
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
@@ -283,7 +257,9 @@ def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
     Raises:
         ArgumentError: The model has no `val_loss`.
     """
-    inner: Any = unwrap_model(model)
+    inner = model
+    while not hasattr(inner, "val_loss") and is_model_wrapper(inner):
+        inner = inner.module
     if not hasattr(inner, "val_loss"):
         raise ArgumentError(
             f"the model '{type(inner).__name__}' has no val_loss",
@@ -292,126 +268,6 @@ def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
         )
     losses: Mapping[str, Any] = inner.val_loss(data_batch)
     return losses
-
-
-def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | None = None) -> Any:
-    """Builds the loader of a section, or a dict of loaders if the section is a dict of sections by name.
-
-    With several processes, no sample is repeated to fill the last batches: each sample is in exactly one batch of one
-    process.
-
-    If `build` is given, it builds each loader from its section and the seed, instead of `build_dataloader`.
-
-    Raises:
-        ArgumentError: A name contains a slash or is not a string, or several sections have no names.
-        FootplateError: A loader cannot be built.
-    """
-    if isinstance(cfg, (list, tuple)) and any(isinstance(each, Mapping) and "dataset" in each for each in cfg):
-        raise ArgumentError(
-            "several datasets must be a dict of sections by name", notes=["Write dict(clean=dict(...), ...)."]
-        )
-    if has_several_loaders(cfg):
-        loaders = {}
-        for name, each in cfg.items():
-            if not isinstance(name, str) or "/" in name or not name:
-                raise ArgumentError("the name of a dataset must be a string without '/'", key=str(name), found=name)
-            with at_key(name):
-                loaders[name] = build_loaders(each, seed, build=build)
-        return loaders
-    loader = build_dataloader(cfg, seed=seed) if build is None else build(cfg, seed)
-    if isinstance(loader, SampleLoader) and loader is not cfg:
-        loader.count_once()
-    return loader
-
-
-def build_evaluators(cfg: Any, loaders: Any) -> Any:
-    """Builds the evaluator of a section, or, for several loaders, a dict of evaluators by name.
-
-    Args:
-        cfg: The section of an evaluator, from which a separate evaluator is built for each dataset, or a dict of such
-            sections by name.
-        loaders: The result of `build_loaders`.
-
-    Raises:
-        ArgumentError: A dataset has no evaluator, or an evaluator has no dataset.
-    """
-    if not isinstance(loaders, Mapping):
-        return build_evaluator(cfg)
-    if not _is_by_set(cfg):
-        return {name: build_evaluator(copy.deepcopy(cfg)) for name in loaders}
-    check_evaluator_names(cfg, loaders)
-    found = {}
-    for name in loaders:
-        with at_key(name):
-            found[name] = build_evaluator(cfg[name])
-    return found
-
-
-def _is_by_set(cfg: Any) -> bool:
-    return isinstance(cfg, Mapping) and "type" not in cfg and "metrics" not in cfg
-
-
-def check_evaluator_names(cfg: Any, sets: Collection[str]) -> None:
-    """Checks that a dict of evaluators has exactly the names of the datasets.
-
-    Raises:
-        ArgumentError: A dataset has no evaluator, or an evaluator has no dataset.
-    """
-    if not _is_by_set(cfg):
-        return
-    for name in cfg:
-        if name not in sets:
-            raise ArgumentError(f"there is no dataset '{name}'", key=name, suggestion=nearest(name, sets))
-    for name in sets:
-        if name not in cfg:
-            notes = [f"evaluators: {', '.join(cfg)}"]
-            raise ArgumentError(f"the dataset '{name}' has no evaluator", key=name, notes=notes)
-
-
-def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) -> None:
-    """Checks that each interval belongs to a dataset and is a positive integer.
-
-    Raises:
-        ArgumentError: An interval belongs to no dataset, or is not positive.
-    """
-    if not isinstance(intervals, (Mapping, type(None))):
-        raise ArgumentError("'intervals' must be a dict of numbers by dataset", key="intervals", found=intervals)
-    for name, value in (intervals or {}).items():
-        if name not in sets:
-            near = nearest(name, sets)
-            raise ArgumentError(f"there is no dataset '{name}'", key=f"intervals.{name}", suggestion=near)
-        check_count(name, value, key=f"intervals.{name}")
-
-
-def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str, int] | None) -> list[EvaluationSet]:
-    """Combines loaders, evaluators and intervals into datasets, and attaches each dataset to its evaluator.
-
-    Args:
-        loaders: A loader, or a dict of loaders by name.
-        evaluators: An evaluator, or a dict of evaluators by the same names.
-        intervals: The intervals of some datasets, by name.
-
-    Raises:
-        ArgumentError: An interval belongs to no dataset, or is not positive.
-    """
-    several = loaders if isinstance(loaders, Mapping) else {"": loaders}
-    owned = evaluators if isinstance(loaders, Mapping) else {"": evaluators}
-    check_intervals(intervals, several)
-    sets = [EvaluationSet(name, each, owned[name], (intervals or {}).get(name)) for name, each in several.items()]
-    for each in sets:
-        each.evaluator.attach(getattr(each.dataloader, "dataset", None))
-        each.evaluator.set_context(dataset=each.name)
-    return sets
-
-
-def has_several_loaders(cfg: Any) -> bool:
-    """Checks whether a dataloader section is a dict of loaders by name."""
-    if not isinstance(cfg, Mapping) or not cfg or "dataset" in cfg:
-        return False
-    return all(
-        "dataset" in each if isinstance(each, Mapping) else hasattr(each, "__iter__") and not isinstance(each, str)
-        for each in cfg.values()
-    )
 
 
 def call_and_compare_weights(runner: "Runner", *events: str) -> bool:

@@ -56,9 +56,9 @@ class HookList(Sequence[Hook]):
         other = next((each for each in self._hooks if each.swaps_weights), None)
         if hook.swaps_weights and other is not None:  # restored in the same order, the wrong weights would remain
             raise ArgumentError(
-                f"{type(hook).__name__} and {type(other).__name__} both swap the weights of the model for validations. "
+                f"{type(hook).__name__} and {type(other).__name__} both swap the weights of the model for validation. "
                 "A run may have only one such hook",
-                notes=[f"The other one is {self.key_of(other)}. Remove one of them."],
+                notes=[f"The other hook is {self.key_of(other)}. Remove one of them."],
             )
         if priority is not None:
             hook.priority = priority

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from footplate.config import Config
 from footplate.config.key_paths import merge_options
@@ -96,7 +97,7 @@ def _waiting_schedules(path: str, schedules: Any) -> Iterator[str]:
             yield from _waiting_schedules(f"{path}[{place}]", each)
     elif schedules is not None:
         kind = PARAM_SCHEDULERS.resolve(schedules["type"]) if isinstance(schedules, Mapping) else schedules
-        if getattr(kind, "takes_metrics", False):
+        if getattr(kind, "takes_metrics", False) or isinstance(kind, ReduceLROnPlateau):
             yield path
 
 
@@ -114,7 +115,9 @@ def settings_of(runner: "Runner") -> Settings:
         settings[name] = []
         for group in part.optimizer.param_groups:
             fields = [each for each in ("lr", "weight_decay", "momentum", *arguments) if each in group]
-            values = {field: group.get(f"initial_{field}", group[field]) for field in fields if field != "params"}
+            # OneCycleLR and CyclicLR of torch change these, and keep the first value under no name of its own.
+            skipped = {"params", *(("momentum", "betas") if "base_momentum" in group else ())}
+            values = {field: group.get(f"initial_{field}", group[field]) for field in fields if field not in skipped}
             if "betas" in values and "initial_momentum" in group:
                 values["betas"] = (group["initial_momentum"], *values["betas"][1:])
             settings[name].append({field: _plain(value) for field, value in values.items()})

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from footplate.distributed import check_same_parameters
+from footplate.engine.plain_runs import add_steps
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError
+from footplate.models import is_plain
 from footplate.registry import MODELS
 from footplate.torch_compile import compile_arguments
 
@@ -17,13 +19,13 @@ _logger = logging.getLogger("footplate.engine")
 # oneDNN kernels work on blocks of 16 channels with AVX-512, and of 8 with AVX2.
 _BLOCK = 16
 _CAUSE = (
-    "Backward of such a convolution, channels last, corrupts memory on some CPUs (oneDNN issue 6035)."
+    "In this format, the backward pass of such a convolution corrupts memory on some CPUs (oneDNN issue 6035)."
     " Other layouts are not affected."
 )
 
 
 def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -> nn.Module:
-    """Builds the model, adapts it if the config asks for it, and moves it to the device.
+    """Builds the model, adapts it if necessary, and moves it to the device.
 
     Args:
         model: The model, or its config dict.
@@ -44,13 +46,14 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
             model = MODELS.build(sections["model_adapter"], model=model)
     if not isinstance(model, nn.Module):
         raise BuildError("the model must be a torch.nn.Module or a config dict for one", found=model, key="model")
-    for step in ("train_step", "val_step", "test_step"):
+    for step in () if is_plain(model) else ("train_step", "val_step", "test_step"):
         if not hasattr(model, step):
             raise BuildError(
                 f"the model '{type(model).__name__}' has no {step}", key="model", notes=["Derive it from BaseModel."]
             )
     check_same_parameters(model)
-    return speed_up(model.to(device), compile=sections["compile"], channels_last=sections["channels_last"])
+    model = speed_up(model.to(device), compile=sections["compile"], channels_last=sections["channels_last"])
+    return add_steps(model, sections).to(device)  # type: ignore[no-any-return]
 
 
 def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, channels_last: bool) -> nn.Module:
@@ -73,7 +76,9 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
         name = fragile_convolution(model)
         weights = [each for each in model.parameters() if each.dim() == 4 and not each.is_contiguous()]
         if name is not None and any(each.is_contiguous(memory_format=torch.channels_last) for each in weights):
-            _logger.warning("The model stores its weights channels last and has the convolution '%s'. %s", name, _CAUSE)
+            _logger.warning(
+                "The model stores its weights in channels-last format and has the convolution '%s'. %s", name, _CAUSE
+            )
     settings = dict(compile) if isinstance(compile, Mapping) else {}
     target = settings.pop("target", "forward")
     arguments = compile_arguments(settings if isinstance(compile, Mapping) else compile)

@@ -131,7 +131,7 @@ class NonFiniteHook(Hook):
                 self._has_warned_of_scale = True
                 _logger.warning(
                     "The loss scale has fallen to %g: gradients are non-finite at any scale, and their steps are "
-                    "skipped. Set on_nonfinite=dict(grad='stop') to stop at the next.",
+                    "skipped. Set on_nonfinite=dict(grad='stop') to stop at the next one.",
                     scaler.get_scale(),
                 )
         total = runner.message_hub.history("train/loss")
@@ -158,7 +158,7 @@ def check_weights(runner: "Runner") -> None:
         runner.nonfinite.check(runner, done, stop=True)
         rate = runner.message_hub.history("train/lr").current()
         raise NonFiniteError(
-            f"the weights contain NaN or infinity after iteration {done}, learning rate {rate:g}: not saved",
+            f"the weights contain NaN or infinity after iteration {done}, learning rate {rate:g}: they are not saved",
             iteration=done,
             notes=[f"first in {list_names([repr(name) for name in names], 1)}", _last_good(runner)],
         )
@@ -202,10 +202,12 @@ def _loss_error(runner: "Runner", done: int, window: int) -> NonFiniteError:
     rate = f"{rates[-back]:g}" if len(rates) >= back else "unknown"
     which = f" ({', '.join(parts)})" if parts else ""
     before = (
-        f"The loss before was {losses[-back - 1]:g}." if len(losses) > back else "It was non-finite from the start."
+        f"Before that, the loss was {losses[-back - 1]:g}."
+        if len(losses) > back
+        else "It was non-finite from the start."
     )
     return NonFiniteError(
-        f"the loss is {latest[first]:g} since iteration {done - back + 1}{which}, learning rate {rate}",
+        f"the loss has been {latest[first]:g} since iteration {done - back + 1}{which}, learning rate {rate}",
         iteration=done - back + 1,
         notes=[before, _last_good(runner), "Set on_nonfinite=dict(loss='warn') to continue anyway."],
     )

@@ -82,7 +82,7 @@ def preflight(runner: "Runner") -> None:
         "Preflight: a checkpoint takes %s%s%s.",
         format_bytes(size),
         " without optimizer state" if growth is None and not has_state else "",
-        ", a batch was validated" if any(names is not None for _, names in results) else "",
+        ", and one batch was validated" if any(names is not None for _, names in results) else "",
     )
 
 

@@ -140,7 +140,7 @@ def warn_of_nondeterminism(
     if not randomness.get("deterministic"):
         return
     if env_cfg.get("cudnn_benchmark"):
-        _logger.warning("deterministic: env_cfg.cudnn_benchmark is off, because it picks algorithms by their speed.")
+        _logger.warning("deterministic: env_cfg.cudnn_benchmark is off, because it chooses algorithms by speed.")
     if randomness.get("seed") is None:
         _logger.warning("deterministic: no randomness.seed is set. To repeat this run, set randomness.seed=%d.", seed)
     workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
@@ -155,7 +155,7 @@ def warn_of_nondeterminism(
     tuned = isinstance(options, Mapping) and any(options.get(key) for key in ("max_autotune", "max_autotune_gemm"))
     if tuned or str(settings.get("mode")).startswith("max-autotune"):
         _logger.warning(
-            "deterministic: compile with max-autotune picks kernels by their speed. The next run may pick others."
+            "deterministic: compile with max-autotune chooses kernels by speed. The next run may choose others."
         )
 
 
@@ -164,7 +164,7 @@ def warn_of_nondeterministic_loader(runner: "Runner", randomness: Mapping[str, A
     loader = runner.train_loop.dataloader
     if randomness.get("deterministic") and not isinstance(loader, (SampleLoader, list, tuple)):
         _logger.warning(
-            "deterministic: the batches of train_dataloader, a '%s', do not follow from the seed.",
+            "deterministic: the batches of train_dataloader, a '%s', are not determined by the seed.",
             type(loader).__name__,
         )
 

@@ -115,7 +115,7 @@ def opened_log(
         except Exception as error:
             text = "; ".join(line.strip() for line in str(error).strip().splitlines()[:_MOST_LINES])
             name = "" if isinstance(error, FootplateError) else f"{type(error).__name__}: "
-            _logger.error("ended by an error: %s%s", name, text, extra=NOT_SHOWN)
+            _logger.error("The run failed: %s%s", name, text, extra=NOT_SHOWN)
             raise
 
 
@@ -220,11 +220,11 @@ def _lock(descriptor: int, folder: str, key: str) -> None:
         raise ArgumentError(
             f"Another run uses the folder '{folder}'.",
             key=key,
-            notes=[*([holder] if holder else []), f"Use {_SETTINGS[key]}, or end the other run."],
+            notes=[*([holder] if holder else []), f"Use {_SETTINGS[key]}, or stop the other run."],
         ) from None
     except OSError as error:  # a file system that does not support locks
         _logger.warning(
-            "The folder '%s' cannot be locked (%s). A second run in it would not be noticed.", folder, error.strerror
+            "The folder '%s' cannot be locked (%s). A second run in it would not be detected.", folder, error.strerror
         )
         return
     holder = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"

@@ -3,16 +3,16 @@
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 from torch import nn
 
 from footplate import storage
-from footplate.checkpoint import BackgroundSaver, LoadReport, load_checkpoint, load_weights, trusted_in
+from footplate.checkpoint import BackgroundSaver, LoadReport
 from footplate.config import Config
-from footplate.data import explain_worker_deaths, restore_rng
+from footplate.data import explain_worker_deaths
 from footplate.distributed import (
     broadcast_object,
     check_same_weights,
@@ -21,48 +21,49 @@ from footplate.distributed import (
     initialize_weights,
     is_main_process,
     rank_from_environment,
-    unwrap_model,
 )
 from footplate.engine import process_setup, run_folder, sections, state
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.ineffective_settings import warn_about_idle_settings
 from footplate.engine.nonfinite import NonFiniteHook, capturing
 from footplate.engine.phase import PHASE_OF_EVENT, Phase
+from footplate.engine.plain_runs import complete_sections
 from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.rank_failures import monitor_run, reporting_failures
+from footplate.engine.run_checkpoints import RunCheckpoints
 from footplate.engine.run_folder import Restart, locked_for
 from footplate.engine.runner_members import RunnerMembers
-from footplate.engine.saving import checkpoint_to_save, replicated_storages
 from footplate.engine.signals import AgreementHook, Requests, refusing_exits
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
-from footplate.records import NOT_SHOWN, MessageHub, buffer_log, check_log_file, set_level
+from footplate.models import PlainModel, trained_model
+from footplate.records import NOT_SHOWN, History, MessageHub, buffer_log, check_log_file, set_level
 from footplate.registry import RUNNERS, set_default_scope
 
 _logger = logging.getLogger("footplate.engine")
 
 
 @RUNNERS.register_module(name=["Runner", "FlexibleRunner"])
-class Runner(RunnerMembers):
+class Runner(RunCheckpoints, RunnerMembers):
     """Trains, validates and tests a model.
 
     Every component is an object or the config dict from which it is built. Loops, optimizer and schedules are built on
     first use, so a test run needs no training data. Nothing is written before everything is built.
 
     Args:
-        model: A BaseModel.
+        model: A BaseModel, or any torch module; see `PlainModel`.
         work_dir: The folder for checkpoints and logs. If it is a remote path that fsspec supports, such as
             `s3://bucket/run`, checkpoints go there and logs go to `work_dirs/run`.
         train_dataloader: The training batches.
         val_dataloader: The validation batches.
         test_dataloader: The test batches.
         train_cfg: The training loop: `dict(by_epoch=True, max_epochs=12, val_interval=1)`.
-        val_cfg: The validation loop.
-        test_cfg: The test loop.
+        val_cfg: The validation loop. For a plain torch module, it has a default.
+        test_cfg: The test loop. For a plain torch module, it has a default.
         auto_scale_lr: `dict(enable=True, base_batch_size=16)` scales learning rates with the global batch size.
         optim_wrapper: The optimizer wrapper with its optimizer.
         param_scheduler: The schedules of the learning rate and other optimizer settings.
-        val_evaluator: The validation metrics.
+        val_evaluator: The validation metrics. For a plain torch module, the loss is the default.
         test_evaluator: The test metrics.
         default_hooks: Changes to the default hooks, by name.
         custom_hooks: Additional hooks.
@@ -92,6 +93,14 @@ class Runner(RunnerMembers):
         model_adapter: The adapter for a model whose interface differs from that of BaseModel.
         log_file: The maximum size of the log file in millions of bytes, and the number of full ones to keep:
             `dict(max_mb=50, backups=3)`.
+        max_epochs: The number of epochs, in place of the one in `train_cfg`.
+        max_iters: The number of iterations, in place of the one in `train_cfg`.
+        loss: For a plain torch module: a function of the output and the target, such as `nn.CrossEntropyLoss()`.
+        training_step: For a plain torch module: a function of the model and the batch that returns the loss.
+        validation_step: For a plain torch module: a function of the model and the batch that returns predictions.
+
+    Attributes:
+        history: The scalars of the run, one row per epoch; see `History`.
 
     Raises:
         FootplateError: A component cannot be built. The message says where it is configured and what to change.
@@ -100,7 +109,7 @@ class Runner(RunnerMembers):
     def __init__(
         self,
         model: nn.Module | Mapping[str, Any],
-        work_dir: str,
+        work_dir: str | os.PathLike[str],
         train_dataloader: Any = None,
         val_dataloader: Any = None,
         test_dataloader: Any = None,
@@ -136,8 +145,15 @@ class Runner(RunnerMembers):
         channels_last: bool = False,
         model_adapter: Mapping[str, Any] | None = None,
         log_file: Mapping[str, Any] | None = None,
+        *,
+        max_epochs: int | None = None,
+        max_iters: int | None = None,
+        loss: Callable[[Any, Any], Any] | None = None,
+        training_step: Callable[[nn.Module, Any], Any] | None = None,
+        validation_step: Callable[[nn.Module, Any], Any] | None = None,
     ) -> None:
-        self._sections = {name: value for name, value in locals().items() if name != "self"}
+        work_dir = os.fspath(work_dir) if isinstance(work_dir, os.PathLike) else work_dir
+        self._sections = complete_sections({name: value for name, value in locals().items() if name != "self"})
         self.phase = Phase.BUILDING
         sections.check_kinds(self._sections)
         process_setup.prepare(env_cfg or {}, launcher=launcher)
@@ -167,7 +183,7 @@ class Runner(RunnerMembers):
         resumed = partial(state.seed_of_resumed, self.home, self.load_from, self.should_resume)
         self.seed = process_setup.seed_everything(randomness or {}, resumed=resumed)
         process_setup.warn_of_nondeterminism(randomness or {}, env_cfg or {}, self.seed, compile)
-        self._loaded = self._initialized = False
+        self._loaded = False
         self._initial: state.InitialCheckpoint | None = None
         self.resuming = False  # while a checkpoint loads: whether the run resumes, rather than takes the weights only
         self._load_report: LoadReport | None = None
@@ -182,12 +198,18 @@ class Runner(RunnerMembers):
         if self.world_size > 1:
             self.hooks.register(AgreementHook())
         self.log_processor = self.build_log_processor(log_processor)
-        self.model = self.wrap_model(model_wrapper_cfg, self.build_model(model))
+        built = self.build_model(model)
+        self.model = self.wrap_model(model_wrapper_cfg, built)
+        self._is_plain = isinstance(built, PlainModel)
+        self._initialized = self._is_plain  # its weights are those that the caller has set
+        self.history = History(trained_model(self.model))
         self.participants = state.participants(self)
         self.phase = Phase.START
 
     @classmethod
-    def from_cfg(cls, cfg: Config | Mapping[str, Any], *, check: bool = False, is_checked: bool = False) -> "Runner":
+    def from_cfg(
+        cls, cfg: Config | Mapping[str, Any], *, check: bool = False, is_checked: bool = False, **overrides: Any
+    ) -> "Runner":
         """Builds a runner from a whole config. A first-generation config is translated first.
 
         Args:
@@ -195,12 +217,15 @@ class Runner(RunnerMembers):
             check: Whether to check all sections before the model is built, as `footplate train` does. Otherwise, the
                 loops, the optimizer and the schedules are checked when they are built on first use.
             is_checked: Whether the config is a result of `sections.check_config` or `sections.runner_config`.
+            overrides: Values to merge into the config, as with `--cfg-options`, and arguments of the Runner that are
+                not keys of a config, such as `max_epochs`.
 
         Raises:
+            ArgumentError: There is no such key or argument.
             ConfigKeyError: A key is nearly a known one.
             ConfigError: The config sets up optimization with keys of both generations.
         """
-        cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
+        cfg, added = sections.with_overrides(cfg if isinstance(cfg, Config) else Config(dict(cfg)), overrides)
         with buffer_log() as records, refusing_exits():
             with located(cfg):
                 set_level(cfg.get("log_level") or "INFO", screen=rank_from_environment() == 0)
@@ -209,7 +234,7 @@ class Runner(RunnerMembers):
             arguments = {key: cfg[key] for key in sections.RUNNER_KEYS if key in cfg}
             with located(cfg):
                 kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
-                runner: Runner = kind(**arguments, cfg=cfg)
+                runner: Runner = kind(**arguments, cfg=cfg, **added)
         runner._log_records += records
         return runner
 
@@ -224,8 +249,9 @@ class Runner(RunnerMembers):
         """Trains to the end, from the start or from a checkpoint.
 
         Returns:
-            The model.
+            The model. For a plain torch module, which is trained in place, the `history` instead.
         """
+        result = self.history if self._is_plain else self.model
         self.phase = Phase.BUILDING
         with located(self.cfg), self.buffered_log(), refusing_exits():
             sections.warn_about_variables(self.cfg)
@@ -255,7 +281,7 @@ class Runner(RunnerMembers):
                 loop.max_iters,
                 "max_epochs" if self.by_epoch else "max_iters",
             )
-            return self.model
+            return result
         with ExitStack() as stack:  # not in a function of its own: each frame here is above backward()
             stack.enter_context(located(self.cfg))
             if is_main_process():
@@ -278,7 +304,7 @@ class Runner(RunnerMembers):
             loop.in_progress, self.phase = False, Phase.START  # in case a user's `run` has set them
             self.call_hook("after_run")
         loop.ended, self._random = True, None
-        return self.model
+        return result
 
     def val(self) -> dict[str, float]:
         """Validates and returns the metrics."""
@@ -300,134 +326,14 @@ class Runner(RunnerMembers):
             method(self, **kwargs)
         self.phase = outer
 
-    def save_checkpoint(
-        self,
-        out_dir: str,
-        filename: str,
-        file_client_args: Mapping[str, Any] | None = None,
-        save_optimizer: bool = True,
-        save_param_scheduler: bool = True,
-        meta: Mapping[str, Any] | None = None,
-        by_epoch: bool = True,
-        backend_args: Mapping[str, Any] | None = None,
-        *,
-        background: bool = False,
-        then: Callable[[], None] | None = None,
-        undo: Callable[[], None] | None = None,
-    ) -> str:
-        """Saves the run in its current state. If that fails, `on_save_error` decides whether the run continues.
-
-        Args:
-            out_dir: The folder.
-            filename: The name in the folder. A name that ends in `.sharded` makes all ranks save a sharded checkpoint.
-            file_client_args: Ignored; the path determines the storage.
-            save_optimizer: Whether to include the optimizer state.
-            save_param_scheduler: Whether to include the state of the schedules.
-            meta: Additional entries for the checkpoint's `meta`.
-            by_epoch: Not used: the position of the run determines the epoch and the iteration in `meta`.
-            backend_args: Ignored; the path determines the storage.
-            background: Whether to return once the state is copied and to write it in the background. All ranks must
-                take part.
-            then: Called after the commit.
-            undo: Called if the save failed, by a later save or by `saver.settle()`.
-
-        Returns:
-            The path.
-
-        Raises:
-            CheckpointError: The save failed, and `on_save_error` is "stop".
-            NonFiniteError: The weights are non-finite, and `on_nonfinite` requires the run to stop.
-        """
-        path = os.path.join(out_dir, filename)
-        parts = {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}
-        checkpoint = checkpoint_to_save(self, path, meta=meta, together=background, undo=undo, **parts)
-        if checkpoint is not None:
-            self.saver.save(checkpoint, path, then=then, undo=undo, replicated=replicated_storages(self, path))
-            if not background:
-                self.saver.settle()
-        return path
-
-    def load_checkpoint(
-        self,
-        filename: str,
-        map_location: str = "cpu",
-        strict: bool = False,
-        revise_keys: Sequence[tuple[str, str]] = (("^module.", ""),),
-    ) -> dict[str, Any]:
-        """Loads the weights of a checkpoint.
-
-        Returns:
-            The checkpoint.
-        """
-        model = unwrap_model(self.model)
-        initial, self._initial = self._initial, None
-        if initial is not None and initial.content is not None and (initial.path, map_location) == (filename, "cpu"):
-            checkpoint = initial.content
-        else:
-            checkpoint = load_checkpoint(filename, map_location, like=model, in_place=self.resuming)
-        self.trusted = trusted_in(checkpoint)
-        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        self._load_report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=filename)
-        return checkpoint
-
-    def resume(
-        self,
-        filename: str,
-        resume_optimizer: bool = True,
-        resume_param_scheduler: bool = True,
-        map_location: str = "default",
-    ) -> None:
-        """Resumes from a checkpoint: weights, optimizer, schedules, position, history and random state.
-
-        Args:
-            filename: The path or address of the checkpoint.
-            resume_optimizer: Whether to restore the state of the optimizer.
-            resume_param_scheduler: Whether to restore the schedules as well as the optimizer. Otherwise, they move to
-                the position of the run.
-            map_location: The device to read to; "default" is the CPU, from which tensors are copied to their devices.
-        """
-        self.resuming = True
-        try:
-            checkpoint = self.load_checkpoint(filename, "cpu" if map_location == "default" else map_location, True)
-        finally:
-            self.resuming = False
-        keeps_schedules = resume_optimizer and resume_param_scheduler
-        left_out = {"optimizer": not resume_optimizer, "param_schedulers": not keeps_schedules}
-        checkpoint = {key: value for key, value in checkpoint.items() if not left_out.get(key)}
-        state.restore(self, checkpoint)
-        self._random = state.random_of(checkpoint, self.rank)
-        self.saver.last = filename
-        _logger.info("resumed from %s at epoch %d, iteration %d", filename, self.epoch, self.iter)
-
-    def load_or_resume(self, *, whole_model: bool = False) -> None:
-        """Loads the checkpoint that `load_from` and `resume` select. Later calls do nothing, to keep trained weights.
-
-        Args:
-            whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
-        """
-        if self._loaded:
-            return
-        self._loaded = True
-        initial = state.pick_checkpoint(self.home, self.load_from, self.should_resume)
-        path, resumes, self._initial = initial.path, initial.resumes, initial
-        if path is not None:
-            key = at_key("load_from") if path == self.load_from else nullcontext()
-            with located(self.cfg), key, self.buffered_log():
-                (self.resume if resumes else self.load_checkpoint)(path)
-                if whole_model and self._load_report is not None:
-                    self._load_report.require_whole_model()
-
-    def restore_random_state(self) -> None:
-        """Restores the random state of the resumed checkpoint. Loops call it before they continue."""
-        if self._random is not None:
-            restore_rng(self._random)
-
     def _evaluate(self, mode: str) -> dict[str, float]:
         outer = self.phase
         with located(self.cfg):
             loop = getattr(self, f"{mode}_loop")
         if loop is None:
-            raise ArgumentError(f"there is nothing to {mode}: {mode}_dataloader, {mode}_cfg and {mode}_evaluator")
+            raise ArgumentError(
+                f"the run has no {mode} loop: it needs {mode}_dataloader, {mode}_cfg and {mode}_evaluator"
+            )
         self.load_or_resume(whole_model=mode == "test")
         with located(self.cfg), self._opened_log(), reporting_failures(), refusing_exits():
             self.call_hook("before_run")

@@ -38,8 +38,11 @@ class RunnerMembers(Components):
         """The config to record. Without a config, it is made from the runner's arguments, with objects as text."""
         if self._sections["cfg"] is not None:
             return self.cfg
-        parameters = inspect.signature(type(self).__init__).parameters
-        defaults = {name: parameters[name].default for name in self._sections if name in parameters}
+        defaults: dict[str, Any] = {}
+        for kind in reversed(type(self).__mro__):  # a subclass may change defaults, and pass on *args and **kwargs
+            if "__init__" in vars(kind):
+                parameters = inspect.signature(vars(kind)["__init__"]).parameters
+                defaults |= {name: each.default for name, each in parameters.items()}
         given = {name: value for name, value in self._sections.items() if value is not defaults.get(name)}
         return Config(as_plain(given))
 

@@ -134,7 +134,7 @@ def _set_aside(path: str, aside: str, done: int) -> None:
         return
     try:
         if not storage.is_local(path):
-            raise OSError(errno.ENOTSUP, "only local checkpoints are set aside")
+            raise OSError(errno.ENOTSUP, "only local checkpoints can be renamed")
         if is_sharded_path(aside):  # os.replace would replace a file but not a folder
             remove_checkpoint(aside)
         os.replace(path, aside)

@@ -12,6 +12,7 @@ from torch import nn
 from footplate.checkpoint import BackgroundSaver
 from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.config import Config, check_top_level_keys, find_late_changes, unread_overrides
+from footplate.config.key_paths import merge_options
 from footplate.data import check_dataloader
 from footplate.distributed import check_launcher, check_model_wrapper, check_sync_bn
 from footplate.engine.base_loops import validation_points
@@ -23,15 +24,17 @@ from footplate.engine.config_compatibility import (
     unsupported_conveniences,
     unused_preprocessor,
 )
-from footplate.engine.evaluation_loops import check_evaluator_names, check_intervals, has_several_loaders
+from footplate.engine.evaluation_sets import check_evaluator_names, check_intervals, has_several_loaders
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.learning_rate_scaling import base_batch_size
 from footplate.engine.nonfinite import NonFiniteHook
+from footplate.engine.plain_runs import PYTHON_ARGUMENTS
 from footplate.engine.process_setup import check_environment, check_randomness
 from footplate.engine.run_folder import folders_of
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
-from footplate.evaluation import BaseMetric, Evaluator
+from footplate.evaluation import build_evaluator, is_named
+from footplate.messages import nearest
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.records import BaseVisBackend, LogProcessor, check_level, check_log_file
 from footplate.registry import (
@@ -100,7 +103,10 @@ def check_kinds(sections: Sections) -> None:
         given = [name for name in names if sections[name] is not None]
         missing = [name for name in names if sections[name] is None]
         if given and missing:
-            raise ArgumentError(f"{phase} needs '{missing[0]}'", key=missing[0], notes=[f"given: {', '.join(given)}"])
+            notes = [f"given: {', '.join(given)}"]
+            if missing[0] == "train_cfg":
+                notes.append("In Python, max_epochs or max_iters is enough.")
+            raise ArgumentError(f"{phase} needs '{missing[0]}'", key=missing[0], notes=notes)
     if sections["param_scheduler"] is not None and sections["optim_wrapper"] is None:
         raise ArgumentError("'param_scheduler' needs 'optim_wrapper'", key="param_scheduler")
 
@@ -150,6 +156,28 @@ def runner_config(cfg: Config) -> Config:
             if cfg.get(name) is None:
                 raise ArgumentError(f"the config has no '{name}'", key=name)
     return cfg
+
+
+def with_overrides(cfg: Config, overrides: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
+    """Returns a translated copy of a config with merged values, and the values that are no keys of a config.
+
+    Raises:
+        ArgumentError: There is no such key.
+    """
+    if not overrides:
+        return cfg, {}
+    merged = in_second_generation(cfg)
+    merged = Config(merged, merged.text, merged.filename, merged.env_variables)
+    added: dict[str, Any] = {}
+    for name, value in overrides.items():
+        if name in PYTHON_ARGUMENTS:
+            added[name] = value
+        elif name in READ_KEYS:
+            merge_options(merged._cfg_dict, {name: value}, origin=Origin("Runner.from_cfg", 0))
+        else:
+            near = nearest(name, {*READ_KEYS, *PYTHON_ARGUMENTS})
+            raise ArgumentError(f"a run has no setting '{name}'", key=name, found=value, suggestion=near)
+    return merged, added
 
 
 @contextmanager
@@ -212,14 +240,14 @@ def _check_evaluators(mode: str, sections: Sections) -> None:
         evaluators = _each_dataset(name, sections[name], "type")
     for key, evaluator in evaluators:
         with at_key(key):
-            if isinstance(evaluator, Mapping):
+            if isinstance(evaluator, Mapping) and not is_named(evaluator):
                 METRICS.check(evaluator)
             elif isinstance(evaluator, (list, tuple)):
                 for place, metric in enumerate(evaluator):
                     with at_key(f"[{place}]"):
                         METRICS.check(metric)
-            elif evaluator is not None and not isinstance(evaluator, (Evaluator, BaseMetric)):
-                raise ArgumentError("an evaluator must be a metric, a list of metrics or an Evaluator", found=evaluator)
+            elif evaluator is not None:
+                build_evaluator(evaluator)
 
 
 def _each_dataset(key: str, section: Any, mark: str) -> Iterator[tuple[str, Any]]:
@@ -324,11 +352,11 @@ _DICT, _BOOL, _STR = (Mapping,), (bool,), (str,)
 _ANYTHING = (object,)  # the check decides
 _LOADER = "a dict, or a non-empty iterable of batches"
 _EVALUATOR = "a metric, a list of metrics, or an Evaluator; dicts are built"
-_RESUME = "True, False or 'auto' (`load_from` is the path of a checkpoint)"
+_RESUME = "True, False or 'auto' (`load_from` is the path to a checkpoint)"
 # In the order of the Runner's arguments.
 SECTIONS: tuple[Section, ...] = (
     Section("model", "a model, or its dict", _ANYTHING, _check_model),
-    Section("work_dir", "the path of a folder", _is_folder, partial(_check_value, "work_dir", folders_of)),
+    Section("work_dir", "the path to a folder", _is_folder, partial(_check_value, "work_dir", folders_of)),
     Section("train_dataloader", _LOADER, _is_loader, partial(_check_loaders, "train")),
     Section("val_dataloader", _LOADER, _is_loader, partial(_check_loaders, "val")),
     Section("test_dataloader", _LOADER, _is_loader, partial(_check_loaders, "test")),
@@ -337,7 +365,7 @@ SECTIONS: tuple[Section, ...] = (
     Section("test_cfg", "a loop, or its dict", _ANYTHING, partial(_check_evaluation_loop, "test")),
     Section("auto_scale_lr", "a dict", _DICT, partial(_check_value, "auto_scale_lr", base_batch_size)),
     Section("optim_wrapper", "an optimizer wrapper, or its dict", _ANYTHING, _check_optimization),
-    Section("param_scheduler", "a schedule, its dict, or a list of these", _ANYTHING),  # checked with the optimizer
+    Section("param_scheduler", "a schedule, its dict, or a list of schedules", _ANYTHING),  # checked with the optimizer
     Section("val_evaluator", _EVALUATOR, _ANYTHING, partial(_check_evaluators, "val")),
     Section("test_evaluator", _EVALUATOR, _ANYTHING, partial(_check_evaluators, "test")),
     Section(

@@ -3,7 +3,7 @@
 import datetime
 import logging
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from itertools import chain
@@ -46,17 +46,18 @@ def participants(runner: "Runner") -> "dict[str, Stateful]":
         "message_hub": _Current(lambda: runner.message_hub, "message_hub"),
         "run.writers": _Current(lambda: runner.visualizer, "run.writers"),
         "run.hooks": _Hooks(runner),
+        "run.history": runner.history,
     }
 
 
 class _Component:
-    """A participant that is built on first use; `start_without` is called if a checkpoint lacks its state."""
+    """A participant that is built on first use."""
 
     def __init__(self, runner: "Runner") -> None:
         self.runner = runner
 
-    def start_without(self, checkpoint: Mapping[str, Any]) -> None:
-        pass
+    def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool = False) -> None:
+        """Prepares a component whose state a checkpoint lacks, or which is left out on request."""
 
 
 class _Current:
@@ -79,7 +80,7 @@ class _Position(_Component):
     def load_state_dict(self, state: Any) -> None:
         self.runner.train_loop.load_state_dict(_as_dict(state, "run.loop"))
 
-    def start_without(self, checkpoint: Mapping[str, Any]) -> None:
+    def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool = False) -> None:
         with _naming_part("meta"):
             meta = part_of(checkpoint, "meta")
             self.runner.train_loop.load_state_dict({key: meta[key] for key in ("iter", "epoch")})
@@ -95,10 +96,11 @@ class _Optimizer(_Component):
         _take_gradients(self.runner, state)
         keep_saved_settings(self.runner, settings)
 
-    def start_without(self, checkpoint: Mapping[str, Any]) -> None:
-        _logger.warning(
-            "The checkpoint has no 'optimizer'. The optimizer starts over, and the run is no longer bit-exact."
-        )
+    def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool = False) -> None:
+        if not left_out:
+            _logger.warning(
+                "The checkpoint has no 'optimizer'. The optimizer starts over, and the run is no longer bit-exact."
+            )
 
 
 class _Schedules(_Component):
@@ -128,11 +130,12 @@ class _Schedules(_Component):
             )
             _move_schedules(self.runner, several, from_groups=True)
 
-    def start_without(self, checkpoint: Mapping[str, Any]) -> None:
+    def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool = False) -> None:
         schedules, done = self.runner.param_schedulers, self.runner.train_loop.iter
         several = schedules.values() if isinstance(schedules, Mapping) else [schedules]
         _move_schedules(self.runner, list(chain.from_iterable(several)))
-        _logger.info("The checkpoint has no schedules. Those of the config are moved to iteration %d.", done)
+        if not left_out:
+            _logger.info("The checkpoint has no schedules. Those of the config are moved to iteration %d.", done)
 
 
 class _Hooks(_Component):
@@ -241,20 +244,25 @@ def _parameters_of(wrapper: Any) -> list[torch.Tensor]:
     return [each for group in wrapper.optimizer.param_groups for each in group["params"]]
 
 
-def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
+def restore(runner: "Runner", checkpoint: Mapping[str, Any], *, left_out: Collection[str] = ()) -> None:
     """Restores what `capture` returned, except weights and random generators.
 
     From a checkpoint of a different engine, it restores what the checkpoint contains: position, optimizer and
     schedules.
+
+    Args:
+        runner: The runner.
+        checkpoint: The checkpoint.
+        left_out: The participants that are not restored, by the paths of their states.
     """
     _leave_average(runner, checkpoint)
     for path, participant in runner.participants.items():
         *parents, key = path.split(".")
         section = part_of(checkpoint, *parents)
         is_empty_position = path == "run.loop" and isinstance(section.get(key), Mapping) and not section[key]
-        if key not in section or is_empty_position:
+        if key not in section or is_empty_position or path in left_out:
             if isinstance(participant, _Component):
-                participant.start_without(checkpoint)
+                participant.start_without(checkpoint, left_out=path in left_out)
         elif not isinstance(section[key], OpaqueObject) or key != "message_hub":  # of another engine: it was not built
             with _naming_part(path):
                 participant.load_state_dict(section[key])

@@ -46,11 +46,15 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         super().__init__(runner, dataloader, val_begin, val_interval, dynamic_intervals)
         self._max_epochs = check_count("max_epochs", max_epochs, most=MAX_RUN_LENGTH)
         if length_of(self.dataloader) is None:
-            raise ArgumentError("training by epochs needs a loader with a length", key="dataloader")
+            raise ArgumentError(
+                "epoch-based training needs a loader with a length",
+                key="dataloader",
+                notes=["Set max_iters instead of max_epochs."],
+            )
         is_limited = getattr(self.dataloader, "is_limited", False)
         if getattr(getattr(self.dataloader, "sampler", None), "endless", False) and not is_limited:
             raise ArgumentError(
-                "training by epochs needs a finite sampler",
+                "epoch-based training needs a finite sampler",
                 key="type",
                 suggestion="IterBasedTrainLoop",
                 notes=["Or set num_batch_per_epoch, or use DefaultSampler, in train_dataloader."],
@@ -102,7 +106,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         runner, length = self.runner, len(self.dataloader)
         if length == 0:
             raise DataError(
-                "the training loader has no batch",
+                "the training loader has no batches",
                 notes=["With `drop_last=True`, a loader drops a batch that is too small."],
             )
         within = not self.at_epoch_start
@@ -243,7 +247,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
             raise ArgumentError(
                 f"{name}.run skips the {self._iter} batches of the completed iterations",
                 key="train_cfg.type",
-                notes=["dataloader_iterator starts after them already. Remove the lines that skip batches from run."],
+                notes=["dataloader_iterator already starts after them. Remove the lines that skip batches from run."],
             )
         if not self._drawn:
             _logger.warning(

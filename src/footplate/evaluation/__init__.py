@@ -2,6 +2,7 @@
 
 from footplate.evaluation.evaluator import Evaluator, build_evaluator
 from footplate.evaluation.metric import BaseMetric, DumpResults, check_samples, required_classes
+from footplate.evaluation.metric_functions import is_named
 from footplate.evaluation.per_class import EvaluationContext
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "Evaluator",
     "build_evaluator",
     "check_samples",
+    "is_named",
     "required_classes",
 ]

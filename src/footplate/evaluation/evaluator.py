@@ -8,28 +8,29 @@ from footplate.data.structures import BaseDataElement
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, FootplateError
 from footplate.evaluation.metric import BaseMetric
-from footplate.registry import EVALUATOR, METRICS
+from footplate.evaluation.metric_functions import as_metric, is_named
+from footplate.registry import EVALUATOR
 
 
 class Evaluator:
     """Passes the predictions for each batch to all metrics and merges their values.
 
     Args:
-        metrics: One or several metrics, as objects or dicts for METRICS.
+        metrics: One or several metrics: objects, dicts for METRICS, functions of (predictions, batch), or objects like
+            those of torchmetrics. Functions and such objects can also be given as a dict by name.
     """
 
     key = ""  # the config section of the evaluator, for error messages
     _is_list = False
 
-    def __init__(
-        self, metrics: BaseMetric[Any] | Mapping[str, Any] | Sequence[BaseMetric[Any] | Mapping[str, Any]]
-    ) -> None:
-        configs = list(metrics) if isinstance(metrics, Sequence) else [metrics]
+    def __init__(self, metrics: Any) -> None:
+        named = metrics if is_named(metrics) else {}
+        configs = list(metrics) if isinstance(metrics, Sequence) or named else [metrics]
         self._is_list = isinstance(metrics, Sequence)
         self.metrics: list[BaseMetric[Any]] = []
         for index, each in enumerate(configs):
             with at_key(self._metric_key(index)):
-                self.metrics.append(each if isinstance(each, BaseMetric) else METRICS.build(each))
+                self.metrics.append(as_metric(named[each], each) if named else as_metric(each))
         self._dataset_meta: Mapping[str, Any] | None = None
 
     @property
@@ -58,14 +59,16 @@ class Evaluator:
 
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
         """Passes the predictions for a batch, one per sample, to all metrics; data elements are converted to dicts."""
-        if not isinstance(data_samples, Iterable):
+        if data_samples is None and self.metrics:
             raise ArgumentError(
-                "a model in mode 'predict' must return a list with one prediction per sample", found=type(data_samples)
+                "the metrics need predictions, but the model returns none",
+                key=self.key,
+                notes=["Pass validation_step=..., a function of the model and the batch, next to training_step."],
             )
-        samples = [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
+        samples = [] if all(each.takes_whole_batches for each in self.metrics) else _listed(data_samples)
         try:
             for metric in self.metrics:
-                metric.process(data_batch, samples)
+                metric.process(data_batch, data_samples if metric.takes_whole_batches else samples)
         except FootplateError:  # adds the key only now, since this method runs for each batch
             with at_key(self._metric_key(self.metrics.index(metric))):
                 raise
@@ -118,15 +121,23 @@ class Evaluator:
         return f"{self.key}[{index}]" if self._is_list else self.key
 
 
+def _listed(data_samples: Any) -> list[Any]:
+    if not isinstance(data_samples, Iterable):
+        raise ArgumentError(
+            "a model in mode 'predict' must return a list with one prediction per sample", found=type(data_samples)
+        )
+    return [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
+
+
 EVALUATOR.register_module(module=Evaluator)  # not a decorator: the registry checks for subclasses of Evaluator
 
 
-def build_evaluator(cfg: Evaluator | Mapping[str, Any] | Sequence[Any]) -> Evaluator:
+def build_evaluator(cfg: Any) -> Evaluator:
     """Builds the evaluator of a `val_evaluator` or `test_evaluator` section.
 
     Args:
-        cfg: An Evaluator; a dict for METRICS or a list of such dicts; or `dict(metrics=[...])`, with the `type` of
-            the evaluator if it is not `Evaluator`.
+        cfg: An Evaluator; the `metrics` of one; or `dict(metrics=[...])`, with the `type` of the evaluator if it is
+            not `Evaluator`.
 
     Raises:
         ArgumentError: `cfg` is none of these.
@@ -134,10 +145,10 @@ def build_evaluator(cfg: Evaluator | Mapping[str, Any] | Sequence[Any]) -> Evalu
     if isinstance(cfg, Mapping) and "metrics" in cfg:
         built: Evaluator = EVALUATOR.build(cfg, default_args={"type": Evaluator})
         return built
-    if isinstance(cfg, Mapping) and "type" not in cfg:
+    if isinstance(cfg, Mapping) and "type" not in cfg and not is_named(cfg):
         raise ArgumentError("the config of an evaluator needs the 'type' of a metric", found=dict(cfg))
-    if isinstance(cfg, (Mapping, BaseMetric)) or (isinstance(cfg, Sequence) and not isinstance(cfg, str)):
-        return Evaluator(cfg)
     if isinstance(cfg, Evaluator):
         return cfg
-    raise ArgumentError("an evaluator must be a metric, a list of metrics, or an Evaluator", found=cfg)
+    if cfg is None or isinstance(cfg, (str, int, float)):
+        raise ArgumentError("an evaluator must be a metric, a list of metrics, or an Evaluator", found=cfg)
+    return Evaluator(cfg)

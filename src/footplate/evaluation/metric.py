@@ -6,7 +6,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, Literal, SupportsIndex, TypeVar
+from typing import Any, ClassVar, Generic, Literal, SupportsIndex, TypeVar
 
 import torch
 from torch import Tensor
@@ -127,6 +127,8 @@ class BaseMetric(ABC, Generic[_Result]):
     """
 
     default_prefix: str | None = None
+    takes_whole_batches: ClassVar[bool] = False
+    """Whether `process` takes the predictions for a batch as the model returned them, not as a list of samples."""
     context = EvaluationContext()
     """The run and the dataset that the evaluator computes the metric for."""
 
@@ -206,9 +208,9 @@ class BaseMetric(ABC, Generic[_Result]):
         """
         if isinstance(self.results, RunningSum):
             own = self.results.sum_of_first(local_sample_count(size, get_rank(), get_world_size()))
-            results = collect_results(_to_cpu(own), sys.maxsize, self.collect_device)
+            results = collect_results(to_device(own, "cpu"), sys.maxsize, self.collect_device)
         else:
-            results = collect_results(_to_cpu(self.results), size, self.collect_device)
+            results = collect_results(to_device(self.results, "cpu"), size, self.collect_device)
         self.results.clear()
         values: dict[str, Any] = {}
         error: Exception | None = None
@@ -237,7 +239,7 @@ class BaseMetric(ABC, Generic[_Result]):
             )
         values = self.compute_metrics(results)
         if not isinstance(values, Mapping) or not all(isinstance(each, str) for each in values):
-            raise ArgumentError(f"compute_metrics of '{name}' must return a dict of values by name", found=values)
+            raise ArgumentError(f"compute_metrics of '{name}' must return a dict from names to values", found=values)
         return {f"{self.prefix}/{each}" if self.prefix else each: value for each, value in values.items()}
 
 
@@ -291,7 +293,7 @@ class DumpResults(BaseMetric[Any]):
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Appends copies of the predictions on the CPU; views into the batch would keep the whole batch alive."""
-        self.results.extend(copy.deepcopy(_to_cpu(list(data_samples))))
+        self.results.extend(copy.deepcopy(to_device(list(data_samples), "cpu")))
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
         """Writes the file and returns no values."""
@@ -299,18 +301,18 @@ class DumpResults(BaseMetric[Any]):
         return {}
 
 
-def _to_cpu(data: Any) -> Any:
-    """Moves all tensors in nested dicts, lists and tuples to the CPU."""
+def to_device(data: Any, device: torch.device | str) -> Any:
+    """Detaches all tensors in nested dicts, lists and tuples, and moves them to a device."""
     if type(data) in _PLAIN:  # first, since most results are plain numbers
         return data
     if isinstance(data, Tensor):
-        return data.detach().to(torch.device("cpu"))
+        return data.detach().to(device)
     if hasattr(data, "to") and not isinstance(data, type):
-        return data.to("cpu")
+        return data.to(device)
     if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return type(data)(*map(_to_cpu, data))
+        return type(data)(*(to_device(each, device) for each in data))
     if isinstance(data, (list, tuple)):
-        return type(data)(map(_to_cpu, data))
+        return type(data)(to_device(each, device) for each in data)
     if isinstance(data, dict):
-        return type(data)({key: _to_cpu(value) for key, value in data.items()})
+        return type(data)({key: to_device(value, device) for key, value in data.items()})
     return data

@@ -43,7 +43,7 @@ class FirstGenerationTranslator(ConfigTranslator):
             ConfigError: A key cannot be translated, or an unknown key resembles a known one.
         """
         translation = translate_sections(cfg, device=pick_device().type, is_hook_registered=HOOKS.__contains__)
-        _logger.info("The config is of the first generation and was translated; `footplate migrate` writes the result.")
+        _logger.info("This first-generation config was translated. To save the result, use `footplate migrate`.")
         for note in translation.notes:
             name = note.key.rpartition(".")[2]
             if note.near and nearest(name, [note.near], similarity=_MISSPELLED):

@@ -108,7 +108,7 @@ class CheckpointHook(Hook):
         self.save_param_scheduler = check_flag("save_param_scheduler", save_param_scheduler)
         self.max_keep_ckpts, self.save_last = max_keep_ckpts, check_flag("save_last", save_last)
         if out_dir is not None and not isinstance(out_dir, str):
-            raise ArgumentError("out_dir must be the path of a folder", key="out_dir", found=out_dir)
+            raise ArgumentError("out_dir must be the path to a folder", key="out_dir", found=out_dir)
         self.out_dir = out_dir
         self.filename_tmpl = checked_template(filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth"))
         self.published_keys = None if published_keys is None else check_names("published_keys", published_keys)
@@ -204,6 +204,8 @@ class CheckpointHook(Hook):
         if not self.save_best or not hasattr(self, "_folder"):
             return
         self._metrics = dict(metrics or {})
+        if not metrics:  # some datasets have no metrics as long as a model predicts nothing
+            runner.logger.warning("The validation has no metrics, so no best checkpoint is saved.")
         if getattr(type(runner.val_loop), "run", None) is not ValLoop.run:  # a user's loop need not call after_val
             self.after_val(runner)
 
@@ -217,12 +219,10 @@ class CheckpointHook(Hook):
             self._save_bests(runner)
 
     def _save_bests(self, runner: Runner) -> None:
-        metrics, self._metrics = self._metrics, None
-        if metrics is None:
-            return
+        metrics, self._metrics = self._metrics or {}, None
         runner.saver.settle()  # the save of the best checkpoint so far may have failed
         for place, name in enumerate(self.save_best):
-            if is_skipped(runner, name):
+            if not metrics or is_skipped(runner, name):
                 continue
             self.check_metrics(tuple(metrics), name)
             key = next(iter(metrics)) if name == "auto" else name

@@ -65,7 +65,7 @@ class EarlyStoppingHook(Hook):
         self.last_score: float | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Stops a run at once if it was ended early before."""
+        """Stops a resumed run immediately if early stopping has already ended it."""
         if reason := self._reason_to_stop():
             runner.train_loop.stop_training = True
             runner.logger.warning(
@@ -132,5 +132,8 @@ class EarlyStoppingHook(Hook):
         if score is not None and limit is not None and (score == limit or is_better(score, limit, self.rule)):
             return f"{self.monitor} is {score:g}, at least as good as the threshold {limit:g}"
         if self.wait_count >= self.patience:
-            return f"{self.monitor} was not better than {self.best_score:g} in {self.wait_count} validations"
+            return (
+                f"{self.monitor} was not better than {self.best_score:g} by more than min_delta={self.min_delta:g} "
+                f"in {self.wait_count} validations"
+            )
         return ""

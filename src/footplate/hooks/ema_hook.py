@@ -55,7 +55,7 @@ class EMAHook(Hook):
             check_count(name, value, least=0)
         given = [name for name, value in begins.items() if value]
         if len(given) > 1:
-            raise ArgumentError(f"set only one of {', '.join(given)}", key=given[0], found=begins[given[0]])
+            raise ArgumentError(f"only one of {', '.join(given)} may be set", key=given[0], found=begins[given[0]])
         self.strict_load = strict_load
         self.begin_iter, self.begin_epoch = begin_iter or start_iters, begin_epoch
         self._cfg = {"type": ema_type, **settings}
@@ -138,7 +138,9 @@ class EMAHook(Hook):
         if not isinstance(saved, Mapping) or not isinstance(average, Mapping):
             raise CheckpointError(f"'{_STATE}' and 'state_dict' of the checkpoint must be dicts")
         if missing := [name for name in average if f"module.{name}" not in saved]:
-            raise CheckpointError(f"the '{_STATE}' of the checkpoint lacks a weight", found=missing[0])
+            raise CheckpointError(
+                f"the '{_STATE}' of the checkpoint does not contain all weights of the model", found=missing[0]
+            )
         self._loaded = {**saved, **{f"module.{name}": value for name, value in average.items()}}
         checkpoint["state_dict"] = {name: saved[f"module.{name}"] for name in average}
         del checkpoint[_STATE]  # shows that a hook has restored it: see leave_average
@@ -150,7 +152,9 @@ class EMAHook(Hook):
             error.key = "ema_type"
             raise
         if not isinstance(average, BaseAveragedModel):
-            raise ArgumentError("ema_type must be an averaged model", key="ema_type", found=self._cfg["type"])
+            raise ArgumentError(
+                "ema_type must be a subclass of BaseAveragedModel", key="ema_type", found=self._cfg["type"]
+            )
         return average
 
     def _swap(self, *, to_average: bool) -> None:

@@ -45,7 +45,7 @@ class FreezeHook(Hook):
         freeze_norm: bool = False,
     ) -> None:
         if until_iter is not None and until_epoch is not None:
-            raise ArgumentError("set only one of until_iter and until_epoch", key="until_iter", found=until_iter)
+            raise ArgumentError("until_iter and until_epoch cannot both be set", key="until_iter", found=until_iter)
         for name, value in (("until_iter", until_iter), ("until_epoch", until_epoch)):
             if value is not None:
                 check_count(name, value)
@@ -71,7 +71,7 @@ class FreezeHook(Hook):
         for pattern in self._compiled:
             if not any(map(pattern.match, named)):
                 raise ArgumentError(
-                    f"no parameter's name begins with '{pattern.pattern}'",
+                    f"no parameter name begins with '{pattern.pattern}'",
                     key="patterns",
                     suggestion=nearest(pattern.pattern, {name.rpartition(".")[0] for name in named}),
                 )
@@ -105,7 +105,7 @@ class FreezeHook(Hook):
             return
         if self._is_over(runner):
             self._unfreeze()
-            runner.logger.info("all parameters are trained from iteration %d on", runner.iter + 1)
+            runner.logger.info("From iteration %d on, all parameters are trained.", runner.iter + 1)
         elif self._norms and self._norms[0].training:  # reset by the start of an epoch or the end of a validation
             for module in self._norms:
                 module.eval()

@@ -51,7 +51,7 @@ class LoggerHook(Hook):
         ignore_last: bool = True,
         interval_exp_name: int = 1000,
         out_dir: str | None = None,
-        out_suffix: Sequence[str] | str = (".json", ".log", ".py", ".yaml"),
+        out_suffix: Sequence[str] | str = (".json", ".jsonl", ".log", ".py", ".yaml"),
         keep_local: bool = True,
         file_client_args: Mapping[str, Any] | None = None,
         log_metric_by_epoch: bool = True,
@@ -60,7 +60,7 @@ class LoggerHook(Hook):
         for name, value in (("interval", interval), ("interval_exp_name", interval_exp_name)):
             check_count(name, value)
         if out_dir is not None and not isinstance(out_dir, str):
-            raise ArgumentError("out_dir must be the path of a folder", key="out_dir", found=out_dir)
+            raise ArgumentError("out_dir must be the path to a folder", key="out_dir", found=out_dir)
         self.interval = interval
         self.ignore_last = ignore_last
         self.interval_exp_name = interval_exp_name
@@ -173,7 +173,7 @@ class LoggerHook(Hook):
         return tags.tolist() if hasattr(tags, "tolist") else tags
 
     def _step(self, runner: Runner) -> int:
-        # Iteration-based training has no meaningful epochs, whatever the default is.
+        # Iteration-based training has no meaningful epochs, regardless of the default.
         unit = "epoch" if self.log_metric_by_epoch and runner.by_epoch else "iter"
         done: int = getattr(runner, unit)
         return done or int(self._loaded.get(unit, 0))

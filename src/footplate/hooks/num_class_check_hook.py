@@ -40,7 +40,7 @@ class NumClassCheckHook(Hook):
         with at_key(key):
             classes = classes_of(dataset)
         if classes is None:
-            _logger.warning("the dataset '%s' has no class names", type(dataset).__name__)
+            _logger.warning("The dataset '%s' has no class names.", type(dataset).__name__)
             return
         for name, module in unwrap_model(runner.model).named_modules():
             count = getattr(module, "num_classes", None)
@@ -54,7 +54,7 @@ class NumClassCheckHook(Hook):
                     cfg = cfg.get(parent) if hasattr(cfg, "get") else None
                 origin = origin_of(cfg, last) if isinstance(cfg, Mapping) and last in cfg else None
                 raise ArgumentError(
-                    f"{repr(name) if name else 'the model'} has {count} classes, "
+                    f"{repr(name) if name else 'the model'} has {count} classes, but "
                     f"the dataset '{type(dataset).__name__}' has {len(classes)}: {list_names(classes, _MOST_NAMES)}",
                     key=".".join(each for each in ("model", name, "num_classes") if each),
                     found=count,

@@ -182,7 +182,7 @@ def _check_handler(cfg: Any) -> None:
     columns, column = ["key", *numbers], cfg.get("sort_by")
     if column is not None and str(column).replace("cuda", "device").replace("xpu", "device") not in columns:
         raise ArgumentError(
-            f"torch's table of a profile has no column '{column}'",
+            f"torch's profile table has no column '{column}'",
             key="on_trace_ready.sort_by",
             suggestion=nearest(column, columns),
             notes=[f"columns: {', '.join(columns)}"],

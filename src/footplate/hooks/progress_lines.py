@@ -80,13 +80,26 @@ class Progress(NamedTuple):
 
 def format_progress(progress: Progress, width: int) -> list[Text]:
     """Returns the lines of the display, each shortened to `width` columns."""
+    train = [
+        Text(f"{progress.done}/{progress.length}"),
+        Text(f"left {format_seconds(progress.left)}", style="bold"),
+    ]
+    if progress.pace:
+        pace = progress.pace
+        train.append(Text(f"{pace:.3g} s/it" if pace >= 1 else f"{1 / pace:.3g} it/s"))
+    if progress.waiting is not None:
+        style = "yellow" if progress.waiting > 0.2 else ""
+        train.append(Text(f"{_number(progress.waiting, '.0%')} waiting for data", style=style))
+    train.append(Text(f"{progress.memory} MiB"))
+    bar = progress_bar(progress.done, progress.length, min(_MAX_BAR, max(6, width // 4)))
+    lines = [_join_fitting(Text.assemble("train ", bar, " "), train, width)]
     losses = []
     for place, (name, curve) in enumerate(progress.losses.items()):
         if curve.latest is not None:
             drawn = curve.draw(16 if width < 100 or place else 24)
             losses.append(Text.assemble(f"{name} {curve.latest:.4g} ", (drawn, "cyan")))
     rate = [] if progress.rate is None else [Text(f"lr {_number(progress.rate, '.2e')}")]
-    lines = [_train_line(progress, width), _join_fitting("      ", [*losses[:1], *rate, *losses[1:]], width)]
+    lines.append(_join_fitting("      ", [*losses[:1], *rate, *losses[1:]], width))
     if progress.metrics:
         parts = []
         for name, (latest, best, at) in progress.metrics.items():
@@ -115,22 +128,6 @@ def progress_bar(done: int, length: int, width: int) -> Text:
     """Returns a progress bar of `width` characters."""
     filled = width if not length else min(width, width * done // length)
     return Text.assemble(("━" * filled, "green"), ("─" * (width - filled), "dim"))
-
-
-def _train_line(progress: Progress, width: int) -> Text:
-    parts = [
-        Text(f"{progress.done}/{progress.length}"),
-        Text(f"left {format_seconds(progress.left)}", style="bold"),
-    ]
-    if progress.pace:
-        pace = progress.pace
-        parts.append(Text(f"{pace:.3g} s/it" if pace >= 1 else f"{1 / pace:.3g} it/s"))
-    if progress.waiting is not None:
-        style = "yellow" if progress.waiting > 0.2 else ""
-        parts.append(Text(f"{_number(progress.waiting, '.0%')} waiting for data", style=style))
-    parts.append(Text(f"{progress.memory} MiB"))
-    drawn = progress_bar(progress.done, progress.length, min(_MAX_BAR, max(6, width // 4)))
-    return _join_fitting(Text.assemble("train ", drawn, " "), parts, width)
 
 
 def _number(value: float, form: str) -> str:

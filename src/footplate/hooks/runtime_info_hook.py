@@ -18,8 +18,10 @@ from footplate.distributed.sharding import is_dtensor, tensor_norms
 from footplate.engine import Hook, Runner
 from footplate.engine.ineffective_settings import Reach
 from footplate.errors import ArgumentError
-from footplate.records import HistoryBuffer, ScalarNames
+from footplate.records import HistoryBuffer, ScalarNames, numbers_in
 from footplate.registry import HOOKS
+
+_TIMES = ("time", "data_time")  # a history contains only what a resumed run repeats exactly
 
 
 @HOOKS.register_module()
@@ -28,7 +30,8 @@ class RuntimeInfoHook(Hook):
 
     Infos: `epoch`, `iter`, `max_epochs`, `max_iters`, `seed`, `experiment_name`, `cfg`, `dataset_meta`. Scalars:
     `train/lr` and other rates, `train/<loss>`, `val/<metric>`, `test/<metric>`. A loss or metric with a name that the
-    log uses itself, such as `lr` or `time`, is recorded as `<name>_of_model`.
+    log uses itself, such as `lr` or `time`, is recorded as `<name>_of_model`. The `history` of the runner gets a row
+    for each epoch, or for each validation interval when training by iterations.
     """
 
     priority = "VERY_HIGH"
@@ -64,6 +67,7 @@ class RuntimeInfoHook(Hook):
         if metainfo is not None:
             hub.update_info("dataset_meta", dict(metainfo))
         self._infos, self._loop = hub.runtime_info, runner.train_loop
+        self._by_epoch, self._max_iters = runner.by_epoch, runner.max_iters
         sources = [each for each in _rate_sources(runner.optim_wrapper) if each[1].get(each[2]) is not None]
         self._rates = [(hub.history(f"train/{name}"), values, key) for name, values, key in sources]
         self._rate_names = [name for name, _, _ in sources]
@@ -93,6 +97,24 @@ class RuntimeInfoHook(Hook):
                 recorded = self._names.name_of("train", name, self._rate_names)
                 histories[name] = runner.message_hub.history(f"train/{recorded}")
             histories[name].append(value)
+        if not self._by_epoch:
+            done = self._infos["iter"] + 1
+            if done % self._loop.val_interval == 0 or done == self._max_iters:
+                self._add_row(runner, self._loop.epoch, done)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Adds a row to the history of the run."""
+        if runner.iter > runner.history.last_iter:
+            self._add_row(runner, runner.epoch + self._by_epoch, runner.iter)
+
+    def _add_row(self, runner: Runner, epoch: int, done: int) -> None:
+        window = "epoch" if self._by_epoch else done - runner.history.last_iter
+        scalars = {}
+        for key, history in runner.message_hub.log_scalars.items():
+            mode, _, name = key.partition("/")
+            if mode == "train" and name not in _TIMES:
+                scalars[name] = history.current() if name in self._rate_names else history.mean(window)
+        runner.history.add(epoch, done, scalars)
 
     def before_val(self, runner: Runner) -> None:
         """Records the stage, and marks the start of its scalars."""
@@ -105,6 +127,8 @@ class RuntimeInfoHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Records the metrics."""
         self._record(runner, "val", metrics)
+        numbers = {f"val/{name}": value for name, value in numbers_in(metrics or {}).items()}
+        runner.history.add(runner.epoch, runner.iter, numbers)
 
     def before_test(self, runner: Runner) -> None:
         """Records the stage, and marks the start of its scalars."""

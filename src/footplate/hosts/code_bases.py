@@ -1,16 +1,20 @@
 """Finds the installed code bases that a config names, and imports them on footplate."""
 
 import importlib
+import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from footplate.config import import_custom
 from footplate.errors import ConfigError
 from footplate.first_generation.translation import is_first_generation as is_first_generation_config
 from footplate.hosts.installation import install
+from footplate.hosts.mmcv.registry import Registry
 from footplate.hosts.versions import is_first_generation
-from footplate.registry import CODE_BASES
+from footplate.registry import CODE_BASES, DATASETS
 from footplate.registry.dotted_paths import is_footplate_alias, module_exists, top_level_spec
 
 if TYPE_CHECKING:
@@ -26,6 +30,27 @@ _used: dict[str, str] = {}  # scope -> name and version, of the code bases that 
 def used_code_bases() -> tuple[str, ...]:
     """Returns the code bases that `use_code_bases` has imported, with their versions."""
     return tuple(_used.values())
+
+
+def import_modules(cfg: "Config", *, patches: bool = True) -> None:
+    """Imports the code bases and the modules in `custom_imports` of a config.
+
+    Names of packages that such modules usually import resolve to footplate. Modules next to the config are found.
+
+    Args:
+        cfg: The config.
+        patches: See `use_code_bases`.
+
+    Raises:
+        ConfigError: A module or a code base cannot be imported.
+    """
+    if "custom_imports" in cfg or is_first_generation_config(cfg):
+        install(patches)
+    use_code_bases(cfg, patches=patches)
+    folder = os.path.dirname(os.path.abspath(str(cfg.filename)))
+    if cfg.filename and folder not in sys.path:
+        sys.path.append(folder)  # modules next to the config come after those in the current folder
+    import_custom(cfg)
 
 
 def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = True) -> tuple[str, ...]:
@@ -64,6 +89,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
                 for part in _REGISTERING:
                     if module_exists(f"{scope}.{part}"):
                         importlib.import_module(f"{scope}.{part}")
+                _use_dataset_builder(scope)
         except Exception as error:
             raise ConfigError(
                 f"the code base '{scope}' is installed but cannot be imported: {type(error).__name__}: {error}",
@@ -71,6 +97,21 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
             ) from error
         _used[scope] = f"{CODE_BASES[scope]} {getattr(module, '__version__', '')}".strip()
     return tuple(_used[scope] for scope in used)
+
+
+def _use_dataset_builder(scope: str) -> None:
+    """Builds datasets with the `build_dataset` of a code base: its dataset wrappers take built datasets."""
+    build = getattr(sys.modules.get(f"{scope}.datasets"), "build_dataset", None)
+    registry = DATASETS.children.get(scope)
+    if build is None or not isinstance(registry, Registry):
+        return
+
+    def build_dataset(cfg: Mapping[str, Any]) -> Any:
+        # Only some code bases know this type, but all of them join the datasets of a list.
+        is_list = cfg.get("type") == "ConcatDataset" and set(cfg) == {"type", "datasets"}
+        return build(list(cfg["datasets"]) if is_list else cfg)
+
+    registry.build_with(build_dataset)
 
 
 def _is_first_generation(scope: str) -> bool:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from footplate.hosts.mmengine.names import Names
+from footplate.hosts.mmengine.unknown_names import describe_unknown_name
 from footplate.hosts.names import names_of
 from footplate.hosts.patches import patch
 from footplate.hosts.versions import is_first_generation, show_accepted_versions
@@ -22,7 +23,7 @@ _completed: dict[str, tuple[ModuleType, set[str]]] = {}
 
 
 class _ProvidedModule(ModuleType):
-    """A module in which a name stays what it is if a submodule of the same name is imported, such as `collate`."""
+    """A module whose names are not replaced when a submodule with the same name is imported, such as `collate`."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not isinstance(value, ModuleType) or name not in (names_of(self.__name__) or {}):
@@ -40,9 +41,20 @@ class NamesFinder(MetaPathFinder, Loader):
         self.packages = frozenset(packages)
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Returns the spec of a module that footplate provides, or None."""
-        if fullname.partition(".")[0] not in self.packages or names_of(fullname) is None:
+        """Returns the spec of a module that footplate provides, or None.
+
+        Raises:
+            ModuleNotFoundError: Neither the package `mmengine` nor one of its modules has a module or name like this.
+                Python looks for a module where `from mmengine.hooks import name` finds no name.
+        """
+        if fullname.partition(".")[0] not in self.packages:
             return None
+        parent, _, name = fullname.rpartition(".")
+        if names_of(fullname) is None:
+            if not parent.startswith("mmengine") or name in (names_of(parent) or {}) or name.startswith("__"):
+                return None
+            # With the name of the module itself, Python would replace this error by one without the message.
+            raise ModuleNotFoundError(describe_unknown_name(parent, name), name=parent)
         spec = ModuleSpec(fullname, self, is_package=True)
         # Folders of the same name on the path may contain further modules of the user. No module of an installed
         # MMEngine is used: it would not know footplate's registries.
@@ -88,7 +100,7 @@ class InstalledFinder(MetaPathFinder):
     """Changes modules of installed packages when they are imported.
 
     The modules of mmcv get the names of mmcv 1.x that they lack. A code base sees a version of mmcv that it accepts.
-    In first-generation code, names are replaced that PyTorch, NumPy and Python have removed.
+    In first-generation code and mmcv, names are replaced that PyTorch, NumPy and Python have removed.
 
     Args:
         completed: The packages that get the names that they lack.
@@ -98,13 +110,13 @@ class InstalledFinder(MetaPathFinder):
     def __init__(self, completed: Sequence[str], patches: bool = True) -> None:
         self.completed = frozenset(completed)
         self.patches = patches
-        self._first_generation: set[str] = set()
+        self._patched = set(completed) if patches else set()
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Returns the spec of a module to change, or None."""
         top = fullname.partition(".")[0]
         is_code_base = fullname == top and top in CODE_BASES
-        if not is_code_base and top not in (*self.completed, *self._first_generation):
+        if not is_code_base and top not in self.completed | self._patched:
             return None
         spec = _find_elsewhere(fullname, path, target)
         if spec is not None and spec.loader is None and top in self.completed:  # a folder with modules of the user
@@ -116,13 +128,13 @@ class InstalledFinder(MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             source = ""
-            if is_code_base or top in self._first_generation:
+            if is_code_base or top in self._patched:
                 source = decode_source(loader.get_data(loader.path))
             if is_code_base:
                 show_accepted_versions(source)
                 if self.patches and is_first_generation(source):
-                    self._first_generation.add(top)
-            patched = patch(source, fullname) if top in self._first_generation else None
+                    self._patched.add(top)
+            patched = patch(source, fullname) if top in self._patched else None
             if patched is None:
                 execute(module)
             else:
@@ -156,6 +168,8 @@ def complete(module: ModuleType) -> None:
         added.add(name)
         setattr(module, name, value)
 
+    if getattr(module, "__spec__", None) is None:  # a stand-in without files, whose submodules could not be imported
+        keep("__path__", [])
     module.__dict__["__getattr__"] = _lookup(module, names, keep)
     _completed[module.__name__] = module, added
 
@@ -178,6 +192,8 @@ def _lookup(module: ModuleType, names: Names, keep: Callable[[str, Any], None]) 
         elif names_of(f"{title}.{name}") is not None:
             found = importlib.import_module(f"{title}.{name}")
         else:
+            if title.partition(".")[0] == "mmengine" and not name.startswith("__"):
+                raise AttributeError(describe_unknown_name(title, name))
             near = None if name.startswith("__") else nearest(name, names)
             hint = f": did you mean '{near}'?" if near else ""
             raise AttributeError(f"footplate has no counterpart for '{title}.{name}'{hint}")

@@ -1,7 +1,6 @@
 """Makes imports from OpenMMLab packages resolve to footplate: installs and removes the import hooks."""
 
 import importlib.metadata
-import importlib.util
 import logging
 import sys
 from importlib.abc import MetaPathFinder
@@ -11,6 +10,7 @@ from footplate.hosts.finders import InstalledFinder, NamesFinder, OperatorsFinde
 from footplate.hosts.names import DISTRIBUTIONS
 from footplate.hosts.patches import forget_applied
 from footplate.hosts.versions import restore_versions
+from footplate.registry.dotted_paths import top_level_spec
 
 _logger = logging.getLogger("footplate.hosts")
 # The major version of mmcv that removed the training code.
@@ -57,7 +57,7 @@ def install(patches: bool = True) -> Report:
     packages are not changed. A second call has no effect.
 
     Args:
-        patches: Whether to replace names in first-generation code that PyTorch, NumPy and Python have removed.
+        patches: Whether to replace names in first-generation code and mmcv that PyTorch, NumPy and Python have removed.
 
     Returns:
         A report, which is also logged.
@@ -70,13 +70,14 @@ def install(patches: bool = True) -> Report:
     if _installed:
         return _installed[0].report
     if "mmengine" in sys.modules:
-        _logger.warning("MMEngine was imported before footplate. Code that holds on to it does not use footplate.")
+        _logger.warning("MMEngine was imported before footplate. Code that already imported it does not use footplate.")
         for title in [title for title in sys.modules if title.partition(".")[0] == "mmengine"]:
             del sys.modules[title]
     left = tuple(package for package in DISTRIBUTIONS if package != "mmengine" and _is_complete(package))
     ours = [package for package in DISTRIBUTIONS if package not in left]
     others = [package for package in ours if package != "mmengine"]
-    completed = tuple(package for package in others if importlib.util.find_spec(package) is not None)
+    # A module without a spec is a stand-in that was put into sys.modules.
+    completed = tuple(each for each in others if sys.modules.get(each) is not None or top_level_spec(each) is not None)
     # Before an installed MMEngine, and before the files of installed packages.
     finders: list[MetaPathFinder] = [NamesFinder(["mmengine"]), InstalledFinder(completed, patches)]
     sys.meta_path[:0] = finders
@@ -106,7 +107,7 @@ def uninstall() -> None:
             parent, _, child = title.rpartition(".")
             if parent in sys.modules:
                 vars(sys.modules[parent]).pop(child, None)
-    _logger.info("import names: uninstalled")
+    _logger.info("Import names: uninstalled.")
 
 
 def _is_complete(package: str) -> bool:

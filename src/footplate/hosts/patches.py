@@ -1,6 +1,6 @@
-"""Patches of first-generation code for names that PyTorch, NumPy and Python have removed since.
+"""Patches of first-generation code and mmcv for names that PyTorch, NumPy and Python have removed since.
 
-Only modules of first-generation code bases are patched, when they are imported. Their files are not changed.
+Only modules of first-generation code bases and mmcv are patched, when they are imported. Their files are not changed.
 """
 
 import ast
@@ -8,6 +8,7 @@ import importlib
 import re
 import warnings
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from footplate.registry.dotted_paths import module_exists
@@ -61,6 +62,7 @@ PATCHES: dict[str, Patch] = {
     "numpy.in1d": Patch(f"{_HERE}.in1d", _NUMPY_2),
     "numpy.row_stack": Patch("numpy.vstack", _NUMPY_2),
     "numpy.trapz": Patch("numpy.trapezoid", _NUMPY_2),
+    "numpy.uint8()": Patch(f"{_HERE}.uint8", "NumPy 2.0 does not wrap numbers out of range", always=True),
     "numpy.asfarray": Patch(f"{_HERE}.asfarray", _NUMPY_2),
     **{f"collections.{name}": Patch(f"collections.abc.{name}", _ABC) for name in _CONTAINERS.split()},
     "fractions.gcd": Patch("math.gcd", "Python 3.9 removed it"),
@@ -76,13 +78,15 @@ PATCHES: dict[str, Patch] = {
         for name in ("container_abcs", "inf", "int_classes", "nan", "string_classes")
     },
     "torch.load": Patch(f"{_HERE}.load", "PyTorch 2.6 reads only weights by default", always=True),
+    "numpy.ndarray.__setitem__": Patch(f"{_HERE}.to_store", "NumPy 2.4 stores no array as a number", always=True),
     "PIL.Image.ANTIALIAS": Patch("PIL.Image.LANCZOS", _PILLOW),
     "PIL.Image.LINEAR": Patch("PIL.Image.BILINEAR", _PILLOW),
     "PIL.Image.CUBIC": Patch("PIL.Image.BICUBIC", _PILLOW),
 }
-"""The patches by the dotted path of the old name."""
+"""The patches by the dotted path of the old name. With `()`, only calls are replaced."""
 
-_WORDS = re.compile(r"\b(?:" + "|".join(sorted({re.escape(each.rpartition(".")[2]) for each in PATCHES})) + r")\b")
+_FLAT_VALUE = re.compile(r"\] = .*\.reshape\(-1\)")
+_WORDS = re.compile(rf"\b(?:{'|'.join(sorted({each.rpartition('.')[2].rstrip('()') for each in PATCHES}))})\b")
 _applied: defaultdict[str, set[str]] = defaultdict(set)
 
 
@@ -112,7 +116,7 @@ def patch(source: str, module: str) -> tuple[ast.Module, dict[str, Any]] | None:
     Returns:
         The new code, and the values that it needs in the module's namespace; None if nothing is replaced.
     """
-    if not _WORDS.search(source):
+    if not _WORDS.search(source) and not _FLAT_VALUE.search(source):
         return None
     transformer = _Replacer(module)
     tree = transformer.visit(ast.parse(source))
@@ -130,14 +134,15 @@ class _Replacer(ast.NodeTransformer):
 
     def __init__(self, module: str) -> None:
         self._module = module
-        self._imported: dict[str, str] = {}  # local name -> dotted path
+        # From the module to the innermost scope: the dotted paths of imported names, "" for variables.
+        self._scopes: list[dict[str, str]] = [{}]
         self.values: dict[str, Any] = {}
 
     def visit_Import(self, node: ast.Import) -> ast.stmt:
         kept = []
         for alias in node.names:
             top = alias.name.partition(".")[0]
-            self._imported[alias.asname or top] = alias.name if alias.asname else top
+            self._scopes[-1][alias.asname or top] = alias.name if alias.asname else top
             if module_exists(alias.name) or not any(path.startswith(f"{alias.name}.") for path in PATCHES):
                 kept.append(alias)
         node.names = kept
@@ -150,12 +155,46 @@ class _Replacer(ast.NodeTransformer):
             replacement = self._replace(path) if node.level == 0 else None
             if replacement is None:
                 kept.append(alias)
-                self._imported[local] = path if node.level == 0 else ""
+                self._scopes[-1][local] = path if node.level == 0 else ""
             else:
                 value = ast.Name(replacement, ast.Load())
                 made.append(ast.copy_location(ast.Assign([ast.Name(local, ast.Store())], value), node))
         node.names = kept
         return [*([node] if kept else []), *made]
+
+    def visit_Assign(self, node: ast.Assign) -> ast.stmt:
+        """Replaces the value in `score[i] = np.array(value).reshape(-1)`, which has one number."""
+        self.generic_visit(node)
+        target, value = node.targets[0], node.value
+        is_item = isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name)
+        if not is_item or not ast.unparse(value).endswith(".reshape(-1)"):
+            return node
+        name = self._replace("numpy.ndarray.__setitem__")
+        array: Any = target.value  # type: ignore[attr-defined]
+        node.value = ast.Call(ast.Name(str(name), ast.Load()), [ast.Name(array.id, ast.Load()), value], [])
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> ast.AST:
+        """Visits a function with its parameters and variables as a scope, which hides imports of the same name."""
+        body = ast.Module(node.body if isinstance(node.body, list) else [ast.Expr(node.body)], [])
+        node.body = []
+        self.generic_visit(node)  # decorators and default values are read in the outer scope
+        own = {each.arg for each in ast.walk(node.args) if isinstance(each, ast.arg)}
+        shared: set[str] = set()
+        for each in _walk_scope(body.body):
+            if isinstance(each, ast.Global | ast.Nonlocal):
+                shared.update(each.names)
+            elif isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
+                own.add(each.id)
+            elif isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler):
+                own.add(each.name or "")
+        self._scopes.append(dict.fromkeys(own - shared, ""))
+        self.generic_visit(body)
+        self._scopes.pop()
+        node.body = body.body[0].value if isinstance(node, ast.Lambda) else body.body  # type: ignore[attr-defined]
+        return node
+
+    visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef  # noqa: N815
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         path = self._path(node)
@@ -164,9 +203,16 @@ class _Replacer(ast.NodeTransformer):
             return self.generic_visit(node)  # type: ignore[return-value]
         return ast.copy_location(ast.Name(replacement, ast.Load()), node)
 
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        path = self._path(node.func)
+        replacement = self._replace(f"{path}()") if path else None
+        if replacement is not None:
+            node.func = ast.copy_location(ast.Name(replacement, ast.Load()), node.func)
+        return self.generic_visit(node)  # type: ignore[return-value]
+
     def _path(self, node: ast.expr) -> str:
         if isinstance(node, ast.Name):
-            return self._imported.get(node.id, "")
+            return next((scope[node.id] for scope in reversed(self._scopes) if node.id in scope), "")
         before = self._path(node.value) if isinstance(node, ast.Attribute) else ""
         return f"{before}.{node.attr}" if before and isinstance(node, ast.Attribute) else ""
 
@@ -175,10 +221,18 @@ class _Replacer(ast.NodeTransformer):
         found = PATCHES.get(path)
         if found is None or (not found.always and _find(path) is not None):
             return None
-        name = f"_footplate_{path.replace('.', '_')}"
+        name = f"_footplate_{path.replace('.', '_').rstrip('()')}"
         self.values[name] = _find(found.new)
         _applied[path].add(self._module)
         return name
+
+
+def _walk_scope(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Yields the nodes of the body of a function, without those of functions and classes in it."""
+    for node in body:
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            yield from _walk_scope(ast.iter_child_nodes(node))
 
 
 def _find(path: str) -> Any:

@@ -35,9 +35,20 @@ def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
     return torch_load(f, map_location, *args, **kwargs)
 
 
+def to_store(target: Any, value: Any) -> Any:
+    """Returns a value to assign to an item of `target`: the number, if both are arrays and `value` has only one."""
+    is_single = isinstance(target, np.ndarray) and isinstance(value, np.ndarray) and value.size == 1
+    return value.reshape(()) if is_single else value
+
+
 def asfarray(a: Any, dtype: Any = np.float64) -> np.ndarray[Any, Any]:
     """Returns an array of floating-point numbers."""
     return np.asarray(a, dtype if np.issubdtype(dtype, np.inexact) else np.float64)
+
+
+def uint8(value: Any = 0) -> Any:
+    """Returns `numpy.uint8(value)`, but wraps a number that is out of range."""
+    return np.uint8(int(value) % 256 if isinstance(value, int | float) else value)
 
 
 def in1d(ar1: Any, ar2: Any, **kwargs: Any) -> np.ndarray[Any, Any]:

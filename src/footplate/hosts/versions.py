@@ -17,6 +17,7 @@ _RELEASES = {
 }
 _FIRST_WITHOUT_RUNNER = digit_version("2.0.0rc0")
 _originals: dict[str, tuple[Any, Any]] = {}
+_ranges: dict[str, list[tuple[str, str]]] = {}  # the limits of the code bases so far, by package
 
 
 def accepted_range(source: str, package: str) -> tuple[str, str] | None:
@@ -47,6 +48,9 @@ def is_first_generation(source: str) -> bool:
 def show_accepted_versions(source: str) -> None:
     """Sets `__version__` of mmcv and MMEngine to versions that a code base accepts.
 
+    A code base may import another one before it compares versions. Therefore, versions that the code bases before it
+    accept, too, are preferred.
+
     Args:
         source: The code of the code base's `__init__.py`.
     """
@@ -58,12 +62,15 @@ def show_accepted_versions(source: str) -> None:
             module = importlib.import_module(package)
         except ImportError:  # the code base itself raises the error
             continue
-        lowest, highest = digit_version(accepted[0]), digit_version(accepted[1])
+        ranges = _ranges.setdefault(package, [])
+        ranges.append(accepted)
+        lowest = digit_version(accepted[0])
         present = vars(module).get("__version__"), vars(module).get("version_info")
         original = _originals.setdefault(package, present)[0]
         shown = [*([original] if original else []), *releases.split(), accepted[0]]
         # Some code bases accept the highest version itself, others do not.
-        fits = [each for each in shown if lowest <= digit_version(each) < highest] or [accepted[1]]
+        fits = [each for each in shown if _is_within(each, accepted)] or [accepted[1]]
+        fits.sort(key=lambda each: not all(_is_within(each, limits) for limits in ranges))
         if original and digit_version(original) < lowest:  # it lacks what the code base needs, which raises an error
             fits = [original]
         elif original and fits[0] != original:
@@ -76,6 +83,11 @@ def restore_versions() -> None:
     for package, (version, info) in _originals.items():
         _set_version(package, version, info)
     _originals.clear()
+    _ranges.clear()
+
+
+def _is_within(version: str, limits: tuple[str, str]) -> bool:
+    return digit_version(limits[0]) <= digit_version(version) < digit_version(limits[1])
 
 
 def _set_version(package: str, version: str | None, info: Any) -> None:

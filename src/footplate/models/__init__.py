@@ -7,7 +7,7 @@ from footplate.models.averaged_models import (
     StochasticWeightAverage,
     WarmUpEMA,
 )
-from footplate.models.base_model import BaseModel, BaseTTAModel, parse_losses
+from footplate.models.base_model import BaseModel, BaseTTAModel, parse_losses, trained_model
 from footplate.models.base_module import BaseModule, ModuleDict, ModuleList, Sequential, initialize
 from footplate.models.initializers import (
     BaseInit,
@@ -21,6 +21,7 @@ from footplate.models.initializers import (
     XavierInit,
     bias_from_probability,
 )
+from footplate.models.plain_model import PlainModel, is_plain
 from footplate.models.preprocessor import BaseDataPreprocessor, ImgDataPreprocessor, stack_batch
 from footplate.models.small_resnet import Convolution, Residual, SmallResNet
 
@@ -41,6 +42,7 @@ __all__ = [
     "ModuleList",
     "MomentumAnnealingEMA",
     "NormalInit",
+    "PlainModel",
     "PretrainedInit",
     "Residual",
     "Sequential",
@@ -52,6 +54,8 @@ __all__ = [
     "XavierInit",
     "bias_from_probability",
     "initialize",
+    "is_plain",
     "parse_losses",
     "stack_batch",
+    "trained_model",
 ]

@@ -172,7 +172,7 @@ class ExponentialMovingAverage(BaseAveragedModel):
         check_number("momentum", momentum, above=0, below=1)
         if momentum > _LARGE_MOMENTUM:
             _logger.warning(
-                "momentum=%g of an averaged model is large: it is the weight of the new values. Set it to at most %g.",
+                "momentum=%g is large for an averaged model: it is the weight of new values. Set it to at most %g.",
                 momentum,
                 _LARGE_MOMENTUM,
             )

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from footplate.distributed import unwrap_model
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.models.base_module import BaseModule
@@ -166,6 +167,12 @@ class BaseTTAModel(BaseModel):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the wrapped model."""
         return self.module(*args, **kwargs)
+
+
+def trained_model(model: nn.Module) -> nn.Module:
+    """Returns the model that is trained and saved: the one inside all wrappers and inside a BaseTTAModel."""
+    inner = unwrap_model(model)
+    return trained_model(inner.module) if isinstance(inner, BaseTTAModel) else inner
 
 
 def split_views(data: Any) -> list[Any]:

@@ -60,7 +60,9 @@ class BaseModule(nn.Module):
             ArgumentError: An override names a submodule that does not exist.
         """
         if self._is_init:
-            _logger.warning("init_weights() of %s was called more than once; the call is ignored", type(self).__name__)
+            _logger.warning(
+                "init_weights() of %s was called more than once. This call is ignored.", type(self).__name__
+            )
             return
         configs = _as_list(self.init_cfg)
         random = [cfg for cfg in configs if cfg.get("type") not in _PRETRAINED]
@@ -121,7 +123,7 @@ def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
             built = WEIGHT_INITIALIZERS.build(settings)
         if not (overrides or settings.get("layer") or isinstance(built, PretrainedInit)):
             _logger.warning(
-                "the initializer %s has neither 'layer' nor 'override', so it has no effect", settings.get("type")
+                "The initializer %s has neither 'layer' nor 'override', so it has no effect.", settings.get("type")
             )
         with at_key("init_cfg"), located(cfg):
             built.initialize(module, everything=False)

@@ -119,6 +119,13 @@ def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapp
     """Adds parameter names to a wrapper, unless some of its parameters are outside the model and have no name."""
     model = unwrap_model(model)
     known = set(map(id, model.parameters()))
-    if all(id(each) in known for group in wrapper.param_groups for each in group["params"]):
+    own = [id(each) in known for group in wrapper.param_groups for each in group["params"]]
+    if not any(own):
+        raise ArgumentError(
+            "the optimizer has no parameter of the model, so the model would not be trained",
+            key="optimizer",
+            notes=["Create the optimizer with model.parameters() of the model that you pass."],
+        )
+    if all(own):
         wrapper.name_parameters(model)
     return wrapper

@@ -20,6 +20,7 @@ from footplate.records.logger import (
 from footplate.records.message_hub import Instances, MessageHub
 from footplate.records.scalar_names import ScalarNames
 from footplate.records.standard_streams import surviving_streams
+from footplate.records.training_history import History
 from footplate.records.writers.artifact_writers import ClearMLVisBackend, DVCLiveVisBackend, MLflowVisBackend
 from footplate.records.writers.base_writer import (
     AimVisBackend,
@@ -42,6 +43,7 @@ __all__ = [
     "ClearMLVisBackend",
     "DVCLiveVisBackend",
     "GuardedWriters",
+    "History",
     "HistoryBuffer",
     "Instances",
     "LocalVisBackend",

@@ -211,7 +211,9 @@ class HistoryBuffer:
         """Restores the result of `state_dict`."""
         all_values, all_counts = (read_tensor(state, key, 1) for key in ("values", "counts"))
         if len(all_counts) != len(all_values):
-            raise ValueError(f"there are {len(all_values)} values and {len(all_counts)} counts")
+            raise ValueError(
+                f"values and counts must have the same length, not {len(all_values)} and {len(all_counts)}"
+            )
         waiting = read_count({"waiting": 0, **state}, "waiting", most=len(all_values))
         stored = len(all_values) - waiting
         values, counts = all_values[:stored][-self._capacity :], all_counts[:stored][-self._capacity :]

@@ -91,7 +91,7 @@ class LogProcessor:
                 self._check_rule(rule)
                 names.append(rule.get("log_name", rule["data_src"]))
                 if names[-1] in names[:-1]:
-                    raise ArgumentError(f"two rules of custom_cfg write '{names[-1]}'")
+                    raise ArgumentError(f"two rules of custom_cfg set '{names[-1]}'")
 
     def get_log_after_iter(self, runner: _LoggedRun, batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
         """Returns the scalars and the log line after an iteration.
@@ -114,7 +114,21 @@ class LogProcessor:
             else:
                 batch = f"[{_padded(runner.iter + 1, runner.max_iters)}/{runner.max_iters}]"
             tag["iter"] = runner.iter + 1
-        parts = [self._head(runner, mode) + batch, *self._format_iteration(runner, mode, tag, left)]
+        # After the head come learning rates, ETA, times, memory, and in training all others.
+        rates = {name: value for name, value in tag.items() if name.rpartition("/")[2].endswith("lr")}
+        parts = [self._head(runner, mode) + batch]
+        parts += [f"{name}: {value:.{self.num_digits}e}" for name, value in rates.items()]
+        history = runner.message_hub.log_scalars.get(f"{mode}/time")
+        if history is not None and len(history):
+            eta = int(min(history.mean(_ETA_WINDOW) * max(left, 0), _LONGEST_ETA))
+            parts.append(f"eta: {datetime.timedelta(seconds=eta)}")
+        times = [self._name(mode, key) for key in _TIMES]
+        parts += [f"{name}: {tag[name]:.{self.num_digits}f}" for name in times if name in tag]
+        if mode == "train":
+            tag["memory"] = memory_in_use(runner.device)
+            parts.append(f"memory: {tag['memory']}")
+            shown = {"iter", "epoch", "memory", *rates, *times}
+            parts += [f"{name}: {self._format(value)}" for name, value in tag.items() if name not in shown]
         return tag, one_line("  ".join(parts))
 
     def get_log_after_epoch(
@@ -197,23 +211,6 @@ class LogProcessor:
                 _logger.warning("A rule of custom_cfg reads '%s', which training does not record.%s", source, hint)
             elif name != source and name in histories:
                 _logger.warning("A rule of custom_cfg overwrites the scalar '%s'.", name)
-
-    def _format_iteration(self, runner: _LoggedRun, mode: str, tag: dict[str, Any], left: int) -> list[str]:
-        """Returns the values of a line in order: learning rates, ETA, times, memory, then all others."""
-        rates = {name: value for name, value in tag.items() if name.rpartition("/")[2].endswith("lr")}
-        parts = [f"{name}: {value:.{self.num_digits}e}" for name, value in rates.items()]
-        history = runner.message_hub.log_scalars.get(f"{mode}/time")
-        if history is not None and len(history):
-            eta = int(min(history.mean(_ETA_WINDOW) * max(left, 0), _LONGEST_ETA))
-            parts.append(f"eta: {datetime.timedelta(seconds=eta)}")
-        times = [self._name(mode, key) for key in _TIMES]
-        parts += [f"{name}: {tag[name]:.{self.num_digits}f}" for name in times if name in tag]
-        if mode == "train":
-            tag["memory"] = memory_in_use(runner.device)
-            parts.append(f"memory: {tag['memory']}")
-            shown = {"iter", "epoch", "memory", *rates, *times}
-            parts += [f"{name}: {self._format(value)}" for name, value in tag.items() if name not in shown]
-        return parts
 
     def _name(self, mode: str, name: str) -> str:
         return f"{mode}/{name}" if self.log_with_hierarchy else name

@@ -118,7 +118,7 @@ class MessageHub(Instances):
         elif isinstance(value, (int, float, np.number, np.ndarray)) and np.size(value) == 1:
             value = float(np.asarray(value).reshape(()))
         else:
-            raise ArgumentError(f"the scalar '{key}' must be one number", found=value)
+            raise ArgumentError(f"the scalar '{key}' must be a single number", found=value)
         if not resumed:
             self._not_resumed.add(key)
         self.history(key).update(value, count)
@@ -132,7 +132,7 @@ class MessageHub(Instances):
                 self.update_scalar(key, value, resumed=resumed)
 
     def update_info(self, key: str, value: Any, resumed: bool = True) -> None:
-        """Sets an info, of which only the latest value is kept."""
+        """Sets an info; only its latest value is kept."""
         if not resumed:
             self._not_resumed.add(key)
         self.runtime_info[key] = value

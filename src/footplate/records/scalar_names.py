@@ -30,7 +30,7 @@ class ScalarNames:
             self._names[mode, name] = name + RENAMED_SUFFIX if is_reserved else name
             if is_reserved:
                 _logger.warning(
-                    "The log uses the name '%s' itself, so the %s of that name is recorded as '%s'. Rename it.",
+                    "The log reserves the name '%s', so the %s with that name is recorded as '%s'. Rename it.",
                     name,
                     "loss" if mode == "train" else "metric",
                     self._names[mode, name],

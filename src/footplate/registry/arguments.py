@@ -148,7 +148,7 @@ def _unknown_argument(what: str, key: str, names: list[str], settings: Mapping[s
     takes = _HINTS.get(key) or f"it takes: {', '.join(names) or 'none'}"
     holder, value = _MOVED.get(key, ("", ""))
     if holder in names:
-        near, takes = None, f"in second-generation configs, set {holder}={value}"
+        near, takes = None, f"In second-generation configs, set {holder}={value}."
     return BuildError(
         f"{what} takes no argument '{key}'",
         origin=origin_of(source, key),
@@ -235,7 +235,7 @@ def _only_forwards(init: Callable[..., Any], rest: str, owner: str) -> bool:
 def check_annotations(
     entry: Callable[..., Any], settings: Mapping[str, Any], *, source: object = None, only_flags: bool = False
 ) -> None:
-    """Raises if an argument that `entry` or a base class annotates as `bool`, `int` or `float` has an unfit value.
+    """Raises if an argument that `entry` or a base class annotates as `bool`, `int` or `float` has an unsuitable value.
 
     A string such as "no" would otherwise count as true. Numbers must not be bools, strings or NaN; an integer may be
     written as 2.0. Only annotations in footplate and torch are checked. An argument annotated `bool | Mapping` also

@@ -36,7 +36,7 @@ from footplate.registry.scopes import (
 
 _Entry = TypeVar("_Entry", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.registry")
-_REGISTER_HINT = "register your own classes with custom_imports = dict(imports=['my_module'])"
+_REGISTER_HINT = "Register your own classes with custom_imports = dict(imports=['my_module'])."
 
 
 class Registry(RegistryMembers):
@@ -256,7 +256,12 @@ class Registry(RegistryMembers):
     def _get(self, name: str, *, trusted: bool) -> Callable[..., Any]:
         if not isinstance(name, str):
             raise BuildError(f"the name of a {self.noun} must be a string", found=name)
-        found = self._find(name) or self._find_in_default_package(name) or self._import_path(name, trusted=trusted)
+        found = (
+            self._find(name)
+            or self._find_in_default_package(name)
+            or self._find_in_other_scopes(name)
+            or self._import_path(name, trusted=trusted)
+        )
         if found is None:
             raise self._unknown(name)
         return found
@@ -273,13 +278,13 @@ class Registry(RegistryMembers):
                     continue
                 if code_base_of(present) and code_base_of(entry) not in ("", code_base_of(present)):
                     # For example, MMPretrain and MMSelfSup add the same class to MMDetection.
-                    text = "the %s '%s' of %s is used, not the one of %s"
+                    text = "The %s '%s' of %s is used, not the one of %s."
                     _logger.warning(text, self.noun, name, present.__module__, entry.__module__)
                     continue
                 if not _is_built_in(present):
                     raise DuplicateNameError(
                         f"the {self.noun} '{name}' is already registered by {present.__module__}",
-                        notes=["to replace it, pass force=True"],
+                        notes=["To replace it, pass force=True."],
                     )
                 _warn_replaced(self.noun, name, by=entry)
             self._entries[name] = entry
@@ -315,10 +320,13 @@ class Registry(RegistryMembers):
         return found if found or self.parent is None else self.parent._find_upwards(name)
 
     def _member(self, scope: str | None) -> "Registry | None":
-        if scope == self.scope:
-            return self
-        found = (child._member(scope) for child in self.children.values())
-        return next((member for member in found if member is not None), None)
+        return next((each for each in self._tree() if each.scope == scope), None)
+
+    def _tree(self) -> "Iterator[Registry]":
+        """Yields this registry and all its descendants."""
+        yield self
+        for child in self.children.values():
+            yield from child._tree()
 
     def _find_in_default_package(self, name: str) -> Callable[..., Any] | None:
         """Imports `<scope>.registry` of an installed package if it is not imported yet, and repeats the lookup."""
@@ -331,6 +339,17 @@ class Registry(RegistryMembers):
         importlib.import_module(module)
         return self._find(name)
 
+    def _find_in_other_scopes(self, name: str) -> Callable[..., Any] | None:
+        """Finds a class of the user or of the default scope's package that is registered in another scope only.
+
+        For example, MMDetection3D and its plugins register detectors in the registry of MMDetection.
+        """
+        if default_scope() is None:
+            return None
+        named = [each._entries[name] for each in self.root._tree() if name in each._entries]
+        found = [each for each in named if code_base_of(each) in ("", default_scope())]
+        return found[0] if found and all(each is found[0] for each in found) else None
+
     def _import_path(self, path: str, *, trusted: bool) -> Callable[..., Any] | None:
         module = path.rpartition(".")[0]
         if not module or not all(part.isidentifier() for part in path.split(".")):
@@ -339,30 +358,24 @@ class Registry(RegistryMembers):
             return None
         if self._base is None:
             raise self._wrong_base(path)
-        known = find_known_class(path, self.root.name, self.root._entries_of_tree())
+        entries = [entry for each in self.root._tree() for entry in each.module_dict.values()]
+        known = find_known_class(path, self.root.name, entries)
         if known is not None:
             return known  # type: ignore[no-any-return]
         try:
             found = import_object(path) if trusted else import_user_class(path)
         except ForbiddenPathError as error:
             raise BuildError(
-                f"a config may not name '{path}': it is neither a registered {self.noun} nor in your own modules",
+                f"a config must not refer to '{path}': it is neither a registered {self.noun} nor in your own modules",
                 found=path,
                 notes=[
-                    "register the class in a module and set custom_imports = dict(imports=['my_module'])",
-                    "or import the class in a .py config; docs/security.md lists what other configs may name",
+                    "Register the class in a module and set custom_imports = dict(imports=['my_module']).",
+                    "Or import the class in a .py config. docs/security.md lists what other configs may refer to.",
                 ],
             ) from error
         if found is not None:
             self._check_base(found, dotted=True)
         return found  # type: ignore[no-any-return]
-
-    def _entries_of_tree(self) -> list[Callable[..., Any]]:
-        """Returns the entries of this registry and all its descendants."""
-        entries = list(self.module_dict.values())
-        for child in self.children.values():
-            entries += child._entries_of_tree()
-        return entries
 
     def _check_base(self, entry: Any, *, dotted: bool) -> None:
         if not dotted and (self._base is None or not self._strict):
@@ -381,7 +394,8 @@ class Registry(RegistryMembers):
         notes: list[str] = []
         for child in self.root.children.values():
             names.update(child.module_dict)
-        near = nearest(last, sorted(names))
+        qualified = [f"{each.scope}.{last}" for each in self.root._tree() if last in each.module_dict]
+        near = next((each for each in qualified if each != name), None) or nearest(last, sorted(names))
         if scope and scope != self.root.scope and self.root._member(scope) is None:
             notes += explain_missing_scope(scope)
         if near is None:
@@ -389,13 +403,15 @@ class Registry(RegistryMembers):
         return UnknownNameError(f"unknown {self.noun} '{name}'", suggestion=near, notes=notes)
 
     def _missing_type(self, cfg: Any) -> BuildError:
-        return BuildError(f"a {self.noun} is built from a dict with the key 'type'", found=cfg, origin=origin_of(cfg))
+        return BuildError(
+            f"the config of a {self.noun} must be a dict with the key 'type'", found=cfg, origin=origin_of(cfg)
+        )
 
     def _wrong_base(self, entry: Any) -> BuildError:
         base = resolve(self._base) if self._base else None
         wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
         notes = [_REGISTER_HINT] if isinstance(entry, str) else []  # a class has been registered, or passed directly
-        return BuildError(f"the registry '{self.name}' takes only {wanted}", found=entry, notes=notes)
+        return BuildError(f"the registry '{self.name}' accepts only {wanted}", found=entry, notes=notes)
 
 
 def _is_built_in(entry: Any) -> bool:
@@ -406,4 +422,4 @@ def _is_built_in(entry: Any) -> bool:
 def _warn_replaced(noun: str, name: str, *, by: Any) -> None:
     if code_base_of(by):
         return  # a config of an installed code base means the classes of that code base
-    _logger.warning("the built-in %s '%s' is replaced by %s.%s", noun, name, by.__module__, by.__qualname__)
+    _logger.warning("The built-in %s '%s' is replaced by %s.%s.", noun, name, by.__module__, by.__qualname__)

@@ -7,6 +7,7 @@ also registers plain functions there.
 
 from typing import Any
 
+from footplate.registry.package_models import PackageModels
 from footplate.registry.registry import Registry
 
 __all__ = [
@@ -78,6 +79,13 @@ FUNCTIONS = _root("function", "footplate.data", _ADAPTERS)
 MODELS = _root(
     "model", "footplate.models", _TASKS, _ADAPTERS, base="torch.nn:Module", strict=False, build_func=build_model
 )
+for _package, _source, _extra in (
+    ("timm", "TimmModels", "models"),
+    ("torchvision", "TorchvisionModels", "models"),
+    ("transformers", "TransformersModels", "transformers"),
+    ("segmentation_models_pytorch", "SegmentationModels", "models"),
+):
+    PackageModels(_package, MODELS, f"footplate.models.package_models:{_source}", _extra)
 MODEL_WRAPPERS = _root("model wrapper", "footplate.distributed.wrappers", base="torch.nn:Module", strict=False)
 WEIGHT_INITIALIZERS = _root("weight initializer", "footplate.models")
 TASK_UTILS = _root("task util", _TASKS)

@@ -35,8 +35,8 @@ def set_default_scope(scope: str | None) -> None:
         return
     _warned_scopes.add(scope)
     near = nearest(scope, sorted(known_scopes))
-    advice = f"did you mean '{near}'?" if near else "register classes in it, or remove the key."
-    _logger.warning("default_scope='%s' has no effect: no registry or package has this name; %s", scope, advice)
+    advice = f"Did you mean '{near}'?" if near else "Register classes in it, or remove the key."
+    _logger.warning("default_scope='%s' has no effect: no registry or package has this name. %s", scope, advice)
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def explain_missing_scope(scope: str) -> list[str]:
         near = nearest(scope, sorted(known_scopes))
         return [f"no registry or package has the scope '{scope}'{f'; did you mean {near!r}?' if near else ''}"]
     lines = [f"'{scope}' is not installed; only those of its names that footplate also provides are available"]
-    return lines + ([f"pip install 'footplate[hosts]' {CODE_BASES[scope]}"] if scope in CODE_BASES else [])
+    return lines + ([f"Install it: pip install 'footplate[hosts]' {CODE_BASES[scope]}"] if scope in CODE_BASES else [])
 
 
 def code_base_of(entry: Any) -> str:

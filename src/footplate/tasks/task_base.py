@@ -19,10 +19,6 @@ from footplate.models import BaseDataPreprocessor, BaseModel, Convolution, Resid
 from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS, find_wrong_type
 
-# Settings that make transformers download weights, code or kernels.
-_FETCHING = frozenset({"auto_map", "backbone", "use_pretrained_backbone", "use_timm_backbone"})
-_BUILT_IN_ATTENTION = ("eager", "sdpa")
-
 
 def import_transformers(model: str, *, needed: Sequence[str] = ()) -> Any:
     """Imports transformers for a model, after checking that it and the other needed packages are installed.
@@ -36,23 +32,6 @@ def import_transformers(model: str, *, needed: Sequence[str] = ()) -> Any:
         except ImportError as error:
             raise MissingExtraError(package, extra="transformers", why=model) from error
     return importlib.import_module("transformers")
-
-
-def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
-    """Raises an ArgumentError if a setting makes transformers download weights or execute remote code."""
-    for name, value in settings.items():
-        place = f"{key}.{name}"
-        is_foreign_kernel = "implementation" in str(name) and value not in (None, *_BUILT_IN_ATTENTION)
-        if (name in _FETCHING and value) or is_foreign_kernel:
-            raise ArgumentError(
-                "models of transformers are built from their config only; nothing is downloaded",
-                key=place,
-                found=value,
-                notes=["Use load_from to load weights."],
-            )
-        for each in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(each, Mapping):
-                check_offline(each, place)
 
 
 class Pyramid(nn.Module):
@@ -170,6 +149,13 @@ class TaskModel(BaseModel):
     @abstractmethod
     def outputs(self, inputs: Any) -> Any:
         """Returns the raw output of the network."""
+
+    def predicted_tensors(self, inputs: Tensor) -> dict[str, Any]:
+        """Returns the outputs of an exported model by name, for preprocessed images ``(N, C, H, W)``.
+
+        By default, this is the raw output of the network. Tasks override it to include their postprocessing.
+        """
+        return {"output": self.outputs(inputs)}
 
     @abstractmethod
     def loss(self, inputs: Any, data_samples: Sequence[Any] | None) -> dict[str, Any]:

@@ -173,7 +173,9 @@ class BaseVisualizationHook(Hook):
             name = os.path.splitext(os.path.basename(str(path or f"{batch_idx}_{position}")))[0]
             image = sample_image(path, data_batch, position)
             if image is None:
-                raise DataError("the batch contains no image (C, H, W) with 1 or 3 channels", found=type(data_batch))
+                raise DataError(
+                    "the batch contains no image of shape (C, H, W) with 1 or 3 channels", found=type(data_batch)
+                )
             self._visualizer.add_datasample(
                 f"{prefix}_{name}",
                 image,

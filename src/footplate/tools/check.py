@@ -18,7 +18,8 @@ from footplate.distributed import barrier, broadcast_object, gather_objects, is_
 from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, process_setup
-from footplate.engine.evaluation_loops import EvaluationSet, predicting
+from footplate.engine.evaluation_loops import predicting
+from footplate.engine.evaluation_sets import EvaluationSet
 from footplate.engine.ineffective_settings import warn_about_idle_settings
 from footplate.engine.preflight import check_free_space, checkpoint_size, predict_batch, trial_evaluator
 from footplate.engine.sections import check_config, warn_about_variables

@@ -54,13 +54,13 @@ def read_either(name: str) -> Config:
         try:
             file = find_config(name)
         except ConfigError as error:
-            error.notes = (*error.notes, "There is no work_dir of this name either.")
+            error.notes = (*error.notes, "There is no work_dir with this name either.")
             raise
         is_recorded = os.path.basename(os.path.dirname(os.path.abspath(file))) == "vis_data"
         return read_recorded(file) if is_recorded else Config.fromfile(file, import_custom_modules=False)
     config = config_of(Path(name))
     if config is None or not config._cfg_dict:
-        raise ConfigError(f"the folder '{name}' contains no config of a run that can be read as data")
+        raise ConfigError(f"the folder '{name}' contains no run config that can be read as data")
     return config
 
 

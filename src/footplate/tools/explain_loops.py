@@ -74,7 +74,7 @@ def hooks_as_data(hooks: HookList, missing: Sequence[str]) -> dict[str, Any]:
 
 
 def loops_as_data(cfg: Config, *, hooks: HookList | None = None, length_of_epoch: int | None = None) -> dict[str, Any]:
-    """Returns what runs when, as data.
+    """Returns the lengths, intervals and ends of loops, logging, saving and schedules.
 
     Args:
         cfg: A config of either generation.
@@ -205,7 +205,7 @@ def _notes(data: Mapping[str, Any]) -> Iterator[str]:
         yield f"schedules end at {train['unit']} {ends[train['unit']]}, but training ends at {train['length']}"
     if train and data["val"] and data["val"].get("after") == []:
         end = f"{train['unit']} {train['length']}"
-        yield f"there is no validation, since the first would be after the end of training at {end}"
+        yield f"there is no validation, because the first one is due only after training ends at {end}"
     checkpoint = data["checkpoint"]
     if train and checkpoint and checkpoint["unit"] == train["unit"] and checkpoint["interval"] > train["length"]:
         interval = format_interval(checkpoint["interval"], checkpoint["unit"])

@@ -1,6 +1,5 @@
 """Explains the parameter groups of an optimizer and the settings that formed them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,9 +62,29 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
         model: The model that it optimizes.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    groups = [
-        _describe_group(part, each, group, names) for part, each in wrapper.parts.items() for group in each.param_groups
-    ]
+    groups = []
+    for part, inner in wrapper.parts.items():
+        kind, defaults = type(inner.optimizer).__name__, inner.optimizer.defaults
+        for group in inner.param_groups:
+            members = [names.get(id(parameter), "?") for parameter in group["params"]]
+            # Building a schedule has already changed the learning rate to its initial value.
+            settings = {field: group.get(f"initial_{field}", group[field]) for field in _FIELDS if field in group}
+            multipliers = {}
+            for field in ("lr", "weight_decay"):
+                default = defaults.get(field)
+                if isinstance(default, (int, float)) and default and settings.get(field) != default:
+                    multipliers[field] = settings[field] / default
+            reasons = {reason for name in members for reason in inner.reasons.get(name.removeprefix(f"{part}."), ())}
+            groups.append(
+                GroupInfo(
+                    optimizer=f"{part}: {kind}" if part else kind,
+                    settings=settings,
+                    multipliers=multipliers,
+                    names=members,
+                    size=sum(parameter.numel() for parameter in group["params"]),
+                    reasons=sorted(reasons),
+                )
+            )
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     return Groups(f"model {type(model).__name__}", groups, frozen)
 
@@ -93,24 +112,3 @@ def explain_params(found: Groups) -> str:
     if found.frozen:
         lines += ["", f"frozen: {len(found.frozen)} tensors: {list_names(found.frozen, _SHOWN)}"]
     return "\n".join(lines) + "\n"
-
-
-def _describe_group(part: str, wrapper: Any, group: Mapping[str, Any], names: Mapping[int, str]) -> GroupInfo:
-    optimizer = wrapper.optimizer
-    members = [names.get(id(parameter), "?") for parameter in group["params"]]
-    inner = [name.removeprefix(f"{part}.") for name in members]
-    # Building a schedule has already changed the learning rate to its initial value.
-    settings = {field: group.get(f"initial_{field}", group[field]) for field in _FIELDS if field in group}
-    multipliers = {}
-    for field in ("lr", "weight_decay"):
-        default = optimizer.defaults.get(field)
-        if isinstance(default, (int, float)) and default and settings.get(field) != default:
-            multipliers[field] = settings[field] / default
-    return GroupInfo(
-        optimizer=f"{part}: {type(optimizer).__name__}" if part else type(optimizer).__name__,
-        settings=settings,
-        multipliers=multipliers,
-        names=members,
-        size=sum(parameter.numel() for parameter in group["params"]),
-        reasons=sorted({reason for name in inner for reason in wrapper.reasons.get(name, ())}),
-    )

@@ -11,6 +11,7 @@ from torch import nn
 from footplate.config import Config
 from footplate.error_context import located
 from footplate.errors import ArgumentError
+from footplate.messages import pluralize
 from footplate.tools.partial_build import (
     build_model,
     find_epoch_length,
@@ -84,7 +85,7 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
         _, total = run_length(cfg.get("train_cfg") or {}, per_epoch, hints)
         if total > _LONGEST:
             raise ArgumentError(
-                f"the run has more than {_LONGEST:,} iterations, which is too long to simulate",
+                f"the run has more than {_LONGEST:,} iterations, which is too many to simulate",
                 key="train_cfg",
                 found=total,
             )
@@ -182,7 +183,7 @@ def _names_of(field: str, tracks: Sequence[Track]) -> list[str]:
 
 def _describe_parameters(track: Track) -> str:
     count = len(track.parameters)
-    return f"{count} tensor{'s' if count != 1 else ''}, {track.parameters[0]}{' ...' if count > 1 else ''}"
+    return f"{pluralize(count, 'tensor')}, {track.parameters[0]}{' ...' if count > 1 else ''}"
 
 
 _WIDTH = 48  # characters between the axes, with two dots each

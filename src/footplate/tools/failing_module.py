@@ -67,7 +67,10 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
         if not isinstance(section, Mapping) or not isinstance(section.get(part), Mapping):
             break
         key, section = f"{key}.{part}", section[part]
-    notes = [*describe_changes(cfg["model"], "model"), f"Make channels and classes fit each other; {DEBUG_HINT}"]
+    notes = [
+        *describe_changes(cfg["model"], "model"),
+        f"Check that the numbers of channels and classes match; {DEBUG_HINT}",
+    ]
     calls = [frame.f_locals for frame in frames if frame.f_code is _CALL and frame.f_locals["self"] is module]
     if calls:
         inputs = [*calls[-1]["args"], *calls[-1]["kwargs"].values()]

@@ -70,7 +70,10 @@ def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, st
         except UnknownNameError as error:
             if error.suggestion is not None or other is not None:
                 raise
-    return StandIn(section), f"'{name}' is not installed; a stand-in with common names is used (or set --model)"
+    return (
+        StandIn(section),
+        f"'{name}' is not installed; a placeholder with common parameter names is used (or set --model)",
+    )
 
 
 @contextmanager

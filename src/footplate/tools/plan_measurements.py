@@ -88,7 +88,7 @@ class Measurements:
             raise ArgumentError("measurements must be a dict", key="--parts", found=content)
         for name, value in content.items():
             if name not in fields:
-                raise ArgumentError(f"there is no measurement '{name}'", key=name, suggestion=nearest(name, fields))
+                raise ArgumentError(f"unknown measurement '{name}'", key=name, suggestion=nearest(name, fields))
             if value is not None and (not isinstance(value, (int, float)) or value < 0):
                 raise ArgumentError(f"'{name}' must be a non-negative number", key=name, found=value)
         missing = [
@@ -206,7 +206,7 @@ def _time_step(runner: Runner, batch: Any) -> tuple[float, float, float]:
         raise FootplateError(
             f"the parts of a step cannot be measured, since the model '{type(inner).__name__}' has its own train_step",
             key="model",
-            notes=["Measure it in another way and pass the figures with --parts."],
+            notes=["Measure them in another way, and pass the results with --parts."],
         ) from error
     times.append(_now(runner.device))
     loss.backward()

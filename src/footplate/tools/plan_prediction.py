@@ -139,7 +139,7 @@ def describe_plan(measured: "Measurements", cluster: "Cluster", predictions: Seq
         labeled("machines", f"{cluster.nodes} x {cluster.per_node} devices, {links}"),
     ]
     if measured.on_cores:
-        lines.append(labeled("cores", f"{measured.cores}, shared by processes of {measured.threads} threads"))
+        lines.append(labeled("cores", f"{measured.cores}, shared by processes with {measured.threads} threads each"))
     rows = [list(_COLUMNS)]
     rows += [[show(value) for show, value in zip(_COLUMNS.values(), each, strict=True)] for each in predictions]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -75,7 +75,7 @@ def find_capture(path: str) -> str:
         return path
     if len(found) == 1:
         return storage.join(path, found[0])
-    what = "several captures" if found else "no capture of a run that stopped at NaN"
+    what = "several captures" if found else "no capture of a non-finite iteration"
     raise ArgumentError(f"'{path}' contains {what}", notes=[f"Choose one: {', '.join(found)}"] if found else ())
 
 
@@ -89,11 +89,11 @@ def read_facts(path: str) -> dict[str, Any]:
     facts = load_checkpoint(path, "meta").get(CAPTURE)
     if not isinstance(facts, Mapping):
         raise ArgumentError(
-            f"'{path}' is not a capture of a run that stopped at NaN", notes=["Captures end with '.capture'."]
+            f"'{path}' is not a capture of a non-finite iteration", notes=["Captures end with '.capture'."]
         )
     for key, kind in _FACTS.items():
         if key not in facts:
-            raise ArgumentError(f"'{key}' is missing in the capture '{path}'", key=f"{CAPTURE}.{key}")
+            raise ArgumentError(f"'{key}' is missing from the capture '{path}'", key=f"{CAPTURE}.{key}")
         value = facts[key]
         if isinstance(kind, range):
             is_valid, wanted = type(value) is int and value in kind, f"an integer from {kind[0]} to {kind[-1]}"
@@ -229,7 +229,7 @@ def describe_replay(found: Replay, *, whole: bool = False) -> str:
     lines += [*_table("output of", trace.outputs, whole=whole), ""]
     lines += [*_table("gradient of", trace.gradients, whole=whole), ""] if trace.gradients else []
     if found.differences:
-        lines.append(f"different from the run, which may change the result: {one_line(found.differences)}")
+        lines.append(f"differences from the run, which may change the result: {one_line(found.differences)}")
     if not found.failed:
         lines.append(f"iteration {found.iteration} is finite: the failure could not be reproduced")
         return "\n".join([*lines, ""])
@@ -243,7 +243,7 @@ def describe_replay(found: Replay, *, whole: bool = False) -> str:
         lines.append(f"first non-finite output: {output.name} ({output.kind}), {_count(output)}; {output.notes}")
     if gradient is not None:
         flow = first_nonfinite(trace.flowing)
-        source = f"; it came through the output of {flow.name} ({flow.kind})" if flow is not None else ""
+        source = f"; it was propagated from the output of {flow.name} ({flow.kind})" if flow is not None else ""
         lines.append(f"first non-finite gradient: {gradient.name}, {_count(gradient)}{source}")
     elif trace.gradients:
         lines.append("all gradients are finite")

@@ -50,7 +50,7 @@ def read_lines(file: Path) -> Iterator[str]:
         with file.open(encoding="utf-8", errors="replace", newline="\n") as stream:
             while line := stream.readline(_LONGEST_LINE):
                 if len(line) == _LONGEST_LINE:
-                    raise DataError(f"'{file}' contains a line of more than {_LONGEST_LINE} characters")
+                    raise DataError(f"'{file}' contains a line with more than {_LONGEST_LINE} characters")
                 yield line
     except OSError as error:
         raise DataError(f"cannot read '{file}': {error.strerror}") from error

@@ -136,10 +136,10 @@ def _no_run(path: Path) -> DataError:
     below = [str(each) for each in sorted(path.iterdir()) if _scalar_files(each)]
     if below:
         return DataError(
-            f"'{path}' is not a run, but contains {pluralize(len(below), 'run')}",
+            f"'{path}' is not a run, but it contains {pluralize(len(below), 'run')}",
             notes=[f"Choose one or more of them: {list_names(below, _MOST_NAMED)}"],
         )
-    return DataError(f"no scalars of a run in '{path}'", notes=["Expected */vis_data/scalars.json or *.log.json."])
+    return DataError(f"there are no run scalars in '{path}'", notes=["Expected */vis_data/scalars.json or *.log.json."])
 
 
 def _scalar_files(folder: Path) -> list[Path]:
@@ -170,7 +170,7 @@ def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
             where = f"line {number} of '{file}'"
             for key in ("step", "iter", "epoch"):
                 if not _is_number(line.get(key, 0)) or abs(line.get(key, 0)) > MAX_RUN_LENGTH:
-                    raise DataError(f"'{key}' in {where} must be the number of an iteration or epoch", found=line[key])
+                    raise DataError(f"'{key}' in {where} must be an iteration or epoch number", found=line[key])
             if not isinstance(line.get("mode") or "", str):
                 raise DataError(f"'mode' in {where} must be a string", found=line["mode"])
             line = {_name_in_line(key): value for key, value in line.items() if key == "mode" or _is_number(value)}

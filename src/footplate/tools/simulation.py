@@ -86,7 +86,7 @@ def simulate(
         for part in wrapper.parts.values()
         for group in part.param_groups
     ]
-    # A run by iterations never ends an epoch, whatever `epoch_length` is.
+    # An iteration-based run never ends an epoch, regardless of `epoch_length`.
     _run_schedules(collect_steps(schedules), readers, order, epoch_length if by_epoch else None)
     places = {} if wanted == order else {iteration: place for place, iteration in enumerate(order)}
     found: dict[str, Trajectory] = {}
@@ -108,7 +108,9 @@ def _second_generation(cfg: Mapping[str, Any] | Config) -> Mapping[str, Any]:
             _logger.warning("%s", note)
     for hook in translation.sections.get("custom_hooks") or ():
         if isinstance(hook, Mapping) and str(hook.get("type")).endswith("UpdaterHook"):
-            _logger.warning("%s is a custom policy, which acts only in training and is not simulated.", hook["type"])
+            _logger.warning(
+                "%s is a custom policy, which runs only during training and is not simulated.", hook["type"]
+            )
     return translation.sections
 
 

@@ -231,7 +231,7 @@ def _check_study(study: Any, cfg: Config, parameters: Sequence[Parameter], setti
     if before != asked:
         described = ", ".join(f"{key}: {values}" for key, values in before["parameters"].items())
         raise ArgumentError(
-            f"the sweep in '{settings.folder}' was started with another config, metric, keys or choices",
+            f"the sweep in '{settings.folder}' was started with a different config, metric, keys or choices",
             key="--out",
             notes=[f"metric {before['metric']}; {described}", _NEW_FOLDER],
         )

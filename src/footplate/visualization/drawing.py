@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from typing_extensions import Self
 
+from footplate.checks import check_choice
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.storage import exists, open_file
@@ -21,6 +22,9 @@ RGB = tuple[int, int, int]
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 _COLOR_NAMES = ("blue", "green", "red", "cyan", "magenta", "yellow", "black", "white")
+# The anchors of texts in Pillow, by alignment.
+_COLUMNS = {"left": "l", "center": "m", "right": "r"}
+_ROWS = {"top": "a", "center": "m", "center_baseline": "m", "baseline": "s", "bottom": "d"}
 _LETTERS = dict(zip("bgrcmykw", _COLOR_NAMES, strict=True))
 
 
@@ -199,7 +203,7 @@ class Drawing:
             positions: Their positions.
             font_sizes: Their heights in pixels. The default depends on the size of the image.
             colors: Their colors.
-            vertical_alignments: "top", "center" or "bottom".
+            vertical_alignments: "top", "center", "center_baseline", "baseline" or "bottom".
             horizontal_alignments: "left", "center" or "right".
             font_families: Not used.
             bboxes: The boxes under the texts, as dicts with a `facecolor` and an opacity `alpha`.
@@ -208,13 +212,12 @@ class Drawing:
         """
         several = [texts] if isinstance(texts, str) else list(texts)
         count, usual = len(several), max(9, round(math.sqrt(self._image.width * self._image.height) / 40))
-        boxes = _each({} if bboxes is None else bboxes, count)
-        rows = {"top": "a", "center": "m", "bottom": "d"}
+        boxes = _each(bboxes or {}, count)
+        alignments = zip(_each(horizontal_alignments, count), _each(vertical_alignments, count), strict=True)
         anchors = [
-            horizontal[0].replace("c", "m") + rows[vertical]
-            for horizontal, vertical in zip(
-                _each(horizontal_alignments, count), _each(vertical_alignments, count), strict=True
-            )
+            _COLUMNS[check_choice("horizontal_alignments", horizontal, _COLUMNS)]
+            + _ROWS[check_choice("vertical_alignments", vertical, _ROWS)]
+            for horizontal, vertical in alignments
         ]
         fonts = [text_font(round(size or usual)) for size in _each(font_sizes, count)]
         places = [(x, y) for x, y in _as_rows(positions, 2)]
@@ -226,7 +229,7 @@ class Drawing:
                 "none",
                 1,
                 [face] if isinstance(face, str) else [as_rgb(face)],
-                box.get("alpha") or 1.0,
+                1.0 if box.get("alpha") is None else box["alpha"],
             )
         draw = ImageDraw.Draw(self._image)
         for text, place, font, anchor, color in zip(
@@ -304,7 +307,7 @@ def as_rgb(color: Color) -> RGB:
         return red, green, blue
     numbers = [int(value) for value in color]
     if len(numbers) != 3 or not all(0 <= value <= 255 for value in numbers):
-        raise ArgumentError("a color must have three numbers from 0 to 255", found=color)
+        raise ArgumentError("a color must consist of three numbers from 0 to 255", found=color)
     return numbers[0], numbers[1], numbers[2]
 
 
@@ -365,6 +368,8 @@ def _as_rows(values: Any, width: int) -> npt.NDArray[np.float64]:
 def _each(value: Any, count: int) -> list[Any]:
     """Returns one item of a list or array for each of `count` shapes, starting over at its end; or a single value."""
     items = list(value) if isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) else [value]
+    if count and not items:
+        raise ArgumentError("an empty list cannot be used to draw shapes or texts", found=value)
     return [items[index % len(items)] for index in range(count)]
 
 
@@ -379,6 +384,6 @@ def _color_each(colors: Any, count: int) -> list[RGB | None]:
     if isinstance(colors, str) or len(colors) == len(numbers) == 3:  # a single color
         colors = [colors]
     if len(colors) == 0 and count:
-        raise ArgumentError("there is no color to draw with", key="colors", found=colors)
+        raise ArgumentError("colors must not be empty", key="colors", found=colors)
     several = (colors[index % len(colors)] for index in range(count))
     return [None if isinstance(color, str) and color == "none" else as_rgb(color) for color in several]

@@ -165,7 +165,7 @@ class Visualizer(Drawing, Instances):
         has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         if not has_display and sys.platform not in ("darwin", "win32"):
             if not self._warned_of_display:
-                _logger.warning("images cannot be shown, because there is no display")
+                _logger.warning("Images cannot be shown, because there is no display.")
             self._warned_of_display = True
             return
         image = self.get_image() if drawn_img is None else np.asarray(drawn_img)

@@ -135,6 +135,32 @@ def test_results_of_whole_batches_are_concatenated() -> None:
     assert metric.evaluate(3) == {"sum": 6.0, "count": 3}
 
 
+def test_datasets_of_mmpose_get_a_list_of_batches() -> None:
+    class Asked:
+        def evaluate(self, results: Any, logger: Any = None) -> dict[str, int]:
+            return {"batches": len(results)}
+
+    Asked.__module__ = "mmpose.datasets.example"
+    metric = LegacyMetric()
+    metric.attach(Asked())
+    for values in ([1.0, 2.0], [3.0]):
+        metric.process(None, [BatchResult(preds=np.array(values))])
+    assert metric.evaluate(3) == {"batches": 2}
+
+
+def test_masks_of_mmdetection_are_encoded() -> None:
+    pytest.importorskip("pycocotools")
+
+    class Asked:
+        def evaluate(self, results: Any, logger: Any = None) -> dict[str, Any]:
+            return {"sizes": [each["size"] for _, masks in results for each in masks[0]], "boxes": results[0][0]}
+
+    metric = LegacyMetric()
+    metric.attach(Asked())
+    metric.process(None, [("boxes", [[np.ones((3, 5), bool)], []])])
+    assert metric.evaluate(1) == {"sizes": [[3, 5]], "boxes": "boxes"}
+
+
 def test_config_without_evaluation_does_not_validate(tmp_path: Path) -> None:
     runner = Runner.from_cfg(old_config(tmp_path))
     runner.train()
@@ -209,7 +235,7 @@ def test_arguments_of_dist_eval_hook_are_not_passed_to_evaluate(tmp_path: Path, 
     loader = torch.utils.data.DataLoader(OldPoints(8), batch_size=4)
     hook = EvalHook(loader, gpu_collect=gpu_collect, tmpdir="there", broadcast_bn_buffer=False, metric="accuracy")
     runner = Runner.from_cfg(old_config(tmp_path))
-    hook.before_run(runner)
+    hook.listeners()["before_run"](runner)
     assert runner.val_loop is not None
     metric: Any = runner.val_loop.evaluator.metrics[0]
     assert (metric.collect_device, metric.options) == (device, {})

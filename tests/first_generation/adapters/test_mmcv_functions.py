@@ -118,6 +118,13 @@ def test_revise_keys(tmp_path: Path) -> None:
     assert target.bias.item() == 2.0
 
 
+def test_error_about_unfit_weights_names_the_file(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.pth")
+    torch.save({"state_dict": {**filled(2.0).state_dict(), "more": torch.ones(1)}}, path)
+    with pytest.raises(CheckpointError, match=f"the weights in '{path}' do not fit the model"):
+        load_checkpoint(filled(0.0), path, strict=True)
+
+
 def test_strict_raises_for_unexpected_keys() -> None:
     state = {**filled(1.0).state_dict(), "more": torch.ones(1)}
     target = filled(0.0)

@@ -124,7 +124,7 @@ def test_unused_parameters_are_logged(tmp_path: Path, caplog: pytest.LogCaptureF
     runner = Runner.from_cfg(old_config(tmp_path, optimizer_config={"type": "MyStep", "detect_anomalous_params": True}))
     runner.model.module.register_parameter("idle", torch.nn.Parameter(torch.ones(2)))
     runner.train()
-    assert "the loss does not depend on idle of size (2,)" in caplog.text
+    assert "The loss does not depend on the parameter idle of shape (2,)." in caplog.text
     assert "head.weight" not in caplog.text
 
 

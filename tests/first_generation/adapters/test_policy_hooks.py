@@ -59,7 +59,7 @@ def test_subclasses_read_the_settings() -> None:
 
 
 def test_invalid_settings() -> None:
-    with pytest.raises(ArgumentError, match="accepts each of gamma once"):
+    with pytest.raises(ArgumentError, match="accepts only one value for each of gamma"):
         hooks.ExpLrUpdaterHook(0.5, gamma=0.5)
     with pytest.raises(BuildError, match="needs the argument 'gamma'"):
         rates(hooks.ExpLrUpdaterHook())

@@ -68,7 +68,7 @@ def test_leftovers_are_reported_in_one_warning(caplog: pytest.LogCaptureFixture)
     caplog.set_level(logging.WARNING, "footplate")
     warn_about_leftovers({"optim_wrapper": WRAPPER, "runner": {}, "fp16": {}, "data": {}, "evaluation": {}})
     assert [record.message for record in caplog.records] == [
-        "first-generation keys in a second-generation config have no effect: fp16, runner, evaluation, data"
+        "First-generation keys in a second-generation config have no effect: fp16, runner, evaluation, data"
     ]
 
 

@@ -53,3 +53,23 @@ def test_a_registry_finds_names_of_its_parent_and_keeps_its_build_function() -> 
         assert registry.build({"type": "anything"}) == "anything"
     finally:
         removed(DATASETS, "own")
+
+
+def test_registries_of_mmcv_1_2_for_kinds_of_modules_share_their_entries() -> None:
+    backbones, segmentors = Registry("backbone", scope="old"), Registry("segmentor", scope="old")
+    try:
+        backbones.register_module(name="Net", module=lambda: "net")
+        segmentors.register_module(name="Segmentor", module=lambda backbone: MODELS.build(backbone))
+        with using_scope("old"):
+            assert MODELS.build({"type": "Segmentor", "backbone": {"type": "Net"}}) == "net"
+    finally:
+        removed(MODELS, "old")
+
+
+def test_a_function_of_the_code_base_builds_entries() -> None:
+    registry = Registry("dataset", scope="built")
+    try:
+        registry.build_with(lambda cfg: (registry, cfg["type"]))
+        assert registry.build({"type": "Any"}) == (registry, "Any")
+    finally:
+        removed(DATASETS, "built")

@@ -7,6 +7,7 @@ import pytest
 
 from footplate import hosts
 from footplate.hosts.mmengine.names import MODULES
+from footplate.hosts.mmengine.unknown_names import _DEFINED
 
 IMPORTED = (Path(__file__).parents[2] / "data" / "vectors" / "mmengine_names.txt").read_text().split()
 
@@ -34,9 +35,58 @@ def test_every_name_of_the_tables_exists(module: str) -> None:
         assert hasattr(found, name)
 
 
-def test_an_unknown_name_suggests_the_nearest_one() -> None:
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        (
+            "from mmengine.hooks import CheckpontHook",
+            "footplate does not provide 'CheckpontHook' of 'mmengine.hooks', and MMEngine defines no such name up to "
+            "0.10.7. Did you mean 'CheckpointHook'?",
+        ),
+        (
+            "from mmengine.hooks import MMLogger",
+            "footplate does not provide 'MMLogger' of 'mmengine.hooks'. Import it from 'mmengine'.",
+        ),
+        (
+            "from mmengine.runner import turn_on_activation_checkpointing",
+            "footplate does not provide 'turn_on_activation_checkpointing' of 'mmengine.runner' (in MMEngine since "
+            "0.9.0).",
+        ),
+        (
+            "from mmengine.model import DeepSpeedEngine",
+            "footplate does not provide 'DeepSpeedEngine' of 'mmengine.model' (in MMEngine from 0.8.3 to 0.8.5).",
+        ),
+        (
+            "import mmengine.analysis.jit_handles",
+            "footplate does not provide 'jit_handles' of 'mmengine.analysis' (in MMEngine since 0.6.0).",
+        ),
+        (
+            "from mmengine.fileo import load",
+            "footplate does not provide 'fileo' of 'mmengine', and MMEngine defines no such name up to 0.10.7. Did you "
+            "mean 'fileio'?",
+        ),
+        (
+            "from mmengine.dist import LoggrHook",
+            "footplate does not provide 'LoggrHook' of 'mmengine.dist', and MMEngine defines no such name up to "
+            "0.10.7. Did you mean 'LoggerHook' of 'mmengine.hooks'?",
+        ),
+        ("from mmengine.utils import _f", "footplate does not provide '_f' of 'mmengine.utils'."),
+    ],
+)
+def test_importing_an_unknown_name(statement: str, message: str) -> None:
     hosts.install()
-    with pytest.raises(AttributeError, match=r"no counterpart for 'mmengine.hooks.CheckpontHook': did you mean"):
+    with pytest.raises(ModuleNotFoundError) as error:
+        exec(statement, {})
+    assert str(error.value) == message
+
+
+def test_reading_an_unknown_name() -> None:
+    hosts.install()
+    with pytest.raises(AttributeError, match=r"'CheckpontHook' of 'mmengine.hooks', .* mean 'CheckpointHook'\?"):
         importlib.import_module("mmengine.hooks").CheckpontHook  # noqa: B018
-    with pytest.raises(ModuleNotFoundError):
-        importlib.import_module("mmengine.nonsense")
+    assert not hasattr(importlib.import_module("mmengine.hooks"), "__file__")
+
+
+def test_no_listed_name_is_provided() -> None:
+    provided = {name for names in MODULES.values() for name in names} | set(MODULES)
+    assert provided.isdisjoint(name for names in _DEFINED.values() for name in names.split())

@@ -61,3 +61,29 @@ def test_a_schedule_of_a_code_base_moves_to_the_position_of_a_resumed_run() -> N
     schedule.load_state_dict(state)
     schedule.step()
     assert optimizer.param_groups[0]["lr"] == 1.5
+
+
+_Constant: Any = PARAM_SCHEDULERS.get("ConstantParamScheduler")
+
+
+class _AnyFactor(_Constant):  # type: ignore[misc]
+    """Skips the constructor of its base class, which checks the factor, as MMPose does."""
+
+    def __init__(self, optimizer: Any, param_name: str, factor: float, begin: int = 0, end: int = INF) -> None:
+        self.factor = factor
+        super(_Constant, self).__init__(optimizer, param_name=param_name, begin=begin, end=end)
+
+
+class AnyFactorLR(LRSchedulerMixin, _AnyFactor):
+    """Multiplies the learning rate by any factor."""
+
+
+def test_a_schedule_of_a_code_base_that_skips_the_constructor_of_its_base_class() -> None:
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.5)
+    schedule = AnyFactorLR(optimizer, factor=4.0, end=3)
+    rates = []
+    for _ in range(4):
+        rates.append(optimizer.param_groups[0]["lr"])
+        schedule.step()
+    assert rates == [2.0, 2.0, 0.5, 0.5]
+    assert (schedule.factor, schedule.end) == (4.0, 3)

@@ -166,7 +166,7 @@ def test_progress(track: Callable[[Any], list[int]], capsys: pytest.CaptureFixtu
 def test_a_bar_of_an_iterator(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(progress.track_iter_progress((iter("abc"), 3))) == ["a", "b", "c"]
     assert "3/3" in capsys.readouterr().out
-    with pytest.raises(TypeError, match="sequence, or as a tuple"):
+    with pytest.raises(TypeError, match="sequence, or a tuple"):
         list(progress.track_iter_progress(iter("abc")))
 
 

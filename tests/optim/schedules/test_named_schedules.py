@@ -123,7 +123,7 @@ def schedule_builder_sgd() -> SGD:
     return SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
 
 
-def build(cfg: Any, **lengths: int | None) -> Any:
+def build(cfg: Any, **lengths: Any) -> Any:
     return build_param_schedulers(cfg, schedule_builder_sgd(), **lengths)
 
 
@@ -213,9 +213,10 @@ def test_numpy_numbers_are_accepted(numpy_cfg: dict[str, Any], plain_cfg: dict[s
     assert values[0][0] != values[0][-1]
 
 
-def warnings_of(caplog: pytest.LogCaptureFixture, cfg: Any, **lengths: int) -> list[str]:
+def warnings_of(caplog: pytest.LogCaptureFixture, cfg: Any, **lengths: Any) -> list[str]:
     optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
-    build_param_schedulers(cfg, optimizer, **{"max_epochs": 12, "max_iters": 120, "epoch_length": 10, **lengths})
+    lengths = {"max_epochs": 12, "max_iters": 120, "epoch_length": 10, **lengths}
+    build_param_schedulers(cfg, optimizer, **lengths)
     return [record.getMessage() for record in caplog.records]
 
 

@@ -143,7 +143,7 @@ def test_stop_applies_only_if_a_lower_scale_does_not_help(loss_scale: Any, stops
     step(model, wrapper)
     before = model.layer.weight.detach().clone()
     if stops:
-        with pytest.raises(NonFiniteError, match="the gradients of iteration 2 are not finite"):
+        with pytest.raises(NonFiniteError, match="the gradients of iteration 2 are non-finite"):
             step(model, wrapper, scale=float("inf"))
     else:
         step(model, wrapper, scale=float("inf"))
@@ -154,7 +154,7 @@ def test_warning_says_that_the_scaler_skips_the_step(caplog: pytest.LogCaptureFi
     model = Net()
     wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), loss_scale=512, dtype="float16", on_nonfinite="warn")
     step(model, wrapper, scale=float("nan"))
-    assert caplog.messages == ["the gradients of iteration 1 are not finite: the step is skipped (1 so far)"]
+    assert caplog.messages == ["The gradients of iteration 1 are non-finite: the step is skipped (1 so far)."]
     assert torch.equal(model.layer.weight, Net().layer.weight)
 
 

@@ -173,8 +173,8 @@ def test_resume_without_accumulated_gradients_is_warned_about(caplog: pytest.Log
     model = net()
     OptimWrapper(SGD(model.parameters(), lr=0.1), 4).initialize_count_status(model, 6, 100)
     assert [record.getMessage() for record in caplog.records] == [
-        "resumed at iteration 6 during gradient accumulation (accumulative_counts=4), but the checkpoint has "
-        "no accumulated gradients: the first step uses fewer gradients"
+        "Resumed at iteration 6 during gradient accumulation (accumulative_counts=4), but the checkpoint has "
+        "no accumulated gradients. The first step uses fewer gradients."
     ]
 
 
@@ -286,7 +286,7 @@ def test_non_finite_gradients_can_stop_the_run() -> None:
     model = net()
     wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), on_nonfinite="stop")
     wrapper.update_params(model(data(2)).sum())
-    with pytest.raises(FootplateError, match="gradients of iteration 2 are not finite") as caught:
+    with pytest.raises(FootplateError, match="gradients of iteration 2 are non-finite") as caught:
         wrapper.update_params(model(data(2)).sum() * float("nan"))
     assert caught.value.exit_code == 3
 

@@ -60,7 +60,7 @@ def test_augments_can_be_in_train_cfg() -> None:
 
 def test_batches_are_mixed_in_one_place() -> None:
     mixing = {"augments": {"type": "Mixup", "alpha": 1.0}}
-    with pytest.raises(ArgumentError, match="not in both"):
+    with pytest.raises(ArgumentError, match="cannot be set in both"):
         classifier(train_cfg=mixing, data_preprocessor={"num_classes": 3, "batch_augments": mixing})
 
 

@@ -46,7 +46,7 @@ def test_a_subset_of_the_folders_may_be_named(
     bag, shoe = classes.index("bag"), classes.index("shoe")
     assert read(found, folder) == [("bag/1.png", bag), ("bag/deep/er/2.PNG", bag), ("shoe/4.png", shoe)]
     assert list(found.metainfo["classes"]) == classes
-    assert caplog.messages == [f"Folders of '{folder / 'pictures'}' that are not classes are ignored: coat"]
+    assert caplog.messages == [f"These folders in '{folder / 'pictures'}' are not classes and are ignored: coat"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_an_empty_class_folder_is_reported(folder: Path, caplog: pytest.LogCaptu
     found = dataset(data_root=str(folder), data_prefix="pictures")
     assert found.metainfo["classes"] == ("bag", "coat", "hat", "shoe")
     assert [record.message for record in caplog.records] == [
-        f"There are no images in the folder '{folder}/pictures/hat'"
+        f"There are no images in the folder '{folder}/pictures/hat'."
     ]
 
 
@@ -109,7 +109,7 @@ def test_an_empty_class_folder_is_reported(folder: Path, caplog: pytest.LogCaptu
             "none.txt' does not exist\n  key ann_file\n  '.*' has no 'none",
         ),
         ({"data_prefix": "pictures", "ann_file": "pictures"}, "pictures' cannot be read"),
-        ({"data_prefix": "pictures", "classes": "names.txt"}, "the file of classes 'names.txt' does not exist"),
+        ({"data_prefix": "pictures", "classes": "names.txt"}, "the class file 'names.txt' does not exist"),
     ],
 )
 def test_missing_input_is_reported(folder: Path, arguments: dict[str, Any], message: str) -> None:

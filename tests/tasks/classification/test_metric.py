@@ -187,7 +187,7 @@ def test_thresholds_are_one_or_several(thrs: Any, several: tuple[Any, ...]) -> N
 
 @pytest.mark.parametrize("thrs", [[], ["half"], "half"])
 def test_thresholds_that_are_no_numbers_are_refused(thrs: Any) -> None:
-    with pytest.raises(ArgumentError, match="thrs must be a number, None, or a list of these"):
+    with pytest.raises(ArgumentError, match="thrs must be a number, None, or a list of numbers and None"):
         check_thresholds(thrs)
 
 

@@ -85,8 +85,8 @@ def test_boxes_that_cannot_be_used_are_skipped_and_counted(tmp_path: Path, caplo
         found = dataset(tmp_path, given)
     assert [each["bbox"] for each in found.get_data_info(0)["instances"]] == [[0, 0, 5, 5], [30, 20, 40, 31]]
     assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith("skipping 2 annotations in ")
-    assert caplog.messages[0].endswith("annotation 0 of '1.png', which lies outside the image")
+    assert caplog.messages[0].startswith("Skipped 2 annotations in ")
+    assert caplog.messages[0].endswith("annotation 0 of '1.png', which lies outside the image.")
 
 
 def changed(section: str, position: int, **values: Any) -> dict[str, Any]:
@@ -100,18 +100,21 @@ def changed(section: str, position: int, **values: Any) -> dict[str, Any]:
     [
         (changed("annotations", 1, category_id=5), "annotation 101 of .* unknown category\n.*category_id\n.*5\n.*4, 9"),
         (changed("annotations", 1, image_id=3), "annotation 101 of .* refers to an unknown image"),
-        (changed("annotations", 0, bbox=[1, 2, 3]), "is not four numbers"),
-        (changed("annotations", 0, bbox=[1, 2, 3, None]), "is not four numbers"),
-        (changed("annotations", 0, bbox=[1, 2, float("nan"), 3]), "is not four numbers"),
+        (changed("annotations", 0, bbox=[1, 2, 3]), "must be four numbers"),
+        (changed("annotations", 0, bbox=[1, 2, 3, None]), "must be four numbers"),
+        (changed("annotations", 0, bbox=[1, 2, float("nan"), 3]), "must be four numbers"),
         (changed("images", 1, id=1), "two images with the id 1"),
         (
             {**content(), "images": [{"id": 1, "file_name": "a.png"}]},
-            "entry 0 of 'images' .* lacks one of id, file_name",
+            "entry 0 of 'images' .* must have the keys id, file_name",
         ),
         ({**content(), "categories": [4]}, "entry 0 of 'categories'"),
         ({**content(), "annotations": [5]}, "entry 0 of 'annotations' .* is not a dict"),
         ({**content(), "annotations": [{"id": 7}]}, "annotation 7 of .* has no 'image_id'"),
-        ({"images": [], "annotations": []}, "lacks one of images, categories, annotations, so it is not a COCO file"),
+        (
+            {"images": [], "annotations": []},
+            "is not a COCO file: it must have the keys images, categories, annotations",
+        ),
         ([1, 2], "not a COCO file"),
         ({**content(), "images": [], "annotations": []}, "the dataset is empty: the file .* has no images"),
     ],
@@ -144,7 +147,7 @@ def test_a_test_needs_no_annotations(tmp_path: Path) -> None:
     given = content()
     del given["annotations"]
     assert dataset(tmp_path, given, test_mode=True).get_data_info(2)["instances"] == []
-    with pytest.raises(DataError, match="lacks one of"):
+    with pytest.raises(DataError, match="must have the keys"):
         dataset(tmp_path, given)
 
 

@@ -117,7 +117,7 @@ def test_a_config_builds_it() -> None:
     ("config", "message"),
     [
         ({"model_type": "rt_dert"}, "did you mean 'rt_detr'"),
-        ({}, "no such detection model"),
+        ({}, "no detection model of this type"),
         ({**DETR, "backbone_config": {"model_type": "resnett"}}, "rejects the config of 'detr'"),
     ],
 )

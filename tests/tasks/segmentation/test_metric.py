@@ -113,7 +113,7 @@ def test_the_log_shows_the_table_of_classes(caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level(logging.INFO, logger="footplate"):
         evaluated([(np.array([[0, 0]]), np.array([[0, 1]]))], 2, iou_metrics=["mIoU"])
     assert caplog.messages == [
-        "per class, in percent:\nclass     IoU     Acc\nc0      50.00  100.00\nc1       0.00    0.00"
+        "per-class results in percent:\nclass     IoU     Acc\nc0      50.00  100.00\nc1       0.00    0.00"
     ]
 
 

@@ -107,5 +107,5 @@ def test_images_alone_are_enough() -> None:
 
 
 def test_size_and_divisor_exclude_each_other() -> None:
-    with pytest.raises(ArgumentError, match="either size or size_divisor"):
+    with pytest.raises(ArgumentError, match="size and size_divisor cannot both be set"):
         SegDataPreProcessor(size=(8, 8), size_divisor=4)

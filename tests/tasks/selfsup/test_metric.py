@@ -111,10 +111,13 @@ def test_pixels_may_be_probed_instead() -> None:
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        ([sample([1.0], 0, "train")], "no image with part 'test'"),
-        ([sample([1.0], 0, "test")], "no image with part 'train'"),
-        ([SelfSupDataSample(metainfo={"img_path": "b.png", "part": "test"})], "'gt_label' and 'part' of 'b.png'"),
-        ([SelfSupDataSample().set_gt_label(1)], "'gt_label' and 'part' of 'an image'"),
+        ([sample([1.0], 0, "train")], "needs images with the part 'test', but there are none"),
+        ([sample([1.0], 0, "test")], "needs images with the part 'train', but there are none"),
+        (
+            [SelfSupDataSample(metainfo={"img_path": "b.png", "part": "test"})],
+            "'gt_label' and 'part', but 'b.png' does not have both",
+        ),
+        ([SelfSupDataSample().set_gt_label(1)], "'gt_label' and 'part', but 'an image' does not have both"),
     ],
 )
 def test_samples_without_class_or_part_are_reported(samples: list[SelfSupDataSample], message: str) -> None:

@@ -149,7 +149,7 @@ def test_gains_are_added_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert (later["gain/knn/top1"], later["gain/linear/top1"]) == (15.5, -1.0)
     assert "gain/matrix" not in later
     assert caplog.messages == [
-        "gain since the start: knn/top1 60.00 -> 75.50 (+15.50), linear/top1 70.00 -> 69.00 (-1.00)"
+        "Gain since the start: knn/top1 60.00 -> 75.50 (+15.50), linear/top1 70.00 -> 69.00 (-1.00)"
     ]
 
 

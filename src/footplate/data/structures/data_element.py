@@ -120,7 +120,7 @@ class BaseDataElement:
         """
         if key not in self:
             if default is _ABSENT:
-                raise KeyError(f"no field '{key}'")
+                raise KeyError(f"there is no field '{key}'")
             return default
         value = getattr(self, key)
         delattr(self, key)

@@ -59,30 +59,33 @@ class LoadImageFromFile(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
         """Adds the image to the sample."""
+        path = results["img_path"]
         try:
-            image = self._load(results["img_path"])
+            content = read_file(path)
+            try:
+                with Image.open(io.BytesIO(content)) as image:
+                    return self.add_image(results, image)
+            except _DECODING_ERRORS as error:
+                raise DataError(f"the image '{path}' cannot be read: {_describe_error(error)}") from error
         except DataError:
             if self.ignore_empty:
                 return None
             raise
-        results["img"] = image.astype(np.float32) if self.to_float32 else image
-        results["img_shape"] = results["ori_shape"] = image.shape[:2]
-        return results
 
-    def _load(self, path: str) -> NDArray[Any]:
-        content = read_file(path)
-        try:
-            with Image.open(io.BytesIO(content)) as opened:
-                image: Image.Image = opened
-                if not self.color_type.endswith("ignore_orientation") and self.color_type != "unchanged":
-                    image = ImageOps.exif_transpose(opened)
-                if self.color_type != "unchanged":
-                    image = image.convert("RGB" if self.color_type.startswith("color") else "L")
-                values = np.array(image)
-        except _DECODING_ERRORS as error:
-            raise DataError(f"the image '{path}' cannot be read: {_describe_error(error)}") from error
-        is_reversed = self.color_type.startswith("color") and self.channel_order == "bgr"
-        return np.ascontiguousarray(values[..., ::-1]) if is_reversed else values
+    def add_image(self, results: dict[str, Any], image: Image.Image) -> dict[str, Any]:
+        """Adds an opened image to the sample, as `transform` adds the image of a file."""
+        if not self.color_type.endswith("ignore_orientation") and self.color_type != "unchanged":
+            image = ImageOps.exif_transpose(image)
+        if self.color_type != "unchanged":
+            if image.mode.startswith("I;16"):  # Pillow would set all values above 255 to 255
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            image = image.convert("RGB" if self.color_type.startswith("color") else "L")
+        values = np.array(image)
+        if self.color_type.startswith("color") and self.channel_order == "bgr":
+            values = np.ascontiguousarray(values[..., ::-1])
+        results["img"] = values.astype(np.float32) if self.to_float32 else values
+        results["img_shape"] = results["ori_shape"] = values.shape[:2]
+        return results
 
 
 @TRANSFORMS.register_module()

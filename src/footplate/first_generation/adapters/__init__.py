@@ -1,6 +1,7 @@
 """Base classes and adapters that run first-generation code on the engine."""
 
-from footplate.first_generation.adapters.evaluation import EvalHook, LegacyMetric, adapt_dataset
+from footplate.first_generation.adapters.eval_hook import DistEvalHook, EvalHook
+from footplate.first_generation.adapters.evaluation import LegacyMetric, adapt_dataset
 from footplate.first_generation.adapters.hook import ClosureHook, Hook
 from footplate.first_generation.adapters.logger_hooks import LoggerHook, WriterLoggerHook
 from footplate.first_generation.adapters.mmcv_functions import (
@@ -42,6 +43,7 @@ __all__ = [
     "ClosureHook",
     "CosineAnnealingLrUpdaterHook",
     "DataContainer",
+    "DistEvalHook",
     "EpochBasedRunner",
     "EvalHook",
     "Fp16OptimizerHook",

@@ -1,27 +1,21 @@
-"""First-generation evaluation: datasets with `evaluate`, the metric that calls it, and the evaluation hook."""
+"""First-generation evaluation: datasets with `evaluate`, and the metric that calls it."""
 
-import bisect
+import importlib
 import inspect
 import logging
-import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from footplate.checks import check_count
 from footplate.config import ConfigDict
 from footplate.distributed import get_rank, get_world_size
-from footplate.engine import Hook, ValLoop
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
 from footplate.first_generation.adapters.model import BatchResult
 from footplate.messages import nearest
-from footplate.registry import DATASETS, HOOKS, METRICS
-
-if TYPE_CHECKING:
-    from footplate.engine import Runner
+from footplate.registry import DATASETS, METRICS
 
 _META = {"CLASSES": "classes", "PALETTE": "palette"}
 
@@ -35,8 +29,9 @@ def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
             argument.
     """
     if isinstance(dataset, Mapping):
-        with at_key("dataset"):
-            dataset = DATASETS.build(_in_test_mode(dataset) if test_mode else dataset)
+        # A code base may build datasets in its own way, in particular those that wrap others.
+        with at_key("dataset"), DATASETS.switch_scope_and_registry(None) as registry:
+            dataset = registry.build(_in_test_mode(dataset) if test_mode else dataset)
     known = {new: getattr(dataset, old) for old, new in _META.items() if getattr(dataset, old, None) is not None}
     if known and not hasattr(dataset, "metainfo"):
         dataset.metainfo = known
@@ -116,8 +111,27 @@ class LegacyMetric(BaseMetric[Any]):
 
     def attach(self, dataset: Any) -> None:
         """Sets the dataset, and builds metrics if it has no `evaluate`."""
-        self._dataset = dataset
-        self._metrics = [] if hasattr(dataset, "evaluate") else self._build_metrics()
+        self._dataset, self._metrics = dataset, []
+        if hasattr(dataset, "evaluate"):
+            return
+        names = [self.metric] if isinstance(self.metric, str) else list(self.metric or ())
+        missing = [name for name in names if name not in _METRICS]
+        if missing or not names:
+            raise ArgumentError(
+                f"the dataset '{type(dataset).__name__}' has no evaluate()",
+                key="metric",
+                found=self.metric,
+                suggestion=nearest(missing[0], _METRICS) if missing else None,
+                notes=[f"Implement it, or set metric to one of {', '.join(_METRICS)}."],
+            )
+        cfgs: dict[str, dict[str, Any]] = {}
+        for name in names:
+            kind, argument = _METRICS[name]
+            cfg = cfgs.setdefault(kind, {"type": kind})
+            if argument is not None:
+                cfg.setdefault(argument, []).append(name)
+        with at_key("metric"):
+            self._metrics = [METRICS.build(cfg) for cfg in cfgs.values()]
         for each in self._metrics:
             each.attach(dataset)
             each.dataset_meta = self.dataset_meta
@@ -133,7 +147,7 @@ class LegacyMetric(BaseMetric[Any]):
             indices = range(first, first + len(data_samples) * get_world_size(), get_world_size())
             self.results.extend(self._dataset.pre_eval(list(data_samples), indices=list(indices)))
         else:
-            self.results.extend(data_samples)
+            self.results.extend(map(_encode_masks, data_samples))
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Computes the metrics from the results of all processes."""
@@ -147,118 +161,31 @@ class LegacyMetric(BaseMetric[Any]):
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
         """Calls the dataset's `evaluate`."""
-        # Results of whole batches are concatenated by name.
-        if results and all(isinstance(each, BatchResult) for each in results):
-            joined: Any = {name: np.concatenate([np.asarray(each[name]) for each in results]) for name in results[0]}
-        else:
-            joined = results
+        joined: Any = results
+        # Datasets of MMPose take a list of the results of batches; those of others take one result by name.
+        is_mmpose = any(kind.__module__.startswith("mmpose.") for kind in type(self._dataset).__mro__)
+        if results and not is_mmpose and all(isinstance(each, BatchResult) for each in results):
+            joined = {name: np.concatenate([np.asarray(each[name]) for each in results]) for name in results[0]}
         metric = {} if self.metric is None else {"metric": self.metric}
         return dict(self._dataset.evaluate(joined, **metric, **self.options, logger=_logger))
 
-    def _build_metrics(self) -> list[BaseMetric[Any]]:
-        names = [self.metric] if isinstance(self.metric, str) else list(self.metric or ())
-        missing = [name for name in names if name not in _METRICS]
-        if missing or not names:
-            raise ArgumentError(
-                f"the dataset '{type(self._dataset).__name__}' has no evaluate()",
-                key="metric",
-                found=self.metric,
-                suggestion=nearest(missing[0], _METRICS) if missing else None,
-                notes=[f"Implement it, or set metric to one of {', '.join(_METRICS)}."],
-            )
-        cfgs: dict[str, dict[str, Any]] = {}
-        for name in names:
-            kind, argument = _METRICS[name]
-            cfg = cfgs.setdefault(kind, {"type": kind})
-            if argument is not None:
-                cfg.setdefault(argument, []).append(name)
-        with at_key("metric"):
-            return [METRICS.build(cfg) for cfg in cfgs.values()]
+
+def _encode_masks(result: Any) -> Any:
+    """Encodes the masks of an instance segmentation result of MMDetection, `(boxes, masks)`, as its tests do."""
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], (list, tuple))):
+        return result
+    boxes, masks = result
+    if not all(isinstance(mask, np.ndarray) for of_class in _flat(masks) for mask in of_class):
+        return result
+    coco_masks = importlib.import_module("pycocotools.mask")  # MMDetection needs it, too
+
+    def encode(of_class: Any) -> list[Any]:
+        return [coco_masks.encode(np.asfortranarray(mask[:, :, None], np.uint8))[0] for mask in of_class]
+
+    if isinstance(masks, tuple):  # masks and their scores
+        return boxes, ([encode(each) for each in masks[0]], *masks[1:])
+    return boxes, [encode(each) for each in masks]
 
 
-@HOOKS.register_module(name=["EvalHook", "DistEvalHook"])
-class EvalHook(Hook):
-    """Validates every `interval` epochs or iterations, counted from `start`.
-
-    Args:
-        dataloader: The validation data. By default, the validation loop of the config is used.
-        start: The first epoch or iteration after which to validate; 0 also validates before training.
-        interval: The number of epochs or iterations between two validations.
-        by_epoch: Whether `interval` and `start` are in epochs.
-        save_best: A metric, or "auto"; the best checkpoint by this metric is kept.
-        rule: "greater" or "less".
-        greater_keys: Substrings of metric names for which higher is better.
-        less_keys: Substrings of metric names for which lower is better.
-        out_dir: Another folder for the best checkpoint.
-        dynamic_intervals: `[(milestone, interval), ...]`: the interval from each epoch or iteration on.
-        gpu_collect: Whether to collect results with the accelerators.
-        tmpdir: Ignored; results are collected with the process group.
-        broadcast_bn_buffer: Ignored; validation always uses the buffers of rank 0.
-        evaluation: Arguments of the dataset's `evaluate`, if `dataloader` is given.
-
-    Raises:
-        ArgumentError: `interval` or `start` is invalid.
-    """
-
-    priority = "LOW"
-    asks_for_validation = True
-
-    def __init__(
-        self,
-        dataloader: Any = None,
-        start: int | None = None,
-        interval: int = 1,
-        by_epoch: bool = True,
-        save_best: str | None = None,
-        rule: str | None = None,
-        greater_keys: Sequence[str] | None = None,
-        less_keys: Sequence[str] | None = None,
-        out_dir: str | None = None,
-        dynamic_intervals: Sequence[tuple[int, int]] | None = None,
-        *,
-        gpu_collect: bool = False,
-        tmpdir: str | None = None,
-        broadcast_bn_buffer: bool = True,
-        **evaluation: Any,
-    ) -> None:
-        for name, value, least in (("interval", interval, 1), ("start", start, 0)):
-            if value is not None:
-                check_count(name, value, least=least)
-        self.dataloader, self.evaluation = dataloader, evaluation
-        self.collect_device = "gpu" if gpu_collect else "cpu"
-        self.start, self.by_epoch = start, by_epoch
-        self.interval = interval
-        self._milestones = [0, *(milestone for milestone, _ in dynamic_intervals or ())]
-        self._intervals = [interval, *(each for _, each in dynamic_intervals or ())]
-        best = {"save_best": save_best, "rule": rule, "greater_keys": greater_keys, "less_keys": less_keys}
-        self._best: dict[str, Any] = {**best, "out_dir": out_dir}
-
-    def before_run(self, runner: "Runner") -> None:
-        """Replaces the validation loop and registers a hook for the best checkpoint, if configured."""
-        if self.dataloader is not None:
-            loop = ValLoop(runner, self.dataloader, LegacyMetric(collect_device=self.collect_device, **self.evaluation))
-            runner.val_loop = loop
-        if self._best["save_best"]:
-            saver = {"type": "CheckpointHook", "interval": -1, "save_last": False, "by_epoch": self.by_epoch}
-            runner.register_hook({**saver, **self._best})
-
-    def before_train(self, runner: "Runner") -> None:
-        """Disables the loop's own validation interval, and requests a validation first if `start` is 0."""
-        runner.train_loop.val_begin = sys.maxsize
-        if self.start == 0 and runner.iter == 0 and self._is_due(1):
-            runner.train_loop.validation_requested = True
-
-    def after_train_epoch(self, runner: "Runner") -> None:
-        """Requests a validation if one is due and `by_epoch` is set."""
-        if self.by_epoch and runner.train_loop.by_epoch and self._is_due(runner.epoch + 1):
-            runner.train_loop.validation_requested = True
-
-    def after_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Requests a validation if one is due and `by_epoch` is not set."""
-        if not self.by_epoch and self._is_due(runner.iter + 1):
-            runner.train_loop.validation_requested = True
-
-    def _is_due(self, done: int) -> bool:
-        interval = self._intervals[bisect.bisect(self._milestones, done) - 1]
-        start = self.start or 0
-        return done >= start and (done - start) % interval == 0
+def _flat(masks: Any) -> list[Any]:
+    return list(masks[0]) if isinstance(masks, tuple) else [each for each in masks if isinstance(each, list)]

@@ -153,7 +153,7 @@ class Hook(EngineHook):
 
             def warn_about_step_order(runner: "Runner") -> None:
                 if not isinstance(runner.optim_wrapper, SteppedByHook):
-                    text = "%s has a higher priority than the optimizer, but its after_train_iter runs after the step"
+                    text = "%s has a higher priority than the optimizer, but its after_train_iter runs after the step."
                     _logger.warning(text, type(self).__name__)
                 before_run(runner)
 

@@ -40,10 +40,10 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Map
     """
     if not isinstance(registry, Registry):
         raise BuildError("the registry of build_from_cfg must be a Registry", found=registry)
-    settings = {**(default_args or {}), **cfg}
     if registry is OPTIMIZERS:
+        settings = {**(default_args or {}), **cfg}
         return _build_optimizer(settings, settings.pop("params"))
-    return registry.build_entry(settings)
+    return registry.build_entry(cfg, default_args=default_args)
 
 
 def build_optimizer_constructor(cfg: Mapping[str, Any]) -> Any:

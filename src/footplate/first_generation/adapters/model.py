@@ -139,16 +139,23 @@ class MMDataParallel(nn.Module):
         self.module: Any = module
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Calls the model with unpacked data containers."""
-        return self.module(*unpack_containers(list(inputs)), **unpack_containers(kwargs))
+        """Calls the model with unpacked data containers, on the model's device."""
+        return self.module(*self._unpack(list(inputs)), **self._unpack(kwargs))
 
     def train_step(self, *inputs: Any, **kwargs: Any) -> Any:
         """Calls the model's own `train_step`."""
-        return self.module.train_step(*unpack_containers(list(inputs)), **unpack_containers(kwargs))
+        return self.module.train_step(*self._unpack(list(inputs)), **self._unpack(kwargs))
 
     def val_step(self, *inputs: Any, **kwargs: Any) -> Any:
         """Calls the model's own `val_step`."""
-        return self.module.val_step(*unpack_containers(list(inputs)), **unpack_containers(kwargs))
+        return self.module.val_step(*self._unpack(list(inputs)), **self._unpack(kwargs))
+
+    def _unpack(self, data: Any) -> Any:
+        opened = unpack_containers(data)
+        first = next(self.parameters(), None)
+        if first is None:
+            return opened
+        return map_nested(opened, Tensor, lambda tensor: tensor.to(first.device, non_blocking=True))
 
 
 FUNCTIONS.register_module(name="legacy_collate", module=collate)
@@ -174,7 +181,7 @@ class LegacyModel(BaseModel):
 
     Losses come from the model's `train_step(data, optimizer)`, or from `forward(return_loss=True, **data)` and
     `_parse_losses`. Predictions come from `forward(return_loss=False, **data)`, with `rescale=True` if the model has
-    this argument.
+    this argument, or from `forward(mode="test", **data)`.
 
     Args:
         module: The model.
@@ -202,7 +209,9 @@ class LegacyModel(BaseModel):
                 "forward(return_loss=...)",
                 notes=["Add one of these methods, or derive the model from BaseModel."],
             )
-        self._flags = {"return_loss": False} if self._takes_return_loss else {}
+        self._flags: dict[str, Any] = {"return_loss": False} if self._takes_return_loss else {}
+        if "mode" in parameters and "return_loss" not in parameters:
+            self._flags = {"mode": "test"}
         if any(_has_argument(getattr(module, name, None), "rescale") for name in _PREDICTORS):
             self._flags["rescale"] = True
 

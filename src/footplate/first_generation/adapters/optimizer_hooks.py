@@ -92,7 +92,9 @@ class OptimizerHook(Hook):
         found = torch.autograd.grad(loss, [each for _, each in named], retain_graph=True, allow_unused=True)
         for (name, parameter), gradient in zip(named, found, strict=True):
             if gradient is None:
-                runner.logger.warning("the loss does not depend on %s of size %s", name, tuple(parameter.shape))
+                runner.logger.warning(
+                    "The loss does not depend on the parameter %s of shape %s.", name, tuple(parameter.shape)
+                )
 
 
 @HOOKS.register_module()

@@ -40,7 +40,9 @@ class _PolicyHook(UpdaterHook):
         fields = [each for each in dataclasses.fields(kind) if each.name != "run"]
         names = [each.name.replace("eta_min", f"min_{self.field}") for each in fields]
         if len(values) > len(names) or settings.keys() & set(names[: len(values)]):
-            raise ArgumentError(f"{type(self).__name__} accepts each of {', '.join(names)} once", found=values)
+            raise ArgumentError(
+                f"{type(self).__name__} accepts only one value for each of {', '.join(names)}", found=values
+            )
         self._settings = dict(zip(names, values, strict=False))
         self._settings |= {name: settings.pop(name) for name in names if name in settings}
         super().__init__(**settings)

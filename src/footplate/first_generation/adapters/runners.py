@@ -230,7 +230,7 @@ class BaseRunner:
     def __getattr__(self, name: str) -> Any:
         ran = self.__dict__.get("_ran")
         if ran is None:
-            raise AttributeError(f"{type(self).__name__} has no '{name}' before it is run")
+            raise AttributeError(f"{type(self).__name__} has no '{name}' before it runs")
         return getattr(view_of(ran), name)
 
     def _build_optim_wrapper(self, cfg: Mapping[str, Any]) -> OptimWrapper:

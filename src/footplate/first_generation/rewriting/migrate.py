@@ -205,7 +205,14 @@ class _Migration:
             inherited.update(found)
         is_written = ExpressionFinder(file.source, plan.removed).is_written
         sections = config_difference(inherited, plan.expected, plan.keys, is_written)
-        notes, by_value, deleted = _notes_of(file, plan, sections), list[str](), list[str]()
+        own, notes = {each.name for each in file.source.statements}, []
+        for note in plan.notes:
+            key = note.key.partition(".")[0].partition("[")[0]
+            is_here = key in own and (note.origin is None or note.origin.file == str(file.source.path))
+            # The note about the model goes to the file with its adapter.
+            if ("model_adapter" in sections) if note.key == "model" else is_here:
+                notes.append(note)
+        by_value, deleted = list[str](), list[str]()
         for _ in range(3):
             text = rewrite(
                 file.source, sections, removed=plan.removed, renamed=renamed, by_value=by_value, deleted=deleted
@@ -243,18 +250,6 @@ class _Migration:
         trial = self._trial_path(path)
         trial.parent.mkdir(parents=True, exist_ok=True)
         trial.write_text(text, encoding="utf-8")
-
-
-def _notes_of(file: ConfigFile, plan: FilePlan, sections: Mapping[str, Any]) -> list[Note]:
-    """Returns the notes about keys that the file writes; the note about the model goes to the file with its adapter."""
-    own, path = {each.name for each in file.source.statements}, str(file.source.path)
-    found = []
-    for note in plan.notes:
-        key = note.key.partition(".")[0].partition("[")[0]
-        is_here = key in own and (note.origin is None or note.origin.file == path)
-        if ("model_adapter" in sections) if note.key == "model" else is_here:
-            found.append(note)
-    return found
 
 
 def check_output_file(source: Path, output: Path | None) -> None:

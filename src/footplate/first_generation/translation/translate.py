@@ -74,7 +74,7 @@ def warn_about_leftovers(cfg: AnyConfig) -> None:
     """Warns about first-generation keys that have no effect in a second-generation config."""
     keys = [key for key in (*_CONFLICTING, *_LEFTOVERS, *_SHARED_SETTINGS) if _is_setting(cfg, key)]
     if keys:
-        _logger.warning("first-generation keys in a second-generation config have no effect: %s", ", ".join(keys))
+        _logger.warning("First-generation keys in a second-generation config have no effect: %s", ", ".join(keys))
 
 
 def _is_setting(cfg: AnyConfig, key: str) -> bool:
@@ -149,8 +149,21 @@ def translate_sections(
     for rule in RULES:
         if rule.acts_on(draft):
             _apply(rule, draft)
+    # Sections of the config take precedence over translated ones.
+    sections = ConfigDict(draft.remaining)
+    origins: Mapping[Any, Any] = getattr(original, "_origins", {})
+    sections._origins.update({key: origin for key, origin in origins.items() if key in draft.remaining})
+    for key, value in draft.translated.items():
+        existing = sections.get(key)
+        if isinstance(existing, ConfigDict) and isinstance(value, Mapping):
+            merged = ConfigDict(value)
+            merged.merge(existing)
+            dict.__setitem__(sections, key, merged)
+        elif key not in sections or existing is None:
+            dict.__setitem__(sections, key, ConfigDict({key: value})[key])
+            _set_origins(sections, key, draft)
     taken = frozenset(set(original) - set(draft.remaining))
-    return Translation(_merged_sections(draft), tuple(draft.notes), draft.sources, taken)
+    return Translation(sections, tuple(draft.notes), draft.sources, taken)
 
 
 def _apply(rule: Rule, draft: Draft) -> None:
@@ -169,23 +182,6 @@ def _apply(rule: Rule, draft: Draft) -> None:
             origin=draft.origin(key) if key else None,
             hides_cause=True,
         ) from error
-
-
-def _merged_sections(draft: Draft) -> ConfigDict:
-    """Merges the translated and the remaining sections; existing sections take precedence."""
-    sections = ConfigDict(draft.remaining)
-    origins: Mapping[Any, Any] = getattr(draft.original, "_origins", {})
-    sections._origins.update({key: origin for key, origin in origins.items() if key in draft.remaining})
-    for key, value in draft.translated.items():
-        existing = sections.get(key)
-        if isinstance(existing, ConfigDict) and isinstance(value, Mapping):
-            merged = ConfigDict(value)
-            merged.merge(existing)
-            dict.__setitem__(sections, key, merged)
-        elif key not in sections or existing is None:
-            dict.__setitem__(sections, key, ConfigDict({key: value})[key])
-            _set_origins(sections, key, draft)
-    return sections
 
 
 def _set_origins(sections: ConfigDict, key: str, draft: Draft) -> None:

@@ -81,7 +81,7 @@ _MOMENTUM_UPDATERS = {
 _OPTIMIZER_HOOKS = names_from(
     _ADAPTERS, "Fp16OptimizerHook GradientCumulativeFp16OptimizerHook GradientCumulativeOptimizerHook OptimizerHook"
 )
-EVALUATION = names_from(_ADAPTERS, "EvalHook", DistEvalHook="EvalHook")
+EVALUATION = names_from(_ADAPTERS, "DistEvalHook EvalHook")
 _LOGGERS = names_from(
     _LOGGERS_FILE,
     "ClearMLLoggerHook DvcliveLoggerHook LoggerHook MlflowLoggerHook NeptuneLoggerHook PaviLoggerHook "

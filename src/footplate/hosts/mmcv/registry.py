@@ -9,7 +9,10 @@ from footplate import registry as roots
 from footplate.registry import Registry as _Registry
 
 # The names under which code bases create registries without a parent, and the registries that run configs look in.
+# Code bases for mmcv 1.2 and older have a registry for each kind of module.
+_MODULES = "backbone neck head loss segmentor detector classifier posenet roi_extractor shared_head model memory"
 _ROOTS: Mapping[str, _Registry] = {
+    **dict.fromkeys(_MODULES.split(), roots.MODELS),
     "dataset": roots.DATASETS,
     "datasets": roots.DATASETS,
     "pipeline": roots.TRANSFORMS,
@@ -55,3 +58,11 @@ class Registry(_Registry):
         if inspect.isclass(name):
             return super().register_module(module=name)
         return super().register_module(name, force, module=module)
+
+    def build_with(self, function: Callable[[Any], Any]) -> None:
+        """Builds entries with a function of the code base from now on.
+
+        Args:
+            function: Called with the config.
+        """
+        self._build_func = lambda cfg, *, registry: function(cfg)

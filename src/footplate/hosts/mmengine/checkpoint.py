@@ -11,6 +11,7 @@ from footplate.checkpoint import find_latest, load_weights
 from footplate.checkpoint import load_checkpoint as _read
 from footplate.checkpoint import save_checkpoint as _save
 from footplate.hosts.mmengine.storage_backends import get_file_backend
+from footplate.models import trained_model
 
 Loader = Callable[..., Any]
 ReviseKeys = Sequence[tuple[str, str]]
@@ -87,7 +88,7 @@ def _load_checkpoint_to_model(
     revise_keys: ReviseKeys = _STRIP_WRAPPER,
 ) -> Any:
     """Loads the weights of a checkpoint into a model; returns the checkpoint."""
-    load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys)
+    load_weights(trained_model(model), checkpoint, strict=strict, revise_keys=revise_keys)
     return checkpoint
 
 
@@ -109,7 +110,9 @@ def load_checkpoint(
         logger: Not used: mismatches go to footplate's log.
         revise_keys: Pairs of a regular expression and its replacement, applied to the keys.
     """
-    return _load_checkpoint_to_model(model, _load_checkpoint(filename, map_location), strict, logger, revise_keys)
+    checkpoint = _load_checkpoint(filename, map_location)
+    load_weights(trained_model(model), checkpoint, strict=strict, revise_keys=revise_keys, name=str(filename))
+    return checkpoint
 
 
 def save_checkpoint(

@@ -118,7 +118,7 @@ def _tensors(data: Any) -> Iterator[Tensor]:
         for value in data:
             yield from _tensors(value)
     else:
-        raise TypeError(f"Pass tensors, or mappings and lists of them, not {type(data).__name__}.")
+        raise TypeError(f"'data' must be a tensor, or a mapping or list of tensors, not {type(data).__name__}.")
 
 
 def get_data_device(data: Any) -> torch.device:
@@ -147,17 +147,6 @@ def cast_data_device(data: Any, device: torch.device, out: Any = None) -> Any:
     return type(data)(cast_data_device(value, device) for value in data)
 
 
-def _reduce(data: Tensor, op: str, group: Group) -> Tensor:
-    if op not in _OPERATIONS:
-        raise ValueError(f"There is no operation '{op}'. Choose one of {', '.join(_OPERATIONS)}.")
-    reduced = data.detach().to(get_comm_device(group)).contiguous().clone()
-    torch_dist.all_reduce(reduced, _OPERATIONS[op], group)
-    if op == "mean":
-        size = get_world_size(group)
-        reduced = reduced // size if not reduced.is_floating_point() else reduced / size
-    return reduced
-
-
 @torch.no_grad()
 def all_reduce(data: Tensor, op: str = "sum", group: Group = None) -> None:
     """Reduces a tensor over the processes, in place.
@@ -170,8 +159,16 @@ def all_reduce(data: Tensor, op: str = "sum", group: Group = None) -> None:
     Raises:
         ValueError: There is no such operation.
     """
-    if get_world_size(group) > 1:
-        data.copy_(_reduce(data, op, group))
+    size = get_world_size(group)
+    if size <= 1:
+        return
+    if op not in _OPERATIONS:
+        raise ValueError(f"There is no operation '{op}'. Choose one of {', '.join(_OPERATIONS)}.")
+    reduced = data.detach().to(get_comm_device(group)).contiguous().clone()
+    torch_dist.all_reduce(reduced, _OPERATIONS[op], group)
+    if op == "mean":
+        reduced = reduced // size if not reduced.is_floating_point() else reduced / size
+    data.copy_(reduced)
 
 
 def all_reduce_dict(data: dict[str, Tensor], op: str = "sum", group: Group = None) -> None:
@@ -260,7 +257,7 @@ def broadcast_object_list(data: list[Any], src: int = 0, group: Group = None) ->
         AssertionError: It is not a list.
     """
     if not isinstance(data, list):
-        raise AssertionError(f"Pass a list, not {type(data).__name__}.")
+        raise AssertionError(f"'data' must be a list, not {type(data).__name__}.")
     if get_world_size(group) > 1:
         torch_dist.broadcast_object_list(data, src, group)
 

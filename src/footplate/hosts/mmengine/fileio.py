@@ -190,13 +190,13 @@ class _DataUnpickler(pickle.Unpickler):
         ):
             return super().find_class(module, name)
         raise CheckpointError(
-            f"A pickle file names '{module}.{name}', which may execute code. footplate only reads plain data from "
+            f"The file refers to '{module}.{name}', which may execute code. footplate only reads plain data from "
             "pickle files. If you trust the file, read it with Python's own pickle.load."
         )
 
 
 class PickleHandler(BaseFileHandler):
-    """Pickle. Only plain data is read; a file that names other classes is refused.
+    """Pickle. Only plain data is read; a file that refers to other classes is rejected.
 
     Raises:
         CheckpointError: The file names a class that is not data.
@@ -240,7 +240,7 @@ def register_handler(file_formats: str | list[str], **kwargs: Any) -> Callable[[
 def _handler(file: Any, file_format: str | None) -> BaseFileHandler:
     name = file_format or (Path(file).suffix[1:] if isinstance(file, str | Path) else None)
     if name is None:
-        raise ValueError("Pass file_format: only a path has a suffix that tells it.")
+        raise ValueError("The format of the file is unknown, because it has no path. Pass file_format.")
     if name not in file_handlers:
         raise TypeError(f"Files of the format '{name}' cannot be read or written. Known: {', '.join(file_handlers)}.")
     return file_handlers[name]

@@ -44,7 +44,7 @@ class _KwargsChecker(ABCMeta):
             if not isinstance(names, set):
                 raise AssertionError(f"{name}.{step}_kwargs must be a set, not {type(names).__name__}.")
             if common := seen & names:
-                raise AssertionError(f"{name}.{step}_kwargs has a name of another step: {', '.join(sorted(common))}.")
+                raise AssertionError(f"{name}.{step}_kwargs has names of other steps: {', '.join(sorted(common))}.")
             seen |= names
         return cls
 
@@ -86,7 +86,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
         elif isinstance(model, Config):
             cfg = model
         elif weights is None:
-            raise ConfigError("Pass a model: a config file, a config, or the name of a published model.")
+            raise ConfigError("No model was given. Pass a config file, a config, or the name of a published model.")
         else:
             cfg = self._config_of(weights)
         self.scope = self.scope or cfg.get("default_scope")
@@ -171,7 +171,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
         """Loads the weights and the metadata of the dataset; warns of random weights if there is no checkpoint."""
         if checkpoint is None:
-            _logger.warning("No checkpoint was given: the weights of the model are random.")
+            _logger.warning("No checkpoint was given, so the weights of the model are random.")
             return
         load_weights(model, checkpoint)
         meta = checkpoint.get("meta", {})
@@ -195,7 +195,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
 
     @abstractmethod
     def _init_pipeline(self, cfg: Any) -> Callable[..., Any]:
-        """Returns the function that turns an input into what the model takes."""
+        """Returns the function that converts an input to the format of the model."""
 
     def _init_visualizer(self, cfg: Any) -> Any:
         """Returns the visualizer of the config, or None."""
@@ -259,7 +259,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
             ConfigError: No model has the name.
         """
         if self.scope is None:
-            raise ConfigError(f"'{model}' is no file. To find a published model, pass its code base as `scope`.")
+            raise ConfigError(f"'{model}' is not a file. To find a published model, pass its code base as `scope`.")
         folder = self._get_repo_or_mim_dir(self.scope)
         for found in self._get_models_from_metafile(folder):
             names = {found["Name"], os.path.splitext(os.path.basename(found["Config"]))[0]}

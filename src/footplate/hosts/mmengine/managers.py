@@ -32,7 +32,7 @@ class ManagerMixin(metaclass=ManagerMeta):
 
     def __init__(self, name: str = "", **kwargs: Any) -> None:
         if not isinstance(name, str) or not name:
-            raise AssertionError(f"Pass a name that is a string and not empty to {type(self).__name__}, not {name!r}.")
+            raise AssertionError(f"The name of {type(self).__name__} must be a non-empty string, not {name!r}.")
         self._instance_name = name
 
     @classmethod

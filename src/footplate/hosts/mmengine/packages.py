@@ -30,7 +30,7 @@ def get_config(cfg_path: str, pretrained: bool = False) -> Config:
     """
     scope, separator, path = cfg_path.partition("::")
     if not separator:
-        raise ConfigError(f"'{cfg_path}' names no code base. Write it as 'mmdet::faster_rcnn/...py'.")
+        raise ConfigError(f"'{cfg_path}' does not name a code base. Write it as 'mmdet::faster_rcnn/...py'.")
     folder = BaseInferencer._get_repo_or_mim_dir(scope)
     file = os.path.join(folder, "configs", path)
     if not os.path.isfile(file):

@@ -23,7 +23,7 @@ def fopen(filepath: str | Path, *args: Any, **kwargs: Any) -> Any:
         ValueError: It is not a path.
     """
     if not is_filepath(filepath):
-        raise ValueError(f"Pass a path, not {type(filepath).__name__}.")
+        raise ValueError(f"'filepath' must be a path, not {type(filepath).__name__}.")
     return open(filepath, *args, **kwargs)
 
 

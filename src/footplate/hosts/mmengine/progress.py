@@ -44,13 +44,13 @@ class ProgressBar:
         self.timer = Timer()
 
     def update(self, num_tasks: int = 1) -> None:
-        """Counts completed tasks and prints the bar anew.
+        """Counts completed tasks and redraws the bar.
 
         Raises:
             AssertionError: The number is not positive.
         """
         if num_tasks <= 0:
-            raise AssertionError(f"Pass a positive number of tasks, not {num_tasks}.")
+            raise AssertionError(f"'num_tasks' must be positive, not {num_tasks}.")
         self.completed += num_tasks
         elapsed = self.timer.since_start()
         rate = self.completed / elapsed if elapsed > 0 else float("inf")
@@ -175,7 +175,7 @@ def track_progress_rich(
         task_num: The number of tasks. With no tasks, the function is called so often without arguments.
         nproc: The number of processes; 1 calls the function in this one.
         chunksize: How many tasks a process takes at a time.
-        description: The text beside the bar.
+        description: The text next to the bar.
         color: The color of the bar.
     """
     total = task_num if task_num is not None else len(tasks) if isinstance(tasks, Sized) else None

@@ -188,7 +188,7 @@ class _FileSystemBackend(BaseStorageBackend):
             TypeError: `suffix` is given for folders, or is not a string or a tuple of strings.
         """
         if list_dir and suffix is not None:
-            raise TypeError("Pass list_dir=False with 'suffix': folders have no suffix.")
+            raise TypeError("'suffix' needs list_dir=False, because folders have no suffix.")
         if suffix is not None and not isinstance(suffix, str | tuple):
             raise TypeError(f"'suffix' must be a string or a tuple of strings, not {type(suffix).__name__}.")
         return self._entries(self._path(dir_path), "", list_dir, list_file, suffix, recursive)

@@ -44,15 +44,15 @@ class DDPStrategy(SingleDeviceStrategy):
 
 
 class FSDPStrategy(DDPStrategy):
-    """Sharded parameters, which are refused: footplate shards with `model_wrapper_cfg`."""
+    """Sharded parameters. Not supported: footplate shards with `model_wrapper_cfg`."""
 
 
 class DeepSpeedStrategy(BaseStrategy):
-    """DeepSpeed, which is refused."""
+    """DeepSpeed, which is not supported."""
 
 
 class ColossalAIStrategy(BaseStrategy):
-    """Colossal-AI, which is refused."""
+    """Colossal-AI, which is not supported."""
 
 
 _KINDS = (SingleDeviceStrategy, DDPStrategy, FSDPStrategy, DeepSpeedStrategy, ColossalAIStrategy)
@@ -72,18 +72,15 @@ class FlexibleRunner(Runner):
     """
 
     def __init__(self, model: Any, *, work_dir: str = "work_dirs", strategy: Any = None, **arguments: Any) -> None:
-        self.strategy = strategy if isinstance(strategy, BaseStrategy) else _built(strategy)
-        settings = dict(self.strategy.settings)
+        if not isinstance(strategy, BaseStrategy):
+            section = dict(strategy) if isinstance(strategy, Mapping) else {"type": strategy or "SingleDeviceStrategy"}
+            kind: Any = section.pop("type", None)
+            if isinstance(kind, str):
+                refuse_unsupported({"strategy": kind})
+                kind = next(each for each in _KINDS if each.__name__ == kind.rpartition(".")[2])
+            strategy = kind(**section)
+        self.strategy: BaseStrategy = strategy
+        settings = dict(strategy.settings)
         if "model_wrapper" in settings:
             settings["model_wrapper_cfg"] = settings.pop("model_wrapper")
         super().__init__(model, **{"work_dir": work_dir, **settings, **arguments})
-
-
-def _built(strategy: Any) -> BaseStrategy:
-    settings = dict(strategy) if isinstance(strategy, Mapping) else {"type": strategy or "SingleDeviceStrategy"}
-    kind: Any = settings.pop("type", None)
-    if isinstance(kind, str):
-        refuse_unsupported({"strategy": kind})
-        kind = next(each for each in _KINDS if each.__name__ == kind.rpartition(".")[2])
-    built: BaseStrategy = kind(**settings)
-    return built

@@ -71,7 +71,7 @@ def iter_cast(inputs: Iterable[Any], dst_type: type, return_type: type | None = 
         TypeError: `inputs` is not iterable, or `dst_type` is not a type.
     """
     if not isinstance(inputs, Iterable) or not isinstance(dst_type, type):
-        raise TypeError(f"Pass an iterable and a type, not {type(inputs).__name__} and {dst_type!r}.")
+        raise TypeError(f"Expected an iterable and a type, not {type(inputs).__name__} and {dst_type!r}.")
     converted = map(dst_type, inputs)
     return converted if return_type is None else return_type(converted)
 
@@ -312,4 +312,4 @@ def iterate_in_order(tasks: Iterable[Any] | tuple[Iterable[Any], int]) -> tuple[
         return iter(tasks[0]), tasks[1]
     if isinstance(tasks, Sized):
         return iter(tasks), len(tasks)
-    raise TypeError("Pass tasks as a sequence, or as a tuple of an iterator and the number of its items.")
+    raise TypeError("'tasks' must be a sequence, or a tuple of an iterator and the number of its items.")

@@ -58,6 +58,6 @@ def color_val_matplotlib(colors: str | tuple[int, ...] | Sequence[Any]) -> Any:
 
 
 def img_from_canvas(canvas: Any) -> ImageArray:
-    """Returns what a canvas of matplotlib shows, (H, W, 3), uint8, RGB."""
+    """Returns the image of a matplotlib canvas, (H, W, 3), uint8, RGB."""
     canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])

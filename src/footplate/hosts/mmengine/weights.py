@@ -1,5 +1,6 @@
 """The functions of `mmengine.model` on weights and layers: initialization, batch norm, anomalous parameters."""
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -128,9 +129,9 @@ class _BatchNormXd(_BatchNorm):
 def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
     """Replaces the SyncBN layers of a model with batch norm layers with the same values; returns the model."""
     kinds: list[type] = [nn.SyncBatchNorm]
-    mmcv_ops = _imported_sync_bn()
-    if mmcv_ops is not None:
-        kinds.append(mmcv_ops)
+    of_mmcv = getattr(sys.modules.get("mmcv.ops"), "SyncBatchNorm", None)
+    if of_mmcv is not None:
+        kinds.append(of_mmcv)
     if isinstance(module, tuple(kinds)):
         plain = _BatchNormXd(
             module.num_features,  # type: ignore[arg-type]
@@ -150,12 +151,6 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
         if replaced is not child:
             setattr(module, name, replaced)
     return module
-
-
-def _imported_sync_bn() -> Any:
-    import sys
-
-    return getattr(sys.modules.get("mmcv.ops"), "SyncBatchNorm", None)
 
 
 def convert_sync_batchnorm(module: nn.Module, implementation: str = "torch") -> nn.Module:

@@ -52,9 +52,15 @@ class _Convolution(NamedTuple):
         shifts = offset.reshape(count * self.deform_groups, kernel, 2, rows, columns)
         y = shifts[:, :, 0] + y.reshape(kernel, rows, columns)
         x = shifts[:, :, 1] + x.reshape(kernel, rows, columns)
-        # grid_sample wants -1 and 1 at the outer edges of the first and last pixels.
-        grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), -1).flatten(1, 2)
+        # On a pixel, where new layers start, the gradient is that of the interval after it. Rounding must not move a
+        # position to the interval before, so the map is padded to powers of two: dividing by them is exact.
+        full_height, full_width = (1 << (size - 1).bit_length() for size in (height, width))
         planes = features.reshape(count * self.deform_groups, -1, height, width)
+        planes = F.pad(planes, (0, full_width - width, 0, full_height - height))
+        # At -1, one pixel before the map, the gradient is zero.
+        y, x = F.threshold(y, -1, -2), F.threshold(x, -1, -2)
+        # grid_sample wants -1 and 1 at the outer edges of the first and last pixels.
+        grid = torch.stack(((2 * x + 1) / full_width - 1, (2 * y + 1) / full_height - 1), -1).flatten(1, 2)
         sampled = F.grid_sample(planes, grid, padding_mode="zeros", align_corners=False)
         sampled = sampled.view(count, self.deform_groups, -1, kernel, rows, columns)
         if mask is not None:

@@ -68,7 +68,7 @@ def create_extension() -> ModuleType:
 def _missing(name: str) -> Callable[..., NoReturn]:
     def operator(*_: Any, **__: Any) -> NoReturn:
         raise NotImplementedError(
-            f"footplate has no '{name}', an operator that mmcv compiles. Install an mmcv with compiled operators: "
+            f"footplate does not implement the mmcv operator '{name}'. Install an mmcv with compiled operators: "
             "footplate then uses those."
         )
 

@@ -67,8 +67,8 @@ def drop_duplicates(groups: Iterable[Group], *, warn: bool) -> Iterator[Group]:
             yield {**settings, "params": new}
     if differing and warn:
         _logger.warning(
-            "%d shared parameters have different settings under different names; the settings for the first name are "
-            "used",
+            "%d shared parameters have different settings under different names. The settings for the first name are "
+            "used.",
             differing,
         )
 

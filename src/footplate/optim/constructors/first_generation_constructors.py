@@ -87,10 +87,10 @@ class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 settings[key] = value
             elif field in self.optimizer_cfg:
                 if not isinstance(value, (int, float)) or value < 0:
-                    raise ArgumentError(f'"{key}" must be a number of at least 0', key="paramwise_cfg", found=value)
+                    raise ArgumentError(f'"{key}" must be a non-negative number', key="paramwise_cfg", found=value)
                 settings[field] = self.optimizer_cfg[field] * value
             else:
-                raise ArgumentError(f'"{key}" needs "{field}" in the section optimizer', key=f"optimizer.{field}")
+                raise ArgumentError(f'"{key}" needs "{field}" in the optimizer section', key=f"optimizer.{field}")
         return settings
 
     def _validate_cfg(self) -> None:

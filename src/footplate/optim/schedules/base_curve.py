@@ -1,7 +1,7 @@
 """The base class of curves, from which parameter schedules take their values."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from footplate.checks import is_number
@@ -33,6 +33,14 @@ class Curve:
 
     position_fields: ClassVar[Sequence[str]] = ()
     """The fields that are positions or numbers of positions."""
+
+    @classmethod
+    def without_checks(cls: type[_Self], settings: Mapping[str, Any]) -> _Self:
+        """Returns a curve whose settings may be out of range; keys that are not settings are ignored."""
+        curve = cls.__new__(cls)
+        names = settings.keys() & {each.name for each in dataclasses.fields(cls)}
+        vars(curve).update({name: settings[name] for name in names})
+        return curve
 
     def __call__(self, value: float, base: float, position: int, span: int) -> float:
         """Returns the next value.

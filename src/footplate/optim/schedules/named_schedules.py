@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
+from torch.optim.lr_scheduler import LRScheduler
 
 from footplate.checks import is_number
 from footplate.error_context import at_key
@@ -15,6 +16,7 @@ from footplate.errors import BuildError
 from footplate.optim.schedules import curves
 from footplate.optim.schedules.base_curve import ENDLESS, Curve
 from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
+from footplate.optim.schedules.torch_schedule import torch_schedule
 from footplate.registry import PARAM_SCHEDULERS
 from footplate.registry.arguments import check_arguments
 
@@ -57,7 +59,8 @@ def schedule_type(
     initialize.__signature__ = inspect.Signature([itself, optimizer, *first, *others])  # type: ignore[attr-defined]
     summary, _, details = inspect.cleandoc(curve_type.__doc__ or "").partition("\n\n")
     description = f"{summary}\n\nSchedules {field or 'the field `param_name`'}; see `ParamSchedule`.\n\n{details}"
-    created = type(name, (ParamSchedule,), {"__init__": initialize, "__doc__": description, "__module__": __name__})
+    members = {"__init__": initialize, "__doc__": description, "__module__": __name__, "curve_type": curve_type}
+    created = type(name, (ParamSchedule,), members)
     PARAM_SCHEDULERS.register_module(module=created)
     return created
 
@@ -89,16 +92,19 @@ def build_param_schedulers(
     epoch_length: int | None = None,
     max_epochs: int | None = None,
     max_iters: int | None = None,
+    counts_epochs: bool = True,
 ) -> Schedules | dict[str, Schedules]:
     """Builds the parameter schedules of a run.
 
     Args:
-        cfg: A dict with `type`, a schedule, a list of these, or None. If there are several optimizers, it applies to
-            all of them. To use different schedules, pass a dict with one such config per optimizer name.
+        cfg: A dict with `type`, a schedule, a scheduler of torch, a list of these, or None. If there are several
+            optimizers, it applies to all of them. To use different schedules, pass a dict with one such config per
+            optimizer name.
         optim_wrapper: The optimizer wrapper or optimizer.
         epoch_length: The number of iterations per epoch, or None if unknown.
         max_epochs: The default `end` of schedules by epoch.
         max_iters: The default `end` of schedules by iteration.
+        counts_epochs: Whether the run counts epochs, for schedulers of torch.
 
     Returns:
         The schedules in the order in which they are stepped, or a dict of such lists by optimizer name.
@@ -110,20 +116,33 @@ def build_param_schedulers(
     wrappers = getattr(optim_wrapper, "optim_wrappers", None)
     with at_key("param_scheduler"):
         if wrappers is None:
-            return _build_list(cfg, optim_wrapper, lengths)
+            return _build_list(cfg, optim_wrapper, lengths, counts_epochs=counts_epochs)
         if isinstance(cfg, Mapping) and "type" not in cfg:
-            return {name: _build_list(each, wrappers[name], lengths, prefix=f"{name}.") for name, each in cfg.items()}
-        return {name: _build_list(cfg, wrapper, lengths) for name, wrapper in wrappers.items()}
+            return {
+                name: _build_list(each, wrappers[name], lengths, prefix=f"{name}.", counts_epochs=counts_epochs)
+                for name, each in cfg.items()
+            }
+        return {
+            name: _build_list(cfg, wrapper, lengths, counts_epochs=counts_epochs) for name, wrapper in wrappers.items()
+        }
 
 
-def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: dict[str, int | None], *, prefix: str = "") -> Schedules:
+def _build_list(
+    cfg: Any,
+    optimizer: HasParamGroups,
+    lengths: dict[str, int | None],
+    *,
+    prefix: str = "",
+    counts_epochs: bool,
+) -> Schedules:
     is_list = isinstance(cfg, Sequence) and not isinstance(cfg, str)
-    if not is_list and not isinstance(cfg, (Mapping, ParamSchedule, type(None))):
+    if not is_list and not isinstance(cfg, (Mapping, ParamSchedule, LRScheduler, type(None))):
         raise BuildError("param_scheduler must be a dict with the key 'type' or a list of such dicts", found=cfg)
     built, end_keys = [], []
     for index, entry in enumerate(cfg if is_list else [] if cfg is None else [cfg]):
         with at_key(f"[{index}]") if is_list else nullcontext():
-            built.append(_build(entry, optimizer, lengths))
+            adopted = torch_schedule(entry, optimizer, counts_epochs=counts_epochs)
+            built.append(adopted or _build(entry, optimizer, lengths))
         # Not for converted schedules, whose `end` in the config counts epochs while they count iterations.
         has_end = isinstance(entry, Mapping) and "end" in entry and not entry.get("convert_to_iter_based")
         end_keys.append(f"param_scheduler.{prefix}{f'{index}.' if is_list else ''}end" if has_end else "")

@@ -120,7 +120,8 @@ class ParamSchedule:
 
     Args:
         optimizer: An optimizer or optimizer wrapper.
-        curve: The curve.
+        curve: The curve. Schedules of code bases that skip the constructor of a named schedule do not pass it. The
+            settings of their curve are the attributes that they have set, and are not checked.
         param_name: The field to schedule, such as `lr`, `weight_decay` or `momentum` (the first beta of optimizers
             with betas).
         begin: The first position at which the schedule acts.
@@ -140,13 +141,15 @@ class ParamSchedule:
 
     takes_metrics: ClassVar[bool] = False
     """Whether `step` needs the metrics of a validation."""
+    curve_type: ClassVar[type[Curve] | None] = None
+    """The class of the curve of a named schedule."""
     converts_itself: ClassVar[bool] = False
     """Whether `build_iter_from_epoch` does what `convert_to_iter_based` requests, instead of the constructor."""
 
     def __init__(
         self,
         optimizer: HasParamGroups,
-        curve: Curve,
+        curve: Curve | None = None,
         *,
         param_name: str = "lr",
         begin: float = 0,
@@ -157,6 +160,10 @@ class ParamSchedule:
         convert_to_iter_based: bool = False,
         epoch_length: int | None = None,
     ) -> None:
+        if curve is None:
+            if self.curve_type is None:
+                raise ArgumentError(f"{type(self).__name__} needs a curve", key="curve")
+            curve = self.curve_type.without_checks(vars(self))
         check_number("begin", begin)
         if end == math.inf:
             end = ENDLESS

@@ -375,7 +375,7 @@ class YoloxCosine(PolicyWithMinimum):
         return self._cosine((done + 1 - run.warmup_iters) / (last - run.warmup_iters))
 
     def _warm(self, iteration: int) -> ValueFunction:
-        # The warm-up is quadratic, whatever `warmup` is.
+        # The warm-up is quadratic, regardless of `warmup`.
         ratio, factor = self.run.warmup_ratio, float(((iteration + 1) / self.run.warmup_iters) ** 2)
         return lambda regular, base: base * ratio * factor
 

@@ -79,7 +79,7 @@ class GradientClipper:
         norms = tensor_norms(gradients, order) if self._is_sharded else torch.stack(torch._foreach_norm(local, order))
         total: Tensor = torch.linalg.vector_norm(norms, order)
         if self._settings.get("error_if_nonfinite") and not bool(total.isfinite()):
-            raise NonFiniteError("the norm of the gradients is not finite, and clip_grad sets error_if_nonfinite")
+            raise NonFiniteError("the gradient norm is non-finite, and clip_grad sets error_if_nonfinite")
         factor = (self._settings["max_norm"] / (total + _EPS)).clamp(max=1.0)
         if not is_on_cpu(factor) or factor != 1:
             torch._foreach_mul_(local, factor)

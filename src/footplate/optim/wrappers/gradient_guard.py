@@ -88,10 +88,12 @@ class GradientGuard:
             return True
         self.count += 1
         if self.policy == "stop":
-            raise NonFiniteError(f"the gradients of iteration {iteration} are not finite", iteration=iteration)
+            raise NonFiniteError(f"the gradients of iteration {iteration} are non-finite", iteration=iteration)
         if self.count & (self.count - 1) == 0:  # the 1st, 2nd, 4th, 8th ... time
             done = "the step is skipped" if self.is_step_skipped else "the step is taken anyway"
-            _logger.warning("the gradients of iteration %d are not finite: %s (%d so far)", iteration, done, self.count)
+            _logger.warning(
+                "The gradients of iteration %d are non-finite: %s (%d so far).", iteration, done, self.count
+            )
         return self.policy == "warn"
 
     def _inspect(self, gradients: list[Tensor]) -> None:

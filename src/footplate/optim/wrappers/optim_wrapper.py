@@ -254,13 +254,13 @@ class OptimWrapper:
         if count > 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
             _logger.warning(
                 "accumulative_counts=%d does not accumulate the statistics of batch normalization layers: "
-                "they are computed from each batch",
+                "they are computed from each batch.",
                 count,
             )
         if init_counts % count and not self._has_loaded_gradients:
             _logger.warning(
-                "resumed at iteration %d during gradient accumulation (accumulative_counts=%d), but the checkpoint has "
-                "no accumulated gradients: the first step uses fewer gradients",
+                "Resumed at iteration %d during gradient accumulation (accumulative_counts=%d), but the checkpoint has "
+                "no accumulated gradients. The first step uses fewer gradients.",
                 init_counts,
                 count,
             )

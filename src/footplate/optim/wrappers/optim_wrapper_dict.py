@@ -122,7 +122,7 @@ class OptimWrapperDict(OptimWrapper):
         for name, state in state_dict.items():
             if name not in self.optim_wrappers:
                 raise CheckpointError(
-                    f"the checkpoint has a state of the optimizer '{name}', but the config has no such optimizer",
+                    f"the checkpoint contains a state for the optimizer '{name}', but the config has no such optimizer",
                     found=list(state_dict),
                 )
             self.optim_wrappers[name].load_state_dict(state)

@@ -61,7 +61,7 @@ class ImageClassifier(TaskModel):
         if augments:
             if isinstance(data_preprocessor, nn.Module) or (data_preprocessor or {}).get("batch_augments"):
                 raise ArgumentError(
-                    "set batch augmentations in data_preprocessor or in train_cfg, not in both",
+                    "batch augmentations cannot be set in both data_preprocessor and train_cfg",
                     key="train_cfg.augments",
                 )
             mixing = with_origins({"augments": augments, "probs": (train_cfg or {}).get("probs")}, train_cfg)
@@ -85,11 +85,21 @@ class ImageClassifier(TaskModel):
 
     def predict(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> list[ClsDataSample]:
         """Returns one sample with the prediction of the head for each image; creates samples if none are given."""
-        head, features = self._head_for("predict"), self.extract_feat(inputs)
-        if self.flip_test:
-            features = _averaged(features, self.extract_feat(inputs.flip(-1)))
+        head, features = self._head_for("predict"), self._features_for_test(inputs)
         samples: list[ClsDataSample] = head.predict(features, data_samples)
         return samples
+
+    def predicted_tensors(self, inputs: Tensor) -> dict[str, Any]:
+        """Returns `probabilities` ``(N, C)`` and `labels` ``(N,)``, or the `features` if there is no head."""
+        features = self._features_for_test(inputs)
+        if self.head is None:
+            return {"features": features}
+        scores = self.head(features)
+        return {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
+
+    def _features_for_test(self, inputs: Tensor) -> Any:
+        features = self.extract_feat(inputs)
+        return _averaged(features, self.extract_feat(inputs.flip(-1))) if self.flip_test else features
 
     def extract_feat(self, inputs: Tensor) -> Any:
         """Returns the output of the neck for images ``(N, C, H, W)``: a tensor or a tuple of tensors."""

@@ -118,7 +118,9 @@ class CustomDataset(BaseDataset):
         self._metainfo["classes"] = tuple(classes)
         if set(folders) <= set(classes) or set(classes) <= set(folders):
             if left_out := [name for name in folders if name not in classes]:
-                _logger.warning("Folders of '%s' that are not classes are ignored: %s", folder, ", ".join(left_out))
+                _logger.warning(
+                    "These folders in '%s' are not classes and are ignored: %s", folder, ", ".join(left_out)
+                )
             return {name: classes.index(name) for name in folders if name in classes}
         if len(classes) != len(folders):
             raise DataError(
@@ -132,7 +134,7 @@ class CustomDataset(BaseDataset):
                     f"the classes do not match the folders of '{folder}': folder '{name}' would be class '{given}'",
                     key="metainfo.classes",
                     found=folders,
-                    notes=["Name all classes like their folders, or none of them."],
+                    notes=["Either name all classes after their folders, or none of them."],
                 )
         return {name: label for label, name in enumerate(folders)}
 
@@ -147,7 +149,7 @@ class CustomDataset(BaseDataset):
                 count += 1
                 yield from self._images(join(folder, name))
         if not count:
-            _logger.warning("There are no images in the folder '%s'", folder)
+            _logger.warning("There are no images in the folder '%s'.", folder)
 
     def _names(self, folder: str) -> list[str]:
         try:

@@ -94,7 +94,7 @@ def check_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
     """Validates one or several thresholds, and returns them as a tuple."""
     several = tuple(thrs) if isinstance(thrs, (list, tuple)) else (thrs,)
     if not several or not all(each is None or isinstance(each, (int, float)) for each in several):
-        raise ArgumentError("thrs must be a number, None, or a list of these", key="thrs", found=thrs)
+        raise ArgumentError("thrs must be a number, None, or a list of numbers and None", key="thrs", found=thrs)
     return several
 
 

@@ -112,7 +112,7 @@ def _area(entry: Mapping[str, Any]) -> float:
 def _truth(sample: Mapping[str, Any], name: str, shape: tuple[int, ...], *, with_masks: bool) -> Instances:
     if "gt_instances" not in sample:
         raise DataError(
-            f"the image '{name}' has no ground truth: there is no 'gt_instances'",
+            f"the image '{name}' has no ground truth: 'gt_instances' is missing",
             notes=["Load annotations in the test pipeline, or set ann_file of CocoMetric."],
         )
     parts = [_instances(sample["gt_instances"], name, with_masks=with_masks)]

@@ -76,7 +76,7 @@ class CocoDataset(BaseDataset):
             )
         if skipped:
             count = pluralize(len(skipped), "annotation")
-            _logger.warning("skipping %s in '%s'; the first is %s", count, self.ann_file, skipped[0])
+            _logger.warning("Skipped %s in '%s'. The first one is %s.", count, self.ann_file, skipped[0])
         return records
 
     def filter_data(self) -> list[Any]:
@@ -94,7 +94,9 @@ class CocoDataset(BaseDataset):
             raise DataError(
                 f"the dataset is empty: filter_cfg removed all {count} images of '{self.ann_file}'",
                 key="filter_cfg",
-                notes=[f"{small} are smaller than min_size, and {len(large)} have no instance of the classes"],
+                notes=[
+                    f"{small} are smaller than min_size, and {len(large)} contain no instance of the selected classes"
+                ],
             )
         return records
 
@@ -184,7 +186,7 @@ def _check_sections(content: Any, ann_file: str) -> None:
     """Checks the sections of a COCO file, and the entries of images and categories."""
     if not isinstance(content, Mapping) or not _SECTIONS.keys() <= content.keys():
         found = sorted(content) if isinstance(content, Mapping) else type(content)
-        reason = f"the file '{ann_file}' lacks one of {', '.join(_SECTIONS)}, so it is not a COCO file"
+        reason = f"the file '{ann_file}' is not a COCO file: it must have the keys {', '.join(_SECTIONS)}"
         raise DataError(reason, found=found)
     for section, keys in _SECTIONS.items():
         if not isinstance(content[section], list):
@@ -194,11 +196,11 @@ def _check_sections(content: Any, ann_file: str) -> None:
             if not isinstance(entry, Mapping):
                 raise DataError(f"{where} is not a dict", found=entry)
             if not set(keys) <= entry.keys():
-                raise DataError(f"{where} lacks one of {', '.join(keys)}", found=sorted(entry))
+                raise DataError(f"{where} must have the keys {', '.join(keys)}", found=sorted(entry))
             for key in keys:
                 is_valid, wanted = _KEYS[key]
                 if not is_valid(entry[key]):
-                    raise DataError(f"the '{key}' of {where} is not {wanted}", found=entry[key])
+                    raise DataError(f"the '{key}' of {where} must be {wanted}", found=entry[key])
 
 
 def _check_annotations(content: Mapping[str, Any], ann_file: str) -> None:
@@ -214,7 +216,7 @@ def _check_annotations(content: Mapping[str, Any], ann_file: str) -> None:
                 raise DataError(f"{where} has no '{key}'", found=sorted(annotation))
             is_valid, wanted = _KEYS[key]
             if not is_valid(annotation[key]):
-                raise DataError(f"the '{key}' of {where} is not {wanted}", key=key, found=annotation[key])
+                raise DataError(f"the '{key}' of {where} must be {wanted}", key=key, found=annotation[key])
         if annotation["image_id"] not in images:
             raise DataError(f"{where} refers to an unknown image", key="image_id", found=annotation["image_id"])
         if annotation["category_id"] not in categories:

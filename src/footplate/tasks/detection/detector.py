@@ -13,10 +13,11 @@ from footplate.data.structures import InstanceData
 from footplate.error_context import with_origins
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import nearest
+from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
 from footplate.tasks.detection.boxes import clip_boxes, from_centers, nms, to_centers
 from footplate.tasks.detection.sample import DetDataSample
-from footplate.tasks.task_base import TaskModel, build_settings, check_classes, check_offline, import_transformers
+from footplate.tasks.task_base import TaskModel, build_settings, check_classes, import_transformers
 
 
 class BaseDetector(TaskModel):
@@ -67,6 +68,11 @@ class BaseDetector(TaskModel):
         for sample, score, box in zip(samples, scores, boxes, strict=True):
             sample.pred_instances = self.select(score, box, sample)
         return samples
+
+    def predicted_tensors(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Returns `scores` ``(N, P, C)`` and `boxes` ``(N, P, 4)`` of all candidates, before their selection."""
+        scores, boxes = self.candidates(inputs)
+        return {"scores": scores, "boxes": boxes}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +175,7 @@ class TransformersDetector(BaseDetector):
         check_offline(chosen)
         known = transformers.models.auto.modeling_auto.MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
         if name not in known:
-            message, near = "transformers has no such detection model", nearest(str(name), known)
+            message, near = "transformers has no detection model of this type", nearest(str(name), known)
             raise ArgumentError(message, key="config.model_type", found=name, suggestion=near)
         # The backbone is also built from its config, not downloaded.
         offline = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}

@@ -145,7 +145,7 @@ class CocoMetric(BaseMetric[ImageResult]):
         values = {name if kind == "proposal" else f"{kind}_{name}": named[name] for name in items}
         if kind == "proposal":
             return values
-        # The curves are in the order of the ids, each of which they have once.
+        # There is one curve per id, in the order of the ids.
         by_id = dict(zip(sorted(set(category_ids)), values_by_category(curves), strict=True))
         by_class = {name: by_id[number] for name, number in zip(required_classes(self), category_ids, strict=True)}
         columns = {"AP": list(by_class.values())}

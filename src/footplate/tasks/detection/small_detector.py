@@ -242,19 +242,26 @@ class SmallDetector(BaseDetector):
         grid = self.outputs(inputs)
         scores, boxes = grid.scores.sigmoid(), grid.boxes
         if self.flip_test:
-            mirrored = flip_back(self.outputs(inputs.flip(-1)), inputs.shape[-1])
+            strides = [stride >> level for level in range(len(self.network.heads))]
+            mirrored = flip_back(self.outputs(inputs.flip(-1)), (inputs.shape[-2], inputs.shape[-1]), strides)
             scores, boxes = (scores + mirrored.scores.sigmoid()) / 2, (boxes + mirrored.boxes) / 2
         return scores, boxes
 
 
-def flip_back(grid: Grid, width: int) -> Grid:
-    """Maps the predictions for a flipped image of `width` pixels back to the original image."""
-    strides, counts = torch.unique_consecutive(grid.strides.long(), return_counts=True)
-    places, begin = [], 0
-    for stride, count in zip(strides.tolist(), counts.tolist(), strict=True):
-        rows = torch.arange(begin, begin + count, device=grid.strides.device).view(-1, width // stride)
-        places.append(rows.flip(1).flatten())
-        begin += count
-    order = torch.cat(places)
-    x1, y1, x2, y2 = grid.boxes[:, order].unbind(-1)
-    return grid._replace(scores=grid.scores[:, order], boxes=torch.stack([width - x2, y1, width - x1, y2], dim=-1))
+def flip_back(grid: Grid, size: tuple[int, int], strides: Sequence[int]) -> Grid:
+    """Maps the predictions for a flipped image back to the original image.
+
+    Args:
+        grid: The predictions, in the order of the levels.
+        size: Height and width of the image.
+        strides: The stride of each level.
+    """
+    (height, width), order, begin = size, [], 0
+    for stride in strides:  # not from `grid.strides`, whose values are unknown when the model is exported
+        rows, columns = height // stride, width // stride
+        places = torch.arange(rows * columns, device=grid.boxes.device).view(rows, columns)
+        order.append(places.flip(1).flatten() + begin)
+        begin += rows * columns
+    index = torch.cat(order)
+    x1, y1, x2, y2 = grid.boxes[:, index].unbind(-1)
+    return grid._replace(scores=grid.scores[:, index], boxes=torch.stack([width - x2, y1, width - x1, y2], dim=-1))

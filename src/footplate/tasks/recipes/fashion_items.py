@@ -1,9 +1,9 @@
 """Images of clothes, shoes and bags: the shipped items, and the dataset of single items."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import as_file, files
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +111,10 @@ class FashionItems:
         >>> len(items), items[199]["gt_label"], items[0]["img"].shape
         (200, 9, (28, 28))
     """
+
+    # Loads an item that was saved as a file, and its height and width.
+    image_loader: ClassVar[Mapping[str, Any]] = {"type": "LoadImageFromFile", "color_type": "grayscale"}
+    image_size: ClassVar[tuple[int, int]] = (ITEM_SIZE, ITEM_SIZE)
 
     def __init__(
         self,

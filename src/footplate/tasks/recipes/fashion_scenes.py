@@ -205,6 +205,9 @@ class FashionScenes:
     """
 
     makes_samples: ClassVar[bool] = True  # composing a scene is slower than caching it
+    # Loads a scene that was saved as a file, and its usual height and width.
+    image_loader: ClassVar[Mapping[str, Any]] = {"type": "LoadImageFromFile", "channel_order": "rgb"}
+    image_size: ClassVar[tuple[int, int]] = (SceneStyle.size, SceneStyle.size)
 
     def __init__(
         self,

@@ -129,7 +129,7 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         self.seg_pad_val = seg_pad_val
         test = test_cfg or {}
         if (size and size_divisor) or (test.get("size") and test.get("size_divisor")):
-            raise ArgumentError("set either size or size_divisor, not both", key="size_divisor")
+            raise ArgumentError("size and size_divisor cannot both be set", key="size_divisor")
         self._train_padding = size or (0, 0), size_divisor or 1
         self._test_padding = test.get("size") or (0, 0), test.get("size_divisor") or 1
 

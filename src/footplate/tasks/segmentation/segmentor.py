@@ -12,9 +12,10 @@ from footplate.checks import check_keys
 from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseTTAModel
+from footplate.models.package_models import check_offline
 from footplate.registry import MODELS
 from footplate.tasks.segmentation.sample import SegDataSample
-from footplate.tasks.task_base import Pyramid, TaskModel, check_offline, import_transformers
+from footplate.tasks.task_base import Pyramid, TaskModel, import_transformers
 
 _FLIPPED_DIMS = {"horizontal": (-1,), "vertical": (-2,), "diagonal": (-2, -1)}
 
@@ -75,14 +76,21 @@ class BaseSegmentor(TaskModel):
 
     def predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> list[SegDataSample]:
         """Sets `seg_logits` and `pred_sem_seg` of the sample of each image; creates samples if none are given."""
-        scores = self.score(inputs)
-        if self.flip_test:
-            scores = (scores + self.score(inputs.flip(-1)).flip(-1)) / 2
+        scores = self._score_for_test(inputs)
         samples = list(data_samples) if data_samples is not None else [SegDataSample() for _ in scores]
         for sample, each in zip(samples, scores, strict=True):
             sample.seg_logits = PixelData(data=scores_of_original(each, sample))
             sample.pred_sem_seg = PixelData(data=sample.seg_logits.data.argmax(dim=0, keepdim=True))
         return samples
+
+    def predicted_tensors(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Returns `probabilities` ``(N, C, H, W)`` and `labels` ``(N, H, W)``, int64."""
+        scores = self._score_for_test(inputs)
+        return {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
+
+    def _score_for_test(self, inputs: Tensor) -> Tensor:
+        scores = self.score(inputs)
+        return (scores + self.score(inputs.flip(-1)).flip(-1)) / 2 if self.flip_test else scores
 
 
 def stack_label_maps(data_samples: Sequence[SegDataSample] | None, shape: tuple[int, int], ignore_index: int) -> Tensor:

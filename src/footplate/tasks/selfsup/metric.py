@@ -86,7 +86,7 @@ class _Probe(BaseMetric[Seen]):
             where = sample.get("img_path", "an image")
             if "gt_label" not in sample or sample.get("part") not in ("train", "test"):
                 raise DataError(
-                    f"the probe needs 'gt_label' and 'part' of '{where}'",
+                    f"the probe needs 'gt_label' and 'part', but '{where}' does not have both",
                     found=sorted(sample),
                     notes=["Set the part in the pipeline: PackSelfSupInputs(part='train') or part='test'."],
                 )
@@ -102,7 +102,8 @@ class _Probe(BaseMetric[Seen]):
         if not test.any() or test.all():
             missing = "train" if test.all() else "test"
             raise DataError(
-                f"the probe has no image with part '{missing}'", notes=["Set part='...' of PackSelfSupInputs."]
+                f"the probe needs images with the part '{missing}', but there are none",
+                notes=["Set part='...' of PackSelfSupInputs."],
             )
         count = int(labels.max()) + 1
         found = self.predict(features[~test], labels[~test], features[test], count)

@@ -235,7 +235,7 @@ class ValidateFirstHook(Hook):
             return
         gains = {name: numbers[name] - start for name, start in self._start.items() if name in numbers}
         changes = (f"{name} {self._start[name]:.2f} -> {numbers[name]:.2f} ({gains[name]:+.2f})" for name in gains)
-        _logger.info("gain since the start: %s", ", ".join(changes))
+        _logger.info("Gain since the start: %s", ", ".join(changes))
         metrics.update({f"gain/{name}": gain for name, gain in gains.items()})
 
     def state_dict(self) -> dict[str, Any]:

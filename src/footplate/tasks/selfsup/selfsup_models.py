@@ -62,6 +62,10 @@ class BaseSelfSup(TaskModel):
             sample.features = row
         return filled
 
+    def predicted_tensors(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Returns `features` ``(N, D)``."""
+        return {"features": self.extract_feat(inputs).float()}
+
 
 @MODELS.register_module()
 class NonLinearNeck(BaseModule):

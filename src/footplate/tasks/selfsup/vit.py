@@ -78,7 +78,7 @@ class MAEViT(BaseModule):
         self.num_seen = int(self.num_patches * (1 - mask_ratio))
         if not 0 < self.num_seen < self.num_patches:
             raise ArgumentError(
-                f"mask_ratio must mask at least one of the {self.num_patches} patches, and not all", key="mask_ratio"
+                f"mask_ratio must mask at least one of the {self.num_patches} patches, but not all", key="mask_ratio"
             )
         self.feature = feature
         self.patch_embed = nn.Conv2d(in_channels, embed_dims, patch_size, patch_size)
@@ -108,7 +108,7 @@ class MAEViT(BaseModule):
         return patches + self.pos_embed
 
     def _encode(self, patches: Tensor) -> Tensor:
-        tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)
+        tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         for layer in self.layers:
             tokens = layer(tokens)
         encoded: Tensor = self.norm(tokens)

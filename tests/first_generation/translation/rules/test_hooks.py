@@ -1,4 +1,5 @@
-from tests.first_generation.translation.support import EPOCHS, sections
+from footplate.first_generation.translation import Kind
+from tests.first_generation.translation.support import EPOCHS, notes, sections
 
 
 def test_checkpoint_config_none_disables_the_checkpoint_hook() -> None:
@@ -13,3 +14,9 @@ def test_default_hooks_have_first_generation_priorities() -> None:
         "timer": "LOW",
         "logger": "VERY_LOW",
     }
+
+
+def test_the_config_text_in_checkpoint_config_is_not_part_of_the_message() -> None:
+    cfg = {**EPOCHS, "checkpoint_config": {"interval": 1, "meta": {"config": "model = dict()"}}}
+    (message,) = [note for note in notes(cfg, Kind.WARNING) if "checkpoint_config.meta" in note]
+    assert message.endswith("checkpoint_config.meta: it has no counterpart and was removed")

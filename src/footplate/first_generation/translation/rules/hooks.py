@@ -56,7 +56,9 @@ def checkpoint_config(draft: Draft) -> None:
     kind = settings.pop("type", "CheckpointHook")
     for key in _OBSOLETE_CHECKPOINT_KEYS:
         if (value := settings.pop(key, None)) is not None:
-            draft.warn(f"checkpoint_config.{key}", f"{value!r} has no counterpart and was removed")
+            text = repr(value)
+            shown = text if len(text) <= 200 else "it"  # scripts put the text of the whole config into `meta`
+            draft.warn(f"checkpoint_config.{key}", f"{shown} has no counterpart and was removed")
     if check_flag("sync_buffer", settings.pop("sync_buffer", False), key="checkpoint_config.sync_buffer"):
         draft.append("custom_hooks", {"type": "SyncBuffersHook", "priority": "HIGH"}, "checkpoint_config")
         draft.became("checkpoint_config.sync_buffer", "the hook SyncBuffersHook")

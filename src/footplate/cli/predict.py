@@ -1,0 +1,69 @@
+"""The command `footplate predict`."""
+
+import argparse
+from typing import Any
+
+from footplate.cli.arguments import add_overrides, add_trust, override
+from footplate.cli.output import print_text
+
+
+def add_commands(subparsers: Any) -> None:
+    """Adds the command to the parser."""
+    parser = subparsers.add_parser(
+        "predict",
+        help="predict on pictures and videos with a checkpoint",
+        description="Predict on pictures and videos with a checkpoint. Write a drawn picture and a JSON line for each "
+        "input. Classes, colors and preprocessing are those of the checkpoint's config.",
+        epilog="Example: footplate predict work_dirs/config/iter_4000.pth images/ --out predictions",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="+", help="a picture, a folder, a video, or a pattern such as 'images/*.png'"
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", default="predictions", help="the folder to write (default: predictions)"
+    )
+    parser.add_argument(
+        "--config",
+        metavar="CONFIG",
+        help="a config file or the name of a recipe (default: the config in the checkpoint)",
+    )
+    add_overrides(parser)
+    parser.add_argument("--device", metavar="NAME", help="the device, such as cpu or cuda:1 (default: an accelerator)")
+    parser.add_argument(
+        "--batch-size", metavar="N", type=int, help="the number of images in a batch (default: that of the test data)"
+    )
+    parser.add_argument(
+        "--score",
+        metavar="X",
+        type=float,
+        help="the minimum score of detected instances (default: 0.3) and of listed classes (default: 0)",
+    )
+    parser.add_argument("--no-pictures", action="store_true", help="write only the JSON lines")
+    add_trust(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predicts on the inputs and prints where the predictions are."""
+    from footplate.checks import check_count, check_fraction
+
+    if arguments.batch_size is not None:
+        check_count("--batch-size", arguments.batch_size)
+    if arguments.score is not None:
+        check_fraction("--score", arguments.score)
+    from footplate.checkpoint import trusting  # after the checks, because it imports torch
+    from footplate.inference import Predictor, open_trained, predict_files
+    from footplate.messages import pluralize
+
+    with trusting(arguments.trust):
+        trained = open_trained(arguments.checkpoint, arguments.config)
+    arguments.cfg = trained.cfg
+    override(trained.cfg, arguments, import_custom_modules=False)
+    predictor = Predictor(trained, device=arguments.device, batch_size=arguments.batch_size)
+    found = predict_files(
+        predictor, arguments.paths, arguments.out, score=arguments.score, draw=not arguments.no_pictures
+    )
+    rate = found.images / max(found.seconds, 1e-9)
+    print_text(f"{pluralize(found.images, 'image')}, {rate:.1f} per second: {found.path}\n")
+    return 0

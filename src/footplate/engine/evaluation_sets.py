@@ -1,0 +1,161 @@
+"""The datasets of a validation or test: a loader with its evaluator, or several of them by name."""
+
+import copy
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+from footplate.checks import check_count
+from footplate.data import SampleLoader, build_dataloader
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
+from footplate.evaluation import Evaluator, build_evaluator
+from footplate.messages import nearest
+from footplate.records.scalar_names import dataset_metric
+
+
+class EvaluationSet(NamedTuple):
+    """A dataset with its metrics.
+
+    Attributes:
+        name: The prefix of its metrics, as in `name/mIoU`. Empty if it is the only dataset.
+        dataloader: Its batches.
+        evaluator: Its metrics.
+        interval: The number of epochs or iterations between its validations. If None, every validation includes it.
+    """
+
+    name: str
+    dataloader: Any
+    evaluator: Evaluator
+    interval: int | None = None
+
+    def is_due(self, done: int, end: int) -> bool:
+        """Checks whether a validation after `done` of `end` epochs or iterations includes the dataset."""
+        return self.interval is None or done % self.interval == 0 or done >= end
+
+    def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the metrics with the dataset's prefix."""
+        return {dataset_metric(self.name, key): value for key, value in metrics.items()}
+
+
+def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | None = None) -> Any:
+    """Builds the loader of a section, or a dict of loaders if the section is a dict of sections by name.
+
+    With several processes, no sample is repeated to fill the last batches: each sample is in exactly one batch of one
+    process.
+
+    If `build` is given, it builds each loader from its section and the seed, instead of `build_dataloader`.
+
+    Raises:
+        ArgumentError: A name contains a slash or is not a string, or several sections have no names.
+        FootplateError: A loader cannot be built.
+    """
+    if isinstance(cfg, (list, tuple)) and any(isinstance(each, Mapping) and "dataset" in each for each in cfg):
+        raise ArgumentError(
+            "several datasets must be passed as a dict that maps names to sections",
+            notes=["Write dict(clean=dict(...), ...)."],
+        )
+    if has_several_loaders(cfg):
+        loaders = {}
+        for name, each in cfg.items():
+            if not isinstance(name, str) or "/" in name or not name:
+                raise ArgumentError("the name of a dataset must be a string without '/'", key=str(name), found=name)
+            with at_key(name):
+                loaders[name] = build_loaders(each, seed, build=build)
+        return loaders
+    loader = build_dataloader(cfg, seed=seed) if build is None else build(cfg, seed)
+    if isinstance(loader, SampleLoader) and loader is not cfg:
+        loader.count_once()
+    return loader
+
+
+def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = build_evaluator) -> Any:
+    """Builds the evaluator of a section, or, for several loaders, a dict of evaluators by name.
+
+    Args:
+        cfg: The section of an evaluator, from which a separate evaluator is built for each dataset, or a dict of such
+            sections by name.
+        loaders: The result of `build_loaders`.
+        build: Builds an evaluator from its section.
+
+    Raises:
+        ArgumentError: A dataset has no evaluator, or an evaluator has no dataset.
+    """
+    if not isinstance(loaders, Mapping):
+        return build(cfg)
+    if not _is_by_set(cfg):
+        return {name: build(copy.deepcopy(cfg)) for name in loaders}
+    check_evaluator_names(cfg, loaders)
+    found = {}
+    for name in loaders:
+        with at_key(name):
+            found[name] = build(cfg[name])
+    return found
+
+
+def _is_by_set(cfg: Any) -> bool:
+    return isinstance(cfg, Mapping) and "type" not in cfg and "metrics" not in cfg
+
+
+def check_evaluator_names(cfg: Any, sets: Collection[str]) -> None:
+    """Checks that a dict of evaluators has exactly the names of the datasets.
+
+    Raises:
+        ArgumentError: A dataset has no evaluator, or an evaluator has no dataset.
+    """
+    if not _is_by_set(cfg):
+        return
+    for name in cfg:
+        if name not in sets:
+            raise ArgumentError(f"there is no dataset '{name}'", key=name, suggestion=nearest(name, sets))
+    for name in sets:
+        if name not in cfg:
+            notes = [f"evaluators: {', '.join(cfg)}"]
+            raise ArgumentError(f"the dataset '{name}' has no evaluator", key=name, notes=notes)
+
+
+def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) -> None:
+    """Checks that each interval belongs to a dataset and is a positive integer.
+
+    Raises:
+        ArgumentError: An interval belongs to no dataset, or is not positive.
+    """
+    if not isinstance(intervals, (Mapping, type(None))):
+        raise ArgumentError(
+            "'intervals' must be a dict that maps datasets to numbers", key="intervals", found=intervals
+        )
+    for name, value in (intervals or {}).items():
+        if name not in sets:
+            near = nearest(name, sets)
+            raise ArgumentError(f"there is no dataset '{name}'", key=f"intervals.{name}", suggestion=near)
+        check_count(name, value, key=f"intervals.{name}")
+
+
+def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str, int] | None) -> list[EvaluationSet]:
+    """Combines loaders, evaluators and intervals into datasets, and attaches each dataset to its evaluator.
+
+    Args:
+        loaders: A loader, or a dict of loaders by name.
+        evaluators: An evaluator, or a dict of evaluators by the same names.
+        intervals: The intervals of some datasets, by name.
+
+    Raises:
+        ArgumentError: An interval belongs to no dataset, or is not positive.
+    """
+    several = loaders if isinstance(loaders, Mapping) else {"": loaders}
+    owned = evaluators if isinstance(loaders, Mapping) else {"": evaluators}
+    check_intervals(intervals, several)
+    sets = [EvaluationSet(name, each, owned[name], (intervals or {}).get(name)) for name, each in several.items()]
+    for each in sets:
+        each.evaluator.attach(getattr(each.dataloader, "dataset", None))
+        each.evaluator.set_context(dataset=each.name)
+    return sets
+
+
+def has_several_loaders(cfg: Any) -> bool:
+    """Checks whether a dataloader section is a dict of loaders by name."""
+    if not isinstance(cfg, Mapping) or not cfg or "dataset" in cfg:
+        return False
+    return all(
+        "dataset" in each if isinstance(each, Mapping) else hasattr(each, "__iter__") and not isinstance(each, str)
+        for each in cfg.values()
+    )

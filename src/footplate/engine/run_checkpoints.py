@@ -1,0 +1,163 @@
+"""The methods of the runner that save and load checkpoints."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, cast
+
+from footplate.checkpoint import BackgroundSaver, LoadReport, load_checkpoint, load_weights, trusted_in
+from footplate.data import restore_rng
+from footplate.engine import state
+from footplate.engine.components import Components
+from footplate.engine.saving import checkpoint_to_save, replicated_storages
+from footplate.error_context import at_key, located
+from footplate.models import trained_model
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
+
+
+class RunCheckpoints(Components):
+    """Saves a run, and begins it with the checkpoint that `load_from` and `resume` select."""
+
+    cfg: Any
+    home: str
+    rank: int
+    load_from: str | None
+    should_resume: bool | str
+    resuming: bool
+    saver: BackgroundSaver
+    trusted: list[dict[str, str]]
+    call_hook: Callable[..., None]
+    buffered_log: Callable[[], AbstractContextManager[None]]
+    _loaded: bool
+    _initial: "state.InitialCheckpoint | None"
+    _load_report: LoadReport | None
+    _random: dict[str, Any] | None
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: Mapping[str, Any] | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: Mapping[str, Any] | None = None,
+        by_epoch: bool = True,
+        backend_args: Mapping[str, Any] | None = None,
+        *,
+        background: bool = False,
+        then: Callable[[], None] | None = None,
+        undo: Callable[[], None] | None = None,
+    ) -> str:
+        """Saves the run in its current state. If that fails, `on_save_error` decides whether the run continues.
+
+        Args:
+            out_dir: The folder.
+            filename: The name in the folder. A name that ends in `.sharded` makes all ranks save a sharded checkpoint.
+            file_client_args: Ignored; the path determines the storage.
+            save_optimizer: Whether to include the optimizer state.
+            save_param_scheduler: Whether to include the state of the schedules.
+            meta: Additional entries for the checkpoint's `meta`.
+            by_epoch: Not used: the position of the run determines the epoch and the iteration in `meta`.
+            backend_args: Ignored; the path determines the storage.
+            background: Whether to return once the state is copied and to write it in the background. All ranks must
+                take part.
+            then: Called after the commit.
+            undo: Called if the save failed, by a later save or by `saver.settle()`.
+
+        Returns:
+            The path.
+
+        Raises:
+            CheckpointError: The save failed, and `on_save_error` is "stop".
+            NonFiniteError: The weights are non-finite, and `on_nonfinite` requires the run to stop.
+        """
+        path = os.path.join(out_dir, filename)
+        parts = {"save_optimizer": save_optimizer, "save_param_scheduler": save_param_scheduler}
+        checkpoint = checkpoint_to_save(cast("Runner", self), path, meta=meta, together=background, undo=undo, **parts)
+        if checkpoint is not None:
+            self.saver.save(
+                checkpoint, path, then=then, undo=undo, replicated=replicated_storages(cast("Runner", self), path)
+            )
+            if not background:
+                self.saver.settle()
+        return path
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str = "cpu",
+        strict: bool = False,
+        revise_keys: Sequence[tuple[str, str]] = (("^module.", ""),),
+    ) -> dict[str, Any]:
+        """Loads the weights of a checkpoint.
+
+        Returns:
+            The checkpoint.
+        """
+        model = trained_model(self.model)
+        initial, self._initial = self._initial, None
+        if initial is not None and initial.content is not None and (initial.path, map_location) == (filename, "cpu"):
+            checkpoint = initial.content
+        else:
+            checkpoint = load_checkpoint(filename, map_location, like=model, in_place=self.resuming)
+        self.trusted = trusted_in(checkpoint)
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        self._load_report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=filename)
+        return checkpoint
+
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: str = "default",
+    ) -> None:
+        """Resumes from a checkpoint: weights, optimizer, schedules, position, history and random state.
+
+        Args:
+            filename: The path or address of the checkpoint.
+            resume_optimizer: Whether to restore the state of the optimizer.
+            resume_param_scheduler: Whether to restore the schedules as well as the optimizer. Otherwise, they move to
+                the position of the run.
+            map_location: The device to read to; "default" is the CPU, from which tensors are copied to their devices.
+        """
+        self.resuming = True
+        try:
+            checkpoint = self.load_checkpoint(filename, "cpu" if map_location == "default" else map_location, True)
+        finally:
+            self.resuming = False
+        keeps_schedules = resume_optimizer and resume_param_scheduler
+        left_out = {"optimizer": not resume_optimizer, "param_schedulers": not keeps_schedules}
+        not_restored = [key for key, is_left_out in left_out.items() if is_left_out]
+        state.restore(cast("Runner", self), checkpoint, left_out=not_restored)
+        self._random = state.random_of(checkpoint, self.rank)
+        self.saver.last = filename
+        _logger.info("Resumed from %s at epoch %d, iteration %d.", filename, self.epoch, self.iter)
+
+    def load_or_resume(self, *, whole_model: bool = False) -> None:
+        """Loads the checkpoint that `load_from` and `resume` select. Later calls do nothing, to keep trained weights.
+
+        Args:
+            whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
+        """
+        if self._loaded:
+            return
+        self._loaded = True
+        initial = state.pick_checkpoint(self.home, self.load_from, self.should_resume)
+        path, resumes, self._initial = initial.path, initial.resumes, initial
+        if path is not None:
+            key = at_key("load_from") if path == self.load_from else nullcontext()
+            with located(self.cfg), key, self.buffered_log():
+                (self.resume if resumes else self.load_checkpoint)(path)
+                if whole_model and self._load_report is not None:
+                    self._load_report.require_whole_model()
+
+    def restore_random_state(self) -> None:
+        """Restores the random state of the resumed checkpoint. Loops call it before they continue."""
+        if self._random is not None:
+            restore_rng(self._random)

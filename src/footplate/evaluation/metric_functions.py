@@ -1,0 +1,169 @@
+"""Metrics that are not derived from BaseMetric: functions of a batch, and objects like those of torchmetrics."""
+
+import math
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from footplate.data import batch_size_of, split_target
+from footplate.errors import ArgumentError, DataError
+from footplate.evaluation.metric import BaseMetric, to_device
+from footplate.registry import METRICS
+
+
+class FunctionMetric(BaseMetric[dict[str, float]]):
+    """The mean of a function over all samples. The values of a batch count once for each of its samples.
+
+    Args:
+        function: A function of the predictions and the batch, both on the device of the predictions. Returns a number,
+            or a dict of numbers by name.
+        name: The name of the number, or the prefix of the names; by default, the name of the function.
+
+    Raises:
+        ArgumentError: A lambda has no name.
+    """
+
+    takes_whole_batches = True
+
+    def __init__(self, function: Callable[[Any, Any], Any], name: str | None = None) -> None:
+        super().__init__()
+        self.function, self.name = function, name
+        self.usual_name = getattr(function, "__name__", type(function).__name__)
+        if name is None and self.usual_name == "<lambda>":
+            raise ArgumentError(
+                "a metric that is a lambda needs a name", notes=["Pass a dict, as in val_evaluator={'accuracy': ...}."]
+            )
+
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        """Appends the values of the batch for each of its samples."""
+        batch = to_device(data_batch, device_of(data_samples))
+        values = named_numbers(self.function(data_samples, batch), self.usual_name, self.name)
+        self.results += [values] * batch_size_of(data_batch)
+
+    def compute_metrics(self, results: list[dict[str, float]]) -> dict[str, float]:
+        """Returns the means."""
+        names = dict.fromkeys(name for each in results for name in each)
+        found = {name: [each[name] for each in results if name in each] for name in names}
+        # fsum is exact, but raises an error for inf - inf, which must be NaN.
+        total = {name: (math.fsum if all(map(math.isfinite, each)) else sum)(each) for name, each in found.items()}
+        return {name: total[name] / len(values) for name, values in found.items()}
+
+
+class UpdatedMetric(BaseMetric[int]):
+    """A metric with the methods `update(predictions, target)`, `compute` and `reset`, as in torchmetrics.
+
+    Predictions that have `logits`, as those of transformers, are replaced by their logits. On several processes, the
+    object combines the results itself, as those of torchmetrics do.
+
+    Args:
+        metric: The object.
+        name: The name of the number, or the prefix of the names; by default, the name of its class.
+    """
+
+    takes_whole_batches = True
+
+    def __init__(self, metric: Any, name: str | None = None) -> None:
+        super().__init__()
+        self.metric, self.name = metric, name
+
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        """Updates the object."""
+        predictions = getattr(data_samples, "logits", data_samples)
+        device = device_of(predictions)
+        if hasattr(self.metric, "to"):
+            self.metric = self.metric.to(device)
+        self.metric.update(predictions, to_device(split_target(data_batch)[1], device))
+        self.results.append(batch_size_of(data_batch))
+
+    def compute_metrics(self, results: list[int]) -> dict[str, float]:
+        """Returns the values and resets the object."""
+        values = named_numbers(self.metric.compute(), type(self.metric).__name__, self.name)
+        self.metric.reset()
+        return values
+
+    def evaluate(self, size: int) -> dict[str, Any]:
+        """Computes the values on every rank, since the object exchanges its results itself."""
+        if not self.results:
+            raise DataError(f"the metric '{type(self.metric).__name__}' has no results: the dataset is empty")
+        self.results.clear()
+        return self.compute_metrics([])
+
+
+def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
+    """Returns the metric for a BaseMetric, its config dict, a function, or an object like those of torchmetrics.
+
+    Args:
+        metric: The metric.
+        name: The name of a function or object.
+
+    Raises:
+        ArgumentError: It is something else.
+    """
+    if isinstance(metric, BaseMetric) and name is None:
+        return metric
+    if isinstance(metric, Mapping) and name is None:
+        built: BaseMetric[Any] = METRICS.build(metric)
+        return built
+    if not isinstance(metric, (type, BaseMetric)):
+        if all(callable(getattr(metric, each, None)) for each in ("update", "compute", "reset")):
+            return UpdatedMetric(metric, name)
+        if callable(metric):
+            return FunctionMetric(metric, name)
+    raise ArgumentError(
+        "only functions and objects like those of torchmetrics can be given a name"
+        if name is not None
+        else "a metric must be a BaseMetric, its dict, a function of (predictions, batch), or a torchmetrics object",
+        key=name or "",
+        found=metric,
+    )
+
+
+def is_named(cfg: Any) -> bool:
+    """Checks whether an evaluator section is a dict of metrics by name."""
+    if not isinstance(cfg, Mapping) or not cfg or "type" in cfg:
+        return False
+    return not any(isinstance(each, (str, Mapping)) for each in cfg.values())
+
+
+def named_numbers(values: Any, usual_name: str, name: str | None) -> dict[str, float]:
+    """Returns the values of a metric as numbers by name.
+
+    Args:
+        values: A number, or a dict of numbers.
+        usual_name: The name of a number if `name` is None.
+        name: The name of a number, or the prefix of the names in a dict.
+
+    Raises:
+        ArgumentError: A value is not a number.
+    """
+    if not isinstance(values, Mapping):
+        values = {name or usual_name: values}
+    elif name is not None:
+        values = {f"{name}/{key}": value for key, value in values.items()}
+    for key, value in values.items():
+        is_single = isinstance(value, (Tensor, np.ndarray)) and math.prod(value.shape) == 1
+        if not is_single and not isinstance(value, (numbers.Real, np.number)):
+            shape = getattr(value, "shape", None)
+            raise ArgumentError(
+                f"the metric '{key}' must return a number or a dict of numbers",
+                found=value if shape is None else f"shape {tuple(shape)}",
+            )
+    return {str(key): float(value) for key, value in values.items()}
+
+
+def device_of(data: Any) -> torch.device:
+    """Returns the device of the first tensor in nested dicts, lists and tuples; the CPU if there is none."""
+    pending = [data]
+    while pending:
+        each = pending.pop(0)
+        if isinstance(each, Tensor):
+            return each.device
+        if isinstance(each, Mapping):
+            pending = [*each.values(), *pending]
+        elif isinstance(each, Sequence) and not isinstance(each, str):
+            pending = [*each, *pending]
+    return torch.device("cpu")

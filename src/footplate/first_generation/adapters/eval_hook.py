@@ -1,0 +1,213 @@
+"""The evaluation hook of the first generation, whose subclasses may evaluate in their own way."""
+
+import bisect
+import itertools
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from footplate.checks import check_count
+from footplate.distributed import gather_objects
+from footplate.engine import ValLoop
+from footplate.first_generation.adapters.evaluation import LegacyMetric
+from footplate.first_generation.adapters.hook import Hook
+from footplate.first_generation.adapters.runner_view import LogBuffer, view_of
+from footplate.records import MessageHub
+from footplate.registry import HOOKS
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+
+@HOOKS.register_module()
+class EvalHook(Hook):
+    """Validates every `interval` epochs or iterations, counted from `start`.
+
+    A subclass may override `_do_evaluate` or `evaluate`. The values that they assign to `runner.log_buffer.output` are
+    the metrics of the validation.
+
+    Args:
+        dataloader: The validation data. By default, the validation loop of the config is used.
+        start: The first epoch or iteration after which to validate; 0 also validates before training.
+        interval: The number of epochs or iterations between two validations.
+        by_epoch: Whether `interval` and `start` are in epochs.
+        save_best: A metric, or "auto"; the best checkpoint by this metric is kept.
+        rule: "greater" or "less".
+        test_fn: Returns the results of a model, which is its first argument, for a dataloader. By default, the
+            validation loop computes them, or the model with `return_loss=False` in a subclass.
+        greater_keys: Substrings of metric names for which higher is better.
+        less_keys: Substrings of metric names for which lower is better.
+        out_dir: Another folder for the best checkpoint.
+        file_client_args: Ignored; `out_dir` determines the storage.
+        dynamic_intervals: `[(milestone, interval), ...]`: the interval from each epoch or iteration on.
+        gpu_collect: Whether to collect results with the accelerators.
+        tmpdir: Ignored; results are collected with the process group.
+        broadcast_bn_buffer: Ignored; validation always uses the buffers of rank 0.
+        eval_kwargs: Arguments of the dataset's `evaluate`, if `dataloader` is given.
+
+    Raises:
+        ArgumentError: `interval` or `start` is invalid.
+    """
+
+    priority = "LOW"
+    asks_for_validation = True
+
+    def __init__(
+        self,
+        dataloader: Any = None,
+        start: int | None = None,
+        interval: int = 1,
+        by_epoch: bool = True,
+        save_best: str | None = None,
+        rule: str | None = None,
+        test_fn: Callable[..., Any] | None = None,
+        greater_keys: Sequence[str] | None = None,
+        less_keys: Sequence[str] | None = None,
+        out_dir: str | None = None,
+        file_client_args: Any = None,
+        *,
+        dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+        gpu_collect: bool = False,
+        tmpdir: str | None = None,
+        broadcast_bn_buffer: bool = True,
+        **eval_kwargs: Any,
+    ) -> None:
+        for name, value, least in (("interval", interval, 1), ("start", start, 0)):
+            if value is not None:
+                check_count(name, value, least=least)
+        self.dataloader, self.test_fn, self.eval_kwargs = dataloader, test_fn or _predict, eval_kwargs
+        self.start, self.interval, self.by_epoch = start, interval, by_epoch
+        self.save_best, self.rule, self.out_dir = save_best, rule, out_dir
+        self.greater_keys, self.less_keys = greater_keys, less_keys
+        self.gpu_collect, self.tmpdir, self.broadcast_bn_buffer = gpu_collect, tmpdir, broadcast_bn_buffer
+        self._milestones = list(dynamic_intervals or ())
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Requests a validation if one is due and `by_epoch` is set."""
+        if self.by_epoch and self._is_due(runner.epoch + 1):
+            runner.train_loop.validation_requested = True
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Requests a validation if one is due and `by_epoch` is not set."""
+        if not self.by_epoch and self._is_due(runner.iter + 1):
+            runner.train_loop.validation_requested = True
+
+    def evaluate(self, runner: Any, results: Any) -> Any:
+        """Assigns what the dataset's `evaluate` returns to `runner.log_buffer.output`.
+
+        Args:
+            runner: The runner.
+            results: The results of the model.
+
+        Returns:
+            The value of `save_best`; None without it, or if `evaluate` does not return it.
+        """
+        values = self.dataloader.dataset.evaluate(results, logger=runner.logger, **self.eval_kwargs)
+        runner.log_buffer.output.update(values)
+        runner.log_buffer.ready = True
+        return next(iter(values.values()), None) if self.save_best == "auto" else values.get(self.save_best)
+
+    def listeners(self) -> dict[str, Callable[..., Any]]:
+        """Returns the callbacks by event."""
+        found = super().listeners()
+        own = found.get("before_run")
+
+        def before_run(runner: "Runner") -> None:
+            if own is not None:
+                own(runner)
+            self._set_up(runner)
+
+        return {**found, "before_run": before_run, "before_train": self._take_over}
+
+    def _set_up(self, runner: "Runner") -> None:
+        """Replaces the validation loop and registers a hook for the best checkpoint, if configured."""
+        if self.dataloader is not None:
+            overrides = any(getattr(type(self), name) is not getattr(EvalHook, name) for name in _OWN_EVALUATION)
+            metric = LegacyMetric(collect_device="gpu" if self.gpu_collect else "cpu", **self.eval_kwargs)
+            if overrides or self.test_fn is not _predict:
+                runner.val_loop = _HookValidation(runner, self, metric)
+            else:
+                runner.val_loop = ValLoop(runner, self.dataloader, metric)
+        if self.save_best:
+            saver = {"type": "CheckpointHook", "interval": -1, "save_last": False, "by_epoch": self.by_epoch}
+            best = {name: getattr(self, name) for name in ("save_best", "rule", "greater_keys", "less_keys", "out_dir")}
+            runner.register_hook({**saver, **best})
+
+    def _take_over(self, runner: "Runner") -> None:
+        """Disables the loop's own validation interval, and requests a validation first if `start` is 0."""
+        runner.train_loop.val_begin = sys.maxsize
+        if self.start == 0 and runner.iter == 0 and self._is_due(1):
+            runner.train_loop.validation_requested = True
+
+    def _is_due(self, done: int) -> bool:
+        index = bisect.bisect([milestone for milestone, _ in self._milestones], done)
+        interval = self._milestones[index - 1][1] if index else self.interval
+        start = self.start or 0
+        return done >= start and (done - start) % interval == 0
+
+    def _should_evaluate(self, runner: Any) -> bool:
+        """Returns True: the training loop calls `_do_evaluate` only when a validation is due."""
+        return True
+
+    def _do_evaluate(self, runner: Any) -> None:
+        """Computes the results of the model and evaluates them in rank 0."""
+        options = {"tmpdir": self.tmpdir, "gpu_collect": self.gpu_collect} if runner.world_size > 1 else {}
+        results = self.test_fn(runner.model, self.dataloader, **options)
+        if runner.rank == 0:
+            self.evaluate(runner, results)
+
+    def _save_ckpt(self, runner: Any, key_score: Any) -> None:
+        """Does nothing: CheckpointHook saves the best checkpoint after the validation."""
+
+
+_OWN_EVALUATION = ("_do_evaluate", "evaluate")
+_MISSING = object()
+# The arguments of DistEvalHook in mmcv's order.
+_POSITIONAL = (
+    *("dataloader", "start", "interval", "by_epoch", "save_best", "rule", "test_fn", "greater_keys", "less_keys"),
+    *("broadcast_bn_buffer", "tmpdir", "gpu_collect", "out_dir", "file_client_args"),
+)
+
+
+def _predict(model: Any, dataloader: Any, **_: Any) -> list[Any]:
+    """Returns the results of a model in the order of the dataset, from all processes."""
+    model.eval()
+    parts = gather_objects([each for batch in dataloader for each in model(return_loss=False, **batch)])
+    in_order = itertools.chain(*itertools.zip_longest(*parts, fillvalue=_MISSING))
+    return [each for each in in_order if each is not _MISSING][: len(dataloader.dataset)]
+
+
+@HOOKS.register_module()
+class DistEvalHook(EvalHook):
+    """The hook for several processes. `gpu_collect` and two more arguments are positional after `less_keys`."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        given: dict[str, Any] = dict(zip(_POSITIONAL, args, strict=False))
+        super().__init__(**{**given, **options})
+
+
+class _HookValidation(ValLoop):
+    """A validation loop that lets a hook evaluate, and collects the metrics that the hook logs.
+
+    Args:
+        runner: The runner.
+        hook: The hook.
+        metric: The metric that the preflight check computes.
+    """
+
+    def __init__(self, runner: "Runner", hook: EvalHook, metric: LegacyMetric) -> None:
+        super().__init__(runner, hook.dataloader, metric)
+        self._hook, self._view = hook, view_of(runner)
+
+    def _evaluate(self) -> dict[str, Any]:
+        view = self._view
+        outer, view.log_buffer = view.log_buffer, LogBuffer(MessageHub("evaluation"), lambda: self.mode)
+        try:
+            with self._predicting():
+                self._hook._do_evaluate(view)
+            found = dict(view.log_buffer.output)
+        finally:
+            view.log_buffer = outer
+        found.pop("eval_iter_num", None)  # a count for the loggers of mmcv, not a metric
+        metrics: dict[str, Any] = gather_objects(found)[0]
+        return metrics

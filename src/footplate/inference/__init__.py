@@ -1,0 +1,18 @@
+"""Uses trained models: predicts on images and exports models to other formats."""
+
+from footplate.inference.exporting import Export, ExportError, describe_export, export_model, output_path_of
+from footplate.inference.predicted_files import predict_files
+from footplate.inference.predictor import Predictor
+from footplate.inference.trained_model import TrainedModel, open_trained
+
+__all__ = [
+    "Export",
+    "ExportError",
+    "Predictor",
+    "TrainedModel",
+    "describe_export",
+    "export_model",
+    "open_trained",
+    "output_path_of",
+    "predict_files",
+]

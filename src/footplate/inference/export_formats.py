@@ -1,0 +1,133 @@
+"""Writes a module in each export format, and reads it back to run it."""
+
+import importlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from footplate.errors import MissingExtraError
+from footplate.inference.exported_model import ExportedModel
+
+Run = Callable[[Tensor], Sequence[Tensor]]
+INPUT = "images"
+_DYNAMIC = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to write.
+
+    Args:
+        module: The module, in evaluation mode on the CPU.
+        images: An example of its input.
+        names: The names of its outputs.
+        path: The file to write.
+        metainfo: Text to store in the file, such as the classes.
+        opset: The version of the ONNX operators, or None for the default.
+        is_dynamic: Whether batch size, height and width of the input may vary, as far as the model permits it.
+    """
+
+    module: ExportedModel
+    images: Tensor
+    names: Sequence[str]
+    path: str
+    metainfo: Mapping[str, str]
+    opset: int | None = None
+    is_dynamic: bool = True
+
+
+class ExportFormat(NamedTuple):
+    """A format: the suffix of its files, and functions that write a file and open it to run it."""
+
+    suffix: str
+    write: Callable[[Request], None]
+    open: Callable[[str], Run]
+
+
+def _trace(request: Request) -> Any:
+    shapes = {INPUT: _DYNAMIC} if request.is_dynamic else None
+    return torch.export.export(request.module, (request.images,), dynamic_shapes=shapes)
+
+
+def _write_onnx(request: Request) -> None:
+    import_onnx("onnxscript")
+    program = torch.onnx.export(
+        _trace(request),
+        (),
+        dynamo=True,
+        input_names=[INPUT],
+        output_names=list(request.names),
+        opset_version=request.opset,
+        verbose=False,
+    )
+    assert program is not None
+    program.model.metadata_props.update(request.metainfo)
+    program.save(request.path)
+
+
+def _open_onnx(path: str) -> Run:
+    runtime = import_onnx("onnxruntime")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # a size that the model does not support is reported by an exception
+    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda images: [torch.from_numpy(each) for each in session.run(None, {INPUT: images.numpy()})]
+
+
+def _write_torch_export(request: Request) -> None:
+    torch.export.save(_trace(request), request.path, extra_files={"metainfo.json": json.dumps(dict(request.metainfo))})
+
+
+def _open_torch_export(path: str) -> Run:
+    return torch.export.load(path).module()
+
+
+def _write_torchscript(request: Request) -> None:
+    traced = torch.jit.trace(request.module, request.images, check_trace=False)  # type: ignore[no-untyped-call]
+    torch.jit.save(traced, request.path, _extra_files={"metainfo.json": json.dumps(dict(request.metainfo))})
+
+
+def _open_torchscript(path: str) -> Run:
+    return torch.jit.load(path)  # type: ignore[no-any-return, no-untyped-call]
+
+
+FORMATS: Mapping[str, ExportFormat] = {
+    "onnx": ExportFormat(".onnx", _write_onnx, _open_onnx),
+    "torch-export": ExportFormat(".pt2", _write_torch_export, _open_torch_export),
+    "torchscript": ExportFormat(".pt", _write_torchscript, _open_torchscript),
+}
+
+
+def import_onnx(package: str) -> Any:
+    """Imports a package that exporting to ONNX needs.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingExtraError(package, extra="export", why="exporting to ONNX") from error
+
+
+@contextmanager
+def exportable_operators() -> Iterator[None]:
+    """Makes torch use only operators that can be exported: no fused transformer layers, no warnings of tracers."""
+    outer = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    logger = logging.getLogger("torch.onnx")  # warns of packages that the model does not use
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(outer)
+        logger.setLevel(level)

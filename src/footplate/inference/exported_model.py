@@ -1,0 +1,97 @@
+"""The module that is exported: a model with its preprocessing and postprocessing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ExportedModel(nn.Module):
+    """Computes named tensors from images, ``(N, C, H, W)``, float32, 0 to 255, in the channel order of the pipeline.
+
+    The images are normalized and padded as the data preprocessor of the model does. Models of footplate's tasks return
+    probabilities and labels, boxes and scores, or features. Other models return the output of their mode "tensor".
+
+    Args:
+        model: A model, in evaluation mode.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model: Any = model
+        own: Any = getattr(model, "data_preprocessor", None)
+        # The preprocessors of code bases have the same attributes.
+        self._swaps = bool(getattr(own, "_channel_conversion", getattr(own, "channel_conversion", False)))
+        self._normalizes = bool(getattr(own, "_enable_normalize", False))
+        if self._normalizes:
+            self.register_buffer("mean", own.mean.detach().clone().view(-1, 1, 1), persistent=False)
+            self.register_buffer("std", own.std.detach().clone().view(-1, 1, 1), persistent=False)
+        self._divisor = int(getattr(own, "_test_padding", (0, getattr(own, "pad_size_divisor", 1)))[1])
+        self._padding = float(getattr(own, "pad_value", 0))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Returns the outputs in the order of their names."""
+        return tuple(self.named_outputs(images).values())
+
+    def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns the outputs by name."""
+        inputs = images.flip(1) if self._swaps else images
+        if self._normalizes:
+            inputs = (inputs - self.mean) / self.std
+        if self._divisor > 1:
+            bottom, right = -inputs.shape[-2] % self._divisor, -inputs.shape[-1] % self._divisor
+            inputs = F.pad(inputs, (0, right, 0, bottom), value=self._padding)
+        return _flatten("output", self._outputs(inputs))
+
+    def _outputs(self, inputs: Tensor) -> Any:
+        if hasattr(self.model, "predicted_tensors"):
+            return self.model.predicted_tensors(inputs)
+        if hasattr(self.model, "encode_decode"):  # a segmentor of MMSegmentation, which resizes its scores
+            size = tuple(inputs.shape[-2:])
+            info = {"ori_shape": size, "img_shape": size, "pad_shape": size}
+            scores = self.model.encode_decode(inputs, [info])
+            if scores.shape[1] > 1:
+                return {"probabilities": scores.softmax(dim=1), "labels": scores.argmax(dim=1)}
+            return {"scores": scores}
+        return self.model(inputs, mode="tensor")
+
+
+def _flatten(name: str, outputs: Any) -> dict[str, Tensor]:
+    """Returns the tensors in nested outputs, with names from their keys and positions."""
+    if isinstance(outputs, Tensor):
+        return {name: outputs}
+    if isinstance(outputs, Mapping):
+        prefix = "" if name == "output" else f"{name}_"
+        named = [(f"{prefix}{key}", each) for key, each in outputs.items()]
+    elif isinstance(outputs, tuple) and hasattr(outputs, "_fields"):
+        named = list(zip(outputs._fields, outputs, strict=True))
+    elif isinstance(outputs, Sequence) and not isinstance(outputs, str):
+        named = [(f"{name}_{index}", each) for index, each in enumerate(outputs)]
+    else:
+        return {}
+    return {key: tensor for inner, each in named for key, tensor in _flatten(inner, each).items()}
+
+
+def largest_difference(outputs: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """Returns the largest absolute difference of numbers; of labels, the share that differs.
+
+    Infinity if the outputs differ in number or shape, or if only one of two values is finite.
+    """
+    if [tuple(each.shape) for each in outputs] != [tuple(each.shape) for each in wanted]:
+        return float("inf")
+    largest = 0.0
+    for one, other in zip(outputs, wanted, strict=True):
+        if not other.numel():
+            continue
+        if other.is_floating_point():
+            difference = (one.double() - other.double()).abs()
+            difference = torch.where(one.double() == other.double(), 0.0, difference)  # equal infinities
+            largest = max(largest, float(difference.nan_to_num(nan=float("inf")).max()))
+        else:
+            largest = max(largest, float((one != other).double().mean()))
+    return largest

@@ -1,0 +1,253 @@
+"""Exports a trained model to other formats, and verifies each file by running it."""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from traceback import extract_tb, walk_tb
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from footplate import storage
+from footplate.checkpoint import export_weights, load_weights
+from footplate.checks import check_choice, check_count
+from footplate.error_context import located
+from footplate.errors import ArgumentError, FootplateError
+from footplate.inference.export_formats import FORMATS, INPUT, ExportFormat, Request, Run, exportable_operators
+from footplate.inference.exported_model import ExportedModel, largest_difference
+from footplate.inference.preprocessing import Preprocessing
+from footplate.inference.trained_model import TrainedModel
+from footplate.messages import format_bytes, labeled, one_line
+from footplate.registry import using_scope
+
+SAFETENSORS = "safetensors"
+NAMES = (*FORMATS, SAFETENSORS)
+_LIMIT = 1e-3
+_OPERATOR = re.compile(r"\b(?:aten|torchvision|prims|torch_nms|mmcv|\w+_ops?)(?:::|\.)[A-Za-z_]\w*(?:\.\w+)?")
+_LIBRARIES = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(os.path.abspath(__file__)) + os.sep)
+_CPU = torch.device("cpu")
+
+
+class Export(NamedTuple):
+    """An exported file.
+
+    Attributes:
+        path: The file.
+        size: Its size in bytes.
+        outputs: The shape of each output for the first tested input, by name; empty if the file has only weights.
+        tested: The shapes of the inputs with which the file was run.
+        difference: The largest difference between the outputs of the file and of the model.
+    """
+
+    path: str
+    size: int
+    outputs: dict[str, tuple[int, ...]]
+    tested: list[tuple[int, ...]]
+    difference: float
+
+
+def export_model(
+    trained: TrainedModel,
+    target: str,
+    to: str,
+    *,
+    opset: int | None = None,
+    size: Sequence[int] | None = None,
+) -> Export:
+    """Writes a model with its preprocessing and postprocessing to a file, and runs the file to verify it.
+
+    The input is `images`, ``(N, C, H, W)``, float32, 0 to 255, in the channel order of the pipeline, at the size that
+    the pipeline resizes to. A safetensors file contains only the weights.
+
+    Args:
+        trained: The model.
+        target: The file to write.
+        to: The format, one of `NAMES`.
+        opset: The version of the ONNX operators.
+        size: Height and width of the example input; by default those of an example image after the pipeline.
+
+    Raises:
+        ArgumentError: The format is unknown, `target` is not a local file with its suffix, or an option does not fit
+            the format.
+        ExportError: The model cannot be exported, or the outputs of the file differ from those of the model.
+        MissingExtraError: A package that the format needs is not installed.
+    """
+    storage.check_output(target, suffixes=[_suffix(to)], inputs=[trained.path])
+    if not storage.is_local(target) or (os.path.exists(target) and not os.path.isfile(target)):
+        raise ArgumentError("the output must be a local file, not a remote path, a folder or a device", found=target)
+    if opset is not None and to != "onnx":
+        raise ArgumentError("an opset is only used for ONNX", key="--opset", found=opset)
+    trained = trained.prepared()
+    trained.cfg["compile"] = False
+    model = trained.build(_CPU)
+    module = ExportedModel(model).eval()
+    with located(trained.cfg), using_scope(trained.cfg.get("default_scope")), exportable_operators():
+        images = _example(trained, size)
+        names = list(_run_model(module, images))
+        if to == SAFETENSORS:
+            return _export_weights(trained, module, images, target)
+        metainfo = {"classes": json.dumps([str(each) for each in trained.metainfo.get("classes") or ()])}
+        folder = os.path.dirname(os.path.abspath(target))
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
+            path = os.path.join(temporary, os.path.basename(target))
+            tested, difference = _write(FORMATS[to], Request(module, images, names, path, metainfo, opset), to)
+            os.replace(path, target)
+    outputs = {name: tuple(each.shape) for name, each in zip(names, module(images), strict=True)}
+    return Export(target, os.path.getsize(target), outputs, tested, difference)
+
+
+def output_path_of(checkpoint: str, to: str) -> str:
+    """Returns the path of a checkpoint with the suffix of an export format.
+
+    Raises:
+        ArgumentError: The format is unknown.
+    """
+    return os.path.splitext(checkpoint)[0] + _suffix(to)
+
+
+def describe_export(export: Export) -> str:
+    """Returns the lines that the command prints."""
+    lines = [f"{export.path}: {format_bytes(export.size)}"]
+    if export.outputs:
+        count, channels, height, width = export.tested[0]
+        batch = "N" if len({shape[0] for shape in export.tested}) > 1 else count
+        size = "H, W" if len({shape[2:] for shape in export.tested}) > 1 else f"{height}, {width}"
+        lines.append(labeled("input", f"{INPUT} ({batch}, {channels}, {size}), float32, 0 to 255"))
+        for name, shape in export.outputs.items():
+            lines.append(labeled("output", f"{name} {shape} for {count} images"))
+    tested = ", ".join("x".join(map(str, shape)) for shape in export.tested)
+    lines.append(labeled("difference", f"at most {export.difference:.2g}, tested with inputs of {tested}"))
+    return "\n".join(lines) + "\n"
+
+
+def _suffix(to: str) -> str:
+    check_choice("--to", to, NAMES)
+    return f".{SAFETENSORS}" if to == SAFETENSORS else FORMATS[to].suffix
+
+
+class ExportError(FootplateError):
+    """A model cannot be exported, or the exported file does not compute what the model does."""
+
+
+def _example(trained: TrainedModel, size: Sequence[int] | None) -> Tensor:
+    """Returns an example input: random pixels with the number of channels and the size after the pipeline."""
+    preprocessing = Preprocessing(trained.cfg)
+    blank = torch.zeros(*preprocessing.image_size, 3, dtype=torch.uint8).numpy()
+    sample = preprocessing(blank, 0, "example.png")
+    inputs: Any = sample["inputs"] if isinstance(sample, dict) else sample[0]
+    inputs = inputs[0] if isinstance(inputs, (list, tuple)) else inputs  # the first of several views
+    height, width = inputs.shape[-2:] if size is None else [check_count("--size", each) for each in size]
+    return _random_images((2, inputs.shape[-3], height, width))
+
+
+def _random_images(shape: Sequence[int]) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, tuple(shape), generator=generator).float()
+
+
+def _run_model(module: ExportedModel, images: Tensor) -> dict[str, Tensor]:
+    try:
+        outputs = module.named_outputs(images)
+    except Exception as error:
+        raise _export_error("the model cannot be run on an example input", module.model, error, "--size") from error
+    if not outputs:
+        raise ExportError(f"the model '{type(module.model).__name__}' returns no tensors", key="model")
+    return outputs
+
+
+def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tuple[int, ...]], float]:
+    """Writes and verifies a file; if the model does not permit other sizes, it is written for the example's size."""
+    try:
+        try:
+            format_.write(request)
+        except FootplateError:
+            raise
+        except Exception:  # noqa: BLE001 - some models can only be exported for one size
+            format_.write(replace(request, is_dynamic=False))
+    except FootplateError:
+        raise
+    except Exception as error:
+        raise _export_error(f"the model cannot be exported to {name}", request.module.model, error) from error
+    run = format_.open(request.path)
+    shape = tuple(request.images.shape)
+    difference = _difference(run, request.module, request.images)
+    tested = [shape]
+    for other in ((shape[0] + 1, *shape[1:]), (1, shape[1], shape[2] + 32, shape[3] + 64)):
+        images = _random_images(other)
+        try:
+            wanted = request.module(images)
+            found = run(images)
+        except Exception:  # noqa: BLE001 - the model or the file does not support this size
+            continue
+        if name == "torchscript" and largest_difference(found, wanted) > _LIMIT:
+            continue  # a trace may contain the size of its example
+        tested.append(other)
+        difference = max(difference, largest_difference(found, wanted))
+    if not difference <= _LIMIT:
+        raise ExportError(
+            f"the {name} file differs from the model by {difference:.2g}, more than {_LIMIT:g}; it was not kept",
+            notes=[f"Inputs: {', '.join('x'.join(map(str, each)) for each in tested)}."],
+        )
+    return tested, difference
+
+
+def _difference(run: Run, module: nn.Module, images: Tensor) -> float:
+    return largest_difference(run(images), module(images))
+
+
+def _export_weights(trained: TrainedModel, module: ExportedModel, images: Tensor, target: str) -> Export:
+    """Writes only the weights; a model that is built again and loads them must give the same outputs."""
+    export_weights(trained.path, target)
+    again = trained.build(_CPU)
+    for each in again.parameters():
+        nn.init.zeros_(each)
+    load_weights(again, target).require_whole_model()
+    difference = _difference(ExportedModel(again).eval(), module, images)
+    if not difference <= _LIMIT:
+        raise ExportError(f"the model with the weights of '{target}' differs by {difference:.2g}")
+    return Export(target, os.path.getsize(target), {}, [tuple(images.shape)], difference)
+
+
+def _export_error(problem: str, model: nn.Module, error: Exception, key: str = "") -> ExportError:
+    """Returns an error that names the operator, and the line and the module in which it is called."""
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    text = "\n".join(str(each) for each in causes)
+    operator = _OPERATOR.search(text)
+    notes = [f"operator {operator[0]}"] if operator else []
+    place = next((found for each in causes if (found := _place(model, each))), "")
+    recorded = [each for each in re.findall(r'File "([^"]+)", line (\d+)', text) if not each[0].startswith(_LIBRARIES)]
+    if not place and recorded:
+        place = f"at {recorded[-1][0]}:{recorded[-1][1]}"
+    notes += [place] if place else []
+    first = one_line(str(causes[0]) or type(error).__name__)[:160]
+    return ExportError(
+        f"{problem}: {type(causes[-1]).__name__}", key=key, found=_Text(first), notes=notes, hides_cause=not notes
+    )
+
+
+class _Text(str):
+    """A text that an error shows without quotation marks."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _place(model: nn.Module, error: BaseException) -> str:
+    """Returns the last line outside of torch in the traceback of an error, and the module of the model."""
+    frames: list[Any] = [frame for frame, _ in walk_tb(error.__traceback__)]
+    names = {id(each): name for name, each in model.named_modules()}
+    running = [frame.f_locals.get("self") for frame in frames]
+    modules = [names[id(each)] for each in running if id(each) in names]
+    lines = [each for each in extract_tb(error.__traceback__) if not each.filename.startswith(_LIBRARIES)]
+    lines = [each for each in lines if not each.filename.startswith("<")]
+    if not modules or not lines:
+        return ""
+    module = f"in {modules[-1]}, " if modules[-1] else ""
+    return f"{module}at {os.path.relpath(lines[-1].filename)}:{lines[-1].lineno}: {lines[-1].line}"

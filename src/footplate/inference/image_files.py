@@ -1,0 +1,160 @@
+"""Finds the pictures and videos that the paths on a command line name, and reads them one by one."""
+
+import glob
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain, count
+from typing import Any, NamedTuple
+
+from footplate.data.transforms import LoadImageFromFile
+from footplate.errors import ArgumentError, DataError, MissingExtraError
+from footplate.inference.preprocessing import Pixels
+from footplate.storage import missing_path_notes
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+
+
+class ImageFile(NamedTuple):
+    """A picture file, or a frame of a video file.
+
+    Attributes:
+        name: A unique name for output files, without suffix; it may contain folders.
+        path: The path of the file.
+        frame: The index of the frame, or None for a picture.
+        pixels: The frame, ``(H, W, 3)``, uint8, RGB, or None for a picture, which is read from its file.
+    """
+
+    name: str
+    path: str
+    frame: int | None = None
+    pixels: Pixels | None = None
+
+    @property
+    def image(self) -> str | Pixels:
+        """The path of the picture, or the pixels of the frame."""
+        return self.path if self.pixels is None else self.pixels
+
+
+def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """Returns the name and the path of each picture and video that the paths name.
+
+    Args:
+        paths: Files, folders, which are searched at any depth, and patterns such as `images/*.png`.
+        skipped: Folders whose files are not read, because the predictions are written to them.
+
+    Raises:
+        ArgumentError: A path does not exist or is in a skipped folder, a pattern matches nothing, or a folder contains
+            no pictures.
+    """
+    found: list[tuple[str, str]] = []
+    skipped = {os.path.realpath(each) for each in skipped}
+    for path in paths:
+        if _is_inside(path, skipped):
+            raise ArgumentError(
+                f"the input '{path}' is in a folder that predictions are written to",
+                notes=["Choose another output folder."],
+            )
+        if os.path.isdir(path):
+            inside = [(os.path.relpath(each, path), each) for each in _walk(path, skipped)]
+            if not inside:
+                notes = [f"Pictures and videos are files that end in {', '.join((*PICTURES, *VIDEOS))}."]
+                raise ArgumentError(f"the folder '{path}' contains no pictures", notes=notes)
+            found += inside
+        elif os.path.isfile(path):
+            found.append((os.path.basename(path), path))
+        elif glob.has_magic(path):
+            matching = [
+                each
+                for each in sorted(glob.glob(path, recursive=True))
+                if os.path.isfile(each) and not _is_inside(each, skipped)
+            ]
+            if not matching:
+                raise ArgumentError(f"no file matches '{path}'")
+            found += [(os.path.basename(each), each) for each in matching]
+        else:
+            raise ArgumentError(f"the file '{path}' does not exist", notes=missing_path_notes(path))
+    stems = [os.path.splitext(name)[0] for name, _ in found]
+    folders = {os.path.dirname(stem) for stem in stems}  # the frames of a video have a folder of their own
+    names: set[str] = set()
+    return [
+        (_unique(stem, names, folders if _is_video(path) else ()), path)
+        for stem, (_, path) in zip(stems, found, strict=True)
+    ]
+
+
+def read_files(files: Sequence[tuple[str, str]]) -> Iterator[ImageFile]:
+    """Yields the pictures, and the frames of the videos.
+
+    Raises:
+        DataError: A video cannot be read.
+        MissingExtraError: There is a video, and OpenCV is not installed.
+    """
+    for name, path in files:
+        if not _is_video(path):
+            yield ImageFile(name, path)
+            continue
+        for index, pixels in enumerate(_frames(path)):
+            yield ImageFile(f"{name}/{index:06d}", path, index, pixels)
+
+
+def load_rgb(path: str) -> Pixels:
+    """Returns the pixels of a picture for drawing, ``(H, W, 3)``, uint8, RGB."""
+    loader = LoadImageFromFile(channel_order="rgb")
+    pixels: Pixels = loader({"img_path": path})["img"]
+    return pixels
+
+
+def import_cv2() -> Any:
+    """Returns OpenCV, which reads videos.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        import cv2  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError as error:
+        raise MissingExtraError("cv2", extra="video", why="reading videos") from error
+    return cv2
+
+
+def _frames(path: str) -> Iterator[Pixels]:
+    cv2 = import_cv2()
+    video = cv2.VideoCapture(path)
+    try:
+        for index in count():
+            is_there, frame = video.read()
+            if not is_there:
+                if index == 0:
+                    raise DataError(f"the video '{path}' cannot be read: it has no frame that OpenCV can decode")
+                return
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+    finally:
+        video.release()
+
+
+def _is_video(path: str) -> bool:
+    return path.lower().endswith(VIDEOS)
+
+
+def _is_inside(path: str, folders: Collection[str]) -> bool:
+    """Checks whether a path is in one of the folders, which are canonical, or is one of them."""
+    resolved = os.path.realpath(path)
+    return any(resolved == each or resolved.startswith(each + os.sep) for each in folders)
+
+
+def _walk(folder: str, skipped: Collection[str]) -> Iterator[str]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(
+            each for each in folders if not each.startswith(".") and not _is_inside(f"{parent}/{each}", skipped)
+        )
+        for name in sorted(names):
+            if name.lower().endswith((*PICTURES, *VIDEOS)) and not name.startswith("."):
+                yield os.path.join(parent, name)
+
+
+def _unique(name: str, taken: set[str], folders: Collection[str]) -> str:
+    candidates = chain([name], (f"{name}_{number}" for number in count(2)))
+    unique = next(each for each in candidates if each not in taken and each not in folders)
+    taken.add(unique)
+    return unique

@@ -1,0 +1,183 @@
+"""Predicts on files and folders, and writes drawn pictures and one JSON line per image."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from footplate.errors import ArgumentError
+from footplate.inference.image_files import VIDEOS, ImageFile, find_files, read_files
+from footplate.inference.predictor import DEFAULT_SCORE, Predictor, above_score
+from footplate.storage import commit_image
+from footplate.visualization import as_array
+
+LINES = "predictions.jsonl"
+_PICTURES, _LABELS = "pictures", "labels"
+_TOP = 5  # classes in the line of a classified image
+_DIGITS = 6
+
+
+class Summary(NamedTuple):
+    """The number of images, the seconds that they took, and the file with their predictions."""
+
+    images: int
+    seconds: float
+    path: str
+
+
+def predict_files(
+    predictor: Predictor, paths: Sequence[str], out: str, *, score: float | None = None, draw: bool = True
+) -> Summary:
+    """Predicts on pictures, folders, patterns and videos, and writes the results to a folder.
+
+    The folder contains `predictions.jsonl`, the drawn images in `pictures`, and for segmentation the predicted label
+    maps in `labels`.
+
+    Args:
+        predictor: The predictor.
+        paths: The paths of pictures, folders and videos, and patterns such as `images/*.png`.
+        out: The folder to write to.
+        score: The minimum score of instances and classes; by default 0.3 for instances and none for classes.
+        draw: Whether to draw pictures.
+
+    Raises:
+        ArgumentError: A path names no picture, or the output folder contains pictures or label maps of other origin.
+        DataError: A picture or video cannot be read.
+    """
+    written = [os.path.join(out, each) for each in (_PICTURES, _LABELS)]
+    if not os.path.exists(os.path.join(out, LINES)):  # these folders are not from an earlier prediction
+        for folder in filter(os.path.exists, written):
+            raise ArgumentError(
+                f"predictions might overwrite other files in '{folder}'", notes=["Choose another output folder."]
+            )
+    files = find_files(paths, skipped=written)
+    begin, count = time.perf_counter(), 0
+    os.makedirs(out, exist_ok=True)
+    path = os.path.join(out, LINES)
+    with open(path, "w", encoding="utf-8") as lines:
+        for source, prediction in _predicted(predictor, files):
+            line = describe_prediction(prediction, predictor.metainfo, score=score)
+            if "labels" in line:
+                labels, line["labels"] = line["labels"], f"{_LABELS}/{source.name}.png"
+                commit_image(os.path.join(out, line["labels"]), Image.fromarray(labels))
+            if draw:
+                line = {"picture": f"{_PICTURES}/{source.name}.png", **line}
+                drawn = predictor.draw(source.image, prediction, score=DEFAULT_SCORE if score is None else score)
+                commit_image(os.path.join(out, line["picture"]), Image.fromarray(drawn))
+            frame = {} if source.frame is None else {"frame": source.frame}
+            lines.write(json.dumps({"input": source.path, **frame, **line}) + "\n")
+            count += 1
+    return Summary(count, time.perf_counter() - begin, path)
+
+
+def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: float | None = None) -> dict[str, Any]:
+    """Returns a prediction as JSON values; the label map of a segmentation as an array `labels`.
+
+    Args:
+        prediction: A data element of any task, a tensor, or a dict or a list of these.
+        metainfo: `classes`, the names of the classes.
+        score: The minimum score of instances and classes.
+    """
+    if not hasattr(prediction, "metainfo"):
+        return {"prediction": _plain(prediction)}
+    classes = metainfo.get("classes") or ()
+    found: dict[str, Any] = {}
+    if "ori_shape" in prediction:
+        found["height"], found["width"] = (int(each) for each in prediction.get("ori_shape")[:2])
+    if "pred_sem_seg" in prediction:
+        found |= _describe_label_map(prediction.get("pred_sem_seg"), classes)
+    if "pred_instances" in prediction:
+        least = DEFAULT_SCORE if score is None else score
+        found["instances"] = _describe_instances(above_score(prediction, least).pred_instances, classes)
+    if "pred_score" in prediction:
+        found |= _describe_classes(prediction.get("pred_score"), classes, 0.0 if score is None else score)
+    if "features" in prediction:
+        found["features"] = _plain(prediction.get("features"))
+    known = {"pred_sem_seg", "pred_instances", "pred_score", "pred_label", "features", "seg_logits"}
+    for key in sorted(set(prediction.keys()) - known):
+        if not key.startswith(("gt_", "ignored_")):
+            found[key] = _plain(prediction.get(key))
+    return found
+
+
+def _predicted(predictor: Predictor, files: Sequence[tuple[str, str]]) -> Iterator[tuple[ImageFile, Any]]:
+    """Yields each image with its prediction, and shows the progress in a terminal."""
+    sources: list[ImageFile] = []  # of the images that the predictor has read and not yet returned
+
+    def images() -> Iterator[Any]:
+        for source in read_files(files):
+            sources.append(source)
+            yield source.image
+
+    has_video = any(path.lower().endswith(VIDEOS) for _, path in files)
+    shown = track(
+        predictor.predict_each(images()),
+        "predict",
+        total=None if has_video else len(files),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    for _, prediction in shown:
+        yield sources.pop(0), prediction
+
+
+def _name(label: int, classes: Sequence[Any]) -> str:
+    return str(classes[label]) if 0 <= label < len(classes) else f"class {label}"
+
+
+def _describe_label_map(data: Any, classes: Sequence[Any]) -> dict[str, Any]:
+    """Returns the share of each predicted class of the pixels, the largest first, and the label map."""
+    labels = as_array(data.data)
+    labels = labels[0] if labels.ndim == 3 else labels
+    values, counts = np.unique(labels, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    shares = {_name(int(values[at]), classes): round(int(counts[at]) / labels.size, _DIGITS) for at in order}
+    kind = np.uint8 if not labels.size or labels.max() < 256 else np.uint16
+    return {"classes": shares, "labels": labels.astype(kind)}
+
+
+def _describe_instances(instances: Any, classes: Sequence[Any]) -> list[dict[str, Any]]:
+    """Returns a dict for each instance; masks are left out."""
+    columns = {key: as_array(instances.get(key)) for key in instances.keys() if key != "masks"}  # noqa: SIM118
+    names = {"bboxes": "box", "scores": "score", "labels": "label"}
+    rows = []
+    for index in range(len(instances)):
+        row = {names.get(key, key): _plain(column[index]) for key, column in columns.items()}
+        if "label" in row:
+            row["class"] = _name(row["label"], classes)
+        rows.append(row)
+    return rows
+
+
+def _describe_classes(scores: Any, classes: Sequence[Any], least: float) -> dict[str, Any]:
+    """Returns the most probable class, and the scores of the first few."""
+    values = as_array(scores)
+    order = np.argsort(-values, kind="stable")[:_TOP]
+    label = int(order[0])
+    top = {_name(int(at), classes): _plain(values[at]) for at in order if values[at] >= least}
+    return {"label": label, "class": _name(label, classes), "score": _plain(values[label]), "scores": top}
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value as JSON: arrays and tensors as lists with rounded numbers, objects as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, (float, np.floating)):
+        return round(float(value), _DIGITS)
+    if hasattr(value, "metainfo"):  # a nested data element
+        return {key: _plain(value.get(key)) for key in value.keys()}  # noqa: SIM118
+    if hasattr(value, "tolist"):
+        return _plain(as_array(value).tolist())
+    return repr(value)

@@ -1,0 +1,197 @@
+"""Predicts on images with a trained model, and draws the predictions."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeVar, overload
+
+import numpy as np
+from PIL import Image
+
+from footplate.checks import check_count
+from footplate.config import Config
+from footplate.data.transforms import LoadImageFromFile
+from footplate.engine.components import loop_settings
+from footplate.engine.evaluation_loops import predicting
+from footplate.error_context import at_key, located
+from footplate.errors import ArgumentError
+from footplate.inference.image_files import load_rgb
+from footplate.inference.preprocessing import Pixels, Preprocessing
+from footplate.inference.trained_model import TrainedModel, open_trained, select_device
+from footplate.registry import VISUALIZERS, using_scope
+from footplate.visualization import Visualizer
+
+_Item = TypeVar("_Item")
+_Image = str | os.PathLike[str] | Pixels | Image.Image
+# The visualizer for a prediction, by the field that contains it; used if the config has no visualizer of a task.
+_VISUALIZERS = {
+    "pred_sem_seg": "SegLocalVisualizer",
+    "pred_instances": "DetLocalVisualizer",
+    "pred_score": "ClsVisualizer",
+}
+DEFAULT_SCORE = 0.3
+
+
+class Predictor:
+    """Predicts on images with a trained model.
+
+    Images pass through the pipeline of the test data in the config (or else of the validation data), without the
+    transforms that load annotations. Batches have the size of that data, so that the predictions are those of
+    `footplate test`.
+
+    Args:
+        checkpoint: The path or address of a checkpoint, or an opened one.
+        config: The config, its path or the name of a recipe. By default, the config in the checkpoint, which is read as
+            data.
+        device: The device, such as "cuda:1". By default, the accelerator of this machine, or the CPU.
+        batch_size: The number of images in a batch. By default, that of the test data.
+
+    Attributes:
+        model: The model, in evaluation mode.
+        metainfo: The `classes` and the `palette` in the checkpoint.
+        batch_size: The number of images in a batch.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read, lacks weights of the model, or has no config and none is given.
+        ArgumentError: There is no such device, or the config has no data whose pipeline preprocesses images.
+    """
+
+    def __init__(
+        self,
+        checkpoint: "str | os.PathLike[str] | TrainedModel",
+        *,
+        config: "Config | str | os.PathLike[str] | None" = None,
+        device: str | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        self._device = select_device(device)
+        opened = checkpoint if isinstance(checkpoint, TrainedModel) else open_trained(checkpoint, config)
+        trained = opened.prepared()
+        cfg = trained.cfg
+        self._scope = cfg.get("default_scope")
+        with located(cfg), using_scope(self._scope):
+            self._preprocessing = Preprocessing(cfg)
+        self.model: Any = trained.build(self._device)
+        self.metainfo = trained.metainfo
+        self.batch_size = (
+            self._preprocessing.batch_size if batch_size is None else check_count("batch_size", batch_size)
+        )
+        self._loop = _LoopSettings(loop_settings(cfg.get(f"{self._preprocessing.mode}_cfg") or {}, "test"))
+        self._visualizer_cfg = cfg.get("visualizer")
+        self._visualizers: dict[str, Visualizer] = {}
+
+    @overload
+    def __call__(self, images: _Image) -> Any: ...
+
+    @overload
+    def __call__(self, images: Sequence[_Image]) -> list[Any]: ...
+
+    def __call__(self, images: Any) -> Any:
+        """Returns the prediction for an image, or the predictions for a list of images, as data elements on the CPU.
+
+        Args:
+            images: The path of an image, an array ``(H, W, 3)`` or ``(H, W)``, uint8, RGB, a Pillow image, or a list of
+                these.
+
+        Raises:
+            DataError: An image cannot be read.
+            ArgumentError: An array is not an image.
+        """
+        is_list = isinstance(images, (list, tuple))
+        found = list(self.predict_each(as_image(each) for each in (images if is_list else [images])))
+        predictions = [prediction for _, prediction in found]
+        return predictions if is_list else predictions[0]
+
+    def predict_each(self, images: Iterable[str | Pixels]) -> Iterator[tuple[str | Pixels, Any]]:
+        """Yields each image with its prediction; reads only one batch at a time."""
+        for batch in _chunks(enumerate(images), self.batch_size):
+            samples = [self._preprocessing(image, index) for index, image in batch]
+            for (_, image), prediction in zip(batch, self.predict_batch(samples), strict=True):
+                yield image, prediction
+
+    def predict_batch(self, samples: Sequence[Any]) -> list[Any]:
+        """Returns the predictions for preprocessed samples, on the CPU."""
+        with using_scope(self._scope), predicting(self._loop, self._device):
+            step = getattr(self.model, f"{self._preprocessing.mode}_step")
+            return [
+                each.to("cpu") if hasattr(each, "to") else each for each in step(self._preprocessing.collate(samples))
+            ]
+
+    def draw(self, image: _Image, prediction: Any, *, score: float = DEFAULT_SCORE) -> Pixels:
+        """Returns an image with its prediction, ``(H', W', 3)``, uint8, RGB; only the image if it cannot be drawn.
+
+        Args:
+            image: The image, as for `__call__`.
+            prediction: The prediction.
+            score: The minimum score of detected instances to draw.
+        """
+        given = as_image(image)
+        pixels = load_rgb(given) if isinstance(given, str) else given
+        pixels = np.stack([pixels] * 3, axis=-1) if pixels.ndim == 2 else pixels
+        visualizer = self._visualizer_for(prediction)
+        prediction = above_score(prediction, score)
+        if type(visualizer).render is not Visualizer.render:
+            return visualizer.render(pixels, prediction, draw_gt=False)
+        # A visualizer of a code base draws in this method; afterwards, it holds the drawn image.
+        visualizer.add_datasample("prediction", pixels, prediction, draw_gt=False, draw_pred=True)
+        return visualizer.get_image()
+
+    def _visualizer_for(self, prediction: Any) -> Visualizer:
+        """Returns the visualizer of the config, or that of the task if the config has only the general one."""
+        given = self._visualizer_cfg if isinstance(self._visualizer_cfg, Mapping) else {"type": "Visualizer"}
+        kind = given.get("type", "Visualizer")
+        if kind == "Visualizer" and hasattr(prediction, "keys"):
+            given = {"type": next((_VISUALIZERS[key] for key in _VISUALIZERS if key in prediction), "Visualizer")}
+        settings = {**given, "vis_backends": None, "save_dir": None, "name": f"predictor-{id(self)}"}
+        name = str(given["type"])
+        if name not in self._visualizers:
+            with using_scope(self._scope), at_key("visualizer"):
+                self._visualizers[name] = VISUALIZERS.build(settings)
+            self._visualizers[name].dataset_meta = self.metainfo
+        return self._visualizers[name]
+
+
+class _LoopSettings:
+    """The settings of a test loop that change how it predicts."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.fp16 = bool(settings.get("fp16", False))
+        self.inference_mode = bool(settings.get("inference_mode", False))
+
+
+def as_image(image: Any) -> str | Pixels:
+    """Returns the path of an image, or its pixels ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
+
+    Raises:
+        ArgumentError: It is neither a path nor an image.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return os.fspath(image)
+    if isinstance(image, Image.Image):
+        is_gray = image.mode in ("1", "L", "F") or image.mode.startswith("I")
+        loader = LoadImageFromFile(color_type="grayscale" if is_gray else "color", channel_order="rgb")
+        pixels: Pixels = loader.add_image({}, image)["img"]
+        return pixels
+    is_image = isinstance(image, np.ndarray) and image.dtype == np.uint8
+    if not is_image or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+        found = (image.shape, str(image.dtype)) if isinstance(image, np.ndarray) else type(image)
+        raise ArgumentError(
+            "an image must be a path, a Pillow image, or an array (H, W, 3) or (H, W) of uint8", found=found
+        )
+    return image  # type: ignore[no-any-return]
+
+
+def above_score(prediction: Any, score: float) -> Any:
+    """Returns a prediction without detected instances whose score is lower; other predictions unchanged."""
+    instances = prediction.get("pred_instances") if hasattr(prediction, "metainfo") else None
+    if instances is None or "scores" not in instances:
+        return prediction
+    kept = prediction.clone()
+    kept.pred_instances = instances[instances.scores >= score]
+    return kept
+
+
+def _chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,135 @@
+"""The preprocessing of images for predictions: the pipeline of the test data, without loading annotations."""
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from footplate.config import Config
+from footplate.data import Compose, build_collate
+from footplate.data.transforms import LoadImageFromFile
+from footplate.engine.evaluation_sets import has_several_loaders
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, DataError
+from footplate.registry import DATASETS, TRANSFORMS
+
+Pixels = npt.NDArray[np.uint8]
+_LOADS_IMAGE = re.compile(r"Load\w*Image")
+_LOADS_ANNOTATIONS = re.compile(r"Load\w*(Annotation|Proposals|SegMap)")
+_DEFAULT_SIZE = (224, 224)
+_DEFAULT_LOADER = {"type": "LoadImageFromFile", "channel_order": "rgb"}
+
+
+class Preprocessing:
+    """Converts images to batches, as the dataloader of the test data does, or that of the validation data.
+
+    Args:
+        cfg: The config, in the second generation.
+
+    Attributes:
+        mode: "test" or "val", the data that the pipeline belongs to.
+        batch_size: The batch size of that data.
+        image_size: The height and width of an example image, before the pipeline.
+
+    Raises:
+        ArgumentError: The config has no test or validation data with a pipeline.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        self.mode, section = _evaluation_section(cfg)
+        key = f"{self.mode}_dataloader.dataset"
+        dataset = _innermost_dataset(section.get("dataset"))
+        if dataset is None or not isinstance(dataset.get("pipeline"), Sequence):
+            raise ArgumentError(
+                "the dataset has no pipeline of transforms that a picture could be passed through",
+                key=key,
+                found=None if dataset is None else dataset.get("type"),
+                notes=["Give a config whose test data has a `pipeline`."],
+            )
+        transforms = [each for each in dataset["pipeline"] if not _LOADS_ANNOTATIONS.match(_name_of(each))]
+        is_loader = [bool(_LOADS_IMAGE.match(_name_of(each))) for each in transforms]
+        with at_key(key):
+            kind = DATASETS.resolve(dataset.get("type"), dataset)
+            self.image_size: tuple[int, int] = getattr(kind, "image_size", _DEFAULT_SIZE)
+            if not any(is_loader):  # the dataset itself loads or makes its images
+                own = getattr(kind, "image_loader", _DEFAULT_LOADER)
+                transforms, is_loader = [own, *transforms], [True, *is_loader]
+            place = is_loader.index(True)
+            with at_key("pipeline"):
+                self._before = Compose(transforms[:place])
+                self._loader = TRANSFORMS.build(transforms[place])
+                self._after = Compose(transforms[place + 1 :])
+        with at_key(f"{self.mode}_dataloader"):
+            self.collate = build_collate(section)
+        self.batch_size = int(section.get("batch_size") or 1)
+
+    def __call__(self, image: str | Pixels, index: int, name: str = "") -> Any:
+        """Returns the preprocessed sample of an image.
+
+        Args:
+            image: The path of a file, or pixels ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
+            index: The index of the image, as `sample_idx` and `img_id`.
+            name: The `img_path` of an image that is not a file.
+
+        Raises:
+            DataError: The image cannot be read, or a transform dropped it.
+        """
+        results = {"img_path": image if isinstance(image, str) else name, "img_id": index, "sample_idx": index}
+        results = self._before(results)
+        if isinstance(image, str):
+            results = self._loader(results)
+        elif type(self._loader) is LoadImageFromFile:
+            results = self._loader.add_image(results, Image.fromarray(image))
+        else:
+            results = self._load_from_file(results, image)
+        sample = None if results is None else self._after(results)
+        if sample is None:
+            raise DataError(f"the pipeline of the {self.mode} data drops the image '{name or image}'")
+        return sample
+
+    def _load_from_file(self, results: dict[str, Any], pixels: Pixels) -> Any:
+        """Loads pixels with a loader of a code base, which only reads files."""
+        name = results["img_path"]
+        with tempfile.TemporaryDirectory(prefix="footplate-predict-") as folder:
+            results["img_path"] = os.path.join(folder, "image.png")
+            Image.fromarray(pixels).save(results["img_path"], compress_level=1)
+            loaded = self._loader(results)
+        if loaded is not None:
+            loaded["img_path"] = name
+        return loaded
+
+
+def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
+    """Returns the mode and the section of the test data, or else of the validation data."""
+    for mode in ("test", "val"):
+        section = cfg.get(f"{mode}_dataloader")
+        if has_several_loaders(section):  # of several datasets by name, the first
+            section = next(iter(section.values()))
+        if isinstance(section, Mapping):
+            return mode, section
+    raise ArgumentError(
+        "the config has neither test data nor validation data, whose pipeline preprocesses images",
+        key="test_dataloader",
+        notes=["Give a config with a test_dataloader."],
+    )
+
+
+def _innermost_dataset(cfg: Any) -> Mapping[str, Any] | None:
+    """Returns the first dataset with a pipeline that a dataset wraps, or the dataset itself."""
+    while isinstance(cfg, Mapping) and "pipeline" not in cfg:
+        inner = cfg.get("dataset") or next(iter(cfg.get("datasets") or ()), None)
+        if inner is None:
+            break
+        cfg = inner
+    return cfg if isinstance(cfg, Mapping) else None
+
+
+def _name_of(transform: Any) -> str:
+    """Returns the name of a transform's class, without its scope or module."""
+    kind = transform.get("type") if isinstance(transform, Mapping) else type(transform)
+    return str(kind if isinstance(kind, str) else getattr(kind, "__name__", kind)).rpartition(".")[2]

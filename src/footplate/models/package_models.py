@@ -1,0 +1,162 @@
+"""Builds models of timm, torchvision, transformers and segmentation_models_pytorch by name.
+
+Without `pretrained=True`, nothing is downloaded. Arguments that would make a package read other files, or download from
+addresses that a config chooses, raise an error.
+"""
+
+import inspect
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from footplate.checks import check_keys
+from footplate.errors import ArgumentError
+from footplate.registry.package_models import ModelSource
+
+# Settings that make transformers download weights, code or kernels.
+_FETCHING = frozenset({"auto_map", "backbone", "use_pretrained_backbone", "use_timm_backbone"})
+# Arguments of `timm.create_model` that choose files to read or download.
+_TIMM_FILES = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+_BUILT_IN_ATTENTION = ("eager", "sdpa")
+_TRANSFORMERS_MODEL = re.compile(r"(?!Auto|.*PreTrained).+(Model|Backbone|For[A-Z][A-Za-z]+)$")
+
+
+def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
+    """Raises an ArgumentError if a setting makes transformers download weights or execute remote code."""
+    for name, value in settings.items():
+        place = f"{key}.{name}"
+        is_foreign_kernel = "implementation" in str(name) and value not in (None, *_BUILT_IN_ATTENTION)
+        is_address = name == "architecture" and ":" in str(value)  # a model of timm on a server or in a folder
+        if (name in (*_FETCHING, *_TIMM_FILES) and value) or is_foreign_kernel or is_address:
+            raise ArgumentError(
+                "models of transformers are built only from their configs; nothing is downloaded",
+                key=place,
+                found=value,
+                notes=["Use load_from to load weights."],
+            )
+        for each in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(each, Mapping):
+                check_offline(each, place)
+
+
+def _keep_offline(config: Any) -> None:
+    """Turns off the pretrained backbones that transformers 4 downloads by default, as for `DetrModel`."""
+    if getattr(config, "use_pretrained_backbone", False):
+        config.use_pretrained_backbone = False
+    for each in vars(config).values():
+        if hasattr(each, "model_type"):
+            _keep_offline(each)
+
+
+def _refuse(settings: Mapping[str, Any], *names: str) -> None:
+    for name in names:
+        if settings.get(name) is not None:
+            raise ArgumentError(
+                f"a config may not set '{name}', which chooses files to read or download",
+                key=name,
+                found=settings[name],
+                notes=["Use load_from or init_cfg to load weights, or build the model in Python."],
+            )
+
+
+def _first_line(entry: Any) -> str:
+    return (inspect.getdoc(entry) or "").strip().partition("\n")[0]
+
+
+class TimmModels(ModelSource):
+    """The models of timm, with `features_only=True` as backbones. A name may have a tag: `resnet18.a1_in1k`."""
+
+    def names(self) -> list[str]:
+        """Returns the names of the models."""
+        return list(self.package.list_models())
+
+    def has(self, name: str) -> bool:
+        """Checks whether there is a model of this name, with or without a tag."""
+        return bool(self.package.is_model(name))
+
+    def help(self, name: str) -> str:
+        """Returns the first line of the documentation of a model."""
+        return _first_line(self.package.model_entrypoint(name))
+
+    def build(self, name: str, **settings: Any) -> Any:
+        """Builds a model with the arguments of `timm.create_model`."""
+        _refuse(settings, *_TIMM_FILES)
+        return self.package.create_model(name, **settings)
+
+
+class TorchvisionModels(ModelSource):
+    """The models of torchvision. `pretrained=True` selects the default weights."""
+
+    def names(self) -> list[str]:
+        """Returns the names of the models."""
+        return list(self.package.models.list_models())
+
+    def help(self, name: str) -> str:
+        """Returns the first line of the documentation of a model."""
+        return _first_line(self.package.models.get_model_builder(name))
+
+    def build(self, name: str, pretrained: bool = False, **settings: Any) -> Any:
+        """Builds a model with the arguments of its function in torchvision."""
+        parameters = inspect.signature(self.package.models.get_model_builder(name)).parameters
+        if pretrained:
+            settings.setdefault("weights", "DEFAULT")
+        elif "weights_backbone" in parameters:  # torchvision downloads them by default
+            settings.setdefault("weights_backbone", None)
+        return self.package.models.get_model(name, **settings)
+
+
+class TransformersModels(ModelSource):
+    """The model classes of transformers, built from their config without weights."""
+
+    @cache  # noqa: B019 - there is one object per package
+    def names(self) -> list[str]:
+        """Returns the names of the model classes."""
+        return sorted(filter(_TRANSFORMERS_MODEL.match, dir(self.package)))
+
+    def has(self, name: str) -> bool:
+        """Checks whether there is a model class of this name."""
+        kind = getattr(self.package, name, None) if _TRANSFORMERS_MODEL.match(name) else None
+        is_model = inspect.isclass(kind) and issubclass(kind, self.package.PreTrainedModel)
+        return is_model and kind.config_class is not None  # type: ignore[union-attr]
+
+    def help(self, name: str) -> str:
+        """Returns "", because reading the documentation of a class would import its module."""
+        return ""
+
+    def build(self, name: str, **settings: Any) -> Any:
+        """Builds a model from its `config`, an object or the settings of one. There are no other settings."""
+        kind = getattr(self.package, name)
+        check_keys("model", settings, ["config"], prefix="")
+        config = settings.get("config")
+        if isinstance(config, (Mapping, type(None))):
+            check_offline(config or {})
+            config = kind.config_class(**(config or {}))
+            _keep_offline(config)
+        return kind(config)
+
+
+class SegmentationModels(ModelSource):
+    """The architectures of segmentation_models_pytorch, such as `Unet`."""
+
+    def names(self) -> list[str]:
+        """Returns the names of the architectures."""
+        classes = {name: each for name, each in vars(self.package).items() if inspect.isclass(each)}
+        base = self.package.base.SegmentationModel
+        return sorted(name for name, each in classes.items() if issubclass(each, base) and each is not base)
+
+    def help(self, name: str) -> str:
+        """Returns the first line of the documentation of an architecture."""
+        return _first_line(getattr(self.package, name))
+
+    def build(self, name: str, pretrained: bool = False, **settings: Any) -> Any:
+        """Builds a model with the arguments of its class. Without `pretrained`, `encoder_weights` is None."""
+        if not pretrained:
+            settings.setdefault("encoder_weights", None)
+        _refuse(settings, *_TIMM_FILES)  # encoders of timm take them
+        encoder = settings.get("encoder_name", "")
+        if not isinstance(encoder, str) or ":" in encoder:
+            raise ArgumentError(
+                "'encoder_name' must be the name of an encoder, not an address", key="encoder_name", found=encoder
+            )
+        return getattr(self.package, name)(**settings)

@@ -1,0 +1,192 @@
+"""Trains modules that are not derived from BaseModel, such as models of torch, timm and transformers."""
+
+import inspect
+import numbers
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from footplate.data import has_target, split_target
+from footplate.errors import ArgumentError
+from footplate.models.base_model import BaseModel, parse_losses
+from footplate.models.preprocessor import BaseDataPreprocessor
+from footplate.registry import MODEL_WRAPPERS
+
+_ADVICE = "Pass loss=..., a function of (output, target), or training_step=..., a function of (model, batch)."
+
+
+class _WholeBatch(BaseDataPreprocessor):
+    """Moves a batch to the device and passes it to `forward` as one argument."""
+
+    def forward(self, data: Any, training: bool = False) -> Any:
+        return (self.cast_data(data),)
+
+
+@MODEL_WRAPPERS.register_module()
+class PlainModel(BaseModel):
+    """Adds the step methods that the loops call to a torch module. The state dict is that of the module.
+
+    A batch that is a dict is passed to the module as keyword arguments, a list or tuple as positional arguments, and
+    anything else as the only argument. The loss of a batch comes from the first of these that is given:
+
+    1. `training_step(module, batch)`.
+    2. `loss(output, target)`. The module is called without the target; see `split_target`.
+    3. The output of the module itself.
+
+    The result is a scalar tensor, an object with the attribute `loss`, or a dict of losses. In a dict, the entry "loss"
+    is minimized and other scalars are only logged. Without this entry, all entries with "loss" in their name are added.
+
+    Args:
+        module: The module.
+        loss: A function of the output and the target, such as `nn.CrossEntropyLoss()`.
+        training_step: A function of the module and the batch that returns the loss.
+        validation_step: A function of the module and the batch that returns the predictions. By default, they are the
+            output of the module.
+
+    Raises:
+        ArgumentError: Both `loss` and `training_step` are given, one is not a function, or the loss has parameters.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        loss: Callable[[Any, Any], Any] | None = None,
+        training_step: Callable[[nn.Module, Any], Any] | None = None,
+        validation_step: Callable[[nn.Module, Any], Any] | None = None,
+    ) -> None:
+        super().__init__(_WholeBatch())
+        given = {"loss": loss, "training_step": training_step, "validation_step": validation_step}
+        for name, function in given.items():
+            if function is not None and (not callable(function) or isinstance(function, type)):
+                raise ArgumentError(f"'{name}' must be a function or an object that can be called", key=name)
+        if loss is not None and training_step is not None:
+            raise ArgumentError("'loss' and 'training_step' cannot both be set: each returns the loss", key="loss")
+        if isinstance(loss, nn.Module) and next(loss.parameters(), None) is not None:
+            raise ArgumentError(
+                "the loss has parameters, which would neither be trained nor saved",
+                key="loss",
+                found=type(loss),
+                notes=["Make the loss a submodule of the model, and call it in `training_step`."],
+            )
+        self.module: Any = module
+        self._functions = given
+        self._validated: tuple[Any, Any, Any] | None = None  # of the latest val_step: data, batch and output
+
+    def forward(self, batch: Any, mode: str = "tensor") -> Any:
+        """Returns a dict of losses, predictions, or for mode "tensor" the output of the module."""
+        if mode == "loss":
+            return self._losses(batch)
+        step = self._functions["validation_step"]
+        return step(self.module, batch) if mode == "predict" and step is not None else self._output(batch)
+
+    def val_step(self, data: Any) -> Any:
+        """Returns the predictions for one batch, or None if there is a `training_step` but no `validation_step`."""
+        (batch,) = self.data_preprocessor(data, False)
+        if self._functions["validation_step"] is not None:
+            return self(batch, mode="predict")
+        if self._functions["training_step"] is not None:
+            return None
+        output = self(batch)
+        self._validated = data, batch, output  # the loss needs no second pass
+        return output
+
+    def test_step(self, data: Any) -> Any:
+        """Returns the predictions for one batch; see `val_step`."""
+        return self.val_step(data)
+
+    def val_loss(self, data: Any) -> dict[str, Tensor]:
+        """Returns the losses on one validation batch as scalar tensors."""
+        seen, self._validated = self._validated, None
+        if seen is None or seen[0] is not data:
+            return super().val_loss(data)
+        _, batch, output = seen
+        return self.parse_losses(self._losses_of(output, batch))[1]
+
+    def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the total loss and the values to log. An entry "loss" is the total; the others are only logged."""
+        if "loss" not in losses:
+            return parse_losses(losses)
+        loss, logged = parse_losses({"loss": losses["loss"]})
+        others = {name: value for name, value in losses.items() if name != "loss"}
+        return loss, {**logged, **{name: value.detach().float().mean() for name, value in others.items()}}
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets training or evaluation mode, and frees the output of the latest validation batch."""
+        self._validated = None
+        return super().train(mode)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the state dict of the module."""
+        return self.module.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Loads a state dict into the module."""
+        return self.module.load_state_dict(*args, **kwargs)
+
+    def _output(self, batch: Any) -> Any:
+        """Calls the module with a batch, without the target if there is one and a loss function takes it."""
+        inputs = split_target(batch)[0] if self._functions["loss"] is not None and has_target(batch) else batch
+        args = () if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (list, tuple)) else (inputs,)
+        kwargs = inputs if isinstance(inputs, Mapping) else {}
+        try:
+            return self.module(*args, **kwargs)
+        except TypeError as error:
+            try:
+                inspect.signature(self.module.forward).bind(*args, **kwargs)
+            except TypeError as mismatch:
+                given = f"the keywords {', '.join(map(str, kwargs))}" if kwargs else f"{len(args)} positional arguments"
+                raise ArgumentError(
+                    f"forward of the model '{type(self.module).__name__}' does not take the batch: {mismatch}",
+                    found=given,
+                    notes=[_ADVICE],
+                ) from error
+            raise
+
+    def _losses(self, batch: Any) -> dict[str, Any]:
+        step = self._functions["training_step"]
+        if step is not None:
+            return self._checked(step(self.module, batch), "training_step")
+        if self._functions["loss"] is not None:
+            split_target(batch)  # raises if there is no target
+        return self._losses_of(self._output(batch), batch)
+
+    def _losses_of(self, output: Any, batch: Any) -> dict[str, Any]:
+        loss = self._functions["loss"]
+        if loss is None:
+            return self._checked(output, f"the model '{type(self.module).__name__}'")
+        return self._checked(loss(output, split_target(batch)[1]), "the loss function")
+
+    def _checked(self, output: Any, source: str) -> dict[str, Any]:
+        """Returns the losses in an output.
+
+        Raises:
+            ArgumentError: The output contains no loss.
+        """
+        loss = output if isinstance(output, Tensor) else getattr(output, "loss", None)
+        if isinstance(loss, Tensor) and loss.numel() == 1:
+            return {"loss": loss}
+        if isinstance(output, Mapping) and loss is None:
+            tensors = {name: value for name, value in output.items() if isinstance(value, Tensor)}
+            named = {name: value for name, value in tensors.items() if "loss" in str(name) or value.numel() == 1}
+            if any("loss" in str(name) for name in named):
+                logged = {
+                    name: torch.tensor(value, dtype=torch.float64)
+                    for name, value in output.items()
+                    if isinstance(value, numbers.Real) and ("loss" in named or "loss" not in str(name))
+                }
+                return {**named, **logged}
+        found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output)
+        raise ArgumentError(
+            f"{source} must return a loss: a scalar tensor, a dict of losses or an object with .loss",
+            found=list(output) if isinstance(output, Mapping) else found,
+            notes=[_ADVICE] if source.startswith("the model") else (),
+        )
+
+
+def is_plain(model: nn.Module) -> bool:
+    """Checks whether a model lacks the methods of BaseModel, so that PlainModel can add them."""
+    return isinstance(model, nn.Module) and not hasattr(model, "train_step")

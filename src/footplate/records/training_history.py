@@ -1,0 +1,89 @@
+"""The history of a run: one row of scalars per epoch."""
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, overload
+
+from torch import nn
+
+from footplate.errors import MissingExtraError
+
+Row = dict[str, float]
+
+
+class History(Sequence[Row]):
+    """The scalars of a run, one row per epoch; when training by iterations, one row per validation interval.
+
+    A row has the numbers of completed epochs and iterations, the learning rate, the mean losses since the previous row,
+    and the metrics of the validation as `val/<metric>`. A checkpoint contains the rows, so the history of a resumed run
+    is complete.
+
+    Args:
+        model: The trained model.
+
+    Attributes:
+        model: The trained model.
+        rows: The rows, oldest first.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.rows: list[Row] = []
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.rows[index]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __repr__(self) -> str:
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return f"History({len(self.rows)} rows: {', '.join(names)})"
+
+    @property
+    def last_iter(self) -> int:
+        """The iteration of the last row, or 0."""
+        return int(self.rows[-1]["iter"]) if self.rows else 0
+
+    def add(self, epoch: int, iteration: int, scalars: Mapping[str, float]) -> None:
+        """Adds scalars to the row of an iteration, which becomes the last row if there is none."""
+        if not self.rows or self.last_iter != iteration:
+            self.rows.append({"epoch": epoch, "iter": iteration})
+        self.rows[-1].update(scalars)
+
+    def to_pandas(self) -> Any:
+        """Returns the rows as a `pandas.DataFrame`.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError as error:
+            raise MissingExtraError("pandas", extra="pandas", why="History.to_pandas") from error
+        return pandas.DataFrame(self.rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the rows."""
+        return {"rows": [dict(row) for row in self.rows]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores the rows.
+
+        Raises:
+            ValueError: A value is not a number.
+        """
+        for row in state["rows"]:
+            for name, value in row.items():
+                if not isinstance(value, (int, float)):
+                    raise ValueError(f"'{name}' must be a number")
+        self.rows = [dict(row) for row in state["rows"]]

@@ -1,0 +1,57 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.inference.models import recipe, save_pictures, save_untrained
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cls")
+    runner = save_untrained(recipe("fashion-cls", folder / "work"), folder / "model.pth")
+    save_pictures(runner.test_dataloader.dataset, folder / "images")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _inside(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(classifier)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.load.*:DeprecationWarning")
+def test_export_prints_the_largest_difference(footplate: Command) -> None:
+    code, said, errors = footplate("export", "model.pth", "--to", "torchscript", "--size", 32, 32)
+    assert (code, errors) == (0, "")
+    lines = said.splitlines()
+    assert lines[0].startswith("model.pt: ")
+    assert lines[1:4] == [
+        "input       images (N, 1, H, W), float32, 0 to 255",
+        "output      probabilities (2, 10) for 2 images",
+        "output      labels (2,) for 2 images",
+    ]
+    assert lines[4].endswith("tested with inputs of 2x1x32x32, 3x1x32x32, 1x1x64x96")
+    probabilities, labels = torch.jit.load("model.pt")(torch.zeros(5, 1, 28, 28))  # type: ignore[no-untyped-call]
+    assert torch.equal(probabilities.argmax(1), labels)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--to", "openvino"], "--to must be"),
+        (["--to", "onnx", "-o", "a.pth"], "the output file name must end in .onnx"),
+        (["--to", "torchscript", "--opset", "18"], "an opset is only used for ONNX"),
+    ],
+)
+def test_wrong_arguments_are_one_error(footplate: Command, arguments: list[str], message: str) -> None:
+    code, said, errors = footplate("export", "model.pth", *arguments)
+    assert (code, said) == (2, "")
+    assert message in errors.splitlines()[0]
+
+
+def test_checkpoint_is_only_converted_to_known_suffixes(footplate: Command) -> None:
+    code, _, errors = footplate("checkpoint", "export", "model.pth", "-o", "w.onnx")
+    assert (code, "must end in" in errors, Path("w.onnx").exists()) == (2, True, False)

@@ -1,0 +1,87 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.inference.models import recipe, save_pictures, save_untrained
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def segmentor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a checkpoint of fashion-seg without training, and six pictures."""
+    folder = tmp_path_factory.mktemp("seg")
+    runner = save_untrained(recipe("fashion-seg", folder / "work"), folder / "model.pth")
+    save_pictures(runner.test_dataloader.dataset, folder / "images")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _inside(segmentor: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(segmentor)
+
+
+def _lines(out: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in Path(out, "predictions.jsonl").read_text().splitlines()]
+
+
+def test_pictures_lines_and_label_maps_are_written(footplate: Command) -> None:
+    code, said, errors = footplate(
+        "predict", "model.pth", "images", "images/00[01].png", "--out", "a", "--device", "cpu"
+    )
+    assert (code, errors) == (0, "")
+    assert said.startswith("8 images, ")
+    assert said.endswith(" per second: a/predictions.jsonl\n")
+    lines = _lines("a")
+    assert [line["input"] for line in lines] == [f"images/00{index}.png" for index in (0, 1, 2, 3, 4, 5, 0, 1)]
+    assert [line["picture"] for line in lines[-2:]] == ["pictures/000_2.png", "pictures/001_2.png"]
+    shares = lines[0]["classes"]
+    with Image.open(Path("a", str(lines[0]["labels"]))) as image:
+        labels = np.asarray(image)
+    assert isinstance(shares, dict)
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
+    assert labels.shape == (64, 64) == (lines[0]["height"], lines[0]["width"])
+    assert max(shares.values()) == pytest.approx(np.bincount(labels.reshape(-1)).max() / 4096, abs=1e-6)
+    with Image.open("a/pictures/005.png") as image:
+        assert image.width > 128
+
+
+def test_overrides_and_options_apply(footplate: Command) -> None:
+    arguments = ("images/000.png", "--out", "b", "--no-pictures", "--batch-size", "1", "--device", "cpu")
+    code, _, errors = footplate("predict", "model.pth", *arguments, "--set", "model.flip_test=False")
+    assert (code, errors) == (0, "")
+    assert sorted(each.name for each in Path("b").iterdir()) == ["labels", "predictions.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bad.png"], "the image 'bad.png' cannot be read: its format is unknown"),
+        (["none"], "the folder 'none' contains no pictures"),
+        (["missing.png"], "the file 'missing.png' does not exist"),
+        (["*.jpg"], "no file matches '*.jpg'"),
+        (["images", "--device", "cuda:99"], "there is no device 'cuda:99'"),
+        (["images", "--score", "2"], "--score must be a number from 0 to 1"),
+        (["images", "--batch-size", "0"], "--batch-size must be"),
+        (["images", "--config", "no-recipe"], "there is no config file or recipe 'no-recipe'"),
+    ],
+)
+def test_wrong_input_is_one_error(footplate: Command, arguments: list[str], message: str) -> None:
+    Path("bad.png").write_text("no picture")
+    Path("none").mkdir(exist_ok=True)
+    code, said, errors = footplate("predict", "model.pth", *arguments, "--out", "c")
+    assert (code, said) == (2, "")
+    assert message in errors.splitlines()[0]
+    assert len(errors.splitlines()) <= 5
+
+
+def test_checkpoint_without_config_is_an_error(footplate: Command) -> None:
+    torch.save(torch.load("model.pth", weights_only=True)["state_dict"], "bare.pth")
+    code, _, errors = footplate("predict", "bare.pth", "images")
+    assert (code, errors.splitlines()[0]) == (2, "error: the checkpoint 'bare.pth' contains no config")
+    assert "--config FILE" in errors

@@ -1,0 +1,354 @@
+"""Tests of runs of plain torch modules: no BaseModel, no config."""
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, lr_scheduler
+from torch.utils.data import DataLoader, TensorDataset
+
+from footplate import Config, Runner
+from footplate.errors import ArgumentError, DataError, FootplateError
+from footplate.records import History
+from tests.support import PointAccuracy, settings
+
+X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+Y = (X[:, 0] > 0).long()
+CROSS_ENTROPY = nn.CrossEntropyLoss()
+
+
+def loader(size: int = 40, *, shuffle: bool = True) -> DataLoader[Any]:
+    return DataLoader(TensorDataset(X[:size], Y[:size]), batch_size=8, shuffle=shuffle)
+
+
+def network(dropout: float = 0.2) -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(4, 8), nn.Dropout(dropout), nn.Tanh(), nn.Linear(8, 2))
+
+
+def accuracy(scores: Tensor, batch: Any) -> Any:
+    return (scores.argmax(1) == batch[1]).float().mean()
+
+
+def runner(work_dir: Path, model: nn.Module | None = None, **changes: Any) -> Runner:
+    model = network() if model is None else model
+    optimizer = changes.pop("optim_wrapper", None) or SGD(model.parameters(), lr=0.1, momentum=0.9)
+    given = {"train_dataloader": loader(), "max_epochs": 2, "loss": CROSS_ENTROPY, "randomness": {"seed": 5}}
+    if changes.get("training_step") or not isinstance(model, nn.Sequential):
+        del given["loss"]
+    if "max_iters" in changes or "train_cfg" in changes:
+        del given["max_epochs"]
+    return Runner(model, str(work_dir), **{**given, **changes}, optim_wrapper=optimizer, log_level="WARNING")
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([each.detach().flatten() for each in model.parameters()])
+
+
+class Own(nn.Module):
+    """Returns a loss in one of several forms."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.layer, self.form = nn.Linear(4, 2), form
+
+    def forward(self, inputs: Tensor, labels: Tensor) -> Any:
+        scores = self.layer(inputs)
+        loss = nn.functional.cross_entropy(scores, labels)
+        return {
+            "tensor": loss,
+            "dict": {"loss_a": loss / 2, "loss_b": loss / 2, "scores": scores, "count": 8, "loss_weight": 0.5},
+            "total": {"loss": loss, "loss_part": loss.detach() / 2, "count": torch.tensor(8), "accuracy": 0.5},
+            "object": SimpleNamespace(loss=loss, logits=scores),
+            "scores": scores,
+        }[self.form]
+
+
+@pytest.mark.parametrize("form", ["tensor", "dict", "total", "object"])
+def test_forms_of_a_loss_train_alike(tmp_path: Path, form: str) -> None:
+    torch.manual_seed(0)
+    model = Own(form)
+    torch.manual_seed(0)
+    other = Own("tensor")
+    history = runner(tmp_path / "a", model).train()
+    runner(tmp_path / "b", other).train()
+    assert torch.allclose(weights(model), weights(other), atol=1e-6)
+    logged = {"dict": {"loss_a", "loss_b", "count"}, "total": {"loss_part", "count", "accuracy"}}.get(form, set())
+    assert set(history[-1]) == {"epoch", "iter", "lr", "loss", *logged}
+
+
+def test_a_training_step_equals_a_loss_function(tmp_path: Path) -> None:
+    def step(model: nn.Module, batch: Any) -> Tensor:
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    one, other = network(), network()
+    first = runner(tmp_path / "a", one, training_step=step, val_dataloader=loader(16)).train()
+    second = runner(tmp_path / "b", other, val_dataloader=loader(16)).train()
+    assert torch.equal(weights(one), weights(other))
+    assert first.rows == second.rows
+    assert set(first[0]) == {"epoch", "iter", "lr", "loss", "val/loss"}
+
+
+def test_training_equals_a_plain_loop(tmp_path: Path) -> None:
+    data = [(X[start : start + 8], Y[start : start + 8]) for start in range(0, 40, 8)]
+    model, other = network(0.0), network(0.0)
+    runner(tmp_path, model, train_dataloader=data).train()
+    optimizer = SGD(other.parameters(), lr=0.1, momentum=0.9)
+    for inputs, labels in data * 2:
+        optimizer.zero_grad()
+        CROSS_ENTROPY(other(inputs), labels).backward()
+        optimizer.step()
+    assert torch.equal(weights(model), weights(other))
+
+
+@pytest.mark.parametrize("key", ["labels", "target"])
+def test_dict_batches_are_keyword_arguments(tmp_path: Path, key: str) -> None:
+    class Named(nn.Sequential):
+        def forward(self, image: Tensor) -> Any:
+            return self[0](image)
+
+    data = [{"image": X[:8], key: Y[:8]}] * 3
+    history = runner(tmp_path, Named(nn.Linear(4, 2)), train_dataloader=data, val_dataloader=data).train()
+    assert [row["iter"] for row in history] == [3, 6]
+
+
+def test_validation_defaults_to_the_loss_and_averages_over_samples(tmp_path: Path) -> None:
+    made = runner(tmp_path, val_dataloader=loader(12, shuffle=False), test_dataloader=loader(12, shuffle=False))
+    history = made.train()
+    with torch.no_grad():
+        expected = float(CROSS_ENTROPY(made.history.model.eval()(X[:12]), Y[:12]))
+    assert history[-1]["val/loss"] == pytest.approx(expected, rel=1e-5)
+    assert made.test() == {"loss": pytest.approx(expected, rel=1e-5)}
+    assert made.val().keys() == {"loss"}
+
+
+def test_work_dir_may_be_a_path_object(tmp_path: Path) -> None:
+    model = network()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    Runner(model, tmp_path, loader(), max_epochs=1, loss=CROSS_ENTROPY, optim_wrapper=optimizer).train()
+    assert (tmp_path / "epoch_1.pth").exists()
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_plateau_scheduler_without_validation_warns(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, as_dict: bool
+) -> None:
+    model = network()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    schedule: Any = lr_scheduler.ReduceLROnPlateau(optimizer)
+    if as_dict:
+        schedule = {"scheduler": schedule, "monitor": "loss"}
+    runner(tmp_path, model, optim_wrapper=optimizer, param_scheduler=schedule).train()
+    assert "has no effect: it waits for a metric, and the run never validates" in caplog.text
+
+
+def test_metrics_of_all_kinds(tmp_path: Path) -> None:
+    class Count:
+        seen = 0
+
+        def update(self, predictions: Tensor, target: Tensor) -> None:
+            self.seen += int((predictions.argmax(1) == target).sum())
+
+        def compute(self) -> Tensor:
+            return torch.tensor(self.seen / 12)
+
+        def reset(self) -> None:
+            self.seen = 0
+
+    def predict(model: nn.Module, batch: Any) -> Any:
+        return list(zip(model(batch[0]).argmax(1), batch[1], strict=True))
+
+    metrics = {"function": accuracy, "object": Count(), "both": lambda scores, batch: {"n": len(batch[0]), "x": 1}}
+    made = runner(tmp_path, val_dataloader=loader(12), val_evaluator=metrics)
+    row = made.train()[-1]
+    assert row["val/function"] == pytest.approx(row["val/object"])
+    assert row["val/both/n"] == pytest.approx((8 * 8 + 4 * 4) / 12)
+    own = runner(
+        tmp_path / "b", made.history.model, validation_step=predict, val_dataloader=loader(12),
+        val_evaluator=PointAccuracy(),
+    )  # fmt: skip
+    assert own.val()["accuracy"] == pytest.approx(100 * row["val/function"])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda optimizer: lr_scheduler.MultiStepLR(optimizer, [1, 3]),
+        lambda optimizer: lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=21),
+        lambda optimizer: {"scheduler": lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=9.0)},
+        lambda optimizer: {"scheduler": lr_scheduler.ExponentialLR(optimizer, 0.9), "by_epoch": False},
+        lambda optimizer: {"type": "LinearLR", "start_factor": 0.5, "end": 3},
+    ],
+)
+@pytest.mark.parametrize("wrapper", [{}, {"type": "AmpOptimWrapper", "dtype": "bfloat16", "accumulative_counts": 2}])
+def test_resumed_run_is_exact(tmp_path: Path, make: Any, wrapper: dict[str, Any]) -> None:
+    def run(epochs: int, folder: str, **changes: Any) -> History:
+        model = network()
+        optimizer = Adam(model.parameters(), lr=0.1)
+        history: History = runner(
+            tmp_path / folder,
+            model,
+            max_epochs=epochs,
+            optim_wrapper={"optimizer": optimizer, **wrapper} if wrapper else optimizer,
+            param_scheduler=make(optimizer),
+            val_dataloader=loader(16),
+            custom_hooks=[{"type": "EMAHook", "momentum": 0.1}],
+            default_hooks={"checkpoint": {"interval": 1}},
+            **changes,
+        ).train()
+        return history
+
+    whole = run(4, "whole")
+    run(2, "parts")
+    rest = run(4, "parts", resume=True)
+    assert torch.equal(weights(whole.model), weights(rest.model))
+    assert whole.rows == rest.rows
+    assert len({row["lr"] for row in whole}) > 1
+
+
+def test_training_by_iterations_has_a_row_per_validation_interval(tmp_path: Path) -> None:
+    model = network()
+    optimizer = SGD(model.parameters(), lr=1.0)
+    made = runner(
+        tmp_path, model, optim_wrapper=optimizer, param_scheduler=lr_scheduler.ExponentialLR(optimizer, 0.5),
+        max_iters=7, train_cfg={"val_interval": 3}, val_dataloader=loader(16),
+    )  # fmt: skip
+    history = made.train()
+    assert [row["iter"] for row in history] == [3, 6, 7]
+    assert [row["lr"] for row in history] == [0.25, 0.03125, 0.015625]
+    assert all("val/loss" in row for row in history)
+
+
+def test_train_returns_the_history_of_a_plain_module_and_the_model_of_others(tmp_path: Path) -> None:
+    made = runner(tmp_path / "a")
+    history = made.train()
+    assert history is made.history
+    assert history.model is made._sections["model"]
+    assert made.train() is history  # complete: the log says so
+    other = Runner.from_cfg(settings(tmp_path / "b"))
+    assert other.train() is other.model
+    assert [row["epoch"] for row in other.history] == [1, 2, 3]
+
+
+def test_stopped_run_goes_on_at_the_next_call(tmp_path: Path) -> None:
+    calls = iter(range(100))
+
+    def failing(output: Tensor, target: Tensor) -> Any:
+        if next(calls) == 7:
+            raise RuntimeError
+        return CROSS_ENTROPY(output, target)
+
+    made = runner(tmp_path / "b", max_epochs=3, loss=failing)
+    with pytest.raises(RuntimeError):
+        made.train()
+    assert made.iter == 7
+    assert [row["iter"] for row in made.train()] == [5, 10, 15]
+
+
+def test_checkpoint_has_the_names_of_the_module(tmp_path: Path) -> None:
+    model = network()
+    runner(tmp_path, model).train()
+    saved = torch.load(tmp_path / "epoch_2.pth", weights_only=True)["state_dict"]
+    assert saved.keys() == model.state_dict().keys()
+    again = network()
+    runner(tmp_path / "b", again, load_from=str(tmp_path / "epoch_2.pth"), val_dataloader=loader()).val()
+    assert torch.equal(weights(again), weights(model))
+
+
+def test_pretrained_weights_are_not_initialized_again(tmp_path: Path) -> None:
+    class Library(nn.Sequential):
+        def init_weights(self) -> None:
+            raise AssertionError
+
+    model = Library(nn.Linear(4, 2))
+    runner(tmp_path, model).train()
+
+
+def test_config_takes_overrides(tmp_path: Path) -> None:
+    cfg = Config(settings("unused"))
+    made = Runner.from_cfg(
+        cfg, work_dir=str(tmp_path), train_dataloader={"batch_size": 8}, max_epochs=1, log_level="WARNING"
+    )
+    made.train()
+    assert (made.work_dir, made.iter, made.max_epochs) == (str(tmp_path), 2, 1)
+    assert cfg.work_dir == "unused"
+    assert made.cfg.train_dataloader.batch_size == 8
+    with pytest.raises(ArgumentError, match="did you mean 'train_dataloader'"):
+        Runner.from_cfg(cfg, train_dataloder={})
+
+
+def test_history_converts_to_pandas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History(nn.Identity())
+    history.add(1, 5, {"loss": 2.0})
+    history.add(1, 5, {"val/loss": 1.0})
+    assert repr(history) == "History(1 rows: epoch, iter, loss, val/loss)"
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(FootplateError, match="needs the package 'pandas'"):
+        history.to_pandas()
+    pandas = ModuleType("pandas")
+    pandas.DataFrame = list  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pandas", pandas)
+    assert history.to_pandas() == [{"epoch": 1, "iter": 5, "loss": 2.0, "val/loss": 1.0}]
+
+
+def text(scores: Any, batch: Any) -> str:
+    return "high"
+
+
+def vector(scores: Tensor, batch: Any) -> Tensor:
+    return scores.mean(0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"loss": None}, "forward of the model 'Sequential' does not take the batch"),
+        ({"loss": None, "train_dataloader": [X[:8]]}, "the model 'Sequential' must return a loss"),
+        ({"loss": None, "training_step": lambda model, batch: None}, "training_step must return a loss"),
+        ({"loss": nn.CrossEntropyLoss(reduction="none")}, "the loss function must return a loss"),
+        ({"loss": nn.CrossEntropyLoss}, "'loss' must be a function"),
+        ({"loss": nn.Linear(2, 1)}, "the loss has parameters"),
+        ({"training_step": lambda model, batch: 1, "loss": CROSS_ENTROPY}, "cannot both be set"),
+        ({"train_dataloader": [X[:8]]}, "cannot tell which part of the batch is the target"),
+        ({"train_dataloader": [{"x": X[:8], "y": Y[:8], "label": Y[:8]}]}, "cannot tell which part"),
+        ({"train_dataloader": []}, "a non-empty iterable of batches"),
+        ({"optim_wrapper": SGD(network().parameters(), lr=0.1)}, "the optimizer has no parameter of the model"),
+        ({"param_scheduler": lr_scheduler.StepLR(SGD(network().parameters(), 0.1), 1)}, "rates of another optimizer"),
+        ({"val_dataloader": loader(), "val_evaluator": text}, "the metric 'text' must return a number"),
+        ({"val_dataloader": loader(), "val_evaluator": vector}, "the metric 'vector' must return a number"),
+        ({"val_dataloader": loader(), "val_evaluator": lambda scores, batch: 1}, "a lambda needs a name"),
+        ({"val_dataloader": loader(), "val_evaluator": "accuracy"}, "must be a metric"),
+        ({"val_dataloader": (each for each in [(X[:8], Y[:8])])}, "has no batch to compute a loss"),
+        ({"max_iters": 3, "max_epochs": 3}, "cannot both be set"),
+        ({"max_epochs": None}, "max_epochs or max_iters is enough"),
+        ({"train_dataloader": (each for each in [(X[:8], Y[:8])])}, "Set max_iters instead of max_epochs"),
+        ({"train_dataloader": TensorDataset(X, Y)}, "a dataset yields single samples"),
+        ({"val_dataloader": TensorDataset(X, Y)}, "a dataset yields single samples"),
+    ],
+)
+def test_bad_input_is_a_clear_error(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(FootplateError, match=words) as caught:
+        runner(tmp_path, **changes).train()
+    assert len(str(caught.value).splitlines()) <= 5
+
+
+def test_metrics_need_predictions(tmp_path: Path) -> None:
+    def step(model: nn.Module, batch: Any) -> Any:
+        return CROSS_ENTROPY(model(batch[0]), batch[1])
+
+    with pytest.raises(ArgumentError, match="the metrics need predictions"):
+        runner(tmp_path, training_step=step, val_dataloader=loader(), val_evaluator=accuracy).train()
+
+
+def test_loss_does_not_apply_to_a_model_with_a_train_step(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="has its own train_step"):
+        Runner(**settings(tmp_path), loss=CROSS_ENTROPY)
+
+
+def test_empty_dataset_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no batch"):
+        runner(tmp_path, train_dataloader=DataLoader(TensorDataset(X[:0], Y[:0]))).train()

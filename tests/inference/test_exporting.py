@@ -1,0 +1,145 @@
+"""Exports to TorchScript, torch.export and safetensors; ONNX if its packages are installed."""
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from footplate.checkpoint import save_checkpoint
+from footplate.errors import ArgumentError
+from footplate.inference import ExportError, Predictor, describe_export, export_model, open_trained, output_path_of
+from footplate.inference.exported_model import ExportedModel, largest_difference
+from footplate.models import BaseModel
+from footplate.registry import MODELS
+from tests.inference.models import recipe, save_pictures, save_untrained
+
+HAS_ONNX = all(importlib.util.find_spec(each) for each in ("onnx", "onnxscript", "onnxruntime"))
+needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="needs onnx, onnxscript and onnxruntime")
+
+
+@MODELS.register_module()
+class ListModel(BaseModel):
+    """A model whose output depends on a Python list of its input, which no format can hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = _Listing()
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = "tensor") -> Any:
+        return self.head(inputs)
+
+
+class _Listing(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        values = (self.scale * inputs.flatten(1).mean(dim=1)).numpy().tolist()
+        return torch.tensor([round(each) for each in values])
+
+
+@pytest.mark.parametrize("name", ["fashion-seg", "fashion-det", "fashion-cls", "fashion-simclr"])
+def test_exported_module_computes_what_the_model_predicts(tmp_path: Path, name: str) -> None:
+    cfg = recipe(name, tmp_path / "work")
+    runner = save_untrained(cfg, tmp_path / "model.pth")
+    dataset = runner.test_dataloader.dataset
+    dataset = getattr(dataset, "datasets", [dataset])[0]
+    paths = save_pictures(dataset, tmp_path / "images")[:4]
+    predictor = Predictor(tmp_path / "model.pth", device="cpu")
+    found = predictor(paths)
+    samples = [predictor._preprocessing(path, 0) for path in paths]
+    images = torch.stack([each["inputs"][0] if name == "fashion-simclr" else each["inputs"] for each in samples])
+    with torch.no_grad():
+        outputs = ExportedModel(predictor.model).named_outputs(images.float())
+    if name == "fashion-seg":
+        logits = torch.stack([each.seg_logits.data for each in found])
+        assert torch.equal(outputs["probabilities"], logits.softmax(1))
+        assert torch.equal(outputs["labels"], logits.argmax(1))
+    elif name == "fashion-cls":
+        assert torch.equal(outputs["probabilities"], torch.stack([each.pred_score for each in found]))
+        assert torch.equal(outputs["labels"], torch.cat([each.pred_label for each in found]))
+    elif name == "fashion-simclr":
+        assert torch.equal(outputs["features"], torch.stack([each.features for each in found]))
+    else:
+        for scores, boxes, sample in zip(outputs["scores"], outputs["boxes"], found, strict=True):
+            chosen = predictor.model.select(scores, boxes, sample)
+            assert torch.equal(chosen.bboxes, sample.pred_instances.bboxes)
+            assert torch.equal(chosen.scores, sample.pred_instances.scores)
+
+
+def test_the_output_must_be_a_local_file(tmp_path: Path) -> None:
+    save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
+    os.mkfifo(tmp_path / "model.pt")
+    for target in (str(tmp_path / "model.pt"), "memory://model.pt"):
+        with pytest.raises(ArgumentError, match="the output must be a local file"):
+            export_model(open_trained(tmp_path / "model.pth"), target, "torchscript")
+    assert (tmp_path / "model.pt").is_fifo()
+
+
+@pytest.mark.parametrize("to", ["torchscript", "safetensors", pytest.param("onnx", marks=needs_onnx)])
+def test_file_computes_what_the_model_does_at_other_sizes(tmp_path: Path, to: str) -> None:
+    save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
+    target = output_path_of(str(tmp_path / "model.pth"), to)
+    exported = export_model(open_trained(tmp_path / "model.pth"), target, to)
+    assert exported.difference <= 1e-4
+    assert exported.size == Path(target).stat().st_size
+    text = describe_export(exported)
+    if to == "safetensors":
+        assert exported.difference == 0
+        assert (exported.outputs, exported.tested) == ({}, [(2, 1, 28, 28)])
+        return
+    assert exported.outputs == {"probabilities": (2, 10), "labels": (2,)}
+    assert exported.tested == [(2, 1, 28, 28), (3, 1, 28, 28), (1, 1, 60, 92)]
+    assert "input       images (N, 1, H, W), float32, 0 to 255\n" in text
+
+
+def test_differences_are_found() -> None:
+    values, labels = torch.tensor([1.0, 2.0, float("inf")]), torch.tensor([1, 2, 3, 4])
+    assert largest_difference([values, labels], [values, labels]) == 0
+    assert largest_difference([values + 0.5], [values]) == 0.5
+    assert largest_difference([labels], [torch.tensor([1, 2, 3, 0])]) == 0.25
+    assert largest_difference([values[:2]], [values]) == float("inf")
+    assert largest_difference([torch.tensor([float("nan")])], [torch.tensor([0.0])]) == float("inf")
+
+
+def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
+    monkeypatch.setattr("footplate.inference.exporting.largest_difference", lambda *outputs: 0.5)
+    with pytest.raises(ExportError, match=r"differs from the model by 0.5, more than 0.001; it was not kept"):
+        export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.pt"), "torchscript")
+    assert not list(tmp_path.glob("*.pt"))
+
+
+def test_model_that_cannot_be_exported_names_the_line(tmp_path: Path) -> None:
+    cfg = recipe("fashion-cls", tmp_path / "work")
+    cfg["model"] = {"type": "ListModel"}
+    save_checkpoint({"meta": {}, "state_dict": {"head.scale": torch.ones(1)}}, tmp_path / "model.pth")
+    with pytest.raises(ExportError) as raised:
+        export_model(open_trained(tmp_path / "model.pth", cfg), str(tmp_path / "a.pt2"), "torch-export")
+    text = str(raised.value)
+    assert text.splitlines()[0].startswith("the model cannot be exported to torch-export: ")
+    assert "in head, at " in text
+    assert "test_exporting.py" in text
+    assert ".numpy()" in text
+
+
+@pytest.mark.parametrize(
+    ("target", "to", "options", "message"),
+    [
+        ("a.onnx", "openvino", {}, "--to must be"),
+        ("a.pth", "onnx", {}, r"the output file name must end in \.onnx"),
+        ("a.pt", "torchscript", {"opset": 18}, "an opset is only used for ONNX"),
+        ("a.pt", "torchscript", {"size": (0, 4)}, "--size must be"),
+    ],
+)
+def test_wrong_arguments_are_errors(
+    tmp_path: Path, target: str, to: str, options: dict[str, Any], message: str
+) -> None:
+    save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
+    with pytest.raises(ArgumentError, match=message):
+        export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / target), to, **options)

@@ -1,0 +1,102 @@
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from footplate.errors import ArgumentError, DataError, MissingExtraError
+from footplate.inference.image_files import find_files, load_rgb, read_files
+
+HAS_CV2 = importlib.util.find_spec("cv2") is not None
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "a/2.png",
+        "a/1.png",
+        "a/1.jpg",
+        "a/b/3.PNG",
+        "a/.hidden.png",
+        "a/out/4.png",
+        "a/notes.txt",
+        "a/b.mp4",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return tmp_path
+
+
+def test_folders_and_patterns_name_pictures_in_order(pictures: Path) -> None:
+    (pictures / "link").symlink_to("a")
+    found = find_files(["link", "a/**/*.png", "a/notes.txt"], skipped=["a/out"])
+    found = [(name, path.replace("link", "a")) for name, path in found]
+    assert found == [
+        ("1", "a/1.jpg"),
+        ("1_2", "a/1.png"),
+        ("2", "a/2.png"),
+        ("b_2", "a/b.mp4"),  # its frames must not overwrite the pictures of the folder b
+        ("b/3", "a/b/3.PNG"),
+        ("1_3", "a/1.png"),
+        ("2_2", "a/2.png"),
+        ("notes", "a/notes.txt"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("no", "the file 'no' does not exist"),
+        ("a/*.gif", r"no file matches 'a/\*.gif'"),
+        ("empty", "the folder 'empty' contains no pictures"),
+    ],
+)
+def test_paths_without_pictures_are_errors(pictures: Path, path: str, message: str) -> None:
+    (pictures / "empty").mkdir()
+    with pytest.raises(ArgumentError, match=message):
+        find_files([path])
+
+
+def test_input_in_a_folder_of_predictions_is_an_error(pictures: Path) -> None:
+    for path in ("a/out", "a/out/4.png"):
+        with pytest.raises(ArgumentError, match=f"the input '{path}' is in a folder that predictions are written to"):
+            find_files([path], skipped=["a/out"])
+
+
+def test_drawn_picture_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.new("RGB", (4, 2), "red").save(tmp_path / "a.jpg", exif=exif)
+    assert load_rgb(str(tmp_path / "a.jpg")).shape == (4, 2, 3)
+
+
+def test_picture_of_16_bits_keeps_its_contrast(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 256, 32768, 65535]], dtype=np.uint16)).save(tmp_path / "a.png")
+    assert load_rgb(str(tmp_path / "a.png"))[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_video_is_read_frame_by_frame(tmp_path: Path) -> None:
+    path = str(tmp_path / "film.avi")
+    if not HAS_CV2:
+        with pytest.raises(MissingExtraError, match=r"reading videos needs the package 'cv2'(.|\n)*footplate\[video\]"):
+            list(read_files([("film", path)]))
+        return
+    import cv2  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    (tmp_path / "film.mp4").write_bytes(b"no film")
+    with pytest.raises(DataError, match="cannot be read: it has no frame"):
+        list(read_files([("film", str(tmp_path / "film.mp4"))]))
+    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 5, (32, 16))
+    for blue in (0, 100, 200):
+        writer.write(np.full((16, 32, 3), (blue, 0, 0), np.uint8))
+    writer.release()
+    frames = list(read_files([("film", path)]))
+    assert [(each.name, each.frame) for each in frames] == [(f"film/00000{index}", index) for index in range(3)]
+    for frame, blue in zip(frames, (0, 100, 200), strict=True):
+        assert frame.pixels is not None
+        assert frame.pixels.shape == (16, 32, 3)
+        assert abs(int(frame.pixels[8, 16, 2]) - blue) < 8
+        assert frame.pixels[8, 16, 0] < 8

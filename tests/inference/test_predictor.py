@@ -1,0 +1,211 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from footplate.config import Config
+from footplate.data.structures import BaseDataElement
+from footplate.errors import ArgumentError, CheckpointError, DataError
+from footplate.inference import Predictor
+from footplate.inference.image_files import load_rgb
+from tests.inference.models import recipe, save_pictures, save_untrained
+
+# The fields of the ground truth that the metrics of each recipe need.
+_TRUTH = {
+    "fashion-seg": ["gt_sem_seg"],
+    "fashion-det": ["gt_instances", "ignored_instances"],
+    "fashion-cls": ["gt_label"],
+}
+
+
+def _with_truth(predictions: list[Any], dataset: Any, fields: list[str]) -> list[Any]:
+    """Adds the ground truth of a dataset to the predictions on its images."""
+    for index, prediction in enumerate(predictions):
+        sample = dataset[index]["data_samples"]
+        prediction.set_metainfo({key: sample.get(key) for key in sample.metainfo_keys()})
+        for field in fields:
+            setattr(prediction, field, sample.get(field))
+    return predictions
+
+
+@pytest.mark.parametrize("name", list(_TRUTH))
+def test_predictions_on_files_have_exactly_the_metrics_of_a_test(tmp_path: Path, name: str) -> None:
+    cfg = recipe(name, tmp_path / "work")
+    if name == "fashion-det":  # an untrained model has no scores above the threshold
+        cfg["model"]["test_cfg"]["score_thr"] = 0.0
+    runner = save_untrained(cfg, tmp_path / "model.pth")
+    dataset = runner.test_dataloader.dataset
+    paths = save_pictures(dataset, tmp_path / "images")
+    wanted = runner.test()
+    predictor = Predictor(tmp_path / "model.pth", device=str(runner.device))
+    assert (predictor.batch_size, predictor.metainfo) == (4, dataset.metainfo)
+    loop: Any = runner.test_loop
+    evaluator = loop.evaluator
+    for start in range(0, len(paths), 4):
+        found = _with_truth(predictor(paths[start : start + 4]), _Shifted(dataset, start), _TRUTH[name])
+        evaluator.process(data_samples=found, data_batch=None)
+    metrics = evaluator.evaluate(len(paths))
+    assert metrics.keys() <= wanted.keys()
+    assert len(metrics) >= 1
+    for key, value in metrics.items():
+        np.testing.assert_array_equal(np.asarray(value), np.asarray(wanted[key]), err_msg=key)
+
+
+class _Shifted:
+    """The samples of a dataset from an index on."""
+
+    def __init__(self, dataset: Any, start: int) -> None:
+        self.dataset, self.start = dataset, start
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[self.start + index]
+
+
+@pytest.mark.parametrize("name", ["fashion-mae", "fashion-simclr"])
+def test_features_of_self_supervised_models_are_those_of_a_test(tmp_path: Path, name: str) -> None:
+    cfg = recipe(name, tmp_path / "work")
+    runner = save_untrained(cfg, tmp_path / "model.pth")
+    images = runner.test_dataloader.dataset.datasets[0]
+    paths = save_pictures(images, tmp_path / "images")
+    wanted: list[Any] = []
+    with torch.no_grad():
+        for batch in runner.test_dataloader:
+            wanted += runner.model.eval().test_step(batch)
+    found = Predictor(tmp_path / "model.pth", device=str(runner.device))(paths)
+    count = len(paths) // 4 * 4  # the last batch of the test data also contains images of the second part
+    for prediction, sample in list(zip(found, wanted, strict=False))[:count]:
+        assert torch.equal(prediction.features, sample.features.cpu())
+
+
+@pytest.fixture
+def segmentor(tmp_path: Path) -> tuple[Path, list[str]]:
+    """A checkpoint of fashion-seg without training, and its test pictures."""
+    runner = save_untrained(recipe("fashion-seg", tmp_path / "work"), tmp_path / "model.pth")
+    return tmp_path / "model.pth", save_pictures(runner.test_dataloader.dataset, tmp_path / "images")
+
+
+def test_all_kinds_of_images_give_the_same_prediction(segmentor: tuple[Path, list[str]]) -> None:
+    checkpoint, paths = segmentor
+    predictor = Predictor(checkpoint, device="cpu")
+    opened = Image.fromarray(load_rgb(paths[0]))
+    first = predictor(paths[0])
+    assert isinstance(first, BaseDataElement)
+    for image in (Path(paths[0]), opened, np.asarray(opened)):
+        assert torch.equal(predictor(image).seg_logits.data, first.seg_logits.data)
+    several = predictor(paths[:3])
+    assert [each.img_path for each in several] == paths[:3]
+    assert several[0].ori_shape == (64, 64)
+
+
+def test_turned_and_deep_pillow_images_are_read_as_their_files(tmp_path: Path) -> None:
+    runner = save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
+    pixels = np.asarray(Image.open(save_pictures(runner.test_dataloader.dataset, tmp_path / "images")[0]))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(pixels.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    predictor = Predictor(tmp_path / "model.pth", device="cpu")
+    upright = predictor(np.rot90(pixels, -1).copy()).pred_score
+    for name, wanted in (("turned.png", upright), ("deep.png", predictor(pixels).pred_score)):
+        assert torch.equal(predictor(tmp_path / name).pred_score, wanted)
+        with Image.open(tmp_path / name) as opened:
+            assert torch.equal(predictor(opened).pred_score, wanted)
+
+
+def test_gray_arrays_are_read_as_the_loader_of_the_dataset_reads_files(tmp_path: Path) -> None:
+    runner = save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
+    paths = save_pictures(runner.test_dataloader.dataset, tmp_path / "images")
+    predictor = Predictor(tmp_path / "model.pth", device="cpu")
+    gray = load_rgb(paths[0])[..., 0]
+    wanted = predictor(paths[0]).pred_score
+    assert gray.ndim == 2
+    assert torch.equal(predictor(gray).pred_score, wanted)
+    assert torch.equal(predictor(np.stack([gray] * 3, axis=-1)).pred_score, wanted)
+
+
+def test_pipeline_of_files_is_used_without_its_annotations(segmentor: tuple[Path, list[str]]) -> None:
+    checkpoint, paths = segmentor
+    wanted = Predictor(checkpoint, device="cpu")(paths[0]).seg_logits.data
+    config = recipe("fashion-seg", checkpoint.parent)
+    pipeline = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations", "with_seg": True}, {"type": "PackSegInputs"}]
+    config["test_dataloader"]["dataset"] = {
+        "type": "RepeatDataset",
+        "times": 2,
+        "dataset": {"type": "BaseSegDataset", "pipeline": pipeline},
+    }
+    config["model"]["data_preprocessor"]["bgr_to_rgb"] = True  # the loader gives BGR
+    predictor = Predictor(checkpoint, config=config, device="cpu")
+    assert torch.equal(predictor(paths[0]).seg_logits.data, wanted)
+    assert torch.equal(predictor(load_rgb(paths[0])).seg_logits.data, wanted)
+
+
+def test_drawn_picture_has_the_colors_of_the_checkpoint(segmentor: tuple[Path, list[str]]) -> None:
+    checkpoint, paths = segmentor
+    predictor = Predictor(checkpoint, device="cpu")
+    prediction = predictor(paths[0])
+    prediction.pred_sem_seg.data[:] = 1
+    drawn = predictor.draw(paths[0], prediction)
+    plain = load_rgb(paths[0]).astype(float)
+    red = np.array(predictor.metainfo["palette"][1])
+    wanted = np.rint(plain[10, 20] * 0.2 + red * 0.8)
+    assert (np.abs(drawn.astype(float) - wanted).max(axis=2) <= 1).any()
+    assert drawn.shape[1] > 2 * 64
+
+
+def _change(key: str, value: Any) -> Callable[[Config], None]:
+    def change(cfg: Config) -> None:
+        cfg[key] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_change("test_dataloader", None), None),
+        (lambda cfg: [cfg.pop("test_dataloader"), cfg.pop("val_dataloader")], "neither test data nor validation data"),
+        (lambda cfg: cfg["test_dataloader"]["dataset"].pop("pipeline"), "the dataset has no pipeline"),
+    ],
+)
+def test_data_whose_pipeline_is_missing_is_an_error(
+    segmentor: tuple[Path, list[str]], change: Callable[[Config], None], message: str | None
+) -> None:
+    cfg = recipe("fashion-seg", segmentor[0].parent)
+    change(cfg)
+    if message is None:  # the validation data has a pipeline
+        assert Predictor(segmentor[0], config=cfg, device="cpu").batch_size == 50
+    else:
+        with pytest.raises(ArgumentError, match=message):
+            Predictor(segmentor[0], config=cfg, device="cpu")
+
+
+def test_recorded_config_executes_nothing(tmp_path: Path) -> None:
+    cfg = recipe("fashion-cls", tmp_path / "work")
+    save_untrained(cfg, tmp_path / "code.pth", recorded="import os\nmodel = dict(type=os.system)")
+    with pytest.raises(ValueError, match="other than assignments of plain values"):
+        Predictor(tmp_path / "code.pth")
+    save_untrained(cfg, tmp_path / "dotted.pth", recorded=f"{cfg.pretty_text}\nmodel = dict(type='subprocess.Popen')")
+    with pytest.raises(Exception, match="subprocess.Popen"):
+        Predictor(tmp_path / "dotted.pth")
+
+
+def test_wrong_input_is_a_clear_error(segmentor: tuple[Path, list[str]], tmp_path: Path) -> None:
+    checkpoint, _ = segmentor
+    predictor = Predictor(checkpoint, device="cpu")
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(DataError, match="'.*text.png' cannot be read: its format is unknown"):
+        predictor(tmp_path / "text.png")
+    with pytest.raises(ArgumentError, match=r"an image must be a path"):
+        predictor(np.zeros((4, 4, 3)))  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="there is no device 'cuda:99'"):
+        Predictor(checkpoint, device="cuda:99")
+    with pytest.raises(ArgumentError, match="there is no device 'toaster'"):
+        Predictor(checkpoint, device="toaster")
+    torch.save(torch.load(checkpoint, weights_only=True)["state_dict"], tmp_path / "bare.pth")
+    with pytest.raises(CheckpointError, match=r"contains no config(.|\n)*--config FILE"):
+        Predictor(tmp_path / "bare.pth")
+    assert Predictor(tmp_path / "bare.pth", config="fashion-seg", device="cpu").metainfo == {}

@@ -1,0 +1,152 @@
+import importlib.machinery
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+from torch import nn
+
+from footplate.cli.main import main
+from footplate.errors import ArgumentError, FootplateError, MissingExtraError, UnknownNameError
+from footplate.models.package_models import SegmentationModels, TransformersModels, check_offline
+from footplate.registry import MODELS
+from footplate.registry.package_models import PackageModels
+
+
+def child(package: str) -> PackageModels:
+    found = MODELS.children[package]
+    assert isinstance(found, PackageModels)
+    return found
+
+
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A package with the functions of timm that footplate calls, and the two models resnet18 and vit."""
+
+    def resnet18() -> None:
+        """A small model.
+
+        More about it.
+        """
+
+    timm: Any = ModuleType("timm")
+    timm.__spec__ = importlib.machinery.ModuleSpec("timm", None, is_package=True)
+    timm.list_models = lambda: ["resnet18", "vit"]
+    timm.is_model = lambda name: name.partition(".")[0] in ("resnet18", "vit")
+    timm.model_entrypoint = lambda name: resnet18
+    timm.create_model = lambda name, pretrained=False, **settings: nn.Linear(1, settings.get("num_classes", 1))
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    monkeypatch.setattr(child("timm"), "_source", None)
+    return timm  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet18.a1_in1k"])
+def test_model_of_a_package_is_built_by_name(package: ModuleType, name: str) -> None:
+    assert MODELS.build({"type": f"timm.{name}", "num_classes": 3}).out_features == 3
+
+
+def test_unknown_model_has_a_suggestion(package: ModuleType) -> None:
+    with pytest.raises(UnknownNameError, match="timm has no model 'resnet81'\n.*\n  did you mean 'timm.resnet18'"):
+        MODELS.build({"type": "timm.resnet81"})
+
+
+@pytest.mark.parametrize("key", ["checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"])
+def test_config_may_not_choose_files(package: ModuleType, key: str) -> None:
+    with pytest.raises(ArgumentError, match=f"a config may not set '{key}'"):
+        MODELS.build({"type": "timm.resnet18", key: "x"})
+
+
+def test_dotted_path_into_the_package_stays_forbidden(package: ModuleType) -> None:
+    with pytest.raises(FootplateError, match="a config must not refer to 'timm.models.resnet.ResNet'"):
+        MODELS.build({"type": "timm.models.resnet.ResNet"})
+
+
+@pytest.mark.parametrize("name", ["timm", "segmentation_models_pytorch"])
+def test_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(child(name), "_source", None)
+    monkeypatch.setattr("footplate.registry.package_models.top_level_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=rf"needs the package '{name}'.*\n.*footplate\[models\]"):
+        MODELS.build({"type": f"{name}.resnet18"})
+
+
+def test_package_that_cannot_be_imported_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> Any:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(child("torchvision"), "_source", None)
+    monkeypatch.setattr("footplate.registry.package_models.top_level_spec", lambda name: object())
+    monkeypatch.setattr("importlib.import_module", fail)
+    with pytest.raises(FootplateError, match="'torchvision' cannot be imported: RuntimeError: operator"):
+        _ = child("torchvision").source
+
+
+def test_transformers_model_is_built_from_its_config() -> None:
+    pytest.importorskip("transformers")
+    config = {"depths": [1, 1], "hidden_sizes": [8, 8], "embedding_size": 8}
+    model = MODELS.build({"type": "transformers.ResNetModel", "config": config})
+    assert model.config.hidden_sizes == [8, 8]
+    with pytest.raises(ArgumentError, match="built only from their configs"):
+        MODELS.build({"type": "transformers.ResNetModel", "config": {"auto_map": {"a": "b"}}})
+    with pytest.raises(UnknownNameError, match="did you mean 'transformers.ResNetModel'"):
+        MODELS.build({"type": "transformers.ResNetModle"})
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        ({"architecture": "hf-hub:someone/model"}, "architecture"),
+        ({"vision_config": {"architecture": "local-dir:/models"}}, "vision_config.architecture"),
+        ({"model_args": {"checkpoint_path": "a.pth"}}, "model_args.checkpoint_path"),
+        ({"model_args": {"pretrained_cfg_overlay": {"url": "a"}}}, "model_args.pretrained_cfg_overlay"),
+    ],
+)
+def test_config_of_transformers_may_not_choose_files_of_timm(config: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError, match="nothing is downloaded") as caught:
+        check_offline(config)
+    assert caught.value.key == f"config.{key}"
+
+
+def test_transformers_do_not_download_backbones_by_default() -> None:
+    class Config:
+        model_type = "outer"
+
+        def __init__(self) -> None:
+            self.use_pretrained_backbone = True
+            self.part = Part()
+
+    class Part:
+        model_type = "inner"
+        use_pretrained_backbone = True
+
+    class DetectorModel:
+        config_class = Config
+
+        def __init__(self, config: Config) -> None:
+            self.config = config
+
+    package: Any = ModuleType("transformers")
+    package.DetectorModel = DetectorModel
+    config = TransformersModels(package).build("DetectorModel").config
+    assert (config.use_pretrained_backbone, config.part.use_pretrained_backbone) == (False, False)
+
+
+def test_encoders_of_timm_may_not_choose_files() -> None:
+    package: Any = ModuleType("segmentation_models_pytorch")
+    package.Unet = dict
+    models = SegmentationModels(package)
+    assert models.build("Unet", encoder_name="tu-resnet18") == {"encoder_name": "tu-resnet18", "encoder_weights": None}
+    with pytest.raises(ArgumentError, match="a config may not set 'checkpoint_path'"):
+        models.build("Unet", encoder_name="tu-resnet18", checkpoint_path="a.pth")
+
+
+def test_command_lists_models_with_a_line_of_help(package: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "timm.res"]) == 0
+    assert capsys.readouterr().out == "timm.resnet18  timm  A small model.\n"
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines if line.startswith("timm")] == [
+        ["timm.*", "timm", "run", "`footplate", "models", "timm`", "to", "list", "its", "models"]
+    ]
+    assert any(line.startswith("SmallResNet ") and " footplate " in line for line in lines)
+    assert main(["models", "no such model"]) == 1
+    assert capsys.readouterr().err == "no model contains 'no such model'\n"

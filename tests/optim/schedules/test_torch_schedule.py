@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch.optim import SGD
+from torch.optim.lr_scheduler import ChainedScheduler, LinearLR, LRScheduler, MultiStepLR, SequentialLR
+
+from footplate.checkpoint import load_checkpoint
+from footplate.checkpoint.serializable import to_serializable
+from footplate.optim.schedules.torch_schedule import TorchSchedule
+
+
+def made(kind: type[LRScheduler]) -> tuple[SGD, TorchSchedule]:
+    optimizer = SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    parts: list[LRScheduler] = [LinearLR(optimizer, 0.1, 1, 3), MultiStepLR(optimizer, [2, 4])]
+    scheduler = SequentialLR(optimizer, parts, [3]) if kind is SequentialLR else ChainedScheduler(parts)
+    return optimizer, TorchSchedule(optimizer, scheduler)
+
+
+def rates(optimizer: SGD, schedule: TorchSchedule, count: int) -> list[float]:
+    found = []
+    for _ in range(count):
+        optimizer.step()
+        schedule.step()
+        found += schedule.get_last_value()
+    return found
+
+
+@pytest.mark.parametrize("kind", [SequentialLR, ChainedScheduler])
+@pytest.mark.parametrize("done", [1, 3, 5])
+def test_schedulers_in_a_scheduler_resume_exactly(tmp_path: Path, kind: type[LRScheduler], done: int) -> None:
+    expected = rates(*made(kind), 10)
+    optimizer, schedule = made(kind)
+    rates(optimizer, schedule, done)
+    path = tmp_path / "state.pth"
+    torch.save(to_serializable({"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}), path)
+    state = load_checkpoint(path)
+    optimizer, schedule = made(kind)
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    assert rates(optimizer, schedule, 10 - done) == expected[done:]
