@@ -15,8 +15,10 @@ import torch
 from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, Hook
-from footplate.data import install_worker_death_handler
-from footplate.engine import base_loops
+from footplate.data import batch_reader, install_worker_death_handler
+from footplate.data import workers as data_workers
+from footplate.data.workers import DataWait
+from footplate.engine import base_loops, signals
 from footplate.engine.phase import Phase
 from footplate.engine.signals import AgreementHook, Interrupted, Requests
 from tests.engine.test_state import assert_same, config, run, state
@@ -324,6 +326,33 @@ def test_stop_does_not_wait_for_data(tmp_path: Path, workers: int, loader: str, 
     resumed = run(cfg("part"), Draw(), resume=True)
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
     assert_same(state(tmp_path / "part/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_stop_between_two_waits_ends_the_next_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    class LateSignal(DataWait):
+        """Sends a stop signal at the start of the sixth wait, when the loop has already checked for requests."""
+
+        waits = 0
+
+        def begin(self) -> None:
+            self.waits += 1
+            if self.waits == 6:
+                os.kill(os.getpid(), signal.SIGTERM)
+            super().begin()
+
+    def run_with_late_signal(cfg: dict[str, Any]) -> None:
+        for module in (batch_reader, data_workers, signals):
+            monkeypatch.setattr(module, "data_wait", wait)
+        run(cfg, Draw())
+
+    wait = LateSignal()
+    cfg = config(tmp_path / "part", by_epoch=False)
+    cfg["train_dataloader"]["num_workers"] = workers
+    assert in_process(run_with_late_signal, cfg) == 143
+    assert torch.load(tmp_path / "part/on_signal.pth", weights_only=False)["meta"]["iter"] == 4  # one wait is the preflight's
 
 
 @pytest.mark.parametrize(

@@ -109,8 +109,8 @@ class BatchReader(Dataset[Any]):
         if self._generators is None:
             self._generators = SampleGenerators()
         with self._generators.activate():
-            data_wait.is_interruptible = True
             try:
+                data_wait.begin()
                 return self._read(key)
             finally:
                 data_wait.is_interruptible = False

@@ -46,9 +46,21 @@ class DataWait:
 
     This is so while the process reads a sample or waits for a worker, but not while it swaps or stores the random
     generators of the run.
+
+    Attributes:
+        is_interruptible: Whether a signal handler may raise an error now.
+        missed_request: What a signal handler does at the start of the next wait, because the signal came between two
+            waits; None if there was no such signal.
     """
 
     is_interruptible = False
+    missed_request: Callable[[], None] | None = None
+
+    def begin(self) -> None:
+        """Starts a wait, which ends at once if a stop was requested before."""
+        self.is_interruptible = True
+        if self.missed_request is not None:
+            self.missed_request()
 
 
 data_wait = DataWait()
@@ -58,8 +70,8 @@ def iterate_interruptibly(iterator: Iterator[Any]) -> Iterator[Any]:
     """Yields the batches of another loader's iterator; a signal handler may interrupt the wait for each."""
     end = object()
     while True:
-        data_wait.is_interruptible = True
         try:
+            data_wait.begin()
             batch = next(iterator, end)
         finally:
             data_wait.is_interruptible = False
@@ -199,8 +211,8 @@ class _MonitoringIterator(_MultiProcessingDataLoaderIter):
     def _get_data(self) -> Any:
         deadline = time.monotonic() + (self._timeout or math.inf)
         interval = min(_CHECK_INTERVAL, self._timeout or _CHECK_INTERVAL)
-        data_wait.is_interruptible = True
         try:
+            data_wait.begin()
             while time.monotonic() < deadline:
                 began = time.monotonic()
                 is_ready, data = self._try_get_data(interval)

@@ -102,6 +102,7 @@ class Requests:
         self._process, self._has_ranks = os.getpid(), is_distributed()
         self._runner: Runner | None = None
         self._previous_on_child: Any = None
+        data_wait.missed_request = None
 
     @property
     def save_at_once(self) -> bool:
@@ -149,6 +150,7 @@ class Requests:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            data_wait.missed_request = None
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
@@ -171,8 +173,8 @@ class Requests:
         self._first_signal = number
         if not self._has_ranks:
             self.stop, self.pending = number, True
-            if self._may_raise():
-                raise InterruptedWaitError
+            data_wait.missed_request = self._interrupt_wait
+            self._interrupt_wait()
 
     def _on_save(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() == self._process:
@@ -187,6 +189,10 @@ class Requests:
             if not is_of_worker or os.getpid() != self._process or self._may_raise():
                 raise
             self.lost_worker, self.pending = error.with_traceback(None), True
+
+    def _interrupt_wait(self) -> None:
+        if self._may_raise():
+            raise InterruptedWaitError
 
     def _may_raise(self) -> bool:
         """Checks whether a handler may raise an error now: the run waits for a batch, and no step is half done.

@@ -56,14 +56,14 @@ def read_lines(file: Path) -> Iterator[str]:
         raise DataError(f"cannot read '{file}': {error.strerror}") from error
 
 
-def read_logs(files: Sequence[Path]) -> list[list[str]]:
+def read_logs(files: Sequence[Path], limit: int = _MOST_OF_LOGS) -> list[list[str]]:
     """Returns the lines of each log without line endings.
 
-    If the logs are very long, only the last lines are returned, with a warning. A log that cannot be read is treated as
+    If the logs need more than `limit` bytes of memory, only the last lines are returned, with a warning. A log that cannot be read is treated as
     empty, with a warning.
     """
     logs: list[list[str]] = []
-    left = _MOST_OF_LOGS
+    left = limit
     for file in reversed(files):
         lines: deque[str] = deque()
         used, is_cut = 0, False

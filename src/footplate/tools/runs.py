@@ -24,6 +24,7 @@ _POSITION = frozenset({"step", "iter", "epoch", "mode"})
 _MOST_NAMED = 5
 _IMAGE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
 _OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
+_MOST_OF_TABLES = 16 << 20  # bytes of memory for the lines of all tables
 _MOST_TABLES, _MOST_COLUMNS = 100, 101  # of per-class results
 _MOST_SERIES = 2_000  # names of scalars per run
 _MOST_VALUES = 3_000_000  # values in memory, for all lines of a run
@@ -268,7 +269,7 @@ def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
     """Returns the last table of each dataset and metric, from files of which the newest is the last."""
     tables: dict[tuple[str, str], PerClassResults] = {}
     unknown = 0
-    lines = [line for lines in read_logs(list(files)) for line in lines]
+    lines = [line for lines in read_logs(list(files), _MOST_OF_TABLES) for line in lines]
     for line in reversed(lines):
         try:
             found = json.loads(line)

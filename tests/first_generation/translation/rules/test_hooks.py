@@ -17,6 +17,7 @@ def test_default_hooks_have_first_generation_priorities() -> None:
 
 
 def test_the_config_text_in_checkpoint_config_is_not_part_of_the_message() -> None:
-    cfg = {**EPOCHS, "checkpoint_config": {"interval": 1, "meta": {"config": "model = dict()"}}}
+    text = "model = dict()\n" * 100
+    cfg = {**EPOCHS, "checkpoint_config": {"interval": 1, "meta": {"config": text}}}
     (message,) = [note for note in notes(cfg, Kind.WARNING) if "checkpoint_config.meta" in note]
     assert message.endswith("checkpoint_config.meta: it has no counterpart and was removed")
