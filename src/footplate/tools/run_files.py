@@ -59,8 +59,8 @@ def read_lines(file: Path) -> Iterator[str]:
 def read_logs(files: Sequence[Path], limit: int = _MOST_OF_LOGS) -> list[list[str]]:
     """Returns the lines of each log without line endings.
 
-    If the logs need more than `limit` bytes of memory, only the last lines are returned, with a warning. A log that cannot be read is treated as
-    empty, with a warning.
+    If the logs need more than `limit` bytes of memory, only the last lines are returned, with a warning. A log that
+    cannot be read is treated as empty, with a warning.
     """
     logs: list[list[str]] = []
     left = limit
