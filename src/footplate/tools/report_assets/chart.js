@@ -97,7 +97,7 @@ class LineChart {
     Object.assign(this, { title, curves, marks, height });
     this.holder = make("div", { class: "plot", style: `height:${height}px` });
     const thinned = curves.some((curve) => curve.thinned);
-    const heading = make("h3", {}, title, subtitle ? make("small", {}, subtitle) : null);
+    const heading = make("h3", {}, title, subtitle ? " " : null, subtitle ? make("small", {}, subtitle) : null);
     this.element = make("figure", {
       class: "chart card", tabindex: 0, role: "group", "aria-label": `Chart of ${title}`, onkeydown: zoomByKey,
     }, make("div", { class: "head" }, heading, ...extra), legend ? this.legend() : null, this.holder,

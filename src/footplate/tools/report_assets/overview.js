@@ -68,7 +68,7 @@ const leaderboard = () => {
     const cell = (label, text, kind = "") => make("td", { class: kind, "data-label": label }, text);
     return make("tr", { class: place === ranking[0] ? "best" : "" },
       make("th", { scope: "row", title: run.name }, swatch(place), run.name),
-      cell(metricName, metric ? figure(metric.value, best) : "–", "score"), cell("difference", change || "best"),
+      cell(metricName, metric ? figure(metric.value, best) : "–", "score"), cell("difference", change || "best", change ? "" : "first"),
       cell("best at", metric ? whole(metric.iteration) : "–"), cell("overfits", make("span", { class: run.fit.kind, title: run.fit.text }, run.fit.answer), "word"),
       cell("state", stateOf(run.state).short, "word"), cell("time", timeOf(run)), cell("memory", run.memory ? mebibytes(run.memory) : "–"));
   };
@@ -127,10 +127,12 @@ const headlineChart = () => {
 const lossChart = () => {
   const chart = data.charts.loss;
   if (!chart) return null;
-  const curves = styled(chart);
+  // Several runs with several validation sets would be too many curves.
+  const set = several && data.charts.headline?.set;
+  const curves = styled({ ...chart, curves: chart.curves.filter((curve) => curve.mode === "train" || !set || curve.label.endsWith(`: ${set}`)) });
   const validated = curves.some((curve) => curve.mode !== "train");
   const equal = chart.equal.length ? `; ${chart.equal.join(", ")} ${chart.equal.length > 1 ? "are" : "is"} equal` : "";
-  const built = new LineChart({ title: "Loss", subtitle: `${validated ? "training and validation" : "training"}${equal}`, curves, height: 250, legend: curves.length > 1 && curves.length <= 6 });
+  const built = new LineChart({ title: "Loss", subtitle: `${!validated ? "training" : several ? "training, and validation (dashed)" : "training and validation"}${equal}`, curves, height: 250, legend: curves.length > 1 && curves.length <= 6 });
   if (!validated) built.element.append(make("p", { class: "note" }, "No validation loss is recorded; ", make("code", {}, "val_cfg = dict(loss=True)"), " adds it."));
   return built.element;
 };

@@ -10,8 +10,10 @@ const navigation = () => {
 
 setTheme(storedTheme() ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
 find("theme").addEventListener("click", switchTheme);
-const noisy = data.charts.loss?.curves.some((curve) => curve.mode === "train" && curve.x.length > MANY);
-view.smoothing = noisy ? 0.8 : 0;
+const lengths = data.charts.loss?.curves.filter((curve) => curve.mode === "train").map((curve) => curve.x.length) ?? [];
+const longest = Math.max(0, ...lengths);
+view.smoothing = longest > MANY ? Math.min(Number((1 - 20 / longest).toFixed(2)), 0.97) : 0;
+root.classList.toggle("several", several);
 sweep(); overview(); pictures(); metrics(); classes(); details(); configs(); warnings(); environments(); navigation();
 addEventListener("beforeprint", () => charts.forEach((chart) => chart.render(true)));
 window.footplate = { charts, view };

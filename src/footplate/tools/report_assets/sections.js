@@ -94,10 +94,11 @@ const chartControls = () => {
 
 /** Charts by validation set; without several sets all charts are in one group, those of the validation first. */
 const groupsOf = (shown) => {
-  const groups = Map.groupBy(shown, (chart) => (chart.mode === "train" ? "Training" : chart.set || (chart.mode === "test" ? "Test" : "Validation")));
   const validations = shown.filter((chart) => chart.mode !== "train");
+  const ordered = [...validations, ...shown.filter((chart) => chart.mode === "train")];
+  const groups = Map.groupBy(ordered, (chart) => (chart.mode === "train" ? "Training" : chart.set || (chart.mode === "test" ? "Test" : "Validation")));
   if (new Set(validations.map((chart) => `${chart.mode} ${chart.set}`)).size > 1) return groups;
-  return new Map([["", [...validations, ...shown.filter((chart) => chart.mode === "train")]]]);
+  return new Map([["", ordered]]);
 };
 
 const metrics = () => {
