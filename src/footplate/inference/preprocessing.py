@@ -46,7 +46,7 @@ class Preprocessing:
         dataset = _innermost_dataset(section.get("dataset"))
         if dataset is None or not isinstance(dataset.get("pipeline"), Sequence):
             raise ArgumentError(
-                "the dataset has no pipeline of transforms that a picture could be passed through",
+                "the dataset has no `pipeline` to prepare a picture with",
                 key=key,
                 found=None if dataset is None else dataset.get("type"),
                 notes=["Give a config whose test data has a `pipeline`."],
