@@ -105,7 +105,7 @@ class Preprocessing:
 
 
 def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
-    """Returns the mode and the section of the test data, or else of the validation data."""
+    """Returns the mode and the section of the test data, or of the validation data if there is no test data."""
     for mode in ("test", "val"):
         section = cfg.get(f"{mode}_dataloader")
         if has_several_loaders(section):  # of several datasets by name, the first
