@@ -310,8 +310,8 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
     lines.append(labeled("time", f"about {format_seconds(seconds)} in total"))
     memory = _join_ranks([f"{each} MiB" for each in trial.memory])
     lines.append(labeled("memory", f"at most {memory}, with the largest batches of training and validation"))
-    sizes = (f"{name} {format_bytes(size)}" for name, size in trial.parts.items())
-    lines.append(labeled("parts", f"of the memory in training: {', '.join(sizes)}"))
+    parts = (f"{name} {format_bytes(size)}" for name, size in trial.parts.items())
+    lines.append(labeled("parts", f"of the memory in training: {', '.join(parts)}"))
     lines.append(labeled("size", f"{format_bytes(trial.checkpoint)} per checkpoint"))
     if trial.metrics:
         lines.append(labeled("metrics", ", ".join(trial.metrics)))

@@ -3,7 +3,7 @@
 import inspect
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -106,7 +106,7 @@ class _Timer:
     """Measures nested parts; the time of an inner part does not count for the outer one."""
 
     def __init__(self, device: torch.device) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._is_asynchronous = device.type != "cpu"
         self._open: list[str] = []
         self._last = 0.0
@@ -167,7 +167,7 @@ class _Recorder:
 
     def __init__(self, runner: Runner, most: int) -> None:
         self.timer = _Timer(runner.device)
-        self.hooks: Counter[str] = Counter()
+        self.hooks: defaultdict[str, float] = defaultdict(float)
         self.iterations = 0
         self._most, self._seen = most, 0
         timed = self.timer.timed
@@ -175,7 +175,7 @@ class _Recorder:
         model.train_step = timed("forward", model.train_step)
         preprocessor = getattr(unwrap_model(model), "data_preprocessor", None)
         if isinstance(preprocessor, nn.Module):
-            preprocessor.forward = timed("transfer", preprocessor.forward)  # type: ignore[method-assign]
+            preprocessor.forward = timed("transfer", preprocessor.forward)
         for part in runner.optim_wrapper.parts.values():
             for part_name, methods in (
                 ("backward", ("update_params", "backward")),
