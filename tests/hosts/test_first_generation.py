@@ -2,9 +2,6 @@
 
 import os
 import subprocess
-import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-PACKAGES = [
-    "mmcv-lite==2.1.0",
-    "mmcls==0.25.0",
-    "addict",
-    "yapf",
-    "platformdirs",
-    "opencv-python-headless",
-    "matplotlib",
-]
-PACKAGES += ["contourpy", "cycler", "kiwisolver", "pyparsing", "python-dateutil", "six", "fonttools"]
+from tests.hosts.environment import COMMON, create_environment
 
 CONFIG = """
 _base_ = '{configs}/resnet/resnet18_8xb32_in1k.py'
@@ -47,14 +35,8 @@ seed = 3
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The interpreter of an environment with the code base, over the packages of this one."""
-    folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, with_pip=True, symlinks=True)
-    interpreter = str(folder / "bin" / "python")
-    subprocess.run([interpreter, "-m", "pip", "install", "-q", "--no-deps", *PACKAGES], check=True)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    site = folder / "lib" / version / "site-packages"
-    (site / "zz_parent.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return interpreter
+    packages = ["mmcv-lite==2.1.0", "mmcls==0.25.0", *COMMON]
+    return create_environment(tmp_path_factory.mktemp("environment"), packages)
 
 
 def footplate(python: str, folder: Path, *arguments: str) -> str:

@@ -39,7 +39,9 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
     """Imports the code bases, the plugin and the modules in `custom_imports` of a config.
 
     A first-generation config with `plugin = True` has a plugin, as in MMDetection3D: the package in the folder
-    `plugin_dir`, or in the folder of the config. Names of packages that such modules usually import resolve to footplate. Modules next to the config are found.
+    `plugin_dir`, or in the folder of the config.
+
+    Names of packages that such modules usually import resolve to footplate. Modules next to the config are found.
 
     Args:
         cfg: The config.

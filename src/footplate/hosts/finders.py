@@ -45,8 +45,8 @@ class NamesFinder(MetaPathFinder, Loader):
         """Returns the spec of a module that footplate provides, or None.
 
         Raises:
-            ModuleNotFoundError: In an import: neither the package `mmengine` nor one of its modules has a module or name like this.
-                Python looks for a module where `from mmengine.hooks import name` finds no name.
+            ModuleNotFoundError: In an import: neither the package `mmengine` nor one of its modules has a module or
+                name like this. Python looks for a module where `from mmengine.hooks import name` finds no name.
         """
         if fullname.partition(".")[0] not in self.packages:
             return None
