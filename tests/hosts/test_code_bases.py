@@ -6,12 +6,10 @@ import signal
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from tests.hosts.environment import COMMON, create_environment
+from tests.hosts.environment import COMMON, create_environment, write_scenes
 
 # They share an environment. Each starts several processes that import a code base.
 pytestmark = [pytest.mark.xdist_group("code bases"), pytest.mark.timeout(900)]
@@ -78,23 +76,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
     """A folder with pictures, label maps and boxes."""
-    random = np.random.default_rng(0)
-    images, annotations = [], []
-    for folder in ("images", "labels"):
-        (tmp_path / "data" / folder).mkdir(parents=True)
-    for index in range(4):
-        image = random.integers(0, 255, (64, 64, 3), dtype=np.uint8)
-        Image.fromarray(image).save(tmp_path / f"data/images/{index}.png")
-        label = random.integers(0, 3, (8, 8), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
-        Image.fromarray(label).save(tmp_path / f"data/labels/{index}.png")
-        images.append({"id": index, "file_name": f"{index}.png", "width": 64, "height": 64})
-        for box in range(2):
-            place = [float(each) for each in random.integers(0, 24, 2)] + [30.0, 34.0]
-            annotation = {"id": 10 * index + box, "image_id": index, "category_id": box + 1, "bbox": place}
-            annotations.append({**annotation, "area": 30 * 34, "iscrowd": 0})
-    categories = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
-    boxes = {"images": images, "annotations": annotations, "categories": categories}
-    (tmp_path / "data/boxes.json").write_text(json.dumps(boxes))
+    write_scenes(tmp_path)
     return tmp_path
 
 
@@ -235,7 +217,17 @@ def test_augmented_tests_by_the_script_and_by_the_hook_agree(python: str, run_fo
     shortened = ["--set", "train_cfg.max_iters=2", "train_cfg.val_interval=2", "--work-dir", "work"]
     train(python, run_folder, SEGMENTATION, *shortened)
     tools = next(Path(python).parents[1].glob("lib/*/site-packages/mmseg/.mim/tools"))
-    run(python, run_folder, "run", str(tools / "test.py"), "config.py", "work/iter_2.pth", "--tta", "--work-dir", "script")
+    run(
+        python,
+        run_folder,
+        "run",
+        str(tools / "test.py"),
+        "config.py",
+        "work/iter_2.pth",
+        "--tta",
+        "--work-dir",
+        "script",
+    )
     hook = ["--set", "+custom_hooks=[dict(type='PrepareTTAHook')]"]
     run(python, run_folder, "test", "config.py", "work/iter_2.pth", "--work-dir", "hook", *hook)
     run(python, run_folder, "test", "config.py", "work/iter_2.pth", "--work-dir", "plain")
