@@ -160,7 +160,7 @@ def _try(cfg: Config, folder: str) -> Trial:
             hook.stage = "the validation", "model"
             name = f"val {each.name}".rstrip()
             largest[name] = largest_batch(each.dataloader)
-            seconds, found = _validate(runner, each.evaluator, largest[name].batch)
+            seconds, found = _validate(runner, each, largest[name].batch)
             metrics += each.named(dict.fromkeys(found))
             validating = (validating or 0.0) + seconds * (length_of(each.dataloader) or 0)
         saving = next((each for each in runner.hooks if isinstance(each, CheckpointHook)), CheckpointHook())
@@ -183,10 +183,10 @@ def _try(cfg: Config, folder: str) -> Trial:
     )
 
 
-def _validate(runner: Runner, evaluator: Evaluator, batch: Any) -> tuple[float, list[str]]:
+def _validate(runner: Runner, chosen: EvaluationSet, batch: Any) -> tuple[float, list[str]]:
     """Validates a batch twice; returns the seconds of the second pass and the names of the metrics."""
     runner.model.eval()
-    with trial_evaluator(evaluator) as trial:
+    with trial_evaluator(chosen.evaluator, getattr(chosen.dataloader, "dataset", None)) as trial:
         for _ in range(2):
             begin = time.perf_counter()
             samples, _ = predict_batch(runner, batch)
