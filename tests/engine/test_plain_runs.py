@@ -128,7 +128,7 @@ def test_validation_defaults_to_the_loss_and_averages_over_samples(tmp_path: Pat
 
 def test_losses_of_a_model_that_returns_a_list_are_averaged_over_samples(tmp_path: Path) -> None:
     def step(model: nn.Module, batch: Any) -> Tensor:
-        return CROSS_ENTROPY(model(batch[0]), batch[1])
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
     def predict(model: nn.Module, batch: Any) -> Any:
         return [model(batch[0])]  # as of a detector with a single level

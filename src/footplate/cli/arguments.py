@@ -135,7 +135,10 @@ def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modu
     """Applies the overrides in the arguments to a config and returns it."""
     from footplate.config import apply_overrides
 
-    apply_overrides(cfg, arguments.cfg_options, strict=False)
+    if arguments.cfg_options:
+        from footplate.engine.sections import keys_read
+
+        apply_overrides(cfg, arguments.cfg_options, strict=False, known=keys_read(cfg))
     for text in arguments.set:
         try:
             apply_overrides(cfg, [text], strict=True)

@@ -3,7 +3,7 @@
 import argparse
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.config.config_dict import ConfigDict
@@ -42,7 +42,11 @@ class Override(NamedTuple):
 
 
 def apply_overrides(
-    cfg: "Config | ConfigDict", overrides: Iterable[str], strict: bool = True, source: str | None = None
+    cfg: "Config | ConfigDict",
+    overrides: Iterable[str],
+    strict: bool = True,
+    source: str | None = None,
+    known: Collection[str] = (),
 ) -> None:
     """Applies overrides to a config, in order.
 
@@ -52,6 +56,7 @@ def apply_overrides(
         strict: Whether to raise an error for an unknown key, or a value of a different type, unless the key starts
             with `+`. Otherwise a warning is logged and the value is merged, as the OpenMMLab tools do.
         source: The origin of the values. The default is `--set` if strict, otherwise `--cfg-options`.
+        known: If not strict: top-level keys that may be added without a warning.
 
     Raises:
         OverrideError: An override is rejected or cannot be parsed.
@@ -61,7 +66,9 @@ def apply_overrides(
     for text in overrides:
         override = parse_override(text)
         try:
-            value = override.value if override.is_forced else _checked_value(mapping, override, strict, origin)
+            is_new = not strict and override.path in known and override.path not in mapping
+            is_checked = not override.is_forced and not is_new
+            value = _checked_value(mapping, override, strict, origin) if is_checked else override.value
             merge_options(mapping, {override.path: value}, origin=origin)
         except ConfigError as error:
             notes = list(error.notes)

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from footplate.data.seeding import SampleGenerators, mix_seed, next_seed, seed_generators
 from footplate.data.shared_memory import BlockPool, PackedBatch, find_unpicklable
-from footplate.data.workers import WorkerProgress, data_wait
+from footplate.data.workers import WorkerProgress, WorkerSetup, data_wait
 from footplate.errors import DataError, FootplateError
 
 # A sample is also unreadable if the dataset calls sys.exit(). KeyboardInterrupt in the main process is not caught.
@@ -50,7 +50,7 @@ class ReadFailure:
         return cls(error, cause, "".join(traceback.format_exception(cause)), worker.id if worker else None)
 
     def throw(self) -> None:
-        """Raises the error, with the exception of the dataset as its cause."""
+        """Raises the error; its cause is the exception that the dataset raised."""
         if self.worker is not None:
             self.cause.__cause__ = _WorkerTraceError(f"\n\nin worker {self.worker}:\n{self.trace}")
         raise self.error from self.cause
@@ -92,6 +92,7 @@ class BatchReader(Dataset[Any]):
         progress: WorkerProgress | None = None,
         reused_blocks: int = 4,
     ) -> None:
+        self._setup = WorkerSetup()  # before the dataset, whose classes may need it when they are unpickled
         self.dataset = dataset
         self.collate = collate
         self.seed = seed

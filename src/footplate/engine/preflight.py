@@ -72,7 +72,7 @@ def preflight(runner: "Runner") -> None:
                 if hasattr(hook, "folder_in"):
                     _check_folder(hook.folder_in(runner), size, "default_hooks.checkpoint.out_dir")
         results = [(each, _metrics_of_one_batch(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
-        if all(names for _, names in results):  # otherwise the metrics of some dataset are unknown
+        if results and all(names for _, names in results):  # otherwise the metrics of some dataset are unknown
             metrics = [name for each, names in results for name in each.named(dict.fromkeys(names or ()))]
             for part in [*runner.hooks, *collect_steps(runner.param_schedulers).by_metrics]:
                 if hasattr(part, "check_metrics"):
@@ -124,7 +124,7 @@ def _growth(optimizer: torch.optim.Optimizer) -> int:
 
 @contextmanager
 def _restoring_state(runner: "Runner") -> Iterator[None]:
-    """Restores, after the block, the random states, attributes, buffers and the hub, which user code may change."""
+    """Restores random states, the message hub, and attributes and buffers of user objects at the end of the block."""
     rng, training = capture_rng(), runner.model.training
     hub, sets = runner.message_hub, getattr(runner.val_loop, "sets", ())
     names = ("dataset", "sampler", "batch_sampler", "collate_fn")
@@ -199,10 +199,15 @@ def check_free_space(folder: str, size: int, key: str) -> None:
 
 
 @contextmanager
-def trial_evaluator(evaluator: Evaluator) -> Iterator[Evaluator]:
-    """Yields a copy of an evaluator, whose metrics write their files to a temporary folder."""
+def trial_evaluator(evaluator: Evaluator, dataset: Any = None) -> Iterator[Evaluator]:
+    """Yields a copy of an evaluator, whose metrics write their files to a temporary folder.
+
+    Args:
+        evaluator: The evaluator.
+        dataset: Its dataset. Metrics may refer to it; it is not copied.
+    """
     with tempfile.TemporaryDirectory(prefix="footplate-trial-") as folder:
-        trial = copy.deepcopy(evaluator)
+        trial = copy.deepcopy(evaluator, {id(dataset): dataset})
         trial.set_context(folder=folder, is_trial=True)
         yield trial
 
@@ -227,7 +232,7 @@ def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
     runner.model.eval()
     logger = logging.getLogger("footplate")
     level = logger.level
-    with trial_evaluator(chosen.evaluator) as evaluator:
+    with trial_evaluator(chosen.evaluator, getattr(loader, "dataset", None)) as evaluator:
         samples, losses = predict_batch(runner, batch)
         with predicting(runner.val_loop, runner.device):
             evaluator.process(data_samples=samples, data_batch=batch)
@@ -253,10 +258,10 @@ def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
 class Snapshot:
     """Copies buffers and object attributes, to restore them later.
 
-    Starting from `objects`, it follows attributes, lists and dicts to models, hooks, metrics, datasets,
-    samplers and objects of user classes. It keeps numbers, strings, containers, random generators, and tensors and
-    arrays up to 16 MB. It keeps buffers of any size. Of user classes and the modules that define them, it keeps the
-    numbers. It does not keep parameters, files, or the content of objects of other libraries.
+    Starting from `objects`, it follows attributes, lists and dicts to models, hooks, metrics, datasets, samplers and
+    objects of user classes. It copies numbers, strings, containers, random generators, buffers, and other tensors and
+    arrays of up to 16 MB. It also copies the numbers in user classes and in the modules that define them. It does not
+    copy parameters, files, or the content of objects of other libraries.
 
     Args:
         objects: The objects to start from.
@@ -276,7 +281,7 @@ class Snapshot:
                 undo()
 
     def _keep(self, value: Any) -> Iterable[Any]:
-        """Keeps one value, and returns the values it contains."""
+        """Copies one value, and returns the values in it that must be copied next."""
         if id(value) in self._seen or value is None or isinstance(value, (str, bytes, int, float, type)):
             return ()
         self._seen[id(value)] = value

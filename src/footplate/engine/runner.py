@@ -23,6 +23,7 @@ from footplate.distributed import (
     rank_from_environment,
 )
 from footplate.engine import process_setup, run_folder, sections, state
+from footplate.engine.activation_checkpointing import ActivationCheckpointHook
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.ineffective_settings import warn_about_idle_settings
 from footplate.engine.nonfinite import NonFiniteHook, capturing
@@ -37,6 +38,7 @@ from footplate.engine.signals import AgreementHook, Requests, refusing_exits
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.models import PlainModel, trained_model
+from footplate.module_selection import Selection
 from footplate.records import NOT_SHOWN, History, MessageHub, buffer_log, check_log_file, set_level
 from footplate.registry import RUNNERS, set_default_scope
 
@@ -93,6 +95,8 @@ class Runner(RunCheckpoints, RunnerMembers):
         model_adapter: The adapter for a model whose interface differs from that of BaseModel.
         log_file: The maximum size of the log file in millions of bytes, and the number of full ones to keep:
             `dict(max_mb=50, backups=3)`.
+        activation_checkpointing: The modules that compute their activations again in the backward pass to save memory:
+            a pattern or a list of patterns of their full names, or `dict(classes=[...], names=[...])`.
         max_epochs: The number of epochs, in place of the one in `train_cfg`.
         max_iters: The number of iterations, in place of the one in `train_cfg`.
         loss: For a plain torch module: a function of the output and the target, such as `nn.CrossEntropyLoss()`.
@@ -146,6 +150,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         channels_last: bool = False,
         model_adapter: Mapping[str, Any] | None = None,
         log_file: Mapping[str, Any] | None = None,
+        activation_checkpointing: Selection | None = None,
         *,
         max_epochs: int | None = None,
         max_iters: int | None = None,
@@ -198,6 +203,8 @@ class Runner(RunCheckpoints, RunnerMembers):
         self.hooks.register(self.nonfinite)
         if self.world_size > 1:
             self.hooks.register(AgreementHook())
+        if activation_checkpointing:
+            self.hooks.register(ActivationCheckpointHook())
         self.log_processor = self.build_log_processor(log_processor)
         built = self.build_model(model)
         self.model = self.wrap_model(model_wrapper_cfg, built)

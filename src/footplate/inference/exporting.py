@@ -173,7 +173,7 @@ def _example(trained: TrainedModel, module: ExportedModel, size: Sequence[int] |
 
 
 def _first_view(sample: Any) -> Tensor:
-    """Returns the image of a sample, or the images of a batch ``(N, C, H, W)``; of several views, those of the first."""
+    """Returns the image of a sample, or the images of a batch; of several views, those of the first."""
     inputs: Any = sample["inputs"] if isinstance(sample, Mapping) else sample[0]
     return inputs[0] if isinstance(inputs, (list, tuple)) else inputs  # type: ignore[no-any-return]
 
@@ -196,7 +196,7 @@ def _run_model(module: ExportedModel, images: Tensor) -> dict[str, Tensor]:
 def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tuple[int, ...]], float]:
     """Writes a file, and returns the shapes of the inputs with which it was run and the largest difference.
 
-    If the model does not permit other sizes, the file is written for the size of the example.
+    If the model cannot be exported with dynamic shapes, those of the example are used.
     """
     try:
         try:

@@ -9,11 +9,16 @@ if TYPE_CHECKING:
 
 
 class RegistryMembers:
-    """The members of a registry that footplate itself does not use."""
+    """Members of MMEngine's `Registry` that code bases call, and footplate itself does not."""
 
     name: str
     scope: str
     _build_func: Callable[..., Any] | None
+
+    @property
+    def _module_dict(self) -> dict[str, Callable[..., Any]]:
+        """The entries by name; code bases may change them."""
+        return cast("dict[str, Callable[..., Any]]", cast("Registry", self).module_dict)
 
     @property
     def build_func(self) -> Callable[..., Any]:

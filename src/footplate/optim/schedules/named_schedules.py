@@ -129,7 +129,10 @@ def build_param_schedulers(
             for name in cfg:
                 if name not in wrappers:
                     raise ArgumentError(
-                        f"there is no optimizer '{name}'", key=name, found=list(wrappers), suggestion=nearest(name, wrappers)
+                        f"there is no optimizer '{name}'",
+                        key=name,
+                        found=list(wrappers),
+                        suggestion=nearest(name, wrappers),
                     )
             return {
                 name: _build_list(each, wrappers[name], lengths, prefix=f"{name}.", counts_epochs=counts_epochs)
