@@ -69,10 +69,12 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
 
 def _repeated(curves: Mapping[tuple[str, str], list[Curve]]) -> dict[tuple[str, str], str]:
     """Returns the scalars that equal another one of the same kind and validation set in all runs, with its name."""
-    kinds: dict[tuple[str, str, str], dict[str, list[tuple[float, float, float]]]] = {}
+    kinds: dict[tuple[str, str, str], dict[str, list[tuple[float, ...]]]] = {}
     for mode, name in sorted(curves, key=lambda key: key[1] != "loss"):  # terms of the loss are duplicates of it
         kind = "loss" if "loss" in name else "lr" if name.endswith("lr") else ""
-        points = [(curve.run, *point) for curve in curves[mode, name] for point in curve.series.points]
+        points: list[tuple[float, ...]] = [
+            (curve.run, *point) for curve in curves[mode, name] for point in curve.series.points
+        ]
         if kind or not _is_detail((mode, name)):  # others may be equal by chance
             kinds.setdefault((mode, split_dataset(name)[0], kind), {})[name] = points
     return {
