@@ -20,7 +20,7 @@ _LONG_WORD = re.compile(r"([^\s']{157})[^\s']{4,}")
 # Options of the OpenMMLab tools that have another name here, or are set elsewhere.
 _OTHER_TOOLS_OPTIONS = {
     "auto_resume": "did you mean --resume?",
-    "deterministic": "set it in the config: --set +randomness.deterministic=True",
+    "deterministic": "set it in the config: --set randomness.deterministic=True",
     "gpus": "use --nproc N to start one process per device",
     "gpu_id": "use CUDA_VISIBLE_DEVICES to choose devices",
     "gpu_ids": "use CUDA_VISIBLE_DEVICES to choose devices, and --nproc N to start one process per device",
@@ -97,7 +97,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Adds the options that override config keys."""
     for flag, text in (
-        ("--set", "override config keys; unknown keys are errors, +KEY=VALUE adds a key"),
+        ("--set", "override config keys; unknown keys are errors, +KEY=VALUE adds any key"),
         ("--cfg-options", "merge config keys as the OpenMMLab tools do; unknown keys are added"),
     ):
         parser.add_argument(flag, metavar="KEY=VALUE", nargs="+", action="extend", default=[], help=text)
@@ -133,15 +133,14 @@ def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = 
 
 def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
     """Applies the overrides in the arguments to a config and returns it."""
+    from footplate.cli.key_equivalents import accepted_keys, suggest_equivalent
     from footplate.config import apply_overrides
 
-    apply_overrides(cfg, arguments.cfg_options, strict=False)
+    apply_overrides(cfg, arguments.cfg_options, strict=False, accepted=accepted_keys)
     for text in arguments.set:
         try:
-            apply_overrides(cfg, [text], strict=True)
+            apply_overrides(cfg, [text], strict=True, accepted=accepted_keys)
         except OverrideError as error:
-            from footplate.cli.key_equivalents import suggest_equivalent
-
             raise suggest_equivalent(error, cfg, text.partition("=")[0].strip()) from error
     if import_custom_modules:
         from footplate.hosts import import_modules
@@ -184,7 +183,7 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
     elif name == "no_validate" and is_run:
         from footplate.first_generation.translation import is_first_generation
 
-        begin = "+evaluation.start" if cfg is not None and is_first_generation(cfg) else "+train_cfg.val_begin"
+        begin = "evaluation.start" if cfg is not None and is_first_generation(cfg) else "train_cfg.val_begin"
         hint = f"set it in the config: --set {begin}={_NEVER}"
     else:
         hint = others.get(name, hint)
