@@ -16,7 +16,7 @@ def told(folder: Path, wrapper: str) -> str:
     cfg = Config.fromfile(str(folder / "tiny.py"))
     cfg["work_dir"], cfg["launcher"], cfg["model_wrapper_cfg"] = str(folder / "work"), "pytorch", {"type": wrapper}
     cfg["default_hooks"]["checkpoint"]["interval"] = 1
-    return check(cfg)
+    return check(cfg).text
 
 
 def test_check_shows_the_memory_and_the_batch_of_each_rank(tmp_path: Path, on_ranks: OnRanks) -> None:  # noqa: F811

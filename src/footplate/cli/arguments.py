@@ -1,7 +1,9 @@
 """Parses the command line: the parser class, the options that commands share, and hints for unknown arguments."""
 
 import argparse
+import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -60,6 +62,9 @@ class Parser(argparse.ArgumentParser):
         elif missing and any(word.startswith("--") for word in self._given):
             message += "; put them before the options, because some options take all arguments that follow"
         message = _LONG_WORD.sub(r"\1...", message)
+        if "--json" in self._given:
+            error = {"type": "ArgumentError", "message": message, "notes": [], "exit_code": 2}
+            sys.stdout.write(json.dumps({"error": error}, indent=2) + "\n")
         self.exit(2, f"{self.prog}: error: {message}\nRun `{self.prog} --help` for its arguments.\n")
 
     def shorten_usage(self) -> None:

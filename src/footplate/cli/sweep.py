@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_config, add_no_patches, read_config, set_work_dir
-from footplate.cli.output import print_text
+from footplate.cli.output import print_result, print_text
 
 if TYPE_CHECKING:
     from footplate.hooks.live_display import LiveTerminal
@@ -103,15 +103,17 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print_text("To continue the sweep, run the same command again.\n")
         raise
-    print_text("\nbest first:\n")
+    text = "\nbest first:\n"
     for trial in trials[:_MAX_PRINTED]:
-        print_text(f"  {trial.number:>3}  {_describe(trial, settings.metric)}\n       {trial.folder}\n")
-    _write_report(trials, settings.folder)
+        text += f"  {trial.number:>3}  {_describe(trial, settings.metric)}\n       {trial.folder}\n"
+    report = _write_report(trials, settings.folder)
+    text += f"\nreport: {report}\n" if report else ""
+    print_result(arguments, {"metric": settings.metric, "trials": trials, "report": report}, text)
     return 0 if any(trial.state == "complete" for trial in trials) else 1
 
 
-def _write_report(trials: "list[TrialInfo]", folder: str) -> None:
-    """Writes a report that compares the best trials."""
+def _write_report(trials: "list[TrialInfo]", folder: str) -> str | None:
+    """Writes a report that compares the best trials; returns its path, or None if no trial has logged anything."""
     from footplate.errors import DataError
     from footplate.tools.report import write_report
     from footplate.tools.runs import read_run
@@ -122,10 +124,11 @@ def _write_report(trials: "list[TrialInfo]", folder: str) -> None:
             runs[f"{trial.number}: {_short_values(trial.values)}"] = read_run(trial.folder)
         except DataError:
             continue  # it ended before it logged any scalar
-    if runs:
-        path, names = os.path.join(folder, "report.html"), list(runs)[:_MAX_COMPARED]
-        write_report([runs[name] for name in names], path, names=names, title=f"the sweep {os.path.basename(folder)}")
-        print_text(f"\nreport: {path}\n")
+    if not runs:
+        return None
+    path, names = os.path.join(folder, "report.html"), list(runs)[:_MAX_COMPARED]
+    write_report([runs[name] for name in names], path, names=names, title=f"the sweep {os.path.basename(folder)}")
+    return path
 
 
 class SweepDisplay:

@@ -76,8 +76,14 @@ PASSED_ARGUMENTS: Mapping[Registry, Collection[str]] = {
 }
 """The arguments that the engine passes to the entries of a registry."""
 
-_WRAPPER_KEYS = ("constructor", "paramwise_cfg")
-_FIXED: Mapping[str, Collection[str]] = {
+EXTRA_ARGUMENTS: Mapping[Registry, Collection[str]] = {
+    LOOPS: ("by_epoch",),
+    HOOKS: ("priority",),
+    OPTIM_WRAPPERS: ("constructor", "paramwise_cfg"),
+}
+"""The keys that a config may give to the entries of a registry besides their arguments."""
+
+FIXED_KEYS: Mapping[str, Collection[str]] = {
     **{f"{mode}_dataloader": LOADER_KEYS for mode in MODES},
     "default_hooks": DEFAULT_HOOKS,
     "optim_wrapper.clip_grad": {"type", *chain.from_iterable(CLIPPING_KEYS.values())},
@@ -91,7 +97,16 @@ _FIXED: Mapping[str, Collection[str]] = {
     "auto_scale_lr": SCALING_KEYS,
     "compile": (*COMPILE_KEYS, "target"),
 }
-_DEFAULT_TYPES = {"optim_wrapper": "OptimWrapper", "log_processor": "LogProcessor", "visualizer": "Visualizer"}
+"""The keys of sections that name no class, by key path."""
+
+DEFAULT_TYPES = {
+    "optim_wrapper": "OptimWrapper",
+    "log_processor": "LogProcessor",
+    "visualizer": "Visualizer",
+    "val_cfg": "ValLoop",
+    "test_cfg": "TestLoop",
+}
+"""The `type` of sections that have none. The type of `train_cfg` depends on its length."""
 
 
 def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[str] = ()) -> Collection[str]:
@@ -115,8 +130,8 @@ def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[
     if parts[0].endswith("_dataloader") and len(parts) == 2 and has_several_loaders(_child(cfg, parts[0])):
         return LOADER_KEYS
     path = ".".join(parts)
-    if path in _FIXED:
-        return _FIXED[path]
+    if path in FIXED_KEYS:
+        return FIXED_KEYS[path]
     return _class_keys(section, path, registry) if registry is not None else ()
 
 
@@ -139,25 +154,19 @@ def _class_keys(section: Any, path: str, registry: Registry) -> Collection[str]:
     names = class_arguments(kind, registry) if inspect.isclass(kind) else None
     if names is None:
         return ()
-    if registry is HOOKS:
-        names += ["priority"]
-    if registry is OPTIM_WRAPPERS:
-        names += _WRAPPER_KEYS
-    if path == "train_cfg":
-        names += ["by_epoch"]
-    return [*names, "type"]
+    return [*names, *EXTRA_ARGUMENTS.get(registry, ()), "type"]
 
 
 def _default_type(section: Any, path: str) -> Any:
     """Returns the `type` of a section that has none, or None if there is no default."""
     first, _, last = path.partition(".")
-    if path in _DEFAULT_TYPES:
-        return _DEFAULT_TYPES[path]
+    if path in DEFAULT_TYPES:
+        return DEFAULT_TYPES[path]
     if first == "default_hooks":
         return DEFAULT_HOOKS.get(last, {}).get("type")
-    if path in ("train_cfg", "val_cfg", "test_cfg"):
+    if path == "train_cfg":
         try:
-            return loop_settings(section, first.removesuffix("_cfg"))["type"]
+            return loop_settings(section, "train")["type"]
         except ArgumentError:  # `by_epoch` is invalid, which the check of the config reports
             return None
     return None
