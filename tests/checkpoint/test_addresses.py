@@ -237,7 +237,7 @@ def test_wrong_download_is_discarded(server: Server, cache: Path) -> None:
         load_checkpoint(url)
     sha256 = hashlib.sha256((server.folder / "a-01234567.pth").read_bytes()).hexdigest()
     assert str(caught.value).splitlines() == [
-        f"the content of '{url}' does not match its name",
+        f"the content of '{url}' does not match the hash in its name",
         "  expected sha256 01234567...",
         f"     found sha256 {sha256}",
         f"  The download is discarded. Save the correct file as '{cached_path(url, url)}'.",
@@ -252,7 +252,8 @@ def test_cached_file_with_a_wrong_digest_is_not_used_or_replaced(publisher: Serv
     with pytest.raises(CheckpointDamagedError) as caught:
         load_checkpoint("open-mmlab://small")
     assert str(caught.value).splitlines() == [
-        f"the weights at 'open-mmlab://small' are not used: the content of '{cache / name}' does not match its name",
+        f"the weights at 'open-mmlab://small' are not used: the content of '{cache / name}' "
+        "does not match the hash in its name",
         f"  expected sha256 {name[6:14]}...",
         f"     found sha256 {hashlib.sha256(b'other').hexdigest()}",
         "  Remove the file to download it again.",

@@ -35,7 +35,7 @@ def test_migrated_file_and_report_are_written(old: Path, capsys: pytest.CaptureF
         "  old.py:1: model: unchanged; the adapter LegacyModel adds the step methods that the loops call",
         "  old.py:2: optimizer: optim_wrapper.optimizer",
         "  old.py:3: runner: train_cfg: EpochBasedTrainLoop, max_epochs=2",
-        "  old.py:4: data.train: train_dataloader.dataset, in the adapter LegacyDataset",
+        "  old.py:4: data.train: train_dataloader.dataset, wrapped in LegacyDataset",
         "what cannot be kept:",
         "  old.py:3: runner.turns: 3 has no counterpart and was removed",
         "what you need to check:",

@@ -212,7 +212,10 @@ def test_overridden_loop_resumes_bit_exactly_within_an_epoch(tmp_path: Path, kin
 
 @pytest.mark.parametrize(
     ("kind", "by_epoch", "says"),
-    [(WholeEpoch, True, "saved after 2 batches of epoch 2"), (UnseenDataRun, False, "the data may start over")],
+    [
+        (WholeEpoch, True, "saved after 2 batches of epoch 2"),
+        (UnseenDataRun, False, "does not read its data from self.dataloader_iterator"),
+    ],
 )
 def test_inexact_resume_logs_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: type, by_epoch: bool, says: str

@@ -115,9 +115,9 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {"seed": 3},
         {"cudnn_benchmark": True},
-        "env_cfg.cudnn_benchmark is off, because it chooses algorithms by speed.",
+        "randomness.deterministic turns off env_cfg.cudnn_benchmark, which chooses algorithms by speed.",
     ),
-    ({}, {}, "no randomness.seed is set. To repeat this run, set randomness.seed="),
+    ({}, {}, "randomness.deterministic is set without randomness.seed. To repeat this run, set randomness.seed="),
 ]
 
 
@@ -127,7 +127,7 @@ def test_settings_that_break_determinism_log_a_warning(
     tmp_path: Path, randomness: Any, env_cfg: Any, says: str, asked: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     runner = Runner(**settings(tmp_path, randomness={**randomness, "deterministic": asked}, env_cfg=env_cfg))
-    found = [each for each in caplog.messages if each.startswith(f"deterministic: {says}")]
+    found = [each for each in caplog.messages if each.startswith(says)]
     assert len(found) == asked
     assert all(str(runner.seed) in each for each in found if "seed=" in each)
     assert not (asked and torch.backends.cudnn.benchmark)
@@ -138,7 +138,7 @@ def test_nondeterministic_cublas_workspace_logs_a_warning(
 ) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
     Runner(**settings(tmp_path, randomness={"seed": 1, "deterministic": True}))
-    assert "deterministic: matrix products may differ with CUBLAS_WORKSPACE_CONFIG=:0:0" in caplog.text
+    assert "matrix products may differ with CUBLAS_WORKSPACE_CONFIG=:0:0" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_nondeterministic_cublas_workspace_logs_a_warning(
 def test_autotuning_compiler_logs_a_warning(compiled: Any, named: bool, caplog: pytest.LogCaptureFixture) -> None:
     for asked in (False, True):
         warn_of_nondeterminism({"seed": 1, "deterministic": asked}, {}, 1, compiled)
-    says = "deterministic: compile with max-autotune chooses kernels by speed. The next run may choose others."
+    says = "Despite randomness.deterministic, the next run may use other kernels: max-autotune chooses them by speed."
     assert caplog.messages == [says] * named
 
 
@@ -163,16 +163,14 @@ def test_run_warns_about_its_autotuning_compiler(tmp_path: Path, caplog: pytest.
     compiled: Any = {"compile": {"mode": "max-autotune-no-cudagraphs"}, "model": {"type": "NoModel"}}
     with pytest.raises(UnknownNameError):  # the warning comes before anything is compiled
         Runner(**settings(tmp_path, **compiled, randomness=randomness))
-    assert "deterministic: compile with max-autotune chooses kernels by speed" in caplog.text
+    assert "max-autotune chooses them by speed" in caplog.text
 
 
 def test_loader_with_its_own_order_logs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     stream: Any = torch.utils.data.DataLoader(Stream(), batch_size=4)
     changes = {"train_dataloader": stream, "randomness": {"seed": 1, "deterministic": True}, "param_scheduler": None}
     Runner(**settings(tmp_path, by_epoch=False, **changes)).train()
-    assert (
-        "deterministic: the batches of train_dataloader, a 'DataLoader', are not determined by the seed." in caplog.text
-    )
+    assert "the seed does not determine the batches of train_dataloader, a 'DataLoader'" in caplog.text
 
 
 CPU = torch.device("cpu")

@@ -363,8 +363,8 @@ def test_records_from_before_the_log_file_are_written_once(tmp_path: Path) -> No
         torch.use_deterministic_algorithms(False)
     runner.train()
     lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
-    assert len([each for each in lines if "deterministic: env_cfg.cudnn_benchmark" in each]) == 1
-    assert "deterministic: " in lines[0]
+    assert len([each for each in lines if "turns off env_cfg.cudnn_benchmark" in each]) == 1
+    assert "randomness.deterministic" in lines[0]
 
 
 def test_simultaneous_runs_have_different_log_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

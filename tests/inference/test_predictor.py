@@ -168,7 +168,7 @@ def _change(key: str, value: Any) -> Callable[[Config], None]:
     [
         (_change("test_dataloader", None), None),
         (lambda cfg: [cfg.pop("test_dataloader"), cfg.pop("val_dataloader")], "neither test data nor validation data"),
-        (lambda cfg: cfg["test_dataloader"]["dataset"].pop("pipeline"), "the dataset has no pipeline"),
+        (lambda cfg: cfg["test_dataloader"]["dataset"].pop("pipeline"), "the dataset has no `pipeline`"),
     ],
 )
 def test_data_whose_pipeline_is_missing_is_an_error(

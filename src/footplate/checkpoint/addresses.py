@@ -88,7 +88,7 @@ def local_file(path: str) -> str:
             found = sha256_of(stream)
         if not found.startswith(digest):
             raise CheckpointDamagedError(
-                f"the weights at '{path}' are not used: the content of '{file}' does not match its name",
+                f"the weights at '{path}' are not used: the content of '{file}' does not match the hash in its name",
                 notes=[
                     f"expected sha256 {digest}...",
                     f"   found sha256 {found}",
@@ -188,7 +188,7 @@ def _download(url: str, file: str) -> None:
             sink.write(chunk)
         if digest and not sha256.hexdigest().startswith(digest):
             raise CheckpointDamagedError(
-                f"the content of '{url}' does not match its name",
+                f"the content of '{url}' does not match the hash in its name",
                 notes=[
                     f"expected sha256 {digest}...",
                     f"   found sha256 {sha256.hexdigest()}",

@@ -140,7 +140,7 @@ def _check_same_keys(first: "OrderedDict[str, Any]", weights: "OrderedDict[str, 
     """Checks that the weights have the keys, types and shapes of the first checkpoint."""
     differing = sorted(first.keys() ^ weights.keys())
     if differing:
-        raise CheckpointError(f"'{path}' does not have the same weights as the first checkpoint", found=differing)
+        raise CheckpointError(f"'{path}' and the first checkpoint have different keys", found=differing)
     for key, value in weights.items():
         if not isinstance(value, torch.Tensor) or not isinstance(first[key], torch.Tensor):
             if type(value) is not type(first[key]):

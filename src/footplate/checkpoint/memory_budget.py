@@ -128,7 +128,7 @@ class _CopyMeter:
                 inner, below = self._measure(entry, depth + 1)
                 count, height = count + inner, max(height, below + 1)
                 if count > self._limit:
-                    raise CheckpointError("copies of its content need far more memory than its size justifies")
+                    raise CheckpointError("its content would need far more memory than a file of this size should")
         self._known[id(value)] = count, height
         return count, height
 

@@ -112,7 +112,7 @@ def mapped_memory(memory: mmap.mmap, start: int, size: int) -> torch.Tensor:
         CheckpointDamagedError: The file has fewer bytes.
     """
     if start + size > len(memory):
-        raise CheckpointDamagedError("a storage in it exceeds the end of the file")
+        raise CheckpointDamagedError("a tensor storage extends past the end of the file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch has no read-only tensors
         return torch.frombuffer(memory, dtype=torch.uint8, count=size, offset=start)

@@ -37,7 +37,7 @@ def add_commands(subparsers: Any) -> None:
         "--score",
         metavar="X",
         type=float,
-        help="the minimum score of detected instances (default: 0.3) and of listed classes (default: 0)",
+        help="the minimum score of instances in detection (default: 0.3) and of classes in classification (default: 0)",
     )
     parser.add_argument("--no-pictures", action="store_true", help="write only the JSON lines")
     add_trust(parser)

@@ -134,7 +134,7 @@ def merge_options(
 
 
 class _Merge(NamedTuple):
-    """Sets values at key paths; see `merge_options`."""
+    """Sets values at key paths, as `merge_options` describes."""
 
     origin: Origin
     list_keys: bool

@@ -103,7 +103,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().split("\n", 1)[0]
         raise RankError(
-            f"rank {info.rank} on {socket.gethostname()} could not connect to the {info.world_size} ranks "
+            f"rank {info.rank} of {info.world_size} on {socket.gethostname()} could not connect to rank 0 "
             f"at {info.address}:{info.port}",
             notes=[first, "Check that the address is that of rank 0, and that its port is free and reachable."],
         ) from error

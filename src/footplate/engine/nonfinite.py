@@ -99,7 +99,9 @@ class NonFiniteHook(Hook):
         self.check(runner, runner.iter)
 
     def check_shown(self, runner: "Runner", shown: Mapping[str, Any]) -> None:
-        """Checks the losses at once if a log line contains a non-finite one, which is already on the host.
+        """Checks the losses at once if the log line has a non-finite loss.
+
+        The values of a log line are already on the host, so this needs no synchronization.
 
         Args:
             runner: The runner, after an iteration.

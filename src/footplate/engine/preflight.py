@@ -124,7 +124,7 @@ def _growth(optimizer: torch.optim.Optimizer) -> int:
 
 @contextmanager
 def _restoring_state(runner: "Runner") -> Iterator[None]:
-    """Restores, after the block, the random states, attributes, buffers and the hub, which user code may change."""
+    """Restores random states, the message hub, and attributes and buffers of user objects at the end of the block."""
     rng, training = capture_rng(), runner.model.training
     hub, sets = runner.message_hub, getattr(runner.val_loop, "sets", ())
     names = ("dataset", "sampler", "batch_sampler", "collate_fn")
@@ -253,10 +253,10 @@ def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
 class Snapshot:
     """Copies buffers and object attributes, to restore them later.
 
-    Starting from `objects`, it follows attributes, lists and dicts to models, hooks, metrics, datasets,
-    samplers and objects of user classes. It keeps numbers, strings, containers, random generators, and tensors and
-    arrays up to 16 MB. It keeps buffers of any size. Of user classes and the modules that define them, it keeps the
-    numbers. It does not keep parameters, files, or the content of objects of other libraries.
+    Starting from `objects`, it follows attributes, lists and dicts to models, hooks, metrics, datasets, samplers and
+    objects of user classes. It copies numbers, strings, containers, random generators, buffers, and other tensors and
+    arrays of up to 16 MB. It also copies the numbers in user classes and in the modules that define them. It does not
+    copy parameters, files, or the content of objects of other libraries.
 
     Args:
         objects: The objects to start from.
@@ -276,7 +276,7 @@ class Snapshot:
                 undo()
 
     def _keep(self, value: Any) -> Iterable[Any]:
-        """Keeps one value, and returns the values it contains."""
+        """Copies one value, and returns the values in it that must be copied next."""
         if id(value) in self._seen or value is None or isinstance(value, (str, bytes, int, float, type)):
             return ()
         self._seen[id(value)] = value

@@ -143,13 +143,18 @@ def warn_of_nondeterminism(
     if not randomness.get("deterministic"):
         return
     if env_cfg.get("cudnn_benchmark"):
-        _logger.warning("deterministic: env_cfg.cudnn_benchmark is off, because it chooses algorithms by speed.")
+        _logger.warning(
+            "randomness.deterministic turns off env_cfg.cudnn_benchmark, which chooses algorithms by speed."
+        )
     if randomness.get("seed") is None:
-        _logger.warning("deterministic: no randomness.seed is set. To repeat this run, set randomness.seed=%d.", seed)
+        _logger.warning(
+            "randomness.deterministic is set without randomness.seed. To repeat this run, set randomness.seed=%d.", seed
+        )
     workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
     if workspace is not None and workspace not in _DETERMINISTIC_WORKSPACES:
         _logger.warning(
-            "deterministic: matrix products may differ with CUBLAS_WORKSPACE_CONFIG=%s. Set it to %s.",
+            "Despite randomness.deterministic, matrix products may differ with CUBLAS_WORKSPACE_CONFIG=%s. "
+            "Set it to %s.",
             workspace,
             " or ".join(_DETERMINISTIC_WORKSPACES),
         )
@@ -158,7 +163,7 @@ def warn_of_nondeterminism(
     tuned = isinstance(options, Mapping) and any(options.get(key) for key in ("max_autotune", "max_autotune_gemm"))
     if tuned or str(settings.get("mode")).startswith("max-autotune"):
         _logger.warning(
-            "deterministic: compile with max-autotune chooses kernels by speed. The next run may choose others."
+            "Despite randomness.deterministic, the next run may use other kernels: max-autotune chooses them by speed."
         )
 
 
@@ -167,7 +172,7 @@ def warn_of_nondeterministic_loader(runner: "Runner", randomness: Mapping[str, A
     loader = runner.train_loop.dataloader
     if randomness.get("deterministic") and not isinstance(loader, (SampleLoader, list, tuple)):
         _logger.warning(
-            "deterministic: the batches of train_dataloader, a '%s', are not determined by the seed.",
+            "Despite randomness.deterministic, the seed does not determine the batches of train_dataloader, a '%s'.",
             type(loader).__name__,
         )
 

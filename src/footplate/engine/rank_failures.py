@@ -1,4 +1,4 @@
-"""Ends a run on several processes: all ranks end for one reason, which is reported once."""
+"""Ends all ranks of a run when one rank fails, and reports the failure once."""
 
 import contextlib
 import logging

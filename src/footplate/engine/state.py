@@ -215,7 +215,8 @@ def _share_gradients(runner: "Runner", state: dict[str, Any], *, together: bool)
         parameters = _parameters_of(wrapper)
         if runner.world_size > _MAX_RANKS:
             _logger.info(
-                "Saved during gradient accumulation: the mean of the gradients of %d processes is kept.",
+                "The checkpoint was saved during gradient accumulation. It has the mean of the gradients of %d "
+                "processes, so a resumed run is not bit-identical.",
                 runner.world_size,
             )
             held[_ACCUMULATED] = accumulation.average_gradients(model, parameters)

@@ -251,8 +251,8 @@ class IterBasedTrainLoop(BaseTrainLoop):
             )
         if not self._drawn:
             _logger.warning(
-                "%s.run reads its data by itself: after a resume at iteration %d, the data may start over. "
-                "Draw batches from self.dataloader_iterator to continue at the right one.",
+                "%s.run does not read its data from self.dataloader_iterator, so after the resume at iteration %d, "
+                "the data may start again from the beginning. Read the batches from self.dataloader_iterator.",
                 name,
                 self._iter,
             )

@@ -39,7 +39,8 @@ def append_table(context: EvaluationContext, name: str, classes: Sequence[str], 
         context: The run and the dataset.
         name: The name of the table, such as "IoU".
         classes: The names of the classes, ``(C,)``.
-        columns: The numbers of the classes by name, ``(C,)`` each. Non-finite numbers are written as null.
+        columns: The values of each column, one per class ``(C,)``, keyed by column name. Non-finite values are
+            written as null.
     """
     numbers = [np.asarray(column).tolist() for column in columns.values()]
     rows = [

@@ -210,7 +210,7 @@ class CheckpointHook(Hook):
             self.after_val(runner)
 
     def after_val(self, runner: Runner) -> None:
-        """Saves the best checkpoints, or defers that until all hooks of the enclosing event have acted."""
+        """Saves the best checkpoints; during an iteration, only after all hooks of that iteration have run."""
         if self._metrics is None or runner.phase is Phase.AFTER_EPOCH:
             return
         if runner.phase in COUNTED_STEPS:

@@ -49,15 +49,15 @@ _PAGE_STYLE = (
 
 
 class LiveTerminal:
-    """Draws lines over its previous ones, in a single write and without blank lines in between, to avoid flicker.
+    """Redraws its lines in place, in a single write and without blank lines in between, to avoid flicker.
 
     While it is open, it replaces standard output and standard error: text that is written there appears above the
     lines.
 
-    The cursor stays at the start of the first line. When a terminal changes its width, it rewraps the lines and keeps
-    the cursor at its character, so that all remains of the lines are after the cursor. This requires rows above the
-    lines, because tmux scrolls as many rows out of sight as the wrapping takes. When the terminal becomes narrower, the
-    lines therefore keep a distance from the first row.
+    The cursor stays at the start of the first line. When the width of a terminal changes, it rewraps the lines but
+    keeps the cursor on its character, so all leftover rows are below the cursor. tmux scrolls up by the number of rows
+    that wrapping adds, so some rows above the lines must stay free: when the terminal becomes narrower, the lines move
+    away from the top row.
 
     Ctrl-Z releases the terminal until the process continues. Nothing is drawn while the process is in the background.
 
@@ -294,10 +294,10 @@ class _StreamAbove(io.TextIOBase):
 
 
 class LiveNotebook:
-    """Shows lines in an output of the running cell, which each later call replaces.
+    """Shows lines in one output of the running cell; each call replaces the previous lines.
 
-    While the lines are shown, log lines about single iterations go only to the log file. When the cell ends, even by
-    an error or interrupt, the last lines stay and logging is reset.
+    While the lines are shown, log lines about single iterations go only to the log file. When the cell ends, even
+    with an error or interrupt, the last lines stay visible and log lines are printed again.
 
     Args:
         shell: The IPython shell of the kernel.

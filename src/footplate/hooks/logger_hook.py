@@ -241,7 +241,10 @@ class NaiveVisualizationHook(Hook):
             path = meta.get("img_path")
             image = sample_image(path, data_batch, position)
             if image is None:
-                runner.logger.warning("NaiveVisualizationHook finds no image in a batch of type %s.", type(data_batch))
+                runner.logger.warning(
+                    "NaiveVisualizationHook draws nothing, because it found no image in a batch of type %s.",
+                    type(data_batch),
+                )
                 return
             name = os.path.splitext(os.path.basename(path))[0] if path else f"{batch_idx}_{position}"
             runner.visualizer.add_datasample(

@@ -161,7 +161,7 @@ def _run_model(module: ExportedModel, images: Tensor) -> dict[str, Tensor]:
 
 
 def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tuple[int, ...]], float]:
-    """Writes and verifies a file; if the model does not permit other sizes, it is written for the example's size."""
+    """Writes and verifies a file. If the model cannot be exported with dynamic shapes, uses those of the example."""
     try:
         try:
             format_.write(request)

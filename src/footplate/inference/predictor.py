@@ -35,9 +35,9 @@ DEFAULT_SCORE = 0.3
 class Predictor:
     """Predicts on images with a trained model.
 
-    Images pass through the pipeline of the test data in the config (or else of the validation data), without the
-    transforms that load annotations. Batches have the size of that data, so that the predictions are those of
-    `footplate test`.
+    Images pass through the pipeline of the test data in the config, or of the validation data if there is no test data.
+    Transforms that load annotations are left out. The batch size is that of the same data, so that the predictions are
+    those of `footplate test`.
 
     Args:
         checkpoint: The path or address of a checkpoint, or an opened one.
@@ -182,7 +182,7 @@ def as_image(image: Any) -> str | Pixels:
 
 
 def above_score(prediction: Any, score: float) -> Any:
-    """Returns a prediction without detected instances whose score is lower; other predictions unchanged."""
+    """Removes detected instances with a score below `score`; returns predictions without instances unchanged."""
     instances = prediction.get("pred_instances") if hasattr(prediction, "metainfo") else None
     if instances is None or "scores" not in instances:
         return prediction

@@ -46,7 +46,7 @@ class Preprocessing:
         dataset = _innermost_dataset(section.get("dataset"))
         if dataset is None or not isinstance(dataset.get("pipeline"), Sequence):
             raise ArgumentError(
-                "the dataset has no pipeline of transforms that a picture could be passed through",
+                "the dataset has no `pipeline` to prepare a picture with",
                 key=key,
                 found=None if dataset is None else dataset.get("type"),
                 notes=["Give a config whose test data has a `pipeline`."],
@@ -105,7 +105,7 @@ class Preprocessing:
 
 
 def _evaluation_section(cfg: Config) -> tuple[str, Mapping[str, Any]]:
-    """Returns the mode and the section of the test data, or else of the validation data."""
+    """Returns the mode and the section of the test data, or of the validation data if there is no test data."""
     for mode in ("test", "val"):
         section = cfg.get(f"{mode}_dataloader")
         if has_several_loaders(section):  # of several datasets by name, the first

@@ -191,7 +191,7 @@ class StochasticWeightAverage(BaseAveragedModel):
     """
 
     def weight(self, steps: int) -> float:
-        """Returns 1 / n for the n-th value of the mean."""
+        """Returns 1 / n, the weight of the n-th model in the mean."""
         return 1 / (steps // self.interval + 1)
 
 

@@ -35,8 +35,8 @@ def describe_environment() -> dict[str, Any]:
     """Returns the facts about the environment that a bug report needs.
 
     Returns:
-        Texts by name for a log: interpreter, processors, accelerator, main packages and git commit. They are followed
-        by `command`, all `packages` with their versions, and `git tree`; see `git_tree`.
+        A dict of strings for the log: interpreter, processors, accelerator, main packages and git commit, followed by
+        `command`, all `packages` with their versions, and `git tree`; see `git_tree`.
     """
     git = _start_git(None)  # runs in the meantime
     accelerator = "Apple MPS" if torch.backends.mps.is_available() else "none"

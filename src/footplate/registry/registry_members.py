@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class RegistryMembers:
-    """The members of a registry that footplate itself does not use."""
+    """Members of MMEngine's `Registry` that code bases call, and footplate itself does not."""
 
     name: str
     scope: str

@@ -125,7 +125,7 @@ def check(cfg: Config, *, run: bool = True) -> Checked:
 
 @contextmanager
 def _collected_warnings() -> Iterator[list[str]]:
-    """Collects warnings; logs them if the check fails, since no summary shows them then."""
+    """Collects warnings. If the check fails, logs them, because no summary is printed."""
     records: list[logging.LogRecord] = []
     try:
         with collect_warnings() as found, buffer_log() as records:

@@ -104,7 +104,7 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
 
 
 def explain_schedule(schedule: Schedule) -> str:
-    """Returns a plot and a table of each field that changes, as text with sixty columns."""
+    """Returns a plot and a table for each field that changes, as text 60 characters wide."""
     lines = [f"schedule of {schedule.length} iterations, counted from 0; {schedule.model}", ""]
     for field in FIELDS:
         moving, constant = schedule.shown(field)

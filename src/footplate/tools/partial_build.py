@@ -25,7 +25,7 @@ _EXEMPT = os.path.join("torch", "_compile.py")  # defines the wrapper of methods
 
 
 def prepare(cfg: Config) -> Config:
-    """Returns the config in the second generation, and sets its default scope."""
+    """Converts a config to a second-generation config, and activates its default scope."""
     cfg = in_second_generation(cfg)
     set_default_scope(cfg.get("default_scope"))
     return cfg

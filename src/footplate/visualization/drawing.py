@@ -1,4 +1,4 @@
-"""Draws on an image: boxes, masks, points, lines and text, with colors by name."""
+"""Draws on an image: boxes, masks, points, lines and text, in named colors."""
 
 import colorsys
 import math
@@ -280,7 +280,7 @@ class TextAxes:
         self._drawing = drawing
 
     def text(self, x: float, y: float, s: str, **style: Any) -> None:
-        """Writes a text at a position. Of `style`, the size, the color, the alignments and the box color are used."""
+        """Draws text at a position. Only the size, color, alignments and box color in `style` are used."""
         self._drawing.draw_texts(
             s,
             [[x, y]],

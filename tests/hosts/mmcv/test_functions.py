@@ -107,5 +107,5 @@ def test_test_loops_return_the_predictions(test: Any, capsys: pytest.CaptureFixt
 
 
 def test_ipus_are_refused() -> None:
-    with pytest.raises(ConfigError, match="does not train on IPUs, which 'IPUDataLoader' needs"):
+    with pytest.raises(ConfigError, match="'IPUDataLoader' needs an IPU"):
         functions.IPUDataLoader(SimpleNamespace())

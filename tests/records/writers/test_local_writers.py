@@ -73,7 +73,7 @@ def test_invalid_file_suffixes_are_refused(arguments: dict[str, str]) -> None:
 
 
 def test_the_file_of_all_scalars_is_not_written_twice(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="file_path must differ"):
+    with pytest.raises(ArgumentError, match="which already receives all scalars"):
         LocalVisBackend(str(tmp_path)).add_scalars({"loss": 1.0}, file_path="scalars.json")
 
 

@@ -111,8 +111,8 @@ def test_pixels_may_be_probed_instead() -> None:
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        ([sample([1.0], 0, "train")], "needs images with the part 'test', but there are none"),
-        ([sample([1.0], 0, "test")], "needs images with the part 'train', but there are none"),
+        ([sample([1.0], 0, "train")], "no image has part='test'"),
+        ([sample([1.0], 0, "test")], "no image has part='train'"),
         (
             [SelfSupDataSample(metainfo={"img_path": "b.png", "part": "test"})],
             "'gt_label' and 'part', but 'b.png' does not have both",

@@ -136,7 +136,7 @@ class TextLoggerHook(LoggerHook):
     """
 
     def log(self, runner: Any) -> None:
-        """Logs one line."""
+        """Writes the latest values to the log, in one line."""
         tags = self.get_loggable_tags(runner, allow_text=True, add_mode=False, tags_to_skip=())
         values = ", ".join(
             f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}" for name, value in tags.items()

@@ -243,7 +243,7 @@ class LegacyModel(BaseModel):
 
     @torch.no_grad()
     def validation_losses(self, data: Any) -> dict[str, Any]:
-        """Returns the outputs of the model's `val_step`, or else of its `train_step`: `loss`, `log_vars` ..."""
+        """Returns the outputs of the model's `val_step`, or of `train_step` if it has none: `loss`, `log_vars` ..."""
         opened_data = self.data_preprocessor(data, False)
         step = getattr(self.module, "val_step", None)
         found = step(opened_data, self._optimizer) if step and _is_step(step) else self._losses(opened_data)

@@ -9,7 +9,7 @@ from footplate.first_generation.adapters.hook import Hook
 from footplate.registry import HOOKS
 
 _Values = dict[str, list[float]]
-"""A value for each parameter group, by the name of the optimizer; the name is empty if there is only one optimizer."""
+"""A value for each parameter group, keyed by the name of the optimizer, which is empty if there is only one."""
 
 
 class UpdaterHook(Hook):
@@ -86,7 +86,7 @@ class UpdaterHook(Hook):
 
     @property
     def base_values(self) -> Any:
-        """The initial value of each parameter group."""
+        """The initial learning rate or momentum of each parameter group."""
         return self._base.get("", self._base)
 
     @property

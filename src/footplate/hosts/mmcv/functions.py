@@ -240,7 +240,7 @@ def _refused(what: str) -> Callable[..., Any]:
     """Returns a class that raises an error when it is built; code bases only name it on devices that torch lacks."""
 
     def refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
-        raise ConfigError(f"footplate does not train on IPUs, which '{what}' needs. Train on another device.")
+        raise ConfigError(f"'{what}' needs an IPU, which footplate does not support; train on another device")
 
     return type(what, (), {"__init__": refuse, "__doc__": "Raises an error.", "__module__": __name__})
 

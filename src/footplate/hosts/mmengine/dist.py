@@ -180,12 +180,12 @@ def all_reduce_dict(data: dict[str, Tensor], op: str = "sum", group: Group = Non
 def all_reduce_params(
     params: Iterable[Tensor], coalesce: bool = True, bucket_size_mb: int = -1, op: str = "sum", group: Group = None
 ) -> None:
-    """Reduces tensors in place, several of one type in one message if `coalesce` is set.
+    """Reduces tensors in place. With `coalesce`, tensors of the same dtype are sent together, in buckets.
 
     Args:
         params: The tensors.
         coalesce: Whether to send several tensors together.
-        bucket_size_mb: The size of a message in MB; at most 0 for no limit.
+        bucket_size_mb: The size of a bucket in MB; 0 or less for no limit.
         op: See `all_reduce`.
         group: The process group; all processes by default.
     """

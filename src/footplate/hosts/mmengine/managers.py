@@ -8,7 +8,7 @@ from typing_extensions import Self
 
 
 class ManagerMeta(type):
-    """Gives each class its own instances by name.
+    """Metaclass that gives each class its own dict of named instances.
 
     Raises:
         AssertionError: The constructor does not accept `name`.

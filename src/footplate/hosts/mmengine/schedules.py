@@ -73,7 +73,7 @@ class _ParamScheduler(ParamSchedule):
 
 
 class _OfField:
-    """Sets the field of the schedules that derive from it."""
+    """Passes a fixed field of the optimizer groups, such as "lr", to the constructor of a schedule."""
 
     _field: str
 

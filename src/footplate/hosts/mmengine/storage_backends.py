@@ -163,7 +163,7 @@ class _FileSystemBackend(BaseStorageBackend):
         self._system(dir_path, "rm", recursive=True)
 
     def copy_if_symlink_fails(self, src: PathLike, dst: PathLike) -> bool:
-        """Links `dst` to `src` if this storage has links, and copies otherwise; returns whether it is a link."""
+        """Creates `dst` as a link to `src`, or as a copy if the storage has no links; returns whether it is a link."""
         (self.copytree if self.isdir(src) else self.copyfile)(src, dst)
         return False
 

@@ -92,7 +92,7 @@ def _carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, 
 def carafe_naive_forward(
     features: Tensor, masks: Tensor, output: Tensor, kernel_size: int, group_size: int, scale_factor: int
 ) -> None:
-    """Writes CARAFE to `output`, (N, C, s * H, s * W)."""
+    """Upsamples `features` with CARAFE and writes the result to `output`, (N, C, s * H, s * W)."""
     output.copy_(_carafe(features, masks, kernel_size, group_size, scale_factor))
 
 

@@ -17,7 +17,7 @@ def _squared_distances(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _first_hits(hits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Returns the first `count` true positions in each row; the first hit fills up a row with fewer.
+    """Returns the positions of the first `count` true values in each row, padded with the first of them.
 
     Args:
         hits: (..., N), bool.
@@ -151,7 +151,7 @@ def group_points_backward(
 
 
 def _stacked_rows(idx: Tensor, idx_counts: Tensor, counts: Tensor) -> Tensor:
-    """Returns rows of stacked samples for indices (sum of M, nsample) that count within each sample."""
+    """Converts indices within each sample (sum of M, nsample) to row indices in the stacked samples."""
     starts = counts.long().cumsum(0) - counts.long()
     return idx.long() + starts.repeat_interleave(idx_counts.long())[:, None]
 
@@ -265,7 +265,7 @@ def _in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def points_in_boxes_part_forward(boxes: Tensor, pts: Tensor, box_idx_of_points: Tensor) -> None:
-    """Writes the first box (B, T, 7) that contains each point (B, M, 3) to `box_idx_of_points`; -1 if there is none."""
+    """Writes the index of the first box (B, T, 7) that contains each point (B, M, 3), or -1, to `box_idx_of_points`."""
     found, any_hit = _first_hits(_in_boxes(pts, boxes), 1)
     box_idx_of_points.copy_(torch.where(any_hit, found[..., 0], -1))
 

@@ -223,10 +223,10 @@ class ParamSchedule:
         self._slots = list(zip(slots, bases, strict=True))
 
     def rewind(self, *, from_groups: bool = False) -> None:
-        """Resets the schedule to before its first position, and the field of each group to its base value.
+        """Resets the schedule to its state before the first step, and the field of each group to its base value.
 
         The base value is `initial_<field>` of the group, which may have been loaded. After all schedules of an
-        optimizer were reset, call `start` of each of them in their order.
+        optimizer have been reset, call `start` on each of them in order.
 
         Args:
             from_groups: Whether to use the current value of groups without `initial_<field>` as their base value.
@@ -340,7 +340,7 @@ def collect_steps(schedules: Iterable[ParamSchedule] | Mapping[str, Iterable[Par
     """Returns the `step` methods of schedules, sorted by when they are to be called.
 
     Args:
-        schedules: Schedules, or lists of schedules by the name of an optimizer.
+        schedules: Schedules, or a dict of lists of schedules, keyed by the name of the optimizer.
     """
     lists = schedules.values() if isinstance(schedules, Mapping) else [schedules]
     steps = ScheduleSteps([], [], [])

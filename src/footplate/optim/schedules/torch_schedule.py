@@ -89,7 +89,7 @@ class TorchSchedule(ParamSchedule):
 
 
 def _with_counters(scheduler: Any, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a saved state with Counters, such as MultiStepLR's milestones, which are plain dicts in a checkpoint."""
+    """Converts plain dicts in a saved state back to `Counter`, which MultiStepLR needs for its milestones."""
     counters = {key for key, value in vars(scheduler).items() if isinstance(value, Counter)}
     result = {key: Counter(each) if key in counters else each for key, each in state.items()}
     inner = getattr(scheduler, "_schedulers", ())  # of a SequentialLR or ChainedScheduler

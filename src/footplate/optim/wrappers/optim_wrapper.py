@@ -173,7 +173,7 @@ class OptimWrapper:
         self._has_used_gradients = False
 
     def step(self, **kwargs: Any) -> None:
-        """Clips the gradients and steps the optimizer, unless non-finite gradients are to be skipped."""
+        """Clips the gradients and steps the optimizer. The guard may skip the step if gradients are non-finite."""
         clipper, norm = self._clipper, None
         if clipper is not None and clipper.gives_norm:
             norm, clipper = self._clip_gradients(clipper), None

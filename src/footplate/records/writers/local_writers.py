@@ -81,7 +81,9 @@ class LocalVisBackend(BaseVisBackend):
     ) -> None:
         """Appends a JSON line with several scalars, also to `file_path`, a path inside the folder."""
         if file_path == self._scalars:
-            raise ArgumentError("file_path must differ from the file of all scalars", found=file_path)
+            raise ArgumentError(
+                f"file_path must not be '{self._scalars}', which already receives all scalars", found=file_path
+            )
         line = {"step": step, **{name: _as_number(value) for name, value in scalar_dict.items()}}
         line["step"] = line.pop("step")
         self._append(self._scalars, line)

@@ -103,7 +103,7 @@ def _entries(instances: Instances, number: Any, category_ids: Sequence[int]) -> 
 
 
 def _area(entry: Mapping[str, Any]) -> float:
-    """Returns the area of the mask if there is one, or else of the box, in pixels."""
+    """Returns the area of the mask in pixels, or of the box if there is no mask."""
     if "segmentation" in entry:
         return float(coco_package("measuring masks").mask.area(entry["segmentation"]))
     return float(entry["bbox"][2] * entry["bbox"][3])

@@ -1,4 +1,4 @@
-"""The data sample of detection, and the transform and the preprocessor that fill it."""
+"""The data sample for detection, and the transform and the preprocessor that fill it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar

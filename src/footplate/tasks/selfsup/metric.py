@@ -102,7 +102,7 @@ class _Probe(BaseMetric[Seen]):
         if not test.any() or test.all():
             missing = "train" if test.all() else "test"
             raise DataError(
-                f"the probe needs images with the part '{missing}', but there are none",
+                f"no image has part='{missing}'; the probe needs images of both parts, 'train' and 'test'",
                 notes=["Set part='...' of PackSelfSupInputs."],
             )
         count = int(labels.max()) + 1

@@ -100,7 +100,7 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
     if split == "test" and not has_evaluation:
         draft.write("test_cfg", {"type": "TestLoop"}, "data")
         draft.write("test_evaluator", {"type": METRIC}, "data")
-    draft.became(f"data.{split}", f"{name}.dataset, in the adapter LegacyDataset")
+    draft.became(f"data.{split}", f"{name}.dataset, wrapped in LegacyDataset")
     return True
 
 
