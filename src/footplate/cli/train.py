@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise_module_error(f"training, {arguments.progress},", error, runner)
         raise
     with surviving_streams():
-        _print_paths(runner, arguments)
+        _print_end(runner, arguments)
     if runner.saver.lost is None:
         return 0
     last = f"the last checkpoint is {runner.saver.last}" if runner.saver.last else "there is no checkpoint of this run"
@@ -204,10 +204,17 @@ def _print_stopped(runner: "Runner", arguments: argparse.Namespace, error: BaseE
     from footplate.engine.signals import Interrupted
 
     if isinstance(error, Interrupted) and wants_json(arguments):
-        _print_paths(runner, arguments, stopped=True)
+        _print_paths(runner, arguments, state="stopped")
 
 
-def _print_paths(runner: "Runner", arguments: argparse.Namespace, *, stopped: bool = False) -> None:
+def _print_end(runner: "Runner", arguments: argparse.Namespace) -> None:
+    """Prints the result of a run that ended by itself; one that reached its time limit can be resumed."""
+    if runner.train_loop.out_of_time:
+        print_resume_command(runner, arguments)
+    _print_paths(runner, arguments, state="time limit" if runner.train_loop.out_of_time else "finished")
+
+
+def _print_paths(runner: "Runner", arguments: argparse.Namespace, *, state: str) -> None:
     """Prints the paths of log, checkpoints, curves and images, and the command that shows them."""
     if runner.rank:
         return
@@ -236,7 +243,7 @@ def _print_paths(runner: "Runner", arguments: argparse.Namespace, *, stopped: bo
         return
     named, scalars = dict(paths), runner.message_hub.log_scalars
     data = {
-        "state": "stopped" if stopped else "finished",
+        "state": state,
         "iterations": runner.iter,
         "max_iters": runner.max_iters,
         "work_dir": runner.work_dir,

@@ -15,7 +15,6 @@ from footplate.config import Config, check_top_level_keys, find_late_changes, un
 from footplate.config.key_paths import merge_options
 from footplate.data import check_dataloader
 from footplate.distributed import check_launcher, check_model_wrapper, check_sync_bn
-from footplate.engine.base_loops import validation_points
 from footplate.engine.components import build_log_processor, loop_settings
 from footplate.engine.config_compatibility import (
     in_second_generation,
@@ -31,6 +30,7 @@ from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.plain_runs import PYTHON_ARGUMENTS
 from footplate.engine.process_setup import check_environment, check_randomness
 from footplate.engine.run_folder import folders_of
+from footplate.engine.validation_points import validation_points
 from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
 from footplate.evaluation import build_evaluator, is_named
