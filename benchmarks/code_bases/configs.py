@@ -21,6 +21,8 @@ CONFIGS: dict[str, dict[str, str]] = {
         "pvt": "retinanet_pvt-t",
         "res2net": "faster-rcnn_res2net-101",
         "simple_copy_paste": "ssj-scp-90k",
+        "grounding_dino": "r50_scratch",
+        "mm_grounding_dino": "swin-t_finetune",
         "mask2former": "mask2former_r50_8xb2-lsj-50e_coco",
     },
     "mmseg": {"swin": "ade20k"},
@@ -178,6 +180,8 @@ def prepare_mmseg(cfg: Any, data: str, size: int) -> None:
     for node in walk(cfg.model):
         if "num_classes" in node:
             node["num_classes"] = 5
+        if node.get("type") == "CLIPTextEncoder":  # makes a classifier of the names of the classes
+            node.update(dataset_name=None, vocabulary=meta["classes"])
         weight = node.get("class_weight")
         if isinstance(weight, (list, tuple)):
             node["class_weight"] = [1.0] * 5 + [0.1] * (
@@ -190,7 +194,8 @@ def prepare_mmseg(cfg: Any, data: str, size: int) -> None:
     cfg.model.test_cfg = {"mode": "whole"}
     preprocessor = cfg.model.get("data_preprocessor") or {}
     preprocessor.update(size=(size, size))
-    preprocessor.pop("test_cfg", None)
+    for key in ("test_cfg", "size_divisor"):
+        preprocessor.pop(key, None)
     cfg.model.data_preprocessor = preprocessor
 
 

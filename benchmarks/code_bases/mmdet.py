@@ -30,7 +30,7 @@ def prepare(cfg: Any, data: str, size: int) -> None:
     }
     preprocessor = cfg.model.get("data_preprocessor") or {}
     if cfg.model.get("type") == "BaseReID":
-        found = loader(_persons(data), None)
+        found = loader(_persons(data), None, 1)
     elif preprocessor.get("type") == "TrackDataPreprocessor":
         found = loader(_video(dataset, data, resize, mask=mask), None)
     elif "MultiBranch" in str(preprocessor.get("type")):
@@ -44,6 +44,9 @@ def prepare(cfg: Any, data: str, size: int) -> None:
         found = loader(dataset, None)
     cfg.train_dataloader = found
     _replace_classes(cfg, semantic=semantic)
+    for node in walk(cfg.model):
+        if "num_cp" in node:  # recomputes activations with fairscale
+            node["num_cp"] = 0
     preprocessor.pop("batch_augments", None)
     if "DINO" in cfg.model["type"]:  # small images have few positions to choose from
         cfg.model["num_queries"] = 50

@@ -24,6 +24,13 @@ def test_strict_overrides_come_last(tiny: Path) -> None:
     assert cfg.train_cfg.max_iters == 3
 
 
+def test_cfg_options_may_add_keys_of_a_run(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cfg = read_config(parse("tiny.py", "--cfg-options", "load_from=a.pth", "lood_from=b.pth"))
+    assert (cfg.load_from, cfg.lood_from) == ("a.pth", "b.pth")
+    (message,) = caplog.messages
+    assert message.startswith("--cfg-options lood_from: the config has no key 'lood_from'")
+
+
 @pytest.mark.parametrize(
     ("written", "given", "chosen"),
     [(None, None, "work_dirs/tiny"), ("here", None, "here"), ("here", "there", "there"), (None, "there", "there")],

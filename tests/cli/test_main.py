@@ -62,8 +62,7 @@ def test_the_command_line() -> None:
     ]
     assert found["run"] == ["-h/--help", "--no-patches", "SCRIPT", "ARGS", "--debug"]
     assert found["check"] == [*CONFIG, "--work-dir", "--no-run", *LAUNCHING, "--no-patches", "--json", "--debug"]
-    assert "--no-patches" in found["sweep"]
-    assert "--no-patches" in found["plan"]
+    assert all("--no-patches" in found[each] for each in ("sweep", "plan", "explain", "replay"))
     assert found["recipes"] == ["-h/--help", "--json", "--debug"]
     assert set(found) >= {"train", "test", "recipes", "explain", "diff", "checkpoint"}
 

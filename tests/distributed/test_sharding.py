@@ -384,13 +384,13 @@ def error_of(cfg: dict[str, Any]) -> tuple[str, Any, str]:
 @pytest.mark.parametrize(
     ("cfg", "key", "near", "message"),
     [
-        ({"shard": {"clases": ["Block"]}}, "shard.clases", "classes", "shard has no key 'clases'"),
+        ({"shard": {"clases": ["Block"]}}, "shard.clases", "classes", "the selection has no key 'clases'"),
         ({"shard": {"classes": ["Blok"]}}, "shard.classes", "Block", "the model has no module of class 'Blok'"),
         ({"shard": {"classes": ["Tanh"]}}, "shard.classes", None, "the model has no module of class 'Tanh'"),
         ({"shard": {"names": ["haed"]}}, "shard.names", "head", "no module name matches 'haed'"),
         ({"shard": {"names": ["("]}}, "shard.names", None, "not a valid regular expression"),
         ({"shard": {"names": ["blocks"]}}, "shard.names", None, "select the modules in it"),
-        ({"shard": {"names": 3}}, "shard.names", None, "list of names"),
+        ({"shard": {"names": 3}}, "shard.names", None, "a list of patterns"),
         ({"mixed_precision": {"param_type": "float32"}}, "mixed_precision.param_type", "param_dtype", "has no key"),
         (
             {"mixed_precision": {"param_dtype": "bfloat61"}},

@@ -37,7 +37,6 @@ REFUSED = [
     ("autoscale_lr", True, "autoscale_lr"),
 ]
 NAMED = [
-    ("activation_checkpointing", ["layers"]),
     ("efficient_conv_bn_eval", ["layers"]),
     ("use_ddp_wrapper", True),
     ("gpu_ids", [0, 1]),
@@ -91,7 +90,7 @@ def test_unsupported_key_without_effect_logs_a_warning(tmp_path: Path, key: str,
     assert [line for line in told.splitlines() if line.startswith("warning") and key in line]
 
 
-@pytest.mark.parametrize("key", ["activation_checkpointing", "efficient_conv_bn_eval", "use_ddp_wrapper"])
+@pytest.mark.parametrize("key", ["efficient_conv_bn_eval", "use_ddp_wrapper"])
 def test_run_logs_an_unsupported_key_once(tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str) -> None:
     with caplog.at_level(logging.WARNING, "footplate"):
         Runner.from_cfg(check_config(written(tmp_path, **{key: True}))).train()

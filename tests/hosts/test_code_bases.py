@@ -2,25 +2,20 @@
 
 import json
 import os
+import signal
 import subprocess
-import sys
-import sysconfig
-import venv
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+
+from tests.hosts.environment import COMMON, create_environment, write_scenes
 
 # They share an environment. Each starts several processes that import a code base.
 pytestmark = [pytest.mark.xdist_group("code bases"), pytest.mark.timeout(900)]
 
-PACKAGES = ["mmcv-lite==2.1.0", "mmsegmentation==1.2.2", "mmdet==3.3.0"]
-# mmcv and the code bases name these; they are installed without their own dependencies, which include MMEngine.
-NEEDED = ["addict", "yapf", "platformdirs", "opencv-python-headless", "ftfy", "wcwidth", "regex", "prettytable"]
-NEEDED += ["pycocotools", "shapely", "terminaltables", "matplotlib", "contourpy", "cycler", "kiwisolver", "pyparsing"]
-NEEDED += ["python-dateutil", "six", "fonttools", "scipy"]
+PACKAGES = ["mmcv-lite==2.1.0", "mmsegmentation==1.2.2", "mmdet==3.3.0", "ftfy", "wcwidth", "regex", "prettytable"]
+PACKAGES += ["pycocotools", "shapely", "terminaltables", "scipy"]
 
 SEGMENTATION = """
 _base_ = 'mmseg::fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024.py'
@@ -74,38 +69,14 @@ randomness = dict(seed=3)
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The interpreter of an environment with the code bases, over the packages of this one."""
-    folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, with_pip=True, symlinks=True)
-    interpreter = str(folder / "bin" / "python")
-    for packages in (["--no-deps", *PACKAGES], ["--no-deps", *NEEDED]):
-        subprocess.run([interpreter, "-m", "pip", "install", "-q", *packages], check=True)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    site = folder / "lib" / version / "site-packages"
-    (site / "zz_parent.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return interpreter
+    """The interpreter of an environment with the code bases."""
+    return create_environment(tmp_path_factory.mktemp("environment"), [*PACKAGES, *COMMON])
 
 
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
     """A folder with pictures, label maps and boxes."""
-    random = np.random.default_rng(0)
-    images, annotations = [], []
-    for folder in ("images", "labels"):
-        (tmp_path / "data" / folder).mkdir(parents=True)
-    for index in range(4):
-        image = random.integers(0, 255, (64, 64, 3), dtype=np.uint8)
-        Image.fromarray(image).save(tmp_path / f"data/images/{index}.png")
-        label = random.integers(0, 3, (8, 8), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
-        Image.fromarray(label).save(tmp_path / f"data/labels/{index}.png")
-        images.append({"id": index, "file_name": f"{index}.png", "width": 64, "height": 64})
-        for box in range(2):
-            place = [float(each) for each in random.integers(0, 24, 2)] + [30.0, 34.0]
-            annotation = {"id": 10 * index + box, "image_id": index, "category_id": box + 1, "bbox": place}
-            annotations.append({**annotation, "area": 30 * 34, "iscrowd": 0})
-    categories = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
-    boxes = {"images": images, "annotations": annotations, "categories": categories}
-    (tmp_path / "data/boxes.json").write_text(json.dumps(boxes))
+    write_scenes(tmp_path)
     return tmp_path
 
 
@@ -170,3 +141,101 @@ def test_scripts_of_code_bases_train_and_test(
     run(python, run_folder, "run", *words)
     (metrics,) = (run_folder / "tested").glob("2*/2*.json")
     assert any(key.endswith(metric) for key in json.loads(metrics.read_text()))
+
+
+KILLER = """
+import os
+import signal
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class Killer(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 4 and 'SURVIVES' not in os.environ:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_the_middle_of_an_epoch_resumes_bit_for_bit(
+    python: str, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run_folder / "killer.py").write_text(KILLER)
+    # An epoch has two iterations, so that the run is killed and resumed in the middle of one.
+    config = SEGMENTATION + "custom_imports = dict(imports=['killer'])\ncustom_hooks = [dict(type='Killer')]\n"
+    config = config.replace("checkpoint=dict(interval=4)", "checkpoint=dict(interval=3)")
+    (run_folder / "config.py").write_text(config)
+    run(python, run_folder, "train", "config.py", "--work-dir", "killed", code=-signal.SIGKILL)
+    assert [path.name for path in (run_folder / "killed").glob("*.pth")] == ["iter_3.pth"]
+    monkeypatch.setitem(ENVIRONMENT, "SURVIVES", "1")
+    run(python, run_folder, "train", "config.py", "--work-dir", "whole")
+    run(python, run_folder, "train", "config.py", "--work-dir", "killed", "--resume")
+    for name in ("iter_6.pth", "iter_8.pth"):
+        assert same(run_folder / "whole" / name, run_folder / "killed" / name)
+
+
+def losses(work_dir: Path) -> list[float]:
+    """Returns the losses of all iterations of a run."""
+    (scalars,) = work_dir.glob("2*/vis_data/scalars.json")
+    rows = map(json.loads, scalars.read_text().splitlines())
+    return [row["loss"] for row in rows if "loss" in row]
+
+
+@pytest.mark.slow
+def test_replicated_and_sharded_models_have_equal_losses(python: str, run_folder: Path) -> None:
+    (run_folder / "config.py").write_text(SEGMENTATION.replace("num_workers=2", "num_workers=0"))
+    command = ["train", "config.py", "--nproc", "2", "--no-preflight"]
+    command += ["--set", "+train_dataloader.persistent_workers=False", "train_cfg.max_iters=4"]
+    sharded = "+model_wrapper_cfg={type: FullyShard, shard: {classes: [ConvModule]}}"
+    for name, options in (("replicated", []), ("sharded", [sharded])):
+        run(python, run_folder, *command, *options, "--work-dir", name)
+    replicated = losses(run_folder / "replicated")
+    assert len(replicated) == 4
+    assert losses(run_folder / "sharded") == pytest.approx(replicated, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_sweep_plan_and_replay_of_a_published_config(python: str, run_folder: Path) -> None:
+    (run_folder / "config.py").write_text(SEGMENTATION)
+    shortened = ["--set", "train_cfg.max_iters=2", "train_cfg.val_interval=2"]
+    values = "optim_wrapper.optimizer.lr=0.1,0.01"
+    words = ["--param", values, "--metric", "mIoU", "--trials", "2", "--out", "sweep"]
+    run(python, run_folder, "sweep", "config.py", *words, *shortened)
+    assert len(list((run_folder / "sweep").rglob("iter_2.pth"))) == 2
+    run(python, run_folder, "plan", "config.py", "--per-node", "4", "--steps", "2", "--save-parts", "parts.json")
+    assert json.loads((run_folder / "parts.json").read_text())["weights"] > 1e6  # bytes
+    diverging = ["--set", "optim_wrapper.optimizer.lr=1e30", "--work-dir", "diverged"]
+    run(python, run_folder, "train", "config.py", *diverging, code=1)
+    (capture,) = (run_folder / "diverged").rglob("*.capture")
+    output = run(python, run_folder, "replay", str(capture))
+    assert "first non-finite output: " in output
+
+
+@pytest.mark.slow
+def test_augmented_tests_by_the_script_and_by_the_hook_agree(python: str, run_folder: Path) -> None:
+    shortened = ["--set", "train_cfg.max_iters=2", "train_cfg.val_interval=2", "--work-dir", "work"]
+    train(python, run_folder, SEGMENTATION, *shortened)
+    tools = next(Path(python).parents[1].glob("lib/*/site-packages/mmseg/.mim/tools"))
+    run(
+        python,
+        run_folder,
+        "run",
+        str(tools / "test.py"),
+        "config.py",
+        "work/iter_2.pth",
+        "--tta",
+        "--work-dir",
+        "script",
+    )
+    hook = ["--set", "+custom_hooks=[dict(type='PrepareTTAHook')]"]
+    run(python, run_folder, "test", "config.py", "work/iter_2.pth", "--work-dir", "hook", *hook)
+    run(python, run_folder, "test", "config.py", "work/iter_2.pth", "--work-dir", "plain")
+    by_script, by_hook, plain = (metrics_of(run_folder / name) for name in ("script", "hook", "plain"))
+    assert by_script == by_hook != plain
+
+
+def metrics_of(work_dir: Path) -> dict[str, float]:
+    """Returns the metrics of a test run."""
+    (path,) = work_dir.glob("2*/2*.json")
+    return {name: value for name, value in json.loads(path.read_text()).items() if "time" not in name}

@@ -2,9 +2,6 @@
 
 import os
 import subprocess
-import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-PACKAGES = [
-    "mmcv-lite==2.1.0",
-    "mmcls==0.25.0",
-    "addict",
-    "yapf",
-    "platformdirs",
-    "opencv-python-headless",
-    "matplotlib",
-]
-PACKAGES += ["contourpy", "cycler", "kiwisolver", "pyparsing", "python-dateutil", "six", "fonttools"]
+from tests.hosts.environment import COMMON, create_environment, write_scenes
 
 CONFIG = """
 _base_ = '{configs}/resnet/resnet18_8xb32_in1k.py'
@@ -43,18 +31,66 @@ runner = dict(max_epochs=2)
 seed = 3
 """
 
+SEGMENTATION = """
+_base_ = '{configs}/fastscnn/fast_scnn_lr0.12_8x4_160k_cityscapes.py'
+norm = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+train_pipeline = [
+    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'), dict(type='Normalize', **norm), dict(type='DefaultFormatBundle'),
+    dict(type='Collect', keys=['img', 'gt_semantic_seg'])]
+test_pipeline = [
+    dict(type='LoadImageFromFile'), dict(type='MultiScaleFlipAug', img_scale=(64, 64), flip=False, transforms=[
+        dict(type='Resize', keep_ratio=True), dict(type='Normalize', **norm),
+        dict(type='ImageToTensor', keys=['img']), dict(type='Collect', keys=['img'])])]
+own = dict(_delete_=True, type='CustomDataset', data_root='data', img_dir='images', ann_dir='labels', img_suffix='.png',
+    classes=['a', 'b', 'c'], palette=[[0, 0, 0], [90, 0, 0], [0, 90, 0]])
+data = dict(samples_per_gpu=2, workers_per_gpu=0, train=dict(**own, pipeline=train_pipeline),
+    val=dict(**own, pipeline=test_pipeline), test=dict(**own, pipeline=test_pipeline))
+bn = dict(type='BN')
+model = dict(
+    backbone=dict(norm_cfg=bn), decode_head=dict(num_classes=3, norm_cfg=bn),
+    auxiliary_head=[dict(type='FCNHead', in_channels=128, channels=32, num_convs=1, num_classes=3, in_index=-2,
+        norm_cfg=bn, concat_input=False, align_corners=False)])
+runner = dict(max_iters=4)
+evaluation = dict(interval=4)
+checkpoint_config = dict(interval=4)
+"""
+
+DETECTION = """
+_base_ = '{configs}/retinanet/retinanet_r18_fpn_1x_coco.py'
+norm = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+train_pipeline = [
+    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', img_scale=(96, 96), keep_ratio=True), dict(type='RandomFlip', flip_ratio=0.5),
+    dict(type='Normalize', **norm), dict(type='Pad', size_divisor=32), dict(type='DefaultFormatBundle'),
+    dict(type='Collect', keys=['img', 'gt_bboxes', 'gt_labels'])]
+test_pipeline = [
+    dict(type='LoadImageFromFile'), dict(type='MultiScaleFlipAug', img_scale=(96, 96), flip=False, transforms=[
+        dict(type='Resize', keep_ratio=True), dict(type='RandomFlip'), dict(type='Normalize', **norm),
+        dict(type='Pad', size_divisor=32), dict(type='ImageToTensor', keys=['img']),
+        dict(type='Collect', keys=['img'])])]
+own = dict(ann_file='data/boxes.json', img_prefix='data/images', classes=('a', 'b'))
+data = dict(
+    workers_per_gpu=0, train=dict(**own, pipeline=train_pipeline), val=dict(**own, pipeline=test_pipeline),
+    test=dict(**own, pipeline=test_pipeline))
+model = dict(backbone=dict(init_cfg=None, frozen_stages=-1), bbox_head=dict(num_classes=2), test_cfg=dict(score_thr=0))
+runner = dict(max_epochs=1)
+"""
+
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The interpreter of an environment with the code base, over the packages of this one."""
-    folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, with_pip=True, symlinks=True)
-    interpreter = str(folder / "bin" / "python")
-    subprocess.run([interpreter, "-m", "pip", "install", "-q", "--no-deps", *PACKAGES], check=True)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    site = folder / "lib" / version / "site-packages"
-    (site / "zz_parent.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return interpreter
+    """The interpreter of an environment with the code bases."""
+    packages = [
+        "mmcv-lite==2.1.0",
+        "mmcls==0.25.0",
+        "mmsegmentation==0.30.0",
+        "mmdet==2.28.2",
+        "prettytable",
+        "wcwidth",
+    ]
+    packages += ["pycocotools", "terminaltables", "scipy"]
+    return create_environment(tmp_path_factory.mktemp("environment"), [*packages, *COMMON])
 
 
 def footplate(python: str, folder: Path, *arguments: str) -> str:
@@ -105,3 +141,18 @@ def test_a_config_of_mmclassification_trains_and_resumes_bit_for_bit(python: str
     )
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[key], again[key]) for key in whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("package", "config", "metric"), [("mmseg", SEGMENTATION, "mIoU"), ("mmdet", DETECTION, "bbox_mAP")]
+)
+def test_configs_of_mmsegmentation_and_mmdetection_train(
+    python: str, tmp_path: Path, package: str, config: str, metric: str
+) -> None:
+    write_scenes(tmp_path)
+    published = next((Path(python).parents[1] / "lib").glob(f"*/site-packages/{package}/.mim/configs"))
+    (tmp_path / "config.py").write_text(config.replace("{configs}", str(published)))
+    output = footplate(python, tmp_path, "train", "config.py", "--work-dir", "run")
+    assert f"Using {'mmsegmentation 0.30.0' if package == 'mmseg' else 'mmdet 2.28.2'}" in output
+    assert metric in output

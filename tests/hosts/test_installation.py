@@ -1,6 +1,7 @@
 import argparse
 import importlib
 import importlib.metadata
+import importlib.util
 import logging
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import torch
 
 from footplate import hosts
 from footplate.cli.arguments import read_config
+from footplate.config import Config
 from footplate.engine import Hook as EngineHook
 from footplate.errors import BuildError, ConfigError
 from footplate.first_generation.adapters import Hook
@@ -185,6 +187,14 @@ def test_mmengine_imported_before_footplate_is_replaced(
     assert "MMEngine was imported before footplate." in caplog.text
 
 
+def test_find_spec_of_unknown_modules_returns_none() -> None:
+    hosts.install()
+    for title in ("mmengine.unknown", "mmengine.hooks.unknown", "mmcv.unknown"):
+        assert importlib.util.find_spec(title) is None
+    with pytest.raises(ModuleNotFoundError, match="footplate does not provide 'unknown' of 'mmengine'"):
+        importlib.import_module("mmengine.unknown")
+
+
 def test_a_stand_in_for_mmcv_gets_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in = ModuleType("mmcv")
     monkeypatch.setitem(sys.modules, "mmcv", stand_in)
@@ -287,6 +297,46 @@ def test_a_code_base_without_metadata(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(ConfigError, match="'mmrotate' is installed but cannot be imported: RuntimeError: needs mmcv"):
         hosts.use_code_bases({"default_scope": "mmrotate"})
     sys.modules.pop("mmpose")
+
+
+PLUGIN = """
+model = dict(type='ModelOfAPlugin')
+data = dict()
+optimizer = dict(type='SGD')
+total_epochs = 1
+plugin = True
+"""
+
+
+@pytest.mark.parametrize("plugin_dir", ["projects/plugin/", None])
+def test_the_plugin_of_a_first_generation_config_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, plugin_dir: str | None
+) -> None:
+    caplog.set_level(logging.INFO, "footplate")
+    (tmp_path / "projects/plugin").mkdir(parents=True)
+    (tmp_path / "projects/plugin/__init__.py").write_text("from mmcv.runner import HOOKS\nvalue = HOOKS\n")
+    config = tmp_path / ("config.py" if plugin_dir else "projects/plugin/config.py")
+    config.write_text(PLUGIN + (f"plugin_dir = {plugin_dir!r}\n" if plugin_dir else ""))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    hosts.import_modules(Config.fromfile(str(config)))
+    assert sys.modules.pop("projects.plugin").value is HOOKS
+    sys.modules.pop("projects")
+    assert "Imported the plugin 'projects.plugin'." in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("../plugin/", "the folder of the plugin must be a package below the current folder"),
+        (3, "the folder of the plugin must be a package below the current folder"),
+        ("not_there/plugin/", "cannot import 'not_there.plugin': No module named 'not_there'"),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported(path: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        hosts.import_modules(Config.fromstring(f"{PLUGIN}plugin_dir = {path!r}\n", ".py"))
+    assert caught.value.key == "plugin_dir"
 
 
 FIRST_GENERATION = {

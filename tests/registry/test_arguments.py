@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from footplate.config import ConfigDict, LazyObject
 from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
 from footplate.registry import DATASETS, ROOT_REGISTRIES, TRANSFORMS, Registry
 from footplate.registry.arguments import (
@@ -37,11 +38,6 @@ class Tile(Square):
         self.glaze = glaze
 
 
-class Lazy:
-    def build(self) -> type:
-        return Square
-
-
 @pytest.fixture
 def shapes() -> Registry:
     registry = Registry("shape", scope="main", noun="form")
@@ -50,12 +46,21 @@ def shapes() -> Registry:
     return registry
 
 
-@pytest.mark.parametrize("kind", ["Square", Square, Lazy()])
+@pytest.mark.parametrize("kind", ["Square", Square, LazyObject(f"{__name__}.Square")])
 def test_type_may_be_name_class_or_lazy_object(shapes: Registry, kind: Any) -> None:
     cfg = {"type": kind, "side": 2}
     built = shapes.build(cfg)
     assert (type(built), built.side, built.colour) == (Square, 2, "red")
     assert cfg == {"type": kind, "side": 2}
+
+
+def test_classes_get_the_objects_of_lazy_names(shapes: Registry) -> None:
+    lazy, plain = LazyObject(f"{__name__}.Square"), {"type": "Tile"}
+    cfg = ConfigDict(type="Square", side=2, colour={"parts": [{"type": lazy}, 3], "pair": (lazy,), "plain": plain})
+    colour = shapes.build(cfg).colour
+    assert colour == {"parts": [{"type": Square}, 3], "pair": (Square,), "plain": {"type": "Tile"}}
+    assert colour.plain is cfg.colour.plain
+    assert cfg.colour.parts[0].type is lazy
 
 
 def test_config_values_override_caller_arguments(shapes: Registry) -> None:

@@ -455,6 +455,8 @@ def test_members_for_code_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     child = Registry("shape", parent=found.SHAPES, scope="child")
     assert (child._search_child("child"), found.SHAPES._search_child("child")) == (child, child)
     assert child._get_root_registry() is found.SHAPES
+    assert found.SHAPES._module_dict.pop("Round").__name__ == "Round"
+    assert "Round" not in found.SHAPES
 
 
 @pytest.mark.parametrize(("key", "parts"), [("mmdet.ResNet", ("mmdet", "ResNet")), ("ResNet", (None, "ResNet"))])

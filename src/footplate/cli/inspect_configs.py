@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, read_config
+from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, add_no_patches, read_config
 from footplate.cli.output import print_json, print_result, print_text, wants_json
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.messages import labeled, nearest
@@ -56,6 +56,7 @@ def add_commands(subparsers: Any) -> None:
     explain.add_argument(
         "--epoch-length", metavar="N", type=int, help="the iterations per epoch, if the training data is not available"
     )
+    add_no_patches(explain)
     explain.set_defaults(run=explain_config)
     diff = subparsers.add_parser(
         "diff",

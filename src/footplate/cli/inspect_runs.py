@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from footplate.cli.arguments import IMAGE_SUFFIXES, add_overrides, override, read_config
+from footplate.cli.arguments import IMAGE_SUFFIXES, add_no_patches, add_overrides, override, read_config
 from footplate.cli.output import print_json, print_result, print_text, wants_json
 from footplate.errors import ArgumentError
 from footplate.messages import one_line
@@ -59,6 +59,7 @@ def add_commands(subparsers: Any) -> None:
         "--all", action="store_true", help="show every layer, not only those up to the first non-finite one"
     )
     add_overrides(replay)
+    add_no_patches(replay)
     replay.set_defaults(run=replay_run)
 
 

@@ -33,6 +33,7 @@ _MODULES = (
     "models",
     "check",
     "plan",
+    "profile",
     "inspect_runs",
     "sweep",
     "migrate",

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 import threading
 from functools import partial
@@ -12,7 +13,7 @@ from footplate.cli.output import print_result, print_text
 
 if TYPE_CHECKING:
     from footplate.hooks.live_display import LiveTerminal
-    from footplate.tools.sweep import TrialInfo, TrialProgress
+    from footplate.tools.sweep import SweepSettings, TrialInfo, TrialProgress
 
 _MAX_PRINTED = 10
 _MAX_COMPARED = 8
@@ -106,16 +107,29 @@ def run(arguments: argparse.Namespace) -> int:
     text = "\nbest first:\n"
     for trial in trials[:_MAX_PRINTED]:
         text += f"  {trial.number:>3}  {_describe(trial, settings.metric)}\n       {trial.folder}\n"
-    report = _write_report(trials, settings.folder)
+    report = _write_report(trials, settings, _best_command(trials[0], arguments) if trials else "")
     text += f"\nreport: {report}\n" if report else ""
     print_result(arguments, {"metric": settings.metric, "trials": trials, "report": report}, text)
     return 0 if any(trial.state == "complete" for trial in trials) else 1
 
 
-def _write_report(trials: "list[TrialInfo]", folder: str) -> str | None:
-    """Writes a report that compares the best trials; returns its path, or None if no trial has logged anything."""
+def _best_command(best: "TrialInfo", arguments: argparse.Namespace) -> str:
+    """Returns the command that trains with the settings of a trial."""
+    from footplate.tools.sweep_space import overrides_of
+
+    command = ["footplate", "train", arguments.config]
+    if arguments.cfg_options:
+        command += ["--cfg-options", *arguments.cfg_options]
+    return shlex.join([*command, "--set", *arguments.set, *overrides_of(best.values)])
+
+
+def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", command: str) -> str | None:
+    """Writes a page about all trials that compares the runs of the best ones; returns its path.
+
+    Returns None if no trial has logged anything.
+    """
     from footplate.errors import DataError
-    from footplate.tools.report import write_report
+    from footplate.tools.report import SweepSummary, write_report
     from footplate.tools.runs import read_run
 
     runs = {}
@@ -126,8 +140,10 @@ def _write_report(trials: "list[TrialInfo]", folder: str) -> str | None:
             continue  # it ended before it logged any scalar
     if not runs:
         return None
-    path, names = os.path.join(folder, "report.html"), list(runs)[:_MAX_COMPARED]
-    write_report([runs[name] for name in names], path, names=names, title=f"the sweep {os.path.basename(folder)}")
+    path, names = os.path.join(settings.folder, "report.html"), list(runs)[:_MAX_COMPARED]
+    title = f"Sweep {os.path.basename(settings.folder)}"
+    summary = SweepSummary(settings.metric, trials, command)
+    write_report([runs[name] for name in names], path, names=names, title=title, sweep=summary)
     return path
 
 

@@ -2,7 +2,7 @@
 
 from footplate.config.config import Config
 from footplate.config.config_dict import ConfigDict
-from footplate.config.imports import LazyObject, import_custom, read_base
+from footplate.config.imports import LazyObject, import_custom, import_module, read_base
 from footplate.config.origins import KeyOrigin
 from footplate.config.overrides import DictAction, apply_overrides
 from footplate.config.recorded import as_plain, as_python, parse_recorded, read_recorded, write_recorded
@@ -19,6 +19,7 @@ __all__ = [
     "as_python",
     "check_top_level_keys",
     "import_custom",
+    "import_module",
     "parse_recorded",
     "read_base",
     "read_recorded",

@@ -64,8 +64,13 @@ def _read_section(section: Any, section_origin: Origin | None) -> tuple[list[str
     return list(modules), allows_failed
 
 
-def import_module(name: str, origin: Origin | None = None) -> None:
+def import_module(name: str, origin: Origin | None = None, key: str = "custom_imports.imports") -> None:
     """Imports a module.
+
+    Args:
+        name: Its dotted name.
+        origin: The place of the config key that names it.
+        key: This key.
 
     Raises:
         ConfigError: It cannot be imported. If the name is a class, the error suggests its module.
@@ -81,7 +86,7 @@ def import_module(name: str, origin: Origin | None = None) -> None:
                 notes = [f"'{attribute}' is not a module. List its module '{module}' in custom_imports."]
             elif error.name == name.split(".")[0]:
                 notes = ["Modules are searched for on PYTHONPATH and in the current folder."]
-        raise ConfigError(message, origin=origin, key="custom_imports.imports", notes=notes) from error
+        raise ConfigError(message, origin=origin, key=key, notes=notes) from error
 
 
 class LazyObject:

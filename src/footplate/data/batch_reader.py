@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from footplate.data.seeding import SampleGenerators, mix_seed, next_seed, seed_generators
 from footplate.data.shared_memory import BlockPool, PackedBatch, find_unpicklable
-from footplate.data.workers import WorkerProgress, data_wait
+from footplate.data.workers import WorkerProgress, WorkerSetup, data_wait
 from footplate.errors import DataError, FootplateError
 
 # A sample is also unreadable if the dataset calls sys.exit(). KeyboardInterrupt in the main process is not caught.
@@ -92,6 +92,7 @@ class BatchReader(Dataset[Any]):
         progress: WorkerProgress | None = None,
         reused_blocks: int = 4,
     ) -> None:
+        self._setup = WorkerSetup()  # before the dataset, whose classes may need it when they are unpickled
         self.dataset = dataset
         self.collate = collate
         self.seed = seed

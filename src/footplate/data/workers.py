@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.sharedctypes import RawArray
 from multiprocessing.util import Finalize, get_temp_dir, is_exiting
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.utils.data import DataLoader
@@ -117,6 +117,25 @@ def _announce_exit(slots: Any) -> None:
     # Torch's handler would raise an error for the workers that end now, in the middle of other exit handlers.
     if is_exiting() and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+class WorkerSetup:
+    """Calls functions in a worker that is started with "spawn" or "forkserver", when the worker unpickles this object.
+
+    Attributes:
+        functions: The functions. They must be picklable.
+    """
+
+    functions: ClassVar[list[Callable[[], object]]] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _set_up_worker, tuple(self.functions)
+
+
+def _set_up_worker(*functions: Callable[[], object]) -> WorkerSetup:
+    for function in functions:
+        function()
+    return WorkerSetup()
 
 
 class WorkerInit:

@@ -4,7 +4,6 @@ A DTensor is recognized by its attributes, because importing the class is slow.
 """
 
 import logging
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -12,11 +11,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from footplate.checks import check_keys, check_names
+from footplate.checks import check_keys
 from footplate.distributed.collectives import get_world_size, is_distributed, is_main_process
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
+from footplate.module_selection import select_modules
 from footplate.registry import MODEL_WRAPPERS
 
 _T = TypeVar("_T")
@@ -171,7 +171,8 @@ def FullyShard(  # noqa: N802 - the name that configs use
         ArgumentError: A key, class, dtype or policy is unknown, or a class or pattern matches nothing.
     """
     with at_key("shard"), located(shard):
-        chosen = _selected_modules(module, shard or {})
+        modules = {name: each for name, each in module.named_modules() if name and any(True for _ in each.parameters())}
+        chosen = select_modules(modules, shard or {}).values()
     with at_key("mixed_precision"), located(mixed_precision):
         precision = _precision(mixed_precision or {})
     if offload not in (None, "cpu"):
@@ -226,46 +227,6 @@ def _fully_shard_arguments(
     if offload:
         settings["offload_policy"] = fsdp.CPUOffloadPolicy(pin_memory=torch.accelerator.is_available())
     return settings
-
-
-def _selected_modules(model: nn.Module, shard: Mapping[str, Any]) -> list[nn.Module]:
-    """Returns the modules selected by `shard`, inner modules first."""
-    check_keys("shard", shard, ("classes", "names"), prefix="")
-    modules = {name: each for name, each in model.named_modules() if name and any(True for _ in each.parameters())}
-    selected: set[str] = set()
-    for kind in _names_in(shard, "classes"):
-        names = {name for name, each in modules.items() if type(each).__name__ == kind}
-        if not names:
-            near = nearest(kind, {type(each).__name__ for each in modules.values()})
-            raise ArgumentError(
-                f"the model has no module of class '{kind}'", key="classes", found=kind, suggestion=near
-            )
-        selected |= names
-    for text in _names_in(shard, "names"):
-        try:
-            pattern = re.compile(text)
-        except re.error as error:
-            message = f"'{text}' is not a valid regular expression: {error}"
-            raise ArgumentError(message, key="names", found=text) from error
-        names = {name for name in modules if pattern.fullmatch(name)}
-        if not names:
-            near = nearest(text, modules)
-            raise ArgumentError(f"no module name matches '{text}'", key="names", found=text, suggestion=near)
-        selected |= names
-    for name in reversed(modules):  # the same module on every rank
-        if name in selected and isinstance(modules[name], (nn.ModuleList, nn.ModuleDict)):
-            kind = type(modules[name]).__name__
-            message = f"'{name}' is a {kind}, which has no forward(): select the modules in it"
-            raise ArgumentError(message, key="names", found=name)
-    return [modules[name] for name in reversed(modules) if name in selected]
-
-
-def _names_in(shard: Mapping[str, Any], key: str) -> list[str]:
-    value = shard.get(key) or []
-    names = value if isinstance(value, (list, tuple)) else [value]
-    if all(isinstance(each, (str, type)) for each in names):
-        value = [each.__name__ if isinstance(each, type) else each for each in names]
-    return check_names(key, value)
 
 
 def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,9 +66,6 @@ class Unsupported(NamedTuple):
 
 UNSUPPORTED: Mapping[str, Unsupported] = {
     # From MMEngine.
-    "activation_checkpointing": Unsupported(
-        False, "The run needs more memory; call `torch.utils.checkpoint.checkpoint` in the model to save it."
-    ),
     "efficient_conv_bn_eval": Unsupported(False, "The run needs more memory where batch normalization is frozen."),
     # From first-generation configs and the code bases built on them.
     "apex_amp": Unsupported(True, "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()`."),

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from footplate.distributed import check_same_parameters
-from footplate.engine.plain_runs import add_steps
+from footplate.distributed import check_same_parameters, unwrap_model
+from footplate.engine.activation_checkpointing import checkpoint_activations
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError
-from footplate.models import is_plain
+from footplate.models import add_steps, is_plain
 from footplate.registry import MODELS
 from footplate.torch_compile import compile_arguments
 
@@ -52,6 +52,8 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
                 f"the model '{type(model).__name__}' has no {step}", key="model", notes=["Derive it from BaseModel."]
             )
     check_same_parameters(model)
+    if sections["activation_checkpointing"]:
+        checkpoint_activations(unwrap_model(model), sections["activation_checkpointing"])
     model = speed_up(model.to(device), compile=sections["compile"], channels_last=sections["channels_last"])
     return add_steps(model, sections).to(device)  # type: ignore[no-any-return]
 

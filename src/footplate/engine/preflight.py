@@ -72,7 +72,7 @@ def preflight(runner: "Runner") -> None:
                 if hasattr(hook, "folder_in"):
                     _check_folder(hook.folder_in(runner), size, "default_hooks.checkpoint.out_dir")
         results = [(each, _metrics_of_one_batch(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
-        if all(names for _, names in results):  # otherwise the metrics of some dataset are unknown
+        if results and all(names for _, names in results):  # otherwise the metrics of some dataset are unknown
             metrics = [name for each, names in results for name in each.named(dict.fromkeys(names or ()))]
             for part in [*runner.hooks, *collect_steps(runner.param_schedulers).by_metrics]:
                 if hasattr(part, "check_metrics"):
@@ -199,10 +199,15 @@ def check_free_space(folder: str, size: int, key: str) -> None:
 
 
 @contextmanager
-def trial_evaluator(evaluator: Evaluator) -> Iterator[Evaluator]:
-    """Yields a copy of an evaluator, whose metrics write their files to a temporary folder."""
+def trial_evaluator(evaluator: Evaluator, dataset: Any = None) -> Iterator[Evaluator]:
+    """Yields a copy of an evaluator, whose metrics write their files to a temporary folder.
+
+    Args:
+        evaluator: The evaluator.
+        dataset: Its dataset. Metrics may refer to it; it is not copied.
+    """
     with tempfile.TemporaryDirectory(prefix="footplate-trial-") as folder:
-        trial = copy.deepcopy(evaluator)
+        trial = copy.deepcopy(evaluator, {id(dataset): dataset})
         trial.set_context(folder=folder, is_trial=True)
         yield trial
 
@@ -227,7 +232,7 @@ def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
     runner.model.eval()
     logger = logging.getLogger("footplate")
     level = logger.level
-    with trial_evaluator(chosen.evaluator) as evaluator:
+    with trial_evaluator(chosen.evaluator, getattr(loader, "dataset", None)) as evaluator:
         samples, losses = predict_batch(runner, batch)
         with predicting(runner.val_loop, runner.device):
             evaluator.process(data_samples=samples, data_batch=batch)

@@ -23,6 +23,7 @@ from footplate.distributed import (
     rank_from_environment,
 )
 from footplate.engine import process_setup, run_folder, sections, state
+from footplate.engine.activation_checkpointing import ActivationCheckpointHook
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.ineffective_settings import warn_about_idle_settings
 from footplate.engine.nonfinite import NonFiniteHook, capturing
@@ -37,6 +38,7 @@ from footplate.engine.signals import AgreementHook, Requests, refusing_exits
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
 from footplate.models import PlainModel, trained_model
+from footplate.module_selection import Selection
 from footplate.records import NOT_SHOWN, History, MessageHub, buffer_log, check_log_file, set_level
 from footplate.registry import RUNNERS, set_default_scope
 
@@ -93,6 +95,8 @@ class Runner(RunCheckpoints, RunnerMembers):
         model_adapter: The adapter for a model whose interface differs from that of BaseModel.
         log_file: The maximum size of the log file in millions of bytes, and the number of full ones to keep:
             `dict(max_mb=50, backups=3)`.
+        activation_checkpointing: The modules that compute their activations again in the backward pass to save memory:
+            a pattern or a list of patterns of their full names, or `dict(classes=[...], names=[...])`.
         max_epochs: The number of epochs, in place of the one in `train_cfg`.
         max_iters: The number of iterations, in place of the one in `train_cfg`.
         loss: For a plain torch module: a function of the output and the target, such as `nn.CrossEntropyLoss()`.
@@ -101,6 +105,7 @@ class Runner(RunCheckpoints, RunnerMembers):
 
     Attributes:
         history: The scalars of the run, one row per epoch; see `History`.
+        is_plain: Whether the model is a plain torch module; see `PlainModel`.
 
     Raises:
         FootplateError: A component cannot be built. The message says where it is configured and what to change.
@@ -145,6 +150,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         channels_last: bool = False,
         model_adapter: Mapping[str, Any] | None = None,
         log_file: Mapping[str, Any] | None = None,
+        activation_checkpointing: Selection | None = None,
         *,
         max_epochs: int | None = None,
         max_iters: int | None = None,
@@ -191,17 +197,19 @@ class Runner(RunCheckpoints, RunnerMembers):
         self._random: dict[str, Any] | None = None
         self.checkpoint_dir = self.home
         self.visualizer = self.build_visualizer(visualizer)  # before the hooks, whose constructors may look it up
-        self.hooks = build_hooks(default_hooks, custom_hooks)
+        self.hooks = build_hooks(self._sections["default_hooks"], custom_hooks)
         with at_key("on_nonfinite"):
             self.nonfinite = NonFiniteHook(on_nonfinite)
         self.hooks.register(self.nonfinite)
         if self.world_size > 1:
             self.hooks.register(AgreementHook())
+        if activation_checkpointing:
+            self.hooks.register(ActivationCheckpointHook())
         self.log_processor = self.build_log_processor(log_processor)
         built = self.build_model(model)
         self.model = self.wrap_model(model_wrapper_cfg, built)
-        self._is_plain = isinstance(built, PlainModel)
-        self._initialized = self._is_plain  # its weights are those that the caller has set
+        self.is_plain = isinstance(built, PlainModel)
+        self._initialized = self.is_plain  # its weights are those that the caller has set
         self.history = History(trained_model(self.model))
         self.participants = state.participants(self)
         self.phase = Phase.START
@@ -251,7 +259,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         Returns:
             The model. For a plain torch module, which is trained in place, the `history` instead.
         """
-        result = self.history if self._is_plain else self.model
+        result = self.history if self.is_plain else self.model
         self.phase = Phase.BUILDING
         with located(self.cfg), self.buffered_log(), refusing_exits():
             sections.warn_about_variables(self.cfg)
@@ -331,9 +339,8 @@ class Runner(RunCheckpoints, RunnerMembers):
         with located(self.cfg):
             loop = getattr(self, f"{mode}_loop")
         if loop is None:
-            raise ArgumentError(
-                f"the run has no {mode} loop: it needs {mode}_dataloader, {mode}_cfg and {mode}_evaluator"
-            )
+            needed = "" if self.is_plain else f", {mode}_cfg and {mode}_evaluator"
+            raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
         self.load_or_resume(whole_model=mode == "test")
         with located(self.cfg), self._opened_log(), reporting_failures(), refusing_exits():
             self.call_hook("before_run")

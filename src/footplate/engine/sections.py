@@ -2,20 +2,17 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, NamedTuple
 
-from torch import nn
-
 from footplate.checkpoint import BackgroundSaver
-from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.config import Config, check_top_level_keys, find_late_changes, unread_overrides
 from footplate.config.key_paths import merge_options
-from footplate.data import check_dataloader
 from footplate.distributed import check_launcher, check_model_wrapper, check_sync_bn
-from footplate.engine.components import build_log_processor, loop_settings
+from footplate.engine.activation_checkpointing import check_activation_checkpointing
+from footplate.engine.components import build_log_processor
 from footplate.engine.config_compatibility import (
     in_second_generation,
     refuse_unsupported,
@@ -23,36 +20,35 @@ from footplate.engine.config_compatibility import (
     unsupported_conveniences,
     unused_preprocessor,
 )
-from footplate.engine.evaluation_sets import check_evaluator_names, check_intervals, has_several_loaders
 from footplate.engine.hook_list import build_hooks
 from footplate.engine.learning_rate_scaling import base_batch_size
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.plain_runs import PYTHON_ARGUMENTS
 from footplate.engine.process_setup import check_environment, check_randomness
 from footplate.engine.run_folder import folders_of
-from footplate.engine.validation_points import validation_points
-from footplate.error_context import at_key, located, with_origins
-from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
-from footplate.evaluation import build_evaluator, is_named
+from footplate.engine.section_checks import (
+    Sections,
+    check_evaluation_loop,
+    check_evaluators,
+    check_loaders,
+    check_model,
+    check_optimization,
+    check_preprocessor,
+    check_train_loop,
+    check_value,
+    check_visualizer,
+)
+from footplate.error_context import located
+from footplate.errors import ArgumentError, FootplateError, Origin
 from footplate.messages import nearest
-from footplate.optim import build_optim_wrapper, build_param_schedulers
-from footplate.records import BaseVisBackend, LogProcessor, check_level, check_log_file
+from footplate.records import LogProcessor, check_level, check_log_file
 from footplate.registry import (
-    LOOPS,
-    METRICS,
-    MODELS,
-    OPTIM_WRAPPER_CONSTRUCTORS,
-    OPTIMIZER_BUILDERS,
     RUNNERS,
-    VISBACKENDS,
-    VISUALIZERS,
     set_default_scope,
 )
 from footplate.visualization import Visualizer
 
-Sections = Mapping[str, Any]
 _logger = logging.getLogger("footplate.engine")
-_EPOCH_LENGTH = 1000  # an arbitrary value that affects no check
 _PHASES = {
     "training": ("train_dataloader", "train_cfg", "optim_wrapper"),
     "validation": ("val_dataloader", "val_cfg", "val_evaluator"),
@@ -205,149 +201,6 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _check_model(sections: Sections) -> None:
-    model = sections["model"]
-    with at_key("model"):
-        MODELS.check(model, **({} if sections["data_preprocessor"] is None else {"data_preprocessor": None}))
-        if isinstance(model, Mapping):
-            _check_preprocessor(model.get("data_preprocessor"), model)
-
-
-def _check_preprocessor(cfg: Any, model: Any) -> None:
-    """Checks the dict of a data preprocessor. Without `type`, the model determines its class."""
-    if isinstance(cfg, Mapping) and "type" not in cfg and isinstance(model, Mapping) and "type" in model:
-        usual = getattr(MODELS.resolve(model["type"], model), "usual_preprocessor", None)
-        if usual is None:
-            return
-        cfg = with_origins({"type": usual, **cfg}, cfg)
-    with at_key("data_preprocessor"):
-        MODELS.check(cfg)
-
-
-def _check_loaders(mode: str, sections: Sections) -> None:
-    name = f"{mode}_dataloader"
-    for key, loader in _each_dataset(name, sections[name], "dataset"):
-        with at_key(key):
-            check_dataloader(loader)
-
-
-def _check_evaluators(mode: str, sections: Sections) -> None:
-    name, loaders = f"{mode}_evaluator", sections[f"{mode}_dataloader"]
-    evaluators: Iterable[tuple[str, Any]] = [(name, sections[name])]
-    if has_several_loaders(loaders):
-        with at_key(name):
-            check_evaluator_names(sections[name], loaders)
-        evaluators = _each_dataset(name, sections[name], "type")
-    for key, evaluator in evaluators:
-        with at_key(key):
-            if isinstance(evaluator, Mapping) and not is_named(evaluator):
-                METRICS.check(evaluator)
-            elif isinstance(evaluator, (list, tuple)):
-                for place, metric in enumerate(evaluator):
-                    with at_key(f"[{place}]"):
-                        METRICS.check(metric)
-            elif evaluator is not None:
-                build_evaluator(evaluator)
-
-
-def _each_dataset(key: str, section: Any, mark: str) -> Iterator[tuple[str, Any]]:
-    """Yields the section with its key, or one section per dataset if there are several validation datasets."""
-    several = isinstance(section, Mapping) and mark not in section and section
-    if several and all(isinstance(each, (Mapping, list)) for each in section.values()):
-        yield from ((f"{key}.{name}", each) for name, each in section.items())
-    else:
-        yield key, section
-
-
-def _check_evaluation_loop(mode: str, sections: Sections) -> None:
-    cfg, loaders = sections[f"{mode}_cfg"], sections[f"{mode}_dataloader"]
-    if isinstance(cfg, Mapping):
-        with at_key(f"{mode}_cfg"):
-            if has_several_loaders(loaders):
-                check_intervals(cfg.get("intervals"), loaders)
-            LOOPS.check(loop_settings(cfg, mode), runner=None, dataloader=None, evaluator=None)
-
-
-def _check_train_loop(sections: Sections) -> None:
-    cfg = sections["train_cfg"]
-    if not isinstance(cfg, Mapping):
-        return
-    settings = loop_settings(cfg, "train")
-    with at_key("train_cfg"):
-        LOOPS.check(settings, runner=None, dataloader=None)
-        for key in ("max_epochs", "max_iters"):
-            if key in cfg:
-                check_count(key, cfg[key], most=MAX_RUN_LENGTH)
-        if "val_begin" in cfg:
-            check_count("val_begin", cfg["val_begin"], least=0)
-        validation_points(1, **{key: cfg[key] for key in ("val_interval", "dynamic_intervals") if key in cfg})
-
-
-def _check_visualizer(sections: Sections) -> None:
-    """Checks the visualizer and its backends without building them, because some start a run on a server."""
-    cfg = sections["visualizer"]
-    if not isinstance(cfg, Mapping):
-        return
-    with at_key("visualizer"):
-        VISUALIZERS.check({"type": "Visualizer", **cfg}, name="", save_dir=None)
-        backends = cfg.get("vis_backends")
-        if backends is not None and not isinstance(backends, (list, tuple)):
-            raise ArgumentError("'vis_backends' must be a list of backends", key="vis_backends", found=backends)
-        names: set[Any] = set()
-        for place, backend in enumerate(backends or ()):
-            with at_key(f"vis_backends[{place}]"):
-                if not isinstance(backend, (Mapping, BaseVisBackend)):
-                    raise BuildError("a backend must be a BaseVisBackend or a config dict for one", found=backend)
-                if isinstance(backend, Mapping):
-                    VISBACKENDS.check({key: backend[key] for key in backend if key != "name"}, save_dir=None)
-                    name = backend.get("name") or backend["type"]
-                else:
-                    name = type(backend).__name__
-                if name in names:
-                    raise ArgumentError(f"two backends have the name '{name}'", notes=["Set a different `name`."])
-                names.add(name)
-
-
-def _check_optimization(sections: Sections) -> None:
-    """Builds optimizer and schedules for one small layer. A constructor needs the real model and is only looked up."""
-    wrapper, train = sections["optim_wrapper"], sections["train_cfg"]
-    if not isinstance(wrapper, Mapping) or "optimizer" not in wrapper:
-        return
-    if "constructor" in wrapper:
-        with at_key("optim_wrapper.constructor"):
-            kind = wrapper["constructor"]
-            if isinstance(kind, str) and kind not in OPTIMIZER_BUILDERS:
-                OPTIM_WRAPPER_CONSTRUCTORS.get(kind)
-        return
-    is_dict = isinstance(train, Mapping)
-    epochs = train.get("max_epochs") if is_dict else getattr(train, "max_epochs", None)
-    iters = train.get("max_iters") if is_dict else getattr(train, "max_iters", None)
-    logger = logging.getLogger("footplate.optim")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # warnings about the small layer are meaningless
-    try:
-        built = build_optim_wrapper(nn.Linear(1, 1), wrapper)
-        build_param_schedulers(
-            sections["param_scheduler"],
-            built,
-            epoch_length=_EPOCH_LENGTH,
-            max_epochs=epochs or 1,
-            max_iters=iters or (epochs or 1) * _EPOCH_LENGTH,
-        )
-    except FootplateError as error:
-        if not error.key.endswith("param_name"):  # the groups of the real model may have this field
-            raise
-    finally:
-        logger.setLevel(level)
-
-
-def _check_value(name: str, check: Callable[[Any], object], sections: Sections) -> None:
-    """Runs the check of a single section, and adds its key to errors."""
-    if sections[name] is not None:
-        with at_key(name):
-            check(sections[name])
-
-
 _DICT, _BOOL, _STR = (Mapping,), (bool,), (str,)
 _ANYTHING = (object,)  # the check decides
 _LOADER = "a dict, or a non-empty iterable of batches"
@@ -355,19 +208,19 @@ _EVALUATOR = "a metric, a list of metrics, or an Evaluator; dicts are built"
 _RESUME = "True, False or 'auto' (`load_from` is the path to a checkpoint)"
 # In the order of the Runner's arguments.
 SECTIONS: tuple[Section, ...] = (
-    Section("model", "a model, or its dict", _ANYTHING, _check_model),
-    Section("work_dir", "the path to a folder", _is_folder, partial(_check_value, "work_dir", folders_of)),
-    Section("train_dataloader", _LOADER, _is_loader, partial(_check_loaders, "train")),
-    Section("val_dataloader", _LOADER, _is_loader, partial(_check_loaders, "val")),
-    Section("test_dataloader", _LOADER, _is_loader, partial(_check_loaders, "test")),
-    Section("train_cfg", "a loop, or its dict", _ANYTHING, _check_train_loop),
-    Section("val_cfg", "a loop, or its dict", _ANYTHING, partial(_check_evaluation_loop, "val")),
-    Section("test_cfg", "a loop, or its dict", _ANYTHING, partial(_check_evaluation_loop, "test")),
-    Section("auto_scale_lr", "a dict", _DICT, partial(_check_value, "auto_scale_lr", base_batch_size)),
-    Section("optim_wrapper", "an optimizer wrapper, or its dict", _ANYTHING, _check_optimization),
+    Section("model", "a model, or its dict", _ANYTHING, check_model),
+    Section("work_dir", "the path to a folder", _is_folder, partial(check_value, "work_dir", folders_of)),
+    Section("train_dataloader", _LOADER, _is_loader, partial(check_loaders, "train")),
+    Section("val_dataloader", _LOADER, _is_loader, partial(check_loaders, "val")),
+    Section("test_dataloader", _LOADER, _is_loader, partial(check_loaders, "test")),
+    Section("train_cfg", "a loop, or its dict", _ANYTHING, check_train_loop),
+    Section("val_cfg", "a loop, or its dict", _ANYTHING, partial(check_evaluation_loop, "val")),
+    Section("test_cfg", "a loop, or its dict", _ANYTHING, partial(check_evaluation_loop, "test")),
+    Section("auto_scale_lr", "a dict", _DICT, partial(check_value, "auto_scale_lr", base_batch_size)),
+    Section("optim_wrapper", "an optimizer wrapper, or its dict", _ANYTHING, check_optimization),
     Section("param_scheduler", "a schedule, its dict, or a list of schedules", _ANYTHING),  # checked with the optimizer
-    Section("val_evaluator", _EVALUATOR, _ANYTHING, partial(_check_evaluators, "val")),
-    Section("test_evaluator", _EVALUATOR, _ANYTHING, partial(_check_evaluators, "test")),
+    Section("val_evaluator", _EVALUATOR, _ANYTHING, partial(check_evaluators, "val")),
+    Section("test_evaluator", _EVALUATOR, _ANYTHING, partial(check_evaluators, "test")),
     Section(
         "default_hooks", "a dict", _DICT, lambda each: build_hooks(each["default_hooks"], each["custom_hooks"]), True
     ),
@@ -376,7 +229,7 @@ SECTIONS: tuple[Section, ...] = (
         "data_preprocessor",
         "a data preprocessor, or its dict",
         _ANYTHING,
-        lambda each: _check_preprocessor(each["data_preprocessor"], each["model"]),
+        lambda each: check_preprocessor(each["data_preprocessor"], each["model"]),
     ),
     Section("load_from", "a string", _STR),
     Section("resume", _RESUME, lambda value: value is True or value is False or value == "auto"),
@@ -396,7 +249,7 @@ SECTIONS: tuple[Section, ...] = (
         True,
     ),
     Section("log_level", "a log level", _ANYTHING, lambda each: check_level(each["log_level"] or "INFO"), True),
-    Section("visualizer", "a dict or a Visualizer", (Mapping, Visualizer), _check_visualizer),
+    Section("visualizer", "a dict or a Visualizer", (Mapping, Visualizer), check_visualizer),
     Section("default_scope", "a string", _STR),
     Section("randomness", "a dict", _DICT, lambda each: check_randomness(each["randomness"] or {}), True),
     Section("experiment_name", "a string", _STR),
@@ -407,15 +260,21 @@ SECTIONS: tuple[Section, ...] = (
         lambda each: BackgroundSaver("warn" if each["on_save_error"] is None else each["on_save_error"]),
         True,
     ),
-    Section("on_nonfinite", "a dict", _DICT, partial(_check_value, "on_nonfinite", NonFiniteHook), True),
+    Section("on_nonfinite", "a dict", _DICT, partial(check_value, "on_nonfinite", NonFiniteHook), True),
     Section("preflight", "True or False", _BOOL),
-    Section("model_wrapper_cfg", "a dict", _DICT, partial(_check_value, "model_wrapper_cfg", check_model_wrapper)),
+    Section("model_wrapper_cfg", "a dict", _DICT, partial(check_value, "model_wrapper_cfg", check_model_wrapper)),
     Section("find_unused_parameters", "True or False", _BOOL),
     Section("sync_bn", "'torch'", _ANYTHING, lambda each: check_sync_bn(each["sync_bn"])),
     Section("compile", "True, False or a dict", (bool, Mapping)),
     Section("channels_last", "True or False", _BOOL),
     Section("model_adapter", "a dict", _DICT),
-    Section("log_file", "a dict", _DICT, partial(_check_value, "log_file", check_log_file), True),
+    Section("log_file", "a dict", _DICT, partial(check_value, "log_file", check_log_file), True),
+    Section(
+        "activation_checkpointing",
+        "a pattern of module names, a list of patterns, or a dict",
+        (str, list, tuple, Mapping),
+        partial(check_value, "activation_checkpointing", check_activation_checkpointing),
+    ),
 )
 RUNNER_KEYS = tuple(section.name for section in SECTIONS)
 # Keys that are not arguments of the Runner, with their meaning for the key reference.

@@ -1,6 +1,7 @@
 """Finds the installed code bases that a config names, and imports them on footplate."""
 
 import importlib
+import logging
 import os
 import re
 import sys
@@ -8,7 +9,8 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from footplate.config import import_custom
+from footplate.config import import_custom, import_module
+from footplate.error_context import origin_of
 from footplate.errors import ConfigError
 from footplate.first_generation.translation import is_first_generation as is_first_generation_config
 from footplate.hosts.installation import install
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 _REGISTERING = ("core", "models", "datasets")
 _CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
 
+_logger = logging.getLogger("footplate.hosts")
 _used: dict[str, str] = {}  # scope -> name and version, of the code bases that this process uses
 
 
@@ -33,7 +36,10 @@ def used_code_bases() -> tuple[str, ...]:
 
 
 def import_modules(cfg: "Config", *, patches: bool = True) -> None:
-    """Imports the code bases and the modules in `custom_imports` of a config.
+    """Imports the code bases, the plugin and the modules in `custom_imports` of a config.
+
+    A first-generation config with `plugin = True` has a plugin, as in MMDetection3D: the package in the folder
+    `plugin_dir`, or in the folder of the config.
 
     Names of packages that such modules usually import resolve to footplate. Modules next to the config are found.
 
@@ -50,7 +56,34 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
     folder = os.path.dirname(os.path.abspath(str(cfg.filename)))
     if cfg.filename and folder not in sys.path:
         sys.path.append(folder)  # modules next to the config come after those in the current folder
+    if cfg.get("plugin") is True and is_first_generation_config(cfg):
+        _import_plugin(cfg)
     import_custom(cfg)
+
+
+def _import_plugin(cfg: "Config") -> None:
+    """Imports the plugin of a first-generation config.
+
+    Raises:
+        ConfigError: There is no such package in the current folder or on the path, or it cannot be imported.
+    """
+    key = "plugin_dir" if "plugin_dir" in cfg else "plugin"
+    path = cfg["plugin_dir"] if key == "plugin_dir" else os.path.relpath(str(cfg.filename))
+    # What follows the last slash is ignored, as by the tools of MMDetection3D.
+    parts = os.path.normpath(os.path.dirname(path)).split(os.sep) if isinstance(path, str) else []
+    if not parts or not all(part.isidentifier() for part in parts):
+        raise ConfigError(
+            "the folder of the plugin must be a package below the current folder",
+            key=key,
+            origin=origin_of(cfg, key),
+            found=path,
+            notes=["Set it with a final slash: plugin_dir = 'projects/my_plugin/'."],
+        )
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    name = ".".join(parts)
+    import_module(name, origin_of(cfg, key), key)
+    _logger.info("Imported the plugin '%s'.", name)
 
 
 def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = True) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The import hooks: modules that footplate provides, and changes to modules of installed packages."""
 
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -44,14 +45,17 @@ class NamesFinder(MetaPathFinder, Loader):
         """Returns the spec of a module that footplate provides, or None.
 
         Raises:
-            ModuleNotFoundError: Neither the package `mmengine` nor one of its modules has a module or name like this.
-                Python looks for a module where `from mmengine.hooks import name` finds no name.
+            ModuleNotFoundError: In an import: neither the package `mmengine` nor one of its modules has a module or
+                name like this. Python looks for a module where `from mmengine.hooks import name` finds no name.
         """
         if fullname.partition(".")[0] not in self.packages:
             return None
         parent, _, name = fullname.rpartition(".")
         if names_of(fullname) is None:
             if not parent.startswith("mmengine") or name in (names_of(parent) or {}) or name.startswith("__"):
+                return None
+            # `importlib.util.find_spec` returns None for a missing module; only imports need the message.
+            if sys._getframe(2).f_code is importlib.util.find_spec.__code__:
                 return None
             # With the name of the module itself, Python would replace this error by one without the message.
             raise ModuleNotFoundError(describe_unknown_name(parent, name), name=parent)

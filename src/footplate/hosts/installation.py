@@ -3,9 +3,12 @@
 import importlib.metadata
 import logging
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib.abc import MetaPathFinder
 from typing import NamedTuple
 
+from footplate.data.workers import WorkerSetup
 from footplate.hosts.finders import InstalledFinder, NamesFinder, OperatorsFinder, complete, revert
 from footplate.hosts.names import DISTRIBUTIONS
 from footplate.hosts.patches import forget_applied
@@ -44,6 +47,7 @@ class Report(NamedTuple):
 class _Installed(NamedTuple):
     finders: list[MetaPathFinder]
     report: Report
+    setup: Callable[[], Report]
 
 
 _installed: list[_Installed] = []
@@ -86,7 +90,9 @@ def install(patches: bool = True) -> Report:
     for module in [each for title, each in sys.modules.items() if each and title.partition(".")[0] in completed]:
         complete(module)
     report = Report(tuple(ours), completed, left)
-    _installed.append(_Installed(finders, report))
+    setup = partial(install, patches)
+    WorkerSetup.functions.append(setup)
+    _installed.append(_Installed(finders, report, setup))
     _logger.info("%s", report)
     return report
 
@@ -95,8 +101,10 @@ def uninstall() -> None:
     """Reverts `install` and removes the modules imported through it from `sys.modules`."""
     if not _installed:
         return
-    for finder in _installed.pop().finders:
+    installed = _installed.pop()
+    for finder in installed.finders:
         sys.meta_path.remove(finder)
+    WorkerSetup.functions.remove(installed.setup)
     revert()
     forget_applied()
     restore_versions()

@@ -242,7 +242,7 @@ class Registry(RegistryMembers):
                 error.origin = error.origin or origin_of(source, key)
                 error.key = error.key or key
                 raise
-        if not callable(kind) and hasattr(kind, "build"):
+        if hasattr(type(kind), "dotted_path"):  # a LazyObject of a config
             kind = kind.build()
         if not callable(kind):
             raise BuildError(

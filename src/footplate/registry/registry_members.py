@@ -16,6 +16,11 @@ class RegistryMembers:
     _build_func: Callable[..., Any] | None
 
     @property
+    def _module_dict(self) -> dict[str, Callable[..., Any]]:
+        """The entries by name; code bases may change them."""
+        return cast("dict[str, Callable[..., Any]]", cast("Registry", self).module_dict)
+
+    @property
     def build_func(self) -> Callable[..., Any]:
         """The function that `build` calls."""
         return self._build_func or cast("Registry", self).build_entry

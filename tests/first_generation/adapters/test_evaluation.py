@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from footplate import Runner
+from footplate.config import Config
 from footplate.data import ConcatDataset
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator
@@ -15,6 +16,7 @@ from footplate.first_generation.adapters import EvalHook, LegacyMetric, adapt_da
 from footplate.first_generation.adapters.model import BatchResult
 from footplate.registry import DATASETS
 from footplate.tasks.segmentation import IoUMetric
+from footplate.tools.check import check
 from tests.first_generation.adapters.support import OldPoints, old_config, old_config_with_evaluation
 from tests.support import Points, Witness
 
@@ -80,6 +82,24 @@ def test_evaluate_gets_all_settings(tmp_path: Path) -> None:
     assert asked == [{**expected, "classwise": True, "topk": (1, 5)}] * 3
     assert runner.val_dataloader.dataset.test_mode is True
     assert runner.message_hub.get_scalar("val/accuracy").data[0].shape == (3,)
+
+
+@DATASETS.register_module()
+class WithKeys(OldPoints):
+    """Holds keys of a dict, which cannot be copied, as datasets of nuScenes do."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.names = {"car": 1, "truck": 2}.keys()
+
+
+def test_a_trial_does_not_copy_the_dataset(tmp_path: Path) -> None:
+    cfg = old_config_with_evaluation(tmp_path, metric="accuracy")
+    cfg["data"]["val"]["type"] = "WithKeys"
+    assert "no problems found" in check(Config(cfg))
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert len(runner.val_dataloader.dataset.evaluations) == 3  # the trial of the preflight left nothing
 
 
 def test_pre_eval_gives_equal_results(tmp_path: Path) -> None:

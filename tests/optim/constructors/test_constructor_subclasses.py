@@ -168,3 +168,16 @@ def test_constructor_must_return_an_optimizer_or_a_wrapper() -> None:
 
     with pytest.raises(BuildError, match="must return an optimizer or an optimizer wrapper"):
         build_optim_wrapper(Net(), {"optimizer": SGD, "constructor": Own})
+
+
+@pytest.mark.parametrize("base", GENERATIONS)
+def test_a_subclass_that_adds_parameters_may_have_keys_of_its_own(base: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def add_params(self: Any, params: list[Any], module: nn.Module, **options: Any) -> None:
+        for name, each in module.named_parameters():
+            params.append({"params": [each], "lr": self.paramwise_cfg["num_layers"] / (1 + ("head" in name))})
+
+    found = built(base, None, {"num_layers": 4, "decay_type": "layer_wise"}, add_params=add_params)
+    assert (found["body.weight"][0], found["head.weight"][0]) == (4.0, 2.0)
+    assert caplog.messages == []
+    built(base, None, {"num_layers": 4})
+    assert caplog.messages == ['paramwise_cfg has the unknown key "num_layers"']

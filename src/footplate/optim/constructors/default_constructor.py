@@ -208,7 +208,8 @@ class DefaultOptimWrapperConstructor:
     def _validate_cfg(self) -> None:
         """Checks `paramwise_cfg`; a subclass with its own settings overrides this."""
         check_paramwise(self.paramwise_cfg)
-        warn_of_unknown_keys(self.paramwise_cfg)
+        if type(self).add_params is DefaultOptimWrapperConstructor.add_params:  # others may read keys of their own
+            warn_of_unknown_keys(self.paramwise_cfg)
 
     def _warn(self, model: nn.Module) -> None:
         """Warns about settings without effect; called after `add_params`."""

@@ -1,0 +1,147 @@
+"""Activation checkpointing: selected modules compute their activations again in the backward pass."""
+
+import logging
+import random
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.utils.checkpoint import checkpoint
+
+from footplate.distributed import unwrap_model
+from footplate.engine.hook import Hook
+from footplate.error_context import at_key, located
+from footplate.errors import ArgumentError
+from footplate.messages import list_names
+from footplate.module_selection import Selection, check_selection, select_modules
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
+KEY = "activation_checkpointing"
+_MAX_NAMES = 8
+_logger = logging.getLogger("footplate.engine")
+
+
+def check_activation_checkpointing(selection: Selection) -> None:
+    """Checks the value of the config key without a model; see `check_selection` for the errors."""
+    check_selection(selection)
+
+
+def checkpoint_activations(model: nn.Module, selection: Selection) -> None:
+    """Makes the selected modules store only their inputs, and compute everything else again in the backward pass.
+
+    The results do not change: the second computation uses the same random numbers and the same buffers as the first,
+    and its changes of buffers, such as running statistics, are discarded. Nothing is recomputed without gradients.
+
+    Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174.
+
+    Args:
+        model: The model. The selected modules get a subclass of their class with the same name. Names of weights do not
+            change.
+        selection: The modules; see `select_modules`.
+
+    Raises:
+        ArgumentError: The selection matches nothing, or the `forward` of a module cannot be replaced.
+    """
+    modules = {name: each for name, each in model.named_modules() if name}
+    with at_key(KEY), located(selection):
+        for name, module in select_modules(modules, selection).items():
+            if isinstance(module, torch.jit.ScriptModule) or "forward" in vars(module):
+                kind = "is compiled by TorchScript" if isinstance(module, torch.jit.ScriptModule) else "has its own"
+                raise ArgumentError(
+                    f"the forward method of '{name}' cannot be checkpointed, because the module {kind}",
+                    found=name,
+                    notes=["Select the modules in it, or the module that contains it."],
+                )
+            module.__class__ = _checkpointed(type(module))  # type: ignore[arg-type]
+
+
+@cache
+def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self.was_checkpointed = True
+        run = partial(kind.forward, self)
+        if not torch.is_grad_enabled():
+            return run(*args, **kwargs)
+        settings: dict[str, Any] = {"use_reentrant": False}
+        if not torch.compiler.is_compiling():  # the compiler discards changes of buffers itself
+            settings["context_fn"] = partial(_contexts, self)
+        # Arguments by name are passed in a dict, in which torch looks for the devices of their tensors.
+        return checkpoint(lambda given, named: run(*given, **named), args, kwargs, **settings)
+
+    # Selections and initializers compare the name of the class.
+    fields = {"forward": forward, "was_checkpointed": False, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    return type(kind.__name__, (kind,), fields)
+
+
+def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Returns the contexts of the first and the second computation. torch keeps the state of its own generators."""
+    changed: list[tuple[dict[str, Any], str, Tensor]] = []
+    return _finding_changed_buffers(module, changed), _repeating(changed, random.getstate(), np.random.get_state())
+
+
+@contextmanager
+def _finding_changed_buffers(module: nn.Module, changed: list[tuple[dict[str, Any], str, Tensor]]) -> Iterator[None]:
+    """Adds to `changed` each buffer that the block changes, with its earlier value."""
+    before = [
+        (each, name, value, value._version, value.clone())
+        for each in module.modules()
+        for name, value in each._buffers.items()
+        if value is not None
+    ]
+    yield
+    for owner, name, value, version, copy in before:
+        # torch does not count the versions of running statistics.
+        is_statistic = isinstance(owner, _NormBase) and owner.training
+        if is_statistic or owner._buffers[name] is not value or value._version != version:
+            changed.append((owner._buffers, name, copy))
+
+
+@contextmanager
+def _repeating(changed: list[tuple[dict[str, Any], str, Tensor]], python: Any, numpy: Any) -> Iterator[None]:
+    """Runs the block with earlier buffers and random states of Python and numpy, and restores the present ones."""
+    buffers = [(owner, name, owner[name]) for owner, name, _ in changed]
+    states = random.getstate(), np.random.get_state()
+    for owner, name, value in changed:
+        owner[name] = value.clone()
+    random.setstate(python)
+    np.random.set_state(numpy)
+    try:
+        yield
+    finally:
+        for owner, name, value in buffers:
+            owner[name] = value
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+class ActivationCheckpointHook(Hook):
+    """Warns after the first iteration about selected modules whose `forward` was not called."""
+
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self._waits = True
+
+    def after_train_iter(
+        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Warns once."""
+        if not self._waits:
+            return
+        self._waits = False
+        modules = unwrap_model(runner.model).named_modules()
+        unused = [name for name, each in modules if getattr(each, "was_checkpointed", None) is False]
+        if unused:
+            _logger.warning(
+                "%s has no effect on %s: the training step does not call their forward methods. Select modules whose "
+                "forward methods it calls.",
+                KEY,
+                list_names(unused, _MAX_NAMES),
+            )

@@ -1,0 +1,93 @@
+"""Selects modules of a model by the names of their classes, or by patterns of their own names."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from footplate.checks import check_keys, check_names
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
+
+Selection = str | Sequence[str] | Mapping[str, Any]
+"""`classes`, class names of modules, and `names`, regular expressions that must match full module names. A string or a
+list stands for `names`."""
+
+
+def check_selection(selection: Selection) -> dict[str, list[str]]:
+    """Returns the class names and the name patterns of a selection, as `classes` and `names`.
+
+    Args:
+        selection: The selection.
+
+    Raises:
+        ArgumentError: The selection has another form, or a pattern is not a regular expression.
+    """
+    if not isinstance(selection, Mapping):
+        return {"classes": [], "names": _patterns(selection)}
+    check_keys("the selection", selection, ("classes", "names"), prefix="")
+    with at_key("names"):
+        patterns = _patterns(selection.get("names"))
+    return {"classes": check_names("classes", _as_names(selection.get("classes"))), "names": patterns}
+
+
+def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> dict[str, nn.Module]:
+    """Returns the selected modules by name, inner modules before those that contain them.
+
+    Args:
+        modules: The modules to choose from, in the order of `named_modules`.
+        selection: The selection.
+
+    Raises:
+        ArgumentError: A class or a pattern matches no module, a module has no `forward`, or see `check_selection`.
+    """
+    checked = check_selection(selection)
+    names_key = "names" if isinstance(selection, Mapping) else ""
+    selected: set[str] = set()
+    for kind in checked["classes"]:
+        names = {name for name, each in modules.items() if type(each).__name__ == kind}
+        if not names:
+            near = nearest(kind, {type(each).__name__ for each in modules.values()})
+            raise ArgumentError(
+                f"the model has no module of class '{kind}'", key="classes", found=kind, suggestion=near
+            )
+        selected |= names
+    for text in checked["names"]:
+        names = {name for name in modules if re.fullmatch(text, name)}
+        if not names:
+            near = nearest(text, modules)
+            raise ArgumentError(f"no module name matches '{text}'", key=names_key, found=text, suggestion=near)
+        selected |= names
+    found = {
+        name: modules[name] for name in reversed(list(modules)) if name in selected
+    }  # the same order on every rank
+    for name, each in found.items():
+        if isinstance(each, (nn.ModuleList, nn.ModuleDict)):
+            message = f"'{name}' is a {type(each).__name__}, which has no forward(): select the modules in it"
+            example = rf"For example, '{name}\.\d+' matches its direct members."
+            raise ArgumentError(message, key=names_key, found=name, notes=[example])
+    return found
+
+
+def _patterns(value: Any) -> list[str]:
+    names = _as_names([] if value is None else value)
+    if not isinstance(names, (str, list, tuple)) or not all(isinstance(each, str) for each in names):
+        raise ArgumentError("names must be a pattern or a list of patterns", found=value)
+    patterns = [names] if isinstance(names, str) else list(names)
+    for text in patterns:
+        try:
+            re.compile(text)
+        except re.error as error:
+            message = f"'{text}' is not a valid regular expression: {error}"
+            raise ArgumentError(message, found=text) from error
+    return patterns
+
+
+def _as_names(value: Any) -> Any:
+    """Replaces classes by their names, which a config in Python may contain."""
+    values = [value] if isinstance(value, type) else value
+    if isinstance(values, (list, tuple)):
+        return [each.__name__ if isinstance(each, type) else each for each in values]
+    return values

@@ -1,0 +1,252 @@
+"""Checkpointed modules train the same weights as others, with less memory."""
+
+import copy
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from footplate import Runner
+from footplate.config import Config
+from footplate.engine.activation_checkpointing import checkpoint_activations
+from footplate.engine.sections import check_config
+from footplate.errors import ArgumentError
+from footplate.models import BaseModel
+from footplate.registry import MODELS
+from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
+from tests.support import settings
+
+
+class Drawing(nn.Module):
+    """Scales its input by random numbers of all three generators, and counts and averages in buffers."""
+
+    calls: Tensor
+    average: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+        self.norm = nn.BatchNorm1d(8)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("average", torch.ones(8))
+
+    def forward(self, inputs: Tensor, *, scale: Tensor) -> Tensor:
+        if self.training:
+            self.calls += 1
+            self.average = 0.9 * self.average + 0.1 * inputs.detach().mean(0)  # a new tensor
+        noise = random.random() + np.random.rand() + torch.rand(())
+        found: Tensor = self.norm(torch.tanh(self.layer(inputs))) * scale * noise * (1 + self.average.sin())
+        return found + 0.01 * self.calls.cos()
+
+
+@MODELS.register_module()
+class Checkpointing(BaseModel):
+    """A model with dropout, batch normalization and changing buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(4, 8)
+        self.layers = nn.ModuleList([Drawing() for _ in range(3)])
+        self.dropout = nn.Dropout(0.3)
+        self.head = nn.Linear(8, 2)
+        self.unused = nn.Identity()
+
+    def score(self, inputs: Tensor) -> Tensor:
+        features = torch.tanh(self.stem(inputs))
+        for layer in self.layers:
+            features = self.dropout(layer(features, scale=torch.full((8,), 0.7)))
+        found: Tensor = self.head(features)
+        return found
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        scores = self.score(inputs)
+        if mode == "loss":
+            return {"loss": nn.functional.cross_entropy(scores, labels)}
+        return list(zip(scores.argmax(1), labels, strict=True)) if mode == "predict" else scores
+
+
+CASES: list[dict[str, Any]] = [
+    {},
+    {"custom_hooks": [{"type": "EMAHook"}]},
+    {"optim_wrapper": {"optimizer": {"type": "AdamW", "lr": 0.01}, "accumulative_counts": 3}},
+    {"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16", "optimizer": {"type": "SGD", "lr": 0.1}}},
+    {"compile": {"backend": "eager", "target": "stem"}},
+]
+SELECTIONS: list[Any] = [r"layers\.\d", ["layers.0", "layers.2", "dropout"], {"classes": ["Drawing"]}]
+
+
+def trained(folder: Path, *, epochs: int = 5, **changes: Any) -> dict[str, Tensor]:
+    cfg = settings(folder, model={"type": "Checkpointing"}, **changes)
+    cfg["train_cfg"] = {"by_epoch": True, "max_epochs": epochs}
+    runner = Runner(**cfg)
+    runner.train()
+    return {name: value.clone() for name, value in runner.model.state_dict().items()}
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+@pytest.mark.parametrize("changes", CASES, ids=["plain", "EMA", "accumulation", "AMP", "compile"])
+def test_weights_and_buffers_are_bit_equal_after_twenty_iterations(tmp_path: Path, changes: dict[str, Any]) -> None:
+    plain = trained(tmp_path / "plain", **changes)
+    found = trained(tmp_path / "other", activation_checkpointing=SELECTIONS[0], **changes)
+    assert_same(found, plain)
+    assert found["layers.0.calls"] > 0
+
+
+@pytest.mark.parametrize("selection", SELECTIONS[1:])
+def test_modules_are_selected_by_name_or_class(tmp_path: Path, selection: Any) -> None:
+    expected = trained(tmp_path / "plain", epochs=1)
+    assert_same(trained(tmp_path / "other", epochs=1, activation_checkpointing=selection), expected)
+
+
+def test_run_resumes_with_and_without_checkpointing(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", epochs=3)
+    trained(tmp_path / "two", epochs=1, activation_checkpointing=SELECTIONS[0])
+    found = trained(tmp_path / "two", epochs=3, resume=True, activation_checkpointing=SELECTIONS[1])
+    assert_same(found, whole)
+
+
+class Held:
+    """Counts the bytes that are saved for the backward pass, without parameters and inputs of the model."""
+
+    def __init__(self, *known: Tensor) -> None:
+        self.known = {each.untyped_storage().data_ptr() for each in known}
+        self.sizes: dict[int, int] = {}
+
+    def __enter__(self) -> "Held":
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(self.pack, lambda held: held)
+        self.hooks.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.hooks.__exit__(*error)
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.known:
+            self.sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+
+def test_checkpointed_transformer_holds_a_fraction_of_the_activations() -> None:
+    def held(selection: Any) -> int:
+        torch.manual_seed(0)
+        model: Any = MODELS.build({"type": "MAEViT", "img_size": 28, "patch_size": 4, "num_layers": 12})
+        if selection:
+            checkpoint_activations(model, selection)
+        images = torch.randn(4, 3, 28, 28)
+        with Held(images, *model.parameters(), *model.buffers()) as count:
+            output = model(images)
+        output.sum().backward()
+        return sum(count.sizes.values())
+
+    assert held(r"layers\.\d+") < 0.15 * held(None)
+
+
+def test_copy_of_a_checkpointed_model_uses_its_own_weights() -> None:
+    model = Checkpointing()
+    checkpoint_activations(model, "stem")
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.stem.weight.zero_()
+        other.stem.bias.zero_()
+    points = torch.randn(3, 4)
+    assert model.stem(points).abs().sum() > 0
+    assert other.stem(points).abs().sum() == 0
+    assert type(other.stem).__name__ == "Linear"
+    assert isinstance(other.stem, nn.Linear)
+    assert list(model.state_dict()) == list(Checkpointing().state_dict())
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiled_modules_recompute(backend: str) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(8, 32), nn.Sequential(nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 32)), nn.Tanh())
+    other = copy.deepcopy(plain)
+    checkpoint_activations(other, "1")
+    compiled = torch.compile(other, backend=backend)
+    points = torch.randn(4, 8)
+    for model in (plain, compiled):
+        model(points).square().sum().backward()
+    for mine, expected in zip(other.parameters(), plain.parameters(), strict=True):
+        assert mine.grad is not None
+        assert expected.grad is not None
+        torch.testing.assert_close(mine.grad, expected.grad)
+
+
+def test_module_that_is_not_called_logs_a_warning_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trained(tmp_path, epochs=1, activation_checkpointing=["stem", "head", "unused"])
+    assert [each for each in caplog.messages if "activation_checkpointing" in each] == [
+        "activation_checkpointing has no effect on unused: the training step does not call their forward methods. "
+        "Select modules whose forward methods it calls."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("selection", "key", "message"),
+    [
+        ("layer", "activation_checkpointing", "no module name matches 'layer'"),
+        ("layers", "activation_checkpointing", "'layers' is a ModuleList, which has no forward()"),
+        (["stem", "("], "activation_checkpointing", "is not a valid regular expression"),
+        ({"classes": ["Drawings"]}, "activation_checkpointing.classes", "no module of class 'Drawings'"),
+        ({"names": ["steam"]}, "activation_checkpointing.names", "no module name matches 'steam'"),
+        ({"modules": ["stem"]}, "activation_checkpointing.modules", "has no key 'modules'"),
+        (True, "activation_checkpointing", "must be a pattern of module names"),
+        ([1], "activation_checkpointing", "names must be a pattern or a list of patterns"),
+    ],
+)
+def test_invalid_selection_raises(tmp_path: Path, selection: Any, key: str, message: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        Runner(**settings(tmp_path / "work", model={"type": "Checkpointing"}, activation_checkpointing=selection))
+    assert caught.value.key == key
+    assert message in str(caught.value)
+
+
+def test_module_with_a_replaced_forward_raises(tmp_path: Path) -> None:
+    model = Checkpointing()
+    model.stem.forward = nn.Identity().forward  # type: ignore[method-assign]
+    with pytest.raises(ArgumentError, match="the forward method of 'stem' cannot be checkpointed"):
+        Runner(**settings(tmp_path / "work", model=model, activation_checkpointing="stem"))
+
+
+def test_check_locates_an_invalid_pattern(tmp_path: Path) -> None:
+    path = tmp_path / "run.py"
+    lines = [f"{key} = {value!r}" for key, value in settings(tmp_path, activation_checkpointing=["("]).items()]
+    path.write_text("\n".join(lines))
+    with pytest.raises(ArgumentError, match="not a valid regular expression") as caught:
+        check_config(Config.fromfile(path))
+    assert caught.value.key == "activation_checkpointing"
+    assert caught.value.origin is not None
+
+
+WRAPPERS = [
+    None,
+    {"type": "FullyShard", "shard": {"classes": ["Linear"]}},
+    {"type": "FullyShard", "shard": {"names": ["layers"]}},
+]
+
+
+def agreeing(folder: Path, wrapper: dict[str, Any] | None, selection: Any) -> dict[str, Tensor]:
+    from benchmarks.agreement import Case
+    from benchmarks.agreement import trained as train
+
+    return train(Case("DDP", "AdamW", 2), str(folder), 6, model_wrapper_cfg=wrapper, activation_checkpointing=selection)
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS, ids=["DDP", "shards inside", "shards the same module"])
+def test_two_ranks_train_the_same_weights(
+    tmp_path: Path,
+    on_ranks: OnRanks,  # noqa: F811
+    wrapper: dict[str, Any] | None,
+) -> None:
+    plain = on_ranks(2, agreeing, tmp_path / "plain", wrapper, None)[0]
+    found = on_ranks(2, agreeing, tmp_path / "other", wrapper, ["layers", "stem"])[0]
+    assert_same(found, plain)

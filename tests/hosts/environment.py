@@ -1,0 +1,68 @@
+"""Environments with code bases and small data, for the slow tests."""
+
+import json
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+# What mmcv-lite and the code bases import, installed without further dependencies, which include MMEngine.
+COMMON = ["addict", "yapf", "platformdirs", "opencv-python-headless", "matplotlib", "contourpy", "cycler", "kiwisolver"]
+COMMON += ["pyparsing", "python-dateutil", "six", "fonttools"]
+
+_OPERATORS = '''
+"""Declares the operators that torchvision asks torch for: its compiled ones need another build of torch."""
+import sys
+
+class Declaration:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torchvision":
+            sys.meta_path.remove(self)
+            import torch
+            self.library = torch.library.Library("torchvision", "DEF")
+            for operator in ("nms", "qnms"):
+                self.library.define(operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            declared.append(self)
+
+declared = []
+sys.meta_path.insert(0, Declaration())
+'''
+
+
+def create_environment(folder: Path, packages: Sequence[str]) -> str:
+    """Creates an environment with packages from PyPI, over those of this environment; returns its interpreter."""
+    venv.create(folder, with_pip=True, symlinks=True)
+    interpreter = str(folder / "bin" / "python")
+    subprocess.run([interpreter, "-m", "pip", "install", "-q", "--no-deps", *packages], check=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    site = folder / "lib" / version / "site-packages"
+    (site / "zz_parent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (site / "torchvision_operators.py").write_text(_OPERATORS)
+    (site / "torchvision_operators.pth").write_text("import torchvision_operators\n")
+    return interpreter
+
+
+def write_scenes(folder: Path) -> None:
+    """Writes four pictures, label maps of three classes and boxes of two classes to `folder/data`."""
+    random = np.random.default_rng(0)
+    images, annotations = [], []
+    for name in ("images", "labels"):
+        (folder / "data" / name).mkdir(parents=True)
+    for index in range(4):
+        image = random.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(image).save(folder / f"data/images/{index}.png")
+        label = random.integers(0, 3, (8, 8), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+        Image.fromarray(label).save(folder / f"data/labels/{index}.png")
+        images.append({"id": index, "file_name": f"{index}.png", "width": 64, "height": 64})
+        for box in range(2):
+            place = [float(each) for each in random.integers(0, 24, 2)] + [30.0, 34.0]
+            annotation = {"id": 10 * index + box, "image_id": index, "category_id": box + 1, "bbox": place}
+            annotations.append({**annotation, "area": 30 * 34, "iscrowd": 0})
+    categories = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
+    boxes = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "data/boxes.json").write_text(json.dumps(boxes))
