@@ -73,7 +73,7 @@ def test_run_ends_in_time_and_resumes_exactly(tmp_path: Path, clock: Clock, by_e
 
 def test_resumed_run_has_the_whole_time_again(tmp_path: Path, clock: Clock) -> None:
     whole = run(tmp_path / "whole", None, None, by_epoch=False)
-    iterations = []
+    iterations: list[int] = []
     while not iterations or iterations[-1] < whole.iter:
         clock.validated_at.clear()
         iterations.append(run(tmp_path / "limited", clock, 130.0, by_epoch=False, resume=bool(iterations)).iter)

@@ -52,6 +52,11 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="the seed of the sampler (default: 0)")
     parser.add_argument("--no-prune", action="store_true", help="run every trial to its end")
     parser.add_argument("--retry", action="store_true", help="run only the failed trials again")
+    parser.add_argument(
+        "--keep-best",
+        action="store_true",
+        help="keep a ledger of all trials, and only the checkpoints of the best one",
+    )
     add_no_patches(parser)
     parser.set_defaults(run=run)
 
@@ -84,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         prune=not arguments.no_prune,
         retry=arguments.retry,
         seed=arguments.seed,
+        keep_best=arguments.keep_best,
     )
     set_work_dir(cfg, None)
     with collect_warnings():  # checks once, before creating files; each trial logs its own warnings
@@ -109,7 +115,10 @@ def run(arguments: argparse.Namespace) -> int:
         text += f"  {trial.number:>3}  {_describe(trial, settings.metric)}\n       {trial.folder}\n"
     report = _write_report(trials, settings, _best_command(trials[0], arguments) if trials else "")
     text += f"\nreport: {report}\n" if report else ""
-    print_result(arguments, {"metric": settings.metric, "trials": trials, "report": report}, text)
+    ledger = os.path.join(settings.folder, "ledger.md") if arguments.keep_best else None
+    text += f"ledger: {ledger}\n" if ledger else ""
+    result = {"metric": settings.metric, "trials": trials, "report": report, "ledger": ledger}
+    print_result(arguments, result, text)
     return 0 if any(trial.state == "complete" for trial in trials) else 1
 
 
