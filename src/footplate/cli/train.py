@@ -48,8 +48,8 @@ def add_commands(subparsers: Any) -> None:
         "--resume-settings",
         metavar="keep|take",
         choices=("keep", "take"),
-        help="with --resume: keep the optimizer settings of the checkpoint, or take those of the config (default: keep; "
-        "in a terminal, asks if --set changes one)",
+        help="with --resume: keep the optimizer settings of the checkpoint, or take those of the config (default: "
+        "keep; in a terminal, asks if --set changes one)",
     )
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
     parser.add_argument("--seed", metavar="N", type=int, help="the seed of all random generators")
@@ -129,7 +129,7 @@ def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
     if arguments.resume is not None:
         cfg["resume"] = True
         cfg["load_from"] = None if arguments.resume == "auto" else arguments.resume
-        settings = arguments.resume_settings or _ask_for_settings([*arguments.set, *arguments.cfg_options])
+        settings = arguments.resume_settings or _ask_for_settings(arguments)
         if settings is not None:
             cfg["resume_settings"] = settings
     elif arguments.resume_settings is not None:
@@ -152,15 +152,17 @@ def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
     set_launcher(arguments, cfg)
 
 
-def _ask_for_settings(overrides: Sequence[str]) -> str | None:
+def _ask_for_settings(arguments: argparse.Namespace) -> str | None:
     """Asks whether overridden optimizer settings replace those of the checkpoint.
 
     Returns:
-        "keep" or "take"; None if no setting is overridden or there is no terminal to ask in.
+        "keep" or "take"; None if no setting is overridden, there is no terminal to ask in, or the run has several
+        processes, which would all ask.
     """
-    keys = [each.partition("=")[0].strip().lstrip("+") for each in overrides]
+    keys = [each.partition("=")[0].strip().lstrip("+") for each in (*arguments.set, *arguments.cfg_options)]
     keys = [each for each in keys if each.startswith("optim_wrapper.")]
-    if not keys or not sys.stdin.isatty() or not sys.stderr.isatty():
+    has_several = arguments.nproc is not None or arguments.launcher not in (None, "none") or "LOCAL_RANK" in os.environ
+    if not keys or has_several or not sys.stdin.isatty() or not sys.stderr.isatty():
         return None
     print_error(f"The command sets {', '.join(keys)}. The checkpoint has optimizer settings of its own.\n")
     while True:
