@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from footplate.cli import sweep as command
+from footplate.cli.main import build_parser
 from footplate.cli.sweep import SweepDisplay
 from footplate.errors import DataError
 from tests.hooks.test_progress_hook import lines_of, terminal
@@ -52,8 +53,24 @@ def test_report_names_trials_by_their_settings_and_leaves_out_empty_ones(
         study.TrialInfo(2, {}, "failed", None, "b", ""),
     ]
     monkeypatch.setattr("footplate.tools.runs.read_run", _read_a_alone)
-    command._write_report(trials, str(tmp_path / "tiny"))
-    assert written == {"runs": ["run of a"], "names": ["4: lr=0.25"], "title": "the sweep tiny"}
+    settings = study.SweepSettings(str(tmp_path / "tiny"), "accuracy")
+    command._write_report(trials, settings, "footplate train tiny.py")
+    assert written == {
+        "runs": ["run of a"],
+        "names": ["4: lr=0.25"],
+        "title": "Sweep tiny",
+        "sweep": ("accuracy", trials, "footplate train tiny.py"),
+    }
+
+
+def test_best_command_repeats_the_overrides_of_the_sweep() -> None:
+    arguments = build_parser().parse_args(
+        ["sweep", "my config.py", "--set", "a.b=[1, 2]", "--param", LR, "--cfg-options", "c=3"]
+    )
+    best = study.TrialInfo(4, {"optimizer.lr": 0.25, "model.type": "Net"}, "complete", 1.0, "a", "")
+    assert command._best_command(best, arguments) == (
+        "footplate train 'my config.py' --cfg-options c=3 --set 'a.b=[1, 2]' optimizer.lr=0.25 model.type=Net"
+    )
 
 
 def _read_a_alone(folder: str) -> str:

@@ -68,6 +68,11 @@ def test_run_logs_an_idle_setting_once(
     assert [each[: len(said)] for each in warnings_of(caplog) if each.startswith(said)] == [said]
 
 
+def test_monitor_without_validation_is_reported_only_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Runner.from_cfg(Config(settings(tmp_path, **NO_VALIDATION, **STOPPING))).train()
+    assert len([each for each in caplog.messages if "monitors 'loss'" in each]) == 1
+
+
 @pytest.mark.parametrize(("changes", "said"), IDLE)
 def test_check_command_prints_idle_settings_with_their_location(tmp_path: Path, changes: Any, said: str) -> None:
     path = tmp_path / "run.py"

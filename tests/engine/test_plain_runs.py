@@ -126,6 +126,49 @@ def test_validation_defaults_to_the_loss_and_averages_over_samples(tmp_path: Pat
     assert made.val().keys() == {"loss"}
 
 
+def test_losses_of_a_model_that_returns_a_list_are_averaged_over_samples(tmp_path: Path) -> None:
+    def step(model: nn.Module, batch: Any) -> Tensor:
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    def predict(model: nn.Module, batch: Any) -> Any:
+        return [model(batch[0])]  # as of a detector with a single level
+
+    made = runner(tmp_path, training_step=step, validation_step=predict, val_dataloader=loader(12, shuffle=False))
+    with torch.no_grad():
+        expected = float(CROSS_ENTROPY(made.history.model.eval()(X[:12]), Y[:12]))
+    assert made.val() == {"loss": pytest.approx(expected, rel=1e-5)}
+
+
+def test_test_uses_the_evaluator_of_the_validation(tmp_path: Path) -> None:
+    made = Runner(
+        network(), tmp_path, test_dataloader=loader(), val_evaluator={"accuracy": accuracy}, loss=CROSS_ENTROPY
+    )
+    assert made.test().keys() == {"loss", "accuracy"}
+    with pytest.raises(ArgumentError, match="the run has no val loop: it needs val_dataloader$"):
+        made.val()
+
+
+def test_several_sets_share_metrics_by_name(tmp_path: Path) -> None:
+    sets = {"day": loader(12), "night": loader(16)}
+    metrics: Any = {"accuracy": accuracy, "count": lambda scores, batch: len(batch[0])}
+    found = runner(tmp_path / "a", val_dataloader=sets, val_evaluator=metrics).val()
+    assert found.keys() == {f"{name}/{each}" for name in sets for each in ("loss", "accuracy", "count")}
+    by_set = {"day": {"accuracy": accuracy}, "night": accuracy}
+    assert "night/accuracy" in runner(tmp_path / "b", val_dataloader=sets, val_evaluator=by_set).val()
+    with pytest.raises(ArgumentError, match="there is no dataset 'nigth'"):
+        runner(tmp_path / "c", val_dataloader=sets, val_evaluator={"day": accuracy, "nigth": accuracy}).val()
+
+
+@pytest.mark.parametrize("hook", [None, {"interval": 2}])
+def test_checkpoints_of_a_run_by_iterations_are_counted_in_iterations(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, hook: Any
+) -> None:
+    runner(tmp_path, max_iters=5, default_hooks=hook and {"checkpoint": hook}).train()
+    wanted = ["iter_5.pth"] if hook is None else ["iter_2.pth", "iter_4.pth", "iter_5.pth"]
+    assert sorted(each.name for each in tmp_path.glob("*.pth")) == wanted
+    assert not caplog.records
+
+
 def test_work_dir_may_be_a_path_object(tmp_path: Path) -> None:
     model = network()
     optimizer = SGD(model.parameters(), lr=0.1)
@@ -303,6 +346,19 @@ def vector(scores: Tensor, batch: Any) -> Tensor:
     return scores.mean(0)
 
 
+class Mean:
+    """An object like those of torchmetrics."""
+
+    def update(self, predictions: Tensor, target: Tensor) -> None:
+        pass
+
+    def compute(self) -> float:
+        return 0.0
+
+    def reset(self) -> None:
+        pass
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -322,6 +378,9 @@ def vector(scores: Tensor, batch: Any) -> Tensor:
         ({"val_dataloader": loader(), "val_evaluator": vector}, "the metric 'vector' must return a number"),
         ({"val_dataloader": loader(), "val_evaluator": lambda scores, batch: 1}, "a lambda needs a name"),
         ({"val_dataloader": loader(), "val_evaluator": "accuracy"}, "must be a metric"),
+        ({"val_dataloader": loader(), "val_evaluator": {"loss": accuracy}}, "a metric has the name of the loss 'loss'"),
+        ({"val_dataloader": loader(), "val_evaluator": [Mean(), Mean()]}, r"Pass the metrics as a dict by name"),
+        ({"loss": None, "training_step": lambda model, batch: SimpleNamespace(loss=None)}, "returns the loss None"),
         ({"val_dataloader": (each for each in [(X[:8], Y[:8])])}, "has no batch to compute a loss"),
         ({"max_iters": 3, "max_epochs": 3}, "cannot both be set"),
         ({"max_epochs": None}, "max_epochs or max_iters is enough"),

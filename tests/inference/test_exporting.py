@@ -13,8 +13,9 @@ from footplate.checkpoint import save_checkpoint
 from footplate.errors import ArgumentError
 from footplate.inference import ExportError, Predictor, describe_export, export_model, open_trained, output_path_of
 from footplate.inference.exported_model import ExportedModel, largest_difference
-from footplate.models import BaseModel
+from footplate.models import BaseModel, ImgDataPreprocessor
 from footplate.registry import MODELS
+from footplate.tasks.segmentation.sample import SegDataSample
 from tests.inference.models import recipe, save_pictures, save_untrained
 
 HAS_ONNX = all(importlib.util.find_spec(each) for each in ("onnx", "onnxscript", "onnxruntime"))
@@ -107,12 +108,73 @@ def test_differences_are_found() -> None:
     assert largest_difference([torch.tensor([float("nan")])], [torch.tensor([0.0])]) == float("inf")
 
 
-def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("to", ["torchscript", "safetensors"])
+def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
     save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
-    monkeypatch.setattr("footplate.inference.exporting.largest_difference", lambda *outputs: 0.5)
+    target = Path(output_path_of(str(tmp_path / "a"), to))
+    target.write_bytes(b"of an earlier export")
+    monkeypatch.setattr("footplate.inference.exporting._difference", lambda *given: 0.5)
     with pytest.raises(ExportError, match=r"differs from the model by 0.5, more than 0.001; it was not kept"):
+        export_model(open_trained(tmp_path / "model.pth"), str(target), to)
+    assert target.read_bytes() == b"of an earlier export"
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted([target.name, "model.pth"])
+
+
+@needs_onnx
+def test_weights_of_a_large_onnx_model_are_in_a_second_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 1000)
+    save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
+    exported = export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.onnx"), "onnx")
+    files = [tmp_path / "a.onnx", tmp_path / "a.onnx.data"]
+    assert [exported.path, *exported.data_files] == list(map(str, files))
+    assert exported.size == sum(each.stat().st_size for each in files)
+    assert describe_export(exported).startswith(f"{files[0]} and {files[1]}: ")
+    runtime = importlib.import_module("onnxruntime")
+    session = runtime.InferenceSession(str(files[0]), providers=["CPUExecutionProvider"])
+    assert [each.name for each in session.get_outputs()] == ["probabilities", "labels"]
+
+
+@needs_onnx
+def test_unsupported_opset_is_an_error(tmp_path: Path) -> None:
+    save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
+    with pytest.raises(ArgumentError, match=r"the model cannot be written with opset 99"):
+        export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.onnx"), "onnx", opset=99)
+    assert not (tmp_path / "a.onnx").exists()
+
+
+@pytest.mark.parametrize("test_cfg", [{"size_divisor": 48}, {"size": (80, 96)}, {"size": (32, 32)}, None])
+@pytest.mark.parametrize("size", [(64, 64), (70, 50)])
+def test_padding_is_that_of_the_validation(test_cfg: Any, size: tuple[int, int]) -> None:
+    settings = {"mean": [1.0, 2.0, 3.0], "std": [4.0, 5.0, 6.0], "bgr_to_rgb": True, "pad_val": 7, "test_cfg": test_cfg}
+    preprocessor = {"type": "SegDataPreProcessor", **settings}
+    model: Any = MODELS.build({"type": "SmallSegmentor", "num_classes": 4, "data_preprocessor": preprocessor}).eval()
+    images = torch.arange(3.0 * size[0] * size[1]).view(1, 3, *size) % 256
+    samples = [SegDataSample(metainfo={"img_shape": size, "ori_shape": size})]
+    batch = {"inputs": [images[0]], "data_samples": samples}
+    exported = ExportedModel(model)
+    assert torch.equal(exported.preprocess(images), model.data_preprocessor(dict(batch))["inputs"])
+    with torch.no_grad():
+        (predicted,) = model.test_step(batch)
+        found = exported.named_outputs(images)
+    assert torch.equal(found["labels"], predicted.pred_sem_seg.data)
+    assert torch.allclose(found["probabilities"][0], predicted.seg_logits.data.softmax(0))
+
+
+@MODELS.register_module()
+class HalvingPreprocessor(ImgDataPreprocessor):
+    """Does something that no exported module does."""
+
+    def forward(self, data: Any, training: bool = False) -> Any:
+        batch = super().forward(data, training)
+        return {**batch, "inputs": batch["inputs"] / 2}
+
+
+def test_preprocessing_that_cannot_be_exported_is_an_error(tmp_path: Path) -> None:
+    cfg = recipe("fashion-cls", tmp_path / "work")
+    cfg["model"]["data_preprocessor"] = {"type": "HalvingPreprocessor"}
+    save_untrained(cfg, tmp_path / "model.pth")
+    with pytest.raises(ExportError, match="the preprocessing of 'HalvingPreprocessor' cannot be exported"):
         export_model(open_trained(tmp_path / "model.pth"), str(tmp_path / "a.pt"), "torchscript")
-    assert not list(tmp_path.glob("*.pt"))
 
 
 def test_model_that_cannot_be_exported_names_the_line(tmp_path: Path) -> None:

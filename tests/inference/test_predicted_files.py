@@ -1,4 +1,6 @@
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -75,3 +77,21 @@ def test_files_of_other_origin_are_not_overwritten(tmp_path: Path, folder: str) 
         predict_files(predictor, [str(tmp_path / "data" / "images")], str(tmp_path / "data"))
     assert (tmp_path / "data" / folder / "a.png").read_bytes() == before
     assert not (tmp_path / "data" / "predictions.jsonl").exists()
+
+
+def test_lines_of_an_interrupted_command_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
+    save_pictures(runner.test_dataloader.dataset, tmp_path / "images")
+    predictor = Predictor(tmp_path / "model.pth", device="cpu")
+    draw, calls = predictor.draw, iter(range(100))
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return draw(*args, **kwargs)
+
+    monkeypatch.setattr(predictor, "draw", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(predictor, [str(tmp_path / "images")], str(tmp_path / "out"))
+    lines = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+    assert [Path(json.loads(line)["input"]).name for line in lines] == ["000.png", "001.png", "002.png"]

@@ -9,6 +9,7 @@ from PIL import Image
 
 from footplate.config import Config
 from footplate.data.structures import BaseDataElement
+from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError, CheckpointError, DataError
 from footplate.inference import Predictor
 from footplate.inference.image_files import load_rgb
@@ -209,3 +210,63 @@ def test_wrong_input_is_a_clear_error(segmentor: tuple[Path, list[str]], tmp_pat
     with pytest.raises(CheckpointError, match=r"contains no config(.|\n)*--config FILE"):
         Predictor(tmp_path / "bare.pth")
     assert Predictor(tmp_path / "bare.pth", config="fashion-seg", device="cpu").metainfo == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test_cfg": [1]}, "'test_cfg' must be a dict"),
+        ({"test_dataloader": {"batch_size": "x"}}, "batch_size must be a whole number of at least 1"),
+        ({"test_dataloader": {"batch_size": -3}}, "batch_size must be a whole number of at least 1"),
+        ({"test_dataloader": {"batch_size": 0}}, "batch_size must be a whole number of at least 1"),
+    ],
+)
+def test_wrong_config_is_a_clear_error(
+    segmentor: tuple[Path, list[str]], changes: dict[str, Any], message: str
+) -> None:
+    cfg = recipe("fashion-seg", segmentor[0].parent)
+    for key, value in changes.items():
+        cfg[key] = {**cfg[key], **value} if isinstance(value, dict) else value
+    with pytest.raises(ArgumentError, match=message):
+        Predictor(segmentor[0], config=cfg, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "metainfo", [{"classes": 5}, {"classes": {0: "shoe"}}, {"classes": "shoe"}, {"CLASSES": ("shoe",), "palette": 7}]
+)
+def test_wrong_classes_in_a_checkpoint_are_a_clear_error(
+    segmentor: tuple[Path, list[str]], tmp_path: Path, metainfo: dict[str, Any]
+) -> None:
+    content = torch.load(segmentor[0], weights_only=True)
+    content["meta"]["dataset_meta"] = metainfo
+    torch.save(content, tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match=r"the (classes|palette) in the checkpoint '.*model.pth' must be a list"):
+        Predictor(tmp_path / "model.pth", device="cpu")
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_averaged_weights_are_those_that_a_test_uses(tmp_path: Path, sharded: bool) -> None:
+    class Weights(Hook):
+        priority = "VERY_LOW"
+
+        def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+            tested.update({key: value.clone() for key, value in runner.model.state_dict().items()})
+
+    tested: dict[str, torch.Tensor] = {}
+    cfg = recipe("fashion-cls", tmp_path / "work")
+    cfg["train_cfg"] = {"by_epoch": False, "max_iters": 2, "val_interval": 10}
+    cfg["default_hooks"] = {"checkpoint": {"by_epoch": False, "sharded": sharded}}
+    cfg["custom_hooks"] = [{"type": "EMAHook", "momentum": 0.3}]
+    cfg["param_scheduler"] = None
+    cfg["train_dataloader"]["batch_size"] = 2
+    trained = Runner.from_cfg(cfg)
+    trained.train()
+    path = tmp_path / "work" / ("iter_2.sharded" if sharded else "iter_2.pth")
+    assert path.is_dir() == sharded
+    runner = Runner.from_cfg(cfg, load_from=str(path))
+    runner.hooks.register(Weights())
+    runner.test()
+    used = Predictor(path, device="cpu").model.state_dict()
+    assert all(torch.equal(value, tested[key]) for key, value in used.items())
+    latest = trained.model.state_dict()
+    assert any(not torch.equal(value, latest[key]) for key, value in used.items())

@@ -318,6 +318,16 @@ def test_values_of_earlier_validation_are_not_shown(runner: Any) -> None:
     assert metrics == {"accuracy": 0.5, "table": {"a": [1, 2]}, "clean/classwise": {"cat": 2.0}}
 
 
+def test_validation_line_leaves_out_single_classes(runner: Any) -> None:
+    for name in ("night/mIoU", "night/IoU.T-shirt/top", "other.thing"):
+        runner.message_hub.update_scalar(f"val/{name}", 50.0)
+    metrics, line = LogProcessor().get_log_after_epoch(runner, 2, "val")
+    assert metrics["night/IoU.T-shirt/top"] == 50.0  # files have them
+    assert "night/mIoU: 50.0000" in line
+    assert "other.thing: 50.0000" in line
+    assert "shirt" not in line
+
+
 def test_line_ends_in_names_are_escaped(runner: Any) -> None:
     runner.message_hub.update_scalar("train/loss\n2026 - ERROR - lost\t", 1.0)
     runner.message_hub.update_scalar("val/a\r\nb", 1.0)

@@ -1,12 +1,17 @@
 import re
 import tempfile
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from footplate.config import Config
+from footplate.engine.signals import EarlyExitError
 from footplate.errors import ArgumentError
-from footplate.tools.check import check
+from footplate.tools.check import _TrialHook, check
 from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
 from tests.support import TINY
 
@@ -36,3 +41,38 @@ def test_an_unknown_storage_protocol_is_found_although_the_trial_has_another_fol
     with pytest.raises(ArgumentError, match="cannot use the storage protocol 'nowhere'") as caught:
         check(Config.fromfile(str(tmp_path / "tiny.py")))
     assert caught.value.key == "work_dir"
+
+
+def test_check_shows_the_memory_of_each_part(tmp_path: Path) -> None:
+    ema = "custom_hooks = [dict(type='EMAHook')]\noptim_wrapper['optimizer'] = dict(type='AdamW', lr=0.1)\n"
+    (tmp_path / "tiny.py").write_text(f"{TINY}\n{ema}")
+    cfg = Config.fromfile(str(tmp_path / "tiny.py"))
+    cfg["work_dir"] = str(tmp_path / "work")
+    (line,) = (each for each in check(cfg).splitlines() if each.startswith("parts"))
+    found = re.search(
+        r"of the memory in training: weights (\S+) B, gradients (\S+) B, optimizer (\S+) B, averages (\S+) B, "
+        r"activations (\S+) B",
+        line,
+    )
+    assert found, line
+    weights, gradients, optimizer, averages, activations = map(int, found.groups())
+    assert gradients == weights
+    assert weights * 2 < optimizer <= weights * 2 + 64  # two moments, and the number of steps of each tensor
+    assert weights < averages <= weights + 64  # and the number of updates
+    assert activations > 0
+
+
+def test_check_counts_synchronizations_of_the_second_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    hook = _TrialHook()
+    runner: Any = SimpleNamespace(device=torch.device("cuda"))
+    hook.before_train_iter(runner, 0)
+    hook.after_train_iter(runner, 0)
+    assert (modes, hook.synchronizations) == ([], None)
+    hook.before_train_iter(runner, 1)
+    for message in ("called a synchronizing CUDA operation", "other", "called a synchronizing CUDA operation"):
+        warnings.warn(message, stacklevel=1)
+    with pytest.raises(EarlyExitError):
+        hook.after_train_iter(runner, 1)
+    assert (modes, hook.synchronizations) == (["warn", "default"], 2)

@@ -1,5 +1,3 @@
-import base64
-import io
 import json
 import math
 import re
@@ -8,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
-from footplate.tools.report import embed_images, write_report
+from footplate.tools.report import SweepSummary, write_report
 from footplate.tools.runs import Run, read_run
 
 
@@ -29,23 +26,25 @@ def test_page_contains_everything_about_a_run(make_run: Callable[..., Run], tmp_
     page = tmp_path / "report.html"
     assert write_report([make_run()], str(page)) == page.stat().st_size
     data = data_of(page)
-    assert [(chart["name"], chart["mode"]) for chart in data["charts"]] == [
-        ("loss", "train"),
-        ("mIoU", "val"),
-        ("lr", "train"),
-        ("time", "train"),
-    ]
+    charts = data["charts"]
+    assert (charts["loss"]["name"], charts["headline"]["name"]) == ("loss", "mIoU")
+    assert [(chart["name"], chart["mode"]) for chart in charts["metrics"]] == [("mIoU", "val")]
+    assert [(chart["name"], chart["mode"]) for chart in charts["details"]] == [("lr", "train"), ("time", "train")]
     run = data["runs"][0]
     assert run["config"] == "lr = 0.1  # base.py:7\n"
+    assert data["headline"] == {"name": "mIoU", "mode": "val", "small": False}
+    assert run["metric"]["value"] == 41
     table = {
-        "dataset": "",
-        "metric": "IoU",
-        "mode": "val",
-        "step": 400,
-        "columns": ["class", "IoU", "Acc"],
-        "rows": [["T-shirt/top", 53.59, 65.96], ["ankle boot", 57.39, 79.45]],
+        "run": 0,
+        "steps": [400],
+        "best": 0,
+        "last": 0,
+        "columns": ["IoU", "Acc"],
+        "classes": ["T-shirt/top", "ankle boot"],
+        "values": [[[53.59, 57.39]], [[65.96, 79.45]]],
     }
-    assert run["perClass"] == [table]
+    assert data["classes"] == [{"set": "", "metric": "IoU", "mode": "val", "runs": [table]}]
+    assert charts["metrics"][0]["classes"] == {"table": 0, "column": 0}
     assert run["warnings"] == ["2026/01/01 00:00:01 - footplate - WARNING - the disk is nearly full"]
     assert run["environment"]["python"] == "3.11"
     assert [frame["step"] for frame in data["images"][0]["frames"]] == [100, 200]
@@ -59,10 +58,10 @@ def test_non_finite_numbers_become_null(make_run: Callable[..., Run], tmp_path: 
     run.series[0].points[3] = (40.0, strange)
     write_report([run], str(tmp_path / "report.html"))
     data = data_of(tmp_path / "report.html")
-    assert data["runs"][0]["perClass"][0]["rows"] == [["shoe", None, 1.0], ["bag", 22.0, 1.0]]
+    assert data["classes"][0]["runs"][0]["values"] == [[[None, 22]], [[1, 1]]]
     assert data["runs"][0]["environment"] == {"clock": None}
-    curves = {chart["name"]: chart["curves"][0]["y"] for chart in data["charts"]}
-    assert curves[run.series[0].name][3] is None
+    assert run.series[0].name == "lr"
+    assert data["charts"]["details"][0]["curves"][0]["y"][3] is None
 
 
 def test_page_has_no_external_references(make_run: Callable[..., Run], tmp_path: Path) -> None:
@@ -84,8 +83,10 @@ def test_two_runs_are_compared_with_their_config_differences(make_run: Callable[
     write_report([make_run("a/run"), make_run("b/run", lr=0.2)], str(tmp_path / "report.html"))
     data = data_of(tmp_path / "report.html")
     assert [run["name"] for run in data["runs"]] == ["a/run", "b/run"]
-    assert [len(chart["curves"]) for chart in data["charts"]] == [2, 2, 2, 2]
-    assert data["differences"][0]["name"] == "a/run and b/run"
+    charts = data["charts"]
+    assert [len(charts[name]["curves"]) for name in ("loss", "headline")] == [2, 2]
+    assert [run["metric"]["value"] for run in data["runs"]] == [41, 42]
+    assert data["differences"][0]["name"] == "b/run"
     assert data["differences"][0]["text"].startswith("lr\n  - 0.1")
 
 
@@ -104,9 +105,9 @@ def test_long_curves_are_thinned_without_losing_a_peak(
     assert loss is not None
     loss.points[lines // 3] = (loss.points[lines // 3][0], 99.0)
     write_report([run], str(tmp_path / "report.html"))
-    curve = next(chart for chart in data_of(tmp_path / "report.html")["charts"] if chart["name"] == "loss")["curves"][0]
-    assert len(curve["x"]) <= 4001
-    assert (max(curve["y"]), curve["thinned"], curve["x"][-1]) == (99.0, lines > 4000, lines * 10)
+    curve = data_of(tmp_path / "report.html")["charts"]["loss"]["curves"][0]
+    assert len(curve["x"]) <= 2001
+    assert (max(curve["y"]), curve["thinned"], curve["x"][-1]) == (99.0, True, lines * 10)
     assert curve["x"] == sorted(curve["x"])
 
 
@@ -118,7 +119,7 @@ def test_no_text_of_a_run_ends_or_opens_a_script(make_run: Callable[..., Run], t
     page = (tmp_path / "report.html").read_text()
     data = data_of(tmp_path / "report.html")
     assert data["runs"][0]["config"].startswith(text[:1])
-    assert page.count("<script") == page.count("</script>") == 3
+    assert page.count("<script") == page.count("</script>") == 2
     assert not re.search("<!--|[<>&\u2028\u2029]", json_of(page))
 
 
@@ -140,37 +141,29 @@ def test_per_class_table_of_each_validation_set(make_run: Callable[..., Run], tm
     assert [(table.dataset, table.rows[0][1]) for table in tables] == [("night", 11.11), ("day", 53.59)]
 
 
-def test_images_become_small_data_uris(make_run: Callable[..., Run]) -> None:
-    found, left_out, unread = embed_images([make_run()], 1_000_000)
-    assert [(each["run"], each["name"], [frame["step"] for frame in each["frames"]]) for each in found] == [
-        (0, "val_3", [100, 200])
+def test_sweep_page_contains_trials_and_the_command_of_the_best_one(
+    make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    study = pytest.importorskip("footplate.tools.sweep")
+    trials = [
+        study.TrialInfo(2, {"model.depth": 18, "lr": 0.1}, "complete", 41.0, "private/folder", ""),
+        study.TrialInfo(0, {"model.depth": 50, "lr": 0.2}, "failed", None, "private/folder", "out of memory"),
     ]
-    head, data = found[0]["frames"][1]["src"].split(",")
-    image = Image.open(io.BytesIO(base64.b64decode(data)))
-    assert (head, image.size, left_out, unread) == ("data:image/webp;base64", (640, 213), 0, {})
-    assert abs(image.getpixel((5, 5))[0] - 200) < 8  # type: ignore[index]
-
-
-def test_images_over_the_budget_are_left_out_and_counted(make_run: Callable[..., Run]) -> None:
-    assert embed_images([make_run("a"), make_run("b")], 10) == ([], 2, {})
-
-
-@pytest.mark.parametrize("damaged", [b"no image", b"\x89PNG\r\n\x1a\n" + bytes(40), b""])
-def test_unreadable_image_is_reported_and_left_out(make_run: Callable[..., Run], damaged: bytes) -> None:
-    runs = [make_run("a"), make_run("b")]
-    runs[1].images[0].path.write_bytes(damaged)
-    found, left_out, unread = embed_images(runs, 1_000_000)
-    assert [(each["run"], [frame["step"] for frame in each["frames"]]) for each in found] == [
-        (0, [100, 200]),
-        (1, [200]),
-    ]
-    assert (left_out, list(unread), len(unread[1])) == (0, [1], 1)
-    assert unread[1][0].startswith(f"the image {runs[1].images[0].path} cannot be read: ")
-
-
-def test_name_without_readable_images_is_not_shown(make_run: Callable[..., Run]) -> None:
-    run = make_run()
-    for image in run.images:
-        image.path.write_bytes(b"no image")
-    found, _, unread = embed_images([run], 1_000_000)
-    assert (found, len(unread[0])) == ([], 2)
+    summary = SweepSummary("mIoU", trials, "footplate train a.py --set lr=0.1\n")
+    write_report([make_run()], str(tmp_path / "report.html"), sweep=summary)
+    assert data_of(tmp_path / "report.html")["sweep"] == {
+        "metric": "mIoU",
+        "command": r"footplate train a.py --set lr=0.1\n",
+        "keys": ["model.depth", "lr"],
+        "trials": [
+            {"number": 2, "values": {"model.depth": 18, "lr": 0.1}, "state": "complete", "score": 41, "note": ""},
+            {
+                "number": 0,
+                "values": {"model.depth": 50, "lr": 0.2},
+                "state": "failed",
+                "score": None,
+                "note": "out of memory",
+            },
+        ],
+    }
+    assert "private" not in (tmp_path / "report.html").read_text()

@@ -138,12 +138,15 @@ def test_error_for_a_folder_without_a_run(tmp_path: Path) -> None:
 TABLE = {"step": 20, "mode": "val", "dataset": "", "metric": "IoU", "columns": ["class", "IoU"], "rows": [["bag", 5.5]]}
 
 
-def test_the_last_per_class_results_of_each_dataset_and_metric_are_read(tmp_path: Path) -> None:
+def test_per_class_results_of_all_steps_are_read_and_later_ones_replace_earlier_ones(tmp_path: Path) -> None:
     write(tmp_path / "a/vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
     other = {**TABLE, "dataset": "night", "metric": "bbox", "rows": [["ankle boot", None]]}
     write(tmp_path / "a/vis_data/per_class.jsonl", [TABLE, other, {**TABLE, "step": 30}])
-    write(tmp_path / "b/vis_data/per_class.jsonl", [{**other, "step": 40, "mode": "test"}])
+    again = {**TABLE, "rows": [["bag", 6.5]]}
+    write(tmp_path / "b/vis_data/per_class.jsonl", [again, {**other, "step": 40, "mode": "test"}])
     assert [tuple(table) for table in read_run(tmp_path).per_class] == [
+        ("night", "bbox", "val", 20, ["class", "IoU"], [["ankle boot", None]]),
+        ("", "IoU", "val", 20, ["class", "IoU"], [["bag", 6.5]]),
         ("", "IoU", "val", 30, ["class", "IoU"], [["bag", 5.5]]),
         ("night", "bbox", "test", 40, ["class", "IoU"], [["ankle boot", None]]),
     ]

@@ -24,6 +24,7 @@ _MODULES = (
     "models",
     "check",
     "plan",
+    "profile",
     "inspect_runs",
     "sweep",
     "migrate",

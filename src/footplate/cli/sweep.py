@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 import threading
 from functools import partial
@@ -12,7 +13,7 @@ from footplate.cli.output import print_text
 
 if TYPE_CHECKING:
     from footplate.hooks.live_display import LiveTerminal
-    from footplate.tools.sweep import TrialInfo, TrialProgress
+    from footplate.tools.sweep import SweepSettings, TrialInfo, TrialProgress
 
 _MAX_PRINTED = 10
 _MAX_COMPARED = 8
@@ -106,14 +107,24 @@ def run(arguments: argparse.Namespace) -> int:
     print_text("\nbest first:\n")
     for trial in trials[:_MAX_PRINTED]:
         print_text(f"  {trial.number:>3}  {_describe(trial, settings.metric)}\n       {trial.folder}\n")
-    _write_report(trials, settings.folder)
+    _write_report(trials, settings, _best_command(trials[0], arguments) if trials else "")
     return 0 if any(trial.state == "complete" for trial in trials) else 1
 
 
-def _write_report(trials: "list[TrialInfo]", folder: str) -> None:
-    """Writes a report that compares the best trials."""
+def _best_command(best: "TrialInfo", arguments: argparse.Namespace) -> str:
+    """Returns the command that trains with the settings of a trial."""
+    from footplate.tools.sweep_space import overrides_of
+
+    command = ["footplate", "train", arguments.config]
+    if arguments.cfg_options:
+        command += ["--cfg-options", *arguments.cfg_options]
+    return shlex.join([*command, "--set", *arguments.set, *overrides_of(best.values)])
+
+
+def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", command: str) -> None:
+    """Writes a page about all trials that compares the runs of the best ones."""
     from footplate.errors import DataError
-    from footplate.tools.report import write_report
+    from footplate.tools.report import SweepSummary, write_report
     from footplate.tools.runs import read_run
 
     runs = {}
@@ -123,8 +134,10 @@ def _write_report(trials: "list[TrialInfo]", folder: str) -> None:
         except DataError:
             continue  # it ended before it logged any scalar
     if runs:
-        path, names = os.path.join(folder, "report.html"), list(runs)[:_MAX_COMPARED]
-        write_report([runs[name] for name in names], path, names=names, title=f"the sweep {os.path.basename(folder)}")
+        path, names = os.path.join(settings.folder, "report.html"), list(runs)[:_MAX_COMPARED]
+        title = f"Sweep {os.path.basename(settings.folder)}"
+        summary = SweepSummary(settings.metric, trials, command)
+        write_report([runs[name] for name in names], path, names=names, title=title, sweep=summary)
         print_text(f"\nreport: {path}\n")
 
 

@@ -112,6 +112,7 @@ class _EvaluationLoop(BaseLoop):
         self._losses: MeanLosses | None = None
         self.loss = loss
         self._predicts = False  # whether gradients are off and the precision is set
+        self._lists_samples = not runner.is_plain  # whether a list of predictions has one entry per sample
         self._step = f"{self.mode}_step"
         self._before_iter = runner.hooks.at(f"before_{self.mode}_iter")
         self._after_iter = runner.hooks.at(f"after_{self.mode}_iter")
@@ -177,7 +178,8 @@ class _EvaluationLoop(BaseLoop):
         model = runner.model if self.predictor is None else self.predictor
         outputs = getattr(model, self._step)(data_batch)
         if self._losses is not None:
-            count = len(outputs) if isinstance(outputs, list) else batch_size_of(data_batch)
+            by_sample = isinstance(outputs, list) and self._lists_samples
+            count = len(outputs) if by_sample else batch_size_of(data_batch)
             repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank without samples left repeats a batch
             self._losses.add(loss_of(runner.model, data_batch), 0 if repeated else count)
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
@@ -215,7 +217,14 @@ class _EvaluationLoop(BaseLoop):
         size = length_of(getattr(self.dataloader, "dataset", None))
         metrics = self.evaluator.evaluate(sys.maxsize if size is None else size)  # drops samples beyond this number
         runner.phase = outer
-        return {**(self._losses.result() if self._losses else {}), **metrics}
+        losses = self._losses.result() if self._losses else {}
+        for name in losses.keys() & metrics.keys():
+            raise ArgumentError(
+                f"a metric has the name of the loss '{name}'",
+                key=self.evaluator.key,
+                notes=[f"Rename the metric, or set {self.mode}_cfg={{}} to leave out the loss."],
+            )
+        return {**losses, **metrics}
 
     def _choose(self, chosen: EvaluationSet) -> None:
         self.current, self.dataloader = chosen.name, chosen.dataloader

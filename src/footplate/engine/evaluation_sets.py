@@ -8,7 +8,7 @@ from footplate.checks import check_count
 from footplate.data import SampleLoader, build_dataloader
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
-from footplate.evaluation import Evaluator, build_evaluator
+from footplate.evaluation import Evaluator, build_evaluator, is_named
 from footplate.messages import nearest
 from footplate.records.scalar_names import dataset_metric
 
@@ -73,7 +73,7 @@ def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = bu
 
     Args:
         cfg: The section of an evaluator, from which a separate evaluator is built for each dataset, or a dict of such
-            sections by name.
+            sections by name. A dict of functions and objects without the name of a dataset is one evaluator.
         loaders: The result of `build_loaders`.
         build: Builds an evaluator from its section.
 
@@ -82,7 +82,7 @@ def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = bu
     """
     if not isinstance(loaders, Mapping):
         return build(cfg)
-    if not _is_by_set(cfg):
+    if not _is_by_set(cfg, loaders):
         return {name: build(copy.deepcopy(cfg)) for name in loaders}
     check_evaluator_names(cfg, loaders)
     found = {}
@@ -92,8 +92,11 @@ def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = bu
     return found
 
 
-def _is_by_set(cfg: Any) -> bool:
-    return isinstance(cfg, Mapping) and "type" not in cfg and "metrics" not in cfg
+def _is_by_set(cfg: Any, sets: Collection[str]) -> bool:
+    """Checks whether a section is a dict of evaluators by dataset, rather than one evaluator for all datasets."""
+    if not isinstance(cfg, Mapping) or "type" in cfg or "metrics" in cfg:
+        return False
+    return not (is_named(cfg) and cfg.keys().isdisjoint(sets))
 
 
 def check_evaluator_names(cfg: Any, sets: Collection[str]) -> None:
@@ -102,7 +105,7 @@ def check_evaluator_names(cfg: Any, sets: Collection[str]) -> None:
     Raises:
         ArgumentError: A dataset has no evaluator, or an evaluator has no dataset.
     """
-    if not _is_by_set(cfg):
+    if not _is_by_set(cfg, sets):
         return
     for name in cfg:
         if name not in sets:

@@ -9,10 +9,9 @@ from torch import nn
 
 from footplate.distributed import check_same_parameters, unwrap_model
 from footplate.engine.activation_checkpointing import checkpoint_activations
-from footplate.engine.plain_runs import add_steps
 from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError, BuildError
-from footplate.models import is_plain
+from footplate.models import add_steps, is_plain
 from footplate.registry import MODELS
 from footplate.torch_compile import compile_arguments
 

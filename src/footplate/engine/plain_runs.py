@@ -4,12 +4,12 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from footplate.engine.components import counts_epochs
 from footplate.error_context import with_origins
 from footplate.errors import ArgumentError
-from footplate.models import PlainModel, is_plain
+from footplate.models import FUNCTIONS, is_plain
 
 LENGTHS = ("max_epochs", "max_iters")
-FUNCTIONS = ("loss", "training_step", "validation_step")
 PYTHON_ARGUMENTS = (*LENGTHS, *FUNCTIONS)
 """The arguments of the Runner that are not keys of a config."""
 
@@ -30,14 +30,22 @@ def complete_sections(given: Mapping[str, Any]) -> dict[str, Any]:
     if not is_plain(given["model"]) and all(given[name] is None for name in FUNCTIONS):
         return sections
     computes_loss = given["loss"] is not None or given["training_step"] is not None
+    if given["val_dataloader"] is None and given["test_dataloader"] is not None and given["test_evaluator"] is None:
+        sections |= {"val_evaluator": None, "test_evaluator": given["val_evaluator"]}
     for mode in ("val", "test"):
         if given[f"{mode}_dataloader"] is None:
             continue
-        if given[f"{mode}_evaluator"] is None:
+        if sections[f"{mode}_evaluator"] is None:
             sections[f"{mode}_evaluator"] = copy.deepcopy(given["val_evaluator"]) or []
         if given[f"{mode}_cfg"] is None:
             reports_loss = computes_loss or not sections[f"{mode}_evaluator"]
             sections[f"{mode}_cfg"] = {"loss": True} if reports_loss else {}
+    if not counts_epochs(sections["train_cfg"]):
+        hooks = given["default_hooks"] or {}
+        checkpoint = hooks.get("checkpoint", {})
+        if isinstance(checkpoint, Mapping) and "type" not in checkpoint:
+            settings = with_origins({"by_epoch": False, **checkpoint}, checkpoint)
+            sections["default_hooks"] = with_origins({**hooks, "checkpoint": settings}, hooks)
     return sections
 
 
@@ -56,24 +64,3 @@ def _with_length(given: Mapping[str, Any]) -> Any:
     if other in (train_cfg or {}):
         raise ArgumentError(f"'{name}' does not fit a 'train_cfg' with '{other}'", key=name, found=length)
     return with_origins({**(train_cfg or {}), **lengths}, train_cfg)
-
-
-def add_steps(model: Any, sections: Mapping[str, Any]) -> Any:
-    """Returns a plain module as a PlainModel; other models are returned unchanged.
-
-    Args:
-        model: The model.
-        sections: The runner's arguments by name.
-
-    Raises:
-        ArgumentError: A function is given for a model that has its own train_step.
-    """
-    functions = {name: sections.get(name) for name in FUNCTIONS}
-    if is_plain(model):
-        return PlainModel(model, **functions)
-    for name, function in functions.items():
-        if function is not None:
-            raise ArgumentError(
-                f"'{name}' has no effect: the model '{type(model).__name__}' has its own train_step", key=name
-            )
-    return model

@@ -72,7 +72,7 @@ def preflight(runner: "Runner") -> None:
                 if hasattr(hook, "folder_in"):
                     _check_folder(hook.folder_in(runner), size, "default_hooks.checkpoint.out_dir")
         results = [(each, _metrics_of_one_batch(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
-        if all(names for _, names in results):  # otherwise the metrics of some dataset are unknown
+        if results and all(names for _, names in results):  # otherwise the metrics of some dataset are unknown
             metrics = [name for each, names in results for name in each.named(dict.fromkeys(names or ()))]
             for part in [*runner.hooks, *collect_steps(runner.param_schedulers).by_metrics]:
                 if hasattr(part, "check_metrics"):

@@ -105,6 +105,7 @@ class Runner(RunCheckpoints, RunnerMembers):
 
     Attributes:
         history: The scalars of the run, one row per epoch; see `History`.
+        is_plain: Whether the model is a plain torch module; see `PlainModel`.
 
     Raises:
         FootplateError: A component cannot be built. The message says where it is configured and what to change.
@@ -196,7 +197,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         self._random: dict[str, Any] | None = None
         self.checkpoint_dir = self.home
         self.visualizer = self.build_visualizer(visualizer)  # before the hooks, whose constructors may look it up
-        self.hooks = build_hooks(default_hooks, custom_hooks)
+        self.hooks = build_hooks(self._sections["default_hooks"], custom_hooks)
         with at_key("on_nonfinite"):
             self.nonfinite = NonFiniteHook(on_nonfinite)
         self.hooks.register(self.nonfinite)
@@ -207,8 +208,8 @@ class Runner(RunCheckpoints, RunnerMembers):
         self.log_processor = self.build_log_processor(log_processor)
         built = self.build_model(model)
         self.model = self.wrap_model(model_wrapper_cfg, built)
-        self._is_plain = isinstance(built, PlainModel)
-        self._initialized = self._is_plain  # its weights are those that the caller has set
+        self.is_plain = isinstance(built, PlainModel)
+        self._initialized = self.is_plain  # its weights are those that the caller has set
         self.history = History(trained_model(self.model))
         self.participants = state.participants(self)
         self.phase = Phase.START
@@ -258,7 +259,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         Returns:
             The model. For a plain torch module, which is trained in place, the `history` instead.
         """
-        result = self.history if self._is_plain else self.model
+        result = self.history if self.is_plain else self.model
         self.phase = Phase.BUILDING
         with located(self.cfg), self.buffered_log(), refusing_exits():
             sections.warn_about_variables(self.cfg)
@@ -338,9 +339,8 @@ class Runner(RunCheckpoints, RunnerMembers):
         with located(self.cfg):
             loop = getattr(self, f"{mode}_loop")
         if loop is None:
-            raise ArgumentError(
-                f"the run has no {mode} loop: it needs {mode}_dataloader, {mode}_cfg and {mode}_evaluator"
-            )
+            needed = "" if self.is_plain else f", {mode}_cfg and {mode}_evaluator"
+            raise ArgumentError(f"the run has no {mode} loop: it needs {mode}_dataloader{needed}")
         self.load_or_resume(whole_model=mode == "test")
         with located(self.cfg), self._opened_log(), reporting_failures(), refusing_exits():
             self.call_hook("before_run")

@@ -88,7 +88,7 @@ class Evaluator:
                     raise ArgumentError(
                         f"two metrics return a value named '{name}'",
                         key=self._metric_key(index),
-                        notes=["Give each of them a different prefix: prefix='...'."],
+                        notes=[metric.rename_advice],
                     )
                 values[name] = value
         return values

@@ -129,6 +129,8 @@ class BaseMetric(ABC, Generic[_Result]):
     default_prefix: str | None = None
     takes_whole_batches: ClassVar[bool] = False
     """Whether `process` takes the predictions for a batch as the model returned them, not as a list of samples."""
+    rename_advice: ClassVar[str] = "Give each of them a different prefix: prefix='...'."
+    """What to do if another metric returns a value of the same name."""
     context = EvaluationContext()
     """The run and the dataset that the evaluator computes the metric for."""
 

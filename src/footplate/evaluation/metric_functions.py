@@ -14,6 +14,8 @@ from footplate.errors import ArgumentError, DataError
 from footplate.evaluation.metric import BaseMetric, to_device
 from footplate.registry import METRICS
 
+_NAME_ADVICE = "Pass the metrics as a dict by name: val_evaluator={'first': ..., 'second': ...}."
+
 
 class FunctionMetric(BaseMetric[dict[str, float]]):
     """The mean of a function over all samples. The values of a batch count once for each of its samples.
@@ -28,6 +30,7 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
     """
 
     takes_whole_batches = True
+    rename_advice = _NAME_ADVICE
 
     def __init__(self, function: Callable[[Any, Any], Any], name: str | None = None) -> None:
         super().__init__()
@@ -65,6 +68,7 @@ class UpdatedMetric(BaseMetric[int]):
     """
 
     takes_whole_batches = True
+    rename_advice = _NAME_ADVICE
 
     def __init__(self, metric: Any, name: str | None = None) -> None:
         super().__init__()

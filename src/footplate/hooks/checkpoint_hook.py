@@ -119,11 +119,11 @@ class CheckpointHook(Hook):
             raise ArgumentError("save_best 'auto' must be the only value", key="save_best", found=self.save_best)
         prefixes: dict[str, str] = {}  # two metrics with the same file names would remove the files of each other
         for metric in self.save_best:
-            other = prefixes.setdefault(_best_prefix(metric), metric)
+            other = prefixes.setdefault(best_prefix(metric), metric)
             if other != metric:
                 raise ArgumentError(
                     f"the best checkpoints of '{other}' and '{metric}' would have the same name, "
-                    f"'{_best_prefix(metric)}...'",
+                    f"'{best_prefix(metric)}...'",
                     key=_SAVE_BEST,
                     found=self.save_best,
                     notes=["Rename one of the metrics, for instance by the `prefix` of its evaluator."],
@@ -292,7 +292,7 @@ class CheckpointHook(Hook):
         for key, best in self._best.items():
             for each in best:
                 path = each["path"] = moved(each["path"])
-                is_best = storage.base_name(path).startswith(_best_prefix(key))  # whatever the template was earlier
+                is_best = storage.base_name(path).startswith(best_prefix(key))  # whatever the template was earlier
                 is_own = is_best and (is_written_by_footplate(path) or not storage.exists(path))
                 if self._is_in_folder(path) and not is_own:
                     foreign.append(path)
@@ -395,7 +395,7 @@ class CheckpointHook(Hook):
         return [best[0]["path"] for best in self._best.values() if best]
 
     def _save_best(self, runner: Runner, key: str, score: float, rule: str) -> None:
-        path = self._path_to_write(runner, self._done(runner), _best_prefix(key))
+        path = self._path_to_write(runner, self._done(runner), best_prefix(key))
         before = self._best.get(key, [])
         infos = {each: runner.message_hub.get_info(each) for each in ("best_score", "best_ckpt")}
         ranked = [each for each in before if each["path"] != path]
@@ -405,7 +405,7 @@ class CheckpointHook(Hook):
         def then() -> None:
             held = {each["path"] for several in self._best.values() for each in several}
             for each in ranked[self.max_keep_best :]:
-                if each["path"] not in held and self._is_own(each["path"], _best_prefix(key)):
+                if each["path"] not in held and self._is_own(each["path"], best_prefix(key)):
                     remove_checkpoint(each["path"])
             which, name = "best" if place == 0 else f"{place + 1}. best", os.path.basename(path)
             runner.logger.info("The %s checkpoint with %.4f %s is saved to %s", which, score, key, name)
@@ -436,7 +436,8 @@ class CheckpointHook(Hook):
         return rule_of(key, self.greater_keys, self.less_keys, named_by="save_best")
 
 
-def _best_prefix(key: str) -> str:
+def best_prefix(key: str) -> str:
+    """Returns the beginning of the file names of a metric's best checkpoints."""
     return f"{BEST}{key.replace('/', '_')}_"
 
 

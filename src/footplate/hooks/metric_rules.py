@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 from footplate.engine import Runner
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
-from footplate.records.scalar_names import is_of_dataset, metric_of_label
+from footplate.records.scalar_names import is_of_class, is_of_dataset, metric_of_label
 
 Rule = Literal["greater", "less"]
 GREATER = ("acc", "top", "AR@", "auc", "precision", "recall", "mAP", "mDice", "mIoU", "mAcc", "aAcc", "mFscore")
@@ -103,22 +103,14 @@ def order_metrics(names: Iterable[str], first: Sequence[str] = ()) -> list[str]:
     """Returns metrics in display order: those in `first` first, without per-class results and `support`.
 
     Args:
-        names: All metrics. `IoU.shoe` is a per-class result if there is the mean `mIoU`, and so is `shoe_precision` or
-            `segm_shoe_precision` if there is `bbox_mAP` or `segm_mAP`.
+        names: All metrics.
         first: The metrics of `save_best`, which are always shown.
     """
     present = dict.fromkeys(names)
     ordered = {name: None for name in first if name in present}
     for name in present:
-        whole, dot, _ = name.partition(".")  # names of classes can contain slashes too
-        before, slash, stem = whole.rpartition("/")
-        prefixes = ["", *(name[: each.end()] for each in re.finditer("/", name))]
-        is_of_class = (dot and f"{before}{slash}m{stem}" in present) or (
-            name.endswith("_precision")
-            and any(f"{prefix}{kind}_mAP" in present for prefix in prefixes for kind in ("bbox", "segm"))
-        )
         # `support` is a number of samples, which is neither better nor worse.
-        if not is_of_class and stem != "support":
+        if not is_of_class(name, present) and name.partition(".")[0].rpartition("/")[2] != "support":
             ordered[name] = None
     return list(ordered)
 

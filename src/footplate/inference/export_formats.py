@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from footplate.errors import MissingExtraError
+from footplate.errors import ArgumentError, MissingExtraError
 from footplate.inference.exported_model import ExportedModel
 
 Run = Callable[[Tensor], Sequence[Tensor]]
@@ -68,6 +68,13 @@ def _write_onnx(request: Request) -> None:
         verbose=False,
     )
     assert program is not None
+    written = program.model.opset_imports.get("")
+    if request.opset not in (None, written):  # torch only warns
+        raise ArgumentError(
+            f"the model cannot be written with opset {request.opset}",
+            key="--opset",
+            notes=[f"It can be written with opset {written}."],
+        )
     program.model.metadata_props.update(request.metainfo)
     program.save(request.path)
 

@@ -20,19 +20,24 @@ class ExportedModel(nn.Module):
 
     mean: Tensor
     std: Tensor
+    _least_size: tuple[int, int]
+    _divisor: int
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model: Any = model
         own: Any = getattr(model, "data_preprocessor", None)
         # The preprocessors of code bases have the same attributes.
-        self._swaps = bool(getattr(own, "_channel_conversion", getattr(own, "channel_conversion", False)))
+        swaps = ("_channel_conversion", "channel_conversion", "to_rgb")
+        self._swaps = any(bool(getattr(own, name, False)) for name in swaps)
         self._normalizes = bool(getattr(own, "_enable_normalize", False))
         if self._normalizes:
             self.register_buffer("mean", own.mean.detach().clone().view(-1, 1, 1), persistent=False)
             self.register_buffer("std", own.std.detach().clone().view(-1, 1, 1), persistent=False)
-        self._divisor = int(getattr(own, "_test_padding", (0, getattr(own, "pad_size_divisor", 1)))[1])
-        self._padding = float(getattr(own, "pad_value", 0))
+        test_cfg = getattr(own, "test_cfg", None) or {}
+        usual = test_cfg.get("size") or (0, 0), test_cfg.get("size_divisor") or getattr(own, "pad_size_divisor", 1)
+        self._least_size, self._divisor = getattr(own, "_test_padding", usual)
+        self._padding = float(getattr(own, "pad_value", getattr(own, "pad_val", 0)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Returns the outputs in the order of their names."""
@@ -40,13 +45,23 @@ class ExportedModel(nn.Module):
 
     def named_outputs(self, images: Tensor) -> dict[str, Tensor]:
         """Returns the outputs by name."""
+        outputs = _flatten("output", self._outputs(self.preprocess(images)))
+        if "probabilities" in outputs and outputs["probabilities"].dim() == 4:  # the padding is cut off again
+            height, width = images.shape[-2:]
+            return {name: each[..., :height, :width] for name, each in outputs.items()}
+        return outputs
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Returns the normalized and padded images, as the data preprocessor does in validation."""
         inputs = images.flip(1) if self._swaps else images
         if self._normalizes:
             inputs = (inputs - self.mean) / self.std
-        if self._divisor > 1:
-            bottom, right = -inputs.shape[-2] % self._divisor, -inputs.shape[-1] % self._divisor
+        if self._divisor > 1 or any(self._least_size):
+            height, width = inputs.shape[-2:]
+            bottom = max(self._least_size[0], height + -height % self._divisor) - height
+            right = max(self._least_size[1], width + -width % self._divisor) - width
             inputs = F.pad(inputs, (0, right, 0, bottom), value=self._padding)
-        return _flatten("output", self._outputs(inputs))
+        return inputs
 
     def _outputs(self, inputs: Tensor) -> Any:
         if hasattr(self.model, "predicted_tensors"):

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from traceback import extract_tb, walk_tb
 from typing import Any, NamedTuple
@@ -37,10 +37,12 @@ class Export(NamedTuple):
 
     Attributes:
         path: The file.
-        size: Its size in bytes.
+        size: Its size in bytes, with the further files.
         outputs: The shape of each output for the first tested input, by name; empty if the file has only weights.
         tested: The shapes of the inputs with which the file was run.
         difference: The largest difference between the outputs of the file and of the model.
+        data_files: Further files in the same folder that belong to it: the weights of an ONNX model of more than 1.5
+            GiB.
     """
 
     path: str
@@ -48,6 +50,7 @@ class Export(NamedTuple):
     outputs: dict[str, tuple[int, ...]]
     tested: list[tuple[int, ...]]
     difference: float
+    data_files: Sequence[str] = ()
 
 
 def export_model(
@@ -86,19 +89,30 @@ def export_model(
     model = trained.build(_CPU)
     module = ExportedModel(model).eval()
     with located(trained.cfg), using_scope(trained.cfg.get("default_scope")), exportable_operators():
-        images = _example(trained, size)
-        names = list(_run_model(module, images))
-        if to == SAFETENSORS:
-            return _export_weights(trained, module, images, target)
+        images = _example(trained, module, size)
+        outputs = _run_model(module, images)
         metainfo = {"classes": json.dumps([str(each) for each in trained.metainfo.get("classes") or ()])}
         folder = os.path.dirname(os.path.abspath(target))
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
             path = os.path.join(temporary, os.path.basename(target))
-            tested, difference = _write(FORMATS[to], Request(module, images, names, path, metainfo, opset), to)
-            os.replace(path, target)
-    outputs = {name: tuple(each.shape) for name, each in zip(names, module(images), strict=True)}
-    return Export(target, os.path.getsize(target), outputs, tested, difference)
+            if to == SAFETENSORS:
+                outputs = {}
+                tested, difference = _write_weights(trained, module, images, path)
+            else:
+                request = Request(module, images, list(outputs), path, metainfo, opset)
+                tested, difference = _write(FORMATS[to], request, to)
+            if not difference <= _LIMIT:
+                raise ExportError(
+                    f"the {to} file differs from the model by {difference:.2g}, more than {_LIMIT:g}; it was not kept",
+                    notes=[f"Inputs: {', '.join('x'.join(map(str, each)) for each in tested)}."],
+                )
+            written = sorted(os.listdir(temporary), key=os.path.basename(target).__eq__)  # the file itself is the last
+            for name in written:
+                os.replace(os.path.join(temporary, name), os.path.join(folder, name))
+    files = [os.path.join(os.path.dirname(target), name) for name in reversed(written)]
+    shapes = {name: tuple(each.shape) for name, each in outputs.items()}
+    return Export(target, sum(map(os.path.getsize, files)), shapes, tested, difference, files[1:])
 
 
 def output_path_of(checkpoint: str, to: str) -> str:
@@ -112,7 +126,7 @@ def output_path_of(checkpoint: str, to: str) -> str:
 
 def describe_export(export: Export) -> str:
     """Returns the lines that the command prints."""
-    lines = [f"{export.path}: {format_bytes(export.size)}"]
+    lines = [f"{' and '.join([export.path, *export.data_files])}: {format_bytes(export.size)}"]
     if export.outputs:
         count, channels, height, width = export.tested[0]
         batch = "N" if len({shape[0] for shape in export.tested}) > 1 else count
@@ -134,15 +148,34 @@ class ExportError(FootplateError):
     """A model cannot be exported, or the exported file does not compute what the model does."""
 
 
-def _example(trained: TrainedModel, size: Sequence[int] | None) -> Tensor:
-    """Returns an example input: random pixels with the number of channels and the size after the pipeline."""
+def _example(trained: TrainedModel, module: ExportedModel, size: Sequence[int] | None) -> Tensor:
+    """Returns an example input: random pixels with the number of channels and the size after the pipeline.
+
+    Raises:
+        ExportError: The data preprocessor of the model does something that the exported module does not.
+    """
     preprocessing = Preprocessing(trained.cfg)
-    blank = torch.zeros(*preprocessing.image_size, 3, dtype=torch.uint8).numpy()
-    sample = preprocessing(blank, 0, "example.png")
-    inputs: Any = sample["inputs"] if isinstance(sample, dict) else sample[0]
-    inputs = inputs[0] if isinstance(inputs, (list, tuple)) else inputs  # the first of several views
-    height, width = inputs.shape[-2:] if size is None else [check_count("--size", each) for each in size]
-    return _random_images((2, inputs.shape[-3], height, width))
+    pixels = _random_images((*preprocessing.image_size, 3)).to(torch.uint8).numpy()
+    samples = [preprocessing(pixels, index, "example.png") for index in range(2)]
+    images = torch.stack([_first_view(each) for each in samples]).float()
+    preprocessor = getattr(module.model, "data_preprocessor", None)
+    batch = None if preprocessor is None else preprocessor(preprocessing.collate(samples), False)
+    if isinstance(batch, Mapping) and _first_view(batch).dim() == 4:  # otherwise, the model itself prepares a list
+        difference = largest_difference([module.preprocess(images)], [_first_view(batch)])
+        if difference > _LIMIT:
+            raise ExportError(
+                f"the preprocessing of '{type(preprocessor).__name__}' cannot be exported",
+                key="model.data_preprocessor",
+                notes=["Only the swap of channels, normalization and padding can be exported."],
+            )
+    height, width = images.shape[-2:] if size is None else [check_count("--size", each) for each in size]
+    return _random_images((2, images.shape[1], height, width))
+
+
+def _first_view(sample: Any) -> Tensor:
+    """Returns the image of a sample, or the images of a batch; of several views, those of the first."""
+    inputs: Any = sample["inputs"] if isinstance(sample, Mapping) else sample[0]
+    return inputs[0] if isinstance(inputs, (list, tuple)) else inputs  # type: ignore[no-any-return]
 
 
 def _random_images(shape: Sequence[int]) -> Tensor:
@@ -161,7 +194,10 @@ def _run_model(module: ExportedModel, images: Tensor) -> dict[str, Tensor]:
 
 
 def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tuple[int, ...]], float]:
-    """Writes and verifies a file. If the model cannot be exported with dynamic shapes, uses those of the example."""
+    """Writes a file, and returns the shapes of the inputs with which it was run and the largest difference.
+
+    If the model cannot be exported with dynamic shapes, those of the example are used.
+    """
     try:
         try:
             format_.write(request)
@@ -188,11 +224,6 @@ def _write(format_: ExportFormat, request: Request, name: str) -> tuple[list[tup
             continue  # a trace may contain the size of its example
         tested.append(other)
         difference = max(difference, largest_difference(found, wanted))
-    if not difference <= _LIMIT:
-        raise ExportError(
-            f"the {name} file differs from the model by {difference:.2g}, more than {_LIMIT:g}; it was not kept",
-            notes=[f"Inputs: {', '.join('x'.join(map(str, each)) for each in tested)}."],
-        )
     return tested, difference
 
 
@@ -200,17 +231,16 @@ def _difference(run: Run, module: nn.Module, images: Tensor) -> float:
     return largest_difference(run(images), module(images))
 
 
-def _export_weights(trained: TrainedModel, module: ExportedModel, images: Tensor, target: str) -> Export:
-    """Writes only the weights; a model that is built again and loads them must give the same outputs."""
+def _write_weights(
+    trained: TrainedModel, module: ExportedModel, images: Tensor, target: str
+) -> tuple[list[tuple[int, ...]], float]:
+    """Writes only the weights, and verifies them with a model that is built again and loads them."""
     export_weights(trained.path, target)
     again = trained.build(_CPU)
     for each in again.parameters():
         nn.init.zeros_(each)
     load_weights(again, target).require_whole_model()
-    difference = _difference(ExportedModel(again).eval(), module, images)
-    if not difference <= _LIMIT:
-        raise ExportError(f"the model with the weights of '{target}' differs by {difference:.2g}")
-    return Export(target, os.path.getsize(target), {}, [tuple(images.shape)], difference)
+    return [tuple(images.shape)], _difference(ExportedModel(again).eval(), module, images)
 
 
 def _export_error(problem: str, model: nn.Module, error: Exception, key: str = "") -> ExportError:

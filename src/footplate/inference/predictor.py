@@ -11,7 +11,6 @@ from PIL import Image
 from footplate.checks import check_count
 from footplate.config import Config
 from footplate.data.transforms import LoadImageFromFile
-from footplate.engine.components import loop_settings
 from footplate.engine.evaluation_loops import predicting
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
@@ -71,12 +70,12 @@ class Predictor:
         self._scope = cfg.get("default_scope")
         with located(cfg), using_scope(self._scope):
             self._preprocessing = Preprocessing(cfg)
+            self._loop = _LoopSettings(cfg, f"{self._preprocessing.mode}_cfg")
         self.model: Any = trained.build(self._device)
         self.metainfo = trained.metainfo
         self.batch_size = (
             self._preprocessing.batch_size if batch_size is None else check_count("batch_size", batch_size)
         )
-        self._loop = _LoopSettings(loop_settings(cfg.get(f"{self._preprocessing.mode}_cfg") or {}, "test"))
         self._visualizer_cfg = cfg.get("visualizer")
         self._visualizers: dict[str, Visualizer] = {}
 
@@ -154,7 +153,11 @@ class Predictor:
 class _LoopSettings:
     """The settings of a test loop that change how it predicts."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, cfg: Config, key: str) -> None:
+        settings = cfg.get(key)
+        settings = {} if settings is None else settings
+        if not isinstance(settings, Mapping):
+            raise ArgumentError(f"'{key}' must be a dict", key=key, found=settings)
         self.fp16 = bool(settings.get("fp16", False))
         self.inference_mode = bool(settings.get("inference_mode", False))
 

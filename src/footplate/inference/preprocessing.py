@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from footplate.checks import check_count
 from footplate.config import Config
 from footplate.data import Compose, build_collate
 from footplate.data.transforms import LoadImageFromFile
@@ -66,7 +67,8 @@ class Preprocessing:
                 self._after = Compose(transforms[place + 1 :])
         with at_key(f"{self.mode}_dataloader"):
             self.collate = build_collate(section)
-        self.batch_size = int(section.get("batch_size") or 1)
+            batch_size = section.get("batch_size")
+            self.batch_size = 1 if batch_size is None else check_count("batch_size", batch_size)
 
     def __call__(self, image: str | Pixels, index: int, name: str = "") -> Any:
         """Returns the preprocessed sample of an image.

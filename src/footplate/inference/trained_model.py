@@ -37,12 +37,24 @@ class TrainedModel:
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """The classes and colors of the training data, as far as the checkpoint contains them."""
+        """The classes and colors of the training data, as far as the checkpoint contains them.
+
+        Raises:
+            CheckpointError: The classes or colors are not lists.
+        """
         meta = _meta(self.content)
         saved = meta.get("dataset_meta")
-        if isinstance(saved, Mapping):
-            return {str(key).lower(): value for key, value in saved.items()}
-        return {key.lower(): meta[key] for key in ("CLASSES", "PALETTE") if meta.get(key)}  # of MMCV 1.x
+        if not isinstance(saved, Mapping):
+            saved = {key: meta[key] for key in ("CLASSES", "PALETTE") if meta.get(key)}  # of MMCV 1.x
+        found = {str(key).lower(): value for key, value in saved.items()}
+        for key, kinds in (("classes", (list, tuple)), ("palette", (list, tuple, str))):
+            if not isinstance(found.get(key), (*kinds, type(None))):
+                raise CheckpointError(
+                    f"the {key} in the checkpoint '{self.path}' must be a list",
+                    key=f"meta.dataset_meta.{key}",
+                    found=found[key],
+                )
+        return found
 
     def prepared(self) -> "TrainedModel":
         """Returns it with a second-generation config, after importing the modules that the config needs."""

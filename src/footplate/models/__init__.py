@@ -21,7 +21,7 @@ from footplate.models.initializers import (
     XavierInit,
     bias_from_probability,
 )
-from footplate.models.plain_model import PlainModel, is_plain
+from footplate.models.plain_model import FUNCTIONS, PlainModel, add_steps, is_plain
 from footplate.models.preprocessor import BaseDataPreprocessor, ImgDataPreprocessor, stack_batch
 from footplate.models.small_resnet import Convolution, Residual, SmallResNet
 
@@ -42,7 +42,9 @@ __all__ = [
     "ModuleList",
     "MomentumAnnealingEMA",
     "NormalInit",
+    "FUNCTIONS",
     "PlainModel",
+    "add_steps",
     "PretrainedInit",
     "Residual",
     "Sequential",

@@ -15,6 +15,8 @@ from footplate.models.base_model import BaseModel, parse_losses
 from footplate.models.preprocessor import BaseDataPreprocessor
 from footplate.registry import MODEL_WRAPPERS
 
+FUNCTIONS = ("loss", "training_step", "validation_step")
+"""The functions of a PlainModel, which are arguments of the Runner."""
 _ADVICE = "Pass loss=..., a function of (output, target), or training_step=..., a function of (model, batch)."
 
 
@@ -142,7 +144,7 @@ class PlainModel(BaseModel):
                 raise ArgumentError(
                     f"forward of the model '{type(self.module).__name__}' does not take the batch: {mismatch}",
                     found=given,
-                    notes=[_ADVICE],
+                    notes=[_ADVICE, "To only validate or test, validation_step=..., of the same form, is enough."],
                 ) from error
             raise
 
@@ -179,6 +181,12 @@ class PlainModel(BaseModel):
                     if isinstance(value, numbers.Real) and ("loss" in named or "loss" not in str(name))
                 }
                 return {**named, **logged}
+        if loss is None and hasattr(output, "loss"):
+            raise ArgumentError(
+                f"{source} returns the loss None: without labels, it computes no loss",
+                found=type(output),
+                notes=["Add the labels to the batch under the name that forward uses, such as `labels`."],
+            )
         found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output)
         raise ArgumentError(
             f"{source} must return a loss: a scalar tensor, a dict of losses or an object with .loss",
@@ -190,3 +198,24 @@ class PlainModel(BaseModel):
 def is_plain(model: nn.Module) -> bool:
     """Checks whether a model lacks the methods of BaseModel, so that PlainModel can add them."""
     return isinstance(model, nn.Module) and not hasattr(model, "train_step")
+
+
+def add_steps(model: Any, sections: Mapping[str, Any]) -> Any:
+    """Returns a plain module as a PlainModel; other models are returned unchanged.
+
+    Args:
+        model: The model.
+        sections: The runner's arguments by name.
+
+    Raises:
+        ArgumentError: A function is given for a model that has its own train_step.
+    """
+    functions = {name: sections[name] for name in FUNCTIONS}
+    if is_plain(model):
+        return PlainModel(model, **functions)
+    for name, function in functions.items():
+        if function is not None:
+            raise ArgumentError(
+                f"'{name}' has no effect: the model '{type(model).__name__}' has its own train_step", key=name
+            )
+    return model

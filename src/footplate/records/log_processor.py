@@ -17,7 +17,7 @@ from footplate.messages import nearest, one_line
 from footplate.records.environment import memory_in_use
 from footplate.records.history import BUILTIN_STATISTICS, CAPACITY, HistoryBuffer, known_statistics
 from footplate.records.message_hub import MessageHub
-from footplate.records.scalar_names import RENAMED_SUFFIX, is_of_dataset, validation_label
+from footplate.records.scalar_names import RENAMED_SUFFIX, is_of_class, is_of_dataset, validation_label
 from footplate.registry import LOG_PROCESSORS
 
 _RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")
@@ -156,7 +156,9 @@ class LogProcessor:
             if key in histories
         }
         size = length_hint(getattr(runner, f"{mode}_dataloader"))  # 0 for streams
-        shown = {**metrics, **others, **times}
+        # The table of the per-class results is logged before this line.
+        summaries = {name: value for name, value in metrics.items() if not is_of_class(name, metrics)}
+        shown = {**summaries, **others, **times}
         values = "  ".join(f"{name}: {self._format(value)}" for name, value in shown.items())
         line = one_line(f"{self._head(runner, mode)}[{size}/{size}]    {values}")
         return {**metrics, **(others if with_non_scalar else {}), **times}, line

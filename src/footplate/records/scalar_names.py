@@ -1,6 +1,7 @@
 """The names of losses and metrics in the message hub, in log lines and in files."""
 
 import logging
+import re
 from collections.abc import Collection, Container
 
 _logger = logging.getLogger("footplate.records")
@@ -61,3 +62,29 @@ def validation_label(name: str, recorded: Container[str]) -> str:
 def metric_of_label(label: str) -> str:
     """Returns the name of the metric with a given `validation_label`."""
     return label.removeprefix(_VALIDATION)
+
+
+def split_dataset(name: str) -> tuple[str, str]:
+    """Splits a metric into the text before its first slash and the rest: a dataset, or a metric prefix, or "".
+
+    >>> split_dataset("night/mIoU"), split_dataset("IoU.T-shirt/top")
+    (('night', 'mIoU'), ('', 'IoU.T-shirt/top'))
+    """
+    prefix, slash, _ = name.partition(".")[0].partition("/")  # names of classes may contain slashes
+    return (prefix, name[len(prefix) + 1 :]) if slash else ("", name)
+
+
+def is_of_class(name: str, names: Container[str]) -> bool:
+    """Checks whether a metric is the result of a single class, given the names of all metrics.
+
+    `IoU.shoe` is one if there is the mean `mIoU`, and so is `shoe_precision` or `segm_shoe_precision` if there is
+    `bbox_mAP` or `segm_mAP`.
+    """
+    whole, dot, _ = name.partition(".")  # names of classes can contain slashes too
+    before, slash, stem = whole.rpartition("/")
+    if dot and f"{before}{slash}m{stem}" in names:
+        return True
+    prefixes = ["", *(name[: each.end()] for each in re.finditer("/", name))]
+    return name.endswith("_precision") and any(
+        f"{prefix}{kind}_mAP" in names for prefix in prefixes for kind in ("bbox", "segm")
+    )

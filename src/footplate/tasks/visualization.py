@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from footplate.engine import Runner
 
 _logger = logging.getLogger("footplate.tasks")
+_BACKGROUND = (128, 128, 128)
 
 
 class TaskVisualizer(Visualizer):
@@ -50,9 +51,13 @@ class TaskVisualizer(Visualizer):
         return str(classes[label]) if 0 <= label < len(classes) else f"class {label}"
 
     def class_colors(self, count: int) -> list[RGB]:
-        """Returns the palette of the visualizer or the dataset, or else `count` distinct colors."""
-        palette = self._palette or self.dataset_meta.get("palette") or distinct_colors(count)
-        return [as_rgb(color) for color in palette]
+        """Returns the palette of the visualizer or the dataset, or else distinct colors, and gray for a background."""
+        palette = self._palette or self.dataset_meta.get("palette")
+        if palette:
+            return [as_rgb(color) for color in palette]
+        colors = distinct_colors(count)
+        names = [self.class_name(label).strip("_").lower() for label in range(count)]
+        return [_BACKGROUND if name == "background" else color for name, color in zip(names, colors, strict=True)]
 
     def overlay(self, data: Any, shape: Sequence[int]) -> set[int]:
         """Draws ground truth or prediction on the current image, and returns the labels that it has drawn.
@@ -63,8 +68,17 @@ class TaskVisualizer(Visualizer):
         """
         raise NotImplementedError
 
+    def difference(self, truth: Any, prediction: Any) -> ImageArray | None:
+        """Draws on the current image where ground truth and prediction differ; None if there is no such picture.
+
+        Args:
+            truth: The ground truth.
+            prediction: The prediction.
+        """
+        return None
+
     def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> ImageArray:
-        """Returns image, ground truth and prediction side by side; missing ones are omitted.
+        """Returns image, ground truth, prediction and their difference side by side; missing ones are omitted.
 
         Args:
             image: ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
@@ -85,6 +99,10 @@ class TaskVisualizer(Visualizer):
                 self.set_image(plain)
                 labels |= self.overlay(data_sample.get(field), data_sample.get(shape, size))
                 panels[caption] = self.get_image()
+        if {"truth", "prediction"} <= panels.keys():
+            self.set_image(plain)
+            errors = self.difference(*(data_sample.get(field) for field, _ in self.fields))
+            panels |= {} if errors is None else {"errors": errors}
         colors = self.class_colors(max(labels, default=-1) + 1)
         return arrange_panels(panels, [LegendEntry(colors[each], self.class_name(each)) for each in sorted(labels)])
 

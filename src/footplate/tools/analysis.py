@@ -3,7 +3,7 @@
 import csv
 import io
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -37,26 +37,42 @@ def summarize(run: Run) -> dict[str, Any]:
         - `checkpoints`: the file sizes in bytes by file name.
     """
     trained = [series for series in run.series if series.mode == "train" and series.name not in _MEASURED]
-    validated = {series.name: series for series in run.series if series.mode != "train"}
     memory = run.find("memory", "train")
-    selecting, rules = list[str](), dict[str, Rule]()
-    if run.config is not None:
-        with suppress(Exception):  # a config of another engine may hold anything
-            selecting, rules = best_metrics(run.config._cfg_dict), best_metric_rules(run.config._cfg_dict)
     return {
         "iterations": int(max(series.points[-1][0] for series in run.series)),
         "time": _times(run),
         "memory": max(value for _, value in memory.points) if memory else None,
         "logged": max((int(series.points[-1][0]) for series in run.series if series.mode == "train"), default=None),
         "last": {series.name: series.points[-1][1] for series in trained},
-        "best": {
-            _named(run, validated[name]): _best(validated[name], rules) for name in order_metrics(validated, selecting)
-        },
+        "best": {name_in_log(run, series): find_best(series, rule) for series, rule in ranked_metrics(run)},
         "checkpoints": {file.name: file.stat().st_size for file in run.checkpoints},
     }
 
 
-def _named(run: Run, series: Series) -> str:
+def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
+    """Returns the metrics of a run without per-class results, each with its rule; those of `save_best` come first."""
+    validated = {series.name: series for series in run.series if series.mode != "train"}
+    selecting, rules = list[str](), dict[str, Rule]()
+    if run.config is not None:
+        with suppress(Exception):  # a config of another engine may hold anything
+            selecting, rules = best_metrics(run.config._cfg_dict), best_metric_rules(run.config._cfg_dict)
+    ranked = []
+    for name in order_metrics(validated, selecting):
+        rule: Rule = "greater"  # for unknown metrics
+        with suppress(ArgumentError):
+            rule = rules[name] if name in rules else rule_of(name)
+        ranked.append((validated[name], rule))
+    return ranked
+
+
+def find_best(series: Series, rule: Rule) -> dict[str, Any]:
+    """Returns the best value of a series, its iteration, and whether smaller is better."""
+    choose = min if rule == "less" else max
+    at, value = choose(series.points, key=lambda point: point[1])
+    return {"value": value, "iteration": at, "small": rule == "less"}
+
+
+def name_in_log(run: Run, series: Series) -> str:
     """Returns the name of a series as the log writes it: `val/<name>` if training has a series of the same name."""
     if series.mode == "train":
         return series.name
@@ -104,7 +120,7 @@ def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
 
 
 def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series]]:
-    known = {name for run in runs for series in run.series for name in (series.name, _named(run, series))}
+    known = {name for run in runs for series in run.series for name in (series.name, name_in_log(run, series))}
     for name in names:
         if name not in known:
             raise ArgumentError(
@@ -116,7 +132,7 @@ def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series
         (run, series)
         for run in runs
         for series in run.series
-        if not names or series.name in names or _named(run, series) in names
+        if not names or series.name in names or name_in_log(run, series) in names
     ]
 
 
@@ -136,15 +152,6 @@ def _times(run: Run) -> dict[str, float] | None:
         "data_share": waiting / mean if mean else 0.0,
         "total": sum(max(each, 0.0) for each in covered),
     }
-
-
-def _best(series: Series, rules: Mapping[str, Rule]) -> dict[str, Any]:
-    rule: Rule = "greater"  # for unknown metrics
-    with suppress(ArgumentError):
-        rule = rules[series.name] if series.name in rules else rule_of(series.name)
-    choose = min if rule == "less" else max
-    at, value = choose(series.points, key=lambda point: point[1])
-    return {"value": value, "iteration": at, "small": rule == "less"}
 
 
 def _text(run: Run, found: dict[str, Any]) -> str:

@@ -4,11 +4,13 @@ import logging
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 import torch.distributed as dist
 
 from footplate import storage
@@ -35,10 +37,12 @@ from footplate.tools.explain_loops import explain_hooks, explain_loops, loops_as
 from footplate.tools.explain_params import Groups, groups_in
 from footplate.tools.failing_module import TrialError, module_error
 from footplate.tools.largest_batch import Largest, largest_batch
+from footplate.tools.memory_parts import counting_activations, state_bytes
 from footplate.tools.partial_build import build_trial
 
 _logger = logging.getLogger("footplate.tools")
 _ITERATIONS = 2
+_SYNCHRONIZING = "synchronizing CUDA operation"  # in the warning of torch
 _MAX_RANKS = 8  # in a list of values
 
 
@@ -53,6 +57,8 @@ class Trial(NamedTuple):
     metrics: list[str]  # their names, computed from one batch
     largest: dict[str, Largest]  # the largest batch of each training and validation dataset
     memory: list[int]  # peak memory of each process in MiB
+    parts: dict[str, int]  # bytes of the parts of the memory on this process
+    synchronizations: int | None  # of the device in the last training iteration; None if they cannot be counted
     checkpoint: int  # bytes
     groups: Groups
 
@@ -72,7 +78,7 @@ def check(cfg: Config, *, run: bool = True) -> str:
     Raises:
         FootplateError: The run would fail. The error names the key; warnings issued before it are logged.
     """
-    with _collected_warnings() as warnings:
+    with _collected_warnings() as found:
         checked = check_config(cfg, built_next=run)
         warn_about_variables(checked)
         if run:
@@ -91,7 +97,7 @@ def check(cfg: Config, *, run: bool = True) -> str:
             loops = loops_as_data(checked, hooks=hooks)
             lines, order = [], explain_hooks(hooks, missing)
         lines += [*explain_loops(loops).splitlines(), *order.splitlines()]
-    unique = list(dict.fromkeys(warnings))
+    unique = list(dict.fromkeys(found))
     lines += [labeled("warning", each) for each in unique]
     result = "no problems found" if run else "no problems found in the config; data and weights were not read"
     count = f", {pluralize(len(unique), 'warning')}" if unique else ""
@@ -140,7 +146,11 @@ def _try(cfg: Config, folder: str) -> Trial:
             runner.train()
         largest = {"train": largest_batch(runner.train_dataloader)}
         hook.stage = "the largest training batch", "model"
-        runner.model.train_step(largest["train"].batch, optim_wrapper=runner.optim_wrapper)
+        with counting_activations(unwrap_model(runner.model)) as activations:
+            runner.model.train_step(largest["train"].batch, optim_wrapper=runner.optim_wrapper)
+        parts = state_bytes(runner)
+        if not is_sharded(runner.model):  # otherwise gathered weights count as activations
+            parts["activations"] = activations()
         metrics: list[str] = []
         validating = None
         loop: Any = runner.val_loop  # a custom loop has one dataset
@@ -166,6 +176,8 @@ def _try(cfg: Config, folder: str) -> Trial:
         metrics=metrics,
         largest=largest,
         memory=gather_objects(memory_in_use(runner.device)),
+        parts=parts,
+        synchronizations=hook.synchronizations,
         checkpoint=size,
         groups=groups_in(runner.optim_wrapper, unwrap_model(runner.model)),
     )
@@ -202,6 +214,8 @@ class _TrialHook(Hook):
     def __init__(self) -> None:
         self.stage = ("saving, loading and validating once", "model")
         self.seconds = self.waiting = 0.0
+        self.synchronizations: int | None = None
+        self._counting = ExitStack()
         self._done = 0
         self._last = time.perf_counter()
 
@@ -214,16 +228,33 @@ class _TrialHook(Hook):
         """Measures the wait for data."""
         self.stage = (f"training iteration {self._done + 1}", "model")
         self.waiting, self._last = time.perf_counter() - self._last, time.perf_counter()
+        if self._done == _ITERATIONS - 1 and runner.device.type == "cuda":
+            self._warnings = self._counting.enter_context(_warning_of_synchronizations())
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Measures the iteration, and stops the run after the last one."""
         self.seconds, self._last = time.perf_counter() - self._last, time.perf_counter()
+        if self._done == _ITERATIONS - 1 and runner.device.type == "cuda":
+            self._counting.close()
+            self.synchronizations = sum(_SYNCHRONIZING in str(each.message) for each in self._warnings)
         self._done += 1
         self.stage = ("reading a training batch", "train_dataloader")
         if self._done == _ITERATIONS:
             raise _EnoughError
+
+
+@contextmanager
+def _warning_of_synchronizations() -> Iterator[list[warnings.WarningMessage]]:
+    """Yields a list of the warnings of the block; CUDA warns each time the host waits for the device."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield found
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 @contextmanager
@@ -273,10 +304,14 @@ def _describe_trial(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
         speed += f", {trial.validating:.3g} s per validation"
         if loops["val"]:
             seconds += len(loops["val"].get("after", ())) * trial.validating
+    if trial.synchronizations is not None:
+        speed += f", {pluralize(trial.synchronizations, 'synchronization')} with the device"
     lines.append(labeled("speed", speed))
     lines.append(labeled("time", f"about {format_seconds(seconds)} in total"))
     memory = _join_ranks([f"{each} MiB" for each in trial.memory])
     lines.append(labeled("memory", f"at most {memory}, with the largest batches of training and validation"))
+    parts = (f"{name} {format_bytes(size)}" for name, size in trial.parts.items())
+    lines.append(labeled("parts", f"of the memory in training: {', '.join(parts)}"))
     lines.append(labeled("size", f"{format_bytes(trial.checkpoint)} per checkpoint"))
     if trial.metrics:
         lines.append(labeled("metrics", ", ".join(trial.metrics)))

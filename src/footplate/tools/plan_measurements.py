@@ -6,7 +6,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import cycle, islice
 from typing import Any
 
@@ -22,6 +22,7 @@ from footplate.engine import Runner
 from footplate.error_context import located
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.messages import nearest
+from footplate.tools.memory_parts import bytes_of, counting_activations, state_bytes
 from footplate.tools.partial_build import build_trial
 
 _WARM_UP = 3  # steps
@@ -154,7 +155,7 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
     in_order = sorted(map(sum, times[_WARM_UP:]))
     quarter, half, third = (in_order[len(in_order) * at // 4] for at in (1, 2, 3))
     batch_size = getattr(runner.train_dataloader, "batch_size", None) or 1
-    states = [state for part in runner.optim_wrapper.parts.values() for state in part.optimizer.state.values()]
+    state = state_bytes(runner)
     on_cores = runner.device.type == "cpu"
     return Measurements(
         batch=batch_size,
@@ -164,11 +165,11 @@ def measure(cfg: Config, *, steps: int = 20) -> Measurements:
         spread=(third - quarter) / 1.349 / half,  # the standard deviation, estimated from quartiles
         loading=statistics.median(loading) / batch_size,
         workers=workers,
-        weights=_bytes((*model.parameters(), *model.buffers())),
-        gradients=_bytes(each for each in model.parameters() if each.requires_grad),
-        optimizer=_bytes(each for state in states for each in state.values() if isinstance(each, torch.Tensor)),
+        weights=state["weights"],
+        gradients=state["gradients"],
+        optimizer=state["optimizer"],
         activations=activations,
-        largest_unit=max((_bytes(child.parameters()) for child in model.children()), default=0),
+        largest_unit=max((bytes_of(child.parameters()) for child in model.children()), default=0),
         checkpoint=checkpoint,
         write_speed=checkpoint / write_seconds,
         on_cores=on_cores,
@@ -227,23 +228,7 @@ def _now(device: torch.device) -> float:
 def _activation_bytes(runner: Runner, batch: Any) -> int:
     """Returns the bytes that a forward pass keeps for the backward pass, without weights and buffers."""
     inner: Any = unwrap_model(runner.model)
-    known = {each.untyped_storage().data_ptr() for each in (*inner.parameters(), *inner.buffers())}
-    kept: dict[int, int] = {}
-
-    def record(tensor: torch.Tensor) -> torch.Tensor:
-        memory = tensor.untyped_storage()
-        if memory.data_ptr() not in known:
-            kept[memory.data_ptr()] = memory.nbytes()
-        return tensor
-
-    with (
-        torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor),
-        runner.optim_wrapper.optim_context(inner),
-    ):
+    with counting_activations(inner) as count, runner.optim_wrapper.optim_context(inner):
         losses = inner._run_forward(inner.data_preprocessor(batch, True), "loss")
     del losses
-    return sum(kept.values())
-
-
-def _bytes(tensors: Iterable[torch.Tensor]) -> int:
-    return sum(each.numel() * each.element_size() for each in tensors)
+    return count()

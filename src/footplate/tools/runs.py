@@ -25,7 +25,7 @@ _MOST_NAMED = 5
 _IMAGE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
 _OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
 _MOST_OF_TABLES = 16 << 20  # bytes of memory for the lines of all tables
-_MOST_TABLES, _MOST_COLUMNS = 100, 101  # of per-class results
+_MOST_TABLES, _MOST_STEPS, _MOST_COLUMNS = 100, 1000, 101  # of per-class results
 _MOST_SERIES = 2_000  # names of scalars per run
 _MOST_VALUES = 3_000_000  # values in memory, for all lines of a run
 _LINE_OVERHEAD = 4  # values that take as much memory as a line without any
@@ -68,7 +68,7 @@ class Run(NamedTuple):
     images: list[RunImage]  # sorted by name and step
     config: Config | None  # read as data; None if there is none that can be read
     explained: str  # the config with the location of each key, or ""
-    per_class: list[PerClassResults]  # the last per-class results of each dataset and metric
+    per_class: list[PerClassResults]  # the tables of each dataset, metric and mode, in ascending order of steps
     environment: dict[str, Any]  # that of the last start, or {}
     warnings: list[str]  # the warnings and errors that were logged, with their times
     checkpoints: list[Path]  # the newest last
@@ -266,31 +266,43 @@ def _warnings(folder: Path) -> list[str]:
 
 
 def _per_class_results(files: Iterable[Path]) -> list[PerClassResults]:
-    """Returns the last table of each dataset and metric, from files of which the newest is the last."""
-    tables: dict[tuple[str, str], PerClassResults] = {}
+    """Returns the tables of all validations and tests, from files of which the newest is the last.
+
+    A later table replaces an earlier one of the same step. Only the latest tables are kept if there are very many.
+    """
+    found: dict[tuple[str, str, str], dict[int, PerClassResults]] = {}
     unknown = 0
     lines = [line for lines in read_logs(list(files), _MOST_OF_TABLES) for line in lines]
     for line in reversed(lines):
         try:
-            found = json.loads(line)
-            columns, rows = list(found["columns"]), list(found["rows"])
-            table = PerClassResults(found["dataset"], found["metric"], found["mode"], found["step"], columns, rows)
-            if (table.dataset, table.metric) in tables:
+            fields = json.loads(line)
+            named = fields["dataset"], fields["metric"], fields["mode"]
+            steps = found.get(named, {})
+            if fields["step"] in steps:
                 continue
-            is_valid = (
-                all(isinstance(each, str) for each in (*table[:3], *columns))
-                and _is_number(table.step)
-                and abs(table.step) <= MAX_RUN_LENGTH
-                and 0 < len(columns) <= _MOST_COLUMNS
-                and all(isinstance(row, list) and len(row) == len(columns) and isinstance(row[0], str) for row in rows)
-                and all(value is None or _is_number(value) for _, *values in rows for value in values)
-            )
+            table = PerClassResults(*named, fields["step"], list(fields["columns"]), list(fields["rows"]))
+            is_valid = _is_valid(table)
         except (ValueError, RecursionError, KeyError, TypeError):
             is_valid = False
         if not is_valid:
             unknown += 1
-        elif len(tables) < _MOST_TABLES:
-            tables[table.dataset, table.metric] = table
+        elif len(steps) < _MOST_STEPS and (named in found or len(found) < _MOST_TABLES):
+            found.setdefault(named, {})[table.step] = table
     if unknown:
         _logger.warning("%d lines of the per-class results cannot be read and are left out.", unknown)
-    return list(tables.values())[::-1]
+    return [steps[step] for steps in reversed(found.values()) for step in sorted(steps)]
+
+
+def _is_valid(table: PerClassResults) -> bool:
+    """Checks the types and sizes of a table that was read from a file."""
+    names = (table.dataset, table.metric, table.mode, *table.columns)
+    return (
+        all(isinstance(each, str) for each in names)
+        and _is_number(table.step)
+        and abs(table.step) <= MAX_RUN_LENGTH
+        and 0 < len(table.columns) <= _MOST_COLUMNS
+        and all(
+            isinstance(row, list) and len(row) == len(table.columns) and isinstance(row[0], str) for row in table.rows
+        )
+        and all(value is None or _is_number(value) for _, *values in table.rows for value in values)
+    )

@@ -99,9 +99,17 @@ def first_values(parameters: Sequence[Parameter]) -> dict[str, Any]:
 def with_values(cfg: Config, values: Mapping[str, Any]) -> Config:
     """Returns a copy of a config with the values of a trial, by key."""
     changed = copy.deepcopy(cfg)
-    overrides = [f"{key}={value if isinstance(value, str) else write_value(value)}" for key, value in values.items()]
-    apply_overrides(changed, overrides, strict=True)
+    apply_overrides(changed, overrides_of(values), strict=True)
     return changed
+
+
+def overrides_of(values: Mapping[str, Any]) -> list[str]:
+    """Returns the values of a trial as arguments of `--set`.
+
+    >>> overrides_of({"model.depth": 18, "model.type": "ResNet"})
+    ['model.depth=18', 'model.type=ResNet']
+    """
+    return [f"{key}={value if isinstance(value, str) else write_value(value)}" for key, value in values.items()]
 
 
 def _split(text: str) -> Sequence[str]:

@@ -120,6 +120,19 @@ class Panel(NamedTuple):
     note: str = ""
 
 
+def find_duplicates(curves: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, str]:
+    """Returns the names of curves that equal an earlier one, each with the name of that one.
+
+    The only term of a loss equals the loss, for example.
+
+    >>> find_duplicates({"loss": [(1, 0.5)], "loss_ce": [(1, 0.5)], "acc": [(1, 0.4)]})
+    {'loss_ce': 'loss'}
+    """
+    originals: dict[tuple[tuple[float, float], ...], str] = {}
+    firsts = {name: originals.setdefault(tuple(points), name) for name, points in curves.items()}
+    return {name: first for name, first in firsts.items() if name != first}
+
+
 def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> None:
     """Plots losses, metrics and learning rate as an image file; skips an incomplete last line.
 

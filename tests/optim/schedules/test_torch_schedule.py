@@ -7,6 +7,8 @@ from torch.optim.lr_scheduler import ChainedScheduler, LinearLR, LRScheduler, Mu
 
 from footplate.checkpoint import load_checkpoint
 from footplate.checkpoint.serializable import to_serializable
+from footplate.errors import ArgumentError
+from footplate.optim import OptimWrapper, OptimWrapperDict, build_param_schedulers
 from footplate.optim.schedules.torch_schedule import TorchSchedule
 
 
@@ -39,3 +41,17 @@ def test_schedulers_in_a_scheduler_resume_exactly(tmp_path: Path, kind: type[LRS
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
     assert rates(optimizer, schedule, 10 - done) == expected[done:]
+
+
+def test_schedulers_of_several_optimizers_are_given_by_name() -> None:
+    first, second = (SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1) for _ in range(2))
+    wrapper = OptimWrapperDict(a=OptimWrapper(first), b=OptimWrapper(second))
+    given = {"a": MultiStepLR(first, [1]), "b": {"scheduler": MultiStepLR(second, [1]), "by_epoch": False}}
+    built = build_param_schedulers(given, wrapper)
+    assert isinstance(built, dict)
+    assert [built[name][0].by_epoch for name in ("a", "b")] == [True, False]
+    for wrong in (given["a"], given["b"], list(given.values())):
+        with pytest.raises(ArgumentError, match=r"belongs to one optimizer(.|\n)*param_scheduler=dict\(a=\.\.\., b="):
+            build_param_schedulers(wrong, wrapper)
+    with pytest.raises(ArgumentError, match="there is no optimizer 'c'"):
+        build_param_schedulers({"c": given["a"]}, wrapper)

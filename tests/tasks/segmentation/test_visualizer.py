@@ -11,7 +11,7 @@ from footplate.errors import ArgumentError
 from footplate.first_generation.adapters.mmcv_functions import imfrombytes
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.tasks.segmentation import SegDataSample, SegLocalVisualizer, SegVisualizationHook
-from footplate.visualization import Visualizer
+from footplate.visualization import Visualizer, distinct_colors
 from tests.tasks.recording import RUNNER, Recorder, batch
 
 GREY = np.full((64, 64, 3), 100, np.uint8)
@@ -37,10 +37,10 @@ def pixels_of(picture: Any, color: tuple[int, int, int]) -> int:
     return int((picture == color).all(axis=2).sum())
 
 
-def test_image_truth_and_prediction_are_side_by_side() -> None:
+def test_image_truth_prediction_and_errors_are_side_by_side() -> None:
     picture = rendered(sample(gt_sem_seg=1, pred_sem_seg=2))
     panel = 256 * 256
-    assert picture.shape[1] == 3 * 256 + 4 * 10
+    assert picture.shape[1] == 4 * 256 + 5 * 10
     assert pixels_of(picture, (100, 100, 100)) >= panel
     # Half a panel each, and the square of the legend.
     for color in PALETTE[1:]:
@@ -56,6 +56,20 @@ def test_image_truth_and_prediction_are_side_by_side() -> None:
 def test_disabled_panels_are_omitted(arguments: dict[str, bool], panels: int) -> None:
     picture = rendered(sample(gt_sem_seg=1, pred_sem_seg=2), **arguments)
     assert picture.shape[1] == panels * 256 + (panels + 1) * 10
+
+
+def test_wrong_pixels_are_red_in_the_error_map() -> None:
+    truth = np.zeros((1, 64, 64), np.int64)
+    truth[0, :16], truth[0, 48:] = 1, 255  # a quarter of another class, and a quarter that is ignored
+    data = SegDataSample(
+        gt_sem_seg=PixelData(data=torch.from_numpy(truth)), pred_sem_seg=PixelData(data=torch.zeros(1, 64, 64))
+    )
+    assert pixels_of(rendered(data), (230, 30, 60)) == 256 * 64
+
+
+def test_background_without_a_palette_is_gray() -> None:
+    visualizer = SegLocalVisualizer(classes=["background", "shoe"])
+    assert visualizer.class_colors(2) == [(128, 128, 128), distinct_colors(2)[1]]
 
 
 @pytest.mark.parametrize(("data_sample", "panels"), [(None, 1), (sample(pred_sem_seg=1), 2)])

@@ -12,7 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from footplate.checks import is_number
 from footplate.error_context import at_key
-from footplate.errors import BuildError
+from footplate.errors import ArgumentError, BuildError
+from footplate.messages import nearest
 from footplate.optim.schedules import curves
 from footplate.optim.schedules.base_curve import ENDLESS, Curve
 from footplate.optim.schedules.param_schedule import HasParamGroups, ParamSchedule
@@ -117,7 +118,22 @@ def build_param_schedulers(
     with at_key("param_scheduler"):
         if wrappers is None:
             return _build_list(cfg, optim_wrapper, lengths, counts_epochs=counts_epochs)
+        if _has_torch_scheduler(cfg):
+            names = ", ".join(f"{name}=..." for name in wrappers)
+            raise ArgumentError(
+                "a scheduler of torch belongs to one optimizer, but there are several",
+                found=cfg,
+                notes=[f"Pass a dict with the scheduler of each optimizer: param_scheduler=dict({names})."],
+            )
         if isinstance(cfg, Mapping) and "type" not in cfg:
+            for name in cfg:
+                if name not in wrappers:
+                    raise ArgumentError(
+                        f"there is no optimizer '{name}'",
+                        key=name,
+                        found=list(wrappers),
+                        suggestion=nearest(name, wrappers),
+                    )
             return {
                 name: _build_list(each, wrappers[name], lengths, prefix=f"{name}.", counts_epochs=counts_epochs)
                 for name, each in cfg.items()
@@ -125,6 +141,13 @@ def build_param_schedulers(
         return {
             name: _build_list(cfg, wrapper, lengths, counts_epochs=counts_epochs) for name, wrapper in wrappers.items()
         }
+
+
+def _has_torch_scheduler(cfg: Any) -> bool:
+    entries = cfg if isinstance(cfg, (list, tuple)) else [cfg]
+    return any(
+        isinstance(each.get("scheduler") if isinstance(each, Mapping) else each, LRScheduler) for each in entries
+    )
 
 
 def _build_list(

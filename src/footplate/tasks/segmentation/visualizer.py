@@ -1,4 +1,4 @@
-"""Draws image, true and predicted label maps side by side, with a legend."""
+"""Draws image, true and predicted label maps and an error map side by side, with a legend."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +10,10 @@ from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS, VISUALIZERS
 from footplate.tasks.visualization import BaseVisualizationHook, TaskVisualizer
-from footplate.visualization import Color, as_array
+from footplate.visualization import Color, ImageArray, as_array
 
 _IGNORED = 255  # the usual label of ignored pixels
+_WRONG = (230, 30, 60)
 
 
 @VISUALIZERS.register_module()
@@ -61,6 +62,16 @@ class SegLocalVisualizer(TaskVisualizer):
         masks = np.reshape([labels == label for label in drawn], (-1, *labels.shape))
         self.draw_binary_masks(masks, [colors[label] for label in drawn], self.alpha)
         return set(drawn)
+
+    def difference(self, truth: PixelData, prediction: PixelData) -> ImageArray | None:
+        """Returns the image in gray with the wrong pixels in red; pixels without a true class are never wrong."""
+        true, predicted = (as_array(each.data)[0].astype(np.int64) for each in (truth, prediction))
+        if true.shape != predicted.shape:
+            return None
+        gray = self.get_image().mean(axis=2, keepdims=True).repeat(3, axis=2)
+        self.set_image((0.5 * gray + 110).astype(np.uint8))
+        self.draw_binary_masks(((true != predicted) & (true != _IGNORED))[None], [_WRONG], 1.0)
+        return self.get_image()
 
 
 @HOOKS.register_module()

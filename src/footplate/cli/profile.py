@@ -1,0 +1,49 @@
+"""The command `footplate profile`."""
+
+import argparse
+import json
+from typing import Any
+
+from footplate.cli.arguments import add_config, add_no_patches, read_config, set_work_dir
+from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
+from footplate.cli.output import print_text
+from footplate.wrap import wrap_text
+
+
+def add_commands(subparsers: Any) -> None:
+    """Adds the command to the parser."""
+    parser = subparsers.add_parser(
+        "profile",
+        help="measure where the time of an iteration goes",
+        description="Train a few iterations on real data, and show how much of their time is spent waiting for data, "
+        "in the data preprocessor, in forward and backward pass, in the optimizer and in hooks, with advice on what to "
+        "change. Leaves no files.",
+        epilog="Example: footplate profile config.py --iters 50",
+    )
+    add_config(parser)
+    parser.add_argument(
+        "--iters", metavar="N", type=int, default=20, help="the number of iterations to measure (default: 20)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, with times in seconds")
+    add_launcher(parser)
+    add_no_patches(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the profile."""
+    from footplate.distributed import rank_from_environment
+    from footplate.engine.sections import check_config
+    from footplate.tools.iteration_profile import profile_iterations
+
+    cfg = read_config(arguments)
+    set_work_dir(cfg, None)
+    set_launcher(arguments, cfg)
+    if starts_processes(arguments):
+        return start_processes(arguments, cfg)
+    cfg["log_level"] = "WARNING"
+    profile = profile_iterations(check_config(cfg, built_next=True), iterations=arguments.iters)
+    if not rank_from_environment():
+        found = json.dumps(profile.as_data(), indent=1) + "\n" if arguments.json else wrap_text(str(profile))
+        print_text(found)
+    return 0

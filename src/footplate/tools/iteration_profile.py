@@ -1,0 +1,286 @@
+"""Measures where the time of a training iteration goes, and derives advice from it."""
+
+import inspect
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from footplate.checks import MAX_RUN_LENGTH, check_count
+from footplate.config import Config
+from footplate.distributed import gather_objects, unwrap_model
+from footplate.engine import Runner
+from footplate.engine.signals import EarlyExitError
+from footplate.error_context import located
+from footplate.errors import DataError
+from footplate.messages import labeled
+from footplate.optim.wrappers import AmpOptimWrapper
+from footplate.tools.partial_build import build_trial
+
+PARTS = ("data", "transfer", "forward", "backward", "optimizer", "hooks")
+_WARM_UP = 3  # iterations
+_MAX_HOOKS = 4  # in the text
+_EVENTS = ("before_train_iter", "after_train_iter")
+# The smallest shares of an iteration for which there is advice.
+_DATA, _TRANSFER, _OPTIMIZER, _HOOKS, _COMPUTATION = 0.1, 0.1, 0.1, 0.05, 0.8
+
+
+class IterationProfile(NamedTuple):
+    """The mean times of the parts of an iteration in seconds, over all processes.
+
+    Attributes:
+        device: The kind of device.
+        iterations: The number of measured iterations.
+        parts: The seconds of each part in `PARTS`.
+        hooks: The seconds of each hook by the name of its class, longest first.
+        advice: What to change, one sentence or two each.
+    """
+
+    device: str
+    iterations: int
+    parts: dict[str, float]
+    hooks: dict[str, float]
+    advice: list[str]
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of an iteration."""
+        return sum(self.parts.values())
+
+    def as_data(self) -> dict[str, Any]:
+        """Returns the profile as plain values for JSON."""
+        return {**self._asdict(), "seconds": self.seconds}
+
+    def __str__(self) -> str:
+        lines = [f"{self.iterations} iterations on {self.device}, {_shown(self.seconds)} each", ""]
+        rows = [(name, _shown(value), f"{100 * value / self.seconds:.1f} %") for name, value in self.parts.items()]
+        lines += [f"{name:<10}  {value:>9}  {share:>7}" for name, value, share in [("part", "time", "share"), *rows]]
+        slowest = [f"{name} {_shown(value)}" for name, value in list(self.hooks.items())[:_MAX_HOOKS]]
+        lines += ["", labeled("hooks", ", ".join(slowest))] if slowest else [""]
+        return "\n".join([*lines, *(labeled("advice", each) for each in self.advice)]) + "\n"
+
+
+def profile_iterations(cfg: Config, *, iterations: int = 20) -> IterationProfile:
+    """Trains a few iterations on real data and measures their parts. Leaves no files, and does not validate.
+
+    On an accelerator, the parts are measured between synchronizations, which slow down an iteration whose work on the
+    host and on the device would overlap.
+
+    Args:
+        cfg: The result of `check_config`.
+        iterations: The number of iterations to measure, after three warm-up iterations.
+
+    Raises:
+        DataError: The run has no iterations after the warm-up.
+        FootplateError: The run cannot be built or trained.
+    """
+    check_count("--iters", iterations)
+    with tempfile.TemporaryDirectory(prefix="footplate-profile-") as folder, located(cfg):
+        runner = build_trial(cfg, folder, load_from=None)
+        recorder = _Recorder(runner, iterations)
+        with suppress(_EnoughError):
+            runner.train()
+        if not recorder.iterations:
+            raise DataError(
+                f"the run ends within the {_WARM_UP} warm-up iterations",
+                key="train_cfg",
+                notes=["Set a longer run, for example with `--set train_cfg.max_epochs=10`."],
+            )
+        totals = _mean_over_ranks({name: recorder.timer.seconds[name] for name in PARTS}, recorder.iterations)
+        hooks = _mean_over_ranks(dict(recorder.hooks), recorder.iterations)
+        hooks = dict(sorted(hooks.items(), key=lambda item: -item[1]))
+        advice = list(_advice(runner, totals, hooks))
+    return IterationProfile(runner.device.type, recorder.iterations, totals, hooks, advice)
+
+
+class _EnoughError(EarlyExitError):
+    """Stops the run after the measured iterations."""
+
+
+class _Timer:
+    """Measures nested parts; the time of an inner part does not count for the outer one."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._is_asynchronous = device.type != "cpu"
+        self._open: list[str] = []
+        self._last = 0.0
+
+    def now(self) -> float:
+        """Returns the time after all work of the device is done."""
+        if self._is_asynchronous:
+            torch.accelerator.synchronize()
+        return time.perf_counter()
+
+    def begin(self, part: str) -> None:
+        """Begins a part within the current one."""
+        self._count()
+        self._open.append(part)
+
+    def end(self) -> None:
+        """Ends the current part."""
+        self._count()
+        self._open.pop()
+
+    def reset(self) -> None:
+        """Discards everything measured so far."""
+        self._count()
+        self.seconds.clear()
+
+    def _count(self) -> None:
+        now = self.now()
+        if self._open:
+            self.seconds[self._open[-1]] += now - self._last
+        self._last = now
+
+    @contextmanager
+    def measuring(self, part: str) -> Iterator[None]:
+        """Measures a block as a part."""
+        self.begin(part)
+        try:
+            yield
+        finally:
+            self.end()
+
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a function that also measures each call as a part."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self.measuring(part):
+                return function(*args, **kwargs)
+
+        return call
+
+
+class _Recorder:
+    """Times the methods of a run that an iteration calls.
+
+    Args:
+        runner: The run; its loop, model, optimizer wrapper and hooks are changed.
+        most: The number of iterations after which the run ends.
+    """
+
+    def __init__(self, runner: Runner, most: int) -> None:
+        self.timer = _Timer(runner.device)
+        self.hooks: defaultdict[str, float] = defaultdict(float)
+        self.iterations = 0
+        self._most, self._seen = most, 0
+        timed = self.timer.timed
+        model: Any = runner.model
+        model.train_step = timed("forward", model.train_step)
+        preprocessor = getattr(unwrap_model(model), "data_preprocessor", None)
+        if isinstance(preprocessor, nn.Module):
+            preprocessor.forward = timed("transfer", preprocessor.forward)
+        for part in runner.optim_wrapper.parts.values():
+            for part_name, methods in (
+                ("backward", ("update_params", "backward")),
+                ("optimizer", ("step", "zero_grad")),
+            ):
+                for method in methods:
+                    setattr(part, method, timed(part_name, getattr(part, method)))
+        for event in _EVENTS:
+            listeners = runner.hooks.at(event)
+            listeners[:] = [self._timed_hook(each) for each in listeners]
+        # The loop calls these lists of methods: data is what happens between the last one and the first one.
+        runner.hooks.at("before_train").append(self._begin)
+        runner.hooks.at("before_train_iter").insert(0, lambda *_, **__: self.timer.end())
+        runner.hooks.at("after_train_iter").append(self._end_iteration)
+
+    def _timed_hook(self, listener: Callable[..., Any]) -> Callable[..., Any]:
+        hook = getattr(listener, "__self__", None)
+        name = type(hook).__name__ if hook is not None else "others"
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            begin = self.timer.now()
+            try:
+                with self.timer.measuring("hooks"):
+                    return listener(*args, **kwargs)
+            finally:
+                self.hooks[name] += self.timer.now() - begin
+
+        return call
+
+    def _begin(self, runner: Runner) -> None:
+        loop: Any = runner.train_loop
+        loop.val_begin = MAX_RUN_LENGTH  # never validates
+        self.timer.begin("data")
+
+    def _end_iteration(self, *_: Any, **__: Any) -> None:
+        self._seen += 1
+        if self._seen <= _WARM_UP:
+            self.timer.reset()
+            self.hooks.clear()
+        else:
+            self.iterations += 1
+        if self.iterations == self._most:
+            raise _EnoughError
+        self.timer.begin("data")
+
+
+def _mean_over_ranks(totals: Mapping[str, float], iterations: int) -> dict[str, float]:
+    ranks = gather_objects(dict(totals))
+    return {name: sum(rank.get(name, 0.0) for rank in ranks) / len(ranks) / iterations for name in totals}
+
+
+def _advice(runner: Runner, parts: Mapping[str, float], hooks: Mapping[str, float]) -> Iterator[str]:
+    """Yields what to change to make an iteration faster."""
+    total = sum(parts.values())
+    share = {name: value / total for name, value in parts.items()}
+    if share["data"] >= _DATA:
+        yield f"{_percent(share['data'])} of the time is spent waiting for data. {_advice_on_data(runner)}"
+    if share["transfer"] >= _TRANSFER:
+        where = f"{_percent(share['transfer'])} of the time is spent in the data preprocessor."
+        if runner.device.type == "cpu":
+            yield f"{where} Move its computations to the dataset, whose workers run in parallel."
+        else:
+            yield (
+                f"{where} Set `train_dataloader.pin_memory=True` and `non_blocking=True` in the data preprocessor, so "
+                "that batches are copied during computation."
+            )
+    if share["optimizer"] >= _OPTIMIZER:
+        yield f"{_percent(share['optimizer'])} of the time is spent in the optimizer. {_advice_on_optimizer(runner)}"
+    if share["hooks"] >= _HOOKS and hooks:
+        name = next(iter(hooks))
+        yield (
+            f"{_percent(share['hooks'])} of the time is spent in hooks, most of it in {name}. Raise its interval, or "
+            "remove it."
+        )
+    if share["forward"] + share["backward"] >= _COMPUTATION:
+        is_mixed = any(isinstance(each, AmpOptimWrapper) for each in runner.optim_wrapper.parts.values())
+        options = ["`compile=True`"] if is_mixed else ["`optim_wrapper.type='AmpOptimWrapper'`", "`compile=True`"]
+        yield (
+            f"{_percent(share['forward'] + share['backward'])} of the time is spent in the model. To make it faster, "
+            f"try {' and '.join(options)}."
+        )
+
+
+def _advice_on_data(runner: Runner) -> str:
+    workers = getattr(runner.train_dataloader, "num_workers", None)
+    if workers is None:
+        return "The run reads from its own iterable: load its batches in advance."
+    if workers == 0:
+        return "Set `train_dataloader.num_workers=2` to load batches in worker processes."
+    return f"Use more than {workers} workers, or a `cache` in the dataloader, or simplify the pipeline."
+
+
+def _advice_on_optimizer(runner: Runner) -> str:
+    for part in runner.optim_wrapper.parts.values():
+        groups = part.optimizer.param_groups
+        if "fused" in inspect.signature(type(part.optimizer)).parameters and not any(
+            each.get("fused") for each in groups
+        ):
+            return "Set `optim_wrapper.optimizer.fused=True`."
+    return "Set `optim_wrapper.compile=True`, or use an optimizer with a fused kernel."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _shown(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"

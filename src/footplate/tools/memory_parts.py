@@ -1,0 +1,56 @@
+"""Measures the memory of the parts of a training run: weights, gradients, optimizer state, activations, averages."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from footplate.distributed import unwrap_model
+from footplate.distributed.sharding import local_tensor
+from footplate.engine import Runner
+from footplate.hooks import EMAHook
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """Returns the bytes of tensors; of a sharded tensor, those of the local shard."""
+    return sum(each.numel() * each.element_size() for each in map(local_tensor, tensors))
+
+
+@contextmanager
+def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
+    """Yields a function that returns the bytes that the block has kept for the backward pass.
+
+    Weights and buffers are not counted. In a sharded model, gathered weights are.
+    """
+    state = map(local_tensor, chain(model.parameters(), model.buffers()))
+    known = {each.untyped_storage().data_ptr() for each in state}
+    kept: dict[int, int] = {}
+
+    def record(tensor: Tensor) -> Tensor:
+        memory = local_tensor(tensor).untyped_storage()
+        if memory.data_ptr() not in known:
+            kept[memory.data_ptr()] = memory.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
+        yield lambda: sum(kept.values())
+
+
+def state_bytes(runner: Runner) -> dict[str, int]:
+    """Returns the bytes of the state of a run on this process, by part.
+
+    The optimizer has no state before its first step. "averages" is missing if the run has no EMAHook.
+    """
+    model = unwrap_model(runner.model)
+    states = [state for part in runner.optim_wrapper.parts.values() for state in part.optimizer.state.values()]
+    found = {
+        "weights": bytes_of(chain(model.parameters(), model.buffers())),
+        "gradients": bytes_of(each for each in model.parameters() if each.requires_grad),
+        "optimizer": bytes_of(each for state in states for each in state.values() if isinstance(each, Tensor)),
+    }
+    averages = [each.ema_model for each in runner.hooks if isinstance(each, EMAHook) and each.ema_model is not None]
+    if averages:
+        found["averages"] = bytes_of(chain(*(chain(each.parameters(), each.buffers()) for each in averages)))
+    return found

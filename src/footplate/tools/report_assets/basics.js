@@ -1,0 +1,87 @@
+"use strict";
+// Elements, numbers and settings that all parts of the page use.
+
+// Objects have no prototype, so that a scalar named "constructor" is not found on every object.
+const bare = (_, value) =>
+  value && typeof value === "object" && !Array.isArray(value) ? Object.assign(Object.create(null), value) : value;
+const data = JSON.parse(document.getElementById("data").textContent, bare);
+const root = document.documentElement;
+const COLORS = 8;
+const MINUS = "\u2212";
+
+const find = (id) => document.getElementById(id);
+
+/** Sets attributes; those that begin with "on" are event listeners. Null leaves an attribute out. */
+const fill = (element, attributes, children) => {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (value != null) element.setAttribute(key, value);
+  }
+  element.append(...children.flat().filter((child) => child != null));
+  return element;
+};
+const make = (name, attributes = {}, ...children) => fill(document.createElement(name), attributes, children);
+const draw = (name, attributes = {}, ...children) =>
+  fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+
+const colorOf = (run) => `var(--run-${run % COLORS})`;
+const swatch = (run) => make("span", { class: "swatch", style: `background:${colorOf(run)}` });
+const several = data.runs.length > 1;
+
+/** A number with five significant digits. */
+const short = (value) => {
+  if (value == null) return "–";
+  const rounded = Number(value.toPrecision(5));
+  const text = Math.abs(rounded) >= 1e6 || (rounded && Math.abs(rounded) < 1e-3) ? rounded.toExponential(2).replace(/\.?0+e/, "e") : String(rounded);
+  return text.replace("-", MINUS);
+};
+/** A metric with as many decimals as its size needs: 48.31, 0.4831. */
+const decimals = (value) => (Math.abs(value) >= 1000 ? 0 : Math.abs(value) >= 10 ? 2 : Math.abs(value) >= 1 ? 3 : 4);
+const figure = (value, like = value) => {
+  if (value == null) return "–";
+  const small = Math.abs(like) < 1e-3 && like;
+  return (small || Math.abs(like) >= 1e7 ? value.toPrecision(4) : value.toFixed(decimals(like))).replace("-", MINUS);
+};
+const signed = (value, like) => (value > 0 ? "+" : "") + figure(value, like);
+const whole = (value) => Math.round(value).toLocaleString("en-US");
+/** A number of iterations on an axis: 20k. */
+const compact = (value) => {
+  if (Math.abs(value) >= 1e6) return `${Number((value / 1e6).toPrecision(4))}M`;
+  return Math.abs(value) >= 1e4 ? `${Number((value / 1e3).toPrecision(4))}k` : String(Number(value.toPrecision(6)));
+};
+const duration = (seconds) => {
+  if (seconds < 60) return `${Number(seconds.toPrecision(2))} s`;
+  if (seconds < 600) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 60) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
+};
+const mebibytes = (value) => (value >= 10240 ? `${(value / 1024).toFixed(1)} GiB` : `${Math.round(value)} MiB`);
+
+/** The name of a metric with its validation set. */
+const fullName = (chart) => (chart.set ? `${chart.set}/${chart.name}` : chart.name);
+const note = (text) => make("p", { class: "note" }, text);
+
+/** A row of buttons of which one is pressed; `choose` gets its position. */
+const choice = (labels, chosen, choose, label) => {
+  const buttons = labels.map((text, place) =>
+    make("button", { type: "button", "aria-pressed": place === chosen, onclick: () => {
+      buttons.forEach((each, other) => each.setAttribute("aria-pressed", other === place));
+      choose(place);
+    } }, text));
+  return make("span", { class: "choice", role: "group", "aria-label": label }, ...buttons);
+};
+
+const setTheme = (name) => {
+  root.dataset.theme = name;
+  find("theme").textContent = name === "dark" ? "Light" : "Dark";
+  find("theme").setAttribute("aria-pressed", name === "dark");
+};
+const storedTheme = () => {
+  try { return localStorage.getItem("footplate-theme"); } catch { return null; }
+};
+const switchTheme = () => {
+  setTheme(root.dataset.theme === "dark" ? "light" : "dark");
+  try { localStorage.setItem("footplate-theme", root.dataset.theme); } catch { /* a page opened from a file may not store */ }
+};

@@ -1,0 +1,262 @@
+// Line charts as SVG. All charts share the range of iterations that is shown, and the smoothing.
+
+const charts = [];
+const view = { range: null, smoothing: 0 };
+const MANY = 150; // points of a curve, from which it is noisy enough to be smoothed
+
+/** Round numbers within two bounds, in steps of 1, 2 or 5 times a power of ten. */
+const ticks = (low, high, most) => {
+  const rough = Math.max((high - low) / most, Number.MIN_VALUE * 1e16);
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((each) => each >= rough * 0.999);
+  const first = Math.ceil(low / step - 1e-9), last = Math.min(Math.floor(high / step + 1e-9), first + 20);
+  return Array.from({ length: Math.max(last - first + 1, 0) }, (_, place) => Number(((first + place) * step).toPrecision(12)));
+};
+
+/** Exponential moving average without the bias of a start at zero. Gaps stay gaps. */
+const smoothed = (values, factor) => {
+  let sum = 0, weight = 0;
+  return values.map((value) => {
+    if (value == null) return value;
+    sum = sum * factor + value; weight = weight * factor + 1;
+    return sum / weight;
+  });
+};
+
+/** The curves as drawn: noisy training curves are smoothed, with the raw values in the background. */
+const prepared = (curves) => curves.flatMap((curve) => {
+  const noisy = view.smoothing > 0 && curve.mode === "train" && curve.x.length > 2;
+  if (!noisy) return [curve];
+  return [{ ...curve, faint: true }, { ...curve, y: smoothed(curve.y, view.smoothing) }];
+});
+
+const extent = (values) => {
+  let low = Infinity, high = -Infinity;
+  for (const value of values) {
+    if (value != null && value < low) low = value;
+    if (value != null && value > high) high = value;
+  }
+  return low <= high ? [low, high] : [0, 1];
+};
+
+/** The iterations of all charts, from zero unless the first one is late. Computed when all charts exist. */
+let allEnds = null;
+const ends = () => {
+  if (!allEnds) {
+    const [first, last] = extent(charts.flatMap(({ curves }) => curves.flatMap((curve) => [curve.x[0], curve.x.at(-1)])));
+    allEnds = first > 0 && first <= last / 4 ? [0, last] : [first, last];
+  }
+  return allEnds;
+};
+
+const zoomTo = (low, high) => {
+  const [first, last] = ends();
+  view.range = low == null || (low <= first && high >= last) ? null : [Math.max(low, first), Math.min(high, last)];
+  charts.forEach((chart) => chart.render());
+};
+
+const zoomByKey = (event) => {
+  const [low, high] = view.range ?? ends();
+  const width = high - low;
+  const moves = {
+    "+": [low + width / 4, high - width / 4], "=": [low + width / 4, high - width / 4],
+    "-": [low - width / 2, high + width / 2], "0": [null, null],
+    ArrowLeft: [low - width / 4, high - width / 4], ArrowRight: [low + width / 4, high + width / 4],
+  };
+  if (!moves[event.key] || event.target.matches("input, select")) return;
+  event.preventDefault();
+  zoomTo(...moves[event.key]);
+};
+
+/** The lowest and highest value in view, with a margin; never empty. */
+const verticalRange = (curves, [from, to]) => {
+  const inView = curves.flatMap(({ x, y }) => y.filter((_, place) => x[place] >= from && x[place] <= to));
+  const [low, high] = extent(inView.length ? inView : curves.flatMap((curve) => curve.y));
+  const margin = Math.min(high - low, Number.MAX_VALUE / 4) * 0.08 || Math.abs(high) * 0.1 || 1;
+  return [low >= 0 && low < margin ? 0 : low - margin, high + margin];
+};
+
+/** The `d` of a path. Gaps are bridged, because a value that is not finite is not a value. */
+const path = (curve, toX, toY) => {
+  let text = "";
+  for (let place = 0; place < curve.x.length; place++) {
+    const y = curve.y[place];
+    if (y != null) text += `${text ? "L" : "M"}${toX(curve.x[place]).toFixed(1)} ${toY(y).toFixed(1)}`;
+  }
+  return text;
+};
+
+/**
+ * A chart of curves over iterations.
+ *
+ * `curves` have `x`, `y`, `color`, `name`, `mode`, and optionally `dash` and `thin`; `marks` are highlighted points
+ * with `x`, `y`, `color` and `text`.
+ */
+class LineChart {
+  constructor({ title, subtitle = "", curves, marks = [], height = 200, legend = curves.length > 1, extra = [] }) {
+    Object.assign(this, { title, curves, marks, height });
+    this.holder = make("div", { class: "plot", style: `height:${height}px` });
+    const thinned = curves.some((curve) => curve.thinned);
+    const heading = make("h3", {}, title, subtitle ? " " : null, subtitle ? make("small", {}, subtitle) : null);
+    this.element = make("figure", {
+      class: "chart card", tabindex: 0, role: "group", "aria-label": `Chart of ${title}`, onkeydown: zoomByKey,
+    }, make("div", { class: "head" }, heading, ...extra), legend ? this.legend() : null, this.holder,
+    thinned ? make("p", { class: "note thinned" }, "Thinned: each interval shows its lowest and highest value.") : null);
+    this.listen();
+    charts.push(this);
+    LineChart.watch(this);
+  }
+
+  /** Draws charts when they come near the screen, and again when their width changes. */
+  static watch(chart) {
+    LineChart.visible ??= new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => {
+      target.chart.near = isIntersecting;
+      if (isIntersecting) target.chart.render();
+    }), { rootMargin: "400px" });
+    LineChart.sized ??= new ResizeObserver((entries) => entries.forEach(({ target }) => target.chart.render()));
+    chart.holder.chart = chart;
+    LineChart.visible.observe(chart.holder);
+    LineChart.sized.observe(chart.holder);
+  }
+
+  legend() {
+    const entries = this.curves.filter((curve) => !curve.thin).map((curve) => {
+      const line = draw("svg", { class: "key", width: 18, height: 8, "aria-hidden": true },
+        draw("path", { d: "M0 4H18", style: `stroke:${curve.color}`, "stroke-dasharray": curve.dash }));
+      return make("li", {}, line, curve.name);
+    });
+    return entries.length ? make("ul", { class: "legend" }, ...entries) : null;
+  }
+
+  /** Draws the chart if it is near the screen or `always`. */
+  render(always = false) {
+    const width = this.holder.clientWidth;
+    if (!width || !(this.near || always)) return;
+    const shown = prepared(this.curves);
+    const range = view.range ?? ends();
+    const [from, to] = range[0] < range[1] ? range : [range[0] - 1, range[1] + 1];
+    const [low, high] = verticalRange(shown, [from, to]);
+    const yTicks = ticks(low, high, Math.max(2, this.height / 55));
+    const left = 12 + 7 * Math.max(...yTicks.map((tick) => short(tick).length), 2), bottom = this.height - 22;
+    const toX = (x) => left + ((x - from) / (to - from)) * (width - left - 10);
+    const top = this.marks.some((mark) => mark.text) ? 24 : 8;
+    const toY = (y) => bottom - ((y / 2 - low / 2) / (high / 2 - low / 2)) * (bottom - top);
+    this.scale = { from, to, left, right: width - 10, bottom, toX, toY };
+    this.holder.replaceChildren(draw("svg", { width, height: this.height, role: "img", "aria-label": this.title },
+      this.grid(yTicks, width), this.lines(shown), ...this.marks.map((mark) => this.mark(mark)),
+      this.cursor = draw("g", { class: "cursor" }), this.selection = draw("rect", { class: "selection", y: 0, height: bottom, width: 0 })));
+  }
+
+  grid(yTicks, width) {
+    const { from, to, left, right, bottom, toX, toY } = this.scale;
+    const rows = yTicks.map((tick) => [
+      draw("line", { x1: left, x2: right, y1: toY(tick), y2: toY(tick) }),
+      draw("text", { x: left - 7, y: toY(tick) + 4, "text-anchor": "end" }, short(tick)),
+    ]);
+    const columns = ticks(from, to, Math.max(2, width / 110)).filter((tick) => from > 0 || toX(tick) > left + 80).map((tick) =>
+      draw("text", { x: toX(tick), y: bottom + 17, "text-anchor": toX(tick) > right - 14 ? "end" : "middle" }, compact(tick)));
+    const unit = draw("text", { x: left, y: bottom + 17, class: "unit" }, from > 0 ? "" : "iteration");
+    return draw("g", { class: "grid" }, ...rows.flat(), ...columns, unit);
+  }
+
+  /** The curves, cut off at the frame of the chart. */
+  lines(curves) {
+    const { left, right, bottom } = this.scale;
+    const box = { x: left - 4, y: 0, width: right - left + 8, height: bottom + 4 };
+    return draw("svg", { ...box, viewBox: `${box.x} 0 ${box.width} ${box.height}` }, ...curves.map((curve) => this.line(curve)));
+  }
+
+  line(curve) {
+    const { toX, toY } = this.scale;
+    const known = curve.y.filter((value) => value != null).length;
+    const kind = curve.faint ? "line faint" : curve.thin ? "line thin" : "line";
+    const group = draw("g", { style: `--c:${curve.color}` });
+    group.append(draw("path", { class: kind, d: path(curve, toX, toY), "stroke-dasharray": curve.dash }));
+    if (!curve.faint && !curve.thin && known <= 40) {
+      curve.x.forEach((x, place) => {
+        if (curve.y[place] != null && x >= this.scale.from && x <= this.scale.to)
+          group.append(draw("circle", { class: "dot", cx: toX(x), cy: toY(curve.y[place]), r: known === 1 ? 4 : 2.6 }));
+      });
+    }
+    return group;
+  }
+
+  mark({ x, y, color, text }) {
+    const { from, to, left, right, toX, toY } = this.scale;
+    if (x < from || x > to) return null;
+    const px = toX(x), py = toY(y);
+    const anchor = px > right - 70 ? "end" : px < left + 70 ? "start" : "middle";
+    return draw("g", { class: "mark", style: `--c:${color}` }, draw("circle", { cx: px, cy: py, r: 5 }),
+      text ? draw("text", { x: anchor === "end" ? Math.min(px + 8, right + 8) : px, y: py - 11, "text-anchor": anchor }, text) : null);
+  }
+
+  /** Shows values under the pointer, and zooms by dragging. */
+  listen() {
+    const at = (event) => event.clientX - this.holder.getBoundingClientRect().left;
+    const toValue = (px) => {
+      const { from, to, left, right } = this.scale;
+      return from + ((px - left) / (right - left)) * (to - from);
+    };
+    let begin = null;
+    this.holder.addEventListener("pointerdown", (event) => {
+      if (event.pointerType === "mouse" && event.button === 0 && this.scale) begin = at(event);
+    });
+    this.holder.addEventListener("pointermove", (event) => {
+      if (!this.scale) return;
+      if (begin != null) {
+        this.selection.setAttribute("x", Math.min(begin, at(event)));
+        this.selection.setAttribute("width", Math.abs(at(event) - begin));
+      }
+      this.hover(toValue(at(event)), event);
+    });
+    window.addEventListener("pointerup", (event) => {
+      if (begin == null) return;
+      const [low, high] = [toValue(begin), toValue(at(event))].sort((a, b) => a - b);
+      const wide = Math.abs(at(event) - begin) > 6;
+      begin = null;
+      if (wide) zoomTo(low, high); else this.selection.setAttribute("width", 0);
+    });
+    this.holder.addEventListener("pointerleave", () => { find("tip").hidden = true; this.cursor?.replaceChildren(); });
+    this.holder.addEventListener("dblclick", () => zoomTo(null, null));
+  }
+
+  hover(value, event) {
+    const { bottom, toX, toY, from, to } = this.scale;
+    let curves = this.curves.map((curve) => ({ curve, place: nearestPlace(curve.x, value) }))
+      .filter(({ curve, place }) => curve.y[place] != null && curve.x[place] >= from && curve.x[place] <= to);
+    const thin = curves.filter(({ curve }) => curve.thin);
+    if (thin.length) {
+      const y = event.clientY - this.holder.getBoundingClientRect().top;
+      const distance = ({ curve, place }) => Math.abs(toY(curve.y[place]) - y);
+      const closest = thin.reduce((best, each) => (distance(each) < distance(best) ? each : best));
+      curves = curves.filter(({ curve }) => !curve.thin).concat([closest]);
+    }
+    if (!curves.length) return;
+    const x = curves.map(({ curve, place }) => curve.x[place]).reduce((a, b) => (Math.abs(a - value) <= Math.abs(b - value) ? a : b));
+    this.cursor.replaceChildren(draw("line", { x1: toX(x), x2: toX(x), y1: 8, y2: bottom }),
+      ...curves.flatMap(({ curve, place }) => [
+        curve.thin ? draw("path", { class: "line", style: `--c:${curve.color}`, d: path(curve, toX, toY) }) : null,
+        draw("circle", { cx: toX(curve.x[place]), cy: toY(curve.y[place]), r: 4, style: `--c:${curve.color}` }),
+      ]));
+    showTip(event, [make("strong", {}, `iteration ${whole(x)}`), ...curves.map(({ curve, place }) =>
+      make("span", {}, make("i", { style: `background:${curve.color}` }), `${curve.name} `, make("b", {}, short(curve.y[place]))))]);
+  }
+}
+
+const nearestPlace = (values, value) => {
+  let low = 0, high = values.length - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (values[middle] < value) low = middle + 1; else high = middle;
+  }
+  return low > 0 && value - values[low - 1] < values[low] - value ? low - 1 : low;
+};
+
+const showTip = (event, lines) => {
+  const tip = find("tip");
+  tip.replaceChildren(...lines);
+  tip.hidden = false;
+  const { width, height } = tip.getBoundingClientRect();
+  const left = event.clientX + 16 + width > root.clientWidth ? event.clientX - width - 16 : event.clientX + 16;
+  tip.style.transform = `translate(${Math.max(left, 4)}px, ${Math.max(event.clientY - height - 8, 4)}px)`;
+};

@@ -1,0 +1,90 @@
+// Tables of per-class results, at the best and at the last validation.
+
+/** A table that is sorted by clicking a header. `rows` are arrays, `bars` the columns that have a bar. */
+const sortable = (columns, rows, { format, bars = [] }) => {
+  const body = make("tbody");
+  const sorted = [...rows];
+  const widest = columns.map((_, column) => Math.max(...rows.map((row) => (typeof row[column] === "number" ? row[column] : 0)), 1e-12));
+  const cell = (value, column) => {
+    const share = bars.includes(column) && value > 0 ? `--share:${((100 * value) / widest[column]).toFixed(1)}%` : null;
+    const kind = typeof value === "string" ? "" : share ? "number bar" : "number";
+    return make("td", { class: kind, style: share }, format(value, column));
+  };
+  const show = () => body.replaceChildren(...sorted.map(([name, ...values]) =>
+    make("tr", {}, make("th", { scope: "row" }, name), ...values.map((value, place) => cell(value, place + 1)))));
+  let by = -1, sign = 1;
+  const order = (a, b) => (a == null || b == null ? (a == null) - (b == null) : sign * (typeof a === "string" ? a.localeCompare(b) : a - b));
+  const heads = columns.map((name, column) => {
+    const texts = rows.some((row) => typeof row[column] === "string");
+    const head = make("th", { class: texts ? "" : "number", scope: "col", "aria-sort": "none" });
+    head.append(make("button", { type: "button", onclick: () => {
+      sign = by === column ? -sign : column ? -1 : 1; by = column;
+      sorted.sort((a, b) => order(a[column], b[column]));
+      heads.forEach((each) => each.setAttribute("aria-sort", "none"));
+      head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+      show();
+    } }, name));
+    return head;
+  });
+  show();
+  return make("table", {}, make("thead", {}, make("tr", {}, ...heads)), body);
+};
+
+/** Formats columns of numbers: counts without decimals, percentages with two, fractions with three. */
+const columnFormat = (rows) => {
+  const digits = new Map();
+  return (value, column) => {
+    if (value == null) return "–";
+    if (typeof value === "string") return value;
+    if (!digits.has(column)) {
+      const known = rows.map((row) => row[column]).filter((each) => each != null);
+      digits.set(column, known.every(Number.isInteger) ? 0 : known.some((each) => Math.abs(each) > 1) ? 2 : 3);
+    }
+    return value.toFixed(digits.get(column)).replace("-", MINUS);
+  };
+};
+
+/** The table of one run: all columns. */
+const tableOfRun = (results, place) => {
+  const rows = results.classes.map((name, number) => [name, ...results.values.map((column) => column[place][number])]);
+  return sortable(["class", ...results.columns], rows, { format: columnFormat(rows), bars: [1] });
+};
+
+/** The table of several runs: one column per run, the best run first, and the difference if there are two. */
+const tableOfRuns = (table, column, where) => {
+  const runs = [...table.runs].sort((a, b) => ranking.indexOf(a.run) - ranking.indexOf(b.run));
+  const values = runs.map((results) => new Map(results.classes.map((name, number) => [name, results.values[column]?.[results[where] ?? results.last][number]])));
+  const names = [...new Set(runs.flatMap((results) => results.classes))];
+  const differ = runs.length === 2;
+  const rows = names.map((name) => {
+    const own = values.map((each) => each.get(name));
+    return [name, ...own, ...(differ ? [own[0] == null || own[1] == null ? null : own[1] - own[0]] : [])];
+  });
+  const heads = runs.map(({ run }) => data.runs[run].name);
+  return sortable(["class", ...heads, ...(differ ? ["difference"] : [])], rows, { format: columnFormat(rows), bars: runs.map((_, number) => number + 1) });
+};
+
+const classCard = (table) => {
+  const [first] = table.runs;
+  const state = { where: first.best == null ? "last" : "best", column: 0 };
+  const holder = make("div", { class: "scroll tall", tabindex: 0 });
+  const when = make("span", { class: "quiet" });
+  const show = () => {
+    const at = table.runs.map((results) => results.steps[results[state.where] ?? results.last]);
+    when.textContent = `at iteration ${[...new Set(at)].map(whole).join(", ")}`;
+    holder.replaceChildren(several ? tableOfRuns(table, state.column, state.where) : tableOfRun(first, first[state.where] ?? first.last));
+  };
+  const controls = [];
+  if (table.runs.some((results) => results.best != null && results.best !== results.last))
+    controls.push(choice(["Best", "Last"], 0, (place) => { state.where = place ? "last" : "best"; show(); }, "Validation"));
+  if (several && first.columns.length > 1) controls.push(choice(first.columns, 0, (place) => { state.column = place; show(); }, "Column"));
+  show();
+  const name = table.set ? `${table.set}: ${table.metric}` : table.metric;
+  return make("div", { class: "card" }, make("div", { class: "head" }, make("h3", {}, name, table.mode === "test" ? " (test)" : "", " ", when), ...controls), holder);
+};
+
+const classes = () => {
+  const section = find("classes");
+  if (!data.classes.length) section.append(note("The run has no per-class results."));
+  section.append(make("div", { class: "tables" }, ...data.classes.map(classCard)));
+};

@@ -1,0 +1,150 @@
+// The first screen: the headline metric, state and cost of the runs, and the main charts.
+
+const headline = data.headline;
+const metricName = headline ? headline.name : "";
+const worst = headline?.small ? Infinity : -Infinity;
+const scoreOf = (run) => run.metric?.value ?? worst;
+const better = (a, b) => (headline?.small ? scoreOf(a) - scoreOf(b) : scoreOf(b) - scoreOf(a));
+/** The positions of the runs, the best first. */
+const ranking = data.runs.map((_, place) => place).sort((a, b) => better(data.runs[a], data.runs[b]) || a - b);
+const leader = data.runs[ranking[0]];
+
+const stateOf = ({ done, planned, finished }) => {
+  if (finished) return { short: "finished", text: `${whole(done)} iterations` };
+  if (planned == null) return { short: `${whole(done)} iterations`, text: "planned length unknown" };
+  return { short: `stopped at ${whole(done)}`, text: `of ${whole(planned)} iterations` };
+};
+const timeOf = (run) => (run.time ? duration(run.time.total) : "–");
+const costText = (run) => [
+  run.time ? `${Number(run.time.mean.toPrecision(3))} s per iteration` : null,
+  run.memory ? mebibytes(run.memory) : null,
+  run.device || null,
+  run.time && run.time.data_share >= 0.1 ? `${Math.round(100 * run.time.data_share)}% waiting for data` : null,
+].filter(Boolean).join(" · ");
+
+/** How the headline metric compares: with the second-best run, or with the first validation. */
+const changeOf = () => {
+  const { metric } = leader;
+  if (!metric) return null;
+  const second = several ? data.runs[ranking[1]] : null;
+  const other = second ? second.metric?.value : metric.first.value;
+  if (other == null || (!second && metric.count < 2)) return null;
+  const change = metric.value - other;
+  const words = second ? ["vs. ", second.name] : [`since the first ${headline.mode === "train" ? "log line" : "validation"}`];
+  return make("p", { class: "change" }, make("b", { class: change ? "good" : "" }, change ? signed(change, metric.value) : "equal"), " ", ...words);
+};
+
+const lead = () => {
+  if (!leader.metric) return make("div", { class: "lead" }, make("p", { class: "eyebrow" }, "No metric"), make("p", { class: "note" }, "The runs have no validation in common."));
+  const { value, iteration, count } = leader.metric;
+  const planned = leader.state.planned ?? leader.state.done;
+  const kind = headline.mode === "train" ? "training" : headline.mode === "test" ? "test" : `best of ${count === 1 ? "one validation" : `${count} validations`}`;
+  return make("div", { class: "lead" },
+    make("p", { class: "eyebrow" }, metricName, " ", make("span", {}, kind)),
+    make("p", { class: "big" }, figure(value)),
+    changeOf(),
+    make("p", { class: "quiet" }, several ? make("span", { class: "who" }, swatch(ranking[0]), leader.name) : null,
+      `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(planned)}`));
+};
+
+const fact = (label, value, text, kind = "") =>
+  make("div", { class: "fact" }, make("dt", {}, label), make("dd", { class: kind }, value), make("dd", { class: "quiet" }, text));
+
+const facts = (run) => {
+  const state = stateOf(run.state);
+  const fit = { good: "No sign", bad: `Yes${run.fit.answer.slice(3)}`, unknown: run.fit.answer[0].toUpperCase() + run.fit.answer.slice(1) };
+  return make("dl", { class: "facts" },
+    fact("State", state.short[0].toUpperCase() + state.short.slice(1), state.text),
+    fact("Overfitting", fit[run.fit.kind], run.fit.text, run.fit.kind),
+    fact("Training time", timeOf(run), costText(run)));
+};
+
+/** A row per run, the best first. */
+const leaderboard = () => {
+  const best = leader.metric?.value;
+  const row = (place) => {
+    const run = data.runs[place], { metric } = run;
+    const change = metric && best != null && place !== ranking[0] ? signed(metric.value - best, best) : "";
+    const cell = (label, text, kind = "") => make("td", { class: kind, "data-label": label }, text);
+    return make("tr", { class: place === ranking[0] ? "best" : "" },
+      make("th", { scope: "row", title: run.name }, swatch(place), run.name),
+      cell(metricName, metric ? figure(metric.value, best) : "–", "score"), cell("difference", change || "best", change ? "" : "first"),
+      cell("best at", metric ? whole(metric.iteration) : "–"), cell("overfits", make("span", { class: run.fit.kind, title: run.fit.text }, run.fit.answer), "word"),
+      cell("state", stateOf(run.state).short, "word"), cell("time", timeOf(run)), cell("memory", run.memory ? mebibytes(run.memory) : "–"));
+  };
+  const heads = ["Run", metricName, "Difference", "Best at", "Overfits", "State", "Training time", "Memory"];
+  return make("div", { class: "scroll" }, make("table", { class: "runs", id: "figures" },
+    make("thead", {}, make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)))),
+    make("tbody", {}, ...ranking.map(row))));
+};
+
+/** The headline metric on every validation set, at the best checkpoint of the best run. */
+const sets = () => (leader.sets.length
+  ? make("p", { class: "sets" }, `At iteration ${whole(leader.metric.iteration)}: `, ...leader.sets.map(({ name, value }) => make("span", {}, `${name} `, make("b", {}, figure(value)))))
+  : null);
+
+const copyable = (label, text, detail) => {
+  const button = make("button", { type: "button", onclick: async () => {
+    try { await navigator.clipboard.writeText(text); button.textContent = "Copied"; } catch {
+      getSelection().selectAllChildren(code); // a page opened from a file may not copy
+    }
+  } }, "Copy");
+  const code = make("code", { tabindex: 0 }, text);
+  return make("div", { class: "command" }, make("span", {}, label, detail ? make("small", {}, detail) : null), code, button);
+};
+
+const commands = () => {
+  if (data.sweep?.command) return copyable("Train with the best settings", data.sweep.command);
+  const { use } = leader;
+  return use ? copyable(use.best ? "Use the best checkpoint" : "Use the last checkpoint", use.command, use.size) : null;
+};
+
+/** Curves of a chart with colors and names: a color per run, or a color per curve if there is one run. */
+const styled = (chart) => chart.curves.map((curve, place) => {
+  const validates = curve.mode !== "train" && curve.label;
+  const label = chart.curves.some((other) => other.label !== curve.label) ? curve.label : "";
+  const name = [several ? data.runs[curve.run].name : "", label].filter(Boolean).join(", ") || fullName(chart);
+  return { ...curve, name, color: colorOf(several ? curve.run : place), dash: several && validates ? "6 4" : null };
+});
+
+const bestMarks = (curves) => curves.filter((curve) => data.runs[curve.run].metric).map((curve) => {
+  const { value, iteration } = data.runs[curve.run].metric;
+  const named = curve.run === ranking[0];
+  return { x: iteration, y: value, color: curve.color, text: named ? `best ${figure(value)} at ${compact(iteration)}` : "" };
+});
+
+/** The headline chart; one run with several validation sets shows all of them. */
+const headlineChart = () => {
+  const chart = data.charts.headline;
+  if (!chart) return null;
+  const others = several || !chart.set ? [] : data.charts.metrics.filter((each) => each.mode === chart.mode && each.name === chart.name && each.set && each.set !== chart.set);
+  const all = [chart, ...others].flatMap((each) => each.curves.map((curve) => ({ ...curve, label: others.length ? each.set : "" })));
+  const curves = styled({ ...chart, curves: all });
+  const title = others.length ? chart.name : fullName(chart);
+  return new LineChart({ title, curves, marks: bestMarks(curves.slice(0, chart.curves.length)), height: 250, legend: curves.length > 1 && curves.length <= 6 }).element;
+};
+
+const lossChart = () => {
+  const chart = data.charts.loss;
+  if (!chart) return null;
+  // Several runs with several validation sets would be too many curves.
+  const set = several && data.charts.headline?.set;
+  const curves = styled({ ...chart, curves: chart.curves.filter((curve) => curve.mode === "train" || !set || curve.label.endsWith(`: ${set}`)) });
+  const validated = curves.some((curve) => curve.mode !== "train");
+  const equal = chart.equal.length ? `; ${chart.equal.join(", ")} ${chart.equal.length > 1 ? "are" : "is"} equal` : "";
+  const built = new LineChart({ title: "Loss", subtitle: `${!validated ? "training" : several ? "training, and validation (dashed)" : "training and validation"}${equal}`, curves, height: 250, legend: curves.length > 1 && curves.length <= 6 });
+  if (!validated) built.element.append(make("p", { class: "note" }, "No validation loss is recorded; ", make("code", {}, "val_cfg = dict(loss=True)"), " adds it."));
+  return built.element;
+};
+
+const overview = () => {
+  const warnings = data.runs.reduce((sum, run) => sum + run.warnings.length, 0);
+  const chip = warnings ? make("a", { class: "chip", href: "#warnings" }, `${warnings} warning${warnings > 1 ? "s" : ""}`) : null;
+  const main = make("div", { class: "main-charts" }, headlineChart(), lossChart());
+  find("overview").append(
+    make("div", { class: "title" }, make("h1", {}, data.title), chip),
+    make("div", { class: several ? "hero card several" : "hero card" }, lead(), several ? leaderboard() : facts(leader)),
+    ...[sets(), commands()].filter(Boolean));
+  if (data.sweep) find("sweep").append(make("h3", { class: "set" }, "The best trials"), main);
+  else find("overview").append(main);
+};

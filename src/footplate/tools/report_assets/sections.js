@@ -1,0 +1,124 @@
+// Pictures, and one chart per metric.
+
+const byRunName = (run) => (several ? make("span", { class: "who" }, swatch(run), data.runs[run].name) : null);
+
+/** The frame of an image at a step, or the latest one before it. */
+const frameAt = (frames, step) => frames.findLast((frame) => frame.step <= step) ?? frames[0];
+
+const pictures = () => {
+  const section = find("pictures");
+  if (!data.images.length) {
+    section.append(note("The run has no pictures. With draw=True, the visualization hook draws every interval-th batch of a validation."));
+    return;
+  }
+  const steps = [...new Set(data.images.flatMap(({ frames }) => frames.map((frame) => frame.step)))].sort((a, b) => a - b);
+  const shown = [];
+  const cards = [...Map.groupBy(data.images, (image) => image.name)].map(([name, images]) =>
+    make("figure", { class: "card picture" }, make("figcaption", {}, name), make("div", { class: "views" }, ...images.map(({ run, frames }) => {
+      const image = make("img", { loading: "lazy", decoding: "async" });
+      const at = make("output");
+      shown.push({ image, at, frames, name });
+      return make("div", {}, image, make("p", { class: "quiet" }, byRunName(run), at));
+    }))));
+  const step = make("output");
+  const show = (place) => {
+    step.value = `iteration ${whole(steps[place])}`;
+    for (const each of shown) {
+      const frame = frameAt(each.frames, steps[place]);
+      each.image.src = frame.src; each.image.alt = `${each.name} at ${frame.step}`;
+      each.at.value = `iteration ${whole(frame.step)}`;
+    }
+  };
+  const slider = make("input", { type: "range", min: 0, max: steps.length - 1, value: steps.length - 1, "aria-label": "Iteration of the pictures", oninput: () => show(Number(slider.value)) });
+  show(steps.length - 1);
+  if (steps.length > 1) section.append(make("div", { class: "controls" }, slider, step));
+  section.append(make("div", { id: "gallery" }, ...cards));
+  if (data.imagesLeftOut) section.append(note(`${data.imagesLeftOut} more are only in the run's folder, to limit the size of the page.`));
+};
+
+/** The curves of all classes in one run, as thin lines. */
+const classCurves = (chart, run) => {
+  const { table, column } = chart.classes;
+  const results = data.classes[table].runs.find((each) => each.run === run);
+  if (!results || results.columns[column] == null) return [];
+  return results.classes.map((name, place) => ({
+    x: results.steps, y: results.values[column].map((values) => values[place]),
+    name, run, mode: "val", thin: true, color: colorOf(several ? run : 0),
+  }));
+};
+
+const chartOf = (chart, options = {}) => {
+  const equal = chart.equal.length ? `= ${chart.equal.join(" = ")}` : "";
+  const mode = chart.mode === "train" ? "training" : chart.mode === "test" ? "test" : "";
+  const subtitle = [mode, equal].filter(Boolean).join(" ");
+  return new LineChart({ title: chart.name, subtitle, curves: styled(chart), legend: false, ...options });
+};
+
+/** A chart with a button that adds the classes of one run, in a wider chart. */
+const metricChart = (chart) => {
+  const plain = chartOf(chart);
+  if (!chart.classes) return plain.element;
+  const runs = data.classes[chart.classes.table].runs.filter(({ run }) => classCurves(chart, run).length).map(({ run }) => run);
+  if (!runs.length) return plain.element;
+  const count = classCurves(chart, runs[0]).length;
+  let shown = plain;
+  const replace = (next) => {
+    charts.splice(charts.indexOf(shown), 1);
+    shown.element.replaceWith(next.element);
+    shown = next;
+    if (!charts.includes(next)) charts.push(next);
+  };
+  const close = () => make("button", { type: "button", onclick: () => replace(plain) }, "Mean only");
+  const expand = (run) => {
+    const extra = several ? [choice(runs.map((each) => data.runs[each].name), runs.indexOf(run), (place) => expand(runs[place]), "Run")] : [];
+    const mean = styled({ ...chart, curves: chart.curves.filter((curve) => curve.run === run) });
+    const next = chartOf(chart, { curves: [...classCurves(chart, run), ...mean], height: 380, extra: [...extra, close()] });
+    next.element.classList.add("wide");
+    next.element.append(note("Thin lines are classes; move the pointer over a line to see its name."));
+    replace(next);
+  };
+  plain.element.querySelector(".head").append(make("button", { type: "button", class: "classes-of", onclick: () => expand(runs[0]) }, `${count} classes`));
+  return plain.element;
+};
+
+const chartControls = () => {
+  const value = make("output", {}, String(view.smoothing));
+  const slider = make("input", { id: "smoothing", type: "range", min: 0, max: 0.99, step: 0.01, value: view.smoothing, oninput: () => {
+    view.smoothing = Number(slider.value); value.value = slider.value;
+    charts.forEach((chart) => chart.render());
+  } });
+  return make("div", { class: "controls" }, make("label", {}, "Smoothing ", slider), value,
+    make("button", { id: "zoom-out", type: "button", onclick: () => zoomTo(null, null) }, "Whole run"),
+    make("span", { class: "note" }, `Drag to zoom, double-click for the whole run. With the keyboard: + and ${MINUS} zoom, arrows move, 0 shows all.`));
+};
+
+/** Charts by validation set; without several sets all charts are in one group, those of the validation first. */
+const groupsOf = (shown) => {
+  const validations = shown.filter((chart) => chart.mode !== "train");
+  const ordered = [...validations, ...shown.filter((chart) => chart.mode === "train")];
+  const groups = Map.groupBy(ordered, (chart) => (chart.mode === "train" ? "Training" : chart.set || (chart.mode === "test" ? "Test" : "Validation")));
+  if (new Set(validations.map((chart) => `${chart.mode} ${chart.set}`)).size > 1) return groups;
+  return new Map([["", ordered]]);
+};
+
+const metrics = () => {
+  const section = find("metrics");
+  const legend = several ? make("p", { class: "quiet names" }, ...data.runs.map((_, run) => byRunName(run))) : null;
+  section.append(chartControls(), ...[legend].filter(Boolean));
+  const groups = groupsOf(data.charts.metrics);
+  for (const [name, group] of groups) {
+    const set = name && group[0].mode !== "train" && group[0].set;
+    if (name) section.append(make("h3", { class: "set" }, set ? make("span", {}, `${group[0].mode === "test" ? "Test" : "Validation"}: `, make("b", {}, name)) : name));
+    section.append(make("div", { class: "charts" }, ...group.map(metricChart)));
+  }
+  if (!data.charts.metrics.length) section.append(note("The run has no other scalars."));
+};
+
+/** The charts that only matter when something is wrong, drawn when the section is opened. */
+const details = () => {
+  const section = find("details"), group = data.charts.details;
+  if (!group.length) { section.hidden = true; return; }
+  const names = group.map((chart) => chart.name);
+  const grid = make("div", { class: "charts" }, ...group.map((chart) => chartOf(chart, { height: 150 }).element));
+  section.append(make("details", {}, make("summary", {}, `${names.length} charts: `, names.join(", ")), grid));
+};

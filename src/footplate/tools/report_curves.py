@@ -1,0 +1,146 @@
+"""Arranges the scalars of runs as charts of a report."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from footplate.records.scalar_names import is_of_class, split_dataset
+from footplate.tools.runs import Point, Run, Series
+from footplate.visualization.curves import find_duplicates
+
+_MOST_POINTS = 60_000  # of all curves of the page
+_MOST_PER_CURVE, _LEAST_PER_CURVE = 2000, 200
+_DETAILS = frozenset({"lr", "base_lr", "momentum", "grad_norm", "time", "data_time", "memory", "weight_decay"})
+Chart = dict[str, Any]
+
+
+class Curve(NamedTuple):
+    """A scalar of one run."""
+
+    run: int
+    series: Series
+    label: str  # what distinguishes the curve from others of the same run in its chart, or ""
+
+
+class Charts(NamedTuple):
+    """The charts of a page, as data for its script."""
+
+    loss: Chart | None  # training and validation loss
+    headline: Chart | None
+    metrics: list[Chart]  # other losses and metrics; those of a validation set follow one another
+    details: list[Chart]  # schedule, gradient norm, time and memory
+
+
+def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
+    """Arranges the scalars of runs as charts.
+
+    A scalar that always equals an earlier one, such as the only term of a loss, is only mentioned in the title of the
+    other's chart. The results of single classes are left out; see `class_history`.
+
+    Args:
+        runs: The runs.
+        headline: The headline metric in any of the runs.
+    """
+    curves: dict[tuple[str, str], list[Curve]] = {}
+    equal: dict[tuple[str, str], set[str]] = {}
+    for number, run in enumerate(runs):
+        for mode in dict.fromkeys(series.mode for series in run.series):
+            own = {series.name: series for series in run.series if series.mode == mode}
+            repeated = _repeated(own)
+            for name, series in own.items():
+                if name in repeated:
+                    equal.setdefault((mode, repeated[name]), set()).add(name)
+                elif mode == "train" or not is_of_class(name, own):
+                    curves.setdefault((mode, name), []).append(Curve(number, series, ""))
+    most = _MOST_POINTS // max(sum(map(len, curves.values())), 1)
+    most = min(max(most, _LEAST_PER_CURVE), _MOST_PER_CURVE)
+
+    loss = _loss_curves(curves)
+    charts = {key: _chart(key, found, equal.get(key, set()), most) for key, found in curves.items()}
+    shown = headline and charts.get((headline.mode, headline.name))
+    others = [key for key in sorted(charts, key=_order) if key not in (("train", "loss"),) or not loss]
+    return Charts(
+        _chart(("train", "loss"), loss, equal.get(("train", "loss"), set()), most) if loss else None,
+        shown,
+        [charts[key] for key in others if not _is_detail(key)],
+        [charts[key] for key in others if _is_detail(key)],
+    )
+
+
+def _repeated(series: dict[str, Series]) -> dict[str, str]:
+    """Returns the scalars that equal another one of the same kind and validation set, each with that one's name."""
+    kinds: dict[tuple[str, str], dict[str, list[Point]]] = {}
+    for name in sorted(series, key=lambda name: name != "loss"):  # terms of the loss are duplicates of it
+        kind = "loss" if "loss" in name else "lr" if name.endswith("lr") else ""
+        values = {value for _, value in series[name].points}
+        if kind or (len(values) > 1 and not _is_detail((series[name].mode, name))):  # others may be equal by chance
+            kinds.setdefault((split_dataset(name)[0], kind), {})[name] = series[name].points
+    return {name: first for group in kinds.values() for name, first in find_duplicates(group).items()}
+
+
+def _loss_curves(curves: dict[tuple[str, str], list[Curve]]) -> list[Curve]:
+    """Returns the curves of the training loss and of the validation losses; none without a training loss."""
+    trained = [each._replace(label="training") for each in curves.get(("train", "loss"), [])]
+    validated = [
+        each._replace(label=f"validation: {dataset}" if dataset else "validation")
+        for (mode, name), found in curves.items()
+        for dataset, metric in [split_dataset(name)]
+        if mode == "val" and metric == "loss"
+        for each in found
+    ]
+    return trained + validated if trained else []
+
+
+def _order(key: tuple[str, str]) -> tuple[Any, ...]:
+    """Sorts training scalars with losses first, then the metrics of each validation set."""
+    mode, name = key
+    return (mode != "train", "loss" not in name) if mode == "train" else (mode != "train", mode, split_dataset(name)[0])
+
+
+def _is_detail(key: tuple[str, str]) -> bool:
+    mode, name = key
+    return mode == "train" and bool({name.partition("/")[0], name.rpartition("/")[2]} & _DETAILS)
+
+
+def _chart(key: tuple[str, str], curves: Sequence[Curve], equal: set[str], most: int) -> Chart:
+    mode, name = key
+    dataset, metric = split_dataset(name) if mode != "train" else ("", name)
+    return {
+        "name": metric,
+        "set": dataset,
+        "mode": mode,
+        "equal": sorted(equal),
+        "curves": list(_encoded(curves, most)),
+    }
+
+
+def _encoded(curves: Sequence[Curve], most: int) -> Iterator[dict[str, Any]]:
+    for run, series, label in curves:
+        points = thinned(series.points, most)
+        yield {
+            "run": run,
+            "mode": series.mode,
+            "label": label,
+            "x": [short(x) for x, _ in points],
+            "y": [short(y) for _, y in points],
+            "thinned": len(points) < len(series.points),
+        }
+
+
+def thinned(points: list[Point], most: int) -> list[Point]:
+    """Keeps the minimum and maximum of each stretch of points, so that no peak is lost."""
+    if len(points) <= most:
+        return points
+    stretch = math.ceil(len(points) / (most // 2))
+    kept: list[Point] = []
+    for begin in range(0, len(points), stretch):
+        part = points[begin : begin + stretch]
+        kept += sorted({min(part, key=lambda point: point[1]), max(part, key=lambda point: point[1])})
+    return kept if kept[-1] == points[-1] else [*kept, points[-1]]
+
+
+def short(value: float, digits: int = 5) -> float:
+    """Rounds a number to significant digits, so that it takes few characters; whole numbers stay as they are."""
+    if not math.isfinite(value):
+        return value
+    return float(f"{value:.{digits}g}") if value != int(value) else int(value)

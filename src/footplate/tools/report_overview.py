@@ -1,0 +1,184 @@
+"""Computes the first screen of a report: the headline metric, the state and the cost of each run."""
+
+import math
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from footplate.hooks.checkpoint_hook import best_prefix
+from footplate.hooks.metric_rules import Rule, best_metrics
+from footplate.messages import format_bytes, one_line
+from footplate.records.scalar_names import split_dataset
+from footplate.tools.analysis import find_best, name_in_log, ranked_metrics, summarize
+from footplate.tools.runs import Point, Run, Series
+
+_SAVED = re.compile(r".*?(?P<unit>iter|epoch)_(?P<number>\d{1,12})\.pth")
+_FEWEST_VALIDATIONS = 3  # from which overfitting can be judged
+_NOTABLE = 0.05  # a change of this share of the metric's range is not noise
+_WINDOW = 10  # training log lines over which a loss is averaged
+
+
+def choose_headline(runs: Sequence[Run], metric: str = "") -> tuple[Series, Rule] | None:
+    """Returns the metric by which runs are compared, with its rule.
+
+    It is the first metric of `save_best` that all runs have, or else their first metric that is not a loss. Without a
+    validation, it is the training loss.
+
+    Args:
+        runs: The runs.
+        metric: The name of the metric, if it is known.
+    """
+    ranked = [ranked_metrics(run) for run in runs]
+    shared = set.intersection(*({series.name for series, _ in each} for each in ranked))
+    candidates = [each for each in ranked[0] if each[0].name in shared] or list(chain.from_iterable(ranked))
+    if candidates:
+        selecting = [metric] if metric else _selecting(runs[0])
+        return min(candidates, key=lambda each: (each[0].name not in selecting, "loss" in each[0].name))
+    trained = [series for run in runs for series in run.series if "loss" in series.name]
+    return (trained[0], "less") if trained else None
+
+
+def _selecting(run: Run) -> list[str]:
+    with suppress(Exception):  # a config of another engine may hold anything
+        return best_metrics(run.config._cfg_dict) if run.config is not None else []
+    return []
+
+
+def describe_run(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, Any]:
+    """Returns the facts about a run that the first screen shows.
+
+    Returns:
+        A dict with the summary of the run (see `summarize`) and these keys:
+
+        - `metric`: the first, best and last value of the headline metric with their iterations; None if the run does
+          not have it.
+        - `sets`: the same metric of all validation sets, at the headline's best iteration.
+        - `state`: the number of completed iterations, the planned number or None, and whether the run is finished.
+        - `fit`: whether the run overfits; see `judge_fit`.
+        - `use`: the checkpoint to use and the command that uses it, or None.
+        - `device`: the accelerator, or "CPU", or "".
+    """
+    summary = summarize(run)
+    metric, sets = None, []
+    if headline is not None:
+        found, rule = run.find(headline[0].name, headline[0].mode), headline[1]
+        if found is not None:
+            best = find_best(found, rule)
+            (first_at, first), (last_at, last) = found.points[0], found.points[-1]
+            metric = {
+                **best,
+                "first": {"value": first, "iteration": first_at},
+                "last": {"value": last, "iteration": last_at},
+                "count": len(found.points),
+            }
+            sets = _sets(run, found, best["iteration"])
+    return {
+        **summary,
+        "metric": metric,
+        "sets": sets,
+        "state": _state(run, summary["iterations"]),
+        "fit": judge_fit(run, headline),
+        "use": _checkpoint_to_use(run, headline[0].name if headline else ""),
+        "device": _device(run.environment),
+    }
+
+
+def _sets(run: Run, headline: Series, at: float) -> list[dict[str, Any]]:
+    """Returns the headline metric of each validation set at an iteration; empty if there is one set."""
+    dataset, metric = split_dataset(headline.name)
+    found = [
+        {"name": other, "value": dict(series.points).get(at)}
+        for series in run.series
+        for other, name in [split_dataset(series.name)]
+        if series.mode == headline.mode and name == metric and other
+    ]
+    return found if dataset and len(found) > 1 else []
+
+
+def _state(run: Run, iterations: int) -> dict[str, Any]:
+    """Returns how far a run came, from its scalars and the names of its checkpoints, and how far it was to go."""
+    length = run.epoch_length or 0
+    saved = [found for file in run.checkpoints if (found := _SAVED.fullmatch(file.name))]
+    positions = [int(each["number"]) * (1 if each["unit"] == "iter" else length) for each in saved]
+    done = max([iterations, *positions])
+    planned = _planned(run.config._cfg_dict, length) if run.config is not None else None
+    return {"done": done, "planned": planned, "finished": planned is not None and done >= planned}
+
+
+def _planned(cfg: Mapping[str, Any], epoch_length: int) -> int | None:
+    """Returns the iterations that a config of either generation asks for, or None if it is unknown."""
+    sections = [each for key in ("train_cfg", "runner") if isinstance(each := cfg.get(key), Mapping)]
+    for section in [*sections, {"max_epochs": cfg.get("total_epochs")}]:
+        for key, length in (("max_iters", 1), ("max_epochs", epoch_length)):
+            value = section.get(key)
+            if isinstance(value, int) and not isinstance(value, bool) and value > 0 and length:
+                return value * length
+    return None
+
+
+def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
+    """Returns the best checkpoint, or else the last one, with the command that predicts with it."""
+    best = [file for file in run.checkpoints if file.name.startswith(best_prefix(headline))]
+    if not run.checkpoints:
+        return None
+    file: Path = (best or run.checkpoints)[-1]
+    command = f"footplate predict {shlex.quote(str(file))} IMAGES"
+    size = format_bytes(file.stat().st_size)
+    return {"best": bool(best), "name": file.name, "command": one_line(command), "size": size}
+
+
+def _device(environment: Mapping[str, Any]) -> str:
+    device = environment.get("accelerator")
+    if not isinstance(device, str):
+        return ""
+    return "CPU" if device == "none" else device
+
+
+def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
+    """Judges whether a run overfits: whether validation gets worse after its best while the training loss falls.
+
+    The validation loss decides if there is one, otherwise the headline metric.
+
+    Returns:
+        `answer`, in one or two words, `text` with the numbers, and `kind`: "good", "bad" or "unknown".
+    """
+    losses = [series for series in run.series if series.mode == "val" and split_dataset(series.name)[1] == "loss"]
+    judged: tuple[Series, Rule] | None = (losses[0], "less") if losses else None
+    if judged is None and headline is not None:
+        found = run.find(headline[0].name, headline[0].mode)
+        judged = (found, headline[1]) if found is not None and found.mode != "train" else None
+    if judged is None or len(judged[0].points) < _FEWEST_VALIDATIONS:
+        return {"kind": "unknown", "answer": "unknown", "text": "Needs three or more validations to judge."}
+    series, rule = judged
+    name = name_in_log(run, series) if series.mode == "val" else series.name
+    label = "validation loss" if losses else name
+    best = find_best(series, rule)
+    last = series.points[-1][1]
+    values = [value for _, value in series.points]
+    extent = max(values) - min(values)
+    worse = abs(last - best["value"])
+    at = f"{best['iteration']:.0f}"
+    if not extent or not math.isfinite(extent) or worse <= _NOTABLE * extent:
+        text = f"At the end, the {label} is {'at' if not worse else 'close to'} its best."
+        return {"kind": "good", "answer": "no sign", "text": text}
+    change = f"the {label} went from {best['value']:.4g} at {at} to {last:.4g}"
+    trained = run.find("loss", "train")
+    if trained is None:
+        return {"kind": "unknown", "answer": "unclear", "text": f"{change[0].upper()}{change[1:]}."}
+    before, after = _mean_until(trained.points, best["iteration"]), _mean_until(trained.points, math.inf)
+    if after < before:
+        text = f"{change[0].upper()}{change[1:]}, while the training loss fell from {before:.4g} to {after:.4g}."
+        return {"kind": "bad", "answer": f"yes, after {at}", "text": text}
+    text = f"{change[0].upper()}{change[1:]}, but the training loss did not fall either."
+    return {"kind": "unknown", "answer": "unclear", "text": text}
+
+
+def _mean_until(points: Sequence[Point], at: float) -> float:
+    """Returns the mean of the latest values up to an iteration."""
+    values = [value for x, value in points if x <= at] or [points[0][1]]
+    return fmean(values[-_WINDOW:])

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+from footplate.tools.report_curves import Chart, arrange_charts
+from footplate.tools.runs import Run, Series
+
+POINTS = [(10.0, 2.0), (20.0, 1.0)]
+OTHERS = [(10.0, 3.0), (20.0, 4.0)]
+
+
+def run_of(**points: list[tuple[float, float]]) -> Run:
+    """Returns a run with scalars by `mode__name`, in which `__` after the mode stands for a slash."""
+    series = []
+    for key, each in points.items():
+        mode, _, name = key.partition("__")
+        series.append(Series(name.replace("__", "/"), mode, each))
+    return Run(Path("run"), series, None, [], None, "", [], {}, [], [])
+
+
+def names(charts: list[Chart]) -> list[tuple[str, str]]:
+    return [(chart["set"], chart["name"]) for chart in charts]
+
+
+def test_scalar_that_equals_another_is_drawn_once_and_named() -> None:
+    run = run_of(train__loss_ce=POINTS, train__loss=POINTS, train__acc=OTHERS)
+    charts = arrange_charts([run], None)
+    assert charts.loss is not None
+    assert (charts.loss["name"], charts.loss["equal"]) == ("loss", ["loss_ce"])
+    assert names(charts.metrics) == [("", "acc")]
+
+
+def test_training_and_validation_loss_share_a_chart() -> None:
+    run = run_of(train__loss=POINTS, val__day__loss=OTHERS, val__night__loss=[(20.0, 5.0)])
+    charts = arrange_charts([run], None)
+    assert charts.loss is not None
+    assert [(curve["label"], curve["y"]) for curve in charts.loss["curves"]] == [
+        ("training", [2, 1]),
+        ("validation: day", [3, 4]),
+        ("validation: night", [5]),
+    ]
+
+
+def test_validation_sets_are_grouped_and_single_classes_left_out() -> None:
+    run = run_of(train__lr=POINTS, val__day__mIoU=POINTS, val__night__mIoU=OTHERS, val__day__aAcc=OTHERS)
+    classes = [Series("day/IoU.T-shirt/top", "val", POINTS), Series("day/IoU.bag", "val", OTHERS)]
+    charts = arrange_charts([run._replace(series=[*run.series, *classes])], run.series[1])
+    assert names(charts.metrics) == [("day", "mIoU"), ("day", "aAcc"), ("night", "mIoU")]
+    assert charts.headline is not None
+    assert (charts.headline["set"], charts.headline["name"]) == ("day", "mIoU")
+    assert (charts.loss, names(charts.details)) == (None, [("", "lr")])
+
+
+def test_page_with_many_curves_has_fewer_points_per_curve() -> None:
+    points = [(float(at), float(at % 7)) for at in range(5000)]
+    run = run_of(**{f"train__loss_{number}": [(x, y + number) for x, y in points] for number in range(100)})
+    lengths = {len(chart["curves"][0]["x"]) for chart in arrange_charts([run], None).metrics}
+    assert max(lengths) <= 601

@@ -1,0 +1,134 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.config import Config
+from footplate.tools.report_overview import choose_headline, describe_run, judge_fit
+from footplate.tools.runs import Run, Series
+
+FALLING = [(float(at), 2.0 / at) for at in range(1, 101)]
+
+
+def run_of(
+    *series: Series, cfg: dict[str, Any] | None = None, length: int | None = None, checkpoints: Sequence[Path] = ()
+) -> Run:
+    config = None if cfg is None else Config(cfg)
+    return Run(Path("run"), list(series), length, [], config, "", [], {}, [], list(checkpoints))
+
+
+def val(name: str, *values: float) -> Series:
+    """Returns a validation series with a value every 25 iterations."""
+    return Series(name, "val", [(25.0 * place, value) for place, value in enumerate(values, start=1)])
+
+
+def test_headline_is_the_first_metric_of_save_best_that_all_runs_have() -> None:
+    cfg = {"default_hooks": {"checkpoint": {"save_best": ["night/mIoU", "mIoU"]}}}
+    runs = [run_of(val("loss", 1), val("mIoU", 1), val("night/mIoU", 1), cfg=cfg), run_of(val("mIoU", 1))]
+    found = choose_headline(runs)
+    assert found is not None
+    assert (found[0].name, found[1]) == ("mIoU", "greater")
+    alone, other = choose_headline(runs[:1]), choose_headline(runs[:1], "mIoU")
+    assert alone is not None
+    assert other is not None
+    assert (alone[0].name, other[0].name) == ("night/mIoU", "mIoU")
+
+
+def test_headline_without_save_best_is_a_metric_rather_than_a_loss() -> None:
+    losses = Series("loss", "train", FALLING)
+    with_metric, without = (
+        choose_headline([run_of(losses, val("loss", 1), val("acc", 1))]),
+        choose_headline([run_of(losses)]),
+    )
+    assert with_metric is not None
+    assert without is not None
+    assert (with_metric[0].name, with_metric[0].mode) == ("acc", "val")
+    assert (without[0].name, without[0].mode, without[1]) == ("loss", "train", "less")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "text"),
+    [
+        ((10, 20, 30, 40), "good", "At the end, the mIoU is at its best."),
+        ((10, 20, 40, 39.5), "good", "At the end, the mIoU is close to its best."),
+        (
+            (10, 40, 30, 20),
+            "bad",
+            "The mIoU went from 40 at 50 to 20, while the training loss fell from 0.04413 to 0.02096.",
+        ),
+        ((10, 40), "unknown", "Needs three or more validations to judge."),
+        ((40, 40, 40), "good", "At the end, the mIoU is at its best."),
+    ],
+)
+def test_overfitting_is_a_worse_metric_with_a_lower_training_loss(
+    values: tuple[float, ...], kind: str, text: str
+) -> None:
+    run = run_of(Series("loss", "train", FALLING), val("mIoU", *values))
+    found = judge_fit(run, (run.series[1], "greater"))
+    assert (found["kind"], found["text"]) == (kind, text)
+
+
+def test_validation_loss_decides_about_overfitting() -> None:
+    run = run_of(Series("loss", "train", FALLING), val("mIoU", 1, 2, 3, 4), val("loss", 1, 0.5, 0.7, 0.9))
+    found = judge_fit(run, (run.series[1], "greater"))
+    assert (found["answer"], found["text"]) == (
+        "yes, after 50",
+        "The validation loss went from 0.5 at 50 to 0.9, while the training loss fell from 0.04413 to 0.02096.",
+    )
+
+
+def test_worse_metric_with_a_higher_training_loss_is_no_overfitting() -> None:
+    run = run_of(Series("loss", "train", [(1.0, 1.0), (100.0, 5.0)]), val("mIoU", 10, 40, 30, 20))
+    assert judge_fit(run, (run.series[1], "greater"))["answer"] == "unclear"
+
+
+@pytest.mark.parametrize(
+    ("cfg", "length", "state"),
+    [
+        ({"train_cfg": {"max_iters": 100}}, None, (100, 100, True)),
+        ({"train_cfg": {"max_iters": 150}}, None, (100, 150, False)),
+        ({"train_cfg": {"max_epochs": 10}}, 10, (100, 100, True)),
+        ({"runner": {"type": "EpochBasedRunner", "max_epochs": 12}}, 10, (100, 120, False)),
+        ({"total_epochs": 11}, 10, (100, 110, False)),
+        ({"train_cfg": {"max_epochs": "ten"}, "runner": 5}, 10, (100, None, False)),
+        (None, 10, (100, None, False)),
+    ],
+)
+def test_state_compares_the_last_iteration_with_the_config(
+    cfg: dict[str, Any] | None, length: int | None, state: tuple[int, int | None, bool]
+) -> None:
+    run = run_of(Series("loss", "train", FALLING), cfg=cfg, length=length)
+    assert tuple(describe_run(run, None)["state"].values()) == state
+
+
+def test_name_of_a_checkpoint_shows_that_a_run_without_a_last_log_line_is_finished(tmp_path: Path) -> None:
+    (tmp_path / "epoch_11.pth").touch()
+    run = run_of(
+        Series("loss", "train", FALLING),
+        cfg={"train_cfg": {"max_epochs": 11}},
+        length=10,
+        checkpoints=[tmp_path / "epoch_11.pth"],
+    )
+    assert describe_run(run, None)["state"] == {"done": 110, "planned": 110, "finished": True}
+
+
+def test_command_uses_the_best_checkpoint_of_the_headline_and_quotes_it(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("best_night_mIoU_iter 9.pth", "best_mIoU_iter_8.pth", "iter_10.pth")]
+    for file in files:
+        file.touch()
+    series = val("night/mIoU", 1, 2)
+    run = run_of(series, checkpoints=files)
+    used = describe_run(run, (series, "greater"))["use"]
+    assert (used["best"], used["command"]) == (True, f"footplate predict '{files[0]}' IMAGES")
+    other = val("acc", 1)
+    used = describe_run(run_of(other, checkpoints=files), (other, "greater"))["use"]
+    assert (used["best"], used["name"]) == (False, "iter_10.pth")
+
+
+def test_other_validation_sets_are_shown_at_the_best_iteration() -> None:
+    day, night = val("day/mIoU", 10, 30, 20), val("night/mIoU", 5, 6, 9)
+    assert describe_run(run_of(day, night), (day, "greater"))["sets"] == [
+        {"name": "day", "value": 30},
+        {"name": "night", "value": 6},
+    ]
