@@ -54,8 +54,8 @@ def _saved_as_tar(tensor: torch.Tensor) -> bytes:
         pickle.dump(value, storages, 2)
     storages.write(struct.pack("<q", tensor.numel()) + tensor.numpy().tobytes())
     pickle.dump([], storages, 2)  # views of storages
-    for value in (1, (1, 2, torch.FloatTensor)):
-        pickle.dump(value, tensors, 2)
+    for record in (1, (1, 2, torch.FloatTensor)):
+        pickle.dump(record, tensors, 2)
     tensors.write(struct.pack(f"<iI{2 * tensor.ndim}qq", tensor.ndim, 0, *tensor.shape, *tensor.stride(), 0))
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:

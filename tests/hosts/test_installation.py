@@ -346,7 +346,7 @@ def test_classes_of_a_code_base_hide_those_of_footplate_from_the_first_lookup(
     (tmp_path / "mmpose/__init__.py").write_text("")
     (tmp_path / "mmpose/registry.py").write_text(
         "from mmengine.evaluator import BaseMetric\nfrom mmengine.registry import METRICS as ROOT, Registry\n"
-        "METRICS = Registry('metric', parent=ROOT)\n@METRICS.register_module()\nclass IoUMetric(BaseMetric):\n    pass\n"
+        "METRICS = Registry('metric', parent=ROOT)\n@METRICS.register_module()\nclass IoUMetric(BaseMetric): ...\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     hosts.install()
