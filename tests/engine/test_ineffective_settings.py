@@ -20,7 +20,7 @@ from tests.support import loader, settings
 
 NO_VALIDATION: dict[str, Any] = {"val_dataloader": None, "val_cfg": None, "val_evaluator": None}
 LATE: dict[str, Any] = {"train_cfg": {"by_epoch": True, "max_epochs": 3, "val_begin": 4}}
-STOPPING = {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "loss"}]}
+STOPPING: dict[str, Any] = {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "loss"}]}
 BEST = {"default_hooks": {"checkpoint": {"save_best": "loss"}}}
 PLATEAU = {"param_scheduler": {"type": "ReduceOnPlateauLR", "monitor": "loss"}}
 IDLE = [
@@ -78,7 +78,7 @@ def test_check_command_prints_idle_settings_with_their_location(tmp_path: Path, 
     path = tmp_path / "run.py"
     path.write_text("\n".join(f"{key} = {value!r}" for key, value in settings(tmp_path, **changes).items()))
 
-    told = check(Config.fromfile(path), run=False)
+    told = check(Config.fromfile(path), run=False).text
 
     assert "run.py:" in told
     assert said in told
