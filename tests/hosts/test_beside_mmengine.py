@@ -20,7 +20,7 @@ PACKAGES += [
     "model-index",
     "ordered-set",
 ]
-PACKAGES += ["termcolor", "markdown"]
+PACKAGES += ["termcolor", "markdown", "importlib_metadata", "zipp", "lazy_importer"]
 
 
 @pytest.mark.slow
