@@ -63,7 +63,7 @@ const classCurves = (chart, run) => {
 const chartOf = (chart, options = {}) => {
   const equal = chart.equal.length ? `= ${chart.equal.join(" = ")}` : "";
   const mode = chart.mode === "train" ? "training" : chart.mode === "test" ? "test" : "";
-  const subtitle = [mode, equal].filter(Boolean).join(" ");
+  const subtitle = [options.height ? "" : mode, equal].filter(Boolean).join(" ");
   return new LineChart({ title: chart.name, subtitle, curves: styled(chart), legend: false, ...options });
 };
 
