@@ -34,7 +34,7 @@ def unreduced_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[
 
     parameter_list = list(parameters)
     mesh = getattr(parameter_list[0], "device_mesh", None)
-    if mesh is None:
+    if mesh is None or mesh.ndim > 1:  # each rank has gradients of its own, also within a replica
         mesh = _world_mesh(parameter_list[0].device.type, dist.group.WORLD)
     return [
         None if each is None else DTensor.from_local(each[None], mesh, [Shard(0)])
