@@ -86,6 +86,11 @@ class FootplateError(Exception):
         self.notes = tuple(notes)
         self.hides_cause = hides_cause
 
+    @property
+    def has_found(self) -> bool:
+        """Whether the error has the value that was found, which may be None."""
+        return self.found is not _Missing
+
     def within(self, prefix: str) -> "FootplateError":
         """Prepends `prefix` to the key path and returns the error itself."""
         if not self.key or not prefix:
@@ -102,7 +107,7 @@ class FootplateError(Exception):
         place += [f"key {self.key}"] if self.key else []
         if place:
             lines.append("  " + ", ".join(place))
-        if self.found is not _Missing:
+        if self.has_found:
             found = " ".join(_safe_repr(self.found).split())
             is_long = len(found) > _MAX_VALUE_LENGTH
             lines.append(f"  found: {found[: _MAX_VALUE_LENGTH - 3]}..." if is_long else f"  found: {found}")

@@ -14,7 +14,7 @@ from footplate.messages import nearest
 _BACKENDS = ("inductor", "eager", "aot_eager", "cudagraphs")
 _MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _FLAGS = ("fullgraph", "dynamic", "disable")
-_ARGUMENTS = ("backend", "mode", "options", *_FLAGS)
+ARGUMENTS = ("backend", "mode", "options", *_FLAGS)
 # Flags and numbers that select or tune kernels. None of them names a file, a program or a function.
 _OPTIONS = (
     "aggressive_fusion",
@@ -75,7 +75,7 @@ def compile_arguments(given: bool | Mapping[str, Any] | None) -> dict[str, Any] 
     if given is not True and not isinstance(given, Mapping):
         raise ArgumentError("`compile` must be True, False or a dict", key="compile", found=given)
     arguments = {} if given is True else dict(given)
-    check_keys("compile", arguments, _ARGUMENTS)
+    check_keys("compile", arguments, ARGUMENTS)
     for name in _FLAGS:
         if arguments.get(name) is not None:
             check_flag(name, arguments[name], key=f"compile.{name}")

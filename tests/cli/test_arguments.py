@@ -57,7 +57,7 @@ HELP = "Run `footplate train --help` for its arguments.\n"
         (["--sed", "x"], "; did you mean --seed?"),
         (["--quality", "x"], ""),
         (["--auto-resume"], "; did you mean --resume?"),
-        (["--deterministic"], "; set it in the config: --set +randomness.deterministic=True"),
+        (["--deterministic"], "; set it in the config: --set randomness.deterministic=True"),
         (["--gpus", "2"], "; use --nproc N to start one process per device"),
         (["--gpu-id", "1"], "; use CUDA_VISIBLE_DEVICES to choose devices"),
         (
@@ -65,7 +65,7 @@ HELP = "Run `footplate train --help` for its arguments.\n"
             "; use CUDA_VISIBLE_DEVICES to choose devices, and --nproc N to start one process per device",
         ),
         (["--eval", "bbox"], "; set the metrics in the config, in test_evaluator"),
-        (["--no-validate"], "; set it in the config: --set +train_cfg.val_begin=1000000"),
+        (["--no-validate"], "; set it in the config: --set train_cfg.val_begin=1000000"),
         (["lr"], ""),
         (["train_cfg.max_iters=4"], "; set it in the config: --set train_cfg.max_iters=4"),
     ],
@@ -109,7 +109,7 @@ def test_error_of_a_subcommand_names_the_subcommand(footplate: Command) -> None:
 def test_hint_for_no_validate_uses_the_key_of_the_generation(tiny: Path, footplate: Command) -> None:
     tiny.write_text("data = dict(samples_per_gpu=2)\nevaluation = dict(interval=1)\n")
     assert (
-        "--no-validate; set it in the config: --set +evaluation.start=1000000\n"
+        "--no-validate; set it in the config: --set evaluation.start=1000000\n"
         in (footplate("train", "tiny.py", "--no-validate")[2])
     )
 

@@ -97,3 +97,33 @@ def test_length_in_the_other_unit_is_suggested(tmp_path: Path, footplate: Comman
     unit = "epochs" if length == "max_epochs" else "iterations"
     assert (code, errors.splitlines()[0]) == (2, f"error: this config measures training in {unit}")
     assert errors.splitlines()[-1] == f"  did you mean '{section}.{length}'?"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "evaluation.start=3",
+        "checkpoint_config.max_keep_ckpts=2",
+        "seed=3",
+        "optimizer.nesterov=True",
+        "data.workers_per_gpu=2",
+        "log_config.interval=4",
+    ],
+)
+def test_known_first_generation_key_is_added_without_a_plus(tmp_path: Path, footplate: Command, written: str) -> None:
+    (tmp_path / "old.py").write_text(FIRST)
+    code, output, errors = footplate("explain", tmp_path / "old.py", "--set", written)
+    assert (code, errors) == (0, "")
+    assert "# --set" in output
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("evaluation.strt=3", "evaluation.start"), ("optimizer.nestrov=1", "optimizer.nesterov")]
+)
+def test_misspelt_first_generation_key_is_corrected(
+    tmp_path: Path, footplate: Command, written: str, meant: str
+) -> None:
+    (tmp_path / "old.py").write_text(FIRST)
+    code, _, errors = footplate("explain", tmp_path / "old.py", "--set", written)
+    assert code == 2
+    assert f"did you mean '{meant}'?" in errors

@@ -47,13 +47,23 @@ def test_the_command_line() -> None:
         "--no-preflight",
         "--trust",
         "--no-patches",
+        "--json",
         "--debug",
     ]
-    assert found["test"] == [*CONFIG, "CHECKPOINT", "--work-dir", *LAUNCHING, "--trust", "--no-patches", "--debug"]
+    assert found["test"] == [
+        *CONFIG,
+        "CHECKPOINT",
+        "--work-dir",
+        *LAUNCHING,
+        "--trust",
+        "--no-patches",
+        "--json",
+        "--debug",
+    ]
     assert found["run"] == ["-h/--help", "--no-patches", "SCRIPT", "ARGS", "--debug"]
-    assert found["check"] == [*CONFIG, "--work-dir", "--no-run", *LAUNCHING, "--no-patches", "--debug"]
+    assert found["check"] == [*CONFIG, "--work-dir", "--no-run", *LAUNCHING, "--no-patches", "--json", "--debug"]
     assert all("--no-patches" in found[each] for each in ("sweep", "plan", "explain", "replay"))
-    assert found["recipes"] == ["-h/--help", "--debug"]
+    assert found["recipes"] == ["-h/--help", "--json", "--debug"]
     assert set(found) >= {"train", "test", "recipes", "explain", "diff", "checkpoint"}
 
 
@@ -76,7 +86,7 @@ def test_every_command_has_help(name: str, footplate: Command) -> None:
         ("env", "footplate env [options]"),
         ("run", "footplate run [options] SCRIPT [ARGS...]"),
         ("checkpoint export", "footplate checkpoint export FILE --output FILE [options]"),
-        ("checkpoint", "footplate checkpoint [-h] [--debug] COMMAND ..."),
+        ("checkpoint", "footplate checkpoint [-h] [--json] [--debug] COMMAND ..."),
     ],
 )
 def test_usage_shows_positional_and_required_arguments(footplate: Command, words: str, usage: str) -> None:
@@ -174,7 +184,7 @@ def test_interrupt_ends_without_a_traceback(tiny: Path, footplate: Command, monk
     monkeypatch.setattr("footplate.engine.Runner.train", interrupt)
     assert footplate("train", "tiny.py", "--work-dir", "work")[::2] == (130, "interrupted\n")
     with pytest.raises(KeyboardInterrupt):
-        main(["train", "tiny.py", "--work-dir", "work", "--debug"])
+        main(["train", "tiny.py", "--work-dir", "work", "--json", "--debug"])
 
 
 def run(*code: str, **environment: str) -> "subprocess.CompletedProcess[str]":

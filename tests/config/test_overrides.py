@@ -1,5 +1,6 @@
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,37 @@ def test_refused_override_reports_the_origin_of_the_key(tmp_path: Path) -> None:
 def test_refused_override_explains_how_to_add_the_key() -> None:
     with pytest.raises(OverrideError, match=r"Write \+optimizer.zzz=... to add the key"):
         apply_overrides(config(), ["optimizer.zzz=1"])
+
+
+def accept(_: Any, parts: Sequence[str]) -> list[str]:
+    """The known keys of a section."""
+    return {(): ["new"], ("new",): ["inner"], ("optimizer",): ["lr", "nesterov"]}.get(tuple(parts), [])
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(("path", "value"), [("new", 1), ("new.inner", 2), ("optimizer.nesterov", True)])
+def test_accepted_key_is_added(path: str, value: Any, strict: bool, caplog: pytest.LogCaptureFixture) -> None:
+    cfg = config()
+    apply_overrides(cfg, [f"{path}={value}"], strict=strict, accepted=accept)
+    found: Any = cfg
+    for part in path.split("."):
+        found = found[part]
+    assert (found, caplog.records) == (value, [])
+
+
+@pytest.mark.parametrize(
+    ("path", "suggestion"),
+    [
+        ("optimizer.nestrov", "optimizer.nesterov"),
+        ("new.iner", "new.inner"),
+        ("nw.inner", "new"),
+        ("lr", "optimizer.lr"),
+    ],
+)
+def test_misspelt_accepted_key_is_corrected(path: str, suggestion: str) -> None:
+    with pytest.raises(OverrideError) as caught:
+        apply_overrides(config(), [f"{path}=1"], accepted=accept)
+    assert caught.value.suggestion == suggestion
 
 
 def test_shortest_path_with_the_same_ending_is_suggested() -> None:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from footplate.engine.base_loops import checked_intervals, interval_at, is_due, validation_points
+from footplate.engine.validation_points import checked_intervals, interval_at, is_due, validation_points
 from footplate.errors import ArgumentError
 
 

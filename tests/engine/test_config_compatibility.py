@@ -85,7 +85,7 @@ def test_unsupported_key_that_changes_results_raises(tmp_path: Path, key: str, v
 
 @pytest.mark.parametrize(("key", "value"), NAMED)
 def test_unsupported_key_without_effect_logs_a_warning(tmp_path: Path, key: str, value: Any) -> None:
-    told = check(written(tmp_path, **{key: value}), run=False)
+    told = check(written(tmp_path, **{key: value}), run=False).text
 
     assert [line for line in told.splitlines() if line.startswith("warning") and key in line]
 
@@ -110,7 +110,7 @@ def test_run_logs_an_unsupported_key_once(tmp_path: Path, caplog: pytest.LogCapt
     ],
 )
 def test_plain_strategy_is_accepted(tmp_path: Path, changes: Any) -> None:
-    assert "warning" not in check(written(tmp_path, **changes), run=False)
+    assert "warning" not in check(written(tmp_path, **changes), run=False).text
 
 
 def test_variable_with_the_name_of_an_unsupported_key_is_accepted(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_first_generation_flag_must_be_a_bool(tmp_path: Path, key: str, line: st
 def test_preprocessor_that_the_model_does_not_use_is_reported(tmp_path: Path, own: Any, warned: bool) -> None:
     model = {"type": "ToyModel", **({"data_preprocessor": own} if own else {})}
     top = {"type": "ImgDataPreprocessor", "pad_value": 3}
-    lines = check(written(tmp_path, model=model, data_preprocessor=top), run=False).splitlines()
+    lines = check(written(tmp_path, model=model, data_preprocessor=top), run=False).text.splitlines()
 
     found = [line for line in lines if "data_preprocessor has no effect, because the model has its own" in line]
     assert [f"{Path('run.py')}:" in line for line in found] == ([True] if warned else [])

@@ -78,7 +78,7 @@ def test_check_command_prints_idle_settings_with_their_location(tmp_path: Path, 
     path = tmp_path / "run.py"
     path.write_text("\n".join(f"{key} = {value!r}" for key, value in settings(tmp_path, **changes).items()))
 
-    told = check(Config.fromfile(path), run=False)
+    told = check(Config.fromfile(path), run=False).text
 
     assert "run.py:" in told
     assert said in told

@@ -372,4 +372,4 @@ def test_check_command_tries_an_overridden_loop(tmp_path: Path, kind: type) -> N
     file.write_text(TINY.replace("dict(by_epoch=False, max_iters=8, val_interval=4)", train_cfg))
     cfg = Config.fromfile(file)
     cfg["work_dir"] = str(tmp_path / "run")
-    assert "no problems found" in check(cfg)
+    assert "no problems found" in check(cfg).text

@@ -11,7 +11,7 @@ from footplate.config import ConfigDict, LazyObject
 from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
 from footplate.registry import DATASETS, ROOT_REGISTRIES, TRANSFORMS, Registry
 from footplate.registry.arguments import (
-    _annotated_types,
+    argument_types,
     build_object,
     check_annotations,
     check_arguments,
@@ -305,7 +305,7 @@ def test_wrong_base_class_argument_is_found_by_check() -> None:
 
 
 def flags_of(entry: Any) -> list[str]:
-    return [name for name, allowed in _annotated_types(entry).items() if bool in allowed]
+    return [name for name, allowed in argument_types(entry).items() if bool in allowed]
 
 
 def flags() -> Iterator[Any]:

@@ -21,7 +21,7 @@ def told(folder: Path, wrapper: str) -> str:
     cfg = Config.fromfile(str(folder / "tiny.py"))
     cfg["work_dir"], cfg["launcher"], cfg["model_wrapper_cfg"] = str(folder / "work"), "pytorch", {"type": wrapper}
     cfg["default_hooks"]["checkpoint"]["interval"] = 1
-    return check(cfg)
+    return check(cfg).text
 
 
 def test_check_shows_the_memory_and_the_batch_of_each_rank(tmp_path: Path, on_ranks: OnRanks) -> None:  # noqa: F811
@@ -48,7 +48,7 @@ def test_check_shows_the_memory_of_each_part(tmp_path: Path) -> None:
     (tmp_path / "tiny.py").write_text(f"{TINY}\n{ema}")
     cfg = Config.fromfile(str(tmp_path / "tiny.py"))
     cfg["work_dir"] = str(tmp_path / "work")
-    (line,) = (each for each in check(cfg).splitlines() if each.startswith("parts"))
+    (line,) = (each for each in check(cfg).text.splitlines() if each.startswith("parts"))
     found = re.search(
         r"of the memory in training: weights (\S+) B, gradients (\S+) B, optimizer (\S+) B, averages (\S+) B, "
         r"activations (\S+) B",

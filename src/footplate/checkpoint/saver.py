@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from typing import Any
@@ -132,6 +133,7 @@ class BackgroundSaver:
         self.lost: str | None = None  # why the newest save failed, if it did
         self.ends = False  # whether the run ends with the current save, even if the save fails
         self.checks: Sequence[Callable[[], None]] = ()  # each raises if another run has taken over the run's folder
+        self.seconds = 0.0  # the duration of the longest save
         self.is_sharded = False  # whether each rank writes its own shard, to a folder
         self._alarm = alarm
         self._thread: threading.Thread | None = None
@@ -172,12 +174,14 @@ class BackgroundSaver:
         """
         self.settle()
         self._undo, name = undo, os.fspath(path)
+        begin = time.monotonic()
 
         def work() -> None:
             try:
                 commit()
                 if is_main_process() or not is_sharded_path(name):
                     self.last, self.lost = name, None
+                    self.seconds = max(self.seconds, time.monotonic() - begin)
                     if then is not None:
                         then()
             except BaseException as error:  # noqa: BLE001 - raised again by `settle`, in the caller's thread

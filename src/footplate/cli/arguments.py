@@ -1,7 +1,9 @@
 """Parses the command line: the parser class, the options that commands share, and hints for unknown arguments."""
 
 import argparse
+import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,7 +22,7 @@ _LONG_WORD = re.compile(r"([^\s']{157})[^\s']{4,}")
 # Options of the OpenMMLab tools that have another name here, or are set elsewhere.
 _OTHER_TOOLS_OPTIONS = {
     "auto_resume": "did you mean --resume?",
-    "deterministic": "set it in the config: --set +randomness.deterministic=True",
+    "deterministic": "set it in the config: --set randomness.deterministic=True",
     "gpus": "use --nproc N to start one process per device",
     "gpu_id": "use CUDA_VISIBLE_DEVICES to choose devices",
     "gpu_ids": "use CUDA_VISIBLE_DEVICES to choose devices, and --nproc N to start one process per device",
@@ -60,6 +62,9 @@ class Parser(argparse.ArgumentParser):
         elif missing and any(word.startswith("--") for word in self._given):
             message += "; put them before the options, because some options take all arguments that follow"
         message = _LONG_WORD.sub(r"\1...", message)
+        if "--json" in self._given:
+            error = {"type": "ArgumentError", "message": message, "notes": [], "exit_code": 2}
+            sys.stdout.write(json.dumps({"error": error}, indent=2) + "\n")
         self.exit(2, f"{self.prog}: error: {message}\nRun `{self.prog} --help` for its arguments.\n")
 
     def shorten_usage(self) -> None:
@@ -97,7 +102,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Adds the options that override config keys."""
     for flag, text in (
-        ("--set", "override config keys; unknown keys are errors, +KEY=VALUE adds a key"),
+        ("--set", "override config keys; unknown keys are errors, +KEY=VALUE adds any key"),
         ("--cfg-options", "merge config keys as the OpenMMLab tools do; unknown keys are added"),
     ):
         parser.add_argument(flag, metavar="KEY=VALUE", nargs="+", action="extend", default=[], help=text)
@@ -133,18 +138,14 @@ def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = 
 
 def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
     """Applies the overrides in the arguments to a config and returns it."""
+    from footplate.cli.key_equivalents import accepted_keys, suggest_equivalent
     from footplate.config import apply_overrides
 
-    if arguments.cfg_options:
-        from footplate.engine.sections import keys_read
-
-        apply_overrides(cfg, arguments.cfg_options, strict=False, known=keys_read(cfg))
+    apply_overrides(cfg, arguments.cfg_options, strict=False, accepted=accepted_keys)
     for text in arguments.set:
         try:
-            apply_overrides(cfg, [text], strict=True)
+            apply_overrides(cfg, [text], strict=True, accepted=accepted_keys)
         except OverrideError as error:
-            from footplate.cli.key_equivalents import suggest_equivalent
-
             raise suggest_equivalent(error, cfg, text.partition("=")[0].strip()) from error
     if import_custom_modules:
         from footplate.hosts import import_modules
@@ -187,7 +188,7 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
     elif name == "no_validate" and is_run:
         from footplate.first_generation.translation import is_first_generation
 
-        begin = "+evaluation.start" if cfg is not None and is_first_generation(cfg) else "+train_cfg.val_begin"
+        begin = "evaluation.start" if cfg is not None and is_first_generation(cfg) else "train_cfg.val_begin"
         hint = f"set it in the config: --set {begin}={_NEVER}"
     else:
         hint = others.get(name, hint)

@@ -5,7 +5,7 @@ from typing import Any
 
 from footplate.cli.arguments import add_config, add_no_patches, read_config, set_work_dir
 from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
-from footplate.cli.output import print_text
+from footplate.cli.output import print_result, print_text
 from footplate.messages import labeled
 from footplate.wrap import wrap_text
 
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         return start_processes(arguments, cfg)
     with collect_warnings() as warnings:
         try:
-            summary = check(cfg, run=not arguments.no_run)
+            checked = check(cfg, run=not arguments.no_run)
         except TrialError as error:
             arguments.progress = f"failed stage: {error.stage}"
             if error.__cause__ is not None and user_frames(error.__cause__):
@@ -54,5 +54,6 @@ def run(arguments: argparse.Namespace) -> int:
             if not rank_from_environment():
                 print_text("".join(wrap_text(labeled("warning", each) + "\n") for each in warnings))
     if not rank_from_environment():
-        print_text(wrap_text(summary))
+        data = {"warnings": checked.warnings, "loops": checked.loops, "measured": checked.measured}
+        print_result(arguments, data, wrap_text(checked.text))
     return 0

@@ -5,7 +5,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import Parser, add_trust
-from footplate.cli.output import print_text
+from footplate.cli.output import print_json, print_result, print_text, wants_json
 from footplate.messages import pluralize
 from footplate.wrap import wrap_for_screen
 
@@ -82,6 +82,9 @@ def show_contents(arguments: argparse.Namespace) -> int:
     """Prints the contents of each file."""
     from footplate.checkpoint import read_contents
 
+    if wants_json(arguments):
+        print_json(arguments, [read_contents(path) for path in arguments.files])
+        return 0
     for path in arguments.files:
         text = "\n".join(_describe(read_contents(path), None if arguments.all else _MAX_ROWS))
         print_text(wrap_for_screen(text + "\n"))
@@ -94,14 +97,20 @@ def verify_files(arguments: argparse.Namespace) -> int:
     from footplate.errors import CheckpointError
 
     code = 0
+    files = []
     for path in arguments.files:
         try:
             digest = verify(path).sha256
         except CheckpointError as error:
-            code = 1
-            print_text(f"{error}\n")
+            code, text = 1, f"{error}\n"
+            files.append({"file": path, "intact": False, "problem": error.message})
         else:
-            print_text(f"{path}: intact, {f'sha256 {digest}' if digest else 'without a digest; its checksums match'}\n")
+            text = f"{path}: intact, {f'sha256 {digest}' if digest else 'without a digest; its checksums match'}\n"
+            files.append({"file": path, "intact": True, "sha256": digest})
+        if not wants_json(arguments):
+            print_text(text)
+    if wants_json(arguments):
+        print_json(arguments, files)
     return code
 
 
@@ -117,7 +126,8 @@ def average_files(arguments: argparse.Namespace) -> int:
         if trusted := trusted_files():
             meta["trusted"] = trusted
     save_checkpoint({"meta": meta, "state_dict": weights}, arguments.output)
-    print_text(f"{len(weights)} weights of {len(arguments.files)} checkpoints: {arguments.output}\n")
+    text = f"{len(weights)} weights of {len(arguments.files)} checkpoints: {arguments.output}\n"
+    print_result(arguments, {"weights": len(weights), "file": arguments.output}, text)
     return 0
 
 
@@ -145,7 +155,8 @@ def export_file(arguments: argparse.Namespace) -> int:
             )
     except re.error as error:
         raise ArgumentError(f"invalid regular expression in --revise: {error}", found=arguments.revise) from error
-    print_text(f"{pluralize(count, 'weight')}: {arguments.output}\n")
+    text = f"{pluralize(count, 'weight')}: {arguments.output}\n"
+    print_result(arguments, {"weights": count, "file": arguments.output}, text)
     return 0
 
 
@@ -154,7 +165,8 @@ def consolidate_folder(arguments: argparse.Namespace) -> int:
     from footplate.checkpoint import consolidate
 
     count = consolidate(arguments.folder, arguments.output)
-    print_text(f"{count} sharded tensors joined: {arguments.output}\n")
+    text = f"{count} sharded tensors joined: {arguments.output}\n"
+    print_result(arguments, {"tensors": count, "file": arguments.output}, text)
     return 0
 
 
@@ -163,7 +175,8 @@ def shard_file(arguments: argparse.Namespace) -> int:
     from footplate.checkpoint import shard
 
     count = shard(arguments.file, arguments.output, arguments.parts)
-    print_text(f"{count} tensors split into {arguments.parts} shards: {arguments.output}\n")
+    text = f"{count} tensors split into {arguments.parts} shards: {arguments.output}\n"
+    print_result(arguments, {"tensors": count, "shards": arguments.parts, "folder": arguments.output}, text)
     return 0
 
 

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from footplate.cli.output import print_text
+from footplate.cli.output import print_result
 
 
 def add_commands(subparsers: Any) -> None:
@@ -12,23 +12,17 @@ def add_commands(subparsers: Any) -> None:
         "env",
         help="show the environment, for a bug report",
         description="Show package versions, processors, accelerators and the state of the git repository. Each run "
-        "writes the same to environment.json in its folder.",
+        "writes the same to environment.json in its folder. With --json, lists all installed packages.",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON that lists all installed packages")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the environment."""
-    import json
-
     from footplate.records import describe_environment
 
     facts = describe_environment()
-    if arguments.json:
-        print_text(json.dumps(facts, indent=2) + "\n")
-        return 0
     lines = {name: value for name, value in facts.items() if isinstance(value, str)}
     width = max(map(len, lines))
-    print_text("".join(f"{name:<{width}}  {value}\n" for name, value in lines.items()))
+    print_result(arguments, facts, "".join(f"{name:<{width}}  {value}\n" for name, value in lines.items()))
     return 0

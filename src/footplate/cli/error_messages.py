@@ -5,7 +5,7 @@ import os
 import re
 import sysconfig
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from footplate.errors import FootplateError
 
@@ -48,6 +48,26 @@ def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | No
         action = "write" if error.filename is None else f"use '{error.filename}'"
         return f"error: cannot {action}: {error.strerror}\n", 2
     return None
+
+
+def error_as_data(error: Exception, message: str, code: int) -> dict[str, Any]:
+    """Returns an error as data for `--json`.
+
+    Args:
+        error: The error.
+        message: Its message for the terminal.
+        code: The exit code of the command.
+    """
+    if not isinstance(error, FootplateError):
+        lines = message.removeprefix("error: ").splitlines()
+        return {"type": type(error).__name__, "message": lines[0], "notes": lines[1:], "exit_code": code}
+    data: dict[str, Any] = {"type": type(error).__name__, "message": error.message}
+    if error.origin is not None:
+        data |= {"file": error.origin.file, "line": error.origin.line or None}
+    data |= {"key": error.key} if error.key else {}
+    data |= {"found": repr(error.found)} if error.has_found else {}
+    data |= {"suggestion": error.suggestion} if error.suggestion else {}
+    return {**data, "notes": list(error.notes), "exit_code": code}
 
 
 def raise_module_error(stage: str, error: BaseException, runner: "Runner") -> None:

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from footplate.cli.arguments import add_overrides, add_trust, override
-from footplate.cli.output import print_text
+from footplate.cli.output import print_result
 
 
 def add_commands(subparsers: Any) -> None:
@@ -51,5 +51,5 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.cfg = trained.cfg
         override(trained.cfg, arguments, import_custom_modules=False)
         exported = export_model(trained, target, arguments.to, opset=arguments.opset, size=arguments.size)
-    print_text(describe_export(exported))
+    print_result(arguments, exported, describe_export(exported))
     return 0

@@ -1,14 +1,13 @@
 """The commands that show configs: `footplate recipes`, `footplate explain` and `footplate diff`."""
 
 import argparse
-import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_config, add_no_patches, read_config
-from footplate.cli.output import print_error, print_text
+from footplate.cli.output import print_json, print_result, print_text, wants_json
 from footplate.errors import ArgumentError, ConfigKeyError
 from footplate.messages import labeled, nearest
 from footplate.wrap import wrap_for_screen
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 TOPICS = ("hooks", "schedule", "params", "loops")
 _TOPICS_OF_OPTIONS = {
-    "json": TOPICS,
     "plot": ("schedule",),
     "model": ("schedule", "params"),
     "epoch_length": ("schedule", "loops"),
@@ -53,7 +51,6 @@ def add_commands(subparsers: Any) -> None:
     explain.add_argument(
         "--dump", metavar="FILE", help="write the resolved config to a single .py, .json, .yaml or .toml file instead"
     )
-    explain.add_argument("--json", action="store_true", help="print a topic as JSON")
     explain.add_argument("--plot", metavar="FILE", help="for the topic schedule: also write it as an image")
     explain.add_argument("--model", metavar="CONFIG", help="use the model of another config, for schedule and params")
     explain.add_argument(
@@ -79,8 +76,8 @@ def list_recipes(arguments: argparse.Namespace) -> int:
 
     found = recipes()
     width = max(len(recipe.name) for recipe in found) + 2
-    for recipe in found:
-        print_text(wrap_for_screen(f"{recipe.name:<{width}}{recipe.summary}\n{'':<{width}}{recipe.path}\n"))
+    texts = [f"{recipe.name:<{width}}{recipe.summary}\n{'':<{width}}{recipe.path}\n" for recipe in found]
+    print_result(arguments, found, "".join(map(wrap_for_screen, texts)))
     return 0
 
 
@@ -102,26 +99,29 @@ def explain_config(arguments: argparse.Namespace) -> int:
 
         check_output(arguments.dump, inputs=source_files(cfg))
         cfg.dump(arguments.dump)
+        print_result(arguments, {"file": arguments.dump}, "")
     elif topic is not None:
         _print_topic(topic, cfg, arguments)
     else:
-        print_text(_explain_keys(cfg, arguments.key))
+        _print_keys(cfg, arguments)
     return 0
 
 
-def _explain_keys(cfg: "Config", key: str | None) -> str:
+def _print_keys(cfg: "Config", arguments: argparse.Namespace) -> None:
     """Explains a key or all keys; if there is no such key, suggests the topic or the key that was likely meant."""
     from footplate.tools import explain_keys
 
-    if not key:
-        return explain_keys.explain_config(cfg)
+    key = (arguments.key or "").removeprefix(".")
     try:
-        return explain_keys.explain_key(cfg, key.removeprefix("."))
+        if wants_json(arguments):
+            print_json(arguments, explain_keys.keys_as_data(cfg, key))
+        else:
+            print_text(explain_keys.explain_key(cfg, key) if key else explain_keys.explain_config(cfg))
     except ConfigKeyError as error:
         from footplate.cli.key_equivalents import equivalent_key
 
-        near = nearest(key, [*cfg, *TOPICS])
-        suggestion = near if near in TOPICS else equivalent_key(cfg, key)
+        near = nearest(arguments.key, [*cfg, *TOPICS])
+        suggestion = near if near in TOPICS else equivalent_key(cfg, arguments.key)
         if suggestion is not None:
             error.suggestion, error.notes = suggestion, ()
         raise
@@ -136,12 +136,11 @@ def _print_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> No
 
     with collect_warnings() as warnings:
         as_data, as_text = _explain_topic(topic, cfg, arguments)
-    if arguments.json:
-        print_text(json.dumps(as_data(), indent=2, default=str) + "\n")
+    if wants_json(arguments):
+        print_json(arguments, as_data())
     else:
         print_text(wrap_for_screen(as_text()))
-    lines = "".join(labeled("warning", each) + "\n" for each in dict.fromkeys(warnings))
-    (print_error if arguments.json else print_text)(lines)
+    print_text("".join(labeled("warning", each) + "\n" for each in dict.fromkeys(warnings)))
 
 
 def _explain_topic(
@@ -181,5 +180,5 @@ def diff_configs(arguments: argparse.Namespace) -> int:
     if any(map(os.path.isdir, (arguments.first, arguments.second))):
         # Keys about where a run is stored and how it was started do not change its result.
         differences = [each for each in differences if each.path not in START_KEYS]
-    print_text(describe(differences) if differences else "The configs are equivalent.\n")
+    print_result(arguments, differences, describe(differences) if differences else "The configs are equivalent.\n")
     return 1 if differences else 0

@@ -1,13 +1,13 @@
 """The commands that show finished or stopped runs: `footplate analyze`, `footplate report` and `footplate replay`."""
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from footplate.cli.arguments import IMAGE_SUFFIXES, add_no_patches, add_overrides, override, read_config
-from footplate.cli.output import print_text
+from footplate.cli.output import print_json, print_result, print_text, wants_json
+from footplate.errors import ArgumentError
 from footplate.messages import one_line
 from footplate.wrap import wrap_for_screen
 
@@ -27,7 +27,6 @@ def add_commands(subparsers: Any) -> None:
     analyze.add_argument("--keys", metavar="NAME", nargs="+", default=[], help="the scalars for --plot and --csv")
     analyze.add_argument("--plot", metavar="FILE", help="write the curves as an image")
     analyze.add_argument("--csv", metavar="FILE", help="write the curves as a table; use - to print it")
-    analyze.add_argument("--json", action="store_true", help="print the results as JSON")
     analyze.set_defaults(run=analyze_runs)
     report = subparsers.add_parser(
         "report",
@@ -81,6 +80,8 @@ def analyze_runs(arguments: argparse.Namespace) -> int:
     if arguments.csv:
         table = analysis.curves_as_csv(runs, arguments.keys)
         if arguments.csv == "-":
+            if wants_json(arguments):
+                raise ArgumentError("--csv - and --json both print to standard output", notes=["Give --csv a file."])
             print_text(table)
             return 0
         content = table.encode(errors="backslashreplace")
@@ -88,8 +89,8 @@ def analyze_runs(arguments: argparse.Namespace) -> int:
             Path(arguments.csv).write_bytes(content)
         else:
             commit_bytes(arguments.csv, content)
-    if arguments.json:
-        print_text(json.dumps({str(each.folder): analysis.summarize(each) for each in runs}, indent=2) + "\n")
+    if wants_json(arguments):
+        print_json(arguments, {str(each.folder): analysis.summarize(each) for each in runs})
     else:
         print_text(wrap_for_screen(analysis.explain_runs(runs)))
     return 0
@@ -106,7 +107,7 @@ def report_runs(arguments: argparse.Namespace) -> int:
     path = arguments.out or (os.path.join(arguments.runs[0], "report.html") if alone else "report.html")
     check_output(path, suffixes=(".html", ".htm"), inputs=filter(os.path.isfile, arguments.runs))
     size = write_report([read_run(each) for each in arguments.runs], path)
-    print_text(f"{path}, {format_bytes(size)}\n")
+    print_result(arguments, {"file": path, "bytes": size}, f"{path}, {format_bytes(size)}\n")
     return 0
 
 
@@ -117,11 +118,14 @@ def replay_run(arguments: argparse.Namespace) -> int:
 
     arguments.capture = find_capture(arguments.capture)
     facts = read_facts(arguments.capture)
-    print_text(f"the run stopped: {one_line(facts['message'])}\n")
+    if not wants_json(arguments):
+        print_text(f"the run stopped: {one_line(facts['message'])}\n")
     if arguments.config is None:  # a recorded config is read as data; one that the user names may execute code
         cfg = override(read_recorded(config_of_capture(arguments.capture)), arguments)
     else:
         cfg = read_config(arguments)
     found = replay(cfg, arguments.capture, facts, iteration=arguments.iteration)
-    print_text(describe_replay(found, whole=arguments.all))
+    trace = {"outputs": found.trace.outputs, "gradients": found.trace.gradients}
+    data = {**vars(found), "trace": trace, "message": facts["message"], "failed": found.failed}
+    print_result(arguments, data, describe_replay(found, whole=arguments.all))
     return 0 if found.failed else 1

@@ -1,12 +1,13 @@
-"""Finds the key of one config generation that is equivalent to a key of the other."""
+"""Finds the keys that a config accepts, and the key of one config generation that is equivalent to one of the other."""
 
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, FootplateError, OverrideError
 
 if TYPE_CHECKING:
-    from footplate.config import Config
+    from footplate.config import Config, ConfigDict
 
 # Pairs of keys; a config contains at most one key of each pair.
 _ALTERNATIVES = (
@@ -24,6 +25,39 @@ def equivalent_key(cfg: "Config", path: str) -> str | None:
     parts = tuple(path.replace("[", ".").replace("]", "").split("."))
     candidates = map(".".join, counterparts(parts, of_first=is_first_generation(cfg)))
     return next((each for each in candidates if _has_key(cfg, each)), None)
+
+
+def accepted_keys(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
+    """Returns the keys that a section of a config of either generation accepts; empty if they are unknown.
+
+    Args:
+        mapping: The config.
+        parts: The key path of the section; empty for the top-level keys.
+    """
+    from footplate.config import Config
+    from footplate.engine import config_keys
+    from footplate.engine.sections import keys_read
+    from footplate.first_generation.translation import is_first_generation
+    from footplate.first_generation.translation.key_map import KEY_MAP, counterparts
+
+    cfg = Config(mapping)
+    try:
+        is_first = is_first_generation(cfg)
+    except ConfigError:  # a config of both generations, which its check reports
+        return ()
+    if not is_first:
+        return config_keys.accepted_keys(mapping, parts)
+    here = tuple(parts)
+    # A run has one length, in one unit.
+    excluded = {pair[1 - pair.index(path)] for pair in _ALTERNATIVES for path in pair if _has_key(cfg, path)}
+    if not parts:
+        return keys_read(cfg) - excluded
+    found = {
+        old[len(here)] for move in KEY_MAP for old in move.old if old[: len(here)] == here and len(old) > len(here)
+    }
+    for there in counterparts((*here, "*"), of_first=False):
+        found.update(config_keys.accepted_keys(mapping, there[:-1], at=here))
+    return {key for key in found - {"*"} if ".".join((*here, key)) not in excluded}
 
 
 def suggest_equivalent(error: OverrideError, cfg: "Config", path: str) -> OverrideError:

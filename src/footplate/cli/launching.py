@@ -9,13 +9,14 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from footplate.cli.output import print_error
+from footplate.cli.output import print_error, print_json, wants_json
 
 if TYPE_CHECKING:
     from footplate.config import Config
 
 _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _SIGNALED = 128  # plus the number of the signal: the exit code of a process that a signal ended
+_WITHOUT_RESULT = (1, 2, 3)  # exit codes with which the first rank has printed no result
 _LAUNCHED = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 _AFTER_FIRST_RANK = 2.0  # seconds in which a launcher stops the other processes after the first rank failed
 
@@ -99,7 +100,11 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
     with collect_warnings():  # the first rank logs them
         check_config(cfg)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    return _torchrun(processes, arguments.max_restarts, ["-m", "footplate", *arguments.argv])
+    code = _torchrun(processes, arguments.max_restarts, ["-m", "footplate", *arguments.argv])
+    if wants_json(arguments) and code in _WITHOUT_RESULT:
+        message = "the processes failed; standard error shows why"
+        print_json(arguments, {"error": {"type": "RankError", "message": message, "notes": [], "exit_code": code}})
+    return code
 
 
 def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> int:

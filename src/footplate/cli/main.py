@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from footplate import __version__
 from footplate.cli.arguments import Parser, refuse_unknown
 from footplate.cli.launching import run_as_rank
-from footplate.cli.output import flush_output, open_streams, output_has_reader, print_error
+from footplate.cli.output import (
+    flush_output,
+    open_streams,
+    output_has_reader,
+    print_error,
+    print_json,
+    reserving_stdout,
+    wants_json,
+)
 
 # In the order of the help text. Each module defines add_commands(subparsers). A command sets the default `run` to a
 # function that takes the parsed arguments and returns the exit code. Modules import what they need only when they run.
@@ -21,6 +29,7 @@ _MODULES = (
     "export",
     "run",
     "inspect_configs",
+    "schema",
     "models",
     "check",
     "plan",
@@ -44,17 +53,27 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in _MODULES:
         importlib.import_module(f"footplate.cli.{name}").add_commands(subparsers)
-    for command in subparsers.choices.values():
-        _add_debug(command)
+    for name, command in subparsers.choices.items():
+        _add_common(command, prints_result=name != "run")  # what `run` prints is that of the script
     return parser
 
 
-def _add_debug(command: argparse.ArgumentParser) -> None:
-    """Adds `--debug` to a command and its subcommands, without a default, so that no parser resets another's."""
+def _add_common(command: argparse.ArgumentParser, *, prints_result: bool) -> None:
+    """Adds the options of all commands to a command and its subcommands.
+
+    They have no default, so that no parser resets another's.
+    """
     for action in command._actions:
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():
-                _add_debug(inner)
+                _add_common(inner, prints_result=prints_result)
+    if prints_result:
+        command.add_argument(
+            "--json",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="print the result or the error as JSON; logs and messages go to standard error",
+        )
     command.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
     )
@@ -85,6 +104,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Modules in custom_imports are found in the current folder, as with `python -m`.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    with reserving_stdout(arguments):
+        return _run(arguments, debug=debug)
+
+
+def _run(arguments: argparse.Namespace, *, debug: bool) -> int:
+    """Runs a command and prints its error, if there is one; returns the exit code."""
     code = 0
     try:
         code = run_as_rank(lambda: int(arguments.run(arguments)), quiet=not debug)
@@ -92,6 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if debug:
             raise
+        if wants_json(arguments):
+            print_json(arguments, {"error": {"message": "interrupted", "exit_code": 130}})
         sys.stderr.write("interrupted\n")
         return 130
     except Exception as error:
@@ -99,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         flush_output()
         if is_unread:  # the reader, such as `head`, has exited, which is not an error
             return code
-        from footplate.cli.error_messages import describe_error
+        from footplate.cli.error_messages import describe_error, error_as_data
         from footplate.cli.key_equivalents import restore_key
         from footplate.wrap import wrap_text
 
@@ -108,5 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if described is None:
             raise
         message, code = described
+        if wants_json(arguments) and "LOCAL_RANK" not in os.environ:  # otherwise the parent of the processes prints it
+            print_json(arguments, {"error": error_as_data(error, message, code)})
         print_error(wrap_text(message) if sys.stderr.isatty() else message)
     return code

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.output import print_text
+from footplate.cli.output import print_result
 from footplate.messages import pluralize
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.tasks.recipes import find_config
 
     if arguments.rules:
-        print_text("\n".join(rule.as_text() for rule in RULES))
+        rules = [{key: value for key, value in each._asdict().items() if key != "apply"} for each in RULES]
+        print_result(arguments, rules, "\n".join(rule.as_text() for rule in RULES))
         return 0
     if (arguments.config is None) == (arguments.tree is None):
         raise ArgumentError("migrate needs either one config or --tree with a folder")
@@ -71,7 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
         check_output_file(source, output)
         migrated = migrate_file(source, output)
     if arguments.diff:
-        print_text("".join(each.diff() for each in migrated if each.changed))
+        diffs = {str(each.target): each.diff() for each in migrated if each.changed}
+        print_result(arguments, diffs, "".join(diffs.values()))
         return 0
     lines = _report(migrated)
     if not arguments.lint:
@@ -81,7 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
             lines = [*_report(migrated, every=False), f"what each key became: {output / _REPORT}"]
         else:
             lines += [f"written: {each.target}{'' if each.changed else ', unchanged'}" for each in migrated]
-    print_text("".join(f"{line}\n" for line in lines))
+    files = [{key: value for key, value in each._asdict().items() if key != "text"} for each in migrated]
+    print_result(arguments, files, "".join(f"{line}\n" for line in lines))
     return 0
 
 

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from footplate.cli.output import print_error, print_text
+from footplate.cli.output import print_error, print_result
 from footplate.messages import labeled
 
 
@@ -35,8 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     word = arguments.word.lower()
     lines = [each for each in (*_registered(), *_of_packages(listed=bool(word))) if word in " ".join(each).lower()]
     width, source = (max((len(each[place]) for each in lines), default=0) for place in (0, 1))
-    for each in lines:
-        print_text(f"{each.name:<{width}}  {each.source:<{source}}  {each.help}".rstrip() + "\n")
+    rows = [f"{each.name:<{width}}  {each.source:<{source}}  {each.help}".rstrip() + "\n" for each in lines]
+    print_result(arguments, lines, "".join(rows))
     if not lines:
         print_error(f"no model contains '{arguments.word}'\n")
     return 0 if lines else 1

@@ -1,11 +1,18 @@
-"""Opens, writes and flushes the standard streams of a command."""
+"""Opens, writes and flushes the standard streams of a command, and prints its result as text or JSON."""
 
+import argparse
 import contextlib
+import dataclasses
+import enum
+import json
 import logging
+import math
 import os
 import select
 import sys
 import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from footplate.messages import PrintableFormatter, printable
 
@@ -60,3 +67,58 @@ def flush_output() -> None:
     except OSError:
         with contextlib.suppress(OSError, ValueError):  # not a file
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def reserving_stdout(arguments: argparse.Namespace) -> Iterator[None]:
+    """With `--json`, reserves standard output for results: logs and messages go to standard error.
+
+    Args:
+        arguments: The arguments of the command. `arguments.results` is set to the stream of the results.
+    """
+    arguments.results = sys.stdout
+    if not wants_json(arguments):
+        yield
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def wants_json(arguments: argparse.Namespace) -> bool:
+    """Checks whether a command prints its result as JSON."""
+    return bool(getattr(arguments, "json", False))
+
+
+def print_result(arguments: argparse.Namespace, data: object, text: str) -> None:
+    """Prints the result of a command: `data` as JSON with `--json`, otherwise `text`."""
+    if wants_json(arguments):
+        print_json(arguments, data)
+    else:
+        print_text(text)
+
+
+def print_json(arguments: argparse.Namespace, data: object) -> None:
+    """Prints a JSON document to the standard output that `reserving_stdout` has reserved."""
+    arguments.results.write(json.dumps(as_json(data), indent=2) + "\n")
+    arguments.results.flush()
+
+
+def as_json(value: object) -> Any:
+    """Returns a value that JSON can represent.
+
+    Dataclasses and named tuples become objects, numbers that are NaN or infinite become null, and values of other types
+    become text.
+    """
+    if isinstance(value, enum.Enum):
+        return as_json(value.value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: as_json(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return as_json(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [as_json(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int)) else str(value)

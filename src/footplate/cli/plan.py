@@ -1,12 +1,10 @@
 """The command `footplate plan`."""
 
 import argparse
-import dataclasses
-import json
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_no_patches, add_overrides, read_config, set_work_dir
-from footplate.cli.output import print_text
+from footplate.cli.output import print_result
 
 if TYPE_CHECKING:
     from footplate.tools.plan_measurements import Measurements
@@ -54,7 +52,6 @@ def add_commands(subparsers: Any) -> None:
     )
     parser.add_argument("--parts", metavar="FILE", help="use saved measurements, which may come from another machine")
     parser.add_argument("--save-parts", metavar="FILE", help="save the measurements for --parts")
-    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--formulas", action="store_true", help="show the formulas and their sources instead")
     add_no_patches(parser)
     parser.set_defaults(run=run)
@@ -67,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.tools.plan_prediction import describe_formulas, describe_plan, predict_growth
 
     if arguments.formulas:
-        print_text(describe_formulas())
+        print_result(arguments, {"formulas": describe_formulas()}, describe_formulas())
         return 0
     check_count("--nodes", arguments.nodes)
     check_count("--per-node", arguments.per_node)
@@ -95,15 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.save_parts:
         measured.write(arguments.save_parts)
     predictions = predict_growth(measured, cluster, sharded=arguments.sharded, shards=arguments.shards)
-    if arguments.json:
-        data = {
-            "parts": dataclasses.asdict(measured),
-            "cluster": dataclasses.asdict(cluster),
-            "predictions": [each._asdict() for each in predictions],
-        }
-        print_text(json.dumps(data, indent=1) + "\n")
-    else:
-        print_text(describe_plan(measured, cluster, predictions))
+    data = {"parts": measured, "cluster": cluster, "predictions": predictions}
+    print_result(arguments, data, describe_plan(measured, cluster, predictions))
     return 0
 
 

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from footplate.cli.arguments import add_overrides, add_trust, override
-from footplate.cli.output import print_text
+from footplate.cli.output import print_result
 
 
 def add_commands(subparsers: Any) -> None:
@@ -65,5 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
         predictor, arguments.paths, arguments.out, score=arguments.score, draw=not arguments.no_pictures
     )
     rate = found.images / max(found.seconds, 1e-9)
-    print_text(f"{pluralize(found.images, 'image')}, {rate:.1f} per second: {found.path}\n")
+    result = {"images": found.images, "seconds": found.seconds, "file": found.path}
+    print_result(arguments, result, f"{pluralize(found.images, 'image')}, {rate:.1f} per second: {found.path}\n")
     return 0

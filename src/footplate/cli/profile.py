@@ -1,12 +1,11 @@
 """The command `footplate profile`."""
 
 import argparse
-import json
 from typing import Any
 
 from footplate.cli.arguments import add_config, add_no_patches, read_config, set_work_dir
 from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
-from footplate.cli.output import print_text
+from footplate.cli.output import print_result
 from footplate.wrap import wrap_text
 
 
@@ -24,7 +23,6 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument(
         "--iters", metavar="N", type=int, default=20, help="the number of iterations to measure (default: 20)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, with times in seconds")
     add_launcher(parser)
     add_no_patches(parser)
     parser.set_defaults(run=run)
@@ -44,6 +42,5 @@ def run(arguments: argparse.Namespace) -> int:
     cfg["log_level"] = "WARNING"
     profile = profile_iterations(check_config(cfg, built_next=True), iterations=arguments.iters)
     if not rank_from_environment():
-        found = json.dumps(profile.as_data(), indent=1) + "\n" if arguments.json else wrap_text(str(profile))
-        print_text(found)
+        print_result(arguments, profile.as_data(), wrap_text(str(profile)))
     return 0

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_config, add_no_patches, read_config, set_work_dir
-from footplate.cli.output import print_text
+from footplate.cli.output import print_result, print_text
 
 if TYPE_CHECKING:
     from footplate.hooks.live_display import LiveTerminal
@@ -52,6 +52,11 @@ def add_commands(subparsers: Any) -> None:
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="the seed of the sampler (default: 0)")
     parser.add_argument("--no-prune", action="store_true", help="run every trial to its end")
     parser.add_argument("--retry", action="store_true", help="run only the failed trials again")
+    parser.add_argument(
+        "--keep-best",
+        action="store_true",
+        help="keep a ledger of all trials, and only the checkpoints of the best one",
+    )
     add_no_patches(parser)
     parser.set_defaults(run=run)
 
@@ -84,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         prune=not arguments.no_prune,
         retry=arguments.retry,
         seed=arguments.seed,
+        keep_best=arguments.keep_best,
     )
     set_work_dir(cfg, None)
     with collect_warnings():  # checks once, before creating files; each trial logs its own warnings
@@ -104,10 +110,15 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print_text("To continue the sweep, run the same command again.\n")
         raise
-    print_text("\nbest first:\n")
+    text = "\nbest first:\n"
     for trial in trials[:_MAX_PRINTED]:
-        print_text(f"  {trial.number:>3}  {_describe(trial, settings.metric)}\n       {trial.folder}\n")
-    _write_report(trials, settings, _best_command(trials[0], arguments) if trials else "")
+        text += f"  {trial.number:>3}  {_describe(trial, settings.metric)}\n       {trial.folder}\n"
+    report = _write_report(trials, settings, _best_command(trials[0], arguments) if trials else "")
+    text += f"\nreport: {report}\n" if report else ""
+    ledger = os.path.join(settings.folder, "ledger.md") if arguments.keep_best else None
+    text += f"ledger: {ledger}\n" if ledger else ""
+    result = {"metric": settings.metric, "trials": trials, "report": report, "ledger": ledger}
+    print_result(arguments, result, text)
     return 0 if any(trial.state == "complete" for trial in trials) else 1
 
 
@@ -121,8 +132,11 @@ def _best_command(best: "TrialInfo", arguments: argparse.Namespace) -> str:
     return shlex.join([*command, "--set", *arguments.set, *overrides_of(best.values)])
 
 
-def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", command: str) -> None:
-    """Writes a page about all trials that compares the runs of the best ones."""
+def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", command: str) -> str | None:
+    """Writes a page about all trials that compares the runs of the best ones; returns its path.
+
+    Returns None if no trial has logged anything.
+    """
     from footplate.errors import DataError
     from footplate.tools.report import SweepSummary, write_report
     from footplate.tools.runs import read_run
@@ -133,12 +147,13 @@ def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", command:
             runs[f"{trial.number}: {_short_values(trial.values)}"] = read_run(trial.folder)
         except DataError:
             continue  # it ended before it logged any scalar
-    if runs:
-        path, names = os.path.join(settings.folder, "report.html"), list(runs)[:_MAX_COMPARED]
-        title = f"Sweep {os.path.basename(settings.folder)}"
-        summary = SweepSummary(settings.metric, trials, command)
-        write_report([runs[name] for name in names], path, names=names, title=title, sweep=summary)
-        print_text(f"\nreport: {path}\n")
+    if not runs:
+        return None
+    path, names = os.path.join(settings.folder, "report.html"), list(runs)[:_MAX_COMPARED]
+    title = f"Sweep {os.path.basename(settings.folder)}"
+    summary = SweepSummary(settings.metric, trials, command)
+    write_report([runs[name] for name in names], path, names=names, title=title, sweep=summary)
+    return path
 
 
 class SweepDisplay:

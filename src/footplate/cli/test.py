@@ -6,7 +6,7 @@ from typing import Any
 
 from footplate.cli.arguments import add_config, add_no_patches, add_trust, read_config, set_work_dir
 from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
-from footplate.cli.output import print_text
+from footplate.cli.output import print_result
 
 
 def add_commands(subparsers: Any) -> None:
@@ -42,12 +42,13 @@ def run(arguments: argparse.Namespace) -> int:
     runner = Runner.from_cfg(cfg)
     try:
         with trusting(arguments.trust):
-            runner.test()
+            metrics = runner.test()
     except Exception as error:
         from footplate.cli.error_messages import raise_module_error
 
         raise_module_error("the test", error, runner)
         raise
     if not runner.rank:
-        print_text(f"metrics:  {os.path.join(runner.log_dir, runner.timestamp)}.json\n")
+        path = f"{os.path.join(runner.log_dir, runner.timestamp)}.json"
+        print_result(arguments, {"metrics": metrics, "file": path}, f"metrics:  {path}\n")
     return 0

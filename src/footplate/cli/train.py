@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.cli.arguments import add_config, add_no_patches, add_trust, read_config, set_work_dir
 from footplate.cli.launching import add_launcher, set_launcher, start_processes, starts_processes
-from footplate.cli.output import print_error, print_text
+from footplate.cli.output import print_error, print_json, print_text, wants_json
 from footplate.messages import list_names
 
 if TYPE_CHECKING:
@@ -99,13 +99,14 @@ def run(arguments: argparse.Namespace) -> int:
         # Otherwise torch raises errors about workers that exit with the process, which would hide the real error.
         if hasattr(signal, "SIGCHLD"):
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        if isinstance(error, Interrupted) or runner.requests.saved_after_error:
-            with surviving_streams():
+        with surviving_streams():
+            if isinstance(error, Interrupted) or runner.requests.saved_after_error:
                 print_resume_command(runner, arguments)
+            _print_stopped(runner, arguments, error)
         raise_module_error(f"training, {arguments.progress},", error, runner)
         raise
     with surviving_streams():
-        _print_paths(runner)
+        _print_end(runner, arguments)
     if runner.saver.lost is None:
         return 0
     last = f"the last checkpoint is {runner.saver.last}" if runner.saver.last else "there is no checkpoint of this run"
@@ -198,26 +199,62 @@ def resume_command(argv: Sequence[str]) -> str:
     return shlex.join(["footplate", *kept, "--resume"])
 
 
-def _print_paths(runner: "Runner") -> None:
+def _print_stopped(runner: "Runner", arguments: argparse.Namespace, error: BaseException) -> None:
+    """With `--json`, prints the result of a run that a signal stopped; errors are printed where they are described."""
+    from footplate.engine.signals import Interrupted
+
+    if isinstance(error, Interrupted) and wants_json(arguments):
+        _print_paths(runner, arguments, state="stopped")
+
+
+def _print_end(runner: "Runner", arguments: argparse.Namespace) -> None:
+    """Prints the result of a run that ended by itself; one that reached its time limit can be resumed."""
+    if runner.train_loop.out_of_time:
+        print_resume_command(runner, arguments)
+    _print_paths(runner, arguments, state="time limit" if runner.train_loop.out_of_time else "finished")
+
+
+def _print_paths(runner: "Runner", arguments: argparse.Namespace, *, state: str) -> None:
     """Prints the paths of log, checkpoints, curves and images, and the command that shows them."""
     if runner.rank:
         return
     from footplate import storage
     from footplate.hooks import CheckpointHook
+    from footplate.records.scalar_names import RESERVED_NAMES
+
+    def existing(path: str | None) -> str | None:
+        # In a copy of a run's folder, the recorded paths are those of the original files.
+        here = storage.join(runner.checkpoint_dir, storage.base_name(path)) if path else ""
+        path = here if here and storage.exists(here) else path
+        return path if path and storage.exists(path) else None
 
     info = runner.message_hub.get_info
     best = [path for hook in runner.hooks if isinstance(hook, CheckpointHook) for path in hook.best_checkpoints]
     paths = [
-        ("log", f"{os.path.join(runner.log_dir, runner.timestamp)}.log"),
-        ("last checkpoint", info("last_ckpt")),
-        *(("best checkpoint", path) for path in best or [info("best_ckpt")]),
-        ("curves", os.path.join(runner.log_dir, "curves.png")),
-        ("images", os.path.join(runner.log_dir, "vis_data", "vis_image")),
+        ("log", existing(f"{os.path.join(runner.log_dir, runner.timestamp)}.log")),
+        ("last checkpoint", existing(info("last_ckpt"))),
+        *(("best checkpoint", existing(path)) for path in best or [info("best_ckpt")]),
+        ("curves", existing(os.path.join(runner.log_dir, "curves.png"))),
+        ("images", existing(os.path.join(runner.log_dir, "vis_data", "vis_image"))),
+        ("report", shlex.join(["footplate", "report", runner.work_dir])),
     ]
-    for name, path in paths:
-        # In a copy of a run's folder, the recorded paths are those of the original files.
-        here = storage.join(runner.checkpoint_dir, storage.base_name(path)) if path else ""
-        path = here if here and storage.exists(here) else path
-        if path and storage.exists(path):
-            print_text(f"{name + ':':<{_LABEL_WIDTH}}{path}\n")
-    print_text(f"{'report:':<{_LABEL_WIDTH}}{shlex.join(['footplate', 'report', runner.work_dir])}\n")
+    if not wants_json(arguments):
+        print_text("".join(f"{name + ':':<{_LABEL_WIDTH}}{path}\n" for name, path in paths if path))
+        return
+    named, scalars = dict(paths), runner.message_hub.log_scalars
+    data = {
+        "state": state,
+        "iterations": runner.iter,
+        "max_iters": runner.max_iters,
+        "work_dir": runner.work_dir,
+        "metrics": {
+            name: scalars[key].current()
+            for key, name in ((key, key.removeprefix("val/")) for key in scalars if key.startswith("val/"))
+            if name not in RESERVED_NAMES
+        },
+        "log": named["log"],
+        "last_checkpoint": existing(runner.saver.last),
+        "best_checkpoints": [path for name, path in paths if name == "best checkpoint" and path],
+        "save_error": runner.saver.lost,
+    }
+    print_json(arguments, data)

@@ -3,18 +3,20 @@
 import argparse
 import logging
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.config.config_dict import ConfigDict
-from footplate.config.key_paths import find_value, merge_options
+from footplate.config.key_paths import find_value, join_path, merge_options, split_path
 from footplate.config.origins import Place
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin, OverrideError
+from footplate.messages import nearest
 
 if TYPE_CHECKING:
     from footplate.config.config import Config
 
+AcceptedKeys = Callable[[ConfigDict, Sequence[str]], Collection[str]]  # of the section at a key path
 _logger = logging.getLogger("footplate.config")
 _SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
 MAX_BITS = 14_000  # per integer: Python converts at most 4,300 digits to text
@@ -46,7 +48,7 @@ def apply_overrides(
     overrides: Iterable[str],
     strict: bool = True,
     source: str | None = None,
-    known: Collection[str] = (),
+    accepted: AcceptedKeys = lambda mapping, parts: (),
 ) -> None:
     """Applies overrides to a config, in order.
 
@@ -56,7 +58,7 @@ def apply_overrides(
         strict: Whether to raise an error for an unknown key, or a value of a different type, unless the key starts
             with `+`. Otherwise a warning is logged and the value is merged, as the OpenMMLab tools do.
         source: The origin of the values. The default is `--set` if strict, otherwise `--cfg-options`.
-        known: If not strict: top-level keys that may be added without a warning.
+        accepted: Returns the keys that the section at a key path accepts. These may be added without `+`.
 
     Raises:
         OverrideError: An override is rejected or cannot be parsed.
@@ -66,9 +68,9 @@ def apply_overrides(
     for text in overrides:
         override = parse_override(text)
         try:
-            is_new = not strict and override.path in known and override.path not in mapping
-            is_checked = not override.is_forced and not is_new
-            value = _checked_value(mapping, override, strict, origin) if is_checked else override.value
+            value = (
+                override.value if override.is_forced else _checked_value(mapping, override, strict, origin, accepted)
+            )
             merge_options(mapping, {override.path: value}, origin=origin)
         except ConfigError as error:
             notes = list(error.notes)
@@ -84,11 +86,18 @@ def apply_overrides(
             ) from error
 
 
-def _checked_value(mapping: ConfigDict, override: Override, strict: bool, origin: Origin) -> Any:
+def _checked_value(
+    mapping: ConfigDict, override: Override, strict: bool, origin: Origin, accepted: AcceptedKeys
+) -> Any:
     """Returns the value in the type of the key; an unknown key or a wrong type is an error or a warning."""
     place = origin
     try:
-        holder, key, present = find_value(mapping, override.path)
+        try:
+            holder, key, present = find_value(mapping, override.path)
+        except ConfigKeyError as error:
+            if _is_accepted(mapping, override.path, accepted, error):
+                return override.value
+            raise
         place = origin_of(holder, key) or origin
         return convert_type(present, override.value, override.path)
     except ConfigError as error:
@@ -98,6 +107,23 @@ def _checked_value(mapping: ConfigDict, override: Override, strict: bool, origin
         advice = f"; did you mean '{error.suggestion}'?" if error.suggestion else ""
         _logger.warning("--cfg-options %s: %s%s", override.path, error.message, advice)
         return override.value
+
+
+def _is_accepted(mapping: ConfigDict, path: str, accepted: AcceptedKeys, error: ConfigKeyError) -> bool:
+    """Checks whether sections accept all keys of a path that the config lacks; else improves the error's suggestion."""
+    parts = split_path(path)
+    for end in range(1, len(parts) + 1):
+        try:
+            find_value(mapping, join_path(parts[:end]))
+        except ConfigError:
+            keys = accepted(mapping, parts[: end - 1])
+            if parts[end - 1] in keys:
+                continue
+            near = nearest(parts[end - 1], keys)
+            if near and (error.suggestion is None or split_path(error.suggestion)[-1] != parts[end - 1]):
+                error.suggestion, error.notes = join_path([*parts[: end - 1], near]), ()
+            return False
+    return True
 
 
 def parse_override(text: str) -> Override:

@@ -4,7 +4,7 @@ from footplate.data.annotations import load_annotations
 from footplate.data.base_dataset import BaseDataset
 from footplate.data.batches import batch_size_of, has_target, split_target
 from footplate.data.collate import default_collate, pseudo_collate
-from footplate.data.dataloader_config import build_collate, build_dataloader, check_dataloader
+from footplate.data.dataloader_config import LOADER_KEYS, build_collate, build_dataloader, check_dataloader
 from footplate.data.dataset_wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from footplate.data.loader import SampleLoader, batches, endless_batches, length_of
 from footplate.data.rng import capture_rng, check_rng, restore_rng
@@ -33,6 +33,7 @@ __all__ = [
     "ConcatDataset",
     "DefaultSampler",
     "InfiniteSampler",
+    "LOADER_KEYS",
     "SampleCache",
     "LoadImageFromFile",
     "RecordStore",

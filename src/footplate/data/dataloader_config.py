@@ -22,7 +22,7 @@ from footplate.messages import nearest
 from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS, check_annotations
 
 _logger = logging.getLogger("footplate.data")
-_KEYS = (
+LOADER_KEYS = (
     *tuple(inspect.signature(DataLoader.__init__).parameters)[1:],
     "num_batch_per_epoch",
     "diff_rank_seed",
@@ -182,14 +182,14 @@ _CONFLICTS = (("shuffle", "sampler"), ("shuffle", "batch_sampler"), ("drop_last"
 
 def _check_settings(cfg: Mapping[str, Any]) -> None:
     """Checks the keys of a section, their values, and whether they fit together."""
-    unknown = next((key for key in cfg if key not in _KEYS), None)
+    unknown = next((key for key in cfg if key not in LOADER_KEYS), None)
     if unknown is not None:
         raise BuildError(
             f"a data loader takes no argument '{unknown}'",
             origin=origin_of(cfg, unknown),
             key=str(unknown),
             found=cfg[unknown],
-            suggestion=nearest(str(unknown), _KEYS),
+            suggestion=nearest(str(unknown), LOADER_KEYS),
         )
     if cfg.get("dataset") is None:
         raise BuildError("a data loader needs a 'dataset'", origin=origin_of(cfg), key="dataset")

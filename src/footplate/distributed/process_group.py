@@ -19,7 +19,7 @@ from footplate.error_context import at_key
 from footplate.errors import ArgumentError, RankError
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
-_KEYS = ("backend", "timeout", "port", "init_backend")
+DIST_KEYS = ("backend", "timeout", "port", "init_backend")
 # Gloo on the CPU is needed for Python objects and for checkpoints that are saved in the background.
 _GPU_BACKENDS = "cpu:gloo,cuda:nccl"
 _DEFAULT_PORT = 29500
@@ -125,7 +125,7 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
         raise ArgumentError("dist_cfg must be a dict", key="env_cfg.dist_cfg", found=dist_cfg)
     settings = dict(dist_cfg)
     with at_key("env_cfg.dist_cfg"):
-        check_keys("dist_cfg", settings, _KEYS, prefix="")
+        check_keys("dist_cfg", settings, DIST_KEYS, prefix="")
         backend, port, timeout = (settings.get(key) for key in ("backend", "port", "timeout"))
         if not isinstance(backend, (str, type(None))):
             raise ArgumentError("a backend must be a string", key="backend", found=backend)

@@ -1,7 +1,7 @@
-"""The base classes of the loops, and the rule that decides when a training loop validates."""
+"""The base classes of the loops."""
 
-import bisect
 import copy
+import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,10 +19,12 @@ from footplate.engine.process_setup import keep_freed_memory
 from footplate.engine.saving import save_after_data_error
 from footplate.engine.signals import InterruptedWaitError, answer_requests
 from footplate.engine.state import hook_states
-from footplate.errors import ArgumentError
+from footplate.engine.validation_points import checked_intervals, interval_at, is_due
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
 
 
 class ValidationLeftError(Exception):
@@ -83,6 +85,11 @@ class BaseTrainLoop(BaseLoop):
         val_begin: The first epoch or iteration after which to validate.
         val_interval: The number of epochs or iterations between two validations.
         dynamic_intervals: `[(milestone, interval), ...]`: each interval applies from its milestone on.
+        max_hours: The time limit in hours. Training stops so early that the last validation and the last save end
+            before it. The run can be resumed.
+
+    Attributes:
+        out_of_time: Whether training was stopped because of `max_hours`.
 
     Raises:
         ArgumentError: A number is not positive.
@@ -104,15 +111,18 @@ class BaseTrainLoop(BaseLoop):
         val_begin: int = 1,
         val_interval: int = 1,
         dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+        max_hours: float | None = None,
     ) -> None:
         super().__init__(runner, dataloader)
+        if max_hours is not None:
+            runner.hooks.build({"type": "TimeLimitHook", "max_hours": max_hours})
         self._describe_data(self.dataloader)
         self.val_begin = check_count("val_begin", val_begin, least=0)
         self.val_interval = check_count("val_interval", val_interval)
         changes = checked_intervals(dynamic_intervals or ())
         self.dynamic_milestones = [0, *(milestone for milestone, _ in changes)]
         self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
-        self.stop_training = False
+        self.stop_training = self.out_of_time = False
         self.validation_requested = False
         self.validating = False
         self._data = DataPosition(self.dataloader)
@@ -265,6 +275,13 @@ class BaseTrainLoop(BaseLoop):
             buffers.restore()
             restore_rng(random)
 
+    def end_early(self) -> None:
+        """Stops training after the current iteration because the time is over. Validates first, unless just done."""
+        self.stop_training = self.out_of_time = True
+        is_new = self._position != self._validated_at or (self.by_epoch and not self.at_epoch_start)
+        self.validation_requested = is_new and self._runner.val_loop is not None
+        _logger.info("The time limit is near. Training stops after iteration %d.", self._iter)
+
     def move_epoch_start(self) -> None:
         """Records the random state with which a run resumes if it stops before the first batch of this epoch."""
         self._random_at_epoch_start = capture_rng()
@@ -375,50 +392,6 @@ class BaseTrainLoop(BaseLoop):
         finally:
             self.validating = False
         self.runner.model.train()
-
-
-def validation_points(
-    end: int, val_begin: int = 1, val_interval: int = 1, dynamic_intervals: Sequence[tuple[int, int]] | None = None
-) -> list[int]:
-    """Returns the epochs or iterations after which a training loop validates.
-
-    Args:
-        end: The number of epochs or iterations of the run.
-        val_begin: The first epoch or iteration after which to validate.
-        val_interval: The number of epochs or iterations between two validations.
-        dynamic_intervals: `[(milestone, interval), ...]`: each interval applies from its milestone on.
-
-    >>> validation_points(5, val_interval=2)
-    [2, 4, 5]
-    """
-    changes = checked_intervals(dynamic_intervals or ())
-    milestones = [0, *(milestone for milestone, _ in changes)]
-    intervals = [check_count("val_interval", val_interval), *(interval for _, interval in changes)]
-    points = range(1, end + 1)
-    return [done for done in points if is_due(done, end, val_begin, interval_at(done, milestones, intervals))]
-
-
-def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
-    """Returns the interval that applies after `done` epochs or iterations."""
-    return intervals[bisect.bisect(milestones, done + 1) - 1]
-
-
-def is_due(done: int, end: int, begin: int, interval: int) -> bool:
-    """Checks whether a run of `end` epochs or iterations validates after `done` of them."""
-    return done > 0 and done >= begin and (done % interval == 0 or done == end)
-
-
-def checked_intervals(intervals: Any) -> list[tuple[int, int]]:
-    """Checks `dynamic_intervals` and returns its pairs of a milestone and an interval."""
-    pairs = intervals if isinstance(intervals, Sequence) else ()
-    valid = all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs) and isinstance(intervals, Sequence)
-    if not valid or sorted(pairs, key=lambda pair: pair[0]) != list(pairs):
-        raise ArgumentError(
-            "'dynamic_intervals' must be pairs of a milestone and an interval, in ascending order",
-            key="dynamic_intervals",
-            found=intervals,
-        )
-    return [(check_count("dynamic_intervals", at), check_count("dynamic_intervals", every)) for at, every in pairs]
 
 
 def copied_state(value: Any) -> Any:

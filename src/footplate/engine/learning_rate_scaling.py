@@ -8,6 +8,7 @@ from footplate.checks import check_count, check_flag, check_keys
 from footplate.distributed import get_world_size
 from footplate.errors import ArgumentError
 
+SCALING_KEYS = ("enable", "base_batch_size")  # of auto_scale_lr
 _logger = logging.getLogger("footplate.engine")
 # Optimizers that compute their own step size: their lr is a factor of it and is not scaled.
 _WITHOUT_RATE = ("DAdapt", "Prodigy")
@@ -60,7 +61,7 @@ def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
     Raises:
         ArgumentError: A key is unknown, or a value is invalid.
     """
-    check_keys("auto_scale_lr", cfg or {}, ("enable", "base_batch_size"), prefix="")
+    check_keys("auto_scale_lr", cfg or {}, SCALING_KEYS, prefix="")
     if cfg is None or not check_flag("enable", cfg.get("enable", False)):
         return None
     return check_count("base_batch_size", cfg.get("base_batch_size"))

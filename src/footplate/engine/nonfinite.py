@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 _POLICIES = ("stop", "skip", "warn")
-_DEFAULTS: dict[str, Any] = {"loss": "stop", "grad": "skip", "interval": 50}
+NONFINITE_DEFAULTS: dict[str, Any] = {"loss": "stop", "grad": "skip", "interval": 50}
 CAPTURE = "capture"
 SUFFIX = ".capture"
 _NEEDED = ("optimizer", "param_schedulers", "run")
@@ -51,8 +51,8 @@ class NonFiniteHook(Hook):
     priority = "LOW"  # before checkpoints
 
     def __init__(self, policy: Mapping[str, Any] | None = None) -> None:
-        settings = {**_DEFAULTS, **(policy or {})}
-        check_keys("on_nonfinite", policy or {}, _DEFAULTS, prefix="")
+        settings = {**NONFINITE_DEFAULTS, **(policy or {})}
+        check_keys("on_nonfinite", policy or {}, NONFINITE_DEFAULTS, prefix="")
         for key in ("loss", "grad"):
             check_choice(key, settings[key], _POLICIES)
         check_count("interval", settings["interval"])

@@ -22,6 +22,9 @@ from footplate.errors import ArgumentError
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
+ENVIRONMENT_KEYS = ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit")  # of env_cfg
+WORKER_KEYS = ("mp_start_method", "opencv_num_threads")  # of env_cfg.mp_cfg
+RANDOMNESS_KEYS = ("seed", "deterministic", "diff_rank_seed")
 _logger = logging.getLogger("footplate.engine")
 _DETERMINISTIC_WORKSPACES = (":4096:8", ":16:8")  # of cuBLAS
 # From malloc.h of glibc.
@@ -69,14 +72,14 @@ def check_environment(env_cfg: Mapping[str, Any]) -> None:
     Raises:
         ArgumentError: A key or value is unknown.
     """
-    check_keys("env_cfg", env_cfg, ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit"))
+    check_keys("env_cfg", env_cfg, ENVIRONMENT_KEYS)
     if env_cfg.get("cudnn_benchmark") is not None:
         check_flag("cudnn_benchmark", env_cfg["cudnn_benchmark"], key="env_cfg.cudnn_benchmark")
     check_dist_cfg(env_cfg.get("dist_cfg") or {})
     workers = env_cfg.get("mp_cfg") or {}
     if not isinstance(workers, Mapping):
         raise ArgumentError("env_cfg.mp_cfg must be a dict", key="env_cfg.mp_cfg", found=workers)
-    check_keys("env_cfg.mp_cfg", workers, ("mp_start_method", "opencv_num_threads"))
+    check_keys("env_cfg.mp_cfg", workers, WORKER_KEYS)
     method, threads = workers.get("mp_start_method"), workers.get("opencv_num_threads")
     if method is not None and method not in multiprocessing.get_all_start_methods():
         raise ArgumentError(f"unknown start method '{method}' of worker processes", key="env_cfg.mp_cfg", found=method)
@@ -92,7 +95,7 @@ def check_randomness(randomness: Mapping[str, Any]) -> None:
     Raises:
         ArgumentError: A key or value is unknown.
     """
-    check_keys("randomness", randomness, ("seed", "deterministic", "diff_rank_seed"))
+    check_keys("randomness", randomness, RANDOMNESS_KEYS)
     for key in ("deterministic", "diff_rank_seed"):
         if randomness.get(key) is not None:
             check_flag(key, randomness[key], key=f"randomness.{key}")

@@ -303,7 +303,7 @@ class Runner(RunCheckpoints, RunnerMembers):
             _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
             self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
             process_setup.warn_of_nondeterministic_loader(self, self._sections["randomness"] or {})
-            loop.stop_training = False  # an earlier call may have set it
+            loop.stop_training = loop.out_of_time = False  # an earlier call may have set them
             self.call_hook("before_run")
             if self._sections["preflight"]:
                 look_ahead(self)

@@ -84,6 +84,8 @@ class Requests:
             replaced the weights of the model, or because a hook has started the evaluation.
         evaluations: The number of running evaluations. A hook of one may start another.
         scheduled_saves: The saves that hooks have scheduled for after the current iteration.
+        nears_limit: Whether the time limit of training is near, by the clock of this rank.
+        out_of_time: Whether all ranks have agreed to end training because of its time limit.
         lost_worker: The error of a worker that died during the current iteration, or None.
         saved_after_error: Whether reading data failed and the progress of the run is saved.
     """
@@ -97,6 +99,7 @@ class Requests:
         self.stop: int | None = None
         self.scheduled_saves: list[Callable[[], None]] = []
         self.lost_worker: Exception | None = None
+        self.nears_limit = self.out_of_time = False
         self._first_signal: int | None = None
         self._first_stop_at: float | None = None  # time of the first SIGINT or SIGTERM
         self._process, self._has_ranks = os.getpid(), is_distributed()
@@ -117,6 +120,12 @@ class Requests:
         """Schedules `save` for after the current iteration and all of its hooks."""
         self.scheduled_saves.append(save)
         self.pending = True
+
+    def end_training(self) -> None:
+        """Requests the end of training because of its time limit; with several ranks, after the next exchange."""
+        self.nears_limit = True
+        self.out_of_time = not self._has_ranks
+        self.pending = self.pending or self.out_of_time
 
     @contextmanager
     def from_signals(self, runner: "Runner") -> Iterator[None]:
@@ -216,10 +225,12 @@ class Requests:
         Returns:
             The number of iterations until the next exchange, the same on all ranks: the smallest proposal.
         """
-        requests = torch.tensor([self._first_signal or 0, int(self.save), -pause], device=device)
+        own = [self._first_signal or 0, int(self.save), int(self.nears_limit), -pause]
+        requests = torch.tensor(own, device=device)
         dist.all_reduce(requests, dist.ReduceOp.MAX)
-        stop, save, pause = requests.tolist()
-        self.stop, self.save, self.pending = stop or None, bool(save), self.pending or bool(stop or save)
+        stop, save, out_of_time, pause = requests.tolist()
+        self.stop, self.save, self.out_of_time = stop or None, bool(save), bool(out_of_time)
+        self.pending = self.pending or bool(stop or save or out_of_time)
         return -pause
 
 
@@ -265,6 +276,8 @@ def answer_requests(runner: "Runner") -> None:
         evaluates = outer in (Phase.EVALUATION, Phase.EVALUATION_DATA_LOADING)
         runner.phase = Phase.EVALUATION_DATA_LOADING if evaluates else Phase.DATA_LOADING
         raise lost_worker
+    if requests.out_of_time and not runner.train_loop.out_of_time:
+        runner.train_loop.end_early()
     runner.phase = Phase.SAVING
     saves, requests.scheduled_saves = requests.scheduled_saves, []
     for save in saves:

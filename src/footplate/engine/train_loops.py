@@ -30,6 +30,8 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         val_begin: The first epoch after which to validate.
         val_interval: The number of epochs between two validations.
         dynamic_intervals: `[(epoch, interval), ...]`: each interval applies from its epoch on.
+        max_hours: The time limit in hours. Training stops so early that the last validation and the last save end
+            before it.
     """
 
     calls: ClassVar[dict[str, tuple[str, ...]]] = {**BaseTrainLoop.calls, "run_epoch": ()}
@@ -42,8 +44,9 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         val_begin: int = 1,
         val_interval: int = 1,
         dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+        max_hours: float | None = None,
     ) -> None:
-        super().__init__(runner, dataloader, val_begin, val_interval, dynamic_intervals)
+        super().__init__(runner, dataloader, val_begin, val_interval, dynamic_intervals, max_hours)
         self._max_epochs = check_count("max_epochs", max_epochs, most=MAX_RUN_LENGTH)
         if length_of(self.dataloader) is None:
             raise ArgumentError(
@@ -123,8 +126,11 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             yield count, batch
             del batch
             count += 1
-            if self.validation_requested and self._validation_is_due():
+            if self.validation_requested and not (self.out_of_time and count == length) and self._validation_is_due():
                 self._validate()
+            if self.out_of_time and count < length:  # otherwise the epoch ends normally
+                self._reading = False
+                return
             runner.phase = Phase.DATA_LOADING
         runner.phase = Phase.BETWEEN_ITERATIONS
         self._reading = False
@@ -158,6 +164,8 @@ class IterBasedTrainLoop(BaseTrainLoop):
         val_begin: The first iteration after which to validate.
         val_interval: The number of iterations between two validations.
         dynamic_intervals: `[(iteration, interval), ...]`: each interval applies from its iteration on.
+        max_hours: The time limit in hours. Training stops so early that the last validation and the last save end
+            before it.
     """
 
     by_epoch = False
@@ -171,8 +179,9 @@ class IterBasedTrainLoop(BaseTrainLoop):
         val_begin: int = 1,
         val_interval: int = 1000,
         dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+        max_hours: float | None = None,
     ) -> None:
-        super().__init__(runner, dataloader, val_begin, val_interval, dynamic_intervals)
+        super().__init__(runner, dataloader, val_begin, val_interval, dynamic_intervals, max_hours)
         self._max_iters = check_count("max_iters", max_iters, most=MAX_RUN_LENGTH)
         self._max_epochs = 1
         self._stream: Iterator[Any] | None = None

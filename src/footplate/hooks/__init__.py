@@ -17,6 +17,7 @@ from footplate.hooks.prepare_tta_hook import PrepareTTAHook
 from footplate.hooks.profiler_hook import ProfilerHook
 from footplate.hooks.progress_hook import ProgressHook
 from footplate.hooks.runtime_info_hook import GradientNormHook, IterTimerHook, RuntimeInfoHook
+from footplate.hooks.time_limit_hook import TimeLimitHook
 
 __all__ = [
     "CheckpointHook",
@@ -38,5 +39,6 @@ __all__ = [
     "RecordHook",
     "RuntimeInfoHook",
     "SyncBuffersHook",
+    "TimeLimitHook",
     "UnevenStepHook",
 ]

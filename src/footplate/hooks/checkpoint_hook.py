@@ -29,6 +29,7 @@ from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner, ValLoop
 from footplate.engine.ineffective_settings import NEVER_VALIDATES, Reach
 from footplate.engine.phase import COUNTED_STEPS, Phase
+from footplate.engine.saving import save_on_request
 from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import GREATER, LESS, expand_rules, is_better, is_skipped, missing_metric, rule_of
 from footplate.messages import list_names, pluralize
@@ -42,9 +43,8 @@ _MOST_NAMES = 3
 class CheckpointHook(Hook):
     """Saves checkpoints: `epoch_12.pth`, `iter_4000.pth`, `best_mIoU_iter_4000.pth`.
 
-    It acts after all other hooks, whatever its priority, so that a checkpoint includes their changes. The best
-    checkpoints are saved once the validation and its hooks are done. An old checkpoint is removed only after the new
-    one is complete on the disk and `last_checkpoint` points to it.
+    It acts after all other hooks, so that a checkpoint includes their changes. The best checkpoints are saved once the
+    validation is done. An old checkpoint is removed only after the new one is on the disk.
 
     Args:
         interval: The number of epochs or iterations between two checkpoints. With -1, none are saved at intervals.
@@ -234,11 +234,7 @@ class CheckpointHook(Hook):
                 self._save_best(runner, key, score, rule)
 
     def check_metrics(self, metrics: Sequence[str], *names: str) -> None:
-        """Checks that a validation computes each metric of `save_best`, or those in `names`.
-
-        Raises:
-            ArgumentError: A metric is missing.
-        """
+        """Raises ArgumentError unless a validation computes each metric of `save_best`, or those in `names`."""
         for name in names or self.save_best:
             if name not in metrics and not (name == "auto" and metrics):
                 raise missing_metric("save_best", name, metrics, _SAVE_BEST)
@@ -251,7 +247,9 @@ class CheckpointHook(Hook):
         """
         runner.saver.settle()
         end, done = runner.max_epochs if self.by_epoch else runner.max_iters, self._done(runner)
-        if self.save_last and done < end:  # stopped early, perhaps by a validation after the last save
+        if self.save_last and self.by_epoch and runner.train_loop.by_epoch and not runner.train_loop.at_epoch_start:
+            save_on_request(runner)  # stopped within an epoch, for which there is no number
+        elif self.save_last and done < end:  # stopped early, perhaps by a validation after the last save
             is_new = compute_on_main(lambda: done != self._saved_at)  # only the first rank knows if a save failed
             self._save(runner, done) if is_new else self._save_again(runner, done)
         is_at_end = compute_on_main(lambda: self._saved_at == end)

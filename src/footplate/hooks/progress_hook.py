@@ -14,7 +14,7 @@ import torch
 from footplate.data import length_of
 from footplate.distributed import is_main_process
 from footplate.engine import Hook, Runner
-from footplate.engine.base_loops import validation_points
+from footplate.engine.validation_points import validation_points
 from footplate.errors import ArgumentError
 from footplate.hooks.checkpoint_hook import CheckpointHook
 from footplate.hooks.eta import RecurringEvent, TimeEstimator

@@ -20,6 +20,7 @@ _NAME = "footplate"
 NOT_SHOWN = {"shown": False}
 # Marks records of single iterations, which `show_iterations(False)` hides from the screen.
 OF_ITERATION = {"of_iteration": True}
+LOG_FILE_KEYS = ("max_mb", "backups")  # of log_file
 _MAX_MB = 1e9  # larger than any disk; infinity cannot be converted to an integer
 _WIDE_TERMINAL = 120  # the minimum number of columns to show the date and the name of the logger
 
@@ -151,7 +152,7 @@ def check_level(level: object) -> None:
 
 def check_log_file(settings: Mapping[str, Any]) -> None:
     """Raises ArgumentError if a setting for `logging_to` is unknown or out of range."""
-    check_keys("log_file", settings, ("max_mb", "backups"), prefix="")
+    check_keys("log_file", settings, LOG_FILE_KEYS, prefix="")
     check_count("backups", settings.get("backups", 1))
     size = settings.get("max_mb", 0)
     if isinstance(size, bool) or not isinstance(size, (int, float)) or not 0 <= size <= _MAX_MB:

@@ -75,7 +75,7 @@ def build_object(
         unexpected = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
         if unexpected and unexpected.group(1) in settings and parameters is not None:
             raise _unknown_argument(
-                f"{noun} '{name}'", unexpected.group(1), list(_annotated_types(entry)), settings, source
+                f"{noun} '{name}'", unexpected.group(1), list(argument_types(entry)), settings, source
             ) from error
         if origin_of(source, "type") is None:
             raise
@@ -267,7 +267,7 @@ def check_annotations(
     Raises:
         ArgumentError: A value is unfit.
     """
-    for key, allowed in _annotated_types(entry).items():
+    for key, allowed in argument_types(entry).items():
         if key not in settings:
             continue
         value, message = settings[key], ""
@@ -287,7 +287,7 @@ def find_wrong_type(entry: Callable[..., Any], settings: Mapping[str, Any]) -> t
 
     Use it to explain a failure, not as a check: a class may accept values that its annotations do not mention.
     """
-    for key, allowed in _annotated_types(entry).items():
+    for key, allowed in argument_types(entry).items():
         if key in settings and allowed and not _fits(settings[key], allowed):
             return key, _describe_types(allowed)
     return None
@@ -305,7 +305,7 @@ def _fits(value: Any, allowed: tuple[type, ...]) -> bool:
     return isinstance(value, int) and float in allowed
 
 
-def _annotated_types(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
+def argument_types(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
     """Maps each argument of `entry` and its base classes to the types that its annotation allows.
 
     Empty types allow any value. Annotations outside footplate and torch are not read.

@@ -46,6 +46,24 @@ _SYNCHRONIZING = "synchronizing CUDA operation"  # in the warning of torch
 _MAX_RANKS = 8  # in a list of values
 
 
+class Checked(NamedTuple):
+    """The result of a check.
+
+    Attributes:
+        text: The summary, as lines.
+        warnings: The warnings that the run would log.
+        loops: What the run will do, and when; see `loops_as_data`.
+        measured: The measurements of the trial by name, empty if only the config was checked: `seconds_per_iteration`,
+            `seconds_of_waiting`, `seconds_per_validation`, `memory` in MiB of each process, `memory_parts` in bytes,
+            `synchronizations` of the device in an iteration, `checkpoint` in bytes, and the names of the `metrics`.
+    """
+
+    text: str
+    warnings: list[str]
+    loops: Mapping[str, Any]
+    measured: Mapping[str, Any]
+
+
 class Trial(NamedTuple):
     """The measurements of a trial of two iterations."""
 
@@ -63,8 +81,8 @@ class Trial(NamedTuple):
     groups: Groups
 
 
-def check(cfg: Config, *, run: bool = True) -> str:
-    """Tries a run and returns a summary of what it will do.
+def check(cfg: Config, *, run: bool = True) -> Checked:
+    """Tries a run and returns what it will do.
 
     The trial leaves no files: it has a temporary folder and no visualizer backends.
 
@@ -72,12 +90,10 @@ def check(cfg: Config, *, run: bool = True) -> str:
         cfg: A config of either generation, with its `work_dir`.
         run: Whether to run the trial. If False, only the config is checked.
 
-    Returns:
-        The summary.
-
     Raises:
         FootplateError: The run would fail. The error names the key; warnings issued before it are logged.
     """
+    measured: dict[str, Any] = {}
     with _collected_warnings() as found:
         checked = check_config(cfg, built_next=run)
         warn_about_variables(checked)
@@ -88,6 +104,16 @@ def check(cfg: Config, *, run: bool = True) -> str:
                 epoch_length = length_of(trial.runner.train_dataloader)
                 loops = loops_as_data(checked, hooks=trial.runner.hooks, length_of_epoch=epoch_length)
                 lines, order = _describe_trial(trial, loops), trial.order_of_hooks
+                measured = {
+                    "seconds_per_iteration": trial.seconds,
+                    "seconds_of_waiting": trial.waiting,
+                    "seconds_per_validation": trial.validating,
+                    "memory": trial.memory,
+                    "memory_parts": trial.parts,
+                    "synchronizations": trial.synchronizations,
+                    "checkpoint": trial.checkpoint,
+                    "metrics": trial.metrics,
+                }
         else:
             hooks, missing = order_of_hooks(checked)
             schedules, train = checked.get("param_scheduler"), checked.get("train_cfg")
@@ -101,7 +127,8 @@ def check(cfg: Config, *, run: bool = True) -> str:
     lines += [labeled("warning", each) for each in unique]
     result = "no problems found" if run else "no problems found in the config; data and weights were not read"
     count = f", {pluralize(len(unique), 'warning')}" if unique else ""
-    return "\n".join([f"{cfg.filename or 'config'}: {result}{count}", *lines]) + "\n"
+    text = "\n".join([f"{cfg.filename or 'config'}: {result}{count}", *lines]) + "\n"
+    return Checked(text, unique, loops, measured)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from footplate.config import Config, ConfigDict
 from footplate.config.formats import write_python, write_value
-from footplate.config.key_paths import find_value, next_key, split_path
+from footplate.config.key_paths import find_value, join_path, next_key, split_path
 from footplate.config.origins import Replaced, shown_path, value_history
 from footplate.error_context import origin_of
 from footplate.errors import Origin
@@ -78,6 +78,32 @@ def explain_key(cfg: Config, path: str) -> str:
         for number, (text, step) in enumerate(zip(texts, steps, strict=True))
     ]
     return f"{path} = {written}" + "\n".join(lines) + "\n"
+
+
+def keys_as_data(cfg: Config, path: str = "") -> dict[str, Any]:
+    """Returns the values of a config by key path, each with the places of its values, the latest first.
+
+    Dicts are not listed themselves, only their keys. Lists are single values.
+
+    Args:
+        cfg: The config.
+        path: The key path to describe; empty for the whole config.
+
+    Raises:
+        ConfigKeyError: There is no such key.
+    """
+    value = find_value(cfg._cfg_dict, path)[2] if path else cfg._cfg_dict
+    if not isinstance(value, ConfigDict) or not value:
+        steps = [{"value": step.value, **_place(step.origin)} for step in history(cfg, path)]
+        return {path: {"value": value, "history": steps[::-1]}}
+    found: dict[str, Any] = {}
+    for key in value:
+        found |= keys_as_data(cfg, join_path([*(split_path(path) if path else ()), key]))
+    return found
+
+
+def _place(origin: Origin | None) -> dict[str, Any]:
+    return {} if origin is None else {"file": origin.file, "line": origin.line or None}
 
 
 def history(cfg: Config, path: str) -> list[Replaced]:

@@ -22,6 +22,7 @@ from footplate.messages import nearest
 from footplate.registry.dotted_paths import executed_files
 from footplate.tools.diff import START_KEYS
 from footplate.tools.runs import read_run
+from footplate.tools.sweep_ledger import update_ledger
 from footplate.tools.sweep_space import Parameter, check_parameters, first_values, with_values
 from footplate.tools.sweep_trial import OUTPUT, Outcome, Request, TrialProcesses, run_in_process
 
@@ -49,6 +50,7 @@ class SweepSettings(NamedTuple):
     prune: bool = True  # whether to stop trials early that are worse than the median
     retry: bool = False  # whether to run only the failed trials again
     seed: int = 0
+    keep_best: bool = False  # whether to keep a ledger, and only the checkpoints of the best trial
 
 
 class TrialInfo(NamedTuple):
@@ -250,6 +252,7 @@ class _Sweep:
     on_end: Callable[[TrialInfo], None]
     on_progress: Callable[[TrialProgress], None]
     processes: TrialProcesses = field(default_factory=TrialProcesses)
+    ledger_lock: threading.Lock = field(default_factory=threading.Lock)  # parallel trials end in their own threads
 
     def run(self) -> None:
         if "run_seed" not in self.study.user_attrs:  # the seed that all trials share
@@ -287,10 +290,16 @@ class _Sweep:
                 n_trials=count,
                 n_jobs=self.settings.workers,
                 catch=(_TrialFailedError,),
-                callbacks=[
-                    lambda study, trial: self.on_end(_describe_trial(trial, self.parameters, self.settings.folder))
-                ],
+                callbacks=[self._end_trial],
             )
+
+    def _end_trial(self, study: Any, trial: Any) -> None:
+        """Reports a trial that has ended, and updates the ledger."""
+        self.on_end(_describe_trial(trial, self.parameters, self.settings.folder))
+        if self.settings.keep_best:
+            with self.ledger_lock:
+                trials = describe_trials(study, self.parameters, self.settings.folder)
+                update_ledger(self.settings.folder, self.settings.metric, trials)
 
     def _unfinished_trials(self) -> list[Any]:
         """Returns the trials to run again: those of an interrupted sweep, or with `retry` those that failed."""

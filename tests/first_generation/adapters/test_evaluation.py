@@ -96,7 +96,7 @@ class WithKeys(OldPoints):
 def test_a_trial_does_not_copy_the_dataset(tmp_path: Path) -> None:
     cfg = old_config_with_evaluation(tmp_path, metric="accuracy")
     cfg["data"]["val"]["type"] = "WithKeys"
-    assert "no problems found" in check(Config(cfg))
+    assert "no problems found" in check(Config(cfg)).text
     runner = Runner.from_cfg(cfg)
     runner.train()
     assert len(runner.val_dataloader.dataset.evaluations) == 3  # the trial of the preflight left nothing

@@ -83,6 +83,7 @@ def _moves() -> Iterator[Move]:
     yield _move("param_scheduler", "lr_config", "momentum_config", kind="meaning")
     yield _move("train_cfg.max_epochs", "runner.max_epochs", "total_epochs")
     yield _move("train_cfg.max_iters", "runner.max_iters", "total_iters")
+    yield _move("train_cfg.max_hours", "runner.max_hours")
     yield _move("train_cfg.type", "runner.type", kind="meaning")
     yield _move("train_cfg.val_interval", "evaluation.interval")
     yield _move("train_cfg.val_begin", "evaluation.start")

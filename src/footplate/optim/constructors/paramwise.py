@@ -140,7 +140,7 @@ DECAY_MULTIPLIERS = ("norm_decay_mult", "bias_decay_mult", "dwconv_decay_mult", 
 LR_MULTIPLIERS = ("bias_lr_mult", "dcn_offset_lr_mult")
 _MULTIPLIERS = ("lr_mult", "decay_mult")
 _FIELDS = ("lr", "weight_decay", "momentum")
-_KNOWN = (*DECAY_MULTIPLIERS, *LR_MULTIPLIERS, "custom_keys", "bypass_duplicate")
+PARAMWISE_KEYS = (*DECAY_MULTIPLIERS, *LR_MULTIPLIERS, "custom_keys", "bypass_duplicate")
 
 
 def check_paramwise(cfg: Any) -> None:
@@ -173,7 +173,7 @@ def check_paramwise(cfg: Any) -> None:
                         check_number(name, settings.get(name), least=0, optional=True)
 
 
-def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = _KNOWN) -> None:
+def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = PARAMWISE_KEYS) -> None:
     """Warns about unknown keys of `paramwise_cfg`.
 
     Args:

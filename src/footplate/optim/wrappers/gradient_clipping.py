@@ -14,7 +14,7 @@ from footplate.error_context import at_key, located, origin_of
 from footplate.errors import ArgumentError, NonFiniteError
 
 _EPS = 1e-6  # as in torch.nn.utils.clip_grad_norm_
-_KEYS = {
+CLIPPING_KEYS = {
     "norm": ("max_norm", "norm_type", "error_if_nonfinite", "foreach"),
     "value": ("clip_value", "foreach"),
 }
@@ -105,9 +105,9 @@ def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
         raise ArgumentError("clip_grad must be a dict", key="clip_grad", found=cfg)
     with at_key("clip_grad"), located(cfg):
         settings = dict(cfg)
-        kind = check_choice("type", settings.pop("type", "norm"), _KEYS)
-        check_keys(f"gradient clipping by {kind}", settings, _KEYS[kind], prefix="")
-        first = _KEYS[kind][0]
+        kind = check_choice("type", settings.pop("type", "norm"), CLIPPING_KEYS)
+        check_keys(f"gradient clipping by {kind}", settings, CLIPPING_KEYS[kind], prefix="")
+        first = CLIPPING_KEYS[kind][0]
         if first not in settings:
             raise ArgumentError(
                 f'gradient clipping by {kind} needs the argument "{first}"', key=first, origin=origin_of(cfg)

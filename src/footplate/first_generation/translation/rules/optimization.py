@@ -260,6 +260,8 @@ def runner(draft: Draft) -> None:
     source = "runner" if given is not None else next(iter(totals), "runner")
     loop, length_key = _LOOPS[draft.by_epoch]
     length = {} if draft.length is None else {length_key: draft.length}
+    if isinstance(given, Mapping) and given.get("max_hours") is not None:
+        length["max_hours"] = given["max_hours"]
     draft.write_all("train_cfg", {"type": loop, **length}, source)
     draft.became(source, "".join([f"train_cfg: {loop}", *(f", {key}={value}" for key, value in length.items())]))
     settings: dict[str, Any] = dict(given or {})
@@ -269,8 +271,8 @@ def runner(draft: Draft) -> None:
         hint = f"; did you mean '{near}'?" if near else ""
         draft.ask("runner.type", f"'{kind}' is not a built-in runner; only its length is kept{hint}")
     for key, value in settings.items():
-        if key not in ("max_epochs", "max_iters"):
-            near = nearest(key, ("type", "max_epochs", "max_iters"))
+        if key not in ("max_epochs", "max_iters", "max_hours"):
+            near = nearest(key, ("type", "max_epochs", "max_iters", "max_hours"))
             draft.warn(f"runner.{key}", f"{value!r} has no counterpart and was removed", near=near)
     for key, value in totals.items():
         if key != source and value == draft.length:

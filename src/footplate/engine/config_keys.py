@@ -1,0 +1,182 @@
+"""The keys that each section of a config accepts, read from the signatures of the classes that the section names."""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from footplate.config.config_dict import ConfigDict
+from footplate.data import LOADER_KEYS
+from footplate.distributed.process_group import DIST_KEYS
+from footplate.engine.components import loop_settings
+from footplate.engine.evaluation_sets import has_several_loaders
+from footplate.engine.hook_list import DEFAULT_HOOKS
+from footplate.engine.learning_rate_scaling import SCALING_KEYS
+from footplate.engine.nonfinite import NONFINITE_DEFAULTS
+from footplate.engine.process_setup import ENVIRONMENT_KEYS, RANDOMNESS_KEYS, WORKER_KEYS
+from footplate.engine.sections import READ_KEYS
+from footplate.errors import ArgumentError
+from footplate.optim.constructors.paramwise import PARAMWISE_KEYS
+from footplate.optim.wrappers.gradient_clipping import CLIPPING_KEYS
+from footplate.records.logger import LOG_FILE_KEYS
+from footplate.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    HOOKS,
+    LOG_PROCESSORS,
+    LOOPS,
+    METRICS,
+    MODELS,
+    OPTIM_WRAPPERS,
+    OPTIMIZERS,
+    PARAM_SCHEDULERS,
+    TRANSFORMS,
+    VISBACKENDS,
+    VISUALIZERS,
+    Registry,
+)
+from footplate.registry.arguments import keywords_of
+from footplate.torch_compile import ARGUMENTS as COMPILE_KEYS
+
+MODES = ("train", "val", "test")
+SECTION_REGISTRIES: Mapping[str, Registry] = {
+    **{f"{mode}_cfg": LOOPS for mode in MODES},
+    "default_hooks": HOOKS,
+    "custom_hooks": HOOKS,
+    "optim_wrapper": OPTIM_WRAPPERS,
+    "param_scheduler": PARAM_SCHEDULERS,
+    "val_evaluator": METRICS,
+    "test_evaluator": METRICS,
+    "model": MODELS,
+    "data_preprocessor": MODELS,
+    "tta_model": MODELS,
+    "tta_pipeline": TRANSFORMS,
+    "visualizer": VISUALIZERS,
+    "log_processor": LOG_PROCESSORS,
+}
+"""The registry of the classes that a top-level key names."""
+
+NESTED_REGISTRIES: Mapping[str, Registry] = {
+    "dataset": DATASETS,
+    "datasets": DATASETS,
+    "pipeline": TRANSFORMS,
+    "transforms": TRANSFORMS,
+    "sampler": DATA_SAMPLERS,
+    "batch_sampler": DATA_SAMPLERS,
+    "optimizer": OPTIMIZERS,
+    "vis_backends": VISBACKENDS,
+}
+"""The registry of the classes that a key of a section names. Other keys use the registry of their section."""
+
+PASSED_ARGUMENTS: Mapping[Registry, Collection[str]] = {
+    LOOPS: ("runner", "dataloader", "evaluator"),
+    OPTIMIZERS: ("params",),
+    PARAM_SCHEDULERS: ("optimizer",),
+    DATA_SAMPLERS: ("dataset",),
+}
+"""The arguments that the engine passes to the entries of a registry."""
+
+EXTRA_ARGUMENTS: Mapping[Registry, Collection[str]] = {
+    LOOPS: ("by_epoch",),
+    HOOKS: ("priority",),
+    OPTIM_WRAPPERS: ("constructor", "paramwise_cfg"),
+}
+"""The keys that a config may give to the entries of a registry besides their arguments."""
+
+FIXED_KEYS: Mapping[str, Collection[str]] = {
+    **{f"{mode}_dataloader": LOADER_KEYS for mode in MODES},
+    "default_hooks": DEFAULT_HOOKS,
+    "optim_wrapper.clip_grad": {"type", *chain.from_iterable(CLIPPING_KEYS.values())},
+    "optim_wrapper.paramwise_cfg": PARAMWISE_KEYS,
+    "env_cfg": ENVIRONMENT_KEYS,
+    "env_cfg.mp_cfg": WORKER_KEYS,
+    "env_cfg.dist_cfg": DIST_KEYS,
+    "randomness": RANDOMNESS_KEYS,
+    "on_nonfinite": NONFINITE_DEFAULTS,
+    "log_file": LOG_FILE_KEYS,
+    "auto_scale_lr": SCALING_KEYS,
+    "compile": (*COMPILE_KEYS, "target"),
+}
+"""The keys of sections that name no class, by key path."""
+
+DEFAULT_TYPES = {
+    "optim_wrapper": "OptimWrapper",
+    "log_processor": "LogProcessor",
+    "visualizer": "Visualizer",
+    "val_cfg": "ValLoop",
+    "test_cfg": "TestLoop",
+}
+"""The `type` of sections that have none. The type of `train_cfg` depends on its length."""
+
+
+def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[str] = ()) -> Collection[str]:
+    """Returns the keys that a section of a second-generation config accepts; empty if they are unknown.
+
+    Imports no modules of the user.
+
+    Args:
+        cfg: The config.
+        parts: The key path of the section; empty for the top-level keys.
+        at: The key path at which the config has the section, if that differs, as in a first-generation config.
+    """
+    if not parts:
+        return READ_KEYS
+    section: Any = cfg
+    for part in at or parts:
+        section = _child(section, part)
+    registry: Registry | None = None
+    for depth, part in enumerate(parts):
+        registry = NESTED_REGISTRIES.get(part, registry) if depth else SECTION_REGISTRIES.get(part)
+    if parts[0].endswith("_dataloader") and len(parts) == 2 and has_several_loaders(_child(cfg, parts[0])):
+        return LOADER_KEYS
+    path = ".".join(parts)
+    if path in FIXED_KEYS:
+        return FIXED_KEYS[path]
+    return _class_keys(section, path, registry) if registry is not None else ()
+
+
+def class_arguments(entry: Callable[..., Any], registry: Registry) -> list[str] | None:
+    """Returns the arguments that a config may pass to an entry of a registry, or None if it may accept any."""
+    try:
+        names = keywords_of(entry, inspect.signature(entry).parameters)
+    except (TypeError, ValueError):  # implemented in C, without a signature
+        return None
+    passed = {"self", *PASSED_ARGUMENTS.get(registry, ())}
+    return None if names is None else [name for name in names if name not in passed]
+
+
+def _class_keys(section: Any, path: str, registry: Registry) -> Collection[str]:
+    """Returns the arguments of the class that a section names, or of the default class of its place."""
+    kind = section.get("type") if isinstance(section, Mapping) else None
+    kind = _default_type(section, path) if kind is None else kind
+    if isinstance(kind, str):
+        kind = registry.get(kind) if kind in registry else None
+    names = class_arguments(kind, registry) if inspect.isclass(kind) else None
+    if names is None:
+        return ()
+    return [*names, *EXTRA_ARGUMENTS.get(registry, ()), "type"]
+
+
+def _default_type(section: Any, path: str) -> Any:
+    """Returns the `type` of a section that has none, or None if there is no default."""
+    first, _, last = path.partition(".")
+    if path in DEFAULT_TYPES:
+        return DEFAULT_TYPES[path]
+    if first == "default_hooks":
+        return DEFAULT_HOOKS.get(last, {}).get("type")
+    if path == "train_cfg":
+        try:
+            return loop_settings(section, "train")["type"]
+        except ArgumentError:  # `by_epoch` is invalid, which the check of the config reports
+            return None
+    return None
+
+
+def _child(section: Any, part: str) -> Any:
+    """Returns the value of a key or of an index of a section; an empty dict if there is none."""
+    if isinstance(section, (list, tuple)):
+        return section[int(part)] if part.isdigit() and int(part) < len(section) else {}
+    if not isinstance(section, Mapping):
+        return {}
+    found = dict.get(section, part) if isinstance(section, ConfigDict) else section.get(part)
+    return {} if found is None else found

@@ -1,0 +1,226 @@
+"""Describes the keys of second-generation configs as a JSON schema (draft 2020-12)."""
+
+import inspect
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from footplate.engine.config_keys import (
+    DEFAULT_TYPES,
+    EXTRA_ARGUMENTS,
+    FIXED_KEYS,
+    NESTED_REGISTRIES,
+    SECTION_REGISTRIES,
+    class_arguments,
+)
+from footplate.engine.hook_list import DEFAULT_HOOKS
+from footplate.engine.runner import Runner
+from footplate.engine.sections import OTHER_KEYS, SECTIONS
+from footplate.registry import Registry
+from footplate.registry.arguments import argument_types
+
+Schema = dict[str, Any]
+_JSON_TYPES: Mapping[type, str] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    type(None): "null",
+    list: "array",
+    tuple: "array",
+    dict: "object",
+    **dict.fromkeys((Collection, Mapping), "object"),
+}
+_ARGUMENT = re.compile(r"^    (\w+)(?: \([^)]*\))?: (.*)$")
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def config_schema() -> Schema:
+    """Returns the schema of a config.
+
+    Every section has its description and default, and every registered class has its arguments. A `type` that is not
+    registered, such as that of a user's class, is accepted with any arguments. Other top-level names are variables, so
+    the schema accepts them.
+    """
+    parameters, meanings = inspect.signature(Runner).parameters, describe_arguments(Runner)
+    properties: Schema = {}
+    for section in SECTIONS:
+        properties[section.name] = {
+            "description": f"{meanings[section.name]} Accepts {section.description}.",
+            **_default(parameters[section.name].default),
+            **_nullable(_section(section.name, section.accepts)),
+        }
+    properties |= {name: {"description": text} for name, text in OTHER_KEYS.items() if name not in properties}
+    registries = dict.fromkeys((*SECTION_REGISTRIES.values(), *NESTED_REGISTRIES.values()))
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "footplate config",
+        "description": "A second-generation config. Other top-level names are variables.",
+        "type": "object",
+        "properties": properties,
+        "$defs": {name: found for each in registries for name, found in _definitions(each).items()},
+    }
+
+
+def describe_arguments(entry: Any) -> dict[str, str]:
+    """Returns the descriptions of the arguments of a class in its docstring and those of its base classes.
+
+    The docstrings must have the section `Args:` of Google's style.
+    """
+    found: dict[str, str] = {}
+    for each in reversed(getattr(entry, "__mro__", (entry,))):
+        lines = inspect.cleandoc(vars(each).get("__doc__") or "").splitlines()
+        if "Args:" not in lines:
+            continue
+        name = ""
+        for line in lines[lines.index("Args:") + 1 :]:
+            if line and not line.startswith("    "):
+                break
+            start = _ARGUMENT.match(line)
+            if start:
+                name, found[start[1]] = start[1], start[2]
+            elif name and line:
+                found[name] += f" {line.strip()}"
+    return found
+
+
+def _section(name: str, accepts: Any) -> Schema:
+    """Returns the schema of a section, without its description."""
+    if name.endswith("_dataloader"):
+        loader = _object(FIXED_KEYS[name])
+        return {"anyOf": [loader, {"type": "object", "additionalProperties": loader}]}
+    if name == "default_hooks":
+        hooks = {key: _or_default(f"hook.{each['type']}", "hook") for key, each in DEFAULT_HOOKS.items()}
+        return {"type": "object", "properties": hooks, "additionalProperties": _nullable(_ref("hook"))}
+    if name in ("val_evaluator", "test_evaluator"):
+        several = {"type": "object", "not": {"required": ["type"]}}
+        return {"anyOf": [*_one_or_many("metric"), several]}
+    if name == "optim_wrapper":
+        several = {"type": "object", "not": {"anyOf": [{"required": ["optimizer"]}, {"required": ["constructor"]}]}}
+        return {"anyOf": [_or_default("optimizer wrapper.OptimWrapper", "optimizer wrapper"), several]}
+    if name == "train_cfg":
+        loops = [_ref(f"loop.{kind}") for kind in ("EpochBasedTrainLoop", "IterBasedTrainLoop")]
+        return _if_typed(_ref("loop"), {"anyOf": loops})
+    if name in DEFAULT_TYPES:
+        registry = SECTION_REGISTRIES[name].name
+        return _or_default(f"{registry}.{DEFAULT_TYPES[name]}", registry)
+    if name == "data_preprocessor":  # without a type, the model determines its class
+        return _if_typed(_ref("model"), {"type": "object"})
+    if name in SECTION_REGISTRIES:
+        return {"anyOf": [*_one_or_many(SECTION_REGISTRIES[name].name), {"type": "object", "not": _TYPED}]}
+    if name in FIXED_KEYS:
+        return {"anyOf": [_object(FIXED_KEYS[name], name), *_types(accepts, without="object")]}
+    return {"anyOf": found} if (found := _types(accepts)) else {}
+
+
+def _definitions(registry: Registry) -> dict[str, Schema]:
+    """Returns the schemas of the entries of a registry by name, and under its own name one that selects by `type`."""
+    entries = dict(sorted(registry.module_dict.items()))
+    found = {f"{registry.name}.{name}": _entry(entry, registry) for name, entry in entries.items()}
+    cases = [
+        {
+            "if": {"properties": {"type": {"enum": [name, f"{registry.scope}.{name}", f"mmengine.{name}"]}}},
+            "then": _ref(f"{registry.name}.{name}"),
+        }
+        for name in entries
+    ]
+    found[registry.name] = {
+        "type": "object",
+        "required": ["type"],
+        "properties": {"type": {"description": f"The name of a {registry.noun}.", "examples": list(entries)}},
+        "allOf": cases,
+    }
+    return found
+
+
+def _entry(entry: Callable[..., Any], registry: Registry) -> Schema:
+    """Returns the schema of the arguments of a registered class or function."""
+    summary = (inspect.getdoc(entry) or "").partition("\n\n")[0].replace("\n", " ")
+    known, meanings = class_arguments(entry, registry), describe_arguments(entry)
+    types, defaults = argument_types(entry), _defaults(entry)
+    properties: Schema = {"type": {}, "_scope_": {"type": "string"}}
+    for name in known if known is not None else types:
+        properties[name] = {
+            **({"description": meanings[name]} if name in meanings else {}),
+            **_default(defaults.get(name, inspect.Parameter.empty)),
+            **_value(name, types.get(name, ())),
+        }
+    properties |= {name: {} for name in EXTRA_ARGUMENTS.get(registry, ()) if name not in properties}
+    return {
+        **({"description": summary} if summary else {}),
+        "type": "object",
+        "properties": properties,
+        **({"additionalProperties": False} if known is not None else {}),
+    }
+
+
+def _value(name: str, types: tuple[type, ...]) -> Schema:
+    """Returns the schema of the value of an argument."""
+    if name in NESTED_REGISTRIES:
+        parts = _one_or_many(NESTED_REGISTRIES[name].name)
+        return {"anyOf": [*parts, {"type": "array"}, {"type": "null"}]} if parts else {}
+    found = [_JSON_TYPES[each] for each in types if each in _JSON_TYPES]
+    if not types or len(found) < len(types):  # a type that a config file cannot contain, or may write in other ways
+        return {}
+    names = list(dict.fromkeys(found))
+    return {"type": names[0] if len(names) == 1 else names}
+
+
+def _defaults(entry: Callable[..., Any]) -> dict[str, Any]:
+    """Returns the defaults of the arguments of a class and its base classes."""
+    found: dict[str, Any] = {}
+    for each in reversed(getattr(entry, "__mro__", (entry,))):
+        function = vars(each).get("__init__") if inspect.isclass(each) else each
+        if inspect.isroutine(function) or inspect.isfunction(function):
+            try:
+                parameters = inspect.signature(function).parameters
+            except (TypeError, ValueError):  # implemented in C, without a signature
+                continue
+            found |= {name: parameter.default for name, parameter in parameters.items()}
+    return found
+
+
+def _default(value: Any) -> Schema:
+    is_plain = isinstance(value, _PLAIN) or (
+        isinstance(value, (list, tuple)) and all(isinstance(each, _PLAIN) for each in value)
+    )
+    return {"default": list(value) if isinstance(value, tuple) else value} if is_plain else {}
+
+
+def _object(keys: Collection[str], path: str = "") -> Schema:
+    """Returns the schema of a section with fixed keys."""
+    properties: Schema = {}
+    for key in sorted(keys):
+        inner = f"{path}.{key}"
+        properties[key] = _nullable(_object(FIXED_KEYS[inner], inner)) if inner in FIXED_KEYS else _value(key, ())
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _types(accepts: Any, without: str = "") -> list[Schema]:
+    """Returns the schemas of the types that a section accepts; empty if a function decides."""
+    types = accepts if isinstance(accepts, tuple) else ()
+    return [{"type": _JSON_TYPES[each]} for each in types if each in _JSON_TYPES and _JSON_TYPES[each] != without]
+
+
+_TYPED: Schema = {"required": ["type"]}
+
+
+def _if_typed(typed: Schema, default: Schema) -> Schema:
+    return {"if": _TYPED, "then": typed, "else": default}
+
+
+def _or_default(default: str, registry: str) -> Schema:
+    """Returns the schema of an entry of a registry whose `type` may be missing."""
+    return _nullable(_if_typed(_ref(registry), _ref(default)))
+
+
+def _one_or_many(registry: str) -> list[Schema]:
+    return [_ref(registry), {"type": "array", "items": _ref(registry)}]
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/$defs/{name.replace(' ', '%20')}"}
+
+
+def _nullable(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]} if schema else {}

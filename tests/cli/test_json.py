@@ -1,0 +1,176 @@
+"""`--json`: standard output is one JSON document, whatever a command logs and prints."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.cli.main import build_parser
+from footplate.cli.output import as_json
+from footplate.errors import Origin
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    inner = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+    if not inner:
+        yield parser
+    for each in inner:
+        for command in each.choices.values():
+            yield from leaves(command)
+
+
+def test_every_command_except_run_takes_json() -> None:
+    without = [each.prog for each in leaves(build_parser()) if "--json" not in each._option_string_actions]
+    assert without == ["footplate run"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["recipes"],
+        ["env"],
+        ["models", "SmallSegmentor"],
+        ["models", "no such model"],
+        ["explain", "tiny.py"],
+        ["explain", "tiny.py", "optim_wrapper.optimizer.lr"],
+        ["explain", "tiny.py", "hooks"],
+        ["explain", "tiny.py", "--dump", "dumped.py"],
+        ["diff", "tiny.py", "tiny.py"],
+        ["diff", "tiny.py", "fashion-seg"],
+        ["check", "tiny.py", "--no-run"],
+        ["migrate", "fashion-seg-v0", "--lint"],
+        ["migrate", "fashion-seg-v0", "--diff"],
+        ["migrate", "--rules"],
+        ["plan", "--formulas"],
+        ["explain", "no-such-config"],
+        ["explain", "tiny.py", "no.such.key"],
+        ["train", "tiny.py", "--set", "train_cfg.val_begn=3"],
+        ["train", "tiny.py", "--sed", "3"],
+        ["checkpoint", "verify", "missing.pth"],
+        ["checkpoint"],
+        ["train"],
+    ],
+)
+def test_standard_output_is_one_document(tiny: Path, footplate: Command, words: list[str]) -> None:
+    code, output, _ = footplate(*words, "--json")
+    found = json.loads(output, parse_constant=pytest.fail)
+    assert ("error" in found) == (code == 2)
+    assert not isinstance(found, dict) or found.get("error", {}).get("exit_code", code) == code
+
+
+def test_error_has_its_place_and_its_suggestion(tiny: Path, footplate: Command) -> None:
+    code, output, errors = footplate("train", "tiny.py", "--json", "--set", "train_cfg.val_begn=3")
+    line = next(number for number, text in enumerate(tiny.read_text().splitlines(), 1) if "train_cfg" in text)
+    assert json.loads(output) == {
+        "error": {
+            "type": "OverrideError",
+            "message": "cannot set 'train_cfg.val_begn': 'train_cfg' has no key 'val_begn'",
+            "file": str(tiny),
+            "line": line,
+            "key": "train_cfg.val_begn",
+            "suggestion": "train_cfg.val_begin",
+            "notes": ["Write +train_cfg.val_begn=... to add the key."],
+            "exit_code": 2,
+        }
+    }
+    assert (code, errors.splitlines()[0]) == (2, f"error: {json.loads(output)['error']['message']}")
+
+
+def test_training_test_and_inspection_of_a_run(tiny: Path, footplate: Command) -> None:
+    code, output, errors = footplate("train", "tiny.py", "--json")
+    result = json.loads(output)
+    work_dir = tiny.parent / "work_dirs/tiny"
+    assert (code, result["state"], result["iterations"], result["max_iters"]) == (0, "finished", 8, 8)
+    assert (result["work_dir"], result["last_checkpoint"]) == (str(work_dir), str(work_dir / "iter_8.pth"))
+    assert (result["best_checkpoints"], result["save_error"]) == ([], None)
+    assert Path(result["log"]).read_text().count("Iter(train) [") == errors.count("Iter(train) [") == 4
+    checkpoint = result["last_checkpoint"]
+    shown = json.loads(footplate("checkpoint", "show", checkpoint, "--json")[1])
+    assert [(each["path"], each["meta"]["iter"]) for each in shown] == [(checkpoint, "8")]
+    verified = json.loads(footplate("checkpoint", "verify", checkpoint, "--json")[1])
+    assert [(each["file"], each["intact"]) for each in verified] == [(checkpoint, True)]
+    exported = json.loads(footplate("checkpoint", "export", checkpoint, "-o", "weights.pth", "--json")[1])
+    assert (exported["file"], exported["weights"]) == ("weights.pth", len(shown[0]["weights"]))
+    report = json.loads(footplate("report", work_dir, "--json")[1])
+    assert Path(report["file"]).stat().st_size == report["bytes"]
+    assert json.loads(footplate("analyze", work_dir, "--json")[1])[str(work_dir)]["iterations"] == 8
+    code, output, _ = footplate("analyze", work_dir, "--csv", "-", "--json")
+    assert (code, json.loads(output)["error"]["type"]) == (2, "ArgumentError")
+
+
+def test_explained_keys_have_their_history(tiny: Path, footplate: Command) -> None:
+    output = footplate("explain", "tiny.py", "train_cfg.max_iters", "--set", "train_cfg.max_iters=4", "--json")[1]
+    found = json.loads(output)["train_cfg.max_iters"]
+    assert (found["value"], [each["value"] for each in found["history"]]) == (4, [4, 8])
+    assert [each["file"] for each in found["history"]] == ["--set", str(tiny)]
+    every = json.loads(footplate("explain", "tiny.py", "--json")[1])
+    assert every["train_cfg.max_iters"]["value"] == 8
+
+
+def test_what_user_code_prints_goes_to_standard_error(tiny: Path, footplate: Command) -> None:
+    tiny.write_text("print('from the config')\n" + tiny.read_text())
+    code, output, errors = footplate("check", "tiny.py", "--no-run", "--json")
+    assert (code, json.loads(output)["warnings"]) == (0, [])
+    assert "from the config" in errors
+
+
+def test_error_of_user_code_is_a_document(tiny: Path, footplate: Command) -> None:
+    tiny.write_text(tiny.read_text() + "\nraise RuntimeError('not today')\n")
+    code, output, _ = footplate("train", "tiny.py", "--json")
+    assert code == json.loads(output)["error"]["exit_code"]
+    assert "not today" in json.dumps(json.loads(output)["error"])
+
+
+def test_stopped_run_prints_its_state(tiny: Path) -> None:
+    words = ["train", "tiny.py", "--json", "--set", "train_cfg.max_iters=1000000"]
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    with subprocess.Popen(
+        [sys.executable, "-m", "footplate", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "Iter(train) [" in line:
+                break
+        os.kill(process.pid, signal.SIGTERM)
+        errors = process.stderr.read()
+        result = json.loads(process.stdout.read())
+    assert (process.returncode, result["state"]) == (143, "stopped")
+    assert 0 < result["iterations"] < 1000000
+    assert Path(result["last_checkpoint"]).exists()
+    assert "resume:" in errors
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (float("nan"), None),
+        ((1, Path("a")), [1, "a"]),
+        (Origin("a.py", 3), {"file": "a.py", "line": 3}),
+        ({1: {2.5}}, {"1": [2.5]}),
+        (True, True),
+    ],
+)
+def test_values_become_json(value: Any, expected: Any) -> None:
+    assert as_json(value) == expected
+
+
+def test_schema_is_printed_and_written(tiny: Path, footplate: Command) -> None:
+    code, output, _ = footplate("schema")
+    assert (code, json.loads(output)["$schema"]) == (0, "https://json-schema.org/draft/2020-12/schema")
+    assert footplate("schema", "-o", "schema.json") == (0, "schema.json\n", "")
+    assert Path("schema.json").read_text() == output
