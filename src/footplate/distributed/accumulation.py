@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from footplate.distributed.collectives import get_rank, get_world_size
-from footplate.distributed.sharding import distribute_like, is_dtensor, is_sharded, local_tensor
+from footplate.distributed.sharding import distribute_like, full_tensor, is_dtensor, is_sharded, local_tensor
 
 
 def reduced_gradients(parameters: Iterable[Tensor]) -> list[Tensor | None]:
@@ -56,6 +56,8 @@ def restore_gradients(model: nn.Module, parameters: Iterable[Tensor], saved: Ite
     for parameter, rows in zip(parameters, saved, strict=True):
         if rows is None:
             continue
+        if is_dtensor(rows) and rows.device_mesh.ndim > 1:  # type: ignore[attr-defined]
+            rows = full_tensor(rows)  # a shard of a replica has the rows of other ranks
         state = states.get(id(parameter))
         if rows.shape[0] != get_world_size():
             total = local_tensor(rows).sum(0)
