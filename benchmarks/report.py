@@ -32,8 +32,12 @@ _VALIDATIONS = 50
 _PICTURES, _PICTURE_STEPS = 4, 10
 _DRAWN = """
 const done = arguments[arguments.length - 1];
-requestAnimationFrame(() => requestAnimationFrame(() => done([
-  performance.now(), document.documentElement.scrollWidth, document.querySelectorAll('.plot svg path.line').length])));
+const wait = () => {
+  const drawn = document.querySelectorAll('.plot svg path.line').length;
+  if (!drawn) return requestAnimationFrame(wait);
+  requestAnimationFrame(() => done([performance.now(), document.documentElement.scrollWidth, drawn]));
+};
+wait();
 """
 
 

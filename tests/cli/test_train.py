@@ -1,5 +1,6 @@
 import argparse
 import hashlib
+import io
 import os
 import shlex
 import shutil
@@ -428,3 +429,40 @@ def test_warning_about_an_unused_first_generation_key_is_shown_and_logged_once(
     assert code == 0
     assert [text.count(warning) for text in (output, log.read_text())] == [1, 1]
     assert caplog.messages.count(warning) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "answers", "used"),
+    [
+        ([], "what\ntake\n", 0.2),
+        ([], "keep\n", 0.1),
+        ([], "", 0.1),
+        (["--resume-settings", "take"], None, 0.2),
+        (["--resume-settings", "keep"], None, 0.1),
+    ],
+)
+def test_resume_asks_for_changed_optimizer_settings(
+    tiny: Path,
+    footplate: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    answers: str | None,
+    used: float,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    streams = SimpleNamespace(stdin=Terminal(answers or ""), stderr=Terminal())
+    footplate("train", "tiny.py", "--work-dir", "work", "--set", "train_cfg.max_iters=2")
+    monkeypatch.setattr("footplate.cli.train.sys", streams)
+    lr = "optim_wrapper.optimizer.lr=0.2"
+    said = footplate("train", "tiny.py", "--work-dir", "work", "--resume", *options, "--set", lr)[2]
+    assert ("The command sets optim_wrapper.optimizer.lr." in said) == (answers is not None)
+    saved = torch.load("work/iter_4.pth", weights_only=True)["optimizer"]["param_groups"][0]
+    assert saved.get("initial_lr", saved["lr"]) == used
+
+
+def test_settings_of_a_run_that_is_not_resumed_are_an_error(tiny: Path, footplate: Command) -> None:
+    code, _, said = footplate("train", "tiny.py", "--resume-settings", "take")
+    assert (code, said.splitlines()[0]) == (2, "error: --resume-settings needs --resume")

@@ -27,7 +27,7 @@ class Block(NamedTuple):
     def kind(self) -> str:
         """How the block is tested: "module", "config", "fragment", "code", "commands", "script" or "text"."""
         if self.language != "python":
-            return {"console": "commands", "sh": "script", "": "text"}[self.language]
+            return {"console": "commands", "sh": "script", "json": "text", "": "text"}[self.language]
         if not _only_assigns(self.text):
             return (
                 "config" if "_base_" in self.text or "read_base" in self.text else ("module" if self.title else "code")

@@ -1,4 +1,4 @@
-"""Writes the list of the documents' pieces of code: `python -m tests.documents > docs/documents.md`."""
+"""Writes the list of the documents' pieces of code: `python -m tests.documents > tests/documents/documents.md`."""
 
 from tests.documents.catalogue import as_page
 

@@ -8,7 +8,7 @@ from footplate.hosts.names import DISTRIBUTIONS
 from tests.documents.catalogue import COUNTS, as_page, fragments_of, module_of
 from tests.documents.support import Fragment
 
-PAGE = Path(__file__).parents[2] / "docs" / "documents.md"
+PAGE = Path(__file__).parent / "documents.md"
 
 # What the documents' code and text name beside its import lines.
 NAMED = [
@@ -64,4 +64,4 @@ def test_the_imports_are_found() -> None:
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text(encoding="utf-8") == as_page(), "python -m tests.documents > docs/documents.md"
+    assert PAGE.read_text(encoding="utf-8") == as_page(), "python -m tests.documents > tests/documents/documents.md"

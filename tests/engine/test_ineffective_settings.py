@@ -20,7 +20,7 @@ from tests.support import loader, settings
 
 NO_VALIDATION: dict[str, Any] = {"val_dataloader": None, "val_cfg": None, "val_evaluator": None}
 LATE: dict[str, Any] = {"train_cfg": {"by_epoch": True, "max_epochs": 3, "val_begin": 4}}
-STOPPING = {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "loss"}]}
+STOPPING: dict[str, Any] = {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "loss"}]}
 BEST = {"default_hooks": {"checkpoint": {"save_best": "loss"}}}
 PLATEAU = {"param_scheduler": {"type": "ReduceOnPlateauLR", "monitor": "loss"}}
 IDLE = [

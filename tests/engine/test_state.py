@@ -271,12 +271,40 @@ def test_settings_replaced_in_a_resumed_run_are_reported(tmp_path: Path, caplog:
         run(changed, resume=True)
     assert [each for each in caplog.messages if "is not used" in each] == [
         f"The config's lr 7.5 is not used: the run resumes with the saved {saved:g}. "
-        "To start over with the saved weights and the config's lr, set load_from without resume."
+        "To use the config's lr, set resume_settings='take'."
     ]
     caplog.clear()
     (tmp_path / "epoch_3.pth").unlink()
     run(config(tmp_path, by_epoch=True), resume=True)
     assert not [each for each in caplog.messages if "is not used" in each]
+
+
+@pytest.mark.parametrize("schedule", [None, {"type": "PolyLR", "power": 1.0, "by_epoch": True, "end": 3}])
+def test_resumed_run_takes_the_settings_of_the_config(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, schedule: Any
+) -> None:
+    def rates(rate: float, **changes: Any) -> list[float]:
+        cfg = {**config(tmp_path, by_epoch=True), "param_scheduler": schedule}
+        cfg["optim_wrapper"]["optimizer"].update(lr=rate, weight_decay=rate / 10)
+        runner = Runner.from_cfg(cfg, **changes)
+        runner.train()
+        assert {group["weight_decay"] for group in runner.optim_wrapper.param_groups} == {rate / 10}
+        return [row["lr"] for row in runner.history]
+
+    before = rates(0.25)
+    (tmp_path / "epoch_3.pth").unlink()
+    with caplog.at_level(logging.INFO, "footplate"):
+        taken = rates(0.5, resume=True, resume_settings="take", log_level="INFO")
+    assert taken == [*before[:2], 2 * before[2]]
+    assert [each for each in caplog.messages if "instead of the saved" in each] == [
+        "The run resumes with the config's lr 0.5 instead of the saved 0.25.",
+        "The run resumes with the config's weight_decay 0.05 instead of the saved 0.025.",
+    ]
+
+
+def test_unknown_resume_settings_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="'resume_settings' must be 'keep' or 'take'"):
+        Runner.from_cfg(config(tmp_path, by_epoch=True), resume_settings="both")
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])

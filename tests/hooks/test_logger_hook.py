@@ -51,6 +51,16 @@ def test_logs_at_intervals(tmp_path: Path, train_cfg: dict[str, Any], hook: dict
     assert " ".join(f"{kind}{step}" for kind, step in logged(tmp_path, train_cfg, **hook)) == lines
 
 
+@pytest.mark.parametrize(("window", "is_mentioned"), [(10, True), (1, False)])
+def test_log_says_that_its_lines_show_means(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, window: int, is_mentioned: bool
+) -> None:
+    processor = {"window_size": window, "by_epoch": False}
+    Runner(**settings(tmp_path, train_cfg=ITERATIONS, log_processor=processor, log_level="INFO")).train()
+    text = f"Losses and times in log lines are means over the last {window} iterations."
+    assert caplog.messages.count(text) == is_mentioned
+
+
 @pytest.mark.parametrize(
     ("interval_exp_name", "places"), [(4, [4, 8]), (3, [4, 6, 10]), (1000, []), (1, [2, 4, 6, 8, 10])]
 )

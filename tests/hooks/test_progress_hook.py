@@ -86,7 +86,7 @@ def test_a_terminal_shows_a_live_display(tmp_path: Path) -> None:
     lines = lines_of(shown[0])
     ends = [line for line in lines if re.match(r"train .* 12/12", line)]
     assert re.fullmatch(r"train ━+ 12/12  left 00:00  \S+ it/s  \d+% waiting for data  \d+ MiB", ends[-1])
-    assert any(re.fullmatch(r" +loss \d\.\d+(e-\d+)? [▁-█]+  lr 1\.00e-01", line) for line in lines)
+    assert any(re.fullmatch(r"now   loss \d\.\d+(e-\d+)? [▁-█]+  lr 1\.00e-01", line) for line in lines)
     assert lines[-2:] == ["best  mIoU 53.5 at 8, now 52", ""]  # the best of the three, and no time
     for part in (" 1/12", " 7/12", "valid", " 1/2", " 2/2"):
         assert any(part in line for line in lines), part

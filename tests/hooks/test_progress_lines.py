@@ -52,7 +52,7 @@ def test_a_wide_terminal_shows_everything() -> None:
     lines = [line.plain for line in format_progress(progress(), 160)]
     assert lines == [
         "train ━━━━━━━━━━━━━━━───────────── 600/1100  left 00:36  14.1 it/s  17% waiting for data  555 MiB",
-        "      loss 0.5 █▃▁  lr 1.50e-03  loss_ce 0.5 █▁",
+        "now   loss 0.5 █▃▁  lr 1.50e-03  loss_ce 0.5 █▁",
         "best  mIoU 53.5 at 400, now 51  mAcc 70 at 600",
     ]
 
@@ -73,7 +73,7 @@ def test_unknown_values_are_dashes() -> None:
     first = progress(done=0, left=None, pace=None, waiting=math.nan, rate=math.nan, losses={}, metrics={})
     train, losses = (line.plain for line in format_progress(first, 160))
     assert train.endswith(" 0/1100  left --:--  -- waiting for data  555 MiB")
-    assert losses.strip() == "lr --"
+    assert losses == "now   lr --"
 
 
 def test_a_validation_has_a_line() -> None:

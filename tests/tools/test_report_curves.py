@@ -28,6 +28,26 @@ def test_scalar_that_equals_another_is_drawn_once_and_named() -> None:
     assert names(charts.metrics) == [("", "acc")]
 
 
+def test_equal_metrics_of_a_set_are_named_without_the_set() -> None:
+    charts = arrange_charts([run_of(val__day__mAcc=POINTS, val__day__mRecall=POINTS, val__night__mAcc=POINTS)], None)
+    assert [(chart["set"], chart["name"], chart["equal"]) for chart in charts.metrics] == [
+        ("day", "mAcc", ["mRecall"]),
+        ("night", "mAcc", []),
+    ]
+
+
+def test_scalar_is_a_duplicate_only_if_it_is_one_in_all_runs() -> None:
+    runs = [run_of(train__loss=POINTS, train__loss_ce=POINTS), run_of(train__loss=POINTS, train__loss_ce=OTHERS)]
+    charts = arrange_charts(runs, None)
+    assert charts.loss is not None
+    assert (charts.loss["equal"], names(charts.metrics)) == ([], [("", "loss_ce")])
+
+
+def test_constant_metrics_that_are_equal_by_chance_are_both_drawn() -> None:
+    flat = [(10.0, 1.0), (20.0, 1.0)]
+    assert names(arrange_charts([run_of(val__a=flat, val__b=flat)], None).metrics) == [("", "a"), ("", "b")]
+
+
 def test_training_and_validation_loss_share_a_chart() -> None:
     run = run_of(train__loss=POINTS, val__day__loss=OTHERS, val__night__loss=[(20.0, 5.0)])
     charts = arrange_charts([run], None)

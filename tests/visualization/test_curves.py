@@ -66,6 +66,12 @@ def panels_of(folder: Path, lines: list[dict[str, Any]], monkeypatch: pytest.Mon
     return {f"{panel.title}: {curve.label}": curve.points for panel in seen for curve in panel.curves}
 
 
+def test_term_that_equals_the_loss_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [{**line, "loss_ce": line["loss"], "night/loss_ce": line["loss"]} for line in TRAIN]
+    drawn = panels_of(tmp_path, lines, monkeypatch)
+    assert [name for name in drawn if name.startswith("loss")] == ["loss: loss"]
+
+
 def test_losses_metrics_and_rates_have_separate_panels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert panels_of(tmp_path, [TRAIN[0], VAL[0], TRAIN[1]], monkeypatch) == {
         "loss: loss": [(10, 2.0), (20, 1.0)],

@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 import signal
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,13 @@ def add_commands(subparsers: Any) -> None:
         nargs="?",
         const="auto",
         help="resume from the newest intact checkpoint in the work_dir, or from PATH",
+    )
+    parser.add_argument(
+        "--resume-settings",
+        metavar="keep|take",
+        choices=("keep", "take"),
+        help="with --resume: keep the optimizer settings of the checkpoint, or take those of the config (default: "
+        "keep; in a terminal, asks if --set changes one)",
     )
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
     parser.add_argument("--seed", metavar="N", type=int, help="the seed of all random generators")
@@ -122,6 +130,11 @@ def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
     if arguments.resume is not None:
         cfg["resume"] = True
         cfg["load_from"] = None if arguments.resume == "auto" else arguments.resume
+        settings = arguments.resume_settings or _ask_for_settings(arguments)
+        if settings is not None:
+            cfg["resume_settings"] = settings
+    elif arguments.resume_settings is not None:
+        raise ArgumentError("--resume-settings needs --resume", key="--resume-settings")
     if arguments.no_preflight or "preflight" not in cfg:
         cfg["preflight"] = not arguments.no_preflight
     if arguments.seed is not None:
@@ -138,6 +151,28 @@ def _apply_options(arguments: argparse.Namespace, cfg: "Config") -> None:
         wrapper["type"] = "AmpOptimWrapper"
         wrapper.setdefault("loss_scale", "dynamic")
     set_launcher(arguments, cfg)
+
+
+def _ask_for_settings(arguments: argparse.Namespace) -> str | None:
+    """Asks whether overridden optimizer settings replace those of the checkpoint.
+
+    Returns:
+        "keep" or "take"; None if no setting is overridden, there is no terminal to ask in, or the run has several
+        processes, which would all ask.
+    """
+    keys = [each.partition("=")[0].strip().lstrip("+") for each in (*arguments.set, *arguments.cfg_options)]
+    keys = [each for each in keys if each.startswith("optim_wrapper.")]
+    has_several = arguments.nproc is not None or arguments.launcher not in (None, "none") or "LOCAL_RANK" in os.environ
+    if not keys or has_several or not sys.stdin.isatty() or not sys.stderr.isatty():
+        return None
+    print_error(f"The command sets {', '.join(keys)}. The checkpoint has optimizer settings of its own.\n")
+    while True:
+        print_error("Keep the saved settings, or take those of the config? [keep/take] ")
+        answer = sys.stdin.readline().strip().lower()
+        if answer in ("keep", "take"):
+            return answer
+        if not answer:
+            return "keep"
 
 
 def _warn_of_changes(runner: "Runner", overrides: list[str]) -> None:

@@ -1,4 +1,7 @@
-"""Warns about settings without effect: the run ends too early for them, or its checkpoint overrides them."""
+"""Warns about settings without effect: the run ends too early for them, or its checkpoint overrides them.
+
+A run may also resume with the settings of its config.
+"""
 
 import inspect
 import logging
@@ -124,6 +127,36 @@ def settings_of(runner: "Runner") -> Settings:
     return settings
 
 
+def take_settings(runner: "Runner", before: Settings) -> None:
+    """Sets the optimizer settings of the config in a run that has just loaded those of its checkpoint.
+
+    Args:
+        runner: The runner. Its schedules must be computed again afterwards.
+        before: The result of `settings_of` from before the state was loaded.
+    """
+    loaded = settings_of(runner)
+    for name, part in runner.optim_wrapper.parts.items():
+        changes: Changes = set()
+        for group, saved, given in zip(part.optimizer.param_groups, loaded[name], before[name], strict=False):
+            for field in [each for each in given if each in saved and saved[each] != given[each]]:
+                value = given[field]
+                for key in {field, f"initial_{field}"} & group.keys():
+                    _set(group, key, value)
+                if isinstance(value, tuple) and field == "betas" and "initial_momentum" in group:
+                    group["initial_momentum"] = value[0]
+                changes.add((f"{field} {_shown(value)}", _shown(saved[field])))
+        for change, old in sorted(changes, key=str):
+            _logger.info("The run resumes with the config's %s instead of the saved %s.", change, old)
+
+
+def _set(group: dict[str, Any], key: str, value: Value) -> None:
+    """Sets a field of a parameter group, which may hold it as a tensor or as an int."""
+    if isinstance(group[key], torch.Tensor):
+        group[key].fill_(value)
+    else:
+        group[key] = int(value) if type(group[key]) is int and value == int(value or 0) else value  # type: ignore[arg-type]
+
+
 def _plain(value: Any) -> Value:
     """Returns a setting in comparable form: ints and tensors become floats, and lists become tuples."""
     if isinstance(value, (list, tuple)):
@@ -154,8 +187,8 @@ def keep_saved_settings(runner: "Runner", before: Settings) -> None:
             replaced = sorted((pair for pair in pairs if pair[0] != pair[1]), key=str)
             for now, saved in replaced:
                 _logger.warning(
-                    "The config's %s %s is not used: the run resumes with the saved %s. To start over with the saved "
-                    "weights and the config's %s, set load_from without resume.",
+                    "The config's %s %s is not used: the run resumes with the saved %s. To use the config's %s, set "
+                    "resume_settings='take'.",
                     field,
                     _shown(now),
                     _shown(saved),

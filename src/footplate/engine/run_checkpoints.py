@@ -29,6 +29,7 @@ class RunCheckpoints(Components):
     load_from: str | None
     should_resume: bool | str
     resuming: bool
+    takes_settings: bool
     saver: BackgroundSaver
     trusted: list[dict[str, str]]
     call_hook: Callable[..., None]
@@ -131,7 +132,7 @@ class RunCheckpoints(Components):
             checkpoint = self.load_checkpoint(filename, "cpu" if map_location == "default" else map_location, True)
         finally:
             self.resuming = False
-        keeps_schedules = resume_optimizer and resume_param_scheduler
+        keeps_schedules = resume_optimizer and resume_param_scheduler and not self.takes_settings
         left_out = {"optimizer": not resume_optimizer, "param_schedulers": not keeps_schedules}
         not_restored = [key for key, is_left_out in left_out.items() if is_left_out]
         state.restore(cast("Runner", self), checkpoint, left_out=not_restored)

@@ -97,6 +97,8 @@ class Runner(RunCheckpoints, RunnerMembers):
             `dict(max_mb=50, backups=3)`.
         activation_checkpointing: The modules that compute their activations again in the backward pass to save memory:
             a pattern or a list of patterns of their full names, or `dict(classes=[...], names=[...])`.
+        resume_settings: The optimizer settings of a resumed run, such as the learning rate: "keep" (the default) those
+            of the checkpoint, or "take" those of the config, with its schedules at the position of the run.
         max_epochs: The number of epochs, in place of the one in `train_cfg`.
         max_iters: The number of iterations, in place of the one in `train_cfg`.
         loss: For a plain torch module: a function of the output and the target, such as `nn.CrossEntropyLoss()`.
@@ -151,6 +153,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         model_adapter: Mapping[str, Any] | None = None,
         log_file: Mapping[str, Any] | None = None,
         activation_checkpointing: Selection | None = None,
+        resume_settings: str | None = None,
         *,
         max_epochs: int | None = None,
         max_iters: int | None = None,
@@ -191,6 +194,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         process_setup.warn_of_nondeterminism(randomness or {}, env_cfg or {}, self.seed, compile)
         self._loaded = False
         self._initial: state.InitialCheckpoint | None = None
+        self.takes_settings = resume_settings == "take"
         self.resuming = False  # while a checkpoint loads: whether the run resumes, rather than takes the weights only
         self._load_report: LoadReport | None = None
         self.trusted: list[dict[str, str]] = []  # files that the loaded checkpoint lists as trusted

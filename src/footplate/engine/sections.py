@@ -275,6 +275,7 @@ SECTIONS: tuple[Section, ...] = (
         (str, list, tuple, Mapping),
         partial(check_value, "activation_checkpointing", check_activation_checkpointing),
     ),
+    Section("resume_settings", "'keep' or 'take'", lambda value: value in ("keep", "take")),
 )
 RUNNER_KEYS = tuple(section.name for section in SECTIONS)
 # Keys that are not arguments of the Runner, with their meaning for the key reference.

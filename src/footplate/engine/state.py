@@ -15,7 +15,7 @@ from footplate.checkpoint import OpaqueObject, list_candidates, load_latest, loa
 from footplate.data import capture_rng, check_rng
 from footplate.distributed import accumulation, compute_on_main, gather_objects, is_distributed, unwrap_model
 from footplate.engine.hook import Hook
-from footplate.engine.ineffective_settings import keep_saved_settings, settings_of
+from footplate.engine.ineffective_settings import keep_saved_settings, settings_of, take_settings
 from footplate.engine.phase import COUNTED_STEPS, Phase
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import collect_steps
@@ -94,7 +94,7 @@ class _Optimizer(_Component):
         settings = settings_of(self.runner)
         self.runner.optim_wrapper.load_state_dict(state)
         _take_gradients(self.runner, state)
-        keep_saved_settings(self.runner, settings)
+        (take_settings if self.runner.takes_settings else keep_saved_settings)(self.runner, settings)
 
     def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool = False) -> None:
         if not left_out:

@@ -85,7 +85,13 @@ class LoggerHook(Hook):
         self._loaded = meta if isinstance(meta, Mapping) else {}
 
     def before_train(self, runner: Runner) -> None:
-        """Determines whether the end of an epoch, or of the run, is logged in addition to the intervals."""
+        """Determines whether the end of an epoch, or of the run, is logged in addition to the intervals.
+
+        Logs over how many iterations log lines are averaged, because the live display shows the latest values.
+        """
+        window = getattr(runner.log_processor, "window_size", 1)  # a custom log processor may have none
+        if window > 1:
+            runner.logger.info("Losses and times in log lines are means over the last %d iterations.", window)
         length = len(runner.train_dataloader) if runner.train_loop.by_epoch else runner.max_iters
         if not self.ignore_last or length <= self.interval:
             self._rest_ends_at = length

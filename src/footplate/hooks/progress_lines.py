@@ -99,7 +99,7 @@ def format_progress(progress: Progress, width: int) -> list[Text]:
             drawn = curve.draw(16 if width < 100 or place else 24)
             losses.append(Text.assemble(f"{name} {curve.latest:.4g} ", (drawn, "cyan")))
     rate = [] if progress.rate is None else [Text(f"lr {_number(progress.rate, '.2e')}")]
-    lines.append(_join_fitting("      ", [*losses[:1], *rate, *losses[1:]], width))
+    lines.append(_join_fitting("now   ", [*losses[:1], *rate, *losses[1:]], width))
     if progress.metrics:
         parts = []
         for name, (latest, best, at) in progress.metrics.items():

@@ -18,7 +18,13 @@ from footplate.tools.explain_keys import brief
 from footplate.tools.run_files import config_of
 
 _WIDEST_VALUE = 96
-START_KEYS = ("work_dir", "resume", "load_from", "preflight")  # where the run is stored and how it was started
+START_KEYS = (
+    "work_dir",
+    "resume",
+    "load_from",
+    "resume_settings",
+    "preflight",
+)  # where the run is stored and how it was started
 _SCOPE = "_scope_"
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from footplate.records.scalar_names import is_of_class, split_dataset
 from footplate.tools.report_curves import short
 from footplate.tools.runs import PerClassResults, Run
 
 _MOST_VALUES = 100_000  # of all classes, columns and steps
-_LEAST_STEPS = 3
+_LEAST_STEPS, _MOST_STEPS = 3, 1000
 
 
 def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> list[dict[str, Any]]:
@@ -26,7 +27,7 @@ def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> li
     """
     groups: dict[tuple[str, str, str], dict[int, list[PerClassResults]]] = {}
     for number, run in enumerate(runs):
-        for table in run.per_class:
+        for table in run.per_class or tables_of_scalars(run):
             groups.setdefault((table.dataset, table.metric, table.mode), {}).setdefault(number, []).append(table)
     for by_run in groups.values():
         for number, tables in by_run.items():  # an evaluation may change its classes when a run is resumed
@@ -46,6 +47,26 @@ def class_history(runs: Sequence[Run], best_steps: Sequence[float | None]) -> li
         }
         for (dataset, metric, mode), by_run in groups.items()
     ]
+
+
+def tables_of_scalars(run: Run) -> list[PerClassResults]:
+    """Returns the tables of a run that recorded its per-class results only as scalars, such as `IoU.shoe`."""
+    values: dict[tuple[str, str, str], dict[str, dict[float, float]]] = {}
+    for mode in dict.fromkeys(series.mode for series in run.series if series.mode != "train"):
+        own = {series.name: series for series in run.series if series.mode == mode}
+        for name, series in own.items():
+            if is_of_class(name, own):
+                dataset, metric = split_dataset(name)
+                quantity, dot, label = metric.partition(".")
+                if not dot:  # `shoe_precision` is the average precision of a class
+                    label, _, quantity = metric.rpartition("_")
+                values.setdefault((dataset, quantity, mode), {})[label] = dict(series.points)
+    tables = []
+    for (dataset, quantity, mode), classes in values.items():
+        for step in sorted({step for points in classes.values() for step in points})[-_MOST_STEPS:]:
+            rows = [[label, points.get(step)] for label, points in classes.items()]
+            tables.append(PerClassResults(dataset, quantity, mode, int(step), ["class", quantity], rows))
+    return tables
 
 
 def _names(table: PerClassResults) -> list[str]:

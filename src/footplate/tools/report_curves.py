@@ -1,7 +1,7 @@
 """Arranges the scalars of runs as charts of a report."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from footplate.records.scalar_names import is_of_class, split_dataset
@@ -42,16 +42,16 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
         headline: The headline metric in any of the runs.
     """
     curves: dict[tuple[str, str], list[Curve]] = {}
-    equal: dict[tuple[str, str], set[str]] = {}
     for number, run in enumerate(runs):
         for mode in dict.fromkeys(series.mode for series in run.series):
             own = {series.name: series for series in run.series if series.mode == mode}
-            repeated = _repeated(own)
             for name, series in own.items():
-                if name in repeated:
-                    equal.setdefault((mode, repeated[name]), set()).add(name)
-                elif mode == "train" or not is_of_class(name, own):
+                if mode == "train" or not is_of_class(name, own):
                     curves.setdefault((mode, name), []).append(Curve(number, series, ""))
+    equal: dict[tuple[str, str], set[str]] = {}
+    for (mode, name), first in _repeated(curves).items():
+        equal.setdefault((mode, first), set()).add(name)
+        del curves[mode, name]
     most = _MOST_POINTS // max(sum(map(len, curves.values())), 1)
     most = min(max(most, _LEAST_PER_CURVE), _MOST_PER_CURVE)
 
@@ -67,15 +67,19 @@ def arrange_charts(runs: Sequence[Run], headline: Series | None) -> Charts:
     )
 
 
-def _repeated(series: dict[str, Series]) -> dict[str, str]:
-    """Returns the scalars that equal another one of the same kind and validation set, each with that one's name."""
-    kinds: dict[tuple[str, str], dict[str, list[Point]]] = {}
-    for name in sorted(series, key=lambda name: name != "loss"):  # terms of the loss are duplicates of it
+def _repeated(curves: Mapping[tuple[str, str], list[Curve]]) -> dict[tuple[str, str], str]:
+    """Returns the scalars that equal another one of the same kind and validation set in all runs, with its name."""
+    kinds: dict[tuple[str, str, str], dict[str, list[tuple[float, ...]]]] = {}
+    for mode, name in sorted(curves, key=lambda key: key[1] != "loss"):  # terms of the loss are duplicates of it
         kind = "loss" if "loss" in name else "lr" if name.endswith("lr") else ""
-        values = {value for _, value in series[name].points}
-        if kind or (len(values) > 1 and not _is_detail((series[name].mode, name))):  # others may be equal by chance
-            kinds.setdefault((split_dataset(name)[0], kind), {})[name] = series[name].points
-    return {name: first for group in kinds.values() for name, first in find_duplicates(group).items()}
+        points: list[tuple[float, ...]] = [
+            (curve.run, *point) for curve in curves[mode, name] for point in curve.series.points
+        ]
+        if kind or not _is_detail((mode, name)):  # others may be equal by chance
+            kinds.setdefault((mode, split_dataset(name)[0], kind), {})[name] = points
+    return {
+        (mode, name): first for (mode, _, _), group in kinds.items() for name, first in find_duplicates(group).items()
+    }
 
 
 def _loss_curves(curves: dict[tuple[str, str], list[Curve]]) -> list[Curve]:
@@ -109,7 +113,7 @@ def _chart(key: tuple[str, str], curves: Sequence[Curve], equal: set[str], most:
         "name": metric,
         "set": dataset,
         "mode": mode,
-        "equal": sorted(equal),
+        "equal": sorted(other if mode == "train" else split_dataset(other)[1] for other in equal),
         "curves": list(_encoded(curves, most)),
     }
 

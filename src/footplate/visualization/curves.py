@@ -120,17 +120,29 @@ class Panel(NamedTuple):
     note: str = ""
 
 
-def find_duplicates(curves: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, str]:
+def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[str, str]:
     """Returns the names of curves that equal an earlier one, each with the name of that one.
 
-    The only term of a loss equals the loss, for example.
+    The only term of a loss equals the loss, for example. Constant curves are never duplicates, because they may be
+    equal by chance.
 
-    >>> find_duplicates({"loss": [(1, 0.5)], "loss_ce": [(1, 0.5)], "acc": [(1, 0.4)]})
+    Args:
+        curves: The points of each curve, whose last coordinates are the values.
+
+    >>> find_duplicates({"loss": [(1, 0.5), (2, 0.4)], "loss_ce": [(1, 0.5), (2, 0.4)], "acc": [(1, 0.4), (2, 0.5)]})
     {'loss_ce': 'loss'}
     """
-    originals: dict[tuple[tuple[float, float], ...], str] = {}
-    firsts = {name: originals.setdefault(tuple(points), name) for name, points in curves.items()}
+    varying = {name: points for name, points in curves.items() if len({point[-1] for point in points}) > 1}
+    originals: dict[tuple[tuple[float, ...], ...], str] = {}
+    firsts = {name: originals.setdefault(tuple(points), name) for name, points in varying.items()}
     return {name: first for name, first in firsts.items() if name != first}
+
+
+def _without_duplicates(curves: Sequence[Curve]) -> list[Curve]:
+    """Returns the curves without those that equal another one, which is the total if there is one."""
+    ordered = sorted(curves, key=lambda curve: curve.label != "loss")
+    repeated = find_duplicates({curve.label: curve.points for curve in ordered})
+    return [curve for curve in curves if curve.label not in repeated]
 
 
 def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> None:
@@ -154,7 +166,7 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
     norms = [curve for curve in curves if curve.label.partition("/")[0] == "grad_norm"]
     others = [curve for curve in curves if curve not in losses + norms and curve.label not in ("lr", "base_lr")]
     panels = [
-        _panel("loss", losses),
+        _panel("loss", _without_duplicates(losses)),
         *_panels_by_scale("training", others),
         *_validation_panels(_curves(validation)),
         _panel("gradient norm", norms, small=True),
@@ -211,8 +223,8 @@ def _validation_panels(curves: list[Curve]) -> Iterator[Panel]:
             else:
                 quantity = found["quantity"] or found["measure"]
                 classes.setdefault(quantity, []).append(curve._replace(label=found["name"] or found["class"]))
-        yield from _panels_by_scale(title, summaries)
-        yield _panel(f"{title}: loss", losses)
+        yield from _panels_by_scale(title, _without_duplicates(summaries))
+        yield _panel(f"{title}: loss", _without_duplicates(losses))
         if classes:
             (quantity, shown), *others = classes.items()
             weakest = sorted(shown, key=lambda curve: curve.points[-1][1])

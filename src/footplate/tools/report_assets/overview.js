@@ -12,7 +12,7 @@ const leader = data.runs[ranking[0]];
 const stateOf = ({ done, planned, finished }) => {
   if (finished) return { short: "finished", text: `${whole(done)} iterations` };
   if (planned == null) return { short: `${whole(done)} iterations`, text: "planned length unknown" };
-  return { short: `stopped at ${whole(done)}`, text: `of ${whole(planned)} iterations` };
+  return { short: "not finished", text: `${whole(done)} of ${whole(planned)} iterations` };
 };
 const timeOf = (run) => (run.time ? duration(run.time.total) : "–");
 const costText = (run) => [
@@ -70,7 +70,7 @@ const leaderboard = () => {
       make("th", { scope: "row", title: run.name }, swatch(place), run.name),
       cell(metricName, metric ? figure(metric.value, best) : "–", "score"), cell("difference", change || "best", change ? "" : "first"),
       cell("best at", metric ? whole(metric.iteration) : "–"), cell("overfits", make("span", { class: run.fit.kind, title: run.fit.text }, run.fit.answer), "word"),
-      cell("state", stateOf(run.state).short, "word"), cell("time", timeOf(run)), cell("memory", run.memory ? mebibytes(run.memory) : "–"));
+      cell("state", make("span", { title: stateOf(run.state).text }, stateOf(run.state).short), "word"), cell("time", timeOf(run)), cell("memory", run.memory ? mebibytes(run.memory) : "–"));
   };
   const heads = ["Run", metricName, "Difference", "Best at", "Overfits", "State", "Training time", "Memory"];
   return make("div", { class: "scroll" }, make("table", { class: "runs", id: "figures" },
@@ -130,7 +130,13 @@ const lossChart = () => {
   // Several runs with several validation sets would be too many curves.
   const set = several && data.charts.headline?.set;
   const curves = styled({ ...chart, curves: chart.curves.filter((curve) => curve.mode === "train" || !set || curve.label.endsWith(`: ${set}`)) });
-  const validated = curves.some((curve) => curve.mode !== "train");
+  const validations = curves.filter((curve) => curve.mode !== "train");
+  const validated = validations.length > 0;
+  if (validated && !several) {
+    // The same colors as in the chart of the metric.
+    curves.forEach((curve) => { curve.color = "var(--run-6)"; });
+    validations.forEach((curve, place) => { curve.color = colorOf(place); });
+  }
   const equal = chart.equal.length ? `; ${chart.equal.join(", ")} ${chart.equal.length > 1 ? "are" : "is"} equal` : "";
   const built = new LineChart({ title: "Loss", subtitle: `${!validated ? "training" : several ? "training, and validation (dashed)" : "training and validation"}${equal}`, curves, height: 250, legend: curves.length > 1 && curves.length <= 6 });
   if (!validated) built.element.append(make("p", { class: "note" }, "No validation loss is recorded; ", make("code", {}, "val_cfg = dict(loss=True)"), " adds it."));

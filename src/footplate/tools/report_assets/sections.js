@@ -2,18 +2,16 @@
 
 const byRunName = (run) => (several ? make("span", { class: "who" }, swatch(run), data.runs[run].name) : null);
 
+const MOST_PICTURED = 2; // runs whose pictures are shown at first
+
 /** The frame of an image at a step, or the latest one before it. */
 const frameAt = (frames, step) => frames.findLast((frame) => frame.step <= step) ?? frames[0];
 
-const pictures = () => {
-  const section = find("pictures");
-  if (!data.images.length) {
-    section.append(note("The run has no pictures. With draw=True, the visualization hook draws every interval-th batch of a validation."));
-    return;
-  }
-  const steps = [...new Set(data.images.flatMap(({ frames }) => frames.map((frame) => frame.step)))].sort((a, b) => a - b);
+/** The pictures of some runs, with a slider for all of them. */
+const gallery = (all) => {
+  const steps = [...new Set(all.flatMap(({ frames }) => frames.map((frame) => frame.step)))].sort((a, b) => a - b);
   const shown = [];
-  const cards = [...Map.groupBy(data.images, (image) => image.name)].map(([name, images]) =>
+  const cards = [...Map.groupBy(all, (image) => image.name)].map(([name, images]) =>
     make("figure", { class: "card picture" }, make("figcaption", {}, name), make("div", { class: "views" }, ...images.map(({ run, frames }) => {
       const image = make("img", { loading: "lazy", decoding: "async" });
       const at = make("output");
@@ -31,8 +29,23 @@ const pictures = () => {
   };
   const slider = make("input", { type: "range", min: 0, max: steps.length - 1, value: steps.length - 1, "aria-label": "Iteration of the pictures", oninput: () => show(Number(slider.value)) });
   show(steps.length - 1);
-  if (steps.length > 1) section.append(make("div", { class: "controls" }, slider, step));
-  section.append(make("div", { id: "gallery" }, ...cards));
+  return [steps.length > 1 ? make("div", { class: "controls" }, slider, step) : "", make("div", { id: "gallery" }, ...cards)];
+};
+
+/** Pictures, at first those of the best runs if there are many. */
+const pictures = () => {
+  const section = find("pictures");
+  if (!data.images.length) {
+    section.append(note("The run has no pictures. With draw=True, the visualization hook draws every interval-th batch of a validation."));
+    return;
+  }
+  const order = (image) => ranking.indexOf(image.run);
+  const sorted = [...data.images].sort((a, b) => order(a) - order(b));
+  const best = sorted.filter((image) => order(image) < MOST_PICTURED);
+  const holder = make("div", {}, ...gallery(best));
+  if (best.length < sorted.length)
+    section.append(choice([`Best ${MOST_PICTURED} runs`, `All ${data.runs.length} runs`], 0, (place) => holder.replaceChildren(...gallery(place ? sorted : best)), "Runs"));
+  section.append(holder);
   if (data.imagesLeftOut) section.append(note(`${data.imagesLeftOut} more are only in the run's folder, to limit the size of the page.`));
 };
 
@@ -50,7 +63,7 @@ const classCurves = (chart, run) => {
 const chartOf = (chart, options = {}) => {
   const equal = chart.equal.length ? `= ${chart.equal.join(" = ")}` : "";
   const mode = chart.mode === "train" ? "training" : chart.mode === "test" ? "test" : "";
-  const subtitle = [mode, equal].filter(Boolean).join(" ");
+  const subtitle = [options.height ? "" : mode, equal].filter(Boolean).join(" ");
   return new LineChart({ title: chart.name, subtitle, curves: styled(chart), legend: false, ...options });
 };
 
