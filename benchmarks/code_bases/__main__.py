@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from benchmarks.code_bases import configs, mmdet, timing
-from benchmarks.code_bases.configs import CONFIGS, SIZES, families, shrink, walk
+from benchmarks.code_bases.configs import CONFIGS, SIZES, families, lengthen, shrink, walk
 from benchmarks.code_bases.made_up_data import register_transforms, seed_all, write_scenes
 
 PREPARE: dict[str, Callable[[Any, str, int], None]] = {
@@ -93,8 +93,8 @@ def fill_parameters(model: torch.nn.Module) -> float:
     return sum(each.numel() for each in model.parameters()) / 1e6
 
 
-def train(host: str, path: Path, data: str, work_dir: str, size: int) -> dict[str, Any]:
-    """Trains a config for two iterations and validates one batch; returns the losses."""
+def train(host: str, path: Path, data: str, work_dir: str, size: int, iterations: int = 2) -> dict[str, Any]:
+    """Trains a config, for two iterations by default, and validates one batch; returns the losses."""
     from mmengine.config import Config
     from mmengine.runner import Runner
 
@@ -108,6 +108,8 @@ def train(host: str, path: Path, data: str, work_dir: str, size: int) -> dict[st
     if not any(node.get("multi_grid") for node in walk(cfg.model)):
         shallow_networks(transformers=host == "mmselfsup")
     PREPARE[host](cfg, data, size)
+    if iterations != 2:
+        lengthen(cfg, iterations)
     seed_all(7)
     with no_random_weights():
         runner = Runner.from_cfg(cfg)
@@ -131,8 +133,8 @@ def train(host: str, path: Path, data: str, work_dir: str, size: int) -> dict[st
 
     runner.model.train_step = train_step
     runner.train()
-    if len(found["losses"]) < 2:
-        raise RuntimeError(f"{len(found['losses'])} training steps instead of 2")
+    if len(found["losses"]) < iterations:
+        raise RuntimeError(f"{len(found['losses'])} training steps instead of {iterations}")
     return found
 
 
@@ -227,6 +229,7 @@ def main() -> None:
     parser.add_argument("--config", default="", help="a part of the file name of the config to train")
     parser.add_argument("--size", type=int, default=0)
     parser.add_argument("--seconds", type=int, default=90)
+    parser.add_argument("--iterations", type=int, default=2, help="an even number")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--time", type=int, default=0, metavar="ROUNDS", help="time both engines instead")
     args = parser.parse_args()
@@ -262,7 +265,13 @@ def main() -> None:
             size = args.size or SIZES.get(args.host, 128)
             folder = str(work_dir / f"{args.engine}-{args.host}" / family)
             log = work_dir / f"{args.engine}-{args.host}-{family.replace('/', '-')}.log"
-            row.update(in_child(lambda: train(args.host, path, args.data, folder, size), log, args.seconds))  # noqa: B023
+            row.update(
+                in_child(
+                    lambda: train(args.host, path, args.data, folder, size, args.iterations),  # noqa: B023
+                    log,
+                    args.seconds,
+                )
+            )
         print(json.dumps(row), flush=True)
 
 

@@ -139,6 +139,18 @@ def shrink(cfg: Any, work_dir: str) -> None:
     cfg.train_cfg = dict(limit, **own)
 
 
+def lengthen(cfg: Any, iterations: int) -> None:
+    """Makes a changed config train for a number of iterations: repeats the four samples, two of which are a batch."""
+    times = iterations // 2
+    cfg.train_dataloader["dataset"] = {
+        "type": "RepeatDataset",
+        "times": times,
+        "dataset": cfg.train_dataloader["dataset"],
+    }
+    if "max_iters" in cfg.train_cfg:
+        cfg.train_cfg["max_iters"] = iterations
+
+
 def loader(dataset: dict[str, Any], old: Any, size: int = 2) -> dict[str, Any]:
     """Returns a dataloader without workers and without shuffling; the collation stays that of the config."""
     found = {"batch_size": size, "num_workers": 0, "persistent_workers": False, "dataset": dataset}

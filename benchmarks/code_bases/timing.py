@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.code_bases.configs import shrink
+from benchmarks.code_bases.configs import lengthen, shrink
 from benchmarks.code_bases.made_up_data import seed_all
 
 TURN = 20  # iterations
@@ -98,11 +98,7 @@ def _train(
     shrink(cfg, str(work_dir))
     prepare(cfg)
     cfg.default_hooks["logger"] = logger  # writes as often as that of the config
-    # The four samples make an epoch of the wanted length, with two samples in a batch.
-    dataset = {"type": "RepeatDataset", "times": iterations // 2, "dataset": cfg.train_dataloader["dataset"]}
-    cfg.train_dataloader["dataset"] = dataset
-    if "max_iters" in cfg.train_cfg:
-        cfg.train_cfg["max_iters"] = iterations
+    lengthen(cfg, iterations)
     seed_all(7)
     runner = Runner.from_cfg(cfg)
     runner.register_hook(Turns())

@@ -1,13 +1,16 @@
 import io
 import pickle
 import random
+import struct
+import tarfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from footplate.checkpoint import OpaqueObject, unpickler
+from footplate.checkpoint import OpaqueObject, load_checkpoint, unpickler
 from footplate.checkpoint.torch_file import read_content, verify_checksums
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
@@ -36,6 +39,41 @@ def test_truncated_old_files_are_damaged() -> None:
     for length in range(1, len(whole), 7):
         with pytest.raises(CheckpointError):
             read_content(io.BytesIO(whole[:length]))
+
+
+class _ById(pickle.Pickler):
+    def persistent_id(self, value: Any) -> Any:
+        return 1 if isinstance(value, torch.Tensor) else None
+
+
+def _saved_as_tar(tensor: torch.Tensor) -> bytes:
+    """Returns a checkpoint with one contiguous tensor, in the format of torch before 0.2."""
+    pickled, storages, tensors = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    _ById(pickled, 2).dump({"w": tensor})
+    for value in (1, (2, "cpu", torch.FloatStorage)):
+        pickle.dump(value, storages, 2)
+    storages.write(struct.pack("<q", tensor.numel()) + tensor.numpy().tobytes())
+    pickle.dump([], storages, 2)  # views of storages
+    for record in (1, (1, 2, torch.FloatTensor)):
+        pickle.dump(record, tensors, 2)
+    tensors.write(struct.pack(f"<iI{2 * tensor.ndim}qq", tensor.ndim, 0, *tensor.shape, *tensor.stride(), 0))
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, member in {"storages": storages, "tensors": tensors, "pickle": pickled}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(member.getvalue())
+            archive.addfile(info, io.BytesIO(member.getvalue()))
+    return stream.getvalue()
+
+
+def test_tar_archives_of_the_first_versions_of_torch_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "old.pth"
+    file.write_bytes(_saved_as_tar(torch.arange(6.0).view(2, 3)))
+    assert torch.load(file, weights_only=False)["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    with pytest.raises(CheckpointError, match=r"a tar archive, the format of torch before 0\.2") as caught:
+        load_checkpoint(file)
+    assert not isinstance(caught.value, CheckpointDamagedError)
+    assert "torch.load(path, weights_only=False)" in str(caught.value)
 
 
 def test_old_file_without_the_size_of_its_last_tensor_is_truncated() -> None:

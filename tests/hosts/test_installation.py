@@ -19,7 +19,7 @@ from footplate.engine import Hook as EngineHook
 from footplate.errors import BuildError, ConfigError
 from footplate.first_generation.adapters import Hook
 from footplate.hosts.finders import NamesFinder
-from footplate.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, using_scope
+from footplate.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS, using_scope
 from footplate.registry.dotted_paths import resolve
 
 
@@ -337,6 +337,24 @@ def test_a_plugin_that_cannot_be_imported(path: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         hosts.import_modules(Config.fromstring(f"{PLUGIN}plugin_dir = {path!r}\n", ".py"))
     assert caught.value.key == "plugin_dir"
+
+
+def test_classes_of_a_code_base_hide_those_of_footplate_from_the_first_lookup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mmpose").mkdir()
+    (tmp_path / "mmpose/__init__.py").write_text("")
+    (tmp_path / "mmpose/registry.py").write_text(
+        "from mmengine.evaluator import BaseMetric\nfrom mmengine.registry import METRICS as ROOT, Registry\n"
+        "METRICS = Registry('metric', parent=ROOT)\n@METRICS.register_module()\nclass IoUMetric(BaseMetric): ...\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    hosts.install()
+    with using_scope("mmpose"):
+        assert METRICS.get("IoUMetric").__module__ == "mmpose.registry"
+    METRICS.children.pop("mmpose")
+    for title in ("mmpose", "mmpose.registry"):
+        sys.modules.pop(title)
 
 
 FIRST_GENERATION = {

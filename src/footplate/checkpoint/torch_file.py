@@ -10,7 +10,6 @@ import mmap
 import sys
 import tarfile
 from collections.abc import Callable
-from contextlib import suppress
 from typing import IO, Any, NamedTuple
 
 import torch
@@ -68,15 +67,30 @@ def read_content(
         archive = Archive(stream, comment=digest.length)
         reader = _ArchiveReader(archive, device, not digest.length, mapped, budget)
     elif start[:1] == b"\x80":
-        stream.seek(0)
-        with suppress(tarfile.HeaderError):  # `torch.load` tries tar before pickle
-            tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+        if _is_tar(stream):  # `torch.load` tries tar before pickle
             raise CheckpointDamagedError("it is ambiguous: torch would read it as a tar archive")
         reader = _OldReader(stream, device, budget)
+    elif _is_tar(stream):
+        raise CheckpointError(
+            "it is a tar archive, the format of torch before 0.2, which is not supported",
+            notes=["If you trust the file, load it with `torch.load(path, weights_only=False)`, and save it again."],
+        )
     else:
         raise CheckpointDamagedError("it is not a checkpoint, or its beginning is damaged")
     value = reader.read()
     return Content(value, budget.check_copies(value), digest)
+
+
+def _is_tar(stream: IO[bytes]) -> bool:
+    """Checks whether a file begins with the header of a tar archive; moves to its beginning."""
+    stream.seek(0)
+    try:
+        tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    finally:
+        stream.seek(0)
+    return True
 
 
 def verify_checksums(stream: IO[bytes]) -> None:

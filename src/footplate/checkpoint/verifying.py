@@ -111,7 +111,7 @@ def open_checkpoint(path: str) -> Iterator[IO[bytes]]:
             message = f"checkpoint '{path}' is damaged: {error.message}"
             raise CheckpointDamagedError(message, notes=error.notes) from error
         except CheckpointError as error:
-            raise CheckpointError(f"cannot use checkpoint '{path}': {error.message}") from error
+            raise CheckpointError(f"cannot use checkpoint '{path}': {error.message}", notes=error.notes) from error
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from footplate.registry.dotted_paths import (
     has_submodule,
     import_object,
     import_user_class,
+    is_footplate_alias,
     is_from_executed_config,
     module_exists,
     resolve,
@@ -256,9 +257,12 @@ class Registry(RegistryMembers):
     def _get(self, name: str, *, trusted: bool) -> Callable[..., Any]:
         if not isinstance(name, str):
             raise BuildError(f"the name of a {self.noun} must be a string", found=name)
+        package = self._registry_to_import(name)
+        if package and is_footplate_alias(top_level_spec("mmengine")):
+            importlib.import_module(package)  # before the lookup: its classes hide those of footplate
         found = (
             self._find(name)
-            or self._find_in_default_package(name)
+            or (package and importlib.import_module(package) and self._find(name))
             or self._find_in_other_scopes(name)
             or self._import_path(name, trusted=trusted)
         )
@@ -328,16 +332,15 @@ class Registry(RegistryMembers):
         for child in self.children.values():
             yield from child._tree()
 
-    def _find_in_default_package(self, name: str) -> Callable[..., Any] | None:
-        """Imports `<scope>.registry` of an installed package if it is not imported yet, and repeats the lookup."""
+    def _registry_to_import(self, name: str) -> str:
+        """Returns `<scope>.registry` of an installed package whose registries are not imported yet, or ""."""
         package = name.partition(".")[0] if "." in name else default_scope()
         if not package or self.root._member(package) is not None or not package.isidentifier():
-            return None
+            return ""
         module = f"{package}.registry"
         if package in sys.stdlib_module_names or module in sys.modules or not has_submodule(package, "registry"):
-            return None
-        importlib.import_module(module)
-        return self._find(name)
+            return ""
+        return module
 
     def _find_in_other_scopes(self, name: str) -> Callable[..., Any] | None:
         """Finds a class of the user or of the default scope's package that is registered in another scope only.
