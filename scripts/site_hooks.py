@@ -1,5 +1,6 @@
 """Hooks of the documentation build, which mkdocs.yml refers to: portable links, and the pages as plain text."""
 
+import logging
 import posixpath
 import re
 from collections.abc import Iterator
@@ -10,6 +11,13 @@ from typing import Any
 _ALTERNATE = re.compile(r'\s*<link rel="alternate"[^>]*hreflang[^>]*>')
 _LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
 _FROM_ROOT = re.compile(r'href="(/(?:zh/)?)"')
+
+
+def on_startup(**_: Any) -> None:
+    """Silences jieba, which splits Chinese text into words for the search."""
+    import jieba  # type: ignore[import-untyped, unused-ignore]
+
+    jieba.setLogLevel(logging.WARNING)
 
 
 def on_post_page(output: str, *, page: Any, **_: Any) -> str:

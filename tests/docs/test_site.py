@@ -104,7 +104,8 @@ def test_pages_open_in_both_languages(browser: Any, site: str, language: str) ->
 
 
 @pytest.mark.parametrize(
-    ("page", "words", "expected"), [("", "CheckpointHook", "CheckpointHook"), ("zh/", "检查点", "检查点")]
+    ("page", "words", "expected"),
+    [("", "CheckpointHook", "CheckpointHook"), ("zh/", "检查点", "检查点"), ("zh/", "时间限制", "恢复训练")],
 )
 def test_search_finds_pages(browser: Any, site: str, page: str, words: str, expected: str) -> None:
     browser.get(site + page)

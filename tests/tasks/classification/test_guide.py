@@ -24,7 +24,7 @@ def test_config_of_the_guide_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "val_confusion_matrix_2.png" in images
     (lines,) = (path.read_text().splitlines() for path in Path("out").glob("*/vis_data/per_class.jsonl"))
     assert len(lines) == 4  # two for each validation, none for the preflight
-    per_class, table = read_run("out").per_class
+    _, per_class, _, table = read_run("out").per_class
     assert (per_class.metric, per_class.columns[-1]) == ("single-label", "support")
     assert (table.metric, table.mode, table.step) == ("confusion_matrix", "val", runner.iter)
     assert table.rows == [[name, *row] for name, row in zip(table.columns[1:], matrix.tolist(), strict=True)]

@@ -13,8 +13,15 @@ const ticks = (low, high, most) => {
   return Array.from({ length: Math.max(last - first + 1, 0) }, (_, place) => Number(((first + place) * step).toPrecision(12)));
 };
 
-/** Exponential moving average without the bias of a start at zero. Gaps stay gaps. */
+/** The mean of exponential moving averages from both ends, which does not lag. Gaps stay gaps. */
 const smoothed = (values, factor) => {
+  const forward = movingAverage(values, factor);
+  const backward = movingAverage([...values].reverse(), factor).reverse();
+  return forward.map((value, place) => (value == null ? value : value / 2 + backward[place] / 2));
+};
+
+/** Exponential moving average without the bias of a start at zero. */
+const movingAverage = (values, factor) => {
   let sum = 0, weight = 0;
   return values.map((value) => {
     if (value == null) return value;

@@ -116,7 +116,7 @@ const bestMarks = (curves) => curves.filter((curve) => data.runs[curve.run].metr
 /** The headline chart; one run with several validation sets shows all of them. */
 const headlineChart = () => {
   const chart = data.charts.headline;
-  if (!chart) return null;
+  if (!chart || (headline.mode === "train" && data.charts.loss)) return null;
   const others = several || !chart.set ? [] : data.charts.metrics.filter((each) => each.mode === chart.mode && each.name === chart.name && each.set && each.set !== chart.set);
   const all = [chart, ...others].flatMap((each) => each.curves.map((curve) => ({ ...curve, label: others.length ? each.set : "" })));
   const curves = styled({ ...chart, curves: all });
