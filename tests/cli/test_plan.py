@@ -57,3 +57,15 @@ def test_config_is_measured_and_its_measurements_are_saved(tmp_path: Path, capsy
 def test_mistakes_are_reported(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_shards_of_a_plan_must_divide_the_devices(parts: str, capsys: pytest.CaptureFixture[str]) -> None:
+    start = ["plan", "--parts", parts, "--nodes", "2", "--per-node", "2"]
+    assert main([*start, "--sharded", "--shards", "3"]) == 2
+    assert "--shards must divide the 4 devices" in capsys.readouterr().err
+    assert main([*start, "--shards", "2"]) == 2
+    capsys.readouterr()
+    assert main([*start, "--sharded", "--shards", "2", "--json"]) == 0
+    replicas = json.loads(capsys.readouterr().out)["predictions"][-1]
+    assert main([*start, "--sharded", "--json"]) == 0
+    assert replicas["memory"] > json.loads(capsys.readouterr().out)["predictions"][-1]["memory"]

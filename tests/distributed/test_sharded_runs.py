@@ -11,13 +11,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from benchmarks.agreement import Case, Seen, difference, on_processes, resumed, settings, trained
+from benchmarks.agreement import SHARDED, Case, Seen, difference, on_processes, resumed, settings, trained
 from footplate import Runner
 from footplate.checkpoint import consolidate, dcp_writer, find_latest, load_checkpoint, read_pointer, verify
-from footplate.distributed import get_rank, unwrap_model
+from footplate.distributed import get_rank, unwrap_model, wrap_model
 from footplate.distributed.sharding import gather_full_state
 from footplate.engine import state as states
-from footplate.errors import CheckpointError
+from footplate.errors import ArgumentError, CheckpointError
 from tests.distributed.conftest import OnRanks
 from tests.support import Points, ToyModel  # noqa: F401 - registers them
 
@@ -254,3 +254,57 @@ def test_save_interrupted_by_death_is_incomplete(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"iter_6\.sharded' did not finish: it has no layout\.json"):
         verify(tmp_path / "iter_6.sharded")
     assert verify(tmp_path / "iter_3.sharded").sha256
+
+
+HYBRID = {**SHARDED, "mesh": (2, 2)}
+
+
+def hybrid(folder: Path, accumulation: int, changes: dict[str, Any]) -> dict[str, Tensor]:
+    return train(Case("FSDP2", "AdamW", accumulation), folder, model_wrapper_cfg=HYBRID, **changes)
+
+
+@pytest.mark.parametrize("name", ["AdamW", "LARS"])
+def test_replicas_of_shards_train_the_same_weights_as_one_process(tmp_path: Path, on_ranks: OnRanks, name: str) -> None:
+    alone = train(Case("DDP", name), tmp_path / "alone")
+    found = on_ranks(4, _hybrid_of, name, tmp_path / "four")
+    assert difference(found[0], alone) < 1e-12
+
+
+def _hybrid_of(name: str, folder: Path) -> dict[str, Tensor]:
+    return train(Case("FSDP2", name), folder, model_wrapper_cfg=HYBRID)
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])  # 5 iterations are two of three accumulation steps
+def test_replicas_of_shards_resume_from_one_sharded_checkpoint(
+    tmp_path: Path, on_ranks: OnRanks, accumulation: int
+) -> None:
+    saving = {"every": 5}
+    whole = on_ranks(4, hybrid, tmp_path / "whole", accumulation, saving)[0]
+    path = tmp_path / "whole/iter_5.sharded"
+    verify(path)
+    held = load_checkpoint(path)["state_dict"]
+    size = sum(each.stat().st_size for each in path.glob("rank_*.bin"))
+    # Replicas are written once: weights, averages and two moments. Gradients differ between all four ranks.
+    copies = 4 if accumulation == 1 else 8
+    assert size == 8 * copies * sum(each.numel() for each in held.values())
+    again = {"load_from": str(path), "resume": True}
+    found = on_ranks(4, hybrid, tmp_path / "four", accumulation, again)[0]
+    assert all(torch.equal(found[key], value) for key, value in whole.items())
+    case = Case("FSDP2", "AdamW", accumulation)
+    assert difference(_resumed(case, tmp_path / "one", path), whole) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("mesh", "message"),
+    [((3, 2), "a mesh of 3 x 2 does not fit 2 processes"), ((2,), "must be two numbers"), ((2, 0), "at least 1")],
+)
+def test_mesh_that_does_not_fit_raises(on_ranks: OnRanks, mesh: tuple[int, ...], message: str) -> None:
+    for key, text in on_ranks(2, _mesh_error, mesh):
+        assert key == "model_wrapper_cfg.mesh"
+        assert message in text
+
+
+def _mesh_error(mesh: tuple[int, ...]) -> tuple[str, str]:
+    with pytest.raises(ArgumentError) as caught:
+        wrap_model(torch.nn.Linear(2, 2), {"type": "FullyShard", "mesh": mesh})
+    return caught.value.key, str(caught.value)

@@ -399,7 +399,7 @@ def error_of(cfg: dict[str, Any]) -> tuple[str, Any, str]:
             "param_dtype must be one of float16, bfloat16",
         ),
         ({"offload": "disk"}, "offload", "cpu", "'cpu' or None"),
-        ({"reshard_after_forward": 2}, "reshard_after_forward", None, "a divisor of the number"),
+        ({"reshard_after_forward": 2}, "reshard_after_forward", None, "a divisor of the number of shards"),
     ],
 )
 def test_invalid_argument_reports_suggestion(

@@ -50,6 +50,14 @@ def test_sharded_training_exchanges_three_passes() -> None:
     assert predict(PARTS, cluster(4, 1, bandwidth=5e9), sharded=True).exchange == 0
 
 
+def test_replicas_of_shards_exchange_gradients_between_nodes() -> None:
+    found = predict(PARTS, cluster(4, 8, bandwidth=0.05e9), sharded=True, shards=8)
+    within, between = 3 * 7 / 8 * 0.01, 2 * 3 / 4 * 2.0 / 8
+    assert found.exchange == pytest.approx(within + between - 0.3)
+    assert found.memory == pytest.approx(0.4e9 / 8 + 0.02e9 + 1e9)
+    assert found.checkpoint == pytest.approx(0.3)  # one node holds a whole replica
+
+
 def test_slow_loader_delays_the_step() -> None:
     slow = dataclasses.replace(PARTS, loading=0.05)
     found = predict(slow, Cluster())

@@ -42,6 +42,12 @@ def add_commands(subparsers: Any) -> None:
         "--sharded", action="store_true", help="shard the weights and the optimizer state instead of replicating them"
     )
     parser.add_argument(
+        "--shards",
+        metavar="N",
+        type=int,
+        help="with --sharded: the devices that share one replica, as in FullyShard's mesh (default: all)",
+    )
+    parser.add_argument(
         "--steps", metavar="N", type=int, default=20, help="the number of steps to measure (default: 20)"
     )
     parser.add_argument("--parts", metavar="FILE", help="use saved measurements, which may come from another machine")
@@ -65,6 +71,12 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ("bandwidth", "inner_bandwidth"):
         if not getattr(arguments, name) > 0:
             raise ArgumentError(f"--{name.replace('_', '-')} must be positive", found=getattr(arguments, name))
+    if arguments.shards is not None:
+        devices = arguments.nodes * arguments.per_node
+        if not arguments.sharded or arguments.shards < 1 or devices % arguments.shards:
+            raise ArgumentError(
+                f"--shards must divide the {devices} devices, and needs --sharded", found=arguments.shards
+            )
     if not arguments.parts and arguments.config is None:
         raise ArgumentError("a plan needs measurements", notes=["Give a config to measure, or --parts FILE."])
     from footplate.tools.plan_measurements import Cluster  # after the checks, because it imports torch
@@ -79,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     measured = _measure(arguments)
     if arguments.save_parts:
         measured.write(arguments.save_parts)
-    predictions = predict_growth(measured, cluster, sharded=arguments.sharded)
+    predictions = predict_growth(measured, cluster, sharded=arguments.sharded, shards=arguments.shards)
     data = {"parts": measured, "cluster": cluster, "predictions": predictions}
     print_result(arguments, data, describe_plan(measured, cluster, predictions))
     return 0

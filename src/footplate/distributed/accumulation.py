@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from footplate.distributed.collectives import get_rank, get_world_size
-from footplate.distributed.sharding import distribute_like, is_dtensor, is_sharded, local_tensor
+from footplate.distributed.sharding import distribute_like, full_tensor, is_dtensor, is_sharded, local_tensor
 
 
 def reduced_gradients(parameters: Iterable[Tensor]) -> list[Tensor | None]:
@@ -34,7 +34,7 @@ def unreduced_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[
 
     parameter_list = list(parameters)
     mesh = getattr(parameter_list[0], "device_mesh", None)
-    if mesh is None:
+    if mesh is None or mesh.ndim > 1:  # each rank has gradients of its own, also within a replica
         mesh = _world_mesh(parameter_list[0].device.type, dist.group.WORLD)
     return [
         None if each is None else DTensor.from_local(each[None], mesh, [Shard(0)])
@@ -56,6 +56,8 @@ def restore_gradients(model: nn.Module, parameters: Iterable[Tensor], saved: Ite
     for parameter, rows in zip(parameters, saved, strict=True):
         if rows is None:
             continue
+        if is_dtensor(rows) and rows.device_mesh.ndim > 1:  # type: ignore[attr-defined]
+            rows = full_tensor(rows)  # a shard of a replica has the rows of other ranks
         state = states.get(id(parameter))
         if rows.shape[0] != get_world_size():
             total = local_tensor(rows).sum(0)

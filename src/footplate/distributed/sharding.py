@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from footplate.checks import check_keys
+from footplate.checks import check_count, check_keys
 from footplate.distributed.collectives import get_world_size, is_distributed, is_main_process
 from footplate.error_context import at_key, located
 from footplate.errors import ArgumentError
@@ -22,6 +22,7 @@ from footplate.registry import MODEL_WRAPPERS
 _T = TypeVar("_T")
 _logger = logging.getLogger("footplate.distributed")
 _PRECISION_KEYS = ("param_dtype", "reduce_dtype", "output_dtype", "cast_forward_inputs")
+_MESH_DIMENSIONS = 2
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -83,7 +84,7 @@ def gather_full_state(state: _T) -> _T:
 
 
 def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
-    """Returns the norm of each full tensor, shape `(N,)`, with one all-reduce per mesh dimension.
+    """Returns the norm of each full tensor, shape `(N,)`, with one all-reduce per sharded mesh dimension.
 
     Args:
         tensors: The tensors, sharded or not.
@@ -95,15 +96,24 @@ def tensor_norms(tensors: Iterable[Tensor], order: float = 2.0) -> Tensor:
     norms = torch.stack(torch._foreach_norm([each if each.numel() else each.new_zeros(1) for each in local], order))
     is_maximum = order == float("inf")
     powers = norms if is_maximum else norms**order
-    meshes = [getattr(each, "device_mesh", None) for each in tensors]
-    for mesh in dict.fromkeys(each for each in meshes if each is not None):
+    layouts = [_sharded_dimensions(each) for each in tensors]
+    for layout in dict.fromkeys(each for each in layouts if each is not None):
         reduced = powers.clone()
-        for dimension in range(mesh.ndim):
+        mesh, dimensions = layout
+        for dimension in dimensions:
             operation = dist.ReduceOp.MAX if is_maximum else dist.ReduceOp.SUM
             dist.all_reduce(reduced, operation, group=mesh.get_group(dimension))
-        is_on_mesh = torch.tensor([each is not None and each == mesh for each in meshes], device=powers.device)
-        powers = torch.where(is_on_mesh, reduced, powers)
+        has_layout = torch.tensor([each is not None and each == layout for each in layouts], device=powers.device)
+        powers = torch.where(has_layout, reduced, powers)
     return powers if is_maximum else powers ** (1 / order)
+
+
+def _sharded_dimensions(tensor: Tensor) -> tuple[Any, tuple[int, ...]] | None:
+    """Returns the mesh of a DTensor and the dimensions in which its ranks hold shards rather than replicas."""
+    if not is_dtensor(tensor):
+        return None
+    placements = tensor.placements  # type: ignore[attr-defined]
+    return tensor.device_mesh, tuple(at for at, each in enumerate(placements) if each.is_shard())  # type: ignore[attr-defined]
 
 
 def new_cpu_group() -> Any:
@@ -146,6 +156,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
     module: nn.Module,
     *,
     shard: Mapping[str, Any] | None = None,
+    mesh: Sequence[int] | None = None,
     mixed_precision: Mapping[str, Any] | None = None,
     reshard_after_forward: bool | int | None = None,
     offload: str | None = None,
@@ -161,6 +172,9 @@ def FullyShard(  # noqa: N802 - the name that configs use
     Args:
         module: The unsharded model, on its device. With one process it is returned unchanged.
         shard: `classes`, class names of modules, and `names`, regular expressions that must match full module names.
+        mesh: `(replicas, shards)`, whose product is the number of processes: the weights are sharded within groups of
+            `shards` processes with consecutive ranks, and each group holds a replica. By default all processes form
+            one group.
         mixed_precision: `param_dtype`, `reduce_dtype` and `output_dtype` as dtype names, and `cast_forward_inputs`.
         reshard_after_forward: Whether to free the full parameters after the forward pass. A number reshards to that
             many ranks. None means True for all modules except the root.
@@ -168,8 +182,10 @@ def FullyShard(  # noqa: N802 - the name that configs use
         forward_methods: Methods of sharded modules that use parameters like `forward`, such as `loss` of a head.
 
     Raises:
-        ArgumentError: A key, class, dtype or policy is unknown, or a class or pattern matches nothing.
+        ArgumentError: A key, class, dtype or policy is unknown, a class or pattern matches nothing, or the mesh does
+            not fit the number of processes.
     """
+    _check_mesh(mesh)
     with at_key("shard"), located(shard):
         modules = {name: each for name, each in module.named_modules() if name and any(True for _ in each.parameters())}
         chosen = select_modules(modules, shard or {}).values()
@@ -179,7 +195,7 @@ def FullyShard(  # noqa: N802 - the name that configs use
         raise ArgumentError("offload must be 'cpu' or None", key="offload", found=offload, suggestion="cpu")
     if not is_distributed():
         return module
-    settings = _fully_shard_arguments(module, precision, offload, reshard_after_forward)
+    settings = _fully_shard_arguments(module, precision, offload, reshard_after_forward, mesh)
     initialize_from_main(module)
     strided = [each for each in module.parameters() if not each.is_contiguous()]  # these cannot be sharded
     for parameter in strided:
@@ -203,25 +219,48 @@ def FullyShard(  # noqa: N802 - the name that configs use
     return module
 
 
+def _check_mesh(mesh: Any) -> None:
+    if mesh is not None and not (isinstance(mesh, (list, tuple)) and len(mesh) == _MESH_DIMENSIONS):
+        raise ArgumentError("mesh must be two numbers: (replicas, shards)", key="mesh", found=mesh)
+    for number in mesh or ():
+        check_count("each number of mesh", number, key="mesh")
+
+
 def _fully_shard_arguments(
-    module: nn.Module, precision: Mapping[str, Any], offload: str | None, reshard: bool | int | None
+    module: nn.Module,
+    precision: Mapping[str, Any],
+    offload: str | None,
+    reshard: bool | int | None,
+    mesh: Sequence[int] | None,
 ) -> dict[str, Any]:
     """Returns the arguments of `fully_shard` for every module. Every rank must call this."""
     from torch.distributed import fsdp
     from torch.distributed.device_mesh import init_device_mesh
 
     world = get_world_size()
-    is_divisor = isinstance(reshard, int) and 1 < reshard < world and world % reshard == 0
+    if mesh is not None and mesh[0] * mesh[1] != world:
+        raise ArgumentError(
+            f"a mesh of {mesh[0]} x {mesh[1]} does not fit {world} processes",
+            key="mesh",
+            found=tuple(mesh),
+            notes=["The number of replicas times the number of shards must be the number of processes."],
+        )
+    shards = world if mesh is None else mesh[1]
+    is_divisor = isinstance(reshard, int) and 1 < reshard < shards and shards % reshard == 0
     if reshard is not None and not isinstance(reshard, bool) and not is_divisor:
         raise ArgumentError(
-            "reshard_after_forward must be True, False, None, or a divisor of the number of processes",
+            "reshard_after_forward must be True, False, None, or a divisor of the number of shards",
             key="reshard_after_forward",
             found=reshard,
-            notes=[f"there are {world} processes"],
+            notes=[f"there are {shards} shards"],
         )
     settings: dict[str, Any] = {
         "mp_policy": fsdp.MixedPrecisionPolicy(**precision),
-        "mesh": init_device_mesh(next(module.parameters()).device.type, (world,)),
+        "mesh": init_device_mesh(
+            next(module.parameters()).device.type,
+            (world,) if mesh is None else tuple(mesh),
+            mesh_dim_names=("shard",) if mesh is None else ("replicate", "shard"),
+        ),
         "reshard_after_forward": reshard,
     }
     if offload:

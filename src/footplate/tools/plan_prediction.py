@@ -61,14 +61,18 @@ _COLUMNS: dict[str, Callable[[Any], str]] = {
 }
 
 
-def predict(parts: "Measurements", cluster: "Cluster", *, sharded: bool = False) -> Prediction:
+def predict(
+    parts: "Measurements", cluster: "Cluster", *, sharded: bool = False, shards: int | None = None
+) -> Prediction:
     """Returns the predicted cost of a step.
 
     Args:
         parts: The measurements of one device.
         cluster: The machines.
         sharded: Whether weights and optimizer state are sharded rather than replicated.
+        shards: The number of devices that share one replica of the weights; all devices by default.
     """
+    shards = min(shards or cluster.devices, cluster.devices)
     alone = parts.step + loading_seconds(parts.loading, parts.batch, parts.workers, parts.step)
     here = parts
     if parts.on_cores:
@@ -85,7 +89,9 @@ def predict(parts: "Measurements", cluster: "Cluster", *, sharded: bool = False)
         crowd = max(1.0, cluster.per_node * parts.threads / parts.cores) if parts.on_cores else 1.0
         bandwidth, latency = 1 / (parts.byte_seconds * crowd), (parts.message_seconds or 0.0) * crowd
     if sharded:
-        exchange = exchange_seconds(parts.weights, cluster.devices, bandwidth, latency, _SHARDED_PASSES)
+        within = bandwidth if shards > cluster.per_node or cluster.nodes == 1 else cluster.inner_bandwidth
+        exchange = exchange_seconds(parts.weights, shards, within, latency, _SHARDED_PASSES)
+        exchange += exchange_seconds(parts.gradients / shards, cluster.devices // shards, bandwidth, latency)
         exchange = max(0.0, exchange - here.forward - here.backward)
     else:
         exchange = exchange_seconds(parts.gradients, cluster.devices, bandwidth, latency)
@@ -104,12 +110,16 @@ def predict(parts: "Measurements", cluster: "Cluster", *, sharded: bool = False)
         exchange=exchange,
         throughput=batch / step,
         efficiency=scaling_efficiency(alone, step),
-        memory=sharded_bytes(*replica, parts.largest_unit, cluster.devices) if sharded else replicated_bytes(*replica),
-        checkpoint=checkpoint_seconds(parts.checkpoint, parts.write_speed, cluster.nodes if sharded else 1),
+        memory=sharded_bytes(*replica, parts.largest_unit, shards) if sharded else replicated_bytes(*replica),
+        checkpoint=checkpoint_seconds(
+            parts.checkpoint, parts.write_speed, min(cluster.nodes, -(-shards // cluster.per_node)) if sharded else 1
+        ),
     )
 
 
-def predict_growth(parts: "Measurements", cluster: "Cluster", *, sharded: bool = False) -> list[Prediction]:
+def predict_growth(
+    parts: "Measurements", cluster: "Cluster", *, sharded: bool = False, shards: int | None = None
+) -> list[Prediction]:
     """Returns predictions for one device, for one node, and for doubling numbers of nodes up to the whole cluster."""
     sizes = [dataclasses.replace(cluster, nodes=1, per_node=1)]
     nodes = 1
@@ -118,7 +128,7 @@ def predict_growth(parts: "Measurements", cluster: "Cluster", *, sharded: bool =
         nodes *= 2
     sizes.append(cluster)
     unique = {(each.nodes, each.per_node): each for each in sizes}
-    return [predict(parts, each, sharded=sharded) for each in unique.values()]
+    return [predict(parts, each, sharded=sharded, shards=shards) for each in unique.values()]
 
 
 def describe_plan(measured: "Measurements", cluster: "Cluster", predictions: Sequence[Prediction]) -> str:
