@@ -176,7 +176,7 @@ def _line_of(text: str) -> str:
         (
             "SIGKILL",
             "was killed by SIGKILL",
-            "if no one sent SIGKILL, the kernel killed it for lack of memory; check dmesg",
+            "if no one sent SIGKILL, the kernel's OOM killer probably did; check dmesg",
             (-9, 137),
         ),
         ("aborts", "was killed by SIGABRT", "stack trace: {log}", (-6, 134)),

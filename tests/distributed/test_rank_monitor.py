@@ -274,7 +274,7 @@ def test_death_of_rank_0_is_reported(hub: FakeHub, tmp_path: Any) -> None:
     assert log[0].endswith("ERROR - rank 0 on a was killed by SIGKILL near iteration 4")
     assert log[1:] == [
         f"  process {first}",
-        "  if no one sent SIGKILL, the kernel killed it for lack of memory; check dmesg",
+        "  if no one sent SIGKILL, the kernel's OOM killer probably did; check dmesg",
         "  rank 1 stopped because of it",
     ]
 

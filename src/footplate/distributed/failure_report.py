@@ -112,7 +112,7 @@ def describe_death(dead: Sequence[LostRank], statuses: Sequence[RankStatus], hos
     if code is None:
         cause = "the kernel may have killed it for lack of memory; check dmesg"
     elif code == -9:
-        cause = "if no one sent SIGKILL, the kernel killed it for lack of memory; check dmesg"
+        cause = "if no one sent SIGKILL, the kernel's OOM killer probably did; check dmesg"
     elif code >= 0:
         cause = "os._exit() was called, or native code exited: Python raised no error"
     else:

@@ -53,9 +53,9 @@ def checkpoint_activations(model: nn.Module, selection: Selection) -> None:
     with at_key(KEY), located(selection):
         for name, module in select_modules(modules, selection).items():
             if isinstance(module, torch.jit.ScriptModule) or "forward" in vars(module):
-                kind = "is compiled by TorchScript" if isinstance(module, torch.jit.ScriptModule) else "has its own"
+                reason = "is compiled by TorchScript" if isinstance(module, torch.jit.ScriptModule) else "was replaced"
                 raise ArgumentError(
-                    f"the forward method of '{name}' cannot be checkpointed, because the module {kind}",
+                    f"the forward method of '{name}' cannot be checkpointed, because it {reason}",
                     found=name,
                     notes=["Select the modules in it, or the module that contains it."],
                 )
