@@ -189,7 +189,7 @@ def test_runs_are_compared(show: Callable[..., Any], make_run: Callable[..., Run
     assert "lr\n  - 0.1" in page.find_element("css selector", "#config pre").text
     assert len(page.find_elements("css selector", ".main-charts .chart:first-child path.line")) == 2
     heads = [cell.text for cell in page.find_elements("css selector", "#classes thead th")]
-    assert heads == ["class", "b", "a", "difference"]
+    assert heads == ["class", "b", "a", "a − b"]
 
 
 def test_config_is_searched(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:

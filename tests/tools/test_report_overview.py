@@ -50,15 +50,15 @@ def test_headline_without_save_best_is_a_metric_rather_than_a_loss() -> None:
 @pytest.mark.parametrize(
     ("values", "kind", "text"),
     [
-        ((10, 20, 30, 40), "good", "At the end, the mIoU is at its best."),
-        ((10, 20, 40, 39.5), "good", "At the end, the mIoU is close to its best."),
+        ((10, 20, 30, 40), "unknown", "At the end, the mIoU is at its best."),
+        ((10, 20, 40, 39.5), "unknown", "At the end, the mIoU is close to its best."),
         (
             (10, 40, 30, 20),
             "bad",
             "The mIoU went from 40 at 50 to 20, while the training loss fell from 0.04413 to 0.02096.",
         ),
         ((10, 40), "unknown", "Needs three or more validations to judge."),
-        ((40, 40, 40), "good", "At the end, the mIoU is at its best."),
+        ((40, 40, 40), "unknown", "At the end, the mIoU is at its best."),
     ],
 )
 def test_overfitting_is_a_worse_metric_with_a_lower_training_loss(
@@ -67,6 +67,12 @@ def test_overfitting_is_a_worse_metric_with_a_lower_training_loss(
     run = run_of(Series("loss", "train", FALLING), val("mIoU", *values))
     found = judge_fit(run, (run.series[1], "greater"))
     assert (found["kind"], found["text"]) == (kind, text)
+
+
+def test_only_a_validation_loss_shows_that_a_run_does_not_overfit() -> None:
+    run = run_of(Series("loss", "train", FALLING), val("mIoU", 1, 2, 3, 4), val("loss", 1, 0.5, 0.4, 0.3))
+    found = judge_fit(run, (run.series[1], "greater"))
+    assert (found["kind"], found["text"]) == ("good", "At the end, the validation loss is at its best.")
 
 
 def test_validation_loss_decides_about_overfitting() -> None:

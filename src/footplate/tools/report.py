@@ -55,7 +55,7 @@ def write_report(
         The size of the file in bytes.
     """
     names = list(names) or _distinct_names(runs)
-    title = title or ", ".join(names)
+    title = title or (" vs. " if len(names) == 2 else ", ").join(names)
     # JSON in a script element must not contain `<!--`, `<script` or `</script`.
     content = _data(runs, names, sweep.metric if sweep else "")
     data = {"title": title, "sweep": sweep and _sweep_data(sweep), **content}

@@ -165,7 +165,8 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     at = f"{best['iteration']:.0f}"
     if not extent or not math.isfinite(extent) or worse <= _NOTABLE * extent:
         text = f"At the end, the {label} is {'at' if not worse else 'close to'} its best."
-        return {"kind": "good", "answer": "no sign", "text": text}
+        # A metric can still improve when the validation loss already gets worse.
+        return {"kind": "good" if losses else "unknown", "answer": "no sign", "text": text}
     change = f"the {label} went from {best['value']:.4g} at {at} to {last:.4g}"
     trained = run.find("loss", "train")
     if trained is None:

@@ -30,8 +30,8 @@ const sortable = (columns, rows, { format, bars = [] }) => {
   return make("table", {}, make("thead", {}, make("tr", {}, ...heads)), body);
 };
 
-/** Formats columns of numbers: counts without decimals, percentages with two, fractions with three. */
-const columnFormat = (rows) => {
+/** Formats columns of numbers: counts without decimals, percentages with two, fractions with three; one with signs. */
+const columnFormat = (rows, differences = -1) => {
   const digits = new Map();
   return (value, column) => {
     if (value == null) return "–";
@@ -40,7 +40,8 @@ const columnFormat = (rows) => {
       const known = rows.map((row) => row[column]).filter((each) => each != null);
       digits.set(column, known.every(Number.isInteger) ? 0 : known.some((each) => Math.abs(each) > 1) ? 2 : 3);
     }
-    return value.toFixed(digits.get(column)).replace("-", MINUS);
+    const sign = column === differences && value > 0 ? "+" : "";
+    return sign + value.toFixed(digits.get(column)).replace("-", MINUS);
   };
 };
 
@@ -61,7 +62,7 @@ const tableOfRuns = (table, column, where) => {
     return [name, ...own, ...(differ ? [own[0] == null || own[1] == null ? null : own[1] - own[0]] : [])];
   });
   const heads = runs.map(({ run }) => data.runs[run].name);
-  return sortable(["class", ...heads, ...(differ ? ["difference"] : [])], rows, { format: columnFormat(rows), bars: runs.map((_, number) => number + 1) });
+  return sortable(["class", ...heads, ...(differ ? [`${heads[1]} ${MINUS} ${heads[0]}`] : [])], rows, { format: columnFormat(rows, differ ? 3 : -1), bars: runs.map((_, number) => number + 1) });
 };
 
 const classCard = (table) => {

@@ -34,6 +34,9 @@ const changeOf = () => {
   return make("p", { class: "change" }, make("b", { class: change ? "good" : "" }, change ? signed(change, metric.value) : "equal"), " ", ...words);
 };
 
+/** Whether the last of several validations is the best one, so that a longer run may be better. */
+const stillImproves = ({ metric, fit }) => headline.mode !== "test" && metric.count > 2 && metric.last.iteration === metric.iteration && fit.kind !== "bad";
+
 const lead = () => {
   if (!leader.metric) return make("div", { class: "lead" }, make("p", { class: "eyebrow" }, "No metric"), make("p", { class: "note" }, "The runs have no validation in common."));
   const { value, iteration, count } = leader.metric;
@@ -44,7 +47,8 @@ const lead = () => {
     make("p", { class: "big" }, figure(value)),
     changeOf(),
     make("p", { class: "quiet" }, several ? make("span", { class: "who" }, swatch(ranking[0]), leader.name) : null,
-      `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(planned)}`));
+      `${several ? ", " : ""}at iteration ${whole(iteration)} of ${whole(planned)}`,
+      stillImproves(leader) ? make("b", { class: "note" }, " · still improving at the end") : null));
 };
 
 const fact = (label, value, text, kind = "") =>
@@ -68,11 +72,11 @@ const leaderboard = () => {
     const cell = (label, text, kind = "") => make("td", { class: kind, "data-label": label }, text);
     return make("tr", { class: place === ranking[0] ? "best" : "" },
       make("th", { scope: "row", title: run.name }, swatch(place), run.name),
-      cell(metricName, metric ? figure(metric.value, best) : "–", "score"), cell("difference", change || "best", change ? "" : "first"),
+      cell(metricName, metric ? figure(metric.value, best) : "–", "score"), cell("vs. best", change || "–"),
       cell("best at", metric ? whole(metric.iteration) : "–"), cell("overfits", make("span", { class: run.fit.kind, title: run.fit.text }, run.fit.answer), "word"),
       cell("state", make("span", { title: stateOf(run.state).text }, stateOf(run.state).short), "word"), cell("time", timeOf(run)), cell("memory", run.memory ? mebibytes(run.memory) : "–"));
   };
-  const heads = ["Run", metricName, "Difference", "Best at", "Overfits", "State", "Training time", "Memory"];
+  const heads = ["Run", metricName, "vs. best", "Best at", "Overfits", "State", "Training time", "Peak memory"];
   return make("div", { class: "scroll" }, make("table", { class: "runs", id: "figures" },
     make("thead", {}, make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)))),
     make("tbody", {}, ...ranking.map(row))));
@@ -137,7 +141,7 @@ const lossChart = () => {
     curves.forEach((curve) => { curve.color = "var(--run-6)"; });
     validations.forEach((curve, place) => { curve.color = colorOf(place); });
   }
-  const equal = chart.equal.length ? `; ${chart.equal.join(", ")} ${chart.equal.length > 1 ? "are" : "is"} equal` : "";
+  const equal = chart.equal.length ? `; same as ${chart.equal.join(", ")}` : "";
   const built = new LineChart({ title: "Loss", subtitle: `${!validated ? "training" : several ? "training, and validation (dashed)" : "training and validation"}${equal}`, curves, height: 250, legend: curves.length > 1 && curves.length <= 6 });
   if (!validated) built.element.append(make("p", { class: "note" }, "No validation loss is recorded; ", make("code", {}, "val_cfg = dict(loss=True)"), " adds it."));
   return built.element;
