@@ -118,6 +118,7 @@ def train(host: str, path: Path, data: str, work_dir: str) -> dict[str, Any]:
     for key in ("load_from", "resume_from", "fp16", "auto_scale_lr"):
         cfg.pop(key, None)
     cfg["work_dir"], cfg["default_scope"], cfg["seed"] = work_dir, host, 7
+    use_code_bases(cfg)  # some models use parts of other code bases
     shallow_networks()
     seed_all(7)
     runner = Runner.from_cfg(cfg)
