@@ -185,7 +185,10 @@ def test_runs_are_compared(show: Callable[..., Any], make_run: Callable[..., Run
     page = show(make_run("a"), make_run("b", lr=0.2))
     rows = [row.text.split() for row in page.find_elements("css selector", "#figures tbody tr")]
     assert [row[:4] for row in rows] == [["b", "42.00", "–", "400"], ["a", "41.00", "−1.00", "400"]]
-    assert text_of(page, ".lead") == "mIoU best of 4 validations 42.00 +1.00 vs. a b, at iteration 400 of 400"
+    assert (
+        text_of(page, ".lead")
+        == "mIoU best of 4 validations 42.00 +1.00 vs. a b, at iteration 400 of 400 · still improving at the end"
+    )
     assert "lr\n  - 0.1" in page.find_element("css selector", "#config pre").text
     assert len(page.find_elements("css selector", ".main-charts .chart:first-child path.line")) == 2
     heads = [cell.text for cell in page.find_elements("css selector", "#classes thead th")]
