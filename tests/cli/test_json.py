@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from footplate.cli.main import build_parser
+from footplate.cli.main import build_parser, main
 from footplate.cli.output import as_json
 from footplate.errors import Origin
 
@@ -174,3 +174,20 @@ def test_schema_is_printed_and_written(tiny: Path, footplate: Command) -> None:
     assert (code, json.loads(output)["$schema"]) == (0, "https://json-schema.org/draft/2020-12/schema")
     assert footplate("schema", "-o", "schema.json") == (0, "schema.json\n", "")
     assert Path("schema.json").read_text() == output
+
+
+@pytest.mark.parametrize("words", [["foo", "--json"], ["--json"]])
+def test_error_of_the_whole_command_line_is_a_document(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["footplate", *words])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    found = json.loads(capsys.readouterr().out)["error"]
+    assert (stop.value.code, found["type"], found["exit_code"]) == (2, "ArgumentError", 2)
+
+
+def test_debug_prints_the_traceback_and_the_document(tiny: Path, footplate: Command) -> None:
+    code, output, errors = footplate("explain", "tiny.py", "no.such.key", "--json", "--debug")
+    assert (code, json.loads(output)["error"]["exit_code"]) == (2, 2)
+    assert "Traceback (most recent call last)" in errors

@@ -25,6 +25,7 @@ evaluation = dict(interval=4, metric="mIoU")
         ("optim_wrapper.optimizer.lr=0.2", "optimizer.lr"),
         ("optim_wrapper.clip_grad=1", "optimizer_config.grad_clip"),
         ("train_cfg.max_iters=4", "runner.max_iters"),
+        ("train_cfg.max_hours=4", "runner.max_hours"),
         ("train_cfg.val_interval=4", "evaluation.interval"),
         ("train_dataloader.batch_size=2", "data.samples_per_gpu"),
         ("train_dataloader.dataset.size=2", "data.train.size"),

@@ -56,6 +56,14 @@ def test_recipes_are_valid(recipe: Recipe) -> None:
         {"compile": True},
         {"compile": {"target": "backbone"}},
         {"env_cfg": {"mp_cfg": {"opencv_num_threads": 0}}},
+        {"_base_": "a.py", "model": {"num_classes": 4}, "optim_wrapper": {"optimizer": {"lr": 3e-4}}},
+        {"_base_": "a.py", "train_dataloader": {"dataset": {"split": "train"}}, "optim_wrapper": {"loss_scale": 2.0}},
+        {"optim_wrapper": {"_delete_": True, "optimizer": {"_delete_": True, "type": "SGD", "lr": 0.1}}},
+        {"default_hooks": {"_delete_": True, "checkpoint": {"_delete_": True, "interval": 3}}},
+        {"env_cfg": {"_delete_": True}, "train_dataloader": {"_delete_": True, "batch_size": 2}},
+        {"train_cfg": {"max_iters": "{{ _base_.n }}"}, "custom_hooks": ["{{ _base_.hook }}"]},
+        {"model": "{{_base_.model}}", "randomness": "{{_base_.randomness}}"},
+        {"resume_settings": "take", "train_cfg": {"max_iters": 3, "max_hours": 0.1}},
     ],
 )
 def test_valid_sections(cfg: dict[str, Any]) -> None:
@@ -70,6 +78,10 @@ def test_valid_sections(cfg: dict[str, Any]) -> None:
         ({"env_cfg": {"mp_cfg": {"threads": 1}}}, ["env_cfg"]),
         ({"train_cfg": {"max_iters": 3, "val_begn": 2}}, ["train_cfg"]),
         ({"train_cfg": {"max_iters": "many"}}, ["train_cfg"]),
+        ({"train_cfg": {"max_iters": 3, "max_hours": 0}}, ["train_cfg"]),
+        ({"resume_settings": "tak"}, ["resume_settings"]),
+        ({"optim_wrapper": {"optimizer": {"lr": 0.1}}}, ["optim_wrapper"]),
+        ({"train_dataloader": {"dataset": {"split": "train"}}}, ["train_dataloader"]),
         ({"train_cfg": {"type": "IterBasedTrainLoop", "max_epochs": 3}}, ["train_cfg"]),
         ({"default_hooks": {"checkpoint": {"intervl": 3}}}, ["default_hooks"]),
         ({"custom_hooks": [{"type": "EarlyStoppingHook", "patiance": 3}]}, ["custom_hooks"]),
@@ -92,7 +104,7 @@ def test_sections_and_classes_are_described() -> None:
         assert len(schema["properties"][section.name]["description"]) > 20
     assert schema["properties"]["on_save_error"]["default"] == "warn"
     hook = schema["$defs"]["hook.CheckpointHook"]
-    assert hook["properties"]["interval"]["type"] == "integer"
+    assert hook["properties"]["interval"]["type"] == ["integer", "string"]
     assert hook["properties"]["save_optimizer"]["default"] is True
     assert schema["$defs"]["hook"]["properties"]["type"]["examples"] == sorted(HOOKS.module_dict)
     assert "params" not in schema["$defs"]["optimizer.SGD"]["properties"]

@@ -428,3 +428,22 @@ def test_trial_with_invalid_attributes_is_an_error(cfg: Config, tmp_path: Path, 
     trial.set_user_attr(name, {"a": 1})
     with pytest.raises(DataError, match="study.db in .* is damaged"):
         study.sweep(cfg, [LR], settings(tmp_path, trials=2))
+
+
+@pytest.mark.parametrize("scores", [[float("nan"), 5.0], [5.0, float("nan")], [4.0, float("inf"), 5.0]])
+def test_nonfinite_validations_are_left_out_of_the_score(
+    cfg: Config, tmp_path: Path, answer: Any, scores: list[float]
+) -> None:
+    answer(lambda config: (scores, ("done", "")))
+    found = study.sweep(cfg, [LR], settings(tmp_path, trials=1))
+    assert [(each.state, each.score) for each in found] == [("complete", 5.0)]
+
+
+def test_trial_without_a_finite_validation_fails_once(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    ran = answer(lambda config: ([float("nan")] * 2, ("done", "")))
+    for _ in range(2):
+        found = study.sweep(cfg, [LR], settings(tmp_path, trials=2))
+        assert [(each.state, each.score, each.note) for each in found] == [
+            ("failed", None, "the metric is NaN or infinite in every validation")
+        ] * 2
+    assert len(ran) == 2

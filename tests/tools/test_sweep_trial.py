@@ -1,5 +1,6 @@
 """Trials in processes of their own."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -37,6 +38,13 @@ def speaking(cfg: Config) -> None:
     sound(cfg)
     print("printed")
     os.write(2, b"written to a stream\n")
+
+
+def scoring_nan_first(cfg: Config) -> None:
+    from tests.support import PointAccuracy
+
+    scores = iter([math.nan, 50.0, 60.0])
+    setattr(PointAccuracy, "compute_metrics", lambda self, results: {"accuracy": next(scores)})  # noqa: B010
 
 
 def leaving(cfg: Config) -> None:
@@ -100,6 +108,11 @@ def test_output_of_a_trial_is_in_its_folder(tmp_path: Path, capfd: pytest.Captur
 def test_pruned_trial_stops(tmp_path: Path) -> None:
     scores, outcome, steps = run(tmp_path, sound, prune=True)
     assert (len(scores), outcome, steps) == (1, ("pruned", ""), [4])
+
+
+def test_only_finite_validations_are_reported(tmp_path: Path) -> None:
+    scores, outcome, steps = run(tmp_path, scoring_nan_first)
+    assert (scores[1:], outcome, steps) == ([50.0, 60.0], ("done", ""), [8, 12])
 
 
 def test_trial_without_memory_is_infeasible(tmp_path: Path) -> None:

@@ -18,13 +18,17 @@ _ALTERNATIVES = (
 
 
 def equivalent_key(cfg: "Config", path: str) -> str | None:
-    """Returns the equivalent of a key in the generation of a config, or None if the config does not have it."""
+    """Returns the equivalent of a key in the generation of a config, or None if there is no such key.
+
+    Keys that the config has are preferred to keys that its sections accept.
+    """
     from footplate.first_generation.translation import is_first_generation
     from footplate.first_generation.translation.key_map import counterparts
 
     parts = tuple(path.replace("[", ".").replace("]", "").split("."))
-    candidates = map(".".join, counterparts(parts, of_first=is_first_generation(cfg)))
-    return next((each for each in candidates if _has_key(cfg, each)), None)
+    candidates = list(map(".".join, counterparts(parts, of_first=is_first_generation(cfg))))
+    present = (each for each in candidates if _has_key(cfg, each))
+    return next(present, None) or next((each for each in candidates if _is_accepted(cfg, each)), None)
 
 
 def accepted_keys(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
@@ -112,6 +116,12 @@ def restore_key(error: Exception, cfg: "Config | None") -> None:
             found.append(path)
     if len(found) == 1:
         error.key = found[0]
+
+
+def _is_accepted(cfg: "Config", path: str) -> bool:
+    """Returns whether the config has the section of a key, and the section accepts the key."""
+    section, _, name = path.rpartition(".")
+    return bool(section) and _has_key(cfg, section) and name in accepted_keys(cfg._cfg_dict, section.split("."))
 
 
 def _has_key(cfg: "Config", path: str) -> bool:

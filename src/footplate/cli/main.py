@@ -5,6 +5,7 @@ import importlib
 import io
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from footplate import __version__
@@ -131,9 +132,11 @@ def _run(arguments: argparse.Namespace, *, debug: bool) -> int:
         from footplate.wrap import wrap_text
 
         restore_key(error, getattr(arguments, "cfg", None))
-        described = None if debug else describe_error(error, getattr(arguments, "progress", ""))
-        if described is None:
+        described = describe_error(error, getattr(arguments, "progress", ""))
+        if described is None or (debug and not wants_json(arguments)):
             raise
+        if debug:
+            print_error(traceback.format_exc())
         message, code = described
         if wants_json(arguments) and "LOCAL_RANK" not in os.environ:  # otherwise the parent of the processes prints it
             print_json(arguments, {"error": error_as_data(error, message, code)})

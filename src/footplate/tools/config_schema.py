@@ -31,7 +31,11 @@ _JSON_TYPES: Mapping[type, str] = {
     dict: "object",
     **dict.fromkeys((Collection, Mapping), "object"),
 }
+_LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _ARGUMENT = re.compile(r"^    (\w+)(?: \([^)]*\))?: (.*)$")
+_TEMPLATE: Schema = {"type": "string", "pattern": r"\{\{"}  # replaced by a value when the config is loaded
+_TYPED: Schema = {"required": ["type"]}
+_LIMITS: Mapping[str, Schema] = {"max_hours": {"exclusiveMinimum": 0}}
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -39,8 +43,8 @@ def config_schema() -> Schema:
     """Returns the schema of a config.
 
     Every section has its description and default, and every registered class has its arguments. A `type` that is not
-    registered, such as that of a user's class, is accepted with any arguments. Other top-level names are variables, so
-    the schema accepts them.
+    registered, such as that of a user's class, is accepted with any arguments. So is an object without a `type`,
+    which a base may set. Other top-level names are variables, so the schema accepts them.
     """
     parameters, meanings = inspect.signature(Runner).parameters, describe_arguments(Runner)
     properties: Schema = {}
@@ -51,6 +55,8 @@ def config_schema() -> Schema:
             **_nullable(_section(section.name, section.accepts)),
         }
     properties |= {name: {"description": text} for name, text in OTHER_KEYS.items() if name not in properties}
+    typed: dict[str, Schema] = {name: {"dataset": _TYPED, "sampler": _TYPED} for name in _LOADERS}
+    typed["optim_wrapper"] = {"optimizer": _TYPED}
     registries = dict.fromkeys((*SECTION_REGISTRIES.values(), *NESTED_REGISTRIES.values()))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -58,6 +64,7 @@ def config_schema() -> Schema:
         "description": "A second-generation config. Other top-level names are variables.",
         "type": "object",
         "properties": properties,
+        **_if_present("_base_", {}, {"properties": {name: {"properties": parts} for name, parts in typed.items()}}),
         "$defs": {name: found for each in registries for name, found in _definitions(each).items()},
     }
 
@@ -88,16 +95,16 @@ def _section(name: str, accepts: Any) -> Schema:
     """Returns the schema of a section, without its description."""
     if name.endswith("_dataloader"):
         loader = _object(FIXED_KEYS[name])
-        return {"anyOf": [loader, {"type": "object", "additionalProperties": loader}]}
+        several = {"type": "object", "properties": {"_delete_": {"type": "boolean"}}, "additionalProperties": loader}
+        return {"anyOf": [loader, several]}
     if name == "default_hooks":
-        hooks = {key: _or_default(f"hook.{each['type']}", "hook") for key, each in DEFAULT_HOOKS.items()}
+        hooks: Schema = {key: _or_default(f"hook.{each['type']}", "hook") for key, each in DEFAULT_HOOKS.items()}
+        hooks["_delete_"] = {"type": "boolean"}
         return {"type": "object", "properties": hooks, "additionalProperties": _nullable(_ref("hook"))}
-    if name in ("val_evaluator", "test_evaluator"):
-        several = {"type": "object", "not": {"required": ["type"]}}
-        return {"anyOf": [*_one_or_many("metric"), several]}
     if name == "optim_wrapper":
         several = {"type": "object", "not": {"anyOf": [{"required": ["optimizer"]}, {"required": ["constructor"]}]}}
-        return {"anyOf": [_or_default("optimizer wrapper.OptimWrapper", "optimizer wrapper"), several]}
+        wrappers = [_ref(f"optimizer wrapper.{kind}") for kind in ("OptimWrapper", "AmpOptimWrapper")]
+        return {"anyOf": [_if_typed(_ref("optimizer wrapper"), {"anyOf": wrappers}), several]}
     if name == "train_cfg":
         loops = [_ref(f"loop.{kind}") for kind in ("EpochBasedTrainLoop", "IterBasedTrainLoop")]
         return _if_typed(_ref("loop"), {"anyOf": loops})
@@ -107,7 +114,9 @@ def _section(name: str, accepts: Any) -> Schema:
     if name == "data_preprocessor":  # without a type, the model determines its class
         return _if_typed(_ref("model"), {"type": "object"})
     if name in SECTION_REGISTRIES:
-        return {"anyOf": [*_one_or_many(SECTION_REGISTRIES[name].name), {"type": "object", "not": _TYPED}]}
+        return {"anyOf": _one_or_many(SECTION_REGISTRIES[name].name)}
+    if name == "resume_settings":
+        return {"enum": ["keep", "take"]}
     if name in FIXED_KEYS:
         return {"anyOf": [_object(FIXED_KEYS[name], name), *_types(accepts, without="object")]}
     return {"anyOf": found} if (found := _types(accepts)) else {}
@@ -119,14 +128,16 @@ def _definitions(registry: Registry) -> dict[str, Schema]:
     found = {f"{registry.name}.{name}": _entry(entry, registry) for name, entry in entries.items()}
     cases = [
         {
-            "if": {"properties": {"type": {"enum": [name, f"{registry.scope}.{name}", f"mmengine.{name}"]}}},
+            "if": {
+                **_TYPED,
+                "properties": {"type": {"enum": [name, f"{registry.scope}.{name}", f"mmengine.{name}"]}},
+            },
             "then": _ref(f"{registry.name}.{name}"),
         }
         for name in entries
     ]
     found[registry.name] = {
         "type": "object",
-        "required": ["type"],
         "properties": {"type": {"description": f"The name of a {registry.noun}.", "examples": list(entries)}},
         "allOf": cases,
     }
@@ -138,7 +149,7 @@ def _entry(entry: Callable[..., Any], registry: Registry) -> Schema:
     summary = (inspect.getdoc(entry) or "").partition("\n\n")[0].replace("\n", " ")
     known, meanings = class_arguments(entry, registry), describe_arguments(entry)
     types, defaults = argument_types(entry), _defaults(entry)
-    properties: Schema = {"type": {}, "_scope_": {"type": "string"}}
+    properties: Schema = {"type": {}, "_scope_": {"type": "string"}, "_delete_": {"type": "boolean"}}
     for name in known if known is not None else types:
         properties[name] = {
             **({"description": meanings[name]} if name in meanings else {}),
@@ -158,12 +169,13 @@ def _value(name: str, types: tuple[type, ...]) -> Schema:
     """Returns the schema of the value of an argument."""
     if name in NESTED_REGISTRIES:
         parts = _one_or_many(NESTED_REGISTRIES[name].name)
-        return {"anyOf": [*parts, {"type": "array"}, {"type": "null"}]} if parts else {}
+        return {"anyOf": [*parts, {"type": "array"}, {"type": "null"}, _TEMPLATE]}
     found = [_JSON_TYPES[each] for each in types if each in _JSON_TYPES]
     if not types or len(found) < len(types):  # a type that a config file cannot contain, or may write in other ways
         return {}
-    names = list(dict.fromkeys(found))
-    return {"type": names[0] if len(names) == 1 else names}
+    if str in types:
+        return {"type": list(dict.fromkeys(found))}
+    return {**_TEMPLATE, "type": [*dict.fromkeys(found), "string"], **_LIMITS.get(name, {})}
 
 
 def _defaults(entry: Callable[..., Any]) -> dict[str, Any]:
@@ -189,7 +201,7 @@ def _default(value: Any) -> Schema:
 
 def _object(keys: Collection[str], path: str = "") -> Schema:
     """Returns the schema of a section with fixed keys."""
-    properties: Schema = {}
+    properties: Schema = {"_delete_": {"type": "boolean"}}
     for key in sorted(keys):
         inner = f"{path}.{key}"
         properties[key] = _nullable(_object(FIXED_KEYS[inner], inner)) if inner in FIXED_KEYS else _value(key, ())
@@ -202,11 +214,12 @@ def _types(accepts: Any, without: str = "") -> list[Schema]:
     return [{"type": _JSON_TYPES[each]} for each in types if each in _JSON_TYPES and _JSON_TYPES[each] != without]
 
 
-_TYPED: Schema = {"required": ["type"]}
-
-
 def _if_typed(typed: Schema, default: Schema) -> Schema:
-    return {"if": _TYPED, "then": typed, "else": default}
+    return _if_present("type", typed, default)
+
+
+def _if_present(key: str, found: Schema, missing: Schema) -> Schema:
+    return {"if": {"required": [key]}, "then": found, "else": missing}
 
 
 def _or_default(default: str, registry: str) -> Schema:
@@ -215,7 +228,11 @@ def _or_default(default: str, registry: str) -> Schema:
 
 
 def _one_or_many(registry: str) -> list[Schema]:
-    return [_ref(registry), {"type": "array", "items": _ref(registry)}]
+    """Returns the schemas of an entry, and of a list of entries, in which no base can set a `type`."""
+    return [
+        _ref(registry),
+        {"type": "array", "items": {"anyOf": [{**_ref(registry), **_TYPED}, _TEMPLATE, {"type": "array"}]}},
+    ]
 
 
 def _ref(name: str) -> Schema:
@@ -223,4 +240,4 @@ def _ref(name: str) -> Schema:
 
 
 def _nullable(schema: Schema) -> Schema:
-    return {"anyOf": [schema, {"type": "null"}]} if schema else {}
+    return {"anyOf": [schema, {"type": "null"}, _TEMPLATE]} if schema else {}

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import threading
@@ -22,7 +23,7 @@ from footplate.messages import nearest
 from footplate.registry.dotted_paths import executed_files
 from footplate.tools.diff import START_KEYS
 from footplate.tools.runs import read_run
-from footplate.tools.sweep_ledger import update_ledger
+from footplate.tools.sweep_ledger import checkpoint_templates, update_ledger
 from footplate.tools.sweep_space import Parameter, check_parameters, first_values, with_values
 from footplate.tools.sweep_trial import OUTPUT, Outcome, Request, TrialProcesses, run_in_process
 
@@ -170,11 +171,15 @@ def _describe_trial(trial: Any, parameters: Sequence[Parameter], folder: str) ->
         state, note = "infeasible", attributes["infeasible"]
     elif "same_as" in attributes:
         state, note = "repeated", f"same as trial {attributes['same_as']}"
-    score = trial.value if trial.value is not None else next(reversed(trial.intermediate_values.values()), None)
+    scores = [value for value in (*trial.intermediate_values.values(), trial.value) if _is_finite(value)]
     known = {parameter.key: parameter for parameter in parameters}
     values = {key: known[key].value_of(value) if key in known else value for key, value in trial.params.items()}
     work_dir = os.path.join(folder, os.path.basename(str(attributes.get("config", ""))))  # a study may be untrusted
-    return TrialInfo(trial.number, values, state, score, work_dir, note)
+    return TrialInfo(trial.number, values, state, scores[-1] if scores else None, work_dir, note)
+
+
+def _is_finite(score: float | None) -> bool:
+    return score is not None and math.isfinite(score)
 
 
 def sha256_of(cfg: Config) -> str:
@@ -276,6 +281,7 @@ class _Sweep:
                     self.study.enqueue_trial(values, skip_if_exists=True)  # unless it was tried before
                 count = min(count, len(self.study.get_trials(deepcopy=False, states=waiting)))
         if count <= 0:
+            self._update_ledger()
             return
         ask, lock = self.study.ask, threading.Lock()
 
@@ -296,10 +302,23 @@ class _Sweep:
     def _end_trial(self, study: Any, trial: Any) -> None:
         """Reports a trial that has ended, and updates the ledger."""
         self.on_end(_describe_trial(trial, self.parameters, self.settings.folder))
-        if self.settings.keep_best:
-            with self.ledger_lock:
-                trials = describe_trials(study, self.parameters, self.settings.folder)
-                update_ledger(self.settings.folder, self.settings.metric, trials)
+        self._update_ledger()
+
+    def _update_ledger(self) -> None:
+        """Updates the ledger, if the sweep keeps one."""
+        if not self.settings.keep_best:
+            return
+        folder, running = self.settings.folder, (optuna.trial.TrialState.RUNNING,)
+        with self.ledger_lock:
+            trials = describe_trials(self.study, self.parameters, folder)
+            busy = [trial.user_attrs.get("config", "") for trial in self.study.get_trials(states=running)]
+            update_ledger(
+                folder,
+                self.settings.metric,
+                trials,
+                templates=checkpoint_templates(self.cfg._cfg_dict),
+                in_use={os.path.join(folder, name) for name in busy},
+            )
 
     def _unfinished_trials(self) -> list[Any]:
         """Returns the trials to run again: those of an interrupted sweep, or with `retry` those that failed."""
@@ -346,11 +365,13 @@ class _Sweep:
             raise optuna.TrialPruned(reason)
         if kind == "pruned":
             raise optuna.TrialPruned
-        if kind == "failed" or not scores:
-            trial.set_user_attr("error", reason or "the run has no validation")
+        finite = [score for score in scores if _is_finite(score)]
+        if kind == "failed" or not finite:
+            none = "the metric is NaN or infinite in every validation" if scores else "the run has no validation"
+            trial.set_user_attr("error", reason or none)
             raise _TrialFailedError(reason)
         best = max if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else min
-        return float(best(scores))
+        return float(best(finite))
 
     def _run_trial(self, trial: Any, cfg: Config, progress: TrialProgress) -> tuple[list[float], Outcome]:
         """Runs a trial in its own process; returns its validation results and its outcome."""

@@ -144,7 +144,7 @@ def run_in_process(
 
     Args:
         request: What to run.
-        trial: The optuna trial, which receives each metric and decides about pruning.
+        trial: The optuna trial, which receives each finite metric and decides about pruning.
         on_progress: Called with `done`, `length` and `score` from time to time.
         processes: Starts and ends the process.
 
@@ -170,7 +170,8 @@ def run_in_process(
             elif kind == "value":
                 step, value = rest
                 scores.append(value)
-                trial.report(value, step)
+                if math.isfinite(value):  # a median with NaN would prune good trials
+                    trial.report(value, step)
                 pipe.send(trial.should_prune())
             else:  # the last message is the outcome
                 timeout = _EXIT_TIMEOUT
