@@ -34,7 +34,10 @@ def test_commands_print_only_through_streams() -> None:
         for line in path.read_text().splitlines()
         if re.search(r"sys\.(stdout|stderr)\.write|^ *print\(", line)
     ]
-    assert raw == ['main.py: sys.stderr.write("interrupted\\n")']
+    assert raw == [  # JSON escapes control characters itself
+        'arguments.py: sys.stdout.write(json.dumps({"error": error}, indent=2) + "\\n")',
+        'main.py: sys.stderr.write("interrupted\\n")',
+    ]
 
 
 @pytest.mark.parametrize(

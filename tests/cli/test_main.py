@@ -41,6 +41,7 @@ def test_the_command_line() -> None:
         *CONFIG,
         "--work-dir",
         "--resume",
+        "--resume-settings",
         "--amp",
         "--seed",
         *LAUNCHING,

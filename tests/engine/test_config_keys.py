@@ -29,6 +29,7 @@ from footplate.registry import MODELS
         ("param_scheduler.1", {"power", "eta_min"}, {"optimizer"}),
         ("model", {"widths"}, {"self"}),
         ("model.train_cfg", set(), {"val_begin"}),
+        ("model_wrapper_cfg", {"shard", "mesh"}, {"module"}),
         ("visualizer.vis_backends.0", {"save_dir"}, {"foo"}),
         ("unknown.section", set(), {"type"}),
     ],
@@ -42,6 +43,7 @@ def test_section_accepts_the_arguments_of_its_class(path: str, known: set[str], 
         "optim_wrapper": {"optimizer": {"type": "SGD"}},
         "param_scheduler": [{}, {"type": "PolyLR"}],
         "model": {"type": "SmallSegmentor", "train_cfg": {}},
+        "model_wrapper_cfg": {"type": "FullyShard"},
         "visualizer": {"vis_backends": [{"type": "LocalVisBackend"}]},
     }
     found = set(accepted_keys(cfg, path.split(".") if path else []))

@@ -271,7 +271,7 @@ def test_settings_replaced_in_a_resumed_run_are_reported(tmp_path: Path, caplog:
         run(changed, resume=True)
     assert [each for each in caplog.messages if "is not used" in each] == [
         f"The config's lr 7.5 is not used: the run resumes with the saved {saved:g}. "
-        "To use the config's lr, set resume_settings='take'."
+        "To use the config's lr, set resume_settings='take' (--resume-settings take)."
     ]
     caplog.clear()
     (tmp_path / "epoch_3.pth").unlink()

@@ -380,6 +380,7 @@ def test_all_ranks_follow_rank_0_when_saving_an_early_stop(monkeypatch: pytest.M
     hook._saved_at = 3
     monkeypatch.setattr(hook, "_save", lambda runner, done: calls.append(("save", done)))
     monkeypatch.setattr(hook, "_save_again", lambda runner, done: calls.append(("save again", done)))
-    runner: Any = SimpleNamespace(saver=SimpleNamespace(settle=lambda: None), max_epochs=9, epoch=3)
+    loop = SimpleNamespace(by_epoch=True, at_epoch_start=True)
+    runner: Any = SimpleNamespace(saver=SimpleNamespace(settle=lambda: None), train_loop=loop, max_epochs=9, epoch=3)
     hook.after_train(runner)
     assert calls == [("save", 3)]

@@ -324,7 +324,7 @@ def test_one_output_is_updated(tmp_path: Path, shell: Shell) -> None:
     assert len(kinds) > 12
     progress, losses, best = shell.sent[-1][1]["text/plain"].split("\n")
     assert re.fullmatch(r"train ━+ 12/12  left 00:00  \S+ it/s  \d+% waiting for data  \d+ MiB", progress)
-    assert re.fullmatch(r" +loss \d\.\d+(e-\d+)? [▁-█]+  lr 1\.00e-01", losses)
+    assert re.fullmatch(r"now +loss \d\.\d+(e-\d+)? [▁-█]+  lr 1\.00e-01", losses)
     assert best == "best  mIoU 53.5 at 8, now 52"
     assert any("\nvalid " in bundle["text/plain"] for _, bundle in shell.sent)
     for _, bundle in shell.sent:

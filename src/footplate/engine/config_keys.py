@@ -26,6 +26,7 @@ from footplate.registry import (
     LOG_PROCESSORS,
     LOOPS,
     METRICS,
+    MODEL_WRAPPERS,
     MODELS,
     OPTIM_WRAPPERS,
     OPTIMIZERS,
@@ -48,6 +49,7 @@ SECTION_REGISTRIES: Mapping[str, Registry] = {
     "val_evaluator": METRICS,
     "test_evaluator": METRICS,
     "model": MODELS,
+    "model_wrapper_cfg": MODEL_WRAPPERS,
     "data_preprocessor": MODELS,
     "tta_model": MODELS,
     "tta_pipeline": TRANSFORMS,
@@ -70,6 +72,7 @@ NESTED_REGISTRIES: Mapping[str, Registry] = {
 
 PASSED_ARGUMENTS: Mapping[Registry, Collection[str]] = {
     LOOPS: ("runner", "dataloader", "evaluator"),
+    MODEL_WRAPPERS: ("module",),
     OPTIMIZERS: ("params",),
     PARAM_SCHEDULERS: ("optimizer",),
     DATA_SAMPLERS: ("dataset",),
@@ -151,7 +154,7 @@ def _class_keys(section: Any, path: str, registry: Registry) -> Collection[str]:
     kind = _default_type(section, path) if kind is None else kind
     if isinstance(kind, str):
         kind = registry.get(kind) if kind in registry else None
-    names = class_arguments(kind, registry) if inspect.isclass(kind) else None
+    names = class_arguments(kind, registry) if callable(kind) else None
     if names is None:
         return ()
     return [*names, *EXTRA_ARGUMENTS.get(registry, ()), "type"]

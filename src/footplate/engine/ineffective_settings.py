@@ -188,7 +188,7 @@ def keep_saved_settings(runner: "Runner", before: Settings) -> None:
             for now, saved in replaced:
                 _logger.warning(
                     "The config's %s %s is not used: the run resumes with the saved %s. To use the config's %s, set "
-                    "resume_settings='take'.",
+                    "resume_settings='take' (--resume-settings take).",
                     field,
                     _shown(now),
                     _shown(saved),
