@@ -12,8 +12,8 @@ from footplate.errors import ArgumentError
 from footplate.messages import nearest
 
 Selection = str | Sequence[str] | Mapping[str, Any]
-"""`classes`, class names of modules, and `names`, regular expressions that must match full module names. A string or a
-list stands for `names`."""
+"""`classes`, class names of modules with or without their modules of Python, and `names`, regular expressions that must
+match full module names. A string or a list stands for `names`."""
 
 
 def check_selection(selection: Selection) -> dict[str, list[str]]:
@@ -47,7 +47,7 @@ def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> di
     names_key = "names" if isinstance(selection, Mapping) else ""
     selected: set[str] = set()
     for kind in checked["classes"]:
-        names = {name for name, each in modules.items() if type(each).__name__ == kind}
+        names = {name for name, each in modules.items() if type(each).__name__ == kind.rpartition(".")[2]}
         if not names:
             near = nearest(kind, {type(each).__name__ for each in modules.values()})
             raise ArgumentError(
@@ -87,7 +87,12 @@ def _patterns(value: Any) -> list[str]:
 
 def _as_names(value: Any) -> Any:
     """Replaces classes by their names, which a config in Python may contain."""
-    values = [value] if isinstance(value, type) else value
-    if isinstance(values, (list, tuple)):
-        return [each.__name__ if isinstance(each, type) else each for each in values]
-    return values
+    if isinstance(value, (list, tuple)):
+        return [_as_name(each) for each in value]
+    return _as_name(value)
+
+
+def _as_name(value: Any) -> Any:
+    if hasattr(type(value), "dotted_path"):  # a LazyObject of a config
+        return value.dotted_path
+    return value.__name__ if isinstance(value, type) else value

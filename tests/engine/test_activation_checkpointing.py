@@ -1,7 +1,10 @@
 """Checkpointed modules train the same weights as others, with less memory."""
 
 import copy
+import io
+import pickle
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +167,148 @@ def test_copy_of_a_checkpointed_model_uses_its_own_weights() -> None:
     assert type(other.stem).__name__ == "Linear"
     assert isinstance(other.stem, nn.Linear)
     assert list(model.state_dict()) == list(Checkpointing().state_dict())
+
+
+class Adding(nn.Linear):
+    """Changes its input."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        inputs += 1
+        return super().forward(inputs)
+
+
+class Stem(nn.Module):
+    """Passes a computed tensor to a block, and may change it afterwards."""
+
+    def __init__(self, block: nn.Module, *, changes_afterwards: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.block = block
+        self.changes_afterwards = changes_afterwards
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        features = self.first(inputs)
+        found: Tensor = self.block(features)
+        return found + features.mul_(2) if self.changes_afterwards else found
+
+
+IN_PLACE = [
+    Stem(Adding(4, 4)),
+    Stem(nn.Sequential(nn.SiLU(inplace=True), nn.Linear(4, 4))),
+    Stem(nn.Sequential(nn.Dropout(inplace=True), nn.Linear(4, 4))),
+    Stem(nn.Tanh(), changes_afterwards=True),
+]
+
+
+@pytest.mark.parametrize("model", IN_PLACE, ids=["own forward", "activation", "dropout", "afterwards"])
+def test_input_that_is_changed_in_place_raises(model: nn.Module) -> None:
+    checkpoint_activations(model, "block")
+    loss = model(torch.randn(3, 4)).square().sum()
+    with pytest.raises(ArgumentError, match="the input of 'block' was changed in place") as caught:
+        loss.backward()
+    assert caught.value.notes == ("Set inplace=False, or select the module that contains it.",)
+
+
+class Normalizing(nn.Linear):
+    """Normalizes with statistics in its own buffers, whose changes torch does not count."""
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self) -> None:
+        super().__init__(4, 4)
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("var", torch.ones(4))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return nn.functional.batch_norm(super().forward(inputs), self.mean, self.var, training=True).square()
+
+
+def two_passes(model: nn.Module, points: Tensor) -> None:
+    output = model(points)
+    output.sum().backward(retain_graph=True)
+    output.square().sum().backward()
+
+
+def penalized(model: nn.Module, points: Tensor) -> None:
+    points.requires_grad_()
+    output = model(points)
+    gradient = torch.autograd.grad(output.sum(), points, create_graph=True)[0]
+    (output.sum() + gradient.norm()).backward()
+
+
+@pytest.mark.parametrize("step", [two_passes, penalized])
+def test_each_backward_pass_computes_the_same_values(step: Callable[[nn.Module, Tensor], None]) -> None:
+    torch.manual_seed(0)
+    plain = Stem(nn.Sequential(Normalizing(), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Tanh()))
+    other = copy.deepcopy(plain)
+    checkpoint_activations(other, "block")
+    points = torch.randn(5, 4)
+    for model in (plain, other):
+        torch.manual_seed(1)
+        step(model, points.clone())
+    assert_same(dict(other.state_dict()), dict(plain.state_dict()))
+    for mine, expected in zip(other.parameters(), plain.parameters(), strict=True):
+        assert mine.grad is not None
+        torch.testing.assert_close(mine.grad, expected.grad)
+
+
+def saved_and_loaded(model: nn.Module) -> nn.Module:
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    loaded: nn.Module = torch.load(file, weights_only=False)
+    return loaded
+
+
+@pytest.mark.parametrize(
+    "copied", [lambda model: pickle.loads(pickle.dumps(model)), saved_and_loaded, copy.deepcopy], ids=str
+)
+def test_pickled_and_copied_models_stay_checkpointed(copied: Callable[[nn.Module], nn.Module]) -> None:
+    model = Stem(nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Tanh(), nn.Tanh()))
+    checkpoint_activations(model, "block")
+    points = torch.randn(3, 4)
+    found = copied(model)
+    with Held(points, *found.parameters()) as count:
+        output = found(points)
+    assert torch.equal(output, model(points))
+    assert sum(count.sizes.values()) < 4 * 3 * 32
+
+
+def test_class_that_cannot_have_subclasses_raises() -> None:
+    class Tagged(nn.Linear):
+        def __init_subclass__(cls, *, tag: str) -> None:
+            super().__init_subclass__()
+
+    message = "'block' cannot be checkpointed, because its class Tagged does not allow a subclass"
+    with pytest.raises(ArgumentError, match=message):
+        checkpoint_activations(Stem(Tagged(4, 4)), "block")
+
+
+def test_module_is_checkpointed_once_under_each_of_its_names() -> None:
+    model = Stem(nn.Linear(4, 4))
+    model.other = model.block
+    checkpoint_activations(model, "other")
+    kind = type(model.block)
+    assert kind is not nn.Linear
+    checkpoint_activations(model, ["block", "other"])
+    assert type(model.block) is kind
+
+
+@pytest.mark.parametrize(
+    "value", ["nn.Sequential", "'torch.nn.modules.container.Sequential'", "'Sequential'"], ids=["lazy", "path", "name"]
+)
+def test_config_selects_classes_by_import_or_name(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "run.py"
+    path.write_text(
+        "from mmengine.config import read_base\nfrom torch import nn\nwith read_base():\n    from .base import *\n"
+        f"activation_checkpointing = dict(classes=[{value}])\n"
+    )
+    (tmp_path / "base.py").write_text("seed = 0\n")
+    model = Stem(nn.Sequential(nn.Linear(4, 4)))
+    checkpoint_activations(model, Config.fromfile(path)["activation_checkpointing"])
+    assert type(model.block) is not nn.Sequential
+    assert type(model.first) is nn.Linear
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])

@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from footplate.distributed import unwrap_model
@@ -37,29 +38,44 @@ def checkpoint_activations(model: nn.Module, selection: Selection) -> None:
     """Makes the selected modules store only their inputs, and compute everything else again in the backward pass.
 
     The results do not change: the second computation uses the same random numbers and the same buffers as the first,
-    and its changes of buffers, such as running statistics, are discarded. Nothing is recomputed without gradients.
+    and its changes of buffers, such as running statistics, are discarded. Nothing is recomputed without gradients. The
+    backward pass raises an `ArgumentError` if an input of a selected module was changed in place.
 
     Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174.
 
     Args:
         model: The model. The selected modules get a subclass of their class with the same name. Names of weights do not
-            change.
+            change. Modules that got it before stay as they are.
         selection: The modules; see `select_modules`.
 
     Raises:
         ArgumentError: The selection matches nothing, or the `forward` of a module cannot be replaced.
     """
-    modules = {name: each for name, each in model.named_modules() if name}
+    modules = {name: each for name, each in model.named_modules(remove_duplicate=False) if name}
     with at_key(KEY), located(selection):
         for name, module in select_modules(modules, selection).items():
-            if isinstance(module, torch.jit.ScriptModule) or "forward" in vars(module):
-                reason = "is compiled by TorchScript" if isinstance(module, torch.jit.ScriptModule) else "was replaced"
-                raise ArgumentError(
-                    f"the forward method of '{name}' cannot be checkpointed, because it {reason}",
-                    found=name,
-                    notes=["Select the modules in it, or the module that contains it."],
-                )
+            if not hasattr(module, "was_checkpointed"):
+                _checkpoint_module(name, module)
+
+
+def _checkpoint_module(name: str, module: nn.Module) -> None:
+    reason = None
+    if isinstance(module, torch.jit.ScriptModule):
+        reason = "it is compiled by TorchScript"
+    elif "forward" in vars(module):
+        reason = "it was replaced"
+    else:
+        try:
             module.__class__ = _checkpointed(type(module))  # type: ignore[arg-type]
+            module.checkpointed_name = name  # type: ignore[assignment]
+        except TypeError as error:
+            reason = f"its class {type(module).__name__} does not allow a subclass ({error})"
+    if reason is not None:
+        raise ArgumentError(
+            f"the forward method of '{name}' cannot be checkpointed, because {reason}",
+            found=name,
+            notes=["Select the modules in it, or the module that contains it."],
+        )
 
 
 @cache
@@ -71,19 +87,37 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
             return run(*args, **kwargs)
         settings: dict[str, Any] = {"use_reentrant": False}
         if not torch.compiler.is_compiling():  # the compiler discards changes of buffers itself
-            settings["context_fn"] = partial(_contexts, self)
+            settings["context_fn"] = partial(_contexts, self, (args, kwargs))
         # Arguments by name are passed in a dict, in which torch looks for the devices of their tensors.
         return checkpoint(lambda given, named: run(*given, **named), args, kwargs, **settings)
 
+    def reduce(self: Any, protocol: Any) -> Any:
+        reduced: Any = kind.__reduce_ex__(self, protocol)
+        make, given, *rest = reduced
+        return _restore, (make, *(kind if each is type(self) else each for each in given)), *rest
+
     # Selections and initializers compare the name of the class.
-    fields = {"forward": forward, "was_checkpointed": False, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    fields = {
+        "forward": forward,
+        "was_checkpointed": False,
+        "__reduce_ex__": reduce,
+        "__module__": kind.__module__,
+        "__doc__": kind.__doc__,
+    }
     return type(kind.__name__, (kind,), fields)
 
 
-def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+def _restore(make: Callable[..., nn.Module], *given: Any) -> nn.Module:
+    """Makes a checkpointed module of a pickle or a copy, without its attributes."""
+    module = make(*given)
+    module.__class__ = _checkpointed(type(module))  # type: ignore[arg-type]
+    return module
+
+
+def _contexts(module: nn.Module, inputs: Any) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """Returns the contexts of the first and the second computation. torch keeps the state of its own generators."""
     changed: list[tuple[dict[str, Any], str, Tensor]] = []
-    return _finding_changed_buffers(module, changed), _repeating(changed, random.getstate(), np.random.get_state())
+    return _finding_changed_buffers(module, changed), _Repeating(module, inputs, changed)
 
 
 @contextmanager
@@ -103,20 +137,43 @@ def _finding_changed_buffers(module: nn.Module, changed: list[tuple[dict[str, An
             changed.append((owner._buffers, name, copy))
 
 
-@contextmanager
-def _repeating(changed: list[tuple[dict[str, Any], str, Tensor]], python: Any, numpy: Any) -> Iterator[None]:
-    """Runs the block with earlier buffers and random states of Python and numpy, and restores the present ones."""
-    buffers = [(owner, name, owner[name]) for owner, name, _ in changed]
-    states = random.getstate(), np.random.get_state()
-    for owner, name, value in changed:
-        owner[name] = value.clone()
-    random.setstate(python)
-    np.random.set_state(numpy)
-    try:
-        yield
-    finally:
-        for owner, name, value in buffers:
+class _Repeating(AbstractContextManager[None]):
+    """Runs the block with earlier buffers and random states of Python and numpy, and restores the present ones.
+
+    The backward pass enters it each time it runs.
+    """
+
+    def __init__(self, module: nn.Module, inputs: Any, changed: list[tuple[dict[str, Any], str, Tensor]]) -> None:
+        tensors = [each for each in tree_leaves(inputs) if isinstance(each, Tensor) and not each.is_inference()]
+        self._module = module
+        self._inputs = [(each, each._version) for each in tensors]
+        self._changed = changed
+        self._states = random.getstate(), np.random.get_state()
+
+    def __enter__(self) -> None:
+        if any(each._version != version for each, version in self._inputs):
+            called = self._module.checkpointed_name
+            raise ArgumentError(
+                f"the input of '{called}' was changed in place after its forward method was called, so its activations "
+                "cannot be computed again",
+                key=KEY,
+                found=called,
+                notes=["Set inplace=False, or select the module that contains it."],
+            )
+        owners = [each._buffers for each in self._module.modules()]
+        self._present = [(owner, name, value) for owner in owners for name, value in owner.items() if value is not None]
+        self._present_states = random.getstate(), np.random.get_state()
+        # torch does not count all changes of buffers, so the others are copied, too.
+        for owner, name, value in [*self._present, *self._changed]:
+            owner[name] = value.clone()
+        self._set_states(self._states)
+
+    def __exit__(self, *error: object) -> None:
+        for owner, name, value in self._present:
             owner[name] = value
+        self._set_states(self._present_states)
+
+    def _set_states(self, states: tuple[Any, Any]) -> None:
         random.setstate(states[0])
         np.random.set_state(states[1])
 
