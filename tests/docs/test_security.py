@@ -17,6 +17,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "Commands that build something": (
         "tests/config/test_imports.py::test_modules_are_imported_from_the_current_folder",
+        "tests/hosts/test_installation.py::test_the_plugin_of_a_first_generation_config_is_imported",
     ),
     "They also import `<package>.registry`": (
         "tests/registry/test_registry.py::test_registry_of_installed_package_is_found",

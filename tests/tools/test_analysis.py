@@ -78,6 +78,12 @@ def test_best_checkpoint_metric_comes_first_and_class_values_are_left_out(
     assert explain_runs([run]).splitlines()[1].startswith(f"  best        {names[0]} ")
 
 
+def test_time_of_a_resumed_run_begins_where_it_was_resumed(tmp_path: Path) -> None:
+    lines = [{"loss": 1.0, "time": 0.5, "iter": at, "step": at} for at in (50_010, 50_020, 50_030)]
+    (tmp_path / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert summarize(read_run(tmp_path))["time"]["total"] == 15.0
+
+
 def test_test_scalar_keeps_its_mode(tmp_path: Path) -> None:
     (tmp_path / "scalars.json").write_text('{"loss": 1, "step": 1}\n{"mode": "test", "loss": 2, "step": 1}\n')
     assert list(summarize(read_run(tmp_path))["best"]) == ["test/loss"]

@@ -31,11 +31,11 @@ def work(seconds: float) -> None:
 
 @DATASETS.register_module()
 class WorkingDataset(Dataset[Any]):
-    def __init__(self, seconds: float = 0.25) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float = 0.25, length: int = 400) -> None:
+        self.seconds, self.length = seconds, length
 
     def __len__(self) -> int:
-        return 400
+        return self.length
 
     def __getitem__(self, index: int) -> Any:
         work(self.seconds)
@@ -88,6 +88,15 @@ class WorkingHook(Hook):
         work(20.0)
 
 
+@HOOKS.register_module()
+class WorkingEpochHook(Hook):
+    def before_train_epoch(self, runner: Any) -> None:
+        work(100.0)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        work(200.0)
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     Clock.time = 0.0
@@ -124,6 +133,18 @@ def test_each_part_has_the_time_of_its_component(tmp_path: Path) -> None:
     text = str(found)
     assert "10 iterations on cpu, 63 s each" in text
     assert "hooks            32 s   50.8 %" in text
+
+
+@pytest.mark.usefixtures("clock")
+def test_hooks_of_epochs_count_as_hooks_and_not_as_data(tmp_path: Path) -> None:
+    short = loader()
+    short["dataset"]["length"] = 20  # 5 iterations per epoch
+    changes = {"train_dataloader": short, "custom_hooks": [{"type": "WorkingEpochHook"}]}
+    found = profile_iterations(config(tmp_path, **changes), iterations=10)
+    # The measured iterations 4 to 13 contain the ends of two epochs; the warm-up contains the begin of the first one.
+    assert (found.parts["data"], found.parts["hooks"]) == (1.0, 60.0)
+    assert next(iter(found.hooks.items())) == ("WorkingEpochHook", 60.0)
+    assert not [each for each in found.advice if "waiting for data" in each]
 
 
 @pytest.mark.usefixtures("clock")

@@ -266,6 +266,31 @@ def test_sweep_page_shows_trials_parameters_and_the_best_command(
     assert text_of(page, "#sweep tbody tr") == "4 41 deep 0.01 complete"
 
 
+def test_values_near_the_largest_number_are_drawn(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    study = pytest.importorskip("footplate.tools.sweep")
+    ends = [-1.7e308, 1.7e308, -1e308, 1e308]
+    trials = [study.TrialInfo(place, {"lr": 0.1 * place}, "complete", each, "", "") for place, each in enumerate(ends)]
+    points = [(100.0 * place, value) for place, value in enumerate(ends, start=1)]
+    flat = [(at, 1.7e308) for at, _ in points]
+    run = make_run()._replace(series=[Series("loss", "train", flat), Series("mIoU", "val", points)])
+    page = show(run, make_run("other"), sweep=SweepSummary("mIoU", trials, "x"))
+    attributes = page.execute_script(
+        "return [...document.querySelectorAll('svg *')].flatMap((each) => [...each.attributes].map((a) => a.value))"
+    )
+    assert len(attributes) > 100
+    assert not [each for each in attributes if "NaN" in each or "Infinity" in each]
+
+
+def test_run_that_ends_without_finite_values_does_not_improve(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    run = make_run()
+    series = [each._replace(last_nonfinite=500.0) if each.name == "mIoU" else each for each in run.series]
+    page = show(run._replace(series=series))
+    assert "still improving" not in text_of(page, ".lead")
+    assert "Not finite The mIoU is not finite after iteration 400." in text_of(page, ".facts")
+
+
 def test_page_without_images_explains_how_to_add_them(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = show(make_run()._replace(images=[]))
     assert "With draw=True, the visualization hook draws" in page.find_element("css selector", "#pictures").text

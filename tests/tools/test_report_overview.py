@@ -69,6 +69,22 @@ def test_overfitting_is_a_worse_metric_with_a_lower_training_loss(
     assert (found["kind"], found["text"]) == (kind, text)
 
 
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ("mIoU", "The mIoU is not finite after iteration 100."),
+        ("loss", "The training loss is not finite after iteration 100."),
+    ],
+)
+def test_run_that_ends_without_finite_values_is_not_at_its_best(changed: str, text: str) -> None:
+    whole = [Series("loss", "train", FALLING), val("mIoU", 10, 20, 30, 40)]
+    for at, kind in ((101.0, "bad"), (99.0, "unknown")):
+        run = run_of(*(each._replace(last_nonfinite=at) if each.name == changed else each for each in whole))
+        found = judge_fit(run, (run.series[1], "greater"))
+        assert found["kind"] == kind
+        assert (found["answer"] == "not finite") == (found["text"] == text) == (kind == "bad")
+
+
 def test_only_a_validation_loss_shows_that_a_run_does_not_overfit() -> None:
     run = run_of(Series("loss", "train", FALLING), val("mIoU", 1, 2, 3, 4), val("loss", 1, 0.5, 0.4, 0.3))
     found = judge_fit(run, (run.series[1], "greater"))
@@ -119,8 +135,23 @@ def test_name_of_a_checkpoint_shows_that_a_run_without_a_last_log_line_is_finish
     assert describe_run(run, None)["state"] == {"done": 110, "planned": 110, "finished": True}
 
 
+def test_sharded_checkpoint_is_used_and_counts_for_the_state(tmp_path: Path) -> None:
+    folder = tmp_path / "best_mIoU_iter_120.sharded"
+    folder.mkdir()
+    (folder / "layout.json").write_bytes(b"12")
+    (folder / "rank_0-a.bin").write_bytes(b"1234")
+    run = run_of(val("mIoU", 1, 2), cfg={"train_cfg": {"max_iters": 120}}, checkpoints=[folder])
+    found = describe_run(run, (run.series[0], "greater"))
+    assert found["checkpoints"] == {folder.name: 6}
+    assert (found["use"]["best"], found["use"]["name"], found["use"]["size"]) == (True, folder.name, "6 B")
+    assert found["state"]["finished"]
+
+
 def test_command_uses_the_best_checkpoint_of_the_headline_and_quotes_it(tmp_path: Path) -> None:
-    files = [tmp_path / name for name in ("best_night_mIoU_iter 9.pth", "best_mIoU_iter_8.pth", "iter_10.pth")]
+    folder = tmp_path / "a run"
+    folder.mkdir()
+    names = ("best_night_mIoU_iter_9.pth", "best_night_mIoU_top5_iter_10.pth", "best_mIoU_iter_8.pth", "iter_10.pth")
+    files = [folder / name for name in names]
     for file in files:
         file.touch()
     series = val("night/mIoU", 1, 2)

@@ -1,11 +1,12 @@
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from footplate.errors import DataError
-from footplate.tools.runs import read_run
+from footplate.tools.runs import checkpoint_size, read_run
 
 Lines = list[dict[str, Any]]
 
@@ -106,6 +107,33 @@ def test_images_config_environment_warnings_and_checkpoints_are_found(tmp_path: 
     assert (run.config.to_dict(), run.environment) == ({"a": 1}, {"python": "3.11"})
     assert run.warnings == ["t - footplate - WARNING - careful"]
     assert [file.name for file in run.checkpoints] == ["iter_1.pth"]
+
+
+def test_series_that_are_not_finite_at_the_end_are_named_in_a_warning(tmp_path: Path) -> None:
+    nan, inf = float("nan"), float("inf")
+    lines: Lines = [
+        {"lr": 0.1, "loss": loss, "norm": norm, "iter": at, "step": at}
+        for at, loss, norm in ((10, 2.0, inf), (20, 1.0, 3.0), (30, nan, 4.0), (40, inf, 5.0))
+    ]
+    run = read_run(write(tmp_path / "scalars.json", [*lines, {"acc": 0.5, "step": 20}, {"acc": nan, "step": 40}]))
+    assert {each.name: (each.last_nonfinite, each.ends_nonfinite) for each in run.series} == {
+        "lr": (None, False),
+        "loss": (40, True),
+        "norm": (10, False),
+        "acc": (40, True),
+    }
+    assert run.warnings == ["Not finite until the end: loss (train) after iteration 20, acc (val) after iteration 20."]
+
+
+def test_sharded_checkpoints_are_found_if_they_are_complete(tmp_path: Path) -> None:
+    write(tmp_path / "scalars.json", [{"loss": 1.0, "step": 1}])
+    _text(tmp_path / "iter_1.pth", "12345")
+    _text(tmp_path / "iter_2.sharded/layout.json", "{}")
+    _text(tmp_path / "iter_2.sharded/rank_0-a.bin", "123")
+    _text(tmp_path / "iter_3.sharded/rank_0-a.bin", "123")
+    os.utime(tmp_path / "iter_1.pth", (1, 1))
+    found = read_run(tmp_path).checkpoints
+    assert [(path.name, checkpoint_size(path)) for path in found] == [("iter_1.pth", 5), ("iter_2.sharded", 5)]
 
 
 def test_warnings_of_other_engines_are_read_from_their_logs(tmp_path: Path) -> None:

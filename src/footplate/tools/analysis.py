@@ -5,6 +5,7 @@ import io
 import statistics
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 from PIL import Image
@@ -14,7 +15,7 @@ from footplate.errors import ArgumentError
 from footplate.hooks.metric_rules import Rule, best_metric_rules, best_metrics, order_metrics, rule_of
 from footplate.messages import format_bytes, format_seconds, labeled, nearest
 from footplate.records.scalar_names import validation_label
-from footplate.tools.runs import Run, Series
+from footplate.tools.runs import Run, Series, checkpoint_size
 from footplate.visualization.curves import Curve, Panel, plot
 
 _MEASURED = ("time", "data_time", "memory")
@@ -34,7 +35,7 @@ def summarize(run: Run) -> dict[str, Any]:
         - `last`: the last training values by name.
         - `best`: the best values by name, each with its iteration. The metric that selects the best checkpoint comes
           first. Per-class values are left out. A metric that training logs too is called `val/<name>`.
-        - `checkpoints`: the file sizes in bytes by file name.
+        - `checkpoints`: the sizes in bytes by file name, or by folder name of sharded checkpoints.
     """
     trained = [series for series in run.series if series.mode == "train" and series.name not in _MEASURED]
     memory = run.find("memory", "train")
@@ -45,7 +46,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "logged": max((int(series.points[-1][0]) for series in run.series if series.mode == "train"), default=None),
         "last": {series.name: series.points[-1][1] for series in trained},
         "best": {name_in_log(run, series): find_best(series, rule) for series, rule in ranked_metrics(run)},
-        "checkpoints": {file.name: file.stat().st_size for file in run.checkpoints},
+        "checkpoints": {file.name: checkpoint_size(file) for file in run.checkpoints},
     }
 
 
@@ -141,7 +142,11 @@ def _times(run: Run) -> dict[str, float] | None:
     if time is None or max(abs(value) for each in (time, data) if each for _, value in each.points) > MAX_RUN_LENGTH:
         return None
     values = [value for _, value in time.points]
-    begins = [0.0, *(at for at, _ in time.points[:-1])]
+    steps = [at for at, _ in time.points]
+    distances = [after - before for before, after in pairwise(steps)]
+    # A run that was resumed into a new folder has its first log line late.
+    first = min(steps[0], statistics.median(distances)) if distances else steps[0]
+    begins = [steps[0] - first, *steps[:-1]]
     covered = [(at - begin) * value for (at, value), begin in zip(time.points, begins, strict=True)]
     mean = statistics.fmean(values)
     waiting = statistics.fmean(value for _, value in data.points) if data else 0.0

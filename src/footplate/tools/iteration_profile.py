@@ -25,7 +25,7 @@ from footplate.tools.partial_build import build_trial
 PARTS = ("data", "transfer", "forward", "backward", "optimizer", "hooks")
 _WARM_UP = 3  # iterations
 _MAX_HOOKS = 4  # in the text
-_EVENTS = ("before_train_iter", "after_train_iter")
+_EVENTS = ("before_train_epoch", "before_train_iter", "after_train_iter", "after_train_epoch")
 # The smallest shares of an iteration for which there is advice.
 _DATA, _TRANSFER, _OPTIMIZER, _HOOKS, _COMPUTATION = 0.1, 0.1, 0.1, 0.05, 0.8
 
@@ -186,7 +186,7 @@ class _Recorder:
         for event in _EVENTS:
             listeners = runner.hooks.at(event)
             listeners[:] = [self._timed_hook(each) for each in listeners]
-        # The loop calls these lists of methods: data is what happens between the last one and the first one.
+        # The loop calls these lists of methods. Data is what happens between iterations, except for hooks of epochs.
         runner.hooks.at("before_train").append(self._begin)
         runner.hooks.at("before_train_iter").insert(0, lambda *_, **__: self.timer.end())
         runner.hooks.at("after_train_iter").append(self._end_iteration)

@@ -15,9 +15,9 @@ from footplate.hooks.metric_rules import Rule, best_metrics
 from footplate.messages import format_bytes, one_line
 from footplate.records.scalar_names import split_dataset
 from footplate.tools.analysis import find_best, name_in_log, ranked_metrics, summarize
-from footplate.tools.runs import Point, Run, Series
+from footplate.tools.runs import Point, Run, Series, checkpoint_size
 
-_SAVED = re.compile(r".*?(?P<unit>iter|epoch)_(?P<number>\d{1,12})\.pth")
+_SAVED = re.compile(r".*?(?P<unit>iter|epoch)_(?P<number>\d{1,12})\.(?:pth|sharded)")
 _FEWEST_VALIDATIONS = 3  # from which overfitting can be judged
 _NOTABLE = 0.05  # a change of this share of the metric's range is not noise
 _WINDOW = 10  # training log lines over which a loss is averaged
@@ -123,12 +123,13 @@ def _planned(cfg: Mapping[str, Any], epoch_length: int) -> int | None:
 
 def _checkpoint_to_use(run: Run, headline: str) -> dict[str, Any] | None:
     """Returns the best checkpoint, or else the last one, with the command that predicts with it."""
-    best = [file for file in run.checkpoints if file.name.startswith(best_prefix(headline))]
+    name = re.compile(rf"{re.escape(best_prefix(headline))}(?:iter|epoch)_\d+\.(?:pth|sharded)")
+    best = [file for file in run.checkpoints if name.fullmatch(file.name)]
     if not run.checkpoints:
         return None
     file: Path = (best or run.checkpoints)[-1]
     command = f"footplate predict {shlex.quote(str(file))} IMAGES"
-    size = format_bytes(file.stat().st_size)
+    size = format_bytes(checkpoint_size(file))
     return {"best": bool(best), "name": file.name, "command": one_line(command), "size": size}
 
 
@@ -142,7 +143,8 @@ def _device(environment: Mapping[str, Any]) -> str:
 def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     """Judges whether a run overfits: whether validation gets worse after its best while the training loss falls.
 
-    The validation loss decides if there is one, otherwise the headline metric.
+    The validation loss decides if there is one, otherwise the headline metric. If one of them or the training loss is
+    not finite at the end, the run failed, whatever its best value is.
 
     Returns:
         `answer`, in one or two words, `text` with the numbers, and `kind`: "good", "bad" or "unknown".
@@ -152,6 +154,11 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
     if judged is None and headline is not None:
         found = run.find(headline[0].name, headline[0].mode)
         judged = (found, headline[1]) if found is not None and found.mode != "train" else None
+    failed = _ends_nonfinite(run, headline, losses)
+    if failed is not None:
+        shown = name_in_log(run, failed) if failed.mode != "train" else f"training {failed.name}"
+        text = f"The {shown} is not finite after iteration {failed.points[-1][0]:.0f}."
+        return {"kind": "bad", "answer": "not finite", "text": text}
     if judged is None or len(judged[0].points) < _FEWEST_VALIDATIONS:
         return {"kind": "unknown", "answer": "unknown", "text": "Needs three or more validations to judge."}
     series, rule = judged
@@ -177,6 +184,13 @@ def judge_fit(run: Run, headline: tuple[Series, Rule] | None) -> dict[str, str]:
         return {"kind": "bad", "answer": f"yes, after {at}", "text": text}
     text = f"{change[0].upper()}{change[1:]}, but the training loss did not fall either."
     return {"kind": "unknown", "answer": "unclear", "text": text}
+
+
+def _ends_nonfinite(run: Run, headline: tuple[Series, Rule] | None, losses: Sequence[Series]) -> Series | None:
+    """Returns the headline metric or a loss of a run that is not finite at the end, or None."""
+    main = run.find(headline[0].name, headline[0].mode) if headline is not None else None
+    candidates = [main, *losses, run.find("loss", "train")]
+    return next((each for each in candidates if each is not None and each.ends_nonfinite), None)
 
 
 def _mean_until(points: Sequence[Point], at: float) -> float:

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from footplate.checkpoint.shard_layout import LAYOUT, SHARDED_SUFFIX
 from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.errors import DataError
@@ -37,7 +38,13 @@ class Series(NamedTuple):
 
     name: str
     mode: str  # "train" or "val"
-    points: list[Point]  # training iterations and values, in ascending order of iterations
+    points: list[Point]  # training iterations and finite values, in ascending order of iterations
+    last_nonfinite: float | None = None  # the iteration of the last value that was NaN or infinite
+
+    @property
+    def ends_nonfinite(self) -> bool:
+        """Whether there are values after the last point, none of which is finite."""
+        return self.last_nonfinite is not None and self.last_nonfinite > self.points[-1][0]
 
 
 class RunImage(NamedTuple):
@@ -70,8 +77,8 @@ class Run(NamedTuple):
     explained: str  # the config with the location of each key, or ""
     per_class: list[PerClassResults]  # the tables of each dataset, metric and mode, in ascending order of steps
     environment: dict[str, Any]  # that of the last start, or {}
-    warnings: list[str]  # the warnings and errors that were logged, with their times
-    checkpoints: list[Path]  # the newest last
+    warnings: list[str]  # the warnings and errors that were logged, with their times, and series that end non-finite
+    checkpoints: list[Path]  # files and sharded checkpoints, the newest last
 
     def find(self, name: str, mode: str | None = None) -> Series | None:
         """Returns a series by its name, or None."""
@@ -123,8 +130,8 @@ def read_run(path: str | Path) -> Run:
         explained=read_small(explained[-1]) if explained else "",
         per_class=_per_class_results(safe_files(sorted(folder.glob("**/per_class.jsonl")), folder)),
         environment=environment if isinstance(environment, dict) else {},
-        warnings=_warnings(folder),
-        checkpoints=sorted(filter(Path.is_file, folder.glob("*.pth")), key=lambda file: file.stat().st_mtime),
+        warnings=[*_warnings(folder), *_nonfinite_ends(series)],
+        checkpoints=_checkpoints(folder),
     )
 
 
@@ -174,7 +181,7 @@ def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
                     raise DataError(f"'{key}' in {where} must be an iteration or epoch number", found=line[key])
             if not isinstance(line.get("mode") or "", str):
                 raise DataError(f"'mode' in {where} must be a string", found=line["mode"])
-            line = {_name_in_line(key): value for key, value in line.items() if key == "mode" or _is_number(value)}
+            line = {_name_in_line(key): value for key, value in line.items() if key == "mode" or _is_value(value)}
             left -= len(line) + _LINE_OVERHEAD
             if left < 0:
                 _logger.warning("'%s' is very long. It is read up to line %d.", file, number - 1)
@@ -229,27 +236,53 @@ def _join_starts(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> l
 
 def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
     found: dict[tuple[str, str], list[Point]] = {}
+    last_nonfinite: dict[tuple[str, str], float] = {}
     left_out: set[tuple[str, str]] = set()
     for line in lines:
         for label, value in line.items():
             name = label.removeprefix(f"{line['mode']}/")
-            if name not in _POSITION and name != "at" and _is_number(value):
+            if name not in _POSITION and name != "at" and _is_value(value):
                 if line["mode"] != "train" and name in ("lr", "time", "data_time", "memory"):
                     continue
                 if value == -1 and line["mode"] != "train" and _OF_COCO.fullmatch(name):
                     continue  # COCO metrics use -1 if there are no such objects, for example no large ones
                 key = line["mode"], name
-                if key in found or len(found) < _MOST_SERIES:
+                if not _is_number(value):
+                    last_nonfinite[key] = line["at"]
+                elif key in found or len(found) < _MOST_SERIES:
                     found.setdefault(key, []).append((line["at"], float(value)))
                 else:
                     left_out.add(key)
     if left_out:
         _logger.warning("The run has more than %d scalars. %d of them are left out.", _MOST_SERIES, len(left_out))
-    return [Series(name, mode, points) for (mode, name), points in found.items()]
+    return [Series(name, mode, points, last_nonfinite.get((mode, name))) for (mode, name), points in found.items()]
+
+
+def _is_value(value: object) -> bool:
+    return _is_number(value) or (isinstance(value, float) and not math.isfinite(value))
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _nonfinite_ends(series: Iterable[Series]) -> list[str]:
+    """Returns a warning that names the series that are not finite at the end of the run."""
+    bad = [each for each in series if each.ends_nonfinite]
+    ends = [f"{each.name} ({each.mode}) after iteration {each.points[-1][0]:.0f}" for each in bad]
+    return [f"Not finite until the end: {list_names(ends, _MOST_NAMED)}."] if ends else []
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    files = [file for file in folder.glob("*.pth") if file.is_file()]
+    sharded = [layout.parent for layout in folder.glob(f"*{SHARDED_SUFFIX}/{LAYOUT}") if layout.is_file()]
+    return sorted([*files, *sharded], key=lambda path: path.stat().st_mtime)
+
+
+def checkpoint_size(path: Path) -> int:
+    """Returns the bytes of a checkpoint: a file, or the files of a sharded one."""
+    files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
 
 
 def _warnings(folder: Path) -> list[str]:

@@ -6,11 +6,11 @@ const MANY = 150; // points of a curve, from which it is noisy enough to be smoo
 
 /** Round numbers within two bounds, in steps of 1, 2 or 5 times a power of ten. */
 const ticks = (low, high, most) => {
-  const rough = Math.max((high - low) / most, Number.MIN_VALUE * 1e16);
+  const rough = Math.max(high / most - low / most, Number.MIN_VALUE * 1e16);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((each) => each >= rough * 0.999);
   const first = Math.ceil(low / step - 1e-9), last = Math.min(Math.floor(high / step + 1e-9), first + 20);
-  return Array.from({ length: Math.max(last - first + 1, 0) }, (_, place) => Number(((first + place) * step).toPrecision(12)));
+  return Array.from({ length: Math.max(last - first + 1, 0) }, (_, place) => Number(((first + place) * step).toPrecision(12))).filter(Number.isFinite);
 };
 
 /** The mean of exponential moving averages from both ends, which does not lag. Gaps stay gaps. */
@@ -75,12 +75,18 @@ const zoomByKey = (event) => {
   zoomTo(...moves[event.key]);
 };
 
-/** The lowest and highest value in view, with a margin; never empty. */
+/** Two bounds with a margin; never empty or infinite. */
+const withMargin = (low, high) => {
+  const margin = Math.min(high - low, Number.MAX_VALUE / 4) * 0.08 || Math.abs(high) * 0.1 || 1;
+  return [Math.max(low - margin, -Number.MAX_VALUE), Math.min(high + margin, Number.MAX_VALUE)];
+};
+
+/** The lowest and highest value in view, with a margin, which does not reach below zero if no value does. */
 const verticalRange = (curves, [from, to]) => {
   const inView = curves.flatMap(({ x, y }) => y.filter((_, place) => x[place] >= from && x[place] <= to));
   const [low, high] = extent(inView.length ? inView : curves.flatMap((curve) => curve.y));
-  const margin = Math.min(high - low, Number.MAX_VALUE / 4) * 0.08 || Math.abs(high) * 0.1 || 1;
-  return [low >= 0 && low < margin ? 0 : low - margin, high + margin];
+  const [bottom, top] = withMargin(low, high);
+  return [low >= 0 ? Math.max(bottom, 0) : bottom, top];
 };
 
 /** The `d` of a path. Gaps are bridged, because a value that is not finite is not a value. */

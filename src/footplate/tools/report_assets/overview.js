@@ -56,10 +56,10 @@ const fact = (label, value, text, kind = "") =>
 
 const facts = (run) => {
   const state = stateOf(run.state);
-  const fit = { good: "No sign", bad: `Yes${run.fit.answer.slice(3)}`, unknown: run.fit.answer[0].toUpperCase() + run.fit.answer.slice(1) };
+  const answer = run.fit.answer[0].toUpperCase() + run.fit.answer.slice(1);
   return make("dl", { class: "facts" },
     fact("State", state.short[0].toUpperCase() + state.short.slice(1), state.text),
-    fact("Overfitting", fit[run.fit.kind], run.fit.text, run.fit.kind),
+    fact("Overfitting", answer, run.fit.text, run.fit.kind),
     fact("Training time", timeOf(run), costText(run)));
 };
 

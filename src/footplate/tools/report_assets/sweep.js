@@ -30,11 +30,7 @@ const done = () => data.sweep.trials.filter((trial) => trial.score != null && (t
 const tipOf = (trial) => [make("strong", {}, `trial ${trial.number}: ${figure(trial.score)}`), make("span", {}, settingsOf(trial)), make("span", {}, trial.state)];
 const hoverOf = (trial) => ({ onpointermove: (event) => showTip(event, tipOf(trial)), onpointerleave: () => { find("tip").hidden = true; } });
 
-const scoreRange = (trials) => {
-  const [low, high] = extent(trials.map((trial) => trial.score));
-  const margin = (high - low) * 0.08 || Math.abs(high) * 0.1 || 1;
-  return [low - margin, high + margin];
-};
+const scoreRange = (trials) => withMargin(...extent(trials.map((trial) => trial.score)));
 
 /** The metric against one parameter. */
 const scatter = (key, trials, best) => {
@@ -42,7 +38,7 @@ const scatter = (key, trials, best) => {
   const [low, high] = scoreRange(trials);
   const width = 360, height = 210, left = 46, right = width - 14, bottom = height - 34;
   const toX = (value) => left + 14 + scale.place(value) * (right - left - 28);
-  const toY = (value) => bottom - ((value - low) / (high - low)) * (bottom - 10);
+  const toY = (value) => bottom - ((value / 2 - low / 2) / (high / 2 - low / 2)) * (bottom - 10);
   const rows = ticks(low, high, 4).map((tick) => [draw("line", { x1: left, x2: right, y1: toY(tick), y2: toY(tick) }),
     draw("text", { x: left - 7, y: toY(tick) + 4, "text-anchor": "end" }, short(tick))]);
   const columns = scale.marks.map(([text, share]) => draw("text", { x: left + 14 + share * (right - left - 28), y: bottom + 17, "text-anchor": "middle" }, text));
@@ -57,7 +53,7 @@ const parallel = (trials, best) => {
   const width = 1120, height = 280, top = 34, bottom = height - 14;
   const scales = data.sweep.keys.map((key) => parameterScale(trials.map((trial) => trial.values[key])));
   const [low, high] = extent(trials.map((trial) => trial.score));
-  const share = (trial) => (high > low ? (trial.score - low) / (high - low) : 0.5);
+  const share = (trial) => (high > low ? (trial.score / 2 - low / 2) / (high / 2 - low / 2) : 0.5);
   const axes = scales.length + 1;
   const toX = (place) => 60 + (place / (axes - 1 || 1)) * (width - 150);
   const toY = (part) => bottom - part * (bottom - top);
