@@ -262,7 +262,9 @@ def saved_and_loaded(model: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    "copied", [lambda model: pickle.loads(pickle.dumps(model)), saved_and_loaded, copy.deepcopy], ids=str
+    "copied",
+    [lambda model: pickle.loads(pickle.dumps(model)), saved_and_loaded, copy.deepcopy],
+    ids=["pickle", "torch.save", "deepcopy"],
 )
 def test_pickled_and_copied_models_stay_checkpointed(copied: Callable[[nn.Module], nn.Module]) -> None:
     model = Stem(nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Tanh(), nn.Tanh()))
