@@ -77,7 +77,7 @@ def live_of(screen: str) -> list[str]:
 def is_whole(live: list[str], width: int) -> bool:
     """Checks whether exactly one display is shown, without torn or wrapped lines."""
     heads = [line[:5].strip() for line in live]
-    return heads in (["train", "", "best"], ["train", "", "best", "valid"]) and max(map(len, live)) < width
+    return heads in (["train", "now", "best"], ["train", "now", "best", "valid"]) and max(map(len, live)) < width
 
 
 def settled(tmux: Callable[..., str], width: int, *captured: str) -> list[str]:
