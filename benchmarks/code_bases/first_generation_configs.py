@@ -65,6 +65,8 @@ def prepare_mmcls(cfg: Config, data: str, size: int) -> None:
             node["num_classes"] = 4
         if node.get("topk"):
             node["topk"] = (1,)
+        if node.get("type") == "EfficientFormerClsHead":  # not trained with distillation
+            node["distillation"] = False
     cfg["evaluation"] = {"interval": 1, "metric": "accuracy", "metric_options": {"topk": (1,)}}
 
 

@@ -117,7 +117,7 @@ def made_up_gestures(folder: Path) -> None:
         writer.release()
         streams = " ".join(f"{each}:sk_{each}:0:16" for each in ("color", "depth", "duo_left"))
         lines.append(f"path:./v{index} {streams} label:{index + 1}")
-        boxes[f"v{index}"] = [[100, 60, 220, 180]] * 16
+        boxes[f"v{index}"] = [[{"bbox": [100, 60, 220, 180]}]] * 16
     (folder / "videos.lst").write_text("\n".join(lines))
     (folder / "bboxes.json").write_text(json.dumps(boxes))
 
