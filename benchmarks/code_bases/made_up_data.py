@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-
 # The parts of a whole body in COCO-WholeBody, with the indices of their keypoints.
 WHOLE_BODY = (
     ("foot_kpts", 17, 23),
