@@ -17,7 +17,8 @@ from typing import Any
 
 from footplate.errors import Origin
 
-# By registry: the torch module that exports the classes, and their names. None allows all layers and losses.
+# Maps each registry to the torch module that exports its classes, and to their names. None allows all layers and
+# losses.
 TORCH_CLASSES: dict[str, tuple[str, tuple[str, ...] | None]] = {
     "model": ("torch.nn", None),
     "data sampler": (
@@ -68,7 +69,7 @@ def resolve(path: str) -> Any:
 
 
 def import_object(path: str) -> Any:
-    """Imports and returns the object at a dotted path, or returns None if there is none."""
+    """Imports and returns the object at a dotted path, or returns None if it does not exist."""
     module, _, name = path.rpartition(".")
     return _import_attribute(module, name)
 
@@ -99,10 +100,10 @@ def find_known_class(path: str, registry: str, registered: Collection[Any]) -> A
 
 
 def import_user_class(path: str) -> Any:
-    """Imports and returns the class at a dotted path into a user module, or returns None if there is none.
+    """Imports and returns the class at a dotted path in a user module, or returns None if it does not exist.
 
     Raises:
-        ForbiddenPathError: The module is not a user module, or the class is defined in a module that is not.
+        ForbiddenPathError: The module is not a user module, or the class is defined outside user modules.
     """
     module, _, name = path.rpartition(".")
     if not (is_user_module(module) or _is_footplate_module(module)) or module.endswith("__main__"):
