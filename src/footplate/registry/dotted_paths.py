@@ -156,6 +156,15 @@ def top_level_spec(top: str) -> importlib.machinery.ModuleSpec | None:
         return None
 
 
+def file_instead_of(package: str) -> str | None:
+    """Returns the file that Python imports instead of an installed package because it comes first, or None."""
+    spec = top_level_spec(package)
+    if spec is None or spec.origin is None or spec.submodule_search_locations is not None:
+        return None
+    is_hidden = any(os.path.isfile(os.path.join(folder, package, "__init__.py")) for folder in sys.path)
+    return spec.origin if is_hidden else None
+
+
 def module_exists(module: str) -> bool:
     """Checks whether a module exists. Its parent packages are imported."""
     try:
