@@ -295,7 +295,7 @@ def test_a_file_with_the_name_of_a_code_base(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "installed/mmpose").mkdir(parents=True)
     (tmp_path / "installed/mmpose/__init__.py").touch()
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "installed")])
-    with pytest.raises(ConfigError, match=r"imports the file '.*/mine/mmpose.py' instead of the code base 'mmpose'"):
+    with pytest.raises(ConfigError, match=r"imports the file '.*/mine/mmpose.py' instead of the package 'mmpose'"):
         hosts.use_code_bases({"default_scope": "mmpose"})
 
 

@@ -105,7 +105,7 @@ def _setting_up_workers() -> Iterator[None]:
         return {"footplate": WorkerSetup(), **prepare(name)}
 
     multiprocessing.set_forkserver_preload([])  # otherwise, the server itself would import the script
-    spawn.get_preparation_data = get_preparation_data  # type: ignore[assignment]
+    spawn.get_preparation_data = get_preparation_data
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from footplate.hosts.installation import install
 from footplate.hosts.mmcv.registry import Registry
 from footplate.hosts.versions import is_first_generation
 from footplate.registry import CODE_BASES, DATASETS
-from footplate.registry.dotted_paths import file_instead_of, is_footplate_alias, module_exists, top_level_spec
+from footplate.registry.dotted_paths import check_not_hidden, is_footplate_alias, module_exists, top_level_spec
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -113,11 +113,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
     named = {kind.partition(".")[0] for kind in _types(dict(cfg.items())) if "." in kind}
     named |= {default} if isinstance(default, str) else set()
     for scope in sorted(named & CODE_BASES.keys()):
-        file = file_instead_of(scope)
-        if file is not None:
-            raise ConfigError(
-                f"Python imports the file '{file}' instead of the code base '{scope}'", notes=["Rename the file."]
-            )
+        check_not_hidden(scope)
     used = [scope for scope in sorted(CODE_BASES) if scope in named and _is_installed(scope)]
     if used:
         install(patches)
