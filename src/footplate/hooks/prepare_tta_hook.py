@@ -1,5 +1,6 @@
 """Enables test-time augmentation."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,7 +68,8 @@ class PrepareTTAHook(Hook):
                     if not hasattr(dataset, "pipeline"):
                         raise BuildError(f"the dataset '{type(dataset).__name__}' has no pipeline to replace")
                     with at_key("tta_pipeline"):
-                        dataset.pipeline = Compose(pipeline)
+                        # A copy, because mmcv's TestTimeAug replaces the dicts that it is built from.
+                        dataset.pipeline = Compose(copy.deepcopy(pipeline))
 
     def _given(self, runner: Runner, own: str, in_config: str) -> Any:
         found = getattr(self, own)
