@@ -155,9 +155,9 @@ def test_diff_rank_seed_gives_each_rank_a_different_seed(monkeypatch: pytest.Mon
     [
         ({"num_worker": 2}, BuildError, "takes no argument 'num_worker'\n.*\n.*\n  did you mean 'num_workers'?"),
         ({"dataset": None}, BuildError, "needs a 'dataset'"),
-        ({"batch_size": 0}, ArgumentError, "batch_size must be a whole number of at least 1\n  key batch_size\n.*: 0"),
-        ({"batch_size": "2"}, ArgumentError, "batch_size must be a whole number"),
-        ({"num_workers": -1}, ArgumentError, "num_workers must be a whole number of at least 0"),
+        ({"batch_size": 0}, ArgumentError, "batch_size must be an integer of at least 1\n  key batch_size\n.*: 0"),
+        ({"batch_size": "2"}, ArgumentError, "batch_size must be an integer"),
+        ({"num_workers": -1}, ArgumentError, "num_workers must be an integer of at least 0"),
         ({"dataset": {"type": "NumbersForTest", "size": 0}}, DataError, "the dataset 'NumbersForTest' is empty"),
         ({"dataset": {"type": "NumbersForTest"}}, BuildError, "needs the argument 'size'\n  key dataset.size"),
         ({"dataset": {"type": "NumbersForTst"}}, UnknownNameError, "key dataset.type\n.*'NumbersForTest'"),

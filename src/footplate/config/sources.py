@@ -18,6 +18,7 @@ from footplate.config.origins import Place, TracedDict, shown_path
 from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin
 from footplate.messages import nearest
 from footplate.registry import CODE_BASES
+from footplate.registry.dotted_paths import check_not_hidden
 
 SUFFIXES = (".py", ".json", ".yaml", ".yml", ".toml")
 _MAX_BYTES = 16 * 2**20
@@ -116,6 +117,7 @@ def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
     """
     roots = _package_folders(package)
     if not roots:
+        check_not_hidden(package, asked_at)
         raise ConfigError(
             f"the package '{package}' of '{package}::{file}' is not installed",
             origin=asked_at,

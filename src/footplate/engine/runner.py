@@ -170,7 +170,9 @@ class Runner(RunCheckpoints, RunnerMembers):
         with at_key("log_file"):
             check_log_file(log_file or {})
         set_default_scope(default_scope)
-        self.cfg = cfg if cfg is not None else Config({})
+        # A copy, because constructors of code bases write into the dicts that they are built from.
+        is_config = isinstance(cfg, Config)
+        self.cfg = Config(cfg, cfg.text, cfg.filename, cfg.env_variables) if is_config else cfg or Config()
         self.device = process_setup.pick_device()
         with at_key("work_dir"):
             self.home, self.work_dir = run_folder.folders_of(work_dir)

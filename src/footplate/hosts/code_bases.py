@@ -17,7 +17,7 @@ from footplate.hosts.installation import install
 from footplate.hosts.mmcv.registry import Registry
 from footplate.hosts.versions import is_first_generation
 from footplate.registry import CODE_BASES, DATASETS
-from footplate.registry.dotted_paths import is_footplate_alias, module_exists, top_level_spec
+from footplate.registry.dotted_paths import check_not_hidden, is_footplate_alias, module_exists, top_level_spec
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -102,7 +102,7 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
         The code bases with their versions, such as "mmdet 3.3.0".
 
     Raises:
-        ConfigError: A code base is installed but cannot be imported.
+        ConfigError: A code base is installed but cannot be imported, or a file of the user has its name.
     """
     default = cfg.get("default_scope")
     if default is None and is_first_generation_config(cfg):
@@ -111,6 +111,8 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
             cfg["default_scope"] = default
     named = {kind.partition(".")[0] for kind in _types(dict(cfg.items())) if "." in kind}
     named |= {default} if isinstance(default, str) else set()
+    for scope in sorted(named & CODE_BASES.keys()):
+        check_not_hidden(scope)
     used = [scope for scope in sorted(CODE_BASES) if scope in named and _is_installed(scope)]
     if used:
         install(patches)
@@ -189,6 +191,7 @@ def _types(value: Any) -> Iterator[str]:
 
 
 def _is_installed(scope: str) -> bool:
-    """Checks whether a code base is installed: a folder of the same name without `__init__.py` has user modules."""
+    """Checks whether a code base is installed: other files and folders of the same name are user modules."""
     spec = top_level_spec(scope)
-    return spec is not None and spec.origin is not None and not is_footplate_alias(spec)
+    is_package = spec is not None and spec.origin is not None and spec.submodule_search_locations is not None
+    return is_package and not is_footplate_alias(spec)
