@@ -167,14 +167,16 @@ def report_failure(error: BaseException) -> int | None:
                 os.makedirs(os.path.dirname(log), exist_ok=True)
                 with open(log, "a", encoding="utf-8") as file:
                     file.write(printable("".join(traceback.format_exception(error))))
-    code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", getattr(error, "code", 1))
+    default = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "code", 1)
+    code = getattr(error, "exit_code", default)
     code = code if isinstance(code, int) and 0 < code < 256 else 1
     report = monitor.fail(error, text, code, log=log)
     if monitor.rank in report.ranks:
         setattr(error, _EXIT_CODE, report.code)
         return report.code
     time.sleep(_EXIT_DELAY)
-    other = RankError(report.text.split("\n", 1)[0])
+    message, *notes = report.text.split("\n")
+    other = RankError(message, notes=[each.strip() for each in notes])
     other.exit_code = report.code
     setattr(other, _EXIT_CODE, report.code)
     raise other from error
