@@ -39,6 +39,11 @@ _SAVE_BEST = "default_hooks.checkpoint.save_best"
 _MOST_NAMES = 3
 
 
+def folder_below(out_dir: str, work_dir: str) -> str:
+    """Returns the folder below the `out_dir` of the hook for the checkpoints of a run in `work_dir`."""
+    return storage.join(out_dir, os.path.basename(work_dir.rstrip(os.sep)))
+
+
 @HOOKS.register_module()
 class CheckpointHook(Hook):
     """Saves checkpoints: `epoch_12.pth`, `iter_4000.pth`, `best_mIoU_iter_4000.pth`.
@@ -180,7 +185,7 @@ class CheckpointHook(Hook):
         """Returns the folder for the checkpoints of a run."""
         if self.out_dir is None:
             return str(runner.checkpoint_dir)
-        return storage.join(self.out_dir, os.path.basename(runner.work_dir.rstrip(os.sep)))
+        return folder_below(self.out_dir, runner.work_dir)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Saves at intervals and at the end, when counting epochs."""

@@ -68,16 +68,15 @@ def _import_plugin(cfg: "Config") -> None:
         ConfigError: There is no such package in the current folder or on the path, or it cannot be imported.
     """
     key = "plugin_dir" if "plugin_dir" in cfg else "plugin"
-    path = cfg["plugin_dir"] if key == "plugin_dir" else os.path.relpath(str(cfg.filename))
-    # Text after the last slash is ignored, as in the tools of MMDetection3D.
-    parts = os.path.normpath(os.path.dirname(path)).split(os.sep) if isinstance(path, str) else []
+    path = cfg["plugin_dir"] if key == "plugin_dir" else os.path.dirname(os.path.relpath(str(cfg.filename)))
+    parts = os.path.normpath(path).split(os.sep) if isinstance(path, str) else []
     if not parts or not all(part.isidentifier() for part in parts):
         raise ConfigError(
             "the folder of the plugin must be a package below the current folder",
             key=key,
             origin=origin_of(cfg, key),
             found=path,
-            notes=["Set it with a final slash: plugin_dir = 'projects/my_plugin/'."],
+            notes=["For example, write plugin_dir = 'projects/my_plugin/'."],
         )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
