@@ -94,8 +94,8 @@ class Runner(RunCheckpoints, RunnerMembers):
             compile, such as `"backbone"`.
         channels_last: Whether to store the weights of convolutions in the channels-last memory format.
         model_adapter: The adapter for a model whose interface differs from that of BaseModel.
-        log_file: The maximum size of the log file in MB, and the number of full log files to keep: `dict(max_mb=50,
-            backups=3)`.
+        log_file: The maximum size of the log file in MB, and the number of full log files to keep:
+            `dict(max_mb=50, backups=3)`.
         activation_checkpointing: The modules that recompute their activations in the backward pass to save memory: a
             pattern or a list of patterns of their full names, or `dict(classes=[...], names=[...])`.
         resume_settings: The source of a resumed run's optimizer settings, such as the learning rate. "keep" (the
