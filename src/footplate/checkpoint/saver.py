@@ -16,6 +16,7 @@ from footplate.checkpoint.digest import DigestSink
 from footplate.checkpoint.serializable import bytes_in, rebuild, tensors_in, to_serializable
 from footplate.checkpoint.shard_layout import is_sharded_path, sharded_name
 from footplate.checkpoint.sharded_writing import cut_replicated, remove_sharded, save_shards, split_state
+from footplate.checkpoint.verifying import BEST
 from footplate.distributed import get_rank, get_world_size, is_main_process
 from footplate.distributed.sharding import new_cpu_group
 from footplate.errors import ArgumentError, CheckpointError
@@ -129,7 +130,7 @@ class BackgroundSaver:
                 suggestion=nearest(str(on_error), _POLICIES),
             )
         self.on_error = on_error
-        self.last: str | None = None  # the newest complete checkpoint of this run, or the one it resumed from
+        self.last: str | None = None  # the newest complete checkpoint to resume from, or the one it resumed from
         self.lost: str | None = None  # the reason why the newest save failed, or None if it succeeded
         self.ends = False  # whether the run ends with the current save, even if the save fails
         self.checks: Sequence[Callable[[], None]] = ()  # each raises if another run has taken over the run's folder
@@ -180,7 +181,9 @@ class BackgroundSaver:
             try:
                 commit()
                 if is_main_process() or not is_sharded_path(name):
-                    self.last, self.lost = name, None
+                    self.lost = None
+                    if not storage.base_name(name).startswith(BEST):  # a resume ignores best checkpoints
+                        self.last = name
                     self.seconds = max(self.seconds, time.monotonic() - begin)
                     if then is not None:
                         then()
