@@ -48,7 +48,7 @@ CONSTANTS: dict[Name, Any] = {
 
 
 def _builds(*names: str) -> Callable[[Constructor], Constructor]:
-    """Registers the constructor for full names."""
+    """Registers a constructor under the given full names."""
 
     def register(constructor: Constructor) -> Constructor:
         for name in names:

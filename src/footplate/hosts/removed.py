@@ -42,6 +42,16 @@ def to_store(target: Any, value: Any) -> Any:
     return value.reshape(()) if is_single else value
 
 
+def to_float(value: Any) -> float:
+    """Returns `float(value)`, also for an array with one number."""
+    return float(value.item() if isinstance(value, np.ndarray) else value)
+
+
+def to_int(value: Any) -> int:
+    """Returns `int(value)`, also for an array with one number."""
+    return int(value.item() if isinstance(value, np.ndarray) else value)
+
+
 def asfarray(a: Any, dtype: Any = np.float64) -> np.ndarray[Any, Any]:
     """Returns an array of floating-point numbers."""
     return np.asarray(a, dtype if np.issubdtype(dtype, np.inexact) else np.float64)

@@ -43,10 +43,10 @@ class GradientGuard:
         self.policy = policy
         self.is_enabled = True
         self.is_step_skipped = policy == "skip"
-        self.count = 0  # the steps with non-finite gradients so far
+        self.count = 0  # the number of steps with non-finite gradients so far
         self._inspected_count = 0
         self._is_on_host = True
-        # For gradients of one kind, or None. To sort gradients and allocate a flag takes as long as to check them.
+        # For gradients of one kind, or None. Sorting gradients and allocating a flag takes as long as checking them.
         self._flag: Tensor | None = None
         self._one: Tensor | None = None
         self._is_flag_zero = True
