@@ -131,14 +131,19 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
                 f"the code base '{scope}' is installed but cannot be imported: {type(error).__name__}: {error}",
                 key="default_scope" if scope == default else "",
             ) from error
-        registry = getattr(sys.modules.get(f"{scope}.registry"), "MODELS", None)
-        if registry is not None and not isinstance(registry, FootplateRegistry):
-            raise ConfigError(
-                f"'{scope}' was imported before footplate, so that its classes are registered in MMEngine",
-                notes=[f"Call footplate.hosts.install() before the first import of '{scope}'."],
-            )
+        _check_registry(scope)
         _used[scope] = f"{CODE_BASES[scope]} {getattr(module, '__version__', '')}".strip()
     return tuple(_used[scope] for scope in used)
+
+
+def _check_registry(scope: str) -> None:
+    """Raises a ConfigError if a code base was imported on MMEngine, so that footplate cannot find its classes."""
+    registry = getattr(sys.modules.get(f"{scope}.registry"), "MODELS", None)
+    if registry is not None and not isinstance(registry, FootplateRegistry):
+        raise ConfigError(
+            f"'{scope}' was imported before footplate, so that its classes are registered in MMEngine",
+            notes=[f"Call footplate.hosts.install() before the first import of '{scope}'."],
+        )
 
 
 def _use_dataset_builder(scope: str) -> None:
