@@ -304,7 +304,9 @@ def test_a_code_base_that_uses_mmengine_is_an_error(tmp_path: Path, monkeypatch:
     (tmp_path / "mmrotate/__init__.py").write_text("from mmrotate import registry")
     (tmp_path / "mmrotate/registry.py").write_text("MODELS = object()  # a registry of MMEngine")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ConfigError, match=r"'mmrotate' was imported before footplate(.|\n)*Call footplate.hosts.install"):
+    with pytest.raises(
+        ConfigError, match=r"'mmrotate' was imported before footplate(.|\n)*Call footplate.hosts.install"
+    ):
         hosts.use_code_bases({"default_scope": "mmrotate"})
     for title in ("mmrotate", "mmrotate.registry"):
         sys.modules.pop(title)
