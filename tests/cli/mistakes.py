@@ -112,7 +112,7 @@ VALUES = [
         "train_dataloader",
     ),
     Mistake(
-        "randomness = dict(seed=3)", "randomness = dict(seed=-3)", "the seed must be a whole number", "randomness.seed"
+        "randomness = dict(seed=3)", "randomness = dict(seed=-3)", "the seed must be an integer", "randomness.seed"
     ),
     Mistake("max_iters=8", "max_iters=10**23", "max_iters must be at most 1,000,000,000,000", "train_cfg.max_iters"),
     Mistake("max_iters=8", "max_iters=0", "max_iters must be an integer of at least 1", "train_cfg.max_iters"),

@@ -1,10 +1,12 @@
 import logging
+import math
 from typing import Any
 
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, get_worker_info
 
+from footplate.config import LazyObject
 from footplate.data import (
     DefaultSampler,
     SampleLoader,
@@ -120,6 +122,8 @@ def test_components_may_be_objects() -> None:
         ({"type": "scaled_for_test", "factor": 3}, [0, 3]),
         ("scaled_for_test", [0, 10]),
         (list, [0, 1]),
+        (LazyObject("builtins.list"), [0, 1]),
+        ({"type": "scaled_for_test", "factor": LazyObject("math.tau")}, [0, math.tau]),
         ({"type": lambda samples: samples[::-1]}, [1, 0]),
         ({"type": "ShiftedForTest", "shift": 5}, [5, 6]),
     ],

@@ -333,7 +333,7 @@ plugin = True
 """
 
 
-@pytest.mark.parametrize("plugin_dir", ["projects/plugin/", None])
+@pytest.mark.parametrize("plugin_dir", ["projects/plugin/", "projects/plugin", "./projects//plugin", None])
 def test_the_plugin_of_a_first_generation_config_is_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, plugin_dir: str | None
 ) -> None:

@@ -19,7 +19,7 @@ from footplate.distributed import get_rank
 from footplate.error_context import at_key, describe_changes, located, origin_of
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.messages import nearest
-from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS, check_annotations
+from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS, check_annotations, import_lazy
 
 _logger = logging.getLogger("footplate.data")
 LOADER_KEYS = (
@@ -60,7 +60,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
     if cache is not None and cache_samples(dataset, cache) == "device":
         _drop(settings, ("num_workers", "pin_memory"), "samples are on the device")
     settings["collate_fn"] = build_collate(settings)
-    if isinstance(settings.get("worker_init_fn"), Mapping):
+    if settings.get("worker_init_fn") is not None:
         settings["worker_init_fn"] = _build_worker_init(settings, seed)
     if not settings.get("num_workers"):
         _drop(settings, _WORKER_KEYS, "num_workers is 0")
@@ -245,8 +245,9 @@ def _build_dataset(cfg: Any) -> Any:
 
 
 def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
-    """Returns a function. `cfg` may be the function, its name, or a dict with its `type` and its arguments."""
+    """Returns the function that `cfg` specifies: a function, its name, or a dict with its `type` and arguments."""
     with at_key(key):
+        cfg = import_lazy(cfg)
         if isinstance(cfg, str):
             return FUNCTIONS.get(cfg)
         if not isinstance(cfg, Mapping):
@@ -269,9 +270,12 @@ def build_collate(cfg: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
 
 
 def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., Any]:
-    """Returns the `worker_init_fn`; the number of workers, rank and seed are bound if it has parameters for them."""
+    """Returns the `worker_init_fn`. If it is a dict, number of workers, rank and seed are passed if it takes them."""
+    given = settings["worker_init_fn"]
+    if not isinstance(given, Mapping):
+        return _build_function(given, "worker_init_fn")
     # An option of MMEngine that silences warnings of workers; footplate does not need it.
-    cfg = {key: value for key, value in settings["worker_init_fn"].items() if key != "disable_subprocess_warning"}
+    cfg = {key: value for key, value in given.items() if key != "disable_subprocess_warning"}
     function = _build_function(cfg, "worker_init_fn")
     known = {"num_workers": settings.get("num_workers", 0), "rank": get_rank(), "seed": seed}
     accepted = inspect.signature(function).parameters.keys() - cfg.keys()

@@ -51,7 +51,7 @@ def build_object(
 
     Args:
         entry: A class or function.
-        noun: What messages call the entry, such as "hook".
+        noun: The noun for the entry in messages, such as "hook".
         settings: The keyword arguments. Lazily imported names in them are replaced with the imported objects.
         args: The positional arguments.
         source: The mapping that the settings come from, for the location in errors.
@@ -63,7 +63,7 @@ def build_object(
     check_arguments(entry, noun, settings, args=args, source=source)
     name, parameters = getattr(entry, "__name__", repr(entry)), _parameters(entry)
     try:
-        return entry(*args, **{key: _import_lazy(value) for key, value in settings.items()})
+        return entry(*args, **{key: import_lazy(value) for key, value in settings.items()})
     except FootplateError as error:
         if error.origin is None:
             error.origin = origin_at(source, error.key or "type")
@@ -83,7 +83,7 @@ def build_object(
         raise _constructor_error(entry, f"{noun} '{name}'", settings, error, source) from error
 
 
-def _import_lazy(value: Any) -> Any:
+def import_lazy(value: Any) -> Any:
     """Returns a config value with lazily imported names replaced by the imported objects.
 
     A value without such names is not copied.
@@ -91,12 +91,12 @@ def _import_lazy(value: Any) -> Any:
     if hasattr(type(value), "dotted_path"):  # a LazyObject
         return value.build()
     if isinstance(value, dict):
-        changed = {key: each for key, old in dict.items(value) if (each := _import_lazy(old)) is not old}
+        changed = {key: each for key, old in dict.items(value) if (each := import_lazy(old)) is not old}
         copied = copy.copy(value) if changed else value
         dict.update(copied, changed)
         return copied
     if type(value) in (list, tuple):
-        found = [_import_lazy(each) for each in value]
+        found = [import_lazy(each) for each in value]
         return value if all(map(operator.is_, found, value)) else type(value)(found)
     return value
 
@@ -260,7 +260,7 @@ def _only_forwards(init: Callable[..., Any], rest: str, owner: str) -> bool:
 def check_annotations(
     entry: Callable[..., Any], settings: Mapping[str, Any], *, source: object = None, only_flags: bool = False
 ) -> None:
-    """Raises if an argument that `entry` or a base class annotates as `bool`, `int` or `float` has an unsuitable value.
+    """Checks the values of arguments that `entry` or a base class annotates as `bool`, `int` or `float`.
 
     A string such as "no" would otherwise count as true. Numbers must not be bools, strings or NaN; an integer may be
     written as 2.0. Only annotations in footplate and torch are checked. An argument annotated `bool | Mapping` also
