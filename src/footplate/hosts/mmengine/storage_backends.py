@@ -88,7 +88,7 @@ class _FileSystemBackend(BaseStorageBackend):
         return getattr(system, method)(path, *arguments, **options)
 
     def join_path(self, filepath: PathLike, *filepaths: PathLike) -> str:
-        """Joins a path and names."""
+        """Joins names to a path."""
         return storage.join(self._path(filepath), *(os.fspath(each) for each in filepaths))
 
     @contextmanager
