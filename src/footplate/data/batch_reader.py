@@ -71,9 +71,9 @@ class _WorkerTraceError(Exception):
 class BatchReader(Dataset[Any]):
     """A dataset of whole batches. It reads and collates the samples of a `BatchKey`.
 
-    Before each sample, the generators of Python, numpy and torch are seeded from (seed, epoch, global position). So a
-    sample depends neither on the worker nor on earlier reads. In the main process, the generators are restored
-    afterwards.
+    Before each sample, the generators of Python, numpy and torch are seeded from (seed, epoch, global position). A
+    sample therefore depends neither on the worker nor on earlier reads. In the main process, the generators are
+    restored afterwards.
 
     Args:
         dataset: The dataset of samples.

@@ -58,7 +58,7 @@ def asfarray(a: Any, dtype: Any = np.float64) -> np.ndarray[Any, Any]:
 
 
 def uint8(value: Any = 0) -> Any:
-    """Returns `numpy.uint8(value)`, but wraps a number that is out of range."""
+    """Returns `numpy.uint8(value)`, but wraps out-of-range numbers."""
     return np.uint8(int(value) % 256 if isinstance(value, int | float) else value)
 
 

@@ -50,7 +50,8 @@ class PlainModel(BaseModel):
             output of the module.
 
     Raises:
-        ArgumentError: Both `loss` and `training_step` are given, one is not a function, or the loss has parameters.
+        ArgumentError: Both `loss` and `training_step` are given, an argument is not a function, or the loss has
+            parameters.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class PlainModel(BaseModel):
         return self.module.load_state_dict(*args, **kwargs)
 
     def _output(self, batch: Any) -> Any:
-        """Calls the module with a batch. If there is a loss function, the target of the batch is not passed."""
+        """Calls the module with a batch. If there is a loss function, the target of the batch is omitted."""
         inputs = split_target(batch)[0] if self._functions["loss"] is not None and has_target(batch) else batch
         args = () if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (list, tuple)) else (inputs,)
         kwargs = inputs if isinstance(inputs, Mapping) else {}

@@ -128,10 +128,10 @@ class Hook(EngineHook):
         return bool(runner.iter + 1 == runner.max_iters)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns the callbacks by event, which call the hook's methods with a view of the runner.
+        """Maps events to callbacks that call the hook's methods with a view of the runner.
 
         Raises:
-            ArgumentError: A method takes other arguments than the runner.
+            ArgumentError: A method takes arguments other than the runner.
         """
         for event in (*GENERAL, *_GENERAL_EVENTS):
             try:
