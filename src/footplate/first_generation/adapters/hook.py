@@ -40,7 +40,7 @@ class Hook(EngineHook):
     """A hook whose methods take only the runner.
 
     `before_epoch`, `after_epoch`, `before_iter` and `after_iter` are called in training and in validation phases of a
-    workflow. An iteration-based run calls `before_epoch` and `after_epoch` once, and no `before_train_epoch`.
+    workflow. An iteration-based run calls `before_epoch` and `after_epoch` once and does not call `before_train_epoch`.
 
     Example:
         >>> class LossLogger(Hook):

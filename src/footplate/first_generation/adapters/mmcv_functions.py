@@ -170,7 +170,7 @@ def force_fp32(*args: Any, **kwargs: Any) -> Callable[[_Function], Callable[...,
 
 
 def wrap_fp16_model(model: torch.nn.Module) -> None:
-    """Does nothing; AmpOptimWrapper keeps the weights in float32 and uses autocast."""
+    """Does nothing, because AmpOptimWrapper keeps the weights in float32 and uses autocast."""
 
 
 def _to_float32(data: Any) -> Any:

@@ -45,7 +45,7 @@ class DataContainer:
 
     @property
     def data(self) -> Any:
-        """The value; after collation, a list with one batch per process."""
+        """The value, or a list with one batch per process after collation."""
         return self._data
 
     @property
@@ -103,7 +103,7 @@ def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
 
 
 def map_nested(data: Any, kind: type, change: Callable[[Any], Any]) -> Any:
-    """Returns nested dicts, lists and tuples in which the values of type `kind` are changed."""
+    """Applies `change` to all values of type `kind` in nested dicts, lists and tuples."""
     if isinstance(data, kind):
         return change(data)
     if isinstance(data, Mapping):
@@ -243,7 +243,7 @@ class LegacyModel(BaseModel):
 
     @torch.no_grad()
     def validation_losses(self, data: Any) -> dict[str, Any]:
-        """Returns the outputs of the model's `val_step`, or of `train_step` if it has none: `loss`, `log_vars` ..."""
+        """Returns the outputs of the model's `val_step`, or of its `train_step` if it has no `val_step`."""
         opened_data = self.data_preprocessor(data, False)
         step = getattr(self.module, "val_step", None)
         found = step(opened_data, self._optimizer) if step and _is_step(step) else self._losses(opened_data)

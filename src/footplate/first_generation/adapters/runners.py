@@ -27,9 +27,9 @@ _LOOP_METHODS = ("train", "val", "run_iter")
 
 
 class _RunnerClass(type):
-    """The class of runner classes; the view of a run, which its hooks receive, is an instance of the class of the run.
+    """The metaclass of runner classes. It makes the view of a run, which hooks receive, an instance of the run's class.
 
-    Hooks of code bases ask whether `runner` is an `EpochBasedRunner`.
+    Hooks of code bases check whether `runner` is an `EpochBasedRunner`.
     """
 
     def __instancecheck__(cls, instance: Any) -> bool:

@@ -258,7 +258,7 @@ def _root(node: Any) -> str | None:
 
 
 def _key_path(node: Any) -> KeyPath:
-    """Returns the key path of a variable or an item, such as ("data", "val") for `data["val"]`; () for other nodes."""
+    """Returns the key path of a variable or an item, such as ("data", "val") for `data["val"]`, or ()."""
     parts: list[str] = []
     while isinstance(node, cst.Subscript):
         index = node.slice[0].slice if len(node.slice) == 1 else None

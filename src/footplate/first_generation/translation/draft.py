@@ -29,7 +29,7 @@ class Note(NamedTuple):
     Attributes:
         kind: The attention that the note needs.
         key: The first-generation key, such as `evaluation.start`.
-        text: The result of the translation, or what to check manually and why.
+        text: The result of the translation, or the setting to check manually and the reason.
         origin: The file and line of the key.
         near: The known key that an unknown key resembles, or None.
     """

@@ -28,7 +28,7 @@ class Layout:
     order: list[str]
     """The names of all parameters of the model, in its order."""
     frozen: frozenset[str] = frozenset()
-    """The names of frozen parameters; states of other engines may not contain them."""
+    """The names of frozen parameters, which states of other engines may not contain."""
 
     def parameter_names(self, *, with_frozen: bool = True) -> list[str]:
         """Returns the names of the parameters of the optimizer, in the order of the model."""
