@@ -27,7 +27,7 @@ _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _CHECKED_PACKAGES = ("footplate", "torch")
 _OPTIONAL = (bool, type(None))
 _POSTPONED = {"bool": (bool,), "bool | None": _OPTIONAL, "Optional[bool]": _OPTIONAL}
-_CONFIG_TYPES = (bool, int, float, str, list, tuple, dict, type(None))  # that a config file can contain
+_CONFIG_TYPES = (bool, int, float, str, list, tuple, dict, type(None))  # types that a config file can contain
 _TYPE_NAMES: dict[type, str] = {
     bool: "True or False",
     int: "an integer",
