@@ -287,7 +287,7 @@ class CheckpointHook(Hook):
     def _drop_foreign_files(self, runner: Runner) -> None:
         """Removes files that this run did not write from its lists, since a checkpoint may list any file.
 
-        If the checkpoint folder is a copy, the lists contain the paths of the original folder; they are adapted.
+        If the checkpoint folder is a copy, the lists contain paths of the original folder. These paths are adapted.
         """
 
         def moved(path: str) -> str:
