@@ -83,9 +83,35 @@ def name_in_log(run: Run, series: Series) -> str:
     return f"{series.mode}/{series.name}" if recorded else series.name
 
 
+def compare_runs(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Compares the best values of the metrics of `save_best`, or else of the first metric, that all runs share.
+
+    Returns:
+        For each metric and each run after the first, the `metric`, the `runs` (that run and the first one), their
+        `values`, and the `difference`, which is the value of that run minus that of the first one.
+    """
+    bests = [summarize(run)["best"] for run in runs]
+    shared = [name for name in bests[0] if all(name in each for each in bests)]
+    cfg = runs[0].config
+    selecting = best_metrics(cfg._cfg_dict) if cfg is not None else []
+    found = []
+    for name in [each for each in shared if each in selecting] or shared[:1]:
+        base = bests[0][name]["value"]
+        for run, best in zip(runs[1:], bests[1:], strict=True):
+            value = best[name]["value"]
+            folders = [str(run.folder), str(runs[0].folder)]
+            found.append({"metric": name, "runs": folders, "values": [value, base], "difference": value - base})
+    return found
+
+
 def explain_runs(runs: Sequence[Run]) -> str:
-    """Returns the summaries of runs as text, one after another."""
-    return "\n".join(_text(run, summarize(run)) for run in runs)
+    """Returns the summaries of runs as text, one after another, and the differences between their best values."""
+    lines = []
+    for each in compare_runs(runs):
+        (one, two), (value, base) = each["runs"], each["values"]
+        lines.append(f"{each['metric']}: {one} {value:.6g}, {two} {base:.6g}, difference {each['difference']:+.4g}\n")
+    texts = [_text(run, summarize(run)) for run in runs]
+    return "\n".join([*texts, "".join(lines)] if lines else texts)
 
 
 def curves_as_csv(runs: Sequence[Run], names: Sequence[str] = ()) -> str:
