@@ -1,7 +1,7 @@
 """The validation loop and the test loop, which evaluate one dataset or several named ones."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
