@@ -53,10 +53,7 @@ def summarize(run: Run) -> dict[str, Any]:
 def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
     """Returns the metrics of a run without per-class results, each with its rule; those of `save_best` come first."""
     validated = {series.name: series for series in run.series if series.mode != "train"}
-    selecting, rules = list[str](), dict[str, Rule]()
-    if run.config is not None:
-        with suppress(Exception):  # a config of another engine may hold anything
-            selecting, rules = best_metrics(run.config._cfg_dict), best_metric_rules(run.config._cfg_dict)
+    selecting, rules = _save_best(run)
     ranked = []
     for name in order_metrics(validated, selecting):
         rule: Rule = "greater"  # for unknown metrics
@@ -64,6 +61,14 @@ def ranked_metrics(run: Run) -> list[tuple[Series, Rule]]:
             rule = rules[name] if name in rules else rule_of(name)
         ranked.append((validated[name], rule))
     return ranked
+
+
+def _save_best(run: Run) -> tuple[list[str], dict[str, Rule]]:
+    """Returns the metrics of `save_best` in the config of a run, and the rules that it sets for them."""
+    if run.config is not None:
+        with suppress(Exception):  # a config of another engine may hold anything
+            return best_metrics(run.config._cfg_dict), best_metric_rules(run.config._cfg_dict)
+    return [], {}
 
 
 def find_best(series: Series, rule: Rule) -> dict[str, Any]:
@@ -92,8 +97,7 @@ def compare_runs(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
     bests = [summarize(run)["best"] for run in runs]
     shared = [name for name in bests[0] if all(name in each for each in bests)]
-    cfg = runs[0].config
-    selecting = best_metrics(cfg._cfg_dict) if cfg is not None else []
+    selecting, _ = _save_best(runs[0])
     found = []
     for name in [each for each in shared if each in selecting] or shared[:1]:
         base = bests[0][name]["value"]
