@@ -42,7 +42,8 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
     processes = get_world_size()
     factor = batch * processes / base
     _logger.info(
-        "auto_scale_lr: %d x %d samples on %d processes = %d, / base_batch_size %d = x %g: %s",
+        "auto_scale_lr: %d x %d samples on %d processes = %d per iteration. With base_batch_size=%d, the factor is "
+        "%g: %s",
         processes,
         batch,
         processes,
