@@ -58,7 +58,7 @@ def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
     """Returns the global batch size that the configured learning rates assume, or None if scaling is disabled.
 
     Args:
-        cfg: `auto_scale_lr`, see `scale_learning_rates`.
+        cfg: The value of `auto_scale_lr`; see `scale_learning_rates`.
 
     Raises:
         ArgumentError: A key is unknown, or a value is invalid.
