@@ -1,4 +1,4 @@
-"""Writes shards through torch.distributed.checkpoint (DCP); imported only when needed, because the import is slow."""
+"""Writes shards through torch.distributed.checkpoint (DCP). Imported only when needed, because the import is slow."""
 
 import contextlib
 import dataclasses

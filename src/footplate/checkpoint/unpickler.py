@@ -316,7 +316,7 @@ def checked_key(key: Any) -> Any:
     """Returns `key` after checking that it is quick to hash and to compare.
 
     Raises:
-        ValueError: The key is a large number, a long text, a nested tuple or a container.
+        ValueError: The key is a large number, a long string, a nested tuple or a container.
     """
     if (type(key) is str and len(key) <= _LONGEST_KEY) or (type(key) is int and -_LARGEST_KEY < key < _LARGEST_KEY):
         return key  # by far most keys

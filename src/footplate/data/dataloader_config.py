@@ -158,7 +158,9 @@ def _is_device(value: Any) -> bool:
         return False
 
 
-_COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetch_factor": 1}  # the minimum values
+LOADER_COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetch_factor": 1}
+"""The minimum values of keys that are integers."""
+
 # Maps each other key to a check of its value, and to a description of valid values.
 _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "timeout": (
@@ -196,7 +198,7 @@ def _check_settings(cfg: Mapping[str, Any]) -> None:
     parse_cache(cfg.get("cache"))
     check_annotations(SampleLoader, cfg, source=cfg, only_flags=True)
     check_flag("diff_rank_seed", cfg.get("diff_rank_seed", False))
-    for key, least in _COUNTS.items():
+    for key, least in LOADER_COUNTS.items():
         if cfg.get(key) is not None:
             check_count(key, cfg[key], least=least)
     for key, decider in _CONFLICTS:
@@ -245,7 +247,7 @@ def _build_dataset(cfg: Any) -> Any:
 
 
 def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
-    """Returns a function. `cfg` may be the function, its name, or a dict with its `type` and its arguments."""
+    """Returns the function that `cfg` specifies: a function, its name, or a dict with its `type` and arguments."""
     with at_key(key):
         cfg = import_lazy(cfg)
         if isinstance(cfg, str):
@@ -270,7 +272,7 @@ def build_collate(cfg: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
 
 
 def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., Any]:
-    """Returns the `worker_init_fn`; that of a dict is bound to number of workers, rank and seed if it takes them."""
+    """Returns the `worker_init_fn`. If it is a dict, number of workers, rank and seed are passed if it takes them."""
     given = settings["worker_init_fn"]
     if not isinstance(given, Mapping):
         return _build_function(given, "worker_init_fn")

@@ -195,8 +195,14 @@ class ClassBalancedDataset(_DatasetWrapper):
 
 
 def wrapped_datasets(dataset: Any) -> list[Any]:
-    """Returns the datasets that a dataset wraps, as `dataset` or `datasets`; an empty list for other datasets."""
+    """Returns the datasets that a dataset wraps in its attribute `dataset` or `datasets`; empty for other datasets."""
     return [*(getattr(dataset, "datasets", None) or ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
+
+
+def innermost_datasets(dataset: Any) -> list[Any]:
+    """Returns the datasets inside all wrappers, or the dataset itself if it wraps none."""
+    inner = wrapped_datasets(dataset)
+    return [each for wrapped in inner for each in innermost_datasets(wrapped)] if inner else [dataset]
 
 
 def count_skipped(dataset: Any) -> int:

@@ -106,9 +106,10 @@ class CheckpointHook(Hook):
         max_keep_best: int = 1,
         sharded: bool | None = None,
     ) -> None:
-        for key, value in (("interval", interval), ("max_keep_ckpts", max_keep_ckpts)):
-            if value != -1:
-                check_count(key, value)
+        if interval != -1:
+            check_count("interval", interval)
+        if max_keep_ckpts != -1:
+            check_count("max_keep_ckpts", max_keep_ckpts)
         self.save_begin = check_count("save_begin", save_begin, least=0)
         self.max_keep_best = check_count("max_keep_best", max_keep_best)
         self.sharded = sharded if sharded is None else check_flag("sharded", sharded)
@@ -286,7 +287,7 @@ class CheckpointHook(Hook):
     def _drop_foreign_files(self, runner: Runner) -> None:
         """Removes files that this run did not write from its lists, since a checkpoint may list any file.
 
-        If the checkpoint folder is a copy, the lists contain the paths of the original folder; they are adapted.
+        If the checkpoint folder is a copy, the lists contain paths of the original folder. These paths are adapted.
         """
 
         def moved(path: str) -> str:

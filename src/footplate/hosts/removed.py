@@ -58,7 +58,7 @@ def asfarray(a: Any, dtype: Any = np.float64) -> np.ndarray[Any, Any]:
 
 
 def uint8(value: Any = 0) -> Any:
-    """Returns `numpy.uint8(value)`, but wraps a number that is out of range."""
+    """Returns `numpy.uint8(value)`, but wraps out-of-range numbers."""
     return np.uint8(int(value) % 256 if isinstance(value, int | float) else value)
 
 
@@ -76,7 +76,7 @@ def strtobool(val: str) -> int:
     """Returns 1 for a string such as "yes" and 0 for a string such as "no".
 
     Raises:
-        ValueError: `val` is neither.
+        ValueError: `val` is neither of these.
     """
     if val.lower() in ("y", "yes", "t", "true", "on", "1"):
         return 1

@@ -24,7 +24,7 @@ class ScalarNames:
         Args:
             mode: "train", "val" or "test".
             name: The name of the loss or metric.
-            further: Additional names that are reserved in this run.
+            further: Further names that are reserved in this run.
         """
         if (mode, name) not in self._names:
             is_reserved = name in RESERVED_NAMES or name in further
@@ -77,8 +77,8 @@ def split_dataset(name: str) -> tuple[str, str]:
 def is_of_class(name: str, names: Container[str]) -> bool:
     """Checks whether a metric is the result of a single class, given the names of all metrics.
 
-    `IoU.shoe` is one if there is the mean `mIoU`, and so is `shoe_precision` or `segm_shoe_precision` if there is
-    `bbox_mAP` or `segm_mAP`.
+    `IoU.shoe` is the result of a class if there is a mean `mIoU`. `shoe_precision` and `segm_shoe_precision` are
+    results of a class if there is `bbox_mAP` or `segm_mAP`.
     """
     whole, dot, _ = name.partition(".")  # names of classes can contain slashes too
     before, slash, stem = whole.rpartition("/")

@@ -27,7 +27,7 @@ _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _CHECKED_PACKAGES = ("footplate", "torch")
 _OPTIONAL = (bool, type(None))
 _POSTPONED = {"bool": (bool,), "bool | None": _OPTIONAL, "Optional[bool]": _OPTIONAL}
-_CONFIG_TYPES = (bool, int, float, str, list, tuple, dict, type(None))  # that a config file can contain
+_CONFIG_TYPES = (bool, int, float, str, list, tuple, dict, type(None))  # types that a config file can contain
 _TYPE_NAMES: dict[type, str] = {
     bool: "True or False",
     int: "an integer",
@@ -51,7 +51,7 @@ def build_object(
 
     Args:
         entry: A class or function.
-        noun: What messages call the entry, such as "hook".
+        noun: The noun for the entry in messages, such as "hook".
         settings: The keyword arguments. Lazily imported names in them are replaced with the imported objects.
         args: The positional arguments.
         source: The mapping that the settings come from, for the location in errors.
@@ -153,8 +153,8 @@ def _constructor_error(
 def _mentioned_argument(text: str, settings: Mapping[str, Any]) -> str:
     """Returns the argument that an error message is about, or "" if that is ambiguous.
 
-    It is the only argument whose name occurs in `text`, or, if there is none, the only one whose value does. Decimal
-    digits and single characters do not count as values.
+    It is the only argument whose name occurs in `text`, or, if there is none, the only one whose value does. Values
+    that consist of decimal digits or of a single character are not searched for.
     """
     words = re.findall(r"[A-Za-z_]\w*|-?[\d.]+(?:e-?\d+)?", text)
     by_name = [key for key in settings if key in words]
@@ -260,7 +260,7 @@ def _only_forwards(init: Callable[..., Any], rest: str, owner: str) -> bool:
 def check_annotations(
     entry: Callable[..., Any], settings: Mapping[str, Any], *, source: object = None, only_flags: bool = False
 ) -> None:
-    """Raises if an argument that `entry` or a base class annotates as `bool`, `int` or `float` has an unsuitable value.
+    """Checks the values of arguments that `entry` or a base class annotates as `bool`, `int` or `float`.
 
     A string such as "no" would otherwise count as true. Numbers must not be bools, strings or NaN; an integer may be
     written as 2.0. Only annotations in footplate and torch are checked. An argument annotated `bool | Mapping` also

@@ -43,7 +43,7 @@ class Pyramid(nn.Module):
         widths: The number of channels of each stage. The first stage has half the resolution of the image; each further
             stage has half the resolution of the previous one.
         depths: The number of residual blocks of each stage.
-        levels: The number of deepest stages to decode; all by default.
+        levels: The number of stages to decode, counted from the deepest one; all by default.
 
     Raises:
         ArgumentError: `widths` and `depths` differ in length, or have fewer than two entries.
@@ -225,7 +225,7 @@ def check_classes(
     """Raises a DataError if a label is below `least`, or not below `num_classes`.
 
     Args:
-        what: What the message calls the labels, such as "ground truth".
+        what: The name of the labels in the message, such as "ground truth".
         labels: Integers, of any shape.
         num_classes: The number of classes.
         least: The lowest valid label.

@@ -42,7 +42,7 @@ class TaskVisualizer(Visualizer):
     Subclasses set `fields` and override `overlay`.
 
     Attributes:
-        fields: The names of two fields each for ground truth and prediction: the data, and the metainfo with its size.
+        fields: Two pairs of names, for ground truth and prediction: a data field, and the metainfo field with its size.
         least_size: The minimum length of the longer side in pixels; smaller images are enlarged.
     """
 
@@ -73,7 +73,7 @@ class TaskVisualizer(Visualizer):
         raise NotImplementedError
 
     def difference(self, truth: Any, prediction: Any) -> ImageArray | None:
-        """Draws the differences between ground truth and prediction on the current image; None if not supported.
+        """Draws the differences between ground truth and prediction on the current image; returns None by default.
 
         Args:
             truth: The ground truth.

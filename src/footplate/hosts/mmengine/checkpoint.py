@@ -39,7 +39,7 @@ class CheckpointLoader:
         def register(found: Loader) -> Loader:
             for prefix in [prefixes] if isinstance(prefixes, str) else prefixes:
                 if prefix in cls._schemes and not force:
-                    raise KeyError(f"'{prefix}' is taken. Pass force=True to replace it.")
+                    raise KeyError(f"'{prefix}' is already registered. Pass force=True to replace it.")
                 cls._schemes[prefix] = found
             return found
 
@@ -127,7 +127,7 @@ def save_checkpoint(
         checkpoint: The content.
         filename: The path.
         file_client_args: An old name for `backend_args`.
-        backend_args: See `get_file_backend`. A path mapping in it is applied.
+        backend_args: See `get_file_backend`. Its path mapping, if any, is applied.
     """
     backend = get_file_backend(filename, backend_args=backend_args or file_client_args)
     _save(dict(checkpoint), backend.join_path(filename))

@@ -5,7 +5,7 @@ Names = dict[str, str]
 
 
 def names_from(module: str, names: str = "", **renamed: str) -> Names:
-    """Maps space-separated names to attributes of a module. `renamed` lists those with another name there."""
+    """Maps space-separated names to attributes of a module. `renamed` contains those that have another name there."""
     found = {name: f"{module}:{name}" for name in names.split()}
     return {**found, **{name: f"{module}:{attribute}" for name, attribute in renamed.items()}}
 

@@ -333,7 +333,7 @@ def hard_voxelize_forward(
     """Sorts points into voxels, in the order of the points.
 
     Args:
-        points: (N, C), of which the first three columns are x, y, z.
+        points: (N, C); the first three columns are x, y, z.
         voxel_size: (3,).
         coors_range: Lower and upper bounds, (6,).
         voxels: Output (max_voxels, max_points, C).
@@ -342,7 +342,8 @@ def hard_voxelize_forward(
         voxel_num: Output, the number of voxels, a scalar.
         max_points: The maximum number of points per voxel; further points are dropped.
         max_voxels: The maximum number of voxels; points of further voxels are dropped.
-        _: Ignored: the number of dimensions, which is 3, and `deterministic`, since the result always is.
+        _: Ignored arguments: the number of dimensions, which is 3, and `deterministic`. The result is always
+            deterministic.
     """
     voxel, inside = _voxels(points, voxel_size, coors_range)
     kept = inside.nonzero()[:, 0]

@@ -235,7 +235,7 @@ class CosineAnnealing(WithMinimum):
     Source: SGDR (Loshchilov and Hutter, 2017), without restarts.
 
     Args:
-        T_max: The half period; by default the number of positions.
+        T_max: The half period. The default is the number of positions.
         eta_min: The minimum; 0 by default.
         eta_min_ratio: The minimum relative to the base value, instead of `eta_min`.
     """

@@ -13,7 +13,7 @@ from footplate.messages import nearest
 from footplate.optim.schedules.base_curve import ENDLESS, Curve, check_positions
 
 Slot = MutableMapping[str, Any]
-"""A mapping through which a field is read and written as a number; for plain numbers, the parameter group itself."""
+"""A mapping in which a field is read and written as a number. For plain numbers, this is the parameter group itself."""
 
 
 class HasParamGroups(Protocol):

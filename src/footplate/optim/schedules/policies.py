@@ -184,7 +184,7 @@ class PolicyWithMinimum(Policy, WithMinimum):
             )
 
     def _cosine(self, done: float) -> ValueFunction:
-        """Returns the function of a half cosine from the base value to the minimum at the fraction `done`, 0 to 1."""
+        """Returns a function that computes a half cosine from the base value to the minimum at the fraction `done`."""
         minimum = self.minimum()
         return lambda value, base: cosine_between(base, minimum(base), done)
 

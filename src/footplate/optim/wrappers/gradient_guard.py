@@ -23,8 +23,8 @@ _check_finite = torch._amp_foreach_non_finite_check_and_unscale_
 class GradientGuard:
     """Decides whether a step may be taken, depending on whether its gradients are finite.
 
-    All gradients are checked by one fused kernel. On an accelerator, reading its result would wait for the device.
-    With the policy "skip" it is therefore passed to the optimizer, if its kernel can skip the step (`fused=True`).
+    All gradients are checked by one fused kernel. On an accelerator, reading its result would wait for the device. With
+    the policy "skip", the result is therefore passed to the optimizer if its kernel can skip the step (`fused=True`).
 
     Args:
         policy: What to do if gradients are non-finite: "stop" raises an error, "skip" skips the step with a warning,

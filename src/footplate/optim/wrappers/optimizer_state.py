@@ -1,4 +1,4 @@
-"""Converts the saved state of an optimizer by the names of its parameters, and checks it before it is loaded."""
+"""Matches the saved state of an optimizer to its parameters by name, and checks it before it is loaded."""
 
 import dataclasses
 import inspect
@@ -28,7 +28,7 @@ class Layout:
     order: list[str]
     """The names of all parameters of the model, in its order."""
     frozen: frozenset[str] = frozenset()
-    """The names of frozen parameters; states of other engines may not contain them."""
+    """The names of frozen parameters, which states of other engines may not contain."""
 
     def parameter_names(self, *, with_frozen: bool = True) -> list[str]:
         """Returns the names of the parameters of the optimizer, in the order of the model."""
@@ -164,7 +164,7 @@ _IMPLEMENTATION = ("fused", "foreach", "capturable")  # settings that select a k
 def check_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """Raises an error if a saved state has wrong shapes or types, or settings out of range.
 
-    For optimizers of torch, each parameter takes a trial step on the device "meta". For other optimizers only the
+    For optimizers of torch, each parameter takes a trial step on the device "meta". For other optimizers, only the
     settings are checked.
 
     Args:

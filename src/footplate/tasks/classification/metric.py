@@ -73,7 +73,7 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
     known = ({given} if given is not None else set()) | scored
     if len(known) > 1:
         raise DataError(
-            f"the numbers of scores and num_classes differ: {sorted(scored)}",
+            f"the numbers of scores differ from each other or from num_classes: {sorted(scored)}",
             key="num_classes",
             found=given,
         )
@@ -218,8 +218,8 @@ class SingleLabelMetric(BaseMetric[Outcome]):
         thrs: A prediction counts only if its score exceeds this threshold; None for no threshold. With several
             thresholds, separate values are reported: `precision_thr-0.50`.
         items: The values to report: "precision", "recall", "f1-score", "support".
-        average: "macro" for the mean over classes, "micro" for the value over all samples (`precision_micro`), None for
-            a list of one value per class (`precision_classwise`).
+        average: "macro" for the mean over classes, "micro" for the value over all samples (`precision_micro`), or None
+            for a list of one value per class (`precision_classwise`).
         num_classes: The number of classes; by default, that of the scores or of the dataset.
         ignore_index: Samples with this class are ignored.
         settings: Arguments of `BaseMetric`.

@@ -216,6 +216,6 @@ def _plain(value: Any) -> Any:
 
 
 def _size_of(inputs: Tensor) -> Tensor:
-    """Returns width, height, width, height, ``(4,)``."""
+    """Returns a tensor of width, height, width and height, ``(4,)``."""
     height, width = inputs.shape[-2:]
     return torch.tensor([width, height, width, height], dtype=torch.float32, device=inputs.device)

@@ -44,11 +44,11 @@ class PyramidDetector(Pyramid):
         num_classes: The number of classes.
         widths: See `Pyramid`.
         depths: See `Pyramid`.
-        levels: The number of deepest stages that have a head.
+        levels: The number of stages with a head, counted from the deepest one.
         head_width: The number of channels in a head.
 
     Raises:
-        ArgumentError: `widths` and `depths` differ in length, or `levels` is not positive and below their length.
+        ArgumentError: `widths` and `depths` differ in length, or `levels` is not at least 1 and less than their length.
 
     Source: Tian et al., "FCOS", arXiv:1904.01355.
 
@@ -183,7 +183,7 @@ class SmallDetector(BaseDetector):
         num_classes: The number of classes.
         widths: The number of channels of each stage of the network.
         depths: The number of residual blocks of each stage.
-        levels: The number of deepest stages that have a prediction head.
+        levels: The number of stages with a prediction head, counted from the deepest one.
         head_width: The number of channels in a head.
         box_weight: The weight of the box loss relative to the classification loss.
         flip_test: Whether to average the predictions for the image and the flipped image.

@@ -69,7 +69,7 @@ def resume(draft: Draft) -> None:
             draft.became("load_from", "removed: a resumed run loads the weights of resume_from")
         draft.write("load_from", path, "resume_from")
         draft.write("resume", True, "resume_from")
-        texts, default = {"resume_from": "load_from with resume=True"}, "removed: resume_from names the checkpoint"
+        texts, default = {"resume_from": "load_from with resume=True"}, "removed: resume_from selects the checkpoint"
     elif auto:
         draft.write("resume", "auto", "auto_resume")
         texts = {"auto_resume": "resume='auto', which resumes from the newest checkpoint in work_dir, if any"}
@@ -84,7 +84,7 @@ def resume(draft: Draft) -> None:
     before="device = 'cuda'\ngpu_ids = range(0, 1)",
 )
 def device(draft: Draft) -> None:
-    """Removes device settings; the machine and torchrun determine the devices."""
+    """Removes device settings, because the machine and torchrun determine the devices."""
     kind, gpus = draft.take("device"), draft.take("gpu_ids")
     if kind is not None:
         wanted = str(kind).partition(":")[0]
@@ -132,7 +132,7 @@ def model_settings(draft: Draft) -> None:
     after="model_adapter = dict(type='LegacyModel')",
 )
 def model_adapter(draft: Draft) -> None:
-    """Adds an adapter with the step methods that the loops call; the model is unchanged."""
+    """Adds an adapter with the step methods that the loops call. The model is unchanged."""
     if "model" in draft.remaining:
         draft.write("model_adapter", {"type": "LegacyModel"}, "model")
         draft.became("model", "unchanged; the adapter LegacyModel adds the step methods that the loops call")
