@@ -121,7 +121,7 @@ def test_replay_reproduces_the_failure(name: str, tiny: Path, footplate: Command
     changes = tuple(("+" + each) if each.startswith("optim_wrapper.type") else each for each in changes)
     error = stopped(tiny, footplate, *changes)
     assert error[0].startswith("error: the loss has been nan since iteration 7, learning rate 0.1")
-    assert error[4] == f"  footplate replay {tiny.parent / 'work/nonfinite_iter_7.capture'} shows it layer by layer"
+    assert error[4] == f"  To inspect each layer, run: footplate replay {tiny.parent / 'work/nonfinite_iter_7.capture'}"
     before = sorted(tiny.parent.rglob("*"))
     code, out, _ = footplate("replay", "work/nonfinite_iter_7.capture")
     assert code == 0

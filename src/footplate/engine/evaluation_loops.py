@@ -120,7 +120,7 @@ class _EvaluationLoop(BaseLoop):
         for each in self.sets if len(getattr(training, "dynamic_intervals", ())) == 1 else ():
             if each.interval is not None and each.interval % training.val_interval:
                 raise ArgumentError(
-                    f"the interval of '{each.name}' must be a multiple of train_cfg.val_interval, "
+                    f"the interval of '{each.name}' must be a multiple of train_cfg.val_interval, which is "
                     f"{training.val_interval}",
                     key=f"intervals.{each.name}",
                     found=each.interval,
@@ -220,7 +220,7 @@ class _EvaluationLoop(BaseLoop):
         losses = self._losses.result() if self._losses else {}
         for name in losses.keys() & metrics.keys():
             raise ArgumentError(
-                f"a metric has the name of the loss '{name}'",
+                f"a metric has the same name as the loss '{name}'",
                 key=self.evaluator.key,
                 notes=[f"Rename the metric, or set {self.mode}_cfg={{}} to omit the loss."],
             )

@@ -29,7 +29,7 @@ class _WholeBatch(BaseDataPreprocessor):
 
 @MODEL_WRAPPERS.register_module()
 class PlainModel(BaseModel):
-    """Adds the step methods that the loops call to a torch module. The state dict is that of the module.
+    """Adds the step methods that the loops call to a torch module. It has the same state dict as the module.
 
     A batch that is a dict is passed to the module as keyword arguments, a list or tuple as positional arguments, and
     anything else as the only argument. The loss of a batch comes from the first of these that is given:
@@ -66,7 +66,7 @@ class PlainModel(BaseModel):
         given = {"loss": loss, "training_step": training_step, "validation_step": validation_step}
         for name, function in given.items():
             if function is not None and (not callable(function) or isinstance(function, type)):
-                raise ArgumentError(f"'{name}' must be a function or an object that can be called", key=name)
+                raise ArgumentError(f"'{name}' must be a function or another callable", key=name)
         if loss is not None and training_step is not None:
             raise ArgumentError("'loss' and 'training_step' cannot both be set: each returns the loss", key="loss")
         if isinstance(loss, nn.Module) and next(loss.parameters(), None) is not None:
@@ -144,7 +144,7 @@ class PlainModel(BaseModel):
             except TypeError as mismatch:
                 given = f"the keywords {', '.join(map(str, kwargs))}" if kwargs else f"{len(args)} positional arguments"
                 raise ArgumentError(
-                    f"forward of the model '{type(self.module).__name__}' does not take the batch: {mismatch}",
+                    f"forward of the model '{type(self.module).__name__}' does not accept the batch: {mismatch}",
                     found=given,
                     notes=[_ADVICE, "If you only validate or test, validation_step=..., of the same form, is enough."],
                 ) from error
@@ -185,7 +185,7 @@ class PlainModel(BaseModel):
                 return {**named, **logged}
         if loss is None and hasattr(output, "loss"):
             raise ArgumentError(
-                f"{source} returns the loss None: without labels, it computes no loss",
+                f"{source} returns None as the loss: without labels, it computes no loss",
                 found=type(output),
                 notes=["Add the labels to the batch under the name that forward uses, such as `labels`."],
             )

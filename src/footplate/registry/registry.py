@@ -212,8 +212,8 @@ class Registry(RegistryMembers):
 
         Args:
             cfg: The config.
-            args: The positional arguments for `build`; their values do not matter.
-            kwargs: The keyword arguments for `build`; their values do not matter.
+            args: The positional arguments for `build`; their values are ignored.
+            kwargs: The keyword arguments for `build`; their values are ignored.
 
         Raises:
             UnknownNameError: `type` is not registered.
@@ -414,7 +414,7 @@ class Registry(RegistryMembers):
     def _wrong_base(self, entry: Any) -> BuildError:
         base = resolve(self._base) if self._base else None
         wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
-        notes = [_REGISTER_HINT] if isinstance(entry, str) else []  # not for a class
+        notes = [_REGISTER_HINT] if isinstance(entry, str) else []  # no hint for a class
         return BuildError(f"the registry '{self.name}' accepts only {wanted}", found=entry, notes=notes)
 
 

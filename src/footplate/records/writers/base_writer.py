@@ -121,7 +121,7 @@ class GuardedWriters:
                 self._failures[name] = 0
             except FootplateError:
                 raise
-            except Exception as error:  # no error of a library may stop the run
+            except Exception as error:  # an error in a library must not stop the run
                 if name not in self._missed:
                     _logger.warning(
                         "The writer '%s' failed in %s (%s: %s). The run continues; the writer is skipped after %d "

@@ -160,7 +160,7 @@ class LinearClsHead(BaseModule):
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
         check_count("num_classes", num_classes)
         if not all(1 <= k <= num_classes for k in self.topk):
-            raise ArgumentError(f"topk must be between 1 and num_classes, {num_classes}", key="topk", found=self.topk)
+            raise ArgumentError(f"topk must be between 1 and num_classes={num_classes}", key="topk", found=self.topk)
         self.num_classes = num_classes
         self.cal_acc = cal_acc
         self.fc = nn.Linear(in_channels, num_classes)

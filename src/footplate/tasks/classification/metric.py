@@ -73,7 +73,7 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
     known = ({given} if given is not None else set()) | scored
     if len(known) > 1:
         raise DataError(
-            f"the numbers of scores and num_classes differ: {sorted(scored)}",
+            f"the numbers of scores differ from each other or from num_classes: {sorted(scored)}",
             key="num_classes",
             found=given,
         )

@@ -105,7 +105,7 @@ class _Probe(BaseMetric[Seen]):
             missing = "train" if test.all() else "test"
             raise DataError(
                 f"no image has part='{missing}'; the probe needs images of both parts, 'train' and 'test'",
-                notes=["Set part='...' of PackSelfSupInputs."],
+                notes=["Set part='...' in PackSelfSupInputs."],
             )
         count = int(labels.max()) + 1
         found = self.predict(features[~test], labels[~test], features[test], count)
