@@ -103,7 +103,7 @@ def shrink(cfg: Any, work_dir: str) -> None:
                 and isinstance(value, dict)
                 and (value.get("type") == "Pretrained" or "checkpoint" in value)
             ):
-                node[key] = None
+                node[key] = False if value is True else None  # a flag of the backbones of timm
         if node.get("type") in ("SyncBN", "MMSyncBN"):
             node["type"] = "BN"
     cfg.update(
