@@ -17,7 +17,7 @@ from footplate.errors import DataError, FootplateError
 # A sample is also unreadable if the dataset calls sys.exit(). KeyboardInterrupt in the main process is not caught.
 _FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
 _FAILURES_OF_WORKERS: tuple[type[BaseException], ...] = (BaseException,)  # otherwise torch's worker would end silently
-_MEMORY_IS_FULL = re.compile("unable to .*(shared memory|shm|mmap|resize file)")  # in torch's messages
+_MEMORY_IS_FULL = re.compile("unable to .*(shared memory|shm|mmap|resize file)")  # matches messages of torch
 _FULL_HINT = "Shared memory (/dev/shm) is full, or too many files are open. Use fewer workers or less prefetching."
 _PICKLE_HINT = "Return samples that can be pickled, or set num_workers=0 to read in the main process."
 _SMALL = 4096  # bytes; tensors and arrays up to this size, such as labels and boxes, are cheap to copy
@@ -31,11 +31,11 @@ class BatchKey(NamedTuple):
     positions: range
     indices: Sequence[Any]
     is_single: bool = False  # a single sample that is not put in a list
-    number: int = 0  # the number of the pass over the loader
+    number: int = 0  # counts the passes over the loader
 
 
 class ReadFailure:
-    """An error that is sent from a worker to the main process, where `throw` raises it.
+    """An error that a worker sends to the main process, where `throw` raises it.
 
     `cause` is the exception of the dataset, and `trace` its traceback. `worker` is None in the main process.
     """
@@ -69,11 +69,11 @@ class _WorkerTraceError(Exception):
 
 
 class BatchReader(Dataset[Any]):
-    """A dataset of whole batches, which reads and collates the samples of a `BatchKey`.
+    """A dataset of whole batches. It reads and collates the samples of a `BatchKey`.
 
-    Before each sample, the generators of Python, numpy and torch are seeded from (seed, epoch, global position). So a
-    sample depends neither on the worker nor on earlier reads. In the main process, the generators are restored
-    afterwards.
+    Before each sample, the generators of Python, numpy and torch are seeded from (seed, epoch, global position). A
+    sample therefore depends neither on the worker nor on earlier reads. In the main process, the generators are
+    restored afterwards.
 
     Args:
         dataset: The dataset of samples.
@@ -117,7 +117,7 @@ class BatchReader(Dataset[Any]):
                 data_wait.is_interruptible = False
 
     def _read(self, key: BatchKey, worker: int = 0, process: int = 0) -> Any:
-        """Returns a batch or a ReadFailure; `process` is 0 in the main process."""
+        """Returns a batch or a ReadFailure. `process` is the id of the worker process, or 0 in the main process."""
         samples = []
         seed, failures = mix_seed(self.seed, key.epoch), _FAILURES_OF_WORKERS if process else _FAILURES
         for position, index in zip(key.positions, key.indices, strict=True):

@@ -37,27 +37,27 @@ _HINTS = {
 }
 _CHECK_INTERVAL = 1.0  # seconds between checks whether workers are alive
 _DEATH_DELAY = 2.0  # seconds to wait for a process to die
-_REPEAT_INTERVAL = 0.5  # seconds in which a repeated signal counts as the same one; some senders send each twice
+_REPEAT_INTERVAL = 0.5  # seconds within which a repeated signal counts once; some senders send every signal twice
 _FIELDS = 3  # per worker: process, position + 1, index
 
 
 class DataWait:
-    """Records whether this process waits for data at a point where a signal handler may raise an error.
+    """Records whether this process is waiting for data at a point where a signal handler may raise an error.
 
-    This is so while the process reads a sample or waits for a worker, but not while it swaps or stores the random
+    This is the case while the process reads a sample or waits for a worker, but not while it swaps or stores the random
     generators of the run.
 
     Attributes:
         is_interruptible: Whether a signal handler may raise an error now.
-        missed_request: What a signal handler does at the start of the next wait, because the signal came between two
-            waits; None if there was no such signal.
+        missed_request: A function to call at the start of the next wait, set by a signal handler if the signal arrived
+            between two waits; None otherwise.
     """
 
     is_interruptible = False
     missed_request: Callable[[], None] | None = None
 
     def begin(self) -> None:
-        """Starts a wait, which ends at once if a stop was requested before."""
+        """Starts a wait. The wait ends at once if a stop has already been requested."""
         self.is_interruptible = True
         if self.missed_request is not None:
             self.missed_request()
@@ -100,7 +100,7 @@ class WorkerProgress:
         self._slots[start : start + _FIELDS] = (process, position + 1, index if isinstance(index, int) else -1)
 
     def sample_of(self, process: int) -> int | None:
-        """Returns the index of the sample that a worker started to read last; None if the process is not known."""
+        """Returns the index of the sample that a worker started to read last; None if the process is unknown."""
         slots = list(self._slots[:-1])
         for start in range(0, len(slots), _FIELDS):
             if slots[start] == process and slots[start + 1]:
@@ -139,7 +139,7 @@ def _set_up_worker(*functions: Callable[[], object]) -> WorkerSetup:
 
 
 class WorkerInit:
-    """Initializes a worker: ignores signals that the main process handles for the whole run.
+    """Initializes a worker. It ignores signals that the main process handles for the whole run.
 
     The first SIGTERM is ignored, unless the main process is exiting. The second SIGTERM ends the worker. If the main
     process dies, the worker exits within seconds. `user_init` is the `worker_init_fn` of the loader.
@@ -204,7 +204,7 @@ class MonitoredLoader(DataLoader[Any]):
 
 
 class _MonitoringIterator(_MultiProcessingDataLoaderIter):
-    """Torch's iterator over a loader, except that it checks workers while it waits, and unpacks batches early.
+    """Torch's iterator over a loader, which also checks workers while it waits and unpacks batches early.
 
     It waits for a batch, or for persistent workers from a previous pass.
     """
@@ -258,9 +258,9 @@ class _MonitoringIterator(_MultiProcessingDataLoaderIter):
 
 @contextlib.contextmanager
 def explain_worker_deaths(loaders: Iterable[Any]) -> Iterator[None]:
-    """Converts torch's error about a dead worker to an error that names the sample that it was reading.
+    """Converts torch's error about a dead worker to an error that names the sample that the worker was reading.
 
-    Torch raises its error in any code that the main process is running, so the block must include all of it.
+    Torch raises its error in any code that the main process is running, so the block must include all such code.
 
     Raises:
         DataError: A worker died or did not respond in time.
@@ -302,7 +302,7 @@ def kill_workers(loaders: Iterable[Any]) -> None:
 
 
 def install_worker_death_handler() -> None:
-    """Makes torch raise an error when a worker dies, starting now instead of at the first pass with workers."""
+    """Makes torch raise an error when a worker dies, even before the first pass with workers."""
     signal_handling._set_SIGCHLD_handler()
 
 
@@ -347,7 +347,7 @@ def _explain(message: str, progress: Sequence[WorkerProgress]) -> DataError | No
         return None
     killed, exited = _SIGNAL.search(message), _EXIT_CODE.search(message)
     how = f"exited with code {exited[1] if exited else 0}"
-    hint: str | None = "It exited without an error, as by os._exit() or by exit() in compiled code."
+    hint: str | None = "It exited without an error, for example through os._exit() or exit() in compiled code."
     if killed:
         text = killed[1].strip()
         name = next((each.name for each in signal.Signals if _describe_signal(each) == text), text)

@@ -1,4 +1,4 @@
-"""Finds the installed code bases that a config names, and imports them on footplate."""
+"""Finds the installed code bases that a config refers to, and imports them with footplate as their engine."""
 
 import importlib
 import logging
@@ -17,6 +17,7 @@ from footplate.hosts.installation import install
 from footplate.hosts.mmcv.registry import Registry
 from footplate.hosts.versions import is_first_generation
 from footplate.registry import CODE_BASES, DATASETS
+from footplate.registry import Registry as FootplateRegistry
 from footplate.registry.dotted_paths import check_not_hidden, is_footplate_alias, module_exists, top_level_spec
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _REGISTERING = ("core", "models", "datasets")
 _CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
 
 _logger = logging.getLogger("footplate.hosts")
-_used: dict[str, str] = {}  # scope -> name and version, of the code bases that this process uses
+_used: dict[str, str] = {}  # maps the scopes of the code bases that this process uses to their names and versions
 
 
 def used_code_bases() -> tuple[str, ...]:
@@ -41,7 +42,7 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
     A first-generation config with `plugin = True` has a plugin, as in MMDetection3D: the package in the folder
     `plugin_dir`, or in the folder of the config.
 
-    Names of packages that such modules usually import resolve to footplate. Modules next to the config are found.
+    In these modules, imports from OpenMMLab packages resolve to footplate. Modules next to the config can be imported.
 
     Args:
         cfg: The config.
@@ -68,16 +69,15 @@ def _import_plugin(cfg: "Config") -> None:
         ConfigError: There is no such package in the current folder or on the path, or it cannot be imported.
     """
     key = "plugin_dir" if "plugin_dir" in cfg else "plugin"
-    path = cfg["plugin_dir"] if key == "plugin_dir" else os.path.relpath(str(cfg.filename))
-    # What follows the last slash is ignored, as by the tools of MMDetection3D.
-    parts = os.path.normpath(os.path.dirname(path)).split(os.sep) if isinstance(path, str) else []
+    path = cfg["plugin_dir"] if key == "plugin_dir" else os.path.dirname(os.path.relpath(str(cfg.filename)))
+    parts = os.path.normpath(path).split(os.sep) if isinstance(path, str) else []
     if not parts or not all(part.isidentifier() for part in parts):
         raise ConfigError(
             "the folder of the plugin must be a package below the current folder",
             key=key,
             origin=origin_of(cfg, key),
             found=path,
-            notes=["Set it with a final slash: plugin_dir = 'projects/my_plugin/'."],
+            notes=["For example, write plugin_dir = 'projects/my_plugin/'."],
         )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -87,17 +87,17 @@ def _import_plugin(cfg: "Config") -> None:
 
 
 def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = True) -> tuple[str, ...]:
-    """Imports the installed code bases that a config names by `default_scope` or in a type such as `mmdet.Resize`.
+    """Imports the installed code bases to which a config refers by `default_scope` or by types such as `mmdet.Resize`.
 
-    Their registries become children of footplate's, so that their classes are found by name. Names of `mmengine` that
-    they import resolve to footplate. A second call has no effect.
+    Their registries become children of footplate's registries, so that their classes are found by name. Their imports
+    from `mmengine` resolve to footplate. A second call has no effect.
 
-    First-generation configs name no code base. For such a config, `default_scope` is set to the installed
+    First-generation configs do not name a code base. For such a config, `default_scope` is set to the installed
     first-generation code base that defines the types of its model and its data.
 
     Args:
         cfg: The config.
-        patches: Whether to replace names in first-generation code that PyTorch, NumPy and Python have removed.
+        patches: Whether to replace names in first-generation code that were removed from PyTorch, NumPy and Python.
 
     Returns:
         The code bases with their versions, such as "mmdet 3.3.0".
@@ -130,19 +130,30 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
                 f"the code base '{scope}' is installed but cannot be imported: {type(error).__name__}: {error}",
                 key="default_scope" if scope == default else "",
             ) from error
+        _check_registry(scope)
         _used[scope] = f"{CODE_BASES[scope]} {getattr(module, '__version__', '')}".strip()
     return tuple(_used[scope] for scope in used)
 
 
+def _check_registry(scope: str) -> None:
+    """Raises a ConfigError if a code base was imported on MMEngine, so that footplate cannot find its classes."""
+    registry = getattr(sys.modules.get(f"{scope}.registry"), "MODELS", None)
+    if registry is not None and not isinstance(registry, FootplateRegistry):
+        raise ConfigError(
+            f"'{scope}' was imported before footplate, so that its classes are registered in MMEngine",
+            notes=[f"Call footplate.hosts.install() before the first import of '{scope}'."],
+        )
+
+
 def _use_dataset_builder(scope: str) -> None:
-    """Builds datasets with the `build_dataset` of a code base: its dataset wrappers take built datasets."""
+    """Makes a code base build datasets with its own `build_dataset`, because its wrappers expect built datasets."""
     build = getattr(sys.modules.get(f"{scope}.datasets"), "build_dataset", None)
     registry = DATASETS.children.get(scope)
     if build is None or not isinstance(registry, Registry):
         return
 
     def build_dataset(cfg: Mapping[str, Any]) -> Any:
-        # Only some code bases know this type, but all of them join the datasets of a list.
+        # Only some code bases have this type, but all of them concatenate the datasets of a list.
         is_list = cfg.get("type") == "ConcatDataset" and set(cfg) == {"type", "datasets"}
         return build(list(cfg["datasets"]) if is_list else cfg)
 
@@ -192,7 +203,7 @@ def _types(value: Any) -> Iterator[str]:
 
 
 def _is_installed(scope: str) -> bool:
-    """Checks whether a code base is installed: other files and folders of the same name are user modules."""
+    """Checks whether a code base is installed. Other files and folders of the same name are user modules."""
     spec = top_level_spec(scope)
     is_package = spec is not None and spec.origin is not None and spec.submodule_search_locations is not None
     return is_package and not is_footplate_alias(spec)

@@ -39,7 +39,8 @@ class PlainModel(BaseModel):
     3. The output of the module itself.
 
     The result is a scalar tensor, an object with the attribute `loss`, or a dict of losses. In a dict, the entry "loss"
-    is minimized and other scalars are only logged. Without this entry, all entries with "loss" in their name are added.
+    is minimized and other scalars are only logged. If there is no such entry, all entries with "loss" in their name are
+    summed.
 
     Args:
         module: The module.
@@ -49,7 +50,8 @@ class PlainModel(BaseModel):
             output of the module.
 
     Raises:
-        ArgumentError: Both `loss` and `training_step` are given, one is not a function, or the loss has parameters.
+        ArgumentError: Both `loss` and `training_step` are given, an argument is not a function, or the loss has
+            parameters.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class PlainModel(BaseModel):
         given = {"loss": loss, "training_step": training_step, "validation_step": validation_step}
         for name, function in given.items():
             if function is not None and (not callable(function) or isinstance(function, type)):
-                raise ArgumentError(f"'{name}' must be a function or an object that can be called", key=name)
+                raise ArgumentError(f"'{name}' must be a function or another callable", key=name)
         if loss is not None and training_step is not None:
             raise ArgumentError("'loss' and 'training_step' cannot both be set: each returns the loss", key="loss")
         if isinstance(loss, nn.Module) and next(loss.parameters(), None) is not None:
@@ -79,7 +81,7 @@ class PlainModel(BaseModel):
         self._validated: tuple[Any, Any, Any] | None = None  # of the latest val_step: data, batch and output
 
     def forward(self, batch: Any, mode: str = "tensor") -> Any:
-        """Returns a dict of losses, predictions, or for mode "tensor" the output of the module."""
+        """Returns a dict of losses in mode "loss", predictions in mode "predict", or the output of the module."""
         if mode == "loss":
             return self._losses(batch)
         step = self._functions["validation_step"]
@@ -93,7 +95,7 @@ class PlainModel(BaseModel):
         if self._functions["training_step"] is not None:
             return None
         output = self(batch)
-        self._validated = data, batch, output  # the loss needs no second pass
+        self._validated = data, batch, output  # so that the loss needs no second forward pass
         return output
 
     def test_step(self, data: Any) -> Any:
@@ -130,7 +132,7 @@ class PlainModel(BaseModel):
         return self.module.load_state_dict(*args, **kwargs)
 
     def _output(self, batch: Any) -> Any:
-        """Calls the module with a batch, without the target if there is one and a loss function takes it."""
+        """Calls the module with a batch. If there is a loss function, the target of the batch is omitted."""
         inputs = split_target(batch)[0] if self._functions["loss"] is not None and has_target(batch) else batch
         args = () if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (list, tuple)) else (inputs,)
         kwargs = inputs if isinstance(inputs, Mapping) else {}
@@ -142,9 +144,9 @@ class PlainModel(BaseModel):
             except TypeError as mismatch:
                 given = f"the keywords {', '.join(map(str, kwargs))}" if kwargs else f"{len(args)} positional arguments"
                 raise ArgumentError(
-                    f"forward of the model '{type(self.module).__name__}' does not take the batch: {mismatch}",
+                    f"forward of the model '{type(self.module).__name__}' does not accept the batch: {mismatch}",
                     found=given,
-                    notes=[_ADVICE, "To only validate or test, validation_step=..., of the same form, is enough."],
+                    notes=[_ADVICE, "If you only validate or test, validation_step=..., of the same form, is enough."],
                 ) from error
             raise
 
@@ -183,7 +185,7 @@ class PlainModel(BaseModel):
                 return {**named, **logged}
         if loss is None and hasattr(output, "loss"):
             raise ArgumentError(
-                f"{source} returns the loss None: without labels, it computes no loss",
+                f"{source} returns None as the loss: without labels, it computes no loss",
                 found=type(output),
                 notes=["Add the labels to the batch under the name that forward uses, such as `labels`."],
             )
@@ -205,7 +207,7 @@ def add_steps(model: Any, sections: Mapping[str, Any]) -> Any:
 
     Args:
         model: The model.
-        sections: The runner's arguments by name.
+        sections: The runner's arguments, as a dict.
 
     Raises:
         ArgumentError: A function is given for a model that has its own train_step.

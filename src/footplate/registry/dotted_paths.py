@@ -1,9 +1,9 @@
-"""Decides which classes a dotted path in a config may name.
+"""Decides which classes a dotted path in a config may refer to.
 
 A data config (YAML, JSON, TOML) is untrusted, and constructors of libraries may unpickle files or run programs. Its
-dotted paths may therefore only name registered classes, classes defined in the user's own modules, and those in
-`TORCH_CLASSES`. Anything else is neither imported nor called. A Python config has already been executed, so its
-dotted paths may name any class that fits the registry. Python code can pass any class directly.
+dotted paths may therefore only refer to registered classes, classes defined in the user's own modules, and those in
+`TORCH_CLASSES`. Anything else is neither imported nor called. A Python config has already been executed, so its dotted
+paths may refer to any class that the registry accepts. Python code can pass any class directly.
 """
 
 import importlib
@@ -17,7 +17,8 @@ from typing import Any
 
 from footplate.errors import ConfigError, Origin
 
-# By registry: the torch module that exports the classes, and their names. None allows all layers and losses.
+# Maps each registry to the torch module that exports its classes, and to their names. None allows all layers and
+# losses.
 TORCH_CLASSES: dict[str, tuple[str, tuple[str, ...] | None]] = {
     "model": ("torch.nn", None),
     "data sampler": (
@@ -41,7 +42,7 @@ _PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
 
 
 class ForbiddenPathError(Exception):
-    """A dotted path leads to code that a data config may not name."""
+    """A dotted path leads to code that a data config may not refer to."""
 
 
 def mark_executed(file: str) -> None:
@@ -68,7 +69,7 @@ def resolve(path: str) -> Any:
 
 
 def import_object(path: str) -> Any:
-    """Imports and returns the object at a dotted path, or returns None if there is none."""
+    """Imports and returns the object at a dotted path, or returns None if it does not exist."""
     module, _, name = path.rpartition(".")
     return _import_attribute(module, name)
 
@@ -99,10 +100,10 @@ def find_known_class(path: str, registry: str, registered: Collection[Any]) -> A
 
 
 def import_user_class(path: str) -> Any:
-    """Imports and returns the class at a dotted path into a user module, or returns None if there is none.
+    """Imports and returns the class at a dotted path in a user module, or returns None if it does not exist.
 
     Raises:
-        ForbiddenPathError: The module is not a user module, or the class is defined in a module that is not.
+        ForbiddenPathError: The module is not a user module, or the class is defined outside user modules.
     """
     module, _, name = path.rpartition(".")
     if not (is_user_module(module) or _is_footplate_module(module)) or module.endswith("__main__"):

@@ -139,8 +139,13 @@ def append_line(path: str, line: str) -> None:
         os.close(descriptor)
 
 
-def commit_image(path: Path, image: "Image") -> None:
+def commit_image(path: Path, image: "Image", **options: Any) -> None:
     """Writes an image atomically, in the format of the suffix of `path`; see `atomic_file`.
+
+    Args:
+        path: The path of the file.
+        image: The image.
+        options: Options of the format, for Pillow.
 
     Raises:
         OSError: Writing failed. An earlier file is untouched.
@@ -150,7 +155,7 @@ def commit_image(path: Path, image: "Image") -> None:
 
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     encoded = io.BytesIO()
-    image.save(encoded, registered_extensions().get(suffix))
+    image.save(encoded, registered_extensions().get(suffix), **options)
     commit_bytes(path, encoded.getvalue())
 
 
@@ -244,7 +249,7 @@ def remove(path: Path) -> None:
 
 
 def remove_empty_folder(folder: Path) -> None:
-    """Removes an empty folder if it exists; object stores have no folders.
+    """Removes an empty folder if it exists. Does nothing on object stores, which have no folders.
 
     Raises:
         OSError: The folder is not empty or cannot be removed.

@@ -1,11 +1,11 @@
-"""The names of `mmengine`, module by module, and where footplate has each."""
+"""Maps the names of `mmengine`, module by module, to their counterparts in footplate."""
 
 Names = dict[str, str]
-"""Name -> "module:attribute"."""
+"""Maps names to "module:attribute"."""
 
 
 def names_from(module: str, names: str = "", **renamed: str) -> Names:
-    """Returns names, separated by spaces, that a module has; `renamed` are those with another name there."""
+    """Maps space-separated names to attributes of a module. `renamed` contains those that have another name there."""
     found = {name: f"{module}:{name}" for name in names.split()}
     return {**found, **{name: f"{module}:{attribute}" for name, attribute in renamed.items()}}
 
@@ -195,7 +195,9 @@ _RUNNER = {
     ),
     **names_from(f"{_HERE}.strategies", "FlexibleRunner"),
     **names_from("footplate.records", "LogProcessor"),
-    **names_from(f"{_HERE}.torch_utils", "autocast calc_dynamic_intervals set_random_seed"),
+    **names_from(
+        f"{_HERE}.torch_utils", "autocast calc_dynamic_intervals set_random_seed turn_on_activation_checkpointing"
+    ),
 }
 _STRATEGY = names_from(
     f"{_HERE}.strategies",
@@ -252,7 +254,7 @@ MODULES: dict[str, Names] = {
     "mmengine.visualization": {**_VISUALIZATION, **_DRAWING},
     "mmengine.version": names_from(f"{_HERE}.packages", "__version__ version_info parse_version_info"),
 }
-"""Packages of `mmengine` and their names."""
+"""Maps the packages of `mmengine` to their names."""
 
 _SUBMODULES = {
     "mmengine._strategy": "base colossalai deepspeed distributed fsdp single_device",
@@ -277,7 +279,8 @@ _SUBMODULES = {
     "optimizer.default_constructor optimizer.optimizer_wrapper optimizer.optimizer_wrapper_dict scheduler "
     "scheduler.lr_scheduler scheduler.momentum_scheduler scheduler.param_scheduler",
     "mmengine.registry": "build_functions default_scope registry root utils",
-    "mmengine.runner": "_flexible_runner amp base_loop checkpoint log_processor loops priority runner utils",
+    "mmengine.runner": "_flexible_runner activation_checkpointing amp base_loop checkpoint log_processor loops "
+    "priority runner utils",
     "mmengine.structures": "base_data_element instance_data label_data pixel_data",
     "mmengine.testing": "compare",
     "mmengine.utils": "manager misc package_utils path progressbar progressbar_rich timer version_utils",

@@ -3,7 +3,7 @@
 from footplate.hosts.mmengine.names import MODULES
 from footplate.messages import nearest
 
-# By the versions that define them: names and modules of MMEngine that footplate does not provide.
+# Maps versions of MMEngine to the names and modules that they define but footplate does not provide.
 _DEFINED = {
     "0.1.0": "FSDP_WRAP_POLICYS",
     "since 0.1.0": "BASE_KEY CastData ConfigType DEFAULT_CACHE_DIR DELETE_KEY DEPRECATION_KEY ENV_MMENGINE_HOME "
@@ -44,8 +44,7 @@ _DEFINED = {
     "from 0.9.0 to 0.10.1": "CollosalAIModelWrapper",
     "since 0.9.0": "BITSANDBYTES_OPTIMIZERS ColossalAIOptimWrapper MIXED_PRECISIONS ModelWrapper PLUGINS "
     "TRANSFORMERS_OPTIMIZERS register_bitsandbytes_optimizers register_mixed_precisions register_optimizers "
-    "register_plugins register_transformers_optimizers turn_on_activation_checkpointing wrap_forward "
-    "mmengine.runner.activation_checkpointing",
+    "register_plugins register_transformers_optimizers wrap_forward",
     "since 0.10.2": "ColossalAIModelWrapper",
     "since 0.10.3": "IS_MUSA_AVAILABLE",
     "since 0.10.5": "IS_MLU_AVAILABLE SYSTEM_PYTHON_PREFIX",
@@ -55,7 +54,7 @@ _VERSIONS = {name: versions for versions, names in _DEFINED.items() for name in 
 
 
 def describe_unknown_name(module: str, name: str) -> str:
-    """Returns an error message about a name that a module of `mmengine` does not have on footplate.
+    """Returns an error message about a name that footplate does not provide in a module of `mmengine`.
 
     The message contains the versions of MMEngine that define the name, the modules that have it, and similar names.
 

@@ -1,4 +1,4 @@
-"""The base class of writers, a wrapper that calls several of them, and writers that are not supported."""
+"""The base class of writers, a wrapper that calls several writers, and unsupported writers."""
 
 import logging
 import numbers
@@ -55,7 +55,7 @@ class BaseVisBackend:
         """Stores several scalars of the same step.
 
         Args:
-            scalar_dict: Numbers by name; an entry "step" replaces the argument `step`.
+            scalar_dict: Maps names to numbers; an entry "step" replaces the argument `step`.
             step: The iteration or epoch.
             file_path: A separate file for these scalars, if the writer stores files.
         """
@@ -64,7 +64,7 @@ class BaseVisBackend:
         """Finishes writing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state that a resumed run needs to continue the output of this run, as plain values by name."""
+        """Returns the state that a resumed run needs to continue the output of this run, as a dict of plain values."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -82,7 +82,7 @@ def moved(path: Any, before: str, now: str) -> Any:
 
 
 def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the values that are numbers, or tensors and arrays with one element, as floats by name."""
+    """Returns a dict of all numbers, and of all tensors and arrays with one element, as floats."""
     found = {}
     for name, value in values.items():
         try:
@@ -98,11 +98,11 @@ class GuardedWriters:
     """Forwards each call to all writers.
 
     If a writer fails, for example because its disk is full or its server is down, a warning is logged once. The writer
-    is called again for the next data, and skipped after three failures in a row. A FootplateError, which reports a
-    user error, is raised.
+    is called again for the next data, and skipped after three consecutive failures. A FootplateError, which reports a
+    user error, is not suppressed.
 
     Args:
-        writers: The writers by name. Writers that are added to the mapping later are called, too.
+        writers: Maps names to writers. Writers that are added to the mapping later are called, too.
     """
 
     def __init__(self, writers: Mapping[str, BaseVisBackend]) -> None:
@@ -111,7 +111,7 @@ class GuardedWriters:
         self._failures: dict[str, int] = {}  # in a row
 
     def call_all(self, method: str, *args: Any, **kwargs: Any) -> None:
-        """Calls `method` of every writer."""
+        """Calls `method` on every writer."""
         for name, writer in self._writers.items():
             if self._failures.get(name, 0) >= _MAX_FAILURES and method != "close":
                 self._missed[name] += 1
@@ -121,7 +121,7 @@ class GuardedWriters:
                 self._failures[name] = 0
             except FootplateError:
                 raise
-            except Exception as error:  # no error of a library may stop the run
+            except Exception as error:  # an error in a library must not stop the run
                 if name not in self._missed:
                     _logger.warning(
                         "The writer '%s' failed in %s (%s: %s). The run continues; the writer is skipped after %d "
@@ -137,7 +137,7 @@ class GuardedWriters:
                 self._missed[name] = self._missed.get(name, 0) + 1
 
     def close(self) -> None:
-        """Closes all writers and logs how many calls each of them missed."""
+        """Closes all writers and logs the number of calls that each writer missed."""
         self.call_all("close")
         for name, missed in self._missed.items():
             _logger.info("The writer '%s' missed %d calls.", name, missed)
@@ -145,7 +145,7 @@ class GuardedWriters:
         self._failures.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the non-empty states of the writers by name."""
+        """Maps the names of writers to their non-empty states."""
         return {name: state for name, writer in self._writers.items() if (state := writer.state_dict())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -156,14 +156,14 @@ class GuardedWriters:
 
 
 class Refused:
-    """A base class for unsupported classes that published configs name. It must come first in the list of bases.
+    """A base class for unsupported classes to which published configs refer. It must be the first base class.
 
     Raises:
-        ArgumentError: Always, when it is built.
+        ArgumentError: Always, when the class is instantiated.
     """
 
     service: ClassVar[str] = ""
-    """The service that the class would use."""
+    """The service that the class would need."""
     noun: ClassVar[str] = "writer"
     advice: ClassVar[str] = "register your own BaseVisBackend"
 
