@@ -33,7 +33,7 @@ def prepare(cfg: Any, data: str, size: int) -> None:
     preprocessor = cfg.model.get("data_preprocessor") or {}
     if cfg.model.get("type") == "BaseReID":
         found = loader(_persons(data), None, 1)
-    elif preprocessor.get("type") == "TrackDataPreprocessor":
+    elif preprocessor.get("type") == "TrackDataPreprocessor" and not preprocessor.get("use_det_processor"):
         found = loader(_video(dataset, data, resize, mask=mask), None)
     elif "MultiBranch" in str(preprocessor.get("type")):
         found = _labeled_and_unlabeled(dataset, cfg.train_dataloader, size)
