@@ -20,6 +20,9 @@ def test_run_is_analyzed(tiny: Path, footplate: Callable[..., tuple[int, str, st
     assert "run,train,loss,8," in (tiny.parent / "curves.csv").read_text()
     assert json.loads(footplate("analyze", "run", "--json")[1])["run"]["iterations"] == 8
     assert footplate("analyze", "nowhere")[0] == 2
+    shutil.copytree(tiny.parent / "run", tiny.parent / "copy")
+    (compared,) = json.loads(footplate("analyze", "run", "copy", "--json")[1])["comparison"]
+    assert (compared["metric"], compared["runs"], compared["difference"]) == ("accuracy", ["copy", "run"], 0.0)
 
 
 def test_image_path_without_a_known_suffix_is_an_error(

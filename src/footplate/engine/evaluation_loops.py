@@ -1,7 +1,7 @@
 """The validation loop and the test loop, which evaluate one dataset or several named ones."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -288,12 +288,16 @@ def call_and_compare_weights(runner: "Runner", *events: str) -> bool:
     changes = False
     for event in events:
         for method in runner.hooks.at(event):
-            module = f"{type(getattr(method, '__self__', None)).__module__}."
-            is_users = not module.startswith("footplate.") or module.startswith("footplate.first_generation.adapters.")
-            before = _norms(runner.model) if is_users else None
+            before = _norms(runner.model) if is_of_user(method) else None
             method(runner)
             changes = changes or (before is not None and before != _norms(runner.model))
     return changes
+
+
+def is_of_user(method: Callable[..., Any]) -> bool:
+    """Checks whether the method of a hook is not one of footplate's own hooks."""
+    module = f"{type(getattr(method, '__self__', None)).__module__}."
+    return not module.startswith("footplate.") or module.startswith("footplate.first_generation.adapters.")
 
 
 def _norms(wrapped: Any) -> bytes:
