@@ -129,7 +129,7 @@ def test_check_finds_a_hook_that_fails_after_a_validation(tmp_path: Path) -> Non
 def test_batches_of_mostly_padding_are_reported(tmp_path: Path, size: int, padding: str | None) -> None:
     preprocessor = f"dict(type='SegDataPreProcessor', mean=[0.0] * 3, std=[255.0] * 3, size=({size}, {size}))"
     pipeline = "_dataloader['dataset']['pipeline'] = [dict(type='PackSegInputs')]"
-    packed = f"train{pipeline}\nval{pipeline}"
+    packed = f"train{pipeline}\nval{pipeline}\nmodel['num_classes'] = 11"
     (tmp_path / "padded.py").write_text(f"{TEXT}\n{packed}\nmodel['data_preprocessor'] = {preprocessor}\n")
     cfg = Config.fromfile(str(tmp_path / "padded.py"))
     cfg["work_dir"] = str(tmp_path / "work")
