@@ -317,11 +317,11 @@ def _warning_of_padding(runner: Runner) -> Iterator[None]:
     """Warns if most pixels of the training batches in the block are padding."""
     shares: list[float] = []
 
-    def measure(_: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+    def measure(preprocessor: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
         images, stacked = (
             each.get("inputs") if isinstance(each, Mapping) else None for each in (*arguments[:1], output)
         )
-        if isinstance(images, list) and isinstance(stacked, Tensor):
+        if preprocessor.training and isinstance(images, (list, Tensor)) and isinstance(stacked, Tensor):
             used = sum(each.shape[-2] * each.shape[-1] for each in images)
             shares.append(1 - used / (len(images) * stacked.shape[-2] * stacked.shape[-1]))
 
