@@ -318,10 +318,14 @@ def _warning_of_padding(runner: Runner) -> Iterator[None]:
     shares: list[float] = []
 
     def measure(preprocessor: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        images, stacked = (
-            each.get("inputs") if isinstance(each, Mapping) else None for each in (*arguments[:1], output)
-        )
-        if preprocessor.training and isinstance(images, (list, Tensor)) and isinstance(stacked, Tensor):
+        if not (
+            preprocessor.training and arguments and isinstance(arguments[0], Mapping) and isinstance(output, Mapping)
+        ):
+            return
+        images, stacked = arguments[0].get("inputs"), output.get("inputs")
+        if not isinstance(images, (list, Tensor)) or not isinstance(stacked, Tensor) or stacked.ndim != 4:
+            return
+        if all(isinstance(each, Tensor) and each.ndim == 3 for each in images):
             used = sum(each.shape[-2] * each.shape[-1] for each in images)
             shares.append(1 - used / (len(images) * stacked.shape[-2] * stacked.shape[-1]))
 
