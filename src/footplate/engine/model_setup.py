@@ -9,15 +9,17 @@ from torch import nn
 
 from footplate.distributed import check_same_parameters, unwrap_model
 from footplate.engine.activation_checkpointing import checkpoint_activations
-from footplate.error_context import at_key, with_origins
+from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, BuildError
 from footplate.models import add_steps, is_plain
+from footplate.module_selection import select_modules
 from footplate.registry import MODELS
 from footplate.torch_compile import compile_arguments
 
 _logger = logging.getLogger("footplate.engine")
 # oneDNN kernels work on blocks of 16 channels with AVX-512, and of 8 with AVX2.
 _BLOCK = 16
+_RECOMPILE_LIMIT = 8  # torch's default
 _CAUSE = (
     "In this format, the backward pass of such a convolution corrupts memory on some CPUs (oneDNN issue 6035)."
     " Other layouts are not affected."
@@ -64,7 +66,8 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
     Args:
         model: The model, on its device and not yet wrapped.
         compile: Whether to compile, or the arguments of `torch.compile`. `target` names what to compile: "forward" for
-            the model, or the path of a submodule, such as "backbone".
+            the model, or the path of a submodule, such as "backbone". `regions` selects modules to compile one by
+            one instead, see `select_modules`; modules of the same structure share the compiled code.
         channels_last: Whether to store four-dimensional weights channels last, which speeds up convolutions.
 
     Raises:
@@ -82,9 +85,19 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
                 "The model stores its weights in channels-last format and has the convolution '%s'. %s", name, _CAUSE
             )
     settings = dict(compile) if isinstance(compile, Mapping) else {}
-    target = settings.pop("target", "forward")
+    target, regions = settings.pop("target", "forward"), settings.pop("regions", None)
     arguments = compile_arguments(settings if isinstance(compile, Mapping) else compile)
     if arguments is None:
+        return model
+    if regions is not None:
+        if target != "forward":
+            raise ArgumentError("'target' and 'regions' cannot both be set", key="compile.regions", found=regions)
+        with at_key("compile"), at_key("regions"), located(regions):
+            parts = select_modules({name: each for name, each in unwrap_model(model).named_modules() if name}, regions)
+        for each in parts.values():
+            # The modules share one cache, so that modules of one structure are compiled once. Torch's default limit is
+            # meant for one module; beyond it, torch runs the others uncompiled.
+            _compile(each, {**arguments, "recompile_limit": _RECOMPILE_LIMIT * len(parts)})
         return model
     try:
         part: Any = model if target == "forward" else model.get_submodule(target)
@@ -95,6 +108,12 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
             found=target,
             notes=[f"submodules: {', '.join(name for name, _ in model.named_children())}"],
         ) from error
+    _compile(part, arguments)
+    return model
+
+
+def _compile(part: Any, arguments: Mapping[str, Any]) -> None:
+    """Compiles the calls of a module in place."""
     lays_out = (arguments.get("options") or {}).get("layout_optimization", True) is not False
     if arguments.get("backend", "inductor") == "inductor" and lays_out:  # runs convolutions of a CPU channels last
         _refuse_fragile(part, "compile", "Set `compile=dict(options=dict(layout_optimization=False))`.")
@@ -104,7 +123,6 @@ def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, chan
 
     # As `part.compile()` does, which skips modules of torch's own classes. Copies of the model lose this attribute.
     part._compiled_call_impl = torch.compile(call, **arguments)
-    return model
 
 
 def fragile_convolution(model: nn.Module) -> str | None:

@@ -228,7 +228,7 @@ def _mean_over_ranks(totals: Mapping[str, float], iterations: int) -> dict[str, 
 
 
 def _advice(runner: Runner, parts: Mapping[str, float], hooks: Mapping[str, float]) -> Iterator[str]:
-    """Yields what to change to make an iteration faster."""
+    """Yields suggestions for making an iteration faster."""
     total = sum(parts.values())
     share = {name: value / total for name, value in parts.items()}
     if share["data"] >= _DATA:

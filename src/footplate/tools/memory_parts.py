@@ -14,7 +14,7 @@ from footplate.hooks import EMAHook
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
-    """Returns the bytes of tensors; of a sharded tensor, those of the local shard."""
+    """Returns the total size of tensors in bytes; a sharded tensor counts with its local shard only."""
     return sum(each.numel() * each.element_size() for each in map(local_tensor, tensors))
 
 

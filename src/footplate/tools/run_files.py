@@ -20,7 +20,7 @@ _BYTES_PER_LINE = 60
 def is_safe(file: Path, folder: Path) -> bool:
     """Checks whether a file is a regular file that lies inside a folder, after links are resolved.
 
-    Reports are shared, so a link in a run folder must not put other files of this machine into one.
+    Reports are shared, so a link in a run folder must not pull other files from this machine into a report.
     """
     try:
         inside = file.resolve().is_relative_to(folder.resolve())
