@@ -12,9 +12,7 @@ def test_check_count_rejects_other_values(value: object) -> None:
     assert check_count("interval", 0, least=0) == 0
     with pytest.raises(ArgumentError) as caught:
         check_count("interval", value, key="hook.interval")
-    assert (
-        str(caught.value) == f"interval must be a whole number of at least 1\n  key hook.interval\n  found: {value!r}"
-    )
+    assert str(caught.value) == f"interval must be an integer of at least 1\n  key hook.interval\n  found: {value!r}"
 
 
 def test_check_count_rejects_too_large_value() -> None:

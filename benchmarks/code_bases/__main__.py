@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from benchmarks.code_bases import configs, mmdet, timing
-from benchmarks.code_bases.configs import CONFIGS, SIZES, families, lengthen, shrink, walk
+from benchmarks.code_bases.configs import CONFIGS, FAMILIES, SIZES, families, lengthen, shrink, walk
 from benchmarks.code_bases.made_up_data import register_transforms, seed_all, write_scenes
 
 PREPARE: dict[str, Callable[[Any, str, int], None]] = {
@@ -241,7 +241,7 @@ def main() -> None:
         write_scenes(Path(args.data))
     args.data, work_dir = os.path.abspath(args.data), Path(args.work_dir).resolve()
     work_dir.mkdir(parents=True, exist_ok=True)
-    for family, paths in families(args.host).items():
+    for family, paths in families(args.host, FAMILIES.get(args.host, "*")).items():
         if (args.only and family not in args.only) or family in args.skip:
             continue
         wanted = args.config or CONFIGS.get(args.host, {}).get(family, "")

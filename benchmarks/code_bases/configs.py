@@ -76,13 +76,17 @@ def rank(path: Path) -> tuple[int, int, str]:
     return points, len(path.stem), path.stem
 
 
-def families(host: str) -> dict[str, list[Path]]:
-    """Returns the configs of each family, in the order in which to try them."""
+def families(host: str, folders: str) -> dict[str, list[Path]]:
+    """Returns the configs of each family, in the order in which to try them.
+
+    Args:
+        host: The import name of the code base.
+        folders: The pattern of the folders of families, such as `*`.
+    """
     spec = importlib.util.find_spec(host)
     root = Path(spec.origin if spec and spec.origin else host).parent / ".mim" / "configs"
-    depth = {"mmpose": "*/*", "mmselfsup": "selfsup/*"}.get(host, "*")
     found = {}
-    for folder in sorted(root.glob(depth)):
+    for folder in sorted(root.glob(folders)):
         relative = folder.relative_to(root)
         paths = [path for path in folder.rglob("*.py") if not path.name.startswith("_")]
         if paths and not any(part.startswith("_") for part in relative.parts):
@@ -314,4 +318,5 @@ def prepare_mmpose(cfg: Any, data: str, size: int) -> None:
                     node[key] = (value[0] // 4, value[0] // 4)
 
 
+FAMILIES = {"mmpose": "*/*", "mmselfsup": "selfsup/*"}
 SIZES = {"mmpretrain": 224, "mmseg": 64, "mmdet": 64}

@@ -1,9 +1,9 @@
 """Trains one config of every family of a first-generation code base on small made-up data, and validates.
 
-    python -m benchmarks.code_bases.first_generation HOST DATA WORK_DIR [--only FAMILY ...] [--seconds 60]
+    python -m benchmarks.code_bases.first_generation HOST DATA WORK_DIR [--only FAMILY ...] [--skip FAMILY ...]
 
-HOST is mmcls, mmseg or mmdet. The data pipelines of the configs are replaced. The output has one JSON line per family,
-with the losses of all iterations and the names of the metrics, or the error.
+HOST is mmcls, mmseg, mmdet, mmpose or mmselfsup. The data pipelines of the first three are replaced. The output has one
+JSON line per family, with the losses of all iterations and the names of the metrics, or the error.
 """
 
 import argparse
@@ -17,83 +17,11 @@ import torch
 
 from benchmarks.code_bases.__main__ import in_child, shallow_networks
 from benchmarks.code_bases.configs import families, walk
+from benchmarks.code_bases.first_generation_configs import CONFIGS, DEPTHS, PREPARE
 from benchmarks.code_bases.made_up_data import seed_all, write_scenes
 from footplate.config import Config
 from footplate.engine import Runner
 from footplate.hosts import install, use_code_bases
-
-_NORM = {"type": "Normalize", "mean": [123.7, 116.3, 103.5], "std": [58.4, 57.1, 57.4], "to_rgb": True}
-_LOAD = {"type": "LoadImageFromFile"}
-
-
-def _collect(*keys: str) -> list[dict[str, Any]]:
-    return [{"type": "Collect", "keys": list(keys)}]
-
-
-def prepare_mmcls(cfg: Config, data: str, size: int) -> None:
-    """Trains on folders of images of four classes."""
-    size = {"LeNet5": 32, "SwinTransformerV2": 256}.get(cfg.model["backbone"]["type"], size)
-    load = [_LOAD, {"type": "Resize", "size": (size, size)}, _NORM, {"type": "ImageToTensor", "keys": ["img"]}]
-    label = {"type": "ToTensor", "keys": ["gt_label"]}
-    own = {"type": "CustomDataset", "data_prefix": f"{data}/folders/training"}
-    set_data(cfg, own, [*load, label, *_collect("img", "gt_label")], [*load, *_collect("img")])
-    for node in walk(cfg.model):
-        if "num_classes" in node:
-            node["num_classes"] = 4
-        if node.get("topk"):
-            node["topk"] = (1,)
-    cfg["evaluation"] = {"interval": 1, "metric": "accuracy", "metric_options": {"topk": (1,)}}
-
-
-def _flat_test(size: int, *steps: dict[str, Any]) -> list[dict[str, Any]]:
-    inner = [{"type": "Resize", "keep_ratio": False}, {"type": "RandomFlip"}, _NORM, *steps]
-    inner += [{"type": "ImageToTensor", "keys": ["img"]}, *_collect("img")]
-    return [_LOAD, {"type": "MultiScaleFlipAug", "img_scale": (size, size), "flip": False, "transforms": inner}]
-
-
-def prepare_mmseg(cfg: Config, data: str, size: int) -> None:
-    """Trains on five classes in the layout of ADE20K."""
-    own = {"type": "CustomDataset", "data_root": f"{data}/ade", "img_suffix": ".png", "seg_map_suffix": ".png"}
-    own |= {"img_dir": "images/training", "ann_dir": "annotations/training", "classes": [f"c{k}" for k in range(5)]}
-    own["palette"] = [[40 * k, 10, 20] for k in range(5)]
-    steps = [_LOAD, {"type": "LoadAnnotations"}, {"type": "Resize", "img_scale": (size, size), "keep_ratio": False}]
-    steps += [{"type": "RandomFlip", "prob": 0.0}, _NORM, {"type": "DefaultFormatBundle"}]
-    set_data(cfg, own, [*steps, *_collect("img", "gt_semantic_seg")], _flat_test(size))
-    for node in walk(cfg.model):
-        if "num_classes" in node:
-            node["num_classes"] = 5
-        if isinstance(node.get("class_weight"), (list, tuple)):
-            node["class_weight"] = [1.0] * 5
-        if "img_size" in node:
-            node["img_size"] = (size, size) if isinstance(node["img_size"], (list, tuple)) else size
-    cfg.model["test_cfg"] = {"mode": "whole"}
-    cfg["evaluation"] = {"interval": 2, "metric": "mIoU"}
-
-
-def prepare_mmdet(cfg: Config, data: str, size: int) -> None:
-    """Trains on boxes of four classes in the layout of COCO, with masks if the model has a mask head."""
-    masks = ["gt_masks"] * ("mask" in json.dumps(cfg.model, default=str))
-    own = {"type": "CocoDataset", "ann_file": f"{data}/coco/training.json", "img_prefix": f"{data}/coco/training"}
-    own["classes"] = [f"c{k}" for k in range(1, 5)]
-    steps = [_LOAD, {"type": "LoadAnnotations", "with_bbox": True, "with_mask": bool(masks)}]
-    steps += [{"type": "Resize", "img_scale": (size, size), "keep_ratio": False}]
-    steps += [{"type": "RandomFlip", "flip_ratio": 0.0}, _NORM, {"type": "DefaultFormatBundle"}]
-    set_data(cfg, own, [*steps, *_collect("img", "gt_bboxes", "gt_labels", *masks)], _flat_test(size))
-    for node in walk(cfg.model):
-        if isinstance(node.get("num_classes"), int) and node["num_classes"] > 1:
-            node["num_classes"] = 4
-        if "score_thr" in node:  # so that there are boxes to evaluate
-            node["score_thr"] = 0.0
-    cfg["evaluation"] = {"interval": 1, "metric": "bbox"}
-
-
-def set_data(cfg: Config, own: dict[str, Any], train: list[Any], test: list[Any]) -> None:
-    """Replaces the section `data`."""
-    cfg["data"] = {"samples_per_gpu": 2, "workers_per_gpu": 0, "train": {**own, "pipeline": train}}
-    cfg["data"] |= {mode: {**own, "test_mode": True, "pipeline": test} for mode in ("val", "test")}
-
-
-PREPARE = {"mmcls": (prepare_mmcls, 224), "mmseg": (prepare_mmseg, 64), "mmdet": (prepare_mmdet, 64)}
 
 
 def train(host: str, path: Path, data: str, work_dir: str) -> dict[str, Any]:
@@ -115,11 +43,11 @@ def train(host: str, path: Path, data: str, work_dir: str) -> dict[str, Any]:
     cfg["log_config"] = {"interval": 1, "hooks": [{"type": "TextLoggerHook"}]}
     switches = ("YOLOX", "SyncNorm", "SyncRandomSize")  # hooks that need the pipelines of the config
     cfg["custom_hooks"] = [each for each in cfg.get("custom_hooks") or [] if not each["type"].startswith(switches)]
-    for key in ("load_from", "resume_from", "fp16", "auto_scale_lr"):
+    for key in ("load_from", "resume_from", "fp16", "auto_scale_lr", "total_epochs"):
         cfg.pop(key, None)
     cfg["work_dir"], cfg["default_scope"], cfg["seed"] = work_dir, host, 7
     use_code_bases(cfg)  # some models use parts of other code bases
-    shallow_networks()
+    shallow_networks(transformers=host == "mmselfsup")
     seed_all(7)
     runner = Runner.from_cfg(cfg)
     runner.train()
@@ -136,6 +64,7 @@ def main() -> None:
     parser.add_argument("data", help="the folder of the data, which is filled if it is missing")
     parser.add_argument("work_dir")
     parser.add_argument("--only", nargs="*", default=[], metavar="FAMILY")
+    parser.add_argument("--skip", nargs="*", default=[], metavar="FAMILY")
     parser.add_argument("--seconds", type=int, default=60, help="of processor time")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -143,13 +72,15 @@ def main() -> None:
     install()
     use_code_bases({"default_scope": args.host})
     if not Path(args.data).exists():
-        write_scenes(Path(args.data))
+        write_scenes(Path(args.data), 4)
     data, work_dir = os.path.abspath(args.data), Path(args.work_dir).resolve()
     work_dir.mkdir(parents=True, exist_ok=True)
-    for family, (path, *_) in families(args.host).items():
-        if args.only and family not in args.only:
+    for family, paths in families(args.host, DEPTHS.get(args.host, "*")).items():
+        wanted = CONFIGS.get(args.host, {}).get(family, "")
+        path = next((each for each in paths if wanted in each.stem), None)
+        if path is None or (args.only and family not in args.only) or family in args.skip:
             continue
-        log = work_dir / f"{args.host}-{family}.log"
+        log = work_dir / f"{args.host}-{family.replace('/', '-')}.log"
         folder = str(work_dir / args.host / family)
         found = in_child(lambda: train(args.host, path, data, folder), log, args.seconds)  # noqa: B023
         print(json.dumps({"host": args.host, "family": family, "config": path.stem, **found}), flush=True)

@@ -1,23 +1,25 @@
 """Made-up data in the layouts that code bases read, and the transforms of the driver."""
 
 import json
+import pickle
 import random
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
 
 
-def write_scenes(root: Path) -> None:
-    """Writes 8 images of 96x96 pixels with three rectangles of four classes each, in the layouts of all code bases."""
+def write_scenes(root: Path, number: int = 8) -> None:
+    """Writes images of 96x96 pixels with three rectangles of four classes each, in the layouts of all code bases."""
     rng = np.random.default_rng(0)
     for name in ("ade/images/training", "ade/annotations/training", "coco/training"):
         (root / name).mkdir(parents=True)
     found: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
     found["categories"] = [{"id": k, "name": f"c{k}"} for k in range(1, 5)]
-    for index in range(8):
+    for index in range(number):
         image, mask = rng.integers(0, 60, (96, 96, 3)).astype(np.uint8), np.zeros((96, 96), np.uint8)
         name = f"{index:03}.png"
         found["images"].append({"id": index, "file_name": name, "width": 96, "height": 96})
@@ -81,18 +83,43 @@ def small_bert(data: Path) -> str:
     return str(folder)
 
 
-def made_up_motion(path: Path) -> None:
-    """Writes two sequences of 250 poses in the layout of Human3.6M."""
+def made_up_motion(path: Path, frames: int = 500) -> None:
+    """Writes two sequences of poses in the layout of Human3.6M."""
     rng = np.random.default_rng(0)
-    steps = rng.normal(0, 1, (500, 17, 4)).cumsum(0).astype(np.float32)
+    steps = rng.normal(0, 1, (frames, 17, 4)).cumsum(0).astype(np.float32)
+    half = frames // 2
     np.savez(
         path,
-        imgname=np.array([f"S1_Walk{k // 250}.54138969_{k % 250:06}.jpg" for k in range(500)]),
+        imgname=np.array([f"S1_Walk{k // half}.54138969_{k % half:06}.jpg" for k in range(frames)]),
         S=steps / 100,
-        part=np.concatenate([500 + steps[..., :2], np.ones((500, 17, 1), np.float32)], 2),
-        center=np.full((500, 2), 500, np.float32),
-        scale=np.full(500, 3, np.float32),
+        part=np.concatenate([500 + steps[..., :2], np.ones((frames, 17, 1), np.float32)], 2),
+        center=np.full((frames, 2), 500, np.float32),
+        scale=np.full(frames, 3, np.float32),
     )
+
+
+def made_up_cameras(path: Path) -> None:
+    """Writes the parameters of the camera of `made_up_motion`, in the layout of Human3.6M."""
+    camera = {"R": np.eye(3), "T": np.zeros((3, 1)), "c": np.full((2, 1), 500.0), "f": np.full((2, 1), 1000.0)}
+    camera |= {"K": np.array([[1000.0, 0, 500], [0, 1000, 500]]), "k": np.zeros((3, 1)), "p": np.zeros((2, 1))}
+    path.write_bytes(pickle.dumps({("S1", "54138969"): {**camera, "w": 1000, "h": 1000}}))
+
+
+def made_up_gestures(folder: Path) -> None:
+    """Writes four videos of 16 frames in the layout of NVGesture."""
+    lines, boxes = [], {}
+    for index in range(4):
+        (folder / f"v{index}").mkdir(parents=True, exist_ok=True)
+        path = str(folder / f"v{index}" / "sk_color.avi")
+        writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 15, (320, 240))
+        for step in range(16):
+            writer.write(np.full((240, 320, 3), 10 * step + 20 * index, np.uint8))
+        writer.release()
+        streams = " ".join(f"{each}:sk_{each}:0:16" for each in ("color", "depth", "duo_left"))
+        lines.append(f"path:./v{index} {streams} label:{index + 1}")
+        boxes[f"v{index}"] = [[100, 60, 220, 180]] * 16
+    (folder / "videos.lst").write_text("\n".join(lines))
+    (folder / "bboxes.json").write_text(json.dumps(boxes))
 
 
 def made_up_hands(data: Path) -> None:
@@ -125,6 +152,18 @@ def made_up_keypoints(boxes: Path, number: int) -> dict[str, Any]:
         each.update(keypoints=points.round(2).ravel().tolist(), num_keypoints=number, category_id=1)
     found["categories"] = [{"id": 1, "name": "person", "keypoints": [f"k{k}" for k in range(number)], "skeleton": []}]
     return dict(found)
+
+
+def write_keypoints(path: Path, boxes: Path, number: int) -> None:
+    """Writes one annotation per image with what the first-generation datasets of people, hands and faces read."""
+    found = made_up_keypoints(boxes, number)
+    found["annotations"] = found["annotations"][::3]
+    for each in found["annotations"]:
+        x, y, width, height = each["bbox"]
+        each.update(center=[x + width / 2, y + height / 2], scale=max(width, height) / 200)
+    for image in found["images"]:
+        image.update(nframes=1, frame_id=0, vid_id="0")
+    path.write_text(json.dumps(found))
 
 
 def register_transforms() -> None:

@@ -1,4 +1,4 @@
-"""`python -m footplate` is the command `footplate`."""
+"""Runs the `footplate` command as `python -m footplate`."""
 
 import sys
 

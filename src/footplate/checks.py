@@ -1,6 +1,7 @@
-"""Checks of argument and config values, which raise ArgumentError, and of values in checkpoints.
+"""Checks of argument and config values, which raise ArgumentError, and of checkpoint values, which raise ValueError.
 
-In all checks of values, `name` is the name of the value in the message, and `key` its key path, by default the same.
+In checks that raise ArgumentError, `name` is the name of the value in the message, and `key` is its key path. The
+default of `key` is `name`.
 """
 
 import math
@@ -23,13 +24,13 @@ def check_count(name: str, value: object, *, least: int = 1, most: int | None = 
     """Returns `value` if it is an integer from `least` to `most`. A bool is not an integer here.
 
     Raises:
-        ArgumentError: It is not an integer or is out of bounds.
+        ArgumentError: `value` is not an integer or is out of bounds.
 
     >>> check_count("interval", 3)
     3
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ArgumentError(f"{name} must be a whole number of at least {least}", key=key or name, found=value)
+        raise ArgumentError(f"{name} must be an integer of at least {least}", key=key or name, found=value)
     if most is not None and value > most:
         raise ArgumentError(f"{name} must be at most {most:,}", key=key or name, found=value)
     return value
@@ -39,7 +40,7 @@ def check_fraction(name: str, value: object) -> float:
     """Returns `value` if it is a number from 0 to 1.
 
     Raises:
-        ArgumentError: It is not.
+        ArgumentError: `value` is not such a number.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise ArgumentError(f"{name} must be a number from 0 to 1", key=name, found=value)
@@ -47,7 +48,7 @@ def check_fraction(name: str, value: object) -> float:
 
 
 def is_number(value: object) -> bool:
-    """Checks whether `value` is a real number; numpy numbers are, bools are not."""
+    """Checks whether `value` is a real number. NumPy numbers count as real numbers; bools do not."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
@@ -61,11 +62,11 @@ def check_number(
     most: float = math.inf,
     optional: bool = False,
 ) -> None:
-    """Checks whether `value` is a finite number within bounds, of which `above` and `below` are exclusive.
+    """Checks that `value` is a finite number within the given bounds.
 
     Args:
         name: The name of the value in the message, and its key path.
-        value: The value.
+        value: The value to check.
         above: The value must be greater than this.
         least: The value must not be less than this.
         below: The value must be less than this.
@@ -73,7 +74,7 @@ def check_number(
         optional: Whether None is allowed.
 
     Raises:
-        ArgumentError: It is not such a number.
+        ArgumentError: `value` is not such a number.
     """
     if (value is None and optional) or (is_number(value) and above < value < below and least <= value <= most):
         return
@@ -84,10 +85,10 @@ def check_number(
 
 
 def check_choice(name: str, value: object, choices: Collection[str], *, key: str | None = None) -> str:
-    """Returns `value` if it is one of several names.
+    """Returns `value` if it is one of `choices`.
 
     Raises:
-        ArgumentError: It is not one of them. The message suggests the nearest one.
+        ArgumentError: `value` is not one of them. The message suggests the most similar one.
     """
     if not isinstance(value, str) or value not in choices:
         raise ArgumentError(
@@ -100,17 +101,17 @@ def check_choice(name: str, value: object, choices: Collection[str], *, key: str
 
 
 def check_keys(name: str, section: Mapping[str, Any], known: Collection[str], *, prefix: str | None = None) -> None:
-    """Checks whether a section has only known keys.
+    """Checks that a section has only known keys.
 
     Args:
         name: The name of the section in the message.
-        section: The section.
+        section: The section to check.
         known: The known keys.
         prefix: The key path of the section with a trailing dot; `name` and a dot by default.
 
     Raises:
-        ArgumentError: The section has an unknown key. The message suggests the nearest known one, or lists them if none
-            is similar.
+        ArgumentError: The section has an unknown key. The message suggests the most similar known key, or lists the
+            known keys if none is similar.
     """
     for key, value in section.items():
         if key not in known:
@@ -129,7 +130,7 @@ def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
     """Returns `value` if it is a bool. A string such as "no" would otherwise count as true.
 
     Raises:
-        ArgumentError: It is not a bool.
+        ArgumentError: `value` is not a bool.
     """
     if not isinstance(value, bool):
         raise ArgumentError(f"{name} must be True or False", key=key or name, found=value)
@@ -151,7 +152,7 @@ def check_score(name: str, value: object, *, key: str) -> float:
 
 
 def check_names(key: str, value: Any) -> list[str]:
-    """Checks a name or a list of names and returns a list, which is empty for None.
+    """Returns a name or a list of names as a list. None becomes an empty list.
 
     Raises:
         ArgumentError: The value is neither a string nor a list of strings.
@@ -181,7 +182,7 @@ def read_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int 
     """
     value = read_entry(state, key)
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= int(value) <= most:
-        raise ValueError(f"'{key}' must be a whole number from {least} to {most:,}, not {_shown(value)}")
+        raise ValueError(f"'{key}' must be an integer from {least} to {most:,}, not {_shown(value)}")
     return int(value)
 
 
@@ -195,7 +196,7 @@ def read_number(
 def check_saved_number(
     value: Any, name: str, *, least: float = -math.inf, most: float = math.inf, finite: bool = True
 ) -> float:
-    """Returns `value` if it is a real number from `least` to `most`. If `finite`, infinity is not allowed either.
+    """Returns `value` if it is a real number from `least` to `most`. If `finite` is set, infinity is not allowed.
 
     Raises:
         ValueError: `value` is not a real number, is out of bounds, or is NaN.

@@ -29,23 +29,23 @@ def at_key(prefix: str) -> Iterator[None]:
 
 @contextmanager
 def located(source: object) -> Iterator[None]:
-    """Adds to errors raised in the block where `source`, a config, sets the value at their key path."""
+    """Sets the origin of errors raised in the block, by looking up their key path in `source`, a config."""
     try:
         yield
     except FootplateError as error:
         first = next((name for name, _ in _STEP.findall(error.key)), None)
-        # A key that the config does not have was not written anywhere: origin_at would return that of the first base.
+        # For a key that the config does not have, origin_at would return the origin of the first base.
         if error.origin is None and first is not None and hasattr(source, "__contains__") and first in source:
             error.origin = origin_at(source, error.key)
         raise
 
 
 def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
-    """Returns where the value at a key path was written, or else its closest parent with a known origin.
+    """Returns the origin of the value at a key path, or of its closest parent whose origin is known.
 
     Args:
         source: A config.
-        path: The key path as text, or its keys and indices, which may contain dots.
+        path: The key path as a string, or as a sequence of keys and indices. Keys in a sequence may contain dots.
     """
     origin, here = None, source
     steps = [name or int(index) for name, index in _STEP.findall(path)] if isinstance(path, str) else path
@@ -59,7 +59,7 @@ def origin_at(source: object, path: str | Sequence[Any]) -> Origin | None:
 
 
 def origin_of(mapping: object, key: object = None) -> Origin | None:
-    """Returns where `mapping[key]` was written, or the mapping itself if `key` is None; None if unknown."""
+    """Returns the origin of `mapping[key]`, or of the mapping if `key` is None. Returns None if it is unknown."""
     origins = getattr(mapping, "_origins", None)
     if not isinstance(origins, Mapping):
         return None
@@ -68,11 +68,11 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
 
 
 def changes_in(section: object, key: str = "") -> dict[str, Origin]:
-    """Returns the key paths in a section whose origin differs from that of the section: a different file, or `--set`.
+    """Maps the key paths of values that were set in a different file than their section, or by `--set`, to origins.
 
     Args:
-        section: A mapping of a config.
-        key: Its key path, which is prepended to the others.
+        section: A section of a config.
+        key: The key path of the section. It is prepended to the key paths of the values.
     """
     found: dict[str, Origin] = {}
     for name, value in section.items() if isinstance(section, Mapping) else ():
@@ -87,13 +87,13 @@ def changes_in(section: object, key: str = "") -> dict[str, Origin]:
 
 
 def describe_changes(section: object, key: str = "") -> list[str]:
-    """Returns a list with one note about how a section differs from its base config.
+    """Returns a list with one note on the differences between a section and its base config.
 
-    The list is empty if nothing was changed.
+    The list is empty if there are no differences.
 
     Args:
-        section: A mapping of a config.
-        key: Its key path.
+        section: A section of a config.
+        key: The key path of the section.
     """
     changes = [f"{path} ({origin})" for path, origin in changes_in(section, key).items()]
     return [f"changed from the base: {list_names(changes, _MAX_CHANGES)}"] if changes else []
@@ -106,7 +106,7 @@ class _DictWithOrigins(dict[str, Any]):
 
 
 def with_origins(settings: Mapping[str, Any], source: object) -> dict[str, Any]:
-    """Returns a copy of `settings` whose entries have the origins of those in `source`."""
+    """Returns a copy of `settings` whose entries have the same origins as the entries of `source`."""
     copied = _DictWithOrigins(settings)
     copied._origins = getattr(source, "_origins", {})
     return copied
@@ -125,7 +125,9 @@ def add_note(error: BaseException, note: str) -> None:
 
 
 def innermost_user_line(stack: Iterable[tuple[FrameType, int]]) -> str:
-    """Returns the innermost line of user code in a stack as "file:line", or else that of footplate's own code.
+    """Returns the innermost line of user code in a stack as "file:line".
+
+    If the stack contains no user code, returns the innermost line of footplate's own code.
 
     Args:
         stack: Frames with their line numbers, outermost frame first.

@@ -1,26 +1,20 @@
 """Exceptions for problems that the user can fix.
 
-    FootplateError                    base class; the command line exits with its `exit_code`
-    ├── ConfigError                   a config file or a value in it (also a ValueError)
-    │   ├── ConfigSyntaxError         the file cannot be parsed
-    │   ├── ConfigKeyError            a key is missing or misspelled (also a KeyError)
-    │   ├── ConfigAttributeError      the same for attribute access (also an AttributeError)
-    │   └── OverrideError             an override from the command line
-    ├── RegistryError
-    │   ├── UnknownNameError          the registry has no such name (also a KeyError)
-    │   ├── DuplicateNameError        two classes claim the same name (also a KeyError)
-    │   └── BuildError                a wrong or missing argument, or a class of the wrong type (also a TypeError)
-    ├── ArgumentError                 an invalid value (also a ValueError)
-    ├── DataError                     a sample or a dataset
-    ├── NonFiniteError                a loss, a gradient or a weight is NaN or infinite; exit code 3
-    ├── ExitError                     user code tried to exit the process during a run; exit code 1
-    ├── RankError                     ranks cannot connect, disagree, or one of them is lost
-    ├── CheckpointError
-    │   └── CheckpointDamagedError    the file does not hold what was written
-    └── MissingExtraError             an optional package is not installed (also an ImportError)
+    FootplateError                    base class; the command line exits with its `exit_code` ├── ConfigError
+    a config file or a value in it (also a ValueError) │   ├── ConfigSyntaxError         the file cannot be parsed │
+    ├── ConfigKeyError            a key is missing or misspelled (also a KeyError) │   ├── ConfigAttributeError      the
+    same for attribute access (also an AttributeError) │   └── OverrideError             an override from the command
+    line ├── RegistryError │   ├── UnknownNameError          the registry has no such name (also a KeyError) │   ├──
+    DuplicateNameError        two classes claim the same name (also a KeyError) │   └── BuildError                a
+    wrong or missing argument, or a class of the wrong type (also a TypeError) ├── ArgumentError                 an
+    invalid value (also a ValueError) ├── DataError                     a sample or a dataset ├── NonFiniteError
+    a loss, a gradient or a weight is NaN or infinite; exit code 3 ├── ExitError                     user code tried to
+    exit the process during a run; exit code 1 ├── RankError                     ranks cannot connect, disagree, or one
+    of them is lost ├── CheckpointError │   └── CheckpointDamagedError    the content differs from what was written └──
+    MissingExtraError             an optional package is not installed (also an ImportError)
 
-A message has at most five lines: what is wrong, where, what was found, what to do. See `footplate.error_context` for
-adding the location.
+A message has at most five lines: what is wrong, where, what was found, what to do. `footplate.error_context` adds the
+location.
 """
 
 from collections.abc import Sequence
@@ -34,7 +28,7 @@ _MAX_LINES = 5
 
 
 class _Missing:
-    """Marks that `found` was not given. A class, because classes keep their identity when an error is pickled."""
+    """Marks that `found` was not passed. A class, because classes keep their identity when an error is pickled."""
 
 
 class Origin(NamedTuple):
@@ -60,7 +54,7 @@ class FootplateError(Exception):
         hides_cause: Whether the message ends with a hint that `--debug` shows where `__cause__` was raised.
 
     Attributes:
-        raised_at: The line of user code that raised `__cause__`, which the hint then names, or "".
+        raised_at: The line of user code that raised `__cause__`, or "" if unknown. The hint contains it.
     """
 
     exit_code = 2
@@ -88,7 +82,7 @@ class FootplateError(Exception):
 
     @property
     def has_found(self) -> bool:
-        """Whether the error has the value that was found, which may be None."""
+        """Whether `found` was passed. Its value may be None."""
         return self.found is not _Missing
 
     def within(self, prefix: str) -> "FootplateError":
@@ -119,7 +113,7 @@ class FootplateError(Exception):
         return printable("\n".join(lines[:_MAX_LINES]))
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exceptions pickle by their positional arguments; workers send ours to the main process.
+        # By default, only the positional arguments are pickled. Workers send these exceptions to the main process.
         return (self.__class__.__new__, (self.__class__, *self.args), self.__dict__)
 
 
@@ -177,7 +171,7 @@ class NonFiniteError(FootplateError):
     """A loss, a gradient or a weight is NaN or infinite.
 
     Args:
-        message: What is non-finite, and since when.
+        message: A sentence that states what is non-finite and since when.
         iteration: The first affected iteration, counted from 1; None if unknown.
         notes: Further lines.
     """
@@ -204,7 +198,7 @@ class CheckpointError(FootplateError):
 
 
 class CheckpointDamagedError(CheckpointError):
-    """A checkpoint does not hold what was written."""
+    """The content of a checkpoint differs from what was written."""
 
 
 class MissingExtraError(FootplateError, ImportError):

@@ -40,7 +40,7 @@ class PrintableFormatter(logging.Formatter):
 
 
 def pluralize(count: int, noun: str) -> str:
-    """Returns the count and the noun; the plural must end with s.
+    """Returns the count and the noun, with an "s" unless the count is 1.
 
     >>> pluralize(1, "group"), pluralize(1200, "group")
     ('1 group', '1200 groups')
@@ -60,7 +60,7 @@ def list_names(names: Iterable[object], limit: int) -> str:
 
 
 def labeled(label: str, text: object) -> str:
-    """Returns a line of a summary, with a label in a column of its own.
+    """Returns a summary line with the label in a separate column.
 
     >>> labeled("metrics", "mIoU, mAcc")
     'metrics     mIoU, mAcc'
@@ -69,7 +69,7 @@ def labeled(label: str, text: object) -> str:
 
 
 def format_interval(interval: int, noun: str) -> str:
-    """Returns how often something is done.
+    """Formats the interval at which something is done.
 
     >>> format_interval(1, "epoch"), format_interval(1200, "iteration")
     ('every epoch', 'every 1200 iterations')
@@ -78,7 +78,7 @@ def format_interval(interval: int, noun: str) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Returns a duration as hours, minutes and seconds.
+    """Formats a duration as hours, minutes and seconds.
 
     >>> format_seconds(100_000.5)
     '27:46:40'
@@ -90,9 +90,9 @@ def nearest(word: object, candidates: Iterable[str], *, similarity: float | None
     """Returns the candidate that `word` was most likely meant to be, or None if none is similar enough.
 
     Args:
-        word: The word.
-        candidates: The candidates.
-        similarity: The share of letters that must match, from 0 to 1.
+        word: The word to correct.
+        candidates: The valid words.
+        similarity: The share of letters that must match, from 0 to 1. The default depends on the length of the word.
 
     Example:
         >>> nearest("train_dataloder", ["train_dataloader", "val_dataloader"])
@@ -109,14 +109,14 @@ def nearest(word: object, candidates: Iterable[str], *, similarity: float | None
 
 
 def edit_distance(first: str, second: str, replacement: int = 1) -> int:
-    """Returns the number of letters to insert, delete, swap with a neighbor or replace.
+    """Returns the number of edits between two words: insertions, deletions, replacements and swaps of adjacent letters.
 
-    Unlike the similarity that `nearest` uses, it does not count a letter that moved to a distant place as matching.
+    Unlike the similarity that `nearest` uses, it does not match a letter that has moved to a distant position.
 
     Args:
         first: A word.
         second: The other word.
-        replacement: How many edits the replacement of a letter counts as.
+        replacement: The number of edits that replacing a letter counts as.
 
     >>> edit_distance("modle", "model"), edit_distance("hook", "hooks"), edit_distance("pad", "val", replacement=2)
     (1, 1, 4)

@@ -1,4 +1,4 @@
-"""Selects modules of a model by the names of their classes, or by patterns of their own names."""
+"""Selects modules of a model by class name, or by patterns that match module names."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,8 @@ from footplate.errors import ArgumentError
 from footplate.messages import nearest
 
 Selection = str | Sequence[str] | Mapping[str, Any]
-"""`classes`, class names of modules with or without their modules of Python, and `names`, regular expressions that must
-match full module names. A string or a list stands for `names`."""
+"""A mapping with `classes`, class names with or without their Python module path, and `names`, regular expressions that
+must match full module names. A string or a list is short for `names`."""
 
 
 def check_selection(selection: Selection) -> dict[str, list[str]]:
@@ -23,7 +23,7 @@ def check_selection(selection: Selection) -> dict[str, list[str]]:
         selection: The selection.
 
     Raises:
-        ArgumentError: The selection has another form, or a pattern is not a regular expression.
+        ArgumentError: The selection is malformed, or a pattern is not a valid regular expression.
     """
     if not isinstance(selection, Mapping):
         return {"classes": [], "names": _patterns(selection)}
@@ -34,14 +34,15 @@ def check_selection(selection: Selection) -> dict[str, list[str]]:
 
 
 def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> dict[str, nn.Module]:
-    """Returns the selected modules by name, inner modules before those that contain them.
+    """Maps the names of the selected modules to the modules. A module comes after the modules that it contains.
 
     Args:
         modules: The modules to choose from, in the order of `named_modules`.
         selection: The selection.
 
     Raises:
-        ArgumentError: A class or a pattern matches no module, a module has no `forward`, or see `check_selection`.
+        ArgumentError: The selection is invalid (see `check_selection`), a class or a pattern matches no module, or a
+            selected module has no `forward`.
     """
     checked = check_selection(selection)
     names_key = "names" if isinstance(selection, Mapping) else ""
@@ -65,7 +66,7 @@ def select_modules(modules: Mapping[str, nn.Module], selection: Selection) -> di
     }  # the same order on every rank
     for name, each in found.items():
         if isinstance(each, (nn.ModuleList, nn.ModuleDict)):
-            message = f"'{name}' is a {type(each).__name__}, which has no forward(): select the modules in it"
+            message = f"'{name}' is a {type(each).__name__}, which has no forward(); select its submodules instead"
             example = rf"For example, '{name}\.\d+' matches its direct members."
             raise ArgumentError(message, key=names_key, found=name, notes=[example])
     return found
@@ -86,7 +87,7 @@ def _patterns(value: Any) -> list[str]:
 
 
 def _as_names(value: Any) -> Any:
-    """Replaces classes by their names, which a config in Python may contain."""
+    """Replaces classes, which a Python config may contain, by their names."""
     if isinstance(value, (list, tuple)):
         return [_as_name(each) for each in value]
     return _as_name(value)

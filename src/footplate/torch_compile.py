@@ -1,4 +1,4 @@
-"""Checks what a config passes to `torch.compile`.
+"""Checks the arguments that a config passes to `torch.compile`.
 
 Some compiler options start programs or write files (`cpp.cxx`, `cuda.cuda_cxx`, `trace.debug_dir`), and a backend may
 be any installed entry point. A config may therefore set only options that tune the compiled graph.
@@ -62,13 +62,13 @@ _OPTIONS = (
 
 
 def compile_arguments(given: bool | Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Returns the arguments for `torch.compile`, or None if nothing is compiled.
+    """Returns the arguments for `torch.compile`, or None if compilation is disabled.
 
     Args:
-        given: The value of a key `compile`.
+        given: The value of a `compile` key in a config.
 
     Raises:
-        ArgumentError: The value is not a flag or a dict, or the dict has an argument that a config must not set.
+        ArgumentError: The value is neither a bool nor a dict, or the dict has an argument that a config must not set.
     """
     if given is None or given is False:
         return None

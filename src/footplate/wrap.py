@@ -12,13 +12,13 @@ _GAP = 2  # the minimum number of blanks between fields
 _ELLIPSIS = " …"
 _DEFAULT_WIDTH, _MIN_WIDTH = 100, 40  # of the text of commands
 _LABEL = re.compile(r" *\S+(?: \S+)*? {2,}(?=\S)")
-# Blanks to break at: not the padding of a number in brackets, and not before a remark of one word in parentheses.
+# Lines are broken at these blanks, but not at the padding in brackets or before a word in parentheses.
 _BLANKS = re.compile(r"(?<![\[( ]) +(?=\S)(?!\(\w+\))")
 _NAME = re.compile(r"(?::|(?:^| )--[\w-]+)$")  # "lr:" or "--set", which must stay on one line with its value
 
 
 def terminal_width(stream: Any) -> int | None:
-    """Returns the number of columns of the terminal of a stream, or None if the stream is not a terminal."""
+    """Returns the width in columns of the terminal to which a stream writes, or None if it is not a terminal."""
     if not getattr(stream, "isatty", bool)():
         return None
     try:
@@ -33,8 +33,8 @@ def wrap_log(text: str, width: int) -> str:
 
     Lines are broken between fields, which are separated by two or more spaces. If a line has no fields, it is broken
     between words. A line is broken between "name:" or "--name" and the value only if the two do not fit on one line. A
-    word that is wider than the terminal, such as a path, is not broken. After the first line, lines with table columns
-    are truncated after the last column that fits.
+    word that is wider than the terminal, such as a path, is not broken. From the second line on, table rows are
+    truncated after the last column that fits.
 
     Args:
         text: One or more lines.
@@ -53,11 +53,11 @@ def wrap_log(text: str, width: int) -> str:
 
 
 def wrap_text(text: str, width: int | None = None) -> str:
-    """Wraps the text of a command between words; continuation lines are indented to the second column.
+    """Wraps the output of a command between words. Continuation lines are indented to the second column.
 
     Args:
-        text: The lines; a label may be separated from the rest of a line by two or more spaces.
-        width: The number of columns. The default is the width of the terminal, or 100 without one.
+        text: One or more lines. A label may be separated from the rest of its line by two or more spaces.
+        width: The number of columns. The default is the width of the terminal, or 100 if there is no terminal.
 
     Example:
         >>> print(wrap_text("metrics     mIoU, mAcc, mDice, mFscore, mPrecision, mRecall", 40))
@@ -77,17 +77,17 @@ def wrap_text(text: str, width: int | None = None) -> str:
 
 
 def wrap_for_screen(text: str) -> str:
-    """Wraps text for a terminal; leaves text for a file or a pipe unchanged."""
+    """Wraps text if standard output is a terminal. Returns text for a file or a pipe unchanged."""
     return wrap_text(text) if sys.stdout.isatty() else text
 
 
 def _wrap_line(line: str, width: int, start: int, indent: int) -> str:
-    """Wraps a line: at the last gap between fields if it is in the right half, or else between words.
+    """Wraps a line at the last gap between fields if the gap is in the right half, and between words otherwise.
 
     Args:
         line: The line.
         width: The number of columns.
-        start: The number of characters at the start of the line, such as a label, that are not broken.
+        start: The number of characters at the start of the line that are not broken, such as those of a label.
         indent: The indentation of continuation lines.
     """
     lines: list[str] = []
@@ -107,7 +107,7 @@ def _wrap_line(line: str, width: int, start: int, indent: int) -> str:
 
 
 def _count_fitting(text: str, width: int) -> int:
-    """Returns how many characters of the text fit into `width` columns."""
+    """Returns the number of characters of the text that fit into `width` columns."""
     if text.isascii():
         return min(len(text), max(width, 0))
     columns = 0

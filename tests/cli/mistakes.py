@@ -82,19 +82,19 @@ VALUES = [
     Mistake(
         "logger=dict(interval=2)",
         "logger=dict(interval=-2)",
-        "interval must be a whole number of at least 1",
+        "interval must be an integer of at least 1",
         "default_hooks.logger.interval",
     ),
     Mistake(
         "checkpoint=dict(by_epoch=False, interval=4)",
         "checkpoint=dict(by_epoch=False, interval=-4)",
-        "interval must be a whole number of at least 1",
+        "interval must be an integer of at least 1",
         "default_hooks.checkpoint.interval",
     ),
     Mistake(
         "val_interval=4",
         "val_interval=-4",
-        "val_interval must be a whole number of at least 1",
+        "val_interval must be an integer of at least 1",
         "train_cfg.val_interval",
     ),
     Mistake(
@@ -112,10 +112,10 @@ VALUES = [
         "train_dataloader",
     ),
     Mistake(
-        "randomness = dict(seed=3)", "randomness = dict(seed=-3)", "the seed must be a whole number", "randomness.seed"
+        "randomness = dict(seed=3)", "randomness = dict(seed=-3)", "the seed must be an integer", "randomness.seed"
     ),
     Mistake("max_iters=8", "max_iters=10**23", "max_iters must be at most 1,000,000,000,000", "train_cfg.max_iters"),
-    Mistake("max_iters=8", "max_iters=0", "max_iters must be a whole number of at least 1", "train_cfg.max_iters"),
+    Mistake("max_iters=8", "max_iters=0", "max_iters must be an integer of at least 1", "train_cfg.max_iters"),
     Mistake(
         '    batch_size=4,\n    dataset=dict(type="Points", size=16)',
         '    batch_size=0,\n    dataset=dict(type="Points", size=16)',

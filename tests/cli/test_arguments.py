@@ -31,6 +31,27 @@ def test_cfg_options_may_add_keys_of_a_run(tiny: Path, caplog: pytest.LogCapture
     assert message.startswith("--cfg-options lood_from: the config has no key 'lood_from'")
 
 
+MINE = """\
+from footplate import HOOKS, Hook
+
+@HOOKS.register_module()
+class Mine(Hook):
+    def __init__(self, pace=1):
+        self.pace = pace
+"""
+
+
+def test_arguments_of_a_users_class_need_no_plus(tiny: Path, footplate: Callable[..., tuple[int, str, str]]) -> None:
+    name = f"mine_{tiny.parent.name}"  # a module that no other test has imported
+    Path(f"{name}.py").write_text(MINE)
+    tiny.write_text(
+        tiny.read_text().replace('"Witness"', '"Mine"').replace('"tests.support"', f'"tests.support", "{name}"')
+    )
+    assert read_config(parse("tiny.py", "--set", "custom_hooks.0.pace=3")).custom_hooks[0].pace == 3
+    code, _, errors = footplate("check", "tiny.py", "--set", "custom_hooks.0.pase=3")
+    assert (code, "did you mean 'custom_hooks.0.pace'?" in errors) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("written", "given", "chosen"),
     [(None, None, "work_dirs/tiny"), ("here", None, "here"), ("here", "there", "there"), (None, "there", "there")],

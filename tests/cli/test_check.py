@@ -70,7 +70,7 @@ KEYS = [
 LENGTHS = [
     Mistake("end=4,", "end=0,", "end", "param_scheduler[0].end"),
     Mistake("start_factor=0.5", "start_factor=-1", "start_factor", "param_scheduler[0].start_factor"),
-    Mistake("max_iters=8", "max_iters='8'", '"max_iters" must be a whole number', "train_cfg.max_iters"),
+    Mistake("max_iters=8", "max_iters='8'", '"max_iters" must be an integer', "train_cfg.max_iters"),
 ]
 MODELS = [
     Mistake("dropout=0.1", "dropout=1.5", "dropout probability has to be between 0 and 1", "model"),

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from footplate.cli.main import build_parser, main
-from footplate.cli.output import as_json
-from footplate.errors import Origin
+from footplate.cli.output import as_json, print_result
+from footplate.errors import ArgumentError, Origin
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -130,29 +130,79 @@ def test_error_of_user_code_is_a_document(tiny: Path, footplate: Command) -> Non
     assert "not today" in json.dumps(json.loads(output)["error"])
 
 
-def test_stopped_run_prints_its_state(tiny: Path) -> None:
-    words = ["train", "tiny.py", "--json", "--set", "train_cfg.max_iters=1000000"]
+def environment() -> dict[str, str]:
     root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+
+
+def run_and_signal(words: list[str], mark: str, number: int) -> tuple[int, Any, str]:
+    """Runs a command in a process of its own, and sends it a signal when its standard error contains a mark.
+
+    Returns:
+        The exit code, the document on standard output, and the rest of standard error.
+    """
     with subprocess.Popen(
-        [sys.executable, "-m", "footplate", *words],
+        [sys.executable, "-m", "footplate", *words, "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=environment(),
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         for line in process.stderr:
-            if "Iter(train) [" in line:
+            if mark in line:
                 break
-        os.kill(process.pid, signal.SIGTERM)
+        os.kill(process.pid, number)
         errors = process.stderr.read()
-        result = json.loads(process.stdout.read())
-    assert (process.returncode, result["state"]) == (143, "stopped")
+        document = json.loads(process.stdout.read())
+    return process.returncode, document, errors
+
+
+def test_stopped_run_prints_its_state(tiny: Path) -> None:
+    words = ["train", "tiny.py", "--set", "train_cfg.max_iters=1000000"]
+    code, result, errors = run_and_signal(words, "Iter(train) [", signal.SIGTERM)
+    assert (code, result["state"]) == (143, "stopped")
     assert 0 < result["iterations"] < 1000000
     assert Path(result["last_checkpoint"]).exists()
     assert "resume:" in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", ["train", "check", "explain"])
+def test_command_that_a_signal_ends_prints_it(tiny: Path, command: str, number: signal.Signals) -> None:
+    waiting = "import sys, time\nprint('waiting', file=sys.stderr, flush=True)\ntime.sleep(60)\n"
+    tiny.write_text(waiting + tiny.read_text())
+    code, document, errors = run_and_signal([command, "tiny.py"], "waiting", number)
+    message = f"interrupted by {number.name}"
+    error = {"type": "KeyboardInterrupt", "message": message, "notes": [], "exit_code": 128 + number}
+    assert (code, document, errors) == (128 + number, {"error": error}, "interrupted\n")
+
+
+PRINTING = """\
+import atexit, ctypes, multiprocessing, os
+from footplate import HOOKS, Hook
+
+@HOOKS.register_module()
+class Printing(Hook):
+    def before_train(self, runner):
+        os.write(1, b"from descriptor 1\\n")
+        ctypes.CDLL(None).puts(b"from C")  # C writes its buffer when the process exits
+        atexit.register(print, "at exit")
+        process = multiprocessing.get_context("spawn").Process(target=print, args=("from a process",))
+        process.start()
+        process.join()
+"""
+
+
+def test_what_processes_and_c_code_print_goes_to_standard_error(tiny: Path) -> None:
+    Path("printing.py").write_text(PRINTING)
+    overrides = ["custom_imports.imports=tests.support,printing", "custom_hooks.0.type=Printing"]
+    command = [sys.executable, "-m", "footplate", "train", "tiny.py", "--json", "--set", *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "finished")
+    for text in ("from descriptor 1\n", "from C\n", "at exit\n", "from a process\n"):
+        assert text in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -185,6 +235,39 @@ def test_error_of_the_whole_command_line_is_a_document(
         main()
     found = json.loads(capsys.readouterr().out)["error"]
     assert (stop.value.code, found["type"], found["exit_code"]) == (2, "ArgumentError", 2)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(3, 3), ("no", 1), (None, 0)])
+def test_exit_of_user_code_is_a_document(
+    footplate: Command, monkeypatch: pytest.MonkeyPatch, capsys: Any, given: object, expected: int
+) -> None:
+    monkeypatch.setattr("footplate.records.describe_environment", lambda: sys.exit(given))  # type: ignore[arg-type]
+    with pytest.raises(SystemExit):
+        main(["env", "--json"])
+    assert json.loads(capsys.readouterr().out)["error"]["exit_code"] == expected
+
+
+def test_only_the_first_document_is_printed(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        print_result(*arguments)
+        raise ArgumentError("too late")
+
+    monkeypatch.setattr("footplate.cli.env.print_result", fail)
+    code, output, errors = footplate("env", "--json")
+    assert (code, "error" in json.loads(output)) == (2, False)
+    assert "too late" in errors
+
+
+def test_bug_is_a_document(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def fail(*arguments: Any) -> None:
+        raise KeyError("a")
+
+    monkeypatch.setattr("footplate.records.describe_environment", fail)
+    monkeypatch.setattr("footplate.cli.error_messages.user_frames", lambda error: [])
+    with pytest.raises(KeyError):
+        footplate("env", "--json")
+    error = {"type": "KeyError", "message": "KeyError: 'a'", "notes": [], "exit_code": 1}
+    assert json.loads(capsys.readouterr().out) == {"error": error}
 
 
 def test_debug_prints_the_traceback_and_the_document(tiny: Path, footplate: Command) -> None:

@@ -1,4 +1,6 @@
 import argparse
+import io
+import json
 import logging
 import os
 import socket
@@ -12,6 +14,7 @@ import pytest
 
 from footplate.cli import launching
 from footplate.cli.launching import add_launcher, refuse_launchers, set_launcher, start_processes, starts_processes
+from footplate.cli.output import DOCUMENT_FILE
 from footplate.config import Config
 from footplate.errors import ArgumentError
 from tests.support import TINY
@@ -65,9 +68,9 @@ def test_torchrun_gets_the_command(
     (tmp_path / "a.py").write_text(f"{TINY}work_dir = 'work'\n")
     got: list[Any] = []
 
-    def torchrun(*given: Any) -> int:
+    def torchrun(*given: Any) -> tuple[int, str]:
         got.append(given)
-        return 7
+        return 7, "rank 1 failed"
 
     def warn(cfg: Config) -> None:
         logging.getLogger("footplate.engine").warning("a warning")
@@ -101,7 +104,40 @@ def test_command_of_one_process_rejects_torchrun(monkeypatch: pytest.MonkeyPatch
 )
 def test_exit_codes_pass_through(tmp_path: Path, code: str, told: int) -> None:
     (tmp_path / "script.py").write_text(f"import os, sys\nif os.environ['RANK'] == '1':\n    {code}\n")
-    assert launching._torchrun(2, 0, [str(tmp_path / "script.py")]) == told
+    assert launching._torchrun(2, 0, [str(tmp_path / "script.py")])[0] == told
+
+
+_FINISHED = {"state": "finished"}
+_LATER = {"error": {"type": "RankError", "message": "rank 1 failed", "exit_code": 137}}
+
+
+@pytest.mark.parametrize(
+    ("code", "left", "printed"),
+    [
+        (0, _FINISHED, _FINISHED),
+        (143, {"state": "stopped"}, {"state": "stopped"}),
+        (137, _LATER, _LATER),
+        (137, _FINISHED, None),  # rank 1 was killed after rank 0 had finished
+        (2, _LATER, None),  # of an earlier failure
+        (137, None, None),
+    ],
+)
+def test_json_of_several_processes_is_one_document(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, left: Any, printed: Any
+) -> None:
+    def torchrun(*given: Any) -> tuple[int, str]:
+        if left is not None:
+            Path(os.environ[DOCUMENT_FILE]).write_text(json.dumps(left))
+        return code, "rank 1 (process 7) was killed by SIGKILL"
+
+    monkeypatch.setattr(launching, "_torchrun", torchrun)
+    monkeypatch.setattr("footplate.engine.sections.check_config", lambda cfg: None)
+    arguments = _arguments("--nproc", "2")
+    arguments.json, arguments.results = True, io.StringIO()
+    assert start_processes(arguments, Config({})) == code
+    error = {"type": "RankError", "message": "rank 1 (process 7) was killed by SIGKILL"}
+    lost = {"error": {**error, "notes": ["Standard error shows why."], "exit_code": code}}
+    assert json.loads(arguments.results.getvalue()) == (printed or lost)
 
 
 _HOOK = """
@@ -139,3 +175,20 @@ def test_restart_resumes_and_signal_to_the_launcher_saves_once(tmp_path: Path) -
     assert told.count("SIGTERM: stopped after iteration") == 1
     assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/on_signal.pth")
     assert [each.name for each in tmp_path.glob("work/*/rank_*.log")] == ["rank_0.log"]  # from the first attempt
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("at", ["0", "5"])
+def test_killed_rank_is_one_document(tmp_path: Path, at: str) -> None:
+    (tmp_path / "my_hook.py").write_text(_HOOK.replace("(1, 7,", f"(1, {at},"))
+    text = TINY.replace('["tests.support"]', '["tests.support", "my_hook"]')
+    (tmp_path / "tiny.py").write_text(text.replace('dict(type="Witness")', 'dict(type="DieOnce")'))
+    command = [sys.executable, "-m", "footplate", "train", "tiny.py", "--no-preflight", "--nproc", "2", "--json"]
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["type"], error["exit_code"]) == (137, "RankError", 137)
+    assert "rank 1" in error["message"]
+    assert "was killed by SIGKILL" in error["message"]

@@ -145,7 +145,7 @@ def test_late_mistake_has_at_most_five_lines(tiny: Path, footplate: Command) -> 
     code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
     assert code == 2
     assert errors.splitlines() == [
-        "error: save_best names 'acuracy', which no evaluator computes",
+        "error: save_best selects the metric 'acuracy', which no evaluator computes",
         "  at tiny.py:32, key default_hooks.checkpoint.save_best",
         "  did you mean 'accuracy'?",
         "  metrics: accuracy",

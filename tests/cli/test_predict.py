@@ -80,6 +80,39 @@ def test_wrong_input_is_one_error(footplate: Command, arguments: list[str], mess
     assert len(errors.splitlines()) <= 5
 
 
+def test_pictures_of_a_batch_are_predicted_despite_a_damaged_one(footplate: Command) -> None:
+    Path("mixed").mkdir()
+    for name in ("000", "001", "002"):
+        Path("mixed", f"{name}.png").write_bytes(Path("images", f"{name}.png").read_bytes())
+    whole = Path("mixed/001.png").read_bytes()
+    Path("mixed/001.png").write_bytes(whole[: len(whole) // 2])
+    Path("mixed/003.png").write_text("no picture")
+    code, said, errors = footplate("predict", "model.pth", "mixed", "--out", "d", "--device", "cpu", "--no-pictures")
+    assert (code, said[:10]) == (2, "2 images, ")
+    assert [line["input"] for line in _lines("d")] == ["mixed/000.png", "mixed/002.png"]
+    damaged, unknown = errors.splitlines()
+    assert damaged.startswith("error: the image 'mixed/001.png' cannot be read: ")
+    assert unknown == "error: the image 'mixed/003.png' cannot be read: its format is unknown"
+    _, said, _ = footplate("predict", "model.pth", "mixed", "--out", "d", "--device", "cpu", "--no-pictures", "--json")
+    failures = json.loads(said)["failures"]
+    assert [each["input"] for each in failures] == ["mixed/001.png", "mixed/003.png"]
+
+
+def test_earlier_predictions_are_kept_if_nothing_can_be_read(footplate: Command) -> None:
+    for name in ("x.png", "y.png"):
+        Path(name).write_text("no picture")
+    assert footplate("predict", "model.pth", "images/000.png", "--out", "e", "--no-pictures")[0] == 0
+    code, said, errors = footplate("predict", "model.pth", "x.png", "y.png", "--out", "e")
+    assert (code, said) == (2, "")
+    assert errors.splitlines() == [
+        "error: none of the 2 inputs can be read",
+        "  the image 'x.png' cannot be read: its format is unknown",
+        "  the image 'y.png' cannot be read: its format is unknown",
+    ]
+    assert [line["input"] for line in _lines("e")] == ["images/000.png"]
+    assert sorted(each.name for each in Path("e").iterdir()) == ["labels", "predictions.jsonl"]
+
+
 def test_checkpoint_without_config_is_an_error(footplate: Command) -> None:
     torch.save(torch.load("model.pth", weights_only=True)["state_dict"], "bare.pth")
     code, _, errors = footplate("predict", "bare.pth", "images")

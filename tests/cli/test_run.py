@@ -55,6 +55,36 @@ def test_imports_of_mmengine_resolve_to_footplate(tmp_path: Path, footplate: Com
     assert footplate("run", "script.py") == (0, "footplate.engine.runner\n", "")
 
 
+WORKERS = """
+import sys
+import torch
+from mmengine.dataset import BaseDataset
+
+class Numbers(BaseDataset):
+    def load_data_list(self):
+        return [{"value": index} for index in range(4)]
+
+    def prepare_data(self, index):
+        return self.get_data_info(index)["value"]
+
+if __name__ == "__main__":
+    loader = torch.utils.data.DataLoader(Numbers(), 2, num_workers=1, multiprocessing_context=sys.argv[1])
+    print([batch.tolist() for batch in loader])
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_workers_that_import_the_script_find_the_import_names(tmp_path: Path, method: str) -> None:
+    (tmp_path / "script.py").write_text(WORKERS)
+    done = subprocess.run(
+        [sys.executable, "-m", "footplate", "run", "script.py", method],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "[[0, 1], [2, 3]]\n", done.stderr
+
+
 @pytest.mark.parametrize(("end", "code"), [("exit()", 0), ("exit(0)", 0), ("exit(7)", 7), ("exit(None)", 0)])
 def test_the_exit_code_of_the_script_is_that_of_the_command(
     tmp_path: Path, footplate: Command, end: str, code: int

@@ -57,7 +57,7 @@ def test_report_names_trials_by_their_settings_and_leaves_out_empty_ones(
     command._write_report(trials, settings, "footplate train tiny.py")
     assert written == {
         "runs": ["run of a"],
-        "names": ["4: lr=0.25"],
+        "names": ["trial 4"],
         "title": "Sweep tiny",
         "sweep": ("accuracy", trials, "footplate train tiny.py"),
     }

@@ -114,6 +114,15 @@ def test_missing_package_or_config_is_reported(package: Path, name: str, message
     assert message in str(caught.value)
 
 
+def test_a_file_with_the_name_of_an_installed_package(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (package / "mine").mkdir()
+    (package / "mine/fp_pkg.py").touch()
+    (package / "fp_pkg/__init__.py").touch()
+    monkeypatch.syspath_prepend(str(package / "mine"))
+    with pytest.raises(ConfigError, match=r"imports the file '.*/mine/fp_pkg.py' instead of the package 'fp_pkg'"):
+        Config.fromfile("fp_pkg::_base_/runtime.py")
+
+
 @pytest.mark.parametrize(
     ("name", "near"),
     [

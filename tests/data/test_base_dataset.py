@@ -101,7 +101,7 @@ def test_indices_select_records(root: str, serialize_data: bool, indices: Any, e
 
 
 def test_indices_out_of_range_are_refused(root: str) -> None:
-    with pytest.raises(ArgumentError, match="valid for the 8 records"):
+    with pytest.raises(ArgumentError, match="indices must be from -8 to 7"):
         build(root, indices=[8])
 
 

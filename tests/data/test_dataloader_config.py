@@ -1,10 +1,12 @@
 import logging
+import math
 from typing import Any
 
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, get_worker_info
 
+from footplate.config import LazyObject
 from footplate.data import (
     DefaultSampler,
     SampleLoader,
@@ -120,6 +122,8 @@ def test_components_may_be_objects() -> None:
         ({"type": "scaled_for_test", "factor": 3}, [0, 3]),
         ("scaled_for_test", [0, 10]),
         (list, [0, 1]),
+        (LazyObject("builtins.list"), [0, 1]),
+        ({"type": "scaled_for_test", "factor": LazyObject("math.tau")}, [0, math.tau]),
         ({"type": lambda samples: samples[::-1]}, [1, 0]),
         ({"type": "ShiftedForTest", "shift": 5}, [5, 6]),
     ],
@@ -151,9 +155,9 @@ def test_diff_rank_seed_gives_each_rank_a_different_seed(monkeypatch: pytest.Mon
     [
         ({"num_worker": 2}, BuildError, "takes no argument 'num_worker'\n.*\n.*\n  did you mean 'num_workers'?"),
         ({"dataset": None}, BuildError, "needs a 'dataset'"),
-        ({"batch_size": 0}, ArgumentError, "batch_size must be a whole number of at least 1\n  key batch_size\n.*: 0"),
-        ({"batch_size": "2"}, ArgumentError, "batch_size must be a whole number"),
-        ({"num_workers": -1}, ArgumentError, "num_workers must be a whole number of at least 0"),
+        ({"batch_size": 0}, ArgumentError, "batch_size must be an integer of at least 1\n  key batch_size\n.*: 0"),
+        ({"batch_size": "2"}, ArgumentError, "batch_size must be an integer"),
+        ({"num_workers": -1}, ArgumentError, "num_workers must be an integer of at least 0"),
         ({"dataset": {"type": "NumbersForTest", "size": 0}}, DataError, "the dataset 'NumbersForTest' is empty"),
         ({"dataset": {"type": "NumbersForTest"}}, BuildError, "needs the argument 'size'\n  key dataset.size"),
         ({"dataset": {"type": "NumbersForTst"}}, UnknownNameError, "key dataset.type\n.*'NumbersForTest'"),

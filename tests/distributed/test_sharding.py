@@ -389,7 +389,7 @@ def error_of(cfg: dict[str, Any]) -> tuple[str, Any, str]:
         ({"shard": {"classes": ["Tanh"]}}, "shard.classes", None, "the model has no module of class 'Tanh'"),
         ({"shard": {"names": ["haed"]}}, "shard.names", "head", "no module name matches 'haed'"),
         ({"shard": {"names": ["("]}}, "shard.names", None, "not a valid regular expression"),
-        ({"shard": {"names": ["blocks"]}}, "shard.names", None, "select the modules in it"),
+        ({"shard": {"names": ["blocks"]}}, "shard.names", None, "select its submodules instead"),
         ({"shard": {"names": 3}}, "shard.names", None, "a list of patterns"),
         ({"mixed_precision": {"param_type": "float32"}}, "mixed_precision.param_type", "param_dtype", "has no key"),
         (

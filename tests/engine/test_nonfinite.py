@@ -184,7 +184,7 @@ def test_falling_loss_scale_logs_a_warning(
 def test_gradient_policy_without_effect_logs_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     NonFiniteHook({"loss": "skip", "grad": "stop"})
     NonFiniteHook({"loss": "skip"})
-    said = "on_nonfinite: grad has no effect, because loss='skip' skips each step without finite gradients."
+    said = "on_nonfinite: grad has no effect, because loss='skip' skips every step with non-finite gradients."
     assert caplog.messages == [said]
 
 

@@ -381,7 +381,7 @@ class Mean:
         ({"val_dataloader": loader(), "val_evaluator": {"loss": accuracy}}, "a metric has the name of the loss 'loss'"),
         ({"val_dataloader": loader(), "val_evaluator": [Mean(), Mean()]}, r"Pass the metrics as a dict by name"),
         ({"loss": None, "training_step": lambda model, batch: SimpleNamespace(loss=None)}, "returns the loss None"),
-        ({"val_dataloader": (each for each in [(X[:8], Y[:8])])}, "has no batch to compute a loss"),
+        ({"val_dataloader": (each for each in [(X[:8], Y[:8])])}, "has no batches to compute a loss"),
         ({"max_iters": 3, "max_epochs": 3}, "cannot both be set"),
         ({"max_epochs": None}, "max_epochs or max_iters is enough"),
         ({"train_dataloader": (each for each in [(X[:8], Y[:8])])}, "Set max_iters instead of max_epochs"),

@@ -48,6 +48,19 @@ def test_components_are_built_by_the_methods_of_a_subclass(tmp_path: Path) -> No
     assert runner.message_hub.get_scalar("val/own/accuracy").current() >= 0
 
 
+def test_constructors_that_write_into_their_config_do_not_change_the_recorded_one(tmp_path: Path) -> None:
+    class Writing(ToyModel):  # as detectors of MMDetection and TestTimeAug of mmcv
+        def __init__(self, head: dict[str, Any], views: list[Any]) -> None:
+            super().__init__()
+            head["train_cfg"] = {}
+            views[0] = torch.nn.ReLU()
+
+    model = {"type": Writing, "head": {"channels": 4}, "views": [{"type": "Flip"}]}
+    runner = Runner.from_cfg(Config({**settings(tmp_path), "model": model}))
+    assert runner.recorded_cfg.model.head == {"channels": 4}
+    assert runner.recorded_cfg.model.views == [{"type": "Flip"}]
+
+
 def test_the_recorded_config_of_a_subclass_has_no_defaults(tmp_path: Path) -> None:
     class Own(Runner):
         def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -125,7 +125,7 @@ def test_earlier_stop_does_not_stop_the_next_call(tmp_path: Path, by_epoch: bool
 def test_missing_metric(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert run(tmp_path / "lax", [1, 1], monitor="accc", patience=1).epoch == 2
     assert "Early stopping monitors 'accc', which no evaluator computes. Did you mean 'acc'?" in caplog.messages
-    with pytest.raises(ArgumentError, match="monitor names 'accc'") as caught:
+    with pytest.raises(ArgumentError, match="monitor selects the metric 'accc'") as caught:
         run(tmp_path / "strict", [1, 1], monitor="accc", strict=True)
     assert (caught.value.suggestion, caught.value.notes) == ("acc", ("metrics: acc",))
 

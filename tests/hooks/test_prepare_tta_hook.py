@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from footplate import Config, Runner
+from footplate.data import Compose
 from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError, BuildError
 from footplate.hooks import PrepareTTAHook
@@ -111,6 +112,22 @@ def test_defaults_from_the_config(tmp_path: Path) -> None:
     runner = build(tmp_path, {}, cfg=cfg)
     runner.test()
     assert runner.model.seen == 12
+
+
+def test_a_transform_that_writes_into_its_config_does_not_change_that_of_the_run(tmp_path: Path) -> None:
+    class Writing:  # as TestTimeAug of mmcv
+        def __init__(self, transforms: list[Any]) -> None:
+            transforms[0] = None
+            self.views = Compose(VIEWS)
+
+        def __call__(self, results: Any) -> Any:
+            return self.views(results)
+
+    pipeline = [{"type": Writing, "transforms": [{"type": "RandomFlip"}]}]
+    runner = build(tmp_path, {}, cfg=Config({"tta_model": {"type": "SegTTAModel"}, "tta_pipeline": pipeline}))
+    runner.test()
+    assert runner.model.seen == 12
+    assert runner.cfg.tta_pipeline[0].transforms == [{"type": "RandomFlip"}]
 
 
 @pytest.mark.parametrize(

@@ -287,6 +287,18 @@ def test_a_folder_with_user_modules_is_no_code_base(tmp_path: Path, monkeypatch:
     assert hosts.use_code_bases({"default_scope": "mmseg"}) == ()
 
 
+def test_a_file_with_the_name_of_a_code_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/mmpose.py").write_text("raise RuntimeError")
+    monkeypatch.syspath_prepend(str(tmp_path / "mine"))
+    assert hosts.use_code_bases({"default_scope": "mmpose"}) == ()
+    (tmp_path / "installed/mmpose").mkdir(parents=True)
+    (tmp_path / "installed/mmpose/__init__.py").touch()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "installed")])
+    with pytest.raises(ConfigError, match=r"imports the file '.*/mine/mmpose.py' instead of the package 'mmpose'"):
+        hosts.use_code_bases({"default_scope": "mmpose"})
+
+
 def test_a_code_base_without_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mmpose").mkdir()
     (tmp_path / "mmpose/__init__.py").write_text("from mmengine.registry import MODELS\n__version__ = '1.0'\n")
@@ -308,7 +320,7 @@ plugin = True
 """
 
 
-@pytest.mark.parametrize("plugin_dir", ["projects/plugin/", None])
+@pytest.mark.parametrize("plugin_dir", ["projects/plugin/", "projects/plugin", "./projects//plugin", None])
 def test_the_plugin_of_a_first_generation_config_is_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, plugin_dir: str | None
 ) -> None:

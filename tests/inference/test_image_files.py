@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from footplate.errors import ArgumentError, DataError, MissingExtraError
-from footplate.inference.image_files import find_files, load_rgb, read_files
+from footplate.errors import ArgumentError, MissingExtraError
+from footplate.inference.image_files import Failure, find_files, load_rgb, read_files
 
 HAS_CV2 = importlib.util.find_spec("cv2") is not None
 
@@ -82,18 +82,21 @@ def test_video_is_read_frame_by_frame(tmp_path: Path) -> None:
     path = str(tmp_path / "film.avi")
     if not HAS_CV2:
         with pytest.raises(MissingExtraError, match=r"reading videos needs the package 'cv2'(.|\n)*footplate\[video\]"):
-            list(read_files([("film", path)]))
+            next(read_files([("picture", "a.png"), ("film", path)], []))
         return
     import cv2  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     (tmp_path / "film.mp4").write_bytes(b"no film")
-    with pytest.raises(DataError, match="cannot be read: it has no frame"):
-        list(read_files([("film", str(tmp_path / "film.mp4"))]))
+    failures: list[Failure] = []
+    unreadable = str(tmp_path / "film.mp4")
+    assert list(read_files([("film", unreadable)], failures)) == []
+    reason = f"the video '{unreadable}' cannot be read: it has no frame that OpenCV can decode"
+    assert failures == [Failure(unreadable, reason)]
     writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 5, (32, 16))
     for blue in (0, 100, 200):
         writer.write(np.full((16, 32, 3), (blue, 0, 0), np.uint8))
     writer.release()
-    frames = list(read_files([("film", path)]))
+    frames = list(read_files([("film", path)], failures))
     assert [(each.name, each.frame) for each in frames] == [(f"film/00000{index}", index) for index in range(3)]
     for frame, blue in zip(frames, (0, 100, 200), strict=True):
         assert frame.pixels is not None

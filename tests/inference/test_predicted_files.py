@@ -2,17 +2,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from footplate.data.structures import InstanceData
-from footplate.errors import ArgumentError
+from footplate.data.transforms import BaseTransform
+from footplate.errors import ArgumentError, DataError
 from footplate.inference import Predictor, predict_files
 from footplate.inference.predicted_files import describe_prediction
+from footplate.registry import TRANSFORMS, VISUALIZERS
 from footplate.tasks.classification.sample import ClsDataSample
 from footplate.tasks.detection.sample import DetDataSample
 from footplate.tasks.selfsup import SelfSupDataSample
+from footplate.visualization import Visualizer, distinct_colors
 from tests.inference.models import recipe, save_pictures, save_untrained
 
 CLASSES = {"classes": ("shoe", "bag")}
@@ -79,10 +83,13 @@ def test_files_of_other_origin_are_not_overwritten(tmp_path: Path, folder: str) 
     assert not (tmp_path / "data" / "predictions.jsonl").exists()
 
 
-def test_lines_of_an_interrupted_command_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_command_keeps_its_lines_and_the_earlier_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runner = save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
     save_pictures(runner.test_dataloader.dataset, tmp_path / "images")
     predictor = Predictor(tmp_path / "model.pth", device="cpu")
+    predict_files(predictor, [str(tmp_path / "images" / "005.png")], str(tmp_path / "out"))
     draw, calls = predictor.draw, iter(range(100))
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:
@@ -93,5 +100,83 @@ def test_lines_of_an_interrupted_command_are_whole(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(predictor, "draw", interrupted)
     with pytest.raises(KeyboardInterrupt):
         predict_files(predictor, [str(tmp_path / "images")], str(tmp_path / "out"))
-    lines = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
-    assert [Path(json.loads(line)["input"]).name for line in lines] == ["000.png", "001.png", "002.png"]
+    assert _inputs(tmp_path / "out" / "predictions.jsonl.partial") == ["000.png", "001.png", "002.png"]
+    assert _inputs(tmp_path / "out" / "predictions.jsonl") == ["005.png"]
+    monkeypatch.setattr(predictor, "draw", draw)
+    (tmp_path / "out" / "predictions.jsonl").unlink()  # the folders are still known as those of predictions
+    predict_files(predictor, [str(tmp_path / "images")], str(tmp_path / "out"))
+    assert len(_inputs(tmp_path / "out" / "predictions.jsonl")) > 3
+    assert not (tmp_path / "out" / "predictions.jsonl.partial").exists()
+
+
+def _inputs(path: Path) -> list[str]:
+    return [Path(json.loads(line)["input"]).name for line in path.read_text().splitlines()]
+
+
+def test_an_image_that_a_loader_of_a_code_base_cannot_read_is_named(tmp_path: Path) -> None:
+    cfg = recipe("fashion-cls", tmp_path / "work")
+    runner = save_untrained(cfg, tmp_path / "model.pth")
+    save_pictures(runner.test_dataloader.dataset, tmp_path / "images")
+    cfg["test_dataloader"]["dataset"]["pipeline"].insert(0, {"type": "LoadImageAsserting"})
+    predictor = Predictor(tmp_path / "model.pth", config=cfg, device="cpu")
+    wanted = "the image '.*000.png' cannot be read: AssertionError: failed to load image"
+    with pytest.raises(DataError, match=wanted):
+        predict_files(predictor, [str(tmp_path / "images" / "000.png")], str(tmp_path / "out"))
+
+
+@TRANSFORMS.register_module()
+class LoadImageAsserting(BaseTransform):
+    """Fails for files that are no images, as that of mmcv."""
+
+    def transform(self, results: Any) -> Any:
+        raise AssertionError("failed to load image")
+
+
+def test_frames_of_a_video_have_a_line_each(tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2", reason="needs opencv-python-headless")
+    runner = save_untrained(recipe("fashion-cls", tmp_path / "work"), tmp_path / "model.pth")
+    (tmp_path / "films").mkdir()
+    writer = cv2.VideoWriter(str(tmp_path / "films/a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 5, (28, 28))
+    for index in range(6):
+        gray = runner.test_dataloader.dataset.sample(index)["img"]
+        writer.write(np.stack([gray] * 3, axis=-1))
+    writer.release()
+    (tmp_path / "films/b.avi").write_bytes(b"no film")
+    predictor = Predictor(tmp_path / "model.pth", device="cpu")
+    summary = predict_files(predictor, [str(tmp_path / "films")], str(tmp_path / "out"))
+    lines = [json.loads(line) for line in Path(summary.path).read_text().splitlines()]
+    assert [(line["frame"], line["picture"]) for line in lines] == [
+        (index, f"pictures/a/00000{index}.png") for index in range(6)
+    ]
+    assert all((tmp_path / "out" / line["picture"]).is_file() for line in lines)
+    assert {line["input"] for line in lines} == {str(tmp_path / "films/a.avi")}
+    (failure,) = summary.failures
+    assert failure.error == f"the video '{failure.input}' cannot be read: it has no frame that OpenCV can decode"
+    with pytest.raises(DataError, match=r"the video '.*b.avi' cannot be read"):
+        predict_files(predictor, [str(tmp_path / "films/b.avi")], str(tmp_path / "out"))
+
+
+def test_a_label_map_has_colors_without_a_palette(tmp_path: Path) -> None:
+    runner = save_untrained(recipe("fashion-seg", tmp_path / "work"), tmp_path / "model.pth")
+    (path, *_) = save_pictures(runner.test_dataloader.dataset, tmp_path / "images")
+    content = torch.load(tmp_path / "model.pth", weights_only=True)
+    content["meta"]["dataset_meta"] = {"classes": ["background", "a", "b"]}
+    torch.save(content, tmp_path / "model.pth")
+    cfg = recipe("fashion-seg", tmp_path / "work")
+    cfg["visualizer"] = {"type": "NeedsPalette"}
+    predictor = Predictor(tmp_path / "model.pth", config=cfg, device="cpu")
+    prediction = predictor(path)
+    prediction.pred_sem_seg.data[:] = 2
+    assert predictor.draw(path, prediction)[0, 0].tolist() == list(distinct_colors(3)[2])
+    predictor.metainfo.clear()
+    assert predictor.draw(path, prediction)[0, 0].tolist() == list(distinct_colors(3)[2])
+
+
+@VISUALIZERS.register_module()
+class NeedsPalette(Visualizer):
+    """Draws label maps with the classes and the palette of `dataset_meta`, as that of MMSegmentation."""
+
+    def add_datasample(self, name: str, image: Any, data_sample: Any = None, *args: Any, **settings: Any) -> None:
+        labels = data_sample.pred_sem_seg.data[0].numpy()
+        assert len(self.dataset_meta["classes"]) == 3
+        self.set_image(np.array(self.dataset_meta["palette"], dtype=np.uint8)[labels])

@@ -216,9 +216,9 @@ def test_wrong_input_is_a_clear_error(segmentor: tuple[Path, list[str]], tmp_pat
     ("changes", "message"),
     [
         ({"test_cfg": [1]}, "'test_cfg' must be a dict"),
-        ({"test_dataloader": {"batch_size": "x"}}, "batch_size must be a whole number of at least 1"),
-        ({"test_dataloader": {"batch_size": -3}}, "batch_size must be a whole number of at least 1"),
-        ({"test_dataloader": {"batch_size": 0}}, "batch_size must be a whole number of at least 1"),
+        ({"test_dataloader": {"batch_size": "x"}}, "batch_size must be an integer of at least 1"),
+        ({"test_dataloader": {"batch_size": -3}}, "batch_size must be an integer of at least 1"),
+        ({"test_dataloader": {"batch_size": 0}}, "batch_size must be an integer of at least 1"),
     ],
 )
 def test_wrong_config_is_a_clear_error(

@@ -207,7 +207,7 @@ def test_epoch_window_needs_by_epoch() -> None:
 
 @pytest.mark.parametrize("window_size", [0, -1, 2.5, "10"])
 def test_a_window_is_a_positive_number(window_size: Any) -> None:
-    with pytest.raises(ArgumentError, match="window_size must be a whole number of at least 1"):
+    with pytest.raises(ArgumentError, match="window_size must be an integer of at least 1"):
         LogProcessor(window_size=window_size)
 
 

@@ -390,13 +390,13 @@ TakesNumbers.__module__ = "footplate.made_for_this_test"
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("count", True, '"count" must be a whole number'),
-        ("count", 1.5, '"count" must be a whole number'),
-        ("count", math.inf, '"count" must be a whole number'),
+        ("count", True, '"count" must be an integer'),
+        ("count", 1.5, '"count" must be an integer'),
+        ("count", math.inf, '"count" must be an integer'),
         ("share", math.nan, '"share" must be a number'),
         ("share", "0.5", '"share" must be a number'),
         ("limit", False, '"limit" must be a number or None'),
-        ("size", True, '"size" must be a whole number or a string'),
+        ("size", True, '"size" must be an integer or a string'),
     ],
 )
 def test_value_that_cannot_be_the_annotated_number_is_rejected(key: str, value: Any, message: str) -> None:

@@ -232,7 +232,7 @@ def test_unknown_name_without_suggestion_hints_at_custom_imports() -> None:
 
 
 NOT_INSTALLED = [
-    "  'mmseg' is not installed; only those of its names that footplate also provides are available",
+    "  'mmseg' is not installed; only the names that footplate also provides are available",
     "  Install it: pip install 'footplate[hosts]' mmsegmentation",
 ]
 OWN = "  Register your own classes with custom_imports = dict(imports=['my_module'])."

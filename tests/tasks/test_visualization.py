@@ -130,7 +130,7 @@ def test_without_a_path_images_are_numbered() -> None:
 
 @pytest.mark.parametrize("settings", [{"interval": 0}, {"interval": 2.0}, {"interval": True}, {"max_samples": 0}])
 def test_invalid_numbers_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ArgumentError, match="must be a whole number of at least 1"):
+    with pytest.raises(ArgumentError, match="must be an integer of at least 1"):
         BaseVisualizationHook(**settings)
 
 

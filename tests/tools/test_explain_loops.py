@@ -45,7 +45,7 @@ def test_unknown_lengths_are_shown_as_unknown(write: Callable[..., Config]) -> N
     cfg = write("train_dataloader = dict(dataset=dict(type='CityscapesDatasetThatIsNotHere'))")
     assert "6 epochs of unknown length" in explain_loops(loops_as_data(cfg))
     assert loops_as_data(cfg, length_of_epoch=3)["train"]["iterations"] == 18
-    with pytest.raises(ArgumentError, match="max_epochs must be a whole number"):
+    with pytest.raises(ArgumentError, match="max_epochs must be an integer"):
         loops_as_data(write("train_cfg = dict(max_epochs='6')"))
 
 

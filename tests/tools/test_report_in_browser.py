@@ -257,13 +257,22 @@ def test_sweep_page_shows_trials_parameters_and_the_best_command(
     ]
     page = show(make_run("a"), make_run("b"), sweep=SweepSummary("mIoU", trials, "footplate train a.py --set x=1"))
     assert text_of(page, ".command") == "Train with the best settings footplate train a.py --set x=1 Copy"
+    assert text_of(page, ".facts") == (
+        "Best settings depth deep lr 0.01 Trials 4 2 complete · 1 pruned · 1 failed "
+        "Training time 1 min 20 s the 2 best trials"
+    )
     assert [
         len(each.find_elements("css selector", "circle"))
         for each in page.find_elements("css selector", "#sweep > .charts > .card")
     ] == [3, 3]
     assert len(page.find_elements("css selector", ".trial-line")) == 3
+    assert [each.text for each in page.find_elements("css selector", ".parallel .best text")] == [
+        "deep",
+        "0.01",
+        "41.00",
+    ]
     assert len(page.find_elements("css selector", "#sweep tbody tr")) == 4
-    assert text_of(page, "#sweep tbody tr") == "4 41 deep 0.01 complete"
+    assert text_of(page, "#sweep tbody tr") == "4 41.00 deep 0.01 complete"
 
 
 def test_values_near_the_largest_number_are_drawn(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
@@ -294,6 +303,41 @@ def test_run_that_ends_without_finite_values_does_not_improve(
 def test_page_without_images_explains_how_to_add_them(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = show(make_run()._replace(images=[]))
     assert "With draw=True, the visualization hook draws" in page.find_element("css selector", "#pictures").text
+
+
+def test_environment_shows_differences_first(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    runs = [
+        make_run(name)._replace(environment={"python": "3.11", "torch": torch})
+        for name, torch in (("a", "2.4"), ("b", "2.5"))
+    ]
+    tables = show(*runs).find_elements("css selector", "#environment table")
+    assert [table.text.split() for table in tables] == [
+        ["Different", "a", "b", "torch", "2.4", "2.5"],
+        ["The", "same", "in", "all", "runs", "Value", "python", "3.11"],
+    ]
+
+
+def test_copied_numbers_have_hyphens_that_spreadsheets_read(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    page = show(make_run("a"), make_run("b", lr=0.2))
+    copied = """
+        getSelection().selectAllChildren(document.getElementById('figures'));
+        const event = new ClipboardEvent('copy', { clipboardData: new DataTransfer(), cancelable: true });
+        dispatchEvent(event);
+        return event.clipboardData.getData('text/plain');
+    """
+    assert page.execute_script(copied).splitlines()[2].split("\t")[:3] == ["a", "41.00", "-1.00"]
+
+
+def test_equal_columns_of_classes_are_one(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
+    run = make_run()
+    rows: list[list[Any]] = [["bag", 20.0, 30.0, 30.0], ["shoe", 40.0, 50.0, 50.0]]
+    page = show(
+        run._replace(per_class=[run.per_class[0]._replace(columns=["class", "IoU", "Dice", "Fscore"], rows=rows)])
+    )
+    heads = [cell.text for cell in page.find_elements("css selector", "#classes thead th")]
+    assert heads == ["class", "IoU", "Dice = Fscore"]
 
 
 def test_classes_are_sorted_by_clicking_the_header(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:

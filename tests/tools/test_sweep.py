@@ -65,7 +65,7 @@ def test_unknown_metric_stops_the_sweep_at_its_first_trial(tmp_path: Path, answe
     assert (len(ran), ran[0]["preflight"], str(caught.value)) == (
         1,
         True,
-        "the sweep names 'mIuO', which no evaluator computes\n"
+        "the sweep selects the metric 'mIuO', which no evaluator computes\n"
         "  key --metric\n  did you mean 'mIoU'?\n  metrics: mIoU, mAcc",
     )
     answer(lambda config: ([1.0], ("done", "")))

@@ -77,7 +77,7 @@ def test_missing_metric_is_found_before_the_first_iteration(tmp_path: Path) -> N
     assert (scores, kind, why.message, why.suggestion, told) == (
         [],
         "refused",
-        "the sweep names 'acuracy', which no evaluator computes",
+        "the sweep selects the metric 'acuracy', which no evaluator computes",
         "accuracy",
         [],
     )

@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,7 +12,7 @@ from footplate.errors import FootplateError, OverrideError
 from footplate.messages import nearest
 
 if TYPE_CHECKING:
-    from footplate.config import Config
+    from footplate.config import Config, ConfigDict
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".pdf")
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
@@ -141,16 +141,25 @@ def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modu
     from footplate.cli.key_equivalents import accepted_keys, suggest_equivalent
     from footplate.config import apply_overrides
 
-    apply_overrides(cfg, arguments.cfg_options, strict=False, accepted=accepted_keys)
+    def import_modules() -> None:
+        from footplate import hosts
+
+        if import_custom_modules:
+            hosts.import_modules(cfg, patches=not getattr(arguments, "no_patches", False))
+
+    def accepted(mapping: "ConfigDict", parts: Sequence[str]) -> Collection[str]:
+        keys = accepted_keys(mapping, parts)
+        if not keys:  # the class of the section may be in a module of the user
+            import_modules()
+        return keys or accepted_keys(mapping, parts)
+
+    apply_overrides(cfg, arguments.cfg_options, strict=False, accepted=accepted)
     for text in arguments.set:
         try:
-            apply_overrides(cfg, [text], strict=True, accepted=accepted_keys)
+            apply_overrides(cfg, [text], strict=True, accepted=accepted)
         except OverrideError as error:
             raise suggest_equivalent(error, cfg, text.partition("=")[0].strip()) from error
-    if import_custom_modules:
-        from footplate.hosts import import_modules
-
-        import_modules(cfg, patches=not getattr(arguments, "no_patches", False))
+    import_modules()
     return cfg
 
 

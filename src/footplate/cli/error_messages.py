@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import signal
 import sysconfig
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -50,16 +51,19 @@ def describe_error(error: Exception, progress: str = "") -> tuple[str, int] | No
     return None
 
 
-def error_as_data(error: Exception, message: str, code: int) -> dict[str, Any]:
+def error_as_data(error: BaseException, message: str, code: int) -> dict[str, Any]:
     """Returns an error as data for `--json`.
 
     Args:
         error: The error.
-        message: Its message for the terminal.
+        message: Its message for the terminal, or "" for its class and its text.
         code: The exit code of the command.
     """
+    if isinstance(error, KeyboardInterrupt):
+        name = signal.Signals(code - 128).name
+        return {"type": "KeyboardInterrupt", "message": f"interrupted by {name}", "notes": [], "exit_code": code}
     if not isinstance(error, FootplateError):
-        lines = message.removeprefix("error: ").splitlines()
+        lines = (message or _summarize(error)).removeprefix("error: ").splitlines()
         return {"type": type(error).__name__, "message": lines[0], "notes": lines[1:], "exit_code": code}
     data: dict[str, Any] = {"type": type(error).__name__, "message": error.message}
     if error.origin is not None:
@@ -118,7 +122,7 @@ def _location(frame: traceback.FrameSummary) -> str:
     return f"{frame.filename if relative.startswith(os.pardir) else relative}:{frame.lineno}"
 
 
-def _summarize(error: Exception) -> str:
+def _summarize(error: BaseException) -> str:
     """Returns the class and the first line of an error; for an error of a worker, those of the original error."""
     text = str(error).strip()
     worker = _WORKER_ERROR.match(text)

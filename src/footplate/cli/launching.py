@@ -1,22 +1,25 @@
 """Detects launchers, starts the processes of a distributed run, and runs a command as one of its ranks."""
 
 import argparse
+import json
 import logging
 import os
+import signal
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from footplate.cli.output import print_error, print_json, wants_json
+from footplate.cli.output import DOCUMENT_FILE, print_error, print_json, wants_json
 
 if TYPE_CHECKING:
     from footplate.config import Config
 
 _LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _SIGNALED = 128  # plus the number of the signal: the exit code of a process that a signal ended
-_WITHOUT_RESULT = (1, 2, 3)  # exit codes with which the first rank has printed no result
+_WITH_RESULT = (0, 4, 129, 130, 143)  # exit codes of ranks that have finished or were stopped
 _LAUNCHED = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 _AFTER_FIRST_RANK = 2.0  # seconds in which a launcher stops the other processes after the first rank failed
 
@@ -69,6 +72,11 @@ def starts_processes(arguments: argparse.Namespace) -> bool:
     return arguments.nproc is not None and "LOCAL_RANK" not in os.environ
 
 
+def is_first_rank() -> bool:
+    """Checks whether this is the first process of a distributed run, or the only process, without importing torch."""
+    return all(os.environ.get(name, "0") == "0" for name in _LAUNCHED)
+
+
 def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
     """Runs this command in several processes with torchrun, after checking the config once.
 
@@ -100,15 +108,38 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
     with collect_warnings():  # the first rank logs them
         check_config(cfg)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    code = _torchrun(processes, arguments.max_restarts, ["-m", "footplate", *arguments.argv])
-    if wants_json(arguments) and code in _WITHOUT_RESULT:
-        message = "the processes failed; standard error shows why"
-        print_json(arguments, {"error": {"type": "RankError", "message": message, "notes": [], "exit_code": code}})
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[DOCUMENT_FILE] = os.path.join(folder, "document.json")
+        code, problem = _torchrun(processes, arguments.max_restarts, ["-m", "footplate", *arguments.argv])
+        document = _read_document(os.environ.pop(DOCUMENT_FILE))
+    if wants_json(arguments):
+        if document is None or not _is_consistent(document, code):
+            notes = ["Standard error shows why."]
+            document = {"error": {"type": "RankError", "message": problem, "notes": notes, "exit_code": code}}
+        print_json(arguments, document)
     return code
 
 
-def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> int:
-    """Runs Python with these arguments in several processes, like `torchrun --standalone`; returns the exit code."""
+def _read_document(path: str) -> Any:
+    """Returns the document of rank 0, or None if it has left none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):  # it died before or while it wrote
+        return None
+
+
+def _is_consistent(document: Any, code: int) -> bool:
+    """Checks whether a document of rank 0 explains the exit code of all processes; another rank may have died later."""
+    return bool(document["error"]["exit_code"] == code if "error" in document else code in _WITH_RESULT)
+
+
+def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> tuple[int, str]:
+    """Runs Python with these arguments in several processes, like `torchrun --standalone`.
+
+    Returns:
+        The exit code, and what has ended the processes, or "".
+    """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -126,42 +157,51 @@ def _torchrun(processes: int, restarts: int, argv: Sequence[str]) -> int:
     try:
         elastic_launch(config, sys.executable)("-u", *argv)
     except SignalException as error:
-        return _SIGNALED + int(error.sigval)
+        return _SIGNALED + int(error.sigval), f"{signal.Signals(error.sigval).name} ended the processes"
     except ChildFailedError as error:
         rank, first = error.get_first_failure()
         if first.exitcode > 0:
-            return int(first.exitcode)
-        code = _SIGNALED - int(first.exitcode)
+            return int(first.exitcode), f"rank {rank} (process {first.pid}) failed with exit code {first.exitcode}"
+        code, problem = _SIGNALED - int(first.exitcode), f"rank {rank} (process {first.pid}) was killed"
+        problem = f"{problem} by {first.signal_name()}"
         if all(failure.exitcode != code for failure in error.failures.values()):  # else that process reported it
-            print_error(f"error: rank {rank} (process {first.pid}) was killed by {first.signal_name()}\n")
-        return code
+            print_error(f"error: {problem}\n")
+        return code, problem
     finally:
         logging.disable(logging.NOTSET)
-    return 0
+    return 0, ""
 
 
-def run_as_rank(command: Callable[[], int], *, quiet: bool = True) -> int:
+def run_as_rank(
+    command: Callable[[], int], on_failure: Callable[[BaseException, int], None], *, quiet: bool = True
+) -> int:
     """Returns the result of a command; an error on one of several ranks ends the processes of all ranks.
 
     Args:
         command: Runs the command.
-        quiet: Whether to suppress an error that the ranks have reported.
+        on_failure: Called with an error that the ranks have reported, and with the exit code.
+        quiet: Whether to suppress such an error.
     """
     try:
         return command()
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         if not any(name in os.environ for name in _LAUNCHED):
             raise
-        code = _report_as_rank(error)
+        code, reported = _report_as_rank(error)
         if code is None or not quiet:
             raise
+        on_failure(reported, code)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # a normal exit takes seconds on a busy machine, and there is nothing left to clean up
 
 
-def _report_as_rank(error: BaseException) -> int | None:
-    """Reports an error on behalf of all ranks; returns their exit code, or None if this process must report it."""
+def _report_as_rank(error: BaseException) -> tuple[int | None, BaseException]:
+    """Reports an error on behalf of all ranks.
+
+    Returns:
+        The exit code of the ranks, or None if this process must report the error; and the error that has caused it.
+    """
     code = None
     if "footplate.engine" in sys.modules:
         from footplate.engine.rank_failures import report_failure
@@ -170,7 +210,7 @@ def _report_as_rank(error: BaseException) -> int | None:
         try:
             code = report_failure(error)
         except FootplateError as other:
-            return other.exit_code
+            return other.exit_code, other
     if code is None:
         from footplate.distributed import get_world_size, rank_from_environment
 
@@ -178,4 +218,4 @@ def _report_as_rank(error: BaseException) -> int | None:
         if rank_from_environment() and get_world_size() == 1:
             sys.stdout.flush()
             time.sleep(_AFTER_FIRST_RANK)
-    return code
+    return code, error

@@ -7,10 +7,12 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 
 from footplate import __version__
 from footplate.cli.arguments import Parser, refuse_unknown
-from footplate.cli.launching import run_as_rank
+from footplate.cli.interrupts import exit_code_of, raising_stop_signals
+from footplate.cli.launching import is_first_rank, run_as_rank
 from footplate.cli.output import (
     flush_output,
     open_streams,
@@ -101,44 +103,56 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         refuse_unknown(arguments.command, arguments, unknown)
     arguments.argv = list(sys.argv[1:] if argv is None else argv)
-    debug = getattr(arguments, "debug", False)
     # Modules in custom_imports are found in the current folder, as with `python -m`.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    with reserving_stdout(arguments):
-        return _run(arguments, debug=debug)
+    with reserving_stdout(arguments), raising_stop_signals(wants_json(arguments)):
+        return _run(arguments)
 
 
-def _run(arguments: argparse.Namespace, *, debug: bool) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     """Runs a command and prints its error, if there is one; returns the exit code."""
-    code = 0
+    debug, code = getattr(arguments, "debug", False), 0
     try:
-        code = run_as_rank(lambda: int(arguments.run(arguments)), quiet=not debug)
+        code = run_as_rank(lambda: int(arguments.run(arguments)), partial(_print_document, arguments), quiet=not debug)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        if debug:
+    except (KeyboardInterrupt, SystemExit) as error:
+        code = exit_code_of(error)
+        _print_document(arguments, error, code)
+        if debug or isinstance(error, SystemExit):
             raise
-        if wants_json(arguments):
-            print_json(arguments, {"error": {"message": "interrupted", "exit_code": 130}})
         sys.stderr.write("interrupted\n")
-        return 130
     except Exception as error:
-        is_unread = isinstance(error, BrokenPipeError) and not output_has_reader()
+        is_unread = isinstance(error, BrokenPipeError) and not output_has_reader(arguments.results)
         flush_output()
         if is_unread:  # the reader, such as `head`, has exited, which is not an error
             return code
-        from footplate.cli.error_messages import describe_error, error_as_data
+        from footplate.cli.error_messages import describe_error
         from footplate.cli.key_equivalents import restore_key
         from footplate.wrap import wrap_text
 
         restore_key(error, getattr(arguments, "cfg", None))
         described = describe_error(error, getattr(arguments, "progress", ""))
+        message, code = described or ("", 1)
+        _print_document(arguments, error, code, message)
         if described is None or (debug and not wants_json(arguments)):
             raise
         if debug:
             print_error(traceback.format_exc())
-        message, code = described
-        if wants_json(arguments) and "LOCAL_RANK" not in os.environ:  # otherwise the parent of the processes prints it
-            print_json(arguments, {"error": error_as_data(error, message, code)})
         print_error(wrap_text(message) if sys.stderr.isatty() else message)
     return code
+
+
+def _print_document(arguments: argparse.Namespace, error: BaseException, code: int, message: str = "") -> None:
+    """With `--json`, prints an error as a document; of several ranks, only the first one prints it.
+
+    Args:
+        arguments: The arguments of the command.
+        error: The error.
+        code: The exit code of the command.
+        message: The error for the terminal, or "" for its class and its text.
+    """
+    if wants_json(arguments) and is_first_rank():
+        from footplate.cli.error_messages import error_as_data
+
+        print_json(arguments, {"error": error_as_data(error, message, code)})

@@ -12,11 +12,14 @@ import select
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from footplate.messages import PrintableFormatter, printable
 
-_STDERR = 2  # the highest descriptor of a standard stream
+DOCUMENT_FILE = "FOOTPLATE_DOCUMENT"
+"""The environment variable with the file in which rank 0 leaves its document for the process that started the ranks."""
+
+_STDOUT, _STDERR = 1, 2  # descriptors; the second one is the highest of a standard stream
 
 
 def print_text(text: str) -> None:
@@ -48,13 +51,13 @@ def open_streams() -> None:
     sys.excepthook = lambda *error: print_error("".join(traceback.format_exception(*error)))
 
 
-def output_has_reader() -> bool:
-    """Checks whether something reads standard output; False for a pipe whose reader has exited, such as `| head`."""
+def output_has_reader(stream: TextIO) -> bool:
+    """Checks whether something reads a stream; False for a pipe whose reader has exited, such as `| head`."""
     if not hasattr(select, "poll"):
         return False
     try:
         poll = select.poll()
-        poll.register(sys.stdout.fileno(), 0)
+        poll.register(stream.fileno(), 0)
         return not any(events & select.POLLERR for _, events in poll.poll(0))
     except (OSError, ValueError):  # no file
         return True
@@ -71,15 +74,26 @@ def flush_output() -> None:
 
 @contextlib.contextmanager
 def reserving_stdout(arguments: argparse.Namespace) -> Iterator[None]:
-    """With `--json`, reserves standard output for results: logs and messages go to standard error.
+    """With `--json`, reserves standard output for the document: all other output goes to standard error.
+
+    This includes the output of other processes and of C code, which write to descriptor 1. It stays redirected after
+    the block, because such output may be written when the process exits.
 
     Args:
-        arguments: The arguments of the command. `arguments.results` is set to the stream of the results.
+        arguments: The arguments of the command. `arguments.results` is set to the stream of the document.
     """
     arguments.results = sys.stdout
     if not wants_json(arguments):
         yield
         return
+    sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor
+        if sys.stdout.fileno() == _STDOUT:
+            arguments.results = open(os.dup(_STDOUT), "w", encoding="utf-8")  # noqa: SIM115 - stays open until exit
+            os.dup2(_STDERR, _STDOUT)
+    document_file = os.environ.pop(DOCUMENT_FILE, None)  # commands that user code starts must not write to it
+    if document_file is not None and os.environ.get("RANK") == "0":
+        arguments.results = open(document_file, "w", encoding="utf-8")  # noqa: SIM115
     with contextlib.redirect_stdout(sys.stderr):
         yield
 
@@ -98,8 +112,15 @@ def print_result(arguments: argparse.Namespace, data: object, text: str) -> None
 
 
 def print_json(arguments: argparse.Namespace, data: object) -> None:
-    """Prints a JSON document to the standard output that `reserving_stdout` has reserved."""
-    arguments.results.write(json.dumps(as_json(data), indent=2) + "\n")
+    """Prints the JSON document of a command to the stream that `reserving_stdout` has reserved.
+
+    Only the first document is printed: an error after the result, for example while the command exits, is not.
+    """
+    if getattr(arguments, "has_document", False):
+        return
+    text = json.dumps(as_json(data), indent=2) + "\n"
+    arguments.has_document = True
+    arguments.results.write(text)
     arguments.results.flush()
 
 

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from footplate.cli.arguments import add_overrides, add_trust, override
-from footplate.cli.output import print_result
+from footplate.cli.output import print_error, print_result
 
 
 def add_commands(subparsers: Any) -> None:
@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.score is not None:
         check_fraction("--score", arguments.score)
     from footplate.checkpoint import trusting  # after the checks, because it imports torch
+    from footplate.errors import DataError
     from footplate.inference import Predictor, open_trained, predict_files
     from footplate.messages import pluralize
 
@@ -65,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
         predictor, arguments.paths, arguments.out, score=arguments.score, draw=not arguments.no_pictures
     )
     rate = found.images / max(found.seconds, 1e-9)
-    result = {"images": found.images, "seconds": found.seconds, "file": found.path}
+    result = {"images": found.images, "seconds": found.seconds, "file": found.path, "failures": found.failures}
     print_result(arguments, result, f"{pluralize(found.images, 'image')}, {rate:.1f} per second: {found.path}\n")
-    return 0
+    for failure in found.failures:
+        print_error(f"error: {failure.error}\n")
+    return DataError.exit_code if found.failures else 0

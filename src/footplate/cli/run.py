@@ -1,9 +1,13 @@
 """The command `footplate run`."""
 
 import argparse
+import multiprocessing
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
+from multiprocessing import spawn
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -51,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     _set_import_path(file)
     sys.argv = [arguments.script, *arguments.rest]
     try:
-        exec(compile(source, file, "exec", dont_inherit=True), vars(main))
+        with _setting_up_workers():
+            exec(compile(source, file, "exec", dont_inherit=True), vars(main))
     except SystemExit as end:
         if end.code:
             raise
@@ -86,6 +91,25 @@ def _read(script: str) -> bytes:
             ) from error
         reason = "it is a folder" if path.is_dir() else error.strerror
         raise ArgumentError(f"cannot run '{script}': {reason}") from error
+
+
+@contextmanager
+def _setting_up_workers() -> Iterator[None]:
+    """Makes imports resolve to footplate in spawned worker processes before these import the script, for the block."""
+    from footplate.data.workers import WorkerSetup
+
+    prepare = spawn.get_preparation_data
+
+    def get_preparation_data(name: str) -> dict[str, Any]:
+        # A worker unpickles the setup, which calls its functions, before it reads the other keys.
+        return {"footplate": WorkerSetup(), **prepare(name)}
+
+    multiprocessing.set_forkserver_preload([])  # otherwise, the server itself would import the script
+    spawn.get_preparation_data = get_preparation_data
+    try:
+        yield
+    finally:
+        spawn.get_preparation_data = prepare
 
 
 def _set_import_path(file: str) -> None:

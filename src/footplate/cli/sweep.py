@@ -144,7 +144,7 @@ def _write_report(trials: "list[TrialInfo]", settings: "SweepSettings", command:
     runs = {}
     for trial in trials:
         try:
-            runs[f"{trial.number}: {_short_values(trial.values)}"] = read_run(trial.folder)
+            runs[f"trial {trial.number}"] = read_run(trial.folder)
         except DataError:
             continue  # it ended before it logged any scalar
     if not runs:

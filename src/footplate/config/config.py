@@ -21,7 +21,7 @@ _RESERVED = ("filename", "text", "pretty_text", "env_variables")
 
 
 class Config:
-    """A config, with its keys as attributes and items; each key records where it was written.
+    """A config whose keys are accessible as attributes and items. The origin of each key is recorded.
 
     Args:
         cfg_dict: The keys and values.
@@ -84,7 +84,7 @@ class Config:
             format_python_code: Ignored, for compatibility; dumps are always formatted.
 
         Raises:
-            ConfigError: A file is missing or invalid; the error names the file and line.
+            ConfigError: A file is missing or invalid. The message contains the file and the line.
         """
         parts = split_package(os.fspath(filename))
         path = locate(*parts) if parts else absolute(filename)
@@ -99,7 +99,7 @@ class Config:
 
     @staticmethod
     def fromstring(cfg_str: str, file_format: str) -> "Config":
-        """Loads a config from a string; relative bases start from the current folder.
+        """Loads a config from a string. Relative paths of bases refer to the current folder.
 
         Args:
             cfg_str: The text.
@@ -136,7 +136,7 @@ class Config:
 
     @property
     def text(self) -> str:
-        """The text of the file and its bases, each after its path."""
+        """The text of the file and its bases, each preceded by its path."""
         return self.__dict__["_text"]  # type: ignore[no-any-return]
 
     @property
@@ -154,14 +154,14 @@ class Config:
         return self._cfg_dict._origins
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the config as plain dicts; lazily imported names become dotted strings."""
+        """Returns the config as plain dicts. Lazily imported names become dotted strings."""
         return self._cfg_dict.to_dict()
 
     def dump(self, file: str | os.PathLike[str] | None = None) -> str | None:
         """Writes the resolved config to one file, in the format of its suffix.
 
         Args:
-            file: The path. None returns the text, in the format of the original file.
+            file: The path. If it is None, the text is returned in the format of the original file.
 
         Raises:
             ConfigError: The format cannot represent a value.
@@ -174,10 +174,10 @@ class Config:
         return None
 
     def merge_from_dict(self, options: Mapping[str, Any], allow_list_keys: bool = True) -> None:
-        """Merges values by key path, such as `{"model.backbone.depth": 50, "pipeline.0.type": "Load"}`.
+        """Merges values at key paths, such as `{"model.backbone.depth": 50, "pipeline.0.type": "Load"}`.
 
         Args:
-            options: Values by key path. Dicts are merged and support `_delete_`.
+            options: Maps key paths to values. Dict values are merged and support `_delete_`.
             allow_list_keys: Whether a number in a path is an index into a list.
 
         Raises:

@@ -19,7 +19,7 @@ class ConfigDict(TracedDict):
     """A dict with attribute access that records where its keys were written.
 
     Nested dicts, including those in lists and tuples, become `ConfigDict`. `origin_of(config, key)` returns the file
-    and line of a key. A key that is set later has the place of the statement that set it.
+    and line of a key. The origin of a key that is set later is the statement that sets it.
 
     Example:
         >>> optimizer = ConfigDict(type="SGD", schedule=dict(lr=0.1))
@@ -47,7 +47,7 @@ class ConfigDict(TracedDict):
 
     @classmethod
     def fromkeys(cls, iterable: Iterable[Any], value: Any = None) -> "ConfigDict":
-        """Returns a mapping with the given keys and one value for all of them."""
+        """Returns a mapping with the given keys, all with the same value."""
         return cls(dict.fromkeys(iterable, value))
 
     def __getattr__(self, name: str) -> Any:
@@ -75,7 +75,7 @@ class ConfigDict(TracedDict):
         return result
 
     def copy(self) -> "ConfigDict":
-        """Returns a copy with new lists and tuples; nested dicts are shared with the original."""
+        """Returns a copy with new lists and tuples. Nested dicts are shared with the original."""
         result = ConfigDict.__new__(type(self))
         dict.update(result, {key: _convert_dicts(value) for key, value in self.items()})
         result._copy_origins(self)
@@ -90,7 +90,7 @@ class ConfigDict(TracedDict):
         return super().pop(key, default)
 
     def merge(self, options: Mapping[Any, Any]) -> None:
-        """Merges a mapping as a config is merged into its base: dicts are merged, other values are replaced.
+        """Merges a mapping like a config into its base: dicts are merged, and other values are replaced.
 
         `_delete_=True` in a dict replaces the existing dict.
 
@@ -104,12 +104,12 @@ class ConfigDict(TracedDict):
         merge_into(self, child)
 
     def to_dict(self) -> dict[Any, Any]:
-        """Returns plain dicts; lazily imported names become dotted strings."""
+        """Returns plain dicts. Lazily imported names become dotted strings."""
         plain: dict[Any, Any] = to_plain(self)
         return plain
 
     def _write_all(self, items: Mapping[Any, Any], frame: FrameType, source: object = None) -> None:
-        """Sets several keys; merges a dict into an existing dict."""
+        """Sets several keys. A dict is merged into an existing dict."""
         origins = getattr(items if source is None else source, "_origins", {})
         for key, value in items.items():
             present = dict.get(self, key)
@@ -133,10 +133,10 @@ class ConfigDict(TracedDict):
 
 
 def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
-    """Merges `child` into `base` and returns `base`; `child` must not be used afterwards.
+    """Merges `child` into `base` and returns `base`. `child` must not be used afterwards.
 
     Raises:
-        ConfigError: A dict would be merged into a value that is not a dict, without `_delete_`.
+        ConfigError: A dict without `_delete_` would be merged into a value that is not a dict.
     """
     for key, value in child.items():
         origin, present = child._origins.get(key), dict.get(base, key)
@@ -217,7 +217,7 @@ def to_plain(value: Any) -> Any:
 
 
 def _convert_dicts(value: Any) -> Any:
-    """Returns a value with nested dicts converted to `ConfigDict`; an existing `ConfigDict` is kept."""
+    """Converts nested dicts in a value to `ConfigDict`. Existing `ConfigDict` objects are kept."""
     if isinstance(value, ConfigDict):
         return value
     if isinstance(value, dict):

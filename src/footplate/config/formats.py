@@ -41,11 +41,11 @@ _FORMATS = {".py": _PYTHON, ".yaml": _YAML, ".yml": _YAML, ".json": _JSON, ".tom
 def read_data(
     text: str, path: str, suffix: str, *, max_characters: int = _MAX_CHARACTERS, max_values: int = _MAX_SEPARATORS
 ) -> TracedDict:
-    """Parses a JSON, YAML or TOML text without executing anything.
+    """Parses a JSON, YAML or TOML text without executing any code.
 
     Args:
         text: The text.
-        path: The path of its file, for errors.
+        path: The path of its file, for error messages.
         suffix: The suffix of the format, such as `.json`.
         max_characters: The maximum length.
         max_values: The maximum number of commas, brackets and lines.
@@ -82,7 +82,7 @@ def read_data(
 
 
 def write_config(mapping: dict[Any, Any], suffix: str) -> str:
-    """Returns the text of a config in the format of a suffix.
+    """Returns a config as text in the format that a suffix selects.
 
     Lazily imported names, classes and functions become dotted strings. In a format without tuples, tuples become lists,
     and a warning is logged.
@@ -111,7 +111,7 @@ def write_config(mapping: dict[Any, Any], suffix: str) -> str:
 
 
 def _converted(value: Any, target: _Format, path: list[Any], origin: Origin | None = None) -> Any:
-    """Returns the value at a key path with the types that a format supports."""
+    """Converts the value at a key path to types that a format supports."""
     if isinstance(value, dict):
         result = {}
         for key, item in value.items():
@@ -138,7 +138,7 @@ def _converted(value: Any, target: _Format, path: list[Any], origin: Origin | No
 
 
 def dotted_name(value: object) -> str | None:
-    """Returns the dotted name of a lazily imported name, a class or a function; None for other values."""
+    """Returns the dotted name of a lazily imported name, a class or a function, or None for other values."""
     if isinstance(value, LazyObject):
         return value.dotted_path
     name = getattr(value, "__qualname__", None)
@@ -178,7 +178,7 @@ def write_value(value: Any) -> str:
 
 
 def _written(value: Any, indent: str, used: int) -> str:
-    """Returns a value on one line if it fits after `used` characters, otherwise with one item per line."""
+    """Formats a value on one line if it fits after `used` characters, and otherwise with one item per line."""
     flat = write_value(value)
     if used + len(flat) <= _LINE_WIDTH or not isinstance(value, (dict, list, tuple)) or not value:
         return flat

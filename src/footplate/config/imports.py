@@ -42,7 +42,7 @@ def import_custom(config: "Config | ConfigDict") -> None:
 
 
 def _read_section(section: Any, section_origin: Origin | None) -> tuple[list[str], bool]:
-    """Returns the modules, and whether a failed import is ignored."""
+    """Returns the modules and the value of `allow_failed_imports`."""
 
     def error(message: str, key: str = "", **details: Any) -> ConfigError:
         path = f"custom_imports.{key}" if key else "custom_imports"
@@ -68,12 +68,12 @@ def import_module(name: str, origin: Origin | None = None, key: str = "custom_im
     """Imports a module.
 
     Args:
-        name: Its dotted name.
-        origin: The place of the config key that names it.
-        key: This key.
+        name: The dotted name of the module.
+        origin: The origin of the config key that contains the name.
+        key: The key path of that config key.
 
     Raises:
-        ConfigError: It cannot be imported. If the name is a class, the error suggests its module.
+        ConfigError: The module cannot be imported. If the name is that of a class, the message suggests its module.
     """
     try:
         importlib.import_module(name)
@@ -94,7 +94,7 @@ class LazyObject:
 
     Args:
         path: The dotted name, such as `torch.optim.SGD`.
-        origin: Where the config imports it.
+        origin: The place where the config imports it.
     """
 
     __slots__ = ("_origin", "_path")
@@ -168,7 +168,9 @@ def is_standard(module: str) -> bool:
 
 
 def import_lazily(path: str, origin: Origin) -> Any:
-    """Returns the value of an import in a pure-Python config: the object for a standard module, else a lazy name.
+    """Returns the value of an import in a pure-Python config.
+
+    An import from the standard library returns the object. All other imports return a `LazyObject`.
 
     Raises:
         ConfigSyntaxError: The standard library has no such name.

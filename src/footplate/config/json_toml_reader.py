@@ -38,7 +38,7 @@ _MAX_PARTS = 100_000  # of all dotted keys
 
 
 def _quote_references(text: str, pattern: re.Pattern[str]) -> str:
-    """Puts references to the base, `__footplate_base_0__`, in quotes where they are whole values."""
+    """Quotes references to the base, such as `__footplate_base_0__`, that are whole values."""
     if "__footplate_base_" not in text:
         return text
     return pattern.sub(lambda match: f'"{match[0]}"' if match["reference"] else match[0], text)
@@ -49,7 +49,7 @@ class _Pairs(list[tuple[str, Any]]):
 
 
 def read_json(text: str, path: str) -> Any:
-    """Parses a JSON text; each dict records the lines of its keys.
+    """Parses a JSON text. Each dict records the lines of its keys.
 
     Raises:
         ConfigSyntaxError: The text is not valid JSON, or an object has a duplicate key.
@@ -87,7 +87,7 @@ def _with_places(value: Any, places: Iterator[Place]) -> Any:
 
 
 def read_toml(text: str, path: str) -> Any:
-    """Parses a TOML text; each dict records the lines of its keys. Dates become strings.
+    """Parses a TOML text. Each dict records the lines of its keys. Dates become strings.
 
     Raises:
         ConfigSyntaxError: The text is not valid TOML.
@@ -196,7 +196,10 @@ class _TomlLines:
         return lines
 
     def _descend(self, lines: _Lines, parts: list[str], *, is_array: bool = False) -> _Lines:
-        """Returns the table at a key path; in an array of tables, the last one, or a new one if `is_array`."""
+        """Returns the lines of the table at a key path.
+
+        In an array of tables, this is the last table, or a new one if `is_array` is set.
+        """
         for index, part in enumerate(parts):
             lines = lines.keys.setdefault(part, _Lines(self.line()))
             if is_array and index == len(parts) - 1:

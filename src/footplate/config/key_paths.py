@@ -16,7 +16,7 @@ _MAX_LISTED = 12
 
 
 def split_path(path: str) -> list[str]:
-    """Splits a key path at dots and brackets; a quoted key may contain dots.
+    """Splits a key path at dots and brackets. A quoted key may contain dots.
 
     Raises:
         ConfigError: A part is empty, or a quote or bracket is not closed.
@@ -60,7 +60,7 @@ def join_path(parts: Sequence[Any]) -> str:
 
 
 def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
-    """Returns the next key of a path and the remaining parts; a key may contain dots or be an integer."""
+    """Returns the next key of a path and the remaining parts. A key may contain dots or be an integer."""
     for count in range(len(parts), 1, -1):
         key = ".".join(map(str, parts[:count]))
         if key in holder:
@@ -72,11 +72,11 @@ def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
 
 
 def find_value(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
-    """Returns the container of a key path's last key, that key, and its value.
+    """Returns the container of the last key of a key path, that key, and its value.
 
     Raises:
-        ConfigKeyError: There is no such key. The error suggests paths with the same ending, or the nearest key in the
-            closest existing ancestor.
+        ConfigKeyError: The key does not exist. The message suggests paths with the same ending, or the most similar key
+            in the closest existing ancestor.
         ConfigError: The path goes past the end of a list, or through a scalar.
     """
     holder: Any = config
@@ -117,12 +117,12 @@ def paths_ending(config: Any, path: str) -> list[str]:
 def merge_options(
     config: ConfigDict, options: Mapping[Any, Any], *, origin: Origin, allow_list_keys: bool = True
 ) -> None:
-    """Merges values by key path into `config` in place; changed lists and tuples are replaced with new ones.
+    """Merges values at key paths into `config` in place. Changed lists and tuples are replaced with new ones.
 
     Args:
         config: The config.
-        options: Values by key path. A dict is merged into an existing dict and supports `_delete_`.
-        origin: Where the values come from.
+        options: Maps key paths to values. A dict is merged into an existing dict and supports `_delete_`.
+        origin: The origin of the values.
         allow_list_keys: Whether numbers are indices into lists and tuples.
 
     Raises:
@@ -140,7 +140,7 @@ class _Merge(NamedTuple):
     list_keys: bool
 
     def put(self, holder: Any, parts: list[Any], value: Any, done: list[Any]) -> Any:
-        """Sets `value` at the path `parts` below `holder`, which is at the path `done`; returns the new holder."""
+        """Sets `value` at the path `parts` in `holder`, which is at the path `done`, and returns the new holder."""
         if isinstance(holder, ConfigDict):
             key, rest = next_key(holder, parts)
             present = dict.get(holder, key, _ABSENT)
@@ -196,7 +196,10 @@ class _Merge(NamedTuple):
 
 
 def walk(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], Any]]:
-    """Yields every value in `value`, which is at `path`, with its own path: dicts and lists before their items."""
+    """Yields every value nested in `value` with its path. Dicts and lists precede their items.
+
+    `path` is the path of `value` itself.
+    """
     items: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, dict):
         items = dict.items(value)
@@ -208,7 +211,10 @@ def walk(value: Any, path: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], 
 
 
 def _missing_key(config: ConfigDict, path: str, holder: ConfigDict, missing: list[Any]) -> ConfigKeyError:
-    """Returns the error for the path `missing`, whose last key `holder` lacks; `path` is the whole path to find."""
+    """Returns the error for a key path that does not exist.
+
+    `missing` is the beginning of `path` up to the first key that does not exist. `holder` lacks this key.
+    """
     *done, key = missing
     near = nearest(str(key), [str(name) for name in holder])
     suggestions = paths_ending(config, path)
@@ -232,7 +238,7 @@ def _is_index(part: object) -> bool:
 
 
 def _index(holder: Sequence[Any], part: Any, done: list[Any], origin: Origin | None) -> int:
-    """Returns the index that `part` of a key path means in the list or tuple `holder`."""
+    """Converts `part` of a key path to an index into the list or tuple `holder`."""
     kind = type(holder).__name__
     if not _is_index(part):
         message = f"'{join_path(done)}' has no key '{part}': its type is {kind}, so use an index"

@@ -75,7 +75,7 @@ def load(path: str, options: Options, asked_at: Origin | None = None, chain: tup
 
 
 def load_text(text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...] = ()) -> Loaded:
-    """Loads a config from its text; `path` is used for messages and for relative bases."""
+    """Loads a config from its text. `path` is used for messages and for relative bases."""
     return _FileLoader(text, path, suffix, options, (*chain, path)).load()
 
 
@@ -176,7 +176,7 @@ class _FileLoader:
         return loaded.mapping, loaded.imported
 
     def _joined_bases(self) -> ConfigDict:
-        """Returns the keys of all bases; raises an error if two of them define the same key."""
+        """Merges the keys of all bases. Raises an error if two bases define the same key."""
         if len(self._bases) == 1:
             return self._bases[0].mapping
         result = ConfigDict()
@@ -194,7 +194,7 @@ class _FileLoader:
         return result
 
     def _merge(self, base: ConfigDict, own: Any) -> ConfigDict:
-        """Merges the keys of this file into its base; logs the notice in `_deprecation_`."""
+        """Merges the keys of this file into its base. Logs the notice in `_deprecation_`."""
         keys: ConfigDict = copy_as_config_dict(own)
         notice = keys.pop("_deprecation_")
         if isinstance(notice, ConfigDict):
@@ -205,7 +205,7 @@ class _FileLoader:
 
 
 def _set_scope(value: Any, scope: str) -> None:
-    """Sets the scope of every outermost dict with a `type`; nested dicts inherit it."""
+    """Sets the scope of every outermost dict with a `type`. Nested dicts inherit it."""
     if isinstance(value, dict):
         if "type" in value:
             dict.setdefault(value, "_scope_", scope)

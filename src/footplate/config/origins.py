@@ -24,14 +24,14 @@ class Replaced(NamedTuple):
 
 
 class Place(Origin):
-    """A file and a line; files below the current folder are shown with their relative path."""
+    """A file and a line. Files in the current folder or below are shown with a relative path."""
 
     def __str__(self) -> str:
         return f"{shown_path(self.file)}:{self.line}" if self.line else self.file
 
 
 class KeyOrigin(Place):
-    """Where a key was last set, and the value it replaced.
+    """The place where a key was last set, and the value that it replaced.
 
     Args:
         file: The file, or a source such as `--set`.
@@ -41,12 +41,12 @@ class KeyOrigin(Place):
 
     replaced: Replaced | None
     depth: int
-    # Whether other lines of the config read the key as a variable, and whether they read this value of it.
+    # Whether other lines of the config read the key as a variable, and whether they read the value that was set here.
     read = False
     read_here = False
 
     def __new__(cls, file: str, line: int, replaced: Replaced | None = None) -> "KeyOrigin":
-        """Creates an origin; as a tuple, it is compared and hashed by file and line."""
+        """Creates an origin. Like a tuple of file and line, it is compared and hashed by these two."""
         self = super().__new__(cls, file, line)
         self.replaced, self.depth = replaced, 1
         earlier = replaced.origin if replaced else None
@@ -81,7 +81,7 @@ def place_of(frame: FrameType) -> tuple[str, int]:
 
 
 def shown_path(file: str) -> str:
-    """Returns the path to show for `file`: relative if below the current folder, `footplate::name` for a recipe."""
+    """Returns the path to show for `file`: relative if in the current folder, `footplate::name` for a recipe."""
     if not os.path.isabs(file):
         return file
     try:
@@ -167,14 +167,14 @@ class TracedDict(dict[Any, Any]):
         self._origins[key] = place
 
     def _write(self, key: Any, value: object, frame: FrameType, origin: Origin | None = None) -> None:
-        """Sets a key; its origin is `origin`, or else the current statement of `frame`."""
+        """Sets a key. Its origin defaults to the current statement of `frame`."""
         replaced = Replaced(dict.__getitem__(self, key), self._origins.get(key)) if key in self else None
         super().__setitem__(key, value)
         file, line = origin or place_of(frame)
         self._origins[key] = KeyOrigin(file, line, replaced)
 
     def _write_all(self, items: Mapping[Any, Any], frame: FrameType, source: object = None) -> None:
-        """Sets several keys; keeps the origins that `source`, or else `items`, has for them."""
+        """Sets several keys with their origins in `source`, which defaults to `items`."""
         origins = getattr(items if source is None else source, "_origins", {})
         for key, value in items.items():
             self._write(key, value, frame, origins.get(key))

@@ -54,11 +54,12 @@ def apply_overrides(
 
     Args:
         cfg: The config, changed in place.
-        overrides: Texts such as `key=value`.
+        overrides: Strings such as `key=value`.
         strict: Whether to raise an error for an unknown key, or a value of a different type, unless the key starts
             with `+`. Otherwise a warning is logged and the value is merged, as the OpenMMLab tools do.
         source: The origin of the values. The default is `--set` if strict, otherwise `--cfg-options`.
-        accepted: Returns the keys that the section at a key path accepts. These may be added without `+`.
+        accepted: A function that returns the keys that the section at a key path accepts. These keys may be added
+            without `+`.
 
     Raises:
         OverrideError: An override is rejected or cannot be parsed.
@@ -89,7 +90,10 @@ def apply_overrides(
 def _checked_value(
     mapping: ConfigDict, override: Override, strict: bool, origin: Origin, accepted: AcceptedKeys
 ) -> Any:
-    """Returns the value in the type of the key; an unknown key or a wrong type is an error or a warning."""
+    """Returns the value converted to the type of the key.
+
+    An unknown key or a wrong type raises an error if `strict` is set, and otherwise logs a warning.
+    """
     place = origin
     try:
         try:
@@ -110,7 +114,10 @@ def _checked_value(
 
 
 def _is_accepted(mapping: ConfigDict, path: str, accepted: AcceptedKeys, error: ConfigKeyError) -> bool:
-    """Checks whether sections accept all keys of a path that the config lacks; else improves the error's suggestion."""
+    """Checks whether the sections accept all missing keys of a path.
+
+    If they do not, improves the suggestion of the error.
+    """
     parts = split_path(path)
     for end in range(1, len(parts) + 1):
         try:
@@ -193,7 +200,7 @@ def _kind(value: Any) -> str:
 
 
 def parse_value(text: str) -> Any:
-    """Parses numbers, booleans, None, strings, lists, tuples and dicts; any other text is a string.
+    """Parses numbers, booleans, None, strings, lists, tuples and dicts. Any other text is a string.
 
     Raises:
         OverrideError: Brackets or quotes are not closed.
@@ -221,7 +228,7 @@ class _ValueParser:
         self.at = 0
 
     def items(self, closer: str) -> tuple[list[Any], bool]:
-        """Parses items up to `closer`; returns them and whether there was a comma."""
+        """Parses items up to `closer`. Returns them and whether there was a comma."""
         items: list[Any] = []
         has_comma = False
         while not self._ends(closer):
@@ -264,7 +271,7 @@ class _ValueParser:
         return result
 
     def _scalar(self, closers: str) -> Any:
-        """Parses a number, a boolean or None; any other text up to a comma or one of `closers` is a string."""
+        """Parses a number, a boolean or None. Any other text up to a comma or one of `closers` is a string."""
         start, depth = self.at, 0
         while self.at < len(self.text):
             character = self.text[self.at]
@@ -291,7 +298,7 @@ class _ValueParser:
         return word
 
     def _ends(self, closer: str) -> bool:
-        """Consumes `closer` and returns True if it is next; without a closer, checks for the end of the text."""
+        """Consumes `closer` and returns True if it is next. If `closer` is empty, checks for the end of the text."""
         character = self._next()
         if closer and not character:
             raise self._error(f"'{closer}' is missing")
@@ -335,7 +342,7 @@ class DictAction(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        """Parses the pairs of one flag; keeps the pairs of earlier flags."""
+        """Parses the pairs of one flag. Keeps the pairs of earlier flags."""
         options = dict(getattr(namespace, self.dest, None) or {})
         for pair in [values] if isinstance(values, str) else values or []:
             key, mark, value = str(pair).partition("=")

@@ -22,7 +22,7 @@ class Namespace(dict[str, Any]):
     """The variables of a running config.
 
     Attributes:
-        origins: Where each variable was last set, with the values that it had before.
+        origins: Maps each variable to the place where it was last set, with its earlier values.
         imported: The variables that are imports and not keys of the config.
     """
 
@@ -46,7 +46,7 @@ class Namespace(dict[str, Any]):
     def inherit(
         self, mapping: ConfigDict, imported: Mapping[str, Any], module: str, names: list[tuple[str, str]], line: int
     ) -> None:
-        """Binds names of a base to names in this config; the name `*` means all of them.
+        """Binds names of a base to names in this config. The name `*` means all of them.
 
         Raises:
             ConfigKeyError: The base has no such name.
@@ -72,11 +72,11 @@ def execute(script: Script, path: str, base: ConfigDict, references: list[str], 
         script: The parsed config.
         path: The path of the file.
         base: The merged bases; the config may change them through `_base_`.
-        references: The paths in `{{ _base_.path }}` references, by number.
+        references: The paths in `{{ _base_.path }}` references, in the order of their indices.
         load_module: Loads the bases of a pure-Python config.
 
     Raises:
-        ConfigError: The config fails.
+        ConfigError: The config raises an error.
     """
     values = {
         number: referenced_value(base, references[number], Place(path, line))
@@ -112,7 +112,10 @@ def execute(script: Script, path: str, base: ConfigDict, references: list[str], 
 
 
 def variables_of(namespace: Namespace, pure: bool) -> ConfigDict:
-    """Returns the keys that a config set, without its imports; keeps functions only in a pure-Python config."""
+    """Returns the keys that a config set, without its imports.
+
+    Functions are kept only in a pure-Python config.
+    """
     dropped: tuple[type, ...] = (ModuleType,) if pure else (ModuleType, FunctionType)
     result = ConfigDict()
     for name, value in namespace.items():

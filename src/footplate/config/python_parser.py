@@ -30,7 +30,7 @@ class Script(NamedTuple):
         key_lines: The lines of each dict's keys, indexed by the number that `MAKE_DICT` receives.
         bases: The files in `_base_`, with their lines.
         pure: Whether the config is a pure-Python config with lazy imports.
-        references: The numbers of the references to the base, with their lines.
+        references: Maps the index of each reference to the base to the line on which it occurs.
         reads: The variables of the config and its base that the code reads.
     """
 
@@ -82,7 +82,7 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
 
 
 def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]] | None:
-    """Removes the statements that set `_base_`; returns the base files, or None if no statement sets it."""
+    """Removes the statements that set `_base_`. Returns the base files, or None if no statement sets it."""
     values: list[ast.expr] = []
     kept: list[ast.stmt] = []
     for statement in tree.body:
@@ -142,15 +142,14 @@ def _is_read_base(node: ast.With) -> bool:
 class _Rewriter(ast.NodeTransformer):
     """Rewrites the code of a config, in place.
 
-    - `dict(...)`, `{...}` and dict comprehensions become calls of `MAKE_DICT`. Each call receives the index of its
-      lines in `key_lines`, and the dicts that `**` unpacks into it.
-    - Strings with references to the base become calls of `FILL_STRING`.
-    - In a pure-Python config, imports become calls of `IMPORT`, or of `INHERIT` in `with read_base():`, except inside
-      functions and classes.
+    - `dict(...)`, `{...}` and dict comprehensions become calls to `MAKE_DICT`. Each call receives the index of its
+    lines in `key_lines`, and the dicts that `**` unpacks into it. - Strings with references to the base become calls to
+    `FILL_STRING`. - In a pure-Python config, imports become calls to `IMPORT`, or to `INHERIT` in `with read_base():`,
+    except inside functions and classes.
 
     Attributes:
         key_lines: The lines of each dict's keys.
-        references: The numbers of the references to the base, with their lines.
+        references: Maps the index of each reference to the base to the line on which it occurs.
         reads: The variables of the config and its base that the code reads.
     """
 

@@ -27,7 +27,7 @@ _NOTE = "Recorded configs are read as data, and no code in them is executed."
 
 
 def write_recorded(config: Any, path: str | os.PathLike[str]) -> None:
-    """Writes a config as JSON next to its Python form; tuples become lists.
+    """Writes a config as JSON next to its Python form. Tuples become lists.
 
     If JSON cannot represent the config, for example because of integer keys, the JSON file of an earlier run is removed
     and readers use the Python form, which contains only plain values.
@@ -66,11 +66,11 @@ def read_recorded(path: str | os.PathLike[str]) -> Config:
 
 
 def parse_recorded(text: str, file: str) -> Config:
-    """Returns the config in a text that a run recorded, as `read_recorded` does.
+    """Parses the text of a config that a run recorded, as `read_recorded` does.
 
     Args:
         text: JSON or Python source.
-        file: The name of the file for errors. Its suffix selects the format.
+        file: The name of the file for error messages. Its suffix selects the format.
 
     Raises:
         ConfigError: The text cannot be read as data.
@@ -90,7 +90,7 @@ def parse_recorded(text: str, file: str) -> Config:
 
 
 def as_plain(value: Any) -> Any:
-    """Returns a value whose objects are replaced with text, so that it can be recorded; classes and functions by name.
+    """Replaces the objects in a value with text, so that it can be recorded. Classes and functions become names.
 
     Example:
         >>> as_plain({"model": object(), "train_cfg": {"max_epochs": 3}})

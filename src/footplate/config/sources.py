@@ -18,6 +18,7 @@ from footplate.config.origins import Place, TracedDict, shown_path
 from footplate.errors import ConfigError, ConfigKeyError, ConfigSyntaxError, Origin
 from footplate.messages import nearest
 from footplate.registry import CODE_BASES
+from footplate.registry.dotted_paths import check_not_hidden
 
 SUFFIXES = (".py", ".json", ".yaml", ".yml", ".toml")
 _MAX_BYTES = 16 * 2**20
@@ -43,7 +44,7 @@ def suffix_of(path: str, asked_at: Origin | None = None) -> str:
     """Returns the suffix of a config file in lower case.
 
     Raises:
-        ConfigError: It is not the suffix of a config format.
+        ConfigError: The suffix is not that of a config format.
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix in SUFFIXES:
@@ -53,7 +54,7 @@ def suffix_of(path: str, asked_at: Origin | None = None) -> str:
 
 
 def read_text(path: str, asked_at: Origin | None = None) -> str:
-    """Returns the text of a config file; `asked_at` is the place that refers to it.
+    """Returns the text of a config file. `asked_at` is the place that refers to it.
 
     Raises:
         ConfigError: The file is missing, not a regular file, too large, unreadable or not UTF-8.
@@ -103,7 +104,7 @@ def _missing_file(path: str, asked_at: Origin | None) -> ConfigError:
 
 
 def split_package(name: str) -> tuple[str, str] | None:
-    """Splits `package::file`; returns None for a plain path."""
+    """Splits `package::file`. Returns None for a plain path."""
     package, mark, rest = name.partition("::")
     return (package, rest) if mark else None
 
@@ -116,6 +117,7 @@ def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
     """
     roots = _package_folders(package)
     if not roots:
+        check_not_hidden(package, asked_at)
         raise ConfigError(
             f"the package '{package}' of '{package}::{file}' is not installed",
             origin=asked_at,
@@ -159,7 +161,10 @@ def is_recipe(path: str) -> bool:
 
 
 def _near_config(package: str, file: str) -> str | None:
-    """Returns `package::file` of the config whose name is most similar to `file`, or None; the suffix is optional."""
+    """Returns `package::file` of the config whose name is most similar to `file`, or None.
+
+    `file` may lack a suffix.
+    """
     folder, name = os.path.split(file)
     for start in [os.path.join(root, *each) for root in _package_folders(package) for each in _CONFIG_FOLDERS]:
         root = os.path.normpath(start)
@@ -269,12 +274,12 @@ def _escaped(value: str) -> str:
 
 
 def references_in(text: str) -> list[int]:
-    """Returns the numbers of the references to the base in `text`."""
+    """Returns the indices of the references to the base in `text`."""
     return [int(number) for number in _REFERENCE.findall(text)]
 
 
 def fill_string(text: str, value_of: Callable[[int], object]) -> object:
-    """Replaces references in a string with values of the base; a string that is one reference becomes the value."""
+    """Replaces references in a string with values of the base. A string that is one reference becomes the value."""
     whole = _REFERENCE.fullmatch(text)
     if whole:
         return value_of(int(whole[1]))
@@ -282,7 +287,7 @@ def fill_string(text: str, value_of: Callable[[int], object]) -> object:
 
 
 def fill_references(value: Any, base: Any, references: list[str], origin: Origin) -> Any:
-    """Replaces the references to the base in all strings of a value; `origin` is the place of the value."""
+    """Replaces the references to the base in all strings of a value. `origin` is the place of the value."""
     if isinstance(value, TracedDict):
         result = TracedDict()
         for key, item in value.items():

@@ -36,7 +36,7 @@ def check_top_level_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[st
     are variables and are skipped, as are keys with the value None or False, which only switch something off.
 
     Raises:
-        ConfigKeyError: There is such a key.
+        ConfigKeyError: A key is a likely typo.
     """
     for key in cfg:
         origin = origin_of(cfg, key)
@@ -117,7 +117,7 @@ def find_late_changes(cfg: "Config", known: Collection[str]) -> list[LateChange]
 
 
 def _late_change(top: ConfigDict, name: str) -> list[Any] | None:
-    """Returns the key path of a change made after the lines that read the variable ran, or None."""
+    """Returns the key path of a change that was made after the variable was read, or None if there is none."""
     origin = top._origins.get(name)
     if not isinstance(origin, KeyOrigin) or not origin.read:
         return None
@@ -161,9 +161,10 @@ def _origin_at(top: ConfigDict, path: list[Any]) -> KeyOrigin:
 
 
 def _keys_with_value(top: ConfigDict, name: str, value: Any, known: Collection[str]) -> list[str]:
-    """Returns the keys of a run that have a variable's old value: those with its name, or else all of them.
+    """Returns the keys of a run that have the old value of a variable.
 
-    Without a key of the same name, returns no keys for common values such as 0, 1 and True, which match by chance.
+    If some of them have the name of the variable, returns only these. Otherwise, returns all of them, but none for
+    common values such as 0, 1 and True, which match by chance.
     """
     paths = [
         path for path, found in walk(top) if path[0] in known and type(found) is type(value) and bool(found == value)

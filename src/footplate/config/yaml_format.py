@@ -1,4 +1,4 @@
-"""Reads YAML, recording the line of every key, and writes YAML. Reading executes nothing."""
+"""Reads YAML, recording the line of every key, and writes YAML. Reading executes no code."""
 
 import re
 from typing import Any
@@ -58,7 +58,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return None
 
     def _sources(self, node: yaml.MappingNode, values: list[yaml.Node]) -> list[yaml.MappingNode]:
-        """Returns the flattened mappings to merge; later ones take precedence."""
+        """Returns the flattened mappings to merge. Later ones take precedence."""
         sources: list[yaml.MappingNode] = []
         for value in values:
             listed: list[Any] = value.value if isinstance(value, yaml.SequenceNode) else [value]
@@ -103,10 +103,11 @@ for _kind in (_Loader, _Dumper):
 
 
 def read_yaml(text: str, path: str) -> Any:
-    """Parses a YAML text; each dict records the lines of its keys. An empty text is an empty dict.
+    """Parses a YAML text. Each dict records the lines of its keys. An empty text yields an empty dict.
 
     Raises:
-        ConfigSyntaxError: The text is not valid YAML, has a tag for code, or a mapping has a duplicate key.
+        ConfigSyntaxError: The text is not valid YAML, has a tag that would execute code, or has a mapping with a
+            duplicate key.
     """
     try:
         _check_extent(text, path)
@@ -129,7 +130,7 @@ def read_yaml(text: str, path: str) -> Any:
 
 
 def write_yaml(value: Any) -> str:
-    """Returns plain dicts, lists, tuples, sets and scalars as YAML text."""
+    """Converts plain dicts, lists, tuples, sets and scalars to YAML text."""
     text: str = yaml.dump(
         value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9, default_flow_style=None
     )

@@ -16,7 +16,7 @@ from footplate.errors import DataError, MissingExtraError
 from footplate.storage import join, missing_path_notes, read_bytes
 
 _SUFFIXES = (".json", ".yaml", ".yml")
-_MOST_VALUES = 100_000  # for a short YAML text; a longer one may have as many values as bytes
+_MOST_VALUES = 100_000  # for a short YAML text; a longer text may expand to as many values as it has bytes
 _LONGEST_NUMBER = 1000  # characters: parsing base-60 numbers takes quadratic time
 _FEWEST_NUMBERS = 6  # three corners of a polygon
 _FARTHEST = 10  # the maximum coordinate of a corner, in units of the longer image side
@@ -73,7 +73,7 @@ def _parse_yaml(text: bytes) -> Any:
 
 
 def _count_values(node: yaml.Node, most: int, known: dict[int, int]) -> int:
-    """Returns how many values a node expands to; a referenced value (`*`, `<<`) counts at each reference."""
+    """Returns the number of values that a node expands to; a value counts once for each reference (`*`, `<<`) to it."""
     if isinstance(node, yaml.ScalarNode):
         if node.tag.endswith((":int", ":float")) and len(node.value) > _LONGEST_NUMBER:
             raise ValueError(f"a number in it has more than {_LONGEST_NUMBER} characters")
@@ -168,10 +168,11 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
 
 
 def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
-    """Checks that decoding a mask takes an amount of time and memory that fits the size of its image.
+    """Checks that the time and memory needed to decode a mask are in proportion to the size of its image.
 
     Raises:
-        DataError: Run lengths have the wrong size, a corner is non-finite or far outside, or an outline is very long.
+        DataError: Run lengths do not match the image size, a corner is non-finite or far outside the image, or the
+            outline is very long.
         TypeError, KeyError: The value is not a segmentation.
     """
     if not isinstance(segmentation, list):

@@ -1,4 +1,4 @@
-"""The base class of datasets, which consist of a list of records and a pipeline that turns them into samples."""
+"""The base class of datasets. A dataset has a list of records and a pipeline that turns them into samples."""
 
 import copy
 import logging
@@ -35,20 +35,20 @@ class BaseDataset(Dataset[Any]):
 
     Args:
         ann_file: The annotation file; a relative path is joined to `data_root`. See `load_annotations`.
-        metainfo: Overrides entries of `METAINFO`. A value that is the path of a text file is replaced with its lines.
+        metainfo: Overrides entries of `METAINFO`. A value that is the path of a text file is replaced with the lines of
+            the file.
         data_root: The root folder of relative paths.
-        data_prefix: The folder of the relative paths under each key of a record.
+        data_prefix: Maps a key of the records to the folder that is prepended to relative paths under that key.
         filter_cfg: Settings for `filter_data`.
         indices: The indices of the records to keep. A number n keeps the first n records; a negative number -n keeps
             the last n.
         serialize_data: Whether to store the records as bytes, which workers share; see `RecordStore`.
         pipeline: Transforms that are applied to a record in order.
-        test_mode: Whether an error is raised if the pipeline returns None. If False, a different sample is used
-            instead.
-        lazy_init: Whether to read the annotation file later, in `full_init`.
+        test_mode: Whether to raise an error if the pipeline returns None. If False, a different sample is used instead.
+        lazy_init: Whether to defer reading the annotation file until `full_init` is called.
         max_refetch: The maximum number of other samples to try after the pipeline returns None.
         keep_in_memory: The number of leading transforms whose results are kept in memory for every record, so that
-            only the others are applied again. True means the leading transforms with `keepable = True`, such as those
+            only the others are applied again. True selects the leading transforms with `keepable = True`, such as those
             that load files. The `cache` setting of a dataloader does the same, but checks the available memory first.
         on_error: "stop" or "skip". With "skip", a record that cannot be read is handled as if the pipeline returned
             None. It is counted in `skipped` and logged as a warning.
@@ -97,7 +97,7 @@ class BaseDataset(Dataset[Any]):
         self.data_list: Sequence[Any] = []
         if self.METAINFO is type(self).METAINFO:
             self._metainfo = self._load_metainfo(metainfo)
-        else:  # METAINFO is set on the instance or is a property, so that the class method cannot read it
+        else:  # the class method cannot read METAINFO if it is set on the instance or is a property
             self._metainfo = _load_values(self.METAINFO, metainfo)
         self._indices = indices
         self._join_prefix()
@@ -148,11 +148,11 @@ class BaseDataset(Dataset[Any]):
             self.sample_cache = cache
 
     def _get_unserialized_subset(self, indices: Indices) -> list[Any]:
-        """Returns the records at `indices`, which are like the argument of the class."""
+        """Returns the records at `indices`, which have the same form as the argument of the class."""
         return [self.data_list[each] for each in _select_indices(indices, len(self.data_list))]
 
     def _serialize_data(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Stores the records as bytes; returns the bytes and the end of each record."""
+        """Stores the records as bytes; returns the bytes and the end offset of each record."""
         self.data_list = store = RecordStore(self.data_list)
         if store.num_bytes > _LARGE:
             trim_heap()  # after the original records are freed
@@ -172,7 +172,7 @@ class BaseDataset(Dataset[Any]):
         return found
 
     def parse_data_info(self, raw_data_info: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
-        """Converts a record of the annotation file to one or several records, with paths joined to `data_prefix`."""
+        """Converts a record of the annotation file to one or more records, with paths joined to `data_prefix`."""
         for key, prefix in self.data_prefix.items():
             if key not in raw_data_info:
                 raise DataError(
@@ -184,7 +184,7 @@ class BaseDataset(Dataset[Any]):
         return raw_data_info
 
     def filter_data(self) -> list[Any]:
-        """Returns the records of `self.data_list` to keep; all of them by default."""
+        """Returns the records of `self.data_list` to keep; by default, all of them."""
         return list(self.data_list)
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
@@ -200,18 +200,21 @@ class BaseDataset(Dataset[Any]):
         raise NotImplementedError(f"{type(self).__name__} does not override get_cat_ids()")
 
     def prepare_data(self, idx: int) -> Any:
-        """Returns the sample that the pipeline makes from one record, or None if the pipeline drops it."""
+        """Returns the sample that the pipeline creates from one record, or None if the pipeline drops it."""
         if self.sample_cache is not None and self.sample_cache.pipeline is self.pipeline:
             return self.sample_cache[idx]
         return self.pipeline(self.get_data_info(idx))
 
     def leading_samples(self, leading: Transform, indices: Iterable[int]) -> Iterator[Any]:
-        """Yields the results of the leading transforms for some records, None for skipped records; used by caches."""
+        """Yields the result of the leading transforms for each record at `indices`, or None for a skipped record.
+
+        Caches call this method.
+        """
         for idx in indices:
             yield self._read_or_skip(lambda each: leading(self.get_data_info(each)), idx)
 
     def get_subset_(self, indices: Indices) -> None:
-        """Keeps only some records; `indices` has the same form as the argument of the class."""
+        """Keeps only the records at `indices`, which have the same form as the argument of the class."""
         self.full_init()
         selected = _select_indices(indices, len(self))
         if isinstance(self.data_list, RecordStore):
@@ -256,7 +259,7 @@ class BaseDataset(Dataset[Any]):
 
 
 def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Returns copies of the values of metainfo; a value that is the path of a file becomes the lines of the file."""
+    """Returns copies of the values of metainfo. A value that is the path of a file is replaced with its lines."""
     values: dict[str, Any] = {}
     for key, value in {**defaults, **(metainfo or {})}.items():
         if isinstance(value, str) and os.path.isfile(value):
@@ -271,9 +274,9 @@ def _load_values(defaults: Mapping[str, Any], metainfo: Mapping[str, Any] | None
 
 
 def _select_indices(indices: Indices, size: int) -> Sequence[int]:
-    """Returns the non-negative indices that `indices` selects in a list of length `size`."""
+    """Returns the non-negative indices that `indices` selects from a list of length `size`."""
     if isinstance(indices, int):
         return range(size)[:indices] if indices >= 0 else range(size)[indices:]
     if any(not -size <= each < size for each in indices):
-        raise ArgumentError(f"indices must be valid for the {size} records", key="indices")
+        raise ArgumentError(f"indices must be from -{size} to {size - 1}", key="indices")
     return [each % size for each in indices]

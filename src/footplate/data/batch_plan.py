@@ -1,4 +1,4 @@
-"""Plans the samples of each batch of a pass, which can start at any batch and has the same length on every rank."""
+"""Plans the samples of each batch of a pass. A pass can start at any batch and has the same length on every rank."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,9 @@ _logger = logging.getLogger("footplate.data")
 
 
 class UnevenSplit(NamedTuple):
-    """The distribution of samples over n ranks that each take every n-th sample, if n does not divide their number.
+    """The distribution of samples over n ranks if the number of samples is not divisible by n.
+
+    Each rank takes every n-th sample.
 
     Attributes:
         size: The number of samples.
@@ -35,14 +37,14 @@ class UnevenSplit(NamedTuple):
 
     @property
     def local_size(self) -> int:
-        """The number of samples of the rank."""
+        """The number of samples on this rank."""
         return local_sample_count(self.size, self.rank, self.world_size)
 
     def batches_from(self, done: int, batch_size: int, *, drop_last: bool) -> int:
-        """Returns the number of batches left on every rank after each has read `done` samples.
+        """Returns the number of remaining batches after each rank has read `done` samples; it is equal on all ranks.
 
-        With `drop_last`, only batches that are full on every rank are counted; otherwise all batches for which any rank
-        has a sample.
+        With `drop_last`, only batches that are full on every rank are counted. Otherwise, a batch counts if any rank
+        has a sample for it.
         """
         if drop_last:
             return max((self.size // self.world_size - done) // batch_size, 0)
@@ -50,7 +52,7 @@ class UnevenSplit(NamedTuple):
         return max(-((done - most) // batch_size), 0)
 
     def share(self, done: int, batch_size: int) -> float:
-        """Returns the rank's number of samples in the batch after `done` samples, divided by the mean over ranks."""
+        """Returns this rank's number of samples in the batch after `done` samples, divided by the mean over ranks."""
         end = done + batch_size
         total = min(end * self.world_size, self.size) - min(done * self.world_size, self.size)
         local = max(min(end, self.local_size) - done, 0)
@@ -76,7 +78,7 @@ class BatchPlan(Sampler[BatchKey]):
         self.sampler: Any = loader.sampler
         self.batch_sampler = loader.batch_sampler
         self.batch_size, self.drop_last = loader.batch_size or 1, loader.drop_last
-        if loader.batch_size is None and type(self.batch_sampler) is BatchSampler:  # one that the user passed
+        if loader.batch_size is None and type(self.batch_sampler) is BatchSampler:  # passed by the user
             self.sampler, self.drop_last = self.batch_sampler.sampler, self.batch_sampler.drop_last
             self.batch_size = self.batch_sampler.batch_size
         self.samplers = samplers_of(loader)
@@ -99,7 +101,7 @@ class BatchPlan(Sampler[BatchKey]):
         return self.seek(epoch, start, sample)
 
     def seek(self, epoch: int, start: int = 0, sample: int | None = None) -> "BatchPlan":
-        """Sets where the next pass starts; returns the plan itself.
+        """Sets the start of the next pass; returns the plan itself.
 
         Args:
             epoch: The index of the pass.
@@ -141,13 +143,13 @@ class BatchPlan(Sampler[BatchKey]):
         return length if self.limit is None else min(length, self.limit)
 
     def shares(self) -> Iterator[float]:
-        """Yields the share of each batch of the current pass, see `SampleLoader`, and 1 after the last batch."""
+        """Yields the `share` of each batch of the current pass (see `SampleLoader`), and 1 after the last batch."""
         if self.split is None:
             return repeat(1.0)
         return (self.split.share(done, self.batch_size) for done in count(self._first, self.batch_size))
 
     def batches_from(self, sample: int) -> int:
-        """Returns the number of batches left in a pass after each rank has read `sample` of its samples."""
+        """Returns the number of remaining batches of a pass after each rank has read `sample` of its samples."""
         split = self.split or UnevenSplit(len(self.sampler), 0, 1)
         return split.batches_from(sample, self.batch_size, drop_last=self.drop_last)
 
@@ -166,7 +168,10 @@ class BatchPlan(Sampler[BatchKey]):
         return None if is_even else UnevenSplit(sampler.size, self._rank, self._world_size)
 
     def _keys(self, epoch: int, start: int, first: int, number: int) -> Iterator[BatchKey]:
-        """Yields the keys of a pass from batch `start` on, equally many on all ranks; `first` is the first sample."""
+        """Yields the batch keys of a pass from batch `start` on; their number is equal on all ranks.
+
+        `first` is the number of this rank's samples before batch `start`.
+        """
         if self.custom:
             generators = SamplerGenerators(mix_seed(self.seed, epoch))
             with generators.activate():
@@ -226,7 +231,7 @@ def samplers_of(loader: object) -> list[Any]:
 
 
 def set_epoch(samplers: Sequence[Any], epoch: int) -> None:
-    """Calls `set_epoch` of those samplers that have it."""
+    """Calls `set_epoch` on the samplers that have this method."""
     for sampler in samplers:
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(epoch)

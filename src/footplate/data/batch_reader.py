@@ -31,11 +31,11 @@ class BatchKey(NamedTuple):
     positions: range
     indices: Sequence[Any]
     is_single: bool = False  # a single sample that is not put in a list
-    number: int = 0  # the number of the pass over the loader
+    number: int = 0  # counts the passes over the loader
 
 
 class ReadFailure:
-    """An error that is sent from a worker to the main process, where `throw` raises it.
+    """An error that a worker sends to the main process, where `throw` raises it.
 
     `cause` is the exception of the dataset, and `trace` its traceback. `worker` is None in the main process.
     """
@@ -69,7 +69,7 @@ class _WorkerTraceError(Exception):
 
 
 class BatchReader(Dataset[Any]):
-    """A dataset of whole batches, which reads and collates the samples of a `BatchKey`.
+    """A dataset of whole batches. It reads and collates the samples of a `BatchKey`.
 
     Before each sample, the generators of Python, numpy and torch are seeded from (seed, epoch, global position). So a
     sample depends neither on the worker nor on earlier reads. In the main process, the generators are restored
@@ -117,7 +117,7 @@ class BatchReader(Dataset[Any]):
                 data_wait.is_interruptible = False
 
     def _read(self, key: BatchKey, worker: int = 0, process: int = 0) -> Any:
-        """Returns a batch or a ReadFailure; `process` is 0 in the main process."""
+        """Returns a batch or a ReadFailure. `process` is the id of the worker process, or 0 in the main process."""
         samples = []
         seed, failures = mix_seed(self.seed, key.epoch), _FAILURES_OF_WORKERS if process else _FAILURES
         for position, index in zip(key.positions, key.indices, strict=True):

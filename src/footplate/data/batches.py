@@ -1,4 +1,4 @@
-"""Conventions for the batches of plain torch loaders: where the target is, and how many samples a batch has."""
+"""Conventions for the batches of plain torch loaders: the position of the target, and the number of samples."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,7 @@ def split_target(batch: Any) -> tuple[Any, Any]:
     The target is the last entry of a list or tuple. In a dict, it is the value of the only key in `TARGET_KEYS`.
 
     Raises:
-        ArgumentError: The batch has no target, or several keys for it.
+        ArgumentError: The batch has no target, or several keys that could be the target.
 
     Example:
         >>> split_target(("image", "label"))
@@ -50,8 +50,9 @@ def split_target(batch: Any) -> tuple[Any, Any]:
 def batch_size_of(batch: Any) -> int:
     """Returns the number of samples in a batch.
 
-    This is the length of the first tensor or array among its entries; without one, that of the first list. A list of
-    dicts has one sample per dict. Otherwise, the number is that of the first entry that is a dict, or 1.
+    A list of dicts has one sample per dict. For other batches, this is the length of the first tensor or array among
+    the entries, or of the first list if there is none. If there is no list either, the first entry that is a dict is
+    treated as the batch. Otherwise, the number is 1.
 
     Example:
         >>> batch_size_of({"images": ["a", "b", "c"], "labels": [0, 1, 0]}), batch_size_of(None)

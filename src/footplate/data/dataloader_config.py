@@ -19,7 +19,7 @@ from footplate.distributed import get_rank
 from footplate.error_context import at_key, describe_changes, located, origin_of
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.messages import nearest
-from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS, check_annotations
+from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS, check_annotations, import_lazy
 
 _logger = logging.getLogger("footplate.data")
 LOADER_KEYS = (
@@ -60,7 +60,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0) -> Any:
     if cache is not None and cache_samples(dataset, cache) == "device":
         _drop(settings, ("num_workers", "pin_memory"), "samples are on the device")
     settings["collate_fn"] = build_collate(settings)
-    if isinstance(settings.get("worker_init_fn"), Mapping):
+    if settings.get("worker_init_fn") is not None:
         settings["worker_init_fn"] = _build_worker_init(settings, seed)
     if not settings.get("num_workers"):
         _drop(settings, _WORKER_KEYS, "num_workers is 0")
@@ -90,7 +90,7 @@ def check_dataloader(cfg: Any) -> None:
     _check_settings(cfg)
     with at_key("dataset"):
         check_dataset(cfg["dataset"])
-    # A string or a number instead of a dict; the characters of a string would be taken for samples or indices.
+    # Rejects strings and numbers; the characters of a string would be taken for samples or indices.
     for key, noun in (("dataset", "dataset"), ("sampler", "sampler"), ("batch_sampler", "batch sampler")):
         if isinstance(cfg.get(key), str):
             raise BuildError(f"a {noun} must be an object, or a dict with the key 'type'", key=key, found=cfg[key])
@@ -158,8 +158,8 @@ def _is_device(value: Any) -> bool:
         return False
 
 
-_COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetch_factor": 1}  # the smallest values
-# Of other values: whether they are valid, and what they must be.
+_COUNTS = {"batch_size": 1, "num_workers": 0, "num_batch_per_epoch": 1, "prefetch_factor": 1}  # the minimum values
+# Maps each other key to a check of its value, and to a description of valid values.
 _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "timeout": (
         lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf,
@@ -181,7 +181,7 @@ _CONFLICTS = (("shuffle", "sampler"), ("shuffle", "batch_sampler"), ("drop_last"
 
 
 def _check_settings(cfg: Mapping[str, Any]) -> None:
-    """Checks the keys of a section, their values, and whether they fit together."""
+    """Checks the keys of a section, their values, and their combination."""
     unknown = next((key for key in cfg if key not in LOADER_KEYS), None)
     if unknown is not None:
         raise BuildError(
@@ -254,6 +254,7 @@ def _build_dataset(cfg: Any) -> Any:
 def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
     """Returns a function. `cfg` may be the function, its name, or a dict with its `type` and its arguments."""
     with at_key(key):
+        cfg = import_lazy(cfg)
         if isinstance(cfg, str):
             return FUNCTIONS.get(cfg)
         if not isinstance(cfg, Mapping):
@@ -270,15 +271,18 @@ def _build_function(cfg: Any, key: str) -> Callable[..., Any]:
 
 
 def build_collate(cfg: Mapping[str, Any]) -> Callable[[Sequence[Any]], Any]:
-    """Returns the function of a dataloader section that joins samples to a batch."""
+    """Returns the collate function of a dataloader section."""
     collate = cfg.get("collate_fn")
     return _build_function("pseudo_collate" if collate is None else collate, "collate_fn")
 
 
 def _build_worker_init(settings: Mapping[str, Any], seed: int) -> Callable[..., Any]:
-    """Returns the `worker_init_fn`, bound to number of workers, rank and seed if it has parameters for them."""
+    """Returns the `worker_init_fn`; that of a dict is bound to number of workers, rank and seed if it takes them."""
+    given = settings["worker_init_fn"]
+    if not isinstance(given, Mapping):
+        return _build_function(given, "worker_init_fn")
     # An option of MMEngine that silences warnings of workers; footplate does not need it.
-    cfg = {key: value for key, value in settings["worker_init_fn"].items() if key != "disable_subprocess_warning"}
+    cfg = {key: value for key, value in given.items() if key != "disable_subprocess_warning"}
     function = _build_function(cfg, "worker_init_fn")
     known = {"num_workers": settings.get("num_workers", 0), "rank": get_rank(), "seed": seed}
     accepted = inspect.signature(function).parameters.keys() - cfg.keys()
@@ -300,7 +304,7 @@ def _build_samplers(settings: dict[str, Any], dataset: Any, seed: int) -> None:
 
 
 def _drop(settings: dict[str, Any], keys: Iterable[str], reason: str, *, level: int = logging.INFO) -> None:
-    """Removes settings without effect, on which torch would fail or warn; logs those that were set."""
+    """Removes settings that have no effect and would make torch fail or warn; logs those that were set."""
     dropped = [key for key in keys if settings.pop(key, None)]
     if dropped:
         _logger.log(level, "%s: ignored, because %s.", ", ".join(dropped), reason)

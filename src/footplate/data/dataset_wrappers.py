@@ -17,9 +17,9 @@ from footplate.registry import DATASETS
 
 
 class _DatasetWrapper(Dataset[Any]):
-    """A dataset that maps its indices to those of other datasets, its attribute `dataset` or `datasets`."""
+    """A dataset that maps its indices to those of the datasets in its attribute `dataset` or `datasets`."""
 
-    # Subclasses of code bases set these and do not call the constructor.
+    # Subclasses in code bases set these attributes without calling the constructor.
     _fully_initialized = False
     _metainfo: Any = None
 
@@ -65,11 +65,11 @@ class ConcatDataset(_DatasetWrapper):
 
     Args:
         datasets: Datasets, or configs for DATASETS.
-        lazy_init: Whether to initialize the datasets later, in `full_init`.
+        lazy_init: Whether to defer the initialization of the datasets until `full_init` is called.
         ignore_keys: Keys of metainfo that may differ. The values of the first dataset are used.
 
     Raises:
-        ArgumentError: `datasets` is empty, or their metainfo differs.
+        ArgumentError: `datasets` is empty, or the datasets differ in their metainfo.
     """
 
     def __init__(
@@ -118,12 +118,12 @@ class ConcatDataset(_DatasetWrapper):
 
 @DATASETS.register_module()
 class RepeatDataset(_DatasetWrapper):
-    """Repeats a dataset, to make epochs over few samples longer.
+    """Repeats a dataset, which makes the epochs of a small dataset longer.
 
     Args:
         dataset: A dataset, or a config for DATASETS.
         times: The number of repetitions.
-        lazy_init: Whether to initialize the dataset later, in `full_init`.
+        lazy_init: Whether to defer the initialization of the dataset until `full_init` is called.
 
     Raises:
         ArgumentError: `times` is not positive.
@@ -152,10 +152,10 @@ class ClassBalancedDataset(_DatasetWrapper):
     Args:
         dataset: A dataset, or a config for DATASETS.
         oversample_thr: The fraction of samples below which a category is rare.
-        lazy_init: Whether to initialize the dataset later, in `full_init`.
+        lazy_init: Whether to defer the initialization of the dataset until `full_init` is called.
 
     Raises:
-        ArgumentError: `oversample_thr` is not above 0 and at most 1.
+        ArgumentError: `oversample_thr` is not greater than 0 and at most 1.
 
     Source: Gupta, Dollar, Girshick, "LVIS: A Dataset for Large Vocabulary Instance Segmentation", CVPR 2019, 5.2.
     """
@@ -200,7 +200,7 @@ def wrapped_datasets(dataset: Any) -> list[Any]:
 
 
 def count_skipped(dataset: Any) -> int:
-    """Returns the number of samples that a dataset and the datasets that it wraps have skipped."""
+    """Returns the number of samples that a dataset and its wrapped datasets have skipped."""
     own = getattr(dataset, "skipped", 0)
     return (own if isinstance(own, int) else 0) + sum(map(count_skipped, wrapped_datasets(dataset)))
 

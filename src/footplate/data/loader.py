@@ -15,7 +15,7 @@ from footplate.data.seeding import mix_seed, preserve_random_state
 from footplate.data.workers import MonitoredLoader, WorkerInit, WorkerProgress, iterate_interruptibly
 from footplate.errors import DataError
 
-_IN_USE = 2  # batches of a worker in the main process: one in training, and one that a hook may keep for a while
+_IN_USE = 2  # batches per worker in the main process: one being trained on, and one that a hook may keep for a while
 
 
 def length_of(loader: Any) -> int | None:
@@ -53,7 +53,7 @@ class SampleLoader(DataLoader[Any]):
             this rank divided by the mean over all ranks, and 0 if this rank has no samples left.
 
     Raises:
-        DataError: While iterating: a sample cannot be read, or samples cannot be put into a batch.
+        DataError: During iteration, a sample cannot be read or samples cannot be collated.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class SampleLoader(DataLoader[Any]):
             options["worker_init_fn"] = WorkerInit(options.get("worker_init_fn"), self.worker_progress)
         generator = torch.Generator().manual_seed(mix_seed(self.seed))
         options |= {"collate_fn": _identity, "generator": generator}
-        # A second loader reads whole batches, so that `dataset` and `sampler` of this one are those of the user.
+        # A second loader reads whole batches, so that this loader's `dataset` and `sampler` are those of the user.
         self._reader = MonitoredLoader(reader, batch_size=None, sampler=self._plan, **options)
         self._next_epoch = 0
         self.share = 1.0
@@ -136,7 +136,7 @@ class SampleLoader(DataLoader[Any]):
             del batch  # freed before the next one is requested, which wakes other processes: decision 025
 
     def batches_from(self, sample: int) -> int:
-        """Returns the number of batches left in a pass after each rank has read `sample` of its samples."""
+        """Returns the number of remaining batches of a pass after each rank has read `sample` of its samples."""
         return self._plan.batches_from(sample)
 
     def count_once(self) -> None:
@@ -155,13 +155,13 @@ class SampleLoader(DataLoader[Any]):
         return batch
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Yields the batches of the next pass, which starts with epoch 0 or the epoch that was set on a sampler."""
+        """Yields the batches of the next pass; the first pass has the epoch set on a sampler, or 0."""
         epochs = (getattr(each, "epoch", None) for each in self._plan.samplers)
         epoch = next((each for each in epochs if isinstance(each, int)), self._next_epoch)
         try:
             yield from self.batches(epoch=epoch)
         finally:
-            if self._plan.epoch == epoch:  # no other pass was started since
+            if self._plan.epoch == epoch:  # no other pass has started since
                 self._next_epoch = epoch + 1
                 set_epoch(self._plan.samplers, epoch + 1)
 
@@ -185,7 +185,7 @@ def batches(
         most: The maximum number of batches in the pass, including those before `start`.
 
     Raises:
-        DataError: While iterating: a sample cannot be read, or samples cannot be put into a batch.
+        DataError: During iteration, a sample cannot be read or samples cannot be collated.
     """
     if isinstance(loader, SampleLoader):
         return loader.batches(epoch=epoch, start=start, sample=sample, most=most)
@@ -198,15 +198,15 @@ def batches(
 
 
 def endless_batches(loader: Iterable[Any], *, start: int = 0, sample: int | None = None) -> Iterator[Any]:
-    """Yields batches of endless passes.
+    """Yields batches endlessly, one pass after another.
 
     Args:
         loader: Any iterable of batches.
         start: The index of the first batch, counted over all passes.
-        sample: The number of this rank's samples in the same pass before the first batch; see `batches`.
+        sample: The number of this rank's samples before the first batch in its pass; see `batches`.
 
     Raises:
-        DataError: While iterating: as by `batches`, or a pass has no batches.
+        DataError: During iteration, a sample cannot be read, samples cannot be collated, or a pass has no batches.
     """
     if isinstance(loader, SampleLoader) and loader.endless:
         return loader.batches(start=start, sample=sample)

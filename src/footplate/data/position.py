@@ -195,7 +195,10 @@ class DataPosition:
             self._generator_at_begin = epoch, self._generator.get_state()
 
     def _batch_before(self, sample: int) -> int:
-        """Returns the index of the current-size batch that begins at a sample, counted from the end of the pass."""
+        """Returns the index of the batch of the current size that begins at a sample.
+
+        If the pass ends, the index is the length of the pass minus the number of remaining batches.
+        """
         size = self._batch_size or 1
         if self._endless or self._counts:
             return sample // (size * self._world_size)

@@ -52,17 +52,17 @@ def parse_cache(value: Any) -> CacheSettings | None:
 class SampleCache:
     """The results of the leading transforms for every record, and the transforms that are applied at each access.
 
-    Samples are stored as bytes in one array, see `RecordStore`, or on a device. Each access returns a copy, so
+    Samples are stored on a device, or as bytes in one array (see `RecordStore`). Each access returns a copy, so
     transforms may modify it.
 
     Args:
         pipeline: All transforms.
-        number: The number of leading transforms whose results are cached. True means those with `keepable = True`.
-        least: The minimum of `number`: 0 if the records themselves are costly to create.
+        number: The number of leading transforms whose results are cached. True selects those with `keepable = True`.
+        least: The minimum of `number`; 0 allows caching the records themselves, which may be costly to create.
         device: The device that stores the samples. If it is None, samples are stored as bytes in memory.
 
     Raises:
-        ArgumentError: The number is below the minimum, or larger than the number of transforms.
+        ArgumentError: `number` is less than `least` or greater than the number of transforms.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class SampleCache:
         return self._store.num_bytes
 
     def subset(self, indices: Sequence[int]) -> Self:
-        """Returns a copy with some of the samples."""
+        """Returns a copy that contains only the samples at `indices`."""
         subset = copy.copy(self)
         subset._store = self._store.subset(indices)
         return subset
@@ -123,7 +123,7 @@ class _DeviceStore:
 
 
 def has_flag(transform: Any, flag: str) -> bool:
-    """Checks whether a class flag of a transform is set. A subclass that overrides `transform` must set it again."""
+    """Checks whether a transform has a class flag. A subclass that overrides `transform` must set the flag again."""
     for kind in type(transform).__mro__:
         if flag in vars(kind):
             return bool(vars(kind)[flag])
@@ -135,14 +135,15 @@ def has_flag(transform: Any, flag: str) -> bool:
 def cache_samples(dataset: Any, settings: CacheSettings) -> str | None:
     """Caches the results of the leading deterministic transforms; the others are applied at each access.
 
-    Wrapped datasets are cached one by one. A dataset that does not fit is not cached, which is logged.
+    Wrapped datasets are cached one by one. If a dataset does not fit, it is not cached and a warning is logged.
 
     Args:
         dataset: A dataset with `pipeline`, `leading_samples` and `sample_cache`, or a wrapper of such datasets.
-        settings: The place and the maximum size.
+        settings: The place and the maximum size of the cache.
 
     Returns:
-        Where all samples are stored, "memory" or "device". None if places differ or some datasets are not cached.
+        The place where all samples are stored, "memory" or "device". None if the places differ or some datasets are not
+        cached.
     """
     if wrapped := wrapped_datasets(dataset):
         places = {cache_samples(each, settings) for each in wrapped}
@@ -162,7 +163,7 @@ def cache_samples(dataset: Any, settings: CacheSettings) -> str | None:
 
 
 def _select_cache(dataset: Any, settings: CacheSettings) -> SampleCache | None:
-    """Returns an empty cache for the deterministic transforms, or None with a warning if there is nothing to cache."""
+    """Returns an empty cache for the deterministic transforms. Warns and returns None if there is nothing to cache."""
     pipeline: Compose = dataset.pipeline
     is_fixed = [has_flag(each, "keepable") or has_flag(each, "fixed") for each in pipeline.transforms]
     if settings.place == "device":
@@ -182,7 +183,7 @@ def _select_cache(dataset: Any, settings: CacheSettings) -> SampleCache | None:
 
 
 def _fill_cache(cache: SampleCache, dataset: Any, settings: CacheSettings) -> bool:
-    """Fills a cache; returns False with a warning if samples differ between two reads, or do not fit."""
+    """Fills a cache. Warns and returns False if samples differ between two reads or do not fit."""
     begin, name = time.perf_counter(), type(dataset).__name__
     indices = range(0, len(dataset), max(1, len(dataset) // _PROBED))[:_PROBED]
     reads = []

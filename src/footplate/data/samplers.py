@@ -1,4 +1,4 @@
-"""Samplers whose order is determined by seed and epoch, and the resuming of other samplers."""
+"""Samplers whose order is determined by seed and epoch, and support for resuming other samplers."""
 
 import copy
 import logging
@@ -22,7 +22,7 @@ _SEEDABLE = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
 class _SeededSampler(Sampler[int]):
-    """A sampler whose global order of samples depends only on a seed; each rank takes its share of the order.
+    """A sampler whose global order of samples depends only on a seed. Each rank takes its share of the samples.
 
     Args:
         dataset: The dataset; only its length is used.
@@ -116,7 +116,7 @@ class DefaultSampler(_SeededSampler):
 
 @DATA_SAMPLERS.register_module()
 class InfiniteSampler(_SeededSampler):
-    """Visits the samples in endless passes; ranks share one global order as in DefaultSampler."""
+    """Visits the samples in endless passes. As in DefaultSampler, the ranks share one global order."""
 
     endless = True
 
@@ -147,21 +147,21 @@ def _iterate(indices: torch.Tensor | range) -> Iterator[int]:
 
 
 def can_start_anywhere(sampler: Any) -> bool:
-    """Checks whether `iterate_from` matches `__iter__`, which fails if a subclass overrides only `__iter__`."""
+    """Checks whether `iterate_from` matches `__iter__`, which it does not if a subclass overrides only `__iter__`."""
     mro, names = type(sampler).__mro__, ("iterate_from", "__iter__")
     definers = [next((kind for kind in mro if name in vars(kind)), None) for name in names]
     return None not in definers and issubclass(*definers)  # type: ignore[arg-type]
 
 
 def is_custom(sampler: Any) -> bool:
-    """Checks whether the order of a pass may depend on more than its index, or the length may be wrong."""
+    """Checks whether the order of a pass may depend on more than its index, or the reported length may be wrong."""
     if can_start_anywhere(sampler) or type(sampler) in _DETERMINISTIC:
         return False
     return type(sampler) not in _SEEDABLE or getattr(sampler, "generator", None) is not None
 
 
 class CustomSamplers:
-    """Restores custom samplers in a resumed run to their state in an uninterrupted run.
+    """Restores the state of custom samplers in a resumed run, so that they continue as in an uninterrupted run.
 
     Samplers with `state_dict` and `load_state_dict` are restored to their state at the start of the pass. Other
     samplers are iterated through all earlier passes again, which reads no data.
@@ -180,7 +180,7 @@ class CustomSamplers:
         return bool(self._samplers)
 
     def begin(self, epoch: int, start_pass: Callable[[int], Iterable[Any]]) -> None:
-        """Brings the samplers to the start of pass `epoch`; iterating over `start_pass(n)` runs them through pass n."""
+        """Advances the samplers to the start of pass `epoch`; iterating over `start_pass(n)` performs pass n."""
         if not self._samplers:
             return
         if epoch > self._passes:

@@ -1,4 +1,4 @@
-"""Seeds random generators, and keeps those for reading data separate from those of the run."""
+"""Seeds random generators, and separates their states for reading data from those of the run."""
 
 import random
 from collections.abc import Iterator
@@ -78,7 +78,7 @@ class SampleGenerators:
 
 
 class SamplerGenerators:
-    """Gives custom samplers their own states of the global random generators, which are kept between their calls."""
+    """Gives custom samplers their own states of the global random generators, which persist between their calls."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -98,7 +98,7 @@ class SamplerGenerators:
                 self._states = _get_states()
 
     def wrap(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        """Yields the items of an iterator, which uses these generators."""
+        """Yields the items of an iterator; these states are active while it runs."""
         while True:
             with self.activate():
                 item = next(iterator, _END)

@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-_SLOTS = 256  # of a counter; workers with a higher index share a slot
+_SLOTS = 256  # slots of a counter; workers with a higher index share a slot
 _ALIGNMENT = 64  # bytes; aligns tensors for vector instructions
 _HEADER = _ALIGNMENT  # bytes of a block before the data; the first is the state of the block
 _NEW, _IN_USE, _FREE = range(3)  # states: not sent yet; used by a batch; sent earlier and free again
 
 
 class RecordStore(Sequence[Any]):
-    """Stores pickled records in one array, and their ends in another.
+    """Stores pickled records in one array, and their end offsets in another.
 
     A forked worker copies each memory page that it writes to, and even reading a Python object changes its reference
-    count. Two arrays are only two objects, regardless of the number of records. Each access unpickles the record.
+    count. Regardless of the number of records, two arrays are only two objects. Each access unpickles the record.
 
     Args:
         records: Objects that can be pickled.
@@ -56,7 +56,7 @@ class RecordStore(Sequence[Any]):
 
     @property
     def arrays(self) -> tuple["NDArray[np.uint8]", "NDArray[np.int64]"]:
-        """The bytes of all records, and the end of each record in them."""
+        """The bytes of all records, and the end offset of each record."""
         return self._content, self._ends[1:]
 
     def subset(self, indices: Sequence[int]) -> "RecordStore":
@@ -94,7 +94,7 @@ class RecordStore(Sequence[Any]):
 
 
 def trim_heap() -> None:
-    """Returns unused heap memory to the system where possible, because every forked worker would keep a copy of it."""
+    """Returns unused heap memory to the system where possible. Every forked worker would otherwise keep a copy."""
     if sys.platform.startswith("linux"):
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
         if trim is not None:
@@ -104,7 +104,8 @@ def trim_heap() -> None:
 class SharedCount:
     """A counter in memory that the main process shares with its forked or spawned workers; copies are independent.
 
-    Each worker has its own slot, so that no locks are needed. A counter that is given `slots` shares their memory.
+    Each worker has its own slot, so that no locks are needed. A counter that is created with `slots` shares their
+    memory.
     """
 
     def __init__(self, value: int = 0, slots: Any = None) -> None:
@@ -131,7 +132,7 @@ class Block(NamedTuple):
     """A block of shared memory for one batch."""
 
     memory: Tensor  # A uint8 tensor `(64 + N,)`: a header with the state, then N bytes of data
-    name: object = None  # the key under which the main process stores the block, or None if the block is used only once
+    name: object = None  # the key under which the main process stores the block; None if the block is used only once
     is_sent: bool = False  # whether the main process already has the block
 
 
@@ -173,7 +174,7 @@ class BlockPool:
 class PackedBatch:
     """A pickled batch whose dense tensors and arrays are in one block of shared memory.
 
-    Torch sends each tensor separately, with several messages between the processes. This takes the main process some
+    Torch sends each tensor separately, with several messages between the processes. This takes the main process a few
     hundred microseconds for each image and label map of a batch.
 
     Args:
@@ -194,12 +195,12 @@ class PackedBatch:
 
         Args:
             batch: Any object that can be pickled.
-            allocate: Returns a block for a number of bytes.
-            small: The maximum size in bytes of tensors and arrays that stay in the pickle, so that holding on to a
-                label does not keep the images' memory alive.
+            allocate: A function that returns a block for a number of bytes.
+            small: Tensors and arrays of at most this size in bytes stay in the pickle, so that a reference to a label
+                does not keep the memory of the images alive.
 
         Raises:
-            Exception: Whatever a class raises if its objects cannot be pickled.
+            Exception: Any exception that a class raises if its objects cannot be pickled.
         """
         buffers: list[memoryview] = []
 
@@ -297,7 +298,7 @@ def _rebuild_tensor(
 
 
 def _release(memory: Any, process: int) -> None:
-    """Marks a block as free, without torch: a tensor may be deleted while torch traces or fakes operations."""
+    """Marks a block as free without calling torch, because a tensor may be deleted while torch traces operations."""
     if os.getpid() == process:  # not in a process that was forked while the batch was in use
         memory[0] = _FREE
 
@@ -308,7 +309,7 @@ def _views(memory: Any, extents: Sequence[tuple[int, int]]) -> list[memoryview]:
 
 
 def find_unpicklable(batch: Any, indices: Sequence[Any]) -> Sequence[Any]:
-    """Returns the index of the sample that cannot be pickled, or all indices of the batch if it is unknown."""
+    """Returns the index of the sample that cannot be pickled, or all indices of the batch if the sample is unknown."""
     values = batch.values() if isinstance(batch, Mapping) else [batch]
     columns = [value for value in values if isinstance(value, (list, tuple)) and len(value) == len(indices)]
     for position, index in enumerate(indices):

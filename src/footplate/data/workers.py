@@ -37,27 +37,27 @@ _HINTS = {
 }
 _CHECK_INTERVAL = 1.0  # seconds between checks whether workers are alive
 _DEATH_DELAY = 2.0  # seconds to wait for a process to die
-_REPEAT_INTERVAL = 0.5  # seconds in which a repeated signal counts as the same one; some senders send each twice
+_REPEAT_INTERVAL = 0.5  # seconds within which a repeated signal counts once; some senders send every signal twice
 _FIELDS = 3  # per worker: process, position + 1, index
 
 
 class DataWait:
-    """Records whether this process waits for data at a point where a signal handler may raise an error.
+    """Records whether this process is waiting for data at a point where a signal handler may raise an error.
 
-    This is so while the process reads a sample or waits for a worker, but not while it swaps or stores the random
+    This is the case while the process reads a sample or waits for a worker, but not while it swaps or stores the random
     generators of the run.
 
     Attributes:
         is_interruptible: Whether a signal handler may raise an error now.
-        missed_request: What a signal handler does at the start of the next wait, because the signal came between two
-            waits; None if there was no such signal.
+        missed_request: A function to call at the start of the next wait, set by a signal handler if the signal arrived
+            between two waits; None otherwise.
     """
 
     is_interruptible = False
     missed_request: Callable[[], None] | None = None
 
     def begin(self) -> None:
-        """Starts a wait, which ends at once if a stop was requested before."""
+        """Starts a wait. The wait ends at once if a stop has already been requested."""
         self.is_interruptible = True
         if self.missed_request is not None:
             self.missed_request()
@@ -100,7 +100,7 @@ class WorkerProgress:
         self._slots[start : start + _FIELDS] = (process, position + 1, index if isinstance(index, int) else -1)
 
     def sample_of(self, process: int) -> int | None:
-        """Returns the index of the sample that a worker started to read last; None if the process is not known."""
+        """Returns the index of the sample that a worker started to read last; None if the process is unknown."""
         slots = list(self._slots[:-1])
         for start in range(0, len(slots), _FIELDS):
             if slots[start] == process and slots[start + 1]:
@@ -258,7 +258,7 @@ class _MonitoringIterator(_MultiProcessingDataLoaderIter):
 
 @contextlib.contextmanager
 def explain_worker_deaths(loaders: Iterable[Any]) -> Iterator[None]:
-    """Converts torch's error about a dead worker to an error that names the sample that it was reading.
+    """Converts torch's error about a dead worker to an error that names the sample that the worker was reading.
 
     Torch raises its error in any code that the main process is running, so the block must include all of it.
 
@@ -302,7 +302,7 @@ def kill_workers(loaders: Iterable[Any]) -> None:
 
 
 def install_worker_death_handler() -> None:
-    """Makes torch raise an error when a worker dies, starting now instead of at the first pass with workers."""
+    """Makes torch raise an error when a worker dies, from now on instead of from the first pass with workers."""
     signal_handling._set_SIGCHLD_handler()
 
 

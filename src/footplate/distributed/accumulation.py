@@ -28,13 +28,13 @@ def unreduced_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[
 
     Args:
         model: The model.
-        parameters: Some of its parameters.
+        parameters: Some of the model's parameters.
     """
     from torch.distributed.tensor import DTensor, Shard
 
     parameter_list = list(parameters)
     mesh = getattr(parameter_list[0], "device_mesh", None)
-    if mesh is None or mesh.ndim > 1:  # each rank has gradients of its own, also within a replica
+    if mesh is None or mesh.ndim > 1:  # each rank has its own gradients, even within a replica
         mesh = _world_mesh(parameter_list[0].device.type, dist.group.WORLD)
     return [
         None if each is None else DTensor.from_local(each[None], mesh, [Shard(0)])
@@ -43,7 +43,9 @@ def unreduced_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[
 
 
 def restore_gradients(model: nn.Module, parameters: Iterable[Tensor], saved: Iterable[Tensor | None]) -> None:
-    """Adds the saved gradients of this rank; if the number of ranks has changed, the mean over all saved ranks.
+    """Adds the saved gradients of this rank to its current ones.
+
+    If the number of ranks has changed, adds the mean over all saved ranks instead.
 
     Every rank must call this.
 
@@ -80,7 +82,7 @@ def average_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Te
 
     Args:
         model: The model.
-        parameters: Some of its parameters.
+        parameters: Some of the model's parameters.
     """
     parameter_list = list(parameters)
     means: list[Tensor | None] = []
@@ -119,7 +121,7 @@ def _local_gradients(model: nn.Module, parameters: Sequence[Tensor]) -> list[Ten
 
 
 def _fsdp_states(model: nn.Module) -> dict[int, Any]:
-    """Returns the FSDP state of each sharded parameter, by the id of the parameter."""
+    """Maps the id of each sharded parameter to its FSDP state."""
     found: dict[int, Any] = {}
     for module in model.modules():
         state = module._get_fsdp_state() if is_sharded(module) else None  # type: ignore[operator]

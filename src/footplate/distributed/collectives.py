@@ -27,12 +27,12 @@ def is_distributed() -> bool:
 
 
 def get_rank() -> int:
-    """Returns the rank of this process; 0 without a process group."""
+    """Returns the rank of this process, or 0 if there is no process group."""
     return dist.get_rank() if is_distributed() else 0
 
 
 def get_world_size() -> int:
-    """Returns the number of ranks; 1 without a process group."""
+    """Returns the number of ranks, or 1 if there is no process group."""
     return dist.get_world_size() if is_distributed() else 1
 
 
@@ -42,7 +42,7 @@ def is_main_process() -> bool:
 
 
 def master_only(function: Callable[_P, _T]) -> Callable[_P, _T | None]:
-    """Decorates a function to run on rank 0 only; it returns None on other ranks."""
+    """Decorates a function to run only on rank 0. It returns None on other ranks."""
 
     @functools.wraps(function)
     def on_main(*args: _P.args, **kwargs: _P.kwargs) -> _T | None:
@@ -58,7 +58,7 @@ def barrier() -> None:
 
 
 def broadcast_object(value: _T, source: int = 0) -> _T:
-    """Returns on every rank the `value` of rank `source`."""
+    """Returns the `value` of rank `source` on every rank."""
     if not is_distributed():
         return value
     box = [value]
@@ -67,7 +67,7 @@ def broadcast_object(value: _T, source: int = 0) -> _T:
 
 
 def compute_on_main(compute: Callable[[], _T]) -> _T:
-    """Calls a function on rank 0; returns its result, or raises its exception, on every rank.
+    """Calls a function on rank 0. Returns its result or raises its exception on every rank.
 
     Use it where ranks could get different results, for example when listing a folder that is being written to.
     """
@@ -94,7 +94,7 @@ def broadcast_buffers(model: nn.Module) -> None:
 
 
 def gather_objects(value: _T) -> list[_T]:
-    """Returns on every rank the list of all ranks' values, ordered by rank."""
+    """Returns the list of all ranks' values, ordered by rank, on every rank."""
     if not is_distributed():
         return [value]
     found: list[Any] = [None] * get_world_size()
@@ -108,7 +108,7 @@ def collect_results(results: Sequence[_T], size: int, device: Literal["cpu", "gp
     Results are sent in chunks, so that only rank 0 needs memory for the results of other ranks.
 
     Args:
-        results: One entry per sample. Rank r of n has those of samples r, r + n, r + 2n, ...
+        results: One entry per sample. Rank r of n has the entries of samples r, r + n, r + 2n, ...
         size: The number of samples in the dataset. Further entries, which a sampler added as padding, are dropped.
         device: The memory to send from, if the backend supports it.
     """
@@ -128,7 +128,7 @@ def collect_results(results: Sequence[_T], size: int, device: Literal["cpu", "gp
 
 
 def local_sample_count(size: int, rank: int, world: int) -> int:
-    """Returns how many of `size` samples a rank gets if samples are assigned to ranks in turn.
+    """Returns the number of samples of a rank if `size` samples are assigned to ranks in turn.
 
     Example:
         >>> [local_sample_count(7, rank, 3) for rank in range(3)]
@@ -141,7 +141,7 @@ def check_same_parameters(model: nn.Module) -> None:
     """Checks that parameter names, shapes and dtypes are the same on all ranks. Every rank must call this.
 
     Raises:
-        RankError: They differ. Raised on all ranks; the message names the first parameter that differs.
+        RankError: The parameters differ. All ranks raise it, and the message contains the first parameter that differs.
     """
     if get_world_size() == 1:
         return
@@ -163,7 +163,7 @@ def check_same_weights(model: nn.Module) -> None:
     Compares sums of the parameters' bits, which are computed on their device. Sharded parameters are skipped.
 
     Raises:
-        RankError: They differ. Raised on all ranks; the message names the first parameter that differs.
+        RankError: The parameters differ. All ranks raise it, and the message contains the first parameter that differs.
     """
     if get_world_size() == 1:
         return
@@ -206,7 +206,7 @@ def _compare_across_ranks(mine: Sequence[tuple[str, str]], message: str, hint: s
 
 
 def _transfer_device(device: str) -> torch.device:
-    """Returns the requested device if the backend supports it, or else a device that it supports."""
+    """Returns the requested device if the backend supports it, and otherwise a device that it supports."""
     kinds = [part.partition(":")[0] for part in dist.get_backend_config().split(",")]
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if accelerator is not None and accelerator.type in kinds and (device == "gpu" or "cpu" not in kinds):

@@ -1,4 +1,4 @@
-"""The hub on rank 0, which collects the status of all ranks and decides why they exit, and its connections."""
+"""The hub on rank 0, which collects the status of all ranks and determines why they exit, and its connections."""
 
 import contextlib
 import errno
@@ -96,7 +96,7 @@ class Channel:
         """Reads all remaining data as text.
 
         Args:
-            idle: How many seconds without data mean that the connection has ended.
+            idle: The number of seconds without data after which the connection counts as ended.
         """
         self._socket.settimeout(idle)
         with contextlib.suppress(OSError):
@@ -111,7 +111,7 @@ class Channel:
 
 
 class Hub(threading.Thread):
-    """A thread on rank 0 that receives messages from all ranks and sends all of them once the reason why they exit.
+    """A thread on rank 0 that receives messages from all ranks and, after a failure, sends them the reason to exit.
 
     A rank whose connection closes during a run has died, because the operating system closes the sockets of a process.
     An error that may be a consequence of another failure is delayed, so that its cause can be reported first.
@@ -120,7 +120,7 @@ class Hub(threading.Thread):
         server: A listening socket.
         token: The secret that ranks send to authenticate.
         world_size: The number of ranks.
-        limit: How long a rank may wait for others, in seconds.
+        limit: The number of seconds that a rank may wait for others.
 
     Attributes:
         save_crash: Called with a rank and its crash dump; returns the file that it was saved to, or "".
@@ -174,7 +174,7 @@ class Hub(threading.Thread):
             channel.close()
 
     def _receive(self, channel: Channel, rank: int | None) -> None:
-        """Handles the messages on a connection; `rank` is known after its message "hello"."""
+        """Handles the messages on a connection. `rank` is None until its message "hello" arrives."""
         messages = channel.receive()
         if messages is None:
             self._selector.unregister(channel)

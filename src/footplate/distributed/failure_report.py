@@ -79,7 +79,10 @@ def format_ranks(ranks: Iterable[int]) -> str:
 def describe_failure(
     first: Failure, same_error: Collection[int], world_size: int, hosts: Mapping[int, str]
 ) -> FailureReport:
-    """Returns the report for an error that the ranks `same_error` raised; `hosts` has the ranks that are alive."""
+    """Returns the report for an error that the ranks in `same_error` raised.
+
+    `hosts` maps the ranks that are alive to their host names.
+    """
     status, lines = first.status, first.text.split("\n")
     if len(same_error) < world_size:
         who = format_ranks(same_error)
@@ -175,7 +178,10 @@ def describe_silence(
 
 
 def describe_waiting(statuses: Sequence[RankStatus], seconds: float) -> str:
-    """Returns the warning to log while ranks wait; empty if no rank waits longer than half of `seconds` for others."""
+    """Returns the warning to log while ranks wait for others.
+
+    It is empty if no rank has waited for at least half of `seconds`.
+    """
     waiting = [each for each in statuses if each.is_waiting and each.seconds >= seconds / 2]
     late = [each for each in statuses if not each.is_waiting]
     groups = _grouped(waiting)

@@ -1,4 +1,4 @@
-"""Exit codes of other processes on this machine, and crash dumps of this one."""
+"""Reads the exit codes of other processes on this machine, and writes and reads crash dumps."""
 
 import contextlib
 import faulthandler
@@ -31,8 +31,8 @@ class LocalProcess:
 
     Args:
         process: The process id.
-        began: The start time that the process reported. A process with the same id may also exist on a different
-            machine with the same host name.
+        began: The start time that the process reported. It distinguishes the process from one with the same id on
+            another machine with the same host name.
     """
 
     def __init__(self, process: int, began: str) -> None:
@@ -46,7 +46,7 @@ class LocalProcess:
         """Returns the exit code, negative for a signal, or None if it is unknown.
 
         Args:
-            timeout: How long to wait for the process to end, in seconds.
+            timeout: The number of seconds to wait for the process to end.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -85,7 +85,7 @@ def start_time_of(process: int) -> str:
 
 
 def describe_exit_code(code: int) -> str:
-    """Returns in words how a process ended.
+    """Describes how a process ended.
 
     >>> describe_exit_code(-9), describe_exit_code(3)
     ('was killed by SIGKILL', 'exited with code 3')
@@ -125,7 +125,7 @@ def innermost_line_of_dump(dump: str) -> str:
 
 
 def indicates_lost_rank(error: BaseException) -> bool:
-    """Checks whether an error, or one of its causes, may only mean that another process is gone."""
+    """Checks whether an error, or one of its causes, may merely result from the loss of another process."""
     seen: list[BaseException] = []
     while error not in seen:
         if isinstance(error, (dist.DistError, ConnectionError)) or (

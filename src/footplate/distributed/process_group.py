@@ -1,4 +1,4 @@
-"""Initializes the process group for processes that a launcher started."""
+"""Initializes the process group of the processes that a launcher has started."""
 
 import datetime
 import os
@@ -29,7 +29,7 @@ _BRACKETS = re.compile(r"^(?P<prefix>[^\[\],]*)\[(?P<numbers>[^\[\]]*)\](?P<suff
 
 
 class _Variables(NamedTuple):
-    """The environment variables that a launcher sets; the first that is set counts."""
+    """The environment variables that a launcher sets. The first one that is set is used."""
 
     starters: str  # the programs that set them
     ranks: tuple[str, ...]
@@ -141,7 +141,7 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
-    """Returns the rank information that a launcher provides; None for "none".
+    """Returns the rank information that a launcher provides, or None for the launcher "none".
 
     Args:
         launcher: See `initialize`.
@@ -207,7 +207,7 @@ def first_host(nodes: str) -> str:
 
 
 def _variable(launcher: str, names: tuple[str, ...]) -> str:
-    """Returns the first of the environment variables that is set."""
+    """Returns the value of the first environment variable in `names` that is set."""
     for name in names:
         if name in os.environ:
             return os.environ[name]
@@ -215,7 +215,7 @@ def _variable(launcher: str, names: tuple[str, ...]) -> str:
 
 
 def _number(launcher: str, names: tuple[str, ...], default: int | None = None) -> int:
-    """Returns the number in the first of the environment variables that is set."""
+    """Returns the number in the first environment variable in `names` that is set."""
     name = next((each for each in names if each in os.environ), None)
     if name is None and default is not None:
         return default

@@ -1,6 +1,6 @@
 """The rank monitor reports failures of its rank to the other ranks, and ends its rank when another rank fails.
 
-It costs the training loop nothing. A thread inspects the stack of the main thread once a second, and sends its status
+It adds no cost to the training loop. A thread inspects the stack of the main thread once a second, and sends its status
 only when the phase has changed.
 """
 
@@ -52,7 +52,7 @@ _HUB_TIMEOUT = 3.0  # for any message of the hub
 _LEAVE_TIMEOUT = 1.0  # for the others to learn that rank 0 leaves
 _EXIT_CODE_TIMEOUT = 0.3  # between the end of a connection and that of the process
 _FIRST_WARNING = 30.0
-_RANKS_PER_SECOND = 64  # how many ranks may send their status to the hub each second
+_RANKS_PER_SECOND = 64  # the number of ranks that may send their status to the hub each second
 
 Stack = list[tuple[FrameType, int]]
 InspectStack = Callable[[Stack], tuple[str, bool, str]]
@@ -66,7 +66,7 @@ class RankMonitor(threading.Thread):
         channel: The connection for messages to and from the hub.
         crash_channel: The connection that a crash dump of this process is written to. It carries nothing else: when a
             connection closes with unread messages, data in flight is lost.
-        limit: How long a rank may wait for others, in seconds.
+        limit: The number of seconds that a rank may wait for others.
         inspect_stack: Takes a stack (frames with their lines, outermost first) and returns its phase, whether it is
             waiting for other ranks, and the line of code.
 
@@ -125,7 +125,7 @@ class RankMonitor(threading.Thread):
             self._may_leave.wait(_LEAVE_TIMEOUT)  # until the others know that the hub may exit
 
     def fail(self, error: BaseException, text: str, code: int, *, log: str = "") -> FailureReport:
-        """Reports an error of this rank, and returns the report that was printed, with the reason why all ranks exit.
+        """Reports an error of this rank and returns the printed report, which contains the reason why all ranks exit.
 
         Args:
             error: The error.
@@ -176,7 +176,7 @@ class RankMonitor(threading.Thread):
             self._update_status()
 
     def _update_status(self) -> None:
-        """Inspects the main thread, and notifies the hub if it has been waiting for long."""
+        """Inspects the main thread, and notifies the hub if it has been waiting for a long time."""
         frame = sys._current_frames().get(self._main_thread or 0)
         if frame is None or self.report is not None:
             return
@@ -278,7 +278,7 @@ class RankMonitor(threading.Thread):
         if self.path and os.path.isdir(os.path.dirname(self.path)):
             _append(self.path, f"{time.strftime('%Y/%m/%d %H:%M:%S')} - ERROR - {text}\n")
         if self.rank in report.reporters:
-            with contextlib.suppress(OSError):  # stderr may be closed; the process must end nevertheless
+            with contextlib.suppress(OSError):  # stderr may be closed; the process must end anyway
                 message = printable(self.wrap_text(f"error: {text}"))
                 # Clears a progress display and shows the cursor, since os._exit skips its cleanup.
                 has_display = os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb"
@@ -298,12 +298,12 @@ def _append(path: str, text: str) -> bool:
 
 
 def start(*, limit: float, inspect_stack: InspectStack) -> RankMonitor | None:
-    """Starts the monitor of this rank, unless it is running. Every rank must call it.
+    """Starts the monitor of this rank, unless it is already running. Every rank must call it.
 
     Returns None for a single process, or if the hub cannot be reached.
 
     Args:
-        limit: How long a rank may wait for others, in seconds.
+        limit: The number of seconds that a rank may wait for others.
         inspect_stack: See `RankMonitor`.
     """
     global _current

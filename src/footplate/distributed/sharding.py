@@ -43,7 +43,7 @@ def local_tensor(tensor: Tensor) -> Tensor:
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """Gathers a DTensor; every rank of its mesh must call this. Other tensors are returned unchanged."""
+    """Gathers a DTensor. Every rank of its mesh must call this. Other tensors are returned unchanged."""
     gather = getattr(tensor, "full_tensor", None)
     return tensor if gather is None else torch.as_tensor(gather())
 
@@ -117,7 +117,7 @@ def _sharded_dimensions(tensor: Tensor) -> tuple[Any, tuple[int, ...]] | None:
 
 
 def new_cpu_group() -> Any:
-    """Creates a gloo group of all ranks; None without a process group. Every rank must call this."""
+    """Creates a gloo group of all ranks. Every rank must call this. Returns None if there is no process group."""
     return dist.new_group(backend="gloo") if is_distributed() else None
 
 
@@ -164,26 +164,29 @@ def FullyShard(  # noqa: N802 - the name that configs use
 ) -> nn.Module:
     """Shards parameters, gradients and optimizer states across ranks with torch's `fully_shard`.
 
-    Each module selected by `shard` forms a communication group; the remaining parameters form one for the whole model.
-    Weights are initialized before sharding, so that they do not depend on the number of ranks.
+    Each module that `shard` selects forms a communication group. The remaining parameters form one more group. Weights
+    are initialized before sharding, so that they do not depend on the number of ranks.
 
     Source: PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel (Zhao et al., 2023).
 
     Args:
-        module: The unsharded model, on its device. With one process it is returned unchanged.
-        shard: `classes`, class names of modules, and `names`, regular expressions that must match full module names.
-        mesh: `(replicas, shards)`, whose product is the number of processes: the weights are sharded within groups of
-            `shards` processes with consecutive ranks, and each group holds a replica. By default all processes form
+        module: The unsharded model, on its device. With one process, it is returned unchanged.
+        shard: A dict with `classes`, class names of modules, and `names`, regular expressions that must match full
+            module names.
+        mesh: `(replicas, shards)`, whose product must be the number of processes. The weights are sharded within groups
+            of `shards` processes with consecutive ranks, and each group holds a replica. By default, all processes form
             one group.
-        mixed_precision: `param_dtype`, `reduce_dtype` and `output_dtype` as dtype names, and `cast_forward_inputs`.
+        mixed_precision: A dict with `param_dtype`, `reduce_dtype` and `output_dtype` as dtype names, and
+            `cast_forward_inputs`.
         reshard_after_forward: Whether to free the full parameters after the forward pass. A number reshards to that
             many ranks. None means True for all modules except the root.
         offload: "cpu" keeps the shards in host memory.
-        forward_methods: Methods of sharded modules that use parameters like `forward`, such as `loss` of a head.
+        forward_methods: Methods other than `forward` that use the parameters of a sharded module, such as `loss` of a
+            head.
 
     Raises:
         ArgumentError: A key, class, dtype or policy is unknown, a class or pattern matches nothing, or the mesh does
-            not fit the number of processes.
+            not match the number of processes.
     """
     _check_mesh(mesh)
     with at_key("shard"), located(shard):

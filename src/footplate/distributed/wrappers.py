@@ -35,12 +35,12 @@ _SYNC_BN_KINDS = ("torch", "mmcv")
 
 @MODEL_WRAPPERS.register_module(name=["MMDistributedDataParallel", "DistributedDataParallel"])
 class ModelDistributedDataParallel(DistributedDataParallel):
-    """DistributedDataParallel whose inner model keeps its `train_step`, `val_step` and `test_step`.
+    """A DistributedDataParallel that provides the `train_step`, `val_step` and `test_step` of its model.
 
     Args:
         module: A BaseModel.
         gradient_compression: See `compress_gradients`. The state of PowerSGD is not saved, so a resumed run is not
-            bit-equal.
+            bit-exact.
         kwargs: Arguments of DistributedDataParallel. `gradient_as_bucket_view` is True by default, which avoids a
             second copy of the gradients.
     """
@@ -61,7 +61,7 @@ class ModelDistributedDataParallel(DistributedDataParallel):
         """Trains on one batch, with the forward pass of DistributedDataParallel.
 
         Raises:
-            ArgumentError: Some parameters were not used in the previous loss, so that their gradients are missing.
+            ArgumentError: Some parameters were not used in the previous loss, so their gradients are missing.
         """
         with optim_wrapper.optim_context(self):
             data = self.module.data_preprocessor(data, True)
@@ -116,8 +116,8 @@ def compress_gradients(model: DistributedDataParallel, cfg: "str | Mapping[str, 
 
     Args:
         model: The model.
-        cfg: "fp16", "bf16", "powerSGD" or "batched_powerSGD", or a dict with this name as `type` and arguments of
-            torch's PowerSGDState.
+        cfg: "fp16", "bf16", "powerSGD" or "batched_powerSGD", or a dict with one of these names as `type` and arguments
+            of torch's PowerSGDState.
 
     Raises:
         ArgumentError: The hook or an argument is unknown, or the backend does not support the hook.
@@ -147,7 +147,7 @@ def compress_gradients(model: DistributedDataParallel, cfg: "str | Mapping[str, 
 
 
 def is_model_wrapper(model: nn.Module) -> bool:
-    """Checks whether `model` is a wrapper, whose attribute `module` is the wrapped model."""
+    """Checks whether `model` is a wrapper. The attribute `module` of a wrapper is the wrapped model."""
     registered = tuple(each for each in MODEL_WRAPPERS.module_dict.values() if isinstance(each, type))
     return isinstance(model, (DistributedDataParallel, DataParallel, *registered))
 
@@ -171,12 +171,12 @@ def wrap_model(
     find_unused_parameters: bool = False,
     sync_bn: str | None = None,
 ) -> nn.Module:
-    """Wraps a model for distributed training. On one process it is not wrapped.
+    """Wraps a model for distributed training. With one process, it is not wrapped.
 
     Args:
         model: The model, on its device.
         cfg: `model_wrapper_cfg`: `dict(type='MMDistributedDataParallel', ...)` or `dict(type='FullyShard', ...)`.
-        find_unused_parameters: Whether some parameters may not be used in every loss.
+        find_unused_parameters: Whether to expect parameters that are not used in every loss.
         sync_bn: "torch" synchronizes the batch normalization layers.
     """
     model = synchronize_batch_norm(model, sync_bn)
@@ -214,11 +214,12 @@ def check_sync_bn(kind: object) -> None:
 
 
 def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Module:
-    """Converts the batch normalization layers of a model, which is on its device, for the number of ranks.
+    """Converts the batch normalization layers of a model to suit the number of ranks.
 
-    With one process, synchronized layers become plain ones, which is logged. With several, all layers become
-    synchronized if `kind` is "torch" or "mmcv", which mean the same; None does not convert plain layers. On CPUs, which
-    torch's SyncBatchNorm does not support, a layer with the same state is used instead.
+    The model must be on its device. With one process, synchronized layers become plain ones, which is logged. With
+    several processes, all layers become synchronized if `kind` is "torch" or "mmcv", which mean the same. None does not
+    convert plain layers. On CPUs, which torch's SyncBatchNorm does not support, a layer with the same state is used
+    instead.
     """
     check_sync_bn(kind)
     if get_world_size() == 1:
@@ -246,8 +247,8 @@ class RankwiseBatchNorm(PlainBatchNorm):
     """Synchronized batch normalization on any device, using all-reduce on plain tensors.
 
     Inputs have shape `(N, C, ...)`; N may differ between ranks. The variance is computed from the differences to the
-    global mean, so that many small batches give the result of one large batch to the last digits. Not a subclass of
-    torch's SyncBatchNorm, because DistributedDataParallel rejects that on CPUs.
+    global mean, so that many small batches give the result of one large batch up to the last digits. It is not a
+    subclass of torch's SyncBatchNorm, because DistributedDataParallel rejects that on CPUs.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -294,7 +295,7 @@ def _all_reduce_sum(values: Tensor) -> Tensor:
 
 
 def _convert_sync_layers(model: nn.Module, kind: type[_BatchNorm]) -> int:
-    """Changes the class of all SyncBatchNorm layers to `kind`, which has the same fields; returns their number."""
+    """Changes the class of all SyncBatchNorm layers to `kind`, which has the same fields. Returns their number."""
     found = [each for each in model.modules() if isinstance(each, nn.SyncBatchNorm)]
     for each in found:
         each.__class__ = kind  # type: ignore[assignment]

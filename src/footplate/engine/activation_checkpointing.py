@@ -1,4 +1,4 @@
-"""Activation checkpointing: selected modules compute their activations again in the backward pass."""
+"""Activation checkpointing: selected modules recompute their activations in the backward pass."""
 
 import logging
 import random
@@ -35,17 +35,17 @@ def check_activation_checkpointing(selection: Selection) -> None:
 
 
 def checkpoint_activations(model: nn.Module, selection: Selection) -> None:
-    """Makes the selected modules store only their inputs, and compute everything else again in the backward pass.
+    """Makes the selected modules store only their inputs and recompute everything else in the backward pass.
 
     The results do not change: the second computation uses the same random numbers and the same buffers as the first,
-    and its changes of buffers, such as running statistics, are discarded. Nothing is recomputed without gradients. The
-    backward pass raises an `ArgumentError` if an input of a selected module was changed in place.
+    and its changes to buffers, such as running statistics, are discarded. If gradients are disabled, nothing is
+    recomputed. The backward pass raises an `ArgumentError` if an input of a selected module was changed in place.
 
     Source: Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174.
 
     Args:
-        model: The model. The selected modules get a subclass of their class with the same name. Names of weights do not
-            change. Modules that got it before stay as they are.
+        model: The model. The class of each selected module is replaced with a subclass of the same name. Names of
+            weights do not change. Modules that are already checkpointed are left unchanged.
         selection: The modules; see `select_modules`.
 
     Raises:
@@ -74,7 +74,7 @@ def _checkpoint_module(name: str, module: nn.Module) -> None:
         raise ArgumentError(
             f"the forward method of '{name}' cannot be checkpointed, because {reason}",
             found=name,
-            notes=["Select the modules in it, or the module that contains it."],
+            notes=["Select its submodules, or the module that contains it."],
         )
 
 
@@ -88,7 +88,7 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
         settings: dict[str, Any] = {"use_reentrant": False}
         if not torch.compiler.is_compiling():  # the compiler discards changes of buffers itself
             settings["context_fn"] = partial(_contexts, self, (args, kwargs))
-        # Arguments by name are passed in a dict, in which torch looks for the devices of their tensors.
+        # Keyword arguments are passed in a dict, in which torch searches for the devices of their tensors.
         return checkpoint(lambda given, named: run(*given, **named), args, kwargs, **settings)
 
     def reduce(self: Any, protocol: Any) -> Any:
@@ -108,14 +108,14 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 def _restore(make: Callable[..., nn.Module], *given: Any) -> nn.Module:
-    """Makes a checkpointed module of a pickle or a copy, without its attributes."""
+    """Creates a checkpointed module for a pickle or a copy, without its attributes."""
     module = make(*given)
     module.__class__ = _checkpointed(type(module))  # type: ignore[arg-type]
     return module
 
 
 def _contexts(module: nn.Module, inputs: Any) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Returns the contexts of the first and the second computation. torch keeps the state of its own generators."""
+    """Returns the contexts of the first and the second computation. torch restores its own generators itself."""
     changed: list[tuple[dict[str, Any], str, Tensor]] = []
     return _finding_changed_buffers(module, changed), _Repeating(module, inputs, changed)
 
@@ -138,9 +138,9 @@ def _finding_changed_buffers(module: nn.Module, changed: list[tuple[dict[str, An
 
 
 class _Repeating(AbstractContextManager[None]):
-    """Runs the block with earlier buffers and random states of Python and numpy, and restores the present ones.
+    """Runs the block with earlier buffers and random states of Python and NumPy, then restores the current ones.
 
-    The backward pass enters it each time it runs.
+    Each backward pass enters this context.
     """
 
     def __init__(self, module: nn.Module, inputs: Any, changed: list[tuple[dict[str, Any], str, Tensor]]) -> None:
@@ -155,7 +155,7 @@ class _Repeating(AbstractContextManager[None]):
             called = self._module.checkpointed_name
             raise ArgumentError(
                 f"the input of '{called}' was changed in place after its forward method was called, so its activations "
-                "cannot be computed again",
+                "cannot be recomputed",
                 key=KEY,
                 found=called,
                 notes=["Set inplace=False, or select the module that contains it."],
@@ -189,7 +189,7 @@ class ActivationCheckpointHook(Hook):
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Warns once."""
+        """Warns after the first iteration."""
         if not self._waits:
             return
         self._waits = False

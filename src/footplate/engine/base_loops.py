@@ -32,16 +32,16 @@ class ValidationLeftError(Exception):
 
 
 class BaseLoop:
-    """The base class of all loops: a runner and a dataloader.
+    """The base class of all loops. A loop has a runner and a data loader.
 
-    `calls` lists the methods that a subclass may override and the engine calls, each with its positional arguments.
+    `calls` contains the methods that the engine calls and a subclass may override, with their positional arguments.
 
     Args:
         runner: The runner that drives the loop.
         dataloader: A loader, any iterable of batches, or the config dict of a loader.
 
     Raises:
-        ArgumentError: An overridden method does not take the arguments that it is called with.
+        ArgumentError: An overridden method does not accept the arguments that the engine passes.
     """
 
     calls: ClassVar[dict[str, tuple[str, ...]]] = {"run": ()}
@@ -85,8 +85,8 @@ class BaseTrainLoop(BaseLoop):
         val_begin: The first epoch or iteration after which to validate.
         val_interval: The number of epochs or iterations between two validations.
         dynamic_intervals: `[(milestone, interval), ...]`: each interval applies from its milestone on.
-        max_hours: The time limit in hours. Training stops so early that the last validation and the last save end
-            before it. The run can be resumed.
+        max_hours: The time limit in hours. Training stops early enough for the last validation and the last save to
+            finish within the limit. The run can be resumed.
 
     Attributes:
         out_of_time: Whether training was stopped because of `max_hours`.
@@ -129,10 +129,10 @@ class BaseTrainLoop(BaseLoop):
         self._iter = self._began_at = 0
         self._epoch = 0
         self._validated_at = 0
-        # Whether everything after the last iteration is done too. None if the checkpoint does not contain it.
+        # Whether everything after the last iteration is done, too. None if the checkpoint does not contain this flag.
         self.ended: bool | None = False
         self._random_at_epoch_start: dict[str, Any] | None = None
-        # As of before the latest validation: `_validated_at` and `validation_requested`, and the random state.
+        # From before the latest validation: `_validated_at` and `validation_requested`, and the random state.
         self._before_validation: tuple[tuple[int, bool], dict[str, Any]] = (0, False), {}
         self._hooks_before_validation: dict[str, Any] = {}
         self.hooks_to_save: dict[str, Any] | None = None  # hook states to save instead of the current ones
@@ -199,7 +199,7 @@ class BaseTrainLoop(BaseLoop):
                     runner.phase = Phase.CUSTOM_STEP
                     own_iter(batch_idx, data_batch)
                 else:
-                    # Same as run_iter without its stack frame: at most four frames of ours above backward().
+                    # Same as run_iter without its stack frame: at most four frames of footplate above backward().
                     for method in before:
                         method(runner, batch_idx=batch_idx, data_batch=data_batch)
                     outputs = train_step(data_batch, optim_wrapper=optim_wrapper)
@@ -221,7 +221,7 @@ class BaseTrainLoop(BaseLoop):
         return runner.model
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
-        """Trains on one batch. A subclass may override it to decide what an iteration is."""
+        """Trains on one batch. A subclass may override it to define what an iteration does."""
         runner = self.runner
         runner.phase = Phase.STEP
         runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
@@ -231,7 +231,7 @@ class BaseTrainLoop(BaseLoop):
         runner.phase = Phase.BETWEEN_ITERATIONS
 
     def batches(self) -> Iterator[tuple[int, Any]]:
-        """Yields the index and the batch of every remaining iteration, and validates between them when it is due."""
+        """Yields the index and the batch of every remaining iteration. Validates between iterations when due."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
@@ -245,7 +245,7 @@ class BaseTrainLoop(BaseLoop):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a position. Training resumes after it."""
+        """Restores the position of a run. Training resumes from there."""
         self._iter, self._epoch = read_count(state, "iter"), read_count(state, "epoch")
         # Checkpoints of other engines lack this: assume that the validation at this position is done.
         state = {"validated_at": self._position, "validation_requested": False, **state}
@@ -276,7 +276,10 @@ class BaseTrainLoop(BaseLoop):
             restore_rng(random)
 
     def end_early(self) -> None:
-        """Stops training after the current iteration because the time is over. Validates first, unless just done."""
+        """Stops training after the current iteration because of the time limit.
+
+        The loop validates first, unless it has just done so.
+        """
         self.stop_training = self.out_of_time = True
         is_new = self._position != self._validated_at or (self.by_epoch and not self.at_epoch_start)
         self.validation_requested = is_new and self._runner.val_loop is not None
@@ -295,11 +298,11 @@ class BaseTrainLoop(BaseLoop):
         return self.max_epochs if self.by_epoch else self.max_iters
 
     def _begin(self) -> None:
-        """Records where the run begins. Called after the hooks at `before_train` and before the first batch."""
+        """Records the start position of the run. Called after the `before_train` hooks and before the first batch."""
         self.runner.restore_random_state()
         self.in_progress, self.ended, self._began_at = True, False, self._iter
         self.runner.phase = Phase.BETWEEN_ITERATIONS
-        # An earlier run that was stopped has set these.
+        # An earlier run that was stopped may have set these.
         self.runner.saver.ends, self.hooks_to_save = False, None
 
     @contextmanager
@@ -373,7 +376,7 @@ class BaseTrainLoop(BaseLoop):
         return done != self._validated_at and is_due(done, self._end, self.val_begin, self.val_interval)
 
     def _decide_current_val_interval(self) -> None:
-        """Sets `val_interval` to the interval that applies now. An override decides when to validate."""
+        """Sets `val_interval` to the interval that applies now. A subclass may override it to set another one."""
         self.val_interval = interval_at(self._position, self.dynamic_milestones, self.dynamic_intervals)
 
     def _validate(self) -> None:
@@ -384,7 +387,7 @@ class BaseTrainLoop(BaseLoop):
         self.validating = True
         try:
             self.runner.phase = Phase.EVALUATION
-            self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
+            self.runner.val_loop.run()  # type: ignore[union-attr]  # due only if there is a loop
             self.runner.phase = Phase.BETWEEN_ITERATIONS
         except (ValidationLeftError, InterruptedWaitError):
             self._restore_before_validation()

@@ -77,7 +77,7 @@ class Components:
     def build_train_loop(self, loop: Any) -> BaseTrainLoop:
         """Builds the training loop from `train_cfg`, with the loader of `train_dataloader`.
 
-        A subclass may override this method and the other `build_*` methods to build a component in another way.
+        A subclass may override this method and the other `build_*` methods to build a component differently.
         """
         dataloader = self._required("train_dataloader")
         if not isinstance(loop, Mapping):
@@ -99,11 +99,11 @@ class Components:
         return built
 
     def build_val_loop(self, loop: Any) -> Any:
-        """Builds the validation loop from `val_cfg`; None stays None."""
+        """Builds the validation loop from `val_cfg`, or returns None if that is None."""
         return self._evaluation_loop(loop, "val")
 
     def build_test_loop(self, loop: Any) -> Any:
-        """Builds the test loop from `test_cfg`; None stays None."""
+        """Builds the test loop from `test_cfg`, or returns None if that is None."""
         return self._evaluation_loop(loop, "test")
 
     @staticmethod
@@ -113,7 +113,7 @@ class Components:
         Args:
             dataloader: The config dict, or a loader.
             seed: The seed of the sampler and the samples.
-            diff_rank_seed: Whether the sampler of each rank has a seed of its own.
+            diff_rank_seed: Whether the sampler of each rank has its own seed.
         """
         if diff_rank_seed and isinstance(dataloader, Mapping):
             dataloader = with_origins({**dataloader, "diff_rank_seed": True}, dataloader)
@@ -165,11 +165,11 @@ class Components:
         )
 
     def build_log_processor(self, log_processor: Any) -> LogProcessor:
-        """Builds the log processor; see the function of this name."""
+        """Builds the log processor; see the function `build_log_processor`."""
         return build_log_processor(log_processor, self._sections["train_cfg"])
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
-        """Builds the visualizer; see the function of this name."""
+        """Builds the visualizer; see the function `build_visualizer`."""
         names = {"name": self.experiment_name, "work_dir": self.work_dir, "log_dir": self.log_dir}
         return build_visualizer(visualizer, **names)
 
@@ -230,11 +230,11 @@ class Components:
         return {name: self.__dict__[name] for name in names if name in self.__dict__}
 
     def built_loops(self) -> list[Any]:
-        """Returns the loops that have been built, with None for one that the config does not have."""
+        """Returns the loops that have been built. A loop that the config does not have is None."""
         return [self.built[name] for name in _LOOPS if name in self.built]
 
     def built_loaders(self) -> list[Any]:
-        """Returns the loaders of the loops that have been built, with None for a loop without one."""
+        """Returns the loaders of the loops that have been built. The loader of a loop without one is None."""
         return [getattr(loop, "dataloader", None) for loop in self.built_loops()]
 
     def _evaluation_loop(self, cfg: Any, mode: str) -> Any:
@@ -301,7 +301,7 @@ def build_log_processor(log_processor: Any, train_cfg: Any) -> LogProcessor:
 
 
 def build_visualizer(visualizer: Any, *, name: str, work_dir: str, log_dir: str) -> Visualizer:
-    """Builds the visualizer. A relative `save_dir` of the visualizer or of a backend is placed in the work_dir.
+    """Builds the visualizer. A relative `save_dir` of the visualizer or of a backend is relative to the work_dir.
 
     Args:
         visualizer: The visualizer, its config dict, or None for one that writes scalars and images to the log folder.

@@ -1,4 +1,4 @@
-"""Configs that were written for other engines. Their keys are translated, ignored with a warning, or rejected."""
+"""Handles configs for other engines: translates their keys, ignores them with a warning, or rejects them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +39,7 @@ def translators() -> tuple[ConfigTranslator, ...]:
 
 
 def in_second_generation(cfg: Config) -> Config:
-    """Returns a config with the keys of the Runner; one that has them already is returned unchanged.
+    """Translates a config to the keys of the Runner. A config that already has them is returned unchanged.
 
     Raises:
         ConfigError: The config sets up optimization with keys of both generations, a key cannot be translated, or an
@@ -85,10 +85,10 @@ _INSTEAD_OF_STRATEGY = {
 
 
 def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
-    """Refuses a config with a key that changes results in other engines and has no effect here.
+    """Raises an error for a key that changes results in other engines and has no effect here.
 
     Raises:
-        ConfigError: There is such a key; the message says what to do instead.
+        ConfigError: The config has such a key. The message suggests an alternative.
     """
     strategy = cfg.get("strategy")
     if strategy and not _is_variable(cfg, "strategy"):
@@ -105,7 +105,7 @@ def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
 
 
 def unsupported_conveniences(cfg: Config | Mapping[str, Any]) -> Iterator[str]:
-    """Yields a sentence for each key that has no effect here and does not change results."""
+    """Yields a warning for each key that changes no results in other engines and has no effect here."""
     for key, known in _found(cfg):
         if not known.changes_results:
             origin = origin_of(cfg, key)
@@ -113,7 +113,7 @@ def unsupported_conveniences(cfg: Config | Mapping[str, Any]) -> Iterator[str]:
 
 
 def unused_preprocessor(cfg: Config | Mapping[str, Any]) -> Iterator[str]:
-    """Yields a sentence if the model does not use a top-level `data_preprocessor` because it has a different one."""
+    """Yields a warning if the model does not use a top-level `data_preprocessor` because it has a different one."""
     top, model = cfg.get("data_preprocessor"), cfg.get("model")
     own = model.get("data_preprocessor") if isinstance(model, Mapping) else None
     if top is not None and own is not None and repr(top) != repr(own):

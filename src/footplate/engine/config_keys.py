@@ -1,4 +1,4 @@
-"""The keys that each section of a config accepts, read from the signatures of the classes that the section names."""
+"""Determines the keys that each section of a config accepts from the signature of the section's class."""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -56,7 +56,7 @@ SECTION_REGISTRIES: Mapping[str, Registry] = {
     "visualizer": VISUALIZERS,
     "log_processor": LOG_PROCESSORS,
 }
-"""The registry of the classes that a top-level key names."""
+"""Maps each top-level key to the registry of its classes."""
 
 NESTED_REGISTRIES: Mapping[str, Registry] = {
     "dataset": DATASETS,
@@ -68,7 +68,7 @@ NESTED_REGISTRIES: Mapping[str, Registry] = {
     "optimizer": OPTIMIZERS,
     "vis_backends": VISBACKENDS,
 }
-"""The registry of the classes that a key of a section names. Other keys use the registry of their section."""
+"""Maps a key within a section to the registry of its classes. Other keys use the registry of their section."""
 
 PASSED_ARGUMENTS: Mapping[Registry, Collection[str]] = {
     LOOPS: ("runner", "dataloader", "evaluator"),
@@ -77,14 +77,14 @@ PASSED_ARGUMENTS: Mapping[Registry, Collection[str]] = {
     PARAM_SCHEDULERS: ("optimizer",),
     DATA_SAMPLERS: ("dataset",),
 }
-"""The arguments that the engine passes to the entries of a registry."""
+"""Maps each registry to the arguments that the engine passes to its entries."""
 
 EXTRA_ARGUMENTS: Mapping[Registry, Collection[str]] = {
     LOOPS: ("by_epoch",),
     HOOKS: ("priority",),
     OPTIM_WRAPPERS: ("constructor", "paramwise_cfg"),
 }
-"""The keys that a config may give to the entries of a registry besides their arguments."""
+"""Maps each registry to the keys that a config may set for its entries in addition to their arguments."""
 
 FIXED_KEYS: Mapping[str, Collection[str]] = {
     **{f"{mode}_dataloader": LOADER_KEYS for mode in MODES},
@@ -100,7 +100,7 @@ FIXED_KEYS: Mapping[str, Collection[str]] = {
     "auto_scale_lr": SCALING_KEYS,
     "compile": (*COMPILE_KEYS, "target"),
 }
-"""The keys of sections that name no class, by key path."""
+"""Maps the key path of each section without a class to its keys."""
 
 DEFAULT_TYPES = {
     "optim_wrapper": "OptimWrapper",
@@ -109,18 +109,18 @@ DEFAULT_TYPES = {
     "val_cfg": "ValLoop",
     "test_cfg": "TestLoop",
 }
-"""The `type` of sections that have none. The type of `train_cfg` depends on its length."""
+"""Maps the key path of a section to its default `type`. The type of `train_cfg` depends on its length."""
 
 
 def accepted_keys(cfg: Mapping[Any, Any], parts: Sequence[str], *, at: Sequence[str] = ()) -> Collection[str]:
-    """Returns the keys that a section of a second-generation config accepts; empty if they are unknown.
+    """Returns the keys that a section of a second-generation config accepts. Empty if they are unknown.
 
-    Imports no modules of the user.
+    No user modules are imported.
 
     Args:
         cfg: The config.
         parts: The key path of the section; empty for the top-level keys.
-        at: The key path at which the config has the section, if that differs, as in a first-generation config.
+        at: The key path of the section in the config, if it differs from `parts`, as in a first-generation config.
     """
     if not parts:
         return READ_KEYS
@@ -149,7 +149,7 @@ def class_arguments(entry: Callable[..., Any], registry: Registry) -> list[str] 
 
 
 def _class_keys(section: Any, path: str, registry: Registry) -> Collection[str]:
-    """Returns the arguments of the class that a section names, or of the default class of its place."""
+    """Returns the arguments of the class of a section, or of the default class for its key path."""
     kind = section.get("type") if isinstance(section, Mapping) else None
     kind = _default_type(section, path) if kind is None else kind
     if isinstance(kind, str):
@@ -161,7 +161,7 @@ def _class_keys(section: Any, path: str, registry: Registry) -> Collection[str]:
 
 
 def _default_type(section: Any, path: str) -> Any:
-    """Returns the `type` of a section that has none, or None if there is no default."""
+    """Returns the default `type` of a section, or None if there is no default."""
     first, _, last = path.partition(".")
     if path in DEFAULT_TYPES:
         return DEFAULT_TYPES[path]
@@ -176,7 +176,7 @@ def _default_type(section: Any, path: str) -> Any:
 
 
 def _child(section: Any, part: str) -> Any:
-    """Returns the value of a key or of an index of a section; an empty dict if there is none."""
+    """Returns the value at a key or an index of a section, or an empty dict if it does not exist."""
     if isinstance(section, (list, tuple)):
         return section[int(part)] if part.isdigit() and int(part) < len(section) else {}
     if not isinstance(section, Mapping):

@@ -1,4 +1,4 @@
-"""The validation loop and the test loop, over one dataset or several by name."""
+"""The validation loop and the test loop, which evaluate one dataset or several named ones."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -44,8 +44,8 @@ class MeanLosses:
         total = sum(count for _, count in parts)
         if not total:
             raise DataError(
-                "the loader has no batch to compute a loss of",
-                notes=["The dataset is empty, or the loader can be read only once, as a generator."],
+                "the loader has no batches to compute a loss from",
+                notes=["The dataset is empty, or the loader can be read only once, like a generator."],
             )
         names = dict.fromkeys(name for sums, _ in parts for name in sums)
         return {name: sum(sums.get(name, 0.0) for sums, _ in parts) / total for name in names}
@@ -55,26 +55,26 @@ class _EvaluationLoop(BaseLoop):
     """Runs the model over one or several datasets without gradients and evaluates its predictions.
 
     After a run, `metrics` contains its results, and `left_out` the names of the datasets that it skipped. During the
-    pass over a dataset, `dataloader`, `evaluator` and `current` are those of that dataset, otherwise those of the first
-    one. A hook may set `predictor`, whose `val_step` or `test_step` is then called instead of the model's.
+    pass over a dataset, `dataloader`, `evaluator` and `current` belong to that dataset, and otherwise to the first one.
+    A hook may set `predictor`, whose `val_step` or `test_step` is then called instead of the model's.
 
     Args:
         runner: The runner that drives the loop.
-        dataloader: A loader, any iterable of batches, or the config dict of a loader. For several datasets, a dict of
-            these by name; the metrics are then named `name/mIoU`.
+        dataloader: A loader, any iterable of batches, or the config dict of a loader. For several datasets, a dict that
+            maps their names to these; the metrics are then named `name/mIoU`.
         evaluator: An evaluator, a metric, or the config dict or list of config dicts of metrics. For several datasets,
-            also a dict of these by name.
+            it may also be a dict that maps their names to these.
         fp16: Whether to predict in half precision where the device supports it.
-        inference_mode: Whether to predict in `torch.inference_mode` rather than `torch.no_grad`, which is faster for
+        inference_mode: Whether to predict in `torch.inference_mode` rather than `torch.no_grad`. It is faster for
             models with many small operations. Tensors that the model, a metric or a hook keeps from such a pass cannot
             be used in training or changed in place.
-        loss: Whether to report the model's losses too, as means over the samples.
-        intervals: For some of several datasets, the number of training epochs or iterations between two validations,
-            by name. They must be multiples of the training loop's `val_interval`. The final validation includes all
-            datasets.
+        loss: Whether to also report the model's losses, averaged over the samples.
+        intervals: Maps names of datasets to the number of training epochs or iterations between two of their
+            validations, which must be a multiple of the training loop's `val_interval`. Every validation includes the
+            other datasets. The final validation includes all datasets.
 
     Raises:
-        ArgumentError: Names or intervals do not fit together, or a sharded model is to predict in inference mode.
+        ArgumentError: Names or intervals do not match, or a sharded model would predict in inference mode.
     """
 
     mode = ""
@@ -106,7 +106,7 @@ class _EvaluationLoop(BaseLoop):
                 found=inference_mode,
             )
         self.predictor: Any = None
-        self.buffers: Buffers | None = None  # as of before the current validation, which a stop may end early
+        self.buffers: Buffers | None = None  # from before the current validation, which a stop may end early
         self.left_out: tuple[str, ...] = ()
         self.metrics: dict[str, float] = {}
         self._losses: MeanLosses | None = None
@@ -131,7 +131,7 @@ class _EvaluationLoop(BaseLoop):
         """Evaluates all datasets that are due.
 
         Returns:
-            The metrics by name.
+            A dict that maps the names of the metrics to their values.
         """
         runner, mode = self.runner, self.mode
         requests = runner.requests
@@ -145,7 +145,7 @@ class _EvaluationLoop(BaseLoop):
             self.left_out = tuple(each.name for each in self.sets if each not in due)
             is_nested = requests.evaluations > 1
             is_own = mode == "val" and getattr(training, "validating", False) and not is_nested
-            # An earlier evaluation that raised has left its values.
+            # An earlier evaluation that failed may have left its values.
             outer = (requests.must_finish_evaluation, self.buffers) if is_nested else (False, None)
             changes = call_and_compare_weights(runner, f"before_{mode}", f"before_{mode}_epoch")
             # If a hook or a user's loop has started the evaluation, requests are answered only after it.
@@ -188,7 +188,7 @@ class _EvaluationLoop(BaseLoop):
 
     @contextmanager
     def _predicting(self) -> Iterator[None]:
-        """Turns gradients off and sets the precision for the duration of the block."""
+        """Disables gradients and sets the precision for the duration of the block."""
         self._predicts = True
         try:
             with predicting(self, self.runner.device):
@@ -222,7 +222,7 @@ class _EvaluationLoop(BaseLoop):
             raise ArgumentError(
                 f"a metric has the name of the loss '{name}'",
                 key=self.evaluator.key,
-                notes=[f"Rename the metric, or set {self.mode}_cfg={{}} to leave out the loss."],
+                notes=[f"Rename the metric, or set {self.mode}_cfg={{}} to omit the loss."],
             )
         return {**losses, **metrics}
 
@@ -249,7 +249,7 @@ class TestLoop(_EvaluationLoop):
 
 @contextmanager
 def predicting(loop: Any, device: torch.device) -> Iterator[None]:
-    """Runs the block as a loop predicts: without gradients, in the loop's precision and inference mode.
+    """Runs the block under the conditions of a loop: without gradients, in the loop's precision and inference mode.
 
     Args:
         loop: A loop of this module, or a user's loop, which may lack either attribute.

@@ -1,4 +1,4 @@
-"""The datasets of a validation or test: a loader with its evaluator, or several of them by name."""
+"""The datasets of a validation or test: a loader with its evaluator, or several named pairs of them."""
 
 import copy
 from collections.abc import Callable, Collection, Mapping
@@ -33,12 +33,12 @@ class EvaluationSet(NamedTuple):
         return self.interval is None or done % self.interval == 0 or done >= end
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the metrics with the dataset's prefix."""
+        """Returns the metrics with the prefix of the dataset added to their names."""
         return {dataset_metric(self.name, key): value for key, value in metrics.items()}
 
 
 def build_loaders(cfg: Any, seed: int, *, build: Callable[[Any, int], Any] | None = None) -> Any:
-    """Builds the loader of a section, or a dict of loaders if the section is a dict of sections by name.
+    """Builds the loader of a section, or a dict of loaders if the section maps names to sections.
 
     With several processes, no sample is repeated to fill the last batches: each sample is in exactly one batch of one
     process.
@@ -72,8 +72,9 @@ def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = bu
     """Builds the evaluator of a section, or, for several loaders, a dict of evaluators keyed by name.
 
     Args:
-        cfg: The section of an evaluator, from which a separate evaluator is built for each dataset, or a dict of such
-            sections by name. A dict of functions and objects without the name of a dataset is one evaluator.
+        cfg: The section of an evaluator, from which a separate evaluator is built for each dataset, or a dict that maps
+            names of datasets to such sections. A dict of functions and objects without the name of a dataset counts as
+            the section of one evaluator.
         loaders: The result of `build_loaders`.
         build: Builds an evaluator from its section.
 
@@ -93,7 +94,7 @@ def build_evaluators(cfg: Any, loaders: Any, *, build: Callable[[Any], Any] = bu
 
 
 def _is_by_set(cfg: Any, sets: Collection[str]) -> bool:
-    """Checks whether a section is a dict of evaluators by dataset, rather than one evaluator for all datasets."""
+    """Checks whether a section maps datasets to evaluators, rather than being one evaluator for all datasets."""
     if not isinstance(cfg, Mapping) or "type" in cfg or "metrics" in cfg:
         return False
     return not (is_named(cfg) and cfg.keys().isdisjoint(sets))
@@ -120,7 +121,7 @@ def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) 
     """Checks that each interval belongs to a dataset and is a positive integer.
 
     Raises:
-        ArgumentError: An interval belongs to no dataset, or is not positive.
+        ArgumentError: An interval is not positive, or its dataset does not exist.
     """
     if not isinstance(intervals, (Mapping, type(None))):
         raise ArgumentError(
@@ -137,12 +138,12 @@ def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str,
     """Combines loaders, evaluators and intervals into datasets, and attaches each dataset to its evaluator.
 
     Args:
-        loaders: A loader, or a dict of loaders by name.
-        evaluators: An evaluator, or a dict of evaluators by the same names.
-        intervals: The intervals of some datasets, by name.
+        loaders: A loader, or a dict that maps names to loaders.
+        evaluators: An evaluator, or a dict that maps the same names to evaluators.
+        intervals: Maps names of datasets to their intervals.
 
     Raises:
-        ArgumentError: An interval belongs to no dataset, or is not positive.
+        ArgumentError: An interval is not positive, or its dataset does not exist.
     """
     several = loaders if isinstance(loaders, Mapping) else {"": loaders}
     owned = evaluators if isinstance(loaders, Mapping) else {"": evaluators}
@@ -155,7 +156,7 @@ def build_evaluation_sets(loaders: Any, evaluators: Any, intervals: Mapping[str,
 
 
 def has_several_loaders(cfg: Any) -> bool:
-    """Checks whether a dataloader section is a dict of loaders by name."""
+    """Checks whether a dataloader section maps names to loaders."""
     if not isinstance(cfg, Mapping) or not cfg or "dataset" in cfg:
         return False
     return all(

@@ -1,4 +1,4 @@
-"""The ordered hooks of a run, and how they are built from a config."""
+"""Orders the hooks of a run, and builds them from a config."""
 
 import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -128,12 +128,12 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
     """Builds all hooks of a config in the order in which they act.
 
     Args:
-        default_hooks: Changes to the default hooks, by name. None removes a hook, a dict without `type` keeps its
+        default_hooks: Maps names of default hooks to changes. None removes a hook, a dict without `type` keeps its
             class, and other names add hooks.
         custom_hooks: Hooks, or their config dicts with an optional `priority`.
 
     Raises:
-        BuildError: A hook cannot be built. A name to remove that resembles the name of a hook is likely a typo.
+        BuildError: A hook cannot be built, or the name of a hook to remove is likely a typo.
     """
     settings: dict[str, Any] = {name: dict(cfg) for name, cfg in DEFAULT_HOOKS.items()}
     for name, given in (default_hooks or {}).items():

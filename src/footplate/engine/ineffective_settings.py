@@ -1,6 +1,6 @@
 """Warns about settings without effect: the run ends too early for them, or its checkpoint overrides them.
 
-A run may also resume with the settings of its config.
+On request, a resumed run uses the optimizer settings of its config.
 """
 
 import inspect
@@ -118,7 +118,7 @@ def settings_of(runner: "Runner") -> Settings:
         settings[name] = []
         for group in part.optimizer.param_groups:
             fields = [each for each in ("lr", "weight_decay", "momentum", *arguments) if each in group]
-            # OneCycleLR and CyclicLR of torch change these, and keep the first value under no name of its own.
+            # OneCycleLR and CyclicLR of torch change these and do not store the initial values.
             skipped = {"params", *(("momentum", "betas") if "base_momentum" in group else ())}
             values = {field: group.get(f"initial_{field}", group[field]) for field in fields if field not in skipped}
             if "betas" in values and "initial_momentum" in group:
@@ -128,7 +128,7 @@ def settings_of(runner: "Runner") -> Settings:
 
 
 def take_settings(runner: "Runner", before: Settings) -> None:
-    """Sets the optimizer settings of the config in a run that has just loaded those of its checkpoint.
+    """Restores the optimizer settings of the config in a run that has just loaded those of its checkpoint.
 
     Args:
         runner: The runner. Its schedules must be computed again afterwards.
@@ -167,7 +167,7 @@ def _plain(value: Any) -> Value:
 
 
 def keep_saved_settings(runner: "Runner", before: Settings) -> None:
-    """Warns about each optimizer setting in the config that the saved setting of the resumed run replaces.
+    """Warns about each optimizer setting in the config that is replaced by the saved one in a resumed run.
 
     The runner gets a copy of its config with the saved settings, where a single value can express them. The user's
     config is not changed.

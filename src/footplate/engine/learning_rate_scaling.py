@@ -15,12 +15,13 @@ _WITHOUT_RATE = ("DAdapt", "Prodigy")
 
 
 def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any] | None) -> None:
-    """Scales all learning rates by the ratio of the global batch size to the batch size that the config is made for.
+    """Scales all learning rates by the ratio of the global batch size to the batch size that the config assumes.
 
     Args:
         optim_wrapper: The wrapper of one optimizer, or of several.
         loader: The training loader.
-        cfg: `auto_scale_lr`: `enable`, and `base_batch_size`, the samples per iteration on all processes together.
+        cfg: The value of `auto_scale_lr`, a dict with `enable` and `base_batch_size`, the number of samples per
+            iteration on all processes together.
 
     Raises:
         ArgumentError: A key is unknown, a value is invalid, or the loader has no batch size.

@@ -31,7 +31,7 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
 
     Args:
         model: The model, or its config dict.
-        sections: The runner's arguments by name.
+        sections: Maps the names of the runner's arguments to their values.
         device: The device of this process.
 
     Raises:
@@ -61,18 +61,18 @@ def build_model(model: Any, sections: Mapping[str, Any], device: torch.device) -
 
 
 def speed_up(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, channels_last: bool) -> nn.Module:
-    """Compiles the model and sets its memory format as the config says. Names and values of its weights do not change.
+    """Compiles the model and sets its memory format as configured. Names and values of its weights do not change.
 
     Args:
         model: The model, on its device and not yet wrapped.
-        compile: Whether to compile, or the arguments of `torch.compile`. `target` names what to compile: "forward" for
-            the model, or the path of a submodule, such as "backbone". `regions` selects modules to compile one by
-            one instead, see `select_modules`; modules of the same structure share the compiled code.
-        channels_last: Whether to store four-dimensional weights channels last, which speeds up convolutions.
+        compile: Whether to compile, or the arguments of `torch.compile`. `target` selects the part to compile:
+            "forward" for the model, or the path of a submodule, such as "backbone". Alternatively, `regions` selects
+            modules to compile one by one, see `select_modules`; modules of one structure share the compiled code.
+        channels_last: Whether to store four-dimensional weights in channels-last format, which speeds up convolutions.
 
     Raises:
-        ArgumentError: The model has no such submodule, a value is invalid, or a CPU would run convolutions channels
-            last that corrupt memory there; see `fragile_convolution`.
+        ArgumentError: The model has no such submodule, a value is invalid, or the model has convolutions that corrupt
+            memory on a CPU in channels-last format; see `fragile_convolution`.
     """
     if channels_last:
         _refuse_fragile(model, "channels_last", "Remove `channels_last=True`.")

@@ -37,8 +37,8 @@ _NEEDED = ("optimizer", "param_schedulers", "run")
 class NonFiniteHook(Hook):
     """Checks every `interval` iterations whether all losses since the last check were finite.
 
-    The losses of an interval are read together from the message hub, so that no iteration waits for its own. If the
-    policy for losses is "stop", a loss that appears in a log line is checked too.
+    The losses of an interval are read together from the message hub, so that no iteration waits for its own loss. If
+    the policy for losses is "stop", a loss that appears in a log line is checked too.
 
     Args:
         policy: `loss`: "stop", "skip" (the step) or "warn". `grad`: the same for gradients that are non-finite although
@@ -59,7 +59,7 @@ class NonFiniteHook(Hook):
         self.loss, self.grad, self.interval = settings["loss"], settings["grad"], settings["interval"]
         if self.loss == "skip" and "grad" in (policy or {}) and self.grad != "skip":
             _logger.warning(
-                "on_nonfinite: grad has no effect, because loss='skip' skips each step without finite gradients."
+                "on_nonfinite: grad has no effect, because loss='skip' skips every step with non-finite gradients."
             )
         self._checks_gradients = "grad" in (policy or {}) or self.loss == "skip"
         self._has_warned_of_scale = False
@@ -150,7 +150,7 @@ def check_weights(runner: "Runner") -> None:
     """Checks the losses and the weights before a save, so that no checkpoint contains non-finite weights.
 
     Raises:
-        NonFiniteError: A weight is NaN or infinite, or a loss was and `on_nonfinite` requires the run to stop.
+        NonFiniteError: A weight is non-finite, or a loss was non-finite and `on_nonfinite` requires the run to stop.
     """
     done = state.position(runner)["iter"]
     if runner.nonfinite.loss == "stop":
@@ -184,7 +184,7 @@ def nonfinite_weights(model: nn.Module) -> list[str]:
 
 
 def _loss_error(runner: "Runner", done: int, window: int) -> NonFiniteError:
-    """Returns the error for the first non-finite loss among the last `window` ones."""
+    """Returns the error for the first non-finite loss among the last `window` losses."""
     hub = runner.message_hub
     losses = hub.history("train/loss").data[0]
     latest = losses[-window:]

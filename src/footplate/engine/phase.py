@@ -6,10 +6,10 @@ from enum import Enum
 class Phase(Enum):
     """What a run is doing. The value describes it in failure reports.
 
-    `Runner.phase` holds the current phase. The loops set it with plain attribute stores, so that it costs an iteration
-    next to nothing. If an error is raised, the phase keeps its value and so shows what failed.
+    `Runner.phase` holds the current phase. The loops set it by plain attribute assignments, whose cost per iteration is
+    negligible. If an error is raised, the phase keeps its value and thus shows what failed.
 
-    An evaluation that a hook starts within an iteration belongs to the phase of the hook.
+    An evaluation that a hook starts within an iteration keeps the phase of the hook.
 
     Three parts of the engine depend on it:
         - A stop request ends the wait for a batch in the two data loading phases only. In all other phases, the loop

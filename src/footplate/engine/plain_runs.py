@@ -15,13 +15,13 @@ PYTHON_ARGUMENTS = (*LENGTHS, *FUNCTIONS)
 
 
 def complete_sections(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of a Runner with those that it can derive from the others.
+    """Completes the arguments of a Runner with those that can be derived from the others.
 
     `max_epochs` or `max_iters` replaces the value in `train_cfg`. For a plain module, validation and test need only a
     dataloader: without metrics, they report the loss.
 
     Args:
-        given: The runner's arguments by name.
+        given: Maps the names of the runner's arguments to their values.
 
     Raises:
         ArgumentError: Arguments contradict each other.

@@ -104,7 +104,7 @@ def _growth(optimizer: torch.optim.Optimizer) -> int:
     trial.__dict__.update(optimizer.__dict__)
     trial._optimizer_step_pre_hooks, trial._optimizer_step_post_hooks = OrderedDict(), OrderedDict()
     trial.state, trial.param_groups = defaultdict(dict), []
-    counts: dict[torch.Tensor, int] = {}  # how many parameters have the shape of a meta tensor
+    counts: dict[torch.Tensor, int] = {}  # the number of parameters with the shape of a meta tensor
     for group in optimizer.param_groups:
         shapes = Counter((each.shape, each.dtype) for each in group["params"] if each.requires_grad)
         tensors = {torch.empty(shape, dtype=dtype, device="meta"): count for (shape, dtype), count in shapes.items()}
@@ -200,11 +200,11 @@ def check_free_space(folder: str, size: int, key: str) -> None:
 
 @contextmanager
 def trial_evaluator(evaluator: Evaluator, dataset: Any = None) -> Iterator[Evaluator]:
-    """Yields a copy of an evaluator, whose metrics write their files to a temporary folder.
+    """Yields a copy of an evaluator. The metrics of the copy write their files to a temporary folder.
 
     Args:
         evaluator: The evaluator.
-        dataset: Its dataset. Metrics may refer to it; it is not copied.
+        dataset: The dataset of the evaluator. Metrics may refer to it, but it is not copied.
     """
     with tempfile.TemporaryDirectory(prefix="footplate-trial-") as folder:
         trial = copy.deepcopy(evaluator, {id(dataset): dataset})
@@ -221,7 +221,10 @@ def predict_batch(runner: "Runner", batch: Any) -> tuple[Any, Mapping[str, Any]]
 
 
 def _metrics_of_one_batch(runner: "Runner", chosen: Any) -> list[str] | None:
-    """Returns the metric names of a dataset: empty if one batch is not enough to know them, None without a batch."""
+    """Returns the names of the metrics of a dataset.
+
+    The list is empty if one batch is not enough to determine them. Returns None if there is no batch.
+    """
     loader = chosen.dataloader
     if hasattr(loader, "peek"):
         batch = loader.peek()
@@ -367,7 +370,7 @@ class Snapshot:
 
 
 def _version(tensor: torch.Tensor) -> int | None:
-    """Returns how often a tensor was changed in place, or None if torch does not track it."""
+    """Returns the number of in-place changes to a tensor, or None if torch does not track them."""
     return None if tensor.is_inference() else tensor._version
 
 

@@ -101,7 +101,7 @@ def check_randomness(randomness: Mapping[str, Any]) -> None:
             check_flag(key, randomness[key], key=f"randomness.{key}")
     seed = randomness.get("seed")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 32):
-        raise ArgumentError("the seed must be a whole number from 0 to 2**32 - 1", key="randomness.seed", found=seed)
+        raise ArgumentError("the seed must be an integer from 0 to 2**32 - 1", key="randomness.seed", found=seed)
 
 
 def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int | None] = lambda: None) -> int:
@@ -168,7 +168,7 @@ def warn_of_nondeterminism(
 
 
 def warn_of_nondeterministic_loader(runner: "Runner", randomness: Mapping[str, Any]) -> None:
-    """Warns if the order of the training samples does not follow from the seed."""
+    """Warns if the seed does not determine the order of the training samples."""
     loader = runner.train_loop.dataloader
     if randomness.get("deterministic") and not isinstance(loader, (SampleLoader, list, tuple)):
         _logger.warning(
@@ -180,9 +180,9 @@ def warn_of_nondeterministic_loader(runner: "Runner", randomness: Mapping[str, A
 def keep_freed_memory(device: torch.device) -> None:
     """Tunes malloc to keep freed memory in this process and its workers when training on a CPU under Linux.
 
-    When an iteration frees memory at the end of the heap, glibc returns it to the system, and the next iteration has
-    to map and clear each page again. Does nothing if an environment variable `MALLOC_...` or `GLIBC_TUNABLES` is set,
-    or with another C library.
+    When an iteration frees memory at the end of the heap, glibc returns it to the system, and the next iteration has to
+    map and clear each page again. Does nothing if an environment variable `MALLOC_...` or `GLIBC_TUNABLES` is set, or
+    if the C library is not glibc.
 
     Args:
         device: The device on which the model is trained.

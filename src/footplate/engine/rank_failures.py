@@ -85,9 +85,9 @@ def monitor_run(runner: "Runner") -> None:
 
 
 def describe_stack(stack: list[tuple[FrameType, int]]) -> tuple[str, bool, str]:
-    """Describes what this rank is doing: a name, whether it waits for other ranks, and the line of user code.
+    """Returns the current activity of this rank, whether it waits for other ranks, and the line of user code.
 
-    The phase comes from the run. The stack shows which of its hooks is called, and what torch does within the phase.
+    The phase comes from the run. The stack shows which hook is running and what torch does within the phase.
 
     Args:
         stack: Frames with their line numbers, outermost frame first.
@@ -123,7 +123,7 @@ def reporting_failures() -> Iterator[None]:
     A stop that all ranks agreed on is not a failure.
 
     Raises:
-        RankError: Another rank failed first. Replaces an error of this rank that follows from the failure.
+        RankError: Another rank failed first. It replaces an error of this rank that results from that failure.
     """
     monitor = rank_monitor.current()
     if monitor is None:
@@ -142,10 +142,10 @@ def reporting_failures() -> Iterator[None]:
 
 
 def report_failure(error: BaseException) -> int | None:
-    """Reports an error to the other ranks and returns the exit code of the run, once the failure report is printed.
+    """Reports an error to the other ranks, waits for the failure report, and returns the exit code of the run.
 
     Returns:
-        None if this process runs alone. Nothing is printed then.
+        The exit code, or None if this process runs alone. In that case, nothing is printed.
 
     Raises:
         RankError: Another rank failed first.
@@ -167,14 +167,16 @@ def report_failure(error: BaseException) -> int | None:
                 os.makedirs(os.path.dirname(log), exist_ok=True)
                 with open(log, "a", encoding="utf-8") as file:
                     file.write(printable("".join(traceback.format_exception(error))))
-    code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", getattr(error, "code", 1))
+    default = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "code", 1)
+    code = getattr(error, "exit_code", default)
     code = code if isinstance(code, int) and 0 < code < 256 else 1
     report = monitor.fail(error, text, code, log=log)
     if monitor.rank in report.ranks:
         setattr(error, _EXIT_CODE, report.code)
         return report.code
     time.sleep(_EXIT_DELAY)
-    other = RankError(report.text.split("\n", 1)[0])
+    message, *notes = report.text.split("\n")
+    other = RankError(message, notes=[each.strip() for each in notes])
     other.exit_code = report.code
     setattr(other, _EXIT_CODE, report.code)
     raise other from error

@@ -21,7 +21,7 @@ _logger = logging.getLogger("footplate.engine")
 
 
 class RunCheckpoints(Components):
-    """Saves a run, and begins it with the checkpoint that `load_from` and `resume` select."""
+    """Saves a run, and loads the checkpoint that `load_from` and `resume` select."""
 
     cfg: Any
     home: str
@@ -63,7 +63,7 @@ class RunCheckpoints(Components):
             save_optimizer: Whether to include the optimizer state.
             save_param_scheduler: Whether to include the state of the schedules.
             meta: Additional entries for the checkpoint's `meta`.
-            by_epoch: Not used: the position of the run determines the epoch and the iteration in `meta`.
+            by_epoch: Ignored; the position of the run determines the epoch and the iteration in `meta`.
             backend_args: Ignored; the path determines the storage.
             background: Whether to return once the state is copied and to write it in the background. All ranks must
                 take part.
@@ -123,9 +123,10 @@ class RunCheckpoints(Components):
         Args:
             filename: The path or address of the checkpoint.
             resume_optimizer: Whether to restore the state of the optimizer.
-            resume_param_scheduler: Whether to restore the schedules as well as the optimizer. Otherwise, they move to
-                the position of the run.
-            map_location: The device to read to; "default" is the CPU, from which tensors are copied to their devices.
+            resume_param_scheduler: Whether to restore the state of the schedules, which also requires
+                `resume_optimizer`. Otherwise, the schedules are moved to the position of the run.
+            map_location: The device to which the checkpoint is read. "default" is the CPU, from which tensors are
+                copied to their devices.
         """
         self.resuming = True
         try:

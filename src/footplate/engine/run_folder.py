@@ -1,6 +1,6 @@
 """The folder of a run: its log, the lock that allows one run per folder, and traces of earlier runs and restarts.
 
-`work_dir` holds the logs and the lock; checkpoints go there too, or to a remote `home`.
+`work_dir` contains the logs and the lock. Checkpoints are also saved there, or in a remote `home`.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ def unused_name(work_dir: str) -> str:
 
 
 def create_log_folder(work_dir: str, name: str) -> str:
-    """Creates the log folder of a run and returns its name, which differs from `name` if that exists by now."""
+    """Creates the log folder of a run and returns its name. Chooses a new name if the folder already exists."""
     os.makedirs(work_dir, exist_ok=True)
     while True:
         try:
@@ -73,7 +73,7 @@ def create_log_folder(work_dir: str, name: str) -> str:
 
 
 def enter_log_folder(runner: "Runner") -> None:
-    """Creates the log folder of a run. If another run has created it by now, the run moves to a new one."""
+    """Creates the log folder of a run. If another run has created it in the meantime, chooses a new name."""
     before = runner.log_dir
     runner.timestamp = compute_on_main(lambda: create_log_folder(runner.work_dir, runner.timestamp))
     runner.log_dir = os.path.join(runner.work_dir, runner.timestamp)
@@ -147,10 +147,10 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
 
     Args:
         folder: A local folder, which is created if needed.
-        key: The config key of the folder, for the error.
+        key: The config key of the folder, for the error message.
 
     Raises:
-        ArgumentError: Another process has locked the folder. The message names the process.
+        ArgumentError: Another process has locked the folder. The message identifies the process.
     """
     if fcntl is None:
         yield lambda: None
@@ -179,10 +179,10 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def locked_for(runner: "Runner") -> Iterator[None]:
-    """Locks the folders that belong to one run alone: its work_dir and the folders of its checkpoints.
+    """Locks the folders that only one run may use: its work_dir and the folders of its checkpoints.
 
     Raises:
-        ArgumentError: Another process has locked one of the folders. The message names the process.
+        ArgumentError: Another process has locked one of the folders. The message identifies the process.
     """
     with contextlib.ExitStack() as stack:
         checks = [stack.enter_context(locked(runner.work_dir))]
@@ -242,10 +242,10 @@ def _close(descriptor: int) -> None:
 
 
 class Restart:
-    """Selects the checkpoint with which a run begins after torchrun has restarted it: the last one of its own.
+    """Selects the checkpoint from which a run resumes after a restart by torchrun: the last one that it saved itself.
 
-    A run that starts over records the checkpoint to which the pointer file in its folder refers, because an earlier run
-    saved it. If the run fails before it saves a checkpoint of its own, its restart does not resume from that one.
+    The pointer file in the folder may refer to a checkpoint of an earlier run. A run that starts over records this
+    checkpoint, so that a restart does not resume from it if the run has failed before its own first save.
 
     Args:
         home: The folder of the checkpoints.

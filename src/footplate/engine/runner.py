@@ -1,4 +1,4 @@
-"""The runner, which has the state of a run and drives it."""
+"""The runner, which holds the state of a run and executes it."""
 
 import logging
 import os
@@ -50,7 +50,7 @@ class Runner(RunCheckpoints, RunnerMembers):
     """Trains, validates and tests a model.
 
     Every component is an object or the config dict from which it is built. Loops, optimizer and schedules are built on
-    first use, so a test run needs no training data. Nothing is written before everything is built.
+    first use, so a test run needs no training data. No file is written before all components are built.
 
     Args:
         model: A BaseModel, or any torch module; see `PlainModel`.
@@ -67,13 +67,14 @@ class Runner(RunCheckpoints, RunnerMembers):
         param_scheduler: The schedules of the learning rate and other optimizer settings.
         val_evaluator: The validation metrics. For a plain torch module, the loss is the default.
         test_evaluator: The test metrics.
-        default_hooks: Changes to the default hooks, by name.
+        default_hooks: Maps names of default hooks to changes; see `build_hooks`.
         custom_hooks: Additional hooks.
-        data_preprocessor: The data preprocessor of a model dict that has none.
-        load_from: A checkpoint whose weights to start with: a path, or an address such as "torchvision://resnet50".
+        data_preprocessor: The data preprocessor of the model, if the config of the model does not set one.
+        load_from: The checkpoint that provides the initial weights: a path, or an address such as
+            "torchvision://resnet50".
         resume: Whether to resume from the newest complete checkpoint in `work_dir`, or from `load_from`. "auto" resumes
             from `work_dir` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
-        launcher: What started the processes: "none", "pytorch" (torchrun), "slurm" (srun) or "mpi" (mpirun).
+        launcher: The launcher of the processes: "none", "pytorch" (torchrun), "slurm" (srun) or "mpi" (mpirun).
         env_cfg: `cudnn_benchmark`, `mp_cfg`, `dist_cfg`.
         log_processor: Formats log lines.
         log_level: The lowest level to log: "INFO", "WARNING" and so on.
@@ -93,14 +94,15 @@ class Runner(RunCheckpoints, RunnerMembers):
             compile, such as `"backbone"`; `regions` selects repeated modules, whose code is compiled once.
         channels_last: Whether to store the weights of convolutions in the channels-last memory format.
         model_adapter: The adapter for a model whose interface differs from that of BaseModel.
-        log_file: The maximum size of the log file in millions of bytes, and the number of full ones to keep:
+        log_file: The maximum size of the log file in MB, and the number of full log files to keep:
             `dict(max_mb=50, backups=3)`.
-        activation_checkpointing: The modules that compute their activations again in the backward pass to save memory:
-            a pattern or a list of patterns of their full names, or `dict(classes=[...], names=[...])`.
-        resume_settings: The optimizer settings of a resumed run, such as the learning rate: "keep" (the default) those
-            of the checkpoint, or "take" those of the config, with its schedules at the position of the run.
-        max_epochs: The number of epochs, in place of the one in `train_cfg`.
-        max_iters: The number of iterations, in place of the one in `train_cfg`.
+        activation_checkpointing: The modules that recompute their activations in the backward pass to save memory: a
+            pattern or a list of patterns of their full names, or `dict(classes=[...], names=[...])`.
+        resume_settings: The source of a resumed run's optimizer settings, such as the learning rate. "keep" (the
+            default) keeps those of the checkpoint. "take" takes those of the config and moves its schedules to the
+            position of the run.
+        max_epochs: The number of epochs. Overrides the one in `train_cfg`.
+        max_iters: The number of iterations. Overrides the one in `train_cfg`.
         loss: For a plain torch module: a function of the output and the target, such as `nn.CrossEntropyLoss()`.
         training_step: For a plain torch module: a function of the model and the batch that returns the loss.
         validation_step: For a plain torch module: a function of the model and the batch that returns predictions.
@@ -170,7 +172,9 @@ class Runner(RunCheckpoints, RunnerMembers):
         with at_key("log_file"):
             check_log_file(log_file or {})
         set_default_scope(default_scope)
-        self.cfg = cfg if cfg is not None else Config({})
+        # A copy, because constructors of code bases write into the dicts that they are built from.
+        is_config = isinstance(cfg, Config)
+        self.cfg = Config(cfg, cfg.text, cfg.filename, cfg.env_variables) if is_config else cfg or Config()
         self.device = process_setup.pick_device()
         with at_key("work_dir"):
             self.home, self.work_dir = run_folder.folders_of(work_dir)
@@ -195,7 +199,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         self._loaded = False
         self._initial: state.InitialCheckpoint | None = None
         self.takes_settings = resume_settings == "take"
-        self.resuming = False  # while a checkpoint loads: whether the run resumes, rather than takes the weights only
+        self.resuming = False  # while a checkpoint loads: whether the run resumes rather than only takes the weights
         self._load_report: LoadReport | None = None
         self.trusted: list[dict[str, str]] = []  # files that the loaded checkpoint lists as trusted
         self._random: dict[str, Any] | None = None
@@ -233,8 +237,8 @@ class Runner(RunCheckpoints, RunnerMembers):
                 not keys of a config, such as `max_epochs`.
 
         Raises:
-            ArgumentError: There is no such key or argument.
-            ConfigKeyError: A key is nearly a known one.
+            ArgumentError: An override is neither a config key nor an argument.
+            ConfigKeyError: An unknown key resembles a known one.
             ConfigError: The config sets up optimization with keys of both generations.
         """
         cfg, added = sections.with_overrides(cfg if isinstance(cfg, Config) else Config(dict(cfg)), overrides)
@@ -252,7 +256,7 @@ class Runner(RunCheckpoints, RunnerMembers):
 
     @contextmanager
     def buffered_log(self) -> Iterator[None]:
-        """Buffers what the block logs until the log file is open."""
+        """Buffers the log records of the block until the log file is open."""
         with buffer_log() as records:
             yield
         self._log_records += records
@@ -357,7 +361,7 @@ class Runner(RunCheckpoints, RunnerMembers):
         return metrics
 
     def _opened_log(self) -> AbstractContextManager[None]:
-        """Opens the log for a block. The first call creates `log_dir`, which no other run uses."""
+        """Opens the log for the duration of a block. The first call creates `log_dir`."""
         if not self._has_log_dir:
             self._has_log_dir = True
             run_folder.enter_log_folder(self)

@@ -35,7 +35,7 @@ class RunnerMembers(Components):
 
     @cached_property
     def recorded_cfg(self) -> Any:
-        """The config to record. Without a config, it is made from the runner's arguments, with objects as text."""
+        """The config to record. If the runner has none, it is made from the arguments, with objects as text."""
         if self._sections["cfg"] is not None:
             return self.cfg
         defaults: dict[str, Any] = {}
@@ -47,7 +47,11 @@ class RunnerMembers(Components):
         return Config(as_plain(given))
 
     def dump_config(self) -> None:
-        """Writes the config to the work_dir, or to the log folder if a file that no run wrote has its name."""
+        """Writes the config to the work_dir.
+
+        If the work_dir contains a file of the same name that was not written by a run, the config is written to the log
+        folder instead.
+        """
         filename = getattr(self.cfg, "filename", None)
         if not filename:
             return
@@ -55,7 +59,9 @@ class RunnerMembers(Components):
         path, inside = os.path.join(self.work_dir, name), os.path.join(self.log_dir, name)
         is_replaceable = is_written_config(path) and os.path.realpath(path) != os.path.realpath(filename)
         if os.path.lexists(path) and not is_replaceable:
-            self.logger.warning("No run wrote '%s', so it is kept. The config is written to '%s'.", path, inside)
+            self.logger.warning(
+                "'%s' was not written by a run, so it is kept. The config is written to '%s'.", path, inside
+            )
             path = inside
         write_config(self.cfg, path, signed=True)
 
@@ -66,7 +72,7 @@ class RunnerMembers(Components):
 
     @property
     def launcher(self) -> str:
-        """What started the processes: "none", "pytorch", "slurm" or "mpi"."""
+        """The launcher of the processes: "none", "pytorch", "slurm" or "mpi"."""
         return str(self._sections["launcher"])
 
     @property
@@ -104,7 +110,7 @@ class RunnerMembers(Components):
         return self.hooks.describe()
 
     def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
-        """Adds a hook, built from its dict if needed. Without `priority`, the hook's own applies."""
+        """Adds a hook or builds it from a config dict. `priority` defaults to the hook's own priority."""
         self.hooks.build(hook, priority)
 
     def register_hooks(
@@ -137,12 +143,12 @@ class RunnerMembers(Components):
     def build_logger(
         self, log_level: int | str = "INFO", log_file: str | None = None, **settings: Any
     ) -> logging.Logger:
-        """Returns the logger of the run after setting its level.
+        """Sets the level of the run's logger and returns the logger.
 
         Args:
             log_level: The lowest level to log.
-            log_file: A further file to write to.
-            settings: Not used.
+            log_file: An additional log file.
+            settings: Ignored.
         """
         set_level(log_level)
         if log_file is not None:
@@ -150,7 +156,7 @@ class RunnerMembers(Components):
         return self.logger
 
     def build_message_hub(self, message_hub: Mapping[str, Any] | MessageHub | None = None) -> MessageHub:
-        """Returns a message hub by the arguments of `get_instance`; by default, the one of the run."""
+        """Returns the message hub with the given arguments of `get_instance`. The default is the hub of the run."""
         if isinstance(message_hub, MessageHub):
             return message_hub
         return MessageHub.get_instance(**{"name": self.experiment_name, **(message_hub or {})})

@@ -1,4 +1,4 @@
-"""Saves a run: prepares its checkpoint, saves it on request, and when its data cannot be read."""
+"""Prepares the checkpoints of a run, and saves the run on request or when its data cannot be read."""
 
 import errno
 import logging
@@ -74,7 +74,7 @@ def checkpoint_to_save(
 
 
 def replicated_storages(runner: "Runner", path: str) -> Set[int]:
-    """Returns the storage addresses of parameters and optimizer state, of which each rank writes a part to `path`."""
+    """Returns the storage addresses of replicated tensors, of which each rank writes a part to `path`."""
     if not is_sharded_path(path):
         return frozenset()
     wrappers = runner.optim_wrapper.parts.values()
@@ -84,7 +84,7 @@ def replicated_storages(runner: "Runner", path: str) -> Set[int]:
 
 
 def save_on_request(runner: "Runner") -> str:
-    """Starts saving a run between two iterations, as its checkpoint to resume from, and returns the path."""
+    """Starts saving a run between two iterations, and returns the path of the checkpoint, which resume selects."""
     folder, name = runner.checkpoint_dir, runner.saver.name_of(ON_REQUEST)
     path = os.path.join(folder, name)
     if is_main_process():
@@ -123,7 +123,7 @@ def save_after_data_error(runner: "Runner", error: Exception) -> None:
 
 
 def _set_aside(path: str, aside: str, done: int) -> None:
-    """Keeps an earlier run's checkpoint at a later iteration, in case this run started over by mistake.
+    """Renames the checkpoint of an earlier run at a later iteration, in case this run started over by mistake.
 
     Args:
         path: The checkpoint that would be overwritten.

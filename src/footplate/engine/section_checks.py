@@ -1,4 +1,4 @@
-"""Checks of single sections of a config, without data and weights."""
+"""Checks single sections of a config without loading data or weights."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,7 +27,7 @@ from footplate.registry import (
 )
 
 Sections = Mapping[str, Any]
-"""The arguments of the Runner by name."""
+"""Maps the names of the Runner's arguments to their values."""
 _EPOCH_LENGTH = 1000  # an arbitrary value that affects no check
 
 
@@ -140,7 +140,10 @@ def check_visualizer(sections: Sections) -> None:
 
 
 def check_optimization(sections: Sections) -> None:
-    """Builds optimizer and schedules for one small layer. A constructor needs the real model and is only looked up."""
+    """Builds the optimizer and the schedules for one small layer.
+
+    A constructor is only looked up, because it needs the real model.
+    """
     wrapper, train = sections["optim_wrapper"], sections["train_cfg"]
     if not isinstance(wrapper, Mapping) or "optimizer" not in wrapper:
         return

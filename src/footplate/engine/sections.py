@@ -1,4 +1,4 @@
-"""The top-level keys of a config: one table of what each accepts and how it is checked, and the check of a config."""
+"""The top-level keys of a config: a table of their accepted values and checks, and the check of a whole config."""
 
 import logging
 import os
@@ -63,7 +63,7 @@ class Section(NamedTuple):
         name: The key.
         description: The accepted values, for messages and the key reference: "'resume' must be ...".
         accepts: The accepted types, or a function that checks a value.
-        check: Checks the value without data and weights. Receives all sections by name.
+        check: Checks the value without data and weights. Receives a dict of all sections.
         checked_at_start: Whether a Runner does the same check itself before it builds the model.
     """
 
@@ -88,10 +88,10 @@ def check_kinds(sections: Sections) -> None:
     """Checks that each section has an accepted value, and that each phase has all of its sections or none.
 
     Args:
-        sections: The runner's arguments by name.
+        sections: Maps the names of the runner's arguments to their values.
 
     Raises:
-        ArgumentError: A section is not accepted, or only some sections of a phase are set.
+        ArgumentError: A value is not accepted, or only some sections of a phase are set.
     """
     for section in SECTIONS:
         section.check_kind(sections[section.name])
@@ -108,7 +108,7 @@ def check_kinds(sections: Sections) -> None:
 
 
 def check_config(cfg: Config, *, built_next: bool = False) -> Config:
-    """Finds errors in a config, as far as that needs neither data nor weights.
+    """Checks a config for errors that can be found without data and weights.
 
     It detects unknown and missing keys, names and arguments, values of the wrong type and invalid numbers. Hooks are
     built. For datasets, metrics and the model only names and arguments are checked.
@@ -141,7 +141,7 @@ def runner_config(cfg: Config) -> Config:
     """Returns a config with the keys of the Runner. A first-generation config is translated.
 
     Raises:
-        ConfigKeyError: A key is nearly a known one.
+        ConfigKeyError: An unknown key resembles a known one.
         ConfigError: A key is not supported or cannot be translated, or keys of both generations contradict each other.
     """
     check_top_level_keys(cfg, known_keys())
@@ -155,7 +155,7 @@ def runner_config(cfg: Config) -> Config:
 
 
 def with_overrides(cfg: Config, overrides: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
-    """Returns a translated copy of a config with merged values, and the values that are no keys of a config.
+    """Returns a translated copy of a config with the overrides, and the overrides that are not config keys.
 
     Raises:
         ArgumentError: There is no such key.

@@ -68,16 +68,16 @@ def refusing_exits() -> Iterator[None]:
 
 
 class InterruptedWaitError(BaseException):
-    """Raised when a stop is requested while the run waits for a batch: there is no iteration to finish."""
+    """Raised when a stop is requested while the run waits for a batch, so there is no iteration to finish."""
 
 
 class Requests:
     """Requests to answer after the current iteration.
 
-    A training loop only checks `pending` after each iteration.
+    A training loop checks only `pending` after each iteration.
 
     Attributes:
-        pending: Whether there is something to answer.
+        pending: Whether there are requests to answer.
         save: Whether a save is requested.
         stop: The number of the signal that requests a stop, or None.
         must_finish_evaluation: Whether a stop must wait for the end of the current evaluation, because hooks have
@@ -122,7 +122,7 @@ class Requests:
         self.pending = True
 
     def end_training(self) -> None:
-        """Requests the end of training because of its time limit; with several ranks, after the next exchange."""
+        """Requests the end of training because of its time limit. Several ranks end after the next exchange."""
         self.nears_limit = True
         self.out_of_time = not self._has_ranks
         self.pending = self.pending or self.out_of_time
@@ -250,7 +250,7 @@ class AgreementHook(Hook):
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Exchanges requests with the other ranks when it is time."""
+        """Exchanges requests with the other ranks when due."""
         self._left -= 1
         if self._left == 0:
             now = time.monotonic()
@@ -261,10 +261,10 @@ class AgreementHook(Hook):
 
 
 def answer_requests(runner: "Runner") -> None:
-    """Answers the requests that arrived during an iteration: saves, and stops.
+    """Answers the requests that arrived during an iteration: saves and stops the run.
 
     Raises:
-        Interrupted: The run was asked to stop, and is saved.
+        Interrupted: A stop was requested. The run has been saved.
         CheckpointError: A save failed, and `on_save_error` is "stop".
         RuntimeError: A worker died.
     """

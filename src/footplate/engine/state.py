@@ -57,7 +57,7 @@ class _Component:
         self.runner = runner
 
     def start_without(self, checkpoint: Mapping[str, Any], *, left_out: bool = False) -> None:
-        """Prepares a component whose state a checkpoint lacks, or which is left out on request."""
+        """Prepares a component whose state is missing in the checkpoint, or is skipped on request."""
 
 
 class _Current:
@@ -246,7 +246,7 @@ def _parameters_of(wrapper: Any) -> list[torch.Tensor]:
 
 
 def restore(runner: "Runner", checkpoint: Mapping[str, Any], *, left_out: Collection[str] = ()) -> None:
-    """Restores what `capture` returned, except weights and random generators.
+    """Restores the state that `capture` returned, except weights and random generators.
 
     From a checkpoint of a different engine, it restores what the checkpoint contains: position, optimizer and
     schedules.
@@ -254,7 +254,7 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any], *, left_out: Collec
     Args:
         runner: The runner.
         checkpoint: The checkpoint.
-        left_out: The participants that are not restored, by the paths of their states.
+        left_out: The paths of the states that are not restored.
     """
     _leave_average(runner, checkpoint)
     for path, participant in runner.participants.items():
@@ -293,7 +293,7 @@ def _wrong_part(part: str, reason: str, found: object) -> CheckpointError:
 
 
 def _leave_average(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
-    """Loads the training weights of a checkpoint with averaged weights that no hook of this run resumes."""
+    """Loads the training weights from a checkpoint whose averaged weights are not resumed by a hook."""
     held = checkpoint.get("ema_state_dict")
     if not isinstance(held, Mapping):
         return
@@ -301,7 +301,7 @@ def _leave_average(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     load_weights(unwrap_model(runner.model), {"state_dict": weights}, strict=True, name="ema_state_dict")
     _logger.warning(
         "The checkpoint holds averaged weights, but the config has no EMAHook. The run resumes with the training "
-        "weights of the checkpoint and keeps no average."
+        "weights of the checkpoint and no longer averages them."
     )
 
 
@@ -326,7 +326,7 @@ class InitialCheckpoint(NamedTuple):
 
 
 def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) -> InitialCheckpoint:
-    """Returns the checkpoint with which a run begins. The search loads it, so that it is read and verified once.
+    """Returns the checkpoint with which a run begins. The search loads it, so that it is read and verified only once.
 
     Args:
         work_dir: The folder of the run.
@@ -404,12 +404,14 @@ def position(runner: "Runner") -> dict[str, Any]:
 
 
 def hook_states(runner: "Runner") -> dict[str, Any]:
-    """Returns the current states of the hooks, by key."""
+    """Maps the keys of the hooks to their current states."""
     return {key: state for key, hook in _keyed(runner) if (state := checked_state(hook))}
 
 
 def checked_state(owner: Any) -> Mapping[str, Any]:
-    """Returns the state of a hook or model, checked to be a dict. A hook may return None for no state.
+    """Returns the state of a hook or model after checking that it is a dict.
+
+    A hook may return None if it has no state.
 
     Raises:
         ArgumentError: The state is not a dict.

@@ -30,8 +30,8 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         val_begin: The first epoch after which to validate.
         val_interval: The number of epochs between two validations.
         dynamic_intervals: `[(epoch, interval), ...]`: each interval applies from its epoch on.
-        max_hours: The time limit in hours. Training stops so early that the last validation and the last save end
-            before it.
+        max_hours: The time limit in hours. Training stops early enough for the last validation and the last save to
+            finish within the limit.
     """
 
     calls: ClassVar[dict[str, tuple[str, ...]]] = {**BaseTrainLoop.calls, "run_epoch": ()}
@@ -78,7 +78,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
     def run_epoch(self) -> None:
         """Trains one epoch, or the rest of it after a resume.
 
-        Called only if a subclass overrides this method or `run`. Otherwise `run` does the same with fewer frames.
+        Called only if a subclass overrides this method or `run`. Otherwise `run` does the same with fewer stack frames.
         """
         if not self.in_progress:
             self._begin()
@@ -96,7 +96,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         yield from ()
 
     def _epochs(self) -> Iterator[None]:
-        """Yields before each remaining epoch, and validates between epochs when it is due."""
+        """Yields before each remaining epoch. Validates between epochs when due."""
         if self.at_epoch_start and self._validation_is_due():
             self._validate()
         while self._epoch < self._max_epochs and not self.stop_training:
@@ -155,7 +155,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
 @LOOPS.register_module()
 class IterBasedTrainLoop(BaseTrainLoop):
-    """The iteration-based training loop. It starts the loader over whenever the loader ends.
+    """The iteration-based training loop. It restarts the loader whenever the loader is exhausted.
 
     Args:
         runner: The runner that drives the loop.
@@ -164,8 +164,8 @@ class IterBasedTrainLoop(BaseTrainLoop):
         val_begin: The first iteration after which to validate.
         val_interval: The number of iterations between two validations.
         dynamic_intervals: `[(iteration, interval), ...]`: each interval applies from its iteration on.
-        max_hours: The time limit in hours. Training stops so early that the last validation and the last save end
-            before it.
+        max_hours: The time limit in hours. Training stops early enough for the last validation and the last save to
+            finish within the limit.
     """
 
     by_epoch = False
@@ -186,7 +186,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._max_epochs = 1
         self._stream: Iterator[Any] | None = None
         self._own_stream: Iterator[Any] | None = None
-        self._drawn = 0  # the batches that an overridden `run` has drawn
+        self._drawn = 0  # the number of batches that an overridden `run` has drawn
 
     @property
     def epoch(self) -> int:
@@ -195,7 +195,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:
-        """The endless batches from the current position on, shared with the loop: no batch is drawn twice."""
+        """An endless iterator over batches from the current position. The loop shares it: no batch is drawn twice."""
         if self._own_stream is not None:
             return self._own_stream
         if self._stream is None:
@@ -208,12 +208,12 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._own_stream = stream
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a position. Training resumes after it."""
+        """Restores the position of a run. Training resumes from there."""
         super().load_state_dict(state)
         self._stream, self._drawn = None, 0
 
     def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]  # existing subclasses have this signature
-        """Trains on one batch. A subclass may override it to decide what an iteration is."""
+        """Trains on one batch. A subclass may override it to define what an iteration does."""
         super().run_iter(self._iter, data_batch)
 
     def batches(self) -> Iterator[tuple[int, Any]]:

@@ -17,7 +17,7 @@ class Evaluator:
 
     Args:
         metrics: One or several metrics: objects, dicts for METRICS, functions of (predictions, batch), or objects like
-            those of torchmetrics. Functions and such objects can also be given as a dict by name.
+            those of torchmetrics. Functions and such objects can also be given as a dict that maps names to them.
     """
 
     key = ""  # the config section of the evaluator, for error messages
@@ -69,12 +69,12 @@ class Evaluator:
         try:
             for metric in self.metrics:
                 metric.process(data_batch, data_samples if metric.takes_whole_batches else samples)
-        except FootplateError:  # adds the key only now, since this method runs for each batch
+        except FootplateError:  # the key is added only on failure, since this method runs for each batch
             with at_key(self._metric_key(self.metrics.index(metric))):
                 raise
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Returns the values of all metrics by name, for a dataset of `size` samples.
+        """Returns a dict of the values of all metrics, for a dataset of `size` samples.
 
         Raises:
             ArgumentError: Two metrics return a value with the same name.
@@ -96,7 +96,7 @@ class Evaluator:
     def offline_evaluate(
         self, data_samples: Sequence[Any], data: Sequence[Any] | None = None, chunk_size: int = 1
     ) -> dict[str, Any]:
-        """Returns the values of all metrics for predictions that were computed earlier.
+        """Computes all metrics from existing predictions and returns a dict of their values.
 
         Args:
             data_samples: The predictions, one per sample.
@@ -136,8 +136,8 @@ def build_evaluator(cfg: Any) -> Evaluator:
     """Builds the evaluator of a `val_evaluator` or `test_evaluator` section.
 
     Args:
-        cfg: An Evaluator; the `metrics` of one; or `dict(metrics=[...])`, with the `type` of the evaluator if it is
-            not `Evaluator`.
+        cfg: An Evaluator, a value for its argument `metrics`, or `dict(metrics=[...])`. The dict needs a `type` only
+            for a different evaluator class.
 
     Raises:
         ArgumentError: `cfg` is none of these.

@@ -20,7 +20,7 @@ from footplate.registry import METRICS
 from footplate.storage import check_output_path, commit_bytes, output_path
 
 _T = TypeVar("_T")
-_PENDING = 64  # results that are not yet summed, so that they can still be dropped
+_PENDING = 64  # the number of results that are held back, so that they can still be dropped
 _Result = TypeVar("_Result")
 _PLAIN = (int, float, str, bool, type(None))
 
@@ -28,11 +28,11 @@ _PLAIN = (int, float, str, bool, type(None))
 class RunningSum(list[_T]):
     """A replacement for a list of results that adds each result to a sum instead of storing it.
 
-    Samplers may repeat samples at the end, so that all ranks have the same number of them. Therefore the last results
-    are held back, so that `sum_of_first` can leave them out.
+    Samplers may repeat samples at the end, so that all ranks have the same number of samples. The last results are
+    therefore held back, so that `sum_of_first` can exclude them.
 
     Args:
-        added: Returns the sum of two results.
+        added: A function that returns the sum of two results.
 
     Example:
         >>> results = RunningSum(lambda one, other: one + other)
@@ -67,7 +67,7 @@ class RunningSum(list[_T]):
         self._sum, self._count = [], 0
 
     def sum_of_first(self, number: int) -> list[_T]:
-        """Returns a list with the sum of the first `number` results, or of all if there are fewer.
+        """Returns a list with the sum of the first `number` results, or of all results if there are fewer.
 
         The list is empty if there are no results.
 
@@ -100,11 +100,10 @@ class RunningSum(list[_T]):
 
 
 class BaseMetric(ABC, Generic[_Result]):
-    """The base class of metrics: collects one result per sample and computes named values from all of them.
+    """The base class of metrics. It collects one result per sample and computes named values from all results.
 
     A subclass overrides `process`, which appends one entry per sample to `self.results`, and `compute_metrics`.
-    In a distributed run the results of all ranks are gathered in dataset order, without the samples that a sampler
-    repeated.
+    In a distributed run, the results of all ranks are gathered in dataset order, excluding repeated samples.
 
     A metric that needs only the sum of its results also overrides `added`. Memory use is then independent of the size
     of the dataset, and `compute_metrics` receives one entry per rank.
@@ -128,11 +127,11 @@ class BaseMetric(ABC, Generic[_Result]):
 
     default_prefix: str | None = None
     takes_whole_batches: ClassVar[bool] = False
-    """Whether `process` takes the predictions for a batch as the model returned them, not as a list of samples."""
+    """Whether `process` receives the output of the model for a batch unchanged, instead of as a list of samples."""
     rename_advice: ClassVar[str] = "Give each of them a different prefix: prefix='...'."
-    """What to do if another metric returns a value of the same name."""
+    """The advice in the error message if another metric returns a value with the same name."""
     context = EvaluationContext()
-    """The run and the dataset that the evaluator computes the metric for."""
+    """The run and the dataset for which the evaluator computes the metric."""
 
     def __init__(
         self,
@@ -149,7 +148,7 @@ class BaseMetric(ABC, Generic[_Result]):
 
     @property
     def title(self) -> str:
-        """The prefix for titles of tables: "night: " for the set `night`, "" if there is only one set."""
+        """The prefix of table titles: "night: " for the dataset `night`, "" if there is only one dataset."""
         return f"{self.context.dataset}: " if self.context.dataset else ""
 
     @property
@@ -175,18 +174,18 @@ class BaseMetric(ABC, Generic[_Result]):
 
     @abstractmethod
     def compute_metrics(self, results: list[_Result]) -> dict[str, Any]:
-        """Computes the values by name; called on rank 0 with the results of all ranks."""
+        """Returns a dict of values; called on rank 0 with the results of all ranks."""
 
     def record_per_class(self, name: str, classes: Sequence[str], columns: Mapping[str, Any]) -> None:
         """Appends a table to the per-class results of the run; call it in `compute_metrics`.
 
-        The file is `vis_data/per_class.jsonl` in the folder of the run. `footplate report` shows its tables. Without a
-        run, this does nothing.
+        The file is `vis_data/per_class.jsonl` in the folder of the run. `footplate report` shows its tables. If there
+        is no run, this method does nothing.
 
         Args:
             name: The name of the table, such as "IoU".
             classes: The names of the classes, ``(C,)``.
-            columns: The numbers of the classes by name, ``(C,)`` each; NaN for a class without a value.
+            columns: Maps column names to one number per class, ``(C,)`` each; NaN for a class without a value.
         """
         if self.context.folder and not self.context.is_trial:
             append_table(self.context, name, classes, columns)
@@ -200,13 +199,13 @@ class BaseMetric(ABC, Generic[_Result]):
         raise NotImplementedError(f"{type(self).__name__} does not sum its results")
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Computes the values from all results since the last call, and clears the results.
+        """Computes the values from all results since the last call, then clears the results.
 
         All ranks return the same values. `size` is the number of samples in the dataset.
 
         Raises:
             DataError: No rank has a result, or computing the values failed on rank 0.
-            ArgumentError: `compute_metrics` does not return a dict of values by name.
+            ArgumentError: `compute_metrics` does not return a dict that maps names to values.
         """
         if isinstance(self.results, RunningSum):
             own = self.results.sum_of_first(local_sample_count(size, get_rank(), get_world_size()))
@@ -232,7 +231,7 @@ class BaseMetric(ABC, Generic[_Result]):
         return values
 
     def _compute_named(self, results: list[_Result]) -> dict[str, Any]:
-        """Returns the values by name, with the prefix."""
+        """Returns a dict of the values; its keys have the prefix of the metric."""
         name = type(self).__name__
         if not results:
             raise DataError(

@@ -18,12 +18,12 @@ _NAME_ADVICE = "Pass the metrics as a dict by name: val_evaluator={'first': ...,
 
 
 class FunctionMetric(BaseMetric[dict[str, float]]):
-    """The mean of a function over all samples. The values of a batch count once for each of its samples.
+    """Averages a function over all samples: the value of a batch is weighted by its number of samples.
 
     Args:
-        function: A function of the predictions and the batch, both on the device of the predictions. Returns a number,
-            or a dict of numbers by name.
-        name: The name of the number, or the prefix of the names; by default, the name of the function.
+        function: A function of the predictions and the batch, both on the device of the predictions. It returns a
+            number or a dict of numbers.
+        name: The name of the number, or the prefix of the keys of the dict; by default, the name of the function.
 
     Raises:
         ArgumentError: A lambda has no name.
@@ -59,12 +59,12 @@ class FunctionMetric(BaseMetric[dict[str, float]]):
 class UpdatedMetric(BaseMetric[int]):
     """A metric with the methods `update(predictions, target)`, `compute` and `reset`, as in torchmetrics.
 
-    Predictions that have `logits`, as those of transformers, are replaced by their logits. On several processes, the
-    object combines the results itself, as those of torchmetrics do.
+    Predictions with an attribute `logits`, such as those of transformers, are replaced by their logits. In a
+    distributed run, the object itself combines the results of all processes, as torchmetrics objects do.
 
     Args:
         metric: The object.
-        name: The name of the number, or the prefix of the names; by default, the name of its class.
+        name: The name of the number, or the prefix of the keys of a dict; by default, the name of its class.
     """
 
     takes_whole_batches = True
@@ -90,7 +90,7 @@ class UpdatedMetric(BaseMetric[int]):
         return values
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Computes the values on every rank, since the object exchanges its results itself."""
+        """Computes the values on every rank, since the object itself combines the results of all ranks."""
         if not self.results:
             raise DataError(f"the metric '{type(self.metric).__name__}' has no results: the dataset is empty")
         self.results.clear()
@@ -98,14 +98,14 @@ class UpdatedMetric(BaseMetric[int]):
 
 
 def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
-    """Returns the metric for a BaseMetric, its config dict, a function, or an object like those of torchmetrics.
+    """Returns a BaseMetric for a BaseMetric, its config dict, a function, or an object like those of torchmetrics.
 
     Args:
         metric: The metric.
         name: The name of a function or object.
 
     Raises:
-        ArgumentError: It is something else.
+        ArgumentError: `metric` is something else, or `name` is given for a BaseMetric.
     """
     if isinstance(metric, BaseMetric) and name is None:
         return metric
@@ -127,19 +127,19 @@ def as_metric(metric: Any, name: str | None = None) -> BaseMetric[Any]:
 
 
 def is_named(cfg: Any) -> bool:
-    """Checks whether an evaluator section is a dict of metrics by name."""
+    """Checks whether an evaluator section is a dict that maps names to metrics."""
     if not isinstance(cfg, Mapping) or not cfg or "type" in cfg:
         return False
     return not any(isinstance(each, (str, Mapping)) for each in cfg.values())
 
 
 def named_numbers(values: Any, usual_name: str, name: str | None) -> dict[str, float]:
-    """Returns the values of a metric as numbers by name.
+    """Returns the values of a metric as a dict of numbers.
 
     Args:
         values: A number, or a dict of numbers.
-        usual_name: The name of a number if `name` is None.
-        name: The name of a number, or the prefix of the names in a dict.
+        usual_name: The name of a single number if `name` is None.
+        name: The name of a single number, or the prefix of the keys of a dict.
 
     Raises:
         ArgumentError: A value is not a number.

@@ -15,13 +15,13 @@ _logger = logging.getLogger("footplate")
 
 
 class EvaluationContext(NamedTuple):
-    """The run and the dataset that a metric is computed for.
+    """The run and the dataset for which a metric is computed.
 
     Attributes:
-        folder: The folder in which metrics write files, `work_dir/<timestamp>`; "" without a run.
+        folder: The folder in which metrics write files, `work_dir/<timestamp>`; "" if there is no run.
         mode: "val" or "test".
-        dataset: The name of the dataset, if there are several.
-        step: Returns the number of training iterations of the evaluated model.
+        dataset: The name of the dataset; "" if there is only one.
+        step: A function that returns the number of training iterations of the evaluated model.
         is_trial: Whether a check computes the metric from a single batch; such results are not recorded.
     """
 
@@ -39,8 +39,7 @@ def append_table(context: EvaluationContext, name: str, classes: Sequence[str], 
         context: The run and the dataset.
         name: The name of the table, such as "IoU".
         classes: The names of the classes, ``(C,)``.
-        columns: The values of each column, one per class ``(C,)``, keyed by column name. Non-finite values are
-            written as null.
+        columns: Maps column names to one value per class, ``(C,)`` each. Non-finite values are written as null.
     """
     numbers = [np.asarray(column).tolist() for column in columns.values()]
     rows = [

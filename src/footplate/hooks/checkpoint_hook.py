@@ -39,6 +39,11 @@ _SAVE_BEST = "default_hooks.checkpoint.save_best"
 _MOST_NAMES = 3
 
 
+def folder_below(out_dir: str, work_dir: str) -> str:
+    """Returns the folder below the `out_dir` of the hook for the checkpoints of a run in `work_dir`."""
+    return storage.join(out_dir, os.path.basename(work_dir.rstrip(os.sep)))
+
+
 @HOOKS.register_module()
 class CheckpointHook(Hook):
     """Saves checkpoints: `epoch_12.pth`, `iter_4000.pth`, `best_mIoU_iter_4000.pth`.
@@ -51,19 +56,22 @@ class CheckpointHook(Hook):
         by_epoch: Whether `interval` counts epochs rather than iterations.
         save_optimizer: Whether to include the optimizer state.
         save_param_scheduler: Whether to include the state of the schedules.
-        out_dir: A folder instead of the work_dir. Checkpoints go to its subfolder with the name of the work_dir.
+        out_dir: A folder to use instead of the work_dir. Checkpoints are saved in its subfolder with the name of the
+            work_dir.
         max_keep_ckpts: The number of checkpoints to keep. -1 keeps all.
         save_last: Whether to always save a checkpoint at the end of training.
         save_best: One or several metrics. The best checkpoint for each metric is kept. "auto" selects the first metric
             of the first validation.
-        rule: "greater" or "less", for all metrics or for each. By default, it follows from the metric's name.
+        rule: "greater" or "less", one for all metrics or one per metric. By default, the rule is derived from the name
+            of the metric.
         greater_keys: Parts of the names of metrics for which greater is better.
         less_keys: Parts of the names of metrics for which less is better.
         file_client_args: Ignored; the path determines the storage.
         filename_tmpl: The file name, with `{}` for epoch or iteration. It must not begin with `.` or `best_`.
         backend_args: Ignored; the path determines the storage.
-        published_keys: At the end, the last and best checkpoints are also written with only these keys.
-        save_begin: The first epoch or iteration to save.
+        published_keys: Checkpoint keys. At the end of training, the last and the best checkpoints are also written with
+            only these keys.
+        save_begin: The first epoch or iteration after which to save.
         max_keep_best: The number of best checkpoints to keep for each metric.
         sharded: Whether to save sharded checkpoints: a folder, `iter_4000.sharded`, to which each process writes its
             shard. By default, checkpoints are sharded if the model is sharded. With False, the shards are gathered on
@@ -117,7 +125,7 @@ class CheckpointHook(Hook):
         self.save_best = check_names("save_best", save_best)
         if "auto" in self.save_best and len(self.save_best) > 1:
             raise ArgumentError("save_best 'auto' must be the only value", key="save_best", found=self.save_best)
-        prefixes: dict[str, str] = {}  # two metrics with the same file names would remove the files of each other
+        prefixes: dict[str, str] = {}  # two metrics with the same file names would remove each other's files
         for metric in self.save_best:
             other = prefixes.setdefault(best_prefix(metric), metric)
             if other != metric:
@@ -126,7 +134,7 @@ class CheckpointHook(Hook):
                     f"'{best_prefix(metric)}...'",
                     key=_SAVE_BEST,
                     found=self.save_best,
-                    notes=["Rename one of the metrics, for instance by the `prefix` of its evaluator."],
+                    notes=["Rename one of the metrics, for instance with the `prefix` of its evaluator."],
                 )
         self.rules: list[str | None] = [*expand_rules(self.save_best, check_names("rule", rule))]
         if not self.rules:
@@ -136,7 +144,7 @@ class CheckpointHook(Hook):
         self._saved_at = 0
         self._metrics: Mapping[str, float] | None = None  # of a validation whose best checkpoints are not saved yet
         self._last: int | None = None  # the last iteration, which is always saved
-        self._replaceable: set[str] = set()  # earlier files under names that this run may use
+        self._replaceable: set[str] = set()  # existing files whose names this run may use
 
     def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
         """Yields settings that have no effect in a run of this length."""
@@ -177,11 +185,11 @@ class CheckpointHook(Hook):
         """Returns the folder for the checkpoints of a run."""
         if self.out_dir is None:
             return str(runner.checkpoint_dir)
-        return storage.join(self.out_dir, os.path.basename(runner.work_dir.rstrip(os.sep)))
+        return folder_below(self.out_dir, runner.work_dir)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Saves at intervals and at the end, when counting epochs."""
-        self._save_bests(runner)  # of a validation that a hook has started at this event
+        self._save_bests(runner)  # from a validation that a hook has started at this event
         if not self.by_epoch:
             return
         is_last = self.save_last and self.is_last_train_epoch(runner)
@@ -200,7 +208,7 @@ class CheckpointHook(Hook):
             self._save(runner, done)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Stores the metrics by which `after_val` saves the best checkpoints."""
+        """Stores the metrics that `after_val` needs to save the best checkpoints."""
         if not self.save_best or not hasattr(self, "_folder"):
             return
         self._metrics = dict(metrics or {})
@@ -210,7 +218,7 @@ class CheckpointHook(Hook):
             self.after_val(runner)
 
     def after_val(self, runner: Runner) -> None:
-        """Saves the best checkpoints; during an iteration, only after all hooks of that iteration have run."""
+        """Saves the best checkpoints. During an iteration, defers this until all hooks of the iteration have run."""
         if self._metrics is None or runner.phase is Phase.AFTER_EPOCH:
             return
         if runner.phase in COUNTED_STEPS:
@@ -234,7 +242,7 @@ class CheckpointHook(Hook):
                 self._save_best(runner, key, score, rule)
 
     def check_metrics(self, metrics: Sequence[str], *names: str) -> None:
-        """Raises ArgumentError unless a validation computes each metric of `save_best`, or those in `names`."""
+        """Raises ArgumentError unless a validation computes all metrics in `names`, by default those of `save_best`."""
         for name in names or self.save_best:
             if name not in metrics and not (name == "auto" and metrics):
                 raise missing_metric("save_best", name, metrics, _SAVE_BEST)
@@ -248,7 +256,7 @@ class CheckpointHook(Hook):
         runner.saver.settle()
         end, done = runner.max_epochs if self.by_epoch else runner.max_iters, self._done(runner)
         if self.save_last and self.by_epoch and runner.train_loop.by_epoch and not runner.train_loop.at_epoch_start:
-            save_on_request(runner)  # stopped within an epoch, for which there is no number
+            save_on_request(runner)  # stopped within an epoch, so an epoch number would be wrong
         elif self.save_last and done < end:  # stopped early, perhaps by a validation after the last save
             is_new = compute_on_main(lambda: done != self._saved_at)  # only the first rank knows if a save failed
             self._save(runner, done) if is_new else self._save_again(runner, done)
@@ -264,7 +272,7 @@ class CheckpointHook(Hook):
             self._save_again(runner, end)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns which checkpoints are kept, the best ones, and where the last one was saved."""
+        """Returns the kept checkpoints, the best checkpoints, and the position of the last save."""
         return {"kept": list(self._kept), "best": copy.deepcopy(self._best), "saved_at": self._saved_at}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -275,9 +283,9 @@ class CheckpointHook(Hook):
         self._saved_at = saved_at if type(saved_at) is int else self._saved_at
 
     def _drop_foreign_files(self, runner: Runner) -> None:
-        """Drops files that this run did not write from its lists, since a checkpoint may list any file.
+        """Removes files that this run did not write from its lists, since a checkpoint may list any file.
 
-        The folder of the checkpoint may be a copy, in which the lists name files of the original folder.
+        If the checkpoint folder is a copy, the lists contain the paths of the original folder; they are adapted.
         """
 
         def moved(path: str) -> str:
@@ -290,7 +298,7 @@ class CheckpointHook(Hook):
         for key, best in self._best.items():
             for each in best:
                 path = each["path"] = moved(each["path"])
-                is_best = storage.base_name(path).startswith(best_prefix(key))  # whatever the template was earlier
+                is_best = storage.base_name(path).startswith(best_prefix(key))  # even if filename_tmpl has changed
                 is_own = is_best and (is_written_by_footplate(path) or not storage.exists(path))
                 if self._is_in_folder(path) and not is_own:
                     foreign.append(path)
@@ -305,7 +313,7 @@ class CheckpointHook(Hook):
     def _warn_about_replaceable(self, runner: Runner, is_resumed: bool) -> None:
         """Warns about existing checkpoints that this run may overwrite.
 
-        In a resumed run, these are only checkpoints later than the one it resumed from.
+        In a resumed run, these are the checkpoints after the one from which it resumed.
         """
         done = self._done(runner) if is_resumed else -1
         names = []
@@ -320,7 +328,7 @@ class CheckpointHook(Hook):
         self._replaceable = {os.path.join(self._folder, each) for each in names}
         if names:
             runner.logger.warning(
-                "'%s' contains %s that this run does not continue: %s. The run replaces those whose names it uses. To "
+                "'%s' contains %s that this run does not continue: %s. It overwrites those whose names it uses. To "
                 "keep them, choose another %s.%s",
                 self._folder,
                 pluralize(len(names), "checkpoint"),
@@ -405,7 +413,7 @@ class CheckpointHook(Hook):
             for each in ranked[self.max_keep_best :]:
                 if each["path"] not in held and self._is_own(each["path"], best_prefix(key)):
                     remove_checkpoint(each["path"])
-            which, name = "best" if place == 0 else f"{place + 1}. best", os.path.basename(path)
+            which, name = "best" if place == 0 else f"#{place + 1} best", os.path.basename(path)
             runner.logger.info("The %s checkpoint with %.4f %s is saved to %s", which, score, key, name)
 
         def undo() -> None:
@@ -440,7 +448,7 @@ def best_prefix(key: str) -> str:
 
 
 def _ranked(best: Any) -> list[dict[str, Any]]:
-    """Returns the valid entries of a metric's best checkpoints. Older checkpoints have a single one, not a list."""
+    """Returns the valid entries of a metric's best checkpoints. Older checkpoints have a single entry, not a list."""
     entries = [best] if isinstance(best, Mapping) else best if isinstance(best, list) else []
     return [
         dict(each)

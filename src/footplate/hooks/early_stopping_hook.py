@@ -23,8 +23,8 @@ class EarlyStoppingHook(Hook):
     The run stays ended when it is resumed or trained again, unless the hook's settings have changed.
 
     Args:
-        monitor: The metric, such as "mIoU" or "coco/bbox_mAP".
-        rule: "greater" or "less". By default, it follows from the metric's name.
+        monitor: The metric to monitor, such as "mIoU" or "coco/bbox_mAP".
+        rule: "greater" or "less". By default, it is derived from the name of the metric.
         min_delta: A value is an improvement only if it is better than the best one by more than this.
         strict: Whether to raise an error rather than warn if a validation does not compute the metric.
         check_finite: Whether to end training at once if the metric is NaN or infinite.

@@ -27,7 +27,7 @@ class EMAHook(Hook):
 
     Args:
         ema_type: The type of average: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
-            WarmUpEMA, or a different averaged model in MODELS.
+            WarmUpEMA, or another averaged model that is registered in MODELS.
         strict_load: Whether a loaded checkpoint must have every key of the average.
         begin_iter: The iteration at which averaging begins. Before it, the average equals the model.
         begin_epoch: The epoch at which averaging begins.
@@ -65,7 +65,7 @@ class EMAHook(Hook):
         self._swapped = False
 
     def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
-        """Yields the beginning of averaging if the run ends before it."""
+        """Yields `begin_iter` or `begin_epoch` if the run ends before averaging begins."""
         for name, begin, length, unit in (
             ("begin_iter", self.begin_iter, reach.iters, "iterations"),
             ("begin_epoch", self.begin_epoch, reach.epochs, "epochs"),
@@ -74,7 +74,7 @@ class EMAHook(Hook):
                 yield name, f"the run ends after {length} {unit}, so nothing is averaged"
 
     def before_run(self, runner: Runner) -> None:
-        """Builds the average, or continues with the one of the checkpoint or of an earlier training of this runner."""
+        """Builds the average, or continues with that of the checkpoint or of an earlier training by this runner."""
         self._model = unwrap_model(runner.model)
         if self.ema_model is not None and self._loaded is None:
             return
@@ -95,7 +95,7 @@ class EMAHook(Hook):
         """Updates the average."""
         if self.ema_model is None:
             return
-        # Computing the epoch takes time.
+        # The epoch is compared only if it is needed, because computing it takes time.
         if runner.iter + 1 >= self.begin_iter and (not self.begin_epoch or runner.epoch + 1 >= self.begin_epoch):
             self.ema_model.update_parameters(self._model)
         else:
@@ -161,7 +161,7 @@ class EMAHook(Hook):
         if self.ema_model is not None and self._swapped != to_average:
             self._swap_ema_parameters()
 
-    # Subclasses in code bases call these, and may override after_load_checkpoint, for which the average must exist.
+    # Subclasses in user code call these. They may override after_load_checkpoint and expect the average to exist there.
 
     @property
     def src_model(self) -> nn.Module:
@@ -195,4 +195,4 @@ class EMAHook(Hook):
             return
         averaged, weights = average.state_dict(), self._model.state_dict()
         if all(torch.equal(averaged[f"module.{name}"], value) for name, value in weights.items()):
-            self.ema_model = None  # nothing was loaded into it: it is built again from the loaded weights
+            self.ema_model = None  # nothing was loaded into it, so it is built again from the loaded weights

@@ -1,22 +1,24 @@
-"""Estimates the time that a run still takes."""
+"""Estimates the remaining time of a run."""
 
 import bisect
 import math
 import time
 from collections.abc import Sequence
 
-_MAX_RATIO = 3  # to a usual iteration's time, beyond which an iteration contains something else
+_MAX_RATIO = 3  # an iteration that takes longer than this times the usual time contains something else
 _WINDOW = 15.0  # seconds
-_RARE = 1.0  # seconds between two occurrences below which an event is part of the iterations
+_RARE = 1.0  # seconds; an event that occurs more often is measured as part of the iterations
 _MIN_WEIGHT = 0.25  # of the latest occurrence of an event
 
 
 class RecurringEvent:
-    """An event after known iterations, such as a save, and its average duration, weighted toward the latest ones.
+    """An event that occurs after known iterations, such as a save, and its average duration.
+
+    The average is weighted toward the latest occurrences.
 
     Args:
-        points: The iterations after which it happens, in order.
-        after_iteration: Whether it happens after an iteration is over rather than within it.
+        points: The iterations after which the event occurs, in ascending order.
+        after_iteration: Whether the event occurs after the end of an iteration rather than within it.
     """
 
     def __init__(self, points: Sequence[int], *, after_iteration: bool = False) -> None:
@@ -26,7 +28,7 @@ class RecurringEvent:
 
     @property
     def left(self) -> int:
-        """The number of occurrences that are left."""
+        """The number of remaining occurrences."""
         return len(self._points) - self._passed
 
     @property
@@ -35,7 +37,10 @@ class RecurringEvent:
         return self._measured > 0
 
     def advance(self, done: int, *, between: bool) -> int:
-        """Returns the number of new occurrences up to an iteration, or, if `between`, up to the start of the next."""
+        """Advances to an iteration and returns the number of new occurrences.
+
+        If `between` is set, occurrences after the end of the iteration are included.
+        """
         before, last = self._passed, done - (self._after_iteration and not between)
         self._passed = max(before, bisect.bisect_right(self._points, last))
         return self._passed - before
@@ -52,10 +57,10 @@ class RecurringEvent:
 
 
 class TimeEstimator:
-    """Estimates the time left from the durations of iterations, recurring events and validations.
+    """Estimates the remaining time from the durations of iterations, recurring events and validations.
 
     The time of known events, such as saves and epoch starts, is multiplied by their remaining number. An iteration that
-    takes much longer than usual without a known event must contain an unknown one. Once that has happened again, its
+    takes much longer than usual without a known event must contain an unknown one. When unknown events recur, their
     extra time is spread evenly over all iterations. The first measured span includes one-time work, so it is used only
     until the next one is measured.
 
@@ -71,7 +76,7 @@ class TimeEstimator:
     ) -> None:
         self._length, self._validations, self._events, self._done = length, validations, events, done
         self._since: float | None = None
-        self._spans = self._iterations = 0  # which were measured
+        self._spans = self._iterations = 0  # measured so far
         self._seconds = self._weight = 0.0  # of iterations, both weighted toward the latest ones
         self._extra_from: int | None = None  # the iteration with the first unknown event
         self._extra = 0.0  # the seconds of the unknown events after it
@@ -81,7 +86,7 @@ class TimeEstimator:
         self._new_events(between=True)
 
     def tick(self, iterations: int = 1, *, between: bool = False) -> None:
-        """Records completed iterations, and events after them if `between`. The time of validations is excluded."""
+        """Records completed iterations and, if `between` is set, the events after them. Excludes validation time."""
         now = time.monotonic()
         before, self._since = self._since, now
         self._done += iterations
@@ -113,7 +118,7 @@ class TimeEstimator:
         self._since, self._validation, self._paused_at = None, (time.monotonic(), 0.0), done
 
     def continue_validation(self, share: float) -> None:
-        """Records which share of the validation is done."""
+        """Records the completed share of the validation."""
         if self._validation is not None:
             self._validation = (self._validation[0], share)
 
@@ -125,7 +130,7 @@ class TimeEstimator:
         self._validation, self._since = None, time.monotonic()
 
     def exclude(self, seconds: float) -> None:
-        """Excludes a time span that has just passed, in which the process was suspended, from the measurements."""
+        """Excludes a time span that has just ended, during which the process was suspended, from the measurements."""
         if self._since is not None:
             self._since += seconds
         if self._validation is not None:
@@ -142,7 +147,7 @@ class TimeEstimator:
         return self._seconds / self._weight if self._weight else None
 
     def seconds_left(self, done: int) -> float | None:
-        """Returns the seconds left after `done` iterations, or None before the first measurement."""
+        """Returns the estimated seconds left after `done` iterations, or None before the first measurement."""
         pace = self.seconds_per_iteration
         if pace is None:
             return None
@@ -160,13 +165,17 @@ class TimeEstimator:
         return (self._length - done) * (pace + extra) + events + to_come * validation + rest
 
     def _new_events(self, *, between: bool) -> list[tuple[RecurringEvent, int]]:
-        """Returns the events since the last call, and how often each happened."""
+        """Returns the events that occurred since the last call, each with its number of occurrences."""
         counted = [(each, each.advance(self._done, between=between)) for each in self._events]
         return [(each, times) for each, times in counted if times]
 
 
 def _split_time(seconds: float, events: list[tuple[RecurringEvent, int]]) -> None:
-    """Splits elapsed time among simultaneous events: new ones share the rest, known ones get their usual share."""
+    """Splits elapsed time among simultaneous events.
+
+    Events that occur for the first time share the time that remains after the usual durations of the others. If there
+    are none, the time is split in proportion to the usual durations.
+    """
     new = [each for each, _ in events if not each.is_known]
     known = sum(each.seconds * times for each, times in events if each.is_known)
     rest = seconds - known

@@ -24,15 +24,15 @@ class FreezeHook(Hook):
     A frozen parameter gets no gradient, so no optimizer changes it, not even by weight decay.
 
     Args:
-        patterns: Regular expressions for the start of a parameter's name: "backbone", r"backbone\\.layer[12]".
+        patterns: Regular expressions that match the start of parameter names: "backbone", r"backbone\\.layer[12]".
         until_iter: The number of iterations for which the parameters stay frozen, counted from the start of the run.
         until_epoch: The same in epochs. If neither is set, the parameters stay frozen to the end.
         freeze_norm: Whether norm layers whose parameters are all frozen also keep their running statistics. Such layers
             stay in evaluation mode while they are frozen.
 
     Raises:
-        ArgumentError: A length is invalid, or a pattern is not a regular expression. When training begins: a pattern
-            matches no parameter, or no parameter would be left to train.
+        ArgumentError: A length is invalid, or a pattern is not a regular expression. Also raised when training begins,
+            if a pattern matches no parameter or all parameters would be frozen.
     """
 
     priority = "VERY_HIGH"

@@ -21,7 +21,7 @@ class ParamSchedulerHook(Hook):
     _steps = collect_steps([])  # until training starts, and in a run that only validates
 
     def before_train(self, runner: Runner) -> None:
-        """Sorts the schedules by when they are stepped."""
+        """Groups the schedules by the event at which they are stepped."""
         self._steps = collect_steps(runner.param_schedulers)
 
     def after_train_iter(
@@ -62,10 +62,10 @@ class DistSamplerSeedHook(Hook):
 
 @HOOKS.register_module()
 class UnevenStepHook(Hook):
-    """Weighs the loss of each rank by its number of samples, so that the gradient equals that of a single process.
+    """Weights the loss of each rank by its number of samples, so that the gradient equals that of a single process.
 
     A run whose ranks have batches of different sizes adds this hook automatically. A rank that has no samples left
-    repeats one with weight 0, because the exchange of gradients would wait for a rank that skips the iteration.
+    repeats one with weight 0. If it skipped the iteration, the other ranks would wait for its gradients forever.
     """
 
     priority = "HIGHEST"
@@ -79,7 +79,7 @@ class UnevenStepHook(Hook):
 
 @HOOKS.register_module()
 class SyncBuffersHook(Hook):
-    """Replaces floating-point buffers, such as running means and variances, with their rank average after each epoch.
+    """Averages floating-point buffers, such as running means and variances, over all ranks after each epoch.
 
     Args:
         distributed: Whether the hook is enabled.

@@ -26,7 +26,7 @@ from footplate.records.standard_streams import SCREENS
 
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 _CLEAR_LINE, _CLEAR_BELOW = "\x1b[K", "\x1b[J"
-# Clears all after the cursor, in two steps: tmux adds to its history what is cleared from the first row on.
+# Clears everything after the cursor in two steps: tmux adds text that is cleared from the first row to its history.
 _CLEAR = f"\r\x1b7\x1b[B{_CLEAR_BELOW}\x1b8{_CLEAR_LINE}"
 # Terminals may report a new width late, tmux after a quarter of a second. Until then long lines are cut, not wrapped.
 _CUT, _WRAP = "\x1b[?7l", "\x1b[?7h"
@@ -63,7 +63,7 @@ class LiveTerminal:
 
     Args:
         screen: The terminal.
-        on_resume: Called when the process continues after Ctrl-Z, with the seconds in between.
+        on_resume: Called when the process continues after Ctrl-Z, with the number of seconds that it was suspended.
     """
 
     def __init__(self, screen: TextIO, on_resume: Callable[[float], None] = lambda seconds: None) -> None:
@@ -87,7 +87,7 @@ class LiveTerminal:
         return max(columns // 2, min(columns, _MIN_COLUMNS)) if time.monotonic() < self._dragged_until else columns
 
     def open(self) -> None:
-        """Replaces the streams that lead to a terminal, and the handlers of the signals that concern it."""
+        """Replaces the streams that write to the terminal, and the handlers of the signals that affect the display."""
         self._put(self._hide_cursor)
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
@@ -159,7 +159,10 @@ class LiveTerminal:
         return begin + f"\r{_CUT}" + "\n".join(drawn) + _CLEAR_BELOW + _WRAP + (then or f"\r{up}")
 
     def _adapt_to_size(self, size: os.terminal_size, count: int) -> str:
-        """Stores the size. If it became narrower, returns a move down until enough rows are known to be above."""
+        """Stores the terminal size and returns the output that adapts the position of the lines to it.
+
+        If the terminal became narrower, the output moves the lines down until enough rows are above them.
+        """
         before, self._columns = self._columns, size.columns
         most = size.lines - count
         self._rows_above = min(self._rows_above, most)
@@ -181,7 +184,7 @@ class LiveTerminal:
         return os.terminal_size((size.columns or usual.columns, size.lines or usual.lines))
 
     def _put(self, make: Callable[[], str]) -> None:
-        """Writes what `make` returns, which is called while no other thread writes."""
+        """Writes the text that `make` returns. Calls `make` while no other thread is writing."""
         if os.getpid() != self._process:  # a forked worker; another thread may have held the lock at the fork
             self._write(make())
             return
@@ -201,7 +204,7 @@ class LiveTerminal:
         self._screen.flush()
 
     def _redraw_after(self, number: int, frame: FrameType | None) -> None:
-        """Redraws after a change of the width or a return to the foreground, since the next iteration may take long.
+        """Redraws after a change of the width or a return to the foreground, since the next update may be far off.
 
         A write in progress uses the new width anyway.
         """
@@ -260,7 +263,7 @@ class LiveTerminal:
 
 
 def _stop_process() -> None:
-    """Stops the process with the default action of the signal, as without a display."""
+    """Suspends the process by the default action of the signal."""
     signal.signal(_SUSPENDED, signal.SIG_DFL)
     signal.pthread_kill(threading.get_ident(), _SUSPENDED)
 
@@ -308,7 +311,7 @@ class LiveNotebook:
 
     def __init__(self, shell: Any, on_cell_end: Callable[[], None]) -> None:
         self._shell, self._on_cell_end = shell, on_cell_end
-        # Imported with the shell. A plain script does not get here.
+        # Imported here, because IPython is installed only if there is a shell.
         self._handle: Any = importlib.import_module("IPython.display").DisplayHandle()
         self._console = Console(file=io.StringIO(), force_jupyter=False, highlight=False)
         self._lines: Sequence[Text] = ()
@@ -329,7 +332,7 @@ class LiveNotebook:
             show_iterations(True)
 
     def show(self, lines: Sequence[Text]) -> None:
-        """Replaces the lines. Right after the last update, this is deferred to the next call or to `close`."""
+        """Replaces the lines. If the last update was very recent, this is deferred to the next call or to `close`."""
         self._lines = lines
         if time.monotonic() - self._shown_at >= _SECONDS_BETWEEN:
             self._send()

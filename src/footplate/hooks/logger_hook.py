@@ -27,16 +27,16 @@ class LoggerHook(Hook):
 
     Args:
         interval: The number of iterations between two log lines.
-        ignore_last: Whether to skip the rest of an epoch that is shorter than `interval`. If the whole epoch is
-            shorter, it is logged at its end.
-        interval_exp_name: The number of iterations after which the name of the experiment is logged before a line.
+        ignore_last: Whether to skip the last log line of an epoch if it covers fewer than `interval` iterations. An
+            epoch that is shorter than `interval` is always logged at its end.
+        interval_exp_name: The number of iterations between two log lines with the name of the experiment.
         out_dir: The folder to which logs are copied at the end of the run.
         out_suffix: The suffixes of the files to copy.
-        keep_local: Whether the copied files also stay where they were.
+        keep_local: Whether to keep the original files after they are copied.
         file_client_args: Ignored; the path determines the storage.
-        log_metric_by_epoch: Whether the step of metrics is the epoch rather than the iteration. In iteration-based
-            training, it is always the iteration. A validation or test without training has the step of the checkpoint
-            that it loaded.
+        log_metric_by_epoch: Whether metrics are recorded with the epoch as their step rather than the iteration. In
+            iteration-based training, the step is always the iteration. A validation or test without training uses the
+            step of the loaded checkpoint.
         backend_args: Ignored; the path determines the storage.
 
     Raises:
@@ -72,7 +72,7 @@ class LoggerHook(Hook):
         self._loaded: Mapping[str, Any] = {}
 
     def before_run(self, runner: Runner) -> None:
-        """Writes the config to the work_dir. A file of the same name is kept if it was not written by a run."""
+        """Writes the config to the work_dir and to the visualization backends."""
         self._json_name = f"{runner.timestamp}.json"
         if not is_main_process():
             return
@@ -80,14 +80,14 @@ class LoggerHook(Hook):
         runner.dump_config()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Records how far the loaded weights were trained."""
+        """Stores the metadata of the loaded checkpoint, such as its iteration."""
         meta = checkpoint.get("meta")
         self._loaded = meta if isinstance(meta, Mapping) else {}
 
     def before_train(self, runner: Runner) -> None:
         """Determines whether the end of an epoch, or of the run, is logged in addition to the intervals.
 
-        Logs over how many iterations log lines are averaged, because the live display shows the latest values.
+        Also logs the averaging window of the log lines, because the live display shows the latest values.
         """
         window = getattr(runner.log_processor, "window_size", 1)  # a custom log processor may have none
         if window > 1:
@@ -99,7 +99,7 @@ class LoggerHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Logs at intervals, and at the end of an epoch that no interval covers."""
+        """Logs at intervals and, unless `ignore_last` prevents it, at the end of an epoch."""
         done = batch_idx + 1
         if done % self.interval and done != self._rest_ends_at:
             return
@@ -121,7 +121,7 @@ class LoggerHook(Hook):
             runner.logger.info(line, extra=OF_ITERATION)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Logs the metrics, and writes them with their step."""
+        """Logs the metrics and writes them to the visualization backends."""
         tag, line = runner.log_processor.get_log_after_epoch(runner, length_of(runner.val_dataloader) or 0, "val")
         runner.logger.info(line)
         if is_main_process():
@@ -131,7 +131,7 @@ class LoggerHook(Hook):
             runner.visualizer.add_scalars(named, step=self._step(runner), file_path=self._json_name)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Logs the metrics, and writes them to `<timestamp>/<timestamp>.json` and to the backends as `test/<name>`."""
+        """Logs the metrics and writes them to `<timestamp>/<timestamp>.json` and, as `test/<name>`, to the backends."""
         tag, line = runner.log_processor.get_log_after_epoch(
             runner, length_of(runner.test_dataloader) or 0, "test", with_non_scalar=True
         )
@@ -145,7 +145,7 @@ class LoggerHook(Hook):
             runner.visualizer.add_scalars(named, step=self._step(runner))
 
     def after_train(self, runner: Runner) -> None:
-        """Logs how many training samples could not be read."""
+        """Logs the number of training samples that could not be read."""
         skipped = count_skipped(getattr(runner.train_dataloader, "dataset", None))
         if skipped:
             runner.logger.warning("%d samples could not be read and were skipped; see the warnings above.", skipped)
@@ -171,7 +171,7 @@ class LoggerHook(Hook):
                         os.remove(path)
 
     def _process_tags(self, tags: Any) -> Any:
-        """Returns nested values with tensors and arrays as numbers and lists."""
+        """Converts tensors and arrays in nested values to numbers and lists."""
         if isinstance(tags, Mapping):
             return {str(key): self._process_tags(each) for key, each in tags.items()}
         if isinstance(tags, (list, tuple)):
@@ -187,10 +187,10 @@ class LoggerHook(Hook):
 
 @HOOKS.register_module()
 class CurveHook(Hook):
-    """Draws losses and metrics over the run to `<timestamp>/<filename>`, after the last iteration.
+    """Plots the losses and metrics of the run to `<timestamp>/<filename>` after the last iteration.
 
     Args:
-        filename: The name of the image file, a PNG.
+        filename: The name of the PNG file.
     """
 
     priority = "LOWEST"
@@ -199,7 +199,7 @@ class CurveHook(Hook):
         self.filename = check_output_path(filename, key="filename")
 
     def after_train(self, runner: Runner) -> None:
-        """Draws the scalars that the local backend has written. Without that backend it does nothing."""
+        """Plots the scalars that the local backend has written. Does nothing if there is no local backend."""
         scalars = os.path.join(runner.log_dir, "vis_data", "scalars.json")
         if is_main_process() and os.path.exists(scalars):
             path = output_path(runner.log_dir, self.filename)
@@ -219,10 +219,10 @@ class CurveHook(Hook):
 class NaiveVisualizationHook(Hook):
     """Draws every `interval`-th batch of a test with the visualizer's `add_datasample`.
 
-    The image is the file at a sample's `img_path` or, without one, the input from the loader.
+    The image is read from the `img_path` of a sample. If it has none, the input from the data loader is drawn.
 
     Args:
-        interval: Draw every `interval`-th batch.
+        interval: The interval in batches.
         draw_gt: Whether to draw the ground truth.
         draw_pred: Whether to draw the prediction.
 
@@ -260,11 +260,11 @@ class NaiveVisualizationHook(Hook):
 
 @HOOKS.register_module()
 class RecordHook(Hook):
-    """Writes a text to `<timestamp>/<filename>` when a run begins.
+    """Writes text to `<timestamp>/<filename>` when a run begins.
 
     Args:
         filename: The name of the file.
-        text: The text, or a function that returns it, called when the run begins.
+        text: The text, or a function that returns it. The function is called when the run begins.
     """
 
     def __init__(self, filename: str, text: str | Callable[[], str]) -> None:

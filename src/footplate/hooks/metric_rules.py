@@ -28,7 +28,7 @@ def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LE
         key: The metric.
         greater: Names, or parts of names, of metrics for which greater is better.
         less: Names, or parts of names, of metrics for which less is better.
-        named_by: The config key that holds the metric, for the error.
+        named_by: The config key that contains the metric, for the error message.
 
     Raises:
         ArgumentError: The name does not determine the rule.
@@ -130,7 +130,7 @@ def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequenc
     """
     written = metric_of_label(name)
     return MissingMetricError(
-        f"{what} names '{name}', which no evaluator computes",
+        f"{what} selects the metric '{name}', which no evaluator computes",
         key=key,
         suggestion=written if written in metrics else nearest(name, metrics),
         notes=[f"metrics: {', '.join(metrics) or 'none'}"],

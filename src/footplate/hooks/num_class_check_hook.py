@@ -12,7 +12,7 @@ from footplate.messages import list_names
 from footplate.registry import HOOKS
 
 _logger = logging.getLogger("footplate.hooks")
-# Modules that only separate objects from background, or have a number of classes without using it.
+# Modules that only separate objects from background, or have a number of classes but do not use it.
 _EXEMPT = ("rpn_head", "backbone")
 _MOST_NAMES = 12
 

@@ -1,5 +1,6 @@
 """Enables test-time augmentation."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,15 +23,15 @@ class PrepareTTAHook(Hook):
     checkpoints are not affected.
 
     Args:
-        tta_cfg: The merging model without its `module`: `dict(type="SegTTAModel")`. Defaults to `tta_model` of the
-            config.
+        tta_cfg: The config of the merging model, without `module`: `dict(type="SegTTAModel")`. Defaults to `tta_model`
+            of the config.
         tta_pipeline: The pipeline of the datasets. Defaults to `tta_pipeline` of the config.
         phases: "test", "val" or both.
 
     Raises:
-        ArgumentError: A phase is unknown. When a run begins: the model or the pipeline is missing, or the loop is set
-            to compute losses.
-        BuildError: A dataset has no pipeline. Raised when a run begins.
+        ArgumentError: A phase is unknown. Also raised when a run begins, if the model or the pipeline is missing, or if
+            the loop is set to compute losses.
+        BuildError: When a run begins, a dataset has no pipeline.
     """
 
     priority = "VERY_LOW"
@@ -67,7 +68,8 @@ class PrepareTTAHook(Hook):
                     if not hasattr(dataset, "pipeline"):
                         raise BuildError(f"the dataset '{type(dataset).__name__}' has no pipeline to replace")
                     with at_key("tta_pipeline"):
-                        dataset.pipeline = Compose(pipeline)
+                        # A copy, because mmcv's TestTimeAug replaces the dicts that it is built from.
+                        dataset.pipeline = Compose(copy.deepcopy(pipeline))
 
     def _given(self, runner: Runner, own: str, in_config: str) -> Any:
         found = getattr(self, own)
@@ -78,6 +80,6 @@ class PrepareTTAHook(Hook):
 
 
 def _innermost(dataset: Any) -> list[Any]:
-    """Returns the datasets that read samples themselves, inside all wrappers, concatenations and subsets."""
+    """Returns the innermost datasets, which read the samples, inside all wrappers, concatenations and subsets."""
     inside = getattr(dataset, "datasets", None) or [each for each in (getattr(dataset, "dataset", None),) if each]
     return [found for each in inside for found in _innermost(each)] if inside else [dataset]

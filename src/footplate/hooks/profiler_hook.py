@@ -39,11 +39,11 @@ class ProfilerHook(Hook):
             iterations.
         on_trace_ready: How to handle a trace. `dict(type="log_trace", sort_by=..., row_limit=...)` logs a table,
             `dict(type="tb_trace", dir_name=..., worker_name=...)` writes it for TensorBoard, `dict(type="json_trace",
-            path=...)` for chrome://tracing. Can also be a function of the profiler. Paths are relative to the log
-            folder of the run.
-        record_shapes: Whether to record the shapes of arguments.
-        profile_memory: Whether to record memory.
-        with_stack: Whether to record source lines.
+            path=...)` for chrome://tracing. It can also be a function that takes the profiler. Paths are relative to
+            the log folder of the run.
+        record_shapes: Whether to record the shapes of operator inputs.
+        profile_memory: Whether to record memory use.
+        with_stack: Whether to record the source lines of operators.
         with_flops: Whether to count floating point operations.
         json_trace_path: The file for chrome://tracing to which the complete profile is written at the end.
 

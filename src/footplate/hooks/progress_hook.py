@@ -118,7 +118,7 @@ class ProgressHook(Hook):
                 self._draw(runner, runner.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Removes the line of the validation. Keeps its metrics, and the best value of each metric."""
+        """Removes the line of the validation. Stores its metrics and updates the best value of each metric."""
         if self._validation is None:
             return
         self._validation = None
@@ -214,7 +214,7 @@ def recurring_events(runner: Runner) -> list[RecurringEvent]:
 def _choose_display(
     *, on_cell_end: Callable[[], None], on_resume: Callable[[float], None]
 ) -> "LiveTerminal | LiveNotebook | None":
-    """Returns the display for a terminal that can move its cursor or for a notebook, otherwise None."""
+    """Returns the display for a terminal with a movable cursor or for a notebook, or None if there is neither."""
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     if not is_main_process() or os.environ.get("TERM") == "dumb" or not (is_terminal or "IPython" in sys.modules):
         return None
@@ -228,7 +228,10 @@ def _choose_display(
 
 
 def _validations(runner: Runner) -> list[int]:
-    """Returns the iterations after which the run validates, as far as its loop determines them."""
+    """Returns the iterations after which the run validates.
+
+    The list is empty if a custom loop determines them.
+    """
     loop: Any = runner.train_loop
     if runner.val_loop is None or not hasattr(loop, "dynamic_intervals"):
         return []
@@ -239,6 +242,6 @@ def _validations(runner: Runner) -> list[int]:
 
 
 def _best_rules(runner: Runner) -> dict[str, str | None]:
-    """Returns the metrics by which best checkpoints are saved, each with its rule, set or derived from its name."""
+    """Maps the metrics of `save_best` to their rules, which are set by the user or derived from the name."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     return {name: rule for hook in hooks for name, rule in zip(hook.save_best, hook.rules, strict=True)}

@@ -37,7 +37,7 @@ class Sparkline:
             self._per_value *= 2
 
     def draw(self, width: int) -> str:
-        """Returns at most `width` characters, from the lowest bar for the minimum to the highest for the maximum."""
+        """Returns the curve in at most `width` characters. The lowest bar is the minimum, the highest the maximum."""
         values = [*self._values, *([self._pending[-1]] if self._pending else [])]
         finite = [value for value in values if math.isfinite(value)]
         if len(finite) < 2 or width < 2:
@@ -61,9 +61,10 @@ class Progress(NamedTuple):
             iteration.
         memory: The memory in use, in MiB.
         rate: The learning rate. None if the optimizer has none, NaN before the first iteration.
-        losses: The curves of the losses, by name.
-        metrics: The latest value, the best value, and the iteration of the best value of each metric, by name.
-        validation: The number of completed batches and of all batches of the current validation, or None.
+        losses: Maps the name of each loss to its curve.
+        metrics: Maps each metric to its latest value, its best value, and the iteration of the best value.
+        validation: The number of completed batches and the number of all batches of the current validation, or None if
+            no validation is running.
     """
 
     done: int

@@ -26,12 +26,12 @@ _TIMES = ("time", "data_time")  # a history contains only what a resumed run rep
 
 @HOOKS.register_module()
 class RuntimeInfoHook(Hook):
-    """Records position, learning rates, losses and metrics in the message hub.
+    """Records the position, the learning rates, the losses and the metrics in the message hub.
 
     Infos: `epoch`, `iter`, `max_epochs`, `max_iters`, `seed`, `experiment_name`, `cfg`, `dataset_meta`. Scalars:
-    `train/lr` and other rates, `train/<loss>`, `val/<metric>`, `test/<metric>`. A loss or metric with a name that the
-    log uses itself, such as `lr` or `time`, is recorded as `<name>_of_model`. The `history` of the runner gets a row
-    for each epoch, or for each validation interval when training by iterations.
+    `train/lr` and other rates, `train/<loss>`, `val/<metric>`, `test/<metric>`. A loss or metric whose name is reserved
+    for the log, such as `lr` or `time`, is recorded as `<name>_of_model`. The `history` of the runner gets a row for
+    each epoch, or for each validation interval when training by iterations.
     """
 
     priority = "VERY_HIGH"
@@ -156,7 +156,7 @@ def _begin_evaluation(runner: Runner, mode: str) -> None:
 
 
 def _rate_sources(optim_wrapper: Any) -> list[tuple[str, Any, str]]:
-    """Returns name, parameter group and key of the learning rate in the first group of each optimizer."""
+    """Returns the log name, the first parameter group, and the key of the learning rate of each optimizer."""
     if isinstance(optim_wrapper, Mapping) or hasattr(optim_wrapper, "optim_wrappers"):
         return [
             (f"{name}.{rate}", group, key)
@@ -213,7 +213,7 @@ class IterTimerHook(Hook):
         self._since = time.perf_counter()
 
     def exclude(self, seconds: float) -> None:
-        """Excludes a time span that has just passed, in which the process was suspended, from the current iteration."""
+        """Excludes a time span that has just ended, during which the process was suspended, from the iteration."""
         self._since += seconds
 
     def _histories_of(self, runner: Runner, mode: str) -> tuple[HistoryBuffer, HistoryBuffer]:
@@ -226,17 +226,17 @@ class IterTimerHook(Hook):
 class GradientNormHook(Hook):
     """Records the L2 norm of the gradients of each group of modules, as `train/grad_norm/<group>`.
 
-    It measures the gradients of an optimizer step: of the whole accumulation round, unscaled, and clipped if clipping
-    is enabled. Norms stay on the device until the log reads them. Iterations between two intervals have no extra cost.
+    It measures the gradients that the optimizer uses: accumulated, unscaled, and clipped if clipping is enabled. Norms
+    stay on the device until the log reads them. Iterations between two intervals have no extra cost.
 
     Args:
         interval: The number of iterations between two measured steps.
-        groups: The groups by name, each a regular expression for the start of its parameters' names. By default, each
-            child of the model is a group.
+        groups: Maps the name of each group to a regular expression that matches the start of its parameters' names. By
+            default, each child of the model is a group.
 
     Raises:
-        ArgumentError: `interval` is not a positive integer, or the pattern of a group is not a regular expression.
-            When training begins: a group has no parameter.
+        ArgumentError: `interval` is not a positive integer, or the pattern of a group is not a regular expression. Also
+            raised when training begins, if a group has no parameter.
     """
 
     priority = "VERY_HIGH"
@@ -284,7 +284,7 @@ class GradientNormHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Records the norms once a step was taken, and stops measuring."""
+        """Records the norms after a step was taken, and stops measuring."""
         if not self._squares:
             return
         for group, square in self._squares.items():

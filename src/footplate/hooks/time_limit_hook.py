@@ -17,7 +17,7 @@ _BETWEEN_EXCHANGES = 1.0  # seconds in which ranks exchange their requests, see 
 
 @HOOKS.register_module()
 class TimeLimitHook(Hook):
-    """Stops training so early that the final validation and the final checkpoint are done before the limit.
+    """Stops training early enough for the final validation and the final checkpoint to finish before the limit.
 
     The training loop adds this hook if `train_cfg` sets `max_hours`. The time is counted from the start of training in
     this process, so a resumed run has the whole time again. The end is estimated from the longest validation and save
@@ -47,7 +47,7 @@ class TimeLimitHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
     ) -> None:
-        """Requests the end of training when the rest of the time is needed for validating and saving."""
+        """Requests the end of training when the remaining time is needed for validation and saving."""
         now = time.monotonic()
         self._iteration = max(now - self._since, self._iteration * _FADING)
         self._since = now

@@ -1,4 +1,4 @@
-"""Finds the installed code bases that a config names, and imports them on footplate."""
+"""Finds the installed code bases that a config refers to, and imports them with footplate as their engine."""
 
 import importlib
 import logging
@@ -17,7 +17,7 @@ from footplate.hosts.installation import install
 from footplate.hosts.mmcv.registry import Registry
 from footplate.hosts.versions import is_first_generation
 from footplate.registry import CODE_BASES, DATASETS
-from footplate.registry.dotted_paths import is_footplate_alias, module_exists, top_level_spec
+from footplate.registry.dotted_paths import check_not_hidden, is_footplate_alias, module_exists, top_level_spec
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -27,7 +27,7 @@ _REGISTERING = ("core", "models", "datasets")
 _CLASS = re.compile(r"^class (\w+)", re.MULTILINE)
 
 _logger = logging.getLogger("footplate.hosts")
-_used: dict[str, str] = {}  # scope -> name and version, of the code bases that this process uses
+_used: dict[str, str] = {}  # maps the scopes of the code bases that this process uses to their names and versions
 
 
 def used_code_bases() -> tuple[str, ...]:
@@ -41,7 +41,7 @@ def import_modules(cfg: "Config", *, patches: bool = True) -> None:
     A first-generation config with `plugin = True` has a plugin, as in MMDetection3D: the package in the folder
     `plugin_dir`, or in the folder of the config.
 
-    Names of packages that such modules usually import resolve to footplate. Modules next to the config are found.
+    In these modules, imports from OpenMMLab packages resolve to footplate. Modules next to the config can be imported.
 
     Args:
         cfg: The config.
@@ -68,16 +68,15 @@ def _import_plugin(cfg: "Config") -> None:
         ConfigError: There is no such package in the current folder or on the path, or it cannot be imported.
     """
     key = "plugin_dir" if "plugin_dir" in cfg else "plugin"
-    path = cfg["plugin_dir"] if key == "plugin_dir" else os.path.relpath(str(cfg.filename))
-    # What follows the last slash is ignored, as by the tools of MMDetection3D.
-    parts = os.path.normpath(os.path.dirname(path)).split(os.sep) if isinstance(path, str) else []
+    path = cfg["plugin_dir"] if key == "plugin_dir" else os.path.dirname(os.path.relpath(str(cfg.filename)))
+    parts = os.path.normpath(path).split(os.sep) if isinstance(path, str) else []
     if not parts or not all(part.isidentifier() for part in parts):
         raise ConfigError(
             "the folder of the plugin must be a package below the current folder",
             key=key,
             origin=origin_of(cfg, key),
             found=path,
-            notes=["Set it with a final slash: plugin_dir = 'projects/my_plugin/'."],
+            notes=["For example, write plugin_dir = 'projects/my_plugin/'."],
         )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -87,23 +86,23 @@ def _import_plugin(cfg: "Config") -> None:
 
 
 def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = True) -> tuple[str, ...]:
-    """Imports the installed code bases that a config names by `default_scope` or in a type such as `mmdet.Resize`.
+    """Imports the installed code bases to which a config refers by `default_scope` or by types such as `mmdet.Resize`.
 
-    Their registries become children of footplate's, so that their classes are found by name. Names of `mmengine` that
-    they import resolve to footplate. A second call has no effect.
+    Their registries become children of footplate's registries, so that their classes are found by name. Their imports
+    from `mmengine` resolve to footplate. A second call has no effect.
 
-    First-generation configs name no code base. For such a config, `default_scope` is set to the installed
+    First-generation configs do not name a code base. For such a config, `default_scope` is set to the installed
     first-generation code base that defines the types of its model and its data.
 
     Args:
         cfg: The config.
-        patches: Whether to replace names in first-generation code that PyTorch, NumPy and Python have removed.
+        patches: Whether to replace names in first-generation code that were removed from PyTorch, NumPy and Python.
 
     Returns:
         The code bases with their versions, such as "mmdet 3.3.0".
 
     Raises:
-        ConfigError: A code base is installed but cannot be imported.
+        ConfigError: A code base is installed but cannot be imported, or a file of the user has its name.
     """
     default = cfg.get("default_scope")
     if default is None and is_first_generation_config(cfg):
@@ -112,6 +111,8 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
             cfg["default_scope"] = default
     named = {kind.partition(".")[0] for kind in _types(dict(cfg.items())) if "." in kind}
     named |= {default} if isinstance(default, str) else set()
+    for scope in sorted(named & CODE_BASES.keys()):
+        check_not_hidden(scope)
     used = [scope for scope in sorted(CODE_BASES) if scope in named and _is_installed(scope)]
     if used:
         install(patches)
@@ -133,14 +134,14 @@ def use_code_bases(cfg: "Config | MutableMapping[str, Any]", *, patches: bool = 
 
 
 def _use_dataset_builder(scope: str) -> None:
-    """Builds datasets with the `build_dataset` of a code base: its dataset wrappers take built datasets."""
+    """Makes a code base build datasets with its own `build_dataset`, because its wrappers expect built datasets."""
     build = getattr(sys.modules.get(f"{scope}.datasets"), "build_dataset", None)
     registry = DATASETS.children.get(scope)
     if build is None or not isinstance(registry, Registry):
         return
 
     def build_dataset(cfg: Mapping[str, Any]) -> Any:
-        # Only some code bases know this type, but all of them join the datasets of a list.
+        # Only some code bases have this type, but all of them concatenate the datasets of a list.
         is_list = cfg.get("type") == "ConcatDataset" and set(cfg) == {"type", "datasets"}
         return build(list(cfg["datasets"]) if is_list else cfg)
 
@@ -190,6 +191,7 @@ def _types(value: Any) -> Iterator[str]:
 
 
 def _is_installed(scope: str) -> bool:
-    """Checks whether a code base is installed: a folder of the same name without `__init__.py` has user modules."""
+    """Checks whether a code base is installed. Other files and folders of the same name are user modules."""
     spec = top_level_spec(scope)
-    return spec is not None and spec.origin is not None and not is_footplate_alias(spec)
+    is_package = spec is not None and spec.origin is not None and spec.submodule_search_locations is not None
+    return is_package and not is_footplate_alias(spec)

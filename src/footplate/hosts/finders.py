@@ -45,8 +45,8 @@ class NamesFinder(MetaPathFinder, Loader):
         """Returns the spec of a module that footplate provides, or None.
 
         Raises:
-            ModuleNotFoundError: In an import: neither the package `mmengine` nor one of its modules has a module or
-                name like this. Python looks for a module where `from mmengine.hooks import name` finds no name.
+            ModuleNotFoundError: During an import, a submodule or name of `mmengine` is missing. Python looks for a
+                submodule if `from mmengine.hooks import name` does not find the name.
         """
         if fullname.partition(".")[0] not in self.packages:
             return None
@@ -57,11 +57,11 @@ class NamesFinder(MetaPathFinder, Loader):
             # `importlib.util.find_spec` returns None for a missing module; only imports need the message.
             if sys._getframe(2).f_code is importlib.util.find_spec.__code__:
                 return None
-            # With the name of the module itself, Python would replace this error by one without the message.
+            # If `name` were the missing module, Python would replace this error with one that lacks the message.
             raise ModuleNotFoundError(describe_unknown_name(parent, name), name=parent)
         spec = ModuleSpec(fullname, self, is_package=True)
-        # Folders of the same name on the path may contain further modules of the user. No module of an installed
-        # MMEngine is used: it would not know footplate's registries.
+        # Folders of the same name on the path may contain user modules. Modules of an installed MMEngine are not used,
+        # because they would use its own registries.
         parts = fullname.split(".")
         if parts[0] != "mmengine":
             spec.submodule_search_locations = [
@@ -74,7 +74,7 @@ class NamesFinder(MetaPathFinder, Loader):
         return _ProvidedModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Adds attributes to a module that are imported on first access."""
+        """Sets up a module whose attributes are imported on first access."""
         title = module.__name__
         names = names_of(title) or {}
         module.__doc__ = f"The names of '{title}' that footplate provides."
@@ -91,23 +91,23 @@ class OperatorsFinder(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self) if fullname == "mmcv._ext" else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Returns the operators in PyTorch."""
+        """Returns a module with the operators, implemented in PyTorch."""
         from footplate.hosts.operators.extension import create_extension
 
         return create_extension()
 
     def exec_module(self, module: ModuleType) -> None:
-        """Does nothing: the module is complete."""
+        """Does nothing, because the module is already complete."""
 
 
 class InstalledFinder(MetaPathFinder):
     """Changes modules of installed packages when they are imported.
 
-    The modules of mmcv get the names of mmcv 1.x that they lack. A code base sees a version of mmcv that it accepts.
-    In first-generation code and mmcv, names are replaced that PyTorch, NumPy and Python have removed.
+    Missing names of mmcv 1.x are added to the modules of mmcv. A code base is shown a version of mmcv that it accepts.
+    In first-generation code and mmcv, names that were removed from PyTorch, NumPy and Python are replaced.
 
     Args:
-        completed: The packages that get the names that they lack.
+        completed: The packages to which missing names are added.
         patches: Whether to replace removed names.
     """
 
@@ -123,7 +123,7 @@ class InstalledFinder(MetaPathFinder):
         if not is_code_base and top not in self.completed | self._patched:
             return None
         spec = _find_elsewhere(fullname, path, target)
-        if spec is not None and spec.loader is None and top in self.completed:  # a folder with modules of the user
+        if spec is not None and spec.loader is None and top in self.completed:  # a folder with user modules
             return NamesFinder([top]).find_spec(fullname)
         loader = spec.loader if spec is not None else None
         if not isinstance(loader, SourceFileLoader):
@@ -152,7 +152,7 @@ class InstalledFinder(MetaPathFinder):
 
 
 def _find_elsewhere(fullname: str, path: Any, target: ModuleType | None) -> ModuleSpec | None:
-    """Returns the spec that other finders have for a module; those of editable installs are among them."""
+    """Returns the spec that other finders, such as those of editable installs, find for a module, or None."""
     for finder in sys.meta_path:
         if not isinstance(finder, NamesFinder | InstalledFinder | OperatorsFinder):
             spec = finder.find_spec(fullname, path, target)
@@ -162,7 +162,7 @@ def _find_elsewhere(fullname: str, path: Any, target: ModuleType | None) -> Modu
 
 
 def complete(module: ModuleType) -> None:
-    """Adds the names that a module of an installed package lacks; they are imported on first access."""
+    """Adds missing names to a module of an installed package; they are imported on first access."""
     names = names_of(module.__name__)
     if names is None or _completed.get(module.__name__, (None,))[0] is module:
         return
@@ -172,7 +172,7 @@ def complete(module: ModuleType) -> None:
         added.add(name)
         setattr(module, name, value)
 
-    if getattr(module, "__spec__", None) is None:  # a stand-in without files, whose submodules could not be imported
+    if getattr(module, "__spec__", None) is None:  # otherwise its submodules cannot be imported
         keep("__path__", [])
     module.__dict__["__getattr__"] = _lookup(module, names, keep)
     _completed[module.__name__] = module, added
@@ -187,7 +187,7 @@ def revert() -> None:
 
 
 def _lookup(module: ModuleType, names: Names, keep: Callable[[str, Any], None]) -> Callable[[str], Any]:
-    """Returns the `__getattr__` of a module, which imports a name or a submodule and keeps it."""
+    """Returns a `__getattr__` for a module. It imports a name or a submodule and passes it to `keep`."""
     title = module.__name__
 
     def look_up(name: str) -> Any:

@@ -56,12 +56,13 @@ _installed: list[_Installed] = []
 def install(patches: bool = True) -> Report:
     """Makes imports from `mmengine`, and from OpenMMLab packages that are not installed, resolve to footplate.
 
-    `mmengine` always resolves to footplate, so that what other packages register is what footplate builds. Missing
-    names, such as `mmcv.runner` and the operators of `mmcv._ext`, are added to an installed mmcv 2.x. Other installed
-    packages are not changed. A second call has no effect.
+    `mmengine` always resolves to footplate, so that footplate can build the classes that other packages register.
+    Missing names, such as `mmcv.runner` and the operators of `mmcv._ext`, are added to an installed mmcv 2.x. Other
+    installed packages are not changed. A second call has no effect.
 
     Args:
-        patches: Whether to replace names in first-generation code and mmcv that PyTorch, NumPy and Python have removed.
+        patches: Whether to replace names in first-generation code and mmcv that were removed from PyTorch, NumPy and
+            Python.
 
     Returns:
         A report, which is also logged.

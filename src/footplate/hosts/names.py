@@ -7,7 +7,7 @@ from footplate.hosts.mmengine.names import Names
 
 
 def _from(module: str, *names: str, **renamed: str) -> Names:
-    """Returns names of a module of footplate; a text may have several names, separated by spaces."""
+    """Maps names to attributes of a footplate module. A string may contain several names, separated by spaces."""
     same = {name: name for text in names for name in text.split()}
     return {name: f"footplate.{module}:{attribute}" for name, attribute in {**same, **renamed}.items()}
 
@@ -83,7 +83,7 @@ DISTRIBUTIONS = {
     "mmdet": ("mmdet",),
     "mmselfsup": ("mmselfsup",),
 }
-"""The packages, and the names of their distributions on PyPI."""
+"""Maps packages to the names of their distributions on PyPI."""
 
 
 def names_of(module: str) -> Names | None:

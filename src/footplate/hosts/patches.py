@@ -1,4 +1,4 @@
-"""Patches of first-generation code and mmcv for names that PyTorch, NumPy and Python have removed since.
+"""Patches first-generation code and mmcv that use names since removed from PyTorch, NumPy and Python.
 
 Only modules of first-generation code bases and mmcv are patched, when they are imported. Their files are not changed.
 """
@@ -15,12 +15,12 @@ from footplate.registry.dotted_paths import module_exists
 
 
 class Patch(NamedTuple):
-    """A name to replace.
+    """The replacement of a name.
 
     Attributes:
         new: The dotted path of the replacement.
-        reason: Why the code no longer works.
-        always: Whether to replace a name that still exists, because it behaves differently.
+        reason: The reason why the code no longer works.
+        always: Whether to replace the name even if it still exists, because it behaves differently.
     """
 
     new: str
@@ -62,7 +62,7 @@ PATCHES: dict[str, Patch] = {
     "numpy.in1d": Patch(f"{_HERE}.in1d", _NUMPY_2),
     "numpy.row_stack": Patch("numpy.vstack", _NUMPY_2),
     "numpy.trapz": Patch("numpy.trapezoid", _NUMPY_2),
-    "numpy.uint8()": Patch(f"{_HERE}.uint8", "NumPy 2.0 does not wrap numbers out of range", always=True),
+    "numpy.uint8()": Patch(f"{_HERE}.uint8", "NumPy 2.0 does not wrap out-of-range numbers", always=True),
     "numpy.asfarray": Patch(f"{_HERE}.asfarray", _NUMPY_2),
     **{f"collections.{name}": Patch(f"collections.abc.{name}", _ABC) for name in _CONTAINERS.split()},
     "fractions.gcd": Patch("math.gcd", "Python 3.9 removed it"),
@@ -78,12 +78,14 @@ PATCHES: dict[str, Patch] = {
         for name in ("container_abcs", "inf", "int_classes", "nan", "string_classes")
     },
     "torch.load": Patch(f"{_HERE}.load", "PyTorch 2.6 reads only weights by default", always=True),
-    "numpy.ndarray.__setitem__": Patch(f"{_HERE}.to_store", "NumPy 2.4 stores no array as a number", always=True),
+    "numpy.ndarray.__setitem__": Patch(
+        f"{_HERE}.to_store", "NumPy 2.4 does not convert arrays to numbers", always=True
+    ),
     "PIL.Image.ANTIALIAS": Patch("PIL.Image.LANCZOS", _PILLOW),
     "PIL.Image.LINEAR": Patch("PIL.Image.BILINEAR", _PILLOW),
     "PIL.Image.CUBIC": Patch("PIL.Image.BICUBIC", _PILLOW),
 }
-"""The patches by the dotted path of the old name. With `()`, only calls are replaced."""
+"""Maps the dotted path of each old name to its patch. With `()`, only calls are replaced."""
 
 _FLAT_VALUE = re.compile(r"\] = .*\.reshape\(-1\)")
 _WORDS = re.compile(rf"\b(?:{'|'.join(sorted({each.rpartition('.')[2].rstrip('()') for each in PATCHES}))})\b")
@@ -91,12 +93,12 @@ _applied: defaultdict[str, set[str]] = defaultdict(set)
 
 
 def applied_patches() -> dict[str, int]:
-    """Returns the number of modules in which each name was replaced."""
+    """Maps each replaced name to the number of modules in which it was replaced."""
     return {name: len(modules) for name, modules in sorted(_applied.items())}
 
 
 def describe_patches() -> str:
-    """Returns the applied patches with their reasons. Without applied patches, the text is empty."""
+    """Describes the applied patches and their reasons; returns "" if no patches were applied."""
     counts = applied_patches().items()
     return "; ".join(f"{name} in {count} module{'s' * (count > 1)} ({PATCHES[name].reason})" for name, count in counts)
 
@@ -129,12 +131,12 @@ class _Replacer(ast.NodeTransformer):
     """Replaces removed names and collects their replacements.
 
     Attributes:
-        values: The replacements by the names under which the new code reads them.
+        values: Maps the names that the new code uses to the replacements.
     """
 
     def __init__(self, module: str) -> None:
         self._module = module
-        # From the module to the innermost scope: the dotted paths of imported names, "" for variables.
+        # One dict for each scope, the module first. Maps imported names to dotted paths, and variables to "".
         self._scopes: list[dict[str, str]] = [{}]
         self.values: dict[str, Any] = {}
 
@@ -163,7 +165,7 @@ class _Replacer(ast.NodeTransformer):
         return [*([node] if kept else []), *made]
 
     def visit_Assign(self, node: ast.Assign) -> ast.stmt:
-        """Replaces the value in `score[i] = np.array(value).reshape(-1)`, which has one number."""
+        """Replaces the value in `score[i] = np.array(value).reshape(-1)`, which is an array with one number."""
         self.generic_visit(node)
         target, value = node.targets[0], node.value
         is_item = isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name)
@@ -175,7 +177,7 @@ class _Replacer(ast.NodeTransformer):
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> ast.AST:
-        """Visits a function with its parameters and variables as a scope, which hides imports of the same name."""
+        """Visits a function as a scope; its parameters and variables hide imports of the same name."""
         body = ast.Module(node.body if isinstance(node.body, list) else [ast.Expr(node.body)], [])
         node.body = []
         self.generic_visit(node)  # decorators and default values are read in the outer scope
@@ -217,7 +219,7 @@ class _Replacer(ast.NodeTransformer):
         return f"{before}.{node.attr}" if before and isinstance(node, ast.Attribute) else ""
 
     def _replace(self, path: str) -> str | None:
-        """Returns the name under which the new code reads the replacement of a dotted path, or None."""
+        """Returns the name that the new code uses for the replacement of a dotted path, or None."""
         found = PATCHES.get(path)
         if found is None or (not found.always and _find(path) is not None):
             return None
@@ -228,7 +230,7 @@ class _Replacer(ast.NodeTransformer):
 
 
 def _walk_scope(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """Yields the nodes of the body of a function, without those of functions and classes in it."""
+    """Yields the nodes of the body of a function, except those of nested functions and classes."""
     for node in body:
         yield node
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):

@@ -1,4 +1,4 @@
-"""Replacements for names that newer versions of PyTorch, NumPy and Python removed, for first-generation code."""
+"""Replacements for names that were removed from PyTorch, NumPy and Python, for first-generation code."""
 
 import collections.abc
 import importlib.metadata
@@ -21,13 +21,14 @@ torch_load = torch.load
 
 
 def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
-    """Returns the content of a file of `torch.save`; a path is read without executing code.
+    """Returns the content of a file written by `torch.save`; a path is read without executing code.
 
     Args:
         f: A path, or an open file, which torch reads.
-        map_location: The device for the tensors. Functions and dicts, which only torch reads, mean the CPU here.
+        map_location: The device for the tensors. Functions and dicts are supported only for open files; for a path,
+            they select the CPU.
         args: Further arguments of `torch.load`, for an open file.
-        kwargs: The same by name.
+        kwargs: Further keyword arguments of `torch.load`, for an open file.
     """
     if isinstance(f, str | os.PathLike):
         has_device = isinstance(map_location, str | torch.device)
@@ -36,7 +37,7 @@ def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
 
 
 def to_store(target: Any, value: Any) -> Any:
-    """Returns a value to assign to an item of `target`: the number, if both are arrays and `value` has only one."""
+    """Returns the value to assign to an item of `target`. A one-element array becomes 0-d if `target` is an array."""
     is_single = isinstance(target, np.ndarray) and isinstance(value, np.ndarray) and value.size == 1
     return value.reshape(()) if is_single else value
 
@@ -62,10 +63,10 @@ def getargspec(func: Any) -> tuple[Any, ...]:
 
 
 def strtobool(val: str) -> int:
-    """Returns 1 for a text such as "yes", 0 for one such as "no".
+    """Returns 1 for a string such as "yes" and 0 for a string such as "no".
 
     Raises:
-        ValueError: It is neither.
+        ValueError: `val` is neither.
     """
     if val.lower() in ("y", "yes", "t", "true", "on", "1"):
         return 1
@@ -76,7 +77,7 @@ def strtobool(val: str) -> int:
 
 @total_ordering
 class LooseVersion:
-    """A version that compares by its numbers, as that of `distutils.version`.
+    """A version that compares by its numbers, like that of `distutils.version`.
 
     Args:
         vstring: The version.
@@ -116,6 +117,6 @@ def get_distribution(name: str) -> importlib.metadata.Distribution:
     """Returns an installed distribution.
 
     Raises:
-        DistributionNotFound: It is not installed.
+        DistributionNotFound: The distribution is not installed.
     """
     return importlib.metadata.distribution(name)

@@ -1,4 +1,4 @@
-"""Determines which mmcv and MMEngine versions code bases accept, and which versions are reported to them."""
+"""Determines the versions of mmcv and MMEngine that code bases accept, and those that are reported to them."""
 
 import ast
 import importlib
@@ -10,14 +10,14 @@ from typing import Any
 from footplate.hosts.mmengine.utils import digit_version, parse_version_info
 
 _logger = logging.getLogger("footplate.hosts")
-# Shown to a code base that does not accept the installed version: the newest of these that it accepts.
+# If a code base does not accept the installed version, the newest of these versions that it accepts is reported to it.
 _RELEASES = {
     "mmcv": "2.1.0 2.0.1 2.0.0 1.7.2 1.7.0 1.6.2 1.6.0 1.5.3 1.5.0 1.4.8 1.4.0 1.3.18 1.3.17 1.3.9 1.3.3 1.2.7 1.1.5",
     "mmengine": "0.10.7 0.9.1 0.8.5 0.7.4 0.6.0 0.5.0 0.4.0 0.3.2 0.2.0",
 }
 _FIRST_WITHOUT_RUNNER = digit_version("2.0.0rc0")
 _originals: dict[str, tuple[Any, Any]] = {}
-_ranges: dict[str, list[tuple[str, str]]] = {}  # the limits of the code bases so far, by package
+_ranges: dict[str, list[tuple[str, str]]] = {}  # maps packages to the limits of the code bases imported so far
 
 
 def accepted_range(source: str, package: str) -> tuple[str, str] | None:
@@ -48,8 +48,8 @@ def is_first_generation(source: str) -> bool:
 def show_accepted_versions(source: str) -> None:
     """Sets `__version__` of mmcv and MMEngine to versions that a code base accepts.
 
-    A code base may import another one before it compares versions. Therefore, versions that the code bases before it
-    accept, too, are preferred.
+    A code base may import another one before it compares versions. Versions that the previously imported code bases
+    also accept are therefore preferred.
 
     Args:
         source: The code of the code base's `__init__.py`.
@@ -71,7 +71,7 @@ def show_accepted_versions(source: str) -> None:
         # Some code bases accept the highest version itself, others do not.
         fits = [each for each in shown if _is_within(each, accepted)] or [accepted[1]]
         fits.sort(key=lambda each: not all(_is_within(each, limits) for limits in ranges))
-        if original and digit_version(original) < lowest:  # it lacks what the code base needs, which raises an error
+        if original and digit_version(original) < lowest:  # a version that is too old; the code base raises an error
             fits = [original]
         elif original and fits[0] != original:
             _logger.info("A code base asks for %s < %s; %s is installed.", package, accepted[1], original)

@@ -36,6 +36,13 @@ class ImageFile(NamedTuple):
         return self.path if self.pixels is None else self.pixels
 
 
+class Failure(NamedTuple):
+    """An input that could not be read, and the error message."""
+
+    input: str
+    error: str
+
+
 def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tuple[str, str]]:
     """Returns the name and the path of each picture and video that the paths name.
 
@@ -78,24 +85,28 @@ def find_files(paths: Iterable[str], *, skipped: Iterable[str] = ()) -> list[tup
     folders = {os.path.dirname(stem) for stem in stems}  # the frames of a video have a folder of their own
     names: set[str] = set()
     return [
-        (_unique(stem, names, folders if _is_video(path) else ()), path)
+        (_unique(stem, names, folders if is_video(path) else ()), path)
         for stem, (_, path) in zip(stems, found, strict=True)
     ]
 
 
-def read_files(files: Sequence[tuple[str, str]]) -> Iterator[ImageFile]:
-    """Yields the pictures, and the frames of the videos.
+def read_files(files: Sequence[tuple[str, str]], failures: list[Failure]) -> Iterator[ImageFile]:
+    """Yields the pictures, and the frames of the videos. Appends videos that cannot be read to `failures`.
 
     Raises:
-        DataError: A video cannot be read.
         MissingExtraError: There is a video, and OpenCV is not installed.
     """
+    if any(is_video(path) for _, path in files):
+        import_cv2()  # before the first image is read
     for name, path in files:
-        if not _is_video(path):
+        if not is_video(path):
             yield ImageFile(name, path)
             continue
-        for index, pixels in enumerate(_frames(path)):
-            yield ImageFile(f"{name}/{index:06d}", path, index, pixels)
+        try:
+            for index, pixels in enumerate(_frames(path)):
+                yield ImageFile(f"{name}/{index:06d}", path, index, pixels)
+        except DataError as error:
+            failures.append(Failure(path, str(error)))
 
 
 def load_rgb(path: str) -> Pixels:
@@ -133,7 +144,8 @@ def _frames(path: str) -> Iterator[Pixels]:
         video.release()
 
 
-def _is_video(path: str) -> bool:
+def is_video(path: str) -> bool:
+    """Checks whether a path has the suffix of a video."""
     return path.lower().endswith(VIDEOS)
 
 

@@ -12,24 +12,26 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from footplate.errors import ArgumentError
-from footplate.inference.image_files import VIDEOS, ImageFile, find_files, read_files
-from footplate.inference.predictor import DEFAULT_SCORE, Predictor, above_score
+from footplate.errors import ArgumentError, DataError
+from footplate.inference.image_files import Failure, ImageFile, find_files, is_video, read_files
+from footplate.inference.predictor import DEFAULT_SCORE, Predictor, above_score, in_chunks
 from footplate.storage import commit_image
 from footplate.visualization import as_array
 
 LINES = "predictions.jsonl"
+_PARTIAL = f"{LINES}.partial"
 _PICTURES, _LABELS = "pictures", "labels"
 _TOP = 5  # classes in the line of a classified image
 _DIGITS = 6
 
 
 class Summary(NamedTuple):
-    """The number of images, the seconds that they took, and the file with their predictions."""
+    """The number of images, the seconds that they took, the file with their predictions, and the unreadable inputs."""
 
     images: int
     seconds: float
     path: str
+    failures: Sequence[Failure] = ()
 
 
 def predict_files(
@@ -38,7 +40,8 @@ def predict_files(
     """Predicts on pictures, folders, patterns and videos, and writes the results to a folder.
 
     The folder contains `predictions.jsonl`, the drawn images in `pictures`, and for segmentation the predicted label
-    maps in `labels`.
+    maps in `labels`. Until all images are predicted, the lines are in `predictions.jsonl.partial`, and an earlier
+    `predictions.jsonl` is kept. Inputs that cannot be read are left out and listed in the result.
 
     Args:
         predictor: The predictor.
@@ -49,20 +52,22 @@ def predict_files(
 
     Raises:
         ArgumentError: A path names no picture, or the output folder contains pictures or label maps of other origin.
-        DataError: A picture or video cannot be read.
+        DataError: No picture or video can be read.
+        MissingExtraError: There is a video, and OpenCV is not installed.
     """
     written = [os.path.join(out, each) for each in (_PICTURES, _LABELS)]
-    if not os.path.exists(os.path.join(out, LINES)):  # these folders are not from an earlier prediction
+    path, partial = (os.path.join(out, each) for each in (LINES, _PARTIAL))
+    if not os.path.exists(path) and not os.path.exists(partial):  # these folders are not from an earlier prediction
         for folder in filter(os.path.exists, written):
             raise ArgumentError(
                 f"predictions might overwrite other files in '{folder}'", notes=["Choose another output folder."]
             )
     files = find_files(paths, skipped=written)
     begin, count = time.perf_counter(), 0
+    failures: list[Failure] = []
     os.makedirs(out, exist_ok=True)
-    path = os.path.join(out, LINES)
-    with open(path, "w", encoding="utf-8") as lines:
-        for source, prediction in _predicted(predictor, files):
+    with open(partial, "w", encoding="utf-8") as lines:
+        for source, prediction in _predicted(predictor, files, failures):
             line = describe_prediction(prediction, predictor.metainfo, score=score)
             if "labels" in line:
                 labels, line["labels"] = line["labels"], f"{_LABELS}/{source.name}.png"
@@ -74,7 +79,18 @@ def predict_files(
             frame = {} if source.frame is None else {"frame": source.frame}
             lines.write(json.dumps({"input": source.path, **frame, **line}) + "\n")
             count += 1
-    return Summary(count, time.perf_counter() - begin, path)
+    if not count:
+        os.unlink(partial)
+        raise _nothing_readable(failures)
+    os.replace(partial, path)
+    return Summary(count, time.perf_counter() - begin, path, failures)
+
+
+def _nothing_readable(failures: Sequence[Failure]) -> DataError:
+    """Returns the error of the only input, or an error that lists the first few."""
+    if len(failures) == 1:
+        return DataError(failures[0].error)
+    return DataError(f"none of the {len(failures)} inputs can be read", notes=[each.error for each in failures])
 
 
 def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: float | None = None) -> dict[str, Any]:
@@ -107,26 +123,38 @@ def describe_prediction(prediction: Any, metainfo: Mapping[str, Any], *, score: 
     return found
 
 
-def _predicted(predictor: Predictor, files: Sequence[tuple[str, str]]) -> Iterator[tuple[ImageFile, Any]]:
+def _predicted(
+    predictor: Predictor, files: Sequence[tuple[str, str]], failures: list[Failure]
+) -> Iterator[tuple[ImageFile, Any]]:
     """Yields each image with its prediction, and shows the progress in a terminal."""
-    sources: list[ImageFile] = []  # of the images that the predictor has read and not yet returned
 
-    def images() -> Iterator[Any]:
-        for source in read_files(files):
-            sources.append(source)
-            yield source.image
+    def predictions() -> Iterator[tuple[ImageFile, Any]]:
+        for batch in in_chunks(_samples(predictor, files, failures), predictor.batch_size):
+            found = predictor.predict_batch([sample for _, sample in batch])
+            yield from zip([source for source, _ in batch], found, strict=True)
 
-    has_video = any(path.lower().endswith(VIDEOS) for _, path in files)
-    shown = track(
-        predictor.predict_each(images()),
+    has_video = any(is_video(path) for _, path in files)
+    yield from track(
+        predictions(),
         "predict",
         total=None if has_video else len(files),
         console=Console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
     )
-    for _, prediction in shown:
-        yield sources.pop(0), prediction
+
+
+def _samples(
+    predictor: Predictor, files: Sequence[tuple[str, str]], failures: list[Failure]
+) -> Iterator[tuple[ImageFile, Any]]:
+    """Yields each image with its preprocessed sample. Appends images that cannot be read to `failures`."""
+    for index, source in enumerate(read_files(files, failures)):
+        try:
+            sample = predictor.preprocess(source.image, index)
+        except DataError as error:
+            failures.append(Failure(source.path, str(error)))
+        else:
+            yield source, sample
 
 
 def _name(label: int, classes: Sequence[Any]) -> str:

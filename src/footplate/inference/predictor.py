@@ -18,6 +18,7 @@ from footplate.inference.image_files import load_rgb
 from footplate.inference.preprocessing import Pixels, Preprocessing
 from footplate.inference.trained_model import TrainedModel, open_trained, select_device
 from footplate.registry import VISUALIZERS, using_scope
+from footplate.tasks.visualization import colors_of_classes
 from footplate.visualization import Visualizer
 
 _Item = TypeVar("_Item")
@@ -97,16 +98,21 @@ class Predictor:
             ArgumentError: An array is not an image.
         """
         is_list = isinstance(images, (list, tuple))
-        found = list(self.predict_each(as_image(each) for each in (images if is_list else [images])))
-        predictions = [prediction for _, prediction in found]
+        samples = (self.preprocess(as_image(each), index) for index, each in enumerate(images if is_list else [images]))
+        predictions = [each for batch in in_chunks(samples, self.batch_size) for each in self.predict_batch(batch)]
         return predictions if is_list else predictions[0]
 
-    def predict_each(self, images: Iterable[str | Pixels]) -> Iterator[tuple[str | Pixels, Any]]:
-        """Yields each image with its prediction; reads only one batch at a time."""
-        for batch in _chunks(enumerate(images), self.batch_size):
-            samples = [self._preprocessing(image, index) for index, image in batch]
-            for (_, image), prediction in zip(batch, self.predict_batch(samples), strict=True):
-                yield image, prediction
+    def preprocess(self, image: str | Pixels, index: int) -> Any:
+        """Returns an image after the pipeline, as a sample for `predict_batch`.
+
+        Args:
+            image: The path of an image, or pixels ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
+            index: The index of the image among all images.
+
+        Raises:
+            DataError: The image cannot be read, or a transform dropped it.
+        """
+        return self._preprocessing(image, index)
 
     def predict_batch(self, samples: Sequence[Any]) -> list[Any]:
         """Returns the predictions for preprocessed samples, on the CPU."""
@@ -146,8 +152,17 @@ class Predictor:
         if name not in self._visualizers:
             with using_scope(self._scope), at_key("visualizer"):
                 self._visualizers[name] = VISUALIZERS.build(settings)
-            self._visualizers[name].dataset_meta = self.metainfo
+        self._visualizers[name].dataset_meta = self._drawn_metainfo(prediction)
         return self._visualizers[name]
+
+    def _drawn_metainfo(self, prediction: Any) -> Mapping[str, Any]:
+        """Returns the classes and colors; generates those of a label map that the checkpoint does not contain."""
+        if not hasattr(prediction, "keys") or "pred_sem_seg" not in prediction:
+            return self.metainfo
+        largest = int(prediction.pred_sem_seg.data.max())
+        classes = self.metainfo.get("classes") or [f"class {label}" for label in range(largest + 1)]
+        palette = self.metainfo.get("palette") or colors_of_classes([str(each) for each in classes])
+        return {**self.metainfo, "classes": classes, "palette": palette}
 
 
 class _LoopSettings:
@@ -194,7 +209,8 @@ def above_score(prediction: Any, score: float) -> Any:
     return kept
 
 
-def _chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+def in_chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """Yields lists of `size` items, the last of which may be shorter."""
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk

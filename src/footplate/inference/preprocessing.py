@@ -16,7 +16,8 @@ from footplate.data import Compose, build_collate
 from footplate.data.transforms import LoadImageFromFile
 from footplate.engine.evaluation_sets import has_several_loaders
 from footplate.error_context import at_key
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import ArgumentError, DataError, FootplateError
+from footplate.messages import one_line
 from footplate.registry import DATASETS, TRANSFORMS
 
 Pixels = npt.NDArray[np.uint8]
@@ -84,7 +85,7 @@ class Preprocessing:
         results = {"img_path": image if isinstance(image, str) else name, "img_id": index, "sample_idx": index}
         results = self._before(results)
         if isinstance(image, str):
-            results = self._loader(results)
+            results = self._load(results)
         elif type(self._loader) is LoadImageFromFile:
             results = self._loader.add_image(results, Image.fromarray(image))
         else:
@@ -93,6 +94,16 @@ class Preprocessing:
         if sample is None:
             raise DataError(f"the pipeline of the {self.mode} data drops the image '{name or image}'")
         return sample
+
+    def _load(self, results: dict[str, Any]) -> Any:
+        """Loads a file; loaders of code bases raise any error for a file that is not an image."""
+        try:
+            return self._loader(results)
+        except FootplateError:
+            raise
+        except Exception as error:
+            reason = one_line(f"{type(error).__name__}: {error}")
+            raise DataError(f"the image '{results['img_path']}' cannot be read: {reason}") from error
 
     def _load_from_file(self, results: dict[str, Any], pixels: Pixels) -> Any:
         """Loads pixels with a loader of a code base, which only reads files."""

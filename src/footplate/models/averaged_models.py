@@ -27,7 +27,7 @@ class BaseAveragedModel(nn.Module):
         model: The model to average.
         interval: Parameters are averaged at every `interval`-th update.
         device: The device of the averages; by default that of the model.
-        update_buffers: Whether floating-point buffers are averaged too, instead of being copied at each update.
+        update_buffers: Whether to average floating-point buffers as well, instead of copying them at each update.
 
     Raises:
         ArgumentError: `interval` is not a positive integer.
@@ -56,7 +56,7 @@ class BaseAveragedModel(nn.Module):
         self._own_tensors: _Tensors | None = None
 
     def weight(self, steps: int) -> float:
-        """Returns the weight of the new values in the average, 0 to 1.
+        """Returns the weight of the new values in the average, from 0 to 1.
 
         Args:
             steps: The number of earlier updates.
@@ -131,12 +131,12 @@ class BaseAveragedModel(nn.Module):
         return {**self.__dict__, "_own_tensors": None, "_source": None}
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        """Moves or converts the averages, which may replace their tensors."""
+        """Moves or converts the averages. This may replace their tensors."""
         self._own_tensors = self._source = None
         return super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def _tensor_pairs(self, model: nn.Module) -> "tuple[_Tensors, _Tensors]":
-        """Returns the tensors of the averages and of `model`; of sharded tensors, the local shards."""
+        """Returns the tensors of the averages and of `model`. A sharded tensor is represented by its local shard."""
         reshard(model)
         if self._source is None or self._source[0] is not model:
             self._source = model, _TensorLocations(model, self.update_buffers)
@@ -245,7 +245,7 @@ class WarmUpEMA(ExponentialMovingAverage):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Updates the averages with the current weights of `model`, also in the first update."""
+        """Updates the averages with the current weights of `model`, including in the first update."""
         own, source = self._tensor_pairs(model)
         if self._count % self.interval == 0:
             self._update(own, source)
@@ -256,7 +256,7 @@ class WarmUpEMA(ExponentialMovingAverage):
 class _StateCopy(nn.Module):
     """A copy of the parameters and buffers of a sharded model, which does not support `deepcopy`.
 
-    It has the names of the model but no `forward`.
+    Its parameters and buffers have the same names as in the model. It has no `forward`.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -288,7 +288,7 @@ class _TensorLocations:
 
     Args:
         model: The model.
-        update_buffers: Whether real and complex buffers are averaged.
+        update_buffers: Whether to average real and complex buffers.
     """
 
     def __init__(self, model: nn.Module, update_buffers: bool) -> None:

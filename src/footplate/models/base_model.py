@@ -155,8 +155,8 @@ class BaseTTAModel(BaseModel):
         """Returns the merged predictions for one batch.
 
         Args:
-            data: The output of `TestTimeAug`, collated by `pseudo_collate`: for each key a list of views, each of
-                them a list of samples.
+            data: The output of `TestTimeAug`, collated by `pseudo_collate`: each key has a list of views, and each view
+                is a list of samples.
 
         Raises:
             DataError: The batch contains no views.
@@ -209,12 +209,12 @@ def parse_losses(
     """Sums the losses and prepares all values for logging.
 
     Args:
-        losses: Values by name. A tensor of any shape is reduced to its mean, and a list of tensors to the sum of their
-            means. Entries with "loss" in their name are summed and minimized; all others are only logged.
+        losses: Maps names to values. A tensor of any shape is reduced to its mean, and a list of tensors to the sum of
+            their means. Entries with "loss" in their name are summed and minimized; all others are only logged.
 
     Returns:
-        The total loss, ``()``, and the values to log by name, ``()`` each, detached and on their device. The total
-        is logged as "loss".
+        The total loss, ``()``, and a dict of the values to log, ``()`` each, detached and on their device. The total is
+        logged as "loss".
 
     Raises:
         ArgumentError: A value is not a tensor, a name is not a string, or no name contains "loss".
@@ -247,7 +247,7 @@ def _scalar(name: object, value: Tensor | Sequence[Tensor]) -> Tensor:
         return value if value.dim() == 0 else value.mean()
     if isinstance(value, (list, tuple)) and value and all(isinstance(each, Tensor) for each in value):
         total: Tensor = value[0].mean()
-        for each in value[1:]:  # not sum(), which launches one more kernel to add zero
+        for each in value[1:]:  # sum() would launch one more kernel to add zero
             total = total + each.mean()
         return total
     raise ArgumentError(f"the loss '{name}' must be a tensor or a list of tensors", found=value)

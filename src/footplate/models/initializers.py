@@ -1,4 +1,4 @@
-"""Weight initializers by name."""
+"""Weight initializers, which configs refer to by name."""
 
 import dataclasses
 import math
@@ -22,9 +22,9 @@ Layers = str | Sequence[str] | None
 def truncated_normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, low: float = -2.0, high: float = 2.0
 ) -> Tensor:
-    """Fills a tensor from a truncated normal distribution, by the inverse of its distribution function.
+    """Fills a tensor from a truncated normal distribution, using the inverse of its cumulative distribution function.
 
-    `nn.init.trunc_normal_` draws other numbers from the same seed, depending on the version of torch.
+    The result of `nn.init.trunc_normal_` for a given seed depends on the version of torch.
 
     Args:
         tensor: The tensor.
@@ -48,8 +48,8 @@ class BaseInit:
     Args:
         bias: The value of biases.
         bias_prob: A probability that replaces `bias`: the bias is set so that its sigmoid is this value.
-        layer: The names of the layer classes, or of their direct base classes. Without it, only submodules named by
-            an override are initialized.
+        layer: The names of the layer classes, or of their direct base classes. If it is not set, only submodules named
+            by an override are initialized.
 
     Raises:
         ArgumentError: An argument is of the wrong type.
@@ -259,7 +259,7 @@ class PretrainedInit:
         map_location: Accepted for compatibility; weights are loaded onto the device of the module.
 
     Raises:
-        CheckpointError: During initialization, if the checkpoint cannot be read or has no matching weights.
+        CheckpointError: During initialization, the checkpoint cannot be read or has no matching weights.
     """
 
     def __init__(
@@ -281,7 +281,7 @@ class PretrainedInit:
 
 
 def bias_from_probability(probability: float) -> float:
-    """Returns the bias for which the sigmoid is `probability`.
+    """Returns the bias whose sigmoid is `probability`.
 
     Example:
         >>> round(bias_from_probability(0.01), 4)

@@ -27,7 +27,7 @@ def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
     for name, value in settings.items():
         place = f"{key}.{name}"
         is_foreign_kernel = "implementation" in str(name) and value not in (None, *_BUILT_IN_ATTENTION)
-        is_address = name == "architecture" and ":" in str(value)  # a model of timm on a server or in a folder
+        is_address = name == "architecture" and ":" in str(value)  # the name of a timm model on a server or in a folder
         if (name in (*_FETCHING, *_TIMM_FILES) and value) or is_foreign_kernel or is_address:
             raise ArgumentError(
                 "models of transformers are built only from their configs; nothing is downloaded",
@@ -41,7 +41,7 @@ def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
 
 
 def _keep_offline(config: Any) -> None:
-    """Turns off the pretrained backbones that transformers 4 downloads by default, as for `DetrModel`."""
+    """Turns off the pretrained backbones that transformers 4 downloads by default, for example for `DetrModel`."""
     if getattr(config, "use_pretrained_backbone", False):
         config.use_pretrained_backbone = False
     for each in vars(config).values():
@@ -65,14 +65,14 @@ def _first_line(entry: Any) -> str:
 
 
 class TimmModels(ModelSource):
-    """The models of timm, with `features_only=True` as backbones. A name may have a tag: `resnet18.a1_in1k`."""
+    """The models of timm. With `features_only=True`, they are backbones. A name may have a tag: `resnet18.a1_in1k`."""
 
     def names(self) -> list[str]:
         """Returns the names of the models."""
         return list(self.package.list_models())
 
     def has(self, name: str) -> bool:
-        """Checks whether there is a model of this name, with or without a tag."""
+        """Checks whether there is a model with this name, with or without a tag."""
         return bool(self.package.is_model(name))
 
     def help(self, name: str) -> str:
@@ -115,7 +115,7 @@ class TransformersModels(ModelSource):
         return sorted(filter(_TRANSFORMERS_MODEL.match, dir(self.package)))
 
     def has(self, name: str) -> bool:
-        """Checks whether there is a model class of this name."""
+        """Checks whether there is a model class with this name."""
         kind = getattr(self.package, name, None) if _TRANSFORMERS_MODEL.match(name) else None
         is_model = inspect.isclass(kind) and issubclass(kind, self.package.PreTrainedModel)
         return is_model and kind.config_class is not None  # type: ignore[union-attr]
@@ -150,10 +150,10 @@ class SegmentationModels(ModelSource):
         return _first_line(getattr(self.package, name))
 
     def build(self, name: str, pretrained: bool = False, **settings: Any) -> Any:
-        """Builds a model with the arguments of its class. Without `pretrained`, `encoder_weights` is None."""
+        """Builds a model with the arguments of its class. Without `pretrained`, `encoder_weights` defaults to None."""
         if not pretrained:
             settings.setdefault("encoder_weights", None)
-        _refuse(settings, *_TIMM_FILES)  # encoders of timm take them
+        _refuse(settings, *_TIMM_FILES)  # timm encoders accept these arguments
         encoder = settings.get("encoder_name", "")
         if not isinstance(encoder, str) or ":" in encoder:
             raise ArgumentError(

@@ -39,7 +39,8 @@ class PlainModel(BaseModel):
     3. The output of the module itself.
 
     The result is a scalar tensor, an object with the attribute `loss`, or a dict of losses. In a dict, the entry "loss"
-    is minimized and other scalars are only logged. Without this entry, all entries with "loss" in their name are added.
+    is minimized and other scalars are only logged. If there is no such entry, all entries with "loss" in their name are
+    summed.
 
     Args:
         module: The module.
@@ -79,7 +80,7 @@ class PlainModel(BaseModel):
         self._validated: tuple[Any, Any, Any] | None = None  # of the latest val_step: data, batch and output
 
     def forward(self, batch: Any, mode: str = "tensor") -> Any:
-        """Returns a dict of losses, predictions, or for mode "tensor" the output of the module."""
+        """Returns a dict of losses in mode "loss", predictions in mode "predict", or the output of the module."""
         if mode == "loss":
             return self._losses(batch)
         step = self._functions["validation_step"]
@@ -93,7 +94,7 @@ class PlainModel(BaseModel):
         if self._functions["training_step"] is not None:
             return None
         output = self(batch)
-        self._validated = data, batch, output  # the loss needs no second pass
+        self._validated = data, batch, output  # so that the loss needs no second forward pass
         return output
 
     def test_step(self, data: Any) -> Any:
@@ -130,7 +131,7 @@ class PlainModel(BaseModel):
         return self.module.load_state_dict(*args, **kwargs)
 
     def _output(self, batch: Any) -> Any:
-        """Calls the module with a batch, without the target if there is one and a loss function takes it."""
+        """Calls the module with a batch. If there is a loss function, the target of the batch is not passed."""
         inputs = split_target(batch)[0] if self._functions["loss"] is not None and has_target(batch) else batch
         args = () if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (list, tuple)) else (inputs,)
         kwargs = inputs if isinstance(inputs, Mapping) else {}
@@ -144,7 +145,7 @@ class PlainModel(BaseModel):
                 raise ArgumentError(
                     f"forward of the model '{type(self.module).__name__}' does not take the batch: {mismatch}",
                     found=given,
-                    notes=[_ADVICE, "To only validate or test, validation_step=..., of the same form, is enough."],
+                    notes=[_ADVICE, "If you only validate or test, validation_step=..., of the same form, is enough."],
                 ) from error
             raise
 
@@ -205,7 +206,7 @@ def add_steps(model: Any, sections: Mapping[str, Any]) -> Any:
 
     Args:
         model: The model.
-        sections: The runner's arguments by name.
+        sections: The runner's arguments, as a dict.
 
     Raises:
         ArgumentError: A function is given for a model that has its own train_step.

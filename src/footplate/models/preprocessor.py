@@ -21,7 +21,7 @@ class BaseDataPreprocessor(nn.Module):
     """Moves batches to the device of the model.
 
     Args:
-        non_blocking: Whether to copy asynchronously; this needs batches in pinned memory.
+        non_blocking: Whether to copy asynchronously; this requires batches in pinned memory.
     """
 
     def __init__(self, non_blocking: bool | None = False) -> None:
@@ -70,12 +70,12 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
     """Normalizes images and stacks them into one tensor.
 
     The batch is a dict whose `inputs` are a list of images ``(C, H, W)`` of any sizes, or one tensor
-    ``(N, C, H, W)``, usually with values from 0 to 255. Smaller images are padded at the right and at the bottom.
+    ``(N, C, H, W)``, usually with values from 0 to 255. Smaller images are padded on the right and at the bottom.
 
     Args:
         mean: The values to subtract from the channels, after `bgr_to_rgb` or `rgb_to_bgr`: one per channel, or one
             for all channels.
-        std: The values to divide the channels by, like `mean`.
+        std: The values to divide the channels by, in the same form as `mean`.
         pad_size_divisor: Height and width are padded to a multiple of this number.
         pad_value: The value of padded pixels, after normalization.
         bgr_to_rgb: Whether to swap the first and the third channel.
@@ -177,7 +177,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
 
 
 def stack_batch(tensors: Sequence[Tensor], pad_size_divisor: int = 1, pad_value: float = 0) -> Tensor:
-    """Pads images at the right and at the bottom to a common size and stacks them.
+    """Pads images on the right and at the bottom to a common size and stacks them.
 
     Args:
         tensors: The images, ``(C, H, W)`` each, with the same number of channels.

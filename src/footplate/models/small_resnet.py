@@ -31,7 +31,7 @@ class Convolution(nn.Sequential):
 class Residual(nn.Module):
     """A residual block of two convolutions.
 
-    The shortcut is a third convolution if the input and the output differ in shape, or else the identity.
+    The shortcut is a third convolution if the input and the output differ in shape; otherwise, it is the identity.
 
     Args:
         in_channels: The number of input channels.

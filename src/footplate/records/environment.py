@@ -17,7 +17,7 @@ except ImportError:  # not available on Windows
 
 _GIT_TIMEOUT = 5  # seconds; git may have to check many files
 _NO_COMMIT = "(initial)"
-_FIELDS_BEFORE_PATH = {"1": 8, "2": 9, "u": 10}  # of changed, renamed and conflicting files
+_FIELDS_BEFORE_PATH = {"1": 8, "2": 9, "u": 10}  # fields of git's lines for changed, renamed and conflicting files
 _PACKAGES = ("footplate", "torch", "numpy", "Pillow", "rich", "fsspec")
 
 
@@ -32,13 +32,13 @@ def memory_in_use(device: torch.device) -> int:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Returns the facts about the environment that a bug report needs.
+    """Returns the information about the environment that a bug report needs.
 
     Returns:
         A dict of strings for the log: interpreter, processors, accelerator, main packages and git commit, followed by
         `command`, all `packages` with their versions, and `git tree`; see `git_tree`.
     """
-    git = _start_git(None)  # runs in the meantime
+    git = _start_git(None)  # git runs while the rest is collected
     accelerator = "Apple MPS" if torch.backends.mps.is_available() else "none"
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -60,7 +60,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def installed_packages() -> dict[str, str]:
-    """Returns the version of every installed package by lower-case name."""
+    """Maps the lower-case name of every installed package to its version."""
     packages = {}
     for each in importlib.metadata.distributions():
         # Reads only the headers: parsing the full metadata of many packages takes half a second.

@@ -27,7 +27,7 @@ class _Totals:
         self.parts: dict[str, Tensor] = {}
 
     def add(self, new: dict[str, Tensor], count: float) -> None:
-        """Adds the parts of further values, whose counts have the sum `count`."""
+        """Adds the sum, minimum and maximum of further values; `count` is the sum of their counts."""
         self.count += count
         if self.parts:
             old = {name: part.to(new[name]) for name, part in self.parts.items()}
@@ -53,7 +53,7 @@ class HistoryBuffer:
     epoch are kept separately, so that statistics over `"epoch"` and `"global"` windows are exact.
 
     Args:
-        log_history: The first values.
+        log_history: The initial values.
         count_history: Their counts.
         max_length: The number of latest values to keep.
 
@@ -107,7 +107,7 @@ class HistoryBuffer:
         """Adds a value: a number, or a detached 0-d tensor on any device.
 
         Args:
-            value: The value. If `count` is set, the sum over `count` items.
+            value: The value. If `count` is set, it is the sum over `count` items.
             count: The number of items. `mean` divides by the sum of the counts.
         """
         if isinstance(value, Tensor) and value.is_cpu:
@@ -134,7 +134,7 @@ class HistoryBuffer:
 
     @property
     def data(self) -> tuple[Values, Values]:
-        """The latest values that are kept and their counts, oldest first, as two float64 vectors `(N,)`."""
+        """The values that are still kept and their counts, oldest first, as two float64 vectors `(N,)`."""
         return self._latest(self._capacity)
 
     def current(self) -> float:

@@ -1,4 +1,4 @@
-"""Makes log lines from histories."""
+"""Creates log lines from histories."""
 
 import datetime
 import logging
@@ -31,7 +31,7 @@ _logger = logging.getLogger("footplate.records")
 class _LoggedRun(Protocol):
     """The state of a run that a log line shows.
 
-    For each mode, it also has `<mode>_dataloader` and may have `<mode>_loop`.
+    For each mode, it also has a `<mode>_dataloader` and may have a `<mode>_loop`.
     """
 
     @property
@@ -50,14 +50,14 @@ class _LoggedRun(Protocol):
 
 @LOG_PROCESSORS.register_module()
 class LogProcessor:
-    """Makes log lines and the scalars for writers from the message hub.
+    """Creates log lines, and the scalars for writers, from the message hub.
 
     Args:
         window_size: The number of latest iterations over which losses and times are averaged.
         by_epoch: Whether log lines count epochs instead of iterations.
         custom_cfg: Additional or replaced values, such as `dict(data_src='loss', log_name='loss_large',
             method_name='mean', window_size=100)`. `window_size` is a number, "epoch" or "global" (the default).
-            Without `log_name`, the value replaces the usual one. Other keys are passed to registered statistics.
+            If `log_name` is not set, the value replaces the usual one. Other keys are passed to registered statistics.
         num_digits: The number of digits after the decimal point.
         log_with_hierarchy: Whether names include the phase, as in `train/loss`.
         mean_pattern: A regular expression. Matching scalars are averaged over the window; others show the latest value.
@@ -114,7 +114,7 @@ class LogProcessor:
             else:
                 batch = f"[{_padded(runner.iter + 1, runner.max_iters)}/{runner.max_iters}]"
             tag["iter"] = runner.iter + 1
-        # After the head come learning rates, ETA, times, memory, and in training all others.
+        # The head is followed by learning rates, ETA, times, memory and, in training, all other values.
         rates = {name: value for name, value in tag.items() if name.rpartition("/")[2].endswith("lr")}
         parts = [self._head(runner, mode) + batch]
         parts += [f"{name}: {value:.{self.num_digits}e}" for name, value in rates.items()]
@@ -228,7 +228,7 @@ class LogProcessor:
 
 
 def _histories(hub: MessageHub, mode: str) -> dict[str, HistoryBuffer]:
-    """Returns the histories of a phase by name; for validation or test, those with values of the current one."""
+    """Maps names to the histories of a phase. In validation and test, it includes only those with current values."""
     prefix = f"{mode}/"
     found = {key[len(prefix) :]: history for key, history in hub.log_scalars.items() if key.startswith(prefix)}
     return {name: each for name, each in found.items() if (len(each) if mode == "train" else each.since_mark)}

@@ -26,7 +26,7 @@ _WIDE_TERMINAL = 120  # the minimum number of columns to show the date and the n
 
 
 class _Formatter(PrintableFormatter):
-    """Formats each record once, for the screen, the log file and the check whether the file is full."""
+    """Formats each record once for the screen, the log file, and the check whether the file is full."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: str | None = getattr(record, "footplate_line", None)
@@ -98,10 +98,10 @@ class _BufferHandler(logging.Handler):
 
 
 class _FileHandler(RotatingFileHandler):
-    """Writes the log to a file, and to a new one when that is full; `maxBytes=0` sets no limit.
+    """Writes the log to a file, and starts a new file when it is full. With `maxBytes=0`, there is no limit.
 
     Full files keep the suffix of the log file. With `delay=True`, the first record creates the file and its folder.
-    Only the first failed write is reported, in one line; the standard library prints a traceback for each.
+    Only the first failed write is reported, in one line; the standard library would print a traceback for each.
     """
 
     _has_reported = False
@@ -237,7 +237,7 @@ def logging_to(
             `path` is always the newest file.
         before: Records that were logged before the file was opened.
         max_mb: The maximum size of a file in megabytes. With 0, there is no limit.
-        backups: The number of full files that are kept.
+        backups: The number of full files to keep.
     """
     limits: dict[str, Any] = {"maxBytes": round(max_mb * 1e6), "backupCount": backups}
     handlers = _FileHandler(path, encoding="utf-8", **limits), _WarningFileHandler(path, **limits)

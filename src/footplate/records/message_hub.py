@@ -75,9 +75,9 @@ class MessageHub(Instances):
 
     Args:
         name: The name of the hub; the hub of a run has the name of the experiment.
-        log_scalars: The first histories.
-        runtime_info: The first infos.
-        resumed_keys: Whether checkpoints include a key; by default, they do.
+        log_scalars: The initial histories.
+        runtime_info: The initial infos.
+        resumed_keys: Maps keys to whether checkpoints include them; by default, they do.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class MessageHub(Instances):
     ) -> None:
         super().__init__(name)
         self.log_scalars: dict[str, HistoryBuffer] = dict(log_scalars or {})
-        """All histories by key."""
+        """Maps keys to all histories."""
         self.runtime_info: dict[str, Any] = dict(runtime_info or {})
-        """All infos by key."""
+        """Maps keys to all infos."""
         self._not_resumed = {key for key, is_resumed in (resumed_keys or {}).items() if not is_resumed}
 
     def history(self, key: str) -> HistoryBuffer:

@@ -65,7 +65,7 @@ def metric_of_label(label: str) -> str:
 
 
 def split_dataset(name: str) -> tuple[str, str]:
-    """Splits a metric into the text before its first slash and the rest: a dataset, or a metric prefix, or "".
+    """Splits the name of a metric at its first slash into a dataset or metric prefix, which may be "", and the rest.
 
     >>> split_dataset("night/mIoU"), split_dataset("IoU.T-shirt/top")
     (('night', 'mIoU'), ('', 'IoU.T-shirt/top'))

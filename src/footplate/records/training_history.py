@@ -55,7 +55,7 @@ class History(Sequence[Row]):
         return int(self.rows[-1]["iter"]) if self.rows else 0
 
     def add(self, epoch: int, iteration: int, scalars: Mapping[str, float]) -> None:
-        """Adds scalars to the row of an iteration, which becomes the last row if there is none."""
+        """Adds scalars to the row of an iteration; appends the row if it does not exist."""
         if not self.rows or self.last_iter != iteration:
             self.rows.append({"epoch": epoch, "iter": iteration})
         self.rows[-1].update(scalars)

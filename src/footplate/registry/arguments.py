@@ -16,7 +16,7 @@ from footplate.error_context import changes_in, describe_changes, origin_at, ori
 from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.messages import nearest
 
-# First-generation arguments whose second-generation names are spelled too differently for `nearest`.
+# First-generation arguments whose second-generation names are too different for `nearest` to find.
 _RENAMED = {"img_scale": "scale", "flip_ratio": "prob"}
 _LABEL_MAP_HINT = (
     "for images and label maps, set type='BaseSegDataset', data_prefix=dict(img_path='...', seg_map_path='...')"
@@ -30,7 +30,7 @@ _POSTPONED = {"bool": (bool,), "bool | None": _OPTIONAL, "Optional[bool]": _OPTI
 _CONFIG_TYPES = (bool, int, float, str, list, tuple, dict, type(None))  # that a config file can contain
 _TYPE_NAMES: dict[type, str] = {
     bool: "True or False",
-    int: "a whole number",
+    int: "an integer",
     float: "a number",
     str: "a string",
     type(None): "None",
@@ -51,8 +51,8 @@ def build_object(
 
     Args:
         entry: A class or function.
-        noun: The word for it in messages, such as "hook".
-        settings: The keyword arguments. `entry` gets the objects of lazily imported names in them.
+        noun: What messages call the entry, such as "hook".
+        settings: The keyword arguments. Lazily imported names in them are replaced with the imported objects.
         args: The positional arguments.
         source: The mapping that the settings come from, for the location in errors.
 
@@ -63,15 +63,15 @@ def build_object(
     check_arguments(entry, noun, settings, args=args, source=source)
     name, parameters = getattr(entry, "__name__", repr(entry)), _parameters(entry)
     try:
-        return entry(*args, **{key: _import_lazy(value) for key, value in settings.items()})
+        return entry(*args, **{key: import_lazy(value) for key, value in settings.items()})
     except FootplateError as error:
         if error.origin is None:
             error.origin = origin_at(source, error.key or "type")
-            if error.key not in changes_in(source):  # the base alone is valid: a change to it may be the cause
+            if error.key not in changes_in(source):  # a change to the base config may be the cause
                 error.notes = (*error.notes, *describe_changes(source))
         raise
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError) as error:
-        # The argument passed through **kwargs to a base class that does not take it.
+        # An argument that was passed on through **kwargs to a base class that does not accept it.
         unexpected = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
         if unexpected and unexpected.group(1) in settings and parameters is not None:
             raise _unknown_argument(
@@ -83,17 +83,20 @@ def build_object(
         raise _constructor_error(entry, f"{noun} '{name}'", settings, error, source) from error
 
 
-def _import_lazy(value: Any) -> Any:
-    """Returns a config value with the objects of lazily imported names; a value without such names is not copied."""
+def import_lazy(value: Any) -> Any:
+    """Returns a config value with lazily imported names replaced by the imported objects.
+
+    A value without such names is not copied.
+    """
     if hasattr(type(value), "dotted_path"):  # a LazyObject
         return value.build()
     if isinstance(value, dict):
-        changed = {key: each for key, old in dict.items(value) if (each := _import_lazy(old)) is not old}
+        changed = {key: each for key, old in dict.items(value) if (each := import_lazy(old)) is not old}
         copied = copy.copy(value) if changed else value
         dict.update(copied, changed)
         return copied
     if type(value) in (list, tuple):
-        found = [_import_lazy(each) for each in value]
+        found = [import_lazy(each) for each in value]
         return value if all(map(operator.is_, found, value)) else type(value)(found)
     return value
 
@@ -110,7 +113,7 @@ def check_arguments(
 
     Raises:
         BuildError: An argument is unknown or missing.
-        ArgumentError: The value of an argument annotated as bool, int or float does not fit.
+        ArgumentError: A value does not match the annotation of its argument as bool, int or float.
     """
     parameters = _parameters(entry)
     if parameters is not None:
@@ -131,7 +134,7 @@ def check_arguments(
 def _constructor_error(
     entry: Callable[..., Any], what: str, settings: Mapping[str, Any], error: Exception, source: object
 ) -> BuildError:
-    """Returns the error for a constructor that raised one, with the argument that caused it if it can be determined."""
+    """Returns the error to raise after a constructor failed, with the offending argument if it can be determined."""
     first_line = str(error).strip().partition("\n")[0]
     wrong = find_wrong_type(entry, settings)
     if wrong is not None:
@@ -148,7 +151,11 @@ def _constructor_error(
 
 
 def _mentioned_argument(text: str, settings: Mapping[str, Any]) -> str:
-    """Returns the only argument whose name, or else whose distinctive value, is in `text`; "" if there is not one."""
+    """Returns the argument that an error message is about, or "" if that is ambiguous.
+
+    It is the only argument whose name occurs in `text`, or, if there is none, the only one whose value does. Decimal
+    digits and single characters do not count as values.
+    """
     words = re.findall(r"[A-Za-z_]\w*|-?[\d.]+(?:e-?\d+)?", text)
     by_name = [key for key in settings if key in words]
     values = {key: str(value) for key, value in settings.items() if isinstance(value, (int, float, str))}
@@ -195,7 +202,8 @@ def keyword_names(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
 def keywords_of(entry: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> list[str] | None:
     """Returns the keyword arguments of `entry`, or None if it may accept any keyword.
 
-    If each constructor only passes its **kwargs on to `super().__init__`, those of the base classes are included.
+    The keyword arguments of base classes are included if each constructor passes its **kwargs only to
+    `super().__init__`.
     """
     if _var_keyword_name(parameters) is None:
         return keyword_names(parameters)
@@ -265,7 +273,7 @@ def check_annotations(
         only_flags: Whether to check only arguments that are annotated as `bool`.
 
     Raises:
-        ArgumentError: A value is unfit.
+        ArgumentError: A value does not match its annotation.
     """
     for key, allowed in argument_types(entry).items():
         if key not in settings:
@@ -283,9 +291,11 @@ def check_annotations(
 
 
 def find_wrong_type(entry: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Returns the first argument whose type its annotation does not allow, and what it must be, or None if all fit.
+    """Returns the first argument whose value does not match its annotation, and a description of the allowed types.
 
-    Use it to explain a failure, not as a check: a class may accept values that its annotations do not mention.
+
+    Returns None if all values match. Use it to explain a failure, not as a check: a class may accept values that its
+    annotations do not mention.
     """
     for key, allowed in argument_types(entry).items():
         if key in settings and allowed and not _fits(settings[key], allowed):
@@ -308,7 +318,7 @@ def _fits(value: Any, allowed: tuple[type, ...]) -> bool:
 def argument_types(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
     """Maps each argument of `entry` and its base classes to the types that its annotation allows.
 
-    Empty types allow any value. Annotations outside footplate and torch are not read.
+    An empty tuple allows any value. Annotations outside footplate and torch are not read.
     """
     try:
         return _read_annotations(entry)

@@ -15,9 +15,10 @@ import sysconfig
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from footplate.errors import Origin
+from footplate.errors import ConfigError, Origin
 
-# By registry: the torch module that exports the classes, and their names. None allows all layers and losses.
+# Maps each registry to the torch module that exports its classes, and to their names. None allows all layers and
+# losses.
 TORCH_CLASSES: dict[str, tuple[str, tuple[str, ...] | None]] = {
     "model": ("torch.nn", None),
     "data sampler": (
@@ -68,7 +69,7 @@ def resolve(path: str) -> Any:
 
 
 def import_object(path: str) -> Any:
-    """Imports and returns the object at a dotted path, or returns None if there is none."""
+    """Imports and returns the object at a dotted path, or returns None if it does not exist."""
     module, _, name = path.rpartition(".")
     return _import_attribute(module, name)
 
@@ -99,10 +100,10 @@ def find_known_class(path: str, registry: str, registered: Collection[Any]) -> A
 
 
 def import_user_class(path: str) -> Any:
-    """Imports and returns the class at a dotted path into a user module, or returns None if there is none.
+    """Imports and returns the class at a dotted path in a user module, or returns None if it does not exist.
 
     Raises:
-        ForbiddenPathError: The module is not a user module, or the class is defined in a module that is not.
+        ForbiddenPathError: The module is not a user module, or the class is defined outside user modules.
     """
     module, _, name = path.rpartition(".")
     if not (is_user_module(module) or _is_footplate_module(module)) or module.endswith("__main__"):
@@ -154,6 +155,23 @@ def top_level_spec(top: str) -> importlib.machinery.ModuleSpec | None:
         return importlib.util.find_spec(top)
     except (ImportError, ValueError):
         return None
+
+
+def check_not_hidden(package: str, asked_at: Origin | None = None) -> None:
+    """Checks that no file comes before an installed package on the path.
+
+    Raises:
+        ConfigError: Python would import a file of this name instead of the package.
+    """
+    spec = top_level_spec(package)
+    if spec is None or spec.origin is None or spec.submodule_search_locations is not None:
+        return
+    if any(os.path.isfile(os.path.join(folder, package, "__init__.py")) for folder in sys.path):
+        raise ConfigError(
+            f"Python imports the file '{spec.origin}' instead of the package '{package}'",
+            origin=asked_at,
+            notes=["Rename the file."],
+        )
 
 
 def module_exists(module: str) -> bool:

@@ -1,4 +1,4 @@
-"""Registries for the models of installed packages, which are looked up by name: `timm.resnet18`."""
+"""Registries for the models of installed packages, which are looked up by names such as `timm.resnet18`."""
 
 import importlib
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ class ModelSource(ABC):
     """Lists and builds the models of a package. A config can only name the models in its list.
 
     Args:
-        package: The package, imported.
+        package: The imported package.
     """
 
     def __init__(self, package: Any) -> None:
@@ -31,10 +31,10 @@ class ModelSource(ABC):
 
     @abstractmethod
     def help(self, name: str) -> str:
-        """Returns a sentence about a model, or ""."""
+        """Returns a one-sentence description of a model, or "" if there is none."""
 
     def has(self, name: str) -> bool:
-        """Checks whether there is a model of this name."""
+        """Checks whether there is a model with this name."""
         return name in self.names()
 
 

@@ -54,7 +54,7 @@ class Registry(RegistryMembers):
         locations: Dotted names of modules that register entries when imported. They are imported on first lookup.
         base: `"package.module:Class"`: entries must be subclasses of it.
         strict: If False, any class or function can be registered, and `base` only applies to dotted paths.
-        noun: The word for one entry in messages; `name` by default.
+        noun: What messages call an entry; `name` by default.
 
     Example:
         >>> from footplate.registry import Registry
@@ -142,7 +142,7 @@ class Registry(RegistryMembers):
     ) -> _Entry: ...
 
     def register_module(self, name: str | Sequence[str] | None = None, force: bool = False, module: Any = None) -> Any:
-        """Registers a class or function, as a decorator or directly if `module` is given.
+        """Registers a class or function. Without `module`, returns a decorator.
 
         A user class replaces a built-in of the same name; a warning is logged.
 
@@ -169,14 +169,14 @@ class Registry(RegistryMembers):
         return decorate
 
     def get(self, key: str) -> Callable[..., Any]:
-        """Returns the class or function of a name.
+        """Returns the class or function registered under a name.
 
         Args:
             key: `"Name"`, `"scope.Name"`, or a dotted path that `footplate.registry.dotted_paths` allows.
 
         Raises:
             UnknownNameError: There is no such name. The message suggests the nearest one.
-            BuildError: A config may not name the object at the dotted path. The object is not called. Only user
+            BuildError: A config may not refer to the object at the dotted path. The object is not called. Only user
                 modules are imported.
         """
         return self._get(key, trusted=False)
@@ -187,7 +187,8 @@ class Registry(RegistryMembers):
         Args:
             cfg: `type` is a name, a class or a lazily imported class; the other keys are constructor arguments.
             args: Further positional arguments.
-            kwargs: Further keyword arguments; values in `cfg` take precedence. `default_args`, a dict, is merged in.
+            kwargs: Further keyword arguments, overridden by `cfg`. The values in the dict `default_args` are overridden
+                by both.
 
         Raises:
             UnknownNameError: `type` is not registered.
@@ -207,7 +208,7 @@ class Registry(RegistryMembers):
             return build_object(entry, self.noun, settings, args=args, source=cfg)
 
     def check(self, cfg: Any, *args: Any, **kwargs: Any) -> None:
-        """Checks, without building, the name and the arguments of a config for `build`; accepts built objects.
+        """Checks the `type` and the arguments of a config without building it; accepts objects that are already built.
 
         Args:
             cfg: The config.
@@ -232,9 +233,9 @@ class Registry(RegistryMembers):
 
         Args:
             kind: The value of `type`.
-            source: The mapping whose `key` has the value. If it was written in a Python config, a dotted path may name
-                any class that fits.
-            key: The key.
+            source: The mapping that contains the value. If the value was written in a Python config, a dotted path may
+                refer to any class that the registry accepts.
+            key: The key of the value in `source`.
         """
         if isinstance(kind, str):
             try:
@@ -259,7 +260,7 @@ class Registry(RegistryMembers):
             raise BuildError(f"the name of a {self.noun} must be a string", found=name)
         package = self._registry_to_import(name)
         if package and is_footplate_alias(top_level_spec("mmengine")):
-            importlib.import_module(package)  # before the lookup: its classes hide those of footplate
+            importlib.import_module(package)  # now, since its classes take precedence
         found = (
             self._find(name)
             or (package and importlib.import_module(package) and self._find(name))
@@ -301,7 +302,7 @@ class Registry(RegistryMembers):
                 importlib.import_module(location)
             except ModuleNotFoundError as error:
                 if error.name != location or self.scope not in CODE_BASES:
-                    raise  # MMSelfSup names modules that it does not have; other registries should be corrected
+                    raise  # only code bases may list missing modules, as MMSelfSup does
             # Removed after the import: a failed import is tried again, and the import itself may look up names here.
             if location in self._pending_locations:
                 self._pending_locations.remove(location)
@@ -343,7 +344,7 @@ class Registry(RegistryMembers):
         return module
 
     def _find_in_other_scopes(self, name: str) -> Callable[..., Any] | None:
-        """Finds a class of the user or of the default scope's package that is registered in another scope only.
+        """Finds a user class, or a class of the default scope's package, that is registered only in another scope.
 
         For example, MMDetection3D and its plugins register detectors in the registry of MMDetection.
         """
@@ -413,7 +414,7 @@ class Registry(RegistryMembers):
     def _wrong_base(self, entry: Any) -> BuildError:
         base = resolve(self._base) if self._base else None
         wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
-        notes = [_REGISTER_HINT] if isinstance(entry, str) else []  # a class has been registered, or passed directly
+        notes = [_REGISTER_HINT] if isinstance(entry, str) else []  # not for a class
         return BuildError(f"the registry '{self.name}' accepts only {wanted}", found=entry, notes=notes)
 
 
@@ -424,5 +425,5 @@ def _is_built_in(entry: Any) -> bool:
 
 def _warn_replaced(noun: str, name: str, *, by: Any) -> None:
     if code_base_of(by):
-        return  # a config of an installed code base means the classes of that code base
+        return  # configs of an installed code base refer to the classes of that code base
     _logger.warning("The built-in %s '%s' is replaced by %s.%s.", noun, name, by.__module__, by.__qualname__)

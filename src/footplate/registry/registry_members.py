@@ -1,4 +1,4 @@
-"""Methods of MMEngine's registries that only code bases call."""
+"""Members of MMEngine's registries that only code bases use."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class RegistryMembers:
-    """Members of MMEngine's `Registry` that code bases call, and footplate itself does not."""
+    """The members of MMEngine's `Registry` that code bases use but footplate itself does not."""
 
     name: str
     scope: str
@@ -17,7 +17,7 @@ class RegistryMembers:
 
     @property
     def _module_dict(self) -> dict[str, Callable[..., Any]]:
-        """The entries by name; code bases may change them."""
+        """The entries by name; code bases may modify this dict."""
         return cast("dict[str, Callable[..., Any]]", cast("Registry", self).module_dict)
 
     @property
@@ -27,7 +27,7 @@ class RegistryMembers:
 
     @staticmethod
     def infer_scope() -> str:
-        """Returns the top-level package of the code that called the function that calls this one."""
+        """Returns the top-level package of the caller's caller, two frames up the stack."""
         return str(sys._getframe(2).f_globals.get("__name__", "")).partition(".")[0]
 
     @staticmethod

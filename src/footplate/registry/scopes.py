@@ -1,4 +1,4 @@
-"""The default scope, and the code bases of OpenMMLab, whose names are scopes."""
+"""The default scope, and the code bases of OpenMMLab, whose import names are scopes."""
 
 import logging
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ _current_scope: ContextVar[str | None] = ContextVar("footplate_default_scope", d
 CODE_BASES = {"mmaction": "mmaction2", "mmseg": "mmsegmentation"}
 _SAME_NAMES = "mmcls mmdet mmdet3d mmedit mmfewshot mmflow mmgen mmagic mmocr mmpose mmpretrain mmrazor mmrotate"
 CODE_BASES |= {name: name for name in f"{_SAME_NAMES} mmselfsup mmtrack mmyolo".split()}
-"""The code bases of OpenMMLab: import name, which is the scope as well, and name on PyPI."""
+"""Maps the import name of each OpenMMLab code base, which is also its scope, to its name on PyPI."""
 
-# The scopes of OpenMMLab packages, whose configs often run without the package, and of all registries.
+# The scopes of all registries, and of OpenMMLab packages, whose configs often run without the package.
 known_scopes = {"mmengine", "mmcv", *CODE_BASES}
 _warned_scopes: set[str] = set()
 
@@ -27,7 +27,7 @@ def default_scope() -> str | None:
 
 
 def set_default_scope(scope: str | None) -> None:
-    """Sets the default scope; warns once about a scope that belongs to no registry or package."""
+    """Sets the default scope; warns once if neither a registry nor a package has this scope."""
     _current_scope.set(scope)
     if not isinstance(scope, str) or not scope or scope in known_scopes | _warned_scopes:
         return
@@ -53,18 +53,21 @@ def using_scope(scope: str | None) -> Iterator[None]:
 
 
 def explain_missing_scope(scope: str) -> list[str]:
-    """Returns lines about a scope that has no registry: its package is not installed, or there is no such scope."""
+    """Explains why a scope has no registry: its package is not installed, or the scope does not exist.
+
+    Returns the lines of the message. The list is empty if the package is installed.
+    """
     spec = top_level_spec(scope)
     if spec is not None and not is_footplate_alias(spec):
         return []
     if scope not in known_scopes:
         near = nearest(scope, sorted(known_scopes))
         return [f"no registry or package has the scope '{scope}'{f'; did you mean {near!r}?' if near else ''}"]
-    lines = [f"'{scope}' is not installed; only those of its names that footplate also provides are available"]
+    lines = [f"'{scope}' is not installed; only the names that footplate also provides are available"]
     return lines + ([f"Install it: pip install 'footplate[hosts]' {CODE_BASES[scope]}"] if scope in CODE_BASES else [])
 
 
 def code_base_of(entry: Any) -> str:
-    """Returns the installed code base that defines a class, or "". The folders of a user may have the same name."""
+    """Returns the installed code base that defines a class, or "". A user folder of the same name does not count."""
     package = str(entry.__module__).partition(".")[0]
     return package if package in ("mmcv", *CODE_BASES) and not is_user_module(package) else ""

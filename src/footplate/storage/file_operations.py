@@ -244,7 +244,7 @@ def remove(path: Path) -> None:
 
 
 def remove_empty_folder(folder: Path) -> None:
-    """Removes an empty folder if it exists; object stores have no folders.
+    """Removes an empty folder if it exists. Does nothing on object stores, which have no folders.
 
     Raises:
         OSError: The folder is not empty or cannot be removed.

@@ -31,7 +31,7 @@ _FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACC
 
 
 class Sink(Protocol):
-    """An object that bytes are written to in order."""
+    """A destination to which bytes are written sequentially."""
 
     def write(self, data: Data, /) -> int:
         """Writes all of `data` and returns its number of bytes."""
@@ -175,9 +175,10 @@ def sync_folder(folder: str) -> None:
 
 @contextlib.contextmanager
 def lock(path: str) -> Iterator[None]:
-    """Waits until no other process or thread is in a block with the same `path`, and then runs the block.
+    """Holds an exclusive lock for `path`, across processes and threads, for the duration of the block.
 
-    The lock is a hidden file in the same folder, which is removed at the end. File systems without locks do not wait.
+    The lock is a hidden file in the same folder, which is removed at the end. On a file system without locks, the block
+    runs without waiting.
 
     Raises:
         OSError: The folder of `path` cannot be created or written to.

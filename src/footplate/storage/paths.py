@@ -12,11 +12,11 @@ from footplate.messages import nearest
 Path: TypeAlias = "str | os.PathLike[str]"
 
 _LOCAL_PROTOCOLS = ("file://", "local://")
-_MAX_COMPARED = 10_000  # names of a folder; a comparison takes about 10 microseconds
+_MAX_COMPARED = 10_000  # names in a folder; each comparison takes about 10 microseconds
 
 
 def is_local(path: Path) -> bool:
-    """Checks whether `path` is on the local file system, as `file://` URLs are.
+    """Checks whether `path` is on the local file system. A `file://` URL is local.
 
     Example:
         >>> is_local("work_dirs/run"), is_local("file:///tmp/a"), is_local("memory://a")
@@ -93,7 +93,8 @@ def base_name(path: Path) -> str:
 def missing_path_notes(path: Path) -> list[str]:
     """Explains why a local path does not exist: the absolute path that was tried, and its first missing part.
 
-    If the folder has a similar name, the note suggests it. Returns an empty list for a path that exists or is remote.
+    If the parent folder contains a similar name, the note suggests it. Returns an empty list for a path that exists or
+    is remote.
 
     Example:
         >>> missing_path_notes(os.path.join(os.sep, "nowhere", "a.json"))

@@ -30,6 +30,12 @@ _logger = logging.getLogger("footplate.tasks")
 _BACKGROUND = (128, 128, 128)
 
 
+def colors_of_classes(names: Sequence[str]) -> list[RGB]:
+    """Returns distinct colors for classes without a palette, and gray for a background."""
+    colors = zip(names, distinct_colors(len(names)), strict=True)
+    return [_BACKGROUND if name.strip("_").lower() == "background" else color for name, color in colors]
+
+
 class TaskVisualizer(Visualizer):
     """Base class of visualizers that draw image, ground truth and prediction side by side, with a legend of classes.
 
@@ -55,9 +61,7 @@ class TaskVisualizer(Visualizer):
         palette = self._palette or self.dataset_meta.get("palette")
         if palette:
             return [as_rgb(color) for color in palette]
-        colors = distinct_colors(count)
-        names = [self.class_name(label).strip("_").lower() for label in range(count)]
-        return [_BACKGROUND if name == "background" else color for name, color in zip(names, colors, strict=True)]
+        return colors_of_classes([self.class_name(label) for label in range(count)])
 
     def overlay(self, data: Any, shape: Sequence[int]) -> set[int]:
         """Draws ground truth or prediction on the current image, and returns the labels that it has drawn.

@@ -23,7 +23,7 @@ from footplate.messages import nearest
 from footplate.registry.dotted_paths import executed_files
 from footplate.tools.diff import START_KEYS
 from footplate.tools.runs import read_run
-from footplate.tools.sweep_ledger import checkpoint_templates, update_ledger
+from footplate.tools.sweep_ledger import TrialCheckpoints, update_ledger
 from footplate.tools.sweep_space import Parameter, check_parameters, first_values, with_values
 from footplate.tools.sweep_trial import OUTPUT, Outcome, Request, TrialProcesses, run_in_process
 
@@ -316,7 +316,7 @@ class _Sweep:
                 folder,
                 self.settings.metric,
                 trials,
-                templates=checkpoint_templates(self.cfg._cfg_dict),
+                checkpoints=TrialCheckpoints.from_config(self.cfg._cfg_dict),
                 in_use={os.path.join(folder, name) for name in busy},
             )
 

@@ -6,12 +6,14 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from footplate import storage
 from footplate.checkpoint import BEST, is_sharded_path, number_in, read_pointer, remove_checkpoint, sharded_name
 from footplate.checkpoint.latest import POINTER, checked_template
 from footplate.engine.saving import EARLIER, ON_REQUEST
 from footplate.errors import ArgumentError
+from footplate.hooks.checkpoint_hook import folder_below
 from footplate.storage import commit_bytes
 from footplate.tools.sweep_space import overrides_of
 
@@ -28,7 +30,7 @@ def update_ledger(
     metric: str,
     trials: "Sequence[TrialInfo]",
     *,
-    templates: Sequence[str],
+    checkpoints: "TrialCheckpoints",
     in_use: Collection[str] = (),
 ) -> None:
     """Writes the ledger of a sweep, and removes the checkpoints of all trials that ended, except for the best one's.
@@ -39,14 +41,14 @@ def update_ledger(
         folder: The folder of the sweep.
         metric: The metric that the sweep optimizes.
         trials: The finished trials, the best first. Their scores are finite.
-        templates: The file names of checkpoints, see `checkpoint_templates`.
+        checkpoints: Finds the checkpoints of a trial.
         in_use: The work_dirs of running trials, from which nothing is removed.
     """
     best = next((each.folder for each in trials if each.state == "complete"), None)
     for trial in trials:
         if trial.state in _ENDED and trial.folder != best and trial.folder not in in_use:
-            _remove_checkpoints(trial.folder, templates)
-    kept = {folder for folder in {each.folder for each in trials} if _checkpoints_in(folder, templates)}
+            _remove_checkpoints(trial.folder, checkpoints)
+    kept = {folder for folder in {each.folder for each in trials} if checkpoints.of(folder)}
     records = []
     for trial in sorted(trials, key=lambda each: each.number):
         record = {
@@ -64,13 +66,43 @@ def update_ledger(
     commit_bytes(os.path.join(folder, TABLE), _table(metric, trials, kept).encode())
 
 
-def checkpoint_templates(cfg: Mapping[str, Any]) -> list[str]:
-    """Returns the templates of the names of a run's checkpoints, in a config of either generation."""
-    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
-    found = ["iter_{}.pth", "epoch_{}.pth"]
-    with suppress(ArgumentError):  # the trials report an invalid template
-        found += [checked_template(hook["filename_tmpl"])] if hook.get("filename_tmpl") else []
-    return found
+class TrialCheckpoints(NamedTuple):
+    """Finds the checkpoints that the trials of a sweep have written."""
+
+    templates: Sequence[str] = ("iter_{}.pth", "epoch_{}.pth")  # of file names
+    out_dir: str | None = None  # of the checkpoint hook
+
+    @classmethod
+    def from_config(cls, cfg: Mapping[str, Any]) -> "TrialCheckpoints":
+        """Returns those of a config of either generation."""
+        hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
+        own = []
+        with suppress(ArgumentError):  # the trials report an invalid template
+            own = [checked_template(hook["filename_tmpl"])] if hook.get("filename_tmpl") else []
+        return cls((*cls().templates, *own), hook.get("out_dir"))
+
+    def of(self, work_dir: str) -> list[str]:
+        """Returns the paths of the checkpoints of the trial with this work_dir."""
+        folders = [work_dir] if self.out_dir is None else [work_dir, folder_below(self.out_dir, work_dir)]
+        paths = [storage.join(folder, name) for folder in folders for name in _names_in(folder)]
+        return [path for path in paths if self._is_checkpoint(path)]
+
+    def _is_checkpoint(self, path: str) -> bool:
+        name = storage.base_name(path)
+        if storage.is_local(path) and (os.path.islink(path) or os.path.isdir(path) != is_sharded_path(name)):
+            return False
+        # The name of a best checkpoint has the metric, which may contain "_", in front: best_mIoU_iter_4.pth.
+        starts = [place + 1 for place, letter in enumerate(name) if letter == "_"] if name.startswith(BEST) else [0]
+        return name in _ON_SIGNAL or any(
+            number_in(template, name[start:]) is not None for template in self.templates for start in starts
+        )
+
+
+def _names_in(folder: str) -> list[str]:
+    try:
+        return storage.list_dir(folder)
+    except FileNotFoundError:  # the trial has saved nothing
+        return []
 
 
 def _without_infinity(value: Any) -> Any:
@@ -88,30 +120,10 @@ def _table(metric: str, trials: "Sequence[TrialInfo]", kept: Collection[str]) ->
     return "\n".join(rows) + "\n"
 
 
-def _checkpoints_in(folder: str, templates: Sequence[str]) -> list[Path]:
-    """Returns the checkpoints that a run has written to its work_dir."""
-    root = Path(folder)
-    return [
-        path
-        for path in (root.iterdir() if root.is_dir() else ())
-        if _is_checkpoint(path.name, templates)
-        and not path.is_symlink()
-        and path.is_dir() == is_sharded_path(path.name)
-    ]
-
-
-def _is_checkpoint(name: str, templates: Sequence[str]) -> bool:
-    # The name of a best checkpoint has the metric, which may contain "_", in front: best_mIoU_iter_4.pth.
-    starts = [place + 1 for place, letter in enumerate(name) if letter == "_"] if name.startswith(BEST) else [0]
-    return name in _ON_SIGNAL or any(
-        number_in(template, name[start:]) is not None for template in templates for start in starts
-    )
-
-
-def _remove_checkpoints(folder: str, templates: Sequence[str]) -> None:
+def _remove_checkpoints(folder: str, checkpoints: TrialCheckpoints) -> None:
     """Removes the checkpoints in the work_dir of a trial, and the pointer to the last one unless it still exists."""
-    for path in _checkpoints_in(folder, templates):
-        remove_checkpoint(str(path))
+    for path in checkpoints.of(folder):
+        remove_checkpoint(path)
     last = read_pointer(folder)
-    if last is None or not os.path.exists(last):
+    if last is None or not storage.exists(last):
         (Path(folder) / POINTER).unlink(missing_ok=True)

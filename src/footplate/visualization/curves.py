@@ -35,7 +35,7 @@ def arrange_panels(panels: Mapping[str, ImageArray], legend: Sequence[LegendEntr
     Small images are enlarged by an integer factor without smoothing, so that captions are readable.
 
     Args:
-        panels: The images by caption, each ``(H, W, 3)``, uint8, RGB.
+        panels: Maps captions to images, each ``(H, W, 3)``, uint8, RGB.
         legend: The colors and their meanings.
 
     Returns:
@@ -54,7 +54,7 @@ def arrange_panels(panels: Mapping[str, ImageArray], legend: Sequence[LegendEntr
     caption = size + _MARGIN
     page_width = len(panels) * (width + _MARGIN) + _MARGIN
     line_height = round(1.6 * size)
-    entries: list[tuple[int, int, LegendEntry]] = []  # with the left edge and the row
+    entries: list[tuple[int, int, LegendEntry]] = []  # left edge, row and entry
     left, row = page_width, -1
     for entry in legend:
         entry_width = round(size * 2.2 + text_font(size).getlength(entry.label))
@@ -121,13 +121,13 @@ class Panel(NamedTuple):
 
 
 def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[str, str]:
-    """Returns the names of curves that equal an earlier one, each with the name of that one.
+    """Maps the name of each curve that equals an earlier curve to the name of the earlier curve.
 
-    The only term of a loss equals the loss, for example. Constant curves are never duplicates, because they may be
-    equal by chance.
+    For example, if a loss has only one term, the term equals the loss. Constant curves are never duplicates, because
+    they may be equal by chance.
 
     Args:
-        curves: The points of each curve, whose last coordinates are the values.
+        curves: Maps names to the points of a curve. The last coordinate of a point is its value.
 
     >>> find_duplicates({"loss": [(1, 0.5), (2, 0.4)], "loss_ce": [(1, 0.5), (2, 0.4)], "acc": [(1, 0.4), (2, 0.5)]})
     {'loss_ce': 'loss'}
@@ -139,7 +139,7 @@ def find_duplicates(curves: Mapping[str, Sequence[tuple[float, ...]]]) -> dict[s
 
 
 def _without_duplicates(curves: Sequence[Curve]) -> list[Curve]:
-    """Returns the curves without those that equal another one, which is the total if there is one."""
+    """Removes curves that equal another curve. Of several equal curves, the total `loss` or the first one is kept."""
     ordered = sorted(curves, key=lambda curve: curve.label != "loss")
     repeated = find_duplicates({curve.label: curve.points for curve in ordered})
     return [curve for curve in curves if curve.label not in repeated]
@@ -151,7 +151,7 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
     Args:
         scalars_path: A file with one JSON object per line, such as `vis_data/scalars.json`.
         out_path: The path of the image.
-        epoch_length: The iterations per validation step: the length of an epoch if the step of a validation is its
+        epoch_length: The number of iterations per validation step: the length of an epoch if validations are logged by
             epoch, otherwise 1.
 
     Raises:
@@ -234,7 +234,7 @@ def _validation_panels(curves: list[Curve]) -> Iterator[Panel]:
 
 
 def _panels_by_scale(title: str, curves: list[Curve]) -> list[Panel]:
-    """Returns one panel per scale, so that fractions, percentages and larger values are not mixed."""
+    """Returns one panel per scale, to separate fractions, percentages and larger values."""
     groups: dict[str, list[Curve]] = {"up to 100": [], "up to 1": [], "above 100": []}
     for curve in curves:
         most = max(abs(y) for _, y in curve.points)
@@ -307,7 +307,7 @@ def _draw_panel(
             for x, y in points:
                 radius = 2.6 * _ZOOM
                 draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
-    # The label and the last value of each curve are next to its end.
+    # The label and the last value of each curve are drawn next to its end.
     ends = sorted((y_position(curve.points[-1][1]), number) for number, curve in enumerate(panel.curves))
     for y, number in _spread(ends, gap=15, low=top + 4, high=top + height - 2):
         curve = panel.curves[number]

@@ -32,8 +32,8 @@ class Drawing:
     """An image to draw on; every `draw_*` method returns the drawing itself.
 
     Coordinates are in pixels, x before y. `colors` is one color, or a list with one color per shape. The same applies
-    to line widths, font sizes and alignments. Lines are always solid, and texts in one font: `line_styles`, `marker`,
-    `font_families` and `font_properties` are accepted for compatibility.
+    to line widths, font sizes and alignments. Lines are always solid, and all texts use the same font. `line_styles`,
+    `marker`, `font_families` and `font_properties` are accepted for compatibility and ignored.
 
     Args:
         image: ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
@@ -157,7 +157,7 @@ class Drawing:
         face_colors: Any = "none",
         alpha: float = 1.0,
     ) -> Self:
-        """Draws polygons: one ``(M, 2)``, or a list of them."""
+        """Draws one polygon ``(M, 2)``, or a list of polygons."""
         several = list(polygons) if isinstance(polygons, (list, tuple)) else [polygons]
         if several and np.ndim(as_array(several[0])) == 1:
             several = [several]  # the corners of a single polygon
@@ -196,7 +196,7 @@ class Drawing:
         *,
         background: Color | None = None,
     ) -> Self:
-        """Draws texts at positions ``(N, 2)``; the alignments select the point of a text that lies at its position.
+        """Draws texts at positions ``(N, 2)``; the alignments determine which point of a text is at its position.
 
         Args:
             texts: The texts.
@@ -312,7 +312,7 @@ def as_rgb(color: Color) -> RGB:
 
 
 def distinct_colors(count: int) -> list[RGB]:
-    """Returns colors that differ clearly from their neighbors in the list, the same ones at every call."""
+    """Returns `count` colors, each clearly different from its neighbors in the list. The colors are always the same."""
     colors = []
     for position in range(count):
         lightness = (0.5, 0.65, 0.38)[position % 3]
@@ -336,7 +336,7 @@ def text_font(size: int) -> Font:
 
 
 def sample_image(path: str | None, data_batch: Any, position: int) -> ImageArray | None:
-    """Returns the image of a sample, ``(H, W, 3)``, RGB, or None if there is none.
+    """Returns the image of a sample, ``(H, W, 3)``, RGB, or None if it has no image.
 
     Args:
         path: The image file, or None for an image that was composed in memory.
@@ -366,7 +366,7 @@ def _as_rows(values: Any, width: int) -> npt.NDArray[np.float64]:
 
 
 def _each(value: Any, count: int) -> list[Any]:
-    """Returns one item of a list or array for each of `count` shapes, starting over at its end; or a single value."""
+    """Returns one value for each of `count` shapes; a single value or a shorter list is repeated."""
     items = list(value) if isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) else [value]
     if count and not items:
         raise ArgumentError("an empty list cannot be used to draw shapes or texts", found=value)

@@ -27,11 +27,11 @@ def draw_featmap(
     Args:
         featmap: ``(C, H, W)``, any range of values.
         overlaid_image: ``(H', W', 3)`` or ``(H', W')``, uint8. The map is resized and blended with it.
-        channel_reduction: "squeeze_mean" shows the mean of the channels, "select_max" the channel with the largest
-            mean, None the `topk` channels with the largest means in a grid.
+        channel_reduction: "squeeze_mean" shows the mean of the channels. "select_max" shows the channel with the
+            largest mean. None shows a grid of the `topk` channels with the largest means.
         topk: The number of channels; -1 shows all.
         arrangement: The rows and columns of the grid.
-        resize_shape: The height and width to resize to, without `overlaid_image`.
+        resize_shape: The height and width to resize to if there is no `overlaid_image`.
         alpha: The weight of `overlaid_image`, between 0 and 1.
 
     Returns:

@@ -27,11 +27,11 @@ class Visualizer(Drawing, Instances):
     Args:
         name: The name for `get_instance`.
         image: The initial image: ``(H, W, 3)``, uint8, RGB.
-        vis_backends: The writers, as objects or configs for VISBACKENDS. `get_backend` finds them by the `name` in the
-            config, or else by their class name.
+        vis_backends: The writers, as objects or configs for VISBACKENDS. `get_backend` finds a writer by the `name` in
+            its config, or by its class name if the config has no name.
         save_dir: The folder of the run. Writers use its subfolder `vis_data` unless their config has a folder.
-        fig_save_cfg: Not used: images are drawn without matplotlib.
-        fig_show_cfg: Not used, either.
+        fig_save_cfg: Not used, because images are drawn without matplotlib.
+        fig_show_cfg: Not used.
 
     Raises:
         ArgumentError: Two writers have the same name.
@@ -78,7 +78,7 @@ class Visualizer(Drawing, Instances):
         """Returns a writer by its name.
 
         Raises:
-            ArgumentError: There is no writer of that name.
+            ArgumentError: There is no writer with that name.
         """
         if name not in self._vis_backends:
             names = ", ".join(self._vis_backends) or "none"
@@ -153,7 +153,7 @@ class Visualizer(Drawing, Instances):
         continue_key: str = " ",
         backend: str = "matplotlib",
     ) -> None:
-        """Opens an image, by default the last drawn one, in the system's viewer; warns once without a display.
+        """Opens an image in the system's viewer, by default the last drawn image. Warns once if there is no display.
 
         Args:
             drawn_img: The image.
@@ -177,15 +177,15 @@ class Visualizer(Drawing, Instances):
         self._writers.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the states of the writers by name, which they need to continue in a resumed run."""
+        """Maps the name of each writer to the state that it needs to continue in a resumed run."""
         return self._writers.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the result of `state_dict`; must be called before anything is written."""
+        """Restores the result of `state_dict`. Call this before anything is written."""
         self._writers.load_state_dict(state)
 
     def move(self, before: str, now: str) -> None:
-        """Redirects writers from the folder `before` to the folder `now`; must be called before they write anything."""
+        """Redirects writers from the folder `before` to the folder `now`. Call this before anything is written."""
         for backend in self._vis_backends.values():
             if isinstance(backend, BaseVisBackend):
                 backend.move(before, now)

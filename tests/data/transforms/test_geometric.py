@@ -206,7 +206,7 @@ def test_invalid_warps_are_refused(arguments: dict[str, Any], message: str) -> N
         ({"type": "Resize", "scale": (8, 8, 8)}, "two numbers"),
         ({"type": "RandomResize", "scale": (4, 4)}, "ratio_range is required with one scale"),
         ({"type": "RandomResize", "scale": (4, 4), "ratio_range": (2, 1)}, "ratio_range must be a range"),
-        ({"type": "ResizeEdge", "scale": 0}, "whole number of at least 1"),
+        ({"type": "ResizeEdge", "scale": 0}, "integer of at least 1"),
         ({"type": "ResizeEdge", "scale": 4, "edge": "shorter"}, "did you mean 'short'"),
         ({"type": "RandomFlip", "prob": 2}, "prob must be a number from 0 to 1"),
         ({"type": "RandomFlip", "direction": "horizontl"}, "did you mean 'horizontal'"),

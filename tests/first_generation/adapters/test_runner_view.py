@@ -6,7 +6,15 @@ import torch
 
 from footplate import Runner
 from footplate.checkpoint import load_checkpoint
-from footplate.first_generation.adapters import Hook, LogBuffer, MMDataParallel, view_of
+from footplate.first_generation.adapters import (
+    BaseRunner,
+    EpochBasedRunner,
+    Hook,
+    IterBasedRunner,
+    LogBuffer,
+    MMDataParallel,
+    view_of,
+)
 from footplate.records import MessageHub
 from tests.first_generation.adapters.support import OldModelWithSteps, old_config
 from tests.support import settings
@@ -132,6 +140,19 @@ def test_epoch_of_iteration_based_run_counts_passes_over_the_data(tmp_path: Path
         (1, 0, None),
         (1, 1, None),
     ]
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_view_is_an_instance_of_the_runner_class_of_its_run(tmp_path: Path, by_epoch: bool) -> None:
+    class OwnRunner(EpochBasedRunner):
+        pass
+
+    def function(runner: Any) -> list[bool]:
+        return [isinstance(runner, kind) for kind in (BaseRunner, EpochBasedRunner, IterBasedRunner, OwnRunner)]
+
+    runner = Runner.from_cfg(old_config(tmp_path, by_epoch=by_epoch, custom_hooks=[hook := Recorder(function)]))
+    runner.train()
+    assert hook.results[0] == [True, by_epoch, not by_epoch, False]
 
 
 def test_hooks_share_attributes(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_images_of_any_size_fit(shape: tuple[int, ...]) -> None:
 
 def test_it_is_built_by_name_and_topk_is_checked() -> None:
     assert VISUALIZERS.build({"type": "ClsVisualizer", "topk": 3}).topk == 3
-    with pytest.raises(ArgumentError, match="topk must be a whole number"):
+    with pytest.raises(ArgumentError, match="topk must be an integer"):
         ClsVisualizer(topk=0)
 
 

@@ -146,7 +146,7 @@ def test_every_part_learns() -> None:
     ("arguments", "message"),
     [
         ({"widths": (8, 8)}, "widths and depths must have the same length"),
-        ({"levels": 0}, "levels must be a whole number of at least 1"),
+        ({"levels": 0}, "levels must be an integer of at least 1"),
         ({"levels": 3}, "levels must be at most 2"),
     ],
 )

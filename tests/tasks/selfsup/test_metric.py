@@ -41,7 +41,7 @@ def test_the_lowest_class_wins_a_tie() -> None:
 def test_there_must_be_as_many_images_as_neighbors() -> None:
     with pytest.raises(DataError, match="k is 5, but there are only 4 training images"):
         KNNProbe(5).predict(torch.eye(4), torch.arange(4), torch.eye(4), 4)
-    with pytest.raises(ArgumentError, match="k must be a whole number of at least 1"):
+    with pytest.raises(ArgumentError, match="k must be an integer of at least 1"):
         KNNProbe(0)
 
 
@@ -128,7 +128,7 @@ def test_samples_without_class_or_part_are_reported(samples: list[SelfSupDataSam
 @pytest.mark.parametrize(
     ("cfg", "message"),
     [
-        ({"type": "KNNProbe", "k": 0}, "k must be a whole number"),
+        ({"type": "KNNProbe", "k": 0}, "k must be an integer"),
         ({"type": "KNNProbe", "temperature": 0}, '"temperature" must be a finite number above 0'),
         ({"type": "KNNProbe", "of": "pixel"}, "one of features, pixels"),
         ({"type": "LinearProbe", "l2": -1}, '"l2" must be a finite number of at least 0'),

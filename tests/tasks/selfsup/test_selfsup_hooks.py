@@ -89,7 +89,7 @@ def test_reconstructions_are_the_same_for_the_same_weights() -> None:
     ],
 )
 def test_invalid_numbers_are_refused(cfg: dict[str, Any]) -> None:
-    with pytest.raises(ArgumentError, match="whole number of at least 1"):
+    with pytest.raises(ArgumentError, match="integer of at least 1"):
         HOOKS.build(cfg)
 
 

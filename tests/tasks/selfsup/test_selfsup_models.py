@@ -141,7 +141,7 @@ def test_the_neck_projects_averaged_maps(layers: int, expected: int) -> None:
 def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(ArgumentError, match='"temperature" must be a finite number above 0'):
         MODELS.build({"type": "ContrastiveHead", "temperature": 0})
-    with pytest.raises(ArgumentError, match="num_layers must be a whole number of at least 2"):
+    with pytest.raises(ArgumentError, match="num_layers must be an integer of at least 2"):
         MODELS.build({"type": "NonLinearNeck", "in_channels": 1, "hid_channels": 1, "out_channels": 1, "num_layers": 1})
 
 

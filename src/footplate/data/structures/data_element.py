@@ -16,14 +16,14 @@ FieldType = type | tuple[type, ...] | None
 
 
 class BaseDataElement:
-    """A container for one sample or a part of one: data fields, and metainfo that describes them.
+    """A container for one sample or a part of it. It consists of data fields, and of metainfo that describes them.
 
     Fields of both kinds are read as attributes. Setting an attribute sets a data field; `set_metainfo` sets metainfo.
     Each name is either data or metainfo. Data is stored in the `__dict__` of the instance, so that reading a data field
     is a plain attribute access.
 
     Args:
-        metainfo: Facts about the data, such as the image path or the shape before resizing.
+        metainfo: Information about the data, such as the image path or the shape before resizing.
         **data: Tensors, arrays, nested data elements, or any other values.
 
     Example:

@@ -17,7 +17,7 @@ Index: TypeAlias = int | slice | list[int] | list[bool] | Tensor | NDArray[Any]
 
 
 class InstanceData(BaseDataElement):
-    """A data element for the instances in an image, whose fields have a common length N, the number of instances.
+    """A data element for the instances in an image. All fields have the same length N, the number of instances.
 
     Fields may be tensors ``(N, ...)``, arrays ``(N, ...)``, lists, tuples, strings, or other sequences.
     Indexing selects the same instances from all fields.
@@ -180,7 +180,7 @@ def _select(value: Any, index: slice | Tensor) -> Any:
 
 
 def _concatenate(values: Sequence[Any]) -> Any:
-    """Concatenates the values of one field of several elements, which are of the same type."""
+    """Concatenates the values of one field of several elements; the values have the same type."""
     first = values[0]
     if isinstance(first, Tensor):
         return torch.cat(list(values))

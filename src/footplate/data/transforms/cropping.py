@@ -1,4 +1,4 @@
-"""Crops and pads images, most together with their boxes, masks and label maps.
+"""Transforms that crop and pad images. Most of them also change the boxes, masks and label maps.
 
 A sample has the image `img` ``(H, W)`` or ``(H, W, 3)`` and, optionally, `gt_seg_map` ``(H, W)``, `gt_masks`
 ``(N, H, W)`` and `gt_bboxes` ``(N, 4)``, x1 y1 x2 y2 in pixels. By convention, the `crop_size` of `RandomCrop` and the
@@ -28,11 +28,11 @@ class RandomCrop(BaseTransform):
     Args:
         crop_size: Height and width, or one number for both.
         cat_max_ratio: The maximum fraction of the label map that a single class may cover. If a class covers more, a
-            new crop is drawn, at most 10 times.
+            new crop is drawn, up to 10 times.
         ignore_index: The label of ignored pixels.
 
     Raises:
-        ArgumentError: A length is not positive, or `cat_max_ratio` is not above 0 and at most 1.
+        ArgumentError: A length is not positive, or `cat_max_ratio` is not greater than 0 and at most 1.
     """
 
     def __init__(self, crop_size: int | tuple[int, int], cat_max_ratio: float = 1.0, ignore_index: int = 255) -> None:
@@ -124,7 +124,7 @@ class RandomResizedCrop(BaseTransform):
         return results
 
     def _draw_crop(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Returns left, top, width and height of the crop; a central crop if 10 attempts do not fit."""
+        """Returns left, top, width and height of the crop; a center crop if none of 10 random crops fits."""
         for _ in range(_ATTEMPTS):
             area = height * width * np.random.uniform(*self.crop_ratio_range)
             aspect = log_uniform(*self.aspect_ratio_range)
@@ -140,7 +140,7 @@ class RandomResizedCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class Pad(BaseTransform):
-    """Pads the image at the right and at the bottom.
+    """Pads the image on the right and at the bottom.
 
     Args:
         size: The minimum height and width of the result.
@@ -148,7 +148,7 @@ class Pad(BaseTransform):
         pad_val: The padding value of images, or `dict(img=..., seg=...)`. Label maps are padded with 255 by default.
 
     Raises:
-        ArgumentError: Not exactly one of `size` and `size_divisor` is given, or one is not positive.
+        ArgumentError: Both or neither of `size` and `size_divisor` are given, or the value is not positive.
     """
 
     keepable: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Resizes, flips and warps images together with their boxes, masks and label maps.
+"""Transforms that resize, flip and warp images together with their boxes, masks and label maps.
 
 A sample has the image `img` ``(H, W)`` or ``(H, W, 3)`` and, optionally, `gt_seg_map` ``(H, W)``, `gt_masks`
 ``(N, H, W)`` and `gt_bboxes` ``(N, 4)``, x1 y1 x2 y2 in pixels.
@@ -28,12 +28,12 @@ class Resize(BaseTransform):
     Args:
         scale: Width and height of the result. With `keep_ratio`, the larger number is the maximum of the longer image
             side and the smaller number the maximum of the shorter side.
-        scale_factor: The factor for both sides, or for width and height; replaces `scale`.
+        scale_factor: An alternative to `scale`: one factor for both sides, or a factor for width and one for height.
         keep_ratio: Whether to keep the aspect ratio.
         clip_object_border: Whether to clip boxes at the image border.
 
     Raises:
-        ArgumentError: Not exactly one of `scale` and `scale_factor` is given, or it is not positive.
+        ArgumentError: Both or neither of `scale` and `scale_factor` are given, or the value is not positive.
 
     Example:
         >>> Resize((1333, 800), keep_ratio=True)({"img": np.zeros((480, 640, 3), np.uint8)})["img"].shape
@@ -92,7 +92,7 @@ class RandomResize(BaseTransform):
 
     Args:
         scale: Width and height, or a pair of the smallest and the largest size.
-        ratio_range: The smallest and the largest factor, for a single scale.
+        ratio_range: The smallest and the largest factor; required if `scale` is a single size.
         keep_ratio: See `Resize`.
 
     Raises:
@@ -160,7 +160,7 @@ class RandomFlip(BaseTransform):
 
     Args:
         prob: The probability, from 0 to 1.
-        direction: "horizontal" to exchange left and right, or "vertical" to exchange top and bottom.
+        direction: "horizontal" to swap left and right, or "vertical" to swap top and bottom.
 
     Raises:
         ArgumentError: `prob` is not a probability, or `direction` is unknown.
@@ -196,7 +196,7 @@ class RandomWarp(BaseTransform):
     Pixels from outside the image are black. Only `img` is changed, so this transform is for classification.
 
     Args:
-        turn: The maximum rotation in degrees, in both directions.
+        turn: The maximum rotation in degrees, in either direction.
         scale: The smallest and the largest magnification; its logarithm is uniformly distributed.
         stretch: Half the maximum change of the logarithm of the aspect ratio.
         shear: The maximum horizontal shear, as a fraction of the height.
@@ -204,7 +204,7 @@ class RandomWarp(BaseTransform):
         flip: The probability of a horizontal flip, from 0 to 1.
 
     Raises:
-        ArgumentError: `scale` is not a range above 0, or a number is out of its range.
+        ArgumentError: `scale` is not a range of positive numbers, or a number is out of range.
 
     Example:
         >>> import numpy as np

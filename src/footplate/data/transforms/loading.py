@@ -26,11 +26,11 @@ class LoadImageFromFile(BaseTransform):
         to_float32: Whether to convert the values to float32.
         color_type: "color" for three channels, "grayscale" for one channel, or "unchanged" for the channels of the
             file. With the suffix "_ignore_orientation", the EXIF orientation is ignored.
-        ignore_empty: Whether to drop an image that cannot be read instead of raising an error.
+        ignore_empty: Whether to drop a sample whose image cannot be read, instead of raising an error.
         channel_order: The order of channels for "color": "bgr", which OpenMMLab configs expect, or "rgb".
         imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.
         backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage backend.
-        file_client_args: Accepted for compatibility and ignored, as `backend_args`.
+        file_client_args: Accepted for compatibility and ignored, like `backend_args`.
 
     Raises:
         DataError: The image cannot be read.
@@ -73,7 +73,7 @@ class LoadImageFromFile(BaseTransform):
             raise
 
     def add_image(self, results: dict[str, Any], image: Image.Image) -> dict[str, Any]:
-        """Adds an opened image to the sample, as `transform` adds the image of a file."""
+        """Adds an opened image to the sample; `transform` does the same for an image file."""
         if not self.color_type.endswith("ignore_orientation") and self.color_type != "unchanged":
             image = ImageOps.exif_transpose(image)
         if self.color_type != "unchanged":
@@ -102,7 +102,7 @@ class LoadAnnotations(BaseTransform):
         with_seg: Whether to load the label map: `gt_seg_map` ``(H, W)``, uint8. The `label_map` of a record maps
             labels to other labels.
         reduce_zero_label: Whether to replace label 0 with 255, which is ignored, and subtract 1 from the other labels.
-            By default, the record determines it.
+            By default, the record determines this.
         poly2mask: Accepted for compatibility and ignored; masks are always arrays.
         box_type: Accepted for compatibility and ignored; boxes are x1 y1 x2 y2.
         imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.
@@ -161,7 +161,7 @@ class LoadAnnotations(BaseTransform):
 
 
 def _is_loaded(setting: bool | None, results: dict[str, Any], key: str) -> bool:
-    """Returns whether to load an annotation, given its setting and the key that it is loaded from."""
+    """Checks whether to load an annotation, given its setting and the key that it is loaded from."""
     is_present = results.get(key) is not None
     if setting and not is_present:
         image = results.get("img_path", "")
@@ -193,5 +193,5 @@ def _load_label_map(results: dict[str, Any]) -> NDArray[np.uint8]:
 
 
 def _describe_error(error: Exception) -> str:
-    """Returns why an image cannot be read, without the memory address in Pillow's message for unknown formats."""
+    """Describes why an image cannot be read, without the memory address in Pillow's message for unknown formats."""
     return "its format is unknown" if isinstance(error, UnidentifiedImageError) else str(error)

@@ -1,4 +1,4 @@
-"""Changes brightness, colors and details of images at random, without changing their geometry."""
+"""Transforms that randomly change brightness, colors and details of images, but not their geometry."""
 
 import math
 from typing import Any
@@ -20,8 +20,8 @@ _LEVELS = 256  # the full hue circle in Pillow
 class PhotoMetricDistortion(BaseTransform):
     """Changes brightness, contrast, saturation and hue of `img`, each with probability 0.5.
 
-    The contrast is changed either right after the brightness or last, at random. Saturation and hue are those of HSV;
-    images with one channel have neither. The channel order may be RGB or BGR.
+    The contrast is changed either right after the brightness or last; the order is random. Saturation and hue are those
+    of HSV; images with one channel have neither. The channel order may be RGB or BGR.
 
     Args:
         brightness_delta: The maximum change of values, in the range 0 to 255.
@@ -79,7 +79,7 @@ class RandomTone(BaseTransform):
         dim: The maximum fraction of brightness that is removed.
 
     Raises:
-        ArgumentError: `gamma` is negative, or `dim` is not from 0 to 1.
+        ArgumentError: `gamma` is negative, or `dim` is not between 0 and 1.
     """
 
     def __init__(self, *, gamma: float = 0.0, dim: float = 0.0) -> None:
@@ -104,7 +104,7 @@ class RandomBlur(BaseTransform):
         radius: The smallest and the largest standard deviation, in pixels.
 
     Raises:
-        ArgumentError: `prob` is not from 0 to 1, or `radius` is not a range.
+        ArgumentError: `prob` is not between 0 and 1, or `radius` is not a range.
     """
 
     def __init__(self, *, prob: float = 0.5, radius: tuple[float, float] = (0.1, 1.0)) -> None:
@@ -131,7 +131,7 @@ class RandomErasing(BaseTransform):
         fill: The value of the erased pixels.
 
     Raises:
-        ArgumentError: `erase_prob` or an area is not from 0 to 1, or a range is empty.
+        ArgumentError: `erase_prob` or an area is not between 0 and 1, or a range is empty.
 
     Source: Zhong et al., "Random Erasing Data Augmentation", arXiv:1708.04896.
     """

@@ -1,4 +1,4 @@
-"""The base class of transforms, pipelines of transforms, and checks of their arguments."""
+"""The base class of transforms, pipelines of transforms, and argument checks."""
 
 import copy
 import math
@@ -18,7 +18,7 @@ Transform = Callable[[Any], Any]
 
 
 class BaseTransform(ABC):
-    """Transforms the dict of a sample, or returns None to drop the sample.
+    """Transforms a sample, which is a dict, or returns None to drop the sample.
 
     Random transforms use the global generators of Python, numpy or torch, which the loader seeds for each sample.
 
@@ -84,7 +84,7 @@ class Compose:
 
 @TRANSFORMS.register_module()
 class TestTimeAug(BaseTransform):
-    """Makes one view of a sample for every combination of alternative transforms.
+    """Creates one view of a sample for every combination of alternative transforms.
 
     Args:
         transforms: A list of lists of alternatives. Each view applies one transform from each list, in order.
@@ -156,5 +156,5 @@ def check_size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def log_uniform(low: float, high: float) -> float:
-    """Returns a random number between two positive numbers whose logarithm is uniformly distributed."""
+    """Draws a number between two positive numbers; its logarithm is uniformly distributed."""
     return math.exp(np.random.uniform(math.log(low), math.log(high)))

@@ -15,7 +15,7 @@ from footplate.errors import ArgumentError
 from footplate.first_generation.adapters.model import MMDataParallel, adapt_model
 from footplate.first_generation.adapters.optim_wrappers import SteppedByHook, SteppedByModel
 from footplate.first_generation.adapters.optimizer_hooks import OptimizerHook
-from footplate.first_generation.adapters.runner_view import view_of
+from footplate.first_generation.adapters.runner_view import RunnerView, view_of
 from footplate.first_generation.adapters.workflow import WorkflowHook
 from footplate.optim import OptimWrapper, OptimWrapperDict
 from footplate.registry import HOOKS, OPTIM_WRAPPERS, RUNNER_CONSTRUCTORS, Registry
@@ -26,7 +26,20 @@ _ONLY_TRAINING = (("train", 1),)
 _LOOP_METHODS = ("train", "val", "run_iter")
 
 
-class BaseRunner:
+class _RunnerClass(type):
+    """The class of runner classes; the view of a run, which its hooks receive, is an instance of the class of the run.
+
+    Hooks of code bases ask whether `runner` is an `EpochBasedRunner`.
+    """
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        if isinstance(instance, RunnerView):
+            kind = EpochBasedRunner if instance.max_epochs is not None else IterBasedRunner
+            return cls in (BaseRunner, kind)
+        return super().__instancecheck__(instance)
+
+
+class BaseRunner(metaclass=_RunnerClass):
     """Collects the settings of a run; `run` trains with the engine's Runner.
 
     After the run, other attributes are read from a RunnerView: `runner.outputs`, `runner.message_hub` ... The engine

@@ -1,1 +1,1 @@
-"""The names of mmcv 1.x that mmcv 2 does not have."""
+"""The names of mmcv 1.x that mmcv 2 no longer has."""

@@ -27,12 +27,12 @@ logger_initialized: dict[str, bool] = {}
 
 
 def jit(func: Any = None, **options: Any) -> Any:
-    """Returns the function, or a decorator that does; the compiler that it stands for exists for another framework."""
+    """Returns the function unchanged, or a decorator that does so. In mmcv, it compiles only for another framework."""
     return func if func is not None else lambda function: function
 
 
 def skip_no_elena(func: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function."""
+    """Returns the function unchanged."""
     return func
 
 
@@ -51,7 +51,7 @@ def get_host_info() -> str:
     """Returns the user and the host as `user@host`."""
     try:
         user = getpass.getuser()
-    except (OSError, KeyError):  # a user without an entry in the database of users
+    except (OSError, KeyError):  # the user has no entry in the user database
         user = "unknown"
     return f"{user}@{socket.gethostname()}"
 
@@ -87,7 +87,7 @@ def allreduce_grads(params: Iterable[Tensor], coalesce: bool = True, bucket_size
 
 
 def cast_tensor_type(inputs: Any, src_type: torch.dtype, dst_type: torch.dtype) -> Any:
-    """Returns nested data in which the tensors of type `src_type` are converted to `dst_type`."""
+    """Returns nested data with all tensors of type `src_type` converted to `dst_type`."""
     return map_nested(inputs, Tensor, lambda each: each.to(dst_type) if each.dtype == src_type else each)
 
 
@@ -95,13 +95,13 @@ def scatter_kwargs(inputs: Any, kwargs: Any, target_gpus: Any = None, dim: int =
     """Unpacks the data containers of a call.
 
     Returns:
-        The positional arguments and the keyword arguments, each in a tuple with the single part of this process.
+        The positional arguments and the keyword arguments, each in a tuple of length 1: the part of this process.
     """
     return (tuple(unpack_containers(list(inputs))),), (unpack_containers(dict(kwargs)),)
 
 
 def _get_stream(device: Any) -> Any:
-    """Returns the stream for copies to a device, or None for a CPU. The device may be an index, -1 for the CPU."""
+    """Returns the stream for copies to a device, or None for the CPU. The device may be an index; -1 is the CPU."""
     if isinstance(device, int):
         device = torch.device("cpu") if device < 0 else torch.device("cuda", device)
     return _torch_stream(device)
@@ -116,12 +116,12 @@ def _get_dataloader() -> tuple[type, type]:
 
 
 def get_build_config() -> str:
-    """Returns how PyTorch was built."""
+    """Returns the build configuration of PyTorch."""
     return torch.__config__.show()
 
 
 class IterLoader:
-    """Iterates over a dataloader without end, and counts the passes.
+    """Iterates over a dataloader endlessly, and counts the passes.
 
     Args:
         dataloader: The dataloader.
@@ -152,7 +152,7 @@ class IterLoader:
 
 
 class LossScaler:
-    """The scale of a loss in half precision.
+    """The loss scale for training in half precision.
 
     Args:
         init_scale: The scale at the start.
@@ -183,7 +183,7 @@ class LossScaler:
         return self.mode == "dynamic" and any(not bool(torch.isfinite(each).all()) for each in gradients)
 
     def update_scale(self, overflow: bool) -> None:
-        """Changes a dynamic scale after an iteration."""
+        """Updates a dynamic scale after an iteration."""
         if self.mode != "dynamic":
             return
         if overflow:
@@ -198,7 +198,7 @@ class LossScaler:
         return dict(vars(self))
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Loads the state of `state_dict`."""
+        """Restores the result of `state_dict`."""
         vars(self).update(state_dict)
 
 
@@ -229,7 +229,7 @@ def multi_gpu_test(
     Args:
         model: See `single_gpu_test`.
         data_loader: The data of this process.
-        tmpdir: Not used: results are sent, not written to a folder.
+        tmpdir: Not used, because results are sent instead of being written to a folder.
         gpu_collect: Whether to send the results from the accelerators.
     """
     found = single_gpu_test(model, data_loader)
@@ -237,7 +237,7 @@ def multi_gpu_test(
 
 
 def _refused(what: str) -> Callable[..., Any]:
-    """Returns a class that raises an error when it is built; code bases only name it on devices that torch lacks."""
+    """Returns a class that raises an error when instantiated; code bases use it only on devices that torch lacks."""
 
     def refuse(self: Any, *args: Any, **kwargs: Any) -> NoReturn:
         raise ConfigError(f"'{what}' needs an IPU, which footplate does not support; train on another device")

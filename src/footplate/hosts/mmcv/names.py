@@ -1,4 +1,4 @@
-"""The names of mmcv 1.x, module by module, and where footplate has each."""
+"""Maps the names of mmcv 1.x, module by module, to their counterparts in footplate."""
 
 from footplate.hosts.mmengine.names import MODULES as MMENGINE
 from footplate.hosts.mmengine.names import Names, names_from
@@ -214,7 +214,7 @@ MODULES: dict[str, Names] = {
     "mmcv.utils": _UTILS,
     "mmcv.utils.parrots_jit": _JIT,
 }
-"""Modules of `mmcv` and their names. A name that an installed mmcv 2 has is taken from there."""
+"""Maps the modules of `mmcv` to their names. A name that an installed mmcv 2 has is taken from there."""
 
 _SUBMODULES = {
     "mmcv.fileio": "file_client handlers handlers.base handlers.json_handler handlers.pickle_handler "

@@ -1,4 +1,4 @@
-"""`Registry` of mmcv 1.x: registries that code bases create, as parts of footplate's registry tree."""
+"""`Registry` of mmcv 1.x, which adds the registries that code bases create to footplate's registry tree."""
 
 import inspect
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 from footplate import registry as roots
 from footplate.registry import Registry as _Registry
 
-# The names under which code bases create registries without a parent, and the registries that run configs look in.
+# Maps the names of registries that code bases create without a parent to the registries in which configs look up names.
 # Code bases for mmcv 1.2 and older have a registry for each kind of module.
 _MODULES = "backbone neck head loss segmentor detector classifier posenet roi_extractor shared_head model memory"
 _ROOTS: Mapping[str, _Registry] = {
@@ -28,7 +28,7 @@ class Registry(_Registry):
     """A registry that joins footplate's tree, so that the config of a run finds its entries.
 
     A registry without a parent, such as `Registry("pipeline")`, becomes a child of the corresponding registry of
-    footplate. Several registries of one scope below one parent share their entries.
+    footplate. Registries with the same scope and parent share their entries.
 
     Args:
         name: The kind of its entries.
@@ -54,15 +54,15 @@ class Registry(_Registry):
         self.parent, self._entries = parent, present._entries
 
     def register_module(self, name: Any = None, force: bool = False, module: Any = None) -> Any:
-        """Registers a class as the base class does; the decorator may also be used without parentheses."""
+        """Registers a class like the base class; the decorator may also be used without parentheses."""
         if inspect.isclass(name):
             return super().register_module(module=name)
         return super().register_module(name, force, module=module)
 
     def build_with(self, function: Callable[[Any], Any]) -> None:
-        """Builds entries with a function of the code base from now on.
+        """Makes the registry build its entries with a function of the code base.
 
         Args:
-            function: Called with the config.
+            function: A function that is called with the config.
         """
         self._build_func = lambda cfg, *, registry: function(cfg)

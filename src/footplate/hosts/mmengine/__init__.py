@@ -1,1 +1,1 @@
-"""What `mmengine` offers to code bases beyond the engine: helpers for files, paths, progress, processes and weights."""
+"""The helpers of `mmengine` that code bases use, such as those for files, paths, progress, processes and weights."""

@@ -11,7 +11,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-# Code bases extend these tables of operators; footplate asks torch.utils.flop_counter instead.
+# Code bases extend these tables of operators; footplate uses torch.utils.flop_counter instead.
 _DEFAULT_SUPPORTED_FLOP_OPS: dict[str, Any] = {}
 _DEFAULT_SUPPORTED_ACT_OPS: dict[str, Any] = {}
 _IGNORED_OPS: set[str] = set()
@@ -20,12 +20,12 @@ _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "K"))
 
 
 def _format_size(x: int, sig_figs: int = 3, hide_zero: bool = False) -> str:
-    """Returns a number with a unit: 12345678 -> "12.346M".
+    """Formats a number with a unit: 12345678 becomes "12.346M".
 
     Args:
         x: The number.
-        sig_figs: Digits after the point.
-        hide_zero: Whether zero is an empty text.
+        sig_figs: The number of digits after the decimal point.
+        hide_zero: Whether to return an empty string for zero.
     """
     if hide_zero and x == 0:
         return ""
@@ -36,7 +36,7 @@ def _format_size(x: int, sig_figs: int = 3, hide_zero: bool = False) -> str:
 
 
 def parameter_count(model: nn.Module) -> defaultdict[str, int]:
-    """Returns the number of parameters of each module by its name; "" is the whole model. Shared ones count once."""
+    """Maps the name of each module to its number of parameters; "" is the whole model. Shared parameters count once."""
     counts: defaultdict[str, int] = defaultdict(int)
     for name, parameter in model.named_parameters():
         parts = name.split(".")
@@ -61,7 +61,7 @@ class _Analyzer:
         raise NotImplementedError
 
     def by_module(self) -> dict[str, int]:
-        """Returns the figure of each module by its name; "" is the whole model."""
+        """Maps the name of each module to its count; "" is the whole model."""
         if self._counts is None:
             was_training = self._model.training
             self._model.eval()
@@ -78,7 +78,7 @@ class _Analyzer:
 
 
 class FlopAnalyzer(_Analyzer):
-    """Counts the floating-point operations of a forward pass; a multiplication with an addition is one."""
+    """Counts the floating-point operations of a forward pass; a multiply-add counts as one operation."""
 
     def _measure(self) -> dict[str, int]:
         with FlopCounterMode(display=False) as counter:
@@ -92,7 +92,7 @@ class FlopAnalyzer(_Analyzer):
 
 
 class ActivationAnalyzer(_Analyzer):
-    """Counts the numbers in the outputs of convolutions and linear layers in a forward pass."""
+    """Counts the output elements of convolutions and linear layers in a forward pass."""
 
     def _measure(self) -> dict[str, int]:
         counts: defaultdict[str, int] = defaultdict(int)
@@ -147,7 +147,7 @@ def complexity_stats_table(
 
 
 def complexity_stats_str(flops: FlopAnalyzer, activations: ActivationAnalyzer | None = None) -> str:
-    """Returns the modules of a model as a tree of lines, each with its figures."""
+    """Formats the modules of a model as an indented tree, each with its counts."""
     parameters = parameter_count(flops._model)
     lines = []
     for name, module in flops._model.named_modules():
@@ -167,14 +167,15 @@ def get_model_complexity_info(
     show_table: bool = True,
     show_arch: bool = True,
 ) -> dict[str, Any]:
-    """Returns the operations, activations and parameters of a model, as numbers and as texts.
+    """Returns the operations, activations and parameters of a model, as numbers and as strings.
 
     Args:
         model: The model.
-        input_shape: The shape of an input without the batch, (C, H, W), or a tuple of the shapes of several.
-        inputs: The inputs instead: a tensor, or a tuple of the arguments of the forward method.
-        show_table: Whether to return a table as well, under `out_table`.
-        show_arch: Whether to return the modules as a tree as well, under `out_arch`.
+        input_shape: The shape of an input without the batch dimension, (C, H, W), or a tuple of shapes for several
+            inputs.
+        inputs: An alternative to `input_shape`: a tensor, or a tuple of the arguments of the forward method.
+        show_table: Whether to include a table as `out_table`.
+        show_arch: Whether to include a tree of the modules as `out_arch`.
 
     Raises:
         ValueError: Neither `input_shape` nor `inputs` is given, or both are.

@@ -19,21 +19,21 @@ _STRIP_WRAPPER: ReviseKeys = ((r"^module\.", ""),)
 
 
 class CheckpointLoader:
-    """Loads checkpoints by the prefix of their address. Code bases register prefixes of their own."""
+    """Loads checkpoints with the loader for the prefix of their address. Code bases register their own prefixes."""
 
     _schemes: ClassVar[dict[str, Loader]] = {}
 
     @classmethod
     def register_scheme(cls, prefixes: str | Sequence[str], loader: Loader | None = None, force: bool = False) -> Any:
-        """Registers a function `(filename, map_location) -> checkpoint` for prefixes; a decorator without `loader`.
+        """Registers a function `(filename, map_location) -> checkpoint`. Without `loader`, returns a decorator.
 
         Args:
-            prefixes: One prefix or several.
+            prefixes: One or several prefixes.
             loader: The function.
-            force: Whether to replace a registered one.
+            force: Whether to replace a registered loader.
 
         Raises:
-            KeyError: A prefix is taken and `force` is not set.
+            KeyError: A prefix is already registered and `force` is not set.
         """
 
         def register(found: Loader) -> Loader:
@@ -47,12 +47,12 @@ class CheckpointLoader:
 
     @classmethod
     def load_checkpoint(cls, filename: str, map_location: Any = None, logger: Any = "current") -> Any:
-        """Returns a checkpoint by its path or address.
+        """Loads a checkpoint from a path or address.
 
         Args:
             filename: A path, or an address with a prefix.
             map_location: The device for the tensors; the CPU by default.
-            logger: Not used: footplate's log is.
+            logger: Not used, because messages go to footplate's log.
         """
         for prefix in sorted(cls._schemes, key=len, reverse=True):
             if re.match(prefix, str(filename)):
@@ -61,12 +61,12 @@ class CheckpointLoader:
 
 
 def _load_checkpoint(filename: str, map_location: Any = None, logger: Any = None) -> Any:
-    """Returns a checkpoint by its path or address."""
+    """Loads a checkpoint from a path or address."""
     return CheckpointLoader.load_checkpoint(filename, map_location, logger)
 
 
 def _load_checkpoint_with_prefix(prefix: str, filename: str, map_location: Any = None) -> "OrderedDict[str, Any]":
-    """Returns the weights of one part of a checkpoint, without the prefix of their keys.
+    """Returns the weights under a key prefix of a checkpoint; the prefix is removed from the keys.
 
     Raises:
         AssertionError: No key has the prefix.
@@ -100,14 +100,14 @@ def load_checkpoint(
     logger: Any = None,
     revise_keys: ReviseKeys = _STRIP_WRAPPER,
 ) -> Any:
-    """Loads the weights of a checkpoint by its path or address into a model; returns the checkpoint.
+    """Loads the weights of the checkpoint at a path or address into a model; returns the checkpoint.
 
     Args:
         model: The model, wrapped or not.
         filename: The path or address.
         map_location: The device for the tensors; the CPU by default.
         strict: Whether all keys must match.
-        logger: Not used: mismatches go to footplate's log.
+        logger: Not used, because mismatches are reported in footplate's log.
         revise_keys: Pairs of a regular expression and its replacement, applied to the keys.
     """
     checkpoint = _load_checkpoint(filename, map_location)
@@ -134,5 +134,5 @@ def save_checkpoint(
 
 
 def find_latest_checkpoint(path: str) -> str | None:
-    """Returns the checkpoint of a work_dir from which a run would resume, or None."""
+    """Returns the path of the checkpoint in a work_dir from which a run would resume, or None."""
     return find_latest(path)

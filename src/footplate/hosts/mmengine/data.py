@@ -14,7 +14,7 @@ SUFFIX_TYPE = Sequence[str] | str
 
 
 def _after(method: str, flag: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Returns a decorator whose methods first call `method` of their object, unless its attribute `flag` is set."""
+    """Returns a decorator for methods that first calls `method` of the object, unless its attribute `flag` is set."""
 
     def decorate(old_func: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(old_func)
@@ -40,7 +40,7 @@ force_init_env = _after("_init_env", "_env_initialized")
 def worker_init_fn(
     worker_id: int, num_workers: int, rank: int, seed: int, disable_subprocess_warning: bool = False
 ) -> None:
-    """Seeds Python, NumPy and PyTorch in a worker by its rank and number."""
+    """Seeds Python, NumPy and PyTorch in a worker, based on its rank and worker id."""
     found = num_workers * rank + worker_id + seed
     random.seed(found)
     np.random.seed(found % 2**32)
@@ -48,10 +48,10 @@ def worker_init_fn(
 
 
 def get_metric_value(indicator: str, metrics: dict[str, Any]) -> Any:
-    """Returns a metric by its name, with or without the prefix of its metric class.
+    """Returns the value of a metric, given its name with or without the prefix of its metric class.
 
     Raises:
-        ValueError: No metric has the name, or several have.
+        ValueError: The name matches no metric or several metrics.
     """
     if indicator in metrics:
         return metrics[indicator]

@@ -46,19 +46,19 @@ def is_npu_support_full_precision() -> bool:
 
 
 def get_device() -> str:
-    """Returns the kind of the first available accelerator, or "cpu"."""
+    """Returns the type of the first available accelerator, or "cpu"."""
     return next((kind for kind in _KINDS if _is_available(kind)), "cpu")
 
 
 def get_max_cuda_memory(device: torch.device | None = None) -> int:
-    """Returns the most memory that was allocated on a CUDA device since the last call, in MB."""
+    """Returns the peak allocated memory of a CUDA device since the last call, in MB."""
     memory = torch.cuda.max_memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     return int(memory // 2**20)
 
 
 def get_max_musa_memory(device: torch.device | None = None) -> int:
-    """Returns the most memory that was allocated on a Moore Threads device since the last call, in MB."""
+    """Returns the peak allocated memory of a Moore Threads device since the last call, in MB."""
     memory = torch.musa.max_memory_allocated(device)  # type: ignore[attr-defined]
     torch.musa.reset_peak_memory_stats(device)  # type: ignore[attr-defined]
     return int(memory // 2**20)

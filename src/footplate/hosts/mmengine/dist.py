@@ -1,4 +1,4 @@
-"""The collectives of `mmengine.dist`. Without a process group, each returns what one process would get."""
+"""The collectives of `mmengine.dist`. Without a process group, they act as in a group with a single process."""
 
 import os
 import random
@@ -61,11 +61,11 @@ def get_default_group() -> Group:
 
 
 def init_local_group(node_rank: int, num_gpus_per_node: int) -> None:
-    """Makes the group of the processes of this machine, which `get_local_group` returns.
+    """Creates the group of the processes on this machine; `get_local_group` returns it.
 
     Args:
-        node_rank: The number of this machine.
-        num_gpus_per_node: The number of processes of a machine.
+        node_rank: The index of this machine.
+        num_gpus_per_node: The number of processes per machine.
     """
     global _local_group  # noqa: PLW0603
     first = node_rank * num_gpus_per_node
@@ -73,7 +73,7 @@ def init_local_group(node_rank: int, num_gpus_per_node: int) -> None:
 
 
 def get_local_group() -> Group:
-    """Returns the group of the processes of this machine; None without a process group.
+    """Returns the group of the processes on this machine; None without a process group.
 
     Raises:
         ValueError: `init_local_group` was not called.
@@ -84,7 +84,7 @@ def get_local_group() -> Group:
 
 
 def get_local_size() -> int:
-    """Returns the number of processes of this machine."""
+    """Returns the number of processes on this machine."""
     return get_world_size(get_local_group()) if distributed.is_distributed() else 1
 
 
@@ -94,14 +94,14 @@ def get_local_rank() -> int:
 
 
 def infer_launcher() -> str:
-    """Returns the launcher of this process by its environment: "slurm", "pytorch" or "none"."""
+    """Infers the launcher of this process from environment variables: "slurm", "pytorch" or "none"."""
     if "SLURM_NTASKS" in os.environ and "LOCAL_RANK" not in os.environ:
         return "slurm"
     return "pytorch" if "LOCAL_RANK" in os.environ else "none"
 
 
 def get_comm_device(group: Group = None) -> torch.device:
-    """Returns the device that the backend of a group sends from."""
+    """Returns the device on which the backend of a group needs its tensors."""
     backend = get_backend(group)
     kinds = {"nccl": "cuda", "hccl": "npu", "cncl": "mlu", "mccl": "musa"}
     kind = kinds.get(str(backend))
@@ -122,10 +122,10 @@ def _tensors(data: Any) -> Iterator[Tensor]:
 
 
 def get_data_device(data: Any) -> torch.device:
-    """Returns the device of a tensor, or the common one of the tensors of a mapping or a list.
+    """Returns the device of a tensor, or the common device of the tensors in a mapping or list.
 
     Raises:
-        ValueError: There is no tensor, or they are on several devices.
+        ValueError: There is no tensor, or the tensors are on different devices.
     """
     devices = {tensor.device for tensor in _tensors(data)}
     if len(devices) != 1:
@@ -135,7 +135,7 @@ def get_data_device(data: Any) -> torch.device:
 
 
 def cast_data_device(data: Any, device: torch.device, out: Any = None) -> Any:
-    """Returns tensors on a device; with `out`, copies them to its tensors and returns it."""
+    """Moves tensors to a device. If `out` is given, copies them into the tensors of `out` and returns `out`."""
     if out is not None:
         for source, target in zip(_tensors(data), _tensors(out), strict=True):
             target.copy_(source)
@@ -172,7 +172,7 @@ def all_reduce(data: Tensor, op: str = "sum", group: Group = None) -> None:
 
 
 def all_reduce_dict(data: dict[str, Tensor], op: str = "sum", group: Group = None) -> None:
-    """Reduces the tensors of a dict in place, in the order of their keys."""
+    """Reduces the tensors of a dict over the processes, in place and in the order of their keys."""
     for key in sorted(data):
         all_reduce(data[key], op, group)
 
@@ -180,7 +180,7 @@ def all_reduce_dict(data: dict[str, Tensor], op: str = "sum", group: Group = Non
 def all_reduce_params(
     params: Iterable[Tensor], coalesce: bool = True, bucket_size_mb: int = -1, op: str = "sum", group: Group = None
 ) -> None:
-    """Reduces tensors in place. With `coalesce`, tensors of the same dtype are sent together, in buckets.
+    """Reduces tensors over the processes, in place. With `coalesce`, tensors of the same dtype are sent in buckets.
 
     Args:
         params: The tensors.
@@ -212,7 +212,7 @@ def all_reduce_params(
 
 
 def all_gather(data: Tensor, group: Group = None) -> list[Tensor]:
-    """Returns the tensors of all processes, which must be of one shape."""
+    """Returns the tensors of all processes. The tensors must have the same shape."""
     if get_world_size(group) == 1:
         return [data]
     sent = data.detach().to(get_comm_device(group)).contiguous()
@@ -228,7 +228,7 @@ def gather(data: Tensor, dst: int = 0, group: Group = None) -> list[Tensor | Non
 
 
 def broadcast(data: Tensor, src: int = 0, group: Group = None) -> None:
-    """Copies the tensor of process `src` to the tensors of all."""
+    """Copies the tensor of process `src` to the tensors of all processes, in place."""
     if get_world_size(group) > 1:
         sent = data.detach().to(get_comm_device(group)).contiguous()
         torch_dist.broadcast(sent, src, group)
@@ -254,7 +254,7 @@ def broadcast_object_list(data: list[Any], src: int = 0, group: Group = None) ->
     """Replaces the items of a list with those of process `src`.
 
     Raises:
-        AssertionError: It is not a list.
+        AssertionError: `data` is not a list.
     """
     if not isinstance(data, list):
         raise AssertionError(f"'data' must be a list, not {type(data).__name__}.")
@@ -263,7 +263,7 @@ def broadcast_object_list(data: list[Any], src: int = 0, group: Group = None) ->
 
 
 def sync_random_seed(group: Group = None) -> int:
-    """Returns one random number, the same for all processes."""
+    """Returns a random seed that is the same on all processes."""
     seed = [random.SystemRandom().randrange(2**31)]
     broadcast_object_list(seed, group=group)
     return seed[0]
@@ -275,11 +275,11 @@ def collect_results(results: list[Any], size: int, device: str = "cpu", tmpdir: 
     Args:
         results: One result for each sample of this process.
         size: The number of samples of the dataset.
-        device: "cpu" or "gpu": where the results are sent from.
-        tmpdir: Not used: results are sent, not written to a folder.
+        device: The device from which the results are sent, "cpu" or "gpu".
+        tmpdir: Not used, because results are sent instead of being written to a folder.
 
     Raises:
-        NotImplementedError: The device is neither.
+        NotImplementedError: The device is neither "cpu" nor "gpu".
     """
     if device not in ("cpu", "gpu", "npu"):
         raise NotImplementedError(f"Results cannot be sent from the device '{device}'. Choose 'cpu' or 'gpu'.")

@@ -1,4 +1,4 @@
-"""Reads and writes files on any storage backend, and objects in files: `mmengine.fileio`."""
+"""The functions of `mmengine.fileio`, which read and write files and objects on any storage backend."""
 
 import io
 import json
@@ -25,7 +25,7 @@ from footplate.hosts.mmengine.storage_backends import (
 
 
 class FileClient:
-    """Reads and writes files through a backend; the interface before `get_file_backend`.
+    """Reads and writes files through a backend. It is the predecessor of `get_file_backend`.
 
     Args:
         backend: The name of a backend. By default, the backend is chosen by the prefix of the path.
@@ -46,7 +46,7 @@ class FileClient:
 
     @classmethod
     def infer_client(cls, file_client_args: Options = None, uri: PathLike | None = None) -> "FileClient":
-        """Returns a client by its arguments, or for the prefix of a path."""
+        """Returns the client for the given arguments, or for the prefix of a path."""
         return cls(**file_client_args) if file_client_args else cls(prefix=prefix_of(uri) or None)
 
     @staticmethod
@@ -58,11 +58,11 @@ class FileClient:
 
 
 def _through_backend(method: str, which: int = 0) -> Callable[..., Any]:
-    """Makes a function that calls a method of the backend for its path.
+    """Returns a function that calls a method of the storage backend of a path.
 
     Args:
-        method: The method.
-        which: The position of the argument that decides which backend.
+        method: The name of the method.
+        which: The position of the path argument that determines the backend.
     """
 
     def call(*args: Any, backend_args: Options = None, **kwargs: Any) -> Any:
@@ -72,7 +72,7 @@ def _through_backend(method: str, which: int = 0) -> Callable[..., Any]:
         return getattr(backend, method)(*args, **kwargs)
 
     call.__name__ = call.__qualname__ = method
-    call.__doc__ = f"Calls `{method}` of the backend for the path; `backend_args` chooses another backend."
+    call.__doc__ = f"Calls `{method}` of the backend for the path; `backend_args` selects another backend."
     return call
 
 
@@ -107,7 +107,7 @@ class BaseFileHandler(metaclass=ABCMeta):
 
     @abstractmethod
     def dump_to_str(self, obj: Any, **kwargs: Any) -> Any:
-        """Returns the text, or the bytes, of an object."""
+        """Serializes an object to text or bytes."""
 
     def load_from_path(self, filepath: PathLike, mode: str = "r", **kwargs: Any) -> Any:
         """Returns the object in a file."""
@@ -131,7 +131,7 @@ def _as_json(value: Any) -> Any:
 
 
 class JsonHandler(BaseFileHandler):
-    """JSON; NumPy values and sets become numbers and lists."""
+    """Reads and writes JSON. NumPy values and sets become numbers and lists."""
 
     @override
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
@@ -147,7 +147,7 @@ class JsonHandler(BaseFileHandler):
 
 
 class YamlHandler(BaseFileHandler):
-    """YAML, without tags that build objects."""
+    """Reads and writes YAML. Tags that construct objects are not supported."""
 
     @override
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
@@ -162,7 +162,8 @@ class YamlHandler(BaseFileHandler):
         return str(yaml.dump(obj, **{"Dumper": yaml.SafeDumper, **kwargs}))
 
 
-# What rebuilds data, by module. Only these exact names: "os.system" is found in the module "uuid", too.
+# Maps modules to the names that rebuild data. Other names are rejected, since modules also expose what they import:
+# `uuid` contains `os.system`.
 _DATA_NAMES = {
     "builtins": {"set", "frozenset", "complex", "slice", "range", "bytearray", "object", "int", "float", "str", "bool"},
     "collections": {"Counter", "OrderedDict", "defaultdict", "deque"},
@@ -182,7 +183,7 @@ _DATA_NAMES = {
 
 
 class _DataUnpickler(pickle.Unpickler):
-    """Reads pickles of plain data: numbers, texts, containers and arrays."""
+    """Reads pickles of plain data: numbers, strings, containers and arrays."""
 
     def find_class(self, module: str, name: str) -> Any:
         if name in _DATA_NAMES.get(module, ()) or (
@@ -196,10 +197,10 @@ class _DataUnpickler(pickle.Unpickler):
 
 
 class PickleHandler(BaseFileHandler):
-    """Pickle. Only plain data is read; a file that refers to other classes is rejected.
+    """Reads and writes pickle files. Only plain data is read; a file that refers to other classes is rejected.
 
     Raises:
-        CheckpointError: The file names a class that is not data.
+        CheckpointError: The file refers to a class other than the permitted data types.
     """
 
     str_like = False
@@ -227,7 +228,7 @@ file_handlers: dict[str, BaseFileHandler] = {
 
 
 def register_handler(file_formats: str | list[str], **kwargs: Any) -> Callable[[type], type]:
-    """Makes a decorator that registers a class as the handler of file formats."""
+    """Returns a decorator that registers a class as the handler of file formats."""
 
     def register(handler: type) -> type:
         for name in [file_formats] if isinstance(file_formats, str) else file_formats:
@@ -311,13 +312,13 @@ def list_from_file(
     file_client_args: Options = None,
     backend_args: Options = None,
 ) -> list[str]:
-    """Returns the lines of a text file, each after `prefix`.
+    """Returns the lines of a text file, with `prefix` prepended to each line.
 
     Args:
         filename: The file.
-        prefix: A text before each line.
-        offset: How many lines to leave out at the start.
-        max_num: How many lines to return; 0 returns all.
+        prefix: The text to prepend to each line.
+        offset: The number of lines to skip at the start.
+        max_num: The maximum number of lines to return; 0 returns all lines.
         encoding: The encoding of the file.
         file_client_args: An old name for `backend_args`.
         backend_args: See `get_file_backend`.
@@ -334,7 +335,7 @@ def dict_from_file(
     file_client_args: Options = None,
     backend_args: Options = None,
 ) -> dict[Any, Any]:
-    """Returns a text file as a dict: the first word of a line -> the second, or a list of the others."""
+    """Returns a text file as a dict. It maps the first word of a line to the second, or to a list of all others."""
     mapping = {}
     for line in list_from_file(filename, encoding=encoding, backend_args=backend_args or file_client_args):
         key, *values = line.split(" ")

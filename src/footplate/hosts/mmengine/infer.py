@@ -1,4 +1,4 @@
-"""`BaseInferencer`: applies a trained model to images, as code bases extend it."""
+"""`BaseInferencer`, which applies a trained model to images and is extended by code bases."""
 
 import logging
 import os
@@ -34,7 +34,7 @@ _logger = logging.getLogger("footplate.hosts")
 
 
 class _KwargsChecker(ABCMeta):
-    """Checks that the keyword arguments of an inferencer's steps are sets without common names."""
+    """Checks that the names of keyword arguments of an inferencer's steps are sets, and that the sets are disjoint."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> Any:
         cls = super().__new__(mcs, name, bases, namespace)
@@ -50,7 +50,7 @@ class _KwargsChecker(ABCMeta):
 
 
 class BaseInferencer(metaclass=_KwargsChecker):
-    """Applies a trained model to images: preprocess, forward, visualize, postprocess.
+    """Applies a trained model to images in four steps: preprocess, forward, visualize and postprocess.
 
     Args:
         model: A config file, a config, or the name of a published model.
@@ -109,10 +109,10 @@ class BaseInferencer(metaclass=_KwargsChecker):
         """Applies the model to inputs.
 
         Args:
-            inputs: A path of an image or a folder, an array, or a list of them.
+            inputs: The path of an image or a folder, an array, or a list of these.
             return_datasamples: Whether to return data elements rather than dicts.
             batch_size: The number of images in a batch.
-            kwargs: Arguments of the four steps, by the names in `preprocess_kwargs` and so on.
+            kwargs: Arguments of the four steps. `preprocess_kwargs` and so on list the names that belong to each step.
 
         Returns:
             The output of `postprocess`.
@@ -137,7 +137,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
         return list(inputs) if isinstance(inputs, list | tuple) else [inputs]
 
     def preprocess(self, inputs: Any, batch_size: int = 1, **kwargs: Any) -> Iterator[Any]:
-        """Yields batches of the inputs after the pipeline."""
+        """Applies the pipeline to the inputs and yields batches of the results."""
         for chunk in self._get_chunk_data(map(self.pipeline, inputs), batch_size):
             yield self.collate_fn(chunk)
 
@@ -169,7 +169,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
         return model.to(device).eval()
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
-        """Loads the weights and the metadata of the dataset; warns of random weights if there is no checkpoint."""
+        """Loads the weights and the metadata of the dataset. Warns about random weights if there is no checkpoint."""
         if checkpoint is None:
             _logger.warning("No checkpoint was given, so the weights of the model are random.")
             return
@@ -185,7 +185,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
         setattr(model, "dataset_meta", meta)  # noqa: B010 - nn.Module has no such attribute
 
     def _init_collate(self, cfg: Any) -> Callable[..., Any]:
-        """Returns the function that makes batches, as `test_dataloader` names it."""
+        """Returns the collate function of `test_dataloader`."""
         settings = cfg.get("test_dataloader", {}).get("collate_fn")
         if settings is None:
             return pseudo_collate
@@ -218,7 +218,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
         """Returns the keyword arguments of each step.
 
         Raises:
-            ValueError: A name belongs to no step.
+            ValueError: An argument does not belong to any step.
         """
         steps = [self.preprocess_kwargs, self.forward_kwargs, self.visualize_kwargs, self.postprocess_kwargs]
         if unknown := set(kwargs) - set().union(*steps):
@@ -256,7 +256,7 @@ class BaseInferencer(metaclass=_KwargsChecker):
         """Returns the config of a published model and the address of its weights.
 
         Raises:
-            ConfigError: No model has the name.
+            ConfigError: There is no model with this name.
         """
         if self.scope is None:
             raise ConfigError(f"'{model}' is not a file. To find a published model, pass its code base as `scope`.")

@@ -14,12 +14,12 @@ class MMLogger(logging.Logger, ManagerMixin):
 
     Args:
         name: The name for `get_instance`.
-        logger_name: The name in the lines of the log.
+        logger_name: The name that log lines show.
         log_file: A further file for the records of this logger.
-        log_level: The lowest level that counts.
-        file_mode: How to open the file.
-        distributed: Not used: footplate's log decides which processes write.
-        file_handler_cfg: Not used: footplate's log rotates its file.
+        log_level: The minimum level of records to log.
+        file_mode: The mode in which the file is opened.
+        distributed: Not used, because footplate's log determines which processes write.
+        file_handler_cfg: Not used, because footplate's log rotates its file.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class MMLogger(logging.Logger, ManagerMixin):
 
     @classmethod
     def get_current_instance(cls) -> Self:
-        """Returns the instance that was created last; creates one named "mmengine" if there is none."""
+        """Returns the instance that was created last; creates one named "mmengine" if there are no instances."""
         if not cls._instance_dict:
             cls.get_instance("mmengine")
         return super().get_current_instance()

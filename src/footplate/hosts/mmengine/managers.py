@@ -1,4 +1,4 @@
-"""Instances by name, and timers: `ManagerMixin` and `Timer` of `mmengine.utils`."""
+"""Named instances and timers: `ManagerMixin` and `Timer` of `mmengine.utils`."""
 
 import inspect
 import time
@@ -22,7 +22,7 @@ class ManagerMeta(type):
 
 
 class ManagerMixin(metaclass=ManagerMeta):
-    """A base of classes whose instances are found by name, such as loggers.
+    """The base of classes whose instances can be accessed by name, such as loggers.
 
     Args:
         name: The name of the instance; not empty.
@@ -37,7 +37,7 @@ class ManagerMixin(metaclass=ManagerMeta):
 
     @classmethod
     def get_instance(cls, name: str, **kwargs: Any) -> Self:
-        """Returns the instance of this name, and creates it first if there is none."""
+        """Returns the instance with this name; creates it if it does not exist."""
         if not isinstance(name, str):
             raise AssertionError(f"The name of an instance must be a string, not {type(name).__name__}.")
         if name not in cls._instance_dict:
@@ -49,7 +49,7 @@ class ManagerMixin(metaclass=ManagerMeta):
         """Returns the instance that was created last.
 
         Raises:
-            RuntimeError: There is none.
+            RuntimeError: There are no instances.
         """
         if not cls._instance_dict:
             raise RuntimeError(f"No instance of {cls.__name__} exists. Call {cls.__name__}.get_instance(name) first.")
@@ -57,7 +57,7 @@ class ManagerMixin(metaclass=ManagerMeta):
 
     @classmethod
     def check_instance_created(cls, name: str) -> bool:
-        """Checks whether an instance of this name exists."""
+        """Checks whether an instance with this name exists."""
         return name in cls._instance_dict
 
     @property
@@ -120,7 +120,7 @@ class Timer:
         return self._t_last - self._t_start
 
     def since_last_check(self) -> float:
-        """Returns the seconds since the last call of a `since_*` method, or since the start.
+        """Returns the seconds since the last call to a `since_*` method, or since the start.
 
         Raises:
             TimerError: The timer was not started.
@@ -135,7 +135,7 @@ _timers: dict[str, Timer] = {}
 
 
 def check_time(timer_id: str) -> float:
-    """Returns the seconds since the last call with this name; 0 at the first call."""
+    """Returns the seconds since the last call with this id; 0 for the first call."""
     if timer_id not in _timers:
         _timers[timer_id] = Timer()
         return 0

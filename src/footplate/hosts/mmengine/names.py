@@ -1,11 +1,11 @@
-"""The names of `mmengine`, module by module, and where footplate has each."""
+"""Maps the names of `mmengine`, module by module, to their counterparts in footplate."""
 
 Names = dict[str, str]
-"""Name -> "module:attribute"."""
+"""Maps names to "module:attribute"."""
 
 
 def names_from(module: str, names: str = "", **renamed: str) -> Names:
-    """Returns names, separated by spaces, that a module has; `renamed` are those with another name there."""
+    """Maps space-separated names to attributes of a module. `renamed` lists those with another name there."""
     found = {name: f"{module}:{name}" for name in names.split()}
     return {**found, **{name: f"{module}:{attribute}" for name, attribute in renamed.items()}}
 
@@ -252,7 +252,7 @@ MODULES: dict[str, Names] = {
     "mmengine.visualization": {**_VISUALIZATION, **_DRAWING},
     "mmengine.version": names_from(f"{_HERE}.packages", "__version__ version_info parse_version_info"),
 }
-"""Packages of `mmengine` and their names."""
+"""Maps the packages of `mmengine` to their names."""
 
 _SUBMODULES = {
     "mmengine._strategy": "base colossalai deepspeed distributed fsdp single_device",

@@ -1,4 +1,4 @@
-"""The version of MMEngine that footplate stands in for, and published configs and models of code bases."""
+"""The version of MMEngine that footplate reports, and the published configs and models of code bases."""
 
 import os
 from typing import Any
@@ -11,7 +11,7 @@ from footplate.hosts.mmengine.infer import BaseInferencer
 from footplate.hosts.mmengine.utils import parse_version_info as parse_version_info
 from footplate.registry import CODE_BASES, MODELS, using_scope
 
-# The newest version whose names footplate has. Code bases compare it with the versions they accept.
+# The newest version whose names footplate provides. Code bases compare it with the versions that they accept.
 __version__ = "0.10.7"
 version_info = parse_version_info(__version__)
 
@@ -22,7 +22,7 @@ def get_config(cfg_path: str, pretrained: bool = False) -> Config:
     """Returns a published config of an installed code base.
 
     Args:
-        cfg_path: The code base and the config: `mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py`.
+        cfg_path: The code base and the config, such as `mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py`.
         pretrained: Whether to set `model_path` to the address of the published weights.
 
     Raises:
@@ -46,7 +46,7 @@ def get_config(cfg_path: str, pretrained: bool = False) -> Config:
 
 
 def get_model(cfg_path: str, pretrained: bool = False, **kwargs: Any) -> Any:
-    """Builds the model of a published config of an installed code base, with its published weights on request.
+    """Builds the model of a published config of an installed code base, optionally with its published weights.
 
     Args:
         cfg_path: See `get_config`.

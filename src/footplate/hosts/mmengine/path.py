@@ -20,7 +20,7 @@ def fopen(filepath: str | Path, *args: Any, **kwargs: Any) -> Any:
     """Opens a file.
 
     Raises:
-        ValueError: It is not a path.
+        ValueError: `filepath` is not a path.
     """
     if not is_filepath(filepath):
         raise ValueError(f"'filepath' must be a path, not {type(filepath).__name__}.")
@@ -34,7 +34,7 @@ def check_file_exist(filename: str | Path, msg_tmpl: str = "The file '{}' does n
 
 
 def symlink(src: str | Path, dst: str | Path, overwrite: bool = True, **kwargs: Any) -> None:
-    """Makes a link `dst` to `src`; an existing file is replaced if `overwrite` is set."""
+    """Creates a symbolic link `dst` to `src`; replaces an existing file if `overwrite` is set."""
     if overwrite and os.path.lexists(dst):
         os.remove(dst)
     os.symlink(src, dst, **kwargs)
@@ -51,8 +51,8 @@ def scandir(
     Args:
         dir_path: The folder.
         suffix: The suffixes of the files to yield. By default, all files are yielded.
-        recursive: Whether to enter folders.
-        case_sensitive: Whether the case of the suffix counts.
+        recursive: Whether to enter subfolders.
+        case_sensitive: Whether the suffix is case-sensitive.
 
     Raises:
         TypeError: `dir_path` is not a path, or `suffix` is not a string or a tuple of strings.

@@ -1,4 +1,4 @@
-"""Progress bars, and functions that apply another to many tasks with a bar."""
+"""Progress bars, and functions that process many tasks and show a progress bar."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -14,10 +14,10 @@ from footplate.hosts.mmengine.utils import iterate_in_order
 
 
 class ProgressBar:
-    """A bar on one line of a terminal.
+    """A progress bar on one line of a terminal.
 
     Args:
-        task_num: The number of tasks; 0 if it is not known.
+        task_num: The number of tasks; 0 if it is unknown.
         bar_width: The width of the bar in characters.
         start: Whether to start at once.
         file: The stream to print to.
@@ -35,7 +35,7 @@ class ProgressBar:
         return get_terminal_size().columns
 
     def start(self) -> None:
-        """Prints the empty bar and starts the time."""
+        """Prints the empty bar and starts the timer."""
         if self.task_num > 0:
             self.file.write(f"[{' ' * self.bar_width}] 0/{self.task_num}, elapsed: 0s, ETA:")
         else:
@@ -69,7 +69,7 @@ class ProgressBar:
 def track_progress(
     func: Callable[..., Any], tasks: Any, bar_width: int = 50, file: TextIO | None = None, **kwargs: Any
 ) -> list[Any]:
-    """Returns `func(task, **kwargs)` for each task, with a bar.
+    """Calls `func(task, **kwargs)` for each task, shows a progress bar, and returns the results.
 
     Args:
         func: The function.
@@ -82,7 +82,7 @@ def track_progress(
 
 
 def track_iter_progress(tasks: Any, bar_width: int = 50, file: TextIO | None = None) -> Iterator[Any]:
-    """Yields the tasks and counts each on a bar when the next is asked for."""
+    """Yields the tasks. A progress bar counts each task when the next one is requested."""
     iterator, count = iterate_in_order(tasks)
     bar = ProgressBar(count, bar_width, file=file)
     for task in iterator:
@@ -116,7 +116,7 @@ def track_parallel_progress(
     keep_order: bool = True,
     file: TextIO | None = None,
 ) -> list[Any]:
-    """Returns `func(task)` for each task, computed in several processes, with a bar.
+    """Calls `func(task)` for each task in several processes, shows a progress bar, and returns the results.
 
     Args:
         func: The function; it must be importable by the other processes.
@@ -125,8 +125,8 @@ def track_parallel_progress(
         initializer: A function that each process calls first.
         initargs: Its arguments.
         bar_width: See `ProgressBar`.
-        chunksize: How many tasks a process takes at a time.
-        skip_first: Whether the time counts from the first results on.
+        chunksize: The number of tasks that a process takes at a time.
+        skip_first: Whether to start the timer only after the first results.
         keep_order: Whether the results are in the order of the tasks.
         file: See `ProgressBar`.
     """
@@ -147,7 +147,7 @@ def track_parallel_progress(
 
 
 class _Call:
-    """Calls a function with the items of a tuple or dict as its arguments; processes can receive it."""
+    """Calls a function with the items of a tuple or dict as its arguments; can be sent to other processes."""
 
     def __init__(self, func: Callable[..., Any]) -> None:
         self._func = func
@@ -167,14 +167,14 @@ def track_progress_rich(
     description: str = "Processing",
     color: str = "blue",
 ) -> list[Any]:
-    """Returns the results of a function for many tasks, with a bar of rich.
+    """Calls a function for many tasks, shows a progress bar with rich, and returns the results.
 
     Args:
-        func: The function. A task that is a tuple or a dict holds its arguments.
+        func: The function. A task that is a tuple or a dict contains its arguments.
         tasks: The tasks.
-        task_num: The number of tasks. With no tasks, the function is called so often without arguments.
-        nproc: The number of processes; 1 calls the function in this one.
-        chunksize: How many tasks a process takes at a time.
+        task_num: The number of tasks. If `tasks` is empty, the function is called this many times without arguments.
+        nproc: The number of processes; with 1, the function runs in this process.
+        chunksize: The number of tasks that a process takes at a time.
         description: The text next to the bar.
         color: The color of the bar.
     """

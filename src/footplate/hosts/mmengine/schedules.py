@@ -1,4 +1,4 @@
-"""The base classes of `mmengine.optim.scheduler` from which code bases derive schedules of their own."""
+"""The base classes of `mmengine.optim.scheduler` from which code bases derive their own schedules."""
 
 from contextlib import suppress
 from typing import Any, ClassVar
@@ -22,14 +22,14 @@ class _UnknownCurve(Curve):
 
 
 class _ParamScheduler(ParamSchedule):
-    """The base of schedules that compute the next values of the parameter groups in `_get_value`.
+    """The base class of schedules that compute the next values of the parameter groups in `_get_value`.
 
     Args:
         optimizer: The optimizer, or the optimizer wrapper.
         param_name: The field of parameter groups, such as "lr".
         begin: The first step of the schedule.
         end: The step at which the schedule ends.
-        last_step: The last completed step of the run to continue; -1 otherwise.
+        last_step: The last completed step of the run to continue; -1 for a new run.
         by_epoch: Whether steps are epochs.
         verbose: Whether to log each change.
 

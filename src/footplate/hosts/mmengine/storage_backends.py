@@ -1,4 +1,4 @@
-"""Storage backends, by name and by the prefix of a path."""
+"""Storage backends, which are selected by name or by the prefix of a path."""
 
 import io
 import json
@@ -23,13 +23,13 @@ Options = Mapping[str, Any] | None
 
 
 class BaseStorageBackend(metaclass=ABCMeta):
-    """The base of backends: reads a file as bytes or as text."""
+    """The base class of backends, which read a file as bytes or as text."""
 
     _allow_symlink = False
 
     @property
     def allow_symlink(self) -> bool:
-        """Whether links can be made on this storage."""
+        """Whether this storage supports symbolic links."""
         return self._allow_symlink
 
     @property
@@ -61,14 +61,14 @@ class _FileSystemBackend(BaseStorageBackend):
         return self.get(filepath).decode(encoding)
 
     def put(self, obj: bytes | io.BytesIO, filepath: PathLike) -> None:
-        """Writes a file, and the folders above it."""
+        """Writes a file; creates missing folders."""
         data = obj.getvalue() if isinstance(obj, io.BytesIO) else obj
         path = self._path(filepath)
         storage.make_dirs(storage.parent(path))
         storage.commit_bytes(path, data)
 
     def put_text(self, obj: str, filepath: PathLike, encoding: str = "utf-8") -> None:
-        """Writes a text file, and the folders above it."""
+        """Writes a text file; creates missing folders."""
         self.put(obj.encode(encoding), filepath)
 
     def exists(self, filepath: PathLike) -> bool:
@@ -93,7 +93,7 @@ class _FileSystemBackend(BaseStorageBackend):
 
     @contextmanager
     def get_local_path(self, filepath: PathLike) -> Iterator[PathLike]:
-        """Yields a path on this machine; a file elsewhere is copied for the duration of the block."""
+        """Yields a local path; a remote file is copied to this machine for the duration of the block."""
         with tempfile.TemporaryDirectory(prefix="footplate-") as folder:
             local = os.path.join(folder, storage.base_name(self._path(filepath)))
             Path(local).write_bytes(self.get(filepath))
@@ -104,11 +104,11 @@ class _FileSystemBackend(BaseStorageBackend):
         return self._copy_file(src, dst, self.get, self.put, self.isdir)
 
     def copyfile_from_local(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a file of this machine to this storage; returns the path of the copy."""
+        """Copies a file from this machine to this storage; returns the path of the copy."""
         return self._copy_file(src, dst, lambda path: Path(path).read_bytes(), self.put, self.isdir)
 
     def copyfile_to_local(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a file of this storage to this machine; returns the path of the copy."""
+        """Copies a file from this storage to this machine; returns the path of the copy."""
         return self._copy_file(src, dst, self.get, LocalBackend().put, os.path.isdir)
 
     @staticmethod
@@ -130,11 +130,11 @@ class _FileSystemBackend(BaseStorageBackend):
         return self._copy_tree(src, dst, self, self)
 
     def copytree_from_local(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a folder of this machine to this storage; returns its path there."""
+        """Copies a folder from this machine to this storage; returns the path of the copy."""
         return self._copy_tree(src, dst, LocalBackend(), self)
 
     def copytree_to_local(self, src: PathLike, dst: PathLike) -> str:
-        """Copies a folder of this storage to this machine; returns its path there."""
+        """Copies a folder from this storage to this machine; returns the path of the copy."""
         return self._copy_tree(src, dst, self, LocalBackend())
 
     @staticmethod
@@ -149,8 +149,8 @@ class _FileSystemBackend(BaseStorageBackend):
         """Removes a file.
 
         Raises:
-            FileNotFoundError: It does not exist.
-            IsADirectoryError: It is a folder.
+            FileNotFoundError: The file does not exist.
+            IsADirectoryError: The path is a folder.
         """
         if self.isdir(filepath):
             raise IsADirectoryError(f"'{filepath}' is a folder.")
@@ -163,7 +163,7 @@ class _FileSystemBackend(BaseStorageBackend):
         self._system(dir_path, "rm", recursive=True)
 
     def copy_if_symlink_fails(self, src: PathLike, dst: PathLike) -> bool:
-        """Creates `dst` as a link to `src`, or as a copy if the storage has no links; returns whether it is a link."""
+        """Creates `dst` as a link to `src`, or as a copy if links are not supported; returns whether it is a link."""
         (self.copytree if self.isdir(src) else self.copyfile)(src, dst)
         return False
 
@@ -182,7 +182,7 @@ class _FileSystemBackend(BaseStorageBackend):
             list_dir: Whether to yield folders.
             list_file: Whether to yield files.
             suffix: The suffixes of the files to yield; all by default. Requires `list_dir=False`.
-            recursive: Whether to enter folders.
+            recursive: Whether to enter subfolders.
 
         Raises:
             TypeError: `suffix` is given for folders, or is not a string or a tuple of strings.
@@ -208,7 +208,7 @@ class _FileSystemBackend(BaseStorageBackend):
 
 
 class LocalBackend(_FileSystemBackend):
-    """Files of this machine."""
+    """Accesses files on this machine."""
 
     _allow_symlink = True
 
@@ -235,16 +235,16 @@ class HardDiskBackend(LocalBackend):
 
 
 class HTTPBackend(_FileSystemBackend):
-    """Files at addresses; they can only be read."""
+    """Reads files at URLs."""
 
 
 class PetrelBackend(_FileSystemBackend):
-    """Files in an object store, such as `s3://bucket/name`. footplate reads them with fsspec.
+    """Accesses files in an object store, such as `s3://bucket/name`, through fsspec.
 
     Args:
         path_mapping: Maps path prefixes to their replacements.
         enable_mc: Not used.
-        conf_path: Not used: fsspec reads its own configuration.
+        conf_path: Not used, because fsspec reads its own configuration.
     """
 
     def __init__(
@@ -260,7 +260,7 @@ class PetrelBackend(_FileSystemBackend):
 
 
 class LmdbBackend(BaseStorageBackend):
-    """Values of an LMDB database, by key.
+    """Reads the values of an LMDB database by key.
 
     Args:
         db_path: The database.
@@ -315,7 +315,7 @@ def register_backend(
     force: bool = False,
     prefixes: str | Sequence[str] | None = None,
 ) -> Any:
-    """Registers a backend under a name and for prefixes of paths; works as a decorator as well.
+    """Registers a backend under a name and for prefixes of paths; can be used as a decorator.
 
     Args:
         name: The name in `backend_args`.
@@ -324,8 +324,8 @@ def register_backend(
         prefixes: The prefixes, such as "s3" for `s3://...`.
 
     Raises:
-        KeyError: The name or a prefix is taken and `force` is not set.
-        TypeError: It is not a backend.
+        KeyError: The name or a prefix is already registered and `force` is not set.
+        TypeError: The class is not a backend.
     """
 
     def register(found: type[BaseStorageBackend]) -> type[BaseStorageBackend]:
@@ -352,11 +352,11 @@ def prefix_of(uri: PathLike | None) -> str:
 def get_file_backend(
     uri: PathLike | None = None, *, backend_args: Options = None, enable_singleton: bool = False
 ) -> Any:
-    """Returns the backend for a path, by `backend_args` or by the prefix of the path.
+    """Returns the backend that `backend_args` selects, or the backend for the prefix of a path.
 
     Args:
         uri: The path.
-        backend_args: The name of a backend under `backend`, and arguments of its constructor.
+        backend_args: A dict with the name of a backend under `backend`, and arguments of its constructor.
         enable_singleton: Whether to return the same object for the same arguments.
 
     Raises:
@@ -370,7 +370,7 @@ def get_file_backend(
             f"There is no file backend '{name}'{f': did you mean {near!r}?' if near else '.'} "
             f"Known backends: {', '.join(_backends)}."
         )
-    # A prefix that no backend has may be one that fsspec knows.
+    # fsspec may support a prefix for which no backend is registered.
     kind = _backends[name] if name is not None else _prefixes.get(prefix_of(uri), _FileSystemBackend)
     if not enable_singleton:
         return kind(**options)

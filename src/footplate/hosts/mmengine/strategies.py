@@ -9,11 +9,11 @@ from footplate.errors import ConfigError
 
 
 class BaseStrategy:
-    """The base of strategies: they hold settings for `FlexibleRunner`, which trains as footplate's runner does.
+    """The base class of strategies. They contain settings for `FlexibleRunner`, which trains like footplate's runner.
 
     Args:
-        settings: The settings, of which `work_dir`, `experiment_name`, `auto_scale_lr` and those that a subclass
-            names have an effect.
+        settings: The settings. Only `work_dir`, `experiment_name`, `auto_scale_lr` and those that a subclass lists have
+            an effect.
     """
 
     names: tuple[str, ...] = ()
@@ -34,37 +34,37 @@ class BaseStrategy:
 
 
 class SingleDeviceStrategy(BaseStrategy):
-    """One device."""
+    """Trains on one device."""
 
 
 class DDPStrategy(SingleDeviceStrategy):
-    """DistributedDataParallel, with `model_wrapper` and `sync_bn`."""
+    """Trains with DistributedDataParallel; the settings are `model_wrapper` and `sync_bn`."""
 
     names = ("model_wrapper", "sync_bn")
 
 
 class FSDPStrategy(DDPStrategy):
-    """Sharded parameters. Not supported: footplate shards with `model_wrapper_cfg`."""
+    """Not supported. To shard parameters in footplate, set `model_wrapper_cfg`."""
 
 
 class DeepSpeedStrategy(BaseStrategy):
-    """DeepSpeed, which is not supported."""
+    """Not supported."""
 
 
 class ColossalAIStrategy(BaseStrategy):
-    """Colossal-AI, which is not supported."""
+    """Not supported."""
 
 
 _KINDS = (SingleDeviceStrategy, DDPStrategy, FSDPStrategy, DeepSpeedStrategy, ColossalAIStrategy)
 
 
 class FlexibleRunner(Runner):
-    """A runner whose strategy contains the settings for several processes.
+    """A runner whose strategy contains the settings for distributed training.
 
     Args:
         model: The model, or its config dict.
         work_dir: The folder for checkpoints and logs.
-        strategy: A strategy, its config dict, or None for the usual one.
+        strategy: A strategy, its config dict, or None for the default.
         arguments: Further arguments of `Runner`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The helpers of `mmengine.utils.dl_utils` and `mmengine.testing`, and those of its runner for seeds and precision."""
+"""The helpers of `mmengine.utils.dl_utils` and `mmengine.testing`, and runner helpers for seeds and precision."""
 
 import importlib.util
 import multiprocessing
@@ -33,7 +33,7 @@ def is_rocm_pytorch() -> bool:
 
 
 def mmcv_full_available() -> bool:
-    """Checks whether the operators of mmcv can be imported, compiled or those of footplate."""
+    """Checks whether the operators of mmcv can be imported, either compiled or provided by footplate."""
     return importlib.util.find_spec("mmcv") is not None and importlib.util.find_spec("mmcv._ext") is not None
 
 
@@ -43,13 +43,13 @@ def torch_meshgrid(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def set_multi_processing(mp_start_method: str = "fork", opencv_num_threads: int = 0, distributed: bool = False) -> None:
-    """Sets how processes are started and how many threads OpenCV has.
+    """Sets the start method of processes and the number of OpenCV threads.
 
     Args:
         mp_start_method: "fork", "spawn" or "forkserver".
-        opencv_num_threads: The threads of OpenCV; 0 turns them off.
-        distributed: Whether there are several processes: each then uses one thread for OpenMP and MKL, unless the
-            environment says otherwise.
+        opencv_num_threads: The number of OpenCV threads; 0 disables multithreading.
+        distributed: Whether to limit OpenMP and MKL to one thread per process, unless environment variables set the
+            number of threads.
     """
     if platform.system() != "Windows":
         multiprocessing.set_start_method(mp_start_method, force=True)
@@ -63,7 +63,7 @@ def set_multi_processing(mp_start_method: str = "fork", opencv_num_threads: int 
 
 
 def collect_env() -> "OrderedDict[str, str]":
-    """Returns the versions of Python, PyTorch, CUDA and the libraries, by name."""
+    """Returns a dict of the versions of Python, PyTorch, CUDA and the libraries."""
     found: OrderedDict[str, str] = OrderedDict()
     found["sys.platform"] = sys.platform
     found["Python"] = sys.version.replace("\n", "")
@@ -90,13 +90,13 @@ def tensor2imgs(
     std: Sequence[float] | None = None,
     to_bgr: bool = True,
 ) -> list[np.ndarray[Any, Any]]:
-    """Returns a batch of normalized images as arrays.
+    """Converts a batch of normalized images to arrays.
 
     Args:
-        tensor: (N, C, H, W), C is 1 or 3.
+        tensor: (N, C, H, W), where C is 1 or 3.
         mean: The mean of each channel; None for 0.
         std: The standard deviation of each channel; None for 1.
-        to_bgr: Whether the images are RGB and are returned as BGR.
+        to_bgr: Whether to convert the images from RGB to BGR.
 
     Returns:
         Arrays (H, W, C), uint8.
@@ -114,8 +114,8 @@ class TimeCounter:
     """Measures the mean time of a function or a block, and logs it.
 
     Args:
-        log_interval: Every how many calls to log.
-        warmup_interval: How many calls to leave out at first.
+        log_interval: The number of calls between log lines.
+        warmup_interval: The number of initial calls to exclude from the measurement.
         with_sync: Whether to wait for the device before reading the time.
         tag: The name in the log.
         logger: See `print_log`.
@@ -140,7 +140,7 @@ class TimeCounter:
             self.instance_dict[tag] = self
 
     def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns the function, measured at each call."""
+        """Decorates a function so that each call is measured."""
         self.tag = self.tag or fn.__name__
 
         @wraps(fn)
@@ -200,7 +200,7 @@ def autocast(
     enabled: bool = True,
     cache_enabled: bool | None = None,
 ) -> Iterator[None]:
-    """Computes the block in lower precision, on the device of this process by default.
+    """Runs the block in lower precision, by default on the device of this process.
 
     Args:
         device_type: "cuda", "cpu", ... By default, the first available accelerator.
@@ -217,7 +217,7 @@ def autocast(
 def calc_dynamic_intervals(
     start_interval: int, dynamic_interval_list: list[tuple[int, int]] | None = None
 ) -> tuple[list[int], list[int]]:
-    """Returns milestones, from 0, and the interval from each on."""
+    """Returns the milestones, starting with 0, and the interval that applies from each milestone on."""
     pairs = [(0, start_interval), *(dynamic_interval_list or [])]
     return [start for start, _ in pairs], [interval for _, interval in pairs]
 
@@ -250,22 +250,22 @@ def assert_allclose(
 
 
 def assert_dict_contains_subset(dict_obj: Mapping[Any, Any], expected_subset: Mapping[Any, Any]) -> bool:
-    """Checks whether a dict has these items."""
+    """Checks whether a dict contains all items of `expected_subset`."""
     return all(key in dict_obj and bool(np.all(dict_obj[key] == value)) for key, value in expected_subset.items())
 
 
 def assert_attrs_equal(obj: Any, expected_attrs: Mapping[str, Any]) -> bool:
-    """Checks whether an object has these attributes with these values."""
+    """Checks whether an object has all `expected_attrs` with their values."""
     return all(hasattr(obj, name) and getattr(obj, name) == value for name, value in expected_attrs.items())
 
 
 def assert_dict_has_keys(obj: Mapping[str, Any], expected_keys: Sequence[str]) -> bool:
-    """Checks whether a dict has these keys."""
+    """Checks whether a dict has all `expected_keys`."""
     return set(expected_keys) <= set(obj)
 
 
 def assert_keys_equal(result_keys: Sequence[str], target_keys: Sequence[str]) -> bool:
-    """Checks whether two lists have the same keys."""
+    """Checks whether two lists contain the same keys."""
     return set(result_keys) == set(target_keys)
 
 
@@ -280,9 +280,9 @@ def assert_params_all_zeros(module: nn.Module) -> bool:
 
 
 def check_python_script(cmd: str) -> None:
-    """Runs a Python script given as a command, `python script.py ...`, in a process of its own.
+    """Runs a command of the form `python script.py ...` in a separate process.
 
     Raises:
-        subprocess.CalledProcessError: It fails.
+        subprocess.CalledProcessError: The script failed.
     """
     subprocess.run([sys.executable, *cmd.split()[1:]], check=True)

@@ -3,7 +3,7 @@
 from footplate.hosts.mmengine.names import MODULES
 from footplate.messages import nearest
 
-# By the versions that define them: names and modules of MMEngine that footplate does not provide.
+# Maps versions of MMEngine to the names and modules that they define but footplate does not provide.
 _DEFINED = {
     "0.1.0": "FSDP_WRAP_POLICYS",
     "since 0.1.0": "BASE_KEY CastData ConfigType DEFAULT_CACHE_DIR DELETE_KEY DEPRECATION_KEY ENV_MMENGINE_HOME "
@@ -55,7 +55,7 @@ _VERSIONS = {name: versions for versions, names in _DEFINED.items() for name in 
 
 
 def describe_unknown_name(module: str, name: str) -> str:
-    """Returns an error message about a name that a module of `mmengine` does not have on footplate.
+    """Returns an error message about a name that footplate does not provide in a module of `mmengine`.
 
     The message contains the versions of MMEngine that define the name, the modules that have it, and similar names.
 

@@ -1,4 +1,4 @@
-"""The helpers of `mmengine.utils`: versions, types, calls, packages, instances by name, timers."""
+"""The helpers of `mmengine.utils` for versions, types, calls and packages."""
 
 import functools
 import importlib
@@ -19,18 +19,19 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def digit_version(version_str: str, length: int = 4) -> tuple[int, ...]:
-    """Returns a version as numbers that compare like versions.
+    """Converts a version to a tuple of numbers that is ordered like the versions.
 
     Args:
-        version_str: A version, such as "1.2.0rc1". A local part, such as "+cu118", does not count.
-        length: How many parts of the release to return.
+        version_str: A version, such as "1.2.0rc1". A local part, such as "+cu118", is ignored.
+        length: The number of release components to return.
 
     Returns:
-        The parts of the release, then a negative number for a pre-release (-1 for rc, -2 for beta, -3 for alpha), 0 for
-        a release or 1 for a post-release, and the number of that.
+        The release components, followed by two numbers. The first one is negative for a pre-release (-1 for rc, -2 for
+        beta, -3 for alpha), 0 for a release and 1 for a post-release. The second one is the number of the pre-release
+        or post-release.
 
     Raises:
-        ValueError: It is not a version.
+        ValueError: `version_str` is not a version.
 
     Example:
         >>> digit_version("2.1.0"), digit_version("2.1.0rc2") < digit_version("2.1.0")
@@ -53,7 +54,7 @@ def parse_version_info(version_str: str, length: int = 4) -> tuple[int | str, ..
 
 
 def to_ntuple(count: int) -> Callable[[Any], tuple[Any, ...]]:
-    """Returns a function that repeats a value `count` times, and makes a tuple of an iterable."""
+    """Returns a function that repeats a value `count` times in a tuple, and converts an iterable to a tuple."""
 
     def convert(x: Any) -> tuple[Any, ...]:
         return tuple(x) if isinstance(x, Iterable) and not isinstance(x, str) else tuple(repeat(x, count))
@@ -81,7 +82,7 @@ tuple_cast = functools.partial(iter_cast, return_type=tuple)
 
 
 def slice_list(in_list: list[Any], lens: int | list[int]) -> list[list[Any]]:
-    """Splits a list into parts of the given lengths, or into parts of one length.
+    """Splits a list into parts of the given lengths, or into parts of equal length.
 
     Raises:
         ValueError: The lengths do not add up to the length of the list.
@@ -94,7 +95,7 @@ def slice_list(in_list: list[Any], lens: int | list[int]) -> list[list[Any]]:
 
 
 def concat_list(in_list: list[list[Any]]) -> list[Any]:
-    """Joins lists to one."""
+    """Concatenates lists."""
     return list(chain(*in_list))
 
 
@@ -116,7 +117,7 @@ def import_modules_from_strings(imports: str | Sequence[str] | None, allow_faile
 
     Args:
         imports: A module name or a list of module names. None imports nothing.
-        allow_failed_imports: Whether to warn of a module that cannot be imported, and return None for it.
+        allow_failed_imports: Whether to warn about a module that cannot be imported, and to return None for it.
 
     Raises:
         ImportError: A module cannot be imported.
@@ -158,9 +159,9 @@ def check_prerequisites(
     checker: Callable[[str], bool],
     msg_tmpl: str = "'{}' is needed by '{}' and was not found. Install it.",
 ) -> Callable[[_Function], _Function]:
-    """Returns a decorator.
+    """Returns a decorator that checks prerequisites.
 
-    The decorated function raises RuntimeError when called if `checker` is false for a prerequisite.
+    When called, the decorated function raises a RuntimeError if `checker` returns False for a prerequisite.
     """
     names = [prerequisites] if isinstance(prerequisites, str) else list(prerequisites)
 
@@ -192,10 +193,10 @@ requires_executable = functools.partial(check_prerequisites, checker=lambda name
 def deprecated_api_warning(
     name_dict: Mapping[str, str], cls_name: str | None = None
 ) -> Callable[[_Function], _Function]:
-    """Makes a decorator that accepts old names of keyword arguments, with a warning.
+    """Returns a decorator that makes a function accept old names of keyword arguments, with a warning.
 
     Args:
-        name_dict: Old name -> new name.
+        name_dict: Maps old names to new names.
         cls_name: The class of the function, for the warning.
     """
 
@@ -219,7 +220,7 @@ def deprecated_api_warning(
 
 
 def deprecated_function(since: str, removed_in: str, instructions: str) -> Callable[[_Function], _Function]:
-    """Makes a decorator that warns at each call of a deprecated function."""
+    """Returns a decorator that makes a deprecated function warn at each call."""
 
     def decorate(function: _Function) -> _Function:
         message = f"'{function.__module__}.{function.__name__}' is deprecated since {since} and will be removed in "
@@ -247,12 +248,12 @@ def is_method_overridden(method: str, base_class: type, derived_class: type | ob
 
 
 def has_method(obj: object, method: str) -> bool:
-    """Checks whether an object has a method of this name."""
+    """Checks whether an object has a method with this name."""
     return callable(getattr(obj, method, None))
 
 
 def is_installed(package: str) -> bool:
-    """Checks whether a package is installed, by its name on PyPI or by its import name."""
+    """Checks whether a package is installed, given its name on PyPI or its import name."""
     try:
         importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -261,7 +262,7 @@ def is_installed(package: str) -> bool:
 
 
 def get_installed_path(package: str) -> str:
-    """Returns the folder of an installed package, by its name on PyPI or by its import name.
+    """Returns the folder of an installed package, given its name on PyPI or its import name.
 
     Raises:
         ConfigError: The package is not installed.
@@ -289,10 +290,10 @@ def install_package(package: str) -> None:
 
 
 def get_git_hash(fallback: str = "unknown", digits: int | None = None) -> str:
-    """Returns the commit of the repository in the current folder, or `fallback`.
+    """Returns the commit hash of the repository in the current folder, or `fallback`.
 
     Args:
-        fallback: The text to return outside a repository, or without git.
+        fallback: The text to return outside a repository or if git is not installed.
         digits: The number of digits to return; all by default.
     """
     try:
@@ -303,10 +304,10 @@ def get_git_hash(fallback: str = "unknown", digits: int | None = None) -> str:
 
 
 def iterate_in_order(tasks: Iterable[Any] | tuple[Iterable[Any], int]) -> tuple[Iterator[Any], int]:
-    """Returns tasks as an iterator and their number; an iterator without a length comes with its number in a tuple.
+    """Returns an iterator over tasks and their number. An iterator without a length must be given as a tuple.
 
     Raises:
-        TypeError: It is neither.
+        TypeError: `tasks` is neither a sequence nor a tuple of an iterator and its number of items.
     """
     if isinstance(tasks, tuple) and len(tasks) == 2 and isinstance(tasks[0], Iterable) and isinstance(tasks[1], int):
         return iter(tasks[0]), tasks[1]

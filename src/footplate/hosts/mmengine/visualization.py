@@ -10,18 +10,18 @@ from footplate.visualization import ImageArray, as_rgb
 
 
 def tensor2ndarray(value: Any) -> np.ndarray[Any, Any]:
-    """Returns a tensor or an array as an array."""
+    """Converts a tensor or an array to an array."""
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
 
 
 def check_type(name: str, value: Any, valid_type: type | tuple[type, ...]) -> None:
-    """Raises TypeError if a value has none of the types."""
+    """Raises TypeError if a value is not an instance of the types."""
     if not isinstance(value, valid_type):
         raise TypeError(f"'{name}' must be {valid_type}, not {type(value).__name__}.")
 
 
 def check_type_and_length(name: str, value: Any, valid_type: type | tuple[type, ...], valid_length: int) -> None:
-    """Raises TypeError if a value has none of the types, or AssertionError if a list of them has another length."""
+    """Raises TypeError if a value or a list item has a wrong type, or AssertionError if a list has a wrong length."""
     check_type(name, value, (list, *(valid_type if isinstance(valid_type, tuple) else (valid_type,))))
     if isinstance(value, list):
         if len(value) != valid_length:
@@ -31,20 +31,20 @@ def check_type_and_length(name: str, value: Any, valid_type: type | tuple[type, 
 
 
 def value2list(value: Any, valid_type: type | tuple[type, ...], expand_dim: int) -> list[Any]:
-    """Returns a value of one of the types as a list of `expand_dim` of it; other values as they are."""
+    """Returns a list that repeats a value of one of the types `expand_dim` times; other values are unchanged."""
     return [value] * expand_dim if isinstance(value, valid_type) else value
 
 
 def color_str2rgb(color: str) -> tuple[int, int, int]:
-    """Returns the red, green and blue of a color, from 0 to 255."""
+    """Returns the red, green and blue components of a color, from 0 to 255."""
     return as_rgb(color)
 
 
 def color_val_matplotlib(colors: str | tuple[int, ...] | Sequence[Any]) -> Any:
-    """Returns colors as matplotlib has them: names, or red, green and blue from 0 to 1.
+    """Converts colors to the format of matplotlib: names, or red, green and blue from 0 to 1.
 
     Raises:
-        TypeError: It is not a color or a list of colors.
+        TypeError: `colors` is not a color or a list of colors.
     """
     if isinstance(colors, str):
         return colors

@@ -1,4 +1,4 @@
-"""The functions of `mmengine.model` on weights and layers: initialization, batch norm, anomalous parameters."""
+"""The functions of `mmengine.model` for weights and layers: initialization, batch norm and anomalous parameters."""
 
 import sys
 import warnings
@@ -47,14 +47,14 @@ def normal_init(module: nn.Module, mean: float = 0, std: float = 1, bias: float 
 
 
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
-    """Fills a tensor from a normal distribution that is cut off at `a` and `b`."""
+    """Fills a tensor from a normal distribution that is truncated at `a` and `b`."""
     return truncated_normal_(tensor, mean, std, a, b)
 
 
 def trunc_normal_init(
     module: nn.Module, mean: float = 0, std: float = 1, a: float = -2, b: float = 2, bias: float = 0
 ) -> None:
-    """Initializes a layer from a normal distribution that is cut off at `a` and `b`."""
+    """Initializes a layer from a normal distribution that is truncated at `a` and `b`."""
     _initialize(module, lambda weight: truncated_normal_(weight, mean, std, a, b), bias)
 
 
@@ -71,7 +71,7 @@ def kaiming_init(
     bias: float = 0,
     distribution: str = "normal",
 ) -> None:
-    """Initializes a layer by He et al. (2015).
+    """Initializes a layer with the method of He et al. (2015).
 
     Args:
         module: The layer.
@@ -92,7 +92,7 @@ def caffe2_xavier_init(module: nn.Module, bias: float = 0) -> None:
 
 
 def update_init_info(module: nn.Module, init_info: str) -> None:
-    """Does nothing: footplate records no text for each parameter that an initializer changes."""
+    """Does nothing, because footplate does not record which initializer changed a parameter."""
 
 
 def is_norm(layer: nn.Module, exclude: type | tuple[type, ...] | None = None) -> bool:
@@ -100,7 +100,7 @@ def is_norm(layer: nn.Module, exclude: type | tuple[type, ...] | None = None) ->
 
     Args:
         layer: The layer.
-        exclude: Classes that do not count.
+        exclude: Classes to exclude.
 
     Raises:
         TypeError: `exclude` is not a class or a tuple of classes.
@@ -120,14 +120,14 @@ def has_batch_norm(model: nn.Module) -> bool:
 
 
 class _BatchNormXd(_BatchNorm):
-    """Batch norm for inputs of any number of dimensions, as SyncBN has it."""
+    """Batch norm for inputs with any number of dimensions, like SyncBN."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         return None
 
 
 def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
-    """Replaces the SyncBN layers of a model with batch norm layers with the same values; returns the model."""
+    """Replaces the SyncBN layers of a model with batch norm layers of the same state; returns the model."""
     kinds: list[type] = [nn.SyncBatchNorm]
     of_mmcv = getattr(sys.modules.get("mmcv.ops"), "SyncBatchNorm", None)
     if of_mmcv is not None:
@@ -166,7 +166,7 @@ def convert_sync_batchnorm(module: nn.Module, implementation: str = "torch") -> 
 
 
 def detect_anomalous_params(loss: Tensor, model: nn.Module) -> None:
-    """Warns of parameters that the loss does not depend on."""
+    """Warns about parameters that the loss does not depend on."""
     seen = set()
     pending, visited = [loss.grad_fn], set()
     while pending:
@@ -183,7 +183,7 @@ def detect_anomalous_params(loss: Tensor, model: nn.Module) -> None:
 
 
 def merge_dict(*args: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the items of all dicts; later ones win."""
+    """Merges dicts; later values take precedence."""
     merged: dict[str, Any] = {}
     for each in args:
         merged.update(each)

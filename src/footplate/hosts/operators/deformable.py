@@ -14,7 +14,7 @@ from footplate.hosts.operators.sampling import gradients
 
 
 class _Convolution(NamedTuple):
-    """The geometry of a deformable convolution; pairs are vertical, horizontal."""
+    """The geometry of a deformable convolution; pairs are (vertical, horizontal)."""
 
     stride: tuple[int, int]
     padding: tuple[int, int]
@@ -40,7 +40,8 @@ class _Convolution(NamedTuple):
         rows = self._output_size(height, kernel_height, 0)
         columns = self._output_size(width, kernel_width, 1)
         kernel = kernel_height * kernel_width
-        # DyHead passes offsets of a larger map. The compiled operators read the first numbers of each sample then.
+        # DyHead passes offsets of a larger map. In that case, the compiled operators read the first numbers of each
+        # sample.
         offset = offset.flatten(1)[:, : self.deform_groups * kernel * 2 * rows * columns]
 
         def taps(size: int, kernel_size: int, axis: int) -> Tensor:
@@ -52,14 +53,14 @@ class _Convolution(NamedTuple):
         shifts = offset.reshape(count * self.deform_groups, kernel, 2, rows, columns)
         y = shifts[:, :, 0] + y.reshape(kernel, rows, columns)
         x = shifts[:, :, 1] + x.reshape(kernel, rows, columns)
-        # On a pixel, where new layers start, the gradient is that of the interval after it. Rounding must not move a
-        # position to the interval before, so the map is padded to powers of two: dividing by them is exact.
+        # At a pixel center, where new layers start, the gradient is that of the following interval. Rounding must not
+        # move a position to the preceding interval, so the map is padded to powers of two, by which division is exact.
         full_height, full_width = (1 << (size - 1).bit_length() for size in (height, width))
         planes = features.reshape(count * self.deform_groups, -1, height, width)
         planes = F.pad(planes, (0, full_width - width, 0, full_height - height))
         # At -1, one pixel before the map, the gradient is zero.
         y, x = F.threshold(y, -1, -2), F.threshold(x, -1, -2)
-        # grid_sample wants -1 and 1 at the outer edges of the first and last pixels.
+        # grid_sample expects -1 and 1 at the outer edges of the first and last pixels.
         grid = torch.stack(((2 * x + 1) / full_width - 1, (2 * y + 1) / full_height - 1), -1).flatten(1, 2)
         sampled = F.grid_sample(planes, grid, padding_mode="zeros", align_corners=False)
         sampled = sampled.view(count, self.deform_groups, -1, kernel, rows, columns)
@@ -72,7 +73,7 @@ class _Convolution(NamedTuple):
 
 
 def _convolution(settings: dict[str, int]) -> _Convolution:
-    """Builds the convolution from the keyword arguments of mmcv's functions; others are not used."""
+    """Builds the convolution from the keyword arguments of mmcv's functions; other arguments are ignored."""
     if "kernel_h" in settings:
         names = (("stride_h", "stride_w"), ("pad_h", "pad_w"), ("dilation_h", "dilation_w"))
     else:
@@ -185,7 +186,7 @@ def ms_deform_attn_forward(
     attention_weights: Tensor,
     im2col_step: int,
 ) -> Tensor:
-    """Returns deformable attention over the levels of a pyramid, (N, queries, heads * channels).
+    """Computes deformable attention over the levels of a pyramid; returns (N, queries, heads * channels).
 
     Args:
         value: (N, pixels of all levels, heads, channels).

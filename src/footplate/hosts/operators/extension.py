@@ -52,7 +52,7 @@ MISSING = (
 
 
 def create_extension() -> ModuleType:
-    """Returns the module. Operators that footplate does not have exist and raise NotImplementedError when called."""
+    """Creates the module. Operators that footplate does not implement raise NotImplementedError when called."""
     module = ModuleType(NAME, "The compiled operators of mmcv, written in PyTorch.")
     for home in _HOMES:
         for name, value in vars(home).items():
@@ -68,8 +68,7 @@ def create_extension() -> ModuleType:
 def _missing(name: str) -> Callable[..., NoReturn]:
     def operator(*_: Any, **__: Any) -> NoReturn:
         raise NotImplementedError(
-            f"footplate does not implement the mmcv operator '{name}'. Install an mmcv with compiled operators: "
-            "footplate then uses those."
+            f"footplate does not implement the mmcv operator '{name}'. To use it, install mmcv with compiled operators."
         )
 
     operator.__name__ = name

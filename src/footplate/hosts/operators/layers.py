@@ -35,7 +35,7 @@ def sigmoid_focal_loss_forward(
 ) -> None:
     """Writes the focal loss of logits (N, C) for class indices (N,) to `output`, (N, C).
 
-    Index C is the background. `weight` has one factor for each class, or is empty.
+    Index C is the background. `weight` contains one factor for each class, or is empty.
     """
     output.copy_(_sigmoid_focal_loss(input, target, weight, gamma, alpha))
 
@@ -80,7 +80,7 @@ def softmax_focal_loss_backward(
 
 
 def _carafe(features: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int) -> Tensor:
-    """Upsamples features (N, C, H, W) by a kernel for each pixel; `masks` is (N, groups * K * K, s * H, s * W)."""
+    """Upsamples features (N, C, H, W) with one kernel per pixel; `masks` is (N, groups * K * K, s * H, s * W)."""
     count, channels, height, width = features.shape
     neighbors = F.unfold(features, kernel_size, padding=(kernel_size - 1) // 2)
     neighbors = neighbors.view(count, group_size, channels // group_size, kernel_size**2, height, width)
@@ -156,8 +156,8 @@ def carafe_backward(
 def _psa_mask(mask: Tensor, psa_type: int, mask_size: tuple[int, int]) -> Tensor:
     """Returns the attention map (N, H * W, H, W) of masks (N, mask height * mask width, H, W).
 
-    Each pixel has a mask over its neighbors. Type 0 (collect) puts the values of a pixel's mask into the column of the
-    pixel; type 1 (distribute) into its row.
+    Each pixel has a mask over its neighbors. Type 0 (collect) writes the values of a pixel's mask to the column of the
+    pixel. Type 1 (distribute) writes them to its row.
     """
     count, _, height, width = mask.shape
     device = mask.device
@@ -236,8 +236,8 @@ def _rotated_filters(weight: Tensor, indices: Tensor) -> Tensor:
 
     Args:
         weight: (O, I, orientations, kernel height, kernel width).
-        indices: The place, from 1, of each weight under each rotation:
-            (orientations, kernel height, kernel width, rotations).
+        indices: The position of each weight under each rotation, starting with 1: (orientations, kernel height, kernel
+            width, rotations).
     """
     out_channels, in_channels, orientations, kernel_height, kernel_width = weight.shape
     places = indices.flatten(0, 2).long() - 1  # (weights of a filter, rotations)
@@ -266,19 +266,20 @@ def pixel_group(
     kernel_region_num: int,
     distance_threshold: float,
 ) -> list[list[float]]:
-    """Grows the kernels of text regions over neighboring pixels of similar embedding.
+    """Grows the kernels of text regions over neighboring pixels with similar embeddings.
 
     Args:
         score: (H, W).
-        mask: Pixels that may be taken, (H, W), bool.
+        mask: The pixels that may be added to a region, (H, W), bool.
         embedding: (H, W, D).
         kernel_label: The region of each pixel, (H, W); 0 for none.
-        kernel_contour: Pixels at which regions grow, (H, W).
-        kernel_region_num: The number of regions, with region 0.
-        distance_threshold: The distance from the mean embedding of a region below which a pixel is taken.
+        kernel_contour: The pixels at which regions start to grow, (H, W).
+        kernel_region_num: The number of regions, including region 0.
+        distance_threshold: A pixel is added if its distance from the mean embedding of a region is below this
+            threshold.
 
     Returns:
-        For each region the mean score, the number of pixels, and x and y of each pixel.
+        One list for each region: the mean score, the number of pixels, and x and y of each pixel.
     """
     labels, takeable = kernel_label.cpu().numpy().copy(), mask.cpu().numpy()
     vectors, scores = embedding.cpu().numpy(), score.cpu().numpy()
@@ -347,7 +348,7 @@ def upfirdn2d(
 def fused_bias_leakyrelu(
     input: Tensor, bias: Tensor, refer: Tensor, act: int, grad: int, alpha: float, scale: float
 ) -> Tensor:
-    """Returns the scaled leaky ReLU of `input` plus bias, or for `grad=1` the gradient where `refer` was the output."""
+    """Returns the scaled leaky ReLU of `input` plus `bias`, or, for `grad=1`, its gradient at the output `refer`."""
     if bias.numel():
         input = input + bias.view(1, -1, *[1] * (input.dim() - 2))
     reference = refer if grad else input

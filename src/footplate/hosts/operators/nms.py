@@ -1,6 +1,6 @@
-"""Non-maximum suppression in its forms, and overlaps of boxes.
+"""Variants of non-maximum suppression, and overlaps of boxes.
 
-Boxes are (N, 4): x1, y1, x2, y2. `offset` is 1 where the last pixel belongs to a box, and 0 elsewhere.
+Boxes are (N, 4): x1, y1, x2, y2. `offset` is 1 if the last pixel belongs to a box, and 0 otherwise.
 
 Sources: Bodla et al., Soft-NMS (2017).
 """
@@ -18,7 +18,7 @@ from footplate.hosts.operators.polygons import overlaps, rotated_box_corners
 _Array = npt.NDArray[Any]
 
 
-_BLOCK = 64  # boxes that `nms` compares with all others at once
+_BLOCK = 64  # the number of boxes that `nms` compares with all others at once
 
 
 def _ious(boxes: _Array, others: _Array, offset: int) -> _Array:
@@ -39,11 +39,11 @@ def _ious(boxes: _Array, others: _Array, offset: int) -> _Array:
 
 
 def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> list[_Array]:
-    """Groups boxes: the best one that remains, followed by those that it suppresses.
+    """Groups boxes. A group is the best remaining box, followed by the boxes that it suppresses.
 
     Args:
         order: The indices of the boxes, best first.
-        suppressed: Takes a box and others; returns for each of the others whether the box suppresses it.
+        suppressed: A function of a box and other boxes. It returns whether the box suppresses each of the others.
     """
     groups = []
     while len(order):
@@ -55,7 +55,7 @@ def _suppress(order: _Array, suppressed: Callable[[int, _Array], _Array]) -> lis
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Returns the indices of the boxes that remain, best first, int64."""
+    """Returns the indices of the remaining boxes, best first, int64."""
     order = scores.detach().sort(descending=True, stable=True)[1].cpu().numpy()
     corners = np.ascontiguousarray(boxes.detach().cpu().numpy()[order].T)
     kept, rest = [np.empty(0, dtype=int)], np.arange(len(order))
@@ -75,7 +75,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 
 
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
-    """Returns groups of boxes (N, 5), the last column of which is the score: one that remains, and those it removes."""
+    """Groups boxes (N, 5), whose last column is the score: each group is a remaining box and those it suppresses."""
     corners = dets.detach().cpu().numpy().T
     order = dets.detach()[:, 4].sort(descending=True, stable=True)[1].cpu().numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -99,11 +99,12 @@ def softnms(
         boxes: (N, 4).
         scores: (N,).
         dets: The output; only the first rows are written, one for each returned index.
-        iou_threshold: The overlap from which methods 0 and 1 lower a score.
+        iou_threshold: The minimum overlap at which methods 0 and 1 lower a score.
         sigma: The width of the Gaussian of method 2.
-        min_score: Boxes whose score falls below it are removed.
-        method: 0 removes boxes, 1 lowers scores linearly in the overlap, 2 by a Gaussian.
-        offset: See the module.
+        min_score: Boxes whose score falls below this value are removed.
+        method: 0 removes boxes, 1 lowers scores linearly with the overlap, 2 lowers scores with a Gaussian of the
+            overlap.
+        offset: See the docstring of the module.
     """
     array, score = boxes.detach().cpu().numpy(), scores.detach().cpu().numpy().copy()
     remaining = np.arange(len(array))
@@ -126,7 +127,7 @@ def softnms(
 
 
 def _polygon_nms(corners: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
-    """Returns the indices of the polygons (N, 4, 2) that remain; only those of the same label suppress each other."""
+    """Returns the indices of the remaining polygons (N, 4, 2). Only polygons of the same label suppress each other."""
     corners = corners.detach().double().cpu()
     low, high = corners.amin(1).numpy(), corners.amax(1).numpy()
     classes = None if labels is None else labels.cpu().numpy()
@@ -152,7 +153,7 @@ def nms_rotated(
     iou_threshold: float,
     multi_label: int,
 ) -> Tensor:
-    """Returns the indices of the rotated boxes (N, 5) that remain, best first.
+    """Returns the indices of the remaining rotated boxes (N, 5), best first.
 
     With `multi_label`, the label of a box is its last column.
     """
@@ -163,12 +164,12 @@ def nms_rotated(
 def nms_quadri(
     dets: Tensor, scores: Tensor, order: Tensor, dets_sorted: Tensor, iou_threshold: float, multi_label: int
 ) -> Tensor:
-    """Returns the indices of the quadrilaterals (N, 8) that remain, best first."""
+    """Returns the indices of the remaining quadrilaterals (N, 8), best first."""
     return _polygon_nms(dets[:, :8].reshape(-1, 4, 2), order, dets[:, -1] if multi_label else None, iou_threshold)
 
 
 def bbox_overlaps(boxes1: Tensor, boxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int) -> None:
-    """Writes the overlaps of boxes to `ious`. `mode` is 0 for IoU, 1 for the area of the first box."""
+    """Writes the overlaps of boxes to `ious`. `mode` 0 divides by the union, 1 by the area of the first box."""
     first, second = (boxes1, boxes2) if aligned else (boxes1[:, None], boxes2[None])
 
     def area(boxes: Tensor) -> Tensor:

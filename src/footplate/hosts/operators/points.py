@@ -17,7 +17,7 @@ def _squared_distances(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _first_hits(hits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Returns the positions of the first `count` true values in each row, padded with the first of them.
+    """Returns the positions of the first `count` true values in each row, padded with the first position.
 
     Args:
         hits: (..., N), bool.
@@ -89,7 +89,10 @@ def knn_forward(xyz: Tensor, new_xyz: Tensor, idx: Tensor, dist2: Tensor, b: int
 def furthest_point_sampling_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, b: int, n: int, m: int
 ) -> None:
-    """Writes `m` points of (B, N, 3) to `idx_tensor`: the first, then always the one farthest from those taken."""
+    """Samples `m` of the points (B, N, 3): the first point, then repeatedly the one farthest from the sampled points.
+
+    Writes the indices to `idx_tensor`.
+    """
     _sample_furthest(
         lambda last: (points_tensor - points_tensor[torch.arange(b), last][:, None]).square().sum(-1),
         temp_tensor,
@@ -100,12 +103,15 @@ def furthest_point_sampling_forward(
 def furthest_point_sampling_with_dist_forward(
     points_tensor: Tensor, temp_tensor: Tensor, idx_tensor: Tensor, b: int, n: int, m: int
 ) -> None:
-    """Does the same with the distances (B, N, N) between all points."""
+    """Like `furthest_point_sampling_forward`, but is given the distances (B, N, N) between all points."""
     _sample_furthest(lambda last: points_tensor[torch.arange(b), last], temp_tensor, idx_tensor)
 
 
 def _sample_furthest(distances_to: Callable[[Tensor], Tensor], nearest: Tensor, indices: Tensor) -> None:
-    """Args: `nearest` (B, N), the distances to the nearest point taken; large numbers at the start."""
+    """Writes the indices of the sampled points to `indices`.
+
+    `nearest` (B, N) contains the distances to the nearest sampled point, which are initially large.
+    """
     last = torch.zeros(len(indices), dtype=torch.long, device=indices.device)
     for step in range(indices.size(1)):
         indices[:, step] = last
@@ -130,7 +136,7 @@ def gather_points_backward(
 def group_points_forward(
     points_tensor: Tensor, idx_tensor: Tensor, out_tensor: Tensor, b: int, c: int, n: int, npoints: int, nsample: int
 ) -> None:
-    """Writes the features (B, C, N) of groups of points `idx_tensor` (B, npoints, nsample) to `out_tensor`."""
+    """Writes the features (B, C, N) of the groups of points `idx_tensor` (B, npoints, nsample) to `out_tensor`."""
     found = points_tensor.gather(2, idx_tensor.long().flatten(1)[:, None].expand(-1, c, -1))
     out_tensor.copy_(found.view_as(out_tensor))
 
@@ -190,7 +196,7 @@ def stack_group_points_backward(
 
 
 def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor, b: int, n: int, m: int) -> None:
-    """Writes the three points of `known` (B, M, 3) nearest to each of `unknown` (B, N, 3), nearest first."""
+    """Writes the three points of `known` (B, M, 3) nearest to each point of `unknown` (B, N, 3), nearest first."""
     squared, found = _squared_distances(unknown, known).topk(3, largest=False, sorted=True)
     dist2.copy_(squared)
     idx.copy_(found)
@@ -199,7 +205,7 @@ def three_nn_forward(unknown: Tensor, known: Tensor, dist2: Tensor, idx: Tensor,
 def three_interpolate_forward(
     points_tensor: Tensor, idx_tensor: Tensor, weight_tensor: Tensor, out_tensor: Tensor, b: int, c: int, m: int, n: int
 ) -> None:
-    """Writes the weighted sums of the features (B, C, M) of three points each, `idx_tensor` (B, N, 3)."""
+    """Writes weighted sums of the features (B, C, M) of the three points in each row of `idx_tensor` (B, N, 3)."""
     found = points_tensor.gather(2, idx_tensor.long().flatten(1)[:, None].expand(-1, c, -1))
     out_tensor.copy_((found.view(b, c, n, 3) * weight_tensor[:, None]).sum(-1))
 
@@ -223,7 +229,7 @@ def three_interpolate_backward(
 def chamfer_distance_forward(
     xyz1: Tensor, xyz2: Tensor, dist1: Tensor, dist2: Tensor, idx1: Tensor, idx2: Tensor
 ) -> None:
-    """Writes for each point (B, N, 2) its squared distance to the nearest point of the other set, and that point."""
+    """Writes, for each point (B, N, 2), the squared distance to and index of the nearest point of the other set."""
     squared = _squared_distances(xyz1, xyz2)
     for (smallest, where), distance, index in ((squared.min(2), dist1, idx1), (squared.min(1), dist2, idx2)):
         distance.copy_(smallest)
@@ -334,9 +340,9 @@ def hard_voxelize_forward(
         coors: Output (max_voxels, 3), as z, y, x.
         num_points_per_voxel: Output (max_voxels,).
         voxel_num: Output, the number of voxels, a scalar.
-        max_points: Further points of a voxel are left out.
-        max_voxels: Points of further voxels are left out.
-        _: The number of dimensions, 3, and `deterministic`: the result always is.
+        max_points: The maximum number of points per voxel; further points are dropped.
+        max_voxels: The maximum number of voxels; points of further voxels are dropped.
+        _: Ignored: the number of dimensions, which is 3, and `deterministic`, since the result always is.
     """
     voxel, inside = _voxels(points, voxel_size, coors_range)
     kept = inside.nonzero()[:, 0]
@@ -347,7 +353,7 @@ def hard_voxelize_forward(
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=points.device)
     number = rank[inverse]
-    grouped = number.sort(stable=True)[1]  # points by voxel, in the order of arrival
+    grouped = number.sort(stable=True)[1]  # points sorted by voxel, in their original order
     counts = number.bincount(minlength=len(unique))
     within = torch.empty_like(number)
     within[grouped] = arrival - (counts.cumsum(0) - counts)[number[grouped]]
@@ -364,11 +370,12 @@ def dynamic_point_to_voxel_forward(feats: Tensor, coors: Tensor, reduce_type: st
 
     Args:
         feats: (N, C).
-        coors: The voxel of each point, (N, 3); negative for points to leave out.
+        coors: The voxel of each point, (N, 3); negative for points to skip.
         reduce_type: "sum", "mean" or "max".
 
     Returns:
-        Features of the voxels (V, C), the voxels (V, 3), the voxel of each point (N,) or -1, points of each voxel (V,).
+        The features of the voxels, (V, C); the voxels, (V, 3); the voxel index of each point or -1, (N,); the number of
+        points of each voxel, (V,).
     """
     inside = (coors >= 0).all(1)
     unique, inverse, counts = torch.unique(coors[inside], dim=0, return_inverse=True, return_counts=True)

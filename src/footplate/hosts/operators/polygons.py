@@ -1,12 +1,12 @@
-"""Overlaps of convex polygons: rotated boxes, quadrilaterals, convex hulls of points. All in double precision."""
+"""Overlaps of convex polygons: rotated boxes, quadrilaterals and convex hulls of points, in double precision."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-# Edges closer than this part of the size of the polygons lie on one line.
+# Edges count as collinear if their distance is below this fraction of the size of the polygons.
 _ON_ONE_LINE = 1e-10
-_CHUNK = 4_000_000  # numbers in a temporary array of pairs
+_CHUNK = 4_000_000  # the maximum number of elements in a temporary array of pairs
 
 
 def rotated_box_corners(boxes: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _clipped_edges(first: Tensor, second: Tensor, keep_common: bool) -> Tensor:
-    """Returns the part that the edges of `first` within `second` have in the area of the intersection.
+    """Returns the contribution of the edges of `first` inside `second` to the area of the intersection.
 
     By Green's theorem, the area within a border is the sum of the areas of the triangles between the origin and each
     straight piece of the border.
@@ -44,7 +44,7 @@ def _clipped_edges(first: Tensor, second: Tensor, keep_common: bool) -> Tensor:
     Args:
         first: (..., a, 2), counterclockwise.
         second: (..., b, 2), counterclockwise.
-        keep_common: Whether edges that lie on an edge of `second` in the same direction count.
+        keep_common: Whether to include edges that lie on an edge of `second` and have the same direction.
     """
     start = first[..., :, None, :]  # (..., a, 1, 2)
     direction = (first.roll(-1, -2) - first)[..., :, None, :]
@@ -90,7 +90,7 @@ def overlaps(first: Tensor, second: Tensor, *, of_first: bool, aligned: bool) ->
         aligned: Whether to compare the polygons pair by pair; then N equals M.
 
     Returns:
-        (N, M), or (N,) if aligned. Polygons without an area overlap by 0.
+        (N, M), or (N,) if aligned. The overlap is 0 for polygons without an area.
     """
     first, second = counterclockwise(first.double()), counterclockwise(second.double())
     areas, others = signed_areas(first), signed_areas(second)
@@ -131,7 +131,7 @@ def convex_hull(points: np.ndarray) -> np.ndarray:
 def hulls(points: Tensor) -> Tensor:
     """Returns the convex hulls of point sets (N, points, 2), counterclockwise, with the last corner repeated.
 
-    The result is (N, points, 2), so that hulls of different numbers of corners fit into one tensor.
+    The result is (N, points, 2), so that hulls with different numbers of corners fit into one tensor.
     """
     indices = np.zeros(points.shape[:2], dtype=np.int64)
     for row, each in zip(indices, points.detach().cpu().numpy(), strict=True):
@@ -142,7 +142,7 @@ def hulls(points: Tensor) -> Tensor:
 
 
 def box_iou_rotated(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
-    """Writes the overlaps of rotated boxes to `ious`. `mode_flag` is 0 for IoU, 1 for the area of the first box."""
+    """Writes the overlaps of rotated boxes to `ious`. `mode_flag` 0 divides by the union, 1 by the first area."""
     first, second = rotated_box_corners(bboxes1), rotated_box_corners(bboxes2)
     ious.copy_(overlaps(first, second, of_first=mode_flag == 1, aligned=aligned).view_as(ious))
 
@@ -160,7 +160,7 @@ def convex_iou(pointsets: Tensor, polygons: Tensor, ious: Tensor) -> None:
 
 
 def convex_giou(pointsets: Tensor, polygons: Tensor, output: Tensor) -> None:
-    """Writes the generalized IoU of hulls and quadrilaterals pair by pair, after its gradient, to `output`, (N, 19).
+    """Writes gradient and value of the generalized IoU of pairs of hulls and quadrilaterals to `output`, (N, 19).
 
     Source: Rezatofighi et al., Generalized Intersection over Union (2019).
     """

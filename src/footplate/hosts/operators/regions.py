@@ -1,4 +1,4 @@
-"""Pooling of regions of a feature map: RoIAlign in its forms, RoIPool, border align, rotated feature align.
+"""Pooling of regions of a feature map: variants of RoIAlign, RoIPool, border align, rotated feature align.
 
 RoIs are (K, 5): image index and x1, y1, x2, y2 in pixels of the image; rotated RoIs are (K, 6): image index, center x,
 center y, width, height and angle in radians. Functions write to the outputs that the caller allocated.
@@ -16,13 +16,13 @@ from footplate.hosts.operators.sampling import adjoint, bilinear_corners, gradie
 
 
 class _Samples(NamedTuple):
-    """The sampling points of all bins of all RoIs, in one list.
+    """The sampling points of all bins of all RoIs, in flat tensors.
 
     Attributes:
         roi: The RoI of each point, (S,), int64.
         bin: The bin of each point, (S,), int64: `(roi * height + row) * width + column`.
         down: The position of the point within its RoI, (S,), in bins from the top.
-        across: The same from the left.
+        across: The same as `down`, in bins from the left.
         starts: The first point of each bin, (K * height * width,), int64.
         counts: The number of points of each bin, of the same shape, at least 1.
     """
@@ -42,7 +42,7 @@ def _samples(heights: Tensor, widths: Tensor, bins: tuple[int, int], sampling_ra
         heights: The heights of the RoIs in pixels of the feature map, (K,).
         widths: The widths.
         bins: The number of bins of a RoI: rows, columns.
-        sampling_ratio: Points of a bin in each direction; 0 takes the size of the bin in pixels.
+        sampling_ratio: The number of points of a bin in each direction; 0 uses the size of the bin in pixels.
     """
     rows, columns = bins
     if sampling_ratio > 0:
@@ -64,7 +64,7 @@ def _samples(heights: Tensor, widths: Tensor, bins: tuple[int, int], sampling_ra
 
 
 class _Points(NamedTuple):
-    """Sampling points in pixels of the feature map, with the image of each."""
+    """Sampling points in pixels of the feature map, and the index of the image of each point."""
 
     samples: _Samples
     image: Tensor
@@ -148,7 +148,7 @@ def roi_align_forward(
 
 
 def _at(coordinates: Tensor, positions: Tensor) -> Tensor:
-    """Returns the coordinates at the positions. Position -1 returns -2, which is outside any feature map."""
+    """Returns the coordinates at the positions; -2, which is outside any feature map, for position -1."""
     padded = torch.cat((coordinates, coordinates.new_tensor([-2.0])))
     return padded[positions]
 
@@ -296,7 +296,7 @@ def _deform_roi_pool(
     sampling_ratio: int,
     gamma: float,
 ) -> Tensor:
-    """Returns RoIAlign whose bins are shifted by `gamma * offset` of the size of their RoI."""
+    """Computes RoIAlign with bins that are shifted by `gamma * offset`, relative to the size of their RoI."""
     points = _aligned_points(rois, bins, spatial_scale, sampling_ratio, aligned=True)
     if offset.numel():
         size = (rois[:, 3:] - rois[:, 1:3]) * spatial_scale * gamma
@@ -401,7 +401,7 @@ def border_align_backward(
 
 
 def _rotated_feature_align(features: Tensor, boxes: Tensor, spatial_scale: float, points: int) -> Tensor:
-    """Returns the features plus samples at the center, and with 5 points at the corners, of the box of each pixel."""
+    """Adds samples at the center of the box of each pixel, and, with 5 points, at its corners, to the features."""
     count, _, height, width = features.shape
     center_y, center_x, box_width, box_height = (boxes.reshape(-1, 5)[:, :4] * spatial_scale).unbind(1)
     angle = boxes.reshape(-1, 5)[:, 4]

@@ -1,4 +1,4 @@
-"""Bilinear sampling of feature maps, and gradients through autograd. The operators on regions build on it."""
+"""Bilinear sampling of feature maps, and gradients through autograd, on which the other operators build."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -42,7 +42,7 @@ def bilinear_corners(y: Tensor, x: Tensor, height: int, width: int) -> Corners:
 
 
 def pixel_rows(features: Tensor) -> Tensor:
-    """Returns a feature map (N, C, H, W) as one row per pixel, (N * H * W, C)."""
+    """Reshapes a feature map (N, C, H, W) to one row per pixel, (N * H * W, C)."""
     return features.permute(0, 2, 3, 1).reshape(-1, features.size(1))
 
 
@@ -52,7 +52,7 @@ def weighted_rows(rows: Tensor, indices: Tensor, weights: Tensor, starts: Tensor
     Args:
         rows: (R, C).
         indices: The rows of each sum, (n, s). With `starts`, (total,).
-        weights: Of the shape of `indices`.
+        weights: The weight of each row, in the shape of `indices`.
         starts: The position in `indices` at which each sum starts, (n,), for sums of different lengths.
 
     Returns:
@@ -74,5 +74,5 @@ def gradients(function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad_
 
 
 def adjoint(function: Callable[[Tensor], Tensor], like: Tensor, grad_output: Tensor) -> Tensor:
-    """Returns the gradient of a linear function with respect to its input, which is of the shape of `like`."""
+    """Returns the gradient of a linear function with respect to its input, which has the shape of `like`."""
     return gradients(function, (torch.zeros_like(like),), grad_output)[0]

@@ -23,9 +23,9 @@ _CLEARML_DEFAULTS = {
     "auto_connect_arg_parser": False,
     "auto_resource_monitoring": False,
 }
-# By default, DVCLive commits to the user's git repository and writes dvc.yaml to the current folder.
+# By default, DVCLive commits to the user's git repository, and writes dvc.yaml to the current folder.
 _DVCLIVE_DEFAULTS = {"save_dvc_exp": False, "dvcyaml": None}
-_MLFLOW_MAX_LENGTH = 6000  # of a parameter value
+_MLFLOW_MAX_LENGTH = 6000  # the maximum length of a parameter value
 _MLFLOW_FORBIDDEN = re.compile(r"[^\w\-. :/]")  # characters that names of metrics and parameters must not contain
 
 
@@ -71,7 +71,7 @@ class ClearMLVisBackend(InitTracker):
             # ClearML forks a reporting process while its threads start git, which sometimes causes a deadlock.
             task_type._report_subprocess_enabled = False
         has_server = bool(os.environ.get("CLEARML_API_ACCESS_KEY"))
-        if not has_server:  # not before: a process without a home may have the key
+        if not has_server:  # checked last, because a process with the key may have no home folder
             has_server = Path(os.environ.get("CLEARML_CONFIG_FILE") or Path.home() / "clearml.conf").exists()
         if not (task_type.is_offline() or has_server):
             task_type.set_offline(True)

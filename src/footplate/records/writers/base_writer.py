@@ -1,4 +1,4 @@
-"""The base class of writers, a wrapper that calls several of them, and writers that are not supported."""
+"""The base class of writers, a wrapper that calls several writers, and unsupported writers."""
 
 import logging
 import numbers
@@ -55,7 +55,7 @@ class BaseVisBackend:
         """Stores several scalars of the same step.
 
         Args:
-            scalar_dict: Numbers by name; an entry "step" replaces the argument `step`.
+            scalar_dict: Maps names to numbers; an entry "step" replaces the argument `step`.
             step: The iteration or epoch.
             file_path: A separate file for these scalars, if the writer stores files.
         """
@@ -64,7 +64,7 @@ class BaseVisBackend:
         """Finishes writing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the state that a resumed run needs to continue the output of this run, as plain values by name."""
+        """Returns the state that a resumed run needs to continue the output of this run, as a dict of plain values."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -82,7 +82,7 @@ def moved(path: Any, before: str, now: str) -> Any:
 
 
 def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the values that are numbers, or tensors and arrays with one element, as floats by name."""
+    """Returns a dict of the values that are numbers, or tensors and arrays with one element, as floats."""
     found = {}
     for name, value in values.items():
         try:
@@ -102,7 +102,7 @@ class GuardedWriters:
     user error, is raised.
 
     Args:
-        writers: The writers by name. Writers that are added to the mapping later are called, too.
+        writers: Maps names to writers. Writers that are added to the mapping later are called, too.
     """
 
     def __init__(self, writers: Mapping[str, BaseVisBackend]) -> None:
@@ -145,7 +145,7 @@ class GuardedWriters:
         self._failures.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the non-empty states of the writers by name."""
+        """Maps the names of writers to their non-empty states."""
         return {name: state for name, writer in self._writers.items() if (state := writer.state_dict())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -156,14 +156,14 @@ class GuardedWriters:
 
 
 class Refused:
-    """A base class for unsupported classes that published configs name. It must come first in the list of bases.
+    """A base class for unsupported classes to which published configs refer. It must be the first base class.
 
     Raises:
-        ArgumentError: Always, when it is built.
+        ArgumentError: Always, when the class is instantiated.
     """
 
     service: ClassVar[str] = ""
-    """The service that the class would use."""
+    """The service that the class would need."""
     noun: ClassVar[str] = "writer"
     advice: ClassVar[str] = "register your own BaseVisBackend"
 

@@ -1,4 +1,4 @@
-"""Base classes of writers that use a tracking library: the run starts on first use, and a resumed run continues it."""
+"""Base classes of writers for tracking libraries: the run starts on first use, and a resumed run continues it."""
 
 import importlib
 import inspect
@@ -112,8 +112,8 @@ class Tracker(BaseVisBackend):
     def _continued(self, path: str) -> str | None:
         """Returns the path that corresponds to `path` in the run to continue, or None if it does not exist.
 
-        The identity comes from a checkpoint, which may not be trustworthy. So only the time of an earlier start is
-        used, and the result is always in the same work_dir.
+        The identity comes from a checkpoint, which may not be trustworthy. Only the time of an earlier start is
+        therefore used, and the result is always in the same work_dir.
         """
         if self.identity and self.start:
             start = str(self.identity.get("start"))

@@ -46,8 +46,8 @@ class LoggingTracker(InitTracker):
 class WandbVisBackend(LoggingTracker):
     """Writes scalars, images and the config to a Weights & Biases run.
 
-    The step is logged as a value, so that a run can have metrics by epoch and losses by iteration. Without a mode and
-    a login, the run is stored offline, so that the library does not prompt for input.
+    The step is logged as a value, so that a run can have metrics by epoch and losses by iteration. If neither a mode
+    nor a login is set, the run is stored offline, so that the library does not prompt for input.
 
     Args:
         save_dir: The folder for the library's files.
@@ -127,7 +127,7 @@ class WandbVisBackend(LoggingTracker):
 class SwanlabVisBackend(LoggingTracker):
     """Writes scalars, images and the config to a SwanLab run.
 
-    Without a mode and a login, the run is stored offline, so that the library does not prompt for input.
+    If neither a mode nor a login is set, the run is stored offline, so that the library does not prompt for input.
 
     Args:
         save_dir: The folder for SwanLab's files.

@@ -134,8 +134,8 @@ class LineChart {
 
   legend() {
     const entries = this.curves.filter((curve) => !curve.thin).map((curve) => {
-      const line = draw("svg", { class: "key", width: 18, height: 8, "aria-hidden": true },
-        draw("path", { d: "M0 4H18", style: `stroke:${curve.color}`, "stroke-dasharray": curve.dash }));
+      const line = draw("svg", { class: "key", width: 22, height: 8, "aria-hidden": true },
+        draw("path", { d: "M0 4H22", style: `stroke:${curve.color}`, "stroke-dasharray": curve.dash }));
       return make("li", {}, line, curve.name);
     });
     return entries.length ? make("ul", { class: "legend" }, ...entries) : null;
@@ -149,8 +149,8 @@ class LineChart {
     const range = view.range ?? ends();
     const [from, to] = range[0] < range[1] ? range : [range[0] - 1, range[1] + 1];
     const [low, high] = verticalRange(shown, [from, to]);
-    const yTicks = ticks(low, high, Math.max(2, this.height / 55));
-    const left = 12 + 7 * Math.max(...yTicks.map((tick) => short(tick).length), 2), bottom = this.height - 22;
+    const yTicks = ticks(low, high, Math.max(2, this.height / 45));
+    const left = 13 + 7.5 * Math.max(...yTicks.map((tick) => short(tick).length), 2), bottom = this.height - 22;
     const toX = (x) => left + ((x - from) / (to - from)) * (width - left - 10);
     const top = this.marks.some((mark) => mark.text) ? 24 : 8;
     const toY = (y) => bottom - ((y / 2 - low / 2) / (high / 2 - low / 2)) * (bottom - top);

@@ -1,7 +1,7 @@
 // Tables of per-class results, at the best and at the last validation.
 
-/** A table that is sorted by clicking a header. `rows` are arrays, `bars` the columns that have a bar. */
-const sortable = (columns, rows, { format, bars = [] }) => {
+/** A table that is sorted by clicking a header. `rows` are arrays, `bars` the columns that have a bar, `name` makes the first cell. */
+const sortable = (columns, rows, { format, bars = [], name = String }) => {
   const body = make("tbody");
   const sorted = [...rows];
   const widest = columns.map((_, column) => Math.max(...rows.map((row) => (typeof row[column] === "number" ? row[column] : 0)), 1e-12));
@@ -10,12 +10,12 @@ const sortable = (columns, rows, { format, bars = [] }) => {
     const kind = typeof value === "string" ? "" : share ? "number bar" : "number";
     return make("td", { class: kind, style: share }, format(value, column));
   };
-  const show = () => body.replaceChildren(...sorted.map(([name, ...values]) =>
-    make("tr", {}, make("th", { scope: "row" }, name), ...values.map((value, place) => cell(value, place + 1)))));
+  const show = () => body.replaceChildren(...sorted.map(([first, ...values]) =>
+    make("tr", {}, make("th", { scope: "row" }, name(first)), ...values.map((value, place) => cell(value, place + 1)))));
   let by = -1, sign = 1;
   const order = (a, b) => (a == null || b == null ? (a == null) - (b == null) : sign * (typeof a === "string" ? a.localeCompare(b) : a - b));
-  const heads = columns.map((name, column) => {
-    const texts = rows.some((row) => typeof row[column] === "string");
+  const heads = columns.map((title, column) => {
+    const texts = !column || rows.some((row) => typeof row[column] === "string");
     const head = make("th", { class: texts ? "" : "number", scope: "col", "aria-sort": "none" });
     head.append(make("button", { type: "button", onclick: () => {
       sign = by === column ? -sign : column ? -1 : 1; by = column;
@@ -23,7 +23,7 @@ const sortable = (columns, rows, { format, bars = [] }) => {
       heads.forEach((each) => each.setAttribute("aria-sort", "none"));
       head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
       show();
-    } }, name));
+    } }, title));
     return head;
   });
   show();
@@ -45,10 +45,12 @@ const columnFormat = (rows, differences = -1) => {
   };
 };
 
-/** The table of one run: all columns. */
+/** The table of one run: all columns; equal ones, such as Dice and Fscore, are one. */
 const tableOfRun = (results, place) => {
-  const rows = results.classes.map((name, number) => [name, ...results.values.map((column) => column[place][number])]);
-  return sortable(["class", ...results.columns], rows, { format: columnFormat(rows), bars: [1] });
+  const columns = [...Map.groupBy(results.columns.keys(), (column) => JSON.stringify(results.values[column][place])).values()];
+  const rows = results.classes.map((name, number) => [name, ...columns.map(([column]) => results.values[column][place][number])]);
+  const bars = data.classes.length === 1 ? columns.map((_, column) => column + 1) : [1]; // several tables are narrow
+  return sortable(["class", ...columns.map((equal) => equal.map((column) => results.columns[column]).join(" = "))], rows, { format: columnFormat(rows), bars });
 };
 
 /** The table of several runs: one column per run, the best run first, and the difference if there are two. */

@@ -63,6 +63,18 @@ const facts = (run) => {
     fact("Training time", timeOf(run), costText(run)));
 };
 
+/** The facts of a sweep: the best settings, the trials, and what they cost. */
+const sweepFacts = () => {
+  const { trials, keys } = data.sweep, [best] = trialsWithScore();
+  const counts = [...Map.groupBy(trials, (trial) => trial.state)].map(([state, each]) => `${each.length} ${state}`).join(" · ");
+  const seconds = data.runs.reduce((sum, run) => sum + (run.time?.total ?? 0), 0);
+  const compared = data.runs.length === trials.length ? "all trials" : `the ${data.runs.length} best trials`;
+  return make("dl", { class: "facts" },
+    make("div", { class: "fact" }, make("dt", {}, "Best settings"), ...(best ? keys.map((key) => make("dd", {}, make("span", { class: "quiet" }, `${keyName(key)} `), valueOf(best, key))) : [])),
+    fact("Trials", String(trials.length), counts),
+    fact("Training time", seconds ? duration(seconds) : "–", compared));
+};
+
 /** A row per run, the best first. */
 const leaderboard = () => {
   const best = leader.metric?.value;
@@ -125,7 +137,7 @@ const headlineChart = () => {
   const all = [chart, ...others].flatMap((each) => each.curves.map((curve) => ({ ...curve, label: others.length ? each.set : "" })));
   const curves = styled({ ...chart, curves: all });
   const title = others.length ? chart.name : fullName(chart);
-  return new LineChart({ title, curves, marks: bestMarks(curves.slice(0, chart.curves.length)), height: 250, legend: curves.length > 1 && curves.length <= 6 }).element;
+  return new LineChart({ title, curves, marks: bestMarks(curves.slice(0, chart.curves.length)), height: 250, legend: curves.length > 1 && curves.length <= COLORS }).element;
 };
 
 const lossChart = () => {
@@ -142,7 +154,7 @@ const lossChart = () => {
     validations.forEach((curve, place) => { curve.color = colorOf(place); });
   }
   const equal = chart.equal.length ? `; same as ${chart.equal.join(", ")}` : "";
-  const built = new LineChart({ title: "Loss", subtitle: `${!validated ? "training" : several ? "training, and validation (dashed)" : "training and validation"}${equal}`, curves, height: 250, legend: curves.length > 1 && curves.length <= 6 });
+  const built = new LineChart({ title: "Loss", subtitle: `${!validated ? "training" : several ? "training, and validation (dashed)" : "training and validation"}${equal}`, curves, height: 250, legend: curves.length > 1 && curves.length <= COLORS });
   if (!validated) built.element.append(make("p", { class: "note" }, "No validation loss is recorded; ", make("code", {}, "val_cfg = dict(loss=True)"), " adds it."));
   return built.element;
 };
@@ -153,7 +165,7 @@ const overview = () => {
   const main = make("div", { class: "main-charts" }, headlineChart(), lossChart());
   find("overview").append(
     make("div", { class: "title" }, make("h1", {}, data.title), chip),
-    make("div", { class: several ? "hero card several" : "hero card" }, lead(), several ? leaderboard() : facts(leader)),
+    make("div", { class: "hero card" }, lead(), data.sweep ? sweepFacts() : several ? leaderboard() : facts(leader)),
     ...[sets(), commands()].filter(Boolean));
   if (data.sweep) find("sweep").append(make("h3", { class: "set" }, "The best trials"), main);
   else find("overview").append(main);

@@ -15,5 +15,12 @@ const longest = Math.max(0, ...lengths);
 view.smoothing = longest > MANY ? Math.min(Number((1 - 20 / longest).toFixed(2)), 0.97) : 0;
 root.classList.toggle("several", several);
 sweep(); overview(); pictures(); metrics(); classes(); details(); configs(); warnings(); environments(); navigation();
+// Spreadsheets read numbers with a hyphen as negative, not those with a minus sign.
+addEventListener("copy", (event) => {
+  const copied = getSelection().toString();
+  if (!copied.includes(MINUS)) return;
+  event.clipboardData.setData("text/plain", copied.replaceAll(MINUS, "-"));
+  event.preventDefault();
+});
 addEventListener("beforeprint", () => charts.forEach((chart) => chart.render(true)));
 window.footplate = { charts, view };

@@ -102,7 +102,9 @@ const chartControls = () => {
   } });
   return make("div", { class: "controls" }, make("label", {}, "Smoothing ", slider), value,
     make("button", { id: "zoom-out", type: "button", onclick: () => zoomTo(null, null) }, "Whole run"),
-    make("span", { class: "note" }, `Drag to zoom, double-click for the whole run. With the keyboard: + and ${MINUS} zoom, arrows move, 0 shows all.`));
+    make("details", { class: "help" }, make("summary", {}, "How to zoom"),
+      make("p", {}, "Drag over a chart to zoom; all charts follow. Double-click for the whole run."),
+      make("p", {}, `Keyboard: + and ${MINUS} zoom, arrows move, 0 shows all.`)));
 };
 
 /** Charts by validation set; without several sets all charts are in one group, those of the validation first. */

@@ -24,69 +24,82 @@ const powers = (low, high) => {
   return inside.length > 6 ? inside.filter((each) => String(each.toExponential()).startsWith("1")) : inside;
 };
 
-const settingsOf = (trial) => data.sweep.keys.map((key) => `${keyName(key)}=${typeof trial.values[key] === "number" ? short(trial.values[key]) : trial.values[key]}`).join(", ");
 const keyName = (key) => key.split(".").at(-1);
-const done = () => data.sweep.trials.filter((trial) => trial.score != null && (trial.state === "complete" || trial.state === "pruned"));
-const tipOf = (trial) => [make("strong", {}, `trial ${trial.number}: ${figure(trial.score)}`), make("span", {}, settingsOf(trial)), make("span", {}, trial.state)];
+const valueOf = (trial, key) => (typeof trial.values[key] === "number" ? short(trial.values[key]) : String(trial.values[key] ?? "–"));
+const settingsOf = (trial) => data.sweep.keys.map((key) => `${keyName(key)} = ${valueOf(trial, key)}`);
+const trialsWithScore = () => data.sweep.trials.filter((trial) => trial.score != null && (trial.state === "complete" || trial.state === "pruned"));
+const tipOf = (trial) => [make("strong", {}, `trial ${trial.number}: ${figure(trial.score)}`), ...[...settingsOf(trial), trial.state].map((text) => make("span", {}, text))];
 const hoverOf = (trial) => ({ onpointermove: (event) => showTip(event, tipOf(trial)), onpointerleave: () => { find("tip").hidden = true; } });
 
-const scoreRange = (trials) => withMargin(...extent(trials.map((trial) => trial.score)));
-
-/** The metric against one parameter. */
-const scatter = (key, trials, best) => {
+/** The metric against one parameter, drawn into a card in the document, whose width it takes. */
+const scatter = (card, key, trials, best) => {
   const scale = parameterScale(trials.map((trial) => trial.values[key]));
-  const [low, high] = scoreRange(trials);
-  const width = 360, height = 210, left = 46, right = width - 14, bottom = height - 34;
-  const toX = (value) => left + 14 + scale.place(value) * (right - left - 28);
-  const toY = (value) => bottom - ((value / 2 - low / 2) / (high / 2 - low / 2)) * (bottom - 10);
-  const rows = ticks(low, high, 4).map((tick) => [draw("line", { x1: left, x2: right, y1: toY(tick), y2: toY(tick) }),
-    draw("text", { x: left - 7, y: toY(tick) + 4, "text-anchor": "end" }, short(tick))]);
-  const columns = scale.marks.map(([text, share]) => draw("text", { x: left + 14 + share * (right - left - 28), y: bottom + 17, "text-anchor": "middle" }, text));
-  const dots = [...trials].reverse().map((trial) => draw("circle", { cx: toX(trial.values[key]), cy: toY(trial.score), r: trial === best ? 6 : 4,
+  const [low, high] = withMargin(...extent(trials.map((trial) => trial.score)));
+  const rowTicks = ticks(low, high, 4);
+  const width = Math.max(card.clientWidth - 34, 240), height = 230, top = 10, right = width - 6, bottom = height - 26;
+  const left = 14 + 7.5 * Math.max(...rowTicks.map((tick) => short(tick).length), 2), inset = 18;
+  const toColumn = (share) => left + inset + share * (right - left - 2 * inset);
+  const toY = (value) => bottom - ((value / 2 - low / 2) / (high / 2 - low / 2)) * (bottom - top);
+  const rows = rowTicks.map((tick) => [draw("line", { x1: left, x2: right, y1: toY(tick), y2: toY(tick) }),
+    draw("text", { x: left - 8, y: toY(tick) + 4, "text-anchor": "end" }, short(tick))]);
+  const columns = scale.marks.map(([text, share]) => draw("text", { x: toColumn(share), y: bottom + 19, "text-anchor": "middle" }, text));
+  const dots = [...trials].reverse().map((trial) => draw("circle", { cx: toColumn(scale.place(trial.values[key])), cy: toY(trial.score), r: trial === best ? 7 : 5,
     class: `trial ${trial.state}${trial === best ? " winner" : ""}`, ...hoverOf(trial) }));
-  return make("figure", { class: "card" }, make("h3", {}, keyName(key), make("small", {}, `${key}${scale.log ? ", logarithmic" : ""}`)),
+  card.append(make("h3", {}, keyName(key), make("small", {}, `best ${valueOf(best, key)}${scale.log ? " · logarithmic" : ""}`)),
     draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${data.sweep.metric} against ${key}` }, draw("g", { class: "grid" }, ...rows.flat(), ...columns), ...dots));
 };
 
-/** A line per trial through all parameters to the metric. Better trials have more color. */
-const parallel = (trials, best) => {
-  const width = 1120, height = 280, top = 34, bottom = height - 14;
-  const scales = data.sweep.keys.map((key) => parameterScale(trials.map((trial) => trial.values[key])));
+/** A line per trial through all parameters to the metric; the best one is highlighted with its values. */
+const parallel = (card, trials, best) => {
+  const { keys, metric } = data.sweep;
+  const scales = keys.map((key) => parameterScale(trials.map((trial) => trial.values[key])));
   const [low, high] = extent(trials.map((trial) => trial.score));
   const share = (trial) => (high > low ? (trial.score / 2 - low / 2) / (high / 2 - low / 2) : 0.5);
-  const axes = scales.length + 1;
-  const toX = (place) => 60 + (place / (axes - 1 || 1)) * (width - 150);
+  const axes = keys.length + 1;
+  const width = Math.max(card.clientWidth - 34, 170 * axes), height = 300, top = 40, bottom = height - 14;
+  const toX = (place) => 96 + (place / (axes - 1)) * (width - 170);
   const toY = (part) => bottom - part * (bottom - top);
+  const pointsOf = (trial) => [...scales.map((scale, place) => [toX(place), toY(scale.place(trial.values[keys[place]]))]), [toX(axes - 1), toY(share(trial))]];
   const quality = (trial) => (headline?.small ? 1 - share(trial) : share(trial));
-  const lines = [...trials].sort((a, b) => quality(a) - quality(b)).map((trial) => {
-    const points = [...scales.map((scale, place) => [toX(place), toY(scale.place(trial.values[data.sweep.keys[place]]))]), [toX(axes - 1), toY(share(trial))]];
-    return draw("path", { class: `trial-line${trial === best ? " winner" : ""}`, d: `M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`,
-      style: `opacity:${(0.18 + 0.6 * quality(trial) ** 2).toFixed(2)}`, ...hoverOf(trial) });
-  });
-  const marks = [...scales.map((scale) => scale.marks), [low, high].map((value) => [short(value), value === low ? 0 : 1])];
+  const lines = [...trials].sort((a, b) => quality(a) - quality(b)).map((trial) =>
+    draw("path", { class: `trial-line${trial === best ? " winner" : ""}`, d: `M${pointsOf(trial).map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}`, ...hoverOf(trial) }));
+  const marks = [...scales.map((scale) => scale.marks), [...new Set([low, high])].map((value) => [figure(value, high), high > low ? Number(value === high) : 0.5])];
   const axis = (place) => draw("g", { class: "grid axis" }, draw("line", { x1: toX(place), x2: toX(place), y1: top, y2: bottom }),
-    draw("text", { x: toX(place), y: 16, "text-anchor": place === axes - 1 ? "middle" : place ? "middle" : "start", class: "name" }, place < axes - 1 ? keyName(data.sweep.keys[place]) : data.sweep.metric),
-    ...marks[place].map(([text, part]) => draw("text", { x: toX(place) + 8, y: toY(part) + 4 }, text)));
-  return make("figure", { class: "card parallel" }, make("h3", {}, "All parameters", make("small", {}, "a line per trial; the best one is highlighted")),
-    make("div", { class: "scroll" }, draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Parallel coordinates of the trials" }, ...lines, ...Array.from({ length: axes }, (_, place) => axis(place)))));
+    draw("text", { x: toX(place), y: 18, "text-anchor": "middle", class: "name" }, place < keys.length ? keyName(keys[place]) : metric),
+    ...marks[place].filter(([, part]) => Math.abs(toY(part) - pointsOf(best)[place][1]) > 12).map(([text, part]) => draw("text", { x: toX(place) + 9, y: toY(part) + 4 }, text)));
+  const values = pointsOf(best).map(([x, y], place) => draw("g", { class: "axis best" }, draw("circle", { cx: x, cy: y, r: 5 }),
+    draw("text", { x: x - 10, y: y + 4, "text-anchor": "end" }, place < keys.length ? valueOf(best, keys[place]) : figure(best.score))));
+  card.append(make("h3", {}, "All parameters", make("small", {}, "a line per trial, the best one with its values")),
+    make("div", { class: "scroll" }, draw("svg", { viewBox: `0 0 ${width} ${height}`, style: `min-width:${width}px`, role: "img", "aria-label": "Parallel coordinates of the trials" },
+      ...lines, ...Array.from({ length: axes }, (_, place) => axis(place)), ...values)));
 };
 
 const trialTable = () => {
-  const rows = data.sweep.trials.map((trial) => [String(trial.number), trial.score, ...data.sweep.keys.map((key) => {
+  const rows = data.sweep.trials.map((trial) => [trial.number, trial.score, ...data.sweep.keys.map((key) => {
     const value = trial.values[key];
     return typeof value === "number" || value == null ? value ?? null : String(value);
   }), trial.note ? `${trial.state}: ${trial.note}` : trial.state]);
-  const format = (value) => (typeof value === "number" ? short(value) : value ?? "–");
-  return make("div", { class: "card scroll tall", tabindex: 0 }, sortable(["trial", data.sweep.metric, ...data.sweep.keys.map(keyName), "state"], rows, { format, bars: [1] }));
+  const format = (value, column) => (column === 1 && value != null ? figure(value, trialsWithScore()[0]?.score) : typeof value === "number" ? short(value) : value ?? "–");
+  const place = (number) => data.runs.findIndex((run) => run.name === `trial ${number}`);
+  const name = (number) => make("span", {}, place(number) < 0 ? make("span", { class: "swatch" }) : swatch(place(number)), String(number));
+  return make("div", { class: "card scroll tall", tabindex: 0 }, sortable(["trial", data.sweep.metric, ...data.sweep.keys.map(keyName), "state"], rows, { format, bars: [1], name }));
 };
 
 const sweep = () => {
   if (!data.sweep) return;
-  const section = find("sweep"), trials = done(), [best] = trials;
+  const section = find("sweep"), trials = trialsWithScore(), [best] = trials;
   section.hidden = false;
   if (trials.length) {
-    section.append(make("div", { class: "charts" }, ...data.sweep.keys.map((key) => scatter(key, trials, best))));
-    if (data.sweep.keys.length > 1) section.append(parallel(trials, best));
+    const key = (kind, text) => make("li", {}, draw("svg", { class: "key", width: 12, height: 12, "aria-hidden": true }, draw("circle", { class: `trial ${kind}`, cx: 6, cy: 6, r: 5 })), text);
+    const cards = data.sweep.keys.map(() => make("figure", { class: "card" }));
+    section.append(make("ul", { class: "legend" }, key("winner", "best trial"), key("complete", "complete"), trials.some((trial) => trial.state === "pruned") ? key("pruned", "pruned, up to its last validation") : null),
+      make("div", { class: "charts trials" }, ...cards));
+    cards.forEach((card, place) => scatter(card, data.sweep.keys[place], trials, best));
+    if (data.sweep.keys.length > 1) {
+      const card = make("figure", { class: "card parallel" });
+      section.append(card);
+      parallel(card, trials, best);
+    }
   }
   section.append(trialTable());
 };

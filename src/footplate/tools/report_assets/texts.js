@@ -35,15 +35,20 @@ const configs = () => {
   });
 };
 
+/** A table of texts: a row per key, a column per run. */
+const facing = (rows, heads) => make("div", { class: "scroll" }, make("table", {},
+  make("thead", {}, make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)))),
+  make("tbody", {}, ...rows.map(([key, texts]) => make("tr", {}, make("th", { scope: "row" }, key), ...texts.map((text) => make("td", {}, text)))))));
+
 const environments = () => {
+  const section = find("environment");
   const keys = [...new Set(data.runs.flatMap((run) => Object.keys(run.environment).filter((key) => typeof run.environment[key] === "string")))];
-  const values = keys.map((key) => [key, data.runs.map((run) => run.environment[key] ?? "")]);
-  if (!keys.length) { find("environment").append(note("The run has no record of its environment.")); return; }
-  const alike = ([, each]) => new Set(each).size === 1;
-  const rows = values.map((row) => make("tr", { class: alike(row) ? "" : "differs" }, make("th", { scope: "row" }, row[0]),
-    ...(alike(row) && several ? [make("td", { colspan: data.runs.length }, row[1][0])] : row[1].map((text) => make("td", {}, text)))));
-  const heads = several ? make("thead", {}, make("tr", {}, make("td"), ...data.runs.map((run) => make("th", { scope: "col" }, run.name)))) : null;
-  find("environment").append(make("div", { class: "scroll" }, make("table", {}, heads, make("tbody", {}, ...rows))));
+  if (!keys.length) { section.append(note("The run has no record of its environment.")); return; }
+  const rows = keys.map((key) => [key, data.runs.map((run) => run.environment[key] ?? "–")]);
+  const alike = rows.filter(([, texts]) => new Set(texts).size === 1).map(([key, [text]]) => [key, [text]]);
+  const differing = rows.filter(([, texts]) => new Set(texts).size > 1);
+  if (differing.length) section.append(facing(differing, ["Different", ...data.runs.map((run) => run.name)]));
+  if (alike.length) section.append(facing(alike, [several ? "The same in all runs" : "Property", "Value"]));
 };
 
 const warnings = () => {

@@ -27,6 +27,13 @@ def test_each_split_becomes_a_dataloader(settings: dict[str, Any], name: str, ex
     assert loader["sampler"] == {"type": "DefaultSampler", "shuffle": name == "train_dataloader"}
 
 
+@pytest.mark.parametrize(("scope", "size"), [("mmcls", 4), ("mmselfsup", 4), ("mmseg", 1), ("mmdet", 1)])
+def test_batch_size_of_validation_is_that_of_the_code_base(scope: str, size: int) -> None:
+    data = {"samples_per_gpu": 4, "val": {"type": "B"}, "test": {"type": "C"}}
+    found = sections({**EPOCHS, "data": data, "evaluation": {}, "default_scope": scope})
+    assert found["val_dataloader"]["batch_size"] == found["test_dataloader"]["batch_size"] == size
+
+
 def test_list_of_datasets_becomes_concat_dataset() -> None:
     data = {"train": [{"type": "A"}, {"type": "B"}], "val": [{"type": "A", "samples_per_gpu": 3}, {"type": "B"}]}
     found = sections({**ITERS, "data": {"samples_per_gpu": 1, **data}, "evaluation": {}})

@@ -15,6 +15,8 @@ _LOADERS = tuple(f"{split}_dataloader" for split in SPLITS)
 _SIZES = ("samples_per_gpu", "imgs_per_gpu", "videos_per_gpu")
 _TRAIN_ONLY_KEYS = ("drop_last", "class_aware_sampler")
 _SAMPLER_KEYS = ("shuffle", "class_aware_sampler", "round_up", "seed")
+# Code bases that validate with the batch size of training. Others use 1 by default, because images differ in size.
+_BATCHED_VALIDATION = ("mmcls", "mmselfsup")
 # Settings that the launcher decides now.
 _LAUNCHER_KEYS = ("dist", "num_gpus")
 _KNOWN = (*SPLITS, *_LOADERS, *LOADER_KEYS, *_SAMPLER_KEYS, *_LAUNCHER_KEYS)
@@ -81,10 +83,12 @@ def _translate_split(draft: Draft, data: ConfigDict, split: str, common: Mapping
         return False
     settings = {**common, **own}
     if split != "train":
-        # Batch size 1 by default, because images differ in size.
         sizes = [each.get("samples_per_gpu", 1) for each in _as_list(data[split]) if isinstance(each, Mapping)]
+        size = max(sizes, default=1) or 1
+        if draft.original.get("default_scope") in _BATCHED_VALIDATION:
+            size = next((common[key] for key in _SIZES if key in common), size)
         kept = {key: value for key, value in common.items() if key not in (*_SIZES, *_TRAIN_ONLY_KEYS)}
-        settings = {**kept, "samples_per_gpu": max(sizes, default=1) or 1, "shuffle": False, **own}
+        settings = {**kept, "samples_per_gpu": size, "shuffle": False, **own}
     elif not set(_SIZES) & settings.keys():
         settings["samples_per_gpu"] = 2
         draft.ask(
